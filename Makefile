@@ -1,0 +1,44 @@
+# One place for every command a person or CI runs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test check format lint types imports bench docs requirements clean
+
+help: ## Lists the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Makes .venv with everything at the pinned versions
+
+$(STAMP): pyproject.toml requirements/dev.txt scripts/bootstrap_uv.py
+	@uv=$$($(PYTHON) scripts/bootstrap_uv.py) && \
+	"$$uv" venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	"$$uv" pip sync --quiet --python $(RUN)/python requirements/dev.txt && \
+	"$$uv" pip install --quiet --python $(RUN)/python --no-deps --editable . && \
+	touch $(STAMP)
+
+test: setup ## Runs every test
+	@$(RUN)/pytest -n 2
+
+check: setup format lint types imports test ## Everything CI would complain about
+
+format: setup
+	@$(RUN)/ruff format --check .
+
+lint: setup
+	@$(RUN)/ruff check .
+
+types: setup
+	@$(RUN)/mypy
+
+imports: setup
+	@$(RUN)/lint-imports
+
+requirements: ## Re-pins requirements/ from pyproject.toml (after changing a dependency)
+	@uv=$$($(PYTHON) scripts/bootstrap_uv.py) && flags="--quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url" && \
+	"$$uv" pip compile $$flags pyproject.toml -o requirements/run.txt && \
+	"$$uv" pip compile $$flags pyproject.toml --group dev -o requirements/dev.txt
+
+clean: ## Removes everything that was built
+	rm -rf $(VENV) .tools site dist build

@@ -1,0 +1,282 @@
+"""Ports: what the actors need from the world, each with two real implementations that pass one contract test class.
+
+==============  ================================  =====================================
+port            adapter                           in-memory twin
+==============  ================================  =====================================
+`Network`       `dms.net.client.NetworkProcess`   `dms_actors.testing.MemoryNetwork`
+`EventLog`      `dms.store.EventStore`            `dms_actors.testing.MemoryEventLog`
+`Executor`      `dms.executors.*`                 `dms.executors.scripted`
+==============  ================================  =====================================
+
+All methods run on the node's asyncio loop. Only immutable values cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from dms_proto.capability import ExecutorOffer
+from dms_proto.ids import Digest, PeerId
+from dms_proto.work import Ending, Task, Usage
+
+# --------------------------------------------------------------------------------------------------------------- network
+
+
+class PeerUp(msgspec.Struct, frozen=True, tag=True):
+    """A peer can be reached now. `addresses` are dialable multiaddrs; `relayed` if the way goes through a relay."""
+
+    peer: PeerId
+    addresses: tuple[str, ...] = ()
+    relayed: bool = False
+
+
+class PeerDown(msgspec.Struct, frozen=True, tag=True):
+    """The last connection to a peer ended. `reason`: "closed", "lost", "silent", "banned", "network_down"."""
+
+    peer: PeerId
+    reason: str
+
+
+class FrameReceived(msgspec.Struct, frozen=True, tag=True):
+    """A frame arrived on the peer's long-lived stream. `peer` is proven by the connection, not by the frame."""
+
+    peer: PeerId
+    frame: bytes
+
+
+class GossipReceived(msgspec.Struct, frozen=True, tag=True):
+    """A frame arrived on a gossip topic, forwarded by `forwarder`; its author is in the frame."""
+
+    topic: str
+    forwarder: PeerId
+    frame: bytes
+
+
+class PeerFound(msgspec.Struct, frozen=True, tag=True):
+    """Discovery (mDNS) saw a peer; the network dials it by itself."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
+class NetworkUp(msgspec.Struct, frozen=True, tag=True):
+    """The network listens (again). `addresses` are what may be announced to others, each ending in /p2p/PEER."""
+
+    addresses: tuple[str, ...]
+
+
+class NetworkDown(msgspec.Struct, frozen=True, tag=True):
+    """The network process died; every peer is down until the next `NetworkUp`."""
+
+    reason: str
+
+
+NetworkEvent = PeerUp | PeerDown | FrameReceived | GossipReceived | PeerFound | NetworkUp | NetworkDown
+
+
+class LinkFacts(msgspec.Struct, frozen=True):
+    """What is measured about the link to one peer. `rtt_us` 0: not yet measured."""
+
+    peer: PeerId
+    addresses: tuple[str, ...] = ()
+    rtt_us: int = 0
+    relayed: bool = False
+    connected_ms: int = 0
+
+
+class Network(Protocol):
+    """Reaching other nodes. Events are delivered by calling `listener` on the loop, in order of arrival per peer."""
+
+    async def start(self, listener: Callable[[NetworkEvent], None]) -> tuple[str, ...]:
+        """Listens and returns the announced addresses.
+
+        Raises:
+            MachineError: `port_in_use`, `network_down`.
+        """
+        ...
+
+    def send(self, peer: PeerId, frame: bytes) -> bool:
+        """Queues a frame for a peer; never blocks. False: not connected, or its queue (bounded) is full."""
+        ...
+
+    def publish(self, topic: str, frame: bytes) -> bool:
+        """Gossips a frame on a topic this node also subscribes to. False: the network is down or the queue is full."""
+        ...
+
+    async def dial(self, addresses: Sequence[str]) -> PeerId:
+        """Connects to the peer named at the end of each address (/p2p/…); all addresses are tried.
+
+        Raises:
+            PeerError: `peer_unreachable`, with what each address answered.
+        """
+        ...
+
+    def serve_blobs(self, open_blob: Callable[[PeerId, Digest], Path | None]) -> None:
+        """Sets who may fetch what: called for each request, gives the file to stream, or None to refuse."""
+        ...
+
+    async def fetch(self, peer: PeerId, digest: Digest, size: int, into: Path) -> None:
+        """Fetches a blob into `into`, resuming a partial file, verifying the digest before it is renamed into place.
+
+        Raises:
+            PeerError: `peer_unreachable`, `peer_timeout`, `digest_mismatch`.
+        """
+        ...
+
+    def links(self) -> Mapping[PeerId, LinkFacts]:
+        """The peers connected now."""
+        ...
+
+    def ban(self, peer: PeerId, seconds: float) -> None:
+        """Closes connections to a peer and refuses it for a while."""
+        ...
+
+    async def stop(self) -> None:
+        """Says goodbye to the peers and stops listening. Idempotent."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------------------- event log
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """A fact to be written down.
+
+    Attributes:
+        stream: what it is about: "node", a request id, an allocation id.
+        kind: name of the event type, as in docs/reference/events.md.
+        cause_id: id of the message or call that led to it.
+        body: msgpack of the event.
+    """
+
+    stream: str
+    kind: str
+    cause_id: str
+    body: bytes
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """A fact that was written down. `seq` counts over all streams from 1 without gaps, `version` within its stream from 1; `at` is Unix ms."""
+
+    seq: int
+    stream: str
+    version: int
+    kind: str
+    at: int
+    cause_id: str
+    body: bytes
+
+
+class EventLog(Protocol):
+    """The node's memory: append-only, one writer, group commit."""
+
+    async def append(self, events: Sequence[NewEvent]) -> Sequence[StoredEvent]:
+        """Writes all or none, durably as the kinds demand, in order. Concurrent calls share a transaction.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`: nothing was written.
+        """
+        ...
+
+    async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
+        """The events of one stream in order."""
+        ...
+
+    def read_all(self, after_seq: int = 0) -> AsyncIterator[StoredEvent]:
+        """Every event in order, as of the call."""
+        ...
+
+    async def query(
+        self,
+        *,
+        kinds: Sequence[str] = (),
+        stream: str = "",
+        cause_id: str = "",
+        since: int = 0,
+        until: int = 0,
+        after_seq: int = 0,
+        limit: int = 1000,
+    ) -> Sequence[StoredEvent]:
+        """The collector: events that match all that is given (0 and empty: any), oldest first."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes what was accepted and closes. Idempotent."""
+        ...
+
+
+# -------------------------------------------------------------------------------------------------------------- executor
+
+
+class Started(msgspec.Struct, frozen=True, tag=True):
+    """The program runs. `handle` is enough for `Executor.adopt` after the node restarts (pid and start time, or a container id)."""
+
+    handle: str
+
+
+class LogChunk(msgspec.Struct, frozen=True, tag=True):
+    """Bytes the program wrote. `stream` is "stdout" or "stderr"; `offset` counts bytes of that stream."""
+
+    stream: str
+    offset: int
+    data: bytes
+
+
+class UsageSample(msgspec.Struct, frozen=True, tag=True):
+    """Cumulative use so far; about once a second."""
+
+    usage: Usage
+
+
+class Exited(msgspec.Struct, frozen=True, tag=True):
+    """The run is over, nothing of it is left running. Always the last event, always delivered."""
+
+    ending: Ending
+
+
+ExecutorEvent = Started | LogChunk | UsageSample | Exited
+
+
+class Run(Protocol):
+    """One program being run."""
+
+    def events(self) -> AsyncIterator[ExecutorEvent]:
+        """Started (unless it could not start), then logs and usage, then exactly one Exited."""
+        ...
+
+    async def stop(self, grace_ms: int) -> None:
+        """Asks it to stop, kills it after `grace_ms`. `events` still ends with Exited. Idempotent."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs tasks of one kind in isolation."""
+
+    name: str
+
+    async def probe(self) -> ExecutorOffer:
+        """Runs the real, hardened no-op and reports what was proven.
+
+        Raises:
+            MachineError: `executor_unavailable`, with the reason and the fix as hint.
+        """
+        ...
+
+    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+        """Starts `task` with `directory` (0700, inputs already inside, verified) as its only writable place.
+
+        Never raises for the task's fault: a task that cannot start yields one Exited.
+        """
+        ...
+
+    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+        """Takes over a run that survived the node's death, or None when it is not running any more (and cleans up after it)."""
+        ...
+
+    async def sweep(self, keep: Sequence[str]) -> int:
+        """Removes what dead runs left behind (processes, cgroups, mounts), except for these allocation ids. Returns how many."""
+        ...

@@ -1,0 +1,125 @@
+"""The names of things: nodes, requests, bids, allocations, messages.
+
+A node is known by its Ed25519 public key. The libp2p PeerID, the `did:key` and the CID are spellings of that key and can
+each be computed and checked from it by anyone (`peer_id_of`, `did_of`, `cid_of`); the UUID is the node's own choice.
+
+Ids of what follows from a request are *derived*, not drawn: the same bid for the same request always has the same id, on both
+sides and after a restart. That makes handlers idempotent without a table of what was done.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final, NewType
+
+import base58
+import msgspec
+
+PeerId = NewType("PeerId", str)
+"""libp2p PeerID in base58btc, e.g. ``12D3KooW…``: the one key by which nodes know each other."""
+RequestId = NewType("RequestId", str)
+"""``r-`` and 26 base32 characters; drawn by the requester. One request is one job submitted to the market."""
+BidId = NewType("BidId", str)
+"""``b-`` and 26 base32 characters; derived from request, provider and round. It also names the capability lock behind the bid."""
+AllocationId = NewType("AllocationId", str)
+"""``a-`` and 26 base32 characters; derived from the bid and the slot it fills."""
+MessageId = NewType("MessageId", bytes)
+"""16 bytes, unique per sender: what the replay window remembers."""
+Digest = NewType("Digest", str)
+"""``sha256:`` and 64 hexadecimal digits: the name of a blob by its content."""
+
+ID_BYTES: Final = 16
+PUBLIC_KEY_BYTES: Final = 32
+_PEER_ID_PREFIX: Final = bytes.fromhex("002408011220")
+"""Identity multihash (0x00), length 36, protobuf {type: Ed25519 (1), data: 32 bytes}: libp2p peer-ids specification."""
+_DID_KEY_PREFIX: Final = bytes.fromhex("ed01")
+"""Multicodec ed25519-pub as varint: W3C did:key method."""
+_CID_PREFIX: Final = bytes.fromhex("0172")
+"""CIDv1 with multicodec libp2p-key: libp2p peer-ids specification."""
+
+
+class NodeId(msgspec.Struct, frozen=True):
+    """All names of one node. Everything but `uuid` follows from the public key."""
+
+    uuid: str
+    cid: str
+    peer_id: PeerId
+    did: str
+
+
+def node_id_of(public_key: bytes, uuid: str) -> NodeId:
+    """The four names of the node that holds `public_key` (32 raw bytes)."""
+    peer = peer_id_of(public_key)
+    return NodeId(uuid=uuid, cid=cid_of(peer), peer_id=peer, did=did_of(public_key))
+
+
+def peer_id_of(public_key: bytes) -> PeerId:
+    """The libp2p PeerID of a raw Ed25519 public key.
+
+    Raises:
+        ValueError: the key is not 32 bytes.
+    """
+    if len(public_key) != PUBLIC_KEY_BYTES:
+        raise ValueError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes, this has {len(public_key)}")
+    return PeerId(base58.b58encode(_PEER_ID_PREFIX + public_key).decode())
+
+
+def public_key_of(peer_id: str) -> bytes:
+    """The raw Ed25519 public key inside a PeerID.
+
+    Raises:
+        ValueError: not base58, or not the identity multihash of an Ed25519 key.
+    """
+    if len(peer_id) > 64:
+        raise ValueError("not an Ed25519 peer id: too long")
+    raw = base58.b58decode(peer_id)
+    if len(raw) != len(_PEER_ID_PREFIX) + PUBLIC_KEY_BYTES or not raw.startswith(_PEER_ID_PREFIX):
+        raise ValueError(f"not an Ed25519 peer id: {peer_id!r}")
+    return raw[len(_PEER_ID_PREFIX) :]
+
+
+def did_of(public_key: bytes) -> str:
+    """The `did:key` of a raw Ed25519 public key (W3C did:key method, multibase base58btc)."""
+    return "did:key:z" + base58.b58encode(_DID_KEY_PREFIX + public_key).decode()
+
+
+def cid_of(peer_id: PeerId) -> str:
+    """The CIDv1 (libp2p-key, base32) spelling of a PeerID."""
+    raw = _CID_PREFIX + base58.b58decode(peer_id)
+    return "b" + base64.b32encode(raw).decode().lower().rstrip("=")
+
+
+def short(peer_or_id: str) -> str:
+    """How ids are shown to people: the last 8 characters of a PeerID, the first 8 of any other id."""
+    return "…" + peer_or_id[-8:] if peer_or_id.startswith("12D3Koo") else peer_or_id[:8]
+
+
+def request_id(entropy: bytes) -> RequestId:
+    """A request id from at least 16 random bytes."""
+    return RequestId(_spell("r", entropy[:ID_BYTES]))
+
+
+def bid_id(request: RequestId, provider: PeerId, round_: int) -> BidId:
+    """The id of the one bid `provider` can make for `request` in `round_`."""
+    return BidId(_derive("b", request, provider, str(round_)))
+
+
+def allocation_id(bid: BidId, slot: int) -> AllocationId:
+    """The id of the allocation that fills `slot` (0-based index of the request's count) under `bid`."""
+    return AllocationId(_derive("a", bid, str(slot)))
+
+
+def digest_of(data: bytes) -> Digest:
+    """The content address of `data`."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def _derive(prefix: str, *parts: str) -> str:
+    return _spell(prefix, hashlib.sha256("\0".join((prefix, *parts)).encode()).digest()[:ID_BYTES])
+
+
+def _spell(prefix: str, raw: bytes) -> str:
+    if len(raw) != ID_BYTES:
+        raise ValueError(f"an id needs {ID_BYTES} bytes, got {len(raw)}")
+    return f"{prefix}-{base64.b32encode(raw).decode().lower().rstrip('=')}"

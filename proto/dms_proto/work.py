@@ -1,0 +1,196 @@
+"""Work: what an allocation runs, what running it reports, and how it can end. Shared by messages, machines and executors."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from dms_proto.capability import Meter, Resources
+from dms_proto.ids import Digest
+from dms_proto.units import MIB, MINUTE
+
+
+class Input(msgspec.Struct, frozen=True):
+    """A file the job reads: sent by content, verified before the job starts.
+
+    Attributes:
+        path: where it appears below the job's directory; relative, no "..".
+        digest: of the whole content.
+        size: bytes.
+        executable: whether it may be run.
+    """
+
+    path: str
+    digest: Digest
+    size: int
+    executable: bool = False
+
+
+class Output(msgspec.Struct, frozen=True):
+    """A file the job left behind, collected after it ended: regular files only."""
+
+    path: str
+    digest: Digest
+    size: int
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Hard limits of one run beyond its `Resources`.
+
+    Attributes:
+        wall_ms: from start to kill.
+        grace_ms: between asking the job to stop (SIGTERM) and killing it.
+        log_bytes: stdout and stderr together; past it the job ends with OUTPUT_LIMIT.
+        processes: processes and threads at once.
+        fuel: wasm instructions; 0 for no limit but the wall.
+    """
+
+    wall_ms: int = 10 * MINUTE
+    grace_ms: int = 2_000
+    log_bytes: int = 16 * MIB
+    processes: int = 256
+    fuel: int = 0
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One program to run once, in a sandbox. What an invocation carries.
+
+    Attributes:
+        executor: "sandbox", "wasm", ….
+        command: argument vector; for wasm the arguments after the module.
+        module: for wasm: path of the input that is the module.
+        environment: variables the job sees; nothing else of the node's environment is there.
+        inputs: files placed below the job's directory before the start.
+        outputs: glob patterns of files to bring back, relative to the job's directory.
+        resources: amounts reserved and enforced.
+        limits: hard limits of the run.
+    """
+
+    executor: str
+    command: tuple[str, ...] = ()
+    module: str = ""
+    environment: dict[str, str] = {}
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    limits: Limits = Limits()
+
+
+class Owner(StrEnum):
+    """Whose doing the end of an allocation or request was."""
+
+    REQUESTER = "requester"
+    PROVIDER = "provider"
+    NETWORK = "network"
+    BUDGET = "budget"
+    POLICY = "policy"
+
+
+class EndReason(StrEnum):
+    """Why an allocation or a request ended. Exactly one, always present; `OWNERS` says whose doing it was."""
+
+    COMPLETED = "completed"
+    EXIT_NONZERO = "exit_nonzero"
+    KILLED_BY_SIGNAL = "killed_by_signal"
+    OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_FUEL = "out_of_fuel"
+    WALL_TIME = "wall_time"
+    OUTPUT_LIMIT = "output_limit"
+    DISK_LIMIT = "disk_limit"
+    BAD_PROGRAM = "bad_program"
+    CANCELLED = "cancelled"
+    INPUT_UNAVAILABLE = "input_unavailable"
+    NOT_INVOKED = "not_invoked"
+    REQUESTER_LOST = "requester_lost"
+    IMPOSSIBLE = "impossible"
+    DEADLINE = "deadline"
+    PRICE_TOO_LOW = "price_too_low"
+    BUDGET_SPENT = "budget_spent"
+    NO_BIDS = "no_bids"
+    NO_PEERS = "no_peers"
+    PROVIDER_LOST = "provider_lost"
+    PROVIDER_FAULT = "provider_fault"
+    PROVIDER_STOPPED = "provider_stopped"
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    REFUSED_BY_POLICY = "refused_by_policy"
+
+
+OWNERS: Final[dict[EndReason, Owner]] = {
+    EndReason.COMPLETED: Owner.REQUESTER,
+    EndReason.EXIT_NONZERO: Owner.REQUESTER,
+    EndReason.KILLED_BY_SIGNAL: Owner.REQUESTER,
+    EndReason.OUT_OF_MEMORY: Owner.REQUESTER,
+    EndReason.OUT_OF_FUEL: Owner.REQUESTER,
+    EndReason.WALL_TIME: Owner.REQUESTER,
+    EndReason.OUTPUT_LIMIT: Owner.REQUESTER,
+    EndReason.DISK_LIMIT: Owner.REQUESTER,
+    EndReason.BAD_PROGRAM: Owner.REQUESTER,
+    EndReason.CANCELLED: Owner.REQUESTER,
+    EndReason.INPUT_UNAVAILABLE: Owner.REQUESTER,
+    EndReason.NOT_INVOKED: Owner.REQUESTER,
+    EndReason.REQUESTER_LOST: Owner.REQUESTER,
+    EndReason.IMPOSSIBLE: Owner.REQUESTER,
+    EndReason.DEADLINE: Owner.REQUESTER,
+    EndReason.PRICE_TOO_LOW: Owner.BUDGET,
+    EndReason.BUDGET_SPENT: Owner.BUDGET,
+    EndReason.NO_BIDS: Owner.NETWORK,
+    EndReason.NO_PEERS: Owner.NETWORK,
+    EndReason.PROVIDER_LOST: Owner.NETWORK,
+    EndReason.PROVIDER_FAULT: Owner.PROVIDER,
+    EndReason.PROVIDER_STOPPED: Owner.PROVIDER,
+    EndReason.RETRIES_EXHAUSTED: Owner.REQUESTER,
+    EndReason.REFUSED_BY_POLICY: Owner.POLICY,
+}
+
+DETERMINISTIC: Final = frozenset(
+    {
+        EndReason.EXIT_NONZERO,
+        EndReason.KILLED_BY_SIGNAL,
+        EndReason.OUT_OF_MEMORY,
+        EndReason.OUT_OF_FUEL,
+        EndReason.WALL_TIME,
+        EndReason.OUTPUT_LIMIT,
+        EndReason.DISK_LIMIT,
+        EndReason.BAD_PROGRAM,
+    }
+)
+"""The job's own failures: tried on a second, different node at most, and never counted against a node."""
+
+NODE_FAULTS: Final = frozenset({EndReason.PROVIDER_LOST, EndReason.PROVIDER_FAULT, EndReason.PROVIDER_STOPPED})
+"""Failures of the node or the way to it: the next node is tried, and it counts against this one."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a run used. Cumulative.
+
+    Attributes:
+        wall_ms: from start to end.
+        cpu_us: CPU microseconds of all its processes.
+        memory_peak_bytes: highest total.
+        fuel: wasm instructions executed; 0 for other executors.
+        meter: how far `cpu_us` can be trusted.
+    """
+
+    wall_ms: int = 0
+    cpu_us: int = 0
+    memory_peak_bytes: int = 0
+    fuel: int = 0
+    meter: Meter = Meter.WALL
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How one run ended, as the executor saw it.
+
+    Attributes:
+        reason: COMPLETED exactly when the program exited with 0.
+        exit_code: the program's own, or 128 + signal as shells do; -1 when it never ran.
+        detail: one line for a person: limit and observed value, or what could not be set up.
+        usage: final figures.
+    """
+
+    reason: EndReason
+    exit_code: int = -1
+    detail: str = ""
+    usage: Usage = Usage()
