@@ -69,14 +69,18 @@ def public_key_of(peer_id: str) -> bytes:
     """The raw Ed25519 public key inside a PeerID.
 
     Raises:
-        ValueError: not base58, or not the identity multihash of an Ed25519 key.
+        ValueError: not base58, not the identity multihash of an Ed25519 key, or not its one canonical spelling.
     """
     if len(peer_id) > 64:
         raise ValueError("not an Ed25519 peer id: too long")
     raw = base58.b58decode(peer_id)
     if len(raw) != len(_PEER_ID_PREFIX) + PUBLIC_KEY_BYTES or not raw.startswith(_PEER_ID_PREFIX):
         raise ValueError(f"not an Ed25519 peer id: {peer_id!r}")
-    return raw[len(_PEER_ID_PREFIX) :]
+    key = raw[len(_PEER_ID_PREFIX) :]
+    if peer_id_of(key) != peer_id:
+        # base58.b58decode drops trailing white space; a second spelling would be a second peer to every table and ban.
+        raise ValueError(f"not an Ed25519 peer id: {peer_id!r} is not its canonical spelling")
+    return key
 
 
 def did_of(public_key: bytes) -> str:

@@ -14,7 +14,7 @@ GpuMilli          1/1000 of one GPU                           ``1``, ``0.5``
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Final, NewType
 
 Millicores = NewType("Millicores", int)
@@ -53,7 +53,7 @@ _BYTE_UNITS: Final = {
     "ti": 1024**4,
 }
 _TIME_UNITS: Final = {"ms": 1, "s": SECOND, "m": MINUTE, "min": MINUTE, "h": HOUR, "d": 24 * HOUR}
-_NUMBER: Final = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*")
+_NUMBER: Final = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_bytes(text: str | int) -> Bytes:
@@ -102,17 +102,19 @@ def format_bytes(value: int) -> str:
 
 def format_cores(value: int) -> str:
     """``1500`` millicores -> ``1.5 cores``."""
-    text = _short(Decimal(value) / CORE)
+    text = _short(Decimal(value) / CORE, "0.001")
     return f"{text} core" if text == "1" else f"{text} cores"
 
 
 def format_millis(value: int) -> str:
     """``90500`` -> ``1m 30.5s``."""
-    if abs(value) < SECOND:
+    if value < 0:
+        return f"-{format_millis(-value)}"
+    if value < SECOND:
         return f"{value} ms"
-    if abs(value) < MINUTE:
+    if value < MINUTE:
         return f"{_short(Decimal(value) / SECOND)} s"
-    if abs(value) < HOUR:
+    if value < HOUR:
         return f"{value // MINUTE}m {_short(Decimal(value % MINUTE) / SECOND)}s"
     return f"{value // HOUR}h {value % HOUR // MINUTE}m"
 
@@ -137,5 +139,6 @@ def _parse(text: str | float, units: dict[str, int], wanted: str, *, bare: str) 
     return int(value)
 
 
-def _short(value: Decimal) -> str:
-    return format(value.quantize(Decimal("0.01")).normalize(), "f")
+def _short(value: Decimal, step: str = "0.01") -> str:
+    # Cut, not rounded: 59.999 s must not read "60 s", nor a byte less than 1 TiB "1024 GiB".
+    return format(value.quantize(Decimal(step), ROUND_DOWN).normalize(), "f")
