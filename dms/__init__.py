@@ -1,0 +1,1 @@
+"""A node of a peer-to-peer compute market: the application around the protocol and the actors."""

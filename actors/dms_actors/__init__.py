@@ -1,0 +1,1 @@
+"""The actor system: mailboxes, supervision, deadlines, and the actors themselves, on pykka."""

@@ -1,0 +1,1 @@
+"""The dms command: parse, call the node over JSON-RPC, print."""

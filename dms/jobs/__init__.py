@@ -1,0 +1,1 @@
+"""Job documents: read, checked, resolved into tasks and content-addressed inputs."""

@@ -1,0 +1,1 @@
+"""The node process: the one place where all objects are built and joined."""

@@ -1,0 +1,1 @@
+"""The local JSON-RPC: methods, transports, client."""

@@ -16,7 +16,7 @@ import msgspec
 from dms_proto.units import CORE, GIB, HOUR
 
 
-class Gpu(msgspec.Struct, frozen=True, order=True):
+class Gpu(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
     """One GPU, or a share of one.
 
     Attributes:
@@ -34,7 +34,7 @@ class Gpu(msgspec.Struct, frozen=True, order=True):
     milli: int = 1000
 
 
-class Resources(msgspec.Struct, frozen=True):
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Countable amounts: the dimensions of the capacity law. All at least 0."""
 
     cpu_millicores: int = 0
@@ -53,7 +53,7 @@ class Resources(msgspec.Struct, frozen=True):
 NOTHING: Final = Resources()
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tariff in micro-credits: what each resource costs per hour, and a fee for starting."""
 
     start: int = 0
@@ -92,7 +92,7 @@ class Meter(StrEnum):
     WALL = "wall"
 
 
-class ExecutorOffer(msgspec.Struct, frozen=True):
+class ExecutorOffer(msgspec.Struct, frozen=True, omit_defaults=True):
     """An executor as it was proven to work on this machine at start.
 
     Attributes:
@@ -118,7 +118,7 @@ class JobClass(StrEnum):
     SERVICE = "service"
 
 
-class Capability(msgspec.Struct, frozen=True):
+class Capability(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a machine offers, or the least a job needs.
 
     Attributes:

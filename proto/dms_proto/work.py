@@ -12,7 +12,7 @@ from dms_proto.ids import Digest
 from dms_proto.units import MIB, MINUTE
 
 
-class Input(msgspec.Struct, frozen=True):
+class Input(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file the job reads: sent by content, verified before the job starts.
 
     Attributes:
@@ -28,7 +28,7 @@ class Input(msgspec.Struct, frozen=True):
     executable: bool = False
 
 
-class Output(msgspec.Struct, frozen=True):
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file the job left behind, collected after it ended: regular files only."""
 
     path: str
@@ -36,7 +36,7 @@ class Output(msgspec.Struct, frozen=True):
     size: int
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Hard limits of one run beyond its `Resources`.
 
     Attributes:
@@ -54,7 +54,7 @@ class Limits(msgspec.Struct, frozen=True):
     fuel: int = 0
 
 
-class Task(msgspec.Struct, frozen=True):
+class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """One program to run once, in a sandbox. What an invocation carries.
 
     Attributes:
@@ -162,7 +162,7 @@ NODE_FAULTS: Final = frozenset({EndReason.PROVIDER_LOST, EndReason.PROVIDER_FAUL
 """Failures of the node or the way to it: the next node is tried, and it counts against this one."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a run used. Cumulative.
 
     Attributes:
@@ -180,7 +180,7 @@ class Usage(msgspec.Struct, frozen=True):
     meter: Meter = Meter.WALL
 
 
-class Ending(msgspec.Struct, frozen=True):
+class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
     """How one run ended, as the executor saw it.
 
     Attributes:

@@ -1,0 +1,1 @@
+"""The allocation's life, as a pure machine."""

@@ -1,0 +1,1 @@
+"""Who is there: the peers of a node, as a pure machine."""

@@ -1,0 +1,1 @@
+"""Whole networks of the same machines under a virtual clock."""

@@ -1,0 +1,1 @@
+"""Envelopes: signed, expiring, replay-proof bytes around a message."""

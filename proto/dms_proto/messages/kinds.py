@@ -1,0 +1,349 @@
+"""The messages nodes exchange. Frozen and self-checking: what breaks a rule cannot be built, here or from the wire.
+
+A round of the market, requester on the left::
+
+    BidRequest  ──gossip and open streams──▶
+                ◀── Bid (a capability lock stands behind it) | Decline (why, and what would change it)
+    Commit      ──▶                              may carry the invocations, saving a round trip
+                ◀── CommitAck | CommitRefused
+    Invocation  ──▶                              for allocations not invoked by the commit
+                ◀── InvocationAck
+                ◀── AllocationStatus …           until one with an ending
+                ◀── AllocationMessage …          logs, both ways if the job reads input
+    Release | Cancel ──▶
+                ◀── Receipt
+
+Adding a field with a default keeps the version; changing a meaning is a new version of the envelope.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+
+from dms_proto.capability import Capability, Price
+from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.units import MAX_QUANTITY
+from dms_proto.work import EndReason, Ending, Output, Task, Usage
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=MAX_QUANTITY)]
+Text = Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="kind", omit_defaults=True):
+    """Base of all kinds; the class name is the kind on the wire."""
+
+
+class BidRequest(Message, frozen=True, tag=True):
+    """Who can do this? Gossiped, and sent straight to peers whose streams are open.
+
+    Attributes:
+        request_id: the job; the same over all rounds.
+        round: 0, then one more each time too few good bids came in. An answer names its round.
+        needs: what each of the `count` allocations requires.
+        count: allocations still wanted.
+        bids_wanted: how many answers are welcome.
+        reach: which nodes answer: those within this hash distance (0..2**32), see `market.reach`. 2**32 asks everybody.
+        max_price: micro-credits for one allocation run to its wall limit; 0 for "only for nothing".
+        wait_ms: how long the requester listens in this round.
+        dry_run: answer what would be answered, but lock nothing and do not expect a commit.
+    """
+
+    request_id: RequestId
+    round: Natural
+    needs: Capability
+    count: Count
+    bids_wanted: Count
+    reach: Natural
+    max_price: Natural
+    wait_ms: Natural
+    dry_run: bool = False
+
+
+class Bid(Message, frozen=True, tag=True):
+    """A binding offer: the capacity for `slots` allocations is locked until `valid_until`.
+
+    Attributes:
+        bid_id: `ids.bid_id(request, provider, round)`; also names the capability lock.
+        offer: what this machine has for the job; its resources are what is free beside the lock.
+        slots: how many of the wanted allocations can run here at once.
+        tariff: prices that apply.
+        price: micro-credits for one allocation run to its wall limit under `tariff`.
+        valid_until: Unix ms by the provider's clock.
+        valid_ms: the same as a span, for requesters whose clock differs.
+    """
+
+    request_id: RequestId
+    round: Natural
+    bid_id: BidId
+    offer: Capability
+    slots: Count
+    tariff: Price
+    price: Natural
+    valid_until: Natural
+    valid_ms: Natural
+
+
+class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why one dimension does not fit, and the nearest change that would make it fit.
+
+    Attributes:
+        dimension: "memory", "price", "executor:wasm", "label:zone", …
+        wanted: as a person reads it ("12 GiB").
+        observed: likewise ("8 GiB free of 16 GiB").
+        nearest: the smallest change to the request that this node would accept, or empty if there is none.
+        passing: waiting may help: the node has it, but not free now.
+    """
+
+    dimension: Text
+    wanted: Text
+    observed: Text
+    nearest: Text = ""
+    passing: bool = False
+
+
+class Decline(Message, frozen=True, tag=True):
+    """No, and why. `clauses` is never empty and lists every dimension that does not fit."""
+
+    request_id: RequestId
+    round: Natural
+    clauses: Annotated[tuple[Clause, ...], msgspec.Meta(min_length=1, max_length=32)]
+
+
+class Commit(Message, frozen=True, tag=True):
+    """The bid is taken. Within its validity this cannot fail for capacity.
+
+    Attributes:
+        slots: indexes (of the request's count) to be filled, at most the bid's `slots`.
+        invocations: empty, or one per slot: start at once.
+    """
+
+    request_id: RequestId
+    bid_id: BidId
+    slots: Annotated[tuple[Natural, ...], msgspec.Meta(min_length=1, max_length=10_000)]
+    invocations: tuple[Task, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.slots)) != len(self.slots):
+            raise ValueError("a commit names each slot once")
+        if self.invocations and len(self.invocations) != len(self.slots):
+            raise ValueError("a commit carries one invocation per slot, or none")
+
+
+class CommitAck(Message, frozen=True, tag=True):
+    """The locks became allocations. `invoke_within_ms`: how long they wait for an invocation if the commit carried none."""
+
+    request_id: RequestId
+    bid_id: BidId
+    allocation_ids: tuple[AllocationId, ...]
+    invoke_within_ms: Natural = 0
+
+
+class CommitRefusal(StrEnum):
+    """Why a commit was refused. None of these is capacity."""
+
+    UNKNOWN_BID = "unknown_bid"
+    EXPIRED = "expired"
+    ALREADY_COMMITTED = "already_committed"
+    TOO_MANY_SLOTS = "too_many_slots"
+    NOT_YOURS = "not_yours"
+    NEEDS_CHANGED = "needs_changed"
+    STOPPING = "stopping"
+
+
+class CommitRefused(Message, frozen=True, tag=True):
+    """The commit was not accepted; nothing is reserved under this bid for this requester."""
+
+    request_id: RequestId
+    bid_id: BidId
+    refusal: CommitRefusal
+    detail: Text = ""
+
+
+class Release(Message, frozen=True, tag=True):
+    """The bid is not needed: its lock may go. Sent to every loser."""
+
+    request_id: RequestId
+    bid_id: BidId
+
+
+class Invocation(Message, frozen=True, tag=True):
+    """Start the work in a committed allocation."""
+
+    request_id: RequestId
+    allocation_id: AllocationId
+    task: Task
+
+
+class InvocationAck(Message, frozen=True, tag=True):
+    """The allocation exists and will run, or (`refused` non-empty) why not."""
+
+    request_id: RequestId
+    allocation_id: AllocationId
+    refused: Text = ""
+
+
+class Phase(StrEnum):
+    """Where an allocation is in its life; the order is the order of the enum."""
+
+    COMMITTED = "committed"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+class AllocationStatus(Message, frozen=True, tag=True):
+    """Where an allocation stands. Repeated until the requester acknowledges an ending by `Receipt` exchange.
+
+    Attributes:
+        number: grows with each status of this allocation; a smaller one than seen is old news.
+        ending: present exactly when the phase is ENDED.
+        outputs: files to fetch from this provider, with ENDED.
+        log_bytes: total length of (stdout, stderr) with ENDED, so that a missing tail is noticed.
+        price: micro-credits owed so far under the bid's tariff.
+    """
+
+    request_id: RequestId
+    allocation_id: AllocationId
+    number: Natural
+    phase: Phase
+    usage: Usage = Usage()
+    ending: Ending | None = None
+    outputs: tuple[Output, ...] = ()
+    log_bytes: tuple[Natural, Natural] = (0, 0)
+    price: Natural = 0
+
+    def __post_init__(self) -> None:
+        if (self.ending is not None) != (self.phase is Phase.ENDED):
+            raise ValueError("an ending belongs to the phase 'ended', and only there")
+
+
+class AllocationMessage(Message, frozen=True, tag=True):
+    """Bytes of a log stream, or a question for them.
+
+    Attributes:
+        channel: "stdout", "stderr"; or "want:stdout" / "want:stderr" from the requester: resend from `offset`.
+        offset: position of `data` in the stream.
+    """
+
+    request_id: RequestId
+    allocation_id: AllocationId
+    channel: Annotated[str, msgspec.Meta(max_length=32)]
+    offset: Natural
+    data: Annotated[bytes, msgspec.Meta(max_length=128 * 1024)] = b""
+
+
+class Cancel(Message, frozen=True, tag=True):
+    """Stop this allocation; it ends as CANCELLED."""
+
+    request_id: RequestId
+    allocation_id: AllocationId
+
+
+class Receipt(Message, frozen=True, tag=True):
+    """The requester has the ending: what was run, used and owed, as both see it. Ends the provider's repeating of the status."""
+
+    request_id: RequestId
+    allocation_id: AllocationId
+    reason: EndReason
+    usage: Usage
+    price: Natural
+
+
+class KnownPeer(msgspec.Struct, frozen=True):
+    """A peer as told by another peer: where it may be dialled."""
+
+    peer: PeerId
+    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
+
+
+class Hello(Message, frozen=True, tag=True):
+    """Exchanged when a connection opens, and whenever what it says has changed.
+
+    Attributes:
+        version: of the protocol; see `wire.VERSION`.
+        software: name and version, for people.
+        now: Unix ms at sending: shows the clock difference.
+        uuid: the node's own.
+        name: chosen by its owner.
+        addresses: where it can be dialled.
+        summary: its registered capability, without prices.
+        peers: up to 16 others it is connected to (peer exchange).
+        accepts_work: whether it bids at all.
+    """
+
+    version: Natural
+    software: Annotated[str, msgspec.Meta(max_length=64)]
+    now: Natural
+    uuid: Annotated[str, msgspec.Meta(max_length=36)]
+    name: Annotated[str, msgspec.Meta(max_length=64)]
+    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
+    summary: Capability
+    peers: Annotated[tuple[KnownPeer, ...], msgspec.Meta(max_length=16)] = ()
+    accepts_work: bool = True
+
+
+class Probe(Message, frozen=True, tag=True):
+    """Are you there, and how far? Answered by the same message with `reply` true and the same nonce."""
+
+    nonce: Natural
+    reply: bool = False
+    now: Natural = 0
+
+
+class Refusal(Message, frozen=True, tag=True):
+    """A message of the receiver's was not accepted. `code` is a `wire.RefusalCode`; `about` is the refused envelope's id in hex."""
+
+    code: Annotated[str, msgspec.Meta(max_length=32)]
+    about: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    detail: Text = ""
+
+
+AnyMessage = (
+    BidRequest
+    | Bid
+    | Decline
+    | Commit
+    | CommitAck
+    | CommitRefused
+    | Release
+    | Invocation
+    | InvocationAck
+    | AllocationStatus
+    | AllocationMessage
+    | Cancel
+    | Receipt
+    | Hello
+    | Probe
+    | Refusal
+)
+
+KINDS: Final[dict[str, type[Message]]] = {
+    kind.__name__: kind
+    for kind in (
+        BidRequest,
+        Bid,
+        Decline,
+        Commit,
+        CommitAck,
+        CommitRefused,
+        Release,
+        Invocation,
+        InvocationAck,
+        AllocationStatus,
+        AllocationMessage,
+        Cancel,
+        Receipt,
+        Hello,
+        Probe,
+        Refusal,
+    )
+}
+"""Every kind by its name on the wire."""
+
+GOSSIPED: Final = frozenset({"BidRequest"})
+"""Kinds that may travel on the gossip topic; all others only directly."""
