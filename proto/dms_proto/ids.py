@@ -21,7 +21,7 @@ PeerId = NewType("PeerId", str)
 RequestId = NewType("RequestId", str)
 """``r-`` and 26 base32 characters; drawn by the requester. One request is one job submitted to the market."""
 BidId = NewType("BidId", str)
-"""``b-`` and 26 base32 characters; derived from request, provider and round. It also names the capability lock behind the bid."""
+"""``b-`` and 26 base32 characters; derived from request, provider and a number. It also names the capability lock behind the bid."""
 AllocationId = NewType("AllocationId", str)
 """``a-`` and 26 base32 characters; derived from the bid and the slot it fills."""
 MessageId = NewType("MessageId", bytes)
@@ -104,9 +104,9 @@ def request_id(entropy: bytes) -> RequestId:
     return RequestId(_spell("r", entropy[:ID_BYTES]))
 
 
-def bid_id(request: RequestId, provider: PeerId, round_: int) -> BidId:
-    """The id of the one bid `provider` can make for `request` in `round_`."""
-    return BidId(_derive("b", request, provider, str(round_)))
+def bid_id(request: RequestId, provider: PeerId, number: int) -> BidId:
+    """The id of the `number`-th bid (from 0) that `provider` makes for `request`."""
+    return BidId(_derive("b", request, provider, str(number)))
 
 
 def allocation_id(bid: BidId, slot: int) -> AllocationId:

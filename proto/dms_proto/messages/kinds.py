@@ -49,6 +49,9 @@ class BidRequest(Message, frozen=True, tag=True):
         reach: which nodes answer: those within this hash distance (0..2**32), see `market.reach`. 2**32 asks everybody.
         max_price: micro-credits for one allocation run to its wall limit; 0 for "only for nothing".
         wait_ms: how long the requester listens in this round.
+        stands_ms: how long the request stands: a node that declines for lack of free capacity may still bid later in this span,
+            as soon as capacity frees.
+        priority: the requester's own order among its requests; higher first. Providers order standing requests by it per requester.
         dry_run: answer what would be answered, but lock nothing and do not expect a commit.
     """
 
@@ -60,6 +63,8 @@ class BidRequest(Message, frozen=True, tag=True):
     reach: Natural
     max_price: Natural
     wait_ms: Natural
+    stands_ms: Natural = 0
+    priority: Natural = 0
     dry_run: bool = False
 
 
@@ -67,7 +72,8 @@ class Bid(Message, frozen=True, tag=True):
     """A binding offer: the capacity for `slots` allocations is locked until `valid_until`.
 
     Attributes:
-        bid_id: `ids.bid_id(request, provider, round)`; also names the capability lock.
+        number: which bid of this provider for this request it is, from 0.
+        bid_id: `ids.bid_id(request, provider, number)`; also names the capability lock.
         offer: what this machine has for the job; its resources are what is free beside the lock.
         slots: how many of the wanted allocations can run here at once.
         tariff: prices that apply.
@@ -78,6 +84,7 @@ class Bid(Message, frozen=True, tag=True):
 
     request_id: RequestId
     round: Natural
+    number: Natural
     bid_id: BidId
     offer: Capability
     slots: Count
@@ -164,10 +171,10 @@ class CommitRefused(Message, frozen=True, tag=True):
 
 
 class Release(Message, frozen=True, tag=True):
-    """The bid is not needed: its lock may go. Sent to every loser."""
+    """The bid is not needed: its lock may go. Sent to every loser. With an empty `bid_id`: the request stands no longer."""
 
     request_id: RequestId
-    bid_id: BidId
+    bid_id: BidId = BidId("")
 
 
 class Invocation(Message, frozen=True, tag=True):
