@@ -1,0 +1,263 @@
+"""The settings of a node: sections and fields, each with unit, default and consequence.
+
+The description of a field is data (`about`), so that the reference page, the template file and `dms config` say the same. A field's unit is
+how a person writes it: "4GiB" or "90s" in the file is an integer of bytes or milliseconds here.
+
+Adding a field: give it a default and a description here; file, environment, template and reference page follow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from dms_proto.capability import Isolation, JobClass
+from dms_proto.units import GIB, HOUR, MIB
+
+VERSION: Final = 1
+"""Of the file format. Raised, with a step in `migrations`, whenever a field changes its name or meaning."""
+
+UNITS: Final = ("", "cores", "bytes", "ms", "seconds", "credits", "credits per hour")
+
+
+def about(description: str, *, unit: str = "") -> Meta:
+    """What a person needs to know of a field. `unit` is one of `UNITS`."""
+    assert unit in UNITS, unit
+    return Meta(description=description, extra={"unit": unit})
+
+
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Amount = Annotated[int, Meta(ge=0, le=2**53)]
+Multiaddr = Annotated[str, Meta(pattern=r"^/[a-z0-9]+/.+", max_length=512)]
+
+
+class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who the node says it is."""
+
+    name: Annotated[
+        Name | None, about("How people see this node in lists. Unset: the last 8 characters of its PeerID.")
+    ] = None
+    labels: Annotated[
+        dict[Name, Annotated[str, Meta(max_length=128)]],
+        about(
+            'Free words others can require, such as `room = "lab"`. Published with the capability; nothing checks them.'
+        ),
+    ] = {}
+    country: Annotated[
+        str,
+        Meta(pattern=r"^([A-Z]{2})?$"),
+        about(
+            "ISO 3166-1 alpha-2 code of where the machine stands. Empty: not said, so requests that name a country pass by."
+        ),
+    ] = ""
+
+
+class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the node is reached and whom it reaches."""
+
+    listen: Annotated[
+        tuple[Multiaddr, ...],
+        about("Addresses to listen on. Port 0 lets the system choose, then invitations end when the node restarts."),
+    ] = ("/ip4/0.0.0.0/tcp/4600",)
+    announce: Annotated[
+        tuple[Multiaddr, ...],
+        about(
+            "Addresses told to others. Empty: those of the interfaces. Set it behind a port forwarding or a fixed NAT."
+        ),
+    ] = ()
+    bootstrap: Annotated[
+        tuple[Multiaddr, ...],
+        about(
+            "Peers dialled at start and whenever none is connected, each ending in /p2p/PEER. `dms join` adds to those it stores itself."
+        ),
+    ] = ()
+    mdns: Annotated[
+        bool,
+        about("Finds nodes on the local network by multicast. Off: only `bootstrap` and `dms join` lead to others."),
+    ] = True
+    keepalive_s: Annotated[
+        int,
+        Meta(ge=1, le=3600),
+        about(
+            "Time between two probes on a silent connection; two misses and the peer is down. Lower finds dead peers sooner and costs traffic.",
+            unit="seconds",
+        ),
+    ] = 15
+    topic: Annotated[
+        Name,
+        about(
+            "Name of the market. Only nodes with the same name hear each other's bid requests: choose your own for a private market. "
+            "It is no secret and no protection; grants are."
+        ),
+    ] = "public"
+
+
+class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How this node asks for bids and stands by its own."""
+
+    bids_wanted: Annotated[
+        int,
+        Meta(ge=1, le=1000),
+        about("Bids a request asks for. More give more choice and cost a message and a capability lock each."),
+    ] = 5
+    window_ms: Annotated[
+        int,
+        Meta(ge=1, le=60_000),
+        about(
+            "Longest wait for bids. It ends early when enough are in or every known candidate has answered.",
+            unit="ms",
+        ),
+    ] = 250
+    bid_validity_ms: Annotated[
+        int,
+        Meta(ge=500, le=600_000),
+        about(
+            "How long a bid of this node binds it and its capability lock holds the capacity. Longer suits slow requesters and idles the machine.",
+            unit="ms",
+        ),
+    ] = 10_000
+    ack_timeout_ms: Annotated[
+        int,
+        Meta(ge=50, le=60_000),
+        about(
+            "How long a silent winner is waited for before the next bid is taken. Raise it above the round trip of distant peers.",
+            unit="ms",
+        ),
+    ] = 500
+
+
+class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the machine offers, and at what price. Amounts not set are chosen from the machine, with room left for its owner."""
+
+    enabled: Annotated[bool, about("Off: the node asks others for work and runs none itself.")] = True
+    cpu: Annotated[
+        Amount | None,
+        about("CPU offered. Unset: all but one core, or three quarters of a machine with fewer than 4.", unit="cores"),
+    ] = None
+    memory: Annotated[
+        Amount | None,
+        about("Memory offered. Unset: three quarters, or less where other programs already use more.", unit="bytes"),
+    ] = None
+    disk: Annotated[
+        Amount | None,
+        about("Disk offered to jobs. Unset: half of what is free where the home lies, at most 100 GiB.", unit="bytes"),
+    ] = None
+    gpus: Annotated[
+        tuple[str, ...],
+        about('Devices offered, by the names `dms doctor` shows ("0", "MIG-…"); "all" or "none".'),
+    ] = ("all",)
+    simulate_gpus: Annotated[
+        str,
+        about(
+            "Invented GPUs, such as `2xA100-40G,1xL4-24G`, for tests and demonstrations. They are marked as simulated in the model and in a "
+            "label; jobs that use them find no device."
+        ),
+    ] = ""
+    job_classes: Annotated[
+        tuple[JobClass, ...], about("Kinds of jobs taken: batch, interactive, service. Empty: all.")
+    ] = ()
+    max_wall_ms: Annotated[
+        Amount,
+        about("Longest run accepted; requests for longer are declined. 0: no limit.", unit="ms"),
+    ] = 24 * HOUR
+    price_start: Annotated[Amount, about("Fee for starting an allocation, whatever it uses.", unit="credits")] = 0
+    price_cpu_core: Annotated[Amount, about("Price of one core.", unit="credits per hour")] = 10_000
+    price_memory_gib: Annotated[Amount, about("Price of one GiB of memory.", unit="credits per hour")] = 2_000
+    price_disk_gib: Annotated[Amount, about("Price of one GiB of disk.", unit="credits per hour")] = 20
+    price_gpu: Annotated[Amount, about("Price of one whole GPU.", unit="credits per hour")] = 500_000
+    min_price: Annotated[
+        Amount,
+        about(
+            "Least total for which this node bids. Requests that pay less are declined with this figure.",
+            unit="credits",
+        ),
+    ] = 0
+    monitor_s: Annotated[
+        int,
+        Meta(ge=1, le=300),
+        about(
+            "Time between two looks at what other programs use. Lower reacts sooner; each look costs about a millisecond.",
+            unit="seconds",
+        ),
+    ] = 5
+
+
+class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which ways of running a job are offered."""
+
+    enabled: Annotated[
+        tuple[str, ...],
+        about(
+            "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why."
+        ),
+    ] = ("sandbox", "wasm")
+    minimum_isolation: Annotated[
+        Isolation,
+        about(
+            "Weakest isolation in which strangers' jobs run: none, landlock, container, namespaces, wasm, microvm. Executors proven weaker are "
+            "not offered; lowering it trusts everyone who can reach this node."
+        ),
+    ] = Isolation.CONTAINER
+
+
+class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept on disk."""
+
+    blobs_max: Annotated[
+        Amount,
+        about(
+            "Size of the store of job inputs and outputs; past it the blobs no allocation needs, oldest first, are removed.",
+            unit="bytes",
+        ),
+    ] = 10 * GIB
+    keep_jobs_ms: Annotated[
+        Amount,
+        about("How long results and logs of ended jobs can be fetched again. Events are kept regardless.", unit="ms"),
+    ] = 7 * 24 * HOUR
+
+
+class Rpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """JSON-RPC beyond the Unix socket, which is always there and open to the owner alone."""
+
+    http: Annotated[bool, about("Also answers on HTTP and WebSocket, with the bearer token in HOME/token.")] = False
+    host: Annotated[
+        str,
+        about(
+            "Address to bind. Anything but loopback needs `tls_certificate` and `tls_key`, or the node refuses to start."
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[Port, about("TCP port of HTTP; 0 lets the system choose.")] = 4680
+    tls_certificate: Annotated[str, about("PEM file of the certificate chain. Empty: plain HTTP, loopback only.")] = ""
+    tls_key: Annotated[str, about("PEM file of the certificate's key.")] = ""
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the node writes down for its operator."""
+
+    level: Annotated[
+        str,
+        Meta(pattern="^(debug|info|warning|error)$"),
+        about(
+            "debug: every message; info: what a person would want to know later; warning: needs attention soon; error: something was lost."
+        ),
+    ] = "info"
+    json: Annotated[bool, about("One JSON object per line instead of text.")] = False
+    max_bytes: Annotated[Amount, about("Size at which a new log file is begun. 0: never.", unit="bytes")] = 10 * MIB
+    backups: Annotated[int, Meta(ge=0, le=100), about("Older log files kept beside the current one.")] = 3
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a node was told. `Config()` is the default in every field."""
+
+    version: Annotated[int, about("Format of the file; older ones are migrated when read.")] = VERSION
+    node: Node = Node()
+    network: Network = Network()
+    market: Market = Market()
+    provider: Provider = Provider()
+    executors: Executors = Executors()
+    store: Store = Store()
+    rpc: Rpc = Rpc()
+    log: Log = Log()

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from dms.config import identity
+from dms.config.paths import Home
+from dms_proto.errors import UserError
+from dms_proto.ids import public_key_of
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def test_a_new_identity_is_read_back_the_same(home: Home) -> None:
+    made = identity.create(home)
+    read = identity.load(home)
+    assert read.node_id == made.node_id
+    assert read.seed() == made.seed()
+    assert public_key_of(read.node_id.peer_id) == read.public_key
+
+
+def test_two_identities_share_nothing(tmp_path: Path) -> None:
+    one, other = (identity.create(Home(tmp_path / name)).node_id for name in "ab")
+    assert one.peer_id != other.peer_id
+    assert one.uuid != other.uuid
+
+
+def test_signatures_verify_under_the_key_in_the_peer_id(home: Home) -> None:
+    node = identity.create(home)
+    Ed25519PublicKey.from_public_bytes(public_key_of(node.node_id.peer_id)).verify(node.sign(b"hello"), b"hello")
+
+
+def test_the_files_are_for_the_owner_alone_and_nothing_else_is_left(home: Home) -> None:
+    identity.create(home)
+    for file in (home.identity_key, home.identity_names):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert {path.name for path in home.root.iterdir() if path.is_file()} == {"identity.key", "identity.json"}
+
+
+def test_the_secret_does_not_show_in_repr(home: Home) -> None:
+    node = identity.create(home)
+    assert repr(node) == f"Identity({node.node_id.peer_id})"
+
+
+def test_an_existing_key_is_never_overwritten(home: Home) -> None:
+    identity.create(home)
+    before = home.identity_key.read_bytes()
+    with pytest.raises(UserError) as caught:
+        identity.create(home)
+    assert caught.value.code == "already_onboarded"
+    assert home.identity_key.read_bytes() == before
+
+
+def test_a_crash_between_key_and_names_is_completed_with_the_same_key(home: Home) -> None:
+    first = identity.create(home)
+    home.identity_names.unlink()
+    with pytest.raises(UserError, match="missing") as caught:
+        identity.load(home)
+    assert "dms onboard" in caught.value.hint
+    assert identity.create(home).node_id.peer_id == first.node_id.peer_id
+    assert identity.load(home).node_id.peer_id == first.node_id.peer_id
+
+
+def test_an_empty_home_holds_no_node(home: Home) -> None:
+    with pytest.raises(UserError) as caught:
+        identity.load(home)
+    assert caught.value.code == "not_onboarded"
+
+
+def test_a_key_that_others_can_read_is_refused(home: Home) -> None:
+    identity.create(home)
+    home.identity_key.chmod(0o644)
+    with pytest.raises(UserError, match="0644"):
+        identity.load(home)
+
+
+def test_names_of_another_key_are_refused(tmp_path: Path) -> None:
+    one, other = Home(tmp_path / "one"), Home(tmp_path / "other")
+    identity.create(one)
+    identity.create(other)
+    one.identity_names.write_bytes(other.identity_names.read_bytes())
+    with pytest.raises(UserError, match="but the key is that of"):
+        identity.load(one)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"uuid": 3}', b"[]"])
+def test_damaged_names_are_refused_by_file(home: Home, content: bytes) -> None:
+    identity.create(home)
+    home.identity_names.write_bytes(content)
+    with pytest.raises(UserError, match=r"identity\.json is damaged"):
+        identity.load(home)
+
+
+def test_what_is_no_plain_ed25519_key_is_refused(home: Home) -> None:
+    identity.create(home)
+    good = load_pem_private_key(home.identity_key.read_bytes(), None)
+    locked = good.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for content, says in ((b"", "not an unencrypted"), (locked, "not an unencrypted"), (other, "not an Ed25519 key")):
+        home.identity_key.write_bytes(content)
+        with pytest.raises(UserError, match=says):
+            identity.load(home)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a full file system")
+def test_a_full_disk_leaves_no_half_written_key(tmp_path: Path) -> None:
+    import subprocess
+
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=16", "none", str(tmp_path)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr!r}")
+    try:
+        home = Home(tmp_path / "home")
+        home.prepare()
+        with (tmp_path / "filler").open("wb", buffering=0) as filler:
+            while filler.tell() < 1 << 20:
+                try:
+                    filler.write(b"x" * 4096)
+                except OSError:
+                    break
+        with pytest.raises(identity.MachineError) as caught:
+            identity.create(home)
+        assert caught.value.code == "disk_full"
+        assert not home.identity_key.exists()
+        assert [path.name for path in home.root.iterdir() if path.is_file()] == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
