@@ -9,10 +9,11 @@ An empty field asks for nothing. Quantities are integers (see `units`); a price 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
+from dms_proto.rules import Amount, GpuShare, Word
 from dms_proto.units import CORE, GIB, HOUR
 
 
@@ -27,20 +28,20 @@ class Gpu(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
         milli: thousandths of the device; 1000 is the whole device, exclusively.
     """
 
-    device: str = ""
-    vendor: str = ""
-    model: str = ""
-    memory_bytes: int = 0
-    milli: int = 1000
+    device: Word = ""
+    vendor: Word = ""
+    model: Word = ""
+    memory_bytes: Amount = 0
+    milli: GpuShare = 1000
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Countable amounts: the dimensions of the capacity law. All at least 0."""
 
-    cpu_millicores: int = 0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
-    gpus: tuple[Gpu, ...] = ()
+    cpu_millicores: Amount = 0
+    memory_bytes: Amount = 0
+    disk_bytes: Amount = 0
+    gpus: Annotated[tuple[Gpu, ...], msgspec.Meta(max_length=256)] = ()
     """On the ledger's side every entry names its device, at most one entry per device."""
 
     def times(self, factor: int) -> Resources:
@@ -56,11 +57,11 @@ NOTHING: Final = Resources()
 class Price(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tariff in micro-credits: what each resource costs per hour, and a fee for starting."""
 
-    start: int = 0
-    cpu_core_hour: int = 0
-    memory_gib_hour: int = 0
-    disk_gib_hour: int = 0
-    gpu_hour: int = 0
+    start: Amount = 0
+    cpu_core_hour: Amount = 0
+    memory_gib_hour: Amount = 0
+    disk_gib_hour: Amount = 0
+    gpu_hour: Amount = 0
 
     def cost(self, resources: Resources, millis: int) -> int:
         """Micro-credits for holding `resources` for `millis`, rounded up once at the end."""
@@ -103,10 +104,10 @@ class ExecutorOffer(msgspec.Struct, frozen=True, omit_defaults=True):
         meter: what a bill may rest on.
     """
 
-    name: str
-    version: str = ""
+    name: Word
+    version: Word = ""
     isolation: Isolation = Isolation.NONE
-    limits: tuple[str, ...] = ()
+    limits: Annotated[tuple[Word, ...], msgspec.Meta(max_length=16)] = ()
     meter: Meter = Meter.WALL
 
 
@@ -136,13 +137,13 @@ class Capability(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     resources: Resources = NOTHING
-    architecture: str = ""
-    cpu_score: int = 0
-    executors: tuple[ExecutorOffer, ...] = ()
-    libraries: tuple[str, ...] = ()
-    labels: dict[str, str] = {}
-    country: str = ""
+    architecture: Word = ""
+    cpu_score: Amount = 0
+    executors: Annotated[tuple[ExecutorOffer, ...], msgspec.Meta(max_length=32)] = ()
+    libraries: Annotated[tuple[Word, ...], msgspec.Meta(max_length=1024)] = ()
+    labels: Annotated[dict[Word, Word], msgspec.Meta(max_length=64)] = {}
+    country: Annotated[str, msgspec.Meta(max_length=2)] = ""
     relayed: bool = False
-    job_classes: tuple[JobClass, ...] = ()
-    max_wall_ms: int = 0
+    job_classes: Annotated[tuple[JobClass, ...], msgspec.Meta(max_length=16)] = ()
+    max_wall_ms: Amount = 0
     price: Price = Price()

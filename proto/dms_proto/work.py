@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from dms_proto.capability import Meter, Resources
-from dms_proto.ids import Digest
+from dms_proto.rules import Amount, Argument, ExitCode, GoodDigest, Line, RelativePath, VariableName, Word
 from dms_proto.units import MIB, MINUTE
 
 
@@ -22,18 +22,18 @@ class Input(msgspec.Struct, frozen=True, omit_defaults=True):
         executable: whether it may be run.
     """
 
-    path: str
-    digest: Digest
-    size: int
+    path: RelativePath
+    digest: GoodDigest
+    size: Amount
     executable: bool = False
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file the job left behind, collected after it ended: regular files only."""
 
-    path: str
-    digest: Digest
-    size: int
+    path: RelativePath
+    digest: GoodDigest
+    size: Amount
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,11 +47,11 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
         fuel: wasm instructions; 0 for no limit but the wall.
     """
 
-    wall_ms: int = 10 * MINUTE
-    grace_ms: int = 2_000
-    log_bytes: int = 16 * MIB
-    processes: int = 256
-    fuel: int = 0
+    wall_ms: Amount = 10 * MINUTE
+    grace_ms: Amount = 2_000
+    log_bytes: Amount = 16 * MIB
+    processes: Amount = 256
+    fuel: Amount = 0
 
 
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,12 +68,12 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         limits: hard limits of the run.
     """
 
-    executor: str
-    command: tuple[str, ...] = ()
-    module: str = ""
-    environment: dict[str, str] = {}
-    inputs: tuple[Input, ...] = ()
-    outputs: tuple[str, ...] = ()
+    executor: Word
+    command: Annotated[tuple[Argument, ...], msgspec.Meta(max_length=4096)] = ()
+    module: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    environment: Annotated[dict[VariableName, Argument], msgspec.Meta(max_length=512)] = {}
+    inputs: Annotated[tuple[Input, ...], msgspec.Meta(max_length=4096)] = ()
+    outputs: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=1024)], ...], msgspec.Meta(max_length=256)] = ()
     resources: Resources = Resources()
     limits: Limits = Limits()
 
@@ -173,10 +173,10 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         meter: how far `cpu_us` can be trusted.
     """
 
-    wall_ms: int = 0
-    cpu_us: int = 0
-    memory_peak_bytes: int = 0
-    fuel: int = 0
+    wall_ms: Amount = 0
+    cpu_us: Amount = 0
+    memory_peak_bytes: Amount = 0
+    fuel: Amount = 0
     meter: Meter = Meter.WALL
 
 
@@ -191,6 +191,6 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     reason: EndReason
-    exit_code: int = -1
-    detail: str = ""
+    exit_code: ExitCode = -1
+    detail: Line = ""
     usage: Usage = Usage()

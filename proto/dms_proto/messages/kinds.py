@@ -24,13 +24,21 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.capability import Capability, Price
-from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
-from dms_proto.units import MAX_QUANTITY
-from dms_proto.work import EndReason, Ending, Output, Task, Usage
-
-Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
-Natural = Annotated[int, msgspec.Meta(ge=0, le=MAX_QUANTITY)]
-Text = Annotated[str, msgspec.Meta(max_length=500)]
+from dms_proto.ids import BidId
+from dms_proto.rules import (
+    MAX_COUNT,
+    Address,
+    Amount,
+    BidIdOrNone,
+    Count,
+    GoodAllocationId,
+    GoodBidId,
+    GoodPeerId,
+    GoodRequestId,
+    Line,
+    Slot,
+)
+from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="kind", omit_defaults=True):
@@ -55,16 +63,16 @@ class BidRequest(Message, frozen=True, tag=True):
         dry_run: answer what would be answered, but lock nothing and do not expect a commit.
     """
 
-    request_id: RequestId
-    round: Natural
+    request_id: GoodRequestId
+    round: Amount
     needs: Capability
     count: Count
     bids_wanted: Count
-    reach: Natural
-    max_price: Natural
-    wait_ms: Natural
-    stands_ms: Natural = 0
-    priority: Natural = 0
+    reach: Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+    max_price: Amount
+    wait_ms: Amount
+    stands_ms: Amount = 0
+    priority: Amount = 0
     dry_run: bool = False
 
 
@@ -82,16 +90,16 @@ class Bid(Message, frozen=True, tag=True):
         valid_ms: the same as a span, for requesters whose clock differs.
     """
 
-    request_id: RequestId
-    round: Natural
-    number: Natural
-    bid_id: BidId
+    request_id: GoodRequestId
+    round: Amount
+    number: Amount
+    bid_id: GoodBidId
     offer: Capability
     slots: Count
     tariff: Price
-    price: Natural
-    valid_until: Natural
-    valid_ms: Natural
+    price: Amount
+    valid_until: Amount
+    valid_ms: Amount
 
 
 class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,18 +113,18 @@ class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
         passing: waiting may help: the node has it, but not free now.
     """
 
-    dimension: Text
-    wanted: Text
-    observed: Text
-    nearest: Text = ""
+    dimension: Line
+    wanted: Line
+    observed: Line
+    nearest: Line = ""
     passing: bool = False
 
 
 class Decline(Message, frozen=True, tag=True):
     """No, and why. `clauses` is never empty and lists every dimension that does not fit."""
 
-    request_id: RequestId
-    round: Natural
+    request_id: GoodRequestId
+    round: Amount
     clauses: Annotated[tuple[Clause, ...], msgspec.Meta(min_length=1, max_length=32)]
 
 
@@ -128,10 +136,10 @@ class Commit(Message, frozen=True, tag=True):
         invocations: empty, or one per slot: start at once.
     """
 
-    request_id: RequestId
-    bid_id: BidId
-    slots: Annotated[tuple[Natural, ...], msgspec.Meta(min_length=1, max_length=10_000)]
-    invocations: tuple[Task, ...] = ()
+    request_id: GoodRequestId
+    bid_id: GoodBidId
+    slots: Annotated[tuple[Slot, ...], msgspec.Meta(min_length=1, max_length=MAX_COUNT)]
+    invocations: Annotated[tuple[Task, ...], msgspec.Meta(max_length=MAX_COUNT)] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.slots)) != len(self.slots):
@@ -143,10 +151,10 @@ class Commit(Message, frozen=True, tag=True):
 class CommitAck(Message, frozen=True, tag=True):
     """The locks became allocations. `invoke_within_ms`: how long they wait for an invocation if the commit carried none."""
 
-    request_id: RequestId
-    bid_id: BidId
-    allocation_ids: tuple[AllocationId, ...]
-    invoke_within_ms: Natural = 0
+    request_id: GoodRequestId
+    bid_id: GoodBidId
+    allocation_ids: Annotated[tuple[GoodAllocationId, ...], msgspec.Meta(min_length=1, max_length=MAX_COUNT)]
+    invoke_within_ms: Amount = 0
 
 
 class CommitRefusal(StrEnum):
@@ -164,33 +172,33 @@ class CommitRefusal(StrEnum):
 class CommitRefused(Message, frozen=True, tag=True):
     """The commit was not accepted; nothing is reserved under this bid for this requester."""
 
-    request_id: RequestId
-    bid_id: BidId
+    request_id: GoodRequestId
+    bid_id: GoodBidId
     refusal: CommitRefusal
-    detail: Text = ""
+    detail: Line = ""
 
 
 class Release(Message, frozen=True, tag=True):
     """The bid is not needed: its lock may go. Sent to every loser. With an empty `bid_id`: the request stands no longer."""
 
-    request_id: RequestId
-    bid_id: BidId = BidId("")
+    request_id: GoodRequestId
+    bid_id: BidIdOrNone = BidId("")
 
 
 class Invocation(Message, frozen=True, tag=True):
     """Start the work in a committed allocation."""
 
-    request_id: RequestId
-    allocation_id: AllocationId
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
     task: Task
 
 
 class InvocationAck(Message, frozen=True, tag=True):
     """The allocation exists and will run, or (`refused` non-empty) why not."""
 
-    request_id: RequestId
-    allocation_id: AllocationId
-    refused: Text = ""
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
+    refused: Line = ""
 
 
 class Phase(StrEnum):
@@ -214,15 +222,15 @@ class AllocationStatus(Message, frozen=True, tag=True):
         price: micro-credits owed so far under the bid's tariff.
     """
 
-    request_id: RequestId
-    allocation_id: AllocationId
-    number: Natural
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
+    number: Amount
     phase: Phase
     usage: Usage = Usage()
     ending: Ending | None = None
-    outputs: tuple[Output, ...] = ()
-    log_bytes: tuple[Natural, Natural] = (0, 0)
-    price: Natural = 0
+    outputs: Annotated[tuple[Output, ...], msgspec.Meta(max_length=4096)] = ()
+    log_bytes: tuple[Amount, Amount] = (0, 0)
+    price: Amount = 0
 
     def __post_init__(self) -> None:
         if (self.ending is not None) != (self.phase is Phase.ENDED):
@@ -237,35 +245,35 @@ class AllocationMessage(Message, frozen=True, tag=True):
         offset: position of `data` in the stream.
     """
 
-    request_id: RequestId
-    allocation_id: AllocationId
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
     channel: Annotated[str, msgspec.Meta(max_length=32)]
-    offset: Natural
+    offset: Amount
     data: Annotated[bytes, msgspec.Meta(max_length=128 * 1024)] = b""
 
 
 class Cancel(Message, frozen=True, tag=True):
     """Stop this allocation; it ends as CANCELLED."""
 
-    request_id: RequestId
-    allocation_id: AllocationId
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
 
 
 class Receipt(Message, frozen=True, tag=True):
     """The requester has the ending: what was run, used and owed, as both see it. Ends the provider's repeating of the status."""
 
-    request_id: RequestId
-    allocation_id: AllocationId
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
     reason: EndReason
     usage: Usage
-    price: Natural
+    price: Amount
 
 
 class KnownPeer(msgspec.Struct, frozen=True):
     """A peer as told by another peer: where it may be dialled."""
 
-    peer: PeerId
-    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
+    peer: GoodPeerId
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
 
 
 class Hello(Message, frozen=True, tag=True):
@@ -283,12 +291,12 @@ class Hello(Message, frozen=True, tag=True):
         accepts_work: whether it bids at all.
     """
 
-    version: Natural
+    version: Amount
     software: Annotated[str, msgspec.Meta(max_length=64)]
-    now: Natural
+    now: Amount
     uuid: Annotated[str, msgspec.Meta(max_length=36)]
     name: Annotated[str, msgspec.Meta(max_length=64)]
-    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
     summary: Capability
     peers: Annotated[tuple[KnownPeer, ...], msgspec.Meta(max_length=16)] = ()
     accepts_work: bool = True
@@ -297,9 +305,9 @@ class Hello(Message, frozen=True, tag=True):
 class Probe(Message, frozen=True, tag=True):
     """Are you there, and how far? Answered by the same message with `reply` true and the same nonce."""
 
-    nonce: Natural
+    nonce: Amount
     reply: bool = False
-    now: Natural = 0
+    now: Amount = 0
 
 
 class Refusal(Message, frozen=True, tag=True):
@@ -307,7 +315,7 @@ class Refusal(Message, frozen=True, tag=True):
 
     code: Annotated[str, msgspec.Meta(max_length=32)]
     about: Annotated[str, msgspec.Meta(max_length=32)] = ""
-    detail: Text = ""
+    detail: Line = ""
 
 
 AnyMessage = (

@@ -1,0 +1,50 @@
+"""Bounds on what arrives from strangers, as types: msgspec checks them whenever bytes become a message.
+
+They cost nothing when a value is built in code: there the type checker and the machines keep the rules. A value that crossed the wire has been
+checked against all of them, so an id may name a file and an amount may enter the ledger without a second look.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.units import GPU, MAX_QUANTITY
+
+MAX_COUNT: Final = 10_000
+"""Most allocations of one request."""
+_SPELLED: Final = "[a-z2-7]{25}[aeimquy4]"
+"""16 bytes as base32: the last character carries three bits, so only eight of them can stand there."""
+
+# An end is written \Z, never $: a dollar also matches before a trailing newline.
+GoodRequestId = Annotated[RequestId, Meta(pattern=rf"^r-{_SPELLED}\Z")]
+GoodBidId = Annotated[BidId, Meta(pattern=rf"^b-{_SPELLED}\Z")]
+BidIdOrNone = Annotated[BidId, Meta(pattern=rf"^(b-{_SPELLED})?\Z")]
+"""A bid id, or empty where a message may speak of no bid in particular."""
+GoodAllocationId = Annotated[AllocationId, Meta(pattern=rf"^a-{_SPELLED}\Z")]
+GoodPeerId = Annotated[PeerId, Meta(pattern=r"^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")]
+GoodDigest = Annotated[Digest, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+RelativePath = Annotated[
+    str, Meta(pattern=r"^(?!/)(?!(?:[^/]*/)*\.\.?(?:/|\Z))[^\0/]+(?:/[^\0/]+)*\Z", min_length=1, max_length=1024)
+]
+"""A path below a directory: no leading, doubled or trailing slash, no "." or ".." part, no NUL."""
+
+Amount = Annotated[int, Meta(ge=0, le=MAX_QUANTITY)]
+"""A quantity in the unit its field names; see `units`."""
+GpuShare = Annotated[int, Meta(ge=0, le=GPU)]
+Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+Slot = Annotated[int, Meta(ge=0, lt=MAX_COUNT)]
+"""Index of one of the allocations a request wants."""
+ExitCode = Annotated[int, Meta(ge=-1, le=2**32 - 1)]
+
+Word = Annotated[str, Meta(max_length=128)]
+"""A name: of a model, a library, a label, an executor."""
+Line = Annotated[str, Meta(max_length=500)]
+"""One line for a person."""
+Argument = Annotated[str, Meta(pattern=r"^[^\0]*\Z", max_length=32_768)]
+"""An argument or environment value of a program. A NUL could not be passed to it."""
+VariableName = Annotated[str, Meta(pattern=r"^[^\0=]+\Z", max_length=256)]
+Address = Annotated[str, Meta(max_length=256)]
+"""A multiaddr."""
