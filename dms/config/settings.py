@@ -246,7 +246,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "info"
     json: Annotated[bool, about("One JSON object per line instead of text.")] = False
     max_bytes: Annotated[Amount, about("Size at which a new log file is begun. 0: never.", unit="bytes")] = 10 * MIB
-    backups: Annotated[int, Meta(ge=0, le=100), about("Older log files kept beside the current one.")] = 3
+    backups: Annotated[int, Meta(ge=1, le=100), about("Older log files kept beside the current one.")] = 3
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
