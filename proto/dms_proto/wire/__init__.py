@@ -1,1 +1,52 @@
-"""Envelopes: signed, expiring, replay-proof bytes around a message."""
+"""Envelopes: signed, expiring, replay-proof bytes around a message.
+
+`seal` makes a frame, `open_frame` turns bytes into an `Envelope` or a `RefusedFrame`. Between them stand `signing` (Ed25519), `encoding`
+(msgpack with limits), `replay` (what was seen), `buckets` (who sends how much) and `refusals` (why not). `proto/README.md` says the same in words
+for other implementations.
+"""
+
+from dms_proto.wire.buckets import DEFAULT_LIMITS, KindClass, Limit, PeerBuckets, TokenBucket, kind_class
+from dms_proto.wire.envelope import (
+    CLOCK_SKEW_MS,
+    MAX_DIRECT_FRAME,
+    MAX_DIRECT_LIFETIME_MS,
+    MAX_GOSSIP_FRAME,
+    MAX_GOSSIP_LIFETIME_MS,
+    VERSION,
+    Envelope,
+    seal,
+)
+from dms_proto.wire.opening import OpeningContext, TakeToken, open_frame, take_always
+from dms_proto.wire.refusals import RULES, RefusalCode, RefusalRule, RefusedFrame, answer_to
+from dms_proto.wire.replay import ReplayWindow, Seen
+from dms_proto.wire.signing import Signer, verify
+
+__all__ = [
+    "CLOCK_SKEW_MS",
+    "DEFAULT_LIMITS",
+    "MAX_DIRECT_FRAME",
+    "MAX_DIRECT_LIFETIME_MS",
+    "MAX_GOSSIP_FRAME",
+    "MAX_GOSSIP_LIFETIME_MS",
+    "RULES",
+    "VERSION",
+    "Envelope",
+    "KindClass",
+    "Limit",
+    "OpeningContext",
+    "PeerBuckets",
+    "RefusalCode",
+    "RefusalRule",
+    "RefusedFrame",
+    "ReplayWindow",
+    "Seen",
+    "Signer",
+    "TakeToken",
+    "TokenBucket",
+    "answer_to",
+    "kind_class",
+    "open_frame",
+    "seal",
+    "take_always",
+    "verify",
+]

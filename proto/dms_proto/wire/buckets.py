@@ -1,0 +1,126 @@
+"""Token buckets: how much of each class of message a peer may send. Pure: the time comes in, nothing is scheduled.
+
+A bucket holds up to `burst` tokens and gains `per_second`; a message takes one. A flood from one peer empties that peer's bucket and no other.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from dms_proto.ids import PeerId
+from dms_proto.units import SECOND
+
+
+class KindClass(StrEnum):
+    """What a message costs its receiver, roughly: kinds that share a bucket.
+
+    The peer that *delivers* a frame pays, since the author is unproven before the signature is checked; of gossip the author pays too, once proven.
+    """
+
+    MARKET = "market"
+    """Bids, commits, invocations and their answers."""
+    STREAM = "stream"
+    """Status and logs of running allocations."""
+    MEMBERSHIP = "membership"
+    """Hello, Probe, Refusal."""
+    GOSSIP_FORWARDED = "gossip_forwarded"
+    """Gossip as handed on by a neighbour, whoever wrote it."""
+    GOSSIP_AUTHORED = "gossip_authored"
+    """Gossip as written by its author, whoever handed it on."""
+    INTRODUCTION = "introduction"
+    """Gossip of an author not heard of lately: keeps one neighbour from filling the replay window with invented authors."""
+
+
+_STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage"})
+_MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal"})
+
+
+def kind_class(kind: str) -> KindClass:
+    """The class of a kind sent directly."""
+    if kind in _STREAM_KINDS:
+        return KindClass.STREAM
+    return KindClass.MEMBERSHIP if kind in _MEMBERSHIP_KINDS else KindClass.MARKET
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """Messages a second in the long run, and at once after a quiet time. Both at least 1."""
+
+    per_second: int
+    burst: int
+
+
+DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
+    # A requester that runs 300 jobs a second sends one provider about 1,500 messages of the market and gets 900 of a stream.
+    KindClass.MARKET: Limit(3_000, 6_000),
+    KindClass.STREAM: Limit(2_000, 4_000),
+    KindClass.MEMBERSHIP: Limit(20, 100),
+    KindClass.GOSSIP_FORWARDED: Limit(1_000, 2_000),
+    KindClass.GOSSIP_AUTHORED: Limit(500, 1_000),
+    # Within the life of a gossiped envelope (2 minutes with both skews) one neighbour introduces at most 800 authors of a window's 4,096.
+    KindClass.INTRODUCTION: Limit(5, 200),
+}
+
+
+class TokenBucket:
+    """One bucket. Full when made."""
+
+    __slots__ = ("_at", "_burst", "_gain", "_level")
+
+    def __init__(self, limit: Limit, now: int) -> None:
+        """`now` in Unix ms."""
+        self._gain = limit.per_second  # thousandths of a token per millisecond
+        self._burst = limit.burst * SECOND
+        self._level = self._burst
+        self._at = now
+
+    def take(self, now: int, cost: int = 1) -> bool:
+        """Takes `cost` tokens if they are there. A clock that went back gains nothing and loses nothing."""
+        self._refill(now)
+        if self._level < cost * SECOND:
+            return False
+        self._level -= cost * SECOND
+        return True
+
+    def is_full(self, now: int) -> bool:
+        """Whether it could be forgotten without giving anything away."""
+        self._refill(now)
+        return self._level == self._burst
+
+    def _refill(self, now: int) -> None:
+        self._level = min(self._burst, self._level + max(0, now - self._at) * self._gain)
+        self._at = now
+
+
+class PeerBuckets:
+    """The buckets of all peers, in bounded memory: a peer's bucket is forgotten only when it is full again.
+
+    One per receiving machine; not shared between threads.
+    """
+
+    def __init__(self, limits: dict[KindClass, Limit] | None = None, *, max_buckets: int = 8_192) -> None:
+        """`limits` replace the defaults class by class. `max_buckets`: past it, peers without a bucket are refused until one is full again."""
+        self._limits = {**DEFAULT_LIMITS, **(limits or {})}
+        self._max_buckets = max_buckets
+        self._buckets: dict[tuple[PeerId, KindClass], TokenBucket] = {}
+        self._next_sweep = 0
+
+    def take(self, peer: PeerId, kind_class: KindClass, now: int) -> bool:
+        """Whether `peer` may send one more of `kind_class` at `now` (Unix ms); counts it if so."""
+        bucket = self._buckets.get((peer, kind_class))
+        if bucket is None:
+            if not self._has_room(now):
+                return False
+            bucket = self._buckets[peer, kind_class] = TokenBucket(self._limits[kind_class], now)
+        return bucket.take(now)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def _has_room(self, now: int) -> bool:
+        if len(self._buckets) >= self._max_buckets and (now >= self._next_sweep or now < self._next_sweep - SECOND):
+            self._next_sweep = now + SECOND  # a sweep walks all buckets: not for every frame of a flood
+            self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_full(now)}
+        return len(self._buckets) < self._max_buckets

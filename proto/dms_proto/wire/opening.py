@@ -1,0 +1,257 @@
+"""Opening frames: every check on bytes from a stranger, cheapest first, and a value at the end whatever the bytes.
+
+::
+
+    size ─ structure ─ version ─ kind ─ addressed ─ sender ─ lifetime, clock ─ replay window ─ rate ─ signature ─ body
+    └─────────────── costs microseconds, proves nothing ──────────────────────────────────┘   └─ proven from here ─┘
+
+Nothing is remembered of a frame before its signature is verified, except that the peer that delivered it paid a token. `open_frame` never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, TypeAlias, cast
+
+import msgspec
+
+from dms_proto.ids import ID_BYTES, MessageId, PeerId, peer_id_of
+from dms_proto.messages import GOSSIPED, KINDS, AnyMessage
+from dms_proto.wire import encoding
+from dms_proto.wire.buckets import KindClass, kind_class
+from dms_proto.wire.encoding import Malformed, printable
+from dms_proto.wire.envelope import (
+    CLOCK_SKEW_MS,
+    DOMAIN,
+    VERSION,
+    Envelope,
+    Signed,
+    frame_limit,
+    lifetime_limit,
+)
+from dms_proto.wire.refusals import NO_ID, RefusalCode, RefusedFrame
+from dms_proto.wire.replay import ReplayWindow, Seen
+from dms_proto.wire.signing import SIGNATURE_BYTES, verify
+
+TakeToken: TypeAlias = Callable[[PeerId, KindClass, int], bool]
+"""Whether a peer may send one more message of a class at a time; `buckets.PeerBuckets.take` is one."""
+
+_sender_of = lru_cache(maxsize=1_024)(peer_id_of)
+"""Spelling a key in base58 takes as long as all other cheap checks together, and the same peers write again and again."""
+
+
+def take_always(_peer: PeerId, _class: KindClass, _now: int) -> bool:
+    """No limit."""
+    return True
+
+
+class OpeningContext(msgspec.Struct, frozen=True):
+    """Who we are and how a frame came. One per peer and topic may be kept and used for every frame.
+
+    Attributes:
+        me: our peer id.
+        via: the peer that delivered the frame: the other end of the stream, or the gossip neighbour. It pays for the frame.
+        topic: the topic the frame came on; empty for a direct stream.
+        topics: topics whose gossip is also taken from direct streams: its author or anyone else may hand it on there.
+        replay: the window for envelopes addressed to us.
+        gossip_replay: the window for gossip, whichever way it came; apart, so that invented authors cannot crowd out peers.
+        take: the rate limit.
+        skew_ms: tolerated difference between clocks, either way.
+    """
+
+    me: PeerId
+    via: PeerId
+    replay: ReplayWindow
+    gossip_replay: ReplayWindow
+    topic: str = ""
+    topics: frozenset[str] = frozenset()
+    take: TakeToken = take_always
+    skew_ms: int = CLOCK_SKEW_MS
+
+    def window(self, signed: Signed) -> ReplayWindow:
+        """The replay window an envelope belongs to."""
+        return self.gossip_replay if signed.is_gossip else self.replay
+
+
+class _Parsed(msgspec.Struct, frozen=True):
+    """An envelope whose structure is right. Nothing in it is proven."""
+
+    signed: Signed
+    sender: PeerId
+    data: bytes
+    signature: bytes
+    size: int
+
+
+def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | RefusedFrame:
+    """The message in `frame`, or why it is none for us.
+
+    Args:
+        frame: bytes as they arrived.
+        context: who we are and how the frame came; its windows and buckets remember this frame.
+        now: Unix ms by our clock.
+
+    Returns:
+        An `Envelope` that passed every check: signed by its sender, for us, in time, not seen before, its message valid. Or a `RefusedFrame`.
+    """
+    parsed = _parse(frame, context)
+    if isinstance(parsed, RefusedFrame):
+        return parsed
+    for check in _CHECKS:
+        refusal = check(parsed, context, now)
+        if refusal is not None:
+            return _refused(parsed, refusal)
+    signed, window = parsed.signed, context.window(parsed.signed)
+    window.record(parsed.sender, MessageId(signed.id), signed.sent_ms, signed.expires_ms + context.skew_ms, now)
+    if signed.is_gossip and not context.take(parsed.sender, KindClass.GOSSIP_AUTHORED, now):
+        return _refused(parsed, (RefusalCode.RATE, "the author gossips too much"), is_proven=True)
+    message = encoding.decode_body(signed.kind, signed.body)
+    if isinstance(message, Malformed):
+        return _refused(parsed, (RefusalCode.BAD_BODY, message.why), is_proven=True)
+    return _envelope(parsed, cast("AnyMessage", message))
+
+
+_Refusal: TypeAlias = tuple[RefusalCode, str]
+
+
+def _parse(frame: bytes, context: OpeningContext) -> _Parsed | RefusedFrame:
+    limit = frame_limit(is_gossip=context.topic != "")
+    if len(frame) > limit:
+        return RefusedFrame(RefusalCode.TOO_LARGE, f"{len(frame)} bytes; at most {limit} are read")
+    outer = encoding.unpack(frame)
+    match outer:
+        case [bytes() as data, bytes() as signature] if len(signature) == SIGNATURE_BYTES:
+            newer = _newer_version(data)
+            return newer or _parse_signed(data, signature, len(frame))
+        case Malformed(why=why):
+            return RefusedFrame(RefusalCode.MALFORMED, why)
+        case _:
+            return RefusedFrame(RefusalCode.MALFORMED, "not a pair of signed bytes and signature")
+
+
+def _newer_version(data: bytes) -> RefusedFrame | None:
+    """The refusal if `data` begins like an envelope of a version after ours; what follows may have any form."""
+    if len(data) < 2 or data[0] & 0xF0 != 0x90 or not VERSION < data[1] <= 0x7F:
+        return None
+    has_id = data[2:4] == bytes((0xC4, ID_BYTES)) and len(data) >= 4 + ID_BYTES
+    id_ = MessageId(data[4 : 4 + ID_BYTES]) if has_id else NO_ID
+    return RefusedFrame(RefusalCode.NEWER_VERSION, f"version {data[1]}; this node speaks {VERSION}", id_)
+
+
+def _parse_signed(data: bytes, signature: bytes, size: int) -> _Parsed | RefusedFrame:
+    tree = encoding.unpack(data)
+    signed = tree if isinstance(tree, Malformed) else encoding.typed(tree, Signed)
+    if isinstance(signed, Malformed):
+        return RefusedFrame(RefusalCode.MALFORMED, signed.why)
+    parsed = _Parsed(signed, _sender_of(signed.key), data, signature, size)
+    if (signed.to == "") == (signed.topic == ""):
+        return _refused(parsed, (RefusalCode.MALFORMED, "names a receiver or a topic, and not both"))
+    return parsed
+
+
+def _check_kind(parsed: _Parsed, _context: OpeningContext, _now: int) -> _Refusal | None:
+    signed = parsed.signed
+    if signed.kind not in KINDS:
+        return RefusalCode.UNKNOWN_KIND, printable(f"kind {signed.kind}")
+    if signed.is_gossip and signed.kind not in GOSSIPED:
+        return RefusalCode.NOT_GOSSIP, f"a {signed.kind} travels directly only"
+    return None
+
+
+def _check_addressed(parsed: _Parsed, context: OpeningContext, _now: int) -> _Refusal | None:
+    signed = parsed.signed
+    if signed.is_gossip:
+        expected = signed.topic == context.topic if context.topic else signed.topic in context.topics
+        if not expected:
+            return RefusalCode.NOT_FOR_US, printable(f"for topic {signed.topic}")
+        limit = frame_limit(is_gossip=True)  # gossip handed on by a stream was measured against the larger limit so far
+        return (RefusalCode.TOO_LARGE, f"{parsed.size} bytes of gossip") if parsed.size > limit else None
+    if context.topic or signed.to != context.me:
+        return RefusalCode.NOT_FOR_US, printable(f"for {signed.to}")
+    return None
+
+
+def _check_sender(parsed: _Parsed, context: OpeningContext, _now: int) -> _Refusal | None:
+    if parsed.signed.is_gossip:
+        return (RefusalCode.ECHO, "written by this node") if parsed.sender == context.me else None
+    if parsed.sender != context.via:
+        return RefusalCode.WRONG_SENDER, f"written by {parsed.sender}, came from {context.via}"
+    return None
+
+
+def _check_time(parsed: _Parsed, context: OpeningContext, now: int) -> _Refusal | None:
+    signed = parsed.signed
+    lifetime = signed.expires_ms - signed.sent_ms
+    limit = lifetime_limit(is_gossip=signed.is_gossip)
+    if not 0 < lifetime <= limit:
+        return RefusalCode.LIFETIME, f"lives {lifetime} ms; allowed are 1 to {limit}"
+    if signed.sent_ms > now + context.skew_ms:
+        return RefusalCode.FROM_FUTURE, f"sent {signed.sent_ms - now} ms from now"
+    if signed.expires_ms < now - context.skew_ms:
+        return RefusalCode.EXPIRED, f"expired {now - signed.expires_ms} ms ago"
+    return None
+
+
+_SEEN: Final[dict[Seen, _Refusal | None]] = {
+    Seen.NEW: None,
+    Seen.DUPLICATE: (RefusalCode.DUPLICATE, "accepted before"),
+    Seen.STALE: (RefusalCode.STALE, "older than what is remembered of its sender"),
+    Seen.NO_ROOM: (RefusalCode.WINDOW_FULL, "too many senders at once"),
+}
+
+
+def _check_replay(parsed: _Parsed, context: OpeningContext, now: int) -> _Refusal | None:
+    signed = parsed.signed
+    return _SEEN[context.window(signed).check(parsed.sender, MessageId(signed.id), signed.sent_ms, now)]
+
+
+def _check_rate(parsed: _Parsed, context: OpeningContext, now: int) -> _Refusal | None:
+    if not parsed.signed.is_gossip:
+        paid_from = kind_class(parsed.signed.kind)
+    elif context.gossip_replay.knows(parsed.sender):
+        paid_from = KindClass.GOSSIP_FORWARDED
+    else:
+        paid_from = KindClass.INTRODUCTION
+    return None if context.take(context.via, paid_from, now) else (RefusalCode.RATE, f"no token left for {paid_from}")
+
+
+def _check_signature(parsed: _Parsed, _context: OpeningContext, _now: int) -> _Refusal | None:
+    if verify(parsed.signed.key, DOMAIN + parsed.data, parsed.signature):
+        return None
+    return RefusalCode.BAD_SIGNATURE, "not the sender's signature over these bytes"
+
+
+_CHECKS: Final = (
+    _check_kind,
+    _check_addressed,
+    _check_sender,
+    _check_time,
+    _check_replay,
+    _check_rate,
+    _check_signature,
+)
+"""In the order they are made, after size, structure and version."""
+
+
+def _refused(parsed: _Parsed, refusal: _Refusal, *, is_proven: bool = False) -> RefusedFrame:
+    code, detail = refusal
+    return RefusedFrame(code, detail, MessageId(parsed.signed.id), parsed.signed.kind, parsed.sender, is_proven)
+
+
+def _envelope(parsed: _Parsed, message: AnyMessage) -> Envelope:
+    signed = parsed.signed
+    return Envelope(
+        version=signed.version,
+        id=MessageId(signed.id),
+        kind=signed.kind,
+        sender=parsed.sender,
+        to=PeerId(signed.to),
+        topic=signed.topic,
+        cause=signed.cause,
+        sent_ms=signed.sent_ms,
+        expires_ms=signed.expires_ms,
+        body=signed.body,
+        auth=signed.auth,
+        message=message,
+    )
