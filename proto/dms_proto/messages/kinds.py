@@ -61,6 +61,7 @@ class BidRequest(Message, frozen=True, tag=True):
             as soon as capacity frees.
         priority: the requester's own order among its requests; higher first. Providers order standing requests by it per requester.
         dry_run: answer what would be answered, but lock nothing and do not expect a commit.
+        reply_to: where the requester can be dialled, for nodes that only gossip reached.
     """
 
     request_id: GoodRequestId
@@ -74,6 +75,7 @@ class BidRequest(Message, frozen=True, tag=True):
     stands_ms: Amount = 0
     priority: Amount = 0
     dry_run: bool = False
+    reply_to: Annotated[tuple[Text, ...], msgspec.Meta(max_length=4)] = ()
 
 
 class Bid(Message, frozen=True, tag=True):

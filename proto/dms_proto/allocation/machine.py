@@ -1,0 +1,618 @@
+"""An allocation's life at its provider, from the commit to the receipt.
+
+::
+
+    COMMITTED ──invoked──▶ PREPARING ──inputs here──▶ RUNNING ──exited──▶ (outputs stored) ──▶ ENDED ──receipt──▶ closed
+        │ not invoked in time    │ inputs not to be had   ▲ │ cancel, node stops, requester gone
+        └────────────────────────┴──────────▶ ENDED       │ ▼
+                                                        STOPPING ──exited──▶ ENDED
+
+It always ends, with exactly one reason. The capacity goes back when nothing of it runs any more. The ending is repeated to the requester
+until its receipt comes, because either machine may be off when it happens.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from dms_proto.ids import AllocationId, PeerId
+from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest, ignore
+from dms_proto.market.ledger import Reservation
+from dms_proto.market.offer_book import task_fits
+from dms_proto.messages import AllocationStatus, InvocationAck, Phase
+from dms_proto.units import HOUR, MINUTE
+from dms_proto.work import Ending, EndReason, Output, Task, Usage
+
+REPEAT_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000)
+"""Pauses between repeats of an ending that has no receipt."""
+KEEP_MS: Final = 24 * HOUR
+"""How long an ending without receipt is repeated, and outputs are kept."""
+REQUESTER_GONE_MS: Final = 15 * MINUTE
+"""How long work goes on for a requester that cannot be reached."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class Opened(Stimulus, frozen=True):
+    """A commit reserved capacity; `task` if it carried the invocation."""
+
+    reservation: Reservation
+    task: Task | None
+    invoke_within_ms: int
+
+
+class Invoked(Stimulus, frozen=True):
+    """An invocation from `requester`. Repeating it asks for the status."""
+
+    requester: PeerId
+    task: Task
+
+
+class InputsArrived(Stimulus, frozen=True):
+    """All inputs are here and verified; or (`failed` non-empty) cannot be had."""
+
+    failed: str = ""
+
+
+class RunStarted(Stimulus, frozen=True):
+    """The executor has started it; `handle` finds it again after a restart of the node."""
+
+    handle: str
+
+
+class RunUsed(Stimulus, frozen=True):
+    """Cumulative use so far."""
+
+    usage: Usage
+
+
+class RunExited(Stimulus, frozen=True):
+    """Nothing of it runs any more."""
+
+    ending: Ending
+
+
+class OutputsStored(Stimulus, frozen=True):
+    """What it left is in the blob store; or could not be taken (`failed`)."""
+
+    outputs: tuple[Output, ...] = ()
+    log_bytes: tuple[int, int] = (0, 0)
+    failed: str = ""
+
+
+class CancelHeard(Stimulus, frozen=True):
+    """The requester (or, with the node's own id, the owner of this machine) wants it stopped."""
+
+    by: PeerId
+    reason: EndReason = EndReason.CANCELLED
+
+
+class ReceiptHeard(Stimulus, frozen=True):
+    """The requester has the ending."""
+
+    requester: PeerId
+
+
+class RequesterGone(Stimulus, frozen=True):
+    """The requester cannot be reached."""
+
+
+class RequesterBack(Stimulus, frozen=True):
+    """The requester can be reached again."""
+
+
+class NodeRestarted(Stimulus, frozen=True):
+    """The node process is new. `adopted`: the run was found alive and is being watched again."""
+
+    adopted: bool
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class AllocationOpened(Event, frozen=True):
+    """Capacity is reserved for it."""
+
+    reservation: Reservation
+    invoke_by: int
+    at: int
+
+
+class AllocationInvoked(Event, frozen=True):
+    """It has its work."""
+
+    task: Task
+
+
+class InvocationRefused(Event, frozen=True):
+    """An invocation did not match what was agreed."""
+
+    why: str
+
+
+class AllocationReady(Event, frozen=True):
+    """Its inputs are here; it is handed to the executor."""
+
+
+class AllocationStarted(Event, frozen=True):
+    """It runs."""
+
+    handle: str
+    at: int
+
+
+class StopBegun(Event, frozen=True):
+    """It is being stopped, for `reason`."""
+
+    reason: EndReason
+
+
+class RunEnded(Event, frozen=True):
+    """Nothing of it runs any more; what it left is being stored."""
+
+    ending: Ending
+
+
+class AllocationEnded(Event, frozen=True):
+    """It is over: how, what it left, and what is owed for it."""
+
+    ending: Ending
+    outputs: tuple[Output, ...]
+    log_bytes: tuple[int, int]
+    price: int
+    at: int
+
+
+class EndingRepeated(Event, frozen=True):
+    """The ending was sent again, no receipt having come."""
+
+    repeat: int
+    at: int
+
+
+class ReceiptReceived(Event, frozen=True):
+    """The requester has the ending; what it left may go."""
+
+
+class EndingUnclaimed(Event, frozen=True):
+    """No receipt ever came; what it left may go."""
+
+
+class RequesterWentAway(Event, frozen=True):
+    """The requester cannot be reached; the work goes on until `until`."""
+
+    until: int
+
+
+class RequesterCameBack(Event, frozen=True):
+    """The requester can be reached again."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class FetchInputs(Effect, frozen=True):
+    """Get and verify the task's inputs, lay them out; then say `InputsArrived`."""
+
+    requester: PeerId
+    task: Task
+
+
+class Execute(Effect, frozen=True):
+    """Run the task; then say `RunStarted`, `RunUsed` …, `RunExited`."""
+
+    task: Task
+
+
+class StopRun(Effect, frozen=True):
+    """Stop the run, killing it after the grace; `RunExited` follows."""
+
+    grace_ms: int
+
+
+class StoreOutputs(Effect, frozen=True):
+    """Take outputs and logs into the blob store; then say `OutputsStored`."""
+
+    task: Task | None
+
+
+class FreeCapacity(Effect, frozen=True):
+    """Tell the offer book that the reservation is over."""
+
+    allocation_id: AllocationId
+
+
+class Close(Effect, frozen=True):
+    """The allocation's directory and outputs may be removed; the actor ends."""
+
+
+# ------------------------------------------------------------------------------------------------------------------ state
+
+
+class LifePhase(StrEnum):
+    """Where an allocation is, in more detail than the requester is told (`messages.Phase`)."""
+
+    NEW = "new"
+    COMMITTED = "committed"
+    PREPARING = "preparing"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STORING = "storing"
+    ENDED = "ended"
+    CLOSED = "closed"
+
+
+TOLD: Final[dict[LifePhase, Phase]] = {
+    LifePhase.NEW: Phase.COMMITTED,
+    LifePhase.COMMITTED: Phase.COMMITTED,
+    LifePhase.PREPARING: Phase.PREPARING,
+    LifePhase.STARTING: Phase.PREPARING,
+    LifePhase.RUNNING: Phase.RUNNING,
+    LifePhase.STOPPING: Phase.STOPPING,
+    LifePhase.STORING: Phase.STOPPING,
+    LifePhase.ENDED: Phase.ENDED,
+    LifePhase.CLOSED: Phase.ENDED,
+}
+"""What the requester is told of each phase."""
+
+
+class Allocation(msgspec.Struct, frozen=True):
+    """The state of one allocation.
+
+    Attributes:
+        started_at: Unix ms; 0 before.
+        usage: last figures heard; not stored until the end.
+        stopping_for: why it is being stopped.
+        repeats, repeat_at: of the ending without receipt.
+        gone_until: when to stop for want of a requester; 0 while it can be reached.
+    """
+
+    reservation: Reservation | None = None
+    phase: LifePhase = LifePhase.NEW
+    task: Task | None = None
+    invoke_by: int = 0
+    handle: str = ""
+    started_at: int = 0
+    usage: Usage = Usage()
+    stopping_for: EndReason | None = None
+    ending: Ending | None = None
+    outputs: tuple[Output, ...] = ()
+    log_bytes: tuple[int, int] = (0, 0)
+    price: int = 0
+    ended_at: int = 0
+    repeats: int = 0
+    repeat_at: int = 0
+    gone_until: int = 0
+
+
+def next_deadline(allocation: Allocation) -> int | None:
+    """When time alone changes something."""
+    return earliest(
+        allocation.invoke_by if allocation.phase is LifePhase.COMMITTED else None,
+        allocation.repeat_at if allocation.phase is LifePhase.ENDED else None,
+        allocation.gone_until or None if allocation.phase in _WORKING else None,
+    )
+
+
+def resume(allocation: Allocation) -> tuple[Effect, ...]:
+    """After a restart: the step that was under way is taken again. For a run, the shell first says `NodeRestarted`."""
+    match allocation.phase:
+        case LifePhase.PREPARING:
+            return (FetchInputs(_of(allocation).requester, _task(allocation)),)
+        case LifePhase.STORING:
+            return (StoreOutputs(allocation.task),)
+        case LifePhase.ENDED:
+            return (FreeCapacity(_of(allocation).allocation_id), Send(_of(allocation).requester, status_of(allocation)))
+        case LifePhase.CLOSED:
+            return (FreeCapacity(_of(allocation).allocation_id), Close())
+        case _:
+            return ()
+
+
+def status_of(allocation: Allocation) -> AllocationStatus:
+    """What the requester is told. The number grows with the phase, so that an older status is recognised."""
+    reservation, told = _of(allocation), TOLD[allocation.phase]
+    ended = told is Phase.ENDED
+    return AllocationStatus(
+        request_id=reservation.request_id,
+        allocation_id=reservation.allocation_id,
+        number=list(Phase).index(told),
+        phase=told,
+        usage=allocation.usage,
+        ending=allocation.ending if ended else None,
+        outputs=allocation.outputs,
+        log_bytes=allocation.log_bytes,
+        price=allocation.price,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- decide
+
+
+def decide(allocation: Allocation, stimulus: Stimulus, now: int) -> Decision:
+    """What the provider does about `stimulus` at `now` (Unix ms)."""
+    return TABLE[allocation.phase, type(stimulus)].handler(allocation, stimulus, now)
+
+
+def _open(_allocation: Allocation, stimulus: Opened, now: int) -> Decision:
+    opened = AllocationOpened(stimulus.reservation, now + stimulus.invoke_within_ms, now)
+    if stimulus.task is None:
+        return Decision((opened,))
+    return Decision(
+        (opened, AllocationInvoked(stimulus.task)), (FetchInputs(stimulus.reservation.requester, stimulus.task),)
+    )
+
+
+def _invoke(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
+    reservation = _of(allocation)
+    if stimulus.requester != reservation.requester:
+        return Decision((), (_ack(allocation, stimulus.requester, "it was committed to somebody else"),))
+    if not task_fits(stimulus.task, reservation.resources, reservation.wall_ms):
+        why = "the task asks for more than was committed"
+        return Decision((InvocationRefused(why),), (_ack(allocation, stimulus.requester, why),))
+    return Decision(
+        (AllocationInvoked(stimulus.task),),
+        (_ack(allocation, stimulus.requester), FetchInputs(reservation.requester, stimulus.task)),
+    )
+
+
+def _tell(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
+    """A repeated invocation asks where it stands."""
+    reservation = _of(allocation)
+    if stimulus.requester != reservation.requester:
+        return Decision((), (_ack(allocation, stimulus.requester, "it was committed to somebody else"),))
+    return Decision((), (_ack(allocation, stimulus.requester), Send(reservation.requester, status_of(allocation))))
+
+
+def _inputs(allocation: Allocation, stimulus: InputsArrived, now: int) -> Decision:
+    if stimulus.failed:
+        return _end(allocation, Ending(EndReason.INPUT_UNAVAILABLE, detail=stimulus.failed), now)
+    return Decision((AllocationReady(),), (Execute(_task(allocation)),))
+
+
+def _started(allocation: Allocation, stimulus: RunStarted, now: int) -> Decision:
+    event = AllocationStarted(stimulus.handle, now)
+    after = evolve(allocation, event)
+    return Decision((event,), (Send(_of(allocation).requester, status_of(after)),))
+
+
+def _started_while_stopping(allocation: Allocation, stimulus: RunStarted, now: int) -> Decision:
+    return Decision((AllocationStarted(stimulus.handle, now),), (StopRun(_task(allocation).limits.grace_ms),))
+
+
+def _used(allocation: Allocation, stimulus: RunUsed, _now: int) -> Decision:
+    """Told, not stored: the next sample replaces it, and the final figures come with the end."""
+    status = msgspec.structs.replace(status_of(allocation), usage=stimulus.usage)
+    return Decision((), (Send(_of(allocation).requester, status),))
+
+
+def _exited(allocation: Allocation, stimulus: RunExited, _now: int) -> Decision:
+    ending = stimulus.ending
+    if allocation.stopping_for is not None and ending.reason is not EndReason.COMPLETED:
+        ending = msgspec.structs.replace(ending, reason=allocation.stopping_for)
+    return Decision((RunEnded(ending),), (StoreOutputs(allocation.task),))
+
+
+def _stored(allocation: Allocation, stimulus: OutputsStored, now: int) -> Decision:
+    ending = allocation.ending
+    assert ending is not None, "what a run left is stored after the run has ended"
+    if stimulus.failed and ending.reason is EndReason.COMPLETED:
+        ending = Ending(EndReason.DISK_LIMIT, ending.exit_code, stimulus.failed, ending.usage)
+    return _end(allocation, ending, now, stimulus.outputs, stimulus.log_bytes)
+
+
+def _cancel_early(allocation: Allocation, stimulus: CancelHeard, now: int) -> Decision:
+    """Nothing runs yet."""
+    if not _may_stop(allocation, stimulus):
+        return IGNORED
+    return _end(allocation, Ending(stimulus.reason, detail="stopped before it started"), now)
+
+
+def _cancel_run(allocation: Allocation, stimulus: CancelHeard, _now: int) -> Decision:
+    if not _may_stop(allocation, stimulus):
+        return IGNORED
+    return Decision((StopBegun(stimulus.reason),), (StopRun(_task(allocation).limits.grace_ms),))
+
+
+def _receipt(allocation: Allocation, stimulus: ReceiptHeard, _now: int) -> Decision:
+    if stimulus.requester != _of(allocation).requester:
+        return IGNORED
+    return Decision((ReceiptReceived(),), (Close(),))
+
+
+def _gone(allocation: Allocation, _stimulus: RequesterGone, now: int) -> Decision:
+    return IGNORED if allocation.gone_until else Decision((RequesterWentAway(now + REQUESTER_GONE_MS),))
+
+
+def _back(allocation: Allocation, _stimulus: RequesterBack, _now: int) -> Decision:
+    told = Send(_of(allocation).requester, status_of(allocation))
+    return Decision((RequesterCameBack(),) if allocation.gone_until else (), (told,))
+
+
+def _back_after_end(allocation: Allocation, _stimulus: RequesterBack, _now: int) -> Decision:
+    return Decision((), (Send(_of(allocation).requester, status_of(allocation)),))
+
+
+def _restarted(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Decision:
+    """What ran while the node was away is adopted, or honestly marked lost."""
+    if stimulus.adopted:
+        stop = (StopRun(_task(allocation).limits.grace_ms),) if allocation.phase is LifePhase.STOPPING else ()
+        return Decision((), (*stop, Send(_of(allocation).requester, status_of(allocation))))
+    reason = allocation.stopping_for or EndReason.PROVIDER_FAULT
+    return _end(allocation, Ending(reason, detail="the node was restarted and the run did not survive"), now)
+
+
+def _restarted_starting(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Decision:
+    """Handed to the executor, and the node died before it heard of a start: adopted if it did start, otherwise run now."""
+    if stimulus.adopted:
+        return IGNORED
+    del now
+    return Decision((), (Execute(_task(allocation)),))
+
+
+def _time(allocation: Allocation, _stimulus: TimeCame, now: int) -> Decision:
+    if allocation.phase is LifePhase.COMMITTED and now >= allocation.invoke_by:
+        return _end(allocation, Ending(EndReason.NOT_INVOKED, detail="no invocation came in time"), now)
+    if allocation.phase in _WORKING and allocation.gone_until and now >= allocation.gone_until:
+        stimulus = CancelHeard(_of(allocation).requester, EndReason.REQUESTER_LOST)
+        return decide(allocation, stimulus, now)
+    return IGNORED
+
+
+def _repeat(allocation: Allocation, _stimulus: TimeCame, now: int) -> Decision:
+    if now < allocation.repeat_at:
+        return IGNORED
+    if now >= allocation.ended_at + KEEP_MS:
+        return Decision((EndingUnclaimed(),), (Close(),))
+    told = Send(_of(allocation).requester, status_of(allocation))
+    return Decision((EndingRepeated(allocation.repeats + 1, now),), (told,))
+
+
+def _end(
+    allocation: Allocation,
+    ending: Ending,
+    now: int,
+    outputs: tuple[Output, ...] = (),
+    log_bytes: tuple[int, int] = (0, 0),
+) -> Decision:
+    reservation = _of(allocation)
+    ran_ms = ending.usage.wall_ms or (now - allocation.started_at if allocation.started_at else 0)
+    owed = reservation.tariff.cost(reservation.resources, ran_ms) if allocation.started_at else 0
+    event = AllocationEnded(ending, outputs, log_bytes, min(owed, reservation.price), now)
+    after = evolve(allocation, event)
+    return Decision((event,), (FreeCapacity(reservation.allocation_id), Send(reservation.requester, status_of(after))))
+
+
+def _may_stop(allocation: Allocation, stimulus: CancelHeard) -> bool:
+    """Its requester may; the owner of this machine may, and then the reason is not CANCELLED."""
+    return stimulus.by == _of(allocation).requester or stimulus.reason is not EndReason.CANCELLED
+
+
+def _ack(allocation: Allocation, requester: PeerId, refused: str = "") -> Send:
+    reservation = _of(allocation)
+    return Send(requester, InvocationAck(reservation.request_id, reservation.allocation_id, refused))
+
+
+def _of(allocation: Allocation) -> Reservation:
+    assert allocation.reservation is not None, "a new allocation holds nothing"
+    return allocation.reservation
+
+
+def _task(allocation: Allocation) -> Task:
+    assert allocation.task is not None, "it was not invoked"
+    return allocation.task
+
+
+# ----------------------------------------------------------------------------------------------------------------- evolve
+
+
+def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, PLR0911 - one case per event kind
+    """The state after `event`."""
+    change = msgspec.structs.replace
+    match event:
+        case AllocationOpened(reservation=reservation, invoke_by=invoke_by):
+            return change(allocation, reservation=reservation, invoke_by=invoke_by, phase=LifePhase.COMMITTED)
+        case AllocationInvoked(task=task):
+            return change(allocation, task=task, phase=LifePhase.PREPARING)
+        case AllocationReady():
+            return change(allocation, phase=LifePhase.STARTING)
+        case AllocationStarted(handle=handle, at=at):
+            stopping = allocation.phase is LifePhase.STOPPING
+            return change(
+                allocation,
+                handle=handle,
+                started_at=allocation.started_at or at,
+                phase=LifePhase.STOPPING if stopping else LifePhase.RUNNING,
+            )
+        case StopBegun(reason=reason):
+            return change(allocation, stopping_for=reason, phase=LifePhase.STOPPING)
+        case RunEnded(ending=ending):
+            return change(allocation, ending=ending, usage=ending.usage, phase=LifePhase.STORING)
+        case AllocationEnded(ending=ending, outputs=outputs, log_bytes=log_bytes, price=price, at=at):
+            return change(
+                allocation,
+                phase=LifePhase.ENDED,
+                ending=ending,
+                usage=ending.usage,
+                outputs=outputs,
+                log_bytes=log_bytes,
+                price=price,
+                ended_at=at,
+                repeat_at=at + REPEAT_MS[0],
+                gone_until=0,
+            )
+        case EndingRepeated(repeat=repeat, at=at):
+            pause = REPEAT_MS[min(repeat, len(REPEAT_MS) - 1)]
+            return change(allocation, repeats=repeat, repeat_at=at + pause)
+        case ReceiptReceived() | EndingUnclaimed():
+            return change(allocation, phase=LifePhase.CLOSED)
+        case RequesterWentAway(until=until):
+            return change(allocation, gone_until=until)
+        case RequesterCameBack():
+            return change(allocation, gone_until=0)
+        case _:
+            return allocation
+
+
+# ------------------------------------------------------------------------------------------------------------------ table
+
+_EARLY: Final = (LifePhase.COMMITTED, LifePhase.PREPARING)
+_WORKING: Final = (LifePhase.PREPARING, LifePhase.STARTING, LifePhase.RUNNING)
+_ACTIVE: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
+_AFTER: Final = (LifePhase.STORING, LifePhase.ENDED, LifePhase.CLOSED)
+_STIMULI: Final = (
+    Opened,
+    Invoked,
+    InputsArrived,
+    RunStarted,
+    RunUsed,
+    RunExited,
+    OutputsStored,
+    CancelHeard,
+    ReceiptHeard,
+    RequesterGone,
+    RequesterBack,
+    NodeRestarted,
+    TimeCame,
+)
+
+TABLE: Final[Table[Allocation]] = {
+    **{(phase, kind): ignore("late, repeated or not meant for this phase") for phase in LifePhase for kind in _STIMULI},
+    (LifePhase.NEW, Opened): Row(_open, "capacity is reserved; with an invocation, its inputs are fetched at once"),
+    (LifePhase.COMMITTED, Invoked): Row(_invoke, "checked against what was agreed; its inputs are fetched"),
+    **{
+        (phase, Invoked): Row(_tell, "a repeat: answered with the status")
+        for phase in (*_WORKING, LifePhase.STOPPING, *_AFTER)
+    },
+    (LifePhase.PREPARING, InputsArrived): Row(_inputs, "handed to the executor, or ended as INPUT_UNAVAILABLE"),
+    (LifePhase.STARTING, RunStarted): Row(_started, "the requester is told"),
+    (LifePhase.STOPPING, RunStarted): Row(_started_while_stopping, "it started after all: stopped again"),
+    (LifePhase.RUNNING, RunUsed): Row(_used, "the requester is told"),
+    **{(phase, RunExited): Row(_exited, "what it left is stored") for phase in _ACTIVE},
+    (LifePhase.STORING, OutputsStored): Row(_stored, "capacity is freed, the requester is told"),
+    **{(phase, CancelHeard): Row(_cancel_early, "ended: nothing runs yet") for phase in _EARLY},
+    (LifePhase.STARTING, CancelHeard): Row(_cancel_run, "stopped as soon as it has started"),
+    (LifePhase.RUNNING, CancelHeard): Row(_cancel_run, "asked to stop, killed after the grace"),
+    (LifePhase.ENDED, ReceiptHeard): Row(_receipt, "what it left may go"),
+    **{(phase, RequesterGone): Row(_gone, "the work goes on for a while") for phase in _WORKING},
+    **{
+        (phase, RequesterBack): Row(_back, "told where it stands")
+        for phase in (*_WORKING, LifePhase.STOPPING, LifePhase.STORING)
+    },
+    (LifePhase.ENDED, RequesterBack): Row(_back_after_end, "the ending is told again"),
+    (LifePhase.STARTING, NodeRestarted): Row(_restarted_starting, "adopted if it had started, otherwise run now"),
+    **{
+        (phase, NodeRestarted): Row(_restarted, "adopted, or ended as lost by this node")
+        for phase in (LifePhase.RUNNING, LifePhase.STOPPING)
+    },
+    **{
+        (phase, TimeCame): Row(_time, "not invoked in time, or its requester gone too long")
+        for phase in (LifePhase.COMMITTED, *_WORKING)
+    },
+    (LifePhase.ENDED, TimeCame): Row(_repeat, "the ending is told again until a receipt comes"),
+}

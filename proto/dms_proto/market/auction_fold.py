@@ -1,0 +1,261 @@
+"""How a request's state follows from its events: `evolve`, and small questions about the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id
+from dms_proto.machine import Event
+from dms_proto.market.auction_state import (
+    AllocationAdvanced,
+    AllocationFinished,
+    AttemptEnded,
+    Auction,
+    AuctionPhase,
+    AwardMade,
+    BidReceived,
+    BidsReleased,
+    CancelRequested,
+    CommitConfirmed,
+    CommitFailed,
+    DeclineReceived,
+    OpenBid,
+    ProviderReturned,
+    ProviderSuspected,
+    RequestAnnounced,
+    RequestEnded,
+    RequestOpened,
+    RequestWaiting,
+    RoundCalled,
+    SearchPhase,
+    Slot,
+    SlotPhase,
+)
+from dms_proto.market.ledger import without
+from dms_proto.messages import Clause, Phase
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS
+
+change = msgspec.structs.replace
+
+
+def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, PLR0912 - one case per event kind
+    """The state after `event`."""
+    match event:
+        case RequestOpened(terms=terms, at=at):
+            slots = tuple(Slot(index) for index in range(terms.count))
+            return change(
+                auction, terms=terms, phase=AuctionPhase.OPEN, opened_at=at, slots=slots, search=SearchPhase.CALLED
+            )
+        case RoundCalled():
+            return change(auction, search=SearchPhase.CALLED)
+        case RequestAnnounced():
+            return _announced(auction, event)
+        case BidReceived(provider=provider, bid=bid, facts=facts, usable_until=until):
+            partial = bid.slots < len(seeking(auction))
+            return change(
+                auction,
+                bids={**auction.bids, bid.bid_id: OpenBid(provider, bid, facts, until)},
+                declines=without(auction.declines, provider),
+                asked={**auction.asked, provider: True},
+                standing_at=auction.standing_at | {provider} if partial else auction.standing_at - {provider},
+            )
+        case DeclineReceived(provider=provider, clauses=clauses):
+            return change(
+                auction,
+                declines={**auction.declines, provider: clauses},
+                asked={**auction.asked, provider: True},
+                standing_at=auction.standing_at | {provider}
+                if is_passing(clauses)
+                else auction.standing_at - {provider},
+            )
+        case AwardMade():
+            return _awarded(auction, event)
+        case CommitConfirmed(bid_id=bid_id, at=at):
+            held = auction.bids[bid_id].slots
+            slots = with_slots(auction, held, phase=SlotPhase.HELD, held_since=at)
+            return change(auction, slots=slots, bids=without(auction.bids, bid_id))
+        case CommitFailed(bid_id=bid_id, provider=provider):
+            slots = with_slots(auction, auction.bids[bid_id].slots, phase=SlotPhase.SEEKING)
+            faulty = {**auction.faulty, provider: auction.round}
+            auction = change(auction, slots=slots, bids=without(auction.bids, bid_id), faulty=faulty)
+            return _slots_came_back(auction)
+        case BidsReleased(bid_ids=bid_ids, withdrawn=withdrawn):
+            return change(
+                auction,
+                bids=without(auction.bids, *bid_ids),
+                standing_at=auction.standing_at - frozenset(withdrawn) - {auction.bids[b].provider for b in bid_ids},
+            )
+        case AllocationAdvanced(slot=index, phase=phase):
+            return change(auction, slots=with_slots(auction, (index,), allocation=phase))
+        case ProviderSuspected(until=until):
+            slots = auction.slots
+            for index, at in until.items():
+                slots = _replaced(slots, (index,), lost_at=at)
+            return change(auction, slots=slots)
+        case ProviderReturned(peer=peer):
+            theirs = tuple(slot.index for slot in auction.slots if slot.provider == peer and slot.lost_at)
+            return change(auction, slots=with_slots(auction, theirs, lost_at=0))
+        case AllocationFinished(slot=index, status=status):
+            return change(
+                auction,
+                slots=with_slots(
+                    auction,
+                    (index,),
+                    phase=SlotPhase.COLLECTING,
+                    allocation=Phase.ENDED,
+                    status=status,
+                    ending=status.ending,
+                ),
+            )
+        case AttemptEnded():
+            return _attempt_ended(auction, event)
+        case RequestWaiting(why=why, next_round_at=next_round_at, since=since):
+            return change(
+                auction,
+                why=why,
+                next_round_at=next_round_at,
+                waiting_since=since,
+                waits=auction.waits + 1,
+                search=SearchPhase.WAITING,
+            )
+        case CancelRequested(give_up_at=give_up_at):
+            return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=give_up_at)
+        case RequestEnded():
+            return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, search=SearchPhase.IDLE)
+        case _:
+            return auction
+
+
+def _announced(auction: Auction, event: RequestAnnounced) -> Auction:
+    answered = {peer for peer in auction.asked if auction.asked[peer]} if event.round == auction.round else set()
+    return change(
+        auction,
+        round=event.round,
+        asked={peer: peer in answered for peer in event.asked} | dict.fromkeys(answered, True),
+        gossiped=event.gossiped,
+        known=event.known,
+        window_until=event.window_until,
+        search=SearchPhase.WINDOW,
+    )
+
+
+def _awarded(auction: Auction, event: AwardMade) -> Auction:
+    bids, slots = dict(auction.bids), auction.slots
+    for bid_id, indexes in event.awards:
+        bid = bids[bid_id]
+        bids[bid_id] = change(bid, ack_until=event.ack_until, slots=indexes)
+        for index in indexes:
+            slots = _replaced(
+                slots,
+                (index,),
+                phase=SlotPhase.COMMITTING,
+                bid_id=bid_id,
+                provider=bid.provider,
+                allocation_id=allocation_id(bid_id, index),
+                allocation=Phase.COMMITTED,
+                number=-1,
+                held_since=0,
+                lost_at=0,
+                attempts=slots[index].attempts + 1,
+                status=None,
+            )
+    short = any(slot.phase is SlotPhase.SEEKING for slot in slots)
+    return change(
+        auction,
+        bids=bids,
+        slots=slots,
+        decision=event.decision,
+        search=SearchPhase.SHORT if short else SearchPhase.IDLE,
+        waiting_since=0,
+        waits=0,
+        why="",
+    )
+
+
+def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
+    slot, reason, provider = auction.slots[event.slot], event.ending.reason, event.provider
+    own = reason in DETERMINISTIC and bool(provider)
+    after = change(
+        slot,
+        phase=SlotPhase.DONE if event.final else SlotPhase.SEEKING,
+        ending=event.ending,
+        lost_at=0,
+        failed_on=_plus(slot.failed_on, provider) if own else slot.failed_on,
+        faults=slot.faults + (not own and not event.final),
+        price=slot.price + event.price,
+        outputs=event.outputs,
+    )
+    slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
+    blamed = reason in NODE_FAULTS and bool(provider)
+    faulty = {**auction.faulty, provider: auction.round} if blamed else auction.faulty
+    # A commit that was never acknowledged ends with its attempt.
+    bids = {b: bid for b, bid in auction.bids.items() if event.slot not in bid.slots}
+    auction = change(auction, slots=slots, faulty=faulty, bids=bids)
+    return auction if event.final else _slots_came_back(auction)
+
+
+def _slots_came_back(auction: Auction) -> Auction:
+    """A pause is over when there is something new to look for."""
+    paused = auction.search in (SearchPhase.WAITING, SearchPhase.SHORT)
+    return change(auction, search=SearchPhase.IDLE) if paused else auction
+
+
+def _plus(peers: tuple[PeerId, ...], peer: PeerId) -> tuple[PeerId, ...]:
+    return peers if peer in peers else (*peers, peer)
+
+
+def with_slots(auction: Auction, indexes: Iterable[int], **values: Any) -> tuple[Slot, ...]:
+    """The slots, with `values` set in those at `indexes`."""
+    return _replaced(auction.slots, tuple(indexes), **values)
+
+
+def _replaced(slots: tuple[Slot, ...], indexes: tuple[int, ...], **values: Any) -> tuple[Slot, ...]:
+    changed = list(slots)
+    for index in indexes:
+        changed[index] = change(changed[index], **values)
+    return tuple(changed)
+
+
+def slot_of(auction: Auction, allocation: AllocationId, provider: PeerId) -> Slot | None:
+    """The slot that this allocation at this provider fills now, or None when it is from an attempt that is over."""
+    for slot in auction.slots:
+        if slot.allocation_id == allocation and slot.provider == provider:
+            return slot if slot.phase is not SlotPhase.SEEKING else None
+    return None
+
+
+def seeking(auction: Auction) -> tuple[Slot, ...]:
+    """The slots that look for a node."""
+    return tuple(slot for slot in auction.slots if slot.phase is SlotPhase.SEEKING)
+
+
+def pending(auction: Auction) -> dict[BidId, OpenBid]:
+    """The bids that were taken and not yet acknowledged."""
+    return {bid_id: bid for bid_id, bid in auction.bids.items() if bid.ack_until}
+
+
+def usable(auction: Auction, now: int) -> dict[BidId, OpenBid]:
+    """The bids that could be taken now."""
+    return {
+        bid_id: bid
+        for bid_id, bid in auction.bids.items()
+        if not bid.ack_until and bid.until > now and not is_left_out(auction, bid.provider)
+    }
+
+
+def spent(auction: Auction) -> int:
+    """Micro-credits owed so far."""
+    return sum(slot.price for slot in auction.slots)
+
+
+def is_left_out(auction: Auction, provider: PeerId) -> bool:
+    """Whether a node failed us so lately that this round goes without it."""
+    return auction.round <= auction.faulty.get(provider, -2) + 1
+
+
+def is_passing(clauses: tuple[Clause, ...]) -> bool:
+    """Whether waiting may turn a decline into a bid."""
+    return all(clause.passing for clause in clauses)

@@ -1,0 +1,449 @@
+"""The requester's side of the market, as data: what one request can meet, what is remembered of it, what it can want done.
+
+One request is one job: `count` slots, each to be filled by one allocation somewhere. A slot's life::
+
+    SEEKING ──award──▶ COMMITTING ──ack──▶ HELD ──ended──▶ COLLECTING ──▶ DONE
+       ▲                   │ refused, silent   │ provider lost   │ node's fault, or the job's own on a first node
+       └───────────────────┴───────────────────┴─────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from dms_proto.capability import Capability
+from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.machine import Effect, Event, Stimulus
+from dms_proto.market.preferences import Preferences
+from dms_proto.market.ranking import Decision as RankingDecision
+from dms_proto.messages import (
+    AllocationStatus,
+    Bid,
+    BidRequest,
+    Clause,
+    CommitAck,
+    CommitRefused,
+    Decline,
+    InvocationAck,
+    Phase,
+)
+from dms_proto.units import MINUTE
+from dms_proto.work import Ending, EndReason, Output, Task
+
+MAX_BIDS: Final = 256
+"""Bids kept per request; more are released unread."""
+
+
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one request asks of the market.
+
+    Attributes:
+        request_id: the job.
+        requester: this node.
+        name: for people.
+        task: what every allocation runs; its environment gets DMS_INDEX and DMS_COUNT.
+        needs: what each allocation requires.
+        count: how many independent allocations.
+        bids_wanted: how many bids make a choice.
+        max_price: micro-credits per allocation.
+        preferences: how bids are compared.
+        window_ms: longest wait for bids in a round.
+        ack_timeout_ms: how long a winner may be silent.
+        queue_ms: how long to wait for capacity that exists but is not free.
+        patience_ms: how long to wait when no known node could ever serve it.
+        deadline_at: Unix ms by which it must be over; 0 for none.
+        job_failures: distinct nodes on which the job's own failure is final.
+        node_faults: node faults after which a slot is given up.
+        priority: order among this node's own requests.
+    """
+
+    request_id: RequestId
+    requester: PeerId
+    task: Task
+    needs: Capability
+    name: str = ""
+    count: int = 1
+    bids_wanted: int = 3
+    max_price: int = 0
+    preferences: Preferences = Preferences()
+    window_ms: int = 250
+    ack_timeout_ms: int = 500
+    queue_ms: int = 10 * MINUTE
+    patience_ms: int = 0
+    deadline_at: int = 0
+    job_failures: int = 2
+    node_faults: int = 5
+    priority: int = 0
+
+
+class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the requester itself knows of a bidder; goes into the ranking and is stored with it."""
+
+    rtt_us: int = 0
+    relayed: bool = False
+    own: bool = False
+    successes: int = 0
+    failures: int = 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class Submitted(Stimulus, frozen=True):
+    """The owner wants this done."""
+
+    terms: Terms
+
+
+class Announced(Stimulus, frozen=True):
+    """The shell has announced a round: to whom directly, whether by gossip, and how many nodes it knows besides."""
+
+    round: int
+    asked: tuple[PeerId, ...]
+    gossiped: bool
+    known: int
+
+
+class BidHeard(Stimulus, frozen=True):
+    """A bid from `provider`."""
+
+    provider: PeerId
+    bid: Bid
+    facts: BidderFacts
+
+
+class DeclineHeard(Stimulus, frozen=True):
+    """A decline from `provider`."""
+
+    provider: PeerId
+    decline: Decline
+
+
+class CommitAcked(Stimulus, frozen=True):
+    """The provider accepted a commit."""
+
+    provider: PeerId
+    ack: CommitAck
+
+
+class CommitTurnedAway(Stimulus, frozen=True):
+    """The provider refused a commit."""
+
+    provider: PeerId
+    refused: CommitRefused
+
+
+class InvocationAnswered(Stimulus, frozen=True):
+    """The provider answered an invocation."""
+
+    provider: PeerId
+    answer: InvocationAck
+
+
+class StatusHeard(Stimulus, frozen=True):
+    """A status of an allocation. `complete`: nothing is left to fetch (no outputs, all logs are here)."""
+
+    provider: PeerId
+    status: AllocationStatus
+    complete: bool = False
+
+
+class Collected(Stimulus, frozen=True):
+    """Logs and outputs of an ended allocation are here and verified; or (`failed` non-empty) cannot be had any more."""
+
+    allocation_id: AllocationId
+    failed: str = ""
+
+
+class PeerLost(Stimulus, frozen=True):
+    """The connection to a peer is gone. `ours`: because this node's own network is down."""
+
+    peer: PeerId
+    ours: bool = False
+
+
+class PeerThere(Stimulus, frozen=True):
+    """A peer joined, or came back."""
+
+    peer: PeerId
+
+
+class CancelAsked(Stimulus, frozen=True):
+    """The owner wants it stopped."""
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class RequestOpened(Event, frozen=True):
+    """A request was accepted from the owner."""
+
+    terms: Terms
+    at: int
+
+
+class RoundCalled(Event, frozen=True):
+    """A round of asking is due; the shell chooses whom to ask."""
+
+    round: int
+
+
+class RequestAnnounced(Event, frozen=True):
+    """A round of asking went out."""
+
+    round: int
+    asked: tuple[PeerId, ...]
+    gossiped: bool
+    known: int
+    window_until: int
+
+
+class BidReceived(Event, frozen=True):
+    """A bid came in."""
+
+    provider: PeerId
+    bid: Bid
+    facts: BidderFacts
+    usable_until: int
+
+
+class DeclineReceived(Event, frozen=True):
+    """A node declined, with its reasons."""
+
+    provider: PeerId
+    round: int
+    clauses: tuple[Clause, ...]
+
+
+class AwardMade(Event, frozen=True):
+    """Bids were compared and slots awarded. `decision` is all that went into it: replaying it gives the same order."""
+
+    decision: RankingDecision
+    awards: tuple[tuple[BidId, tuple[int, ...]], ...]
+    ack_until: int
+
+
+class CommitConfirmed(Event, frozen=True):
+    """The provider holds the capacity."""
+
+    bid_id: BidId
+    at: int
+
+
+class CommitFailed(Event, frozen=True):
+    """A winner was silent or refused; its slots seek again."""
+
+    bid_id: BidId
+    provider: PeerId
+    why: str
+
+
+class BidsReleased(Event, frozen=True):
+    """Bids that are not needed were let go."""
+
+    bid_ids: tuple[BidId, ...]
+    withdrawn: tuple[PeerId, ...] = ()
+
+
+class AllocationAdvanced(Event, frozen=True):
+    """An allocation entered a phase."""
+
+    slot: int
+    allocation_id: AllocationId
+    phase: Phase
+
+
+class ProviderSuspected(Event, frozen=True):
+    """The way to a provider is gone; its allocations count as lost at `until` unless it returns."""
+
+    peer: PeerId
+    until: Mapping[int, int]
+
+
+class ProviderReturned(Event, frozen=True):
+    """A suspected provider is back."""
+
+    peer: PeerId
+
+
+class AllocationFinished(Event, frozen=True):
+    """An allocation ended at its provider; its results are being collected."""
+
+    slot: int
+    status: AllocationStatus
+
+
+class AttemptEnded(Event, frozen=True):
+    """One try at filling a slot is over. `final`: the slot is done; otherwise it seeks another node, `why` says so."""
+
+    slot: int
+    provider: PeerId
+    allocation_id: AllocationId
+    ending: Ending
+    final: bool
+    price: int = 0
+    outputs: tuple[Output, ...] = ()
+    why: str = ""
+
+
+class RequestWaiting(Event, frozen=True):
+    """No usable bid: what stands in the way, and when it asks again."""
+
+    why: str
+    next_round_at: int
+    since: int
+
+
+class CancelRequested(Event, frozen=True):
+    """The owner wants it stopped."""
+
+    give_up_at: int
+
+
+class RequestEnded(Event, frozen=True):
+    """The request is over. `reason` has an owner (`work.OWNERS`); `detail` is one line for a person."""
+
+    reason: EndReason
+    detail: str
+    at: int
+    price: int
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class Announce(Effect, frozen=True):
+    """Ask the market: whom and how, `membership.audience` decides; then say `Announced`."""
+
+    request: BidRequest
+
+
+class Collect(Effect, frozen=True):
+    """Fetch and verify what an ended allocation left: logs and outputs; then say `Collected`."""
+
+    provider: PeerId
+    status: AllocationStatus
+
+
+class Conclude(Effect, frozen=True):
+    """The request is over; nothing more will come."""
+
+
+# ------------------------------------------------------------------------------------------------------------------ state
+
+
+class SlotPhase(StrEnum):
+    """Where one slot is."""
+
+    SEEKING = "seeking"
+    COMMITTING = "committing"
+    HELD = "held"
+    COLLECTING = "collecting"
+    DONE = "done"
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """One of the request's allocations-to-be.
+
+    Attributes:
+        held_since: Unix ms of the acknowledged commit.
+        lost_at: when the allocation counts as lost; 0 while the provider is there.
+        failed_on: nodes on which the job itself failed.
+        faults: node faults so far.
+        ending: of the last attempt.
+    """
+
+    index: int
+    phase: SlotPhase = SlotPhase.SEEKING
+    bid_id: BidId = BidId("")
+    provider: PeerId = PeerId("")
+    allocation_id: AllocationId = AllocationId("")
+    allocation: Phase = Phase.COMMITTED
+    number: int = -1
+    held_since: int = 0
+    lost_at: int = 0
+    failed_on: tuple[PeerId, ...] = ()
+    faults: int = 0
+    attempts: int = 0
+    ending: Ending | None = None
+    status: AllocationStatus | None = None
+    outputs: tuple[Output, ...] = ()
+    price: int = 0
+
+
+class OpenBid(msgspec.Struct, frozen=True):
+    """A bid that can still be taken, or has been."""
+
+    provider: PeerId
+    bid: Bid
+    facts: BidderFacts
+    until: int
+    ack_until: int = 0
+    """0: not taken; otherwise when the provider's silence counts as refusal."""
+    slots: tuple[int, ...] = ()
+
+
+class AuctionPhase(StrEnum):
+    """Where the request is as a whole."""
+
+    NEW = "new"
+    OPEN = "open"
+    CANCELLING = "cancelling"
+    ENDED = "ended"
+
+
+class SearchPhase(StrEnum):
+    """Where the search for the slots that seek is."""
+
+    IDLE = "idle"
+    """Nothing is being looked for; or slots have just come back, and a round is called at once."""
+    CALLED = "called"
+    """A round is due; the shell has not yet said whom it asked."""
+    WINDOW = "window"
+    """Bids of this round are awaited."""
+    SHORT = "short"
+    """Slots were awarded, and some are left over."""
+    WAITING = "waiting"
+    """Nobody can take them now; a pause until the next round, or until a standing request is answered."""
+
+
+class Auction(msgspec.Struct, frozen=True):
+    """The requester's state of one request.
+
+    Attributes:
+        asked: everyone asked in the current round, and whether they answered.
+        declines: the last reasons of each node.
+        standing_at: nodes at which the request stands.
+        faulty: in which round a node failed us; it is left out of the round after that.
+        window_until: end of the current bidding window.
+        next_round_at: when to ask again, while waiting.
+        waiting_since: since when nobody could serve it; 0 when not so.
+        waits: rounds in a row that found nothing.
+        why: what it waits for.
+    """
+
+    terms: Terms | None = None
+    phase: AuctionPhase = AuctionPhase.NEW
+    opened_at: int = 0
+    round: int = -1
+    asked: Mapping[PeerId, bool] = {}
+    gossiped: bool = False
+    known: int = 0
+    declines: Mapping[PeerId, tuple[Clause, ...]] = {}
+    bids: Mapping[BidId, OpenBid] = {}
+    standing_at: frozenset[PeerId] = frozenset()
+    faulty: Mapping[PeerId, int] = {}
+    slots: tuple[Slot, ...] = ()
+    search: SearchPhase = SearchPhase.IDLE
+    window_until: int = 0
+    next_round_at: int = 0
+    waiting_since: int = 0
+    waits: int = 0
+    why: str = ""
+    give_up_at: int = 0
+    ending: RequestEnded | None = None
+    decision: RankingDecision | None = None

@@ -1,0 +1,595 @@
+"""The provider's side of the market: hear requests, lock capacity and bid, or say why not; turn commits into allocations.
+
+State     what is registered, the ledger, which requests stand, which bids were committed, how many bids each request had.
+Stimuli   a request, commit or release heard; an allocation's end; the owner's wishes; what other programs use; the time.
+Effects   the answer; `OpenAllocation` for each committed slot.
+
+A request is answered once per round, however often it is heard (gossip and an open stream both bring it). A request declined only because
+capacity is not free *now* stands: whenever capacity frees it is judged again, highest priority first, and bid on if it fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, TypeVar
+
+import msgspec
+
+from dms_proto.capability import NOTHING, Capability, Gpu, Price, Resources
+from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, bid_id
+from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest
+from dms_proto.market.arithmetic import clamp_subtract, fits_within, subtract
+from dms_proto.market.comparator import CapabilityComparator, assign_gpus
+from dms_proto.market.ledger import CapabilityLock, Ledger, Reservation, without
+from dms_proto.market.preferences import ProviderPolicy, RequesterFacts, judge_request
+from dms_proto.messages import (
+    Bid,
+    BidRequest,
+    Clause,
+    Commit,
+    CommitAck,
+    CommitRefusal,
+    CommitRefused,
+    Decline,
+    Release,
+)
+from dms_proto.units import format_bytes, format_cores
+from dms_proto.work import Task
+
+COMMIT_GRACE_MS: Final = 1_000
+"""A lock outlives its bid by this much: a commit sent within validity may still be on its way."""
+MAX_SLOTS: Final = 64
+"""Slots offered in one bid: bounds the size of a lock."""
+MAX_STANDING: Final = 256
+"""Requests that stand at once; the one that ends first makes room. Bounds what strangers can make us remember."""
+MAX_REMEMBERED: Final = 4_096
+"""Committed bids and bid counts kept for repeats; the oldest go first."""
+MAX_CLAUSES: Final = 32
+K = TypeVar("K")
+V = TypeVar("V")
+COMPARATOR: Final = CapabilityComparator()
+
+
+class BookPhase(StrEnum):
+    """Whether the node takes new work."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    """The owner wants the machine to itself: nothing new, what runs goes on."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class CapabilityMeasured(Stimulus, frozen=True):
+    """The capability to register: measured, reduced by what the owner keeps."""
+
+    capability: Capability
+
+
+class PolicyWished(Stimulus, frozen=True):
+    """The owner's conditions and prices."""
+
+    policy: ProviderPolicy
+
+
+class PressureSeen(Stimulus, frozen=True):
+    """What other programs on this machine use beyond what was allowed for at registration."""
+
+    pressure: Resources
+
+
+class PauseWished(Stimulus, frozen=True):
+    """The owner pauses (or resumes) taking work."""
+
+    paused: bool
+    because: str = ""
+
+
+class RequestHeard(Stimulus, frozen=True):
+    """A bid request from `requester` (proven by its signature)."""
+
+    requester: PeerId
+    request: BidRequest
+
+
+class CommitHeard(Stimulus, frozen=True):
+    """A commit from `requester`."""
+
+    requester: PeerId
+    commit: Commit
+
+
+class ReleaseHeard(Stimulus, frozen=True):
+    """A release from `requester`."""
+
+    requester: PeerId
+    release: Release
+
+
+class AllocationOver(Stimulus, frozen=True):
+    """An allocation ended; its capacity is free."""
+
+    allocation_id: AllocationId
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class CapabilityRegistered(Event, frozen=True):
+    """This is what the node offers from now on."""
+
+    capability: Capability
+
+
+class PolicyChanged(Event, frozen=True):
+    """These are the owner's conditions from now on."""
+
+    policy: ProviderPolicy
+
+
+class PressureChanged(Event, frozen=True):
+    """Other programs use this much; bids leave it out."""
+
+    pressure: Resources
+
+
+class WorkPaused(Event, frozen=True):
+    """The node takes no new work."""
+
+    because: str
+
+
+class WorkResumed(Event, frozen=True):
+    """The node takes work again."""
+
+
+class BidMade(Event, frozen=True):
+    """A bid was made and its capacity locked. Of a bid for a part, `stands` is the request that still stands for the rest."""
+
+    bid: Bid
+    lock: CapabilityLock
+    stands: BidRequest | None = None
+    stands_until: int = 0
+
+
+class RequestDeclined(Event, frozen=True):
+    """A request was declined, with every reason. It stands until `stands_until` (0: it does not stand)."""
+
+    requester: PeerId
+    request: BidRequest
+    clauses: tuple[Clause, ...]
+    stands_until: int = 0
+
+
+class RequestWithdrawn(Event, frozen=True):
+    """A standing request is over: its requester said so, or its time ran out."""
+
+    request_id: RequestId
+    requester: PeerId
+
+
+class LockReleased(Event, frozen=True):
+    """A bid was not needed; its lock is gone."""
+
+    bid_id: BidId
+
+
+class LockExpired(Event, frozen=True):
+    """A bid was not taken in time; its lock is gone."""
+
+    bid_id: BidId
+
+
+class BidCommitted(Event, frozen=True):
+    """A bid was taken: its lock became these reservations."""
+
+    bid_id: BidId
+    requester: PeerId
+    reservations: tuple[Reservation, ...]
+
+
+class CommitTurnedDown(Event, frozen=True):
+    """A commit was refused."""
+
+    bid_id: BidId
+    requester: PeerId
+    refusal: CommitRefusal
+
+
+class CapacityFreed(Event, frozen=True):
+    """An allocation's reservation is gone."""
+
+    allocation_id: AllocationId
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class OpenAllocation(Effect, frozen=True):
+    """Start the actor of a committed allocation, with its work if the commit carried it."""
+
+    reservation: Reservation
+    task: Task | None
+
+
+# ------------------------------------------------------------------------------------------------------------------ state
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A request that was declined for now."""
+
+    requester: PeerId
+    request: BidRequest
+    until: int
+
+
+class OfferBook(msgspec.Struct, frozen=True):
+    """The provider's state.
+
+    Attributes:
+        me: this node.
+        bid_validity_ms: how long a bid binds.
+        invoke_within_ms: how long a committed allocation waits for its invocation.
+        capability: as registered; its resources are the ledger's `registered`.
+        pressure: what other programs use beyond the allowance.
+        rounds: the last round answered, by request.
+        numbers: how many bids were made, by request.
+        committed: bids taken lately, with what became of them, so that a repeated commit gets the same answer.
+    """
+
+    me: PeerId
+    bid_validity_ms: int = 10_000
+    invoke_within_ms: int = 10_000
+    phase: BookPhase = BookPhase.OPEN
+    paused_because: str = ""
+    capability: Capability = Capability()
+    policy: ProviderPolicy = ProviderPolicy()
+    ledger: Ledger = Ledger()
+    pressure: Resources = NOTHING
+    standing: Mapping[RequestId, Standing] = {}
+    rounds: Mapping[RequestId, int] = {}
+    numbers: Mapping[RequestId, int] = {}
+    committed: Mapping[BidId, tuple[PeerId, tuple[AllocationId, ...], tuple[int, ...]]] = {}
+
+    @property
+    def free(self) -> Resources:
+        """What can be offered now: available, less what other programs use."""
+        return clamp_subtract(self.ledger.available, self.pressure)
+
+
+def next_deadline(book: OfferBook) -> int | None:
+    """When the first lock or standing request ends."""
+    return earliest(
+        min((lock.expires_at for lock in book.ledger.locks.values()), default=None),
+        min((standing.until for standing in book.standing.values()), default=None),
+    )
+
+
+def resume(_book: OfferBook) -> tuple[Effect, ...]:
+    """Nothing: an answer that was lost with the process is asked for again by its requester."""
+    return ()
+
+
+# ----------------------------------------------------------------------------------------------------------------- decide
+
+
+def decide(book: OfferBook, stimulus: Stimulus, now: int) -> Decision:
+    """What the provider does about `stimulus` at `now` (Unix ms)."""
+    return TABLE[book.phase, type(stimulus)].handler(book, stimulus, now)
+
+
+def _register(book: OfferBook, stimulus: CapabilityMeasured, now: int) -> Decision:
+    if stimulus.capability == book.capability or not fits_within(book.ledger.held, stimulus.capability.resources):
+        return IGNORED
+    return _with_standing(book, (CapabilityRegistered(stimulus.capability),), now)
+
+
+def _change_policy(book: OfferBook, stimulus: PolicyWished, now: int) -> Decision:
+    return IGNORED if stimulus.policy == book.policy else _with_standing(book, (PolicyChanged(stimulus.policy),), now)
+
+
+def _note_pressure(book: OfferBook, stimulus: PressureSeen, now: int) -> Decision:
+    if stimulus.pressure == book.pressure:
+        return IGNORED
+    return _with_standing(book, (PressureChanged(stimulus.pressure),), now)
+
+
+def _pause(book: OfferBook, stimulus: PauseWished, _now: int) -> Decision:
+    return Decision((WorkPaused(stimulus.because),)) if stimulus.paused else IGNORED
+
+
+def _resume_work(book: OfferBook, stimulus: PauseWished, now: int) -> Decision:
+    return IGNORED if stimulus.paused else _with_standing(book, (WorkResumed(),), now)
+
+
+def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
+    request = stimulus.request
+    if book.rounds.get(request.request_id, -1) >= request.round and not request.dry_run:
+        return IGNORED  # heard before: once by gossip, once directly
+    judged = judge(book, stimulus.requester, request)
+    if isinstance(judged, Price):
+        return _bid(book, stimulus.requester, request, judged, now)
+    answer = Send(stimulus.requester, Decline(request.request_id, request.round, judged))
+    if request.dry_run:
+        return Decision((), (answer,))
+    stands = request.stands_ms > 0 and all(clause.passing for clause in judged)
+    until = now + request.stands_ms if stands else 0
+    return Decision((RequestDeclined(stimulus.requester, request, judged, until),), (answer,))
+
+
+def _bid(book: OfferBook, requester: PeerId, request: BidRequest, tariff: Price, now: int) -> Decision:
+    slots = slots_for(request, book.free)
+    number = book.numbers.get(request.request_id, 0)
+    wall_ms = request.needs.max_wall_ms
+    price = max(tariff.cost(slot, wall_ms) for slot in slots)
+    valid_ms = book.bid_validity_ms
+    bid = Bid(
+        request_id=request.request_id,
+        round=request.round,
+        number=number,
+        bid_id=bid_id(request.request_id, book.me, number),
+        offer=msgspec.structs.replace(book.capability, resources=book.free, price=tariff),
+        slots=len(slots),
+        tariff=tariff,
+        price=price,
+        valid_until=now + valid_ms,
+        valid_ms=valid_ms,
+    )
+    if request.dry_run:
+        return Decision((), (Send(requester, bid),))
+    lock = CapabilityLock(
+        bid.bid_id, request.request_id, requester, slots, tariff, price, wall_ms, now + valid_ms + COMMIT_GRACE_MS
+    )
+    if len(slots) < request.count and request.stands_ms:
+        made = BidMade(bid, lock, request, now + request.stands_ms)
+    else:
+        made = BidMade(bid, lock)
+    return Decision((made,), (Send(requester, bid),))
+
+
+def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
+    commit, requester = stimulus.commit, stimulus.requester
+    earlier = book.committed.get(commit.bid_id)
+    if earlier is not None and earlier[0] == requester and earlier[2] == commit.slots:
+        ack = CommitAck(commit.request_id, commit.bid_id, earlier[1], book.invoke_within_ms)
+        return Decision((), (Send(requester, ack),))
+    lock = book.ledger.locks.get(commit.bid_id)
+    refusal = _refusal(book, commit, requester, lock)
+    if refusal is not None or lock is None:
+        refusal = refusal or CommitRefusal.UNKNOWN_BID
+        answer = CommitRefused(commit.request_id, commit.bid_id, refusal)
+        return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (Send(requester, answer),))
+    reservations = tuple(
+        Reservation(
+            allocation_id(commit.bid_id, slot),
+            commit.bid_id,
+            lock.request_id,
+            requester,
+            slot,
+            resources,
+            lock.tariff,
+            lock.price,
+            lock.wall_ms,
+        )
+        for slot, resources in zip(commit.slots, lock.slots, strict=False)
+    )
+    ids = tuple(reservation.allocation_id for reservation in reservations)
+    tasks: tuple[Task | None, ...] = commit.invocations or (None,) * len(reservations)
+    return Decision(
+        (BidCommitted(commit.bid_id, requester, reservations),),
+        (
+            Send(requester, CommitAck(commit.request_id, commit.bid_id, ids, book.invoke_within_ms)),
+            *(OpenAllocation(reservation, task) for reservation, task in zip(reservations, tasks, strict=True)),
+        ),
+    )
+
+
+def _refusal(book: OfferBook, commit: Commit, requester: PeerId, lock: CapabilityLock | None) -> CommitRefusal | None:
+    if lock is None:
+        return CommitRefusal.ALREADY_COMMITTED if commit.bid_id in book.committed else CommitRefusal.UNKNOWN_BID
+    if lock.requester != requester or lock.request_id != commit.request_id:
+        return CommitRefusal.NOT_YOURS
+    if len(commit.slots) > len(lock.slots):
+        return CommitRefusal.TOO_MANY_SLOTS
+    if any(not task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations):
+        return CommitRefusal.NEEDS_CHANGED
+    return None
+
+
+def _release(book: OfferBook, stimulus: ReleaseHeard, now: int) -> Decision:
+    release = stimulus.release
+    events: list[Event] = []
+    standing = book.standing.get(release.request_id)
+    if standing is not None and standing.requester == stimulus.requester:
+        # Also when only a bid was let go: bidding again at once on what was just refused would go round for ever.
+        events.append(RequestWithdrawn(release.request_id, stimulus.requester))
+    lock = book.ledger.locks.get(release.bid_id)
+    if lock is not None and lock.requester == stimulus.requester:
+        events.append(LockReleased(release.bid_id))
+    return _with_standing(book, tuple(events), now)
+
+
+def _free(book: OfferBook, stimulus: AllocationOver, now: int) -> Decision:
+    if stimulus.allocation_id not in book.ledger.reservations:
+        return IGNORED
+    return _with_standing(book, (CapacityFreed(stimulus.allocation_id),), now)
+
+
+def _expire(book: OfferBook, _stimulus: TimeCame, now: int) -> Decision:
+    events: list[Event] = [LockExpired(lock.bid_id) for lock in book.ledger.locks.values() if lock.expires_at <= now]
+    events += [
+        RequestWithdrawn(standing.request.request_id, standing.requester)
+        for standing in book.standing.values()
+        if standing.until <= now
+    ]
+    return _with_standing(book, tuple(events), now) if events else IGNORED
+
+
+def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Decision:
+    """Adds to `events` the bids on standing requests that fit after them: higher priority first, then who has stood longest."""
+    effects: list[Effect] = []
+    for event in events:
+        book = evolve(book, event)
+    if book.phase is not BookPhase.OPEN or not book.standing:
+        return Decision(events)
+    for standing in sorted(book.standing.values(), key=lambda s: -s.request.priority):
+        if standing.until <= now:
+            continue
+        judged = judge(book, standing.requester, standing.request)
+        if isinstance(judged, Price):
+            made = _bid(book, standing.requester, standing.request, judged, now)
+            events, effects = events + made.events, effects + list(made.effects)
+            for event in made.events:
+                book = evolve(book, event)
+    return Decision(events, tuple(effects))
+
+
+# ---------------------------------------------------------------------------------------------------------------- judging
+
+
+def judge(book: OfferBook, requester: PeerId, request: BidRequest) -> Price | tuple[Clause, ...]:
+    """The tariff at which this node would do it now, or every reason why not. The same for bids, dry runs and explanations."""
+    offered = msgspec.structs.replace(book.capability, resources=book.free)
+    comparison = COMPARATOR.compare(request.needs, offered, total=book.capability.resources)
+    terms = judge_request(book.policy, request, RequesterFacts(requester, own=requester == book.me))
+    clauses = tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
+    if book.phase is BookPhase.PAUSED:
+        clauses += (Clause("accepts_work", "a node that takes work", f"paused: {book.paused_because}", passing=True),)
+    if isinstance(terms, tuple):
+        clauses += terms
+    if not clauses and not isinstance(terms, tuple):
+        return terms
+    return clauses[:MAX_CLAUSES]
+
+
+def _with_pressure(book: OfferBook, clause: Clause) -> Clause:
+    """Says so when it is other programs, not our own promises, that stand in the way."""
+    used = {
+        "cpu": (book.pressure.cpu_millicores, format_cores),
+        "memory": (book.pressure.memory_bytes, format_bytes),
+        "disk": (book.pressure.disk_bytes, format_bytes),
+    }.get(clause.dimension)
+    if used is None or used[0] == 0 or not clause.passing:
+        return clause
+    observed = f"{clause.observed}; other programs use {used[1](used[0])}"
+    return msgspec.structs.replace(clause, observed=observed)
+
+
+def slots_for(request: BidRequest, free: Resources) -> tuple[Resources, ...]:
+    """As many of the wanted allocations as fit into `free`, each with its GPUs named."""
+    slots: list[Resources] = []
+    need = request.needs.resources
+    while len(slots) < min(request.count, MAX_SLOTS):
+        gpus: tuple[Gpu, ...] | None = assign_gpus(need.gpus, free.gpus)
+        if gpus is None:
+            break
+        slot = msgspec.structs.replace(need, gpus=gpus)
+        if not fits_within(slot, free):
+            break
+        slots.append(slot)
+        free = subtract(free, slot)
+    return tuple(slots)
+
+
+def task_fits(task: Task, slot: Resources, wall_ms: int) -> bool:
+    """Whether a task asks for no more than was locked for it. GPUs are the slot's, whatever the task says of them."""
+    asked = msgspec.structs.replace(task.resources, gpus=())
+    return (
+        fits_within(asked, msgspec.structs.replace(slot, gpus=()))
+        and len(task.resources.gpus) <= len(slot.gpus)
+        and task.limits.wall_ms <= wall_ms
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- evolve
+
+
+def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, PLR0912 - one line per event kind
+    """The state after `event`."""
+    change = msgspec.structs.replace
+    match event:
+        case CapabilityRegistered(capability=capability):
+            return change(book, capability=capability, ledger=book.ledger.register(capability.resources))
+        case PolicyChanged(policy=policy):
+            return change(book, policy=policy)
+        case PressureChanged(pressure=pressure):
+            return change(book, pressure=pressure)
+        case WorkPaused(because=because):
+            return change(book, phase=BookPhase.PAUSED, paused_because=because)
+        case WorkResumed():
+            return change(book, phase=BookPhase.OPEN, paused_because="")
+        case BidMade(bid=bid, lock=lock, stands=request, stands_until=until):
+            standing = without(book.standing, bid.request_id)
+            if request is not None:
+                standing[bid.request_id] = Standing(lock.requester, request, until)
+            return change(
+                book,
+                ledger=book.ledger.lock(lock),
+                standing=_bounded(standing),
+                rounds=_remember(book.rounds, bid.request_id, max(bid.round, book.rounds.get(bid.request_id, 0))),
+                numbers=_remember(book.numbers, bid.request_id, bid.number + 1),
+            )
+        case RequestDeclined(requester=requester, request=request, stands_until=until):
+            standing = without(book.standing, request.request_id)
+            if until:
+                standing[request.request_id] = Standing(requester, request, until)
+            return change(
+                book,
+                standing=_bounded(standing),
+                rounds=_remember(book.rounds, request.request_id, request.round),
+            )
+        case RequestWithdrawn(request_id=request_id):
+            return change(book, standing=without(book.standing, request_id))
+        case LockReleased(bid_id=bid) | LockExpired(bid_id=bid):
+            return change(book, ledger=book.ledger.unlock(bid))
+        case BidCommitted(bid_id=bid, requester=requester, reservations=reservations):
+            ids = tuple(reservation.allocation_id for reservation in reservations)
+            slots = tuple(reservation.slot for reservation in reservations)
+            return change(
+                book,
+                ledger=book.ledger.commit(bid, reservations),
+                committed=_remember(book.committed, bid, (requester, ids, slots)),
+            )
+        case CapacityFreed(allocation_id=allocation):
+            return change(book, ledger=book.ledger.free(allocation))
+        case _:
+            return book
+
+
+def _remember(table: Mapping[K, V], key: K, value: V) -> dict[K, V]:
+    kept = without(table, key)
+    if len(kept) >= MAX_REMEMBERED:
+        del kept[next(iter(kept))]
+    kept[key] = value
+    return kept
+
+
+def _bounded(standing: dict[RequestId, Standing]) -> dict[RequestId, Standing]:
+    if len(standing) > MAX_STANDING:
+        del standing[min(standing, key=lambda key: standing[key].until)]
+    return standing
+
+
+# ------------------------------------------------------------------------------------------------------------------ table
+
+_ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
+    CapabilityMeasured: Row(_register, "registered, unless less than what is held; standing requests are judged again"),
+    PolicyWished: Row(_change_policy, "holds from the next request on; standing requests are judged again"),
+    PressureSeen: Row(_note_pressure, "bids leave it out; when it sinks, standing requests are judged again"),
+    CommitHeard: Row(
+        _commit, "the lock becomes reservations; a repeat gets the same answer; anything else is refused by name"
+    ),
+    ReleaseHeard: Row(_release, "the lock goes, or the request stands no longer; standing requests are judged again"),
+    AllocationOver: Row(_free, "the reservation goes; standing requests are judged again"),
+    TimeCame: Row(_expire, "locks and standing requests past their time go"),
+    RequestHeard: Row(_answer, "bid on with a lock, or declined with every reason; once per round"),
+}
+
+TABLE: Final[Table[OfferBook]] = {
+    **{(BookPhase.OPEN, kind): row for kind, row in _ALWAYS.items()},
+    **{(BookPhase.PAUSED, kind): row for kind, row in _ALWAYS.items()},
+    (BookPhase.OPEN, PauseWished): Row(_pause, "new requests are declined with the reason; what is committed goes on"),
+    (BookPhase.PAUSED, PauseWished): Row(_resume_work, "requests are bid on again, standing ones first"),
+}

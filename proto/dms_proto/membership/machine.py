@@ -1,0 +1,489 @@
+"""Who is there: the peers of one node, how they were met, what they said of themselves, and whether they still answer.
+
+A peer's life, seen from here::
+
+    MET ──connected──▶ CONNECTED ──hello──▶ GREETED ──left, silent──▶ MET …  ──long unseen──▶ forgotten
+                             └──incompatible version, other clock──▶ REFUSED
+
+The network process keeps connections alive; probes from here ask whether the *node* behind a connection still answers.
+Peers tell each other about peers in their hellos, so an invitation to one is an invitation to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from dms_proto.capability import Capability
+from dms_proto.ids import PeerId
+from dms_proto.machine import (
+    IGNORED,
+    Decision,
+    Effect,
+    Event,
+    Row,
+    Send,
+    Stimulus,
+    Table,
+    TimeCame,
+    Transient,
+    earliest,
+)
+from dms_proto.messages import Hello, KnownPeer, Probe
+from dms_proto.units import HOUR, MINUTE
+
+PROTOCOL_VERSION: Final = 1
+"""What this node speaks; a peer with another version is refused by name."""
+WANTED_PEERS: Final = 24
+"""Connections sought; more are accepted. Enough to reach everybody by gossip, few enough to be cheap."""
+TOLD_PEERS: Final = 16
+"""Peers named in a hello."""
+MAX_PEERS: Final = 512
+"""Peers remembered; bounds what strangers can make us remember."""
+PROBE_EVERY_MS: Final = 15_000
+PROBE_MISSES: Final = 2
+"""Unanswered probes after which a peer counts as silent."""
+CLOCK_TOLERANCE_MS: Final = 30_000
+"""The envelope's tolerance: a peer whose clock is further off cannot be understood (docs/protocol)."""
+REDIAL_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000, 5 * MINUTE)
+FORGET_MS: Final = 7 * 24 * HOUR
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class SelfDescribed(Stimulus, frozen=True):
+    """What this node says of itself has changed."""
+
+    hello: Hello
+
+
+class PeerConnected(Stimulus, frozen=True):
+    """The network has a connection to a peer."""
+
+    peer: PeerId
+    addresses: tuple[str, ...] = ()
+    relayed: bool = False
+
+
+class PeerDisconnected(Stimulus, frozen=True):
+    """The network has none any more. `reason` as in `ports.PeerDown`."""
+
+    peer: PeerId
+    reason: str
+
+
+class HelloHeard(Stimulus, frozen=True):
+    """A peer said who it is."""
+
+    peer: PeerId
+    hello: Hello
+
+
+class ProbeHeard(Stimulus, frozen=True):
+    """A probe, or the answer to one."""
+
+    peer: PeerId
+    probe: Probe
+
+
+class ForgetWished(Stimulus, frozen=True):
+    """The owner wants a peer forgotten."""
+
+    peer: PeerId
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class DescriptionChanged(Transient, frozen=True):
+    """This is what this node says of itself from now on."""
+
+    hello: Hello
+
+
+class PeerMet(Event, frozen=True):
+    """A peer was heard of, or is reachable at new addresses."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    at: int
+
+
+class PeerAttached(Transient, frozen=True):
+    """A connection to a peer is open; its hello is awaited."""
+
+    peer: PeerId
+    relayed: bool
+    at: int
+
+
+class PeerGreeted(Event, frozen=True):
+    """A peer said who it is; it takes part from now on. `clock_offset_ms`: its clock less ours, half a round trip included."""
+
+    peer: PeerId
+    hello: Hello
+    clock_offset_ms: int
+    at: int
+
+
+class PeerRefused(Event, frozen=True):
+    """A peer cannot take part, and why."""
+
+    peer: PeerId
+    why: str
+
+
+class PeerLeft(Event, frozen=True):
+    """A peer cannot be reached any more."""
+
+    peer: PeerId
+    reason: str
+    at: int
+
+
+class PeerProbed(Transient, frozen=True):
+    """A probe was sent."""
+
+    peer: PeerId
+    nonce: int
+    at: int
+
+
+class PeerAnswered(Transient, frozen=True):
+    """A probe was answered after `rtt_ms`."""
+
+    peer: PeerId
+    rtt_ms: int
+
+
+class DialTried(Transient, frozen=True):
+    """A dial was asked for."""
+
+    peer: PeerId
+    at: int
+
+
+class PeerForgotten(Event, frozen=True):
+    """A peer is not remembered any more."""
+
+    peer: PeerId
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class Dial(Effect, frozen=True):
+    """Try to connect to a peer. Success shows as `PeerConnected`; failure as nothing, and it is tried again later."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
+class Drop(Effect, frozen=True):
+    """Close the connections to a peer."""
+
+    peer: PeerId
+    why: str
+
+
+class TellJoined(Effect, frozen=True):
+    """A peer takes part: tell the actors that may wait for it."""
+
+    peer: PeerId
+
+
+class TellLost(Effect, frozen=True):
+    """A peer is gone: tell the actors that depend on it. `ours`: it is this node's own network that is down."""
+
+    peer: PeerId
+    ours: bool
+
+
+# ------------------------------------------------------------------------------------------------------------------ state
+
+
+class PeerPhase(StrEnum):
+    """How a peer stands to this node."""
+
+    MET = "met"
+    CONNECTED = "connected"
+    GREETED = "greeted"
+    REFUSED = "refused"
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """What is known of one peer."""
+
+    peer: PeerId
+    phase: PeerPhase = PeerPhase.MET
+    addresses: tuple[str, ...] = ()
+    hello: Hello | None = None
+    relayed: bool = False
+    clock_offset_ms: int = 0
+    seen_at: int = 0
+    refused_because: str = ""
+    left_because: str = ""
+    dials: int = 0
+    dial_at: int = 0
+    probe_nonce: int = 0
+    probed_at: int = 0
+    unanswered: int = 0
+    rtt_ms: int = -1
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """Everybody this node knows."""
+
+    me: PeerId
+    hello: Hello | None = None
+    peers: Mapping[PeerId, Peer] = {}
+
+    def greeted(self) -> tuple[Peer, ...]:
+        """The peers that take part now."""
+        return tuple(peer for peer in self.peers.values() if peer.phase is PeerPhase.GREETED)
+
+    def summary_of(self, peer: PeerId) -> Capability | None:
+        """What a peer says it has."""
+        known = self.peers.get(peer)
+        return known.hello.summary if known is not None and known.hello is not None else None
+
+
+def next_deadline(membership: Membership) -> int | None:
+    """When the next probe or dial is due, or a peer is to be forgotten."""
+    few = len(membership.greeted()) < WANTED_PEERS
+    deadlines: list[int | None] = []
+    for peer in membership.peers.values():
+        if peer.phase is PeerPhase.GREETED:
+            deadlines.append(peer.probed_at + PROBE_EVERY_MS)
+        elif peer.phase is PeerPhase.MET:
+            deadlines.append(peer.seen_at + FORGET_MS)
+            if few and peer.addresses:
+                deadlines.append(peer.dial_at)
+    return earliest(*deadlines)
+
+
+def resume(membership: Membership) -> tuple[Effect, ...]:
+    """After a restart nobody is connected; everybody with an address is dialled."""
+    known = [peer for peer in membership.peers.values() if peer.addresses and peer.phase is not PeerPhase.REFUSED]
+    return tuple(Dial(peer.peer, peer.addresses) for peer in known[:WANTED_PEERS])
+
+
+# ----------------------------------------------------------------------------------------------------------------- decide
+
+
+def decide(membership: Membership, stimulus: Stimulus, now: int) -> Decision:
+    """What the node does about `stimulus` at `now` (Unix ms)."""
+    subject = getattr(stimulus, "peer", None)
+    known = membership.peers.get(subject) if subject is not None else None
+    phase = known.phase if known is not None else PeerPhase.MET
+    return TABLE[phase, type(stimulus)].handler(membership, stimulus, now)
+
+
+def _describe(membership: Membership, stimulus: SelfDescribed, now: int) -> Decision:
+    if stimulus.hello == membership.hello:
+        return IGNORED
+    event = DescriptionChanged(stimulus.hello)
+    after = evolve(membership, event)
+    told = (Send(peer.peer, _hello(after, peer.peer, now)) for peer in after.peers.values() if _is_connected(peer))
+    return Decision((event,), tuple(told))
+
+
+def _connected(membership: Membership, stimulus: PeerConnected, now: int) -> Decision:
+    events: tuple[Event, ...] = (PeerAttached(stimulus.peer, stimulus.relayed, now),)
+    known = membership.peers.get(stimulus.peer)
+    if known is None or (stimulus.addresses and known.addresses != stimulus.addresses):
+        events = (PeerMet(stimulus.peer, stimulus.addresses, now), *events, *_make_room(membership))
+    hello = (Send(stimulus.peer, _hello(membership, stimulus.peer, now)),) if membership.hello is not None else ()
+    return Decision(events, hello)
+
+
+def _make_room(membership: Membership) -> tuple[Event, ...]:
+    if len(membership.peers) < MAX_PEERS:
+        return ()
+    away = [peer for peer in membership.peers.values() if not _is_connected(peer)]
+    return (PeerForgotten(min(away, key=lambda peer: peer.seen_at).peer),) if away else ()
+
+
+def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
+    hello, peer = stimulus.hello, stimulus.peer
+    offset = hello.now - now
+    refusal = _refusal(hello, offset)
+    if refusal:
+        gone = (TellLost(peer, ours=False),) if _phase(membership, peer) is PeerPhase.GREETED else ()
+        return Decision((PeerRefused(peer, refusal),), (*gone, Drop(peer, refusal)))
+    events: list[Event] = []
+    known = membership.peers.get(peer)
+    if known is None or (hello.addresses and hello.addresses != known.addresses):
+        events.append(PeerMet(peer, hello.addresses, now))
+    joined = known is None or known.phase is not PeerPhase.GREETED
+    if joined or known.hello is None or _says_something_new(known.hello, hello):
+        events.append(PeerGreeted(peer, hello, offset, now))
+    effects: list[Effect] = [TellJoined(peer)] if joined else []
+    effects += _dials(membership, hello, now)
+    return Decision(tuple(events), tuple(effects))
+
+
+def _refusal(hello: Hello, offset: int) -> str:
+    if hello.version != PROTOCOL_VERSION:
+        return f"speaks protocol version {hello.version}, this node speaks {PROTOCOL_VERSION}; the older one needs an upgrade"
+    if abs(offset) > CLOCK_TOLERANCE_MS:
+        return f"its clock is {offset / 1000:+.1f} s off from ours; {CLOCK_TOLERANCE_MS // 1000} s are tolerated"
+    return ""
+
+
+def _says_something_new(before: Hello, after: Hello) -> bool:
+    return msgspec.structs.replace(before, now=0, peers=()) != msgspec.structs.replace(after, now=0, peers=())
+
+
+def _dials(membership: Membership, hello: Hello, now: int) -> tuple[Effect, ...]:
+    """Peer exchange: whoever a peer names and we do not know is dialled, as long as we want more."""
+    room = WANTED_PEERS - sum(_is_connected(peer) for peer in membership.peers.values())
+    del now
+    fresh = [told for told in hello.peers if told.peer != membership.me and told.addresses]
+    unknown = [told for told in fresh if _phase(membership, told.peer) is PeerPhase.MET]
+    return tuple(Dial(told.peer, told.addresses) for told in unknown[: max(room, 0)])
+
+
+def _left(membership: Membership, stimulus: PeerDisconnected, now: int) -> Decision:
+    known = membership.peers.get(stimulus.peer)
+    if known is None or not _is_connected(known):
+        return IGNORED
+    ours = stimulus.reason == "network_down"
+    lost = (TellLost(stimulus.peer, ours),) if known.phase is PeerPhase.GREETED else ()
+    return Decision((PeerLeft(stimulus.peer, stimulus.reason, now),), lost)
+
+
+def _probe(membership: Membership, stimulus: ProbeHeard, now: int) -> Decision:
+    probe, peer = stimulus.probe, stimulus.peer
+    if not probe.reply:
+        return Decision((), (Send(peer, Probe(probe.nonce, reply=True, now=now)),))
+    known = membership.peers.get(peer)
+    if known is None or probe.nonce != known.probe_nonce or not known.unanswered:
+        return IGNORED
+    return Decision((PeerAnswered(peer, max(now - known.probed_at, 0)),))
+
+
+def _forget(membership: Membership, stimulus: ForgetWished, _now: int) -> Decision:
+    known = membership.peers.get(stimulus.peer)
+    if known is None:
+        return IGNORED
+    lost = (TellLost(stimulus.peer, ours=False),) if known.phase is PeerPhase.GREETED else ()
+    return Decision((PeerForgotten(stimulus.peer),), (*lost, Drop(stimulus.peer, "forgotten by its owner's wish")))
+
+
+def _time(membership: Membership, _stimulus: TimeCame, now: int) -> Decision:
+    events: list[Event] = []
+    effects: list[Effect] = []
+    few = len(membership.greeted()) < WANTED_PEERS
+    for peer in membership.peers.values():
+        if peer.phase is PeerPhase.GREETED and now >= peer.probed_at + PROBE_EVERY_MS:
+            if peer.unanswered >= PROBE_MISSES:
+                events.append(PeerLeft(peer.peer, "silent", now))
+                effects += [TellLost(peer.peer, ours=False), Drop(peer.peer, "it does not answer probes")]
+            else:
+                nonce = peer.probe_nonce + 1
+                events.append(PeerProbed(peer.peer, nonce, now))
+                effects.append(Send(peer.peer, Probe(nonce)))
+        elif peer.phase is PeerPhase.MET and now >= peer.seen_at + FORGET_MS:
+            events.append(PeerForgotten(peer.peer))
+        elif peer.phase is PeerPhase.MET and few and peer.addresses and now >= peer.dial_at:
+            events.append(DialTried(peer.peer, now))
+            effects.append(Dial(peer.peer, peer.addresses))
+    return Decision(tuple(events), tuple(effects))
+
+
+def _hello(membership: Membership, to: PeerId, now: int) -> Hello:
+    """What this node says of itself to `to`, with the peers it is connected to."""
+    assert membership.hello is not None, "the node describes itself before it meets anyone"
+    others = [peer for peer in membership.greeted() if peer.peer != to and peer.addresses]
+    told = tuple(KnownPeer(peer.peer, peer.addresses[:4]) for peer in others[-TOLD_PEERS:])
+    return msgspec.structs.replace(membership.hello, now=now, peers=told)
+
+
+def _phase(membership: Membership, peer: PeerId) -> PeerPhase:
+    known = membership.peers.get(peer)
+    return known.phase if known is not None else PeerPhase.MET
+
+
+def _is_connected(peer: Peer) -> bool:
+    return peer.phase in (PeerPhase.CONNECTED, PeerPhase.GREETED)
+
+
+# ----------------------------------------------------------------------------------------------------------------- evolve
+
+
+def evolve(membership: Membership, event: Event) -> Membership:
+    """The state after `event`."""
+    change = msgspec.structs.replace
+    if isinstance(event, DescriptionChanged):
+        return change(membership, hello=event.hello)
+    if isinstance(event, PeerForgotten):
+        return change(membership, peers={k: v for k, v in membership.peers.items() if k != event.peer})
+    subject = getattr(event, "peer", None)
+    if subject is None:
+        return membership
+    before = membership.peers.get(subject, Peer(subject))
+    return change(membership, peers={**membership.peers, subject: _evolve_peer(before, event)})
+
+
+def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: PLR0911 - one case per event kind
+    change = msgspec.structs.replace
+    match event:
+        case PeerMet(addresses=addresses, at=at):
+            return change(peer, addresses=addresses or peer.addresses, seen_at=at, dials=0)
+        case PeerAttached(relayed=relayed, at=at):
+            return change(
+                peer, phase=PeerPhase.CONNECTED, relayed=relayed, seen_at=at, probed_at=at, unanswered=0, dials=0
+            )
+        case PeerGreeted(hello=hello, clock_offset_ms=offset, at=at):
+            return change(
+                peer,
+                phase=PeerPhase.GREETED,
+                hello=hello,
+                clock_offset_ms=offset,
+                seen_at=at,
+                probed_at=max(peer.probed_at, at) if peer.phase is PeerPhase.GREETED else at,
+            )
+        case PeerRefused(why=why):
+            return change(peer, phase=PeerPhase.REFUSED, refused_because=why)
+        case PeerLeft(reason=reason, at=at):
+            return change(peer, phase=PeerPhase.MET, left_because=reason, seen_at=at, dial_at=at + REDIAL_MS[0])
+        case PeerProbed(nonce=nonce, at=at):
+            return change(peer, probe_nonce=nonce, probed_at=at, unanswered=peer.unanswered + 1)
+        case PeerAnswered(rtt_ms=rtt):
+            return change(peer, unanswered=0, rtt_ms=rtt)
+        case DialTried(at=at):
+            pause = REDIAL_MS[min(peer.dials, len(REDIAL_MS) - 1)]
+            return change(peer, dials=peer.dials + 1, dial_at=at + pause)
+        case _:
+            return peer
+
+
+def after_restart(membership: Membership) -> Membership:
+    """The stored events say who was connected when the process ended; now nobody is."""
+    gone = {
+        key: msgspec.structs.replace(peer, phase=PeerPhase.MET) if _is_connected(peer) else peer
+        for key, peer in membership.peers.items()
+    }
+    return msgspec.structs.replace(membership, peers=gone)
+
+
+# ------------------------------------------------------------------------------------------------------------------ table
+
+_ROWS: Final[dict[type[Stimulus], Row[Membership]]] = {
+    SelfDescribed: Row(_describe, "everybody connected is told"),
+    PeerConnected: Row(
+        _connected, "this node says who it is; a refused peer gets another chance, since it may have been upgraded"
+    ),
+    PeerDisconnected: Row(_left, "whoever depends on it is told; it is dialled again, less and less often"),
+    HelloHeard: Row(_greet, "it takes part, or is refused by name; peers it names are dialled"),
+    ProbeHeard: Row(_probe, "answered, or noted as an answer"),
+    ForgetWished: Row(_forget, "dropped and forgotten"),
+    TimeCame: Row(_time, "probes, dials, silence and forgetting"),
+}
+
+TABLE: Final[Table[Membership]] = {(phase, kind): row for phase in PeerPhase for kind, row in _ROWS.items()}
