@@ -75,7 +75,7 @@ class BidRequest(Message, frozen=True, tag=True):
     stands_ms: Amount = 0
     priority: Amount = 0
     dry_run: bool = False
-    reply_to: Annotated[tuple[Text, ...], msgspec.Meta(max_length=4)] = ()
+    reply_to: Annotated[tuple[Address, ...], msgspec.Meta(max_length=4)] = ()
 
 
 class Bid(Message, frozen=True, tag=True):
