@@ -152,8 +152,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     simulate_gpus: Annotated[
         str,
         about(
-            "Invented GPUs, such as `2xA100-40G,1xL4-24G`, for tests and demonstrations. They are marked as simulated in the model and in a "
-            "label; jobs that use them find no device."
+            "Invented GPUs, such as `2xA100-40G,1xL4-24G`, for tests and demonstrations, offered instead of real ones. They are marked as "
+            "simulated in the model and in a label; jobs that use them find no device."
         ),
     ] = ""
     job_classes: Annotated[
