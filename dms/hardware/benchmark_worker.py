@@ -7,6 +7,8 @@ second costs each kernel a slice and none all of them.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import platform
 import ssl
@@ -14,13 +16,13 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from dms.hardware.benchmark import Benchmark, Metric, Progress, distrust, score_of
+from dms.hardware.benchmark import MAX_WAIT_S, Benchmark, Metric, Progress, distrust, score_of
 from dms.hardware.cgroups import read_limits
 from dms.hardware.disk_probe import measure_disk
 from dms.hardware.kernels import KERNELS, Kernel, rate
@@ -41,10 +43,16 @@ class Plan(msgspec.Struct, frozen=True):
 FULL: Final = Plan(slices=10, slice_s=0.08, kernels_wall_s=6.5, all_cores_s=0.4, watch_s=0.4, disk_s=0.7)
 QUICK: Final = Plan(slices=3, slice_s=0.02, kernels_wall_s=1.0, all_cores_s=0.08, watch_s=0.1, disk_s=0.1)
 _ALL_CORE_TRIES: Final = 2
+_POLL_S: Final = 0.1
 
 
 def measure(directory: Path, plan: Plan, tell: Callable[[Progress], None]) -> Benchmark:
-    """Runs the whole benchmark in this process."""
+    """Runs the whole benchmark in this process, after any other that is under way on this machine (four nodes starting together, say)."""
+    with _turn(tell):
+        return _measure(directory, plan, tell)
+
+
+def _measure(directory: Path, plan: Plan, tell: Callable[[Progress], None]) -> Benchmark:
     start = time.monotonic()
     tell(Progress(0, "watching the idle machine"))
     idle, load = _idle_permille(plan.watch_s), os.getloadavg()[0]
@@ -74,6 +82,26 @@ def measure(directory: Path, plan: Plan, tell: Callable[[Progress], None]) -> Be
         trusted=not reason,
         reason=reason,
     )
+
+
+@contextlib.contextmanager
+def _turn(tell: Callable[[Progress], None]) -> Iterator[None]:
+    """Holds the machine's turn to measure. After `MAX_WAIT_S` it measures anyway; then the disturbance shows in the result.
+
+    The turn is a lock on the interpreter's own file: all nodes on a machine can read it, and nothing has to be made, owned or removed.
+    """
+    with Path(sys.executable).resolve().open("rb") as file:
+        end = time.monotonic() + MAX_WAIT_S
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                tell(Progress(0, "waiting for another benchmark on this machine"))
+                time.sleep(_POLL_S)
+            except OSError:  # a file system without locks
+                break
+        yield
 
 
 def _time_kernels(plan: Plan, tell: Callable[[Progress], None]) -> tuple[Metric, ...]:

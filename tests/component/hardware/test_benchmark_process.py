@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ async def test_three_quick_runs_agree_and_say_how_and_when_they_measured(tmp_pat
     scores = [result.score for result in results]
     assert max(scores) <= GENEROUS * min(scores)
     assert _names(tmp_path) == []
+
+
+@pytest.mark.slow
+async def test_benchmarks_started_together_take_turns(tmp_path: Path) -> None:
+    results = await asyncio.gather(*(run_benchmark(tmp_path, quick=True) for _ in range(3)))
+    intervals = sorted((result.at_ms - result.duration_ms, result.at_ms) for result in results)
+    for (_, end), (start, _) in pairwise(intervals):
+        assert start >= end - 20  # both ends are rounded to clock milliseconds
 
 
 @pytest.mark.slow
