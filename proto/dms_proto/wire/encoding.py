@@ -60,8 +60,8 @@ def unpack(data: bytes) -> Any:
         )
         is_canonical = pack(tree) == data
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as broken:
-        # What the package raises for broken msgpack, bad UTF-8 and exceeded limits, and packb for more than 511 levels.
-        return Malformed(printable(f"not msgpack: {broken or type(broken).__name__}"))
+        # What the package raises for broken msgpack, bad UTF-8, exceeded limits and more than about a thousand levels.
+        return Malformed(printable(f"not msgpack: {str(broken) or type(broken).__name__}"))
     return tree if is_canonical else Malformed("not the shortest spelling, or a repeated key")
 
 

@@ -67,7 +67,7 @@ class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     cause: Annotated[str, msgspec.Meta(max_length=64)]
     sent_ms: _Moment
     expires_ms: _Moment
-    body: Annotated[bytes, msgspec.Meta(max_length=MAX_DIRECT_FRAME)]
+    body: bytes
     auth: Annotated[bytes, msgspec.Meta(max_length=MAX_AUTH)]
 
     @property

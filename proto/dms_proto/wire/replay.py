@@ -42,8 +42,8 @@ class _Sender:
     def __init__(self) -> None:
         self.ids: set[MessageId] = set()
         self.queue: list[tuple[int, int, MessageId]] = []  # a heap of (until, sent, id), one entry per id
-        self.floor = 0
-        self.floor_until = 0
+        self.floor = -1  # Unix ms; nothing was sent that early
+        self.floor_until = -1
 
     def drop_expired(self, now: int) -> int:
         """Forgets ids whose envelope has expired; returns how many."""

@@ -1,0 +1,151 @@
+"""One message of each kind with all defaults (`LEAST`) and one with none (`FULL`): what the golden vectors say, and input for fuzz and bench."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dms_proto import ids
+from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Meter, Price, Resources
+from dms_proto.messages import (
+    AllocationMessage,
+    AllocationStatus,
+    AnyMessage,
+    Bid,
+    BidRequest,
+    Cancel,
+    Clause,
+    Commit,
+    CommitAck,
+    CommitRefusal,
+    CommitRefused,
+    Decline,
+    Hello,
+    Invocation,
+    InvocationAck,
+    KnownPeer,
+    Phase,
+    Probe,
+    Receipt,
+    Refusal,
+    Release,
+)
+from dms_proto.units import GIB, MIB, MINUTE
+from dms_proto.wire import Signer
+from dms_proto.work import Ending, EndReason, Input, Limits, Output, Task, Usage
+
+REQUESTER: Final = Signer(b"\x01" * 32)
+PROVIDER: Final = Signer(b"\x02" * 32)
+STRANGER: Final = Signer(b"\x03" * 32)
+NOW: Final = 1_700_000_000_000
+TOPIC: Final = "dms/requests/1"
+
+REQUEST: Final = ids.request_id(b"a request's entropy")
+BID: Final = ids.bid_id(REQUEST, PROVIDER.peer_id, 0)
+ALLOCATION: Final = ids.allocation_id(BID, 0)
+ALLOCATION_2: Final = ids.allocation_id(BID, 3)
+DIGEST: Final = ids.digest_of(b"content")
+
+_GPU: Final = Gpu(device="0", vendor="nvidia", model="H200", memory_bytes=8 * GIB, milli=500)
+_FULL_RESOURCES: Final = Resources(2_000, 4 * GIB, 10 * GIB, (_GPU,))
+_PRICE: Final = Price(start=100, cpu_core_hour=20_000, memory_gib_hour=1_000, disk_gib_hour=10, gpu_hour=900_000)
+_OFFER: Final = ExecutorOffer(
+    name="sandbox",
+    version="0.11.0",
+    isolation=Isolation.NAMESPACES,
+    limits=("cpu", "memory", "processes", "wall"),
+    meter=Meter.EXACT,
+)
+_CAPABILITY: Final = Capability(
+    resources=_FULL_RESOURCES,
+    architecture="x86_64",
+    cpu_score=1_150,
+    executors=(_OFFER,),
+    libraries=("numpy==2.1.0", "torch"),
+    labels={"zone": "b", "owner": "münchen"},
+    country="DE",
+    relayed=True,
+    job_classes=(JobClass.BATCH, JobClass.INTERACTIVE),
+    max_wall_ms=60 * MINUTE,
+    price=_PRICE,
+)
+_ADDRESSES: Final = ("/ip4/192.0.2.1/tcp/4001", "/dns4/node.example/tcp/4001")
+_USAGE: Final = Usage(wall_ms=1_500, cpu_us=1_200_000, memory_peak_bytes=64 * MIB, fuel=77, meter=Meter.EXACT)
+_TASK: Final = Task(
+    executor="wasm",
+    command=("--verbose", "in.txt"),
+    module="job.wasm",
+    environment={"B": "2", "A": "1"},
+    inputs=(Input("job.wasm", DIGEST, 7), Input("bin/tool", DIGEST, 7, executable=True)),
+    outputs=("out/*.txt",),
+    resources=Resources(1_000, 256 * MIB),
+    limits=Limits(wall_ms=MINUTE, grace_ms=500, log_bytes=MIB, processes=16, fuel=10**9),
+)
+
+LEAST: Final[tuple[AnyMessage, ...]] = (
+    BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0),
+    Bid(REQUEST, 0, 0, BID, Capability(), 1, Price(), 0, NOW, 0),
+    Decline(REQUEST, 0, (Clause("memory", "12 GiB", "8 GiB free of 16 GiB"),)),
+    Commit(REQUEST, BID, (0,)),
+    CommitAck(REQUEST, BID, (ALLOCATION,)),
+    CommitRefused(REQUEST, BID, CommitRefusal.UNKNOWN_BID),
+    Release(REQUEST),
+    Invocation(REQUEST, ALLOCATION, Task("sandbox")),
+    InvocationAck(REQUEST, ALLOCATION),
+    AllocationStatus(REQUEST, ALLOCATION, 0, Phase.COMMITTED),
+    AllocationMessage(REQUEST, ALLOCATION, "want:stdout", 0),
+    Cancel(REQUEST, ALLOCATION),
+    Receipt(REQUEST, ALLOCATION, EndReason.CANCELLED, Usage(), 0),
+    Hello(1, "", NOW, "", "", (), Capability()),
+    Probe(0),
+    Refusal("rate"),
+)
+"""One of each kind, with every field that has a default left at it."""
+
+FULL: Final[tuple[AnyMessage, ...]] = (
+    BidRequest(
+        REQUEST, 2, _CAPABILITY, 10_000, 5, 2**32, 5_000_000, 1_000, 60_000, 7, dry_run=True, reply_to=_ADDRESSES
+    ),
+    Bid(REQUEST, 2, 1, BID, _CAPABILITY, 4, _PRICE, 123_456, NOW + 5_000, 5_000),
+    Decline(
+        REQUEST,
+        2,
+        (
+            Clause("memory", "12 GiB", "8 GiB free of 16 GiB", "8 GiB", passing=True),
+            Clause("price", "0.02 credits", "0.05 credits", "0.05 credits"),
+        ),
+    ),
+    Commit(REQUEST, BID, (0, 3), (_TASK, Task("sandbox", ("true",)))),
+    CommitAck(REQUEST, BID, (ALLOCATION, ALLOCATION_2), 2_000),
+    CommitRefused(REQUEST, BID, CommitRefusal.EXPIRED, "valid until 2 s ago"),
+    Release(REQUEST, BID),
+    Invocation(REQUEST, ALLOCATION, _TASK),
+    InvocationAck(REQUEST, ALLOCATION, "the allocation was released"),
+    AllocationStatus(
+        REQUEST,
+        ALLOCATION,
+        9,
+        Phase.ENDED,
+        _USAGE,
+        Ending(EndReason.OUT_OF_MEMORY, 137, "256 MiB allowed, 257 MiB wanted", _USAGE),
+        (Output("out/a.txt", DIGEST, 7),),
+        (70_000, 12),
+        1_234,
+    ),
+    AllocationMessage(REQUEST, ALLOCATION, "stdout", 65_536, b"\x00\xffbytes, not text\n"),
+    Cancel(REQUEST, ALLOCATION_2),
+    Receipt(REQUEST, ALLOCATION, EndReason.COMPLETED, _USAGE, 1_234),
+    Hello(
+        1,
+        "dms 0.1.0",
+        NOW,
+        "6f0c8f9e-3a3e-4b43-9a53-8a1d3e1f7c55",
+        "attic",
+        _ADDRESSES,
+        _CAPABILITY,
+        (KnownPeer(STRANGER.peer_id, ("/ip4/192.0.2.3/tcp/4001",)),),
+        accepts_work=False,
+    ),
+    Probe(2**53, reply=True, now=NOW),
+    Refusal("expired", "00112233445566778899aabbccddeeff", "expired 31000 ms ago"),
+)
+"""One of each kind, with every field given."""

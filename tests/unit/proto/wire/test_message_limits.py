@@ -1,0 +1,134 @@
+"""What a stranger can put into a field is bounded: ids and paths cannot climb, amounts cannot be negative, texts cannot be books."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dms.testing.samples import ALLOCATION, BID, DIGEST, FULL, LEAST, REQUEST, REQUESTER
+from dms.testing.strategies import relative_paths
+from dms_proto import rules
+from dms_proto.messages import KINDS, Message
+from dms_proto.wire.encoding import Malformed, decode_body, encode_body, pack, typed, unpack
+
+BAD: list[tuple[str, str, object]] = [
+    ("BidRequest", "request_id", ""),
+    ("BidRequest", "request_id", "../../../etc/passwd"),
+    ("BidRequest", "request_id", REQUEST + "\n"),
+    ("BidRequest", "request_id", BID),
+    ("BidRequest", "request_id", REQUEST.upper()),
+    ("BidRequest", "count", 0),
+    ("BidRequest", "count", 10_001),
+    ("BidRequest", "reach", 2**32 + 1),
+    ("BidRequest", "max_price", -1),
+    ("BidRequest", "needs", {"resources": {"cpu_millicores": -1}}),
+    ("BidRequest", "needs", {"resources": {"memory_bytes": 2**53 + 1}}),
+    ("BidRequest", "needs", {"resources": {"gpus": [{"milli": 1_001}]}}),
+    ("BidRequest", "needs", {"price": {"start": -1}}),
+    ("BidRequest", "needs", {"labels": {str(number): "" for number in range(65)}}),
+    ("BidRequest", "needs", {"labels": {"k": "x" * 129}}),
+    ("Bid", "bid_id", ""),
+    ("Bid", "tariff", {"gpu_hour": -1}),
+    ("Decline", "clauses", []),
+    ("Decline", "clauses", [{"dimension": "x" * 501, "wanted": "", "observed": ""}]),
+    ("Commit", "slots", []),
+    ("Commit", "slots", [0, 0]),
+    ("Commit", "slots", [10_000]),
+    ("Commit", "slots", [-1]),
+    ("Commit", "invocations", [{"executor": "sandbox"}, {"executor": "sandbox"}]),
+    ("CommitAck", "allocation_ids", []),
+    ("CommitAck", "allocation_ids", ["/etc"]),
+    ("CommitRefused", "refusal", "because"),
+    ("Release", "bid_id", "b-"),
+    ("Invocation", "allocation_id", "a-../" + ALLOCATION[5:]),
+    ("Invocation", "task", {"executor": "s", "environment": {"A=B": "1"}}),
+    ("Invocation", "task", {"executor": "s", "environment": {"A": "\0"}}),
+    ("Invocation", "task", {"executor": "s", "command": ["a\0b"]}),
+    ("Invocation", "task", {"executor": "s", "limits": {"wall_ms": -1}}),
+    ("Invocation", "task", {"executor": "s", "inputs": [{"path": "../a", "digest": DIGEST, "size": 1}]}),
+    ("Invocation", "task", {"executor": "s", "inputs": [{"path": "a", "digest": "sha256:../a", "size": 1}]}),
+    ("Invocation", "task", {"executor": "s", "inputs": [{"path": "a", "digest": DIGEST, "size": -1}]}),
+    ("AllocationStatus", "phase", "ended"),
+    ("AllocationStatus", "ending", {"reason": "completed"}),
+    ("AllocationStatus", "outputs", [{"path": "/etc/cron.d/x", "digest": DIGEST, "size": 1}]),
+    ("AllocationStatus", "log_bytes", [1]),
+    ("AllocationStatus", "log_bytes", [1, -1]),
+    ("AllocationMessage", "data", bytes(128 * 1024 + 1)),
+    ("AllocationMessage", "offset", -1),
+    ("Receipt", "usage", {"cpu_us": -1}),
+    ("Hello", "peers", [{"peer": REQUESTER.peer_id, "addresses": []}] * 17),
+    ("Hello", "peers", [{"peer": "Qm" + REQUESTER.peer_id[2:], "addresses": []}]),
+    ("Hello", "addresses", ["x" * 257]),
+    ("Hello", "software", "x" * 65),
+    ("Refusal", "about", "x" * 33),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), BAD, ids=lambda value: str(value)[:40])
+def test_a_value_out_of_bounds_does_not_become_a_message(kind: str, field: str, value: object) -> None:
+    assert isinstance(decode_body(kind, pack({**least(kind), field: value})), Malformed)
+
+
+def least(kind: str) -> dict[str, Any]:
+    tree: dict[str, Any] = unpack(encode_body(next(each for each in LEAST if type(each).__name__ == kind)))
+    return tree
+
+
+def test_every_kind_is_tried() -> None:
+    untried = {"InvocationAck", "Cancel", "Probe"}  # ids alone, and numbers tried in test_encoding
+    assert {kind for kind, _, _ in BAD} | untried == set(KINDS)
+
+
+@pytest.mark.parametrize("message", [*LEAST, *FULL], ids=lambda message: type(message).__name__)
+def test_a_missing_field_does_not_become_a_message(message: Message) -> None:
+    kind, tree = type(message).__name__, unpack(encode_body(message))
+    for field in msgspec.structs.fields(type(message)):
+        if field.required:
+            rest = {name: value for name, value in tree.items() if name != field.name}
+            assert isinstance(decode_body(kind, pack(rest)), Malformed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../a",
+        "a/../b",
+        "a/..",
+        "./a",
+        "a/.",
+        "a\0b",
+        "a/..\n/../b",
+        "x" * 1_025,
+    ],
+)
+def test_a_path_that_could_leave_its_directory_is_refused(path: str) -> None:
+    assert isinstance(typed(path, rules.RelativePath), Malformed)
+
+
+@pytest.mark.parametrize("path", ["a", ".a", "..a", "a..", "a/b.c/d", "...", "ü/ñ", "a\nb", "-rf"])
+def test_an_odd_path_that_stays_inside_is_fine(path: str) -> None:
+    assert typed(path, rules.RelativePath) == path
+
+
+@given(path=st.text(alphabet="./a\0\n", max_size=12) | relative_paths())
+def test_a_path_that_is_accepted_never_climbs(path: str) -> None:
+    if typed(path, rules.RelativePath) == path:
+        assert not path.startswith("/")
+        assert not {"", ".", ".."} & set(path.split("/"))
+        assert "\0" not in path
+
+
+@given(path=relative_paths())
+def test_every_path_of_good_parts_is_accepted(path: str) -> None:
+    assert typed(path, rules.RelativePath) == path
