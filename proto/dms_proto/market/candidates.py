@@ -1,0 +1,38 @@
+"""A bid as the ranking sees it: what the provider said, and what the requester itself knows of the provider and the way to it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dms_proto.capability import Capability, Price
+from dms_proto.ids import BidId, PeerId
+
+
+class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One bid to be ranked.
+
+    Attributes:
+        bid_id: the bid.
+        provider: who made it.
+        offer: what the machine has for the job; its resources are what was free when it bid, this bid's capability lock included.
+        tariff: the prices that apply.
+        price: micro-credits for one allocation run to its wall limit, as the bid states it.
+        slots: how many allocations it has room for.
+        rtt_us: measured round trip; 0 when not measured.
+        relayed: whether the way goes through a relay.
+        own: whether the machine belongs to the requester.
+        successes: allocations of this requester that ended well there or failed by the job's own doing.
+        failures: those that failed by the node's doing.
+    """
+
+    bid_id: BidId
+    provider: PeerId
+    offer: Capability
+    tariff: Price
+    price: int
+    slots: int = 1
+    rtt_us: int = 0
+    relayed: bool = False
+    own: bool = False
+    successes: int = 0
+    failures: int = 0

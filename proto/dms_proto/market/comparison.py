@@ -1,0 +1,43 @@
+"""Comparing: the one function behind the decision to bid, dry runs, ranking and explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dms_proto.capability import Capability, Resources
+from dms_proto.market.dimensions import TABLE, Question
+from dms_proto.market.verdicts import Comparison, over_all
+
+
+def compare(
+    required: Capability, offered: Capability, *, total: Resources | None = None, max_price: int | None = None
+) -> Comparison:
+    """Holds what a machine offers against what a request requires, dimension by dimension.
+
+    Args:
+        required: the least that will do.
+        offered: what is there; its resources are what is free now, with at most one GPU entry per device.
+        total: the registered amounts; where they would do though the free ones do not, the clause is `passing`.
+        max_price: micro-credits for one allocation; None leaves price out.
+    """
+    question = Question(required, offered, total, max_price)
+    return over_all(verdict for dimension in TABLE for verdict in dimension.judge(question))
+
+
+def fits(required: Capability, offered: Capability, *, max_price: int | None = None) -> bool:
+    """The same as ``compare(…).fits``, without saying why."""
+    return fit_test(required, max_price=max_price)(offered)
+
+
+def fit_test(required: Capability, *, max_price: int | None = None) -> Callable[[Capability], bool]:
+    """`fits` for many machines: looks only at what the request asks for."""
+    prepared = (dimension.test(required, max_price) for dimension in TABLE)
+    tests = tuple(test for test in prepared if test is not None)
+
+    def fits_offer(offered: Capability) -> bool:
+        for test in tests:  # noqa: SIM110 - `all` over a generator takes twice the time, and this runs for every bid
+            if not test(offered):
+                return False
+        return True
+
+    return fits_offer

@@ -1,0 +1,288 @@
+"""What each side prefers, as documents: a requester's `Preferences`, a provider's `ProviderPolicy`. Plain data, the same in JSON, YAML and the store.
+
+A requester's document, complete::
+
+    constraints:                                # CEL; each must be true, or the bid is left out with the expression as the reason
+      - offer.country in ["DE", "FR"]
+      - "!link.relayed"
+    weights: {price: 50, reliability: 50}       # named terms (market.terms); those not listed count nothing
+    rank: "offer.cpu >= 8.0 ? 1.0 : 0.0"        # CEL; one more term, from 0 (worst) to 1 (best), with the weight `rank`
+    spread_percent: 3                           # bids within this of the best share the wins
+
+What the variables are is in `market.variables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import msgspec
+
+from dms_proto.capability import Capability, Gpu, JobClass, Price, Resources
+from dms_proto.errors import UserError
+from dms_proto.ids import BidId, PeerId, RequestId
+from dms_proto.market.candidates import Candidate
+from dms_proto.market.comparison import compare
+from dms_proto.market.expressions import Expression, Schema, Unknown, compile_expression
+from dms_proto.market.terms import TERMS
+from dms_proto.market.variables import (
+    BID_SCHEMA,
+    BID_VARIABLES,
+    REQUEST_SCHEMA,
+    REQUEST_VARIABLES,
+    RequesterFacts,
+    reader,
+)
+from dms_proto.market.verdicts import bad
+from dms_proto.messages import BidRequest, Clause
+from dms_proto.units import CREDIT, GIB, HOUR
+
+__all__ = [
+    "PRESETS",
+    "Preferences",
+    "ProviderPolicy",
+    "RequesterFacts",
+    "balanced",
+    "cheapest",
+    "check_policy",
+    "check_preferences",
+    "compiled",
+    "fastest",
+    "judge_request",
+    "own_machines_first",
+]
+
+MAX_WEIGHT: Final = 1_000_000
+RANK: Final = "rank"
+"""The name of the CEL term in the weights."""
+DEFAULT_RANK_WEIGHT: Final = 100.0
+"""When a `rank` is given without a weight: as much as the terms of a preset together."""
+
+BALANCED: Final = {
+    "price": 40.0,
+    "speed": 20.0,
+    "reliability": 20.0,
+    "proximity": 10.0,
+    "fit": 10.0,
+    "spare_gpu": 100.0,
+}
+
+Text = Annotated[str, msgspec.Meta(max_length=1_000)]
+
+
+class Preferences(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a requester chooses among bids. Without arguments it is `balanced`.
+
+    Attributes:
+        constraints: CEL expressions that must all be true.
+        weights: how much each named term counts; only the proportions matter.
+        rank: a CEL expression that gives one more term, or empty.
+        spread_percent: bids whose score is within this of the best are taken to be equal and share the wins, unless one of them is at least as
+            good as the other in every respect; 0 makes only exact ties share.
+    """
+
+    constraints: Annotated[tuple[Text, ...], msgspec.Meta(max_length=32)] = ()
+    weights: dict[str, Annotated[float, msgspec.Meta(ge=0, le=MAX_WEIGHT)]] = msgspec.field(
+        default_factory=lambda: dict(BALANCED)
+    )
+    rank: Text = ""
+    spread_percent: Annotated[int, msgspec.Meta(ge=0, le=50)] = 3
+
+
+def balanced() -> Preferences:
+    """A fair price, speed, and a provider that keeps its word; GPUs are left for those who need them."""
+    return Preferences()
+
+
+def cheapest() -> Preferences:
+    """The lowest price per unit of work, whatever else."""
+    return Preferences(weights={"price": 100.0})
+
+
+def fastest() -> Preferences:
+    """The fastest core; among equals, the nearest."""
+    return Preferences(weights={"speed": 95.0, "proximity": 5.0})
+
+
+def own_machines_first() -> Preferences:
+    """Own machines before all others, and `balanced` among them and among the others."""
+    return Preferences(weights={**BALANCED, "own_machines": 250.0})
+
+
+PRESETS: Final[dict[str, Callable[[], Preferences]]] = {
+    "balanced": balanced,
+    "cheapest": cheapest,
+    "fastest": fastest,
+    "own-machines-first": own_machines_first,
+}
+"""By the name a person types."""
+
+
+def check_preferences(preferences: Preferences) -> None:
+    """Refuses a document that could not be used, before it is stored or sent.
+
+    Raises:
+        UserError: `bad_argument`: a term that does not exist, or a weight out of range; `bad_expression`: where and why.
+    """
+    for name, weight in preferences.weights.items():
+        if name not in TERMS and name != RANK:
+            raise UserError(
+                "bad_argument", f"there is no term {name!r} to weigh", hint=f"terms are {', '.join((*TERMS, RANK))}"
+            )
+        if not 0 <= weight <= MAX_WEIGHT:
+            raise UserError("bad_argument", f"the weight of {name} is {weight}; it must be from 0 to {MAX_WEIGHT}")
+    sample = reader(BID_VARIABLES, BID_SCHEMA)(SAMPLE_CANDIDATE) | _sample_request()
+    for source in (*preferences.constraints, *((preferences.rank,) if preferences.rank else ())):
+        _check_expression(source, BID_SCHEMA, sample)
+
+
+# --------------------------------------------------------------------------------------------------------------- provider
+
+
+class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which requests a provider bids on, and at what price.
+
+    Attributes:
+        accepts_work: whether it bids at all.
+        constraints: CEL expressions over ``request`` and ``requester`` that must all be true.
+        tariff: what strangers pay.
+        own_tariff: what machines of the same owner pay; None for nothing.
+        max_wall_ms: longest run accepted; 0 for any.
+        job_classes: classes accepted; empty for all.
+    """
+
+    accepts_work: bool = True
+    constraints: Annotated[tuple[Text, ...], msgspec.Meta(max_length=32)] = ()
+    tariff: Price = Price()
+    own_tariff: Price | None = None
+    max_wall_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    job_classes: tuple[JobClass, ...] = ()
+
+    def tariff_for(self, requester: RequesterFacts) -> Price:
+        """The prices that apply to this requester."""
+        if requester.own:
+            return self.own_tariff or Price()
+        return self.tariff
+
+
+def check_policy(policy: ProviderPolicy) -> None:
+    """Refuses a policy that could not be used.
+
+    Raises:
+        UserError: `bad_expression`: where and why.
+    """
+    for source in policy.constraints:
+        _check_expression(source, REQUEST_SCHEMA, _policy_context(SAMPLE_REQUEST, RequesterFacts(PeerId("sample"))))
+
+
+def judge_request(policy: ProviderPolicy, request: BidRequest, requester: RequesterFacts) -> Price | tuple[Clause, ...]:
+    """The tariff at which the owner would have it done, or every reason why not. What the machine can do is not asked here: see `compare`."""
+    tariff = policy.tariff_for(requester)
+    needs = request.needs
+    asked = Capability(
+        resources=needs.resources, relayed=True, job_classes=needs.job_classes, max_wall_ms=needs.max_wall_ms
+    )
+    offered = Capability(
+        resources=_concrete(needs.resources),
+        job_classes=policy.job_classes,
+        max_wall_ms=policy.max_wall_ms,
+        price=tariff,
+    )
+    clauses = compare(asked, offered, max_price=request.max_price).clauses
+    if not policy.accepts_work:
+        clauses += (Clause("accepts_work", "a node that takes work", "its owner lets it take none"),)
+    clauses += _policy_clauses(policy, request, requester)
+    return clauses or tariff
+
+
+def _concrete(needs: Resources) -> Resources:
+    """Devices that serve exactly these needs, so that amounts are not in question."""
+    return msgspec.structs.replace(
+        needs,
+        gpus=tuple(
+            Gpu(f"#{i}", gpu.vendor, gpu.model, gpu.memory_bytes, max(1, gpu.milli)) for i, gpu in enumerate(needs.gpus)
+        ),
+    )
+
+
+def _policy_clauses(policy: ProviderPolicy, request: BidRequest, requester: RequesterFacts) -> tuple[Clause, ...]:
+    if not policy.constraints:
+        return ()
+    context = _policy_context(request, requester)
+    clauses = []
+    for source in policy.constraints:
+        failed = why_not(compiled(source, REQUEST_SCHEMA), context)
+        if failed:
+            clause = bad("policy", source, failed).clause
+            assert clause is not None
+            clauses.append(clause)
+    return tuple(clauses)
+
+
+def _policy_context(request: BidRequest, requester: RequesterFacts) -> dict[str, object]:
+    context = reader({"request": REQUEST_VARIABLES["request"]}, REQUEST_SCHEMA)(request)
+    return context | reader({"requester": REQUEST_VARIABLES["requester"]}, REQUEST_SCHEMA)(requester)
+
+
+# ------------------------------------------------------------------------------------------------------------- expressions
+
+
+def compiled(source: str, schema: Schema) -> Expression | Unknown:
+    """The expression, or an unknown with the reason when it is not valid after all.
+
+    Documents are checked when they are set; one from an older version must still not raise while bids are compared.
+    """
+    try:
+        return compile_expression(source, schema)
+    except UserError as error:
+        return Unknown(error.message)
+
+
+def why_not(constraint: Expression | Unknown, context: dict[str, object]) -> str:
+    """Why a constraint is not met; empty when it is."""
+    met = constraint if isinstance(constraint, Unknown) else constraint.is_true(context)
+    if isinstance(met, Unknown):
+        return f"unknown: {met.reason}"
+    return "" if met else "false"
+
+
+def _check_expression(source: str, schema: Schema, sample: dict[str, object]) -> None:
+    misfit = compile_expression(source, schema).misfit(sample)
+    if misfit:
+        hint = "quantities are doubles: write 2.0, not 2, in arithmetic"
+        raise UserError("bad_expression", f"{source!r} cannot be used: {misfit}", hint=hint)
+
+
+def _sample_request() -> dict[str, object]:
+    return reader({"request": BID_VARIABLES["request"]}, BID_SCHEMA)(SAMPLE_REQUEST)
+
+
+SAMPLE_REQUEST: Final = BidRequest(
+    request_id=RequestId("r-sample"),
+    round=0,
+    needs=Capability(
+        Resources(2_000, 4 * GIB, 10 * GIB, (Gpu("", "nvidia", "A100", 40 * GIB, 1_000),)),
+        architecture="x86_64",
+        cpu_score=800,
+        libraries=("numpy==2.0",),
+        labels={"zone": "a"},
+        country="DE",
+        job_classes=(JobClass.BATCH,),
+        max_wall_ms=HOUR,
+    ),
+    count=1,
+    bids_wanted=3,
+    reach=2**32,
+    max_price=CREDIT,
+    wait_ms=250,
+)
+"""Has a value in every field: expressions are tried on it for types that do not fit."""
+SAMPLE_CANDIDATE: Final = Candidate(
+    bid_id=BidId("b-sample"),
+    provider=PeerId("sample"),
+    offer=SAMPLE_REQUEST.needs,
+    tariff=Price(),
+    price=CREDIT // 2,
+    rtt_us=5_000,
+)

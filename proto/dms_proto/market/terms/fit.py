@@ -1,0 +1,35 @@
+"""fit: how little of the machine is left idle beside the job; best fit keeps large machines free for large jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dms_proto.market.candidates import Candidate
+from dms_proto.market.terms.scale import SCALE
+from dms_proto.messages import BidRequest
+
+
+def fit(request: BidRequest) -> Callable[[Candidate], int]:
+    """The job's share of what is free, averaged over the dimensions it asks for.
+
+    Each dimension is a fraction before they are averaged: added up raw, bytes of memory would drown everything else.
+    """
+    needs = request.needs.resources
+    cpu, memory, disk = needs.cpu_millicores, needs.memory_bytes, needs.disk_bytes
+    gpu = sum(need.milli for need in needs.gpus)
+    asked = sum(1 for amount in (cpu, memory, disk, gpu) if amount) or 1
+
+    def value(candidate: Candidate) -> int:
+        there = candidate.offer.resources
+        shares = 0
+        if cpu:
+            shares += SCALE * cpu // max(cpu, there.cpu_millicores)
+        if memory:
+            shares += SCALE * memory // max(memory, there.memory_bytes)
+        if disk:
+            shares += SCALE * disk // max(disk, there.disk_bytes)
+        if gpu:
+            shares += SCALE * gpu // max(gpu, sum(device.milli for device in there.gpus))
+        return shares // asked
+
+    return value

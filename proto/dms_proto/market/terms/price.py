@@ -1,0 +1,29 @@
+"""price: how little one unit of measured work costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dms_proto.market.candidates import Candidate
+from dms_proto.market.terms.scale import SCALE
+from dms_proto.messages import BidRequest
+
+
+def work_price(candidate: Candidate) -> int:
+    """Thousandths of a micro-credit for what the reference core does within the wall limit.
+
+    The bid's price pays for time; a core twice as fast does twice the work in it. A core that was never measured counts as the slowest there is:
+    leaving the benchmark out must not pay.
+    """
+    return candidate.price * 1_000_000 // max(1, candidate.offer.cpu_score)
+
+
+def price(request: BidRequest) -> Callable[[Candidate], int]:
+    """Best for nothing; half at a quarter of the maximum price (on a reference core), a fifth at the maximum price."""
+    half = max(1, request.max_price * 250)
+    best = SCALE * half
+
+    def value(candidate: Candidate) -> int:
+        return best // (half + work_price(candidate))
+
+    return value
