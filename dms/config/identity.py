@@ -99,6 +99,8 @@ def _read_key(file: Path) -> Ed25519PrivateKey:
         key = load_pem_private_key(file.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UserError("bad_config", f"{file} is not an unencrypted private key: {error}") from error
+    except OSError as error:
+        raise UserError("bad_config", f"{file} cannot be read: {error.strerror}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UserError("bad_config", f"{file} holds a {type(key).__name__}, not an Ed25519 key")
     return key

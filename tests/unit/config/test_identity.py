@@ -117,6 +117,14 @@ def test_what_is_no_plain_ed25519_key_is_refused(home: Home) -> None:
             identity.load(home)
 
 
+def test_a_key_that_cannot_be_read_is_refused_by_file(home: Home) -> None:
+    identity.create(home)
+    home.identity_key.unlink()
+    home.identity_key.mkdir(mode=0o700)
+    with pytest.raises(UserError, match=r"identity\.key cannot be read"):
+        identity.load(home)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a full file system")
 def test_a_full_disk_leaves_no_half_written_key(tmp_path: Path) -> None:
     import subprocess
