@@ -1,0 +1,254 @@
+"""The node's memory: an append-only, hash-chained event log in one SQLite file.
+
+::
+
+    append ─┐                            ┌─ Writer, on its thread: number, chain, one transaction ── events.db
+    append ─┼─ GroupCommit: a batch ─────┤
+    append ─┘                            └─ Tail: wake followers; answer the callers
+    read_*, query, follow, verify ───────── Reader: a second, read-only connection and thread ─────── events.db
+
+Callers are answered after the commit, so what they do next can rely on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from dms.store.chain import Head
+from dms.store.connection import Connection, open_reader, open_writer
+from dms.store.durability import DurabilityTable
+from dms.store.errors import failed, store_error
+from dms.store.group import GroupCommit, Stored, Take
+from dms.store.lock import StoreLock
+from dms.store.migrations import Checkpoint, check_untouched, migrate, nowhere
+from dms.store.reader import Filter, Reader
+from dms.store.rules import check_events
+from dms.store.tail import Tail
+from dms.store.upcast import Upcaster
+from dms.store.verify import ChainWalk, Verdict, placed, read_rows
+from dms.store.writer import Writer
+from dms_actors.ports import NewEvent, StoredEvent
+
+FROM_NOW: Final = -1
+"""For `EventStore.follow`: only events committed after the call."""
+
+
+def unix_ms() -> int:
+    """The machine's clock, Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+class EventStore:
+    """`EventLog` on SQLite. Lives on the event loop; one per file. Made by `open`; ``async with`` closes it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lock: StoreLock,
+        writer: Writer,
+        reader: Reader,
+        connections: tuple[Connection, Connection],
+        head: Head,
+        clock: Callable[[], int],
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.path = path
+        self.writing, self.reading = connections
+        self._lock = lock
+        self._writer = writer
+        self._reader = reader
+        self._head = head
+        self._tail = Tail(head.seq)
+        self._group = GroupCommit(
+            self._write, clock, lambda why, retryable: failed(path, why, retryable=retryable), checkpoint
+        )
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        clock: Callable[[], int] = unix_ms,
+        relaxed: frozenset[str] = frozenset(),
+        upcaster: Upcaster | None = None,
+        checkpoint: Checkpoint = nowhere,
+    ) -> EventStore:
+        """Opens or creates the store at `path` (mode 0600, in a directory that exists), migrating an older one.
+
+        Args:
+            path: the SQLite file; ``-wal``, ``-shm`` and ``.lock`` are put beside it.
+            clock: Unix time in ms; it may step backwards, the recorded times do not.
+            relaxed: kinds that need not survive a power cut (durability.py).
+            upcaster: how old bodies are brought up to date; by the table in upcast.py when None.
+            checkpoint: called at each persistence point; for crash tests.
+
+        Raises:
+            MachineError: `home_in_use`, `store_newer`, `store_corrupt`, `store_failed`, `disk_full`; the events in the file are untouched.
+        """
+        upcaster = upcaster or Upcaster()
+        writer = Writer(path, DurabilityTable(relaxed), upcaster, checkpoint)
+        lock = StoreLock.acquire(path)
+        opened: list[Connection] = []
+        try:
+            check_untouched(path)
+            _create(path)
+            opened.append(await open_writer(path))
+            await opened[0].run(lambda connection: migrate(connection, checkpoint=checkpoint))
+            head = await opened[0].run(writer.load)
+            opened.append(await open_reader(path))
+        except BaseException:
+            for connection in opened:
+                await connection.close()
+            lock.release()
+            raise
+        return cls(
+            path,
+            lock=lock,
+            writer=writer,
+            reader=Reader(upcaster),
+            connections=(opened[0], opened[1]),
+            head=head,
+            clock=clock,
+            checkpoint=checkpoint,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def head(self) -> Head:
+        """Where the committed history ends. Written down elsewhere, it lets `verify` notice a history that was replaced."""
+        return self._head
+
+    async def append(self, events: Sequence[NewEvent]) -> Sequence[StoredEvent]:
+        """Writes all or none, in order; returns when they are as durable as their kinds demand.
+
+        A caller that is cancelled while it waits leaves its events accepted: they will be written.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`, `store_corrupt`: nothing was written.
+            UserError: `bad_argument`: an event breaks a rule (rules.py).
+        """
+        events = tuple(events)
+        if not events:
+            return ()
+        check_events(events)
+        return await self._group.append(events)
+
+    async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
+        """The events of one stream after `after_version`, in order."""
+        return await self.reading.run(lambda connection: self._reader.stream(connection, stream, after_version))
+
+    def read_all(self, after_seq: int = 0) -> AsyncIterator[StoredEvent]:
+        """Every event after `after_seq` in order, up to those committed at the time of the call, read in chunks."""
+        return self._read(after_seq, self._head.seq)
+
+    async def query(
+        self,
+        *,
+        kinds: Sequence[str] = (),
+        stream: str = "",
+        cause_id: str = "",
+        since: int = 0,
+        until: int = 0,
+        after_seq: int = 0,
+        limit: int = 1000,
+    ) -> Sequence[StoredEvent]:
+        """The collector: events that match all that is given (0 and empty: any), oldest first. `since` and `until` are inclusive.
+
+        Raises:
+            UserError: `bad_argument`: `limit` is not 1 to 100 000, or there are too many kinds.
+        """
+        wanted = Filter(
+            kinds=kinds, stream=stream, cause_id=cause_id, since=since, until=until, after_seq=after_seq, limit=limit
+        )
+        return await self.reading.run(lambda connection: self._reader.query(connection, wanted))
+
+    def follow(self, after_seq: int = FROM_NOW) -> AsyncIterator[StoredEvent]:
+        """Every event after `after_seq`, those yet to come as they are committed; ends when the store is closed.
+
+        A slow consumer neither holds up the writer nor loses anything: it is served from the table until it has caught up.
+        """
+        return self._follow(self._head.seq if after_seq == FROM_NOW else after_seq)
+
+    async def verify(self, expected: Head | None = None) -> Verdict:
+        """Walks the chain up to the events committed now.
+
+        Args:
+            expected: a head written down earlier; the history must contain it.
+        """
+        walk, until = ChainWalk(), self._head.seq
+        while walk.broken is None and walk.head.seq < until:
+            before = walk.head.seq
+            await self.reading.run(lambda connection: walk.feed(read_rows(connection, walk.head.seq, until)))
+            if walk.head.seq == before:
+                break
+        verdict = walk.finish(until, expected)
+        return await self.reading.run(lambda connection: placed(connection, verdict, expected))
+
+    async def close(self) -> None:
+        """Finishes what was accepted, ends all following, and closes. Idempotent; callers at the same time all wait for the end."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="event-store-close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            await self._group.close()
+            self._tail.close()
+            await self.reading.close()
+            await self.writing.close()
+        finally:
+            self._lock.release()
+
+    async def _write(self, take: Take) -> Stored:
+        self._head, stored = await self.writing.run(lambda connection: self._writer.write(connection, take()))
+        if stored:
+            self._tail.publish(list(chain.from_iterable(stored)))
+        return stored
+
+    async def _read(self, after_seq: int, until_seq: int) -> AsyncIterator[StoredEvent]:
+        while chunk := await self._chunk(after_seq, until_seq):
+            for event in chunk:
+                yield event
+            after_seq = chunk[-1].seq
+
+    async def _chunk(self, after_seq: int, until_seq: int) -> Sequence[StoredEvent]:
+        if after_seq >= until_seq:
+            return ()
+        return await self.reading.run(lambda connection: self._reader.chunk(connection, after_seq, until_seq))
+
+    async def _follow(self, position: int) -> AsyncIterator[StoredEvent]:
+        while await self._tail.wait(position):
+            chunk = self._tail.after(position)
+            if chunk is None and self._tail.is_closed:
+                return
+            for event in await self._chunk(position, self._head.seq) if chunk is None else chunk:
+                yield event
+                position = event.seq
+
+
+def _create(path: Path) -> None:
+    """Makes the file owner-only before SQLite does otherwise, and its name durable; SQLite gives the files beside it the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise store_error(error, path) from error
