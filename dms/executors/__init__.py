@@ -1,0 +1,32 @@
+"""Executors: running untrusted work. `detect` finds out which of them this machine can offer.
+
+::
+
+    SandboxExecutor   native commands in bubblewrap, with a system call filter and the machine's limiter
+    WasmExecutor      WebAssembly in a worker process of its own, itself in that sandbox
+    ScriptedExecutor  little scripts without processes, for tests and simulations
+
+A file a run wrote is brought home by `outputs.collect_into`.
+"""
+
+from dms.executors.detect import Detected, Unavailable, detect
+from dms.executors.outputs import OutputLimits, collect, collect_into
+from dms.executors.sandbox.engine import Sandbox
+from dms.executors.sandbox.executor import SandboxExecutor
+from dms.executors.scripted import ScriptedExecutor
+from dms.executors.settings import ExecutorSettings
+from dms.executors.wasm.executor import WasmExecutor
+
+__all__ = [
+    "Detected",
+    "ExecutorSettings",
+    "OutputLimits",
+    "Sandbox",
+    "SandboxExecutor",
+    "ScriptedExecutor",
+    "Unavailable",
+    "WasmExecutor",
+    "collect",
+    "collect_into",
+    "detect",
+]

@@ -1,0 +1,67 @@
+"""Which executors this machine can offer: each is probed, and what could not be proven is reported with its reason."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import msgspec
+
+from dms.executors.sandbox.engine import Sandbox
+from dms.executors.sandbox.executor import SandboxExecutor
+from dms.executors.settings import ExecutorSettings
+from dms.executors.wasm.executor import WasmExecutor
+from dms_actors.ports import Executor
+from dms_proto.capability import ExecutorOffer
+from dms_proto.errors import MachineError
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class Unavailable(msgspec.Struct, frozen=True):
+    """An executor that cannot run here, and why."""
+
+    name: str
+    error: MachineError
+
+
+class Detected:
+    """The executors of this machine, and the engine they share, which has to be closed.
+
+    Attributes:
+        available: executors with what their probe proved, in the order in which a job's owner would prefer them.
+        unavailable: the others.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, available: list[tuple[Executor, ExecutorOffer]], unavailable: list[Unavailable]
+    ) -> None:
+        self.available = available
+        self.unavailable = unavailable
+        self._sandbox = sandbox
+
+    async def close(self) -> None:
+        """Lets go of runs (they go on and can be adopted) and of the launcher. Idempotent."""
+        await self._sandbox.close()
+
+
+async def detect(settings: ExecutorSettings) -> Detected:
+    """Probes every executor. Never raises for what the machine lacks."""
+    sandbox = Sandbox(settings)
+    candidates: tuple[Executor, ...] = (SandboxExecutor(sandbox), WasmExecutor(sandbox))
+    results = await asyncio.gather(*(_probe(executor) for executor in candidates))
+    available = [
+        (executor, result)
+        for executor, result in zip(candidates, results, strict=True)
+        if isinstance(result, ExecutorOffer)
+    ]
+    return Detected(sandbox, available, [result for result in results if isinstance(result, Unavailable)])
+
+
+async def _probe(executor: Executor) -> ExecutorOffer | Unavailable:
+    try:
+        return await executor.probe()
+    except MachineError as error:
+        _logger.warning("executor %s is not available: %s", executor.name, error)
+        return Unavailable(executor.name, error)

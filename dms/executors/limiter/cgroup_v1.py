@@ -1,0 +1,117 @@
+"""cgroup v1, for a root node on an old or hybrid hierarchy: one directory per controller and run.
+
+Groups are made below the node's own, so that jobs stay within whatever limits the node itself lives under.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from dms.executors.limiter import cgroup_files as files
+from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_limit
+from dms_proto.capability import Meter
+
+CONTROLLERS: Final = ("cpu", "cpuacct", "memory", "pids")
+CPU_PERIOD_US: Final = 100_000
+
+
+class GroupV1:
+    """One run's directories, in the order of `CONTROLLERS`."""
+
+    paused_start: bool = False
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths: Sequence[str] = tuple(paths)
+        # Hierarchies may be co-mounted (cpu,cpuacct): joining one directory twice is harmless but costs a migration.
+        self.join: Sequence[str] = tuple(f"{path}/cgroup.procs" for path in dict.fromkeys(paths))
+        self._cpu, self._cpuacct, self._memory, self._pids = self.paths
+
+    def limit(self, allowance: Allowance) -> None:
+        """Writes the limits."""
+        files.write(f"{self._cpu}/cpu.cfs_period_us", CPU_PERIOD_US)
+        files.write(f"{self._cpu}/cpu.cfs_quota_us", max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000))
+        files.write(f"{self._memory}/memory.limit_in_bytes", allowance.memory_bytes)
+        if files.read(f"{self._memory}/memory.memsw.limit_in_bytes"):  # only with swap accounting
+            files.write(f"{self._memory}/memory.memsw.limit_in_bytes", allowance.memory_bytes)
+        files.write(f"{self._pids}/pids.max", allowance.processes + SETUP_PROCESSES)
+
+    def rlimits(self) -> list[tuple[int, int]]:
+        """See `Group.rlimits`."""
+        return []
+
+    def attach(self, pid: int) -> None:
+        """See `Group.attach`: nothing to do."""
+
+    def read(self) -> Reading:
+        """See `Group.read`."""
+        return Reading(
+            cpu_us=files.number(f"{self._cpuacct}/cpuacct.usage") // 1000,
+            memory_bytes=files.number(f"{self._memory}/memory.usage_in_bytes"),
+            memory_peak_bytes=files.number(f"{self._memory}/memory.max_usage_in_bytes"),
+            oom_kills=files.field(f"{self._memory}/memory.oom_control", "oom_kill"),
+        )
+
+    def processes(self) -> list[int]:
+        """See `Group.processes`."""
+        return files.members(self._pids)
+
+    def kill(self) -> None:
+        """See `Group.kill`."""
+        files.kill_members(self._pids)
+
+    def remove(self) -> bool:
+        """See `Group.remove`."""
+        return files.remove(dict.fromkeys(self.paths))
+
+
+class CgroupV1:
+    """Root on cgroup v1."""
+
+    name = "cgroup-v1"
+    meter = Meter.EXACT
+    enforces: tuple[str, ...] = ("cpu", "memory", "processes")
+    poll_s = 1.0
+
+    def __init__(self, bases: Sequence[Path]) -> None:
+        self._bases = tuple(bases)
+
+    def prepare(self, name: str, allowance: Allowance) -> GroupV1:
+        """See `Limiter.prepare`."""
+        group = GroupV1([str(base / name) for base in self._bases])
+        try:
+            for path in dict.fromkeys(group.paths):
+                Path(path).mkdir(parents=True, exist_ok=True)
+            group.limit(allowance)
+        except OSError as error:
+            group.remove()
+            raise cannot_limit(name, error) from error
+        return group
+
+    def reopen(self, paths: Sequence[str], allowance: Allowance) -> GroupV1:
+        """See `Limiter.reopen`."""
+        return GroupV1(paths)
+
+    def leftovers(self) -> dict[str, Group]:
+        """See `Limiter.leftovers`."""
+        names = {entry.name for base in self._bases if base.is_dir() for entry in base.iterdir() if entry.is_dir()}
+        return {name: GroupV1([str(base / name) for base in self._bases]) for name in names}
+
+
+def find(root: Path, name: str) -> CgroupV1 | None:
+    """The limiter with its groups in `name` below the node's own groups, or None where a controller is missing or not writable."""
+    own = files.own_groups()
+    bases = []
+    for controller in CONTROLLERS:
+        base = root / controller / own.get(controller, "/").lstrip("/")
+        if controller not in own or not (base / "cgroup.procs").exists():
+            return None
+        bases.append(base / name)
+    try:
+        for base in bases:
+            base.mkdir(exist_ok=True)
+    except OSError:
+        files.remove(str(base) for base in bases)
+        return None
+    return CgroupV1(bases)

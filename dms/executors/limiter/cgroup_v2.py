@@ -1,0 +1,145 @@
+"""cgroup v2: a subtree the node owns, either delegated to it (systemd `Delegate=yes`) or made by root.
+
+In a delegated subtree the node first moves itself into a leaf, because a group with members cannot hand controllers to its children.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from dms.executors.limiter import cgroup_files as files
+from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_limit
+from dms_proto.capability import Meter
+
+CONTROLLERS: Final = ("cpu", "memory", "pids")
+CPU_PERIOD_US: Final = 100_000
+NODE_LEAF: Final = "node"
+"""Leaf of a delegated group that holds the node's own processes."""
+
+
+class GroupV2:
+    """One run's directory."""
+
+    paused_start: bool = False
+
+    def __init__(self, path: str) -> None:
+        self.paths: Sequence[str] = (path,)
+        self.join: Sequence[str] = (f"{path}/cgroup.procs",)
+        self._path = path
+
+    def limit(self, allowance: Allowance) -> None:
+        """Writes the limits."""
+        quota = max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000)
+        files.write(f"{self._path}/cpu.max", f"{quota} {CPU_PERIOD_US}")
+        files.write(f"{self._path}/memory.max", allowance.memory_bytes)
+        with suppress(FileNotFoundError):  # kernels without swap
+            files.write(f"{self._path}/memory.swap.max", 0)
+        with suppress(FileNotFoundError):  # since 4.19: over memory ends the whole job, not its fattest process
+            files.write(f"{self._path}/memory.oom.group", 1)
+        files.write(f"{self._path}/pids.max", allowance.processes + SETUP_PROCESSES)
+
+    def rlimits(self) -> list[tuple[int, int]]:
+        """See `Group.rlimits`."""
+        return []
+
+    def attach(self, pid: int) -> None:
+        """See `Group.attach`: nothing to do."""
+
+    def read(self) -> Reading:
+        """See `Group.read`."""
+        current = files.number(f"{self._path}/memory.current")
+        return Reading(
+            cpu_us=files.field(f"{self._path}/cpu.stat", "usage_usec"),
+            memory_bytes=current,
+            memory_peak_bytes=files.number(f"{self._path}/memory.peak") or current,  # memory.peak since 5.19
+            oom_kills=files.field(f"{self._path}/memory.events", "oom_kill"),
+        )
+
+    def processes(self) -> list[int]:
+        """See `Group.processes`."""
+        return files.members(self._path)
+
+    def kill(self) -> None:
+        """See `Group.kill`."""
+        try:
+            files.write(f"{self._path}/cgroup.kill", 1)  # since 5.14
+        except OSError:
+            files.kill_members(self._path)
+
+    def remove(self) -> bool:
+        """See `Group.remove`."""
+        return files.remove(self.paths)
+
+
+class CgroupV2:
+    """A cgroup v2 subtree of our own."""
+
+    meter = Meter.EXACT
+    enforces: tuple[str, ...] = ("cpu", "memory", "processes")
+    poll_s = 1.0
+
+    def __init__(self, name: str, base: Path) -> None:
+        self.name = name
+        self._base = base
+
+    def prepare(self, name: str, allowance: Allowance) -> GroupV2:
+        """See `Limiter.prepare`."""
+        group = GroupV2(str(self._base / name))
+        try:
+            (self._base / name).mkdir(exist_ok=True)
+            group.limit(allowance)
+        except OSError as error:
+            group.remove()
+            raise cannot_limit(name, error) from error
+        return group
+
+    def reopen(self, paths: Sequence[str], allowance: Allowance) -> GroupV2:
+        """See `Limiter.reopen`."""
+        return GroupV2(paths[0])
+
+    def leftovers(self) -> dict[str, Group]:
+        """See `Limiter.leftovers`."""
+        names = [e.name for e in self._base.iterdir() if e.is_dir()] if self._base.is_dir() else []
+        return {name: GroupV2(str(self._base / name)) for name in names}
+
+
+def find_delegated(root: Path, name: str, own: str, pids: Sequence[int]) -> CgroupV2 | None:
+    """The limiter in the node's own group, when it was delegated to this user and holds only `pids` (the node's processes)."""
+    group = root / own.lstrip("/")
+    if (
+        group.name == NODE_LEAF and (group.parent / name).is_dir()
+    ):  # an earlier call, or the process that started us, moved us here
+        group = group.parent
+    if group == root or not os.access(group / "cgroup.procs", os.W_OK) or not os.access(group, os.W_OK):
+        return None
+    if not set(files.members(str(group))) <= set(pids):
+        return None  # other programs live here: rearranging their group is not ours to do
+    try:
+        (group / NODE_LEAF).mkdir(exist_ok=True)
+        for pid in files.members(str(group)):
+            files.write(f"{group}/{NODE_LEAF}/cgroup.procs", pid)
+        return _with_controllers("cgroup-v2-delegated", group, name)
+    except OSError:
+        return None
+
+
+def find_root(root: Path, name: str) -> CgroupV2 | None:
+    """The limiter in a group of its own at the top of the hierarchy: needs root."""
+    try:
+        return _with_controllers("cgroup-v2", root, name)
+    except OSError:
+        return None
+
+
+def _with_controllers(limiter: str, group: Path, name: str) -> CgroupV2 | None:
+    if not set(CONTROLLERS) <= set(files.read(f"{group}/cgroup.controllers").split()):
+        return None
+    enable = " ".join(f"+{controller}" for controller in CONTROLLERS)
+    files.write(f"{group}/cgroup.subtree_control", enable)
+    (group / name).mkdir(exist_ok=True)
+    files.write(f"{group / name}/cgroup.subtree_control", enable)
+    return CgroupV2(limiter, group / name)

@@ -1,0 +1,203 @@
+"""Brings home what a job left behind: regular files that match its patterns, copied while their digest is computed.
+
+A job chooses every name and every file type in its directory. Each step of a path is opened below the step before with O_NOFOLLOW, a file is
+looked at after it was opened, and it is copied, never linked or moved: neither a symbolic link, a FIFO, a device, a hard link, nor a file that
+grows while it is read leads anywhere or costs more than the limits say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import msgspec
+
+from dms_proto.errors import UserError
+from dms_proto.ids import Digest
+from dms_proto.units import GIB
+from dms_proto.work import Output
+
+_CHUNK: Final = 1024 * 1024
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK a FIFO put in the place of a file would make the open wait for ever.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MAX_DEPTH: Final = 64
+
+
+class OutputLimits(msgspec.Struct, frozen=True):
+    """Most that is brought home.
+
+    Attributes:
+        files: how many.
+        file_bytes: size of one, as read (a sparse file counts its holes).
+        total_bytes: of all together.
+        entries: directory entries looked at.
+    """
+
+    files: int = 1000
+    file_bytes: int = 4 * GIB
+    total_bytes: int = 16 * GIB
+    entries: int = 100_000
+
+
+DEFAULT_LIMITS: Final = OutputLimits()
+
+
+def collect(directory: Path, patterns: Sequence[str], limits: OutputLimits = DEFAULT_LIMITS) -> list[tuple[str, int]]:
+    """Regular files below `directory` that match a pattern, as (path, size), in order of path.
+
+    A pattern is a glob relative to the directory: `*` and `?` stay within one level, `**` spans levels. Anything but a regular file is passed over.
+
+    Raises:
+        UserError: `bad_job`: more files or bytes than the limits allow.
+    """
+    if not patterns:
+        return []
+    matchers = [tuple(PurePosixPath(pattern).parts) for pattern in patterns]
+    found: list[tuple[str, int]] = []
+    for path, size in _regular_files(directory, limits):
+        parts = PurePosixPath(path).parts
+        if any(_matches(parts, matcher) for matcher in matchers):
+            found.append((path, size))
+            _check(len(found) <= limits.files, f"more than {limits.files} output files")
+            _check(size <= limits.file_bytes, f"output {path!r} has {size} bytes, the limit is {limits.file_bytes}")
+    total = sum(size for _, size in found)
+    _check(total <= limits.total_bytes, f"outputs have {total} bytes together, the limit is {limits.total_bytes}")
+    return sorted(found)
+
+
+def copy(directory: Path, path: str, into: Path, limits: OutputLimits = DEFAULT_LIMITS) -> Output:
+    """Copies one collected file to `into`/HEX-OF-DIGEST and says what it is.
+
+    Raises:
+        UserError: `bad_job`: it is no regular file any more, or larger than the limits.
+        OSError: `into` cannot be written.
+    """
+    source = _open_file(directory, path)
+    partial = into / f".{os.getpid()}-{source}.part"
+    try:
+        _check(stat.S_ISREG(os.fstat(source).st_mode), f"output {path!r} is not a regular file")
+        digest, size = _copy_bytes(source, partial, path, limits)
+        partial.replace(into / digest.removeprefix("sha256:"))
+        return Output(path=path, digest=digest, size=size)
+    finally:
+        os.close(source)
+        partial.unlink(missing_ok=True)
+
+
+def collect_into(
+    directory: Path, patterns: Sequence[str], into: Path, limits: OutputLimits = DEFAULT_LIMITS
+) -> list[Output]:
+    """`collect`, then `copy` of each file. Blocking: call it in a thread.
+
+    Raises:
+        UserError: `bad_job`: the limits were exceeded.
+        OSError: `into` cannot be written.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    return [copy(directory, path, into, limits) for path, _ in collect(directory, patterns, limits)]
+
+
+def _copy_bytes(source: int, target: Path, path: str, limits: OutputLimits) -> tuple[Digest, int]:
+    digest, size = hashlib.sha256(), 0
+    with target.open("xb") as file:
+        while chunk := os.read(source, _CHUNK):
+            size += len(chunk)
+            _check(size <= limits.file_bytes, f"output {path!r} has more than {limits.file_bytes} bytes")
+            digest.update(chunk)
+            file.write(chunk)
+    return Digest("sha256:" + digest.hexdigest()), size
+
+
+def _regular_files(directory: Path, limits: OutputLimits) -> Iterator[tuple[str, int]]:
+    pending, entries = [""], 0
+    while pending:
+        prefix = pending.pop()
+        try:
+            fd = _walk_to(directory, PurePosixPath(prefix).parts)
+        except OSError:
+            continue
+        try:
+            with os.scandir(fd) as listing:
+                for entry in listing:
+                    entries += 1
+                    _check(entries <= limits.entries, f"more than {limits.entries} entries in the job's directory")
+                    status = entry.stat(follow_symlinks=False)
+                    path = f"{prefix}/{entry.name}" if prefix else entry.name
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(path)
+                    elif stat.S_ISREG(status.st_mode) and _is_text(path):
+                        yield path, status.st_size
+        finally:
+            os.close(fd)
+
+
+def _open_file(directory: Path, path: str) -> int:
+    parts = PurePosixPath(path).parts
+    try:
+        parent = _walk_to(directory, parts[:-1])
+        try:
+            return os.open(parts[-1], _FILE, dir_fd=parent)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        raise UserError("bad_job", f"output {path!r} cannot be read: {error.strerror}") from error
+
+
+def _walk_to(directory: Path, parts: Sequence[str]) -> int:
+    """Opens the directory `parts` below `directory`, no step of which may be a link.
+
+    Raises:
+        OSError: a step is missing, a link or no directory; or there are too many.
+    """
+    if len(parts) > _MAX_DEPTH or ".." in parts:
+        raise OSError(f"too deep: {len(parts)} levels")
+    fd = os.open(directory, _DIRECTORY)
+    for part in parts:
+        try:
+            below = os.open(part, _DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches; in time proportional to path times pattern, however many `**` there are."""
+    places = _skip_spans({0}, pattern)
+    for part in parts:
+        reached = set()
+        for place in places - {len(pattern)}:
+            if pattern[place] == "**":
+                reached.add(place)
+            elif fnmatchcase(part, pattern[place]):
+                reached.add(place + 1)
+        places = _skip_spans(reached, pattern)
+    return len(pattern) in places
+
+
+def _skip_spans(places: set[int], pattern: Sequence[str]) -> set[int]:
+    """Adds the places behind each `**`, which may stand for no level at all."""
+    for place in range(len(pattern)):
+        if place in places and pattern[place] == "**":
+            places.add(place + 1)
+    return places
+
+
+def _is_text(path: str) -> bool:
+    """File names are bytes; one that is not UTF-8 cannot be named in a message, and is passed over."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError("bad_job", message)

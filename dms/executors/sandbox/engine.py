@@ -1,0 +1,301 @@
+"""The engine that all sandboxed executors share: it prepares what every sandbox needs once, starts runs, finds them again and sweeps after them.
+
+Layout of its state directory::
+
+    runs/          the files of runs (see `run_files`)
+    etc/           what jobs see as /etc
+    seccomp.bpf    the system call filter
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms.executors import job_directory
+from dms.executors.limiter import Allowance, Group, Limiter
+from dms.executors.limiter import detect as detect_limiter
+from dms.executors.sandbox import bwrap, profile, run_files, seccomp, uids
+from dms.executors.sandbox.launcher import Launcher, LaunchRequest
+from dms.executors.sandbox.launcher_main import MOUNT_ROOT
+from dms.executors.sandbox.process import Process, is_same
+from dms.executors.sandbox.program import Program, allowance_of, fault_of
+from dms.executors.sandbox.refused import RefusedRun
+from dms.executors.sandbox.run import Place, SandboxRun, handle_of
+from dms.executors.sandbox.run_files import Record, RunFiles, Status
+from dms.executors.sandbox.watch import DirectoryWatch
+from dms.executors.settings import ExecutorSettings
+from dms_actors.ports import Run
+from dms_proto.capability import Meter
+from dms_proto.errors import MachineError
+from dms_proto.units import MIB
+from dms_proto.work import Ending, EndReason, Task
+
+ARGUMENTS_FD: Final = 4
+"""Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block and result if any."""
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC
+RESULT_ARGUMENT: Final = "{result}"
+_HALF_STARTED_S: Final = 2.0
+
+
+class Sandbox:
+    """Starts and follows runs. One per node process; lives on its loop."""
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        """Touches nothing yet.
+
+        Args:
+            settings: see there.
+        """
+        self.settings = settings
+        self.binary = ""
+        self.limiter: Limiter
+        self.proof: asyncio.Task[tuple[str, ...]] | None = None
+        self._state = settings.state_directory
+        self._runs_directory = self._state / "runs"
+        self._launcher = Launcher()
+        self._watch = DirectoryWatch(self._runs_directory)
+        self._runs: dict[str, SandboxRun] = {}
+        self._uids: uids.UidRange | None = None
+        self._host_options = b""
+        self._devnull = -1
+        self._boot = ""
+
+    def start(self) -> None:
+        """Prepares everything that runs share. Idempotent.
+
+        Raises:
+            MachineError: `executor_unavailable`.
+        """
+        if self._devnull >= 0:
+            return
+        self.binary = bwrap.find(self.settings.bwrap)
+        try:
+            self._runs_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            seccomp.cached(self._state)
+            profile.build_etc(self._state)
+            self._boot = run_files.boot_id()
+        except OSError as error:
+            raise MachineError("executor_unavailable", f"{self._state} cannot be used: {error}") from error
+        home = hashlib.sha256(str(self._state.resolve()).encode()).hexdigest()[:12]
+        self.limiter = detect_limiter(self.settings.cgroup_root, f"dms-{home}", self.settings.limiters)
+        if os.geteuid() == 0:
+            self._uids = uids.choose(self.settings, Path("/proc/self/uid_map").read_text())
+        self._host_options = profile.encode(profile.host_options())
+        self._watch.start()
+        self._launcher.start()
+        self._devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def run(self, name: str, task: Task, program: Program, directory: Path) -> Run:
+        """Starts a program. Whatever goes wrong is told by the run's events."""
+        if fault := fault_of(task):
+            return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
+        try:
+            self.start()
+            place = self._place(name, task, program, directory)
+        except (MachineError, ValueError) as error:
+            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, str(error)))
+        run = SandboxRun(place, _now_ms())
+        self._follow(name, run, partial(self._launch, program=program))
+        return run
+
+    def adopt(self, name: str, task: Task, program: Program, directory: Path, handle: str) -> SandboxRun | None:
+        """Takes over a run of an earlier process: one that still goes on, or one that ended meanwhile and left its exit code.
+
+        Returns:
+            The run, or None: nothing is known of how it ended, and what was left of it is cleaned up.
+        """
+        self.start()
+        files = RunFiles(self._runs_directory, name)
+        if not files.open():
+            return None
+        record, status = files.status()
+        inner = self._find_inner(record, status, handle)
+        if record is None or (inner is None and status.exit_code is None and not status.overdue):
+            files.close()
+            self._clean_up(name, record, status, directory)
+            return None
+        allowance = allowance_of(task, program, self.settings)
+        group = self.limiter.reopen(record.groups, allowance)
+        place = Place(files, group, directory, record.uid, allowance, self.limiter, program.judge)
+        run = SandboxRun(place, record.started_ms)
+        self._follow(name, run, partial(self._resume, record=record, status=status, inner=inner))
+        return run
+
+    async def sweep(self, executor: str, keep: Sequence[str]) -> int:
+        """Ends and removes runs of `executor` that are neither kept nor followed now, and groups that belong to no run at all. Returns how many."""
+        self.start()
+        removed = 0
+        known = set(keep) | set(self._runs)
+        on_disk = run_files.names(self._runs_directory)
+        for name in on_disk - known:
+            files = RunFiles(self._runs_directory, name)
+            record, status = await self._read_settled(files)
+            if record is None or record.executor == executor:
+                self._clean_up(name, record, status, Path(record.directory) if record else None)
+                removed += 1
+        for name, group in self.limiter.leftovers().items():
+            if name not in known | on_disk:
+                group.kill()
+                removed += group.remove()
+        return removed
+
+    async def close(self) -> None:
+        """Stops following. Runs go on and can be adopted. Idempotent."""
+        for run in list(self._runs.values()):
+            run.detach()
+        self._runs = {}
+        self._watch.close()
+        await self._launcher.close()
+        if self._devnull >= 0:
+            os.close(self._devnull)
+            self._devnull = -1
+
+    # ---------------------------------------------------------------------------------------------------------- starting
+
+    def _place(self, name: str, task: Task, program: Program, directory: Path) -> Place:
+        allowance = allowance_of(task, program, self.settings)
+        files = RunFiles(self._runs_directory, name)
+        uid = self._uids.of(name, self._state) if self._uids else 0
+        group = self.limiter.prepare(name, allowance)
+        return Place(files, group, directory, uid, allowance, self.limiter, program.judge)
+
+    def _follow(self, name: str, run: SandboxRun, launch: Callable[[SandboxRun], object]) -> None:
+        self._runs[name] = run
+        self._watch.add(name, run.look)
+        run.supervise(launch, partial(self._forget, name))  # type: ignore[arg-type]
+
+    def _forget(self, name: str) -> None:
+        self._watch.discard(name)
+        self._runs.pop(name, None)
+
+    async def _launch(self, run: SandboxRun, program: Program) -> None:
+        place = run.place
+        place.files.create()
+        if place.uid:
+            job_directory.hand_over(place.directory, place.uid)
+        with self._launch_order(run, program) as (request, fds):
+            launched = await self._launcher.launch(request, fds)
+        run.set_monitor(Process(launched.pid, launched.pidfd, run.look))
+
+    def _record(self, place: Place, program: Program) -> Record:
+        return Record(
+            executor=program.executor,
+            boot=self._boot,
+            started_ms=_now_ms(),
+            directory=str(place.directory),
+            uid=place.uid,
+            groups=tuple(place.group.paths),
+        )
+
+    @contextmanager
+    def _launch_order(self, run: SandboxRun, program: Program) -> Iterator[tuple[LaunchRequest, list[int]]]:
+        """What the launcher is told, with the descriptors that bubblewrap gets at 0, 1, 2, …; those opened here are closed in the end."""
+        place, opened = run.place, list[int]()
+        try:
+            opened += [os.memfd_create("arguments", os.MFD_CLOEXEC), os.open(self._state / "seccomp.bpf", _READ)]
+            fds = [self._devnull, place.files.fd("stdout"), place.files.fd("stderr"), place.files.fd("status"), *opened]
+            block = result = -1
+            if place.group.paused_start:
+                block = len(fds)
+                read_end, write_end = os.pipe2(os.O_CLOEXEC)
+                opened.append(read_end)
+                fds.append(read_end)
+                run.set_block(write_end)
+            if program.judge is not None:
+                result = len(fds)
+                fds.append(place.files.add("result"))
+            sources = [place.directory, self._state / "etc", *(path for path, _ in program.binds)]
+            mounts = [str(path) for path in sources] if place.uid else []
+            names = [f"{MOUNT_ROOT}/{number}" if place.uid else str(path) for number, path in enumerate(sources)]
+            binds = tuple((name, target) for name, (_, target) in zip(names[2:], program.binds, strict=True))
+            view = profile.View(job=names[0], etc=names[1], binds=binds, block=block)
+            options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
+            os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
+            command = [str(result) if part == RESULT_ARGUMENT else part for part in program.command]
+            yield self._request(place, program, command, mounts), fds
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _request(self, place: Place, program: Program, command: list[str], mounts: list[str]) -> LaunchRequest:
+        return LaunchRequest(
+            argv=(self.binary, "--args", str(ARGUMENTS_FD), "--", *command),
+            join=place.group.join,
+            rlimits=self._rlimits(place.allowance, place.group),
+            uid=place.uid,
+            deadline_ms=_now_ms() + place.allowance.wall_ms,
+            record=msgspec.structs.asdict(self._record(place, program)),
+            meter=int(self.limiter.meter is not Meter.EXACT),
+            mounts=mounts,
+        )
+
+    def _rlimits(self, allowance: Allowance, group: Group) -> list[tuple[int, int]]:
+        # The ceiling for what is written between two looks. The limit proper, of the job's output and of its directory, is enforced by looking.
+        largest_file = max(allowance.disk_bytes, allowance.log_bytes, MIB)
+        return [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, largest_file), *group.rlimits()]
+
+    # ------------------------------------------------------------------------------------------------- adopting, sweeping
+
+    async def _resume(self, run: SandboxRun, record: Record, status: Status, inner: Process | None) -> None:
+        if inner is None:
+            run.set_gone(f"{status.child_pid}:0")
+            return
+        inner.listen(run.look)
+        run.set_inner(inner)
+        if is_same(inner.pid, parent=record.monitor) and (monitor := Process.find(record.monitor, run.look)):
+            run.set_monitor(monitor)
+
+    def _find_inner(self, record: Record | None, status: Status, handle: str) -> Process | None:
+        """The first process inside, if it still runs and is the one recorded."""
+        if record is None or record.boot != self._boot or status.child_pid is None:
+            return None
+        if handle and handle != handle_of(status.child_pid):
+            return None
+        found = Process.find(status.child_pid, lambda: None, pid_namespace=status.pid_namespace or 0)
+        # Where the kernel does not let us look at its namespace, the bubblewrap that started it vouches for it.
+        return found or Process.find(status.child_pid, lambda: None, parent=record.monitor)
+
+    async def _read_settled(self, files: RunFiles) -> tuple[Record | None, Status]:
+        """The status of a run; of one that was just being started, once bubblewrap has told its process."""
+        if not files.open():
+            return None, Status()
+        try:
+            record, status = files.status()
+            deadline = time.monotonic() + _HALF_STARTED_S
+            while record and status.child_pid is None and is_same(record.monitor) and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
+                record, status = files.status()
+            return record, status
+        finally:
+            files.close()
+
+    def _clean_up(self, name: str, record: Record | None, status: Status, directory: Path | None) -> None:
+        if inner := self._find_inner(record, status, ""):
+            inner.kill()
+            inner.close()
+        if record is not None and record.groups:
+            group = self.limiter.reopen(record.groups, Allowance(1, 1, 1, 1, 1, 1))
+            group.kill()
+            for _ in range(100):
+                if group.remove():
+                    break
+                time.sleep(0.002)  # milliseconds, and only after a crash
+        if directory is not None:
+            job_directory.take_back(directory)
+        with suppress(ValueError):
+            RunFiles(self._runs_directory, name).remove()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

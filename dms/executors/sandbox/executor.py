@@ -1,0 +1,50 @@
+"""The executor for native commands: bubblewrap, a system call filter and the machine's limiter around one program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from dms.executors.sandbox import bwrap, probe
+from dms.executors.sandbox.engine import Sandbox
+from dms.executors.sandbox.program import Program
+from dms_actors.ports import Run
+from dms_proto.capability import ExecutorOffer, Isolation
+from dms_proto.work import Task
+
+
+class SandboxExecutor:
+    """Implements `dms_actors.ports.Executor`; lives on the node's loop."""
+
+    name = "sandbox"
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def probe(self) -> ExecutorOffer:
+        """See `Executor.probe`."""
+        self._sandbox.start()
+        limits = await probe.prove(self._sandbox)
+        return ExecutorOffer(
+            name=self.name,
+            version=await asyncio.to_thread(bwrap.version, self._sandbox.binary),
+            isolation=Isolation.NAMESPACES,
+            limits=limits,
+            meter=self._sandbox.limiter.meter,
+        )
+
+    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+        """See `Executor.run`."""
+        return self._sandbox.run(allocation_id, task, self._program(task), directory)
+
+    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+        """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
+        return self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
+
+    async def sweep(self, keep: Sequence[str]) -> int:
+        """See `Executor.sweep`."""
+        return await self._sandbox.sweep(self.name, keep)
+
+    def _program(self, task: Task) -> Program:
+        return Program(executor=self.name, command=task.command, environment=task.environment)

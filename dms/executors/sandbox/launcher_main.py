@@ -1,0 +1,241 @@
+"""The launcher: a small process that starts sandboxes for the node and outlives it.
+
+It exists for three reasons. Forking a 60 MB multi-threaded node to drop root and join cgroups would be slow and unsafe; forking this one is neither.
+When the node is killed, somebody must still end runs whose wall time is over. And what a sandbox leaves behind needs a parent that reaps it.
+
+It runs as `python -I -S launcher_main.py FD`, uses the standard library only, and has one thread. On the socket FD (SOCK_SEQPACKET) it receives
+one JSON object with file descriptors per run, and answers with the process id and a pidfd. When the node's end closes it stays until its last run
+is over.
+
+Everything it needs to know about a run lies in that run's status file: a first line written here, then bubblewrap's own JSON lines.
+"""
+
+import array
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x20000
+SYS_CLOSE_RANGE, CLOSE_RANGE_CLOEXEC = 436, 4
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
+MOUNT_ROOT = "/run/dms"
+"""Where a root launcher, in a mount namespace of its own, makes directories reachable for a job's user who may not walk to them: /root, say, is
+0700."""
+MAX_MOUNTS = 16
+MAX_MESSAGE = 1 << 20
+MAX_FDS = 32
+FIRST_FREE_FD = 64
+STATUS_FD = 3
+"""Place of the status file among the descriptors of a run: after stdin, stdout and stderr."""
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+"""Ignored here, by us or by Python, and therefore by whatever is executed, unless reset."""
+
+Run = dict[str, int]
+Request = dict[str, Any]
+
+
+def main(control: socket.socket) -> None:
+    """Serves until the node is gone and no run is left."""
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if os.geteuid() == 0:
+        _prepare_mounts()
+    wake_r, wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for signum in RESET_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.set_wakeup_fd(wake_w)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(wake_r, select.POLLIN)
+    runs: dict[int, Run] = {}
+    orphans: dict[int, int] = {}
+    serving = True
+    while serving or runs or orphans:
+        for fd, _ in poll.poll(None if serving else _until_deadline(runs)):
+            if fd == wake_r:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_r, 4096)
+            elif not _serve(control, runs):
+                poll.unregister(control)
+                serving = False
+        _reap(runs, orphans)
+        if not serving:
+            _end_overdue(runs)
+
+
+def _serve(control: socket.socket, runs: dict[int, Run]) -> bool:
+    """Starts one run. False: the node's end is closed."""
+    try:
+        data, fds = receive(control)
+    except ConnectionError:
+        return False
+    if not data:
+        return False
+    request = json.loads(data)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become_sandbox(request, fds)
+        runs[pid] = {"status": os.dup(fds[STATUS_FD]), "deadline_ms": request["deadline_ms"], "meter": request["meter"]}
+        _answer(control, {"id": request["id"], "pid": pid}, [os.pidfd_open(pid)])
+    except OSError as error:
+        _answer(control, {"id": request["id"], "error": str(error)}, [])
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return True
+
+
+def receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    """One message. Not `socket.recv_fds`: it drops the flag that keeps descriptors from leaking into jobs."""
+    data, ancillary, _, _ = control.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(4 * MAX_FDS), socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, list(fds)
+
+
+def _answer(control: socket.socket, reply: dict[str, object], fds: list[int]) -> None:
+    try:
+        with contextlib.suppress(ConnectionError):  # a node that died meanwhile is noticed by the next receive
+            socket.send_fds(control, [json.dumps(reply).encode()], fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _become_sandbox(request: Request, fds: list[int]) -> None:
+    """In the child: joins the limits, gives up root, becomes bubblewrap. Never returns."""
+    try:
+        for path in request["join"]:
+            _write_file(path, b"0")
+        line = request["record"]
+        line["monitor"] = os.getpid()
+        os.write(fds[STATUS_FD], json.dumps(line).encode() + b"\n")
+        os.umask(0o022)
+        for number, value in request["rlimits"]:
+            _, hard = resource.getrlimit(number)
+            capped = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(number, (capped, capped))
+        if uid := request["uid"]:
+            _check(LIBC.unshare(CLONE_NEWNS), "unshare")
+            for number, path in enumerate(request["mounts"]):
+                _mount(os.fsencode(path), f"{MOUNT_ROOT}/{number}", None, MS_BIND | MS_REC)
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        os.chdir("/")
+        for signum in RESET_SIGNALS:
+            signal.signal(signum, signal.SIG_DFL)
+        _place(fds)
+        os.execve(request["argv"][0], request["argv"], {})  # noqa: S606 - no shell is the point
+    except BaseException as error:  # noqa: BLE001 - the child must not run on into the launcher's loop, whatever happened
+        os.write(fds[2], f"launcher: {error}\n".encode())
+    os._exit(125)
+
+
+def _place(fds: list[int]) -> None:
+    """Puts the descriptors at 0, 1, 2, …, inheritable; all others close at exec, which each should anyway."""
+    for target, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD) for fd in fds]):
+        os.dup2(fd, target)
+    LIBC.syscall(SYS_CLOSE_RANGE, len(fds), ctypes.c_uint(-1), CLOSE_RANGE_CLOEXEC)
+
+
+def _reap(runs: dict[int, Run], orphans: dict[int, int]) -> None:
+    """Collects whatever ended. When bubblewrap is gone, what is left of its sandbox is killed and waited for as well."""
+    while True:
+        try:
+            pid, _, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid == 0:
+            break
+        if run := runs.pop(pid, None):
+            _end_sandbox(run, orphans)
+        elif (status := orphans.pop(pid, None)) is not None:
+            cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
+            os.write(status, json.dumps({"cpu-us": cpu_us, "max-rss": usage.ru_maxrss * 1024}).encode() + b"\n")
+            os.close(status)
+
+
+def _end_sandbox(run: Run, orphans: dict[int, int]) -> None:
+    """Kills the first process of the sandbox (by now our child, so its number is certain) and with it everything inside."""
+    pid = _inner_pid(run["status"])
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        os.close(run["status"])
+        return
+    os.kill(pid, signal.SIGKILL)
+    orphans[pid] = run["status"]
+
+
+def _inner_pid(status: int) -> int:
+    """The first process inside, as bubblewrap reported it, or a number no process has."""
+    for line in os.pread(status, 65536, 0).splitlines():
+        with contextlib.suppress(ValueError):
+            if pid := json.loads(line).get("child-pid"):
+                return int(pid)
+    return 1 << 30
+
+
+def _until_deadline(runs: dict[int, Run]) -> int | None:
+    if not runs:
+        return None
+    return max(0, min(run["deadline_ms"] for run in runs.values()) - int(time.time() * 1000)) + 1
+
+
+def _end_overdue(runs: dict[int, Run]) -> None:
+    """Without a node nobody else watches the clock. bubblewrap is killed; `_reap` then finds and kills the inside."""
+    now_ms = int(time.time() * 1000)
+    for pid, run in runs.items():
+        if run["deadline_ms"] <= now_ms:
+            run["deadline_ms"] = sys.maxsize
+            os.write(run["status"], b'{"overdue": true}\n')
+            os.kill(pid, signal.SIGKILL)
+
+
+def _prepare_mounts() -> None:
+    _check(LIBC.unshare(CLONE_NEWNS), "unshare")
+    _mount(b"none", "/", None, MS_REC | MS_SLAVE)
+    os.makedirs(MOUNT_ROOT, 0o755, exist_ok=True)  # noqa: PTH103 - pathlib would double this process
+    _mount(b"none", MOUNT_ROOT, b"tmpfs", 0)
+    for number in range(MAX_MOUNTS):
+        os.mkdir(f"{MOUNT_ROOT}/{number}", 0o755)  # noqa: PTH102 - as above
+
+
+def _mount(source: bytes, target: str, kind: bytes | None, flags: int) -> None:
+    _check(LIBC.mount(source, target.encode(), kind, ctypes.c_ulong(flags), b"mode=0755" if kind else None), target)
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def _write_file(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    control_fd = int(sys.argv[1])
+    os.set_inheritable(control_fd, False)
+    main(socket.socket(fileno=control_fd))

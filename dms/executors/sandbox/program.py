@@ -1,0 +1,72 @@
+"""What the engine runs: a command with what it needs to see, and how its end is to be read. Each executor makes its own kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from dms.executors.limiter import Allowance
+from dms.executors.settings import ExecutorSettings
+from dms_proto.units import CORE
+from dms_proto.work import Ending, Task
+
+Judge = Callable[[Ending, bytes], Ending]
+"""Makes the final `Ending` from the engine's and from what the program wrote to its result file."""
+
+
+class Program(msgspec.Struct, frozen=True):
+    """A command for the engine.
+
+    Attributes:
+        executor: for whom.
+        command: argument vector inside the sandbox.
+        environment: variables inside.
+        binds: (path on this machine, where it appears), read-only.
+        overhead_bytes: memory the executor itself needs on top of what the job reserved.
+        overhead_processes: threads the executor itself needs.
+        judge: set when the program reports through a result file, which it then finds at the descriptor named by the argument "{result}".
+    """
+
+    executor: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    binds: tuple[tuple[Path, str], ...] = ()
+    overhead_bytes: int = 0
+    overhead_processes: int = 0
+    judge: Judge | None = None
+
+
+def allowance_of(task: Task, program: Program, settings: ExecutorSettings) -> Allowance:
+    """What a run may use: what it reserved, or the default where it reserved nothing."""
+    reserved, default = task.resources, settings.unreserved
+    return Allowance(
+        cpu_millicores=reserved.cpu_millicores or default.cpu_millicores or CORE,
+        memory_bytes=(reserved.memory_bytes or default.memory_bytes) + program.overhead_bytes,
+        processes=max(1, task.limits.processes) + program.overhead_processes,
+        disk_bytes=reserved.disk_bytes or default.disk_bytes,
+        log_bytes=max(1, task.limits.log_bytes),
+        wall_ms=max(1, task.limits.wall_ms),
+    )
+
+
+def fault_of(task: Task) -> str:
+    """Why this task can never be started, or "". What it would take bubblewrap's word for is not looked for here."""
+    if not task.command and not task.module:
+        return "the command is empty"
+    texts = [*task.command, *task.environment, *task.environment.values()]
+    if any("\0" in text or not _is_encodable(text) for text in texts):
+        return "a zero byte or a lone surrogate in the command or environment"
+    if any(not name or "=" in name for name in task.environment):
+        return "a variable's name is empty or contains '='"
+    return ""
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True

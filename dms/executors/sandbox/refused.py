@@ -1,0 +1,22 @@
+"""A run that never was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from dms_actors.ports import ExecutorEvent, Exited
+from dms_proto.work import Ending
+
+
+class RefusedRun:
+    """Implements `dms_actors.ports.Run`: its only event is the end."""
+
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+
+    async def events(self) -> AsyncIterator[ExecutorEvent]:
+        """The end, at once."""
+        yield Exited(self._ending)
+
+    async def stop(self, grace_ms: int) -> None:
+        """Nothing to stop."""

@@ -1,0 +1,153 @@
+"""What a run leaves on disk so that it survives the node: its output, and a status file that tells how it goes.
+
+::
+
+    STATE/runs/ALLOCATION.status   JSON lines: our record, then what bubblewrap and the launcher report
+    STATE/runs/ALLOCATION.stdout
+    STATE/runs/ALLOCATION.stderr
+    STATE/runs/ALLOCATION.result   written by a worker inside (wasm)
+
+All runs share one directory so that one inotify watch serves them all. Jobs hold descriptors of their own output only; the directory is in no
+sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SUFFIXES: Final = ("status", "stdout", "stderr", "result")
+_MAX_STATUS: Final = 64 * 1024
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The first line of a status file.
+
+    Attributes:
+        executor: whose run it is.
+        boot: the kernel's boot id; process ids mean nothing after a reboot.
+        started_ms: Unix time.
+        directory: the job's.
+        uid: the user the job runs as, 0 for the node's own.
+        groups: paths of its cgroups.
+        monitor: process id of the outer bubblewrap.
+    """
+
+    executor: str
+    boot: str
+    started_ms: int
+    directory: str
+    uid: int = 0
+    groups: tuple[str, ...] = ()
+    monitor: int = 0
+
+
+class Status(msgspec.Struct, frozen=True, rename="kebab"):
+    """All lines of a status file together; what was not reported yet is None."""
+
+    child_pid: int | None = None
+    pid_namespace: int | None = None
+    exit_code: int | None = None
+    cpu_us: int | None = None
+    max_rss: int | None = None
+    overdue: bool = False
+
+
+class RunFiles:
+    """The files of one run. Descriptors are opened once, close-on-exec, and shared with the launcher."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        """Names the files; nothing is touched.
+
+        Raises:
+            ValueError: `name` would not be a plain file name.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not the name of a run: {name!r}")
+        self.name = name
+        self._directory = directory
+        self._fds: dict[str, int] = {}
+
+    def create(self) -> None:
+        """Makes them, empty; whatever an earlier run of that name left is gone.
+
+        Raises:
+            OSError: no room or no permission.
+        """
+        self.remove()
+        self._open(os.O_CREAT | os.O_EXCL)
+
+    def open(self) -> bool:
+        """Opens existing ones. False: there are none."""
+        try:
+            self._open(0)
+        except FileNotFoundError:
+            self.close()
+            return False
+        return True
+
+    def fd(self, suffix: str) -> int:
+        """The open descriptor of one file."""
+        return self._fds[suffix]
+
+    def size(self, suffix: str) -> int:
+        """Bytes in one file now."""
+        return os.fstat(self._fds[suffix]).st_size
+
+    def read(self, suffix: str, offset: int, length: int) -> bytes:
+        """Bytes of one file."""
+        return os.pread(self._fds[suffix], length, offset)
+
+    def status(self) -> tuple[Record | None, Status]:
+        """What is known. Lines that are torn, foreign or unknown are passed over: bubblewrap may write other members in later versions."""
+        merged: dict[str, object] = {}
+        for line in os.pread(self._fds["status"], _MAX_STATUS, 0).splitlines():
+            with suppress(ValueError):
+                merged.update(json.loads(line))
+        status = msgspec.convert(merged, Status)
+        return (msgspec.convert(merged, Record) if "executor" in merged else None), status
+
+    def close(self) -> None:
+        """Closes the descriptors. Idempotent."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds = {}
+
+    def remove(self) -> None:
+        """Deletes the files. Idempotent."""
+        for suffix in _SUFFIXES:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self._directory}/{self.name}.{suffix}")  # noqa: PTH108 - on every job's path
+
+    def add(self, suffix: str) -> int:
+        """Creates one more file and gives its descriptor."""
+        self._fds[suffix] = os.open(self._path(suffix), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._fds[suffix]
+
+    def _open(self, flags: int) -> None:
+        for suffix in ("stdout", "stderr", "status"):
+            # Appending: a job that holds the descriptor cannot place bytes anywhere but at the end.
+            self._fds[suffix] = os.open(self._path(suffix), flags | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if not flags:
+            with suppress(FileNotFoundError):
+                self._fds["result"] = os.open(self._path("result"), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+    def _path(self, suffix: str) -> str:
+        return f"{self._directory}/{self.name}.{suffix}"
+
+
+def names(directory: Path) -> set[str]:
+    """The runs that have files."""
+    return {entry.stem for entry in directory.glob("*.*") if entry.suffix.lstrip(".") in _SUFFIXES}
+
+
+def boot_id() -> str:
+    """Identifies this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

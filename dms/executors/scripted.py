@@ -1,0 +1,246 @@
+r"""An executor without processes: its commands are small scripts it plays itself. The in-memory twin for tests, simulations and the no-op benchmark.
+
+::
+
+    ("print", "hello\\n", "exit", "0")          writes to stdout; exit is 0 when left out
+    ("error", "oops\\n", "exit", "3")           writes to stderr
+    ("sleep_ms", "50")                         takes time
+    ("wait",)                                  runs until it is stopped
+    ("ignore_stop", "wait")                    runs until it is killed
+    ("on_stop", "7", "wait")                   exits with 7 when asked to stop
+    ("signal", "9")                            dies by a signal
+    ("write", "out/result.txt", "42")          leaves a file in its directory
+    ("end", "out_of_memory")                   ends for any reason of `EndReason`
+    ("cannot_start", "provider_fault")         ends for a reason without having started
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started
+from dms_proto.capability import ExecutorOffer, Isolation, Meter
+from dms_proto.units import format_bytes, format_millis
+from dms_proto.work import Ending, EndReason, Task, Usage
+
+SIGNAL_BASE: Final = 128
+_OPERANDS: Final = {
+    "print": 1,
+    "error": 1,
+    "exit": 1,
+    "sleep_ms": 1,
+    "wait": 0,
+    "ignore_stop": 0,
+    "on_stop": 1,
+    "signal": 1,
+    "write": 2,
+    "end": 1,
+    "cannot_start": 1,
+}
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class ScriptedExecutor:
+    """Implements `dms_actors.ports.Executor`.
+
+    Runs outlive whoever started them, as processes do: a restarted node adopts them from the same object.
+    """
+
+    name = "scripted"
+
+    def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
+        """Nothing runs yet.
+
+        Args:
+            sleep: how time passes in scripts; tests pass their own clock's.
+        """
+        self._sleep = sleep
+        self._runs: dict[str, ScriptedRun] = {}
+        self._started = 0
+
+    async def probe(self) -> ExecutorOffer:
+        """Always available; no isolation, since nothing of the machine is used."""
+        limits = ("wall", "output")
+        return ExecutorOffer(name=self.name, version="1", isolation=Isolation.NONE, limits=limits, meter=Meter.WALL)
+
+    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+        """See `Executor.run`."""
+        self._started += 1
+        run = self._runs[allocation_id] = ScriptedRun(task, directory, f"scripted:{self._started}", self._sleep)
+        return run
+
+    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+        """See `Executor.adopt`."""
+        run = self._runs.get(allocation_id)
+        return run if run is not None and run.handle == handle else None
+
+    async def sweep(self, keep: Sequence[str]) -> int:
+        """See `Executor.sweep`."""
+        gone = [name for name in self._runs if name not in keep]
+        removed = 0
+        for name in gone:
+            run = self._runs.pop(name)
+            removed += not run.has_ended
+            await run.stop(0)
+        return removed
+
+
+class ScriptedRun:
+    """Implements `dms_actors.ports.Run`. Remembers its events, so that who adopts it sees them all."""
+
+    def __init__(self, task: Task, directory: Path, handle: str, sleep: Sleep) -> None:
+        self.handle = handle
+        self._task = task
+        self._directory = directory
+        self._sleep = sleep
+        self._begun = time.monotonic()
+        self._history: list[ExecutorEvent] = []
+        self._offsets = {"stdout": 0, "stderr": 0}
+        self._news = asyncio.Event()
+        self._stop_code: int | None = SIGNAL_BASE + signal.SIGTERM
+        self._timers: list[asyncio.TimerHandle] = []
+        self._player = asyncio.get_running_loop().create_task(self._play())
+        self._timers.append(asyncio.get_running_loop().call_later(task.limits.wall_ms / 1000, self._on_wall_time))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        return bool(self._history) and isinstance(self._history[-1], Exited)
+
+    async def events(self) -> AsyncIterator[ExecutorEvent]:
+        """See `Run.events`: all of them, from the first, for every caller."""
+        place = 0
+        while True:
+            while place < len(self._history):
+                event = self._history[place]
+                place += 1
+                yield event
+                if isinstance(event, Exited):
+                    return
+            self._news.clear()
+            await self._news.wait()
+
+    async def stop(self, grace_ms: int) -> None:
+        """See `Run.stop`."""
+        if self.has_ended:
+            return
+        if grace_ms <= 0:
+            self._kill()
+        elif self._stop_code is not None:
+            self._finish(self._ending(EndReason.CANCELLED, self._stop_code, "stopped on request"))
+        else:
+            self._timers.append(asyncio.get_running_loop().call_later(grace_ms / 1000, self._kill))
+
+    async def _play(self) -> None:
+        try:
+            steps = list(_parse(self._task.command))
+        except ValueError as error:
+            self._finish(self._ending(EndReason.BAD_PROGRAM, 127, str(error)))
+            return
+        if steps and steps[0][0] == "cannot_start":
+            self._finish(self._ending(EndReason(steps[0][1]), -1, "as the script says"))
+            return
+        self._tell(Started(self.handle))
+        for word, *operands in steps:
+            await self._step(word, operands)
+            if self.has_ended:
+                return
+        self._exit(0)
+
+    async def _step(self, word: str, operands: list[str]) -> None:
+        match word, operands:
+            case ("print" | "error") as stream, [text]:
+                self._write("stdout" if stream == "print" else "stderr", text.encode())
+            case "sleep_ms", [millis]:
+                await self._sleep(int(millis) / 1000)
+            case "wait", []:
+                await asyncio.Event().wait()
+            case "ignore_stop", []:
+                self._stop_code = None
+            case "on_stop", [code]:
+                self._stop_code = int(code)
+            case "write", [path, text]:
+                target = self._directory / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text)
+            case "exit", [code]:
+                self._exit(int(code))
+            case "signal", [number]:
+                died = SIGNAL_BASE + int(number)
+                self._finish(self._ending(EndReason.KILLED_BY_SIGNAL, died, f"killed by signal {number}"))
+            case "end", [reason]:
+                self._finish(self._ending(EndReason(reason), SIGNAL_BASE + signal.SIGKILL, "as the script says"))
+
+    def _write(self, stream: str, data: bytes) -> None:
+        limit = self._task.limits.log_bytes
+        room = limit - sum(self._offsets.values())
+        if kept := data[:room]:
+            self._tell(LogChunk(stream, self._offsets[stream], kept))
+            self._offsets[stream] += len(kept)
+        if len(data) > room:
+            detail = f"output limit {format_bytes(limit)}, wrote {format_bytes(limit + len(data) - room)}"
+            self._finish(self._ending(EndReason.OUTPUT_LIMIT, SIGNAL_BASE + signal.SIGKILL, detail))
+
+    def _exit(self, code: int) -> None:
+        reason = EndReason.EXIT_NONZERO if code else EndReason.COMPLETED
+        self._finish(self._ending(reason, code, f"exit code {code}" if code else ""))
+
+    def _kill(self) -> None:
+        self._finish(self._ending(EndReason.CANCELLED, SIGNAL_BASE + signal.SIGKILL, "stopped on request"))
+
+    def _on_wall_time(self) -> None:
+        detail = f"wall time limit {format_millis(self._task.limits.wall_ms)} reached"
+        self._finish(self._ending(EndReason.WALL_TIME, SIGNAL_BASE + signal.SIGKILL, detail))
+
+    def _ending(self, reason: EndReason, code: int, detail: str) -> Ending:
+        return Ending(reason, code, detail, Usage(wall_ms=int((time.monotonic() - self._begun) * 1000)))
+
+    def _finish(self, ending: Ending) -> None:
+        if self.has_ended:
+            return
+        if not self._history and ending.exit_code >= SIGNAL_BASE:
+            self._tell(Started(self.handle))  # it was stopped before its first step; it did run
+        self._tell(Exited(ending))
+        for timer in self._timers:
+            timer.cancel()
+        if asyncio.current_task() is not self._player:
+            self._player.cancel()
+
+    def _tell(self, event: ExecutorEvent) -> None:
+        self._history.append(event)
+        self._news.set()
+
+
+def _parse(command: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Words with their operands.
+
+    Raises:
+        ValueError: not a script; the message says where.
+    """
+    if not command:
+        raise ValueError("the command is empty")
+    place = 0
+    while place < len(command):
+        word = command[place]
+        operands = command[place + 1 : place + 1 + _OPERANDS.get(word, 0)]
+        if word not in _OPERANDS or len(operands) < _OPERANDS[word]:
+            raise ValueError(f"{word}: not a word of a script, or too few operands (word {place + 1})")
+        _check_operands(word, operands)
+        yield (word, *operands)
+        place += 1 + len(operands)
+
+
+def _check_operands(word: str, operands: tuple[str, ...]) -> None:
+    if word in ("exit", "signal", "sleep_ms", "on_stop"):
+        int(operands[0])
+    elif word in ("end", "cannot_start"):
+        EndReason(operands[0])
+    elif word == "write":
+        path = PurePosixPath(operands[0])
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{operands[0]}: not below the job's directory")

@@ -1,0 +1,36 @@
+"""Settings of the executors: where they keep their files and what they assume about the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms_proto.capability import Resources
+from dms_proto.units import CORE, MIB
+
+DEFAULT_UNRESERVED: Final = Resources(cpu_millicores=CORE, memory_bytes=256 * MIB, disk_bytes=256 * MIB)
+
+
+class ExecutorSettings(msgspec.Struct, frozen=True):
+    """How this machine runs work.
+
+    Attributes:
+        state_directory: the executors' own directory, outside every job's reach: log files, run records, the seccomp filter. One node process at a
+            time uses it; the next one finds surviving runs here.
+        bwrap: path of the bubblewrap binary; empty to look for it.
+        unreserved: what a job that reserved nothing of a resource may use of it. Zero would have to mean "no limit", which a stranger must not get.
+        first_uid: first of the user ids that jobs run as when the node is root; 0 to choose a range that nothing else uses.
+        uid_count: size of that range.
+        limiters: names of the limiters to try, in order; empty for all.
+        cgroup_root: where cgroup file systems are mounted.
+    """
+
+    state_directory: Path
+    bwrap: str = ""
+    unreserved: Resources = DEFAULT_UNRESERVED
+    first_uid: int = 0
+    uid_count: int = 0
+    limiters: tuple[str, ...] = ()
+    cgroup_root: Path = Path("/sys/fs/cgroup")

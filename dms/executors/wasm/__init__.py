@@ -1,0 +1,1 @@
+"""The WebAssembly executor and its worker process."""
