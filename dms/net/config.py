@@ -1,0 +1,120 @@
+"""Configuration of the network process: what the node decides, sent as the first message over the pipe, never in argv or environment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dms_proto.errors import UserError
+from dms_proto.units import KIB, MIB
+
+NETWORK_VERSION: Final = "dms/1"
+"""What peers compare when a frame stream opens: a peer with another network version is refused by name."""
+FRAMES_PROTOCOL: Final = "/dms/frames/1"
+BLOB_PROTOCOL: Final = "/dms/blob/1"
+MAX_FRAME: Final = 256 * KIB
+"""Longest frame on a direct stream; longer ones are refused on both sides."""
+MAX_GOSSIP: Final = 4 * KIB
+"""Longest gossiped message; bid requests are at most half of it."""
+PRIVATE_KEY_BYTES: Final = 32
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """A token bucket per peer.
+
+    Attributes:
+        frames_per_s: steady rate of frames, per second.
+        frames_burst: frames accepted at once after a quiet time.
+        bytes_per_s: steady rate of frame bytes, per second.
+        bytes_burst: bytes accepted at once after a quiet time; at least one longest frame.
+        tolerance: refused frames in a row of breaches after which the peer is banned. 0: never banned for this.
+    """
+
+    frames_per_s: int = 5_000
+    frames_burst: int = 10_000
+    bytes_per_s: int = 32 * MIB
+    bytes_burst: int = 32 * MIB
+    tolerance: int = 2_000
+
+
+class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the network process needs to know.
+
+    Attributes:
+        private_key: the node's Ed25519 key, 32 raw bytes (RFC 8032 seed). The PeerID follows from it.
+        listen: multiaddr to listen on; TCP only. Port 0 picks a free one, kept over restarts of the process.
+        announce: multiaddrs told to others, without /p2p. Empty: the listen address, or for a wildcard the address of the default route.
+        bootstrap: multiaddrs ending in /p2p/PEER, dialled at start and again, with back-off, whenever not connected.
+        mdns: announce and find nodes on the local network by multicast DNS.
+        mdns_interfaces: IPv4 addresses of the interfaces used for it. Empty: all.
+        topics: gossip topics this node subscribes to and publishes on.
+        network_version: see `NETWORK_VERSION`; another value makes a separate network.
+        agent: shown to peers, for people.
+        keepalive_s: seconds between pings to each peer.
+        keepalive_misses: pings without any answer after which the peer is "silent" and closed.
+        write_stall_s: seconds without a byte accepted by a peer, with bytes waiting, after which its connection is closed.
+        dial_timeout_s: seconds for one attempt at one address, handshake included.
+        blob_stall_s: seconds without progress after which a blob transfer is given up.
+        max_connections: inbound and outbound together. Inbound ones may take four fifths.
+        max_peer_connections: connections with one peer; the oldest is closed to admit a newer one.
+        max_handshakes: inbound connections in their handshake at a time; a quarter of it from one address.
+        handshake_timeout_s: seconds an inbound handshake may take.
+        max_blobs_served: blob transfers served at a time; half of it to one peer.
+        max_blobs_fetched: blob transfers fetched at a time; more wait.
+        queue_bytes: bytes queued to one peer before `send` says no.
+        pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
+        frame_limit: inbound rate of frames per peer.
+        gossip_limit: inbound rate of gossiped messages per forwarder.
+        ban_s: seconds an offender is refused.
+    """
+
+    private_key: bytes
+    listen: str = "/ip4/0.0.0.0/tcp/0"
+    announce: tuple[str, ...] = ()
+    bootstrap: tuple[str, ...] = ()
+    mdns: bool = False
+    mdns_interfaces: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    network_version: str = NETWORK_VERSION
+    agent: str = "dms"
+    keepalive_s: float = 15.0
+    keepalive_misses: int = 2
+    write_stall_s: float = 30.0
+    dial_timeout_s: float = 8.0
+    blob_stall_s: float = 20.0
+    max_connections: int = 500
+    max_peer_connections: int = 4
+    max_handshakes: int = 128
+    handshake_timeout_s: float = 5.0
+    max_blobs_served: int = 16
+    max_blobs_fetched: int = 8
+    queue_bytes: int = 2 * MIB
+    pipe_window: int = 4 * MIB
+    frame_limit: RateLimit = RateLimit()
+    gossip_limit: RateLimit = RateLimit(
+        frames_per_s=50, frames_burst=500, bytes_per_s=256 * KIB, bytes_burst=2 * MIB, tolerance=2_000
+    )
+    ban_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuses values that could only fail later.
+
+        Raises:
+            UserError: `bad_config`, naming the field.
+        """
+        if len(self.private_key) != PRIVATE_KEY_BYTES:
+            raise UserError("bad_config", f"private_key has {len(self.private_key)} bytes, not {PRIVATE_KEY_BYTES}")
+        if "/tcp/" not in self.listen:
+            raise UserError(
+                "bad_config", f"listen is {self.listen!r}; only /ip4/…/tcp/… and /ip6/…/tcp/… are supported"
+            )
+        for address in self.bootstrap:
+            if "/p2p/" not in address:
+                raise UserError("bad_config", f"bootstrap address {address!r} does not end in /p2p/PEER")
+        if self.queue_bytes < 2 * MAX_FRAME or self.pipe_window < 2 * MAX_FRAME:
+            raise UserError("bad_config", f"queue_bytes and pipe_window must hold two frames of {MAX_FRAME} bytes")
+
+    def __repr__(self) -> str:
+        """Everything but the key: a configuration gets logged."""
+        return f"NetConfig(listen={self.listen!r}, bootstrap={self.bootstrap!r}, topics={self.topics!r}, …)"

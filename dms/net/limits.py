@@ -1,0 +1,123 @@
+"""Rates and bans per peer. Pure: the time, in seconds of any steady clock, is an argument."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dms.net.config import RateLimit
+
+_FORGET_AFTER: Final = 4_096
+"""Ban entries kept; beyond it the one ending first is dropped, so that a crowd of identities cannot grow the table."""
+
+
+class Bucket:
+    """A token bucket: `rate` per second, at most `burst` at once."""
+
+    __slots__ = ("_at", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._tokens = burst
+        self._at = 0.0
+
+    def available(self, now: float) -> float:
+        """Tokens there are at `now`. Time that runs backwards adds nothing."""
+        if now > self._at:
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            self._at = now
+        return self._tokens
+
+    def take(self, amount: float, now: float) -> bool:
+        """Takes `amount`, or nothing and says no."""
+        if self.available(now) < amount:
+            return False
+        self._tokens -= amount
+        return True
+
+    def spend(self, amount: float, now: float) -> float:
+        """Takes `amount` even into debt; gives the seconds until the debt is paid. For pacing our own sending."""
+        self.available(now)
+        self._tokens -= amount
+        return max(0.0, -self._tokens / self.rate)
+
+
+class Meter:
+    """Judges one peer's frames against a `RateLimit`. One per peer and kind of traffic."""
+
+    __slots__ = ("_bytes", "_frames", "_limit", "refused")
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
+        self._frames = Bucket(limit.frames_per_s, limit.frames_burst)
+        self._bytes = Bucket(limit.bytes_per_s, limit.bytes_burst)
+        self.refused = 0
+
+    def admit(self, size: int, now: float) -> bool:
+        """Whether a frame of `size` bytes may pass. Refused ones are counted, and forgiven after a time without breach."""
+        if (
+            self._frames.available(now) >= self._limit.frames_burst
+            and self._bytes.available(now) >= self._limit.bytes_burst
+        ):
+            self.refused = 0
+        if self._bytes.available(now) >= size and self._frames.take(1, now):
+            return self._bytes.take(size, now)
+        self.refused += 1
+        return False
+
+    @property
+    def is_abusive(self) -> bool:
+        """Whether the peer went on past the tolerance."""
+        return 0 < self._limit.tolerance <= self.refused
+
+
+class Bans:
+    """Who is refused until when."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, peer: str, seconds: float, now: float) -> None:
+        """Refuses `peer` for `seconds` from `now`; 0 lifts the ban."""
+        self._until.pop(peer, None)
+        if seconds <= 0:
+            return
+        if len(self._until) >= _FORGET_AFTER:
+            del self._until[min(self._until, key=self._until.__getitem__)]
+        self._until[peer] = now + seconds
+
+    def is_banned(self, peer: str, now: float) -> bool:
+        """Whether `peer` is refused at `now`."""
+        until = self._until.get(peer)
+        if until is None:
+            return False
+        if now >= until:
+            del self._until[peer]
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+
+class Backoff:
+    """Growing waits between attempts: doubled each time up to a ceiling. Jitter (0 to 1) is given by the caller."""
+
+    __slots__ = ("_next", "first", "longest")
+
+    def __init__(self, first: float, longest: float) -> None:
+        self.first = first
+        self.longest = longest
+        self._next = first
+
+    def next(self, jitter: float) -> float:
+        """Seconds to wait now: between half and all of the current step."""
+        step = self._next
+        self._next = min(self.longest, step * 2)
+        return step * (0.5 + jitter / 2)
+
+    def reset(self) -> None:
+        """An attempt worked: begin again with the shortest wait."""
+        self._next = self.first

@@ -1,0 +1,309 @@
+"""Frames with one peer: the stream we opened, its queue, and the streams the peer opened. All plain calls on the trio thread.
+
+Bytes go from the pipe to the socket, and from the socket to the pipe, within one task step each: nothing here waits. When the peer's window
+is full the rest stays queued (the node is told by withheld credit); when the node is slow, arriving bytes stay in the stream (the peer is
+told by its window).
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from dms.net import frames
+from dms.net.config import NetConfig
+from dms.net.counters import Counters
+from dms.net.frames import Greeting, Kind
+from dms.net.limits import Bucket, Meter
+from dms.net.pipe import Credit, FrameIn, Rtt, Sent, Splitter, ToNode, cost
+
+if TYPE_CHECKING:
+    from dms.net.guards.yamux_stream import SafeStream
+
+BATCH: Final = 256 * 1024
+"""Bytes joined into one write."""
+PACE: Final = 0.8
+"""Share of the frame limit that we use ourselves, so that an honest sender is never above its peer's limit."""
+RTT_WEIGHT: Final = 0.25
+"""Weight of the newest round trip in the smoothed one (RFC 6298 uses 1/8; pings are rare here)."""
+
+_PING: Final = struct.Struct(">Q")
+
+
+class LinkOwner(Protocol):
+    """What a link needs from the table of peers."""
+
+    config: NetConfig
+    counters: Counters
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the node takes frames now."""
+        ...
+
+    def post(self, message: ToNode) -> None:
+        """Collects a message for the node."""
+        ...
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Calls `call` after a time."""
+        ...
+
+    def on_outbound(self, link: Link) -> None:
+        """The outbound stream was answered, or ended."""
+        ...
+
+    def on_abuse(self, link: Link) -> None:
+        """The peer went past its rate limit for too long."""
+        ...
+
+
+class Link:
+    """One peer.
+
+    Attributes:
+        peer: base58.
+        is_up: the node has been told that the peer can be reached.
+        welcome: the peer's greeting, once it answered ours on the present stream.
+        attached_at: when the present stream was opened.
+        refusal: why the peer refused us, if it did.
+        said_bye: the peer announced its end.
+        rtt_us: smoothed round trip; 0 before the first answer.
+        unanswered: pings sent since anything was heard.
+    """
+
+    def __init__(self, peer: str, owner: LinkOwner) -> None:
+        self.peer = peer
+        self.is_up = False
+        self.welcome: Greeting | None = None
+        self.refusal = ""
+        self.said_bye = False
+        self.rtt_us = 0
+        self.unanswered = 0
+        self.attached_at = 0.0
+        self.inbound: set[Inbound] = set()
+        self.outbound: SafeStream | None = None
+        self._owner = owner
+        self._answers = Splitter(frames.MAX_GREETING)
+        self._queue: deque[bytes] = deque()
+        self._queued_cost = 0
+        self._rest = memoryview(b"")
+        self._rest_cost = 0
+        self._credit = Credit(owner.config.queue_bytes)
+        self.meter = Meter(owner.config.frame_limit)
+        limit = owner.config.frame_limit
+        self._pace_frames = Bucket(limit.frames_per_s * PACE, limit.frames_burst * PACE)
+        self._pace_bytes = Bucket(limit.bytes_per_s * PACE, limit.bytes_burst * PACE)
+        self._is_pausing = False
+
+    # -------------------------------------------------------------------------------------------------------- outbound
+
+    def attach(self, stream: SafeStream, hello: Greeting) -> None:
+        """Takes a newly opened stream and greets on it."""
+        self.outbound = stream
+        self.attached_at = trio.current_time()
+        self.welcome = None
+        self._answers = Splitter(frames.MAX_GREETING)
+        stream.write_some(memoryview(frames.greeting(Kind.HELLO, hello)))
+        stream.muxed_conn.flush()
+        stream.on_change = self._outbound_changed
+
+    def detach(self) -> None:
+        """Lets go of the outbound stream; what was queued stays for the next one."""
+        if self.outbound is not None:
+            self.outbound.on_change = None
+            self.outbound.break_off()
+            self.outbound = self.welcome = None
+        self._acknowledge(self._rest_cost)
+        self._rest, self._rest_cost = memoryview(b""), 0
+
+    def enqueue(self, frame: bytes) -> None:
+        """Queues a frame; `pump` sends it."""
+        self._queue.append(frames.frame(frame))
+        self._queued_cost += cost(frame)
+
+    def pump(self) -> None:
+        """Sends what is queued as far as the peer's window and our own pace admit."""
+        stream = self.outbound
+        if stream is None or self.welcome is None or self._is_pausing:
+            return
+        while self._rest or self._queue:
+            if not self._rest and not self._next_batch():
+                break
+            sent = stream.write_some(self._rest)
+            self._owner.counters["bytes.out"] += sent
+            self._rest = self._rest[sent:]
+            if self._rest:
+                break
+            self._acknowledge(self._rest_cost)
+            self._rest_cost = 0
+        stream.muxed_conn.flush()
+
+    def discard(self) -> None:
+        """Gives up what is queued: the peer is gone."""
+        self._owner.counters["dropped.no_peer"] += len(self._queue)
+        self._queue.clear()
+        self._queued_cost = 0
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
+        if self.outbound is not None and self.welcome is not None and not self._rest:
+            self.outbound.write_some(memoryview(frames.item(Kind.PING, _PING.pack(time.monotonic_ns()))))
+            self.outbound.muxed_conn.flush()
+        self.unanswered += 1
+
+    def say_bye(self, why: str) -> None:
+        """Announces our end, if the stream takes it now."""
+        if self.outbound is not None and self.welcome is not None and not self._rest:
+            self.outbound.write_some(memoryview(frames.reason(Kind.BYE, why)))
+            self.outbound.muxed_conn.flush()
+
+    def _next_batch(self) -> bool:
+        """Joins queued frames into `_rest`; False while we keep to our pace."""
+        parts: list[bytes] = []
+        size = 0
+        while self._queue and size < BATCH:
+            parts.append(self._queue.popleft())
+            size += len(parts[-1])
+        taken = size + len(parts) * (cost(b"") - frames.HEAD_BYTES)
+        self._queued_cost -= taken
+        self._rest, self._rest_cost = memoryview(b"".join(parts)), taken
+        self._owner.counters["frames.out"] += len(parts)
+        now = trio.current_time()
+        delay = max(self._pace_frames.spend(len(parts), now), self._pace_bytes.spend(size, now))
+        if delay > 0:
+            self._is_pausing = True
+            self._owner.later(delay, self._resume)
+        return not self._is_pausing
+
+    def _resume(self) -> None:
+        self._is_pausing = False
+        self.pump()
+
+    def _acknowledge(self, amount: int) -> None:
+        if owed := self._credit.owe(amount):
+            self._owner.post(Sent(self.peer, owed))
+
+    def _outbound_changed(self) -> None:
+        stream = self.outbound
+        if stream is None:
+            return
+        try:
+            for body in self._answers.feed(stream.take()):
+                self._on_answer(body)
+        except ValueError:
+            self._owner.counters.add("refused.malformed")
+            stream.break_off()
+        if self.outbound is stream and (stream.is_reset or stream.received_end):
+            self._owner.on_outbound(self)
+        else:
+            self.pump()
+
+    def _on_answer(self, body: bytes) -> None:
+        match body[:1]:
+            case b"\x02" if self.welcome is None:
+                self.welcome = frames.read_greeting(body[1:])
+                if self.welcome is None:
+                    raise ValueError("unreadable greeting")
+                self._owner.on_outbound(self)
+            case b"\x03":
+                self.refusal = frames.read_reason(body[1:])
+                self._owner.on_outbound(self)
+            case b"\x05" if len(body) == 1 + frames.PING_BYTES:
+                self._on_pong(_PING.unpack_from(body, 1)[0])
+
+    def _on_pong(self, sent_ns: int) -> None:
+        self.unanswered = 0
+        rtt = max(1, (time.monotonic_ns() - sent_ns) // 1000)
+        if rtt > self._owner.config.keepalive_s * 4_000_000:
+            return  # not one of our pings: the peer made it up
+        self.rtt_us = round(self.rtt_us + (rtt - self.rtt_us) * RTT_WEIGHT) if self.rtt_us else rtt
+        self._owner.post(Rtt(self.peer, self.rtt_us))
+
+
+class Inbound:
+    """A frame stream that the peer opened.
+
+    Attributes:
+        stream: the stream; it is read here and answered on.
+        greeted: set when the greeting was accepted.
+        closed: set when the stream is over.
+    """
+
+    def __init__(self, stream: SafeStream, link: Link, owner: LinkOwner, welcome: Greeting) -> None:
+        self.stream = stream
+        self.greeted = trio.Event()
+        self.closed = trio.Event()
+        self._link = link
+        self._owner = owner
+        self._welcome = welcome
+        self._splitter = Splitter(frames.MAX_GREETING)
+        self._early: list[bytes] = []
+
+    def changed(self) -> None:
+        """Reads what arrived, unless the link is not up yet or the node is slow."""
+        stream = self.stream
+        try:
+            if not self.greeted.is_set():
+                self._early = self._splitter.feed(stream.take())
+                if self._early:
+                    self._on_hello(self._early.pop(0))
+            if self._link.is_up and self._owner.may_send:
+                self._read_items()
+        except ValueError:
+            self._owner.counters.add("refused.oversized")
+            stream.break_off()
+        if stream.is_reset or stream.received_end:
+            self.closed.set()
+
+    def _read_items(self) -> None:
+        now = trio.current_time()
+        early, self._early = self._early, []
+        for body in early + self._splitter.feed(self.stream.take()):
+            self._on_item(body, now)
+
+    def _on_item(self, body: bytes, now: float) -> None:
+        kind = body[0] if body else -1
+        if kind == Kind.FRAME:
+            self._on_frame(body[1:], now)
+        elif kind == Kind.PING and len(body) == 1 + frames.PING_BYTES:
+            if self._link.meter.admit(len(body), now):
+                self._answer(frames.item(Kind.PONG, body[1:]))
+        elif kind == Kind.BYE:
+            self._link.said_bye = True
+
+    def _on_frame(self, frame: bytes, now: float) -> None:
+        counters = self._owner.counters
+        if not self._link.meter.admit(len(frame), now):
+            counters["refused.rate"] += 1
+            if self._link.meter.is_abusive:
+                self._owner.on_abuse(self._link)
+            return
+        counters["frames.in"] += 1
+        counters["bytes.in"] += len(frame)
+        self._owner.post(FrameIn(self._link.peer, frame))
+
+    def _on_hello(self, body: bytes) -> None:
+        greeting = frames.read_greeting(body[1:]) if body[:1] == bytes([Kind.HELLO]) else None
+        if greeting is None:
+            self._owner.counters.add("refused.malformed")
+            self.stream.break_off()
+        elif greeting.network != self._welcome.network:
+            self._owner.counters.add("refused.version")
+            self._link.refusal = f"we speak {self._welcome.network}, you speak {greeting.network[:50]}"
+            self._answer(frames.reason(Kind.REFUSED, self._link.refusal))
+        else:
+            self._splitter.max_body = frames.MAX_ITEM
+            self.greeted.set()
+            self._answer(frames.greeting(Kind.WELCOME, self._welcome))
+
+    def _answer(self, data: bytes) -> None:
+        """Answers on the same stream. A peer that leaves no window for answers does without."""
+        if self.stream.send_left >= len(data):
+            self.stream.write_some(memoryview(data))
+            self.stream.muxed_conn.flush()

@@ -1,0 +1,347 @@
+"""The table of peers: who is up, opening frame streams to them, keeping them alive, telling the node.
+
+A peer is up once it answered our greeting on the stream we opened; frames it sends before that wait in its stream. When the connection that
+carries our stream ends and another one exists, the stream is opened there; else the peer is down, with the reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, cast
+
+import trio
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.custom_types import TProtocol
+from libp2p.network.connection.swarm_connection import SwarmConn
+from multiaddr import Multiaddr
+
+from dms.net import addresses
+from dms.net.bridge import Bridge
+from dms.net.config import FRAMES_PROTOCOL
+from dms.net.frames import MAX_ADDRESSES, Greeting
+from dms.net.guards.crashes import ENDS
+from dms.net.guards.yamux import GOODBYE, connection_under
+from dms.net.guards.yamux_stream import SafeStream, stream_under
+from dms.net.host import Host
+from dms.net.link import Inbound, Link
+from dms.net.pipe import Down, ToNode, Up
+
+GREETING_S: Final = 10.0
+"""Seconds a peer may take to greet, or to answer a greeting."""
+REOPEN_S: Final = 2.0
+"""Pause before a stream is opened again that did not live long, so that two sides that disagree do not spin."""
+SETTLED_S: Final = 5.0
+"""Age from which a lost stream is opened again at once."""
+PARTING_S: Final = 0.5
+"""Seconds between refusing a peer and closing, so that it can read why."""
+
+logger = logging.getLogger("dms.net.peers")
+
+
+class Peers(INotifee):
+    """All links. Lives on the trio thread; its tasks run in the nursery given to `start`.
+
+    Attributes:
+        config, counters: the host's.
+        on_lost: called with a peer that went down without saying goodbye, for redialling.
+    """
+
+    def __init__(self, host: Host, bridge: Bridge) -> None:
+        self.config = host.config
+        self.counters = host.counters
+        self.on_lost: Callable[[str], None] = lambda _peer: None
+        self._host = host
+        self._bridge = bridge
+        self._links: dict[str, Link] = {}
+        self._dialled: dict[str, str] = {}
+        self._waiters: dict[str, list[trio.Event]] = {}
+        self._nursery: trio.Nursery | None = None
+        self._opening: set[str] = set()
+        self._is_stopping = False
+        bridge.on_credit = self._resume_reading
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Serves frame streams and keeps peers alive, in `nursery`."""
+        self._nursery = nursery
+        self._host.set_stream_handler(TProtocol(FRAMES_PROTOCOL), self._accept)
+        self._host.swarm.register_notifee(self)
+        nursery.start_soon(self._keep_alive)
+
+    # -------------------------------------------------------------------------------------------------------- for others
+
+    def link(self, peer: str) -> Link | None:
+        """The link with a peer that is up."""
+        link = self._links.get(peer)
+        return link if link is not None and link.is_up else None
+
+    def up_count(self) -> int:
+        """Peers that are up."""
+        return sum(link.is_up for link in self._links.values())
+
+    def send(self, peer: str, frame: bytes) -> None:
+        """Queues a frame; `flush` sends it. Discarded when the peer is gone: the node has been told."""
+        link = self.link(peer)
+        if link is None:
+            self.counters.add("dropped.no_peer")
+            return
+        link.enqueue(frame)
+
+    def flush(self, peers: Iterable[str]) -> None:
+        """Sends what was queued to these peers."""
+        for peer in peers:
+            if (link := self.link(peer)) is not None:
+                link.pump()
+
+    async def wait_up(self, peer: str, timeout_s: float) -> str:
+        """Waits until a connected peer is up. Gives "" or why it is not."""
+        with trio.move_on_after(timeout_s):
+            while self.link(peer) is None:
+                link = self._links.get(peer)
+                if link is None or link.refusal:
+                    break
+                changed = trio.Event()
+                self._waiters.setdefault(peer, []).append(changed)
+                await changed.wait()
+        link = self._links.get(peer)
+        if link is not None and link.is_up:
+            return ""
+        return (
+            link.refusal if link is not None and link.refusal else "connected, but it does not speak " + FRAMES_PROTOCOL
+        )
+
+    def remember_dialled(self, peer: str, address: str) -> None:
+        """The address by which a peer was reached: the first of those told to the node."""
+        self._dialled[peer] = address
+
+    def say_bye(self) -> None:
+        """Tells all peers that we go."""
+        self._is_stopping = True
+        for link in self._links.values():
+            link.say_bye("stopping")
+
+    # ---------------------------------------------------------------------------------------------------- for the links
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the node takes frames now."""
+        return self._bridge.may_send
+
+    def post(self, message: ToNode) -> None:
+        """Collects a message for the node."""
+        self._bridge.post(message)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Calls `call` after a time, unless stopped before."""
+        if self._nursery is not None:
+            self._nursery.start_soon(_call_later, seconds, call)
+
+    def on_outbound(self, link: Link) -> None:
+        """Our stream to a peer was answered, or ended."""
+        stream = link.outbound
+        if link.refusal:
+            logger.warning("peer %s refused us: %s", link.peer, link.refusal)
+            self._part(link)
+        elif stream is None or stream.is_reset or stream.received_end:
+            self._outbound_lost(link, stream)
+        elif link.welcome is not None:
+            self._up(link)
+
+    def on_abuse(self, link: Link) -> None:
+        """A peer kept sending above its limit."""
+        logger.warning("peer %s is banned for %.0f s: above its rate limit", link.peer, self.config.ban_s)
+        self._host.ban(link.peer, self.config.ban_s)
+
+    # ------------------------------------------------------------------------------------------------ libp2p's notifications
+
+    async def connected(self, network: INetwork, conn: INetConn) -> None:
+        """A connection was registered: greet the peer, unless that is done."""
+        peer = cast("SwarmConn", conn).muxed_conn.peer_id.to_base58()
+        link = self._links.setdefault(peer, Link(peer, self))
+        if link.outbound is None:
+            self._open(link)
+
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:
+        """A connection ended; what hung on it noticed before. Without streams the entry goes here."""
+        peer = cast("SwarmConn", conn).muxed_conn.peer_id.to_base58()
+        link = self._links.get(peer)
+        if link is not None and link.outbound is None and not self._host.connections(peer):
+            self._drop(link, "lost")
+
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Not needed."""
+
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Not needed."""
+
+    async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Not needed."""
+
+    async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Not needed."""
+
+    # ------------------------------------------------------------------------------------------------------------ inside
+
+    def _open(self, link: Link, pause: float = 0.0) -> None:
+        if self._nursery is not None and link.peer not in self._opening and not self._is_stopping:
+            self._opening.add(link.peer)
+            self._nursery.start_soon(self._open_outbound, link, pause)
+
+    async def _open_outbound(self, link: Link, pause: float) -> None:
+        """Opens and greets on the newest connection that works; drops the peer when none does."""
+        await trio.sleep(pause)
+        try:
+            for connection in reversed(self._host.connections(link.peer)):
+                if await self._greet(link, connection):
+                    return
+        finally:
+            self._opening.discard(link.peer)
+        if self._links.get(link.peer) is link:
+            self._drop(link, "lost")
+
+    async def _greet(self, link: Link, connection: SwarmConn) -> bool:
+        try:
+            stream = await self._host.open_stream(connection, FRAMES_PROTOCOL)
+        except ENDS as error:
+            logger.debug("no frame stream to %s: %s", link.peer, error)
+            return False
+        link.attach(stream_under(stream), self._greeting())
+        with trio.move_on_after(GREETING_S):
+            while link.outbound is not None and link.welcome is None and not link.refusal:
+                changed = trio.Event()
+                self._waiters.setdefault(link.peer, []).append(changed)
+                await changed.wait()
+        if link.welcome is None and not link.refusal:
+            link.detach()
+            return False
+        return True
+
+    def _up(self, link: Link) -> None:
+        """The peer answered our greeting: for the first time, or on a stream that replaces a lost one."""
+        link.ping()
+        if not link.is_up:
+            link.is_up = True
+            self.post(Up(link.peer, self._addresses(link)))
+        self._wake(link.peer)
+        link.pump()
+        for inbound in list(link.inbound):
+            inbound.changed()
+        self._bridge.flush()
+
+    def _outbound_lost(self, link: Link, stream: SafeStream | None) -> None:
+        why = stream.muxed_conn.close_reason if stream is not None else ""
+        link.detach()
+        self._wake(link.peer)
+        if link.peer in self._opening:
+            return  # the task that opens it sees it and goes on
+        if self._host.connections(link.peer) and not self._is_stopping:
+            self._open(link, 0.0 if trio.current_time() - link.attached_at > SETTLED_S else REOPEN_S)
+        else:
+            self._drop(link, _reason(why, said_bye=link.said_bye))
+
+    def _drop(self, link: Link, reason: str) -> None:
+        if self._links.get(link.peer) is not link:
+            return
+        del self._links[link.peer]
+        was_up, link.is_up = link.is_up, False
+        link.detach()
+        link.discard()
+        for inbound in list(link.inbound):
+            inbound.stream.break_off()
+        if was_up:
+            self.post(Down(link.peer, reason))
+        self._wake(link.peer)
+        self._bridge.flush()
+        if reason in ("lost", "silent") and not self._is_stopping:
+            self.on_lost(link.peer)
+
+    def _part(self, link: Link) -> None:
+        """Closes the connections with a peer of another network version, after it could read why."""
+        self._wake(link.peer)
+
+        def close() -> None:
+            for connection in self._host.connections(link.peer):
+                connection_under(connection).shut("incompatible")
+
+        self.later(PARTING_S, close)
+
+    def _wake(self, peer: str) -> None:
+        for waiter in self._waiters.pop(peer, ()):
+            waiter.set()
+
+    async def _accept(self, stream: INetStream) -> None:
+        """Serves a frame stream that a peer opened."""
+        muxed = stream_under(stream)
+        peer = muxed.muxed_conn.peer_id.to_base58()
+        link = self._links.setdefault(peer, Link(peer, self))
+        inbound = Inbound(muxed, link, self, self._greeting())
+        link.inbound.add(inbound)
+        muxed.on_change = inbound.changed
+        try:
+            inbound.changed()
+            with trio.move_on_after(GREETING_S):
+                await inbound.greeted.wait()
+            if inbound.greeted.is_set():
+                if link.outbound is None:
+                    self._open(link)
+                await inbound.closed.wait()
+            elif link.refusal:
+                self._part(link)
+        finally:
+            muxed.on_change = None
+            link.inbound.discard(inbound)
+            muxed.break_off()
+
+    def _greeting(self) -> Greeting:
+        known = tuple(str(a) for a in self._host.get_addrs())[:MAX_ADDRESSES]
+        return Greeting(self.config.network_version, self.config.agent[:100], known)
+
+    def _addresses(self, link: Link) -> tuple[str, ...]:
+        """Where the peer can be dialled: how we reached it, then what it announces, as far as it can be read."""
+        announced = link.welcome.addresses[:MAX_ADDRESSES] if link.welcome is not None else ()
+        known = ((self._dialled[link.peer],) if link.peer in self._dialled else ()) + announced
+        return tuple(dict.fromkeys(a for a in known if _names(a, link.peer)))
+
+    def _resume_reading(self) -> None:
+        for link in list(self._links.values()):
+            for inbound in list(link.inbound):
+                inbound.changed()
+        self._bridge.flush()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await trio.sleep(self.config.keepalive_s)
+            for link in [link for link in self._links.values() if link.is_up and link.outbound is not None]:
+                self._check(link)
+            self._bridge.flush()
+
+    def _check(self, link: Link) -> None:
+        """Pings a peer, or closes the connection on which nothing has come since the last pings."""
+        assert link.outbound is not None
+        connection = link.outbound.muxed_conn
+        quiet = trio.current_time() - connection.last_received
+        if quiet < self.config.keepalive_s:
+            link.unanswered = 0
+        if link.unanswered >= self.config.keepalive_misses:
+            connection.shut("silent")
+        else:
+            link.ping()
+
+
+def _reason(why: str, *, said_bye: bool) -> str:
+    """The reason told to the node, from how the connection ended."""
+    if why in ("banned", "silent"):
+        return why
+    return "closed" if said_bye or why in (GOODBYE, "closed here", "incompatible") else "lost"
+
+
+def _names(address: str, peer: str) -> bool:
+    try:
+        return addresses.parse(address).peer == peer
+    except ValueError:
+        return False
+
+
+async def _call_later(seconds: float, call: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    call()

@@ -1,0 +1,172 @@
+"""The network process's main task: puts the parts together, then does what the node says until it closes the pipe."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import AsyncExitStack
+from typing import Final
+
+import trio
+
+from dms.net.blobs import Blobs
+from dms.net.bridge import Bridge, BridgeLogHandler
+from dms.net.config import NetConfig
+from dms.net.counters import Counters
+from dms.net.dialer import Dialer
+from dms.net.gossip import Gossip
+from dms.net.guards.yamux import YamuxHooks
+from dms.net.host import Host
+from dms.net.mdns import announced_and_watched
+from dms.net.peers import Peers
+from dms.net.pipe import (
+    AskStats,
+    Ban,
+    BlobAnswer,
+    Configure,
+    Dial,
+    Failed,
+    Fetch,
+    Publish,
+    Ready,
+    SendFrame,
+    Stats,
+    Stop,
+    Taken,
+    ToNetwork,
+)
+
+FAREWELL_S: Final = 0.05
+"""Seconds between saying goodbye and closing, so that peers read it before the end of the connection."""
+
+logger = logging.getLogger("dms.net.service")
+
+
+class Hooks(YamuxHooks):
+    """What the multiplexer reports."""
+
+    def __init__(self, bridge: Bridge, counters: Counters, stall_s: float) -> None:
+        self._bridge = bridge
+        self._counters = counters
+        self.stall_s = stall_s
+
+    def after_read(self) -> None:
+        """Passes on what one read from a peer gave."""
+        self._bridge.flush()
+
+    def refused(self, kind: str, peer: str, detail: str) -> None:
+        """Counts and logs."""
+        self._counters.add(kind)
+        logger.warning("closed the connection with %s: %s", peer, detail)
+
+    def crashed(self, where: str, error: BaseException) -> None:
+        """Counts and logs a defect of ours."""
+        self._counters.add("guard.crashes")
+        logger.error("contained in %s: %r", where, error, exc_info=error)
+
+
+class Service:
+    """One life of the network process."""
+
+    def __init__(self, config: NetConfig, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._counters = Counters()
+        self._host = Host(config, self._counters, Hooks(bridge, self._counters, config.write_stall_s))
+        self._peers = Peers(self._host, bridge)
+        self._gossip = Gossip(self._host, bridge)
+        self._blobs = Blobs(self._host, bridge)
+        self._dialer = Dialer(self._host, self._peers, bridge)
+
+    async def run(self, redial: tuple[str, ...]) -> None:
+        """Runs until the node says stop or closes the pipe."""
+        async with AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            stack.callback(nursery.cancel_scope.cancel)
+            await stack.enter_async_context(self._host.run())
+            await stack.enter_async_context(self._gossip.run())
+            self._peers.start(nursery)
+            nursery.start_soon(self._bridge.write_blocked)
+            if not await self._listen():
+                return
+            self._dialer.start(nursery, redial)
+            config = self._host.config
+            if config.mdns:
+                known = [str(address) for address in self._host.get_addrs()]
+                await stack.enter_async_context(
+                    announced_and_watched(known, config.mdns_interfaces, self._dialer.found)
+                )
+            await self._obey(nursery)
+            self._peers.say_bye()
+            await trio.sleep(FAREWELL_S)
+
+    async def _listen(self) -> bool:
+        wanted = self._host.config.listen
+        if not await self._host.listen():
+            hint = "stop that program, or set another port in network.listen"
+            self._bridge.send(
+                Failed("port_in_use", f"cannot listen on {wanted}: it is taken or not an address of this machine", hint)
+            )
+            return False
+        announced = tuple(str(address) for address in self._host.get_addrs())
+        self._bridge.send(Ready(str(self._host.get_transport_addrs()[0]), announced))
+        return True
+
+    async def _obey(self, nursery: trio.Nursery) -> None:
+        while batch := await self._bridge.receive():
+            touched: set[str] = set()
+            for message in batch:
+                if isinstance(message, SendFrame):
+                    self._peers.send(message.peer, message.frame)
+                    touched.add(message.peer)
+                elif isinstance(message, Stop):
+                    self._peers.flush(touched)
+                    return
+                else:
+                    self._do(message, nursery)
+            self._peers.flush(touched)
+            self._bridge.flush()
+
+    def _do(self, message: ToNetwork, nursery: trio.Nursery) -> None:
+        match message:
+            case Publish(topic, frame):
+                self._gossip.publish(topic, frame)
+            case Taken(amount):
+                self._bridge.took(amount)
+            case Dial(request, addresses):
+                nursery.start_soon(self._dialer.dial, request, addresses)
+            case Fetch(request, peer, digest, size, into):
+                nursery.start_soon(self._blobs.fetch, request, peer, digest, size, into)
+            case BlobAnswer(request, path):
+                self._blobs.on_answer(request, path)
+            case Ban(peer, seconds):
+                self._host.ban(peer, seconds)
+            case AskStats(request):
+                self._bridge.post(Stats(request, self._figures()))
+
+    def _figures(self) -> dict[str, int]:
+        figures = dict(self._counters)
+        figures["connections"] = self._host.swarm.connection_count()
+        figures["peers"] = self._peers.up_count()
+        return figures
+
+
+async def serve(sock: socket.socket) -> None:
+    """Runs the network process on its end of the socket pair. Returns when the node is done with it.
+
+    Raises:
+        ValueError: the first message is not a `Configure`.
+    """
+    bridge = Bridge(sock)
+    batch = await bridge.receive()
+    if not batch:
+        return
+    first = batch[0]
+    if not isinstance(first, Configure):
+        raise ValueError(f"the pipe began with {type(first).__name__}, not Configure")
+    bridge.open(first.config.pipe_window, batch[1:])
+    handler = BridgeLogHandler(bridge)
+    logging.getLogger("dms").addHandler(handler)
+    try:
+        await Service(first.config, bridge).run(first.redial)
+    finally:
+        logging.getLogger("dms").removeHandler(handler)
