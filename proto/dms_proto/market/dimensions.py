@@ -82,14 +82,25 @@ class Dimension(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------------- amounts
 
 
-def _countable(
-    name: str, field: str, show: Callable[[int], str], exact: Callable[[int], str], near: Callable[[int], int]
-) -> Dimension:
-    amount: Callable[[Capability], int] = attrgetter(f"resources.{field}")
+def _test_cpu(required: Capability, _max_price: int | None) -> Test | None:
+    want = required.resources.cpu_millicores
+    return (lambda offered: offered.resources.cpu_millicores >= want) if want else None
 
-    def test(required: Capability, _max_price: int | None) -> Test | None:
-        want = amount(required)
-        return (lambda offered: amount(offered) >= want) if want else None
+
+def _test_memory(required: Capability, _max_price: int | None) -> Test | None:
+    want = required.resources.memory_bytes
+    return (lambda offered: offered.resources.memory_bytes >= want) if want else None
+
+
+def _test_disk(required: Capability, _max_price: int | None) -> Test | None:
+    want = required.resources.disk_bytes
+    return (lambda offered: offered.resources.disk_bytes >= want) if want else None
+
+
+def _judge_amount(
+    name: str, field: str, show: Callable[[int], str], exact: Callable[[int], str], near: Callable[[int], int]
+) -> Callable[[Question], Iterator[DimensionVerdict]]:
+    amount: Callable[[Capability], int] = attrgetter(f"resources.{field}")
 
     def judge(question: Question) -> Iterator[DimensionVerdict]:
         want, there = amount(question.required), amount(question.offered)
@@ -103,7 +114,7 @@ def _countable(
         nearest = str(Change(name, near(there))) if there else ""
         yield bad(name, words(want), observed, nearest, passing=total is not None and total >= want)
 
-    return Dimension(name, test, judge)
+    return judge
 
 
 def _test_cpu_score(required: Capability, _max_price: int | None) -> Test | None:
@@ -163,8 +174,8 @@ def _kind(name: str) -> Dimension:
     word: Callable[[Capability], str] = attrgetter(name)
 
     def test(required: Capability, _max_price: int | None) -> Test | None:
-        want = word(required).casefold()
-        return (lambda offered: word(offered).casefold() == want) if want else None
+        want, folded = word(required), word(required).casefold()
+        return (lambda offered: (there := word(offered)) == want or there.casefold() == folded) if want else None
 
     def judge(question: Question) -> Iterator[DimensionVerdict]:
         want, there = word(question.required), word(question.offered)
@@ -221,9 +232,9 @@ def _judge_gpus(question: Question) -> Iterable[DimensionVerdict]:
 
 
 TABLE: Final[tuple[Dimension, ...]] = (
-    _countable("cpu", "cpu_millicores", format_cores, format_cores, int),
-    _countable("memory", "memory_bytes", format_bytes, show_bytes, floor_bytes),
-    _countable("disk", "disk_bytes", format_bytes, show_bytes, floor_bytes),
+    Dimension("cpu", _test_cpu, _judge_amount("cpu", "cpu_millicores", format_cores, format_cores, int)),
+    Dimension("memory", _test_memory, _judge_amount("memory", "memory_bytes", format_bytes, show_bytes, floor_bytes)),
+    Dimension("disk", _test_disk, _judge_amount("disk", "disk_bytes", format_bytes, show_bytes, floor_bytes)),
     Dimension("gpu", _test_gpus, _judge_gpus),
     _kind("architecture"),
     Dimension("cpu_score", _test_cpu_score, _judge_cpu_score),

@@ -16,7 +16,17 @@ def executor_test(required: Sequence[ExecutorOffer]) -> Callable[[Capability], b
     """Whether each required executor is there: that name (and version, if one is asked), as isolated and as limited."""
     if not required:
         return None
-    return lambda offered: all(any(_does(there, want) for there in offered.executors) for want in required)
+
+    def test(offered: Capability) -> bool:
+        for want in required:
+            for there in offered.executors:
+                if _does(there, want):
+                    break
+            else:
+                return False
+        return True
+
+    return test
 
 
 def judge_executors(required: Sequence[ExecutorOffer], offered: Sequence[ExecutorOffer]) -> Iterator[DimensionVerdict]:

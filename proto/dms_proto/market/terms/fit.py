@@ -12,24 +12,25 @@ from dms_proto.messages import BidRequest
 def fit(request: BidRequest) -> Callable[[Candidate], int]:
     """The job's share of what is free, averaged over the dimensions it asks for.
 
-    Each dimension is a fraction before they are averaged: added up raw, bytes of memory would drown everything else.
+    Each dimension is a fraction before they are averaged: added up raw, bytes of memory would drown everything else. Only for bids that fit:
+    then nothing that is asked for is missing, and no share is more than one.
     """
     needs = request.needs.resources
-    cpu, memory, disk = needs.cpu_millicores, needs.memory_bytes, needs.disk_bytes
-    gpu = sum(need.milli for need in needs.gpus)
+    cpu, memory, disk = SCALE * needs.cpu_millicores, SCALE * needs.memory_bytes, SCALE * needs.disk_bytes
+    gpu = SCALE * sum(need.milli for need in needs.gpus)
     asked = sum(1 for amount in (cpu, memory, disk, gpu) if amount) or 1
 
     def value(candidate: Candidate) -> int:
         there = candidate.offer.resources
         shares = 0
         if cpu:
-            shares += SCALE * cpu // max(cpu, there.cpu_millicores)
+            shares += cpu // there.cpu_millicores
         if memory:
-            shares += SCALE * memory // max(memory, there.memory_bytes)
+            shares += memory // there.memory_bytes
         if disk:
-            shares += SCALE * disk // max(disk, there.disk_bytes)
+            shares += disk // there.disk_bytes
         if gpu:
-            shares += SCALE * gpu // max(gpu, sum(device.milli for device in there.gpus))
+            shares += gpu // sum(device.milli for device in there.gpus)
         return shares // asked
 
     return value

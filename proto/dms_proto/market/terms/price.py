@@ -15,7 +15,7 @@ def work_price(candidate: Candidate) -> int:
     The bid's price pays for time; a core twice as fast does twice the work in it. A core that was never measured counts as the slowest there is:
     leaving the benchmark out must not pay.
     """
-    return candidate.price * 1_000_000 // max(1, candidate.offer.cpu_score)
+    return candidate.price * 1_000_000 // (candidate.offer.cpu_score or 1)
 
 
 def price(request: BidRequest) -> Callable[[Candidate], int]:

@@ -1,0 +1,109 @@
+"""Which bids take part in a ranking: those whose machine fits, whose price holds, and for which every constraint is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import cel
+
+from dms_proto.capability import Price, Resources
+from dms_proto.market.candidates import Candidate
+from dms_proto.market.comparison import compare, fit_test
+from dms_proto.market.expressions import Expression, Unknown
+from dms_proto.market.preferences import Preferences, compiled
+from dms_proto.market.terms import SCALE
+from dms_proto.market.variables import BID_SCHEMA, BID_VARIABLES, merged_uses, reader
+from dms_proto.market.verdicts import MAX_CLAUSES, bad
+from dms_proto.messages import BidRequest, Clause
+from dms_proto.units import CORE, GIB, HOUR, format_credits
+
+RankValue = tuple[int, tuple[str, ...]]
+"""What the CEL rank gives, in millionths, and what is to be said about it."""
+
+_NO_RANK: Final[RankValue] = (0, ())
+_ADMITTED: Final[tuple[tuple[Clause, ...], RankValue]] = ((), _NO_RANK)
+
+
+def cost_under(resources: Resources, millis: int) -> Callable[[Price], int]:
+    """``price.cost(resources, millis)`` for many prices: all but the tariff's own numbers is worked out once."""
+    cpu = resources.cpu_millicores * GIB * millis
+    memory, disk = resources.memory_bytes * CORE * millis, resources.disk_bytes * CORE * millis
+    gpu = sum(gpu.milli for gpu in resources.gpus) * GIB * millis
+    hour = CORE * GIB * HOUR
+
+    def cost(price: Price) -> int:
+        used = (
+            price.cpu_core_hour * cpu
+            + price.memory_gib_hour * memory
+            + price.disk_gib_hour * disk
+            + price.gpu_hour * gpu
+        )
+        return price.start - -used // hour
+
+    return cost
+
+
+class Admission:
+    """The test for one request and one preference document, prepared once for all candidates.
+
+    Expressions are compiled, values that do not change are converted, dimensions that are not asked for are left out.
+    """
+
+    def __init__(self, request: BidRequest, preferences: Preferences) -> None:
+        self._needs = request.needs
+        self._max_price = request.max_price
+        self._fits = fit_test(request.needs)
+        self._cost = cost_under(request.needs.resources, request.needs.max_wall_ms)
+        self._constraints = [(source, compiled(source, BID_SCHEMA)) for source in preferences.constraints]
+        self._rank = compiled(preferences.rank, BID_SCHEMA) if preferences.rank else None
+        self._read: Callable[[Candidate], dict[str, object]] | None = None
+        if self._constraints or self._rank is not None:
+            expressions = (*(expression for _, expression in self._constraints), self._rank)
+            uses = merged_uses(*(e.uses for e in expressions if isinstance(e, Expression)))
+            self._read = reader({name: v for name, v in BID_VARIABLES.items() if name != "request"}, uses)
+            self._context = cel.Context(variables=reader({"request": BID_VARIABLES["request"]}, uses)(request))
+
+    def judge(self, candidate: Candidate) -> tuple[tuple[Clause, ...], RankValue]:
+        """The clauses that keep a bid out, empty if it takes part; and then its rank."""
+        price = candidate.price
+        honest_price = self._cost(candidate.tariff)
+        if price > self._max_price or honest_price > price or not self._fits(candidate.offer):
+            return self._misfits(candidate, honest_price)[:MAX_CLAUSES], _NO_RANK
+        if self._read is None:
+            return _ADMITTED
+        self._context.update(self._read(candidate))
+        clauses = tuple(
+            clause for source, constraint in self._constraints for clause in self._unmet(source, constraint)
+        )
+        return clauses, _NO_RANK if self._rank is None or clauses else _rank_value(self._rank, self._context)
+
+    def _misfits(self, candidate: Candidate, honest_price: int) -> tuple[Clause, ...]:
+        clauses = compare(self._needs, candidate.offer).clauses
+        stated = format_credits(candidate.price)
+        if candidate.price > self._max_price:
+            clauses += _clause("price", f"at most {format_credits(self._max_price)}", stated)
+        if honest_price > candidate.price:
+            clauses += _clause("price", f"{format_credits(honest_price)}, as the bid's tariff gives", stated)
+        return clauses
+
+    def _unmet(self, source: str, constraint: Expression | Unknown) -> tuple[Clause, ...]:
+        met = constraint if isinstance(constraint, Unknown) else constraint.is_true(self._context)
+        if met is True:
+            return ()
+        return _clause("constraint", source, f"unknown: {met.reason}" if isinstance(met, Unknown) else "false")
+
+
+def _clause(dimension: str, wanted: str, observed: str) -> tuple[Clause, ...]:
+    clause = bad(dimension, wanted, observed).clause
+    return () if clause is None else (clause,)
+
+
+def _rank_value(expression: Expression | Unknown, context: cel.Context) -> RankValue:
+    number = expression if isinstance(expression, Unknown) else expression.number(context)
+    if isinstance(number, Unknown):
+        return 0, (f"rank is unknown and counts nothing: {number.reason}",)
+    if 0 <= number <= 1:
+        return round(number * SCALE), ()
+    bound = 0 if number < 0 else 1
+    return bound * SCALE, (f"rank {number:g} is not between 0 and 1 and counts as {bound}",)

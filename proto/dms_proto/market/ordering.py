@@ -1,0 +1,84 @@
+"""From points to places: the total order, its tie-break, and the band of the best among which wins are spread.
+
+Bids are known by their index and their properties kept in columns, not in objects: there may be ten thousand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from dms_proto.ids import BidId
+from dms_proto.market.candidates import Candidate
+from dms_proto.market.terms.price import work_price
+from dms_proto.messages import BidRequest
+
+MAX_BAND: Final = 64
+"""Bids among which wins are spread at most. Telling who dominates whom takes the square of it."""
+
+
+class Board:
+    """The bids that take part, with their values in each weighed term.
+
+    Attributes:
+        points: per bid, weight x value of each term.
+        scores: their sums.
+        work_prices: price per unit of work.
+    """
+
+    def __init__(
+        self, request: BidRequest, bids: Sequence[Candidate], weights: Sequence[int], columns: Sequence[Sequence[int]]
+    ) -> None:
+        self._bids = bids
+        self._columns = columns
+        self._hash = hashlib.sha256(f"{request.request_id}\0".encode())
+        weighed = [[weight * value for value in column] for weight, column in zip(weights, columns, strict=True)]
+        self.points: list[tuple[int, ...]] = list(zip(*weighed, strict=True)) if weighed else [()] * len(bids)
+        self.scores = list(map(sum, self.points))
+        self.work_prices = list(map(work_price, bids))
+
+    def by_score(self) -> list[int]:
+        """Best first: by score, then price per work, then `tie`."""
+        keys = [(-score, price) for score, price in zip(self.scores, self.work_prices, strict=True)]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        begin = 0
+        for end in range(1, len(order) + 1):
+            if end == len(order) or keys[order[end]] != keys[order[begin]]:
+                if end - begin > 1:  # hashing is dear: only equals are hashed
+                    order[begin:end] = sorted(order[begin:end], key=self.tie)
+                begin = end
+        return order
+
+    def tie(self, at: int) -> tuple[int, BidId]:
+        """Decides among equals: another order of the providers for each request, the same for everyone who computes it."""
+        hashed = self._hash.copy()
+        hashed.update(self._bids[at].provider.encode())
+        return int.from_bytes(hashed.digest()[:8], "big"), self._bids[at].bid_id
+
+    def band(self, order: Sequence[int], percent: int) -> int:
+        """How many of the best, in `order`, share the wins: those within `percent` of the best score."""
+        if not order:
+            return 0
+        best = self.scores[order[0]]
+        edge = best - abs(best) * percent // 100
+        return next((n for n, at in enumerate(order[:MAX_BAND]) if self.scores[at] < edge), min(MAX_BAND, len(order)))
+
+    def spread(self, band: Sequence[int]) -> list[int]:
+        """The band in its final order: again and again, of those that nothing left dominates, the one with the lowest hash."""
+        left = sorted(band, key=self.tie)
+        ahead = {at: sum(self.dominates(other, at) for other in left) for at in left}
+        order: list[int] = []
+        while left:
+            taken = next(at for at in left if not ahead[at])  # there is one: dominance is a strict partial order
+            left.remove(taken)
+            order.append(taken)
+            for at in left:
+                ahead[at] -= self.dominates(taken, at)
+        return order
+
+    def dominates(self, one: int, other: int) -> bool:
+        """At least as good in every weighed term and in price per work, and better in one of them."""
+        mine = (-self.work_prices[one], *(column[one] for column in self._columns))
+        theirs = (-self.work_prices[other], *(column[other] for column in self._columns))
+        return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
