@@ -36,13 +36,19 @@ class Gpu(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Countable amounts: the dimensions of the capacity law. All at least 0."""
+    """Countable amounts: the dimensions of the capacity law. All at least 0.
+
+    Attributes:
+        cpu_millicores: thousandths of a core.
+        memory_bytes: main memory.
+        disk_bytes: scratch space.
+        gpus: GPUs and shares. On the ledger's side every entry names its device, at most one entry per device.
+    """
 
     cpu_millicores: Amount = 0
     memory_bytes: Amount = 0
     disk_bytes: Amount = 0
     gpus: Annotated[tuple[Gpu, ...], msgspec.Meta(max_length=256)] = ()
-    """On the ledger's side every entry names its device, at most one entry per device."""
 
     def times(self, factor: int) -> Resources:
         """`factor` independent copies; GPUs are repeated as separate needs."""
@@ -55,7 +61,15 @@ NOTHING: Final = Resources()
 
 
 class Price(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tariff in micro-credits: what each resource costs per hour, and a fee for starting."""
+    """A tariff in micro-credits: what each resource costs per hour, and a fee for starting.
+
+    Attributes:
+        start: for each start.
+        cpu_core_hour: for a whole core.
+        memory_gib_hour: for a GiB of memory.
+        disk_gib_hour: for a GiB of disk.
+        gpu_hour: for a whole GPU.
+    """
 
     start: Amount = 0
     cpu_core_hour: Amount = 0

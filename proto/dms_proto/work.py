@@ -29,7 +29,13 @@ class Input(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file the job left behind, collected after it ended: regular files only."""
+    """A file the job left behind, collected after it ended: regular files only.
+
+    Attributes:
+        path: below the job's directory.
+        digest: of the whole content.
+        size: bytes.
+    """
 
     path: RelativePath
     digest: GoodDigest

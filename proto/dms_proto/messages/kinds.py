@@ -123,7 +123,11 @@ class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Decline(Message, frozen=True, tag=True):
-    """No, and why. `clauses` is never empty and lists every dimension that does not fit."""
+    """No, and why.
+
+    Attributes:
+        clauses: every dimension that does not fit, never empty.
+    """
 
     request_id: GoodRequestId
     round: Amount
@@ -151,7 +155,12 @@ class Commit(Message, frozen=True, tag=True):
 
 
 class CommitAck(Message, frozen=True, tag=True):
-    """The locks became allocations. `invoke_within_ms`: how long they wait for an invocation if the commit carried none."""
+    """The locks became allocations.
+
+    Attributes:
+        allocation_ids: one per slot of the commit, in its order; `ids.allocation_id(bid, slot)`.
+        invoke_within_ms: how long they wait for an invocation if the commit carried none.
+    """
 
     request_id: GoodRequestId
     bid_id: GoodBidId
@@ -172,7 +181,12 @@ class CommitRefusal(StrEnum):
 
 
 class CommitRefused(Message, frozen=True, tag=True):
-    """The commit was not accepted; nothing is reserved under this bid for this requester."""
+    """The commit was not accepted; nothing is reserved under this bid for this requester.
+
+    Attributes:
+        refusal: why.
+        detail: the same for a person.
+    """
 
     request_id: GoodRequestId
     bid_id: GoodBidId
@@ -181,14 +195,22 @@ class CommitRefused(Message, frozen=True, tag=True):
 
 
 class Release(Message, frozen=True, tag=True):
-    """The bid is not needed: its lock may go. Sent to every loser. With an empty `bid_id`: the request stands no longer."""
+    """The bid is not needed: its lock may go. Sent to every loser.
+
+    Attributes:
+        bid_id: the bid; empty: the request stands no longer.
+    """
 
     request_id: GoodRequestId
     bid_id: BidIdOrNone = BidId("")
 
 
 class Invocation(Message, frozen=True, tag=True):
-    """Start the work in a committed allocation."""
+    """Start the work in a committed allocation.
+
+    Attributes:
+        task: what to run.
+    """
 
     request_id: GoodRequestId
     allocation_id: GoodAllocationId
@@ -196,7 +218,11 @@ class Invocation(Message, frozen=True, tag=True):
 
 
 class InvocationAck(Message, frozen=True, tag=True):
-    """The allocation exists and will run, or (`refused` non-empty) why not."""
+    """The allocation exists and will run, or why not.
+
+    Attributes:
+        refused: why it will not run; empty if it will.
+    """
 
     request_id: GoodRequestId
     allocation_id: GoodAllocationId
@@ -218,6 +244,8 @@ class AllocationStatus(Message, frozen=True, tag=True):
 
     Attributes:
         number: grows with each status of this allocation; a smaller one than seen is old news.
+        phase: where it is in its life.
+        usage: figures so far.
         ending: present exactly when the phase is ENDED.
         outputs: files to fetch from this provider, with ENDED.
         log_bytes: total length of (stdout, stderr) with ENDED, so that a missing tail is noticed.
@@ -245,6 +273,7 @@ class AllocationMessage(Message, frozen=True, tag=True):
     Attributes:
         channel: "stdout", "stderr"; or "want:stdout" / "want:stderr" from the requester: resend from `offset`.
         offset: position of `data` in the stream.
+        data: the bytes; empty in a question.
     """
 
     request_id: GoodRequestId
@@ -262,7 +291,13 @@ class Cancel(Message, frozen=True, tag=True):
 
 
 class Receipt(Message, frozen=True, tag=True):
-    """The requester has the ending: what was run, used and owed, as both see it. Ends the provider's repeating of the status."""
+    """The requester has the ending: what was run, used and owed, as both see it. Ends the provider's repeating of the status.
+
+    Attributes:
+        reason: how it ended.
+        usage: final figures.
+        price: micro-credits owed.
+    """
 
     request_id: GoodRequestId
     allocation_id: GoodAllocationId
@@ -272,7 +307,12 @@ class Receipt(Message, frozen=True, tag=True):
 
 
 class KnownPeer(msgspec.Struct, frozen=True):
-    """A peer as told by another peer: where it may be dialled."""
+    """A peer as told by another peer.
+
+    Attributes:
+        peer: its name.
+        addresses: where it may be dialled.
+    """
 
     peer: GoodPeerId
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
@@ -305,7 +345,13 @@ class Hello(Message, frozen=True, tag=True):
 
 
 class Probe(Message, frozen=True, tag=True):
-    """Are you there, and how far? Answered by the same message with `reply` true and the same nonce."""
+    """Are you there, and how far?
+
+    Attributes:
+        nonce: chosen by who asks; the answer has the same.
+        reply: whether this is the answer.
+        now: Unix ms at sending.
+    """
 
     nonce: Amount
     reply: bool = False
@@ -313,7 +359,13 @@ class Probe(Message, frozen=True, tag=True):
 
 
 class Refusal(Message, frozen=True, tag=True):
-    """A message of the receiver's was not accepted. `code` is a `wire.RefusalCode`; `about` is the refused envelope's id in hex."""
+    """A message of the receiver's was not accepted.
+
+    Attributes:
+        code: a `wire.RefusalCode`.
+        about: the refused envelope's id in hex; empty if it could not be read.
+        detail: the reason for a person.
+    """
 
     code: Annotated[str, msgspec.Meta(max_length=32)]
     about: Annotated[str, msgspec.Meta(max_length=32)] = ""

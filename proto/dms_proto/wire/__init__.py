@@ -16,8 +16,8 @@ from dms_proto.wire.envelope import (
     Envelope,
     seal,
 )
-from dms_proto.wire.opening import OpeningContext, TakeToken, open_frame, take_always
-from dms_proto.wire.refusals import RULES, RefusalCode, RefusalRule, RefusedFrame, answer_to
+from dms_proto.wire.opening import OpeningContext, TakeToken, answer_to, open_frame, take_always
+from dms_proto.wire.refusals import RULES, RefusalCode, RefusalRule, RefusedFrame
 from dms_proto.wire.replay import ReplayWindow, Seen
 from dms_proto.wire.signing import Signer, verify
 

@@ -33,6 +33,9 @@ class KindClass(StrEnum):
     INTRODUCTION = "introduction"
     """Gossip of an author not heard of lately: keeps one neighbour from filling the replay window with invented authors."""
 
+    ANSWER = "answer"
+    """Refused frames of a peer that are answered with a `Refusal`."""
+
 
 _STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage"})
 _MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal"})
@@ -61,6 +64,7 @@ DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
     KindClass.GOSSIP_AUTHORED: Limit(500, 1_000),
     # Within the life of a gossiped envelope (2 minutes with both skews) one neighbour introduces at most 800 authors of a window's 4,096.
     KindClass.INTRODUCTION: Limit(5, 200),
+    KindClass.ANSWER: Limit(1, 20),
 }
 
 

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, cast
 import msgspec
 
 from dms_proto.ids import ID_BYTES, MessageId, PeerId, peer_id_of
-from dms_proto.messages import GOSSIPED, KINDS, AnyMessage
+from dms_proto.messages import GOSSIPED, KINDS, AnyMessage, Refusal
 from dms_proto.wire import encoding
 from dms_proto.wire.buckets import KindClass, kind_class
 from dms_proto.wire.encoding import Malformed, printable
@@ -30,7 +30,7 @@ from dms_proto.wire.envelope import (
     frame_limit,
     lifetime_limit,
 )
-from dms_proto.wire.refusals import NO_ID, RefusalCode, RefusedFrame
+from dms_proto.wire.refusals import NO_ID, RULES, RefusalCode, RefusedFrame
 from dms_proto.wire.replay import ReplayWindow, Seen
 from dms_proto.wire.signing import SIGNATURE_BYTES, verify
 
@@ -110,6 +110,19 @@ def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | Re
     if isinstance(message, Malformed):
         return _refused(parsed, (RefusalCode.BAD_BODY, message.why), is_proven=True)
     return _envelope(parsed, cast("AnyMessage", message))
+
+
+def answer_to(refused: RefusedFrame, context: OpeningContext, now: int) -> Refusal | None:
+    """What to tell the peer from whose stream a refused frame came, or None.
+
+    Gossip is not answered, since who handed it on is not to blame; nor are refusals, so that two nodes do not argue forever. What could not be
+    read may have been a refusal too: therefore answers to one peer are limited (`KindClass.ANSWER`).
+    """
+    if context.topic or refused.kind == Refusal.__name__ or not RULES[refused.code].is_answered:
+        return None
+    if not context.take(context.via, KindClass.ANSWER, now):
+        return None
+    return Refusal(code=refused.code.value, about=refused.id.hex(), detail=refused.detail)
 
 
 _Refusal: TypeAlias = tuple[RefusalCode, str]
