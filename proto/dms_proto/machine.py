@@ -22,7 +22,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from dms_proto.ids import PeerId
-from dms_proto.messages import Message
+from dms_proto.messages import AnyMessage
 
 S = TypeVar("S")
 
@@ -47,7 +47,7 @@ class Send(Effect, frozen=True):
     """Send a message to one peer (which may be this node itself)."""
 
     peer: PeerId
-    message: Message
+    message: AnyMessage
 
 
 class TimeCame(Stimulus, frozen=True):

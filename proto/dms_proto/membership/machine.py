@@ -323,6 +323,8 @@ def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
     if joined or known.hello is None or _says_something_new(known.hello, hello):
         events.append(PeerGreeted(peer, hello, offset, now))
     effects: list[Effect] = [TellJoined(peer)] if joined else []
+    if joined and any(other.peer != peer for other in membership.greeted()):
+        effects.append(Send(peer, _hello(membership, peer, now)))  # who came first introduces those it knows by now
     effects += _dials(membership, hello, now)
     return Decision(tuple(events), tuple(effects))
 

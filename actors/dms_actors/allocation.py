@@ -1,0 +1,95 @@
+"""The Allocation actor: runs one piece of work for somebody, from the commit to the receipt. Thinks with the allocation machine."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from dms_actors.behaviour import Address
+from dms_actors.letters import AllocationClosed, ShowState, Told
+from dms_actors.machine_actor import MachineActor
+from dms_actors.shell import Journal, Machine, Shell, Turn
+from dms_actors.world import Post, Workbench
+from dms_proto.allocation import machine as life
+from dms_proto.allocation.machine import (
+    Allocation,
+    Close,
+    Execute,
+    FetchInputs,
+    FreeCapacity,
+    LifePhase,
+    StopRun,
+    StoreOutputs,
+)
+from dms_proto.ids import AllocationId
+from dms_proto.machine import Effect, Send
+from dms_proto.market.ledger import Reservation
+from dms_proto.market.offer_book import AllocationOver
+
+LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)
+_WITH_A_RUN: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
+
+
+class AllocationActor(MachineActor):
+    """Runs one allocation."""
+
+    def __init__(
+        self, allocation_id: AllocationId, *, journal: Journal, post: Post, workbench: Workbench, node: Address
+    ) -> None:
+        self.shell = Shell(LIFE, allocation_id, Allocation())
+        super().__init__(journal, (self.shell,))
+        self._id = allocation_id
+        self._post = post
+        self._workbench = workbench
+        self._node = node
+
+    def begin(self, turn: Turn, now: int) -> None:
+        """A run that may have outlived the node is looked for; everything else is resumed by the machine."""
+        state = self.shell.state
+        if state.phase in _WITH_A_RUN and state.reservation is not None and state.task is not None:
+            reservation = state.reservation
+            self._workbench.adopt(self._id, reservation.request_id, reservation.requester, state.task, state.handle)
+        if state.outputs:
+            self._workbench.offer_outputs(self._id, self._reservation().requester, state.outputs)
+        super().begin(turn, now)
+
+    def handle(self, turn: Turn, message: object, now: int) -> object:
+        """A stimulus, or the question for the state."""
+        match message:
+            case Told(stimulus=stimulus, cause_id=cause_id):
+                turn.apply(self.shell, stimulus, now, cause_id)
+                return None
+            case ShowState():
+                return self.shell.state
+            case _:
+                raise TypeError(f"an allocation is told stimuli, not {message!r}")
+
+    def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
+        """Sends, fetches, runs, stops, stores, frees, closes."""
+        match effect:
+            case Send(peer=peer, message=message):
+                self._post.send(peer, message, cause_id)
+            case FetchInputs(requester=requester, task=task):
+                self._workbench.fetch_inputs(self._id, requester, task)
+            case Execute(task=task):
+                reservation = self._reservation()
+                devices = msgspec.structs.replace(task.resources, gpus=reservation.resources.gpus)
+                task = msgspec.structs.replace(task, resources=devices)
+                self._workbench.execute(self._id, reservation.request_id, reservation.requester, task)
+            case StopRun(grace_ms=grace_ms):
+                self._workbench.stop(self._id, grace_ms)
+            case StoreOutputs(task=task):
+                self._workbench.store_outputs(self._id, self._reservation().requester, task)
+            case FreeCapacity(allocation_id=allocation_id):
+                self._node.tell(Told(AllocationOver(allocation_id), cause_id))
+            case Close():
+                self._workbench.close(self._id)
+                self._node.tell(AllocationClosed(self._id))
+            case _:
+                raise TypeError(f"no hands for {effect!r}")
+
+    def _reservation(self) -> Reservation:
+        reservation = self.shell.state.reservation
+        assert reservation is not None, "an allocation that acts has been opened"
+        return reservation

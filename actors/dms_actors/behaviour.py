@@ -1,0 +1,68 @@
+"""What an actor does, apart from where it runs.
+
+A `Behaviour` takes batches of messages and answers them. It runs on a thread of its own (`runtime.ThreadRuntime`, on pykka) or, in tests,
+with all others on one thread in an order drawn from a seed (`testing.seeded.SeededRuntime`). It never blocks on another actor; it may wait
+for the event log, which never waits for it.
+
+Messages go down by `Address.tell` and `Address.ask`; what children have to say goes up by `tell`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+
+class Address(Protocol):
+    """Where an actor can be written to. Immutable, usable from every thread."""
+
+    name: str
+
+    def tell(self, message: object) -> bool:
+        """Puts a message into its mailbox. False: refused, the mailbox is full or the actor has ended."""
+        ...
+
+    def ask(self, message: object, timeout: float) -> Any:
+        """Puts a message and waits for the answer. Only for callers that are no actors.
+
+        Raises:
+            MachineError: what the behaviour raised for it.
+            InternalError: no answer within `timeout` seconds, or the actor has ended.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ends it after what is in its mailbox already. Returns at once."""
+        ...
+
+
+class Behaviour(Protocol):
+    """What an actor does."""
+
+    def start(self, me: Address, now: int) -> None:
+        """Called once before the first batch: rebuilds the state from the log, resumes what was under way."""
+        ...
+
+    def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
+        """Handles messages and gives one answer for each (None for those nobody waits on); an `Exception` as answer is raised at the asker."""
+        ...
+
+    def deadline(self) -> int | None:
+        """When `receive` is to be called with an empty batch (Unix ms)."""
+        ...
+
+    def stop(self) -> None:
+        """Called once, last."""
+        ...
+
+
+class Runtime(Protocol):
+    """Where actors run."""
+
+    def clock(self) -> int:
+        """Unix ms."""
+        ...
+
+    def spawn(self, name: str, build: Callable[[], Behaviour], failed: Callable[[str], None] | None = None) -> Address:
+        """Starts an actor. `build` is called again after a failure; `failed(name)` when the restart policy gives it up."""
+        ...

@@ -1,0 +1,73 @@
+"""What actors say to each other, apart from stimuli: all frozen, all safe to cross threads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.machine import Stimulus
+from dms_proto.market.auction_state import Terms
+from dms_proto.messages import AnyMessage, BidRequest
+
+
+class Told(NamedTuple):
+    """A stimulus for the receiver's machine, and what caused it."""
+
+    stimulus: Stimulus
+    cause_id: str = ""
+
+
+class ShowState(NamedTuple):
+    """A question: answered with the machine's frozen state (the node answers with its `NodeState`)."""
+
+
+class Delivered(NamedTuple):
+    """A message this node sent to itself: no signature, no wire, the same way otherwise."""
+
+    message: AnyMessage
+    cause_id: str
+
+
+class OpenRequest(NamedTuple):
+    """To the node: answered with the address of a new orchestrator, which is then asked `Submit`."""
+
+    request_id: RequestId
+
+
+class Submit(NamedTuple):
+    """To an orchestrator: the owner wants this done. Answered with the request's id once it is written down; an error is final."""
+
+    terms: Terms
+    cause_id: str
+
+
+class FindActor(NamedTuple):
+    """A question: the address of the actor of a request or allocation, or None."""
+
+    id: str
+
+
+class AnnounceWanted(NamedTuple):
+    """An orchestrator wants its request announced."""
+
+    request: BidRequest
+    cause_id: str
+
+
+class AttemptNoted(NamedTuple):
+    """How an allocation at a provider went: goes into what is known of that provider."""
+
+    provider: PeerId
+    good: bool
+
+
+class RequestOver(NamedTuple):
+    """An orchestrator has nothing more to do."""
+
+    request_id: RequestId
+
+
+class AllocationClosed(NamedTuple):
+    """An allocation has nothing more to do."""
+
+    allocation_id: AllocationId

@@ -1,0 +1,92 @@
+"""What all our actors share: a batch is applied to machines, committed as one turn, and what could not be written is tried again."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dms_actors.behaviour import Address
+from dms_actors.letters import Told
+from dms_actors.shell import Journal, Shell, Turn
+from dms_proto.errors import MachineError
+from dms_proto.machine import Effect, TimeCame, earliest
+
+log = logging.getLogger(__name__)
+
+RETRY_MS: Final = 1_000
+"""Pause before what could not be written down is tried again."""
+
+
+class MachineActor(ABC):
+    """A behaviour around one or more machine shells. Lives on its actor's thread."""
+
+    def __init__(self, journal: Journal, shells: Sequence[Shell[Any]]) -> None:
+        self.journal = journal
+        self.shells = tuple(shells)
+        self.me: Address | None = None
+        self._unwritten: tuple[object, ...] = ()
+        self._retry_at: int | None = None
+
+    # -- for subclasses
+
+    @abstractmethod
+    def handle(self, turn: Turn, message: object, now: int) -> object:
+        """Applies one message; returns the answer, if somebody waits for one."""
+
+    @abstractmethod
+    def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
+        """Has one effect done. Never blocks, never raises for the world's fault."""
+
+    def begin(self, turn: Turn, now: int) -> None:
+        """After the replay: resumes what was under way."""
+        del now
+        for shell in self.shells:
+            turn.want(shell, shell.machine.resume(shell.state), "restart")
+
+    # -- Behaviour
+
+    def start(self, me: Address, now: int) -> None:
+        """Rebuilds the state from the log and resumes."""
+        self.me = me
+        for shell in self.shells:
+            shell.replay(self.journal.read_stream(shell.stream))
+        turn = Turn()
+        self.begin(turn, now)
+        turn.commit(self.journal, self.perform)
+
+    def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
+        """Handles a batch as one turn."""
+        turn = Turn()
+        retried, self._unwritten = self._unwritten, ()
+        for message in retried:
+            self.handle(turn, message, now)
+        answers = [self.handle(turn, message, now) for message in batch]
+        for shell in self.shells:
+            due = shell.deadline()
+            if due is not None and due <= now:
+                turn.apply(shell, TimeCame(), now, "time")
+        try:
+            turn.commit(self.journal, self.perform)
+        except MachineError as error:
+            log.error("nothing was promised: %s", error)
+            self._unwritten = (*retried, *(message for message in batch if isinstance(message, Told)))[-BATCHES_KEPT:]
+            self._retry_at = now + RETRY_MS
+            return [error] * len(batch)
+        self._retry_at = None
+        return answers
+
+    def deadline(self) -> int | None:
+        """The earliest deadline of the machines; after a failed write not before the retry."""
+        due = earliest(*(shell.deadline() for shell in self.shells))
+        if self._retry_at is None:
+            return due
+        return self._retry_at
+
+    def stop(self) -> None:  # noqa: B027 - an actor has nothing to let go of: not abstract, and empty
+        """Nothing to let go of: everything is in the log."""
+
+
+BATCHES_KEPT: Final = 1_000
+"""Stimuli kept for the retry; with a full disk the oldest go, and their senders repeat them."""

@@ -1,0 +1,419 @@
+"""The Node actor: hears everything, keeps the offer book and the membership, starts Orchestrators and Allocations and routes to them.
+
+::
+
+    network, owner ──▶ Node ──▶ offer book (capacity, bids)      ──▶ answers, new Allocation actors
+                        │  └──▶ membership (who is there)        ──▶ hellos, probes, dials
+                        ├──▶ Orchestrator, one per request of ours ──▶ bids, commits, invocations
+                        └──▶ Allocation, one per piece of work here ──▶ runs, statuses
+
+It drains its mailbox in batches: one transaction for the batch, then the effects. Children tell it what ends; it never waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from dms_actors.allocation import AllocationActor
+from dms_actors.behaviour import Address, Runtime
+from dms_actors.directory import Directory
+from dms_actors.gate import Gate
+from dms_actors.letters import (
+    AllocationClosed,
+    AnnounceWanted,
+    AttemptNoted,
+    Delivered,
+    FindActor,
+    OpenRequest,
+    RequestOver,
+    ShowState,
+    Told,
+)
+from dms_actors.machine_actor import MachineActor
+from dms_actors.orchestrator import Orchestrator
+from dms_actors.ports import (
+    FrameReceived,
+    GossipReceived,
+    NetworkDown,
+    NetworkUp,
+    PeerDown,
+    PeerFound,
+    PeerUp,
+)
+from dms_actors.shell import Journal, Machine, Shell, Turn
+from dms_actors.world import Collector, Post, Workbench
+from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
+from dms_proto.capability import Price
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.machine import Effect, Send, Stimulus
+from dms_proto.market import auction_state as auction
+from dms_proto.market import offer_book
+from dms_proto.market.auction_state import BidderFacts
+from dms_proto.market.offer_book import CommitHeard, OfferBook, OpenAllocation, ReleaseHeard, RequestHeard
+from dms_proto.market.reach import is_within
+from dms_proto.membership import machine as membership
+from dms_proto.membership.audience import audience
+from dms_proto.membership.machine import Dial, Drop, Membership, TellJoined, TellLost
+from dms_proto.messages import (
+    AllocationMessage,
+    AllocationStatus,
+    AnyMessage,
+    Bid,
+    BidRequest,
+    Cancel,
+    Commit,
+    CommitAck,
+    CommitRefused,
+    Decline,
+    Hello,
+    Invocation,
+    InvocationAck,
+    Probe,
+    Receipt,
+    Refusal,
+    Release,
+)
+
+log = logging.getLogger(__name__)
+
+MARKET_STREAM: Final = "market"
+PEERS_STREAM: Final = "peers"
+BOOK: Final[Machine[OfferBook]] = Machine(
+    offer_book.decide, offer_book.evolve, offer_book.next_deadline, offer_book.resume
+)
+MEMBERS: Final[Machine[Membership]] = Machine(
+    membership.decide, membership.evolve, membership.next_deadline, membership.resume
+)
+
+
+class Survey(NamedTuple):
+    """What the log says is not over: found once, at the start."""
+
+    requests: tuple[RequestId, ...] = ()
+    allocations: tuple[AllocationId, ...] = ()
+    trust: Mapping[PeerId, tuple[int, int]] = {}
+
+
+class NodeState(NamedTuple):
+    """The node's live state, as shown to its owner."""
+
+    book: OfferBook
+    membership: Membership
+    requests: tuple[str, ...]
+    allocations: tuple[str, ...]
+    trust: Mapping[PeerId, tuple[int, int]]
+    refused: Mapping[str, int]
+
+
+class World(NamedTuple):
+    """Everything that is done for the actors."""
+
+    journal: Journal
+    post: Post
+    workbench: Workbench
+    collector: Collector
+    logs: Callable[[PeerId, AllocationMessage], None]
+    """Log bytes, and questions for them; they pass the actors by."""
+    survey: Callable[[], Survey]
+    orchestrators: Directory
+    allocations: Directory
+
+
+class Node(MachineActor):
+    """The node."""
+
+    def __init__(self, *, runtime: Runtime, world: World, gate: Gate, book: OfferBook, hello: Hello) -> None:
+        self.book = Shell(BOOK, MARKET_STREAM, book)
+        self.members = Shell(MEMBERS, PEERS_STREAM, Membership(book.me))
+        super().__init__(world.journal, (self.book, self.members))
+        self._peer_id = book.me
+        self._hello = hello
+        self._runtime = runtime
+        self._world = world
+        self._gate = gate
+        self._provides = hello.accepts_work
+        self._orchestrators = world.orchestrators
+        self._allocations = world.allocations
+        self._requesters: dict[AllocationId, PeerId] = {}
+        self._trust: dict[PeerId, tuple[int, int]] = {}
+
+    # ------------------------------------------------------------------------------------------------------ beginning
+
+    def begin(self, turn: Turn, now: int) -> None:
+        """Nobody is connected yet; what was not over goes on."""
+        self.members.state = membership.after_restart(self.members.state)
+        survey = self._world.survey()
+        self._trust = dict(survey.trust)
+        reserved = self.book.state.ledger.reservations
+        self._requesters = {id_: reservation.requester for id_, reservation in reserved.items()}
+        for allocation_id in dict.fromkeys((*survey.allocations, *reserved)):
+            self._start_allocation(allocation_id)
+            if allocation_id in reserved and allocation_id not in survey.allocations:
+                # Committed, and the node died before the allocation was written down: it waits for its invocation.
+                opened = Opened(reserved[allocation_id], None, self.book.state.invoke_within_ms)
+                self._allocations.tell(allocation_id, Told(opened, "restart"))
+        for request_id in survey.requests:
+            self._start_orchestrator(request_id)
+        self._describe(turn, now)
+        super().begin(turn, now)
+
+    # ------------------------------------------------------------------------------------------------------- messages
+
+    def handle(self, turn: Turn, message: object, now: int) -> object:  # noqa: C901, PLR0912 - a dispatch table in code
+        """One message from the network, the owner or a child."""
+        match message:
+            case FrameReceived(peer=peer, frame=frame):
+                self._open(turn, frame, peer, "", now)
+            case GossipReceived(topic=topic, forwarder=forwarder, frame=frame):
+                self._open(turn, frame, forwarder, topic, now)
+            case Delivered(message=delivered, cause_id=cause_id):
+                self._route(turn, self._peer_id, delivered, cause_id, now, gossiped=False)
+            case Told(stimulus=stimulus, cause_id=cause_id):
+                self._apply(turn, stimulus, now, cause_id)
+            case PeerUp(peer=peer, addresses=addresses, relayed=relayed):
+                self._apply(turn, membership.PeerConnected(peer, addresses, relayed), now, "network")
+            case PeerDown(peer=peer, reason=reason):
+                self._apply(turn, membership.PeerDisconnected(peer, reason), now, "network")
+            case PeerFound() | NetworkDown():
+                pass  # the network dials whom it finds, and names every peer it lost
+            case NetworkUp(addresses=addresses):
+                self._hello = msgspec.structs.replace(self._hello, addresses=addresses)
+                self._describe(turn, now)
+            case OpenRequest(request_id=request_id):
+                return self._start_orchestrator(request_id)
+            case AnnounceWanted(request=request, cause_id=cause_id):
+                self._announce(request, cause_id)
+            case AttemptNoted(provider=provider, good=good):
+                successes, failures = self._trust.get(provider, (0, 0))
+                self._trust[provider] = (successes + good, failures + (not good))
+            case RequestOver(request_id=request_id):
+                self._end(self._orchestrators.remove(request_id))
+            case AllocationClosed(allocation_id=allocation_id):
+                self._requesters.pop(allocation_id, None)
+                self._end(self._allocations.remove(allocation_id))
+            case FindActor(id=id_):
+                return self._orchestrators.get(id_) or self._allocations.get(id_)
+            case ShowState():
+                return self._shown()
+            case _:
+                raise TypeError(f"the node does not understand {message!r}")
+        return None
+
+    def _apply(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
+        kind = type(stimulus)
+        if any(listed is kind for _, listed in offer_book.TABLE):
+            if turn.apply(self.book, stimulus, now, cause_id).events:
+                self._describe(turn, now)
+            return
+        if any(listed is kind for _, listed in membership.TABLE):
+            turn.apply(self.members, stimulus, now, cause_id)
+            return
+        raise TypeError(f"no machine of the node meets {stimulus!r}")
+
+    def _describe(self, turn: Turn, now: int) -> None:
+        """Tells the peers when what this node says of itself has changed: addresses, capability, whether it takes work."""
+        book = self.book.state
+        summary = msgspec.structs.replace(book.capability, price=Price())
+        accepts = self._provides and book.phase is offer_book.BookPhase.OPEN
+        hello = msgspec.structs.replace(self._hello, summary=summary, accepts_work=accepts)
+        turn.apply(self.members, membership.SelfDescribed(hello), now, "self")
+
+    def _shown(self) -> NodeState:
+        return NodeState(
+            self.book.state,
+            self.members.state,
+            self._orchestrators.ids(),
+            self._allocations.ids(),
+            dict(self._trust),
+            dict(self._gate.refused),
+        )
+
+    # --------------------------------------------------------------------------------------------------------- frames
+
+    def _open(self, turn: Turn, frame: bytes, via: PeerId, topic: str, now: int) -> None:
+        opened = self._gate.open(frame, via, topic, now)
+        if isinstance(opened, Refusal):
+            self._world.post.send(via, opened, "")
+        elif opened is not None:
+            self._route(turn, opened.sender, opened.message, opened.id.hex(), now, gossiped=bool(topic))
+
+    def _route(  # noqa: C901 - one case per kind
+        self, turn: Turn, peer: PeerId, message: AnyMessage, cause: str, now: int, *, gossiped: bool
+    ) -> None:
+        """Hands a message to whoever it concerns. `cause` is its envelope's id."""
+        match message:
+            case BidRequest():
+                self._hear_request(turn, peer, message, cause, now, gossiped=gossiped)
+            case Bid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
+                self._to_orchestrator(peer, message, cause)
+            case Commit():
+                turn.apply(self.book, CommitHeard(peer, message), now, cause)
+            case Release():
+                turn.apply(self.book, ReleaseHeard(peer, message), now, cause)
+            case Invocation(allocation_id=allocation_id, task=task):
+                if not self._to_allocation(allocation_id, Invoked(peer, task), cause):
+                    answer = InvocationAck(message.request_id, allocation_id, "no such allocation here")
+                    self._world.post.send(peer, answer, cause)
+            case Cancel(allocation_id=allocation_id):
+                self._to_allocation(allocation_id, CancelHeard(peer), cause)
+            case Receipt(allocation_id=allocation_id):
+                self._to_allocation(allocation_id, ReceiptHeard(peer), cause)
+            case AllocationMessage():
+                self._world.logs(peer, message)
+            case Hello(addresses=addresses):
+                self._world.post.learn(peer, addresses)
+                turn.apply(self.members, membership.HelloHeard(peer, message), now, cause)
+            case Probe():
+                turn.apply(self.members, membership.ProbeHeard(peer, message), now, cause)
+            case Refusal(code=code, detail=detail):
+                log.warning("peer %s refused a message of ours: %s %s", peer, code, detail)
+
+    def _hear_request(
+        self, turn: Turn, peer: PeerId, request: BidRequest, cause: str, now: int, *, gossiped: bool
+    ) -> None:
+        if not self._provides or (gossiped and not is_within(request.request_id, self._peer_id, request.reach)):
+            return
+        self._world.post.learn(peer, request.reply_to)
+        turn.apply(self.book, RequestHeard(peer, request), now, cause)
+
+    def _to_allocation(self, allocation_id: AllocationId, stimulus: Stimulus, cause: str) -> bool:
+        return self._allocations.tell(allocation_id, Told(stimulus, cause))
+
+    def _to_orchestrator(
+        self,
+        peer: PeerId,
+        message: Bid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus,
+        cause: str,
+    ) -> None:
+        told = Told(self._as_stimulus(peer, message), cause)
+        if not self._orchestrators.tell(message.request_id, told):
+            self._answer_for_ended(peer, message, cause)
+
+    def _as_stimulus(self, peer: PeerId, message: AnyMessage) -> Stimulus:
+        match message:
+            case Bid():
+                return auction.BidHeard(peer, message, self._facts(peer))
+            case Decline():
+                return auction.DeclineHeard(peer, message)
+            case CommitAck():
+                return auction.CommitAcked(peer, message)
+            case CommitRefused():
+                return auction.CommitTurnedAway(peer, message)
+            case InvocationAck():
+                return auction.InvocationAnswered(peer, message)
+            case AllocationStatus():
+                return auction.StatusHeard(peer, message)
+            case _:
+                raise TypeError(f"not for an orchestrator: {message!r}")
+
+    def _answer_for_ended(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
+        """A request that is over here: bids are released, allocations stopped, endings acknowledged as not accepted."""
+        match message:
+            case Bid(request_id=request_id, bid_id=bid_id):
+                self._world.post.send(peer, Release(request_id, bid_id), cause)
+            case CommitAck(request_id=request_id, allocation_ids=allocation_ids):
+                for allocation_id in allocation_ids:
+                    self._world.post.send(peer, Cancel(request_id, allocation_id), cause)
+            case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=None):
+                self._world.post.send(peer, Cancel(request_id, allocation_id), cause)
+            case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=ending) if ending:
+                receipt = Receipt(request_id, allocation_id, ending.reason, ending.usage, 0)
+                self._world.post.send(peer, receipt, cause)
+            case _:
+                pass
+
+    def _facts(self, peer: PeerId) -> BidderFacts:
+        known = self.members.state.peers.get(peer)
+        successes, failures = self._trust.get(peer, (0, 0))
+        return BidderFacts(
+            rtt_us=max(known.rtt_ms, 0) * 1000 if known is not None else 0,
+            relayed=known is not None and known.relayed,
+            own=peer == self._peer_id,
+            successes=successes,
+            failures=failures,
+        )
+
+    # ------------------------------------------------------------------------------------------------------- children
+
+    def _start_orchestrator(self, request_id: RequestId) -> Address:
+        assert self.me is not None
+        me, world = self.me, self._world
+        address = self._runtime.spawn(
+            f"orchestrator {request_id[:10]}",
+            lambda: Orchestrator(
+                request_id, journal=world.journal, post=world.post, collector=world.collector, node=me
+            ),
+        )
+        self._orchestrators.add(request_id, address)
+        return address
+
+    def _start_allocation(self, allocation_id: AllocationId) -> Address:
+        assert self.me is not None
+        me, world = self.me, self._world
+        address = self._runtime.spawn(
+            f"allocation {allocation_id[:10]}",
+            lambda: AllocationActor(
+                allocation_id, journal=world.journal, post=world.post, workbench=world.workbench, node=me
+            ),
+        )
+        self._allocations.add(allocation_id, address)
+        return address
+
+    def start_allocation(self, effect: OpenAllocation, cause_id: str) -> None:
+        """Starts the actor of a committed allocation; with its invocation, if the commit carried it."""
+        reservation, task = effect.reservation, effect.task
+        self._requesters[reservation.allocation_id] = reservation.requester
+        address = self._start_allocation(reservation.allocation_id)
+        address.tell(Told(Opened(reservation, task, self.book.state.invoke_within_ms), cause_id))
+
+    def _end(self, address: Address | None) -> None:
+        if address is not None:
+            address.stop()
+
+    def _announce(self, request: BidRequest, cause_id: str) -> None:
+        chosen = audience(self.members.state, request, self_bids=self._provides)
+        address = self._orchestrators.get(request.request_id)
+        if address is None:
+            return
+        hello = self.members.state.hello
+        reply_to = hello.addresses[:2] if hello is not None else ()
+        self._world.post.announce(
+            _with_reply_to(request, reply_to), chosen.direct, gossip=chosen.gossip, cause_id=cause_id
+        )
+        told = auction.Announced(request.round, chosen.direct, chosen.gossip, chosen.known)
+        address.tell(Told(told, cause_id))
+
+    # -------------------------------------------------------------------------------------------------------- effects
+
+    def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
+        """Sends, opens allocations, dials, drops, tells children who came and went."""
+        match effect:
+            case Send(peer=peer, message=message):
+                self._world.post.send(peer, message, cause_id)
+            case OpenAllocation():
+                self.start_allocation(effect, cause_id)
+            case Dial(peer=peer, addresses=addresses):
+                self._world.post.dial(peer, addresses)
+            case Drop(peer=peer, why=why):
+                self._world.post.drop(peer, why)
+            case TellJoined(peer=peer):
+                self._tell_all(auction.PeerThere(peer), peer, RequesterBack(), cause_id)
+            case TellLost(peer=peer, ours=ours):
+                self._tell_all(auction.PeerLost(peer, ours), peer, RequesterGone(), cause_id)
+            case _:
+                raise TypeError(f"no hands for {effect!r}")
+
+    def _tell_all(self, to_requests: Stimulus, peer: PeerId, to_work: Stimulus, cause_id: str) -> None:
+        for address in self._orchestrators:
+            address.tell(Told(to_requests, cause_id))
+        for allocation_id, requester in self._requesters.items():
+            if requester == peer:
+                self._to_allocation(allocation_id, to_work, cause_id)
+
+
+def _with_reply_to(request: BidRequest, addresses: Sequence[str]) -> BidRequest:
+    return msgspec.structs.replace(request, reply_to=tuple(addresses))

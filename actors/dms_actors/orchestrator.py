@@ -1,0 +1,97 @@
+"""The Orchestrator actor: runs one request of this node, from submission to its end. One per request; thinks with the auction machine."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from dms_actors.behaviour import Address
+from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, Told
+from dms_actors.machine_actor import MachineActor
+from dms_actors.shell import Journal, Machine, Shell, Turn
+from dms_actors.world import Collector, Post
+from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
+from dms_proto.machine import Effect, Send
+from dms_proto.market import auction, auction_fold
+from dms_proto.market.auction_state import (
+    Announce,
+    AttemptEnded,
+    Auction,
+    Collect,
+    Conclude,
+    SlotPhase,
+    StatusHeard,
+    Submitted,
+)
+from dms_proto.messages import Commit
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
+
+AUCTION: Final[Machine[Auction]] = Machine(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume)
+_GOOD: Final = DETERMINISTIC | {EndReason.COMPLETED}
+"""Endings for which the provider is not to blame: it did run the job."""
+
+
+class Orchestrator(MachineActor):
+    """Runs one request."""
+
+    def __init__(
+        self, request_id: RequestId, *, journal: Journal, post: Post, collector: Collector, node: Address
+    ) -> None:
+        self.shell = Shell(AUCTION, request_id, Auction())
+        super().__init__(journal, (self.shell,))
+        self._request_id = request_id
+        self._post = post
+        self._collector = collector
+        self._node = node
+
+    def begin(self, turn: Turn, now: int) -> None:
+        """Expects again what was expected; resumes."""
+        for slot in self.shell.state.slots:
+            if slot.phase in (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING):
+                self._expect(slot.provider, slot.allocation_id)
+        super().begin(turn, now)
+
+    def handle(self, turn: Turn, message: object, now: int) -> object:
+        """A stimulus, or the question for the state."""
+        match message:
+            case Told(stimulus=stimulus, cause_id=cause_id):
+                if isinstance(stimulus, StatusHeard) and stimulus.status.ending is not None:
+                    stimulus = StatusHeard(
+                        stimulus.provider, stimulus.status, complete=self._collector.is_complete(stimulus.status)
+                    )
+                for event in turn.apply(self.shell, stimulus, now, cause_id).events:
+                    if isinstance(event, AttemptEnded) and event.provider:
+                        self._note(event)
+                return None
+            case Submit(terms=terms, cause_id=cause_id):
+                turn.apply(self.shell, Submitted(terms), now, cause_id)
+                return terms.request_id
+            case ShowState():
+                return self.shell.state
+            case _:
+                raise TypeError(f"an orchestrator is told stimuli, not {message!r}")
+
+    def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
+        """Sends, announces, collects, concludes."""
+        match effect:
+            case Send(peer=peer, message=message):
+                if isinstance(message, Commit):
+                    for slot in message.slots:
+                        self._expect(peer, allocation_id(message.bid_id, slot))
+                self._post.send(peer, message, cause_id)
+            case Announce(request=request):
+                self._node.tell(AnnounceWanted(request, cause_id))
+            case Collect(provider=provider, status=status):
+                self._collector.collect(self._request_id, provider, status)
+            case Conclude():
+                self._collector.forget(self._request_id)
+                self._node.tell(RequestOver(self._request_id))
+            case _:
+                raise TypeError(f"no hands for {effect!r}")
+
+    def _expect(self, provider: PeerId, allocation: AllocationId) -> None:
+        assert self.shell.state.terms is not None
+        self._collector.expect(self._request_id, provider, allocation, self.shell.state.terms.task)
+
+    def _note(self, event: AttemptEnded) -> None:
+        if event.ending.reason in _GOOD or event.ending.reason in NODE_FAULTS:
+            self._node.tell(AttemptNoted(event.provider, event.ending.reason in _GOOD))

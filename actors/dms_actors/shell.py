@@ -1,0 +1,105 @@
+"""The thin shell around machines: decide, write down, act — in that order, for a whole batch at once.
+
+A behaviour holds one or more `Shell`s, each the live state of one machine over one stream. For each stimulus the machine decides and the
+state moves on; events and effects pile up in a `Turn`. At the end of the batch the turn is committed: all events in one append, then the
+effects. If the append fails nothing was promised: the states go back to where they were and no effect is performed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from dms_actors.events import PROMISES, from_row, is_stored, to_row
+from dms_actors.ports import NewEvent, StoredEvent
+from dms_proto.errors import MachineError
+from dms_proto.machine import Decision, Effect, Event, Stimulus
+
+S = TypeVar("S")
+
+
+class Journal(Protocol):
+    """The event log as an actor uses it, without a loop."""
+
+    def append(self, events: Sequence[NewEvent]) -> None:
+        """Returns when they are durable, or raises MachineError and nothing was written."""
+        ...
+
+    def append_soon(self, events: Sequence[NewEvent]) -> None:
+        """Queues events no promise rests on, in order with the others."""
+        ...
+
+    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
+        """The events of one stream."""
+        ...
+
+
+class Machine(NamedTuple, Generic[S]):
+    """The functions of one machine."""
+
+    decide: Callable[[S, Stimulus, int], Decision]
+    evolve: Callable[[S, Event], S]
+    next_deadline: Callable[[S], int | None]
+    resume: Callable[[S], tuple[Effect, ...]]
+
+
+class Shell(Generic[S]):
+    """The live state of one machine over one stream."""
+
+    def __init__(self, machine: Machine[S], stream: str, state: S) -> None:
+        self.machine = machine
+        self.stream = stream
+        self.state = state
+
+    def replay(self, rows: Sequence[StoredEvent]) -> int:
+        """Folds what was written down; returns how many events there were."""
+        for row in rows:
+            self.state = self.machine.evolve(self.state, from_row(row))
+        return len(rows)
+
+    def deadline(self) -> int | None:
+        """When time alone changes something (Unix ms)."""
+        return self.machine.next_deadline(self.state)
+
+
+class Turn:
+    """What one batch leads to."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[Shell[Any], Any]] = {}
+        self._rows: list[NewEvent] = []
+        self._effects: list[tuple[Shell[Any], Effect, str]] = []
+
+    def apply(self, shell: Shell[S], stimulus: Stimulus, now: int, cause_id: str) -> Decision:
+        """Lets a machine decide; its state moves on at once, everything else waits for `commit`."""
+        decision = shell.machine.decide(shell.state, stimulus, now)
+        if decision.events:
+            self._before.setdefault(id(shell), (shell, shell.state))
+        for event in decision.events:
+            shell.state = shell.machine.evolve(shell.state, event)
+            if is_stored(event):
+                self._rows.append(to_row(shell.stream, event, cause_id))
+        self._effects.extend((shell, effect, cause_id) for effect in decision.effects)
+        return decision
+
+    def want(self, shell: Shell[Any], effects: Sequence[Effect], cause_id: str) -> None:
+        """Adds effects that follow from the state, not from a stimulus (after a restart)."""
+        self._effects.extend((shell, effect, cause_id) for effect in effects)
+
+    def commit(self, journal: Journal, perform: Callable[[Shell[Any], Effect, str], None]) -> None:
+        """Writes everything down, then performs the effects.
+
+        Raises:
+            MachineError: the log could not be written; the states are as before the batch.
+        """
+        if any(row.kind in PROMISES for row in self._rows):
+            try:
+                journal.append(self._rows)
+            except MachineError:
+                for shell, state in self._before.values():
+                    shell.state = state
+                raise
+        elif self._rows:
+            journal.append_soon(self._rows)
+        for shell, effect, cause_id in self._effects:
+            perform(shell, effect, cause_id)

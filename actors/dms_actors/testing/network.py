@@ -1,0 +1,174 @@
+"""The in-memory twin of `dms.net`: several `MemoryNetwork`s joined by one `MemoryFabric`, on one asyncio loop.
+
+Frames between two peers keep their order; delivery is a loop callback, so nothing is delivered inside `send`. Gossip reaches every network
+that listens and is reachable. `cut` and `heal` make and unmake a broken link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from dms_actors.ports import (
+    FrameReceived,
+    GossipReceived,
+    LinkFacts,
+    NetworkEvent,
+    NetworkUp,
+    PeerDown,
+    PeerUp,
+)
+from dms_proto.errors import PeerError
+from dms_proto.ids import Digest, PeerId, digest_of
+
+BlobOpener = Callable[[PeerId, Digest], Path | None]
+MAX_FRAME = 256 * 1024
+MAX_GOSSIP = 4 * 1024
+
+
+class MemoryFabric:
+    """What connects the networks."""
+
+    def __init__(self) -> None:
+        self.networks: dict[PeerId, MemoryNetwork] = {}
+        self.cuts: set[frozenset[PeerId]] = set()
+
+    def network(self, peer: PeerId, topic: str = "public") -> MemoryNetwork:
+        """A network for `peer`, not yet started."""
+        return MemoryNetwork(self, peer, topic)
+
+    def reachable(self, one: PeerId, other: PeerId) -> MemoryNetwork | None:
+        """The other's network, if it listens and the link is whole."""
+        network = self.networks.get(other)
+        return None if network is None or frozenset((one, other)) in self.cuts else network
+
+    def cut(self, one: PeerId, other: PeerId) -> None:
+        """Breaks the link; both sides see it go down."""
+        self.cuts.add(frozenset((one, other)))
+        for here, there in ((one, other), (other, one)):
+            network = self.networks.get(here)
+            if network is not None:
+                network.lose(there, "lost")
+
+    def heal(self, one: PeerId, other: PeerId) -> None:
+        """The link can be dialled again."""
+        self.cuts.discard(frozenset((one, other)))
+
+
+class MemoryNetwork:
+    """One node's network, in memory."""
+
+    def __init__(self, fabric: MemoryFabric, peer: PeerId, topic: str) -> None:
+        self._fabric = fabric
+        self._peer = peer
+        self._topic = topic
+        self._listener: Callable[[NetworkEvent], None] = lambda _event: None
+        self._open_blob: BlobOpener = lambda _peer, _digest: None
+        self._links: dict[PeerId, LinkFacts] = {}
+        self._banned: set[PeerId] = set()
+
+    async def start(self, listener: Callable[[NetworkEvent], None]) -> tuple[str, ...]:
+        """See `Network.start`."""
+        self._listener = listener
+        self._fabric.networks[self._peer] = self
+        address = self._address()
+        self.tell(NetworkUp((address,)))
+        return (address,)
+
+    def send(self, peer: PeerId, frame: bytes) -> bool:
+        """See `Network.send`."""
+        other = self._fabric.reachable(self._peer, peer)
+        if other is None or peer not in self._links or len(frame) > MAX_FRAME:
+            return False
+        other.tell(FrameReceived(self._peer, bytes(frame)))
+        return True
+
+    def publish(self, topic: str, frame: bytes) -> bool:
+        """See `Network.publish`."""
+        if topic != self._topic or self._peer not in self._fabric.networks or len(frame) > MAX_GOSSIP:
+            return False
+        for peer, other in self._fabric.networks.items():
+            if peer != self._peer and other._topic == topic and self._fabric.reachable(self._peer, peer):
+                other.tell(GossipReceived(topic, self._peer, bytes(frame)))
+        return True
+
+    async def dial(self, addresses: Sequence[str]) -> PeerId:
+        """See `Network.dial`."""
+        tried = []
+        for address in addresses:
+            peer = PeerId(address.rpartition("/p2p/")[2])
+            other = self._fabric.reachable(self._peer, peer)
+            if other is not None and peer not in self._banned and self._peer not in other._banned:
+                self.link(peer)
+                other.link(self._peer)
+                return peer
+            tried.append(f"{address}: nobody there")
+        raise PeerError("peer_unreachable", "; ".join(tried) or "no address given")
+
+    def serve_blobs(self, open_blob: BlobOpener) -> None:
+        """See `Network.serve_blobs`."""
+        self._open_blob = open_blob
+
+    async def fetch(self, peer: PeerId, digest: Digest, size: int, into: Path) -> None:
+        """See `Network.fetch`."""
+        del size
+        other = self._fabric.reachable(self._peer, peer)
+        if other is None or peer not in self._links:
+            raise PeerError("peer_unreachable", f"{peer} is not connected")
+        source = other._open_blob(self._peer, digest)
+        if source is None:
+            raise PeerError("peer_unreachable", f"{peer} does not give {digest} to us", retryable=False)
+        partial = into.with_name(into.name + ".part")
+        await asyncio.to_thread(shutil.copyfile, source, partial)
+        if digest_of(partial.read_bytes()) != digest:
+            partial.unlink()
+            raise PeerError("digest_mismatch", f"{peer} sent something else than {digest}", retryable=False)
+        partial.replace(into)
+
+    def links(self) -> Mapping[PeerId, LinkFacts]:
+        """See `Network.links`."""
+        return dict(self._links)
+
+    def ban(self, peer: PeerId, seconds: float) -> None:
+        """See `Network.ban`."""
+        if seconds <= 0:
+            self._banned.discard(peer)
+            return
+        self._banned.add(peer)
+        self.lose(peer, "banned")
+        other = self._fabric.networks.get(peer)
+        if other is not None:
+            other.lose(self._peer, "closed")
+
+    async def stop(self) -> None:
+        """See `Network.stop`."""
+        if self._fabric.networks.pop(self._peer, None) is None:
+            return
+        for peer in tuple(self._links):
+            self.lose(peer, "closed")
+            other = self._fabric.networks.get(peer)
+            if other is not None:
+                other.lose(self._peer, "closed")
+
+    # ------------------------------------------------------------------------------------------------- for the fabric
+
+    def tell(self, event: NetworkEvent) -> None:
+        """Delivers an event with the loop's next step."""
+        asyncio.get_running_loop().call_soon(self._listener, event)
+
+    def link(self, peer: PeerId) -> None:
+        """A connection is open."""
+        if peer not in self._links:
+            address = f"/memory/{peer}/p2p/{peer}"
+            self._links[peer] = LinkFacts(peer, (address,), rtt_us=100)
+            self.tell(PeerUp(peer, (address,)))
+
+    def lose(self, peer: PeerId, reason: str) -> None:
+        """A connection is gone."""
+        if self._links.pop(peer, None) is not None:
+            self.tell(PeerDown(peer, reason))
+
+    def _address(self) -> str:
+        return f"/memory/{self._peer}/p2p/{self._peer}"

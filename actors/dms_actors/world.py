@@ -1,0 +1,91 @@
+"""What actors have done for them. All calls return at once and may come from any thread; outcomes come back as stimuli, by `tell`.
+
+The node process implements these over its ports (`dms.node`); the seeded runtime's tests over their in-memory twins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.messages import AllocationStatus, AnyMessage, BidRequest
+from dms_proto.work import Output, Task
+
+
+class Post(Protocol):
+    """Messages to other nodes, signed and sent."""
+
+    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
+        """Sends to one peer; to this node itself it comes back through the mailbox. Undeliverable: dropped, the machines repeat."""
+        ...
+
+    def announce(self, message: BidRequest, peers: Sequence[PeerId], *, gossip: bool, cause_id: str) -> None:
+        """Signs a bid request once, sends it straight to `peers` and, if `gossip`, to the topic."""
+        ...
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Remembers where a peer that is not connected may be reached with an answer."""
+        ...
+
+    def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Tries to connect."""
+        ...
+
+    def drop(self, peer: PeerId, why: str) -> None:
+        """Closes the connections to a peer and refuses it for a while."""
+        ...
+
+
+class Workbench(Protocol):
+    """The provider's hands: inputs, runs, outputs. Outcomes are told to the allocation."""
+
+    def fetch_inputs(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
+        """Leads to `InputsArrived`."""
+        ...
+
+    def execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
+        """Leads to `RunStarted`, `RunUsed` …, `RunExited`; logs go straight to the requester."""
+        ...
+
+    def adopt(
+        self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task, handle: str
+    ) -> None:
+        """After a restart: leads to `NodeRestarted`, and if it is alive, to the same as `execute` except for `RunStarted`."""
+        ...
+
+    def stop(self, allocation_id: AllocationId, grace_ms: int) -> None:
+        """Leads to `RunExited`."""
+        ...
+
+    def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
+        """Leads to `OutputsStored`; the requester may fetch them from then on."""
+        ...
+
+    def offer_outputs(self, allocation_id: AllocationId, requester: PeerId, outputs: tuple[Output, ...]) -> None:
+        """After a restart: the requester may still fetch these."""
+        ...
+
+    def close(self, allocation_id: AllocationId) -> None:
+        """Removes what is left of it."""
+        ...
+
+
+class Collector(Protocol):
+    """The requester's hands: results."""
+
+    def expect(self, request_id: RequestId, provider: PeerId, allocation_id: AllocationId, task: Task) -> None:
+        """From now on logs of this allocation are accepted from this provider, and it may fetch the task's inputs."""
+        ...
+
+    def forget(self, request_id: RequestId) -> None:
+        """The request is over: nothing more is expected for it."""
+        ...
+
+    def collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
+        """Fetches outputs and missing logs of an ended allocation; leads to `Collected`."""
+        ...
+
+    def is_complete(self, status: AllocationStatus) -> bool:
+        """Whether nothing is left to collect. Answers at once, from memory."""
+        ...

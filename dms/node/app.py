@@ -1,0 +1,265 @@
+"""The node: the one place where its objects are built and joined.
+
+Started in this order, stopped in the reverse one::
+
+    event store (one process per home) ─▶ executors proven ─▶ post, workbench, collector ─▶ Node actor ─▶ network ─▶ monitor ─▶ local RPC
+
+The network process is launched first, since it takes the longest, and joined when the actors are there to listen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from dms import __version__
+from dms.config import Config, Home, Identity
+from dms.executors.detect import Unavailable
+from dms.node.collector import Collector
+from dms.node.logs import LogStore
+from dms.node.post import NodePost
+from dms.node.services import Services
+from dms.node.survey import survey_from_thread
+from dms.node.workbench import Workbench
+from dms.store.blobs import BlobStore
+from dms.store.events import EventStore
+from dms.telemetry.counters import Counters
+from dms_actors.behaviour import Address
+from dms_actors.directory import Directory
+from dms_actors.events import EVENT_KINDS, PROMISES
+from dms_actors.gate import Gate
+from dms_actors.letters import ShowState, Told
+from dms_actors.node import Node, NodeState, World
+from dms_actors.ports import Executor, Network, NetworkEvent, PeerUp
+from dms_actors.runtime import LoopJournal, ThreadRuntime, ask_from_loop
+from dms_proto.allocation.machine import CancelHeard
+from dms_proto.capability import Capability, ExecutorOffer
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.machine import Stimulus
+from dms_proto.market.offer_book import OfferBook
+from dms_proto.membership.machine import PROTOCOL_VERSION
+from dms_proto.messages import AllocationMessage, Hello
+from dms_proto.wire import Signer
+from dms_proto.work import EndReason
+
+log = logging.getLogger(__name__)
+
+RELAXED = frozenset(EVENT_KINDS) - PROMISES
+"""Kinds that need not survive a power cut; everything survives the death of the process."""
+ASK_TIMEOUT = 10.0
+STOP_GRACE = 8.0
+"""Seconds that allocations get to end when the node stops."""
+
+
+def unix_ms() -> int:
+    """Now."""
+    return time.time_ns() // 1_000_000
+
+
+class NodeApp:
+    """A running node. Made by `start`; ended by `stop`, which is safe at any moment."""
+
+    def __init__(self, services: Services, stack: AsyncExitStack) -> None:
+        self.services = services
+        self._stack = stack
+
+    @classmethod
+    async def start(
+        cls,
+        *,
+        home: Home,
+        config: Config,
+        identity: Identity,
+        network: Network,
+        executors: dict[str, tuple[Executor, ExecutorOffer]],
+        unavailable: tuple[Unavailable, ...] = (),
+        clock: Callable[[], int] = unix_ms,
+    ) -> NodeApp:
+        """Opens the store, rebuilds the state, starts the actors and listens.
+
+        Raises:
+            MachineError: `home_in_use`, `store_newer`, `store_corrupt`, `port_in_use`, …; everything begun is undone.
+        """
+        stack = AsyncExitStack()
+        try:
+            services = await _assemble(stack, home, config, identity, network, executors, unavailable, clock)
+        except BaseException:
+            await stack.aclose()
+            raise
+        return cls(services, stack)
+
+    async def state(self) -> NodeState:
+        """The live state of the Node actor."""
+        state: NodeState = await ask_from_loop(self.services.node, ShowState(), ASK_TIMEOUT)
+        return state
+
+    async def stop(self, grace: float = STOP_GRACE) -> None:
+        """Stops what runs here for others, tells them, and ends everything in reverse order. Idempotent."""
+        try:
+            await self._stop_allocations(grace)
+        finally:
+            await self._stack.aclose()
+
+    async def _stop_allocations(self, grace: float) -> None:
+        services = self.services
+        me = services.identity.node_id.peer_id
+        running = tuple(services.allocations.ids())
+        for allocation_id in running:
+            services.allocations.tell(allocation_id, Told(CancelHeard(me, EndReason.PROVIDER_STOPPED), "stop"))
+        if running:
+            await services.workbench.until_idle(grace)
+
+
+async def _assemble(  # noqa: PLR0917 - called once, above
+    stack: AsyncExitStack,
+    home: Home,
+    config: Config,
+    identity: Identity,
+    network: Network,
+    executors: dict[str, tuple[Executor, ExecutorOffer]],
+    unavailable: tuple[Unavailable, ...],
+    clock: Callable[[], int],
+) -> Services:
+    loop = asyncio.get_running_loop()
+    me = identity.node_id.peer_id
+    store = await EventStore.open(home.events, clock=clock, relaxed=RELAXED)
+    stack.push_async_callback(store.close)
+    blobs = BlobStore(home.blobs)
+    counters = Counters()
+    runtime = ThreadRuntime(clock)
+    orchestrators, allocations = Directory(), Directory()
+    post = NodePost(Signer(identity.seed()), me, config.network.topic, network, clock, loop)
+    stack.push_async_callback(post.close)
+
+    def tell_allocation(allocation_id: AllocationId, stimulus: Stimulus) -> None:
+        allocations.tell(allocation_id, Told(stimulus, "workbench"))
+
+    def tell_orchestrator(request_id: RequestId, stimulus: Stimulus) -> None:
+        orchestrators.tell(request_id, Told(stimulus, "collector"))
+
+    workbench = Workbench(
+        loop=loop,
+        executors={name: executor for name, (executor, _) in executors.items()},
+        jobs=home.jobs,
+        blobs=blobs,
+        logs=LogStore(home.log / "allocations"),
+        network=network,
+        post=post,
+        tell=tell_allocation,
+    )
+    stack.push_async_callback(workbench.close_all)
+    collector = Collector(
+        loop=loop,
+        me=me,
+        blobs=blobs,
+        logs=LogStore(home.log / "jobs"),
+        network=network,
+        post=post,
+        tell=tell_orchestrator,
+    )
+    stack.push_async_callback(collector.close)
+
+    def log_bytes(peer: PeerId, message: AllocationMessage) -> None:
+        wanted = message.channel.startswith("want:")
+        loop.call_soon_threadsafe(workbench.resend_logs if wanted else collector.log_arrived, peer, message)
+
+    def open_blob(peer: PeerId, digest: Digest) -> Path | None:
+        allowed = collector.may_read(peer, digest) or workbench.may_read(peer, digest)
+        return blobs.path(digest) if allowed else None
+
+    network.serve_blobs(open_blob)
+    world = World(
+        journal=LoopJournal(store, loop),
+        post=post,
+        workbench=workbench,
+        collector=collector,
+        logs=log_bytes,
+        survey=lambda: survey_from_thread(store, loop),
+        orchestrators=orchestrators,
+        allocations=allocations,
+    )
+    node = _spawn_node(runtime, world, config, identity, counters)
+    stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
+    post.deliver_to_self_by(node.tell)
+    await ask_from_loop(node, ShowState(), 60.0)  # the log is folded, what was under way is resumed
+
+    def hear(event: NetworkEvent) -> None:
+        node.tell(event)
+        if isinstance(event, PeerUp):
+            post.peer_up(event.peer)
+
+    await network.start(hear)
+    stack.push_async_callback(network.stop)
+    return Services(
+        loop=loop,
+        clock=clock,
+        config=config,
+        home=home,
+        identity=identity,
+        store=store,
+        blobs=blobs,
+        network=network,
+        runtime=runtime,
+        node=node,
+        orchestrators=orchestrators,
+        allocations=allocations,
+        post=post,
+        workbench=workbench,
+        collector=collector,
+        counters=counters,
+        executors=executors,
+        unavailable=unavailable,
+        stop=asyncio.Event(),
+        started_at=clock(),
+    )
+
+
+def _spawn_node(
+    runtime: ThreadRuntime, world: World, config: Config, identity: Identity, counters: Counters
+) -> Address:
+    me = identity.node_id.peer_id
+    book = OfferBook(me, bid_validity_ms=config.market.bid_validity_ms)
+    hello = Hello(
+        version=PROTOCOL_VERSION,
+        software=f"dms/{__version__}",
+        now=0,
+        uuid=identity.node_id.uuid,
+        name=config.node.name or me[-8:],
+        addresses=(),
+        summary=Capability(),
+        accepts_work=config.provider.enabled,
+    )
+    return runtime.spawn(
+        "node",
+        lambda: Node(
+            runtime=runtime,
+            world=world,
+            gate=Gate(me, config.network.topic, counters.inc),
+            book=book,
+            hello=hello,
+        ),
+    )
+
+
+def merged_capability(registered: Capability, proposed: Capability, config: Config) -> Capability:
+    """What to register at a start.
+
+    Amounts stay as they were locked at onboarding, unless the owner set them since or the machine shrank; everything that was proven or
+    configured anew is taken from the proposal.
+    """
+    if registered == Capability():
+        return proposed
+    old, new, wish = registered.resources, proposed.resources, config.provider
+    resources = msgspec.structs.replace(
+        new,
+        cpu_millicores=new.cpu_millicores if wish.cpu is not None else min(old.cpu_millicores, new.cpu_millicores),
+        memory_bytes=new.memory_bytes if wish.memory is not None else min(old.memory_bytes, new.memory_bytes),
+        disk_bytes=new.disk_bytes if wish.disk is not None else min(old.disk_bytes, new.disk_bytes),
+    )
+    return msgspec.structs.replace(proposed, resources=resources, cpu_score=proposed.cpu_score or registered.cpu_score)

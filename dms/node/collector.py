@@ -1,0 +1,153 @@
+"""The requester's hands: mirrors logs, fetches outputs. Implements `dms_actors.world.Collector`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from dms.node.hands import Hands
+from dms.node.logs import STREAMS, LogStore
+from dms.node.post import NodePost
+from dms.store.blobs import BlobStore
+from dms_actors.ports import Network
+from dms_proto.errors import DmsError
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.machine import Stimulus
+from dms_proto.market.auction_state import Collected
+from dms_proto.messages import AllocationMessage, AllocationStatus
+from dms_proto.work import Task
+
+log = logging.getLogger(__name__)
+
+TRIES: Final = 5
+"""Times a missing piece is asked for before the provider counts as lost with it."""
+WAIT_S: Final = 3.0
+"""Seconds without a byte of a missing log before it is asked for again."""
+
+
+class _Expected(NamedTuple):
+    request_id: RequestId
+    provider: PeerId
+    inputs: frozenset[Digest]
+
+
+class Collector:
+    """One per node."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        me: PeerId,
+        blobs: BlobStore,
+        logs: LogStore,
+        network: Network,
+        post: NodePost,
+        tell: Callable[[RequestId, Stimulus], None],
+    ) -> None:
+        self._hands = Hands(loop)
+        self._me = me
+        self._blobs = blobs
+        self.logs = logs
+        self._network = network
+        self._post = post
+        self._tell = tell
+        self._expected: dict[AllocationId, _Expected] = {}
+
+    # -------------------------------------------------------------------------------------------------- Collector, any thread
+
+    def expect(self, request_id: RequestId, provider: PeerId, allocation_id: AllocationId, task: Task) -> None:
+        """See `world.Collector`."""
+        inputs = frozenset(wanted.digest for wanted in task.inputs)
+        self._expected[allocation_id] = _Expected(request_id, provider, inputs)
+
+    def forget(self, request_id: RequestId) -> None:
+        """See `world.Collector`."""
+        self._hands.call(self._forget, request_id)
+
+    def is_complete(self, status: AllocationStatus) -> bool:
+        """See `world.Collector`."""
+        return not status.outputs and not any(self._missing(status))
+
+    def collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
+        """See `world.Collector`."""
+        self._hands.start(lambda: self._collect(request_id, provider, status), f"collect {status.allocation_id}")
+
+    # ------------------------------------------------------------------------------------------------------------- on the loop
+
+    def may_read(self, peer: PeerId, digest: Digest) -> bool:
+        """Whether a blob is an input of an allocation that this peer runs for us."""
+        return any(expected.provider == peer and digest in expected.inputs for expected in self._expected.values())
+
+    def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:
+        """Keeps log bytes from the provider of an allocation of ours; asks again where there is a gap."""
+        expected = self._expected.get(message.allocation_id)
+        if expected is None or expected.provider != peer or message.channel not in STREAMS:
+            return
+        if not self.logs.append(message.allocation_id, message.channel, message.offset, message.data):
+            self._ask_for(expected, message.allocation_id, message.channel)
+
+    async def close(self) -> None:
+        """Gives up what is under way."""
+        await self._hands.close()
+        self.logs.close()
+
+    def _forget(self, request_id: RequestId) -> None:
+        self._expected = {k: v for k, v in self._expected.items() if v.request_id != request_id}
+
+    def _missing(self, status: AllocationStatus) -> tuple[bool, bool]:
+        out, err = self.logs.lengths(status.allocation_id)
+        return out < status.log_bytes[0], err < status.log_bytes[1]
+
+    def _ask_for(self, expected: _Expected, allocation_id: AllocationId, stream: str) -> None:
+        offset = self.logs.length(allocation_id, stream)
+        wanted = AllocationMessage(expected.request_id, allocation_id, f"want:{stream}", offset)
+        self._post.send_now(expected.provider, wanted)
+
+    async def _collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
+        failed = await self._fetch_logs(request_id, provider, status)
+        for output in status.outputs:
+            if failed or self._blobs.path(output.digest) is not None:
+                continue
+            failed = await self._fetch(provider, output.digest, output.size)
+        self._tell(request_id, Collected(status.allocation_id, failed))
+
+    async def _fetch(self, provider: PeerId, digest: Digest, size: int) -> str:
+        """Fetches one output; a cut link is waited out, what arrived is kept."""
+        if provider == self._me:
+            return "it is not in this node's own blob store"
+        failed = ""
+        for attempt in range(TRIES):
+            into = self._blobs.partial_path(digest)
+            try:
+                await self._network.fetch(provider, digest, size, into)
+                self._blobs.adopt(into, digest)
+            except DmsError as error:
+                failed = error.message
+                if not error.retryable:
+                    break
+                await asyncio.sleep(0.2 * 2**attempt)
+            else:
+                return ""
+        return failed
+
+    async def _fetch_logs(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> str:
+        expected = _Expected(request_id, provider, frozenset())
+        for _ in range(TRIES):
+            missing = [stream for stream, is_short in zip(STREAMS, self._missing(status), strict=True) if is_short]
+            if not missing:
+                return ""
+            for stream in missing:
+                self._ask_for(expected, status.allocation_id, stream)
+            await self._until_quiet(status)
+        return "" if not any(self._missing(status)) else "parts of its log are missing"
+
+    async def _until_quiet(self, status: AllocationStatus) -> None:
+        """Returns when the logs are whole, or have not grown for WAIT_S."""
+        while any(self._missing(status)):
+            try:
+                await asyncio.wait_for(self.logs.growth(status.allocation_id).wait(), WAIT_S)
+            except TimeoutError:
+                return

@@ -1,0 +1,55 @@
+"""Getting a task's inputs into its directory: from the blob store, or from the requester, verified either way, copied and never linked."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePosixPath
+
+from dms.store.blobs import BlobStore
+from dms_actors.ports import Network
+from dms_proto.errors import DmsError, PeerError
+from dms_proto.ids import PeerId
+from dms_proto.work import Input, Task
+
+
+async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: BlobStore) -> str:
+    """Fetches the inputs that are not here. Returns what cannot be had, or an empty string."""
+    for wanted in task.inputs:
+        if blobs.path(wanted.digest) is not None:
+            continue
+        into = blobs.partial_path(wanted.digest)
+        try:
+            await network.fetch(requester, wanted.digest, wanted.size, into)
+            blobs.adopt(into, wanted.digest)
+        except PeerError as error:
+            return f"input {wanted.path}: {error.message}"
+        except DmsError as error:
+            return f"input {wanted.path} could not be stored here: {error.message}"
+    return ""
+
+
+def lay_out(task: Task, directory: Path, blobs: BlobStore) -> str:
+    """Copies the inputs into `directory`. Blocking. Returns what went wrong, or an empty string.
+
+    Copies, since a link would let the job write into the blob store.
+    """
+    for wanted in task.inputs:
+        source = blobs.path(wanted.digest)
+        if source is None:
+            return f"input {wanted.path} vanished from the blob store"
+        target = directory / _safe(wanted)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            target.chmod(0o700 if wanted.executable else 0o600)
+        except OSError as error:
+            return f"input {wanted.path} could not be laid out: {error.strerror or error}"
+    return ""
+
+
+def _safe(wanted: Input) -> PurePosixPath:
+    """The input's path; the message types refuse absolute paths and "..", this is the last look before a file is written."""
+    path = PurePosixPath(wanted.path)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"input path {wanted.path!r} leads out of the job's directory")
+    return path

@@ -1,0 +1,95 @@
+"""Logs of allocations, byte-exact and in order, one file per stream, on both sides of an allocation.
+
+The provider appends what the program writes and sends it on at once; the requester mirrors it. Bytes travel once, unacknowledged; a gap at
+the requester (a cut, a full queue, a restart) shows as an offset beyond the end of its mirror, and is asked for again by offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from dms_proto.ids import AllocationId
+
+STREAMS: Final = ("stdout", "stderr")
+OPEN_FILES: Final = 64
+"""Files kept open; the least recently written is closed first."""
+
+
+class LogStore:
+    """Log files below one directory. Lives on the loop."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: OrderedDict[tuple[str, str], BinaryIO] = OrderedDict()
+        self._lengths: dict[tuple[str, str], int] = {}
+        self._grown: dict[str, asyncio.Event] = {}
+
+    def append(self, allocation_id: AllocationId, stream: str, offset: int, data: bytes) -> bool:
+        """Adds bytes at `offset`. What is there already is passed over; False: there is a gap before `offset`."""
+        length = self.length(allocation_id, stream)
+        if offset > length:
+            return False
+        fresh = data[length - offset :]
+        if fresh:
+            self._file(allocation_id, stream).write(fresh)
+            self._lengths[allocation_id, stream] = length + len(fresh)
+            event = self._grown.pop(allocation_id, None)
+            if event is not None:
+                event.set()
+        return True
+
+    def length(self, allocation_id: AllocationId, stream: str) -> int:
+        """Bytes there are."""
+        key = (allocation_id, stream)
+        if key not in self._lengths:
+            path = self._path(allocation_id, stream)
+            self._lengths[key] = path.stat().st_size if path.exists() else 0
+        return self._lengths[key]
+
+    def lengths(self, allocation_id: AllocationId) -> tuple[int, int]:
+        """Bytes of stdout and of stderr."""
+        return self.length(allocation_id, "stdout"), self.length(allocation_id, "stderr")
+
+    def read(self, allocation_id: AllocationId, stream: str, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes from `offset`."""
+        if offset >= self.length(allocation_id, stream):
+            return b""
+        with self._path(allocation_id, stream).open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+
+    def growth(self, allocation_id: AllocationId) -> asyncio.Event:
+        """Set when the allocation's log next grows."""
+        return self._grown.setdefault(allocation_id, asyncio.Event())
+
+    def remove(self, allocation_id: AllocationId) -> None:
+        """Forgets an allocation's logs."""
+        for stream in STREAMS:
+            key = (allocation_id, stream)
+            file = self._open.pop(key, None)
+            if file is not None:
+                file.close()
+            if self._lengths.pop(key, 0):
+                self._path(allocation_id, stream).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _file(self, allocation_id: AllocationId, stream: str) -> BinaryIO:
+        key = (allocation_id, stream)
+        file = self._open.get(key)
+        if file is None:
+            if len(self._open) >= OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = self._open[key] = self._path(allocation_id, stream).open("ab", buffering=0)
+        self._open.move_to_end(key)
+        return file
+
+    def _path(self, allocation_id: AllocationId, stream: str) -> Path:
+        return self._root / f"{allocation_id}.{stream}"

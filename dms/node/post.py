@@ -1,0 +1,194 @@
+"""The post: messages of the actors, signed and put on the network. Implements `dms_actors.world.Post`.
+
+Sealing happens on the caller's thread, the sending on the loop. A message for a peer that is not connected waits while the peer is dialled
+where it said it can be reached; it is dropped when that fails or the message expires. That is no loss: machines repeat what matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from dms_actors.letters import Delivered
+from dms_actors.ports import Network
+from dms_proto.errors import DmsError, UserError
+from dms_proto.ids import MessageId, PeerId
+from dms_proto.messages import AnyMessage, BidRequest
+from dms_proto.wire import Signer, seal
+
+log = logging.getLogger(__name__)
+
+DIRECT_TTL_MS: Final = 60_000
+GOSSIP_TTL_MS: Final = 30_000
+BAN_SECONDS: Final = 30.0
+WAITING_PER_PEER: Final = 64
+"""Frames kept for a peer that is being dialled."""
+LEARNED: Final = 4_096
+"""Peers whose addresses are remembered for an answer; bounds what strangers can make us remember."""
+
+
+class _Waiting(NamedTuple):
+    frame: bytes
+    expires: int
+
+
+class NodePost:
+    """One per node."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        me: PeerId,
+        topic: str,
+        network: Network,
+        clock: Callable[[], int],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._signer = signer
+        self._me = me
+        self._topic = topic
+        self._network = network
+        self._clock = clock
+        self._loop = loop
+        self._to_self: Callable[[Delivered], object] = lambda _message: None
+        self._addresses: dict[PeerId, tuple[str, ...]] = {}
+        self._waiting: dict[PeerId, deque[_Waiting]] = {}
+        self._dials: dict[PeerId, asyncio.Task[None]] = {}
+        self.dropped = 0
+
+    def deliver_to_self_by(self, to_self: Callable[[Delivered], object]) -> None:
+        """Sets where messages to this node itself go: the node's mailbox."""
+        self._to_self = to_self
+
+    # ------------------------------------------------------------------------------------------- from the actors' threads
+
+    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
+        """See `Post.send`."""
+        if peer == self._me:
+            self._to_self(Delivered(message, cause_id))
+            return
+        frame = self._sealed(message, cause_id, to=peer)
+        if frame is not None:
+            self._on_loop(self._send, peer, frame)
+
+    def announce(self, message: BidRequest, peers: Sequence[PeerId], *, gossip: bool, cause_id: str) -> None:
+        """See `Post.announce`."""
+        others = tuple(peer for peer in peers if peer != self._me)
+        if len(others) < len(peers):
+            self._to_self(Delivered(message, cause_id))
+        if not others and not gossip:
+            return
+        frame = self._sealed(message, cause_id, topic=self._topic)
+        if frame is not None:
+            self._on_loop(self._announce, others, frame, gossip)
+
+    def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """See `Post.learn`."""
+        if addresses and peer != self._me:
+            self._on_loop(self._learn, peer, tuple(addresses))
+
+    def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """See `Post.dial`."""
+        if addresses:
+            self._on_loop(self._dial, peer, tuple(addresses))
+
+    def drop(self, peer: PeerId, why: str) -> None:
+        """See `Post.drop`."""
+        log.info("dropping peer %s: %s", peer, why)
+        self._on_loop(self._network.ban, peer, BAN_SECONDS)
+
+    def check_fits(self, request: BidRequest) -> None:
+        """Refuses a bid request that would not fit into a gossip frame.
+
+        Raises:
+            UserError: `bad_argument`.
+        """
+        now = self._clock()
+        seal(self._signer, request, id=_new_id(), sent=now, ttl_ms=GOSSIP_TTL_MS, topic=self._topic)
+
+    def _sealed(self, message: AnyMessage, cause_id: str, *, to: str = "", topic: str = "") -> bytes | None:
+        ttl = GOSSIP_TTL_MS if topic else DIRECT_TTL_MS
+        try:
+            return seal(
+                self._signer, message, id=_new_id(), sent=self._clock(), ttl_ms=ttl, to=to, topic=topic, cause=cause_id
+            )
+        except UserError as error:
+            log.error("a message could not be sent: %s", error)
+            return None
+
+    def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop has been closed: the node is stopping
+            self.dropped += 1
+
+    # ---------------------------------------------------------------------------------------------------------- on the loop
+
+    def peer_up(self, peer: PeerId) -> None:
+        """Sends what waited for a peer."""
+        now = self._clock()
+        for waiting in self._waiting.pop(peer, ()):
+            if waiting.expires > now:
+                self._network.send(peer, waiting.frame)
+
+    def send_now(self, peer: PeerId, message: AnyMessage, cause_id: str = "") -> bool:
+        """As `send`, from the loop, for bulk such as logs: False when it could not be queued, so that the caller can slow down."""
+        if peer == self._me:
+            self._to_self(Delivered(message, cause_id))
+            return True
+        frame = self._sealed(message, cause_id, to=peer)
+        return frame is not None and self._network.send(peer, frame)
+
+    def _send(self, peer: PeerId, frame: bytes) -> None:
+        if self._network.send(peer, frame):
+            return
+        if peer in self._network.links():
+            self.dropped += 1  # its queue is full; what matters is repeated
+            return
+        addresses = self._addresses.get(peer)
+        if not addresses:
+            self.dropped += 1
+            return
+        waiting = self._waiting.setdefault(peer, deque(maxlen=WAITING_PER_PEER))
+        waiting.append(_Waiting(frame, self._clock() + DIRECT_TTL_MS))
+        self._dial(peer, addresses)
+
+    def _announce(self, peers: tuple[PeerId, ...], frame: bytes, gossip: bool) -> None:
+        for peer in peers:
+            self._network.send(peer, frame)
+        if gossip:
+            self._network.publish(self._topic, frame)
+
+    def _learn(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        if len(self._addresses) >= LEARNED and peer not in self._addresses:
+            del self._addresses[next(iter(self._addresses))]
+        self._addresses[peer] = addresses
+
+    def _dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        if peer not in self._dials and peer not in self._network.links():
+            task = self._loop.create_task(self._try_dial(peer, addresses), name=f"dial {peer}")
+            self._dials[peer] = task
+            task.add_done_callback(lambda _task: self._dials.pop(peer, None))
+
+    async def _try_dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        named = tuple(a if "/p2p/" in a else f"{a}/p2p/{peer}" for a in addresses)
+        try:
+            await self._network.dial(named)
+        except DmsError as error:
+            log.debug("dial %s: %s", peer, error)
+            self.dropped += len(self._waiting.pop(peer, ()))
+
+    async def close(self) -> None:
+        """Gives up dials under way."""
+        tasks = list(self._dials.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _new_id() -> MessageId:
+    return MessageId(os.urandom(16))

@@ -1,0 +1,59 @@
+"""The parts of a running node, by name. Built in one place (`dms.node.app`), used by its local interfaces (`dms.node.api`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dms.config import Config, Home, Identity
+from dms.executors.detect import Unavailable
+from dms.node.collector import Collector
+from dms.node.post import NodePost
+from dms.node.workbench import Workbench
+from dms.store.blobs import BlobStore
+from dms.store.events import EventStore
+from dms.telemetry.counters import Counters
+from dms_actors.behaviour import Address
+from dms_actors.directory import Directory
+from dms_actors.ports import Executor, Network
+from dms_actors.runtime import ThreadRuntime
+from dms_proto.capability import ExecutorOffer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """A running node, in parts.
+
+    Attributes:
+        clock: Unix ms.
+        node: the Node actor; its messages are in `dms_actors.letters`.
+        orchestrators, allocations: the actors of requests and allocations that are not over, by id.
+        executors: what was proven to work here, by name.
+        unavailable: what was not, and why.
+        stop: asks the node process to end.
+        started_at: Unix ms.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], int]
+    config: Config
+    home: Home
+    identity: Identity
+    store: EventStore
+    blobs: BlobStore
+    network: Network
+    runtime: ThreadRuntime
+    node: Address
+    orchestrators: Directory
+    allocations: Directory
+    post: NodePost
+    workbench: Workbench
+    collector: Collector
+    counters: Counters
+    executors: Mapping[str, tuple[Executor, ExecutorOffer]]
+    unavailable: tuple[Unavailable, ...]
+    stop: asyncio.Event
+    started_at: int
+    notes: dict[str, str] = field(default_factory=dict)
+    """Observations for `status` and `doctor`, by topic: what the monitor says, how often the network came back."""

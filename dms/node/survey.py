@@ -1,0 +1,59 @@
+"""What the event log says is not over: looked up once, when the node starts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from dms_actors.events import from_row
+from dms_actors.node import Survey
+from dms_actors.ports import EventLog
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.market.auction_state import AttemptEnded
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
+
+PAGE: Final = 10_000
+TRUST_EVENTS: Final = 10_000
+"""Attempts that count for a provider's record, over all providers."""
+_BEGUN_REQUEST: Final = ("RequestOpened",)
+_OVER_REQUEST: Final = ("RequestEnded",)
+_BEGUN_ALLOCATION: Final = ("AllocationOpened",)
+_OVER_ALLOCATION: Final = ("ReceiptReceived", "EndingUnclaimed")
+
+
+async def survey(log: EventLog) -> Survey:
+    """Requests and allocations that are not over, and how providers have done."""
+    requests = await _streams(log, _BEGUN_REQUEST) - await _streams(log, _OVER_REQUEST)
+    allocations = await _streams(log, _BEGUN_ALLOCATION) - await _streams(log, _OVER_ALLOCATION)
+    return Survey(
+        tuple(RequestId(stream) for stream in sorted(requests)),
+        tuple(AllocationId(stream) for stream in sorted(allocations)),
+        await _trust(log),
+    )
+
+
+def survey_from_thread(log: EventLog, loop: asyncio.AbstractEventLoop) -> Survey:
+    """The same, for an actor's thread."""
+    return asyncio.run_coroutine_threadsafe(survey(log), loop).result(60)
+
+
+async def _streams(log: EventLog, kinds: tuple[str, ...]) -> set[str]:
+    found: set[str] = set()
+    after = 0
+    while page := await log.query(kinds=kinds, after_seq=after, limit=PAGE):
+        found.update(row.stream for row in page)
+        after = page[-1].seq
+    return found
+
+
+async def _trust(log: EventLog) -> dict[PeerId, tuple[int, int]]:
+    trust: dict[PeerId, tuple[int, int]] = {}
+    for row in await log.query(kinds=("AttemptEnded",), limit=TRUST_EVENTS):
+        event = from_row(row)
+        assert isinstance(event, AttemptEnded)
+        reason = event.ending.reason
+        good = reason is EndReason.COMPLETED or reason in DETERMINISTIC
+        if event.provider and (good or reason in NODE_FAULTS):
+            successes, failures = trust.get(event.provider, (0, 0))
+            trust[event.provider] = (successes + good, failures + (not good))
+    return trust

@@ -1,0 +1,253 @@
+"""The provider's hands: fetches inputs, runs tasks, forwards logs, stores outputs. Implements `dms_actors.world.Workbench`.
+
+Everything happens on the loop, in one task per step and allocation; what comes of it is told to the allocation's actor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from dms.executors.outputs import collect_into
+from dms.node.hands import Hands
+from dms.node.inputs import fetch_missing, lay_out
+from dms.node.logs import LogStore
+from dms.node.post import NodePost
+from dms.store.blobs import BlobStore
+from dms_actors.ports import Executor, Exited, LogChunk, Network, Run, Started, UsageSample
+from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
+from dms_proto.errors import DmsError
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.machine import Stimulus
+from dms_proto.messages import AllocationMessage
+from dms_proto.work import Ending, EndReason, Output, Task
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[AllocationId, Stimulus], None]
+LOG_FRAME: Final = 64 * 1024
+"""Bytes of log in one message."""
+
+
+class Workbench:
+    """One per node."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        executors: Mapping[str, Executor],
+        jobs: Path,
+        blobs: BlobStore,
+        logs: LogStore,
+        network: Network,
+        post: NodePost,
+        tell: Tell,
+    ) -> None:
+        self._hands = Hands(loop)
+        self._executors = executors
+        self._jobs = jobs
+        self._blobs = blobs
+        self.logs = logs
+        self._network = network
+        self._post = post
+        self._tell = tell
+        self._runs: dict[AllocationId, Run] = {}
+        self._idle = asyncio.Event()
+        self._stops: dict[AllocationId, int] = {}
+        self._offered: dict[AllocationId, tuple[PeerId, frozenset[Digest]]] = {}
+        self._requesters: dict[AllocationId, tuple[RequestId, PeerId]] = {}
+
+    # -------------------------------------------------------------------------------------------------- Workbench, any thread
+
+    def fetch_inputs(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._prepare(allocation_id, requester, task), f"inputs {allocation_id}")
+
+    def execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._execute(allocation_id, request_id, requester, task), f"run {allocation_id}")
+
+    def adopt(
+        self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task, handle: str
+    ) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(
+            lambda: self._adopt(allocation_id, request_id, requester, task, handle), f"adopt {allocation_id}"
+        )
+
+    def stop(self, allocation_id: AllocationId, grace_ms: int) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._stop(allocation_id, grace_ms), f"stop {allocation_id}")
+
+    def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._store(allocation_id, requester, task), f"outputs {allocation_id}")
+
+    def offer_outputs(self, allocation_id: AllocationId, requester: PeerId, outputs: tuple[Output, ...]) -> None:
+        """See `world.Workbench`."""
+        self._hands.call(self._offer, allocation_id, requester, outputs)
+
+    def close(self, allocation_id: AllocationId) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._close(allocation_id), f"close {allocation_id}")
+
+    # ------------------------------------------------------------------------------------------------------------- on the loop
+
+    def may_read(self, peer: PeerId, digest: Digest) -> bool:
+        """Whether a blob is an output of an allocation that ran for this peer."""
+        return any(requester == peer and digest in digests for requester, digests in self._offered.values())
+
+    def resend_logs(self, peer: PeerId, message: AllocationMessage) -> None:
+        """Answers the requester's question for log bytes it has missed."""
+        request = self._requesters.get(message.allocation_id)
+        stream = message.channel.removeprefix("want:")
+        if request is None or request[1] != peer or stream not in ("stdout", "stderr"):
+            return
+        offset = message.offset
+        while data := self.logs.read(message.allocation_id, stream, offset, LOG_FRAME):
+            if not self._post.send_now(
+                peer, AllocationMessage(request[0], message.allocation_id, stream, offset, data)
+            ):
+                return  # its queue is full: it will ask again from there
+            offset += len(data)
+
+    def directory(self, allocation_id: AllocationId) -> Path:
+        """Where the job of an allocation works."""
+        return self._jobs / allocation_id
+
+    async def until_idle(self, seconds: float) -> None:
+        """Returns when nothing runs here any more, or after `seconds`."""
+        idle = self._idle
+        if self._runs:
+            idle.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(idle.wait(), seconds)
+
+    async def close_all(self) -> None:
+        """Lets go of everything under way; runs go on and are adopted by the next process."""
+        await self._hands.close()
+        self.logs.close()
+
+    async def _prepare(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
+        directory = self.directory(allocation_id)
+        failed = ""
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if task.inputs:
+                failed = await fetch_missing(task, requester, self._network, self._blobs)
+                failed = failed or await asyncio.to_thread(lay_out, task, directory, self._blobs)
+        except OSError as error:
+            failed = f"the job's directory could not be made: {error.strerror or error}"
+        self._tell(allocation_id, InputsArrived(failed))
+
+    async def _execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
+        executor = self._executors.get(task.executor)
+        if executor is None:
+            ending = Ending(EndReason.PROVIDER_FAULT, detail=f"no executor {task.executor!r} here")
+            self._tell(allocation_id, RunExited(ending))
+            return
+        self._requesters[allocation_id] = (request_id, requester)
+        run = await executor.run(allocation_id, task, self.directory(allocation_id))
+        await self._watch(allocation_id, request_id, requester, run)
+
+    async def _adopt(
+        self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task, handle: str
+    ) -> None:
+        self._requesters[allocation_id] = (request_id, requester)
+        executor = self._executors.get(task.executor)
+        run = None
+        if executor is not None and handle:
+            run = await executor.adopt(allocation_id, task, self.directory(allocation_id), handle)
+        self._tell(allocation_id, NodeRestarted(adopted=run is not None))
+        if run is not None:
+            await self._watch(allocation_id, request_id, requester, run)
+
+    async def _watch(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, run: Run) -> None:
+        self._runs[allocation_id] = run
+        if allocation_id in self._stops:
+            await run.stop(self._stops.pop(allocation_id))
+        try:
+            async for event in run.events():
+                match event:
+                    case Started(handle=handle):
+                        self._tell(allocation_id, RunStarted(handle))
+                    case LogChunk(stream=stream, offset=offset, data=data):
+                        self._log(allocation_id, request_id, requester, stream, offset, data)
+                    case UsageSample(usage=usage):
+                        self._tell(allocation_id, RunUsed(usage))
+                    case Exited(ending=ending):
+                        self._tell(allocation_id, RunExited(ending))
+        finally:
+            self._runs.pop(allocation_id, None)
+            if not self._runs:
+                self._idle.set()
+
+    def _log(
+        self,
+        allocation_id: AllocationId,
+        request_id: RequestId,
+        requester: PeerId,
+        stream: str,
+        offset: int,
+        data: bytes,
+    ) -> None:
+        known = self.logs.length(allocation_id, stream)
+        try:
+            self.logs.append(allocation_id, stream, offset, data)
+        except OSError as error:
+            log.error("log of %s could not be kept: %s", allocation_id, error)
+        if offset + len(data) <= known:
+            return  # read again after an adoption
+        for start in range(0, len(data), LOG_FRAME):
+            part = data[start : start + LOG_FRAME]
+            self._post.send_now(requester, AllocationMessage(request_id, allocation_id, stream, offset + start, part))
+
+    async def _stop(self, allocation_id: AllocationId, grace_ms: int) -> None:
+        run = self._runs.get(allocation_id)
+        if run is not None:
+            await run.stop(grace_ms)
+        else:
+            self._stops[allocation_id] = grace_ms  # it is about to start
+
+    async def _store(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
+        self._stops.pop(allocation_id, None)
+        outputs: tuple[Output, ...] = ()
+        failed = ""
+        if task is not None and task.outputs:
+            directory = self.directory(allocation_id)
+            try:
+                outputs = tuple(await asyncio.to_thread(self._take_in, directory, task.outputs))
+            except DmsError as error:
+                failed = error.message
+            except OSError as error:
+                failed = f"outputs could not be stored: {error.strerror or error}"
+        self._offer(allocation_id, requester, outputs)
+        self._tell(allocation_id, OutputsStored(outputs, self.logs.lengths(allocation_id), failed))
+
+    def _take_in(self, directory: Path, patterns: tuple[str, ...]) -> list[Output]:
+        taken = directory.with_name(directory.name + ".outputs")
+        outputs = collect_into(directory, patterns, taken)
+        for output in outputs:
+            copied = taken / output.digest.removeprefix("sha256:")
+            if copied.exists():  # not, when two outputs have the same content
+                self._blobs.adopt(copied, output.digest)
+        shutil.rmtree(taken, ignore_errors=True)
+        return outputs
+
+    def _offer(self, allocation_id: AllocationId, requester: PeerId, outputs: tuple[Output, ...]) -> None:
+        if outputs:
+            self._offered[allocation_id] = (requester, frozenset(output.digest for output in outputs))
+
+    async def _close(self, allocation_id: AllocationId) -> None:
+        self._offered.pop(allocation_id, None)
+        self._requesters.pop(allocation_id, None)
+        self.logs.remove(allocation_id)
+        directory = self.directory(allocation_id)
+        if directory.exists():
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
