@@ -61,7 +61,7 @@ def corrupt(path: Path, what: str) -> MachineError:
 
 def failed(path: Path, what: str, *, retryable: bool = False) -> MachineError:
     """The store at `path` could not be read or written, for the reason `what`."""
-    return MachineError("store_failed", f"the event store {path} failed: {what}", retryable=retryable)
+    return MachineError("store_failed", f"the store {path} failed: {what}", retryable=retryable)
 
 
 def newer(path: Path, found: int, known: int) -> MachineError:

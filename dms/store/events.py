@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from dms.store.chain import Head
 from dms.store.connection import Connection, open_reader, open_writer
@@ -35,6 +36,8 @@ from dms.store.upcast import Upcaster
 from dms.store.verify import ChainWalk, Verdict, placed, read_rows
 from dms.store.writer import Writer
 from dms_actors.ports import NewEvent, StoredEvent
+
+T = TypeVar("T")
 
 FROM_NOW: Final = -1
 """For `EventStore.follow`: only events committed after the call."""
@@ -184,6 +187,22 @@ class EventStore:
         """
         return self._follow(self._head.seq if after_seq == FROM_NOW else after_seq)
 
+    async def chunk(self, after_seq: int, until_seq: int) -> Sequence[StoredEvent]:
+        """The next events in (after_seq, until_seq], as many as can be read in a few milliseconds; none when there are none."""
+        if after_seq >= until_seq:
+            return ()
+        return await self.reading.run(lambda connection: self._reader.chunk(connection, after_seq, until_seq))
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` on the writer's thread, between appends, in a transaction of its own that need not survive a power cut.
+
+        For tables that can be made anew from the events. When `work` raises, nothing is written.
+
+        Raises:
+            MachineError: as `append`.
+        """
+        return await self.writing.run(lambda connection: self._writer.transact(connection, work))
+
     async def verify(self, expected: Head | None = None) -> Verdict:
         """Walks the chain up to the events committed now.
 
@@ -221,22 +240,17 @@ class EventStore:
         return stored
 
     async def _read(self, after_seq: int, until_seq: int) -> AsyncIterator[StoredEvent]:
-        while chunk := await self._chunk(after_seq, until_seq):
+        while chunk := await self.chunk(after_seq, until_seq):
             for event in chunk:
                 yield event
             after_seq = chunk[-1].seq
-
-    async def _chunk(self, after_seq: int, until_seq: int) -> Sequence[StoredEvent]:
-        if after_seq >= until_seq:
-            return ()
-        return await self.reading.run(lambda connection: self._reader.chunk(connection, after_seq, until_seq))
 
     async def _follow(self, position: int) -> AsyncIterator[StoredEvent]:
         while await self._tail.wait(position):
             chunk = self._tail.after(position)
             if chunk is None and self._tail.is_closed:
                 return
-            for event in await self._chunk(position, self._head.seq) if chunk is None else chunk:
+            for event in await self.chunk(position, self._head.seq) if chunk is None else chunk:
                 yield event
                 position = event.seq
 

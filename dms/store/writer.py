@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from dms.store.chain import Head, Row, follows, link
 from dms.store.durability import Durability, DurabilityTable
@@ -20,6 +20,8 @@ from dms.store.errors import corrupt
 from dms.store.migrations import Checkpoint
 from dms.store.upcast import Upcaster
 from dms_actors.ports import NewEvent, StoredEvent
+
+T = TypeVar("T")
 
 POINTS: Final = (
     "append_before_begin",
@@ -159,6 +161,18 @@ class Writer:
                 connection.execute("ROLLBACK")
             raise
         self._checkpoint("append_after_commit")
+
+    def transact(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` in a transaction that holds no events. Whatever it raises, nothing is written."""
+        self.set_synchronous(connection, Durability.NORMAL)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return result
 
     def set_synchronous(self, connection: sqlite3.Connection, level: Durability) -> None:
         """Sets how the next transactions commit. Between transactions only; inside one SQLite ignores it."""

@@ -1,0 +1,220 @@
+"""Blobs: files named by the digest of their content.
+
+::
+
+    blobs/            0700
+    ├── ab/cdef…      0600, never written again; "ab" are the first two hexadecimal digits of the digest
+    ├── partial/      downloads under way, by digest; they survive a restart and are resumed
+    └── incoming/     copies under way; emptied when the store opens
+
+A blob appears by a rename, whole or not at all, after its content has been hashed and synced. The same content is stored once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from dms.store.errors import store_error
+from dms_proto.errors import PeerError, UserError
+from dms_proto.ids import Digest
+
+CHUNK_BYTES: Final = 1024 * 1024
+"""Copied and hashed in one go."""
+_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class BlobStore:
+    """Blobs below one directory. Methods block on the disk: call them in a thread; several may be called at once.
+
+    Args:
+        root: the directory; made when missing, its parent exists.
+
+    Raises:
+        MachineError: `disk_full`, `store_failed`: the directory cannot be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+        self._partial = root / "partial"
+        with self._reported():
+            for directory in (root, self._incoming, self._partial):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            for left_over in self._incoming.iterdir():
+                left_over.unlink()
+
+    def put_bytes(self, data: bytes) -> Digest:
+        """Stores bytes.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`: nothing was stored.
+        """
+        digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
+        if self.path(digest) is None:
+            with self._reported(), self._incoming_file() as file:
+                file.write(data)
+                self._keep(file, digest)
+        return digest
+
+    def put_file(self, path: Path) -> tuple[Digest, int]:
+        """Copies a file, and gives its digest and size in bytes. Its owner may be hostile: only a regular file itself is read.
+
+        Raises:
+            UserError: `bad_argument`: a link, a FIFO, a device or a directory; `not_found`.
+            MachineError: `disk_full`, `store_failed`: nothing was stored.
+        """
+        with self._reported(), _open_regular(path) as source, self._incoming_file() as file:
+            digest, size = _copy(source, file)
+            self._keep(file, digest)
+        return digest, size
+
+    def path(self, digest: Digest) -> Path | None:
+        """The file of a blob, or None when it is not here (or the digest is not one)."""
+        found = self._place(digest)
+        return found if found is not None and found.is_file() else None
+
+    def partial_path(self, digest: Digest) -> Path:
+        """Where a download of a blob is to be written and resumed, until `adopt`.
+
+        Raises:
+            UserError: `bad_argument`: not a digest.
+        """
+        return self._partial / _hexadecimal(digest)
+
+    def adopt(self, path: Path, digest: Digest) -> Path:
+        """Moves a file in whose content has been verified to be `digest`, from the same file system. Gives the blob's path.
+
+        Raises:
+            UserError: `bad_argument`: not a digest, or not a regular file; `not_found`.
+            MachineError: `disk_full`, `store_failed`: nothing was moved.
+        """
+        with self._reported(), _open_regular(path) as file:
+            os.fchmod(file.fileno(), 0o600)
+            os.fsync(file.fileno())
+            return self._rename(path, digest)
+
+    def verify(self, digest: Digest) -> int:
+        """Reads a blob again, and gives its size in bytes if it is what it says.
+
+        Raises:
+            UserError: `not_found`.
+            PeerError: `digest_mismatch`: the disk gives other content than was stored.
+        """
+        path = self.path(digest)
+        if path is None:
+            raise UserError("not_found", f"there is no blob {digest} here")
+        with self._reported(), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            raise PeerError("digest_mismatch", f"blob {digest} has the content of {found}", retryable=False)
+        return size
+
+    def delete(self, digest: Digest) -> bool:
+        """Removes a blob, and what was downloaded of it. Whether there was one; who has it open reads on."""
+        path = self._place(digest)
+        if path is None:
+            return False
+        self.partial_path(digest).unlink(missing_ok=True)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def digests(self) -> Iterator[Digest]:
+        """All blobs here, in no order."""
+        for directory in self.root.glob("[0-9a-f][0-9a-f]"):
+            for path in directory.iterdir():
+                yield Digest(f"sha256:{directory.name}{path.name}")
+
+    def total_bytes(self) -> int:
+        """Bytes of all blobs and of downloads under way."""
+        return sum(_size(path) for path in self.root.glob("*/*"))
+
+    def _keep(self, file: IO[bytes], digest: Digest) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        self._rename(Path(file.name), digest)
+
+    def _rename(self, path: Path, digest: Digest) -> Path:
+        name = _hexadecimal(digest)
+        place = self.root / name[:2] / name[2:]
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        path.replace(place)
+        directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return place
+
+    def _place(self, digest: Digest) -> Path | None:
+        match = _DIGEST.fullmatch(digest)
+        return self.root / match[1][:2] / match[1][2:] if match else None
+
+    @contextmanager
+    def _incoming_file(self) -> Iterator[IO[bytes]]:
+        """A new file, mode 0600, that is gone again unless it was renamed."""
+        with tempfile.NamedTemporaryFile(dir=self._incoming, delete=False) as file:
+            try:
+                yield file
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise store_error(error, self.root) from error
+
+
+@contextmanager
+def _open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a regular file; never follows a link, never waits for a FIFO's writer."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UserError("not_found", f"there is no file {path}") from error
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
+            raise UserError("bad_argument", f"{path} is not a regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError("bad_argument", f"{path} is not a regular file")
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        yield file
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> tuple[Digest, int]:
+    hasher, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK_BYTES):
+        hasher.update(chunk)
+        target.write(chunk)
+        size += len(chunk)
+    return Digest("sha256:" + hasher.hexdigest()), size
+
+
+def _hexadecimal(digest: Digest) -> str:
+    match = _DIGEST.fullmatch(digest)
+    if match is None:
+        raise UserError("bad_argument", f"{digest[:80]!r} is not a digest: sha256: and 64 hexadecimal digits")
+    return match[1]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # deleted meanwhile
+        return 0

@@ -1,0 +1,239 @@
+"""Read models: tables that follow the events and hold nothing that is not in them.
+
+A `Projection` declares tables and says what each event changes in them. The `ProjectionRunner` applies events in order, a chunk per
+transaction together with the checkpoint (the seq up to which it followed), so a crash repeats nothing and skips nothing. Reading catches up
+first: who has seen an append's answer finds it in the tables. Appending pays nothing for them.
+
+A projection whose tables or `version` differ from what the file has is dropped and rebuilt when the runner starts; one that is no longer
+declared is dropped. Either can be done at any time without loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from dms.store.events import EventStore
+from dms.store.migrations import Checkpoint, nowhere
+from dms.store.tables import Change, Condition, Delete, Scalar, Table, Upsert, drop_statement
+from dms_actors.ports import StoredEvent
+from dms_proto.errors import UserError
+
+POINTS: Final = (
+    "project_before_begin",
+    "project_after_begin",
+    "project_after_apply",
+    "project_before_commit",
+    "project_after_commit",
+)
+"""Every place in following that a crash can fall between, in order."""
+
+
+class Rows:
+    """The tables as they are while an event is applied, the changes of earlier events included. For `Projection.apply` alone."""
+
+    def __init__(self, connection: sqlite3.Connection, tables: Mapping[str, Table]) -> None:
+        self._connection = connection
+        self._tables = tables
+
+    def get(self, table: str, key: tuple[Scalar, ...]) -> dict[str, Scalar] | None:
+        """One row by its key, or None."""
+        declared = self._tables[table]
+        found = self._connection.execute(declared.get(), key).fetchone()
+        return None if found is None else declared.row(found)
+
+
+Apply = Callable[[Rows, StoredEvent], Iterable[Change]]
+"""What an event changes; decides from the event and the rows alone, so that a rebuild gives the same."""
+
+
+class Projection(NamedTuple):
+    """One read model.
+
+    Attributes:
+        name: unique.
+        version: raise it when `apply` changes its meaning: the tables are then rebuilt.
+        tables: which it owns.
+        kinds: of the events it is given; empty for all.
+        apply: what each changes.
+    """
+
+    name: str
+    version: int
+    tables: tuple[Table, ...]
+    kinds: frozenset[str]
+    apply: Apply
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs whenever the tables in the file can not be gone on with."""
+        ddl = [statement for table in self.tables for statement in table.ddl()]
+        return hashlib.sha256(json.dumps([self.version, sorted(self.kinds), ddl]).encode()).hexdigest()
+
+
+class ProjectionRunner:
+    """Keeps read models up with one store. On the event loop; its work runs on the writer's thread, between appends.
+
+    Args:
+        store: open, and outliving this.
+        projections: all there are.
+        checkpoint: called at each of `POINTS`; for crash tests.
+
+    Raises:
+        ValueError: two projections, or two tables, have one name.
+    """
+
+    def __init__(
+        self, store: EventStore, projections: Sequence[Projection], *, checkpoint: Checkpoint = nowhere
+    ) -> None:
+        self._store = store
+        self._projections = {projection.name: projection for projection in projections}
+        self._tables = {table.name: table for projection in projections for table in projection.tables}
+        declared = sum(len(projection.tables) for projection in projections)
+        if len(self._projections) != len(projections) or len(self._tables) != declared:
+            raise ValueError("two projections, or two tables, have the same name")
+        self._checkpoint = checkpoint
+        self._followed: dict[str, int] = {}
+        self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Brings the tables in the file in line with the declarations; what changed is dropped, to be rebuilt by the next `catch_up`.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`, `store_corrupt`.
+        """
+        async with self._turn:
+            self._followed = await self._store.transact(self._align)
+
+    async def catch_up(self) -> None:
+        """Follows all projections to the events committed now.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`, `store_corrupt`; the tables stay at an earlier, consistent point.
+        """
+        head = self._store.head().seq
+        if all(self._followed.get(name, -1) >= head for name in self._projections):
+            return
+        async with self._turn:
+            for projection in self._projections.values():
+                await self._follow(projection, head)
+
+    async def rebuild(self, name: str) -> None:
+        """Drops a projection's tables and makes them anew from the events.
+
+        Raises:
+            UserError: `not_found`: no projection has this name.
+            MachineError: as `catch_up`.
+        """
+        projection = self._projections.get(name)
+        if projection is None:
+            raise UserError(
+                "not_found", f"there is no projection {name!r}; there are {', '.join(sorted(self._projections))}"
+            )
+        async with self._turn:
+            await self._store.transact(lambda connection: _create(connection, projection))
+            self._followed[name] = 0
+        await self.catch_up()
+
+    async def query(
+        self, table: str, where: Mapping[str, Condition] | None = None, *, order: Sequence[str] = (), limit: int = 1000
+    ) -> list[dict[str, Scalar]]:
+        """Rows of a table, as of now.
+
+        Args:
+            table: its name.
+            where: per column the value it must have, or a collection of which it must have one.
+            order: columns to sort by, a leading ``-`` for descending.
+            limit: rows at most.
+
+        Raises:
+            UserError: `bad_argument`: no such table or column, or a limit out of range.
+            MachineError: as `catch_up`.
+        """
+        declared = self._table(table)
+        sql, values = declared.select(where or {}, order, limit)
+        await self.catch_up()
+        rows = await self._store.reading.run(lambda connection: connection.execute(sql, values).fetchall())
+        return [declared.row(row) for row in rows]
+
+    async def count(self, table: str, where: Mapping[str, Condition] | None = None) -> int:
+        """How many rows of a table fulfil `where`; arguments and errors as `query`."""
+        sql, values = self._table(table).count(where or {})
+        await self.catch_up()
+        (found,) = await self._store.reading.run(lambda connection: connection.execute(sql, values).fetchone())
+        return int(found)
+
+    def _table(self, name: str) -> Table:
+        declared = self._tables.get(name)
+        if declared is None:
+            raise UserError("bad_argument", f"there is no table {name!r}; there are {', '.join(sorted(self._tables))}")
+        return declared
+
+    async def _follow(self, projection: Projection, head: int) -> None:
+        while (after := self._followed.get(projection.name, -1)) < head:
+            assert after >= 0, "start() comes first"
+            events = await self._store.chunk(after, head)
+            self._checkpoint("project_before_begin")
+            await self._store.transact(lambda connection, events=events: self._advance(connection, projection, events))  # type: ignore[misc]
+            self._checkpoint("project_after_commit")
+            self._followed[projection.name] = events[-1].seq
+
+    # Below: on the writer's thread, inside a transaction.
+
+    def _align(self, connection: sqlite3.Connection) -> dict[str, int]:
+        """Drops what is not as declared, and gives how far each projection has followed."""
+        followed: dict[str, int] = {}
+        for name, fingerprint, tables, seq in connection.execute("SELECT * FROM projections").fetchall():
+            declared = self._projections.get(name)
+            if declared is not None and declared.fingerprint == fingerprint:
+                followed[name] = seq
+                continue
+            _drop(connection, json.loads(tables))
+            connection.execute("DELETE FROM projections WHERE name = ?", (name,))
+        for projection in self._projections.values():
+            if projection.name not in followed:
+                _create(connection, projection)
+                followed[projection.name] = 0
+        return followed
+
+    def _advance(self, connection: sqlite3.Connection, projection: Projection, events: Sequence[StoredEvent]) -> None:
+        self._checkpoint("project_after_begin")
+        tables = {table.name: table for table in projection.tables}
+        rows = Rows(connection, tables)
+        for event in events:
+            if not projection.kinds or event.kind in projection.kinds:
+                for change in projection.apply(rows, event):
+                    _perform(connection, tables[change.table], change)
+        self._checkpoint("project_after_apply")
+        connection.execute("UPDATE projections SET seq = ? WHERE name = ?", (events[-1].seq, projection.name))
+        self._checkpoint("project_before_commit")
+
+
+def _create(connection: sqlite3.Connection, projection: Projection) -> None:
+    """Makes a projection's tables, empty, dropping those there are."""
+    names = [table.name for table in projection.tables]
+    _drop(connection, names)
+    for table in projection.tables:
+        for statement in table.ddl():
+            connection.execute(statement)
+    connection.execute(
+        "INSERT OR REPLACE INTO projections VALUES (?, ?, ?, 0)",
+        (projection.name, projection.fingerprint, json.dumps(names)),
+    )
+
+
+def _drop(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
+    for table in tables:
+        connection.execute(drop_statement(table))
+
+
+def _perform(connection: sqlite3.Connection, table: Table, change: Change) -> None:
+    match change:
+        case Upsert(key=key, values=values):
+            connection.execute(table.upsert(tuple(values)), (*key, *values.values()))
+        case Delete(key=key):
+            connection.execute(table.delete(), key)
