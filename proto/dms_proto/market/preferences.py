@@ -132,7 +132,8 @@ def check_preferences(preferences: Preferences) -> None:
             )
         if not 0 <= weight <= MAX_WEIGHT:
             raise UserError("bad_argument", f"the weight of {name} is {weight}; it must be from 0 to {MAX_WEIGHT}")
-    sample = reader(BID_VARIABLES, BID_SCHEMA)(SAMPLE_CANDIDATE) | _sample_request()
+    of_bid = {name: fields for name, fields in BID_VARIABLES.items() if name != "request"}
+    sample = reader(of_bid, BID_SCHEMA)(SAMPLE_CANDIDATE) | _sample_request()
     for source in (*preferences.constraints, *((preferences.rank,) if preferences.rank else ())):
         _check_expression(source, BID_SCHEMA, sample)
 
