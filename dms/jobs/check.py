@@ -1,0 +1,303 @@
+"""Located values to a `JobDocument`, or every problem at once.
+
+A walk over the types: unknown and missing fields, then each leaf by itself, so that one mistake does not hide the next. What the types cannot
+say (two fields that need each other) is checked last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from dms.jobs.document import JobDocument, Unit
+from dms.jobs.problems import BadJob, Problem, nearest
+from dms.jobs.source import Located, located, parse
+from dms_proto import units
+
+MAX_LISTED: Final = 200
+"""Problems collected before giving up."""
+_MISSING: Final = object()
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_PLACE: Final = re.compile(r" - at `\$?(.*?)`$")
+
+
+def parse_share(text: str | float) -> int:
+    """A part of a GPU, 0.001 to 1, in thousandths.
+
+    Raises:
+        ValueError: not a part of one.
+    """
+    try:
+        milli = units.parse_millicores(text)  # thousandths are read the same way
+    except ValueError:
+        milli = units.Millicores(0)
+    if not 1 <= milli <= units.GPU or str(text).endswith("m"):
+        raise ValueError(f"{text!r} is not a part of one GPU such as 1 or 0.5")
+    return milli
+
+
+PARSERS: Final[dict[Unit, Callable[[Any], int]]] = {
+    "bytes": units.parse_bytes,
+    "duration": units.parse_millis,
+    "cores": units.parse_millicores,
+    "credits": units.parse_credits,
+    "share": parse_share,
+}
+"""How each unit is read, into the integers of `dms_proto.units`."""
+
+
+def amount(value: str | float, unit: Unit) -> int:
+    """A quantity as written, in the integer unit that `unit` stands for.
+
+    Raises:
+        ValueError: not such a quantity; the message says what is accepted.
+    """
+    return PARSERS[unit](value)
+
+
+def load_job(path: Path) -> JobDocument:
+    """The job in a file; its name is the file's when it has none.
+
+    Raises:
+        BadJob: naming field, line and rule of each problem; also when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(2 * 1024 * 1024)
+    except OSError as error:
+        raise BadJob(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
+    document = check(parse(data, str(path)), str(path))
+    return document if document.name else msgspec.structs.replace(document, name=path.stem[:128])
+
+
+def job_of(fields: dict[str, Any], origin: str = "command line") -> JobDocument:
+    """A job from plain values, by the same rules as from a file.
+
+    Raises:
+        BadJob: a field breaks a rule.
+    """
+    return check(located(fields), origin)
+
+
+def check(root: Located, origin: str) -> JobDocument:
+    """The document in `root`.
+
+    Raises:
+        BadJob: with all problems found.
+    """
+    walk = _Walk()
+    document = walk.struct(root, JobDocument, "")
+    if isinstance(document, JobDocument) and not walk.problems:
+        walk.problems.extend(_relations(document, root))
+    if walk.problems or not isinstance(document, JobDocument):
+        raise BadJob(origin, walk.problems)
+    return document
+
+
+class _Walk:
+    """Collects problems on the way down; a value with a problem becomes `_MISSING`."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def struct(self, node: Located, kind: type[msgspec.Struct], path: str) -> object:
+        entries = node.value
+        if not isinstance(entries, dict):
+            return self._wrong(node, path, f"a mapping of fields wanted, {_shown(node)} found")
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        types = get_type_hints(kind, include_extras=True)
+        values: dict[str, object] = {}
+        for key, item in entries.items():
+            if key in fields:
+                values[fields[key].name] = self._value(item, types[fields[key].name], _below(path, key))
+            else:
+                self._wrong(item, _below(path, key), f"no such field; {nearest(key, fields)}")
+        for key, field in fields.items():
+            if field.required and key not in entries:
+                self._wrong(node, _below(path, key), "this field is required")
+        if any(value is _MISSING for value in values.values()) or any(
+            field.required and field.name not in values for field in fields.values()
+        ):
+            return _MISSING
+        return kind(**values)
+
+    def _value(self, node: Located, kind: Any, path: str) -> object:
+        bare, unit = _unwrap(kind)
+        struct = _struct_in(bare)
+        if struct is not None and (struct is bare or not isinstance(node.value, str)):
+            return self.struct(node, struct, path)
+        element = _element_of(bare)
+        if element is not None and isinstance(node.value, list):
+            items = tuple(self._value(item, element, f"{path}[{index}]") for index, item in enumerate(node.value))
+            return _MISSING if any(item is _MISSING for item in items) else self._leaf(node, kind, path, items)
+        if unit is not None:
+            return self._quantity(node, unit, path)
+        if get_origin(bare) is dict and isinstance(node.value, dict):
+            return self._dictionary(node, node.value, kind, path)
+        return self._leaf(node, kind, path, node.plain())
+
+    def _dictionary(self, node: Located, entries: dict[str, Located], kind: Any, path: str) -> object:
+        element = get_args(_unwrap(kind)[0])[1]
+        values = {
+            key: self._leaf(
+                item, element, _below(path, key), item.text if path == "env" and _is_word(item) else item.plain()
+            )
+            for key, item in entries.items()
+        }
+        return _MISSING if any(value is _MISSING for value in values.values()) else self._leaf(node, kind, path, values)
+
+    def _quantity(self, node: Located, unit: Unit, path: str) -> object:
+        value = node.value
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return self._wrong(node, path, f"a quantity wanted, {_shown(node)} found")
+        try:
+            # As written: a float read and printed again can turn 0.00001 into 1e-05.
+            PARSERS[unit](node.text if isinstance(value, float) else value)
+        except ValueError as error:
+            return self._wrong(node, path, str(error))
+        return node.text if isinstance(value, float) else value
+
+    def _leaf(self, node: Located, kind: Any, path: str, value: object) -> object:
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            match = _PLACE.search(str(error))
+            inner = match[1] if match else ""
+            at = _at(node, inner)
+            return self._wrong(at, path + _shown_place(inner), _readable(_PLACE.sub("", str(error)), at, kind))
+
+    def _wrong(self, node: Located, path: str, rule: str) -> object:
+        if len(self.problems) < MAX_LISTED:
+            self.problems.append(Problem(node.line, path, rule))
+        return _MISSING
+
+
+def _unwrap(kind: Any) -> tuple[Any, Unit | None]:
+    unit: Unit | None = None
+    while get_origin(kind) is Annotated:
+        for note in kind.__metadata__:
+            unit = (getattr(note, "extra", None) or {}).get("unit", unit)
+        kind = kind.__origin__
+    return kind, unit
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct that `kind` is, or may be beside a string."""
+    for option in (kind, *get_args(kind)):
+        if isinstance(option, type) and issubclass(option, msgspec.Struct) and get_origin(kind) is not tuple:
+            return option
+    return None
+
+
+def _element_of(kind: Any) -> Any:
+    """The element type when `kind` is a tuple, else None. Only tuples whose elements hold structs need the walk."""
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple and _struct_in(_unwrap(arguments[0])[0]) is not None:
+        return arguments[0]
+    return None
+
+
+def _is_word(node: Located) -> bool:
+    """Whether a scalar stands there. Environment values are taken as written: ``1.10`` and ``yes`` stay what they look like."""
+    return not isinstance(node.value, dict | list | None)
+
+
+def _readable(message: str, node: Located, kind: Any) -> str:
+    """The message of msgspec with the value that was found, and the choices where there are some."""
+    bare = _unwrap(kind)[0]
+    if isinstance(bare, type) and issubclass(bare, StrEnum) and isinstance(node.value, str):
+        return f"{node.value!r} is not one of {', '.join(bare)}"
+    return message if "got" in message else f"{message}, found {_shown(node)}"
+
+
+def _at(node: Located, place: str) -> Located:
+    """The node at msgspec's `place` (``[3]``, ``[...]``) below `node`, as near as it can be told."""
+    index = re.match(r"\[(\d+)\]", place)
+    if index and isinstance(node.value, list) and int(index[1]) < len(node.value):
+        return node.value[int(index[1])]
+    return node
+
+
+def _shown_place(place: str) -> str:
+    return "" if place.startswith("[...]") else place
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _shown(node: Located) -> str:
+    match node.value:
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case None:
+            return "nothing"
+        case scalar:
+            return repr(scalar)
+
+
+# ------------------------------------------------------------------------------------- rules that join fields, or need code
+
+
+def _relations(job: JobDocument, root: Located) -> list[Problem]:
+    rules = (*_program_rules(job), *_text_rules(job), *_amount_rules(job))
+    return [Problem(line_of(root, field), field, rule) for field, rule in rules]
+
+
+def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    """What has to be run, as field and broken rule."""
+    if job.executor == "wasm":
+        if not job.module:
+            yield "module", "a wasm job needs the module's file"
+        if isinstance(job.command, str):
+            yield "command", "for wasm a list of arguments; there is no shell"
+        return
+    if not job.command:
+        yield "command", "a job needs a command"
+    if job.module:
+        yield "module", f"only wasm jobs have a module; the executor is {job.executor!r}"
+
+
+def _text_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    arguments = (job.command,) if isinstance(job.command, str) else job.command
+    if any("\0" in argument for argument in arguments):
+        yield "command", "an argument contains a NUL character"
+    for name, value in job.env.items():
+        if not _VARIABLE.fullmatch(name):
+            yield "env", f"{name!r} is not a name for an environment variable (letters, digits, _)"
+        if "\0" in value:
+            yield f"env.{name}", "the value contains a NUL character"
+    for index, pattern in enumerate(job.outputs):
+        if pattern.startswith("/") or ".." in pattern.split("/"):
+            yield f"outputs[{index}]", f"{pattern!r} leaves the job's directory; patterns are relative, without '..'"
+
+
+def _amount_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    for field, value, unit in (
+        ("resources.cpu", job.resources.cpu, "cores"),
+        ("resources.memory", job.resources.memory, "bytes"),
+        ("timeouts.run", job.timeouts.run, "duration"),
+    ):
+        if PARSERS[unit](value) == 0:  # type: ignore[index] # the three literals above
+            yield field, "must be more than 0"
+
+
+def line_of(root: Located, field: str) -> int:
+    """The line on which a field (dotted path with indexes) stands, or the nearest one around it."""
+    node = root
+    for key in field.replace("]", "").replace("[", ".").split("."):
+        match node.value:
+            case dict() as entries if key in entries:
+                node = entries[key]
+            case list() as items if key.isdigit() and int(key) < len(items):
+                node = items[int(key)]
+            case _:
+                break
+    return node.line

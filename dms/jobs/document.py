@@ -1,0 +1,178 @@
+"""The job document: what a person writes to have something done. The types are the reference; the JSON Schema is generated from them.
+
+Quantities are written for people (``512MiB``, ``500m``, ``10m``) and kept as written until `resolve`. `Unit` names how each is read, so the
+checker, the schema and the reference page agree. Adding a field: give it a default and a description here, and use it in `resolve`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dms_proto.capability import Isolation, JobClass
+
+Unit = Literal["bytes", "duration", "cores", "credits", "share"]
+
+EXAMPLES: Final[dict[Unit, list[str | int | float]]] = {
+    "bytes": ["512MiB", "4GiB"],
+    "duration": ["90s", "10m", "2h"],
+    "cores": [1, "500m", 2.5],
+    "credits": [0.02, "0.5"],
+    "share": [1, 0.5],
+}
+
+
+def quantity(description: str, unit: Unit) -> Meta:
+    """A quantity's description and how it is written."""
+    return Meta(description=description, examples=list(EXAMPLES[unit]), extra={"unit": unit})
+
+
+def about(description: str) -> Meta:
+    """A field's description."""
+    return Meta(description=description)
+
+
+Text = Annotated[str, Meta(max_length=128)]
+Number = str | int | float
+
+
+class GpuNeed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One GPU, or a share of one."""
+
+    vendor: Annotated[Text, about('"nvidia", "amd", "intel"; empty for any.')] = ""
+    model: Annotated[Text, about("Part of the model's name, whatever its case; empty for any.")] = ""
+    memory: Annotated[Number, quantity("Least memory of the device or share.", "bytes")] = 0
+    share: Annotated[Number, quantity("Part of the device; 1 is the whole of it, exclusively.", "share")] = 1
+
+
+class ResourceNeeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What each allocation reserves, and is held to."""
+
+    cpu: Annotated[Number, quantity("CPU cores.", "cores")] = 1
+    memory: Annotated[Number, quantity("Memory; using more ends the job as out of memory.", "bytes")] = "256MiB"
+    disk: Annotated[Number, quantity("Space below the job's directory, inputs included.", "bytes")] = "256MiB"
+    gpus: Annotated[tuple[GpuNeed, ...], Meta(description="One entry per GPU needed.", max_length=64)] = ()
+
+
+class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"as_": "as"}):
+    """A file or directory the job reads. A plain string is short for `path` alone."""
+
+    path: Annotated[str, Meta(description="Beside the job file or below it.", min_length=1, max_length=4096)]
+    as_: Annotated[
+        str, Meta(description="Where the job sees it, relative to its directory; empty: as in `path`.", max_length=1024)
+    ] = ""
+
+
+class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long each part may take."""
+
+    queue: Annotated[Number, quantity("How long to wait for capacity that exists but is not free now.", "duration")] = (
+        "10m"
+    )
+    run: Annotated[Number, quantity("Wall time of one run; then it is stopped.", "duration")] = "10m"
+    grace: Annotated[Number, quantity("Between asking the job to stop and killing it.", "duration")] = "2s"
+
+
+class RunLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hard limits of one run beyond its resources."""
+
+    log: Annotated[Number, quantity("Standard output and error together; past it the job ends.", "bytes")] = "16MiB"
+    processes: Annotated[int, Meta(description="Processes and threads at once.", ge=1, le=65_536)] = 256
+    fuel: Annotated[int, Meta(description="WebAssembly instructions; 0: no limit but time.", ge=0, le=2**53)] = 0
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When to try another node."""
+
+    job_failures: Annotated[
+        int,
+        Meta(
+            description="Distinct nodes on which the job's own failure (exit code, memory, time) is final.", ge=1, le=16
+        ),
+    ] = 2
+    node_faults: Annotated[
+        int, Meta(description="Faults of nodes or the network after which it is given up.", ge=0, le=100)
+    ] = 5
+
+
+class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"class_": "class"}):
+    """A program to run somewhere good, what it needs, and what it may cost."""
+
+    name: Annotated[Text, about("For people; empty: the file's name.")] = ""
+    executor: Annotated[Text, about('How it runs: "sandbox" for a Linux command, "wasm" for a WebAssembly module.')] = (
+        "sandbox"
+    )
+    command: Annotated[
+        str | tuple[str, ...],
+        Meta(description="Program and arguments as a list; a string is given to /bin/sh -c. For wasm: the arguments."),
+    ] = ()
+    module: Annotated[str, Meta(description="For wasm: the module's file, sent as an input.", max_length=4096)] = ""
+    resources: Annotated[ResourceNeeds, about("What each allocation reserves.")] = ResourceNeeds()
+    inputs: Annotated[
+        tuple[str | InputFile, ...], Meta(description="Files sent along, by content and verified.", max_length=1024)
+    ] = ()
+    outputs: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...],
+        Meta(
+            description="Patterns such as `out/*.csv` of files to bring back, relative to the job's directory.",
+            max_length=256,
+        ),
+    ] = ()
+    env: Annotated[
+        dict[str, str],
+        Meta(
+            description="Environment variables. DMS_INDEX and DMS_COUNT are added; nothing else is there.",
+            max_length=500,
+        ),
+    ] = {}
+    count: Annotated[int, Meta(description="Independent allocations of the same task.", ge=1, le=10_000)] = 1
+    constraints: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
+        Meta(description="CEL expressions that must hold for a bid, such as `link.rtt_ms < 50.0`.", max_length=32),
+    ] = ()
+    preferences: Annotated[
+        str | dict[str, float],
+        about("A preset (cheapest, fastest, balanced, own-machines-first) or weights by term; empty: the node's own."),
+    ] = ""
+    rank: Annotated[
+        str,
+        Meta(
+            description="CEL expression from 0 (worst) to 1 (best): one more term, weighed as `rank`.", max_length=1000
+        ),
+    ] = ""
+    max_price: Annotated[Number, quantity("Most to be paid for one allocation run to its time limit.", "credits")] = 1
+    deadline: Annotated[Number, quantity("From now until all must be over; 0: none.", "duration")] = 0
+    timeouts: Annotated[Timeouts, about("How long each part may take.")] = Timeouts()
+    limits: Annotated[RunLimits, about("Hard limits of one run.")] = RunLimits()
+    retry: Annotated[Retry, about("When to try another node.")] = Retry()
+    priority: Annotated[int, Meta(description="Order among this node's own jobs; higher first.", ge=0, le=1000)] = 0
+    class_: Annotated[JobClass, about("Kind of demand; a provider may accept only some.")] = JobClass.BATCH
+    labels: Annotated[dict[Text, Text], Meta(description="Labels a node must have.", max_length=32)] = {}
+    libraries: Annotated[
+        tuple[Text, ...], Meta(description="`name` or `name==version` a node must have.", max_length=64)
+    ] = ()
+    architecture: Annotated[Text, about('"x86_64", "aarch64"; empty for any.')] = ""
+    cpu_score: Annotated[
+        int, Meta(description="Least measured speed of a core; 1000 is the reference core.", ge=0, le=1_000_000)
+    ] = 0
+    isolation: Annotated[Isolation, about("Weakest isolation the job accepts from the executor.")] = Isolation.NONE
+    country: Annotated[
+        str,
+        Meta(
+            description="ISO 3166-1 alpha-2 code of where it must run; empty for anywhere.",
+            pattern="^([A-Z]{2})?$",
+            max_length=2,
+        ),
+    ] = ""
+    relayed: Annotated[bool, about("Whether a node reached only through a relay will do.")] = True
+    bids_wanted: Annotated[
+        int, Meta(description="Bids that make a choice; waiting ends when they are in.", ge=1, le=100)
+    ] = 3
+    wait_for_nodes: Annotated[
+        Number,
+        quantity(
+            "How long to wait when no known node could ever run it; 0: end at once, with the reasons.", "duration"
+        ),
+    ] = 0

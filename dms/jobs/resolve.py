@@ -1,0 +1,186 @@
+"""A job document and its directory to a `JobSpec`: quantities become integers, files become digests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import msgspec
+
+from dms.jobs.check import amount, line_of
+from dms.jobs.document import GpuNeed, InputFile, JobDocument
+from dms.jobs.inputs import MAX_INPUT_FILES, Found, collect
+from dms.jobs.problems import BadJob, Problem, nearest
+from dms.jobs.source import Located
+from dms.jobs.spec import JobSpec
+from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
+from dms_proto.errors import UserError
+from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
+from dms_proto.work import Limits, Task
+
+SHELL: Final = ("/bin/sh", "-c")
+
+
+def resolve(
+    job: JobDocument, base: Path, *, origin: str = "job", roots: Sequence[Path] = (), places: Located | None = None
+) -> JobSpec:
+    """The job as the node takes it. Reads and digests every input file.
+
+    Args:
+        job: checked.
+        base: the directory its paths are relative to.
+        origin: named in errors.
+        roots: further directories inputs may come from, beside `base`.
+        places: the document as read, for the lines in errors.
+
+    Raises:
+        BadJob: an input is missing, lies outside, or is no regular file; two inputs have one place; the task is too large.
+    """
+    found = _inputs(job, base, (base.resolve(), *(root.resolve() for root in roots)), origin, places)
+    task = Task(
+        executor=job.executor,
+        command=(*SHELL, job.command) if isinstance(job.command, str) and job.command else tuple(job.command),
+        module=_place_of_module(job.module),
+        environment=dict(sorted(job.env.items())),
+        inputs=tuple(item.entry for item in found),
+        outputs=job.outputs,
+        resources=_resources(job),
+        limits=_limits(job),
+    )
+    spec = JobSpec(
+        task=task,
+        needs=_needs(job),
+        name=job.name,
+        count=job.count,
+        max_price=amount(job.max_price, "credits"),
+        deadline_ms=amount(job.deadline, "duration"),
+        queue_ms=amount(job.timeouts.queue, "duration"),
+        patience_ms=amount(job.wait_for_nodes, "duration"),
+        bids_wanted=job.bids_wanted,
+        preferences=_preferences(job, origin, places),
+        constraints=job.constraints,
+        retry_job_failures=job.retry.job_failures,
+        retry_node_faults=job.retry.node_faults,
+        priority=job.priority,
+        sources={item.entry.digest: str(item.source) for item in found},
+    )
+    return _within_bounds(spec, origin)
+
+
+def _preferences(job: JobDocument, origin: str, places: Located | None) -> Preferences | None:
+    """The job's own word on how bids are compared, or None; constraints and expressions are tried before anything is sent."""
+    chosen: Preferences | None = None
+    if isinstance(job.preferences, dict):
+        chosen = Preferences(weights=job.preferences)
+    elif job.preferences in PRESETS:
+        chosen = PRESETS[job.preferences]()
+    elif job.preferences:
+        rule = f"no preset {job.preferences!r}; {nearest(job.preferences, PRESETS)}"
+        raise BadJob(origin, [Problem(_line(places, "preferences"), "preferences", rule)])
+    if job.rank:
+        chosen = msgspec.structs.replace(chosen or Preferences(), rank=job.rank)
+    problems = []
+    for field, document in (
+        *((f"constraints[{index}]", Preferences(constraints=(rule,))) for index, rule in enumerate(job.constraints)),
+        *((("rank" if job.rank else "preferences", chosen),) if chosen else ()),
+    ):
+        try:
+            check_preferences(document)
+        except UserError as error:
+            problems.append(
+                Problem(_line(places, field), field, f"{error.message}; {error.hint}" if error.hint else error.message)
+            )
+    if problems:
+        raise BadJob(origin, problems)
+    return chosen
+
+
+def _inputs(job: JobDocument, base: Path, roots: Sequence[Path], origin: str, places: Located | None) -> list[Found]:
+    wanted = [
+        (f"inputs[{index}]", item if isinstance(item, InputFile) else InputFile(item))
+        for index, item in enumerate(job.inputs)
+    ]
+    if job.module:
+        wanted.append(("module", InputFile(job.module, _place_of_module(job.module))))
+    problems: list[Problem] = []
+    by_place: dict[str, Found] = {}
+    for field, item in wanted:
+        try:
+            for found in collect(item.path, item.as_, base, roots):
+                other = by_place.setdefault(found.entry.path, found)
+                if other.entry.digest != found.entry.digest:
+                    problems.append(
+                        Problem(_line(places, field), field, f"{found.entry.path} is already another input")
+                    )
+        except ValueError as error:
+            problems.append(Problem(_line(places, field), field, str(error)))
+    if len(by_place) > MAX_INPUT_FILES:
+        problems.append(
+            Problem(_line(places, "inputs"), "inputs", f"{len(by_place)} files; at most {MAX_INPUT_FILES}, pack them")
+        )
+    disk = amount(job.resources.disk, "bytes")
+    total = sum(found.entry.size for found in by_place.values())
+    if total > disk:
+        rule = f"{disk} bytes is less than the inputs, {total} bytes"
+        problems.append(Problem(_line(places, "resources.disk"), "resources.disk", rule))
+    if problems:
+        raise BadJob(origin, problems)
+    return list(by_place.values())
+
+
+def _place_of_module(module: str) -> str:
+    return PurePosixPath(module).name if module else ""
+
+
+def _resources(job: JobDocument) -> Resources:
+    wanted = job.resources
+    return Resources(
+        cpu_millicores=amount(wanted.cpu, "cores"),
+        memory_bytes=amount(wanted.memory, "bytes"),
+        disk_bytes=amount(wanted.disk, "bytes"),
+        gpus=tuple(_gpu(gpu) for gpu in wanted.gpus),
+    )
+
+
+def _gpu(gpu: GpuNeed) -> Gpu:
+    return Gpu(
+        vendor=gpu.vendor, model=gpu.model, memory_bytes=amount(gpu.memory, "bytes"), milli=amount(gpu.share, "share")
+    )
+
+
+def _limits(job: JobDocument) -> Limits:
+    return Limits(
+        wall_ms=amount(job.timeouts.run, "duration"),
+        grace_ms=amount(job.timeouts.grace, "duration"),
+        log_bytes=amount(job.limits.log, "bytes"),
+        processes=job.limits.processes,
+        fuel=job.limits.fuel,
+    )
+
+
+def _needs(job: JobDocument) -> Capability:
+    return Capability(
+        resources=_resources(job),
+        architecture=job.architecture,
+        cpu_score=job.cpu_score,
+        executors=(ExecutorOffer(name=job.executor, isolation=job.isolation),),
+        libraries=job.libraries,
+        labels=job.labels,
+        country=job.country,
+        relayed=job.relayed,
+        job_classes=(job.class_,),
+        max_wall_ms=amount(job.timeouts.run, "duration"),
+    )
+
+
+def _within_bounds(spec: JobSpec, origin: str) -> JobSpec:
+    """Passes the spec through the bounds every node checks, so that what is refused is refused here, with its field."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(spec), JobSpec)
+    except msgspec.ValidationError as error:
+        raise BadJob(origin, [Problem(0, "", str(error))]) from error
+
+
+def _line(places: Located | None, field: str) -> int:
+    return line_of(places, field) if places is not None else 0

@@ -1,0 +1,61 @@
+"""JobSpec: a job as the node takes it. Resolved, bounded, free of paths but for where its content lies on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from dms_proto.capability import Capability
+from dms_proto.market.preferences import Preferences
+from dms_proto.rules import Amount, Count, GoodDigest, Word
+from dms_proto.units import MINUTE
+from dms_proto.work import Task
+
+
+class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `job.submit` and `market.ask` take.
+
+    Attributes:
+        task: what every allocation runs. The node adds DMS_INDEX and DMS_COUNT to its environment.
+        needs: what each allocation requires of a node.
+        name: for people.
+        count: how many independent allocations.
+        max_price: micro-credits for one allocation run to its wall limit.
+        deadline_ms: from submission until all must be over; 0 for none.
+        queue_ms: how long to wait for capacity that exists but is not free.
+        patience_ms: how long to wait when no known node could ever serve it; 0: end at once.
+        bids_wanted: how many bids make a choice.
+        preferences: how bids are compared; None: as the node prefers.
+        constraints: CEL expressions that must hold for a bid, beside those of `preferences`.
+        retry_job_failures: distinct nodes on which the job's own failure is final.
+        retry_node_faults: node faults after which a slot is given up.
+        priority: order among this node's own jobs; higher first.
+        sources: where on this machine the content of each input digest lies. The node copies it and checks the digest again, for a file may
+            have changed since.
+    """
+
+    task: Task
+    needs: Capability
+    name: Word = ""
+    count: Count = 1
+    max_price: Amount = 0
+    deadline_ms: Amount = 0
+    queue_ms: Amount = 10 * MINUTE
+    patience_ms: Amount = 0
+    bids_wanted: Count = 3
+    preferences: Preferences | None = None
+    constraints: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=1000)], ...], msgspec.Meta(max_length=32)] = ()
+    retry_job_failures: Count = 2
+    retry_node_faults: Amount = 5
+    priority: Amount = 0
+    sources: Annotated[
+        dict[GoodDigest, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=4096)
+    ] = {}
+
+    def preferences_over(self, default: Preferences) -> Preferences:
+        """How this job's bids are compared on a node that prefers `default`: the job's word where it has one, and all constraints of both."""
+        chosen = self.preferences or default
+        return msgspec.structs.replace(
+            chosen, constraints=tuple(dict.fromkeys((*default.constraints, *chosen.constraints, *self.constraints)))
+        )

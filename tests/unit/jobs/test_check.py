@@ -1,0 +1,163 @@
+"""Job documents are checked completely: every problem, with its field, line and rule, before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dms.jobs.check import check, job_of, load_job
+from dms.jobs.document import GpuNeed, InputFile, JobDocument
+from dms.jobs.problems import BadJob, Problem
+from dms.jobs.source import parse
+from dms_proto.capability import JobClass
+
+
+def _check(text: str) -> JobDocument:
+    return check(parse(text.encode(), "job.yaml"), "job.yaml")
+
+
+def _problems(text: str) -> tuple[Problem, ...]:
+    with pytest.raises(BadJob) as caught:
+        _check(text)
+    assert caught.value.code == "bad_job"
+    return caught.value.problems
+
+
+COMPLETE = """\
+name: train
+executor: sandbox
+command: [python3, train.py, --epochs, "3"]
+resources:
+  cpu: 2.5
+  memory: 4GiB
+  disk: 10GB
+  gpus:
+    - {vendor: nvidia, model: A100, memory: 20GiB, share: 0.5}
+inputs:
+  - data.csv
+  - {path: src, as: code}
+outputs: ["out/*.bin"]
+env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
+count: 4
+constraints: ["link.rtt_ms < 50.0"]
+preferences: {price: 50, speed: 50}
+rank: "offer.cpu_score"
+max_price: 0.00001
+deadline: 2h
+timeouts: {queue: 5m, run: 90s, grace: 500ms}
+limits: {log: 1MiB, processes: 10, fuel: 0}
+retry: {job_failures: 1, node_faults: 3}
+priority: 7
+class: interactive
+labels: {zone: lab}
+libraries: [numpy==2.0]
+architecture: x86_64
+cpu_score: 900
+isolation: namespaces
+country: NO
+relayed: false
+bids_wanted: 5
+wait_for_nodes: 30s
+"""
+
+
+def test_every_field_can_be_written() -> None:
+    job = _check(COMPLETE)
+    assert job.command == ("python3", "train.py", "--epochs", "3")
+    assert job.resources.gpus == (GpuNeed("nvidia", "A100", "20GiB", "0.5"),)
+    assert job.inputs == ("data.csv", InputFile("src", "code"))
+    assert job.class_ is JobClass.INTERACTIVE
+    assert job.country == "NO"
+    assert job.max_price == "0.00001", "kept as written: printed again it would be 1e-05"
+    assert set(JobDocument.__struct_fields__) - {"module"} == {
+        line.split(":")[0].replace("class", "class_") for line in COMPLETE.splitlines() if line[0] not in " "
+    }, "the example names every field but the one of wasm jobs"
+
+
+def test_environment_values_are_taken_as_written() -> None:
+    assert _check(COMPLETE).env == {"EPOCHS": "3", "VERSION": "1.10", "DEBUG": "yes"}
+
+
+def test_a_command_may_be_a_shell_line() -> None:
+    assert _check("command: echo hi | wc -c").command == "echo hi | wc -c"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field", "rule"),
+    [
+        ("comand: x", 1, "comand", "did you mean 'command'?"),
+        ("command: x\nresources:\n  memry: 1GiB", 3, "resources.memry", "did you mean 'memory'?"),
+        ("command: x\nzzz: 1", 2, "zzz", "known here: architecture, bids_wanted"),
+        ("command: x\nresources:\n  memory: lots", 3, "resources.memory", "a size such as 512MiB"),
+        ("command: x\nresources:\n  cpu: -1", 3, "resources.cpu", "a number of cores"),
+        ("command: x\nresources:\n  cpu: 0", 3, "resources.cpu", "more than 0"),
+        ("command: x\nresources:\n  cpu: 0.0001", 3, "resources.cpu", "finer than"),
+        ("command: x\nresources:\n  memory: true", 3, "resources.memory", "a quantity wanted"),
+        ("command: x\nresources:\n  gpus:\n  - {share: 1.5}", 4, "resources.gpus[0].share", "a part of one GPU"),
+        ("command: x\nresources:\n  gpus:\n  - {share: 500m}", 4, "resources.gpus[0].share", "a part of one GPU"),
+        ("command: x\nresources:\n  gpus: 2", 3, "resources.gpus", "Expected `array`"),
+        ("command: x\nresources: 4GiB", 2, "resources", "a mapping of fields wanted"),
+        ("command: x\ntimeouts:\n  run: 10 parsecs", 3, "timeouts.run", "a duration"),
+        ("command: x\nmax_price: free", 2, "max_price", "an amount of credits"),
+        ("command: x\ncount: 0", 2, "count", ">= 1"),
+        ("command: x\ncount: many", 2, "count", "Expected `int`"),
+        ("command: x\nclass: fast", 2, "class", "not one of batch, interactive, service"),
+        ("command: x\ncountry: Norway", 2, "country", "found 'Norway'"),
+        ("command: x\nenv:\n  A: [1]", 3, "env.A", "Expected `str`"),
+        ("command: x\nenv:\n  A-B: 1", 3, "env", "'A-B' is not a name"),
+        ("command: x\nlabels:\n  a: 1", 3, "labels.a", "Expected `str`"),
+        ("command: [a,\n  1]", 2, "command[1]", "Expected `str`"),
+        ("command: x\ninputs:\n- {as: y}", 3, "inputs[0].path", "required"),
+        ("command: x\ninputs:\n- 3", 3, "inputs[0]", "a mapping of fields wanted, 3 found"),
+        ("command: x\noutputs:\n- a\n- ../b", 4, "outputs[1]", "leaves the job's directory"),
+        ("command: x\noutputs: [/etc/passwd]", 2, "outputs[0]", "leaves the job's directory"),
+        ("name: x", 1, "command", "a job needs a command"),
+        ("executor: wasm", 1, "module", "needs the module's file"),
+        ("executor: wasm\nmodule: a.wasm\ncommand: run it", 3, "command", "there is no shell"),
+        ("command: x\nmodule: a.wasm", 2, "module", "only wasm jobs"),
+        ('command: ["a\\0b"]', 1, "command", "NUL"),
+        ("- command: x", 1, "", "a mapping of fields wanted, a list found"),
+        ("just text", 1, "", "a mapping of fields wanted"),
+    ],
+)
+def test_a_broken_rule_is_named_with_field_and_line(text: str, line: int, field: str, rule: str) -> None:
+    (problem,) = _problems(text)
+    assert (problem.line, problem.field) == (line, field)
+    assert rule in problem.rule
+
+
+def test_all_problems_are_told_at_once_in_order_of_lines() -> None:
+    problems = _problems("count: 0\nresources:\n  cpu: x\n  memory: y\nnmae: z\ncommand: 3")
+    assert [(problem.line, problem.field) for problem in problems] == [
+        (1, "count"),
+        (3, "resources.cpu"),
+        (4, "resources.memory"),
+        (5, "nmae"),
+        (6, "command"),
+    ]
+
+
+def test_the_message_of_one_problem_is_one_line_and_names_the_next_step() -> None:
+    with pytest.raises(BadJob) as caught:
+        _check("command: x\ncount: 0")
+    assert caught.value.message == "job.yaml: line 2, count: Expected `int` >= 1, found 0"
+    assert "dms job schema" in caught.value.hint
+
+
+def test_a_job_built_from_flags_obeys_the_same_rules() -> None:
+    assert job_of({"command": ["true"], "count": 2}).count == 2
+    with pytest.raises(BadJob, match="command line: resources.cpu: 'x' is not a number of cores"):
+        job_of({"command": ["true"], "resources": {"cpu": "x"}})
+
+
+def test_a_job_is_named_after_its_file_when_it_has_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "hello.yaml"
+    path.write_text("command: x")
+    assert load_job(path).name == "hello"
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_cannot_be_read_is_a_bad_job(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadJob, match="cannot be read"):
+        load_job(tmp_path / name)
