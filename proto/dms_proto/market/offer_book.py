@@ -43,9 +43,13 @@ MAX_SLOTS: Final = 64
 """Slots offered in one bid: bounds the size of a lock."""
 MAX_STANDING: Final = 256
 """Requests that stand at once; the one that ends first makes room. Bounds what strangers can make us remember."""
+STANDING_STEP_MS: Final = 1_000
 MAX_REMEMBERED: Final = 4_096
 """Committed bids and bid counts kept for repeats; the oldest go first."""
 MAX_CLAUSES: Final = 32
+OWNER_HOLD: Final = BidId("owner")
+"""Name of the lock by which the owner holds back what is not to be available."""
+FOREVER: Final = 2**53
 K = TypeVar("K")
 V = TypeVar("V")
 COMPARATOR: Final = CapabilityComparator()
@@ -85,6 +89,20 @@ class PauseWished(Stimulus, frozen=True):
 
     paused: bool
     because: str = ""
+
+
+class HoldWished(Stimulus, frozen=True):
+    """The owner holds capacity back under a name (`OWNER_HOLD` …), until `until` (Unix ms; 0: for good). Nothing: lets it go."""
+
+    name: BidId
+    resources: Resources
+    until: int = 0
+
+
+class AvailableWished(Stimulus, frozen=True):
+    """The owner wants exactly this much available now; the rest of what is free is held back under `OWNER_HOLD`."""
+
+    resources: Resources
 
 
 class RequestHeard(Stimulus, frozen=True):
@@ -168,6 +186,12 @@ class RequestWithdrawn(Event, frozen=True):
 
     request_id: RequestId
     requester: PeerId
+
+
+class CapacityHeld(Event, frozen=True):
+    """The owner holds capacity back: a lock without a bid."""
+
+    lock: CapabilityLock
 
 
 class LockReleased(Event, frozen=True):
@@ -304,6 +328,25 @@ def _resume_work(book: OfferBook, stimulus: PauseWished, now: int) -> Decision:
     return IGNORED if stimulus.paused else _with_standing(book, (WorkResumed(),), now)
 
 
+def _hold(book: OfferBook, stimulus: HoldWished, now: int) -> Decision:
+    """A hold replaces the one of the same name. What does not fit is not held, which the asker sees by the lock not being there."""
+    events: tuple[Event, ...] = (LockReleased(stimulus.name),) if stimulus.name in book.ledger.locks else ()
+    freed = book.ledger.unlock(stimulus.name) if events else book.ledger
+    if stimulus.resources != NOTHING and fits_within(stimulus.resources, freed.available):
+        until = stimulus.until or FOREVER
+        lock = CapabilityLock(stimulus.name, RequestId(""), book.me, (stimulus.resources,), Price(), 0, 0, until)
+        events += (CapacityHeld(lock),)
+    return _with_standing(book, events, now) if events else IGNORED
+
+
+def _set_available(book: OfferBook, stimulus: AvailableWished, now: int) -> Decision:
+    held = book.ledger.locks.get(OWNER_HOLD)
+    free = book.ledger.unlock(OWNER_HOLD).available if held is not None else book.ledger.available
+    if not fits_within(stimulus.resources, free):
+        return IGNORED
+    return _hold(book, HoldWished(OWNER_HOLD, subtract(free, stimulus.resources)), now)
+
+
 def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
     request = stimulus.request
     if book.rounds.get(request.request_id, -1) >= request.round and not request.dry_run:
@@ -428,22 +471,39 @@ def _expire(book: OfferBook, _stimulus: TimeCame, now: int) -> Decision:
 
 
 def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Decision:
-    """Adds to `events` the bids on standing requests that fit after them: higher priority first, then who has stood longest."""
+    """Adds to `events` the bids on standing requests that fit after them, in the order of `_in_turn`."""
     effects: list[Effect] = []
     for event in events:
         book = evolve(book, event)
     if book.phase is not BookPhase.OPEN or not book.standing:
         return Decision(events)
-    for standing in sorted(book.standing.values(), key=lambda s: -s.request.priority):
-        if standing.until <= now:
-            continue
+    free = countable(book.free)
+    for standing in sorted(book.standing.values(), key=lambda standing: _in_turn(book.me, standing)):
+        if standing.until <= now or not fits_within(countable(standing.request.needs.resources), free):
+            continue  # the cheap question first: with hundreds standing, nearly all stop here
         judged = judge(book, standing.requester, standing.request)
         if isinstance(judged, Price):
             made = _bid(book, standing.requester, standing.request, judged, now)
             events, effects = events + made.events, effects + list(made.effects)
             for event in made.events:
                 book = evolve(book, event)
+            free = countable(book.free)
     return Decision(events, tuple(effects))
+
+
+def _in_turn(me: PeerId, standing: Standing) -> tuple[int, int, int]:
+    """Higher priority first, then who has stood longest, in steps of a second; within a step each node has an order of its own.
+
+    Were the order everywhere the same, all nodes with free capacity would bid on the same request, and all but one in vain.
+    """
+    request = standing.request
+    since = standing.until - request.stands_ms
+    return -request.priority, since // STANDING_STEP_MS, distance(request.request_id, me)
+
+
+def countable(resources: Resources) -> Resources:
+    """What can be compared without matching devices."""
+    return Resources(resources.cpu_millicores, resources.memory_bytes, resources.disk_bytes)
 
 
 # ---------------------------------------------------------------------------------------------------------------- judging
@@ -542,6 +602,8 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             )
         case RequestWithdrawn(request_id=request_id):
             return change(book, standing=without(book.standing, request_id))
+        case CapacityHeld(lock=lock):
+            return change(book, ledger=book.ledger.lock(lock))
         case LockReleased(bid_id=bid) | LockExpired(bid_id=bid):
             return change(book, ledger=book.ledger.unlock(bid))
         case BidCommitted(bid_id=bid, requester=requester, reservations=reservations):
@@ -584,6 +646,8 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
     ReleaseHeard: Row(_release, "the lock goes, or the request stands no longer; standing requests are judged again"),
     AllocationOver: Row(_free, "the reservation goes; standing requests are judged again"),
     TimeCame: Row(_expire, "locks and standing requests past their time go"),
+    HoldWished: Row(_hold, "capacity is held back for the owner, if it is free"),
+    AvailableWished: Row(_set_available, "the rest of what is free is held back for the owner"),
     RequestHeard: Row(_answer, "bid on with a lock, or declined with every reason; once per round"),
 }
 
