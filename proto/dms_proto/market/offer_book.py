@@ -23,6 +23,7 @@ from dms_proto.market.arithmetic import clamp_subtract, fits_within, subtract
 from dms_proto.market.comparator import CapabilityComparator, assign_gpus
 from dms_proto.market.ledger import CapabilityLock, Ledger, Reservation, without
 from dms_proto.market.preferences import ProviderPolicy, RequesterFacts, judge_request
+from dms_proto.market.reach import distance
 from dms_proto.messages import (
     Bid,
     BidRequest,
@@ -385,10 +386,8 @@ def _bid(book: OfferBook, requester: PeerId, request: BidRequest, tariff: Price,
     lock = CapabilityLock(
         bid.bid_id, request.request_id, requester, slots, tariff, price, wall_ms, now + valid_ms + COMMIT_GRACE_MS
     )
-    if len(slots) < request.count and request.stands_ms:
-        made = BidMade(bid, lock, request, now + request.stands_ms)
-    else:
-        made = BidMade(bid, lock)
+    stands = len(slots) < request.count and request.stands_ms > 0
+    made = BidMade(bid, lock, request, now + request.stands_ms) if stands else BidMade(bid, lock)
     return Decision((made,), (Send(requester, bid),))
 
 
