@@ -12,10 +12,10 @@ from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.allocation import machine as allocation
 from dms_proto.errors import MachineError
 from dms_proto.machine import Event, Transient
-from dms_proto.market import auction_state, offer_book
+from dms_proto.market import auction_state, offer_book, owner
 from dms_proto.membership import machine as membership
 
-MACHINES: Final[tuple[ModuleType, ...]] = (auction_state, offer_book, allocation, membership)
+MACHINES: Final[tuple[ModuleType, ...]] = (auction_state, offer_book, allocation, membership, owner)
 
 
 def _kinds(modules: Iterable[ModuleType]) -> dict[str, type[Event]]:
@@ -44,6 +44,7 @@ PROMISES: Final = frozenset(
         "AllocationEnded",
         "CapabilityRegistered",
         "PolicyChanged",
+        "PreferencesChanged",
     }
 )
 """Kinds on which somebody relies from the moment they are told: written durably *before* the effects are performed. The others are written

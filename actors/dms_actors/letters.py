@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -45,6 +46,22 @@ class FindActor(NamedTuple):
     """A question: the address of the actor of a request or allocation, or None."""
 
     id: str
+
+
+class ListenFor(NamedTuple):
+    """To the node: bids and declines for this request, or answers to the probe with this nonce (`probe:N`), go to `hear(peer, message)`.
+
+    `hear` is called on the node's thread and must return at once. For questions that no orchestrator asks: dry runs and pings.
+    """
+
+    key: str
+    hear: Callable[[PeerId, AnyMessage], None]
+
+
+class StopListening(NamedTuple):
+    """To the node: what `ListenFor` began is over."""
+
+    key: str
 
 
 class AnnounceWanted(NamedTuple):

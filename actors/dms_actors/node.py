@@ -28,9 +28,11 @@ from dms_actors.letters import (
     AttemptNoted,
     Delivered,
     FindActor,
+    ListenFor,
     OpenRequest,
     RequestOver,
     ShowState,
+    StopListening,
     Told,
 )
 from dms_actors.machine_actor import MachineActor
@@ -140,6 +142,7 @@ class Node(MachineActor):
         self._allocations = world.allocations
         self._requesters: dict[AllocationId, PeerId] = {}
         self._trust: dict[PeerId, tuple[int, int]] = {}
+        self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
 
     # ------------------------------------------------------------------------------------------------------ beginning
 
@@ -183,6 +186,10 @@ class Node(MachineActor):
             case NetworkUp(addresses=addresses):
                 self._hello = msgspec.structs.replace(self._hello, addresses=addresses)
                 self._describe(turn, now)
+            case ListenFor(key=key, hear=hear):
+                self._listeners[key] = hear
+            case StopListening(key=key):
+                self._listeners.pop(key, None)
             case OpenRequest(request_id=request_id):
                 return self._start_orchestrator(request_id)
             case AnnounceWanted(request=request, cause_id=cause_id):
@@ -241,7 +248,7 @@ class Node(MachineActor):
         elif opened is not None:
             self._route(turn, opened.sender, opened.message, opened.id.hex(), now, gossiped=bool(topic))
 
-    def _route(  # noqa: C901 - one case per kind
+    def _route(  # noqa: C901, PLR0912 - one case per kind
         self, turn: Turn, peer: PeerId, message: AnyMessage, cause: str, now: int, *, gossiped: bool
     ) -> None:
         """Hands a message to whoever it concerns. `cause` is its envelope's id."""
@@ -267,6 +274,8 @@ class Node(MachineActor):
             case Hello(addresses=addresses):
                 self._world.post.learn(peer, addresses)
                 turn.apply(self.members, membership.HelloHeard(peer, message), now, cause)
+            case Probe(nonce=nonce, reply=True) if f"probe:{nonce}" in self._listeners:
+                self._listeners[f"probe:{nonce}"](peer, message)
             case Probe():
                 turn.apply(self.members, membership.ProbeHeard(peer, message), now, cause)
             case Refusal(code=code, detail=detail):
@@ -289,6 +298,10 @@ class Node(MachineActor):
         message: Bid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus,
         cause: str,
     ) -> None:
+        hear = self._listeners.get(message.request_id)
+        if hear is not None:
+            hear(peer, message)
+            return
         told = Told(self._as_stimulus(peer, message), cause)
         if not self._orchestrators.tell(message.request_id, told):
             self._answer_for_ended(peer, message, cause)
