@@ -9,6 +9,7 @@ reader, tail       reading by stream, in chunks, by filter; following along
 chain, verify      the hash chain, and walking it
 durability         which kinds of event survive a power cut
 connection, lock   SQLite connections and their settings; one process per file
+guard, head        what is checked before a file is opened for writing
 migrations         schema versions; schema.sql is the newest
 upcast             old event bodies brought up to date when read
 projections        read models that follow the events and can be rebuilt; tables: their declarations

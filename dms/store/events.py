@@ -27,8 +27,9 @@ from dms.store.connection import Connection, open_reader, open_writer
 from dms.store.durability import DurabilityTable
 from dms.store.errors import failed, store_error
 from dms.store.group import GroupCommit, Stored, Take
+from dms.store.guard import check_end, check_file
 from dms.store.lock import StoreLock
-from dms.store.migrations import Checkpoint, check_untouched, migrate, nowhere
+from dms.store.migrations import Checkpoint, migrate, nowhere
 from dms.store.reader import Filter, Reader
 from dms.store.rules import check_events
 from dms.store.tail import Tail
@@ -102,7 +103,8 @@ class EventStore:
         lock = StoreLock.acquire(path)
         opened: list[Connection] = []
         try:
-            check_untouched(path)
+            if check_file(path) > 0:
+                check_end(path)
             _create(path)
             opened.append(await open_writer(path))
             await opened[0].run(lambda connection: migrate(connection, checkpoint=checkpoint))

@@ -8,19 +8,12 @@ Events are not rewritten by migrations: an old body is upcast when read (upcast.
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Final, NamedTuple
-
-from dms.store.connection import connect_reader
-from dms.store.errors import corrupt, newer, store_error
 
 APPLICATION_ID: Final = 0x646D7331
 """``dms1``: says in the file header, to ``file`` and to us, that this SQLite file is an event store."""
-_HEADER_BYTES: Final = 100
-_MAGIC: Final = b"SQLite format 3\x00"
 
 Checkpoint = Callable[[str], None]
 """Called with the name of each point between two steps that a crash can fall between. Production passes `nowhere`, crash tests die in it."""
@@ -63,41 +56,6 @@ MIGRATIONS: Final = (
     ),
 )
 LATEST: Final = MIGRATIONS[-1].number
-
-
-def check_untouched(path: Path, latest: int = LATEST) -> None:
-    """Refuses a file that is not ours to change, having only read it. A missing or empty file is fine.
-
-    The header is read first, without SQLite; then the write-ahead log counts too, for a newer dms may have died before folding it in.
-
-    Raises:
-        MachineError: `store_newer`; `store_corrupt` when it is not a SQLite file, not an event store, or damaged; `store_failed`.
-    """
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except FileNotFoundError:
-        header = b""
-    except OSError as error:
-        raise store_error(error, path) from error
-    if not header:
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size > 0:  # SQLite would delete the log, and with it what the events were
-            raise corrupt(path, f"it is empty, but {log.name} holds events that belong to it")
-        return
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise corrupt(path, "it is not a SQLite file")
-    version, application = struct.unpack_from(">I4xI", header, 60)
-    if application == APPLICATION_ID and version > latest:
-        raise newer(path, version, latest)
-    try:
-        version, application, tables = _read_versions(path)
-    except sqlite3.Error as error:
-        raise store_error(error, path) from error
-    if application != APPLICATION_ID and tables:
-        raise corrupt(path, "it is a SQLite file of another program")
-    if version > latest:
-        raise newer(path, version, latest)
 
 
 def migrate(
@@ -150,17 +108,6 @@ def _apply(
             connection.execute("ROLLBACK")
         raise
     checkpoint("migrate_after_commit")
-
-
-def _read_versions(path: Path) -> tuple[int, int, int]:
-    connection = connect_reader(path)
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return version, application, tables
-    finally:
-        connection.close()
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -15,8 +15,9 @@ import msgspec
 
 from dms.store.chain import Head, Row, follows, link
 from dms.store.connection import connect_reader
-from dms.store.errors import store_error
-from dms.store.migrations import check_untouched
+from dms.store.errors import failed, store_error
+from dms.store.guard import check_file
+from dms.store.head import highest_seq
 from dms_proto.errors import DmsError
 
 CHUNK: Final = 1000
@@ -100,12 +101,6 @@ def read_rows(connection: sqlite3.Connection, after_seq: int, until_seq: int) ->
     return [Row(*row) for row in found]
 
 
-def highest_seq(connection: sqlite3.Connection) -> int:
-    """The highest seq SQLite remembers to have given, whether or not the row is still there."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-    return int(row[0]) if row else 0
-
-
 def placed(connection: sqlite3.Connection, verdict: Verdict, expected: Head | None) -> Verdict:
     """A verdict refined by what needs the whole table: whether a changed event is one from another place, or the history another one."""
     if verdict.broken is not None and verdict.broken.what == "changed":
@@ -127,7 +122,8 @@ def verify_file(path: Path, expected: Head | None = None) -> Verdict:
     Raises:
         MachineError: `store_newer`, `store_corrupt`, `store_failed`: there is no chain to walk.
     """
-    check_untouched(path)
+    if not check_file(path):
+        raise failed(path, "it holds no events")
     try:
         connection = connect_reader(path)
         try:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from dms.store.chain import Head, Row, follows, link
+from dms.store.chain import Head, Row, link
 from dms.store.durability import Durability, DurabilityTable
-from dms.store.errors import corrupt
+from dms.store.head import read_head
 from dms.store.migrations import Checkpoint
 from dms.store.upcast import Upcaster
 from dms_actors.ports import NewEvent, StoredEvent
@@ -38,9 +38,6 @@ ROWS_PER_STATEMENT: Final = (64, 32, 16, 8, 4, 2, 1)
 """Sizes of the insert statements; larger than 64 gained nothing and takes long to prepare."""
 KNOWN_STREAMS: Final = 4096
 """Streams whose last version is remembered; for others it is looked up. About 0.5 MB when full."""
-CHECKED_AT_OPEN: Final = 64
-"""Events at the end of the chain that are checked when the store opens: where a torn write would be."""
-
 _ROW: Final = f"({','.join('?' * len(Row._fields))})"
 _INSERT: Final = {
     size: f"INSERT OR ROLLBACK INTO events VALUES {','.join([_ROW] * size)}"  # noqa: S608 - built from the constants above
@@ -75,25 +72,14 @@ class Writer:
         self._synchronous = 0
 
     def load(self, connection: sqlite3.Connection) -> Head:
-        """Reads where the history ends, checking its last events.
+        """Reads where the history ends, and forgets what was remembered of it.
 
         Raises:
-            MachineError: `store_corrupt`: the chain is broken there, or shorter than SQLite remembers.
+            MachineError: `store_corrupt`, as `read_head`.
         """
-        rows = [
-            Row(*row)
-            for row in connection.execute("SELECT * FROM events ORDER BY seq DESC LIMIT ?", (CHECKED_AT_OPEN,))
-        ]
-        highest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        head = Head(rows[0].seq, rows[0].hash, rows[0].at) if rows else Head()
-        if highest is not None and highest[0] != head.seq:
-            raise corrupt(self._path, f"its events end at {head.seq}, but {highest[0]} were written")
-        for row, before in itertools.pairwise(rows):
-            if row.seq != before.seq + 1 or not follows(before.hash, row):
-                raise corrupt(self._path, f"event {row.seq} does not follow from the one before it")
+        self._head = read_head(connection, self._path)
         self._versions.clear()
-        self._head = head
-        return head
+        return self._head
 
     def write(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> tuple[Head, list[list[StoredEvent]]]:
         """Writes all drafts (there may be none) in one transaction and gives the new head, and each draft's events as stored.
