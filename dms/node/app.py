@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -57,9 +58,21 @@ STOP_GRACE = 8.0
 """Seconds that allocations get to end when the node stops."""
 
 
+async def _nothing() -> None:
+    """There is nothing to let go of."""
+
+
 def unix_ms() -> int:
     """Now."""
     return time.time_ns() // 1_000_000
+
+
+class Probed(NamedTuple):
+    """What was found to run work with."""
+
+    executors: Mapping[str, tuple[Executor, ExecutorOffer]]
+    unavailable: tuple[Unavailable, ...] = ()
+    close: Callable[[], Awaitable[object]] = _nothing
 
 
 class NodeApp:
@@ -77,18 +90,17 @@ class NodeApp:
         config: Config,
         identity: Identity,
         network: Network,
-        executors: dict[str, tuple[Executor, ExecutorOffer]],
-        unavailable: tuple[Unavailable, ...] = (),
+        probe: Callable[[], Awaitable[Probed]],
         clock: Callable[[], int] = unix_ms,
     ) -> NodeApp:
-        """Opens the store, rebuilds the state, starts the actors and listens.
+        """Opens the store, proves the executors, rebuilds the state, starts the actors and listens.
 
         Raises:
             MachineError: `home_in_use`, `store_newer`, `store_corrupt`, `port_in_use`, …; everything begun is undone.
         """
         stack = AsyncExitStack()
         try:
-            services = await _assemble(stack, home, config, identity, network, executors, unavailable, clock)
+            services = await _assemble(stack, home, config, identity, network, probe, clock)
         except BaseException:
             await stack.aclose()
             raise
@@ -122,19 +134,25 @@ async def _assemble(  # noqa: PLR0917 - called once, above
     config: Config,
     identity: Identity,
     network: Network,
-    executors: dict[str, tuple[Executor, ExecutorOffer]],
-    unavailable: tuple[Unavailable, ...],
+    probe: Callable[[], Awaitable[Probed]],
     clock: Callable[[], int],
 ) -> Services:
     loop = asyncio.get_running_loop()
     me = identity.node_id.peer_id
     store = await EventStore.open(home.events, clock=clock, relaxed=RELAXED)
     stack.push_async_callback(store.close)
+    events = _Hearing()
+    listening = asyncio.create_task(network.start(events.hear), name="network start")
+    stack.push_async_callback(_end_network, network, listening)
+    probed = await probe()
+    stack.push_async_callback(probed.close)
     blobs = BlobStore(home.blobs)
     counters = Counters()
     runtime = ThreadRuntime(clock)
     orchestrators, allocations = Directory(), Directory()
-    post = NodePost(Signer(identity.seed()), me, config.network.topic, network, clock, loop)
+    post = NodePost(
+        signer=Signer(identity.seed()), me=me, topic=config.network.topic, network=network, clock=clock, loop=loop
+    )
     stack.push_async_callback(post.close)
 
     def tell_allocation(allocation_id: AllocationId, stimulus: Stimulus) -> None:
@@ -145,7 +163,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
 
     workbench = Workbench(
         loop=loop,
-        executors={name: executor for name, (executor, _) in executors.items()},
+        executors={name: executor for name, (executor, _) in probed.executors.items()},
         jobs=home.jobs,
         blobs=blobs,
         logs=LogStore(home.log / "allocations"),
@@ -194,8 +212,8 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         if isinstance(event, PeerUp):
             post.peer_up(event.peer)
 
-    await network.start(hear)
-    stack.push_async_callback(network.stop)
+    events.listen(hear)
+    await listening
     return Services(
         loop=loop,
         clock=clock,
@@ -213,11 +231,34 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         workbench=workbench,
         collector=collector,
         counters=counters,
-        executors=executors,
-        unavailable=unavailable,
+        executors=probed.executors,
+        unavailable=probed.unavailable,
         stop=asyncio.Event(),
         started_at=clock(),
     )
+
+
+class _Hearing:
+    """Keeps what the network says until there is somebody to hear it: it is started early, because it takes the longest."""
+
+    def __init__(self) -> None:
+        self._early: list[NetworkEvent] = []
+        self._listener: Callable[[NetworkEvent], None] = self._early.append
+
+    def hear(self, event: NetworkEvent) -> None:
+        self._listener(event)
+
+    def listen(self, listener: Callable[[NetworkEvent], None]) -> None:
+        self._listener = listener
+        for event in self._early:
+            listener(event)
+
+
+async def _end_network(network: Network, listening: asyncio.Task[tuple[str, ...]]) -> None:
+    if not listening.done():
+        listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await network.stop()
 
 
 def _spawn_node(

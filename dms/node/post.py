@@ -41,6 +41,7 @@ class NodePost:
 
     def __init__(
         self,
+        *,
         signer: Signer,
         me: PeerId,
         topic: str,

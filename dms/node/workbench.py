@@ -177,8 +177,8 @@ class Workbench:
                 match event:
                     case Started(handle=handle):
                         self._tell(allocation_id, RunStarted(handle))
-                    case LogChunk(stream=stream, offset=offset, data=data):
-                        self._log(allocation_id, request_id, requester, stream, offset, data)
+                    case LogChunk():
+                        self._log(allocation_id, request_id, requester, event)
                     case UsageSample(usage=usage):
                         self._tell(allocation_id, RunUsed(usage))
                     case Exited(ending=ending):
@@ -188,25 +188,18 @@ class Workbench:
             if not self._runs:
                 self._idle.set()
 
-    def _log(
-        self,
-        allocation_id: AllocationId,
-        request_id: RequestId,
-        requester: PeerId,
-        stream: str,
-        offset: int,
-        data: bytes,
-    ) -> None:
-        known = self.logs.length(allocation_id, stream)
+    def _log(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, chunk: LogChunk) -> None:
+        known = self.logs.length(allocation_id, chunk.stream)
         try:
-            self.logs.append(allocation_id, stream, offset, data)
+            self.logs.append(allocation_id, chunk.stream, chunk.offset, chunk.data)
         except OSError as error:
             log.error("log of %s could not be kept: %s", allocation_id, error)
-        if offset + len(data) <= known:
+        if chunk.offset + len(chunk.data) <= known:
             return  # read again after an adoption
-        for start in range(0, len(data), LOG_FRAME):
-            part = data[start : start + LOG_FRAME]
-            self._post.send_now(requester, AllocationMessage(request_id, allocation_id, stream, offset + start, part))
+        for start in range(0, len(chunk.data), LOG_FRAME):
+            part = chunk.data[start : start + LOG_FRAME]
+            message = AllocationMessage(request_id, allocation_id, chunk.stream, chunk.offset + start, part)
+            self._post.send_now(requester, message)
 
     async def _stop(self, allocation_id: AllocationId, grace_ms: int) -> None:
         run = self._runs.get(allocation_id)

@@ -13,7 +13,7 @@ import msgspec
 from dms.config import Config, Home, Identity
 from dms.config.identity import create
 from dms.executors.scripted import ScriptedExecutor
-from dms.node.app import ASK_TIMEOUT, NodeApp
+from dms.node.app import ASK_TIMEOUT, NodeApp, Probed
 from dms.node.services import Services
 from dms_actors.letters import OpenRequest, ShowState, Submit, Told
 from dms_actors.ports import Executor
@@ -84,7 +84,7 @@ class Market:
             config=config,
             identity=identity,
             network=self.fabric.network(identity.node_id.peer_id, config.network.topic),
-            executors=executors,
+            probe=lambda: _probed(executors),
         )
         policy = options.get("policy", ProviderPolicy(tariff=TARIFF))
         node.services.node.tell(Told(PolicyWished(policy), "test"))
@@ -119,6 +119,10 @@ class Market:
             max_price=10_000_000,
         )
         return msgspec.structs.replace(base, **changes)
+
+
+async def _probed(executors: dict[str, tuple[Executor, ExecutorOffer]]) -> Probed:
+    return Probed(executors)
 
 
 async def submit(services: Services, terms: Terms) -> RequestId:

@@ -1,0 +1,116 @@
+"""`python -m dms.node onboard|up|doctor`: what the `dms` command starts, since it imports nothing heavy itself."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import Any
+
+import msgspec
+
+from dms.config.paths import resolve_home
+from dms_proto.errors import DmsError, UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one of the three; returns the exit code: 0, 1 for a failure, 2 for a wrong request."""
+    options = _parser().parse_args(arguments)
+    try:
+        result: int = options.run(options)
+    except DmsError as error:
+        _fail(error, as_json=options.json)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dms.node", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    onboard = commands.add_parser("onboard", help="make this machine a node")
+    onboard.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="a setting to write")
+    onboard.add_argument("--quick", action="store_true", help="measure for one second instead of six")
+    onboard.add_argument("--no-benchmark", action="store_true", help="do not measure; the CPU score stays unknown")
+    onboard.add_argument("--again", action="store_true", help="measure and register anew")
+    onboard.set_defaults(run=_onboard)
+    up = commands.add_parser("up", help="run the node until it is told to stop")
+    up.add_argument("--quiet", action="store_true", help="log to the file only")
+    up.set_defaults(run=_up)
+    doctor = commands.add_parser("doctor", help="check what can be checked without a running node")
+    doctor.set_defaults(run=_doctor)
+    for command in (onboard, up, doctor):
+        command.add_argument("--home", help="the node's directory")
+        command.add_argument("--json", action="store_true", help="answer in JSON")
+    return parser
+
+
+def _onboard(options: argparse.Namespace) -> int:
+    from dms.node.onboard import onboard  # noqa: PLC0415 - each command imports what it needs
+
+    chosen: dict[str, Any] = {}
+    for setting in options.set:
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise UserError("bad_argument", f"--set {setting!r} is not SECTION.FIELD=VALUE")
+        chosen[key] = _value(value)
+
+    def report(line: str) -> None:
+        if not options.json:
+            print(line, flush=True)
+
+    done = asyncio.run(
+        onboard(
+            resolve_home(options.home),
+            chosen=chosen,
+            quick=options.quick,
+            again=options.again,
+            measure=not options.no_benchmark,
+            report=report,
+        )
+    )
+    if options.json:
+        print(msgspec.json.encode(done).decode())
+    else:
+        for note in done.notes:
+            print(f"note      {note}")
+        print(f"onboarded {done.home}\nnext: `dms up -d`, then `dms run -- echo hello`")
+    return 0
+
+
+def _value(text: str) -> Any:
+    """A setting's value: JSON where it is JSON (numbers, true, lists), otherwise the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _up(options: argparse.Namespace) -> int:
+    from dms.node.up import up  # noqa: PLC0415
+
+    def ready(line: str) -> None:
+        print(json.dumps({"ready": True, "message": line}) if options.json else line, flush=True)
+
+    asyncio.run(up(resolve_home(options.home), foreground=not options.quiet, ready=ready))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from dms.node.doctor import main as doctor  # noqa: PLC0415
+
+    return doctor(resolve_home(options.home), as_json=options.json)
+
+
+def _fail(error: DmsError, *, as_json: bool) -> None:
+    if as_json:
+        told = {"code": error.code, "message": error.message, "hint": error.hint, "retryable": error.retryable}
+        print(json.dumps({"error": told}), flush=True)
+    else:
+        print(f"dms: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Onboarding: makes this machine a node. Identity, configuration, proven executors, a measured capability locked in the event store.
+
+Nothing here needs root, an account or a network. Running it again on the same home is refused, unless asked to measure again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from dms.config import Config, Home
+from dms.config.identity import create, load
+from dms.config.loading import load_config
+from dms.config.reference import template
+from dms.executors.detect import Detected, detect
+from dms.executors.settings import ExecutorSettings
+from dms.hardware.benchmark import Benchmark, Progress, run_benchmark
+from dms.hardware.capability import find_gpus, notes, propose
+from dms.hardware.facts import read_facts
+from dms.node.app import RELAXED, unix_ms
+from dms.node.pricing import policy_of
+from dms.store.events import EventStore
+from dms_actors.events import to_row
+from dms_actors.node import MARKET_STREAM
+from dms_proto.capability import Capability, ExecutorOffer
+from dms_proto.errors import MachineError, UserError
+from dms_proto.ids import NodeId
+from dms_proto.market.offer_book import CapabilityRegistered, PolicyChanged
+
+
+class Onboarded(msgspec.Struct, frozen=True):
+    """What onboarding made.
+
+    Attributes:
+        home: the node's directory.
+        id: its names.
+        capability: what it offers from now on, locked in its event store.
+        unavailable: executors that cannot run here, with reason and fix.
+        notes: what the owner should know.
+        benchmark: what was measured; None when it was skipped.
+    """
+
+    home: str
+    id: NodeId
+    capability: Capability
+    unavailable: tuple[tuple[str, str, str], ...]
+    notes: tuple[str, ...]
+    benchmark: Benchmark | None
+
+
+Report = Callable[[str], None]
+
+
+async def onboard(
+    home: Home, *, chosen: Mapping[str, Any], quick: bool, again: bool, measure: bool, report: Report
+) -> Onboarded:
+    """Makes a node in `home`.
+
+    Args:
+        home: directory; created with mode 0700.
+        chosen: settings to write into config.toml, by "section.field".
+        quick: measure for a second instead of six.
+        again: measure and register anew on a home that holds a node.
+        measure: False skips the benchmark; the CPU score stays unknown.
+        report: told each step, one line.
+
+    Raises:
+        UserError: `already_onboarded`, `bad_config`.
+        MachineError: `home_in_use`, `disk_full`, `store_failed`.
+    """
+    if home.exists() and not again:
+        raise UserError(
+            "already_onboarded",
+            f"{home.root} holds a node already",
+            hint="start it with `dms up`, or measure again with `dms onboard --again`",
+        )
+    home.prepare()
+    identity = load(home) if home.exists() else create(home)
+    report(f"identity  {identity.node_id.peer_id}")
+    if chosen or not home.config.exists():
+        home.config.write_text(template(chosen))
+        home.config.chmod(0o600)
+    config = load_config(home)
+    detected = await detect(executor_settings(home))
+    try:
+        for executor, offer in detected.available:
+            report(f"executor  {executor.name}: {offer.isolation}, hard limits {', '.join(offer.limits) or 'none'}")
+        for missing in detected.unavailable:
+            report(f"executor  {missing.name} is not available: {missing.error}")
+        benchmark = await _measure(home, report, quick=quick) if measure else None
+        offers = [offer for _, offer in detected.available]
+        capability = proposed(home, config, offers, benchmark)
+        await _register(home, config, capability)
+        return Onboarded(
+            home=str(home.root),
+            id=identity.node_id,
+            capability=capability,
+            unavailable=tuple((u.name, u.error.message, u.error.hint) for u in detected.unavailable),
+            notes=notes(read_facts(home.root), find_gpus(config.provider), benchmark, offers, config),
+            benchmark=benchmark,
+        )
+    finally:
+        await detected.close()
+
+
+def executor_settings(home: Home) -> ExecutorSettings:
+    """Where the executors of a home keep their files."""
+    return ExecutorSettings(state_directory=home.root / "executors")
+
+
+async def prove(home: Home) -> Detected:
+    """Probes the executors of a home."""
+    return await detect(executor_settings(home))
+
+
+def proposed(home: Home, config: Config, offers: list[ExecutorOffer], benchmark: Benchmark | None) -> Capability:
+    """What this machine would offer now."""
+    return propose(read_facts(home.root), find_gpus(config.provider), benchmark, offers, config)
+
+
+def last_benchmark(home: Home) -> Benchmark | None:
+    """The last measurement, or None when there is none (or one of an older form)."""
+    file = home.cache / "benchmark.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Benchmark)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+async def _measure(home: Home, report: Report, *, quick: bool) -> Benchmark:
+    said = ""
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal said
+        step = str(progress.step)
+        if step != said:
+            said = step
+            report(f"measuring {step}")
+
+    benchmark = await run_benchmark(home.root, quick=quick, on_progress=on_progress)
+    home.cache.mkdir(mode=0o700, exist_ok=True)
+    (home.cache / "benchmark.json").write_bytes(msgspec.json.encode(benchmark))
+    if not benchmark.trusted:
+        report(f"measuring the figures are not trusted: {benchmark.reason}")
+    return benchmark
+
+
+async def _register(home: Home, config: Config, capability: Capability) -> None:
+    try:
+        store = await EventStore.open(home.events, clock=unix_ms, relaxed=RELAXED)
+    except MachineError as error:
+        if error.code == "home_in_use":
+            error.hint = "stop the node first: `dms down`"
+        raise
+    async with store:
+        events = (PolicyChanged(policy_of(config)), CapabilityRegistered(capability))
+        await store.append([to_row(MARKET_STREAM, event, "onboard") for event in events])

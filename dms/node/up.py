@@ -1,0 +1,153 @@
+"""A node process, from start to end: what `python -m dms.node up` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from dms import __version__
+from dms.config import Config, Home
+from dms.config.identity import load
+from dms.config.loading import load_config
+from dms.executors.detect import Detected
+from dms.hardware.monitor import Monitor
+from dms.hardware.pressure import Pressure
+from dms.net.client import NetworkProcess
+from dms.net.config import NetConfig
+from dms.node.api import LocalApi
+from dms.node.app import NodeApp, Probed, merged_capability
+from dms.node.onboard import last_benchmark, proposed, prove
+from dms.node.pricing import policy_of
+from dms.rpc.api import NodeApi
+from dms.rpc.dispatcher import Dispatcher
+from dms.rpc.openrpc import document
+from dms.rpc.registry import methods_of
+from dms.rpc.unix import UnixServer
+from dms.telemetry.logs import set_up, shut_down
+from dms_actors.letters import Told
+from dms_proto.capability import Resources
+from dms_proto.errors import UserError
+from dms_proto.market.offer_book import CapabilityMeasured, PolicyWished, PressureSeen
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may hold the interpreter while others wait. The default of 5 ms would be added to a message at every hop."""
+
+
+async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> None:
+    """Runs the node of `home` until it is told to stop (SIGTERM, SIGINT, `dms down`).
+
+    Args:
+        home: of an onboarded node.
+        foreground: also log to the terminal.
+        ready: called once with one line when the node answers on its socket.
+
+    Raises:
+        UserError: `not_onboarded`, `bad_config`.
+        MachineError: `home_in_use`, `port_in_use`, `store_corrupt`, …
+    """
+    if not home.exists():
+        raise UserError("not_onboarded", f"{home.root} holds no node", hint="make one: `dms onboard`")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    config = load_config(home)
+    home.prepare()
+    set_up(config.log, home.node_log, sys.stderr if foreground else None)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            app = await _start(stack, home, config)
+            home.pid.write_text(f"{os.getpid()}\n")
+            stack.callback(home.pid.unlink, missing_ok=True)
+            ready(f"node {app.services.identity.node_id.peer_id} answers on {home.socket}")
+            await _until_told(app.services.stop)
+            log.info("stopping")
+    finally:
+        shut_down()
+
+
+async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -> NodeApp:
+    identity = load(home)
+    network = NetworkProcess(net_config(config, identity.seed()))
+
+    async def probe() -> Probed:
+        detected: Detected = await prove(home)
+        wanted = {executor.name: (executor, offer) for executor, offer in detected.available}
+        return Probed(wanted, tuple(detected.unavailable), detected.close)
+
+    app = await NodeApp.start(home=home, config=config, identity=identity, network=network, probe=probe)
+    stack.push_async_callback(app.stop)
+    services = app.services
+    state = await app.state()
+    offers = [offer for _, offer in services.executors.values()]
+    new = await asyncio.to_thread(proposed, home, config, offers, last_benchmark(home))
+    capability = merged_capability(state.book.capability, new, config)
+    services.node.tell(Told(PolicyWished(policy_of(config)), "start"))
+    services.node.tell(Told(CapabilityMeasured(capability), "start"))
+    monitor = _monitor(app, capability.resources)
+    monitor.start()
+    stack.push_async_callback(monitor.stop)
+    api = LocalApi(services)
+    table = methods_of(NodeApi)
+    dispatcher = Dispatcher(api, table, __version__, lambda: document(table, __version__))
+    server = UnixServer(dispatcher, home.socket)
+    await server.start()
+    stack.push_async_callback(server.stop)
+    if config.rpc.http:
+        await _serve_http(stack, dispatcher, home, config)
+    return app
+
+
+async def _serve_http(stack: contextlib.AsyncExitStack, dispatcher: Dispatcher, home: Home, config: Config) -> None:
+    from dms.rpc.http import HttpServer  # noqa: PLC0415 - aiohttp costs 10 MB and is off by default
+    from dms.rpc.token import load_token  # noqa: PLC0415
+
+    server = HttpServer(dispatcher, config.rpc, load_token(home.token))
+    await server.start()
+    stack.push_async_callback(server.stop)
+
+
+def net_config(config: Config, seed: bytes) -> NetConfig:
+    """What the network process is told."""
+    return NetConfig(
+        private_key=seed,
+        listen=config.network.listen[0],
+        announce=config.network.announce,
+        bootstrap=config.network.bootstrap,
+        mdns=config.network.mdns,
+        topics=(config.network.topic,),
+        keepalive_s=config.network.keepalive_s,
+        agent=f"dms/{__version__}",
+    )
+
+
+def _monitor(app: NodeApp, registered: Resources) -> Monitor:
+    services = app.services
+
+    def on_change(pressure: Pressure) -> None:
+        services.notes["pressure"] = pressure.explain()
+        used = Resources(pressure.cpu_millicores, pressure.memory_bytes, pressure.disk_bytes)
+        services.node.tell(Told(PressureSeen(used), "monitor"))
+
+    return Monitor(
+        services.home.root,
+        os.cpu_count() * 1000 if os.cpu_count() else 1000,  # type: ignore[operator]
+        lambda: registered,
+        interval_s=services.config.provider.monitor_s,
+        on_change=on_change,
+    )
+
+
+async def _until_told(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await stop.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
