@@ -15,9 +15,11 @@ peer waits behind at most two of them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
+import stat
 import struct
 from collections import Counter
 from io import FileIO
@@ -179,7 +181,7 @@ class Blobs:
         except ENDS as error:
             self._bridge.send(Fetched(request, "peer_unreachable", f"the transfer was cut: {error!r}"))
         except OSError as error:
-            code = "disk_full" if error.errno in (28, 122) else "store_failed"
+            code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "store_failed"
             self._bridge.send(Fetched(request, code, f"{into}: {error.strerror}", retryable=False))
 
     async def _fetch(self, peer: str, digest: str, size: int, into: Path) -> None:
@@ -272,6 +274,9 @@ def _check_offer(data: bytes, digest: str, size: int) -> None:
 def _open_regular(path: str) -> FileIO:
     """Opens a regular file for reading, not following a link in its last part, never blocking on a FIFO."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
     return FileIO(descriptor, "rb")
 
 

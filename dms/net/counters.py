@@ -22,7 +22,6 @@ NAMES: Final[dict[str, str]] = {
     "refused.muxer": "Connections closed because the peer broke the multiplexer's protocol.",
     "guard.crashes": "Exceptions that would have ended the stock library's process, contained.",
     "bans": "Peers banned, by the node or for abuse.",
-    "dropped.queue_full": "Frames discarded because the queue to a peer was full.",
     "dropped.no_peer": "Frames discarded because the peer had gone.",
     "dropped.gossip_busy": "Gossiped messages discarded because the node did not take them fast enough.",
     "bytes.in": "Frame bytes received from peers.",

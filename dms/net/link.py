@@ -231,13 +231,15 @@ class Inbound:
 
     Attributes:
         stream: the stream; it is read here and answered on.
-        greeted: set when the greeting was accepted.
+        is_greeted: the greeting was accepted.
+        settled: set when it was, or when the stream ended before.
         closed: set when the stream is over.
     """
 
     def __init__(self, stream: SafeStream, link: Link, owner: LinkOwner, welcome: Greeting) -> None:
         self.stream = stream
-        self.greeted = trio.Event()
+        self.is_greeted = False
+        self.settled = trio.Event()
         self.closed = trio.Event()
         self._link = link
         self._owner = owner
@@ -248,17 +250,20 @@ class Inbound:
     def changed(self) -> None:
         """Reads what arrived, unless the link is not up yet or the node is slow."""
         stream = self.stream
+        if self.closed.is_set():
+            return
         try:
-            if not self.greeted.is_set():
+            if not self.is_greeted:
                 self._early = self._splitter.feed(stream.take())
                 if self._early:
                     self._on_hello(self._early.pop(0))
-            if self._link.is_up and self._owner.may_send:
+            if self.is_greeted and self._link.is_up and self._owner.may_send:
                 self._read_items()
         except ValueError:
             self._owner.counters.add("refused.oversized")
-            stream.break_off()
+            self._give_up()
         if stream.is_reset or stream.received_end:
+            self.settled.set()
             self.closed.set()
 
     def _read_items(self) -> None:
@@ -292,15 +297,21 @@ class Inbound:
         greeting = frames.read_greeting(body[1:]) if body[:1] == bytes([Kind.HELLO]) else None
         if greeting is None:
             self._owner.counters.add("refused.malformed")
-            self.stream.break_off()
+            self._give_up()
         elif greeting.network != self._welcome.network:
             self._owner.counters.add("refused.version")
             self._link.refusal = f"we speak {self._welcome.network}, you speak {greeting.network[:50]}"
             self._answer(frames.reason(Kind.REFUSED, self._link.refusal))
         else:
             self._splitter.max_body = frames.MAX_ITEM
-            self.greeted.set()
+            self.is_greeted = True
+            self.settled.set()
             self._answer(frames.greeting(Kind.WELCOME, self._welcome))
+
+    def _give_up(self) -> None:
+        self.settled.set()
+        self.closed.set()
+        self.stream.break_off()
 
     def _answer(self, data: bytes) -> None:
         """Answers on the same stream. A peer that leaves no window for answers does without."""

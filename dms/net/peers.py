@@ -280,8 +280,8 @@ class Peers(INotifee):
         try:
             inbound.changed()
             with trio.move_on_after(GREETING_S):
-                await inbound.greeted.wait()
-            if inbound.greeted.is_set():
+                await inbound.settled.wait()
+            if inbound.is_greeted:
                 if link.outbound is None:
                     self._open(link)
                 await inbound.closed.wait()

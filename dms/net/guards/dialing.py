@@ -73,8 +73,13 @@ async def dial_peer(swarm: GuardedSwarm, peer: str, addresses: Sequence[str], ti
 
 def _explain(error: BaseException) -> str:
     """The innermost cause in a line: libp2p wraps it several times."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif (cause := error.__cause__ or error.__context__) is not None:
+            error = cause
+        else:
+            break
     return str(error) or type(error).__name__
 
 

@@ -2,7 +2,8 @@
 
 Stock faults: an inbound slot is held until the swarm shuts down, not until its connection closes, so the 251st inbound connection in the
 life of the process is refused for good; connections that never finish their handshake hold slots for 10 s each; there is no way to refuse
-a peer by id; one peer may open any number of connections; the end of a connection's task leaves the connection listed.
+a peer by id; one peer may open any number of connections; when a connection ends, everyone it knows is dialled; a connection that ends while
+it is being registered stays listed for ever and counts against the limit.
 """
 
 from __future__ import annotations
@@ -137,7 +138,12 @@ class GuardedSwarm(Swarm):
             raise SwarmException(f"peer {peer} is refused")
         for oldest in self._surplus(peer):
             connection_under(oldest).shut("replaced by a newer connection")
-        return await super().add_conn(muxed_conn, direction)
+        connection = await super().add_conn(muxed_conn, direction)
+        if (
+            muxed_conn.is_closed
+        ):  # it ended while it was being registered: the stock code removes it first and then lists it for ever
+            self.remove_conn(connection)
+        return connection
 
     def _surplus(self, peer: ID) -> list[SwarmConn]:
         """The oldest connections with `peer` that must go to admit one more: after a silent cut, the newest is the one that works."""

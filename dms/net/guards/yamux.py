@@ -35,7 +35,7 @@ MAX_ANNOUNCED: Final = 16 * 1024 * 1024
 """Longest frame body for a stream that is already gone; other bodies are bounded by the window."""
 SEND_HIGH: Final = 128 * 1024
 """Bytes waiting for the socket above which `wait_room` waits: what a bulk transfer may put before a frame."""
-CONTROL_LIMIT: Final = 8 * 1024 * 1024
+CONTROL_LIMIT: Final = 2 * 1024 * 1024
 """Bytes waiting for the socket above which the peer is taken to provoke answers it does not read. Data is bounded by its windows."""
 HALF_CLOSED_S: Final = 30.0
 """Seconds after which a stream that we ended, and the peer did not, may be reset to make room."""

@@ -106,11 +106,13 @@ class SafeStream(IMuxedStream):
 
     def break_off(self) -> None:
         """Resets the stream without waiting."""
+        if self.is_reset:
+            return
         if not self.is_over:
             self.muxed_conn.send_reset(self.stream_id)
             self.muxed_conn.flush()
-        self.ended(reset=True)
         self.muxed_conn.forget(self.stream_id)
+        self.ended(reset=True)
 
     # -------------------------------------------------------------------------------------- called by the connection
 

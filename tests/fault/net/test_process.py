@@ -1,0 +1,171 @@
+"""The network process dies, is orphaned, or finds its port taken; the node's side of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dms.net.client import NetworkProcess
+from dms.net.config import NetConfig
+from dms.net.pipe import Taken
+from dms.testing.live_networks import TOPIC, Crew, LiveMember, free_port
+from dms.testing.network_contract import FrameReceived, GossipReceived, Recorder
+from dms_actors.ports import NetworkDown, NetworkUp, PeerDown, PeerUp
+from dms_proto.errors import MachineError
+from dms_proto.ids import peer_id_of
+
+pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
+STOCK_HOST = Path(__file__).with_name("stock_host.py")
+
+
+async def killed_and_back(member: LiveMember) -> None:
+    """Kills the process with -9 and waits until it listens again."""
+    ups = len(member.seen.of(NetworkUp))
+    pid = member.network.pid
+    os.kill(pid, signal.SIGKILL)
+    await member.seen.until(lambda: len(member.seen.of(NetworkUp)) > ups)
+    assert member.network.pid not in (0, pid)
+
+
+async def test_killed_it_comes_back_as_the_same_node_at_the_same_address_and_finds_its_peers(crew: Crew) -> None:
+    ann, bob = await crew(), await crew()
+    await ann.connect(bob)
+    await killed_and_back(ann)
+    assert ann.seen.of(NetworkUp)[0].addresses == ann.addresses
+    await ann.seen.until(lambda: len(ann.seen.of(PeerUp)) == 2)
+    story = [e for e in ann.seen.events if isinstance(e, NetworkDown | NetworkUp | PeerDown | PeerUp)]
+    assert [type(event) for event in story] == [PeerUp, NetworkDown, PeerDown, NetworkUp, PeerUp]
+    assert story[2] == PeerDown(bob.peer, "network_down")
+    await bob.seen.until(lambda: len(bob.seen.of(PeerUp)) == 2)
+    assert ann.network.send(bob.peer, b"work goes on")
+    await bob.seen.first(FrameReceived, lambda event: event.frame == b"work goes on")
+
+
+async def test_killed_while_asked_it_answers_with_network_down(crew: Crew) -> None:
+    ann = await crew()
+    asked = asyncio.ensure_future(
+        ann.network.dial([f"/ip4/192.0.2.1/tcp/9/p2p/{ann.peer[:-1]}x"[:200]] and [_nowhere()])
+    )
+    await ann.network.stats()
+    await killed_and_back(ann)
+    with pytest.raises(MachineError) as caught:
+        await asked
+    assert caught.value.code == "network_down"
+    assert caught.value.retryable
+
+
+def _nowhere() -> str:
+    """An address that never answers (RFC 5737), so that dialling it takes its time."""
+    return f"/ip4/192.0.2.1/tcp/9/p2p/{peer_id_of(os.urandom(32))}"
+
+
+async def test_after_a_restart_with_the_same_key_gossip_arrives_at_once(crew: Crew) -> None:
+    """Stock: sequence numbers start at the start second plus a count, so what follows a busy life is taken for old: 4 of 40 arrive."""
+    ann, bob = await crew(), await crew()
+    await ann.connect(bob)
+    await _gossip(ann, bob, [b"before %d" % n for n in range(40)])
+    await killed_and_back(ann)
+    await ann.seen.until(lambda: len(ann.seen.of(PeerUp)) == 2)
+    await bob.seen.until(lambda: len(bob.seen.of(PeerUp)) == 2)
+    await _gossip(ann, bob, [b"after %d" % n for n in range(40)])
+
+
+async def _gossip(ann: LiveMember, bob: LiveMember, messages: list[bytes]) -> None:
+    """Publishes; all must arrive, the first as soon as the subscriptions have crossed."""
+    async with asyncio.timeout(15):
+        while not any(event.frame == b"probe %d" % id(messages) for event in bob.seen.of(GossipReceived)):
+            ann.network.publish(TOPIC, b"probe %d" % id(messages))
+            await asyncio.sleep(0.1)
+    for message in messages:
+        assert ann.network.publish(TOPIC, message)
+    await bob.seen.until(lambda: set(messages) <= {event.frame for event in bob.seen.of(GossipReceived)})
+
+
+async def test_a_taken_port_is_told_and_nothing_is_left_running(crew: Crew) -> None:
+    """Stock: the listener sets SO_REUSEPORT, so the second one starts without an error and takes half of the connections."""
+    ann = await crew()
+    second = NetworkProcess(NetConfig(private_key=os.urandom(32), listen=ann.addresses[0].split("/p2p/")[0]))
+    with pytest.raises(MachineError) as caught:
+        await second.start(Recorder())
+    assert caught.value.code == "port_in_use"
+    assert caught.value.hint
+    assert second.pid == 0
+
+
+def test_two_stock_hosts_share_a_port_without_an_error() -> None:
+    port = str(free_port())
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-P", str(STOCK_HOST), port],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        addresses = [host.stdout.readline().strip() for host in hosts if host.stdout]
+        assert all(f"/tcp/{port}/" in address for address in addresses)
+    finally:
+        for host in hosts:
+            host.kill()
+            host.communicate()
+
+
+async def test_it_does_not_outlive_a_killed_node() -> None:
+    code = (
+        "import asyncio, os\n"
+        "from dms.net.client import NetworkProcess\n"
+        "from dms.net.config import NetConfig\n"
+        "async def main():\n"
+        "    network = NetworkProcess(NetConfig(private_key=os.urandom(32), listen='/ip4/127.0.0.1/tcp/0'))\n"
+        "    await network.start(print)\n"
+        "    print(network.pid, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    node = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", code, stdout=asyncio.subprocess.PIPE)
+    assert node.stdout is not None
+    pid = int(await node.stdout.readline())
+    assert psutil.pid_exists(pid)
+    node.kill()
+    await node.wait()
+    async with asyncio.timeout(10):
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_the_key_is_neither_in_the_arguments_nor_in_the_environment(crew: Crew) -> None:
+    key = bytes(range(32))
+    ann = await crew(private_key=key)
+    process = psutil.Process(ann.network.pid)
+    assert len(process.cmdline()) == 5
+    assert not any(
+        key.hex() in value or "KEY" in name for name, value in process.environ().items() if name.startswith("DMS")
+    )
+
+
+async def test_a_node_that_takes_nothing_stops_the_reading_instead_of_filling_memory(crew: Crew) -> None:
+    """The pipe's credit: a stalled node makes its network process stop reading, and the sender's queue says no."""
+    ann, bob = await crew(), await crew()
+    await ann.connect(bob)
+    before = psutil.Process(bob.network.pid).memory_info().rss
+    bob.network._took = lambda _frame: None  # type: ignore[method-assign] - as if the node never got to its messages
+    frame, sent, refused_in_a_row = bytes(200 * 1024), 0, 0
+    while refused_in_a_row < 50:
+        if ann.network.send(bob.peer, frame):
+            sent, refused_in_a_row = sent + 1, 0
+        else:
+            refused_in_a_row += 1
+            await asyncio.sleep(0.01)
+        assert sent < 500, "nothing stops the sender"
+    assert psutil.Process(bob.network.pid).memory_info().rss - before < 16 * 1024 * 1024
+    bob.network._child.post(Taken(1 << 30))  # type: ignore[union-attr]
+    await bob.seen.until(lambda: len(bob.seen.of(FrameReceived)) > 25)
