@@ -1,8 +1,8 @@
 """Changes to a request, in words that can be read back: "memory 8 GiB", "architecture any", "max price 0.03".
 
 A clause's `nearest` is such a text, written by the machine that declines; `explain` reads it, counts what it would gain, and can apply it. Every
-change makes the request ask for less (or pay more), so a machine that bid before still would. The words are exact: applying
-what was read gives an amount the machine accepts, never one rounded past it.
+change makes the request ask for less (or pay more), so a machine that bid before still would; only a job class is exchanged for another.
+The words are exact: applying what was read gives an amount the machine accepts, never one rounded past it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def floor_bytes(value: int) -> int:
 
 def any_executor(name: str, isolation: Isolation, limits: tuple[str, ...], *, any_version: bool = False) -> Change:
     """The change that asks no more of an executor than this."""
-    text = f"isolation {isolation} limits {','.join(sorted(limits))}"
+    text = f"isolation {isolation} limits {','.join(sorted(limits)) or 'none'}"
     return Change(f"executor:{name}", 0, text + (" any version" if any_version else ""))
 
 
@@ -235,7 +235,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
 # ------------------------------------------------------------------------------------------------------------------- kinds
 
 _WORDS: Final = {"gpu_vendor": "gpu vendor", "gpu_model": "gpu model", "relayed": "relay", "job_class": "class"}
-_EXECUTOR: Final = re.compile(rf"isolation ({'|'.join(Isolation)}) limits ([\w,]*)( any version)?", re.ASCII)
+_EXECUTOR: Final = re.compile(rf"isolation ({'|'.join(Isolation)}) limits ([\w,]+)( any version)?", re.ASCII)
 _PATTERNS: Final[dict[str, re.Pattern[str]]] = {
     "architecture": re.compile(r"architecture (any)"),
     "country": re.compile(r"country (any)"),
@@ -246,7 +246,7 @@ _PATTERNS: Final[dict[str, re.Pattern[str]]] = {
     "label": re.compile(r"label (.+) (any)"),
     "library": re.compile(r"library (.+?) (any version|none)"),
     "executor": re.compile(
-        rf"executor (.+?) (isolation (?:{'|'.join(Isolation)}) limits [\w,]*(?: any version)?)", re.ASCII
+        rf"executor (.+?) (isolation (?:{'|'.join(Isolation)}) limits [\w,]+(?: any version)?)", re.ASCII
     ),
 }
 
@@ -283,7 +283,7 @@ def _weaken_executor(required: ExecutorOffer, text: str) -> ExecutorOffer:
 def _read_executor(text: str) -> tuple[Isolation, frozenset[str], bool]:
     match = _EXECUTOR.fullmatch(text)
     assert match is not None, f"only `any_executor` and `parse_change` make such texts, not {text!r}"
-    return Isolation(match[1]), frozenset(match[2].split(",")) - {""}, match[3] is not None
+    return Isolation(match[1]), frozenset(match[2].split(",")) - {"none"}, match[3] is not None
 
 
 def _covers_executor(text: str, other: str) -> bool:

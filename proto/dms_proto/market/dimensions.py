@@ -30,7 +30,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from dms_proto.capability import Capability, Resources
-from dms_proto.market.changes import Change, floor_bytes, show_bytes, show_thousandths
+from dms_proto.market.changes import Change, floor_bytes, show_bytes, show_millis, show_thousandths
 from dms_proto.market.gpu_dimension import judge_gpus
 from dms_proto.market.gpus import assign_gpus
 from dms_proto.market.set_dimensions import (
@@ -144,8 +144,8 @@ def _judge_wall_time(question: Question) -> Iterator[DimensionVerdict]:
     elif not longest or want <= longest:
         yield good("wall_time", equal=want == longest)
     else:
-        nearest = str(Change("wall_time", longest))
-        yield bad("wall_time", format_millis(want), f"at most {format_millis(longest)}", nearest)
+        words = format_millis if format_millis(want) != format_millis(longest) else show_millis
+        yield bad("wall_time", words(want), f"at most {words(longest)}", str(Change("wall_time", longest)))
 
 
 def _test_price(required: Capability, max_price: int | None) -> Test | None:

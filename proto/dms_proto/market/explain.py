@@ -1,7 +1,7 @@
 """Why is my job not running: one verdict per known node, counts that add up, and the single changes that would gain bids.
 
-A suggestion is a change in one dimension; it gains the nodes for which that dimension alone stands in the way. Because every change only asks for
-less (see `changes`), applying one never loses a node that bids already.
+A suggestion is a change in one dimension; it gains the nodes for which that dimension alone stands in the way. Because changes only ask for less
+(see `changes`), applying one never loses a node that bids already; exchanging the job class can.
 """
 
 from __future__ import annotations

@@ -172,7 +172,13 @@ def _names(words: tuple[str, ...]) -> str:
 
 
 def _describe(gpus: Gpus) -> str:
-    return _names(tuple(f"{_share(gpu.milli)} {gpu.vendor} {gpu.model}".strip() + _memory(gpu) for gpu in gpus))
+    return _names(
+        tuple(" ".join(filter(None, (_share(gpu.milli), gpu.vendor, gpu.model))) + _memory(gpu) for gpu in gpus)
+    )
+
+
+def _count(gpus: Gpus) -> str:
+    return f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
 
 
 def _memory(gpu: Gpu) -> str:
@@ -184,7 +190,7 @@ def _share(milli: int) -> str:
 
 
 _WORDS: Final[dict[str, Callable[[Gpus, Gpus, Gpus], tuple[str, str]]]] = {
-    "gpu_count": lambda needs, _free, devices: (f"{len(needs)} GPUs", f"{len(devices)} GPUs"),
+    "gpu_count": lambda needs, _free, devices: (_count(needs), _count(devices)),
     "gpu_share": lambda needs, free, _devices: (
         _share(max(need.milli for need in needs)),
         f"{show_thousandths(max((device.milli for device in free), default=0))} of a GPU free",
