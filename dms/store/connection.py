@@ -34,6 +34,8 @@ class Connection(aiosqlite.Connection):
     def __init__(self, path: Path, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
         self._path = path
+        # A process that ends by an error without closing would otherwise wait for this thread for ever. To the file it is a kill -9.
+        self._thread.daemon = True
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` on the connection's thread, after everything queued before it, and gives what it returns.

@@ -35,9 +35,10 @@ class Upcaster:
                 raise ValueError(f"{kind} has a step from form {form} but none to it")
             self._newest[kind] = form + 1
 
-    def form(self, kind: str) -> int:
-        """The form in which bodies of `kind` are written now."""
-        return self._newest.get(kind, 1)
+    @property
+    def forms(self) -> Mapping[str, int]:
+        """The form in which bodies of a kind are written now; 1 for kinds that are not here."""
+        return self._newest
 
     def body(self, kind: str, form: int, body: bytes) -> bytes:
         """`body`, written in `form`, as today's form. A form newer than known is given as it is: its reader has to refuse it."""

@@ -235,3 +235,21 @@ def test_kill_from_outside_under_load(acks, tmp_path):
         process.wait(10)
     names = asyncio.run(check_survivor(tmp_path))
     assert len(names) >= acks
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_without_closing_ends_and_keeps_what_was_acknowledged(tmp_path):
+    program = (
+        "import asyncio; from pathlib import Path\n"
+        "from dms.store.events import EventStore; from dms_actors.ports import NewEvent\n"
+        "async def main():\n"
+        "    global store\n"
+        "    store = await EventStore.open(Path('events.db'))\n"
+        "    await store.append([NewEvent('s', 'k', 'c:1', b'')])\n"
+        "    raise SystemExit(7)\n"
+        "asyncio.run(main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, timeout=30, check=False)
+    assert done.returncode == 7
+    assert asyncio.run(check_survivor(tmp_path)) == ["c:1"]
