@@ -1,0 +1,174 @@
+"""alloc.*: one run of a task, on whichever side of it this node stands."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+import msgspec
+
+from dms.rpc.registry import method
+from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.messages import Phase
+from dms_proto.rules import Amount
+from dms_proto.work import Ending, Output, Owner, Task, Usage
+
+MAX_LOG_CHUNK = 1024 * 1024
+Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+ChunkBytes = Annotated[int, msgspec.Meta(ge=1, le=MAX_LOG_CHUNK)]
+
+
+class Side(StrEnum):
+    """Which part this node has in something."""
+
+    PROVIDER = "provider"
+    REQUESTER = "requester"
+    BOTH = "both"
+
+
+class AllocationParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An allocation.
+
+    Attributes:
+        allocation_id: its id, or a unique beginning of it.
+    """
+
+    allocation_id: str
+
+
+class AllocationView(msgspec.Struct, frozen=True):
+    """An allocation.
+
+    Attributes:
+        allocation_id: its id.
+        request_id: the job it belongs to.
+        bid_id: the bid it was committed under.
+        slot: index of the job's count.
+        side: this node's part: provider or requester; both when it is its own provider.
+        provider: the node that runs it.
+        requester: the node it runs for.
+        phase: where it is in its life.
+        task: what it runs.
+        started_at: Unix ms; 0 before it runs.
+        ended_at: Unix ms; 0 before the end.
+        usage: so far.
+        price: micro-credits owed so far.
+        ending: how it ended; None before the end.
+        owner: whose doing the end was; None before it, or when it completed.
+        outputs: files it left, with the end.
+        log_bytes: length of (stdout, stderr) so far.
+    """
+
+    allocation_id: AllocationId
+    request_id: RequestId
+    bid_id: BidId
+    slot: int
+    side: Side
+    provider: PeerId
+    requester: PeerId
+    phase: Phase
+    task: Task
+    started_at: int = 0
+    ended_at: int = 0
+    usage: Usage = Usage()
+    price: int = 0
+    ending: Ending | None = None
+    owner: Owner | None = None
+    outputs: tuple[Output, ...] = ()
+    log_bytes: tuple[int, int] = (0, 0)
+
+
+class AllocationListParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which allocations.
+
+    Attributes:
+        side: those this node provides, those it asked for, or both.
+        active: only those that have not ended.
+        limit: at most so many, newest first.
+    """
+
+    side: Side = Side.BOTH
+    active: bool = False
+    limit: Limit = 100
+
+
+class AllocationList(msgspec.Struct, frozen=True):
+    """Allocations.
+
+    Attributes:
+        allocations: newest first.
+        total: how many match, shown or not.
+    """
+
+    allocations: tuple[AllocationView, ...]
+    total: int
+
+
+class AllocationLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which part of an allocation's log.
+
+    Attributes:
+        allocation_id: its id, or a unique beginning of it.
+        stream: "stdout" or "stderr".
+        offset: first byte wanted.
+        limit: at most so many bytes.
+    """
+
+    allocation_id: str
+    stream: Annotated[str, msgspec.Meta(pattern="^std(out|err)$")] = "stdout"
+    offset: Amount = 0
+    limit: ChunkBytes = MAX_LOG_CHUNK
+
+
+class LogPart(msgspec.Struct, frozen=True):
+    """Bytes of a log.
+
+    Attributes:
+        data: base64 in JSON.
+        offset: of the first byte of `data`.
+        next_offset: where to go on.
+        complete: nothing will follow.
+    """
+
+    data: bytes
+    offset: int
+    next_offset: int
+    complete: bool
+
+
+class CancelResult(msgspec.Struct, frozen=True):
+    """What cancelling did.
+
+    Attributes:
+        id: of the job or allocation.
+        cancelled: it was running or waiting, and will end as cancelled.
+        already_over: it had ended before.
+    """
+
+    id: str
+    cancelled: bool
+    already_over: bool = False
+
+
+class AllocationMethods(Protocol):
+    """Allocations: those this node runs for others and those others run for it."""
+
+    @method("alloc.list")
+    async def alloc_list(self, params: AllocationListParams) -> AllocationList:
+        """Allocations this node has a part in."""
+        ...
+
+    @method("alloc.show")
+    async def alloc_show(self, params: AllocationParams) -> AllocationView:
+        """One allocation in full."""
+        ...
+
+    @method("alloc.logs")
+    async def alloc_logs(self, params: AllocationLogParams) -> LogPart:
+        """Part of what an allocation wrote."""
+        ...
+
+    @method("alloc.cancel", mutates=True)
+    async def alloc_cancel(self, params: AllocationParams) -> CancelResult:
+        """Stops an allocation. On the provider's side it ends as provider_stopped, and that counts against the provider."""
+        ...

@@ -1,0 +1,186 @@
+"""peers.*: the nodes this one knows."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+import msgspec
+
+from dms.rpc.registry import method
+from dms_proto.capability import Capability
+from dms_proto.ids import PeerId
+
+
+class PeerState(StrEnum):
+    """How a peer stands to this node."""
+
+    CONNECTED = "connected"
+    KNOWN = "known"
+    INCOMPATIBLE = "incompatible"
+    BANNED = "banned"
+
+
+class PeerView(msgspec.Struct, frozen=True):
+    """A peer.
+
+    Attributes:
+        peer_id: its PeerID.
+        name: chosen by its owner; nothing proves it.
+        state: how it stands to this node.
+        detail: why, when it is not simply connected.
+        addresses: where it can be dialled.
+        relayed: connected only through a relay.
+        rtt_us: round trip in microseconds; 0: not measured.
+        clock_skew_ms: its clock less ours, when it last said hello.
+        software: name and version.
+        accepts_work: whether it bids at all.
+        last_seen: Unix ms.
+        successes: allocations for us that it completed.
+        failures: allocations for us that failed by its fault.
+        summary: what it offers when idle.
+    """
+
+    peer_id: PeerId
+    name: str
+    state: PeerState
+    detail: str = ""
+    addresses: tuple[str, ...] = ()
+    relayed: bool = False
+    rtt_us: int = 0
+    clock_skew_ms: int = 0
+    software: str = ""
+    accepts_work: bool = True
+    last_seen: int = 0
+    successes: int = 0
+    failures: int = 0
+    summary: Capability = Capability()
+
+
+class PeerList(msgspec.Struct, frozen=True):
+    """Peers.
+
+    Attributes:
+        peers: connected ones first, then by when they were last seen.
+    """
+
+    peers: tuple[PeerView, ...]
+
+
+class JoinParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A way into a market.
+
+    Attributes:
+        invite: the string `dms invite` printed on another node.
+    """
+
+    invite: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """The inviting node answered.
+
+    Attributes:
+        peer: it.
+        connected: peers connected now.
+    """
+
+    peer: PeerView
+    connected: int
+
+
+class Invite(msgspec.Struct, frozen=True):
+    """A way into this node's market.
+
+    Attributes:
+        invite: give it to `dms join` on another machine. It holds addresses and this node's PeerID, no secret.
+        addresses: that it names.
+        warning: why others may not be able to use it; empty when nothing speaks against it.
+    """
+
+    invite: str
+    addresses: tuple[str, ...]
+    warning: str = ""
+
+
+class PeerParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A peer.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+    """
+
+    peer: str
+
+
+class PingParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A peer to reach.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+        count: probes.
+    """
+
+    peer: str
+    count: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
+
+
+class PingResult(msgspec.Struct, frozen=True):
+    """How far a peer is.
+
+    Attributes:
+        peer: its PeerID.
+        name: its name.
+        rtt_us: round trip of each answered probe, microseconds.
+        lost: probes without an answer.
+        relayed: whether they went through a relay.
+        address: of the connection.
+    """
+
+    peer: PeerId
+    name: str
+    rtt_us: tuple[int, ...]
+    lost: int
+    relayed: bool
+    address: str
+
+
+class BanParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A peer to keep away.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+        seconds: how long; 0 lifts a ban.
+    """
+
+    peer: str
+    seconds: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 3600
+
+
+class PeerMethods(Protocol):
+    """Other nodes."""
+
+    @method("peers.list")
+    async def peers_list(self) -> PeerList:
+        """Every node this one knows."""
+        ...
+
+    @method("peers.join", mutates=True)
+    async def peers_join(self, params: JoinParams) -> Joined:
+        """Connects to the node that gave an invitation, and remembers it."""
+        ...
+
+    @method("peers.invite")
+    async def peers_invite(self) -> Invite:
+        """A string by which another machine can join."""
+        ...
+
+    @method("peers.ping")
+    async def peers_ping(self, params: PingParams) -> PingResult:
+        """Measures the way to a peer, connecting first if need be."""
+        ...
+
+    @method("peers.ban", mutates=True)
+    async def peers_ban(self, params: BanParams) -> PeerView:
+        """Keeps a peer away for a while, or lets it come back."""
+        ...
