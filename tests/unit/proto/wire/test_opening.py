@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dms.testing.samples import FULL, LEAST, NOW, PROVIDER, REQUESTER, STRANGER, TOPIC
@@ -153,10 +153,19 @@ ELEMENTS = st.one_of(
 )
 
 
+@example(place=5, value="")
 @given(place=st.integers(0, 10), value=ELEMENTS | st.lists(ELEMENTS) | st.dictionaries(st.text(), ELEMENTS))
 def test_any_value_in_any_place_of_the_envelope_is_judged_and_nothing_is_raised(place: int, value: object) -> None:
-    opened = open_frame(resigned(sealed(), place, value), stream(), NOW)
-    assert isinstance(opened, RefusedFrame) or place in {1, 6, 7, 8, 10}  # id, cause, times and auth may well be others
+    frame = resigned(sealed(), place, value)
+    opened = open_frame(frame, stream(), NOW)
+    may_differ = {1, 6, 7, 8, 10}  # id, cause, times and auth may well be others
+    assert isinstance(opened, RefusedFrame) or place in may_differ or frame == sealed()
+
+
+@pytest.mark.parametrize("length", [0, 63, 65])
+def test_a_signature_of_a_wrong_length_is_malformed(length: int) -> None:
+    data = encoding.unpack(sealed())[0]
+    assert code_of(open_frame(encoding.pack((data, bytes(length))), stream(), NOW)) is RefusalCode.MALFORMED
 
 
 def test_a_signature_by_somebody_else_is_refused() -> None:
@@ -241,6 +250,24 @@ def test_a_replay_is_refused_until_it_has_expired_anyway() -> None:
         NOW + 60_000: RefusalCode.DUPLICATE,
         NOW + 60_001: RefusalCode.EXPIRED,
     }
+
+
+def test_an_id_is_remembered_as_long_as_a_slow_clock_would_still_accept_it() -> None:
+    context, frame = stream(), sealed()
+    assert isinstance(open_frame(frame, context, NOW), Envelope)
+    later = NOW + 50_000  # expired for 20 s, which is within the skew
+    assert isinstance(open_frame(sealed(id=MessageId(bytes(16)), sent=later), context, later), Envelope)
+    assert code_of(open_frame(frame, context, later)) is RefusalCode.DUPLICATE
+
+
+def test_replays_and_floods_are_refused_before_the_signature_is_looked_at() -> None:
+    context, frame = stream(), sealed()
+    assert isinstance(open_frame(frame, context, NOW), Envelope)
+    assert code_of(open_frame(frame[:-1] + bytes((frame[-1] ^ 1,)), context, NOW)) is RefusalCode.DUPLICATE
+    empty = stream(take=PeerBuckets({KindClass.MEMBERSHIP: Limit(1, 1)}).take)
+    assert isinstance(open_frame(frame, empty, NOW), Envelope)
+    other = sealed(id=MessageId(bytes(16)))
+    assert code_of(open_frame(other[:-1] + bytes((other[-1] ^ 1,)), empty, NOW)) is RefusalCode.RATE
 
 
 def test_a_replay_costs_no_second_verification_even_when_the_body_was_bad() -> None:

@@ -94,13 +94,36 @@ def test_there_is_room_for_so_many_senders_until_one_has_nothing_left_to_remembe
     assert window.sender_count == 1
 
 
+def test_a_floor_never_sinks() -> None:
+    window = ReplayWindow(per_sender=1)
+    take(window, A, 1, sent=20, until=50)
+    take(window, A, 2, sent=21, until=90)  # pushes out 1: the floor is 20
+    take(window, A, 3, sent=30, until=99)  # pushes out 2: 21
+    window.record(A, id_(4), 10, 40, 0)  # checked before it sank below the floor; pushed out at once
+    assert take(window, A, 1, sent=20, until=50) is Seen.STALE
+    assert take(window, A, 5, sent=15, until=60) is Seen.STALE
+
+
 def test_a_floor_is_kept_as_long_as_what_is_under_it_could_be_shown() -> None:
-    window = ReplayWindow(per_sender=1, senders=1)
-    take(window, A, 1, sent=0, until=5_000)
-    take(window, A, 2, sent=1, until=6_000)
-    take(window, A, 3, sent=2, until=100)  # is pushed out itself: it expires first
-    assert take(window, B, 1, now=5_500) is Seen.NO_ROOM
-    assert take(window, B, 1, now=6_600) is Seen.NEW
+    window = ReplayWindow(total=1, senders=2)
+    take(window, A, 1, until=9_000)
+    take(window, B, 1, until=9_000)  # room for one id: A's is pushed out, its floor stays
+    assert take(window, C, 1, until=9_000, now=5_000) is Seen.NO_ROOM
+    assert take(window, A, 1, until=9_000, now=5_000) is Seen.STALE
+    assert take(window, C, 1, until=12_000, now=9_001) is Seen.NEW
+
+
+def test_sweeping_goes_on_after_the_clock_went_back() -> None:
+    window = ReplayWindow(senders=2)
+    take(window, A, 1, until=60_000, now=50_000)
+    take(window, B, 1, until=50_010, now=50_000)
+    assert take(window, C, 1, until=60_000, now=50_005) is Seen.NO_ROOM  # swept; the next may follow at 51,005
+    assert take(window, C, 1, until=60_000, now=51_005) is Seen.NEW
+    window = ReplayWindow(senders=1)
+    take(window, A, 1, until=60_000, now=59_000)
+    assert take(window, B, 1, now=59_000) is Seen.NO_ROOM
+    window.record(A, id_(2), 0, 100, 60_001)  # drops what expired under the fast clock
+    assert take(window, B, 1, until=500, now=200) is Seen.NEW
 
 
 def test_a_clock_that_went_back_neither_raises_nor_forgets() -> None:
@@ -115,7 +138,7 @@ def test_a_clock_that_went_back_neither_raises_nor_forgets() -> None:
 ENVELOPES = st.tuples(
     st.sampled_from((A, B, C)),
     st.integers(0, 12),  # id, on purpose often the same
-    st.integers(0, 30),  # age when it arrives
+    st.integers(0, 30),  # age when it arrives, in seconds as all that follow
     st.integers(1, 60),  # lifetime
     st.integers(0, 25),  # time until the next
 )
@@ -135,8 +158,9 @@ def test_nothing_is_accepted_twice_in_its_lifetime_and_the_bounds_hold(
         tuple[PeerId, int], tuple[int, int]
     ] = {}  # each id belongs to one envelope: what was signed stays as it is
     accepted: set[tuple[PeerId, int]] = set()
-    now = 1_000
-    for sender, number, age, lifetime, pause in envelopes:
+    now = 10**6
+    for sender, number, *seconds in envelopes:
+        age, lifetime, pause = (each * 1_000 for each in seconds)
         sent, until = shown.setdefault((sender, number), (now - age, now - age + lifetime))
         if until >= now and take(window, sender, number, sent=sent, until=until, now=now) is Seen.NEW:
             assert (sender, number) not in accepted

@@ -102,6 +102,15 @@ def test_wrong_lengths_are_refused_before_c_reads_them(key: int, signature: int)
     assert not verify(bytes(key), b"a", bytes(signature))
 
 
+def test_bytes_cannot_move_between_signature_and_message() -> None:
+    # The C function takes both in one piece, so a wrong split would verify.
+    signer = Signer(bytes(32))
+    signature = signer.sign(b"abc")
+    assert verify(signer.public_key, b"abc", signature)
+    assert not verify(signer.public_key, b"bc", signature + b"a")
+    assert not verify(signer.public_key, signature[-1:] + b"abc", signature[:-1])
+
+
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
 def test_a_seed_has_32_bytes(length: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
