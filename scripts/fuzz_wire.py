@@ -43,7 +43,7 @@ GENERATION = 20_000
 
 
 class Report(NamedTuple):
-    """What a run saw: outcomes by name, frames a second, the slowest frame in ms, growth of the process in MiB."""
+    """What a run saw: outcomes by name, frames a second, the slowest frame in ms of CPU, growth of the process in MiB."""
 
     outcomes: Counter[str]
     per_second: float
@@ -82,9 +82,9 @@ def fuzz(frames: int, seed: int) -> Report:
         frame = resigned(random, base, NOW + number % GENERATION // 20) if is_resigned else damaged(random, base, bases)
         contexts = for_resigned if is_resigned else for_damaged
         context = contexts[base.is_gossip if random.random() < 0.95 else random.randrange(2)]
-        before = time.perf_counter()
+        before = time.thread_time()  # CPU, not wall: another process's turn is not a slow frame
         opened = open_frame(frame, context, NOW + 1_000)
-        slowest = max(slowest, time.perf_counter() - before)
+        slowest = max(slowest, time.thread_time() - before)
         outcomes[judge(opened, is_resigned=is_resigned, is_original=frame in originals)] += 1
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
     return Report(outcomes, frames / (time.perf_counter() - started), slowest * 1_000, grown)
@@ -256,7 +256,7 @@ def main() -> int:
         print(f"{name:16}{count:>10,}")
     print(
         f"{options.frames:,} frames with seed {options.seed}: {report.per_second:,.0f} a second, "
-        f"the slowest {report.slowest_ms:.1f} ms, memory grew by {report.grown_mib:.1f} MiB"
+        f"the slowest {report.slowest_ms:.1f} ms of CPU, memory grew by {report.grown_mib:.1f} MiB"
     )
     return 0
 

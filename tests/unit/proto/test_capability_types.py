@@ -79,7 +79,10 @@ def test_copies_are_independent_needs(held: Resources, factor: int) -> None:
     assert len(copies.gpus) == len(held.gpus) * factor
 
 
-@given(st.builds(Capability, resources=resources, price=prices, labels=st.dictionaries(st.text(), st.text())))
+words = st.text(max_size=128)  # the bounds of what may arrive, see `rules`
+
+
+@given(st.builds(Capability, resources=resources, price=prices, labels=st.dictionaries(words, words, max_size=64)))
 def test_a_capability_survives_its_encoding(capability: Capability) -> None:
     raw = msgspec.msgpack.encode(capability)
     assert msgspec.msgpack.decode(raw, type=Capability) == capability
