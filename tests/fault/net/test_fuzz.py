@@ -71,15 +71,21 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     return bytes(changed[: rng.randrange(len(changed) + 1)] if rng.random() < 0.2 else changed)
 
 
+async def below_the_streams(visit: Visit, rng: random.Random) -> None:
+    """A frame with any header. What follows it may be taken for its body, so the connection is of no use afterwards."""
+    kind, flags, stream_id = rng.randrange(5), rng.randrange(16), rng.choice([0, 1, 2, 3, 9, 2**31])
+    length = rng.choice([0, 1, 300, 2**20, 2**32 - 1])
+    visit.raw(
+        struct.pack(">BBHII", rng.random() < 0.05, kind, flags, stream_id, length) + rng.randbytes(min(length, 1000))
+    )
+    with trio.move_on_after(0.02):
+        await visit.yamux.event_closed.wait()
+    visit.yamux.shut("spoilt")
+
+
 async def one_case(visit: Visit, rng: random.Random) -> None:
-    if rng.random() < 0.1:  # below the streams
-        kind, flags, stream_id = rng.randrange(5), rng.randrange(16), rng.choice([0, 1, 2, 3, 9, 2**31])
-        visit.raw(
-            struct.pack(
-                ">BBHII", rng.random() < 0.05, kind, flags, stream_id, rng.choice([0, 1, 300, 2**20, 2**32 - 1])
-            )
-        )
-        await trio.lowlevel.checkpoint()
+    if rng.random() < 0.1:
+        await below_the_streams(visit, rng)
         return
     with trio.move_on_after(0.5):
         stream = await (visit.open(rng.choice(PROTOCOLS)) if rng.random() < 0.9 else visit.yamux.open_stream())
@@ -110,7 +116,7 @@ async def test_nothing_a_peer_sends_ends_the_process(crew: Crew, caplog: pytest.
         return cases
 
     cases = await attack(address, play)
-    assert cases > 50
+    assert cases > 20 * SECONDS
     assert victim.network.pid == pid
     ours = [record.getMessage() for record in caplog.records if "contained in yamux" in record.getMessage()]
     assert ours == []  # peers' bytes may make libp2p's code raise, never the multiplexer
