@@ -40,14 +40,13 @@ class Board:
 
     def by_score(self) -> list[int]:
         """Best first: by score, then price per work, then `tie`."""
-        keys = [(-score, price) for score, price in zip(self.scores, self.work_prices, strict=True)]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        begin = 0
-        for end in range(1, len(order) + 1):
-            if end == len(order) or keys[order[end]] != keys[order[begin]]:
-                if end - begin > 1:  # hashing is dear: only equals are hashed
-                    order[begin:end] = sorted(order[begin:end], key=self.tie)
-                begin = end
+        scores, prices = self.scores, self.work_prices
+        order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+        for begin, end in _runs([scores[at] for at in order]):
+            order[begin:end] = sorted(order[begin:end], key=prices.__getitem__)
+            for first, last in _runs([prices[at] for at in order[begin:end]]):
+                # Hashing is dear: only what is equal in both is hashed.
+                order[begin + first : begin + last] = sorted(order[begin + first : begin + last], key=self.tie)
         return order
 
     def tie(self, at: int) -> tuple[int, BidId]:
@@ -82,3 +81,9 @@ class Board:
         mine = (-self.work_prices[one], *(column[one] for column in self._columns))
         theirs = (-self.work_prices[other], *(column[other] for column in self._columns))
         return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
+
+
+def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
+    """Where equal neighbours stand, as (begin, end); runs of one are left out."""
+    begins = [at for at in range(1, len(values)) if values[at] != values[at - 1]]
+    return [(begin, end) for begin, end in zip([0, *begins], [*begins, len(values)], strict=True) if end - begin > 1]

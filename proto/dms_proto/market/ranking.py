@@ -127,12 +127,12 @@ def rank(request: BidRequest, candidates: Iterable[Candidate], preferences: Pref
         preferences: constraints, weights and rank.
     """
     terms = _weighed(preferences)
-    admission = Admission(request, preferences)
+    judge = Admission(request, preferences).judge
     bids: list[Candidate] = []
     ranks: list[RankValue] = []
     excluded: list[Excluded] = []
     for candidate in candidates:
-        clauses, rank_value = admission.judge(candidate)
+        clauses, rank_value = judge(candidate)
         if clauses:
             excluded.append(Excluded(candidate.bid_id, candidate.provider, clauses))
         else:

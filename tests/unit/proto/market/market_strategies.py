@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 from hypothesis import strategies as st
 
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Price, Resources
-from dms_proto.ids import BidId, PeerId, RequestId
+from dms_proto.ids import BidId, PeerId
+from dms_proto.ids import request_id as spelled
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.terms import TERMS
@@ -77,7 +80,7 @@ def a_request(
     capability: Capability = EASY, *, max_price: int = 10 * CREDIT, request_id: str = "r-1", count: int = 1
 ) -> BidRequest:
     return BidRequest(
-        request_id=RequestId(request_id),
+        request_id=spelled(hashlib.sha256(request_id.encode()).digest()),
         round=0,
         needs=capability,
         count=count,
