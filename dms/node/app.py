@@ -25,7 +25,7 @@ from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
-from dms.node.services import Services
+from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, Services
 from dms.node.survey import survey_from_thread
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
@@ -37,7 +37,7 @@ from dms_actors.events import EVENT_KINDS, PROMISES
 from dms_actors.gate import Gate
 from dms_actors.letters import ShowState, Told
 from dms_actors.node import Node, NodeState, World
-from dms_actors.ports import Executor, Network, NetworkEvent, PeerUp
+from dms_actors.ports import Executor, Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
 from dms_actors.runtime import LoopJournal, ThreadRuntime, ask_from_loop
 from dms_proto.allocation.machine import CancelHeard
 from dms_proto.capability import Capability, ExecutorOffer
@@ -207,13 +207,21 @@ async def _assemble(  # noqa: PLR0917 - called once, above
     post.deliver_to_self_by(node.tell)
     await ask_from_loop(node, ShowState(), 60.0)  # the log is folded, what was under way is resumed
 
+    notes: dict[str, str] = {}
+
     def hear(event: NetworkEvent) -> None:
         node.tell(event)
-        if isinstance(event, PeerUp):
-            post.peer_up(event.peer)
+        match event:
+            case PeerUp(peer=peer):
+                post.peer_up(peer)
+            case NetworkDown(reason=reason):
+                notes[NETWORK_DOWN] = reason
+                notes[NETWORK_RESTARTS] = str(int(notes.get(NETWORK_RESTARTS, "0")) + 1)
+            case NetworkUp():
+                notes.pop(NETWORK_DOWN, None)
 
     events.listen(hear)
-    await listening
+    hear(NetworkUp(await listening))
     return Services(
         loop=loop,
         clock=clock,
@@ -235,6 +243,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         unavailable=probed.unavailable,
         stop=asyncio.Event(),
         started_at=clock(),
+        notes=notes,
     )
 
 

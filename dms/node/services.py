@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
@@ -19,6 +20,13 @@ from dms_actors.directory import Directory
 from dms_actors.ports import Executor, Network
 from dms_actors.runtime import ThreadRuntime
 from dms_proto.capability import ExecutorOffer
+
+NETWORK_DOWN: Final = "network_down"
+"""Key in `Services.notes`: why the network process is down, while it is."""
+NETWORK_RESTARTS: Final = "network_restarts"
+"""Key in `Services.notes`: how often the network process was started again."""
+PRESSURE: Final = "pressure"
+"""Key in `Services.notes`: the monitor's words for what other programs use."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from dms import __version__
 from dms.config import Config, Home
@@ -18,9 +19,9 @@ from dms.executors.detect import Detected
 from dms.hardware.monitor import Monitor
 from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
-from dms.net.config import NetConfig
 from dms.node.api import LocalApi
 from dms.node.app import NodeApp, Probed, merged_capability
+from dms.node.networking import net_config
 from dms.node.onboard import last_benchmark, proposed, prove
 from dms.node.pricing import policy_of
 from dms.rpc.api import NodeApi
@@ -91,7 +92,8 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
     monitor = _monitor(app, capability.resources)
     monitor.start()
     stack.push_async_callback(monitor.stop)
-    api = LocalApi(services)
+    api = await LocalApi.start(services)
+    stack.push_async_callback(api.close)
     table = methods_of(NodeApi)
     dispatcher = Dispatcher(api, table, __version__, lambda: document(table, __version__))
     server = UnixServer(dispatcher, home.socket)
@@ -103,26 +105,19 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
 
 
 async def _serve_http(stack: contextlib.AsyncExitStack, dispatcher: Dispatcher, home: Home, config: Config) -> None:
-    from dms.rpc.http import HttpServer  # noqa: PLC0415 - aiohttp costs 10 MB and is off by default
+    from dms.rpc.http import HttpOptions, HttpServer  # noqa: PLC0415 - aiohttp costs 10 MB and is off by default
     from dms.rpc.token import load_token  # noqa: PLC0415
 
-    server = HttpServer(dispatcher, config.rpc, load_token(home.token))
+    options = HttpOptions(
+        host=config.rpc.host,
+        port=config.rpc.port,
+        token=load_token(home.token),
+        certificate=Path(config.rpc.tls_certificate) if config.rpc.tls_certificate else None,
+        key=Path(config.rpc.tls_key) if config.rpc.tls_key else None,
+    )
+    server = HttpServer(dispatcher, options)
     await server.start()
     stack.push_async_callback(server.stop)
-
-
-def net_config(config: Config, seed: bytes) -> NetConfig:
-    """What the network process is told."""
-    return NetConfig(
-        private_key=seed,
-        listen=config.network.listen[0],
-        announce=config.network.announce,
-        bootstrap=config.network.bootstrap,
-        mdns=config.network.mdns,
-        topics=(config.network.topic,),
-        keepalive_s=config.network.keepalive_s,
-        agent=f"dms/{__version__}",
-    )
 
 
 def _monitor(app: NodeApp, registered: Resources) -> Monitor:

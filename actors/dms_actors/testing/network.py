@@ -16,7 +16,6 @@ from dms_actors.ports import (
     GossipReceived,
     LinkFacts,
     NetworkEvent,
-    NetworkUp,
     PeerDown,
     PeerUp,
 )
@@ -73,9 +72,7 @@ class MemoryNetwork:
         """See `Network.start`."""
         self._listener = listener
         self._fabric.networks[self._peer] = self
-        address = self._address()
-        self.tell(NetworkUp((address,)))
-        return (address,)
+        return (self._address(),)
 
     def send(self, peer: PeerId, frame: bytes) -> bool:
         """See `Network.send`."""
