@@ -11,7 +11,6 @@ from typing import Final
 
 from dms_proto.ids import BidId
 from dms_proto.market.candidates import Candidate
-from dms_proto.market.terms.price import work_price
 from dms_proto.messages import BidRequest
 
 MAX_BAND: Final = 64
@@ -28,7 +27,12 @@ class Board:
     """
 
     def __init__(
-        self, request: BidRequest, bids: Sequence[Candidate], weights: Sequence[int], columns: Sequence[Sequence[int]]
+        self,
+        request: BidRequest,
+        bids: Sequence[Candidate],
+        work_prices: Sequence[int],
+        weights: Sequence[int],
+        columns: Sequence[Sequence[int]],
     ) -> None:
         self._bids = bids
         self._columns = columns
@@ -36,7 +40,7 @@ class Board:
         weighed = [[weight * value for value in column] for weight, column in zip(weights, columns, strict=True)]
         self.points: list[tuple[int, ...]] = list(zip(*weighed, strict=True)) if weighed else [()] * len(bids)
         self.scores = list(map(sum, self.points))
-        self.work_prices = list(map(work_price, bids))
+        self.work_prices = work_prices
 
     def by_score(self) -> list[int]:
         """Best first: by score, then price per work, then `tie`."""

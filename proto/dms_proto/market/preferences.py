@@ -23,7 +23,7 @@ from dms_proto.capability import Capability, Gpu, JobClass, Price, Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import BidId, PeerId, RequestId
 from dms_proto.market.candidates import Candidate
-from dms_proto.market.comparison import compare
+from dms_proto.market.comparison import compare, fits
 from dms_proto.market.expressions import Expression, Schema, Unknown, compile_expression
 from dms_proto.market.terms import TERMS
 from dms_proto.market.variables import (
@@ -190,7 +190,8 @@ def judge_request(policy: ProviderPolicy, request: BidRequest, requester: Reques
         max_wall_ms=policy.max_wall_ms,
         price=tariff,
     )
-    clauses = compare(asked, offered, max_price=request.max_price).clauses
+    agreed = fits(asked, offered, max_price=request.max_price)
+    clauses = () if agreed else compare(asked, offered, max_price=request.max_price).clauses
     if not policy.accepts_work:
         clauses += (Clause("accepts_work", "a node that takes work", "its owner lets it take none"),)
     clauses += _policy_clauses(policy, request, requester)

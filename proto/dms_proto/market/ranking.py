@@ -24,8 +24,9 @@ from dms_proto.ids import BidId, PeerId
 from dms_proto.market.admission import Admission, RankValue
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.ordering import Board
-from dms_proto.market.preferences import DEFAULT_RANK_WEIGHT, RANK, Preferences
+from dms_proto.market.preferences import DEFAULT_RANK_WEIGHT, MAX_WEIGHT, RANK, Preferences
 from dms_proto.market.terms import PENALTIES, SCALE, TERMS
+from dms_proto.market.terms.price import value_of_work, work_price
 from dms_proto.messages import BidRequest, Clause
 
 __all__ = ["Candidate", "Decision", "Excluded", "Ranked", "Ranking", "Term", "decide", "rank", "replay"]
@@ -139,8 +140,9 @@ def rank(request: BidRequest, candidates: Iterable[Candidate], preferences: Pref
             bids.append(candidate)
             ranks.append(rank_value)
     excluded.sort(key=lambda entry: entry.bid_id)
-    columns = [_column(term.name, request, bids, ranks) for term in terms]
-    board = Board(request, bids, [term.weight for term in terms], columns)
+    work_prices = list(map(work_price, bids))
+    columns = [_column(term.name, request, bids, ranks, work_prices) for term in terms]
+    board = Board(request, bids, work_prices, [term.weight for term in terms], columns)
     ranked = _ranked(board, bids, ranks, preferences.spread_percent)
     unit = sum(term.weight for term in terms if term.name not in PENALTIES) * SCALE
     return Ranking(max(unit, SCALE), terms, ranked, tuple(excluded))
@@ -153,12 +155,21 @@ def _weighed(preferences: Preferences) -> tuple[Term, ...]:
         weights.setdefault(RANK, DEFAULT_RANK_WEIGHT)
     else:
         weights.pop(RANK, None)
-    named = ((name, round(weights.get(name, 0) * 1000)) for name in (*TERMS, RANK))
-    return tuple(Term(name, weight) for name, weight in named if weight > 0)
+    named = ((name, weights.get(name, 0)) for name in (*TERMS, RANK))
+    # Out of range, as no checked document is, includes what is not a number.
+    thousandths = ((name, round(weight * 1000) if 0 < weight <= MAX_WEIGHT else 0) for name, weight in named)
+    return tuple(Term(name, weight) for name, weight in thousandths if weight)
 
 
-def _column(name: str, request: BidRequest, bids: Sequence[Candidate], ranks: Sequence[RankValue]) -> list[int]:
-    return [value for value, _ in ranks] if name == RANK else list(map(TERMS[name](request), bids))
+def _column(
+    name: str, request: BidRequest, bids: Sequence[Candidate], ranks: Sequence[RankValue], work_prices: Sequence[int]
+) -> list[int]:
+    """The value of every bid in one term."""
+    if name == RANK:
+        return [value for value, _ in ranks]
+    if name == "price":  # the order needs the prices per work as well: they are worked out once
+        return list(map(value_of_work(request), work_prices))
+    return list(map(TERMS[name](request), bids))
 
 
 def _ranked(board: Board, bids: Sequence[Candidate], ranks: Sequence[RankValue], percent: int) -> tuple[Ranked, ...]:

@@ -1,4 +1,4 @@
-"""What an expression can read: variables, their fields, and where each value comes from. docs/reference is generated from these tables.
+"""What an expression can read: variables, their fields, and where each value comes from. Tables, so that a reference can be made from them.
 
 Quantities are doubles in the unit people use; counts are integers. A field without a value (a round trip not yet measured) is not there:
 an expression that needs it is unknown, and ``has(link.rtt_ms)`` asks.

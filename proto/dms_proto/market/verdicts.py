@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -79,8 +80,9 @@ def over_all(dimensions: Iterable[DimensionVerdict]) -> Comparison:
     return Comparison(Verdict.EQUAL, judged)
 
 
+@lru_cache(maxsize=256)
 def good(dimension: str, *, equal: bool) -> DimensionVerdict:
-    """A dimension that fits, exactly or with more than is asked."""
+    """A dimension that fits, exactly or with more than is asked. Most comparisons consist of these, so they are kept."""
     return DimensionVerdict(dimension, Verdict.EQUAL if equal else Verdict.BETTER)
 
 

@@ -18,12 +18,14 @@ def work_price(candidate: Candidate) -> int:
     return candidate.price * 1_000_000 // (candidate.offer.cpu_score or 1)
 
 
-def price(request: BidRequest) -> Callable[[Candidate], int]:
-    """Best for nothing; half at a quarter of the maximum price (on a reference core), a fifth at the maximum price."""
+def value_of_work(request: BidRequest) -> Callable[[int], int]:
+    """The value of a `work_price`: best for nothing; half at a quarter of the maximum price (on a reference core), a fifth at the maximum."""
     half = max(1, request.max_price * 250)
     best = SCALE * half
+    return lambda per_work: best // (half + per_work)
 
-    def value(candidate: Candidate) -> int:
-        return best // (half + work_price(candidate))
 
-    return value
+def price(request: BidRequest) -> Callable[[Candidate], int]:
+    """`value_of_work` of what the candidate asks."""
+    value = value_of_work(request)
+    return lambda candidate: value(work_price(candidate))

@@ -250,6 +250,13 @@ def test_a_cheaper_bid_within_the_band_goes_first_when_it_is_as_good_in_all_else
         assert winner(request, [a_bid("dear", price=101_000), a_bid("cheap", price=100_999)], cheapest()) == "cheap"
 
 
+@pytest.mark.parametrize(("other", "shares"), [("0.97", True), ("0.969999", False)])
+def test_the_band_ends_at_exactly_three_percent_below_the_best(other: str, shares: bool) -> None:
+    wishes = Preferences(weights={}, rank=f"provider.own ? 1.0 : {other}")
+    ranking = rank(a_request(), [a_bid("a", own=True), a_bid("b")], wishes)
+    assert [bool(entry.reasons) for entry in ranking.ranked] == [shares, shares]
+
+
 def test_without_spread_only_exact_ties_are_shared() -> None:
     fast, close = a_bid("fast", score=1010, rtt_us=5_100), a_bid("close", score=1000, rtt_us=5_000)
     wishes = Preferences(weights={"speed": 50.0, "proximity": 50.0}, spread_percent=0)
@@ -460,6 +467,12 @@ def test_no_bids_give_an_empty_ranking() -> None:
 
 def test_without_weights_the_price_for_the_work_decides() -> None:
     assert winner(a_request(), [a_bid("a", price=2), a_bid("b", price=1)], Preferences(weights={})) == "b"
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_weight_no_check_would_pass_weighs_nothing(weight: float) -> None:
+    ranking = rank(a_request(), [a_bid("a")], Preferences(weights={"price": weight, "speed": 1.0, "luck": 1.0}))
+    assert [term.name for term in ranking.terms] == ["speed"]
 
 
 def test_the_story_of_a_score_reads_as_its_sum() -> None:
