@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml requirements/dev.txt scripts/bootstrap_uv.py
 	"$$uv" pip install --quiet --python $(RUN)/python --no-deps --editable . && \
 	touch $(STAMP)
 
+demo: setup ## A real market of four nodes on this machine, shown at work
+	@$(RUN)/python scripts/demo.py
+
 test: setup ## Runs every test
 	@$(RUN)/pytest -n 2
 

@@ -395,7 +395,7 @@ class Node(MachineActor):
         hello = self.members.state.hello
         reply_to = hello.addresses[:2] if hello is not None else ()
         self._world.post.announce(
-            _with_reply_to(request, reply_to), chosen.direct, gossip=chosen.gossip, cause_id=cause_id
+            _with_reply_to(chosen.request, reply_to), chosen.direct, gossip=chosen.gossip, cause_id=cause_id
         )
         told = auction.Announced(request.round, chosen.direct, chosen.gossip, chosen.known)
         address.tell(Told(told, cause_id))

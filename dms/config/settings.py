@@ -177,9 +177,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     monitor_s: Annotated[
         int,
-        Meta(ge=1, le=300),
+        Meta(ge=0, le=300),
         about(
-            "Time between two looks at what other programs use. Lower reacts sooner; each look costs about a millisecond.",
+            "Time between two looks at what other programs use. Lower reacts sooner; each look costs about a millisecond. "
+            "0: never looks, and bids whatever else the machine does; for several nodes on one machine.",
             unit="seconds",
         ),
     ] = 5

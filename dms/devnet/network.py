@@ -57,6 +57,7 @@ class DevNode:
             "network.bootstrap": list(bootstrap),
             "network.mdns": False,
             "network.topic": "devnet",
+            "provider.monitor_s": 0,  # the nodes share one machine: each would take the others' jobs for foreign load
             **self.spec.settings,
         }
         wishes = [f"--set={key}={_spelled(value)}" for key, value in settings.items()]

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from dms_actors.letters import Delivered
 from dms_actors.ports import Network
-from dms_proto.errors import DmsError, UserError
+from dms_proto.errors import DmsError
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.messages import AnyMessage, BidRequest
 from dms_proto.wire import Signer, seal
@@ -117,8 +117,8 @@ class NodePost:
             return seal(
                 self._signer, message, id=_new_id(), sent=self._clock(), ttl_ms=ttl, to=to, topic=topic, cause=cause_id
             )
-        except UserError as error:
-            log.error("a message could not be sent: %s", error)
+        except DmsError as error:  # too long for a frame, or it breaks a bound every receiver checks
+            log.error("a %s could not be sent: %s", type(message).__name__, error)
             return None
 
     def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:

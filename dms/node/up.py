@@ -89,9 +89,10 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
     capability = merged_capability(state.book.capability, new, config)
     services.node.tell(Told(PolicyWished(policy_of(config)), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
-    monitor = _monitor(app, capability.resources)
-    monitor.start()
-    stack.push_async_callback(monitor.stop)
+    if config.provider.monitor_s:
+        monitor = _monitor(app, capability.resources)
+        monitor.start()
+        stack.push_async_callback(monitor.stop)
     api = await LocalApi.start(services)
     stack.push_async_callback(api.close)
     table = methods_of(NodeApi)

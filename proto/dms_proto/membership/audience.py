@@ -10,12 +10,10 @@ from __future__ import annotations
 import msgspec
 
 from dms_proto.ids import PeerId
-from dms_proto.market.comparator import CapabilityComparator
-from dms_proto.market.reach import OVERSAMPLING, WIDENING, distance
+from dms_proto.market.comparison import fit_test
+from dms_proto.market.reach import OVERSAMPLING, WIDENING, distance, reach_for
 from dms_proto.membership.machine import Membership
 from dms_proto.messages import BidRequest
-
-_COMPARATOR = CapabilityComparator()
 
 
 class Audience(msgspec.Struct, frozen=True):
@@ -24,12 +22,14 @@ class Audience(msgspec.Struct, frozen=True):
     Attributes:
         direct: peers asked by name.
         gossip: whether it is gossiped as well.
-        known: nodes that may answer as far as this node knows, itself included.
+        known: nodes that may answer as far as this node knows, itself included; with gossip also those it has only heard of.
+        request: the request as it is to be sent: its reach fits the number of nodes known.
     """
 
     direct: tuple[PeerId, ...]
     gossip: bool
     known: int
+    request: BidRequest
 
 
 def audience(membership: Membership, request: BidRequest, *, self_bids: bool) -> Audience:
@@ -40,10 +40,24 @@ def audience(membership: Membership, request: BidRequest, *, self_bids: bool) ->
     direct = [peer.peer for peer in peers]
     capable = len(peers)
     if len(peers) > limit:
-        able = {p.peer for p in peers if p.hello and _COMPARATOR.compare(request.needs, p.hello.summary).fits}
+        fits = fit_test(request.needs)
+        able = {p.peer for p in peers if p.hello is not None and fits(p.hello.summary)}
         capable = len(able)
         direct.sort(key=lambda peer: (peer not in able, distance(request.request_id, peer)))
         direct = direct[:limit]
     if self_bids:
         direct.append(membership.me)
-    return Audience(tuple(direct), gossip=capable < limit or request.round > 0, known=known)
+    gossip = capable < limit or request.round > 0
+    if gossip:
+        known = max(known, len(_heard_of(membership)) + self_bids)
+    reach = reach_for(request.bids_wanted, known, request.round)
+    return Audience(tuple(direct), gossip, known, msgspec.structs.replace(request, reach=reach))
+
+
+def _heard_of(membership: Membership) -> set[PeerId]:
+    """The peers, and the peers they named, less those that say they take no work: a lower bound of how large the market is."""
+    greeted = [(peer.peer, peer.hello) for peer in membership.greeted() if peer.hello is not None]
+    heard = {peer for peer, _ in greeted}
+    for _, hello in greeted:
+        heard.update(told.peer for told in hello.peers)
+    return heard - {membership.me} - {peer for peer, hello in greeted if not hello.accepts_work}
