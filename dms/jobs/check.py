@@ -16,7 +16,7 @@ import msgspec
 
 from dms.jobs.document import JobDocument, Unit
 from dms.jobs.problems import BadJob, Problem, nearest
-from dms.jobs.source import Located, located, parse
+from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
 
 MAX_LISTED: Final = 200
@@ -66,13 +66,23 @@ def load_job(path: Path) -> JobDocument:
     Raises:
         BadJob: naming field, line and rule of each problem; also when the file cannot be read.
     """
+    return load(path)[0]
+
+
+def load(path: Path) -> tuple[JobDocument, Located]:
+    """The job in a file, and its values with their lines, for errors found later.
+
+    Raises:
+        BadJob: as `load_job`.
+    """
     try:
         with path.open("rb") as file:
-            data = file.read(2 * 1024 * 1024)
+            data = file.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:
         raise BadJob(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
-    document = check(parse(data, str(path)), str(path))
-    return document if document.name else msgspec.structs.replace(document, name=path.stem[:128])
+    places = parse(data, str(path))
+    document = check(places, str(path))
+    return document if document.name else msgspec.structs.replace(document, name=path.stem[:128]), places
 
 
 def job_of(fields: dict[str, Any], origin: str = "command line") -> JobDocument:

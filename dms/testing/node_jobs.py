@@ -75,6 +75,8 @@ class MemoryJobs:
         self.views: dict[RequestId, jobs.JobView] = {}
         self.results: dict[RequestId, jobs.JobResults] = {}
         self.cancelled: list[str] = []
+        self.deaf = False
+        """Cancelling never gets an answer."""
 
     # -------------------------------------------------------------------------------------------------------------- job.*
 
@@ -190,6 +192,8 @@ class MemoryJobs:
 
     async def job_cancel(self, params: jobs.JobParams) -> allocations.CancelResult:
         job = self._job(params.job_id)
+        if self.deaf:
+            await asyncio.Event().wait()
         if self.views[job].summary.ended_at:
             return allocations.CancelResult(job, cancelled=False, already_over=True)
         self.cancelled.append(job)
@@ -292,7 +296,7 @@ class MemoryJobs:
             NodeVerdict(BETA, Outcome.DECLINED, (Clause("memory", "12 GiB", "8 GiB free of 16 GiB", "memory 8 GiB"),)),
             NodeVerdict(GAMMA, Outcome.SILENT, detail="last heard of 4 s ago, by relay"),
         )
-        if request.needs.resources.memory_bytes <= OFFER.resources.memory_bytes:
+        if request.needs.resources.memory_bytes <= 2 * OFFER.resources.memory_bytes:
             verdicts = (NodeVerdict(ALPHA, Outcome.BID, price=1200), *verdicts)
         return explain(request, verdicts)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    node         node.*                what this node is, offers and prefers
+    node         node.*                what this node is, offers and prefers (its answers are in `status`)
     jobs         job.*                 the owner's work
     allocations  alloc.*               single runs, on either side
     market       market.* bids.* requests.*
@@ -15,22 +15,17 @@ Times are Unix milliseconds, spans milliseconds, prices micro-credits, sizes byt
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any
 
-from dms.rpc.api.allocations import AllocationMethods
-from dms.rpc.api.events import EventMethods
-from dms.rpc.api.jobs import JobMethods
-from dms.rpc.api.market import MarketMethods
-from dms.rpc.api.node import NodeMethods
-from dms.rpc.api.peers import PeerMethods
-from dms.rpc.registry import Method, methods_of
+if TYPE_CHECKING:
+    from dms.rpc.api.everything import METHODS, NodeApi
 
 __all__ = ["METHODS", "NodeApi"]
 
 
-class NodeApi(NodeMethods, JobMethods, AllocationMethods, MarketMethods, PeerMethods, EventMethods, Protocol):
-    """What the node answers. Methods run on its asyncio loop and raise `DmsError` for what a caller should know."""
+def __getattr__(name: str) -> Any:  # PEP 562: a command that needs one group's types does not load the others
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dms.rpc.api import everything  # noqa: PLC0415
 
-
-METHODS: Final[dict[str, Method]] = methods_of(NodeApi)
-"""Calls by name, feeds by ``feed:`` and topic."""
+    return getattr(everything, name)

@@ -71,7 +71,7 @@ def test_every_field_can_be_written() -> None:
     assert job.country == "NO"
     assert job.max_price == "0.00001", "kept as written: printed again it would be 1e-05"
     assert set(JobDocument.__struct_fields__) - {"module"} == {
-        line.split(":")[0].replace("class", "class_") for line in COMPLETE.splitlines() if line[0] not in " "
+        line.split(":")[0].replace("class", "class_") for line in COMPLETE.splitlines() if line[0] != " "
     }, "the example names every field but the one of wasm jobs"
 
 
@@ -147,7 +147,7 @@ def test_the_message_of_one_problem_is_one_line_and_names_the_next_step() -> Non
 
 def test_a_job_built_from_flags_obeys_the_same_rules() -> None:
     assert job_of({"command": ["true"], "count": 2}).count == 2
-    with pytest.raises(BadJob, match="command line: resources.cpu: 'x' is not a number of cores"):
+    with pytest.raises(BadJob, match=r"command line: resources\.cpu: 'x' is not a number of cores"):
         job_of({"command": ["true"], "resources": {"cpu": "x"}})
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -147,18 +147,18 @@ def test_every_json_document_reads_as_json_does(value: dict[str, object], indent
 
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_bad_job(data: bytes) -> None:
-    try:
+    with contextlib.suppress(BadJob):
         assert isinstance(parse(data, "job"), Located)
-    except BadJob:
-        pass
 
 
-def test_the_largest_flat_document_is_read_in_linear_time() -> None:
-    # 49,000 values; reading lines by counting from the start each time would take minutes.
+def test_a_large_document_is_read_within_the_time_of_a_test() -> None:
+    # 48,000 values on 24,000 lines; counting lines from the start for each would run into the time limit.
     text = '{"env": {\n' + ",\n".join(f'"K{index}": "v"' for index in range(24_000)) + "}}"
-    began = time.process_time()
-    parse(text.encode(), "job")
-    assert time.process_time() - began < 20, "quadratic"
+    env = parse(text.encode(), "job").value
+    assert isinstance(env, dict)
+    last = env["env"].value
+    assert isinstance(last, dict)
+    assert last["K23999"].line == 24_001
 
 
 def test_plain_values_become_located_ones_and_back() -> None:

@@ -1,0 +1,100 @@
+"""dms alloc: single runs."""
+
+# ruff: noqa: D301 - \b is the character by which click keeps line breaks
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from dms.cli.app import CONTEXT, group
+from dms.cli.context import Io, with_io
+
+alloc: Final = group("alloc", "Single runs, here for others and elsewhere for you.")
+ALLOCATION = click.argument("allocation_id", metavar="ALLOCATION")
+
+
+@alloc.command("list", context_settings=CONTEXT)
+@click.option(
+    "--side",
+    type=click.Choice(["provider", "requester", "both"]),
+    default="both",
+    show_default=True,
+    help="Our part in them.",
+)
+@click.option("--active", is_flag=True, help="Only those that have not ended.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many."
+)
+@with_io
+def list_(io: Io, *, side: str, active: bool, limit: int) -> None:
+    """List allocations, newest first.
+
+    \b
+    dms alloc list --side provider --active
+    """
+    from dms.cli.views import jobs  # noqa: PLC0415
+    from dms.rpc.api.allocations import AllocationList, AllocationListParams, Side  # noqa: PLC0415
+
+    with io.node() as node:
+        found = node.call("alloc.list", AllocationListParams(Side(side), active, limit), AllocationList)
+    io.show(found, jobs.allocation_list)
+
+
+@alloc.command(context_settings=CONTEXT)
+@ALLOCATION
+@with_io
+def show(io: Io, *, allocation_id: str) -> None:
+    """Show an allocation in full.
+
+    \b
+    dms alloc show a-abc
+    """
+    from dms.cli.views import jobs  # noqa: PLC0415
+    from dms.rpc.api.allocations import AllocationParams, AllocationView  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("alloc.show", AllocationParams(allocation_id), AllocationView), jobs.allocation)
+
+
+@alloc.command(context_settings=CONTEXT)
+@ALLOCATION
+@click.option("--stderr", is_flag=True, help="Standard error instead of standard output.")
+@with_io
+def logs(io: Io, *, allocation_id: str, stderr: bool) -> None:
+    """Print what an allocation wrote so far.
+
+    \b
+    dms alloc logs a-abc
+    """
+    import msgspec  # noqa: PLC0415
+
+    from dms.rpc.api.allocations import AllocationLogParams, LogPart  # noqa: PLC0415
+
+    params = AllocationLogParams(allocation_id, stream="stderr" if stderr else "stdout")
+    with io.node() as node:
+        if io.as_json:
+            io.show_json(node.call("alloc.logs", params))
+            return
+        while (part := node.call("alloc.logs", params, LogPart)).data:
+            sys.stdout.buffer.write(part.data)
+            params = msgspec.structs.replace(params, offset=part.next_offset)
+    sys.stdout.buffer.flush()
+
+
+@alloc.command(context_settings=CONTEXT)
+@ALLOCATION
+@with_io
+def cancel(io: Io, *, allocation_id: str) -> None:
+    """Stop an allocation. One that runs here for another node then counts against this node.
+
+    \b
+    dms alloc cancel a-abc
+    """
+    from dms.cli.views import jobs  # noqa: PLC0415
+    from dms.rpc.api.allocations import AllocationParams, CancelResult  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("alloc.cancel", AllocationParams(allocation_id), CancelResult), jobs.cancelled)

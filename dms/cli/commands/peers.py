@@ -1,0 +1,113 @@
+"""dms peers, dms join, dms invite: other nodes."""
+
+# ruff: noqa: D301 - \b is the character by which click keeps line breaks
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from dms.cli.app import CONTEXT, group
+from dms.cli.context import Io, with_io
+from dms.cli.exit_codes import FAILURE
+from dms.cli.progress import Progress
+
+peers: Final = group("peers", "Other nodes: list, ping, ban.")
+PEER = click.argument("peer", metavar="PEER")
+
+
+@peers.command("list", context_settings=CONTEXT)
+@with_io
+def list_(io: Io) -> None:
+    """List every node this one knows.
+
+    \b
+    dms peers list
+    """
+    from dms.cli.views import peers as views  # noqa: PLC0415
+    from dms.rpc.api.peers import PeerList  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("peers.list", None, PeerList), views.peer_list)
+
+
+@peers.command(context_settings=CONTEXT)
+@PEER
+@click.option("--count", metavar="N", type=click.IntRange(1, 20), default=3, show_default=True, help="Probes.")
+@with_io
+def ping(io: Io, *, peer: str, count: int) -> None:
+    """Measure the way to a node, by name or PeerID; exits with 1 when no probe was answered.
+
+    \b
+    dms peers ping alpha
+    """
+    from dms.cli.views import peers as views  # noqa: PLC0415
+    from dms.rpc.api.peers import PingParams, PingResult  # noqa: PLC0415
+
+    with io.node() as node, Progress(f"reaching {peer}"):
+        result = node.call("peers.ping", PingParams(peer, count), PingResult)
+    io.show(result, views.ping)
+    if not result.rtt_us:
+        raise SystemExit(FAILURE)
+
+
+@peers.command(context_settings=CONTEXT)
+@PEER
+@click.option(
+    "--for",
+    "span",
+    metavar="SPAN",
+    default="1h",
+    show_default=True,
+    help="How long, such as 10m or 2d; 0 lifts the ban.",
+)
+@with_io
+def ban(io: Io, *, peer: str, span: str) -> None:
+    """Keep a node away for a while, or let it come back with --for 0.
+
+    \b
+    dms peers ban …9xKp4abc --for 1d
+    """
+    from dms.cli.views import peers as views  # noqa: PLC0415
+    from dms.rpc.api.peers import BanParams, PeerView  # noqa: PLC0415
+    from dms_proto.errors import UserError  # noqa: PLC0415
+    from dms_proto.units import parse_millis  # noqa: PLC0415
+
+    try:
+        seconds = -(-parse_millis(span) // 1000)
+    except ValueError as error:
+        raise UserError("bad_argument", f"--for: {error}") from error
+    with io.node() as node:
+        io.show(node.call("peers.ban", BanParams(peer, seconds), PeerView), views.banned)
+
+
+@click.command(context_settings=CONTEXT)
+@with_io
+def invite(io: Io) -> None:
+    """Print the command by which another machine joins this node's market.
+
+    \b
+    dms invite
+    """
+    from dms.cli.views import peers as views  # noqa: PLC0415
+    from dms.rpc.api.peers import Invite  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("peers.invite", None, Invite), views.invite)
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("invitation", metavar="STRING")
+@with_io
+def join(io: Io, *, invitation: str) -> None:
+    """Join a market with the string that dms invite printed on another machine.
+
+    \b
+    dms join dms1…
+    """
+    from dms.cli.views import peers as views  # noqa: PLC0415
+    from dms.rpc.api.peers import Joined, JoinParams  # noqa: PLC0415
+
+    with io.node() as node, Progress("connecting"):
+        io.show(node.call("peers.join", JoinParams(invitation), Joined), views.joined)

@@ -1,0 +1,222 @@
+"""Following a job to its end: its output becomes ours, ctrl-C cancels it, and a connection that breaks is taken up again.
+
+The job's bytes go to standard output and error as they are, without a word between them. What dms itself has to say goes to standard error, and only
+where a person sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import msgspec
+
+from dms.cli.blocks import clean
+from dms.cli.exit_codes import INTERRUPTED, NOT_RUN
+from dms.cli.progress import Progress
+from dms.rpc.api.jobs import (
+    AnyJobUpdate,
+    JobEnded,
+    JobLog,
+    JobParams,
+    JobProgress,
+    JobView,
+    SlotProgress,
+    WatchJobParams,
+    read_update,
+)
+from dms.rpc.client import Client, ConnectionLost
+from dms_proto.errors import DmsError
+from dms_proto.ids import short
+from dms_proto.units import format_credits, format_millis
+from dms_proto.work import EndReason
+
+RECONNECT_S: Final = 30.0
+"""How long a node may be away (it may be restarting) before its job is left to itself."""
+POLL_S: Final = 0.2
+CANCEL_TIMEOUT_S: Final = 5.0
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """What happens when the person has had enough: the first signal asks to cancel, the second leaves at once.
+
+    The handler does the work itself, on a connection of its own, so that reading the job's output is never torn in the middle.
+
+    Args:
+        cancel: asks the node to cancel the job; called at most once, and not before `armed`.
+    """
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self._armed = False
+        self.received = 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """130 after ctrl-C, 128 + N after signal N, None if there was none."""
+        return 128 + self.received if self.received else None
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Takes over the signals for a while."""
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def arm(self) -> None:
+        """From here on there is a job to cancel; one asked for earlier is cancelled now."""
+        self._armed = True
+        if self.received:
+            self._ask()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.received:
+            _say("left; the job may still be running")
+            os._exit(INTERRUPTED)  # nothing is to be finished: that is what the second ctrl-C means
+        self.received = number
+        if self._armed:
+            self._ask()
+
+    def _ask(self) -> None:
+        _say("cancelling; ctrl-C again leaves at once")
+        try:
+            self._cancel()
+        except DmsError as error:
+            _say(f"could not be cancelled: {error.message}")
+
+
+class Watcher:
+    """Prints what a job does until it is over.
+
+    Args:
+        path: of the node's socket.
+        job: its full id.
+        quiet: say nothing besides the job's own output.
+        as_json: print every update as a line of JSON instead.
+    """
+
+    def __init__(self, path: Path, job: str, *, quiet: bool, as_json: bool) -> None:
+        self._path = path
+        self._job = job
+        self._talks = not quiet and not as_json and sys.stderr.isatty()
+        self._as_json = as_json
+        self._attempts: dict[int, int] = {}
+        self._open_lines: set[tuple[int, str]] = set()
+        self._count = 1
+
+    def watch(self, node: Client, count: int) -> JobView:
+        """Follows the job to its end, coming back after a break.
+
+        Raises:
+            DmsError: the node stayed away, or does not know the job.
+        """
+        self._count = count
+        since = 0
+        with Progress(f"{short(self._job)}: asking", enabled=self._talks) as progress:
+            while True:
+                try:
+                    for item in node.follow("job", WatchJobParams(self._job, since)):
+                        update = read_update(item)
+                        since = update.id
+                        if isinstance(update, JobEnded):
+                            self._show(update, progress)
+                            return update.job
+                        self._show(update, progress)
+                    raise ConnectionLost(
+                        "node_not_running", "the job's feed ended before the job", hint=f"dms job show {self._job}"
+                    )
+                except ConnectionLost:
+                    node = self._reconnect(progress)
+
+    def _reconnect(self, progress: Progress) -> Client:
+        progress.say(f"{short(self._job)}: waiting for the node to come back")
+        deadline = time.monotonic() + RECONNECT_S
+        while True:
+            try:
+                return Client(self._path)
+            except DmsError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(POLL_S)
+
+    def _show(self, update: AnyJobUpdate, progress: Progress) -> None:
+        if self._as_json:
+            sys.stdout.write(msgspec.json.encode(update).decode() + "\n")
+            sys.stdout.flush()
+            return
+        match update:
+            case JobProgress():
+                progress.say(f"{short(self._job)}: {update.text}")
+            case SlotProgress():
+                progress.say(f"{short(self._job)}: {update.phase.value} on {short(update.provider)}")
+            case JobLog():
+                progress.stop()
+                self._write(update)
+
+    def _write(self, log: JobLog) -> None:
+        previous = self._attempts.get(log.slot, log.attempt)
+        self._attempts[log.slot] = log.attempt
+        if log.attempt != previous:
+            _say(f"slot {log.slot} began again on another node; what it printed before is void")
+        stream = sys.stderr.buffer if log.stream == "stderr" else sys.stdout.buffer
+        stream.write(log.data if self._count == 1 else self._prefixed(log))
+        stream.flush()
+
+    def _prefixed(self, log: JobLog) -> bytes:
+        """With several allocations, each line says whose it is."""
+        key = (log.slot, log.stream)
+        prefix = f"[{log.slot}] ".encode()
+        lines = log.data.splitlines(keepends=True)
+        text = b"".join(
+            line if number == 0 and key in self._open_lines else prefix + line for number, line in enumerate(lines)
+        )
+        if log.data.endswith(b"\n"):
+            self._open_lines.discard(key)
+        elif log.data:
+            self._open_lines.add(key)
+        return text
+
+
+def exit_code_of(job: JobView) -> int:
+    """The job's own exit code: of its first slot that did not end with 0. 125 when a slot never ran."""
+    if job.summary.reason is EndReason.COMPLETED:
+        return 0
+    for slot in job.slots:
+        if slot.ending is not None and slot.ending.exit_code > 0:
+            return slot.ending.exit_code
+    return NOT_RUN
+
+
+def summary_line(job: JobView) -> str:
+    """Where it ran, how long and for how much."""
+    summary = job.summary
+    nodes = sorted({short(slot.attempts[-1].provider) for slot in job.slots if slot.attempts})
+    where = f"on {', '.join(nodes)}" if nodes else "nowhere"
+    took = format_millis(max(0, summary.ended_at - summary.submitted_at))
+    return f"{short(summary.job_id)} ran {where} in {took} for {format_credits(summary.price)}"
+
+
+def cancel_on_own_connection(path: Path, job: str) -> None:
+    """Asks the node to cancel a job, over a connection of its own.
+
+    Raises:
+        DmsError: it could not be asked.
+    """
+    with Client(path, timeout=CANCEL_TIMEOUT_S) as node:
+        node.call("job.cancel", JobParams(job))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"dms: {clean(text)}\n")
+    sys.stderr.flush()

@@ -1,0 +1,153 @@
+"""Options that describe a task, shared by `dms run` and `dms ask`: a job document written as flags."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from dms.jobs.document import JobDocument
+    from dms.jobs.spec import JobSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+JOB_SUFFIXES: Final = (".yaml", ".yml", ".json")
+
+_OPTIONS: Final = (
+    click.option("--executor", metavar="NAME", help='"sandbox" (default) or "wasm".'),
+    click.option("--module", metavar="FILE", help="For wasm: the module; the command is then its arguments."),
+    click.option("--cpu", metavar="CORES", help="CPU cores, such as 2 or 500m. Default 1."),
+    click.option("--memory", metavar="SIZE", help="Memory, such as 512MiB. Default 256MiB."),
+    click.option("--disk", metavar="SIZE", help="Disk, inputs included. Default 256MiB."),
+    click.option("--gpus", metavar="N", type=click.IntRange(0, 64), help="Whole GPUs."),
+    click.option("--gpu-memory", metavar="SIZE", help="Least memory of each GPU."),
+    click.option(
+        "-i", "--input", "inputs", metavar="PATH[=AS]", multiple=True, help="File or directory to send along."
+    ),
+    click.option("-o", "--output", "outputs", metavar="GLOB", multiple=True, help="Files to bring back."),
+    click.option("-e", "--env", metavar="NAME=VALUE", multiple=True, help="Environment variable."),
+    click.option("--count", metavar="N", type=click.IntRange(1, 10_000), help="Independent allocations. Default 1."),
+    click.option("--time", "run_time", metavar="SPAN", help="Longest run, such as 90s or 2h. Default 10m."),
+    click.option("--queue", metavar="SPAN", help="How long to wait for free capacity. Default 10m."),
+    click.option(
+        "--wait", "wait_for_nodes", metavar="SPAN", help="How long to wait for a node that could run it. Default 0."
+    ),
+    click.option("--deadline", metavar="SPAN", help="From now until all must be over."),
+    click.option("--max-price", metavar="CREDITS", help="Most to be paid per allocation. Default 1 credit."),
+    click.option("--prefer", metavar="PRESET", help="cheapest, fastest, balanced or own-machines-first."),
+    click.option(
+        "--require", "constraints", metavar="CEL", multiple=True, help='Must hold, such as "link.rtt_ms < 50.0".'
+    ),
+    click.option("-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, help="Label a node must have."),
+    click.option("--priority", metavar="N", type=click.IntRange(0, 1000), help="Order among your own jobs."),
+    click.option("--name", metavar="TEXT", help="For people."),
+)
+
+
+def task_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Adds the options; the command gets what was given as one dict, `task`."""
+    names: list[str] = []
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        kwargs["task"] = {name: kwargs.pop(name) for name in names}
+        return function(*args, **kwargs)
+
+    command: Callable[P, R] = wrapped
+    others = len(getattr(function, "__click_params__", ()))
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    # click collects parameters in a list on the function, which functools.wraps shares with the wrapped one.
+    names.extend(str(parameter.name) for parameter in command.__click_params__[others:])  # type: ignore[attr-defined] # set by click
+    return command
+
+
+def spec_of(task: dict[str, Any], argv: Sequence[str]) -> JobSpec:
+    """The job that flags and a command line describe, its inputs read and digested.
+
+    Raises:
+        BadJob: a flag breaks a rule of the job document; an input is missing.
+    """
+    from dms.jobs.resolve import resolve  # noqa: PLC0415 - `dms run --help` must not pay for it
+
+    fields, roots = _fields(task, argv)
+    return resolve(_document(fields), Path.cwd(), origin="command line", roots=roots)
+
+
+def spec_of_file(path: Path) -> JobSpec:
+    """The job in a file, its inputs read and digested.
+
+    Raises:
+        BadJob: with every problem, its field and its line.
+    """
+    from dms.jobs.check import load  # noqa: PLC0415
+    from dms.jobs.resolve import resolve  # noqa: PLC0415
+
+    document, places = load(path)
+    return resolve(document, path.parent, origin=str(path), places=places)
+
+
+def job_file(argv: Sequence[str]) -> Path | None:
+    """The job file that the arguments name, when they are one existing file with the suffix of one; else None."""
+    if len(argv) == 1 and argv[0].endswith(JOB_SUFFIXES) and Path(argv[0]).is_file():
+        return Path(argv[0])
+    return None
+
+
+def _document(fields: dict[str, Any]) -> JobDocument:
+    from dms.jobs.check import job_of  # noqa: PLC0415
+
+    return job_of(fields)
+
+
+def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], list[Path]]:
+    inputs = [_input(text) for text in task["inputs"]]
+    module = task["module"]
+    roots = [Path(item["path"]).resolve() for item in inputs] + ([Path(module).resolve()] if module else [])
+    gpu = {"memory": task["gpu_memory"]} if task["gpu_memory"] else {}
+    fields: dict[str, Any] = {
+        "name": task["name"] or (Path(argv[0]).name[:128] if argv else ""),
+        "executor": task["executor"] or ("wasm" if module else None),
+        "command": list(argv),
+        "module": module,
+        "resources": _given(
+            cpu=task["cpu"], memory=task["memory"], disk=task["disk"], gpus=[gpu] * (task["gpus"] or bool(gpu))
+        ),
+        "inputs": inputs,
+        "outputs": list(task["outputs"]),
+        "env": dict(_pair(text, "--env") for text in task["env"]),
+        "count": task["count"],
+        "timeouts": _given(run=task["run_time"], queue=task["queue"]),
+        "wait_for_nodes": task["wait_for_nodes"],
+        "deadline": task["deadline"],
+        "max_price": task["max_price"],
+        "preferences": task["prefer"],
+        "constraints": list(task["constraints"]),
+        "labels": dict(_pair(text, "--label") for text in task["labels"]),
+        "priority": task["priority"],
+        "retry": {"job_failures": 1},  # a command that fails has answered, as it would have here
+    }
+    return _given(**fields), roots
+
+
+def _given(**fields: Any) -> dict[str, Any]:  # values of a job document
+    return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+
+
+def _input(text: str) -> dict[str, str]:
+    path, separator, place = text.rpartition("=")
+    if not separator or Path(text).exists():
+        return {"path": text}
+    return {"path": path, "as": place}
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint=option)
+    return name, value

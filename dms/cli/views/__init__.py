@@ -1,0 +1,3 @@
+"""Results as blocks: what a person sees of each. No view asks the node anything."""
+
+from __future__ import annotations

@@ -1,0 +1,123 @@
+"""Why a job runs where it does, or does not: outcomes with counts, reasons grouped, the changes that would help, and each node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from dms.cli.blocks import Block, Line, Table
+from dms.cli.views.words import short
+from dms.rpc.api.jobs import DecisionView
+from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
+from dms_proto.messages import Clause
+from dms_proto.units import format_credits
+
+NODES_SHOWN: Final = 30
+"""Nodes listed one by one unless all are asked for."""
+_WORDS: Final = {
+    Outcome.BID: "bid",
+    Outcome.DECLINED: "declined",
+    Outcome.SILENT: "silent",
+    Outcome.UNREACHABLE: "unreachable",
+    Outcome.NOT_ASKED: "not asked",
+}
+_TONES: Final = {
+    Outcome.BID: "good",
+    Outcome.DECLINED: "warn",
+    Outcome.SILENT: "bad",
+    Outcome.UNREACHABLE: "bad",
+    Outcome.NOT_ASKED: "dim",
+}
+
+
+def explanation(title: str, found: Explanation, *, every_node: bool = False) -> Iterator[Block]:
+    """The whole story. The counts add up to the nodes known."""
+    known = len(found.verdicts)
+    yield Line(f"{title}   {known} {'node' if known == 1 else 'nodes'} known", "strong")
+    yield from _summary(found)
+    if not known:
+        yield Line("no other node is known; dms join STRING, or dms doctor", "warn")
+    if found.suggestions:
+        yield Line("what would help:")
+        for suggestion in found.suggestions:
+            waiting = f" ({suggestion.waits} of them also if you wait)" if suggestion.waits else ""
+            yield Line(f"  {suggestion}{waiting}")
+    elif known and not found.counts.get(Outcome.BID):
+        yield Line("no single change to the job would gain a bid", "dim")
+    yield from _nodes(found.verdicts, every_node=every_node)
+
+
+def _summary(found: Explanation) -> Iterator[Line]:
+    for outcome in Outcome:
+        verdicts = [verdict for verdict in found.verdicts if verdict.outcome is outcome]
+        if not verdicts:
+            continue
+        match outcome:
+            case Outcome.BID:
+                best = min(verdicts, key=lambda verdict: verdict.price)
+                yield _row(outcome, len(verdicts), f"best {format_credits(best.price)} ({short(best.peer)})")
+            case Outcome.DECLINED:
+                for text, count in _reasons(verdicts):
+                    yield _row(outcome, count, text)
+            case _:
+                yield _row(outcome, len(verdicts), verdicts[0].detail)
+
+
+def _row(outcome: Outcome, count: int, text: str) -> Line:
+    return Line(f"{count:>6} {_WORDS[outcome]:<12} {text}", _TONES[outcome])
+
+
+def _reasons(verdicts: Sequence[NodeVerdict]) -> Iterable[tuple[str, int]]:
+    """Declines grouped by the dimensions that do not fit, the most frequent first, each with what the nearest of them says."""
+    groups: dict[tuple[str, ...], list[NodeVerdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault(tuple(clause.dimension for clause in verdict.clauses), []).append(verdict)
+    for dimensions, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        first = group[0].clauses[0] if group[0].clauses else Clause("unknown", "", "no reason given")
+        others = f" (and {', '.join(dimensions[1:])})" if len(dimensions) > 1 else ""
+        yield f"{_clause(first)}{others}", len(group)
+
+
+def _clause(clause: Clause) -> str:
+    nearest = f"; would take {clause.nearest}" if clause.nearest else ""
+    passing = "; waiting may help" if clause.passing else ""
+    return f"{clause.dimension}: wanted {clause.wanted}, there {clause.observed}{nearest}{passing}"
+
+
+def _nodes(verdicts: Sequence[NodeVerdict], *, every_node: bool) -> Iterator[Block]:
+    shown = verdicts if every_node else verdicts[:NODES_SHOWN]
+    rows = [(short(verdict.peer), _WORDS[verdict.outcome], _node_detail(verdict)) for verdict in shown]
+    if rows:
+        yield Line()
+        yield Table(("NODE", "VERDICT", "WHY"), rows)
+    if len(verdicts) > len(shown):
+        yield Line(f"and {len(verdicts) - len(shown)} more; --all shows every node", "dim")
+
+
+def _node_detail(verdict: NodeVerdict) -> str:
+    if verdict.outcome is Outcome.BID:
+        return format_credits(verdict.price)
+    return " · ".join(_clause(clause) for clause in verdict.clauses) or verdict.detail
+
+
+def decision(view: DecisionView) -> Iterator[Block]:
+    """How the choice was made, and whether computing it again gives the same."""
+    ranking = view.decision.ranking
+    yield Line(
+        f"decision {view.number} of {view.of} for {short(view.job_id)}   {len(view.decision.candidates)} bids", "strong"
+    )
+    prices = {candidate.bid_id: candidate.price for candidate in view.decision.candidates}
+    for place, entry in enumerate(ranking.ranked, 1):
+        mark = "chosen" if entry.provider in view.winners else ""
+        reasons = f"   {'; '.join(entry.reasons)}" if entry.reasons else ""
+        text = f"{place:>4}. {short(entry.provider)}  {format_credits(prices[entry.bid_id])}  {ranking.story(entry)}{reasons}"
+        yield Line(f"{text}  {mark}".rstrip(), "good" if mark else "")
+    for left_out in ranking.excluded:
+        yield Line(
+            f"   -  {short(left_out.provider)}  left out: {' · '.join(_clause(clause) for clause in left_out.clauses)}",
+            "dim",
+        )
+    if view.replayed:
+        yield Line("computed again from the stored facts: the same order", "good")
+    else:
+        yield Line("computed again from the stored facts: NOT the same order", "bad")

@@ -1,0 +1,193 @@
+"""Jobs, allocations, bids and results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dms.cli.blocks import Block, Box, Line, Table
+from dms.cli.views import words
+from dms.cli.views.words import short
+from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
+from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView
+from dms.rpc.api.market import BidList, RequestList
+from dms_proto.units import format_bytes, format_credits, format_millis
+
+
+def job_list(found: JobList) -> Iterator[Block]:
+    """A job per line."""
+    if not found.jobs:
+        yield Line("no jobs; dms run -- echo hello", "dim")
+        return
+    rows = [
+        (
+            short(job.job_id),
+            job.name or "-",
+            job.phase.value,
+            f"{job.done}/{job.count}",
+            format_credits(job.price),
+            words.clock(job.submitted_at),
+            _outcome(job),
+        )
+        for job in found.jobs
+    ]
+    yield Table(("JOB", "NAME", "PHASE", "DONE", "PRICE", "SUBMITTED", "OUTCOME"), rows)
+    yield from _more(len(found.jobs), found.total, "jobs")
+
+
+def _outcome(job: JobSummary) -> str:
+    why = words.reason(job.reason)
+    return f"{why}: {job.detail}" if why and job.detail else why or job.detail
+
+
+def job(view: JobView) -> Iterator[Block]:
+    """A job in full."""
+    summary = view.summary
+    took = words.span(summary.submitted_at, summary.ended_at)
+    yield Box(
+        f"Job {summary.job_id}",
+        (
+            ("name", summary.name or "-"),
+            ("phase", summary.phase.value),
+            ("outcome", _outcome(summary) or "-"),
+            ("needs", f"{words.needs(view.spec.needs)}, up to {format_millis(view.spec.needs.max_wall_ms)}"),
+            ("allocations", f"{summary.done} of {summary.count} ended, {summary.running} running"),
+            ("asked", f"{view.round} rounds, {view.bids} bids, {view.declines} declines"),
+            ("price", f"{format_credits(summary.price)}, at most {format_credits(view.spec.max_price)} per allocation"),
+            ("submitted", words.clock(summary.submitted_at)),
+            ("took", took),
+        ),
+    )
+    rows = [
+        (
+            str(slot.index),
+            str(attempt.number),
+            short(attempt.provider),
+            short(attempt.allocation_id),
+            attempt.phase.value,
+            words.span(attempt.started_at, attempt.ended_at),
+            format_credits(attempt.price),
+            words.ending(attempt.ending) + (f"; {attempt.why}" if attempt.why else ""),
+        )
+        for slot in view.slots
+        for attempt in slot.attempts
+    ]
+    if rows:
+        yield Table(("SLOT", "TRY", "NODE", "ALLOCATION", "PHASE", "TOOK", "PRICE", "ENDING"), rows)
+    if summary.reason is None or not rows:
+        yield Line(f"dms job explain {short(summary.job_id)} says what each node answers", "dim")
+
+
+def results(found: JobResults) -> Iterator[Block]:
+    """Files a job left."""
+    rows = [
+        (str(slot.index), file.path, format_bytes(file.size), file.digest)
+        for slot in found.slots
+        for file in slot.files
+    ]
+    if rows:
+        yield Table(("SLOT", "PATH", "SIZE", "DIGEST"), rows)
+    else:
+        yield Line("no files" if found.complete else "no files yet; the job is not over", "dim")
+
+
+def cancelled(result: CancelResult) -> Iterator[Block]:
+    """What cancelling did."""
+    yield Line(
+        f"{short(result.id)} had already ended" if result.already_over else f"{short(result.id)} is being cancelled"
+    )
+
+
+def allocation_list(found: AllocationList) -> Iterator[Block]:
+    """An allocation per line."""
+    if not found.allocations:
+        yield Line("no allocations", "dim")
+        return
+    rows = [
+        (
+            short(item.allocation_id),
+            short(item.request_id),
+            item.side.value,
+            short(item.requester if item.side.value == "provider" else item.provider),
+            item.phase.value,
+            format_credits(item.price),
+            words.ending(item.ending),
+        )
+        for item in found.allocations
+    ]
+    yield Table(("ALLOCATION", "JOB", "WE ARE", "WITH", "PHASE", "PRICE", "ENDING"), rows)
+    yield from _more(len(found.allocations), found.total, "allocations")
+
+
+def allocation(view: AllocationView) -> Iterator[Block]:
+    """An allocation in full."""
+    usage = view.usage
+    yield Box(
+        f"Allocation {view.allocation_id}",
+        (
+            ("job", f"{view.request_id}, slot {view.slot}"),
+            ("we are", view.side.value),
+            ("provider", view.provider),
+            ("requester", view.requester),
+            ("phase", view.phase.value),
+            ("ending", words.ending(view.ending) or "-"),
+            ("runs", " ".join(view.task.command) or view.task.module),
+            ("reserved", words.resources(view.task.resources)),
+            ("took", words.span(view.started_at, view.ended_at)),
+            (
+                "used",
+                f"{usage.cpu_us / 1e6:.2f} s CPU ({usage.meter}), {format_bytes(usage.memory_peak_bytes)} peak memory",
+            ),
+            ("price", format_credits(view.price)),
+            ("log", f"{format_bytes(view.log_bytes[0])} stdout, {format_bytes(view.log_bytes[1])} stderr"),
+        ),
+    )
+
+
+def bid_list(found: BidList) -> Iterator[Block]:
+    """A bid per line."""
+    if not found.bids:
+        yield Line("no bids", "dim")
+        return
+    rows = [
+        (
+            short(item.bid_id),
+            short(item.request_id),
+            item.direction.value,
+            short(item.requester if item.direction.value == "sent" else item.provider),
+            str(item.slots),
+            format_credits(item.price),
+            item.state.value,
+            item.reason,
+        )
+        for item in found.bids
+    ]
+    yield Table(("BID", "JOB", "WE", "WITH", "SLOTS", "PRICE", "STATE", "WHY"), rows)
+    yield from _more(len(found.bids), found.total, "bids")
+
+
+def request_list(found: RequestList) -> Iterator[Block]:
+    """A bid request per line."""
+    if not found.requests:
+        yield Line("no requests", "dim")
+        return
+    rows = [
+        (
+            short(item.request_id),
+            item.direction.value,
+            short(item.requester),
+            words.needs(item.needs),
+            str(item.count),
+            format_credits(item.max_price),
+            item.answer,
+            item.outcome or "; ".join(f"{clause.dimension}: {clause.observed}" for clause in item.clauses),
+        )
+        for item in found.requests
+    ]
+    yield Table(("REQUEST", "WE", "FROM", "NEEDS", "COUNT", "MAX PRICE", "ANSWER", "OUTCOME"), rows)
+    yield from _more(len(found.requests), found.total, "requests")
+
+
+def _more(shown: int, total: int, what: str) -> Iterator[Line]:
+    text = words.shown_of(shown, total, what)
+    if text:
+        yield Line(text, "dim")

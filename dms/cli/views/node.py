@@ -1,0 +1,159 @@
+"""The node: status, capability, benchmark, identity, doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dms.cli.blocks import Block, Box, Boxes, Line, Table
+from dms.cli.views.words import clock, resources, short
+from dms.rpc.api.events import DoctorReport, Finding
+from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, NodeStatus
+from dms_proto.capability import Capability
+from dms_proto.ids import NodeId
+from dms_proto.units import format_bytes, format_cores, format_credits, format_millis
+
+TONES = {Finding.PASS: "good", Finding.WARN: "warn", Finding.FAIL: "bad", Finding.SKIP: "dim"}
+
+
+def status(node: NodeStatus) -> Iterator[Block]:
+    """Three boxes, then what is wrong."""
+    yield Boxes((_node_box(node), _market_box(node), _work_box(node)))
+    for trouble in node.troubles:
+        yield Line(f"! {trouble.message} [{trouble.code}]" + (f"; {trouble.hint}" if trouble.hint else ""), "bad")
+    if node.healthy:
+        yield Line("healthy", "good")
+
+
+def _node_box(node: NodeStatus) -> Box:
+    network = node.network
+    peers = f"{network.connected} connected, {network.known} known" + (
+        f", {network.relayed} by relay" if network.relayed else ""
+    )
+    return Box(
+        "Node",
+        (
+            ("name", f"{node.name} ({short(node.id.peer_id)})"),
+            ("state", f"{node.state}, up {format_millis(node.now - node.started_at)}, pid {node.pid}"),
+            ("network", "up" if network.up else f"down, restarted {network.restarts} times"),
+            ("peers", peers),
+            ("address", network.addresses[0] if network.addresses else "none"),
+            ("home", node.home),
+            ("version", node.version),
+        ),
+    )
+
+
+def _market_box(node: NodeStatus) -> Box:
+    market, capability = node.market, node.capability
+    withheld = (("withheld", capability.pressure.detail),) if capability.pressure.withheld else ()
+    return Box(
+        "Market",
+        (
+            ("offers", resources(capability.registered)),
+            ("free", resources(capability.available)),
+            *withheld,
+            ("requests", f"{market.heard} heard, {market.bids} bid on, {market.declines} declined"),
+            ("bids", f"{market.won} won of {market.bids}"),
+            ("earned", format_credits(market.earned)),
+        ),
+    )
+
+
+def _work_box(node: NodeStatus) -> Box:
+    work = node.work
+    return Box(
+        "Work",
+        (
+            ("running here", str(work.running)),
+            ("my jobs", f"{work.jobs_open} open, {work.jobs_waiting} waiting"),
+            ("ended", f"{work.jobs_done} completed, {work.jobs_failed} failed"),
+            ("spent", format_credits(work.spent)),
+            ("events", str(node.events)),
+        ),
+    )
+
+
+def capability(state: CapabilityStatus) -> Iterator[Block]:
+    """The ledger as a table: registered = available + locked + allocated."""
+    parts = (
+        ("registered", state.registered),
+        ("available", state.available),
+        ("locked", state.locked),
+        ("allocated", state.allocated),
+    )
+    rows = [
+        (
+            name,
+            format_cores(part.cpu_millicores),
+            format_bytes(part.memory_bytes),
+            format_bytes(part.disk_bytes),
+            str(len(part.gpus)),
+        )
+        for name, part in parts
+    ]
+    yield Table(("", "CPU", "MEMORY", "DISK", "GPUS"), rows, frozenset({1, 2, 3, 4}))
+    yield from offer(state.offer)
+    if state.pressure.detail:
+        yield Line(
+            ("withheld: " if state.pressure.withheld else "") + state.pressure.detail,
+            "warn" if state.pressure.withheld else "dim",
+        )
+
+
+def offer(what: Capability) -> Iterator[Block]:
+    """What is offered besides amounts."""
+    price = what.price
+    rows = [
+        ("architecture", f"{what.architecture or 'unknown'}, core score {what.cpu_score / 1000:g}"),
+        *(
+            (
+                "executor",
+                f"{item.name} {item.version}: {item.isolation}; hard limits: {', '.join(item.limits) or 'none'}",
+            )
+            for item in what.executors
+        ),
+        (
+            "gpus",
+            ", ".join(
+                f"{gpu.device} {gpu.vendor} {gpu.model} {format_bytes(gpu.memory_bytes)}" for gpu in what.resources.gpus
+            )
+            or "none",
+        ),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(what.labels.items())) or "none"),
+        (
+            "price per hour",
+            f"core {format_credits(price.cpu_core_hour)}, GiB memory {format_credits(price.memory_gib_hour)}, "
+            f"GiB disk {format_credits(price.disk_gib_hour)}, GPU {format_credits(price.gpu_hour)}; start {format_credits(price.start)}",
+        ),
+    ]
+    yield Box("Offer", rows)
+
+
+def benchmark(report: BenchmarkReport) -> Iterator[Block]:
+    """What was measured, how and when."""
+    yield Line(f"{report.method} version {report.version}, {clock(report.at)}, took {format_millis(report.took_ms)}")
+    rows = [(figure.name, f"{figure.value:,.1f}", figure.unit, f"±{figure.tolerance:.0%}") for figure in report.figures]
+    yield Table(("FIGURE", "VALUE", "UNIT", "TOLERANCE"), rows, frozenset({1}))
+    for note in report.notes:
+        yield Line(note, "warn")
+    yield Line(f"offers {resources(report.capability.resources)}")
+
+
+def identity(names: NodeId) -> Iterator[Block]:
+    """All names of the node."""
+    yield Box("Identity", (("peer id", names.peer_id), ("did", names.did), ("cid", names.cid), ("uuid", names.uuid)))
+
+
+def doctor(report: DoctorReport) -> Iterator[Block]:
+    """One line per check: verdict, name, evidence, fix."""
+    width = max((len(check.name) for check in report.checks), default=0)
+    evidence = max((len(check.evidence) for check in report.checks if check.fix), default=0)
+    for check in report.checks:
+        fix = f"   fix: {check.fix}" if check.fix else ""
+        yield Line(
+            f"{check.finding.upper():<4}  {check.name:<{width}}  {check.evidence:<{evidence if fix else 0}}{fix}",
+            TONES[check.finding],
+        )
+    counts = {finding: sum(check.finding is finding for check in report.checks) for finding in Finding}
+    told = ", ".join(f"{count} {finding}" for finding, count in counts.items() if count)
+    yield Line(told or "nothing was checked")

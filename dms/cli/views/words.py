@@ -1,0 +1,94 @@
+"""Words for quantities, times, ids and states, the same in every view."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from dms_proto.capability import Capability, Gpu, Resources
+from dms_proto.ids import short
+from dms_proto.units import GPU, format_bytes, format_cores, format_millis
+from dms_proto.work import OWNERS, Ending, EndReason
+
+__all__ = ["ago", "clock", "ending", "gpu", "needs", "node", "reason", "resources", "rtt", "short", "shown_of", "span"]
+
+
+def resources(amounts: Resources) -> str:
+    """``2 cores, 4 GiB memory, 1 GPU``; "nothing" when all is zero."""
+    parts = [
+        format_cores(amounts.cpu_millicores) if amounts.cpu_millicores else "",
+        f"{format_bytes(amounts.memory_bytes)} memory" if amounts.memory_bytes else "",
+        f"{format_bytes(amounts.disk_bytes)} disk" if amounts.disk_bytes else "",
+        *(gpu(item) for item in amounts.gpus),
+    ]
+    return ", ".join(part for part in parts if part) or "nothing"
+
+
+def gpu(item: Gpu) -> str:
+    """``GPU nvidia A100 40 GiB``, with its share when it is not whole."""
+    share = "" if item.milli == GPU else f" {item.milli / GPU:g} of"
+    words = [
+        f"{share.strip()} GPU".strip(),
+        item.device,
+        item.vendor,
+        item.model,
+        format_bytes(item.memory_bytes) if item.memory_bytes else "",
+    ]
+    return " ".join(word for word in words if word)
+
+
+def needs(wanted: Capability) -> str:
+    """A requirement in a line: executor and amounts."""
+    names = " ".join(executor.name for executor in wanted.executors)
+    return f"{names} {resources(wanted.resources)}".strip()
+
+
+def node(peer: str, name: str = "") -> str:
+    """How a node is called: its name, where it has one, and the end of its PeerID."""
+    return f"{name} ({short(peer)})" if name else short(peer)
+
+
+def ago(then: int, now: int) -> str:
+    """How long before `now` (both Unix ms), or "never" for 0."""
+    if not then:
+        return "never"
+    seconds = max(0, now - then) // 1000
+    for size, word in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {word} ago"
+    return f"{seconds} s ago"
+
+
+def span(since: int, until: int) -> str:
+    """The time between two Unix ms, or "-" while one is missing."""
+    return format_millis(until - since) if since and until >= since else "-"
+
+
+def clock(at: int) -> str:
+    """A Unix time in ms as ``2023-11-14 22:13:20.000Z``."""
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{at % 1000:03d}Z"
+
+
+def rtt(micros: int) -> str:
+    """A round trip, or "-" when it was not measured."""
+    return f"{micros / 1000:.1f} ms" if micros else "-"
+
+
+def reason(why: EndReason | None) -> str:
+    """A terminal reason with its owner: ``out of memory (requester)``; empty before the end."""
+    if why is None:
+        return ""
+    words = why.value.replace("_", " ")
+    return words if why is EndReason.COMPLETED else f"{words} ({OWNERS[why].value})"
+
+
+def ending(end: Ending | None) -> str:
+    """How a run ended, with exit code and detail; empty before."""
+    if end is None:
+        return ""
+    code = f", exit code {end.exit_code}" if end.exit_code > 0 else ""
+    return f"{reason(end.reason)}{code}" + (f": {end.detail}" if end.detail else "")
+
+
+def shown_of(shown: int, total: int, what: str) -> str:
+    """``showing 100 of 250 bids``, or empty when all are shown."""
+    return f"showing {shown} of {total} {what}; --limit shows more" if total > shown else ""

@@ -1,0 +1,21 @@
+"""All groups of methods together. Import `NodeApi` and `METHODS` from `dms.rpc.api`."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from dms.rpc.api.allocations import AllocationMethods
+from dms.rpc.api.events import EventMethods
+from dms.rpc.api.jobs import JobMethods
+from dms.rpc.api.market import MarketMethods
+from dms.rpc.api.node import NodeMethods
+from dms.rpc.api.peers import PeerMethods
+from dms.rpc.registry import Method, methods_of
+
+
+class NodeApi(NodeMethods, JobMethods, AllocationMethods, MarketMethods, PeerMethods, EventMethods, Protocol):
+    """What the node answers. Methods run on its asyncio loop and raise `DmsError` for what a caller should know."""
+
+
+METHODS: Final[dict[str, Method]] = methods_of(NodeApi)
+"""Calls by name, feeds by ``feed:`` and topic."""

@@ -1,0 +1,291 @@
+"""Commands that look: what they print, in words and as JSON, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dms.config.paths import Home
+from dms.rpc.api.events import Check, Finding
+from dms.rpc.api.node import Trouble
+from dms.testing.commands import Dms
+from dms.testing.node_jobs import ALPHA, BETA, GAMMA
+from dms_proto.ids import short
+
+
+def test_status_in_words(dms: Dms) -> None:
+    node = dms.served.node.id.peer_id
+    result = dms("status")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "Node\n"
+        f"  name     workshop ({short(node)})\n"
+        "  state    running, up 1h 0m, pid 4242\n"
+        "  network  up\n"
+        "  peers    2 connected, 3 known, 1 by relay\n"
+        f"  address  /ip4/192.0.2.7/tcp/4600/p2p/{node}\n"
+        "  home     /home/me/dms\n"
+        "  version  0.1.0\n"
+        "Market\n"
+        "  offers    4 cores, 8 GiB memory, 100 GiB disk\n"
+        "  free      3 cores, 7 GiB memory, 100 GiB disk\n"
+        "  requests  120 heard, 40 bid on, 80 declined\n"
+        "  bids      12 won of 40\n"
+        "  earned    1.25 credits\n"
+        "Work\n"
+        "  running here  1\n"
+        "  my jobs       0 open, 0 waiting\n"
+        "  ended         3 completed, 1 failed\n"
+        "  spent         0.02 credits\n"
+        "  events        3\n"
+        "healthy\n"
+    )
+
+
+def test_status_of_an_unhealthy_node_says_what_is_wrong_and_exits_with_1(dms: Dms) -> None:
+    trouble = Trouble("network_down", "the network process died 3 times in a minute", "dms doctor")
+    dms.served.on_loop(lambda node: setattr(node, "troubles", (trouble,)))
+    result = dms("status")
+    assert result.exit_code == 1
+    assert "! the network process died 3 times in a minute [network_down]; dms doctor" in result.stdout
+    assert "healthy" not in result.stdout.splitlines()
+
+
+def test_doctor_in_words(dms: Dms) -> None:
+    result = dms("doctor")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "PASS  identity  key 0600, clock skew 12 ms\n"
+        "WARN  nat       symmetric; most peers reach this node by relay   fix: forward tcp/4600\n"
+        "PASS  sandbox   bwrap 0.11, seccomp, no network\n"
+        "2 pass, 1 warn\n"
+    )
+
+
+def test_doctor_exits_with_1_when_something_fails(dms: Dms) -> None:
+    failing = (
+        Check("disk", Finding.FAIL, "1.1 GiB free, 5 GiB locked", "dms node capability"),
+        Check("gpu", Finding.SKIP, "no driver"),
+    )
+    dms.served.on_loop(lambda node: setattr(node, "checks", failing))
+    result = dms("doctor")
+    assert result.exit_code == 1
+    assert result.stdout == (
+        "FAIL  disk  1.1 GiB free, 5 GiB locked   fix: dms node capability\nSKIP  gpu   no driver\n1 fail, 1 skip\n"
+    )
+    assert dms("doctor", "--only", "gpu").exit_code == 0
+
+
+def test_explain_in_words(dms: Dms, tmp_path: Path) -> None:
+    job = dms.submit(tmp_path, "command: [echo, hello]\nresources: {memory: 12GiB}")
+    result = dms("job", "explain", job)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"job {short(job)}  sandbox 1 core, 12 GiB memory, 256 MiB disk  at most 1 credits   3 nodes known\n"
+        f"     1 bid          best 0.0012 credits ({short(ALPHA)})\n"
+        "     1 declined     memory: wanted 12 GiB, there 8 GiB free of 16 GiB; would take memory 8 GiB\n"
+        "     1 silent       last heard of 4 s ago, by relay\n"
+        "what would help:\n"
+        "  lower memory 12 GiB -> 8 GiB: +1 node\n"
+        "\n"
+        "NODE       VERDICT   WHY\n"
+        f"{short(ALPHA)}  bid       0.0012 credits\n"
+        f"{short(BETA)}  declined  memory: wanted 12 GiB, there 8 GiB free of 16 GiB; would take memory 8 GiB\n"
+        f"{short(GAMMA)}  silent    last heard of 4 s ago, by relay\n"
+    )
+
+
+def test_the_counts_of_explain_add_up_to_the_nodes_known(dms: Dms, tmp_path: Path) -> None:
+    found = dms.json("job", "explain", dms.submit(tmp_path))
+    assert sum(found["counts"].values()) == len(found["verdicts"]) == 3
+
+
+def test_decision_tells_score_and_summands_and_that_it_can_be_repeated(dms: Dms, tmp_path: Path) -> None:
+    result = dms("job", "decision", dms.submit(tmp_path))
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "2 bids" in lines[0]
+    assert "score" in lines[1]
+    assert "price" in lines[1]
+    assert "0.0012 credits" in lines[1]
+    assert lines[1].endswith("chosen")
+    assert lines[-1] == "computed again from the stored facts: the same order"
+
+
+def test_a_job_can_be_shown_listed_and_traced(dms: Dms, tmp_path: Path) -> None:
+    job = dms.submit(tmp_path)
+    assert "completed" in dms("job", "list").stdout
+    shown = dms("job", "show", job[:8]).stdout
+    assert f"Job {job}" in shown
+    assert "0.0012 credits, at most 1 credits per allocation" in shown
+    assert short(ALPHA) in shown
+    assert "the job was submitted" in dms("trace", job).stdout
+    assert dms("job", "list", "--active").stdout == "no jobs; dms run -- echo hello\n"
+
+
+def test_short_ids_work_when_unique_and_say_what_they_could_mean(dms: Dms, tmp_path: Path) -> None:
+    dms.submit(tmp_path)
+    dms.submit(tmp_path)
+    result = dms("job", "show", "r-")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "could be 2 jobs" in result.stderr
+    missing = dms("job", "show", "r-zzz")
+    assert missing.exit_code == 1
+    assert missing.stderr == "dms: no job 'r-zzz' here [not_found]; dms job list shows them\n"
+
+
+def test_peers_are_listed_with_state_and_distance_and_cannot_colour_the_screen(dms: Dms) -> None:
+    lines = dms("peers", "list").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "PEER", "STATE", "RTT", "WORK", "FOR", "US", "SOFTWARE", "DETAIL"]
+    assert "0.8 ms" in lines[1]
+    assert "20.4 ms by relay" in lines[2]
+    assert "gamma\\x1b[31m" in lines[3]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_ping_tells_the_way(dms: Dms) -> None:
+    assert dms("peers", "ping", "alpha", "--count", "1").stdout == (
+        f"pong from alpha ({short(ALPHA)}) in 0.8 ms, direct, /ip4/192.0.2.8/tcp/4600\n"
+    )
+    lost = dms("peers", "ping", short(GAMMA))
+    assert lost.exit_code == 1
+    assert "3 of 3 probes got no answer" in lost.stdout
+
+
+def test_banning_and_lifting_a_ban(dms: Dms) -> None:
+    assert "is banned for 600 s" in dms("peers", "ban", "beta", "--for", "10m").stdout
+    assert "may come back" in dms("peers", "ban", "beta", "--for", "0").stdout
+    assert dms("peers", "ban", "beta", "--for", "soon").exit_code == 2
+
+
+def test_invite_prints_the_command_for_the_other_machine(dms: Dms) -> None:
+    assert dms("invite").stdout.splitlines()[0] == "dms join dms1qqqq"
+
+
+def test_join(dms: Dms) -> None:
+    assert dms("join", "dms1xyz").stdout == f"connected to alpha ({short(ALPHA)}); 3 peers connected\n"
+    bad = dms("join", "rubbish")
+    assert (bad.exit_code, bad.stderr) == (2, "dms: this is not a join string [bad_invite]; dms invite prints one\n")
+
+
+def test_events_are_queried_and_verified(dms: Dms) -> None:
+    lines = dms("events", "query", "--limit", "2").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["2", "3"]
+    assert "CapabilityRegistered" in lines[0]
+    assert dms("events", "query", "--kind", "Nothing").stdout == "no such events\n"
+    assert dms("events", "verify").stdout == f"intact: 3 events, head {'ab' * 32}\n"
+    assert dms("events", "query", "--last", "ages").exit_code == 2
+
+
+def test_the_node_can_be_looked_at_measured_paused_and_resumed(dms: Dms) -> None:
+    capability = dms("node", "capability").stdout
+    assert [line.split()[0] for line in capability.splitlines()[1:5]] == [
+        "registered",
+        "available",
+        "locked",
+        "allocated",
+    ]
+    assert "sandbox 0.11: namespaces; hard limits: cpu, memory" in capability
+    benchmark = dms("node", "benchmark", "--dry-run").stdout
+    assert "dms-bench version 1" in benchmark
+    assert "1,234.5  ops/s  ±5%" in benchmark
+    assert "not registered" in benchmark
+    assert dms.served.node.id.did in dms("node", "id").stdout
+    assert dms("node", "pause").stdout == "paused; 1 allocations running here\n"
+    assert dms("node", "resume").stdout == "running; 1 allocations running here\n"
+    assert dms("node", "status").stdout == dms("status").stdout
+
+
+def test_bids_and_requests(dms: Dms, tmp_path: Path) -> None:
+    assert dms("bids").stdout == "no bids\n"
+    job = dms.submit(tmp_path)
+    assert "committed" in dms("bids", "--job", job).stdout
+    assert "0.0012 credits" in dms("bids").stdout
+    assert dms("bids", "--direction", "sent").stdout == "no bids\n"
+    assert short(job) in dms("bids", "--requests").stdout
+
+
+def test_allocations(dms: Dms, tmp_path: Path) -> None:
+    assert dms("alloc", "list").stdout == "no allocations\n"
+    dms.submit(tmp_path)
+    (allocation,) = dms.json("alloc", "list")["allocations"]
+    name = allocation["allocation_id"]
+    assert "completed" in dms("alloc", "list").stdout
+    assert f"Allocation {name}" in dms("alloc", "show", name[:10]).stdout
+    assert dms("alloc", "logs", name).stdout == "hello\n"
+    assert dms("alloc", "cancel", name).stdout == f"{short(name)} had already ended\n"
+
+
+def test_preferences_are_shown_set_and_checked(dms: Dms, tmp_path: Path) -> None:
+    assert "price 40" in dms("prefs", "get").stdout
+    assert dms("prefs", "set", "cheapest").exit_code == 0
+    assert dms.json("prefs", "get")["weights"] == {"price": 100.0}
+    path = tmp_path / "prefs.yaml"
+    path.write_text("constraints: ['!link.relayed']\nweights: {speed: 1}\n")
+    assert dms("prefs", "set", str(path), "--dry-run").exit_code == 0
+    assert dms.json("prefs", "get")["weights"] == {"price": 100.0}
+    assert dms("prefs", "set", str(path)).exit_code == 0
+    assert dms.json("prefs", "get") == {"constraints": ["!link.relayed"], "weights": {"speed": 1.0}}
+    path.write_text("wieghts: {}")
+    assert "wieghts" in dms("prefs", "set", str(path)).stderr
+    wrong = dms("prefs", "set", "cheepest")
+    assert (wrong.exit_code, "did you mean 'cheapest'?" in wrong.stderr) == (2, True)
+    assert set(dms.json("prefs", "presets")) == {"balanced", "cheapest", "fastest", "own-machines-first"}
+    assert "own-machines-first" in dms("prefs", "presets").stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["node", "capability"],
+        ["node", "id"],
+        ["node", "benchmark"],
+        ["node", "pause"],
+        ["job", "list"],
+        ["job", "schema"],
+        ["alloc", "list"],
+        ["bids"],
+        ["bids", "--requests"],
+        ["prefs", "get"],
+        ["peers", "list"],
+        ["peers", "ping", "alpha"],
+        ["peers", "ban", "alpha"],
+        ["invite"],
+        ["join", "dms1x"],
+        ["events", "query"],
+        ["events", "verify"],
+        ["doctor"],
+        ["version"],
+    ],
+    ids=" ".join,
+)
+def test_every_output_has_a_json_form(dms: Dms, command: list[str]) -> None:
+    assert isinstance(dms.json(*command), dict)
+
+
+def test_an_error_in_json_mode_is_json(dms: Dms) -> None:
+    result = dms("job", "show", "r-nope", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stderr)["error"] == {
+        "code": "not_found",
+        "message": "no job 'r-nope' here",
+        "hint": "dms job list shows them",
+        "retryable": False,
+    }
+
+
+def test_down_stops_the_node_and_waits_until_it_is_gone(dms: Dms, home: Home) -> None:
+    assert dms("down").stdout == "the node is down\n"
+    assert not home.socket.exists()
+    result = dms("status")
+    assert (result.exit_code, "[not_onboarded]; dms onboard makes one" in result.stderr) == (1, True)
+    home.identity_key.touch()
+    assert "[node_not_running]; dms up -d starts one" in dms("status").stderr
+
+
+def test_up_with_a_running_node_says_so(dms: Dms) -> None:
+    assert "already running" in dms("up", "-d").stdout
+    assert dms.json("up", "-d")["already_running"] is True

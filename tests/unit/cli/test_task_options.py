@@ -1,0 +1,78 @@
+"""Flags and job files become the same document by the same rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dms.cli.task_options import job_file, spec_of, spec_of_file
+from dms.jobs.problems import BadJob
+from dms.jobs.spec import JobSpec
+
+ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price prefer priority name"
+OFTEN = "inputs outputs env constraints labels"
+NONE = dict.fromkeys(ONCE.split()) | dict.fromkeys(OFTEN.split(), ())
+
+
+def _spec(*argv: str, **given: object) -> JobSpec:
+    return spec_of({**NONE, **given}, argv)
+
+
+def test_a_job_is_named_after_its_program() -> None:
+    assert _spec("/usr/bin/env", "x").name == "env"
+
+
+def test_an_input_may_lie_anywhere_the_person_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "a=b.csv").write_text("x")
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "f").write_text("y")
+    spec = _spec("x", inputs=("../a=b.csv", "../dir=d"))
+    assert [item.path for item in spec.task.inputs] == ["a=b.csv", "d/f"]
+
+
+def test_what_a_named_directory_links_to_is_still_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "dir" / "link").symlink_to(tmp_path / "secret")
+    monkeypatch.chdir(tmp_path / "dir")
+    with pytest.raises(BadJob, match="leads outside"):
+        _spec("x", inputs=(".",))
+
+
+def test_a_module_makes_it_a_wasm_job(tmp_path: Path) -> None:
+    module = tmp_path / "a.wasm"
+    module.write_bytes(b"\0asm")
+    spec = _spec("--flag", module=str(module))
+    assert (spec.task.executor, spec.task.module, spec.task.command) == ("wasm", "a.wasm", ("--flag",))
+
+
+def test_gpus_with_a_memory_only_are_one_gpu() -> None:
+    assert len(_spec("x", gpu_memory="8GiB").needs.resources.gpus) == 1
+    assert len(_spec("x", gpus=3).needs.resources.gpus) == 3
+
+
+def test_paths_in_a_job_file_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("x")
+    path = tmp_path / "job.json"
+    path.write_text('{"command": ["x"], "inputs": ["data"]}')
+    assert [item.path for item in spec_of_file(path).task.inputs] == ["data"]
+
+
+def test_a_missing_input_of_a_job_file_has_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("command: [x]\ninputs:\n- data\n")
+    with pytest.raises(BadJob, match=r"line 3, inputs\[0\]: data does not exist"):
+        spec_of_file(path)
+
+
+def test_one_existing_file_with_the_right_suffix_is_a_job_file(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    assert job_file([str(path)]) is None
+    path.touch()
+    assert job_file([str(path)]) == path
+    assert job_file([str(path), "more"]) is None
+    assert job_file(["ls"]) is None
