@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -62,7 +63,7 @@ from dms_actors.ports import (
     PeerFound,
     PeerUp,
 )
-from dms_proto.errors import MachineError, PeerError
+from dms_proto.errors import InternalError, MachineError, PeerError
 from dms_proto.ids import Digest, PeerId, peer_id_of
 
 START_S: Final = 20.0
@@ -141,6 +142,8 @@ class NetworkProcess:
             MachineError: `network_down`.
         """
         answer = await self._ask(lambda request: Dial(request, tuple(addresses)), Dialled)
+        if answer.code == "internal":
+            raise InternalError(answer.code, answer.message)
         if answer.code:
             raise PeerError(answer.code, answer.message, retryable=answer.code == "peer_unreachable")
         return PeerId(answer.peer)
@@ -157,13 +160,15 @@ class NetworkProcess:
             MachineError: `network_down`, `disk_full`, `store_failed`.
         """
         answer = await self._ask(lambda request: Fetch(request, peer, digest, size, str(into.absolute())), Fetched)
+        if answer.code == "internal":
+            raise InternalError(answer.code, answer.message)
         if answer.code in ("disk_full", "store_failed"):
             raise MachineError(answer.code, answer.message, retryable=answer.retryable)
         if answer.code:
             raise PeerError(answer.code, answer.message, retryable=answer.retryable)
 
     def links(self) -> Mapping[PeerId, LinkFacts]:
-        """The peers connected now; `connected_ms` is on the loop's clock."""
+        """The peers connected now; `connected_ms` is the Unix time at which each came up."""
         return dict(self._links)
 
     def ban(self, peer: PeerId, seconds: float) -> None:
@@ -347,7 +352,7 @@ class NetworkProcess:
 
     def _on_up(self, peer: PeerId, addresses: tuple[str, ...], *, relayed: bool) -> None:
         self._credits[peer] = Credit(self._config.queue_bytes)
-        now_ms = int(asyncio.get_running_loop().time() * 1000)
+        now_ms = time.time_ns() // 1_000_000
         self._links[peer] = LinkFacts(peer, addresses, relayed=relayed, connected_ms=now_ms)
         self._listener(PeerUp(peer, addresses, relayed))
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from dms.net.addresses import Target, parse
 from dms_proto.errors import UserError
 from dms_proto.units import KIB, MIB
 
@@ -105,12 +106,12 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         """
         if len(self.private_key) != PRIVATE_KEY_BYTES:
             raise UserError("bad_config", f"private_key has {len(self.private_key)} bytes, not {PRIVATE_KEY_BYTES}")
-        if "/tcp/" not in self.listen:
-            raise UserError(
-                "bad_config", f"listen is {self.listen!r}; only /ip4/…/tcp/… and /ip6/…/tcp/… are supported"
-            )
+        if not _read("listen", self.listen).family.startswith("ip"):
+            raise UserError("bad_config", f"listen is {self.listen!r}; it must begin with /ip4 or /ip6")
+        for address in self.announce:
+            _read("announce", address)
         for address in self.bootstrap:
-            if "/p2p/" not in address:
+            if not _read("bootstrap", address).peer:
                 raise UserError("bad_config", f"bootstrap address {address!r} does not end in /p2p/PEER")
         if self.queue_bytes < 2 * MAX_FRAME or self.pipe_window < 2 * MAX_FRAME:
             raise UserError("bad_config", f"queue_bytes and pipe_window must hold two frames of {MAX_FRAME} bytes")
@@ -118,3 +119,10 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Everything but the key: a configuration gets logged."""
         return f"NetConfig(listen={self.listen!r}, bootstrap={self.bootstrap!r}, topics={self.topics!r}, …)"
+
+
+def _read(field: str, address: str) -> Target:
+    try:
+        return parse(address)
+    except ValueError as error:
+        raise UserError("bad_config", f"{field}: {error}") from error

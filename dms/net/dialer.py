@@ -70,7 +70,7 @@ class Dialer:
         if peer == self._host.peer_id or self._peers.link(peer) is not None or peer in self._under_way:
             return
         self._bridge.send(Found(peer, addresses))
-        await self._reach(peer, addresses)
+        await self._host.crashes.run(self._reach, peer, addresses)
 
     async def _reach(self, peer: str, addresses: tuple[str, ...]) -> tuple[str, str]:
         """Connects, or waits for who is already at it. Gives a code ("" for up) and why not."""
@@ -105,7 +105,7 @@ class Dialer:
             return
         if for_ever or len(self._keeping) < MAX_KEPT:
             self._keeping.add(peer)
-            self._nursery.start_soon(self._keep_connected, peer, addresses, for_ever)
+            self._nursery.start_soon(self._host.crashes.run, self._keep_connected, peer, addresses, for_ever)
 
     async def _keep_connected(self, peer: str, addresses: tuple[str, ...], for_ever: bool) -> None:
         """Dials with growing waits: until connected or given up, or for ever."""

@@ -133,7 +133,10 @@ class Host:
 
     def connections(self, peer: str) -> list[SwarmConn]:
         """Open connections with a peer, oldest first."""
-        found = self.swarm.get_connections(ID.from_base58(peer))
+        try:
+            found = self.swarm.get_connections(ID.from_base58(peer))
+        except ValueError:  # not a peer id at all
+            return []
         return [c for c in found if isinstance(c, SwarmConn) and not c.muxed_conn.is_closed]
 
     def ban(self, peer: str, seconds: float) -> None:

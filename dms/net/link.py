@@ -75,6 +75,7 @@ class Link:
         said_bye: the peer announced its end.
         rtt_us: smoothed round trip; 0 before the first answer.
         unanswered: pings sent since anything was heard.
+        inbound: the frame streams the peer opened, oldest first.
     """
 
     def __init__(self, peer: str, owner: LinkOwner) -> None:
@@ -86,7 +87,7 @@ class Link:
         self.rtt_us = 0
         self.unanswered = 0
         self.attached_at = 0.0
-        self.inbound: set[Inbound] = set()
+        self.inbound: dict[Inbound, None] = {}
         self.outbound: SafeStream | None = None
         self._owner = owner
         self._answers = Splitter(frames.MAX_GREETING)

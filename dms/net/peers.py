@@ -33,6 +33,8 @@ REOPEN_S: Final = 2.0
 """Pause before a stream is opened again that did not live long, so that two sides that disagree do not spin."""
 SETTLED_S: Final = 5.0
 """Age from which a lost stream is opened again at once."""
+MAX_INBOUND: Final = 2
+"""Frame streams of one peer read at a time: one, and another while it moves to a new connection."""
 PARTING_S: Final = 0.5
 """Seconds between refusing a peer and closing, so that it can read why."""
 
@@ -134,7 +136,7 @@ class Peers(INotifee):
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Calls `call` after a time, unless stopped before."""
         if self._nursery is not None:
-            self._nursery.start_soon(_call_later, seconds, call)
+            self._nursery.start_soon(self._host.crashes.run, _call_later, seconds, call)
 
     def on_outbound(self, link: Link) -> None:
         """Our stream to a peer was answered, or ended."""
@@ -185,7 +187,7 @@ class Peers(INotifee):
     def _open(self, link: Link, pause: float = 0.0) -> None:
         if self._nursery is not None and link.peer not in self._opening and not self._is_stopping:
             self._opening.add(link.peer)
-            self._nursery.start_soon(self._open_outbound, link, pause)
+            self._nursery.start_soon(self._host.crashes.run, self._open_outbound, link, pause)
 
     async def _open_outbound(self, link: Link, pause: float) -> None:
         """Opens and greets on the newest connection that works; drops the peer when none does."""
@@ -275,7 +277,9 @@ class Peers(INotifee):
         peer = muxed.muxed_conn.peer_id.to_base58()
         link = self._links.setdefault(peer, Link(peer, self))
         inbound = Inbound(muxed, link, self, self._greeting())
-        link.inbound.add(inbound)
+        for surplus in list(link.inbound)[: max(0, len(link.inbound) + 1 - MAX_INBOUND)]:
+            surplus.stream.break_off()
+        link.inbound[inbound] = None
         muxed.on_change = inbound.changed
         try:
             inbound.changed()
@@ -289,7 +293,7 @@ class Peers(INotifee):
                 self._part(link)
         finally:
             muxed.on_change = None
-            link.inbound.discard(inbound)
+            link.inbound.pop(inbound, None)
             muxed.break_off()
 
     def _greeting(self) -> Greeting:

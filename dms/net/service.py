@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -25,8 +26,10 @@ from dms.net.pipe import (
     BlobAnswer,
     Configure,
     Dial,
+    Dialled,
     Failed,
     Fetch,
+    Fetched,
     Publish,
     Ready,
     SendFrame,
@@ -133,15 +136,27 @@ class Service:
             case Taken(amount):
                 self._bridge.took(amount)
             case Dial(request, addresses):
-                nursery.start_soon(self._dialer.dial, request, addresses)
+                failed = Dialled(request, "", "internal", "a defect of the network process; its log has the details")
+                nursery.start_soon(self._answered, failed, self._dialer.dial, request, addresses)
             case Fetch(request, peer, digest, size, into):
-                nursery.start_soon(self._blobs.fetch, request, peer, digest, size, into)
+                defect = Fetched(request, "internal", "a defect of the network process; its log has the details")
+                nursery.start_soon(self._answered, defect, self._blobs.fetch, request, peer, digest, size, into)
             case BlobAnswer(request, path):
                 self._blobs.on_answer(request, path)
             case Ban(peer, seconds):
                 self._host.ban(peer, seconds)
             case AskStats(request):
                 self._bridge.post(Stats(request, self._figures()))
+
+    async def _answered(
+        self, otherwise: Dialled | Fetched, work: Callable[..., Awaitable[None]], *arguments: object
+    ) -> None:
+        """Does `work`, which answers the node; a defect in it is contained and answered too."""
+        try:
+            await work(*arguments)
+        except Exception as error:  # noqa: BLE001 - the process edge: one request may fail, the others go on
+            self._host.crashes.contain(getattr(work, "__name__", "request"), error)
+            self._bridge.send(otherwise)
 
     def _figures(self) -> dict[str, int]:
         figures = dict(self._counters)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dms.net.client import NetworkProcess
 from dms.net.config import NetConfig
-from dms.testing.network_contract import Member, Recorder
+from dms.testing.network_contract import PATIENCE_S, Member, Recorder
 from dms_actors.ports import FrameReceived, GossipReceived
 
 TOPIC = "market"
@@ -24,7 +24,7 @@ class LiveMember(Member):
 
     async def counted(self, name: str, at_least: int = 1) -> int:
         """Waits until a counter of the process reached a value."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while (value := (await self.network.stats()).get(name, 0)) < at_least:  # noqa: ASYNC110 - another process counts
                 await asyncio.sleep(0.02)
         return value
@@ -55,7 +55,7 @@ async def still_serves(crew: Crew, victim: LiveMember) -> None:
     await honest.connect(victim)
     assert honest.network.send(victim.peer, b"hello")
     await victim.seen.first(FrameReceived, lambda event: event.peer == honest.peer and event.frame == b"hello")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while not any(event.forwarder == honest.peer for event in victim.seen.of(GossipReceived)):
             assert honest.network.publish(TOPIC, b"news")
             await asyncio.sleep(0.1)
@@ -88,15 +88,19 @@ class Wire:
 
     async def cut(self) -> None:
         """Breaks all connections."""
-        for writer in list(self._writers):
-            writer.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        writers, self._writers = self._writers, set()
+        for writer in writers:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
-        self._writers |= {writer, far_writer}
+        self._writers.add(far_writer)
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             task = asyncio.create_task(self._copy(source, sink))
             self._tasks.add(task)

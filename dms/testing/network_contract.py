@@ -27,7 +27,7 @@ from dms_actors.ports import (
 from dms_proto.errors import PeerError
 from dms_proto.ids import Digest, PeerId
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 """Longest wait for something that must happen; a test that passes never waits that long."""
 
 Event = TypeVar("Event", bound=NetworkEvent)

@@ -26,7 +26,7 @@ def js_packages() -> Path:
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed; js interop needs Node 20 or newer")
-    with (JS / ".install.lock").open("w") as lock:
+    with (JS / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         installed = JS / "node_modules" / ".package-lock.json"
         if not installed.exists() or installed.stat().st_mtime < (JS / "package-lock.json").stat().st_mtime:

@@ -50,6 +50,13 @@ class Crashes:
         self._counters.add("guard.crashes")
         logger.warning("contained in %s: %s: %s", where, type(error).__name__, error, exc_info=error)
 
+    async def run(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Runs a task of ours; a defect in it is recorded and ends that task only."""
+        try:
+            await work(*arguments)
+        except Exception as error:  # noqa: BLE001 - the process edge: one task may fail, the others go on
+            self.contain(getattr(work, "__qualname__", "task"), error)
+
     def guard_handler(self, name: str, handler: Handler) -> Handler:
         """`handler`, unable to harm anything but its own stream."""
 

@@ -30,13 +30,15 @@ from dms.net.guards.yamux_stream import SafeStream
 PROTOCOL_ID: Final = "/yamux/1.0.0"
 MAX_INBOUND_STREAMS: Final = 256
 """Streams a peer may have open; further ones are reset."""
+MAX_UNREAD: Final = 4 * 1024 * 1024
+"""Bytes that may wait unread in all streams a peer opened: their windows together would be 64 MiB."""
 MAX_OUTBOUND_STREAMS: Final = 1024
 MAX_ANNOUNCED: Final = 16 * 1024 * 1024
 """Longest frame body for a stream that is already gone; other bodies are bounded by the window."""
 SEND_HIGH: Final = 128 * 1024
 """Bytes waiting for the socket above which `wait_room` waits: what a bulk transfer may put before a frame."""
 CONTROL_LIMIT: Final = 2 * 1024 * 1024
-"""Bytes waiting for the socket above which the peer is taken to provoke answers it does not read. Data is bounded by its windows."""
+"""Bytes waiting for the socket above which the peer is taken to provoke answers it does not read; data never gets there."""
 HALF_CLOSED_S: Final = 30.0
 """Seconds after which a stream that we ended, and the peer did not, may be reset to make room."""
 READ_SIZE: Final = 128 * 1024
@@ -104,6 +106,7 @@ class SafeYamux(IMuxedConn):
         self._initiator = conn.is_initiator if is_initiator is None else is_initiator
         self._next_id = 1 if self._initiator else 2
         self._inbound = 0
+        self._unread = 0
         self._wire = SecureWire(conn)
         self._socket = self._wire.stream.socket
         self._waiting: list[bytes] = []
@@ -224,6 +227,22 @@ class SafeYamux(IMuxedConn):
         """Appends the reset of a stream."""
         self._append(_HEADER.pack(0, _WINDOW, _RST, stream_id, 0))
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that the socket did not take yet."""
+        return self._waiting_size + len(self._sealed)
+
+    def count_unread(self, stream_id: int, size: int) -> None:
+        """Bytes arrived in a stream (or, negative, were read).
+
+        Raises:
+            ProtocolError: too many wait in the streams the peer opened.
+        """
+        if self._is_inbound(stream_id):
+            self._unread += size
+            if self._unread > MAX_UNREAD and size > 0:
+                raise ProtocolError("refused.window", f"{self._unread} bytes unread in the peer's streams")
+
     def forget(self, stream_id: int) -> None:
         """Drops a stream that is over in both directions."""
         if self.streams.pop(stream_id, None) is not None and self._is_inbound(stream_id):
@@ -250,7 +269,7 @@ class SafeYamux(IMuxedConn):
     async def wait_room(self) -> None:
         """For bulk: returns once little enough waits for the socket, and lets other tasks go first."""
         await trio.lowlevel.checkpoint()
-        while not self.is_closed and self._waiting_size + len(self._sealed) > SEND_HIGH:
+        while not self.is_closed and self.waiting > SEND_HIGH:
             self._room = trio.Event()
             await self._room.wait()
 
@@ -276,8 +295,15 @@ class SafeYamux(IMuxedConn):
                 self._refuse("refused.stalled", f"took nothing for {self._hooks.stall_s:.0f} s")
                 return
             self.flush()
-            if self._waiting_size + len(self._sealed) <= SEND_HIGH:
-                self._room.set()
+            if self.waiting <= SEND_HIGH:
+                self._tell_room()
+
+    def _tell_room(self) -> None:
+        """Frames first: their streams continue in this step, bulk when its task is next."""
+        for stream in [stream for stream in self.streams.values() if stream.wants_room]:
+            stream.wants_room = False
+            stream.changed()
+        self._room.set()
 
     # ----------------------------------------------------------------------------------------------------- receiving
 

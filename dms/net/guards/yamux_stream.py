@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INITIAL_WINDOW: Final = 256 * 1024
 """Bytes either side may send before the first window update (yamux specification)."""
+SEND_FULL: Final = 512 * 1024
+"""Bytes waiting for the socket above which a stream takes no more data."""
 MAX_CHUNK: Final = 64 * 1024 - 12
 """Payload of one frame, so that a frame with its header fits into go's and js's read buffers, and others get their turn."""
 
@@ -31,7 +33,8 @@ class SafeStream(IMuxedStream):
             set, `take` and `write_some` are enough and no task waits.
         received_end: the peer will send nothing more (FIN), or the stream is over.
         sent_end: we will send nothing more.
-        is_reset: the stream was broken off by either side or with its connection.
+        is_reset: the stream was broken off by either side or with its connection; what was not read then is gone.
+        wants_room: `write_some` took less than it was given because too much waits for the socket; `on_change` tells when to go on.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class SafeStream(IMuxedStream):
         "sent_end",
         "since_end",
         "stream_id",
+        "wants_room",
         "window",
     )
     muxed_conn: SafeYamux
@@ -56,7 +60,7 @@ class SafeStream(IMuxedStream):
         self.stream_id = stream_id
         self.muxed_conn = conn
         self.on_change: Callable[[], None] | None = None
-        self.received_end = self.sent_end = self.is_reset = False
+        self.received_end = self.sent_end = self.is_reset = self.wants_room = False
         self.receive_left = self.window = self.send_left = INITIAL_WINDOW
         self.since_end = 0.0
         self._arrived = bytearray()
@@ -80,15 +84,19 @@ class SafeStream(IMuxedStream):
         else:
             data = bytes(memoryview(arrived)[:limit])
             del arrived[:limit]
+        self.muxed_conn.count_unread(self.stream_id, -len(data))
         self._give_back(len(data))
         return data
 
     def write_some(self, data: memoryview) -> int:
-        """Sends as much as the peer's window admits now; gives the number of bytes taken. The caller flushes the connection."""
-        if self.sent_end or self.is_reset:
-            return 0
+        """Sends as much as the peer's window and the socket admit now; gives the number of bytes taken. The caller flushes the connection."""
         sent = 0
-        while sent < len(data) and self.send_left > 0:
+        while sent < len(data) and self.send_left > 0 and not self.sent_end and not self.is_reset:
+            if self.muxed_conn.waiting > SEND_FULL:
+                self.muxed_conn.flush()
+                if self.muxed_conn.waiting > SEND_FULL:
+                    self.wants_room = True
+                    break
             size = min(len(data) - sent, self.send_left, MAX_CHUNK)
             self.muxed_conn.send_data(self.stream_id, data[sent : sent + size])
             self.send_left -= size
@@ -118,6 +126,7 @@ class SafeStream(IMuxedStream):
 
     def arrived(self, data: memoryview) -> None:
         """Bytes within the window came in; the connection has checked that."""
+        self.muxed_conn.count_unread(self.stream_id, len(data))
         self._arrived += data
 
     def changed(self) -> None:
@@ -133,6 +142,8 @@ class SafeStream(IMuxedStream):
         self.received_end = True
         if reset:
             self.is_reset = self.sent_end = True
+            self.muxed_conn.count_unread(self.stream_id, -len(self._arrived))
+            self._arrived.clear()
         self.changed()
 
     # ------------------------------------------------------------------------------- the interface libp2p's code uses

@@ -16,8 +16,8 @@ from dms.net.client import NetworkProcess
 from dms.net.config import NetConfig
 from dms.net.pipe import Taken
 from dms.testing.live_networks import TOPIC, Crew, LiveMember, free_port
-from dms.testing.network_contract import FrameReceived, GossipReceived, Recorder
-from dms_actors.ports import NetworkDown, NetworkUp, PeerDown, PeerUp
+from dms.testing.network_contract import PATIENCE_S, Recorder
+from dms_actors.ports import FrameReceived, GossipReceived, NetworkDown, NetworkUp, PeerDown, PeerUp
 from dms_proto.errors import MachineError
 from dms_proto.ids import peer_id_of
 
@@ -79,7 +79,7 @@ async def test_after_a_restart_with_the_same_key_gossip_arrives_at_once(crew: Cr
 
 async def _gossip(ann: LiveMember, bob: LiveMember, messages: list[bytes]) -> None:
     """Publishes; all must arrive, the first as soon as the subscriptions have crossed."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while not any(event.frame == b"probe %d" % id(messages) for event in bob.seen.of(GossipReceived)):
             ann.network.publish(TOPIC, b"probe %d" % id(messages))
             await asyncio.sleep(0.1)

@@ -17,7 +17,8 @@ from dms.net.guards.dialing import dial_peer
 from dms.net.guards.yamux import connection_under
 from dms.testing.hostile_peer import Visit, attack
 from dms.testing.live_networks import Crew, Wire
-from dms.testing.network_contract import FrameReceived, PeerDown, PeerUp, blob
+from dms.testing.network_contract import PATIENCE_S, blob
+from dms_actors.ports import FrameReceived, PeerDown, PeerUp
 from dms_proto.errors import PeerError
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
@@ -39,7 +40,7 @@ async def test_a_quiet_but_living_peer_stays_up(crew: Crew) -> None:
     ann, bob = await crew(keepalive_s=0.05), await crew(keepalive_s=0.05)
     await ann.connect(bob)
     rtts: set[int] = set()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while len(rtts) < 10:  # ten changes of the smoothed round trip: ten answered pings
             rtts.add(ann.network.links()[bob.peer].rtt_us)
             await asyncio.sleep(0.01)
@@ -148,6 +149,19 @@ async def test_many_connections_of_one_identity_are_bounded_and_the_newest_works
         return await stream.read(100)
 
     assert await attack(address, twelve) == frames.item(frames.Kind.PONG, b"12345678")
+
+
+async def test_many_frame_streams_of_one_peer_are_bounded_and_the_newest_is_read(crew: Crew) -> None:
+    victim = await crew()
+
+    async def play(visit: Visit) -> int:
+        streams = [await visit.greeted() for _ in range(10)]
+        await streams[-1].write(frames.frame(b"newest"))
+        await trio.sleep(0.3)
+        return sum(not stream.is_reset for stream in streams)
+
+    assert await attack(victim.addresses[0], play) == 2
+    assert (await victim.seen.first(FrameReceived)).frame == b"newest"
 
 
 async def test_a_flood_from_one_peer_is_dropped_banned_and_does_not_disturb_another(crew: Crew) -> None:

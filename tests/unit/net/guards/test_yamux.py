@@ -346,6 +346,66 @@ def test_a_wider_window_lets_more_under_way() -> None:
     run(play)
 
 
+def test_a_peer_that_fills_many_windows_is_closed_before_they_are_all_full() -> None:
+    hooks = RecordingHooks()
+
+    async def play(a: SafeYamux, b: SafeYamux) -> None:
+        async def fill() -> None:
+            for _ in range(MAX_INBOUND_STREAMS):
+                out = await a.open_stream()
+                await out.write(bytes(200_000))
+                await a.wait_room()
+
+        with pytest.raises(MuxedStreamError):
+            await fill()
+        assert b.is_closed
+
+    run(play, hooks=hooks)
+    assert hooks.refusals == ["refused.window"]
+
+
+def test_what_is_read_or_reset_no_longer_counts_as_unread() -> None:
+    async def play(a: SafeYamux, b: SafeYamux) -> None:
+        for turn in range(100):
+            out, into = await opened(a, b)
+            await out.write(bytes(200_000))
+            if turn % 2:
+                await read_all(into, 200_000)
+            await into.reset()
+        assert b._unread == 0
+
+    run(play)
+
+
+def test_a_wide_window_and_a_slow_socket_hold_the_writer_back_and_wake_it() -> None:
+    hooks = RecordingHooks()
+
+    async def play(a: SafeYamux, b: SafeYamux) -> None:
+        out, into = await opened(a, b)
+        raw(b, header(WINDOW, 0, out.stream_id, 64 * 1024 * 1024))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        rest = memoryview(os.urandom(8 * 1024 * 1024))
+        finished = trio.Event()
+
+        def pump() -> None:
+            nonlocal rest
+            rest = rest[out.write_some(rest) :]
+            a.flush()
+            assert a.waiting < 1024 * 1024
+            if not rest:
+                finished.set()
+
+        into.receive_left = 2**30  # it really gave that window
+        out.on_change = pump
+        expected = bytes(rest)
+        pump()
+        assert rest
+        assert await read_all(into, len(expected)) == expected
+        assert finished.is_set()
+
+    run(play, hooks=hooks)
+
+
 def test_the_stock_multiplexer_and_ours_understand_each_other() -> None:
     async def main() -> None:
         with trio.fail_after(20):
