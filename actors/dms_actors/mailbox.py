@@ -88,6 +88,13 @@ class Mailbox:
                 taken.append(self._waiting.popleft())
             return _Delivery(Batch(tuple(taken)))
 
+    def drain(self) -> tuple[Any, ...]:
+        """Takes out everything that waits, for an actor that has ended: whoever asked must be told."""
+        with self._arrived:
+            taken = tuple(letter for letter in self._waiting if not isinstance(letter.message, _ActorStop))
+            self._waiting = deque(letter for letter in self._waiting if isinstance(letter.message, _ActorStop))
+            return taken
+
     def empty(self) -> bool:
         """Whether nothing waits."""
         return not self._waiting

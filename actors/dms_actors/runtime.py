@@ -9,6 +9,7 @@ Only immutable values cross. Every wait has a deadline.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 APPEND_TIMEOUT: Final = 30.0
 """Seconds the event log may take. Longer means that the disk has failed without an error."""
 STOP_TIMEOUT: Final = 5.0
+SOON_S: Final = 0.01
+"""Seconds for which events are gathered on which no promise rests."""
 
 
 class ThreadRuntime:
@@ -98,7 +101,7 @@ class ThreadAddress:
         except pykka.Timeout:
             raise InternalError("internal", f"{self.name} did not answer within {timeout} s", retryable=True) from None
         except pykka.ActorDeadError:
-            raise InternalError("internal", f"{self.name} has ended", retryable=True) from None
+            raise _has_ended(self.name) from None
 
     def stop(self) -> None:
         """See `Address.stop`."""
@@ -119,6 +122,8 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
 
     reply = _LoopReply(lambda result: loop.call_soon_threadsafe(settle, result))
     if isinstance(address, ThreadAddress):
+        if not address._reference.is_alive():
+            raise _has_ended(address.name)
         if not address._mailbox.offer(_Letter(message, reply)):
             raise InternalError("mailbox_full", f"{address.name} has too many messages waiting", retryable=True)
     else:
@@ -127,6 +132,10 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
         return await asyncio.wait_for(answer, timeout)
     except TimeoutError:
         raise InternalError("internal", f"{address.name} did not answer within {timeout} s", retryable=True) from None
+
+
+def _has_ended(name: str) -> InternalError:
+    return InternalError("internal", f"{name} has ended", retryable=True)
 
 
 class _Letter:
@@ -200,6 +209,9 @@ class _Host(pykka.ThreadingActor):
 
     def on_stop(self) -> None:
         self._runtime._left(self)
+        for letter in self.mailbox.drain():
+            if letter.reply_to is not None:
+                _reply(letter.reply_to, _has_ended(self.name))
         if self._behaviour is not None:
             self._behaviour.stop()
 
@@ -248,31 +260,65 @@ def _reply(reply_to: Any, answer: object) -> None:
 
 
 class LoopJournal:
-    """The event log as actors use it: an append is waited for, with a deadline; the loop does the work."""
+    """The event log as actors use it: an append is waited for, with a deadline; the loop does the work.
+
+    What no promise rests on is gathered for SOON_S, or until the next promise, and written with it: a transaction costs far more than a row.
+    """
 
     def __init__(self, event_log: EventLog, loop: asyncio.AbstractEventLoop) -> None:
         self._log = event_log
         self._loop = loop
+        self._lock = threading.Lock()
+        self._soon: list[NewEvent] = []
 
     def append(self, events: Sequence[NewEvent]) -> None:
-        """Waits until the events are as durable as their kinds demand.
+        """Waits until the events are as durable as their kinds demand, and all that were queued before them are written.
 
         Raises:
             MachineError: `disk_full`, `store_failed`: nothing was written.
         """
-        self._wait(self._log.append(events))
+        with self._lock:  # held until the log has taken them, so that the order in the log is the order here
+            written = asyncio.run_coroutine_threadsafe(self._log.append([*self._taken(), *events]), self._loop)
+        self._result(written)
 
     def append_soon(self, events: Sequence[NewEvent]) -> None:
         """Queues events that no promise rests on; they are written in order with the others."""
-        asyncio.run_coroutine_threadsafe(self._log.append(events), self._loop).add_done_callback(_log_failure)
+        with self._lock:
+            is_first = not self._soon
+            self._soon.extend(events)
+        if is_first:
+            try:
+                self._loop.call_soon_threadsafe(self._loop.call_later, SOON_S, self._write_soon)
+            except RuntimeError:
+                log.warning("the loop has ended; %d events no promise rests on are not written", len(events))
 
     def read_stream(self, stream: str) -> Sequence[StoredEvent]:
         """The events of one stream."""
-        events: Sequence[StoredEvent] = self._wait(self._log.read_stream(stream))
+        self.flush()
+        future = asyncio.run_coroutine_threadsafe(self._log.read_stream(stream), self._loop)
+        events: Sequence[StoredEvent] = self._result(future)
         return events
 
-    def _wait(self, coroutine: Any) -> Any:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def flush(self) -> None:
+        """Returns when everything queued is written."""
+        with self._lock:
+            rows = self._taken()
+            written = asyncio.run_coroutine_threadsafe(self._log.append(rows), self._loop) if rows else None
+        if written is not None:
+            self._result(written)
+
+    def _write_soon(self) -> None:
+        """On the loop."""
+        with self._lock:
+            rows = self._taken()
+            if rows:
+                self._loop.create_task(self._log.append(rows), name="events soon").add_done_callback(_log_failure)
+
+    def _taken(self) -> list[NewEvent]:
+        rows, self._soon = self._soon, []
+        return rows
+
+    def _result(self, future: concurrent.futures.Future[Any]) -> Any:
         try:
             return future.result(APPEND_TIMEOUT)
         except TimeoutError:

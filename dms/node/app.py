@@ -192,8 +192,9 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         return blobs.path(digest) if allowed else None
 
     network.serve_blobs(open_blob)
+    journal = LoopJournal(store, loop)
     world = World(
-        journal=LoopJournal(store, loop),
+        journal=journal,
         post=post,
         workbench=workbench,
         collector=collector,
@@ -203,6 +204,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         allocations=allocations,
     )
     node = _spawn_node(runtime, world, config, identity, counters)
+    stack.push_async_callback(lambda: asyncio.to_thread(journal.flush))
     stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
     post.deliver_to_self_by(node.tell)
     await ask_from_loop(node, ShowState(), 60.0)  # the log is folded, what was under way is resumed
