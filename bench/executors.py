@@ -100,7 +100,7 @@ async def main(runs: int) -> None:
 
         await measure("subprocess true", process, runs)
         await measure("bwrap --unshare-all true", bare, runs)
-        await measure("sandbox executor true", ours, runs, sandbox._launcher.pid)
+        await measure("sandbox executor true", ours, runs, sandbox.launcher_pid)
     finally:
         await sandbox.close()
         shutil.rmtree(home, ignore_errors=True)

@@ -64,7 +64,11 @@ class Group(Protocol):
         ...
 
     def attach(self, pid: int) -> None:
-        """Says which process is the first inside the sandbox."""
+        """Says which process is the first inside the sandbox.
+
+        Raises:
+            OSError: its limits could not be set; it must not go on.
+        """
         ...
 
     def read(self) -> Reading:
@@ -113,6 +117,10 @@ class Limiter(Protocol):
 
     def leftovers(self) -> dict[str, Group]:
         """Groups that exist under this limiter, by the name they were prepared with."""
+        ...
+
+    def release(self) -> None:
+        """Gives back what holds the groups, if none is left. `prepare` makes it anew."""
         ...
 
 

@@ -98,6 +98,10 @@ class CgroupV1:
         names = {entry.name for base in self._bases if base.is_dir() for entry in base.iterdir() if entry.is_dir()}
         return {name: GroupV1([str(base / name) for base in self._bases]) for name in names}
 
+    def release(self) -> None:
+        """See `Limiter.release`."""
+        files.remove(map(str, self._bases))
+
 
 def find(root: Path, name: str) -> CgroupV1 | None:
     """The limiter with its groups in `name` below the node's own groups, or None where a controller is missing or not writable."""

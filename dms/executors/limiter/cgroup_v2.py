@@ -17,6 +17,7 @@ from dms_proto.capability import Meter
 
 CONTROLLERS: Final = ("cpu", "memory", "pids")
 CPU_PERIOD_US: Final = 100_000
+_ENABLE: Final = " ".join(f"+{controller}" for controller in CONTROLLERS)
 NODE_LEAF: Final = "node"
 """Leaf of a delegated group that holds the node's own processes."""
 
@@ -90,12 +91,23 @@ class CgroupV2:
         """See `Limiter.prepare`."""
         group = GroupV2(str(self._base / name))
         try:
+            self.make_base()
             (self._base / name).mkdir(exist_ok=True)
             group.limit(allowance)
         except OSError as error:
             group.remove()
             raise cannot_limit(name, error) from error
         return group
+
+    def make_base(self) -> None:
+        """Makes the group that holds the runs' groups.
+
+        Raises:
+            OSError: not permitted.
+        """
+        if not self._base.is_dir():
+            self._base.mkdir()
+            files.write(f"{self._base}/cgroup.subtree_control", _ENABLE)
 
     def reopen(self, paths: Sequence[str], allowance: Allowance) -> GroupV2:
         """See `Limiter.reopen`."""
@@ -105,6 +117,10 @@ class CgroupV2:
         """See `Limiter.leftovers`."""
         names = [e.name for e in self._base.iterdir() if e.is_dir()] if self._base.is_dir() else []
         return {name: GroupV2(str(self._base / name)) for name in names}
+
+    def release(self) -> None:
+        """See `Limiter.release`."""
+        files.remove([str(self._base)])
 
 
 def find_delegated(root: Path, name: str, own: str, pids: Sequence[int]) -> CgroupV2 | None:
@@ -138,8 +154,7 @@ def find_root(root: Path, name: str) -> CgroupV2 | None:
 def _with_controllers(limiter: str, group: Path, name: str) -> CgroupV2 | None:
     if not set(CONTROLLERS) <= set(files.read(f"{group}/cgroup.controllers").split()):
         return None
-    enable = " ".join(f"+{controller}" for controller in CONTROLLERS)
-    files.write(f"{group}/cgroup.subtree_control", enable)
-    (group / name).mkdir(exist_ok=True)
-    files.write(f"{group / name}/cgroup.subtree_control", enable)
-    return CgroupV2(limiter, group / name)
+    files.write(f"{group}/cgroup.subtree_control", _ENABLE)
+    found = CgroupV2(limiter, group / name)
+    found.make_base()
+    return found

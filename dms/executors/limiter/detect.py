@@ -28,7 +28,7 @@ def detect(root: Path, name: str, only: tuple[str, ...] = ()) -> Limiter:
     for candidate in ORDER:
         if (not only or candidate in only) and (found := _find(candidate, root, name)) is not None:
             return found
-    return Rlimits()
+    return Rlimits(own_user=os.geteuid() == 0)
 
 
 def _find(candidate: str, root: Path, name: str) -> Limiter | None:
@@ -43,6 +43,4 @@ def _find(candidate: str, root: Path, name: str) -> Limiter | None:
             return cgroup_v2.find_root(v2_root, name)
         case "cgroup-v1" if is_root:
             return cgroup_v1.find(root, name)
-        case "rlimits":
-            return Rlimits()
     return None

@@ -27,10 +27,11 @@ class PolledGroup:
 
     join: Sequence[str] = ()
     paths: Sequence[str] = ()
-    paused_start: bool = True
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, *, own_user: bool) -> None:
         self._allowance = allowance
+        self._own_user = own_user
+        self.paused_start: bool = not own_user
         self._pid = 0
         self._peak = 0
         self._cpu_us = 0
@@ -39,7 +40,9 @@ class PolledGroup:
     def rlimits(self) -> list[tuple[int, int]]:
         """See `Group.rlimits`."""
         wall_s = -(-self._allowance.wall_ms // 1000)
+        processes = [(resource.RLIMIT_NPROC, self._most_processes())] if self._own_user else []
         return [
+            *processes,
             (resource.RLIMIT_DATA, DATA_HEADROOM * self._allowance.memory_bytes),
             (resource.RLIMIT_CPU, wall_s * max(1, os.cpu_count() or 1) + 1),
         ]
@@ -47,10 +50,11 @@ class PolledGroup:
     def attach(self, pid: int) -> None:
         """See `Group.attach`."""
         self._pid = pid
-        # Set here and not before the start: until its own user namespace exists, the limit would count all of this user's other processes.
-        limit = self._allowance.processes + SETUP_PROCESSES
-        with suppress(ProcessLookupError, PermissionError):
-            resource.prlimit(pid, resource.RLIMIT_NPROC, (limit, limit))
+        if not self._own_user:
+            # Not before the start: until its own user namespace exists, the limit would count all of this user's other processes.
+            limit = self._most_processes()
+            with suppress(ProcessLookupError):  # it has ended already
+                resource.prlimit(pid, resource.RLIMIT_NPROC, (limit, limit))
 
     def read(self) -> Reading:
         """See `Group.read`."""
@@ -76,6 +80,9 @@ class PolledGroup:
         """See `Group.remove`."""
         return not self.processes()
 
+    def _most_processes(self) -> int:
+        return self._allowance.processes + SETUP_PROCESSES
+
 
 class Rlimits:
     """The limiter every Linux has."""
@@ -85,14 +92,25 @@ class Rlimits:
     enforces: tuple[str, ...] = ("processes",)
     poll_s = 0.1
 
+    def __init__(self, *, own_user: bool) -> None:
+        """Nothing to set up.
+
+        Args:
+            own_user: whether every run has a user of its own, whose processes can be counted from the first.
+        """
+        self._own_user = own_user
+
     def prepare(self, name: str, allowance: Allowance) -> PolledGroup:
         """See `Limiter.prepare`."""
-        return PolledGroup(allowance)
+        return PolledGroup(allowance, own_user=self._own_user)
 
     def reopen(self, paths: Sequence[str], allowance: Allowance) -> PolledGroup:
         """See `Limiter.reopen`."""
-        return PolledGroup(allowance)
+        return PolledGroup(allowance, own_user=self._own_user)
 
     def leftovers(self) -> dict[str, Group]:
         """See `Limiter.leftovers`."""
         return {}
+
+    def release(self) -> None:
+        """See `Limiter.release`."""

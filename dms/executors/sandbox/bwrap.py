@@ -39,6 +39,14 @@ def find(configured: str = "") -> str:
     raise MachineError("executor_unavailable", f"bubblewrap is not installed {where}", hint=INSTALL_HINT)
 
 
+def home_of(binary: str) -> Path | None:
+    """The directory that holds the binary and its libraries, when a job's user may be unable to reach it; None for the system's own."""
+    path = Path(binary).resolve()
+    if path.is_relative_to("/usr"):
+        return None
+    return path.parents[2] if _WHEEL in path.parts else path.parent
+
+
 def version(binary: str) -> str:
     """Its version number.
 

@@ -5,6 +5,7 @@ Layout of its state directory::
     runs/          the files of runs (see `run_files`)
     etc/           what jobs see as /etc
     seccomp.bpf    the system call filter
+    launcher.log   complaints of the launcher
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ from dms_proto.work import Ending, EndReason, Task
 
 ARGUMENTS_FD: Final = 4
 """Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block and result if any."""
+_READ_ARGUMENTS: Final = ("--args", str(ARGUMENTS_FD), "--")
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC
 RESULT_ARGUMENT: Final = "{result}"
 _HALF_STARTED_S: Final = 2.0
+_UNRECORDED_S: Final = 0.1
+"""How long a run that an earlier node was just starting may take to write its record, and then until bubblewrap names its process."""
 
 
 class Sandbox:
@@ -59,17 +63,23 @@ class Sandbox:
         """
         self.settings = settings
         self.binary = ""
+        self._bwrap_home: Path | None = None
         self.limiter: Limiter
         self.proof: asyncio.Task[tuple[str, ...]] | None = None
         self._state = settings.state_directory
         self._runs_directory = self._state / "runs"
-        self._launcher = Launcher()
+        self._launcher = Launcher(self._state / "launcher.log")
         self._watch = DirectoryWatch(self._runs_directory)
         self._runs: dict[str, SandboxRun] = {}
         self._uids: uids.UidRange | None = None
         self._host_options = b""
         self._devnull = -1
         self._boot = ""
+
+    @property
+    def launcher_pid(self) -> int:
+        """Process id of the launcher, 0 before the start."""
+        return self._launcher.pid
 
     def start(self) -> None:
         """Prepares everything that runs share. Idempotent.
@@ -80,6 +90,7 @@ class Sandbox:
         if self._devnull >= 0:
             return
         self.binary = bwrap.find(self.settings.bwrap)
+        self._bwrap_home = bwrap.home_of(self.binary)
         try:
             self._runs_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             seccomp.cached(self._state)
@@ -152,12 +163,13 @@ class Sandbox:
 
     async def close(self) -> None:
         """Stops following. Runs go on and can be adopted. Idempotent."""
-        for run in list(self._runs.values()):
+        runs, self._runs = list(self._runs.values()), {}
+        for run in runs:
             run.detach()
-        self._runs = {}
         self._watch.close()
-        await self._launcher.close()
+        await self._launcher.close(wait=not runs)
         if self._devnull >= 0:
+            self.limiter.release()
             os.close(self._devnull)
             self._devnull = -1
 
@@ -217,20 +229,24 @@ class Sandbox:
                 fds.append(place.files.add("result"))
             sources = [place.directory, self._state / "etc", *(path for path, _ in program.binds)]
             mounts = [str(path) for path in sources] if place.uid else []
+            binary = self.binary
+            if place.uid and self._bwrap_home is not None:
+                binary = f"{MOUNT_ROOT}/{len(mounts)}/{Path(binary).resolve().relative_to(self._bwrap_home)}"
+                mounts.append(str(self._bwrap_home))
             names = [f"{MOUNT_ROOT}/{number}" if place.uid else str(path) for number, path in enumerate(sources)]
             binds = tuple((name, target) for name, (_, target) in zip(names[2:], program.binds, strict=True))
             view = profile.View(job=names[0], etc=names[1], binds=binds, block=block)
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
             command = [str(result) if part == RESULT_ARGUMENT else part for part in program.command]
-            yield self._request(place, program, command, mounts), fds
+            yield self._request(place, program, [binary, *_READ_ARGUMENTS, *command], mounts), fds
         finally:
             for fd in opened:
                 os.close(fd)
 
-    def _request(self, place: Place, program: Program, command: list[str], mounts: list[str]) -> LaunchRequest:
+    def _request(self, place: Place, program: Program, argv: list[str], mounts: list[str]) -> LaunchRequest:
         return LaunchRequest(
-            argv=(self.binary, "--args", str(ARGUMENTS_FD), "--", *command),
+            argv=argv,
             join=place.group.join,
             rlimits=self._rlimits(place.allowance, place.group),
             uid=place.uid,
@@ -272,8 +288,11 @@ class Sandbox:
             return None, Status()
         try:
             record, status = files.status()
-            deadline = time.monotonic() + _HALF_STARTED_S
-            while record and status.child_pid is None and is_same(record.monitor) and time.monotonic() < deadline:
+            begun = time.monotonic()
+            while time.monotonic() < begun + _HALF_STARTED_S and (
+                (record is None and time.monotonic() < begun + _UNRECORDED_S)
+                or (record is not None and status.child_pid is None and is_same(record.monitor))
+            ):
                 await asyncio.sleep(0.01)
                 record, status = files.status()
             return record, status

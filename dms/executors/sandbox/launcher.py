@@ -9,17 +9,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from dms.executors.sandbox.launcher_main import receive
+from dms.executors.sandbox.process import Process
 from dms_proto.errors import MachineError
 
 MAX_MESSAGE: Final = 192 * 1024
 """Below the usual socket buffer of 208 KiB, and above any command line worth sending."""
+CLOSE_WAIT_S: Final = 2.0
 _PROGRAM: Final = Path(__file__).with_name("launcher_main.py")
 
 
@@ -57,7 +58,13 @@ class Launched(msgspec.Struct, frozen=True):
 class Launcher:
     """Lives on the node's loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
+        """Starts nothing yet.
+
+        Args:
+            log: where the process writes what it has to complain about.
+        """
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._waiting: dict[int, asyncio.Future[Launched]] = {}
@@ -76,11 +83,18 @@ class Launcher:
             self._process.wait(timeout=1)  # its socket is closed: it is dead or dying
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        with theirs:
-            command = [sys.executable, "-I", "-S", str(_PROGRAM), str(theirs.fileno())]
-            # A session of its own: ctrl-C at the node's terminal is not meant for the jobs.
+        with theirs, self._log.open("ab") as log:
+            # A session of its own, and none of the node's streams: ctrl-C at the node's terminal is not meant for the jobs, and who reads
+            # the node's output to its end shall not wait for them.
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True
+                [sys.executable, "-I", "-S", str(_PROGRAM), str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={},
+                cwd="/",
+                start_new_session=True,
             )
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
@@ -108,15 +122,21 @@ class Launcher:
         finally:
             self._waiting.pop(number, None)
 
-    async def close(self) -> None:
-        """Lets the process go. It ends by itself once no run is left; a launcher without runs is waited for."""
+    async def close(self, *, wait: bool) -> None:
+        """Lets the process go. It ends by itself once no run is left.
+
+        Args:
+            wait: whether no run is left, so that its end is worth waiting for.
+        """
         process, self._process = self._process, None
         self._lost()
-        if process is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    await asyncio.to_thread(process.wait)
-            process.returncode = process.poll() or 0  # with runs left it stays, by design: no ResourceWarning about it
+        if process is None:
+            return
+        if wait and process.poll() is None:
+            held = Process(process.pid, os.pidfd_open(process.pid), lambda: None)
+            await held.wait(CLOSE_WAIT_S)
+            held.close()
+        process.returncode = process.poll() or 0  # where it stays, by design, subprocess shall not warn about it
 
     async def _send(self, message: bytes, fds: Sequence[int]) -> None:
         while self._socket is not None:

@@ -3,9 +3,9 @@
 It exists for three reasons. Forking a 60 MB multi-threaded node to drop root and join cgroups would be slow and unsafe; forking this one is neither.
 When the node is killed, somebody must still end runs whose wall time is over. And what a sandbox leaves behind needs a parent that reaps it.
 
-It runs as `python -I -S launcher_main.py FD`, uses the standard library only, and has one thread. On the socket FD (SOCK_SEQPACKET) it receives
-one JSON object with file descriptors per run, and answers with the process id and a pidfd. When the node's end closes it stays until its last run
-is over.
+It runs as `python -I -S launcher_main.py FD NODE_PID`, uses the standard library only, and has one thread. On the socket FD (SOCK_SEQPACKET) it
+receives one JSON object with file descriptors per run, and answers with the process id and a pidfd. When the node's end closes it stays until its
+last run is over.
 
 Everything it needs to know about a run lies in that run's status file: a first line written here, then bubblewrap's own JSON lines.
 """
@@ -35,6 +35,8 @@ MAX_MOUNTS = 16
 MAX_MESSAGE = 1 << 20
 MAX_FDS = 32
 FIRST_FREE_FD = 64
+LONGEST_SLEEP_MS = 3_600_000
+"""poll refuses longer ones than fit a C integer; and the clock may be set meanwhile."""
 STATUS_FD = 3
 """Place of the status file among the descriptors of a run: after stdin, stdout and stderr."""
 
@@ -46,7 +48,7 @@ Run = dict[str, int]
 Request = dict[str, Any]
 
 
-def main(control: socket.socket) -> None:
+def main(control: socket.socket, node: int) -> None:
     """Serves until the node is gone and no run is left."""
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if os.geteuid() == 0:
@@ -67,7 +69,7 @@ def main(control: socket.socket) -> None:
             if fd == wake_r:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_r, 4096)
-            elif not _serve(control, runs):
+            elif not _serve(control, runs, node):
                 poll.unregister(control)
                 serving = False
         _reap(runs, orphans)
@@ -75,7 +77,7 @@ def main(control: socket.socket) -> None:
             _end_overdue(runs)
 
 
-def _serve(control: socket.socket, runs: dict[int, Run]) -> bool:
+def _serve(control: socket.socket, runs: dict[int, Run], node: int) -> bool:
     """Starts one run. False: the node's end is closed."""
     try:
         data, fds = receive(control)
@@ -84,6 +86,12 @@ def _serve(control: socket.socket, runs: dict[int, Run]) -> bool:
     if not data:
         return False
     request = json.loads(data)
+    if (
+        os.getppid() != node
+    ):  # it died with this request on its way: the next node has swept, or will, and must not find a run it cannot know
+        for fd in fds:
+            os.close(fd)
+        return False
     try:
         pid = os.fork()
         if pid == 0:
@@ -195,7 +203,8 @@ def _inner_pid(status: int) -> int:
 def _until_deadline(runs: dict[int, Run]) -> int | None:
     if not runs:
         return None
-    return max(0, min(run["deadline_ms"] for run in runs.values()) - int(time.time() * 1000)) + 1
+    remaining_ms = min(run["deadline_ms"] for run in runs.values()) - int(time.time() * 1000)
+    return min(max(0, remaining_ms), LONGEST_SLEEP_MS) + 1
 
 
 def _end_overdue(runs: dict[int, Run]) -> None:
@@ -238,4 +247,4 @@ def _write_file(path: str, data: bytes) -> None:
 if __name__ == "__main__":
     control_fd = int(sys.argv[1])
     os.set_inheritable(control_fd, False)
-    main(socket.socket(fileno=control_fd))
+    main(socket.socket(fileno=control_fd), int(sys.argv[2]))

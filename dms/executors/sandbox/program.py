@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,9 @@ from dms.executors.limiter import Allowance
 from dms.executors.settings import ExecutorSettings
 from dms_proto.units import CORE
 from dms_proto.work import Ending, Task
+
+MAX_COMMAND_BYTES: Final = 128 * 1024
+"""Of the command as JSON, which is how it goes to the launcher in one datagram. Longer input belongs into a file."""
 
 Judge = Callable[[Ending, bytes], Ending]
 """Makes the final `Ending` from the engine's and from what the program wrote to its result file."""
@@ -59,6 +63,8 @@ def fault_of(task: Task) -> str:
     texts = [*task.command, *task.environment, *task.environment.values()]
     if any("\0" in text or not _is_encodable(text) for text in texts):
         return "a zero byte or a lone surrogate in the command or environment"
+    if len(msgspec.json.encode(task.command)) > MAX_COMMAND_BYTES:
+        return f"the command is too long: more than {MAX_COMMAND_BYTES} bytes"
     if any(not name or "=" in name for name in task.environment):
         return "a variable's name is empty or contains '='"
     return ""

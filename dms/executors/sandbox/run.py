@@ -102,6 +102,8 @@ class SandboxRun:
         self._handle = handle_of(inner.pid)
         self._settled = True
         self.place.group.attach(inner.pid)
+        if self._must_kill:
+            inner.kill()
 
     def set_gone(self, handle: str) -> None:
         """Says that its processes ended before anybody could hold them; their files tell how."""

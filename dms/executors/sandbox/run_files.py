@@ -110,7 +110,8 @@ class RunFiles:
         merged: dict[str, object] = {}
         for line in os.pread(self._fds["status"], _MAX_STATUS, 0).splitlines():
             with suppress(ValueError):
-                merged.update(json.loads(line))
+                found = json.loads(line)
+                merged.update(found if isinstance(found, dict) else {})
         status = msgspec.convert(merged, Status)
         return (msgspec.convert(merged, Record) if "executor" in merged else None), status
 

@@ -81,7 +81,14 @@ class WasmExecutor:
         """See `Executor.probe`: besides the sandbox's own walls, fuel and memory limits are run into."""
         self._sandbox.start()
         await asyncio.to_thread(self._prepare)
-        limits, *_ = await asyncio.gather(probe.prove(self._sandbox), *(self._prove(i) for i in range(len(_TRIALS))))
+        trials = [asyncio.create_task(self._prove(number)) for number in range(len(_TRIALS))]
+        try:
+            limits = await probe.prove(self._sandbox)
+        finally:
+            outcomes = await asyncio.gather(*trials, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
         return ExecutorOffer(
             name=self.name,
             version=importlib.metadata.version("wasmtime"),

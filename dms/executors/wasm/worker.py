@@ -100,7 +100,9 @@ def _load(wasmtime: Any, engine: Any, path: Path) -> Any:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise ValueError("it is neither a WebAssembly module nor its text form") from None
+        text = "\0"
+    if "\0" in text:
+        raise ValueError("it is neither a WebAssembly module nor its text form")
     return wasmtime.Module(engine, wasmtime.wat2wasm(text))
 
 

@@ -1,0 +1,207 @@
+"""Programs that try to take more than they were given, with cgroups and without."""
+
+# ruff: noqa: ASYNC240, PTH116, PTH208 - a test looks at the machine directly
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dms.executors import ExecutorSettings, Sandbox, SandboxExecutor
+from dms.executors.limiter import process_tree
+from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of, sweep_all
+from dms_actors.ports import Exited
+from dms_proto.capability import NOTHING, Meter
+from dms_proto.errors import MachineError
+from dms_proto.units import MIB
+from dms_proto.work import EndReason, Limits, Task
+
+pytestmark = pytest.mark.slow
+
+
+PATIENT = Limits(wall_ms=60_000)
+
+
+@pytest.fixture(params=["strongest", "rlimits"])
+async def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    settings = ExecutorSettings(tmp_path / "state", limiters=("rlimits",) if request.param == "rlimits" else ())
+    sandbox = Sandbox(settings)
+    try:
+        sandbox.start()
+    except MachineError as error:
+        pytest.skip(f"no sandbox on this machine: {error}")
+    if request.param == "strongest" and sandbox.limiter.name == "rlimits":
+        pytest.skip("this machine has no cgroups for us")
+    yield sandbox
+    await sandbox.close()
+    await sweep_all(settings)
+
+
+@pytest.fixture
+def executor(sandbox: Sandbox) -> SandboxExecutor:
+    return SandboxExecutor(sandbox)
+
+
+def shell(text: str, limits: Limits = PATIENT, **resources: int) -> Task:
+    return Task(
+        "sandbox", ("/bin/sh", "-c", text), resources=msgspec.structs.replace(NOTHING, **resources), limits=limits
+    )
+
+
+def python(text: str, **resources: int) -> Task:
+    if not any(Path(place, "python3").exists() for place in ("/usr/bin", "/usr/local/bin")):
+        pytest.skip("no python3 below /usr to run inside")
+    return Task("sandbox", ("python3", "-I", "-c", text), resources=msgspec.structs.replace(NOTHING, **resources))
+
+
+async def test_one_process_over_its_memory_is_out_of_memory(executor: SandboxExecutor, directory: Path) -> None:
+    task = python("x = [bytearray(1 << 20) for _ in range(400)]; import time; time.sleep(60)", memory_bytes=96 * MIB)
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.reason is EndReason.OUT_OF_MEMORY
+    assert "limit 96 MiB" in ending.detail
+
+
+async def test_children_together_over_the_memory_are_out_of_memory(executor: SandboxExecutor, directory: Path) -> None:
+    hog = "b = bytearray(40 << 20); b[::4096] = b'x' * len(b[::4096]); import time; time.sleep(60)"
+    task = python(f"import os\nfor _ in range(6):\n if not os.fork():\n  {hog}\nos.wait()", memory_bytes=128 * MIB)
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.reason is EndReason.OUT_OF_MEMORY
+    assert ending.usage.memory_peak_bytes > 100 * MIB
+
+
+async def test_a_fork_bomb_stays_within_its_processes(
+    executor: SandboxExecutor, sandbox: Sandbox, directory: Path
+) -> None:
+    bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null; printf lit; exec sleep 60"
+    watcher = RunWatcher(await executor.run("a-1", shell(bomb, Limits(wall_ms=60_000, processes=20)), directory))
+    pid = int((await watcher.wait_started()).split(":")[0])
+    await watcher.wait_output(b"lit")
+    assert len(process_tree.descendants(pid)) <= 20 + 2
+    await watcher.run.stop(0)
+    assert (await watcher.ending()).reason is EndReason.CANCELLED
+    assert process_tree.start_time(pid) == 0
+
+
+async def test_threads_count_as_processes(executor: SandboxExecutor, directory: Path) -> None:
+    text = "import threading, time\nfor n in range(40):\n threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    task = Task("sandbox", python(text).command, limits=Limits(wall_ms=60_000, processes=16))
+    events = await events_of(await executor.run("a-1", task, directory))
+    assert b"can't start new thread" in output_of(events, "stderr")
+
+
+async def test_a_large_file_is_over_the_disk_limit(executor: SandboxExecutor, directory: Path) -> None:
+    task = shell("head -c 200000000 /dev/zero > big", disk_bytes=20 * MIB)
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.reason is EndReason.DISK_LIMIT
+    assert "limit" in ending.detail or "over 20 MiB" in ending.detail
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 21 * MIB
+
+
+async def test_many_files_together_are_over_the_disk_limit(executor: SandboxExecutor, directory: Path) -> None:
+    fill = "mkdir deep; i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > deep/$i; sleep 0.01; done"
+    ending = await ending_of(await executor.run("a-1", shell(fill, disk_bytes=20 * MIB), directory))
+    assert ending.reason is EndReason.DISK_LIMIT
+    assert "limit 20 MiB" in ending.detail
+
+
+async def test_a_directory_made_unreadable_still_counts(executor: SandboxExecutor, directory: Path) -> None:
+    fill = "mkdir hidden && cd hidden && for i in 1 2 3; do head -c 9000000 /dev/zero > $i; done; chmod 0 ../hidden; sleep 60"
+    ending = await ending_of(await executor.run("a-1", shell(fill, disk_bytes=20 * MIB), directory))
+    assert ending.reason is EndReason.DISK_LIMIT
+    assert len(list((directory / "hidden").iterdir())) == 3, "the node can read it afterwards"
+
+
+async def test_files_deleted_but_held_open_still_count(executor: SandboxExecutor, directory: Path) -> None:
+    fill = (
+        "import os, time\nheld = []\nfor n in range(8):\n"
+        " f = open(str(n), 'wb', 0); f.write(bytes(4 << 20)); os.unlink(str(n)); held.append(f)\ntime.sleep(60)"
+    )
+    ending = await ending_of(
+        await executor.run("a-1", python(fill, disk_bytes=20 * MIB, memory_bytes=200 * MIB), directory)
+    )
+    assert ending.reason is EndReason.DISK_LIMIT
+
+
+async def test_scratch_space_is_capped(executor: SandboxExecutor, directory: Path) -> None:
+    task = shell("head -c 200000000 /dev/zero > /tmp/big || exit 9", memory_bytes=200 * MIB, disk_bytes=500 * MIB)
+    events = await events_of(await executor.run("a-1", task, directory))
+    assert isinstance(events[-1], Exited)
+    assert events[-1].ending.exit_code == 9
+    assert b"No space left" in output_of(events, "stderr")
+
+
+async def test_a_gigabyte_of_output_is_cut_off(executor: SandboxExecutor, directory: Path, sandbox: Sandbox) -> None:
+    task = shell("exec head -c 1000000000 /dev/zero", Limits(wall_ms=60_000, log_bytes=3 * MIB), disk_bytes=32 * MIB)
+    watcher = RunWatcher(await executor.run("a-1", task, directory))
+    log = sandbox.settings.state_directory / "runs" / "a-1.stdout"
+    ending = await watcher.ending()
+    assert ending.reason in (EndReason.OUTPUT_LIMIT, EndReason.DISK_LIMIT)
+    assert len(output_of(watcher.events, "stdout")) == 3 * MIB
+    assert not log.exists()
+
+
+async def test_the_output_file_never_outgrows_the_reservation(
+    executor: SandboxExecutor, directory: Path, sandbox: Sandbox
+) -> None:
+    """Even when the node is not looking: the kernel's file size limit stands behind the node's own."""
+    task = shell("exec head -c 1000000000 /dev/zero", Limits(wall_ms=60_000, log_bytes=3 * MIB), disk_bytes=32 * MIB)
+    run = await executor.run("a-1", task, directory)
+    largest = 0
+    async for _ in run.events():
+        largest = max(largest, os.stat(sandbox.settings.state_directory / "runs" / "a-1.stdout").st_size)
+    assert 3 * MIB < largest <= 32 * MIB
+
+
+async def test_a_daemon_left_behind_is_gone_at_the_end(executor: SandboxExecutor, directory: Path) -> None:
+    watcher = RunWatcher(
+        await executor.run("a-1", shell("(setsid sleep 599 &) ; (setsid -f sleep 599); printf left"), directory)
+    )
+    ending = await watcher.ending()
+    assert ending.reason is EndReason.COMPLETED
+    assert output_of(watcher.events, "stdout") == b"left"
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and command_of(pid) == ["sleep", "599"]]
+
+
+async def test_processor_time_is_capped_where_cgroups_are_and_metered_everywhere(
+    executor: SandboxExecutor, sandbox: Sandbox, directory: Path
+) -> None:
+    task = shell("while :; do :; done", Limits(wall_ms=1_000), cpu_millicores=250)
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.reason is EndReason.WALL_TIME
+    assert ending.usage.cpu_us > 50_000
+    if "cpu" in sandbox.limiter.enforces:
+        assert ending.usage.cpu_us < 0.5 * ending.usage.wall_ms * 1000
+
+
+async def test_processor_time_of_orphans_is_metered(
+    executor: SandboxExecutor, sandbox: Sandbox, directory: Path
+) -> None:
+    burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
+    task = shell(f"(setsid sh -c '{burn}' &); {burn}; sleep 0.2")
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    alone = await ending_of(await executor.run("a-2", shell(burn), directory))
+    assert ending.reason is EndReason.COMPLETED
+    assert ending.usage.cpu_us > 1.3 * alone.usage.cpu_us
+    assert ending.usage.meter is sandbox.limiter.meter
+    assert ending.usage.meter in (Meter.EXACT, Meter.LOWER_BOUND)
+
+
+async def test_what_is_left_in_the_directory_belongs_to_the_node(executor: SandboxExecutor, directory: Path) -> None:
+    leave = "mkfifo pipe; ln -s /etc/shadow link; mkdir -p a/b; echo x > a/b/f; cp /usr/bin/env suid; chmod 6755 suid; ln a/b/f hard; chmod 0 a"
+    ending = await ending_of(await executor.run("a-1", shell(leave), directory))
+    assert ending.reason is EndReason.COMPLETED
+    for path in (directory, *directory.rglob("*")):
+        assert path.lstat().st_uid == os.geteuid()
+    assert (directory / "a/b/f").read_text() == "x\n"
+    assert (directory / "suid").stat().st_mode & 0o7000 == 0
+
+
+def command_of(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return []

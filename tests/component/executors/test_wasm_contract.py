@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dms.executors import ExecutorSettings, Sandbox, WasmExecutor
+from dms.testing.executor_contract import ExecutorContract, sweep_all
+from dms_actors.ports import Executor
+from dms_proto.errors import MachineError
+from dms_proto.work import Task
+
+IMPORTS = """
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+"""
+
+
+def module(body: str, data: bytes = b"", pages: int = 8) -> str:
+    """A module with `data` at 1024 and a helper that writes (descriptor, address, length)."""
+    text = "".join(f"\\{byte:02x}" for byte in data)
+    return f"""(module {IMPORTS}
+      (memory (export "memory") {pages})
+      (data (i32.const 1024) "{text}")
+      (func $put (param i32 i32 i32)
+        (local $left i32)
+        (loop $again
+          (if (i32.eqz (local.get 2)) (then (return)))
+          (i32.store (i32.const 0) (local.get 1))
+          (i32.store (i32.const 4) (local.get 2))
+          (if (call $write (local.get 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+          (local.set 1 (i32.add (local.get 1) (i32.load (i32.const 8))))
+          (local.set 2 (i32.sub (local.get 2) (i32.load (i32.const 8))))
+          (br $again)))
+      (func (export "_start") {body}))"""
+
+
+class TestWasmExecutor(ExecutorContract):
+    @pytest.fixture
+    async def executor(self, tmp_path: Path) -> AsyncIterator[Executor]:
+        self.settings = ExecutorSettings(tmp_path / "state")
+        self.sandboxes = [Sandbox(self.settings)]
+        try:
+            self.sandboxes[0].start()
+        except MachineError as error:
+            pytest.skip(f"no sandbox on this machine: {error}")
+        yield WasmExecutor(self.sandboxes[0])
+        for sandbox in self.sandboxes:
+            await sandbox.close()
+        await sweep_all(self.settings)
+
+    async def restarted(self, executor: Executor) -> Executor:
+        await self.sandboxes[-1].close()
+        self.sandboxes.append(Sandbox(self.settings))
+        return WasmExecutor(self.sandboxes[-1])
+
+    def prints(self, directory: Path, stdout: str, stderr: str, code: int) -> Task:
+        out, err = stdout.encode(), stderr.encode()
+        body = f"""
+          (call $put (i32.const 1) (i32.const 1024) (i32.const {len(out)}))
+          (call $put (i32.const 2) (i32.const {1024 + len(out)}) (i32.const {len(err)}))
+          (call $exit (i32.const {code}))"""
+        return self.task(directory, module(body, out + err))
+
+    def waits(self, directory: Path, stdout: str = "") -> Task:
+        body = f"(call $put (i32.const 1) (i32.const 1024) (i32.const {len(stdout)})) (loop $ever (br $ever))"
+        return self.task(directory, module(body, stdout.encode()))
+
+    def ignores_stop(self, directory: Path) -> Task | None:
+        return None
+
+    def dies_by(self, directory: Path, signum: int) -> Task | None:
+        return None
+
+    def broken(self, directory: Path) -> Task:
+        return self.task(directory, "(module (func")
+
+    def task(self, directory: Path, text: str) -> Task:
+        (directory / "module.wat").write_text(text)
+        return Task("wasm", module="module.wat")
