@@ -50,7 +50,8 @@ PROMISES: Final = frozenset(
 """Kinds on which somebody relies from the moment they are told: written durably *before* the effects are performed. The others are written
 in the same order and at most one group commit later; if they are lost with the machine, the worst is that something is asked or told twice."""
 
-_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
+_ENCODER: Final = msgspec.msgpack.Encoder()
+"""Fields in the order of their declaration, mappings in that of their making: as deterministic as the machines are."""
 _DECODERS: Final[dict[str, Any]] = {}
 
 

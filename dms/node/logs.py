@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -26,6 +27,7 @@ class LogStore:
         self._open: OrderedDict[tuple[str, str], BinaryIO] = OrderedDict()
         self._lengths: dict[tuple[str, str], int] = {}
         self._grown: dict[str, asyncio.Event] = {}
+        self._listeners: dict[str, Callable[[str, int, int], None]] = {}
 
     def append(self, allocation_id: AllocationId, stream: str, offset: int, data: bytes) -> bool:
         """Adds bytes at `offset`. What is there already is passed over; False: there is a gap before `offset`."""
@@ -36,6 +38,9 @@ class LogStore:
         if fresh:
             self._file(allocation_id, stream).write(fresh)
             self._lengths[allocation_id, stream] = length + len(fresh)
+            listener = self._listeners.get(allocation_id)
+            if listener is not None:
+                listener(stream, length, len(fresh))
             event = self._grown.pop(allocation_id, None)
             if event is not None:
                 event.set()
@@ -60,6 +65,14 @@ class LogStore:
         with self._path(allocation_id, stream).open("rb") as file:
             file.seek(offset)
             return file.read(limit)
+
+    def listen(self, allocation_id: AllocationId, heard: Callable[[str, int, int], None]) -> None:
+        """Has `heard(stream, offset, bytes)` called whenever the allocation's log grows; one listener per allocation."""
+        self._listeners[allocation_id] = heard
+
+    def unlisten(self, allocation_id: AllocationId) -> None:
+        """Ends `listen`."""
+        self._listeners.pop(allocation_id, None)
 
     def growth(self, allocation_id: AllocationId) -> asyncio.Event:
         """Set when the allocation's log next grows."""

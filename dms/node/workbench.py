@@ -117,6 +117,10 @@ class Workbench:
                 return  # its queue is full: it will ask again from there
             offset += len(data)
 
+    def is_running(self, allocation_id: AllocationId) -> bool:
+        """Whether something of an allocation runs here now."""
+        return allocation_id in self._runs
+
     def directory(self, allocation_id: AllocationId) -> Path:
         """Where the job of an allocation works."""
         return self._jobs / allocation_id

@@ -129,15 +129,28 @@ class ProjectionRunner:
             UserError: `not_found`: no projection has this name.
             MachineError: as `catch_up`.
         """
-        projection = self._projections.get(name)
-        if projection is None:
-            raise UserError(
-                "not_found", f"there is no projection {name!r}; there are {', '.join(sorted(self._projections))}"
-            )
+        projection = self._projection(name)
         async with self._turn:
             await self._store.transact(lambda connection: _create(connection, projection))
             self._followed[name] = 0
         await self.catch_up()
+
+    async def differs(self, name: str) -> bool:
+        """Makes a projection anew, and says whether its tables held anything else before: they should not.
+
+        Raises:
+            UserError: `not_found`: no projection has this name.
+            MachineError: as `catch_up`.
+        """
+        projection = self._projection(name)
+        async with self._turn:
+            head = self._store.head().seq
+            await self._follow(projection, head)
+            before = await self._store.transact(lambda connection: _digest(connection, projection))
+            await self._store.transact(lambda connection: _create(connection, projection))
+            self._followed[name] = 0
+            await self._follow(projection, head)
+            return before != await self._store.transact(lambda connection: _digest(connection, projection))
 
     async def query(
         self, table: str, where: Mapping[str, Condition] | None = None, *, order: Sequence[str] = (), limit: int = 1000
@@ -166,6 +179,14 @@ class ProjectionRunner:
         await self.catch_up()
         (found,) = await self._store.reading.run(lambda connection: connection.execute(sql, values).fetchone())
         return int(found)
+
+    def _projection(self, name: str) -> Projection:
+        projection = self._projections.get(name)
+        if projection is None:
+            raise UserError(
+                "not_found", f"there is no projection {name!r}; there are {', '.join(sorted(self._projections))}"
+            )
+        return projection
 
     def _table(self, name: str) -> Table:
         declared = self._tables.get(name)
@@ -224,6 +245,14 @@ def _create(connection: sqlite3.Connection, projection: Projection) -> None:
         "INSERT OR REPLACE INTO projections VALUES (?, ?, ?, 0)",
         (projection.name, projection.fingerprint, json.dumps(names)),
     )
+
+
+def _digest(connection: sqlite3.Connection, projection: Projection) -> bytes:
+    hasher = hashlib.sha256()
+    for table in projection.tables:
+        for row in connection.execute(table.everything()):
+            hasher.update(repr(row).encode())
+    return hasher.digest()
 
 
 def _drop(connection: sqlite3.Connection, tables: Iterable[str]) -> None:

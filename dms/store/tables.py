@@ -93,6 +93,10 @@ class Table(msgspec.Struct, frozen=True):
         """The statement that removes the row of a key."""
         return f'DELETE FROM "{PREFIX}{self.name}" WHERE {_equal(self.key)}'  # noqa: S608 - checked names
 
+    def everything(self) -> str:
+        """The statement that reads all rows, in the order of the key."""
+        return f'SELECT {_list(self._ordered)} FROM "{PREFIX}{self.name}" ORDER BY {_list(self.key)}'  # noqa: S608 - checked names
+
     def row(self, values: Sequence[Scalar]) -> dict[str, Scalar]:
         """A row as read by `get` or `select`, by column name."""
         return dict(zip(self._ordered, values, strict=True))

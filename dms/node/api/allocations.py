@@ -1,0 +1,96 @@
+"""alloc.*: single runs, on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dms.node.api.base import Base, Row, call_id
+from dms.node.api.views import allocation_view, phase_of
+from dms.node.projecting.tables import ALLOCATIONS, JOBS, number, text, unpack
+from dms.rpc.api.allocations import (
+    AllocationList,
+    AllocationListParams,
+    AllocationLogParams,
+    AllocationParams,
+    AllocationView,
+    CancelResult,
+    LogPart,
+    Side,
+)
+from dms.store.tables import MAX_ALTERNATIVES, Condition
+from dms_actors.letters import Told
+from dms_proto.allocation.machine import CancelHeard
+from dms_proto.errors import UserError
+from dms_proto.ids import AllocationId
+from dms_proto.market.auction_state import CancelAsked, Terms
+from dms_proto.messages import Phase
+from dms_proto.work import EndReason
+
+
+class AllocationGroup(Base):
+    """The methods of `dms.rpc.api.allocations.AllocationMethods`."""
+
+    async def alloc_list(self, params: AllocationListParams) -> AllocationList:
+        """See `AllocationMethods`."""
+        where: dict[str, Condition] = {"open": 1} if params.active else {}
+        if params.side is not Side.BOTH:
+            where["provided" if params.side is Side.PROVIDER else "requested"] = 1
+        rows, total = await self._newest(ALLOCATIONS, where, "opened_at", params.limit)
+        terms = await self._terms_of(rows)
+        views = tuple(allocation_view(row, terms, self._log_lengths(row)) for row in rows)
+        return AllocationList(views, total)
+
+    async def alloc_show(self, params: AllocationParams) -> AllocationView:
+        """See `AllocationMethods`."""
+        row = await self._allocation(params.allocation_id)
+        return allocation_view(row, await self._terms_of([row]), self._log_lengths(row))
+
+    async def alloc_logs(self, params: AllocationLogParams) -> LogPart:
+        """See `AllocationMethods`."""
+        row = await self._allocation(params.allocation_id)
+        id_ = AllocationId(text(row, "allocation_id"))
+        logs = self._services.collector.logs if row["requested"] else self._services.workbench.logs
+        data = logs.read(id_, params.stream, params.offset, params.limit)
+        after = params.offset + len(data)
+        is_over = phase_of(row) is Phase.ENDED and not number(row, "open_there")
+        return LogPart(data, params.offset, after, complete=is_over and after >= logs.length(id_, params.stream))
+
+    async def alloc_cancel(self, params: AllocationParams) -> CancelResult:
+        """See `AllocationMethods`."""
+        row = await self._allocation(params.allocation_id)
+        id_ = text(row, "allocation_id")
+        if phase_of(row) is Phase.ENDED:
+            return CancelResult(id_, cancelled=False, already_over=True)
+        if row["provided"]:
+            stop = Told(CancelHeard(self._me, EndReason.PROVIDER_STOPPED), call_id("alloc.cancel"))
+            told = self._services.allocations.tell(id_, stop)
+        else:
+            told = await self._cancel_job_of(row)
+        return CancelResult(id_, cancelled=told, already_over=not told)
+
+    async def _cancel_job_of(self, row: Row) -> bool:
+        """A requester takes back a whole job, never a part of it."""
+        request = text(row, "request_id")
+        (job,) = await self._runner.query(JOBS.name, {"request_id": request}, limit=1)
+        count = number(job, "count")
+        if count > 1:
+            raise UserError(
+                "bad_argument",
+                f"this is one of {count} allocations of job {request}; a job is stopped as a whole",
+                hint=f"dms job cancel {request}",
+            )
+        return self._services.orchestrators.tell(request, Told(CancelAsked(), call_id("alloc.cancel")))
+
+    async def _terms_of(self, rows: Iterable[Row]) -> dict[str, Terms]:
+        """The terms of this node's own jobs among the allocations."""
+        ids = sorted({text(row, "request_id") for row in rows if row["requested"] and row["task"] is None})
+        found: dict[str, Terms] = {}
+        for start in range(0, len(ids), MAX_ALTERNATIVES):
+            part = ids[start : start + MAX_ALTERNATIVES]
+            for job in await self._runner.query(JOBS.name, {"request_id": part}, limit=len(part)):
+                found[text(job, "request_id")] = unpack(job["terms"], Terms)
+        return found
+
+    def _log_lengths(self, row: Row) -> tuple[int, int]:
+        logs = self._services.collector.logs if row["requested"] else self._services.workbench.logs
+        return logs.lengths(AllocationId(text(row, "allocation_id")))

@@ -1,0 +1,137 @@
+"""What the groups of methods share: the node's parts, its live state, its read models, and short ids."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from dms.node.feeds import Hub, JobFeeds
+from dms.node.projecting.tables import ALLOCATIONS, BIDS, JOBS, REQUESTS
+from dms.node.services import Services
+from dms.node.story import JobStory
+from dms.rpc.ids import match_id, match_peer
+from dms.store.projections import ProjectionRunner
+from dms.store.tables import MAX_ROWS, Condition, Scalar, Table
+from dms_actors.letters import ShowState, Told
+from dms_actors.node import NodeState
+from dms_actors.runtime import ask_from_loop
+from dms_proto.errors import UserError
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.machine import Stimulus
+from dms_proto.market.auction_state import BidderFacts
+from dms_proto.market.owner import Owner
+
+ASK_S: Final = 10.0
+"""Seconds an actor may take to answer; it answers within milliseconds unless the disk is stuck."""
+Row = dict[str, Scalar]
+
+
+@dataclass
+class Parts:
+    """What the methods work with.
+
+    Attributes:
+        services: the running node.
+        runner: its read models.
+        hub, feeds: what happens, as it happens.
+        owner: the owner's standing word.
+        bans: peers kept away by the owner, and until when (Unix ms).
+        reply_to: our addresses as last seen; they are part of a bid request's size.
+    """
+
+    services: Services
+    runner: ProjectionRunner
+    hub: Hub
+    feeds: JobFeeds
+    owner: Owner
+    bans: dict[PeerId, int] = field(default_factory=dict)
+    reply_to: tuple[str, ...] = ()
+
+
+class Base:
+    """The common part of all groups."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._services = parts.services
+        self._runner = parts.runner
+
+    @property
+    def _me(self) -> PeerId:
+        return self._services.identity.node_id.peer_id
+
+    def _now(self) -> int:
+        return self._services.clock()
+
+    async def _state(self) -> NodeState:
+        state: NodeState = await ask_from_loop(self._services.node, ShowState(), ASK_S)
+        hello = state.membership.hello
+        self._parts.reply_to = hello.addresses[:2] if hello is not None else ()
+        return state
+
+    async def _wish(self, stimulus: Stimulus, cause_id: str) -> NodeState:
+        """Tells the node what its owner wishes; gives the state after that.
+
+        Raises:
+            InternalError: `mailbox_full`.
+            MachineError: it could not be written down.
+        """
+        if not self._services.node.tell(Told(stimulus, cause_id)):
+            raise UserError("node_not_running", "the node is stopping", retryable=True)
+        return await self._state()
+
+    async def _job_id(self, given: str) -> RequestId:
+        return RequestId(await self._resolve(JOBS, "request_id", given, "job"))
+
+    async def _request_id(self, given: str) -> RequestId:
+        """A request sent or heard."""
+        return RequestId(await self._resolve(REQUESTS, "request_id", given, "bid request"))
+
+    async def _bid_id(self, given: str) -> str:
+        return await self._resolve(BIDS, "bid_id", given, "bid")
+
+    async def _allocation(self, given: str) -> Row:
+        id_ = AllocationId(await self._resolve(ALLOCATIONS, "allocation_id", given, "allocation"))
+        (row,) = await self._runner.query(ALLOCATIONS.name, {"allocation_id": id_}, limit=1)
+        return row
+
+    async def _resolve(self, table: Table, column: str, given: str, what: str) -> str:
+        """The full id: `given` itself, or the only one among the newest that begins with it."""
+        if await self._runner.query(table.name, {column: given}, limit=1):
+            return given
+        newest = {"jobs": "-submitted_at", "allocations": "-opened_at"}.get(table.name, "-at")
+        rows = await self._runner.query(table.name, order=(newest,), limit=MAX_ROWS)
+        return match_id(given, dict.fromkeys(str(row[column]) for row in rows), what)
+
+    async def _count(self, table: Table, where: dict[str, Condition]) -> int:
+        return await self._runner.count(table.name, where)
+
+    async def _newest(self, table: Table, where: dict[str, Condition], by: str, limit: int) -> tuple[list[Row], int]:
+        """The newest rows that fulfil `where`, and how many do: counted only when not all of them are here."""
+        rows = await self._runner.query(table.name, where, order=(f"-{by}",), limit=limit)
+        return rows, len(rows) if len(rows) < limit else await self._count(table, where)
+
+    async def _story(self, request_id: RequestId) -> JobStory:
+        return JobStory.of(request_id, await self._services.store.read_stream(request_id))
+
+    def _peer(self, given: str, state: NodeState) -> PeerId:
+        peers = state.membership.peers.values()
+        return PeerId(match_peer(given, {peer.peer: peer.hello.name if peer.hello else "" for peer in peers}))
+
+    def _facts(self, state: NodeState, peer: PeerId) -> BidderFacts:
+        """What this node knows of a bidder, as the node actor does."""
+        known = state.membership.peers.get(peer)
+        successes, failures = state.trust.get(peer, (0, 0))
+        return BidderFacts(
+            rtt_us=max(known.rtt_ms, 0) * 1000 if known is not None else 0,
+            relayed=known is not None and known.relayed,
+            own=peer == self._me,
+            successes=successes,
+            failures=failures,
+        )
+
+
+def call_id(method: str) -> str:
+    """What an owner's call is named as a cause."""
+    return f"{method}:{os.urandom(6).hex()}"

@@ -1,0 +1,245 @@
+"""job.*: the owner's own work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms.jobs.spec import JobSpec
+from dms.node.api.base import ASK_S, Base, call_id
+from dms.node.api.views import job_summary
+from dms.node.explain import explanation, inquiry_of, opening_request
+from dms.node.projecting.tables import JOBS
+from dms.node.story import AttemptStory, JobStory
+from dms.rpc.api.allocations import CancelResult, LogPart
+from dms.rpc.api.jobs import (
+    AnyJobUpdate,
+    DecisionParams,
+    DecisionView,
+    JobList,
+    JobListParams,
+    JobLogParams,
+    JobParams,
+    JobResults,
+    JobView,
+    ResultFile,
+    SlotResults,
+    SubmitParams,
+    Submitted,
+    WaitParams,
+    WatchJobParams,
+)
+from dms.store.blobs import BlobStore
+from dms_actors.letters import OpenRequest, RequestOver, Submit, Told
+from dms_actors.runtime import ask_from_loop
+from dms_proto.errors import DmsError, UserError
+from dms_proto.ids import RequestId, request_id
+from dms_proto.market.auction import task_of
+from dms_proto.market.auction_state import CancelAsked, Terms
+from dms_proto.market.explain import Explanation
+from dms_proto.market.offer_book import task_fits
+from dms_proto.market.preferences import check_preferences
+from dms_proto.market.ranking import replay
+from dms_proto.units import KIB, format_bytes
+from dms_proto.wire import MAX_DIRECT_FRAME
+from dms_proto.work import Output
+
+MAX_TASK: Final = MAX_DIRECT_FRAME - 8 * KIB
+"""Bytes of a task: it travels in one message, beside the envelope and the slot's environment."""
+
+
+class JobGroup(Base):
+    """The methods of `dms.rpc.api.jobs.JobMethods`."""
+
+    async def job_submit(self, params: SubmitParams) -> Submitted:
+        """See `JobMethods`."""
+        services, spec = self._services, params.spec
+        terms = self._terms(spec, request_id(os.urandom(16)))
+        self._check(terms)
+        await asyncio.to_thread(import_inputs, spec, services.blobs)
+        cause = call_id("job.submit")
+        orchestrator = await ask_from_loop(services.node, OpenRequest(terms.request_id), ASK_S)
+        try:
+            await ask_from_loop(orchestrator, Submit(terms, cause), ASK_S)
+        except DmsError:
+            services.node.tell(RequestOver(terms.request_id))  # it was not accepted: nobody is to resume it
+            raise
+        return Submitted(terms.request_id)
+
+    def _terms(self, spec: JobSpec, id_: RequestId) -> Terms:
+        market, now = self._services.config.market, self._now()
+        return Terms(
+            request_id=id_,
+            requester=self._me,
+            task=spec.task,
+            needs=spec.needs,
+            name=spec.name,
+            count=spec.count,
+            bids_wanted=spec.bids_wanted,
+            max_price=spec.max_price,
+            preferences=spec.preferences_over(self._parts.owner.preferences),
+            window_ms=market.window_ms,
+            ack_timeout_ms=market.ack_timeout_ms,
+            queue_ms=spec.queue_ms,
+            patience_ms=spec.patience_ms,
+            deadline_at=now + spec.deadline_ms if spec.deadline_ms else 0,
+            job_failures=spec.retry_job_failures,
+            node_faults=spec.retry_node_faults,
+            priority=spec.priority,
+        )
+
+    def _check(self, terms: Terms) -> None:
+        """Refuses what could only fail later.
+
+        Raises:
+            UserError: `bad_job`, `bad_argument`, `bad_expression`.
+        """
+        check_preferences(terms.preferences)
+        if not task_fits(terms.task, terms.needs.resources, terms.needs.max_wall_ms):
+            raise UserError(
+                "bad_job", "the task may use more than its needs ask for: every node would refuse to run it"
+            )
+        size = len(msgspec.msgpack.encode(task_of(terms, 0)))
+        if size > MAX_TASK:
+            raise UserError(
+                "bad_job",
+                f"the task takes {format_bytes(size)} as a message, at most {format_bytes(MAX_TASK)} can be sent",
+                hint="pack many inputs into one archive, or put long arguments into a file",
+            )
+        request = opening_request(terms)
+        self._services.post.check_fits(msgspec.structs.replace(request, reply_to=self._parts.reply_to))
+
+    async def job_list(self, params: JobListParams) -> JobList:
+        """See `JobMethods`."""
+        rows, total = await self._newest(JOBS, {"open": 1} if params.active else {}, "submitted_at", params.limit)
+        return JobList(tuple(job_summary(row) for row in rows), total)
+
+    async def job_show(self, params: JobParams) -> JobView:
+        """See `JobMethods`."""
+        return self._view(await self._story(await self._job_id(params.job_id)))
+
+    def _view(self, story: JobStory) -> JobView:
+        return view_of(story, self._services.blobs)
+
+    async def job_explain(self, params: JobParams) -> Explanation:
+        """See `JobMethods`."""
+        story = await self._story(await self._job_id(params.job_id))
+        members = (await self._state()).membership
+        return explanation(inquiry_of(story, members), members, self._now(), is_over=story.ended is not None)
+
+    async def job_decision(self, params: DecisionParams) -> DecisionView:
+        """See `JobMethods`."""
+        job = await self._job_id(params.job_id)
+        made = (await self._story(job)).decisions
+        number = params.number or len(made)
+        if not 1 <= number <= len(made):
+            what = f"job {job} has {len(made)} decisions" if made else f"no bids were compared for job {job} yet"
+            raise UserError("not_found", what, hint=f"dms job explain {job}")
+        at, award = made[number - 1]
+        decision = award.decision
+        providers = {entry.bid_id: entry.provider for entry in decision.ranking.ranked}
+        again = await asyncio.to_thread(replay, decision)
+        winners = tuple(providers[bid_id] for bid_id, _ in award.awards)
+        return DecisionView(job, number, len(made), at, decision, winners, replayed=again == decision.ranking)
+
+    async def job_cancel(self, params: JobParams) -> CancelResult:
+        """See `JobMethods`."""
+        job = await self._job_id(params.job_id)
+        told = self._services.orchestrators.tell(job, Told(CancelAsked(), call_id("job.cancel")))
+        return CancelResult(job, cancelled=told, already_over=not told)
+
+    async def job_logs(self, params: JobLogParams) -> LogPart:
+        """See `JobMethods`."""
+        job = await self._job_id(params.job_id)
+        story = await self._story(job)
+        attempt = _attempt(story, params)
+        if attempt is None:
+            return LogPart(b"", params.offset, params.offset, complete=story.ended is not None)
+        logs = self._services.collector.logs
+        data = logs.read(attempt.allocation_id, params.stream, params.offset, params.limit)
+        after = params.offset + len(data)
+        is_whole = after >= logs.length(attempt.allocation_id, params.stream)
+        return LogPart(data, params.offset, after, complete=attempt.ending is not None and is_whole)
+
+    async def job_results(self, params: JobParams) -> JobResults:
+        """See `JobMethods`."""
+        job = await self._job_id(params.job_id)
+        story = await self._story(job)
+        slots = tuple(
+            SlotResults(slot.index, slot.ending, tuple(self._file(output) for output in slot.outputs))
+            for slot in story.slots
+        )
+        are_here = all(file.blob for slot in slots for file in slot.files)
+        return JobResults(job, story.ended is not None and are_here, slots)
+
+    def _file(self, output: Output) -> ResultFile:
+        blob = self._services.blobs.path(output.digest)
+        return ResultFile(output.path, output.digest, output.size, str(blob) if blob is not None else "")
+
+    async def job_wait(self, params: WaitParams) -> JobView:
+        """See `JobMethods`."""
+        job = await self._job_id(params.job_id)
+        await self._parts.feeds.until_ended(job, params.timeout_ms / 1000)
+        return self._view(await self._story(job))
+
+    async def watch_job(self, params: WatchJobParams) -> AsyncIterator[AnyJobUpdate]:
+        """See `JobMethods`."""
+        job = await self._job_id(params.job_id)
+        async for update in self._parts.feeds.follow(job, params.since, logs=params.logs):
+            yield update
+
+
+def view_of(story: JobStory, blobs: BlobStore) -> JobView:
+    """A job in full; its inputs are named where they lie in the blob store, so that it can be submitted again."""
+    assert story.terms is not None, "a job begins with RequestOpened"
+    there = {wanted.digest: blobs.path(wanted.digest) for wanted in story.terms.task.inputs}
+    return story.view({digest: str(path) for digest, path in there.items() if path is not None})
+
+
+def _attempt(story: JobStory, params: JobLogParams) -> AttemptStory | None:
+    """The attempt a caller means; None when its slot has not run yet.
+
+    Raises:
+        UserError: `not_found`: there is no such slot or attempt.
+    """
+    if params.slot >= len(story.slots):
+        raise UserError("not_found", f"job {story.request_id} has the slots 0 to {len(story.slots) - 1}")
+    attempts = story.slots[params.slot].attempts
+    if params.attempt == 0:
+        return attempts[-1] if attempts else None
+    if params.attempt > len(attempts):
+        raise UserError("not_found", f"slot {params.slot} of job {story.request_id} had {len(attempts)} attempts")
+    return attempts[params.attempt - 1]
+
+
+def import_inputs(spec: JobSpec, blobs: BlobStore) -> None:
+    """Copies a job's inputs into the blob store, verified. Blocking.
+
+    Raises:
+        UserError: `bad_job`, naming the input: its content is not there, or not what it was.
+        MachineError: `disk_full`, `store_failed`.
+    """
+    for wanted in spec.task.inputs:
+        if blobs.path(wanted.digest) is not None:
+            continue
+        source = spec.sources.get(wanted.digest, "")
+        if not Path(source).is_absolute():
+            where = f"at {source!r}, which is no absolute path" if source else "nowhere: `sources` does not name it"
+            raise UserError("bad_job", f"input {wanted.path}: its content is said to lie {where}")
+        try:
+            digest, size = blobs.put_file(Path(source))
+        except UserError as error:
+            raise UserError("bad_job", f"input {wanted.path}: {error.message}") from error
+        except PermissionError as error:
+            raise UserError("bad_job", f"input {wanted.path}: {source} cannot be read") from error
+        if (digest, size) != (wanted.digest, wanted.size):
+            raise UserError(
+                "bad_job",
+                f"input {wanted.path}: {source} has changed since the job was made",
+                hint="submit it again: the file is then read anew",
+            )

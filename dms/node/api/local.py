@@ -1,0 +1,50 @@
+"""LocalApi: everything the owner of a running node can ask of it, over its parts."""
+
+from __future__ import annotations
+
+from dms.node.api.base import Parts
+from dms.node.api.events import EventGroup
+from dms.node.api.jobs import view_of
+from dms.node.api.market import MarketGroup
+from dms.node.api.node import STOPPING, NodeGroup
+from dms.node.api.peers import PeerGroup
+from dms.node.feeds import Hub, JobFeeds
+from dms.node.projections import projections
+from dms.node.services import Services
+from dms.store.projections import ProjectionRunner
+from dms_actors.events import from_row
+from dms_actors.letters import Told
+from dms_proto.market.offer_book import PauseWished
+from dms_proto.market.owner import OWNER_STREAM, Owner, evolve
+
+
+class LocalApi(NodeGroup, MarketGroup, PeerGroup, EventGroup):
+    """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
+
+    @classmethod
+    async def start(cls, services: Services) -> LocalApi:
+        """Brings the read models up to date and begins to follow the events.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`, `store_corrupt`.
+        """
+        runner = ProjectionRunner(services.store, projections(services.identity.node_id.peer_id))
+        await runner.start()
+        await runner.catch_up()
+        hub = Hub(services.store)
+        hub.start()
+        feeds = JobFeeds(
+            hub, services.store, services.collector.logs, services.clock, lambda story: view_of(story, services.blobs)
+        )
+        owner = Owner()
+        for row in await services.store.read_stream(OWNER_STREAM):
+            owner = evolve(owner, from_row(row))
+        api = cls(Parts(services, runner, hub, feeds, owner))
+        if (await api._state()).book.paused_because == STOPPING:
+            services.node.tell(Told(PauseWished(paused=False), "start"))
+        return api
+
+    async def close(self) -> None:
+        """Ends following. Idempotent."""
+        self._parts.feeds.close()
+        await self._parts.hub.close()

@@ -1,0 +1,207 @@
+"""peers.*: the nodes this one knows."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import suppress
+from typing import Final
+
+from dms.node import invite
+from dms.node.api.base import Base, call_id
+from dms.rpc.api.peers import (
+    BanParams,
+    Invite,
+    Joined,
+    JoinParams,
+    PeerList,
+    PeerState,
+    PeerView,
+    PingParams,
+    PingResult,
+)
+from dms_actors.letters import ListenFor, StopListening
+from dms_actors.node import NodeState
+from dms_actors.ports import LinkFacts
+from dms_proto.capability import Capability
+from dms_proto.errors import PeerError, UserError
+from dms_proto.ids import PeerId
+from dms_proto.membership.machine import Peer, PeerPhase
+from dms_proto.messages import AnyMessage, Probe
+
+GREET_S: Final = 5.0
+"""Seconds a node that was dialled may take to say who it is."""
+DIAL_S: Final = 20.0
+"""Seconds for dialling all addresses of an invitation."""
+PING_S: Final = 3.0
+"""Seconds after which a probe counts as lost."""
+_NONCES: Final = 2**32
+"""Our probes begin here; those of the membership count from 1."""
+
+
+class PeerGroup(Base):
+    """The methods of `dms.rpc.api.peers.PeerMethods`."""
+
+    async def peers_list(self) -> PeerList:
+        """See `PeerMethods`."""
+        state = await self._state()
+        views = [self._view_of(peer, state) for peer in state.membership.peers.values()]
+        views.sort(key=lambda view: (view.state is not PeerState.CONNECTED, -view.last_seen))
+        return PeerList(tuple(views))
+
+    async def peers_join(self, params: JoinParams) -> Joined:
+        """See `PeerMethods`."""
+        services, invitation = self._services, invite.read(params.invite)
+        if invitation.peer == self._me:
+            raise UserError("bad_invite", "this is this node's own invitation", hint="use it on another machine")
+        if invitation.topic != services.config.network.topic:
+            ours = services.config.network.topic
+            raise UserError(
+                "bad_invite",
+                f"the invitation is to the market {invitation.topic!r}; this node is in {ours!r}",
+                hint=f'set network.topic = "{invitation.topic}" and restart the node',
+            )
+        heard = asyncio.Event()
+        stop = self._parts.hub.listen("peers", lambda _row: heard.set())
+        try:
+            async with asyncio.timeout(DIAL_S):
+                await services.network.dial(invitation.addresses)
+            peer = await self._until_greeted(invitation.peer, heard)
+        except TimeoutError:
+            raise PeerError("peer_unreachable", f"no answer within {DIAL_S:.0f} s") from None
+        finally:
+            stop()
+        state = await self._state()
+        return Joined(self._view_of(peer, state), len(services.network.links()))
+
+    async def _until_greeted(self, peer_id: PeerId, heard: asyncio.Event) -> Peer:
+        """Waits until a dialled peer takes part.
+
+        Raises:
+            PeerError: `incompatible_version`, `clock_skew`: it cannot; `peer_timeout`: it said nothing.
+        """
+        deadline = self._services.loop.time() + GREET_S
+        while True:
+            heard.clear()
+            peer = (await self._state()).membership.peers.get(peer_id)
+            if peer is not None and peer.phase is PeerPhase.GREETED:
+                return peer
+            if peer is not None and peer.phase is PeerPhase.REFUSED:
+                code = "clock_skew" if "clock" in peer.refused_because else "incompatible_version"
+                raise PeerError(code, f"it was reached, and {peer.refused_because}", retryable=False)
+            try:
+                await asyncio.wait_for(heard.wait(), deadline - self._services.loop.time())
+            except TimeoutError:
+                raise PeerError("peer_timeout", f"it was reached, and said nothing within {GREET_S:.0f} s") from None
+
+    async def peers_invite(self) -> Invite:
+        """See `PeerMethods`."""
+        state = await self._state()
+        addresses = state.membership.hello.addresses if state.membership.hello is not None else ()
+        text = invite.make(self._services.config.network.topic, addresses, self._me)
+        return Invite(text, addresses, invite.warning(addresses) or self._port_warning())
+
+    def _port_warning(self) -> str:
+        ends = [listen for listen in self._services.config.network.listen if listen.endswith("/tcp/0")]
+        return "it ends when this node restarts: network.listen leaves the port to the system" if ends else ""
+
+    async def peers_ping(self, params: PingParams) -> PingResult:
+        """See `PeerMethods`."""
+        state = await self._state()
+        peer = self._peer(params.peer, state)
+        known = state.membership.peers[peer]
+        link = await self._connected(known)
+        answered = [rtt for rtt in [await self._probe(peer) for _ in range(params.count)] if rtt is not None]
+        return PingResult(
+            peer=peer,
+            name=known.hello.name if known.hello is not None else "",
+            rtt_us=tuple(answered),
+            lost=params.count - len(answered),
+            relayed=link.relayed,
+            address=link.addresses[0] if link.addresses else "",
+        )
+
+    async def _connected(self, known: Peer) -> LinkFacts:
+        """The link to a peer, made if need be.
+
+        Raises:
+            PeerError: `peer_unreachable`.
+        """
+        network = self._services.network
+        if known.peer not in network.links():
+            named = tuple(a if "/p2p/" in a else f"{a}/p2p/{known.peer}" for a in known.addresses)
+            if not named:
+                raise PeerError("peer_unreachable", f"no address of {known.peer} is known")
+            await network.dial(named)
+        return network.links().get(known.peer) or LinkFacts(known.peer)
+
+    async def _probe(self, peer: PeerId) -> int | None:
+        """One round trip to the node behind a connection, in microseconds; None: it did not answer in time."""
+        services, nonce = self._services, _NONCES + secrets.randbelow(_NONCES)
+        loop = services.loop
+        answered: asyncio.Future[float] = loop.create_future()
+
+        def settle(at: float) -> None:
+            if not answered.done():
+                answered.set_result(at)
+
+        def hear(sender: PeerId, _message: AnyMessage) -> None:
+            if sender == peer:
+                loop.call_soon_threadsafe(settle, loop.time())
+
+        services.node.tell(ListenFor(f"probe:{nonce}", hear))
+        began = loop.time()
+        services.post.send(peer, Probe(nonce), call_id("peers.ping"))
+        try:
+            with suppress(TimeoutError):
+                return max(round((await asyncio.wait_for(answered, PING_S) - began) * 1_000_000), 1)
+            return None
+        finally:
+            services.node.tell(StopListening(f"probe:{nonce}"))
+
+    async def peers_ban(self, params: BanParams) -> PeerView:
+        """See `PeerMethods`."""
+        state = await self._state()
+        peer = self._peer(params.peer, state)
+        self._services.network.ban(peer, params.seconds)
+        if params.seconds:
+            self._parts.bans[peer] = self._now() + params.seconds * 1000
+        else:
+            self._parts.bans.pop(peer, None)
+        return self._view_of((await self._state()).membership.peers.get(peer) or Peer(peer), state)
+
+    def _view_of(self, peer: Peer, state: NodeState) -> PeerView:
+        hello = peer.hello
+        link = self._services.network.links().get(peer.peer)
+        standing, detail = self._standing(peer)
+        successes, failures = state.trust.get(peer.peer, (0, 0))
+        return PeerView(
+            peer_id=peer.peer,
+            name=hello.name if hello is not None else "",
+            state=standing,
+            detail=detail,
+            addresses=peer.addresses,
+            relayed=link.relayed if link is not None else peer.relayed,
+            rtt_us=(link.rtt_us if link is not None else 0) or max(peer.rtt_ms, 0) * 1000,
+            clock_skew_ms=peer.clock_offset_ms,
+            software=hello.software if hello is not None else "",
+            accepts_work=hello.accepts_work if hello is not None else False,
+            last_seen=peer.seen_at,
+            successes=successes,
+            failures=failures,
+            summary=hello.summary if hello is not None else Capability(),
+        )
+
+    def _standing(self, peer: Peer) -> tuple[PeerState, str]:
+        banned_until = self._parts.bans.get(peer.peer, 0)
+        if banned_until > self._now():
+            return PeerState.BANNED, f"for {(banned_until - self._now()) // 1000} s more, by this node's owner"
+        match peer.phase:
+            case PeerPhase.GREETED:
+                return PeerState.CONNECTED, ""
+            case PeerPhase.CONNECTED:
+                return PeerState.CONNECTED, "has not said who it is yet"
+            case PeerPhase.REFUSED:
+                return PeerState.INCOMPATIBLE, peer.refused_because
+            case PeerPhase.MET:
+                return PeerState.KNOWN, f"not connected: {peer.left_because}" if peer.left_because else "not connected"

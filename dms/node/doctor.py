@@ -1,0 +1,389 @@
+"""Is this machine fit to be a node: what was looked at, what was seen, what to do about it. With and without a running node.
+
+A check gives findings with evidence; what could not be looked at is SKIP with the reason, never PASS. The checks, most important first::
+
+    identity  config  store  disk  ports  executors  network  peers  clock  gpus  pressure
+
+`main` is what ``python -m dms.node doctor`` runs where no node can be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import stat
+import statistics
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dms import __version__
+from dms.config import Config, Home, load_config
+from dms.config.identity import load
+from dms.executors.detect import Unavailable, detect
+from dms.executors.settings import ExecutorSettings
+from dms.hardware.capability import find_gpus
+from dms.net.addresses import parse
+from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, Services
+from dms.rpc.api.events import Check, DoctorReport, Finding
+from dms.store.verify import Verdict, verify_file
+from dms_actors.node import NodeState
+from dms_proto.capability import NOTHING, ExecutorOffer
+from dms_proto.errors import DmsError, UserError
+from dms_proto.ids import PeerId, short
+from dms_proto.membership.machine import CLOCK_TOLERANCE_MS, Peer, PeerPhase
+from dms_proto.units import GIB, MIB, format_bytes, format_cores
+
+DISK_FAIL: Final = 200 * MIB
+DISK_WARN: Final = GIB
+SKEW_WARN_MS: Final = 2_000
+"""Peers refuse what is 30 s off; a clock that is 2 s off is not kept right by anything."""
+MAX_EVENTS_WALKED: Final = 200_000
+"""About a second; a longer history is walked by `dms events verify`."""
+PROBE_S: Final = 30.0
+"""Seconds that probing the executors may take."""
+
+
+class Live(NamedTuple):
+    """A running node: its parts, and its state now."""
+
+    services: Services
+    state: NodeState
+
+
+class Subject(NamedTuple):
+    """What is looked at. `config` None: it cannot be read, `problem` says why. `answers`: a node runs there, and was not asked."""
+
+    home: Home
+    config: Config | None
+    problem: UserError | None = None
+    live: Live | None = None
+    answers: bool = False
+
+
+Examine = Callable[[Subject], Awaitable[list[Check]]]
+
+
+def passed(name: str, evidence: str) -> Check:
+    """Nothing to do."""
+    return Check(name, Finding.PASS, evidence)
+
+
+def skipped(name: str, why: str, fix: str = "") -> Check:
+    """It could not be looked at."""
+    return Check(name, Finding.SKIP, why, fix)
+
+
+def _not_asked(name: str, subject: Subject) -> Check:
+    if subject.answers:
+        return skipped(name, "the node that runs here knows, and was not asked", "ask it: dms doctor")
+    return skipped(name, "no node runs", "dms up")
+
+
+async def examine(subject: Subject, only: Iterable[str] = ()) -> DoctorReport:
+    """Runs the checks.
+
+    Args:
+        subject: the home, and the node if one runs.
+        only: names of checks; empty for all.
+
+    Raises:
+        UserError: `bad_argument`: there is no check of that name.
+    """
+    wanted = tuple(only) or tuple(CHECKS)
+    unknown = [name for name in wanted if name not in CHECKS]
+    if unknown:
+        raise UserError("bad_argument", f"there is no check {unknown[0]!r}", hint=f"checks: {', '.join(CHECKS)}")
+    found: list[Check] = []
+    for name, check in CHECKS.items():
+        if name in wanted:
+            found += await check(subject)
+    return DoctorReport(tuple(found))
+
+
+# ---------------------------------------------------------------------------------------------------------- the home itself
+
+
+async def _identity(subject: Subject) -> list[Check]:
+    home = subject.home
+    if not home.exists():
+        return [Check("identity", Finding.FAIL, f"{home.root} holds no node yet", "dms onboard")]
+    try:
+        identity = load(home)
+    except DmsError as error:
+        return [Check("identity", Finding.FAIL, error.message, error.hint)]
+    key, root = (stat.S_IMODE(path.stat().st_mode) for path in (home.identity_key, home.root))
+    if root & 0o077:
+        evidence = f"{home.root} has mode {root:04o}: others can look into it"
+        return [Check("identity", Finding.WARN, evidence, f"chmod 700 {home.root}")]
+    return [passed("identity", f"{identity.node_id.peer_id}, key {key:04o}, home {root:04o}")]
+
+
+async def _config(subject: Subject) -> list[Check]:
+    if subject.problem is not None:
+        return [
+            Check(
+                "config", Finding.FAIL, subject.problem.message, subject.problem.hint or f"edit {subject.home.config}"
+            )
+        ]
+    there = subject.home.config.exists()
+    return [
+        passed("config", f"{subject.home.config} is valid" if there else "no config.toml: every setting at its default")
+    ]
+
+
+async def _store(subject: Subject) -> list[Check]:
+    if subject.live is not None:
+        events = subject.live.services.store.head().seq
+        if events > MAX_EVENTS_WALKED:
+            return [skipped("store", f"open, {events} events; the chain was not walked", "dms events verify")]
+        return [_verdict(await subject.live.services.store.verify())]
+    if not subject.home.events.exists():
+        return [skipped("store", "there is no event store yet", "dms up makes it")]
+    try:
+        return [_verdict(await asyncio.to_thread(verify_file, subject.home.events))]
+    except DmsError as error:
+        return [Check("store", Finding.FAIL, error.message, error.hint)]
+
+
+def _verdict(verdict: Verdict) -> Check:
+    if verdict.broken is None:
+        return passed("store", f"{verdict.checked} events, chain sound, head {verdict.head_hash[:12]}")
+    evidence = f"event {verdict.broken.seq}: {verdict.broken.what}: {verdict.broken.detail}"
+    return Check("store", Finding.FAIL, evidence, "keep the file as it is, and restore events.db from a backup")
+
+
+async def _disk(subject: Subject) -> list[Check]:
+    path = subject.home.root
+    while not path.exists():
+        path = path.parent
+    usage = shutil.disk_usage(path)
+    evidence = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)} where {subject.home.root} lies"
+    if usage.free < DISK_FAIL:
+        return [Check("disk", Finding.FAIL, evidence, f"free at least {format_bytes(DISK_WARN)} there")]
+    if subject.live is not None:
+        ledger = subject.live.state.book.ledger
+        promised = ledger.registered.disk_bytes
+        if promised > usage.free:
+            evidence += f"; {format_bytes(promised)} are offered to jobs"
+            return [Check("disk", Finding.WARN, evidence, "free space, or offer less: set provider.disk")]
+    if usage.free < DISK_WARN:
+        return [Check("disk", Finding.WARN, evidence, f"free at least {format_bytes(DISK_WARN)} there")]
+    return [passed("disk", evidence)]
+
+
+# ---------------------------------------------------------------------------------------------------------------- network
+
+
+async def _ports(subject: Subject) -> list[Check]:
+    if subject.config is None:
+        return [skipped("ports", "the configuration cannot be read")]
+    if subject.live is not None:
+        hello = subject.live.state.membership.hello
+        listening = ", ".join(hello.addresses) if hello is not None else ""
+        if not listening:
+            return [Check("ports", Finding.FAIL, "the node listens nowhere", "see the check network")]
+        return [passed("ports", f"listens; announced as {listening}")]
+    if subject.answers:
+        return [skipped("ports", "the node that runs here holds them", "ask it: dms doctor")]
+    return [_bindable(address) for address in subject.config.network.listen]
+
+
+def _bindable(address: str) -> Check:
+    try:
+        target = parse(address)
+        family = socket.AF_INET6 if target.family == "ip6" else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((target.host, target.port))
+    except ValueError as error:
+        return Check("ports", Finding.FAIL, str(error), "correct network.listen")
+    except OSError as error:
+        evidence = f"{address} cannot be bound: {error.strerror}"
+        return Check("ports", Finding.FAIL, evidence, "stop the other program, or set another port in network.listen")
+    return passed("ports", f"{address} is free")
+
+
+async def _network(subject: Subject) -> list[Check]:
+    if subject.live is None:
+        return [_not_asked("network", subject)]
+    services, state = subject.live
+    down = services.notes.get(NETWORK_DOWN, "")
+    restarts = services.notes.get(NETWORK_RESTARTS, "0")
+    if down:
+        return [Check("network", Finding.FAIL, f"the network process is down: {down}", f"see {services.home.node_log}")]
+    addresses = state.membership.hello.addresses if state.membership.hello is not None else ()
+    links = services.network.links()
+    relayed = sum(link.relayed for link in links.values())
+    evidence = f"{len(links)} connections, {relayed} relayed, {len(addresses)} addresses announced"
+    if restarts != "0":
+        evidence += f"; the network process was restarted {restarts} times"
+        return [Check("network", Finding.WARN, evidence, f"see {services.home.node_log}")]
+    if links and relayed == len(links):
+        return [Check("network", Finding.WARN, evidence, "forward the port and set network.announce")]
+    return [passed("network", evidence)]
+
+
+async def _peers(subject: Subject) -> list[Check]:
+    if subject.live is None:
+        return [_not_asked("peers", subject)]
+    peers = subject.live.state.membership.peers
+    greeted = [peer for peer in peers.values() if peer.phase is PeerPhase.GREETED]
+    refused = [peer for peer in peers.values() if peer.phase is PeerPhase.REFUSED]
+    found = [_refused(peer) for peer in refused]
+    ours = f"dms/{__version__}"
+    others = sorted({peer.hello.software for peer in greeted if peer.hello is not None} - {ours})
+    evidence = f"{len(greeted)} take part, {len(peers)} known" + (
+        f"; also there: {', '.join(others)}" if others else ""
+    )
+    if not greeted:
+        evidence = f"connected to nobody; {len(peers)} known"
+        return [
+            Check("peers", Finding.WARN, evidence, "dms join INVITE, with the string `dms invite` prints elsewhere"),
+            *found,
+        ]
+    return [passed("peers", evidence), *found]
+
+
+def _refused(peer: Peer) -> Check:
+    clock = "clock" in peer.refused_because
+    fix = "set the clock right on both machines (NTP)" if clock else "upgrade the older of the two"
+    return Check("peers", Finding.WARN, f"{short(peer.peer)} is refused: {peer.refused_because}", fix)
+
+
+async def _clock(subject: Subject) -> list[Check]:
+    if subject.live is None:
+        return [_not_asked("clock", subject)]
+    peers: dict[PeerId, Peer] = dict(subject.live.state.membership.peers)
+    offsets = [peer.clock_offset_ms for peer in peers.values() if peer.phase is PeerPhase.GREETED]
+    if not offsets:
+        return [skipped("clock", "no peer to compare with")]
+    middle = round(statistics.median(offsets))
+    evidence = f"{middle:+d} ms from {len(offsets)} peers; {CLOCK_TOLERANCE_MS // 1000} s are tolerated"
+    if abs(middle) > SKEW_WARN_MS:
+        return [Check("clock", Finding.WARN, evidence, "timedatectl set-ntp true")]
+    return [passed("clock", evidence)]
+
+
+# ---------------------------------------------------------------------------------------------------------------- machine
+
+
+async def _executors(subject: Subject) -> list[Check]:
+    if subject.live is not None:
+        services = subject.live.services
+        offers = [offer for _, offer in services.executors.values()]
+        return _executor_checks(offers, services.unavailable)
+    with tempfile.TemporaryDirectory(prefix="dms-doctor-") as directory:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                detected = await detect(ExecutorSettings(Path(directory)))
+        except TimeoutError:
+            return [
+                Check("executors", Finding.FAIL, f"probing took more than {PROBE_S:.0f} s", "look for a stuck mount")
+            ]
+        try:
+            return _executor_checks([offer for _, offer in detected.available], detected.unavailable)
+        finally:
+            await detected.close()
+
+
+def _executor_checks(offers: Iterable[ExecutorOffer], unavailable: Iterable[Unavailable]) -> list[Check]:
+    found = [
+        passed(
+            offer.name,
+            f"{offer.version}, isolation {offer.isolation}, hard limits: {', '.join(offer.limits) or 'none'}",
+        )
+        for offer in offers
+    ]
+    worst = Finding.WARN if found else Finding.FAIL
+    found += [Check(gone.name, worst, gone.error.message, gone.error.hint) for gone in unavailable]
+    if not found:
+        found = [Check("executors", Finding.FAIL, "no executor is enabled", "set executors.enabled")]
+    return found
+
+
+async def _gpus(subject: Subject) -> list[Check]:
+    if subject.config is None:
+        return [skipped("gpus", "the configuration cannot be read")]
+    try:
+        detection = await asyncio.to_thread(find_gpus, subject.config.provider)
+    except UserError as error:
+        return [Check("gpus", Finding.FAIL, error.message, error.hint)]
+    if not detection.gpus:
+        return [passed("gpus", "none on this machine")]
+    usable = ", ".join(f"{gpu.device} ({gpu.model}, {format_bytes(gpu.memory_bytes)})" for gpu in detection.offers)
+    found = [passed("gpus", usable)] if usable else []
+    return found + [
+        Check("gpus", Finding.WARN, f"{gpu.model} {gpu.pci} is not offered: {gpu.problem}", gpu.hint)
+        for gpu in detection.gpus
+        if gpu.offer is None
+    ]
+
+
+async def _pressure(subject: Subject) -> list[Check]:
+    if subject.live is None:
+        return [_not_asked("pressure", subject)]
+    book = subject.live.state.book
+    if book.pressure == NOTHING:
+        return [passed("pressure", "other programs stay within what was left to them")]
+    used = f"{format_cores(book.pressure.cpu_millicores)}, {format_bytes(book.pressure.memory_bytes)} of memory"
+    evidence = (
+        f"other programs use more than was left to them: {used}, {format_bytes(book.pressure.disk_bytes)} of disk"
+    )
+    return [Check("pressure", Finding.WARN, evidence, "close them, or offer less: provider.cpu, provider.memory")]
+
+
+CHECKS: Final[dict[str, Examine]] = {
+    "identity": _identity,
+    "config": _config,
+    "store": _store,
+    "disk": _disk,
+    "ports": _ports,
+    "executors": _executors,
+    "network": _network,
+    "peers": _peers,
+    "clock": _clock,
+    "gpus": _gpus,
+    "pressure": _pressure,
+}
+"""In order of importance."""
+
+
+def subject_of(home: Home) -> Subject:
+    """A home, looked at from outside its node."""
+    answers = _answers(home)
+    try:
+        return Subject(home, load_config(home), answers=answers)
+    except UserError as error:
+        return Subject(home, None, error, answers=answers)
+
+
+def _answers(home: Home) -> bool:
+    """Whether a node answers on the home's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(home.socket))
+        except OSError:
+            return False
+        return True
+
+
+def main(home: Home, *, as_json: bool, only: Iterable[str] = ()) -> int:
+    """Prints the report on a home whose node does not run. Exit status 0: nothing failed, 1: something did.
+
+    Raises:
+        UserError: `bad_argument`: there is no check of a name in `only`.
+    """
+    report = asyncio.run(examine(subject_of(home), only))
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        for check in report.checks:
+            fix = f"\n{'':24}fix: {check.fix}" if check.fix else ""
+            print(f"{check.finding.upper():<5} {check.name:<16}  {check.evidence}{fix}")
+    return int(any(check.finding is Finding.FAIL for check in report.checks))

@@ -1,0 +1,193 @@
+"""Why a job runs where it does, or does not run: one verdict for every node known, from what was asked and answered.
+
+The same for a job that was submitted (its story) and for a question without one (a dry run): both come down to an `Inquiry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from dms.node.story import JobStory
+from dms_proto.ids import PeerId
+from dms_proto.market.auction import UNREACHABLE, bid_request
+from dms_proto.market.auction_fold import evolve
+from dms_proto.market.auction_state import Auction, BidderFacts, BidReceived, RequestOpened, Terms
+from dms_proto.market.candidates import Candidate
+from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
+from dms_proto.market.preferences import Preferences
+from dms_proto.market.ranking import rank
+from dms_proto.market.reach import is_within, reach_for
+from dms_proto.membership.machine import Membership, Peer, PeerPhase
+from dms_proto.messages import Bid, BidRequest, Clause
+from dms_proto.units import format_millis
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a node said: a bid, or clauses. `note`: what became of it afterwards."""
+
+    bid: Bid | None = None
+    clauses: tuple[Clause, ...] = ()
+    facts: BidderFacts = BidderFacts()
+    note: str = ""
+
+
+class Inquiry(msgspec.Struct, frozen=True):
+    """A request, whom it reached, and what came back.
+
+    Attributes:
+        request: as it was announced.
+        preferences: how its bids are compared; what they exclude counts as declined.
+        asked: nodes asked by name.
+        reached: nodes that gossip may have reached besides.
+        answers: by node.
+    """
+
+    request: BidRequest
+    preferences: Preferences
+    asked: frozenset[PeerId]
+    reached: frozenset[PeerId]
+    answers: Mapping[PeerId, Answer]
+
+
+def opening_request(terms: Terms) -> BidRequest:
+    """The request as its first round announces it."""
+    return bid_request(evolve(Auction(), RequestOpened(terms, 0)), 0)
+
+
+def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
+    """What a job's story says of whom it asked and who answered."""
+    assert story.terms is not None, "a job begins with RequestOpened"
+    terms = story.terms
+    request = msgspec.structs.replace(opening_request(terms), round=max(story.round, 0))
+    reached = {
+        peer.peer
+        for peer in membership.peers.values()
+        for round_, known in story.gossiped.items()
+        if is_within(terms.request_id, peer.peer, reach_for(terms.bids_wanted, max(known, 1), round_))
+    }
+    answers = {peer: _answer(event, story.notes.get(peer, "")) for peer, event in story.answers.items()}
+    return Inquiry(request, terms.preferences, frozenset(story.asked), frozenset(reached), answers)
+
+
+def _answer(event: object, note: str) -> Answer:
+    if isinstance(event, BidReceived):
+        return Answer(bid=event.bid, facts=event.facts, note=note)
+    return Answer(clauses=getattr(event, "clauses", ()), note=note)
+
+
+def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: bool = False) -> Explanation:
+    """One verdict for each node known: everybody asked or heard from, and every peer of the membership.
+
+    Args:
+        inquiry: what was asked and answered.
+        membership: who is known.
+        now: Unix ms.
+        is_over: nobody will be asked any more.
+    """
+    excluded = _excluded(inquiry)
+    known = dict.fromkeys((*inquiry.asked, *inquiry.answers, *membership.peers))
+    verdicts = (_verdict(inquiry, peer, membership.peers.get(peer), excluded, now, is_over=is_over) for peer in known)
+    ordered = sorted(verdicts, key=lambda verdict: (_ORDER[verdict.outcome], verdict.price, verdict.peer))
+    return explain(inquiry.request, ordered)
+
+
+_ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
+
+
+def _excluded(inquiry: Inquiry) -> dict[PeerId, tuple[Clause, ...]]:
+    """Bidders that the requester's own conditions rule out."""
+    candidates = [
+        _candidate(peer, answer.bid, answer.facts) for peer, answer in inquiry.answers.items() if answer.bid is not None
+    ]
+    ranking = rank(inquiry.request, candidates, inquiry.preferences)
+    return {entry.provider: entry.clauses for entry in ranking.excluded}
+
+
+def _candidate(peer: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
+    return Candidate(
+        bid_id=bid.bid_id,
+        provider=peer,
+        offer=bid.offer,
+        tariff=bid.tariff,
+        price=bid.price,
+        slots=bid.slots,
+        rtt_us=facts.rtt_us,
+        relayed=facts.relayed,
+        own=facts.own,
+        successes=facts.successes,
+        failures=facts.failures,
+    )
+
+
+def _verdict(
+    inquiry: Inquiry,
+    peer: PeerId,
+    known: Peer | None,
+    excluded: Mapping[PeerId, tuple[Clause, ...]],
+    now: int,
+    *,
+    is_over: bool,
+) -> NodeVerdict:
+    answer = inquiry.answers.get(peer)
+    if answer is None or answer.clauses == (UNREACHABLE,):
+        return _unanswered(inquiry, peer, known, now, lost=answer is not None, is_over=is_over)
+    if answer.bid is None:
+        return NodeVerdict(peer, Outcome.DECLINED, answer.clauses, detail=answer.note)
+    if peer in excluded:
+        note = answer.note or "it bids, and the job's own conditions rule it out"
+        return NodeVerdict(peer, Outcome.DECLINED, excluded[peer], answer.bid.price, note)
+    return NodeVerdict(peer, Outcome.BID, price=answer.bid.price, detail=answer.note)
+
+
+def _unanswered(
+    inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
+) -> NodeVerdict:
+    away = _away(known, now)
+    if lost or (away and peer not in inquiry.asked):
+        return NodeVerdict(peer, Outcome.UNREACHABLE, detail=away or "the connection was lost before it answered")
+    if peer in inquiry.asked or peer in inquiry.reached:
+        seen = f"; last heard of {format_millis(max(now - known.seen_at, 0))} ago" if known and known.seen_at else ""
+        return NodeVerdict(peer, Outcome.SILENT, detail=f"asked, and has not answered{seen}")
+    return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_why_not_asked(known, is_over=is_over))
+
+
+def _away(known: Peer | None, now: int) -> str:
+    """Why a peer cannot be asked; empty when it can."""
+    if known is None or known.phase is PeerPhase.GREETED:
+        return ""
+    if known.phase is PeerPhase.REFUSED:
+        return known.refused_because
+    ago = f", last seen {format_millis(max(now - known.seen_at, 0))} ago" if known.seen_at else ""
+    return f"not connected{f' ({known.left_because})' if known.left_because else ''}{ago}"
+
+
+def _why_not_asked(known: Peer | None, *, is_over: bool) -> str:
+    if known is not None and known.hello is not None and not known.hello.accepts_work:
+        return "it takes no work"
+    return (
+        "enough others were asked" if is_over else "beyond the reach of the rounds so far; later rounds reach further"
+    )
+
+
+def answers_of(
+    heard: Mapping[PeerId, Bid | tuple[Clause, ...]], facts: Mapping[PeerId, BidderFacts]
+) -> dict[PeerId, Answer]:
+    """Answers to a dry run."""
+    return {
+        peer: Answer(bid=said, facts=facts.get(peer, BidderFacts())) if isinstance(said, Bid) else Answer(clauses=said)
+        for peer, said in heard.items()
+    }
+
+
+def dry_request(terms: Terms) -> BidRequest:
+    """The question of a dry run: nothing is locked, nobody is expected to remember it."""
+    return msgspec.structs.replace(opening_request(terms), dry_run=True, stands_ms=0)
+
+
+def whom_to_ask(membership: Membership, *, self_bids: bool) -> tuple[PeerId, ...]:
+    """Everybody who takes part and takes work, this node included if it does."""
+    peers: Iterable[Peer] = membership.greeted()
+    asked = [peer.peer for peer in peers if peer.hello is not None and peer.hello.accepts_work]
+    return (*asked, membership.me) if self_bids else tuple(asked)

@@ -1,0 +1,381 @@
+"""The story of one job of this node, told by its events: slots, attempts, answers, decisions, and what is new with each event.
+
+A fold like the auction's own state, but over the whole history instead of what is needed to go on: it costs the same for every event, however
+many slots there are, and it never decides anything. Views, feeds, explanations and results of a job are read off it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dms.jobs.spec import JobSpec
+from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView
+from dms_actors.events import from_row
+from dms_actors.ports import StoredEvent
+from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, short
+from dms_proto.market.auction_state import (
+    AllocationAdvanced,
+    AllocationFinished,
+    AttemptEnded,
+    AwardMade,
+    BidReceived,
+    CancelRequested,
+    CommitConfirmed,
+    CommitFailed,
+    DeclineReceived,
+    ProviderReturned,
+    ProviderSuspected,
+    RequestAnnounced,
+    RequestEnded,
+    RequestOpened,
+    RequestWaiting,
+    RoundCalled,
+    SlotPhase,
+    Terms,
+)
+from dms_proto.messages import Phase
+from dms_proto.units import format_credits
+from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage
+
+
+class Moved(NamedTuple):
+    """Something about the job as a whole is worth a line."""
+
+    text: str
+
+
+class Entered(NamedTuple):
+    """An attempt entered a phase; the attempt and its slot as they are then."""
+
+    slot: int
+    attempt: int
+    provider: PeerId
+    phase: Phase
+    ending: Ending | None = None
+
+
+News = Moved | Entered
+
+
+@dataclass
+class AttemptStory:
+    """One try at filling a slot."""
+
+    slot: int
+    number: int
+    provider: PeerId
+    allocation_id: AllocationId
+    started_at: int
+    phase: Phase = Phase.COMMITTED
+    ended_at: int = 0
+    ending: Ending | None = None
+    usage: Usage = field(default_factory=Usage)
+    price: int = 0
+    why: str = ""
+    outputs: tuple[Output, ...] = ()
+    log_bytes: tuple[int, int] = (0, 0)
+
+    def view(self) -> Attempt:
+        """As callers see it."""
+        return Attempt(
+            self.number,
+            self.provider,
+            self.allocation_id,
+            self.phase,
+            self.started_at,
+            self.ended_at,
+            self.ending,
+            self.usage,
+            self.price,
+            self.why,
+        )
+
+
+@dataclass
+class SlotStory:
+    """One of the job's allocations-to-be."""
+
+    index: int
+    phase: SlotPhase = SlotPhase.SEEKING
+    attempts: list[AttemptStory] = field(default_factory=list)
+    ending: Ending | None = None
+    outputs: tuple[Output, ...] = ()
+
+    def view(self) -> SlotView:
+        """As callers see it."""
+        return SlotView(self.index, self.phase.value, tuple(attempt.view() for attempt in self.attempts), self.ending)
+
+
+class DecisionMade(NamedTuple):
+    """A choice between bids, and when."""
+
+    at: int
+    award: AwardMade
+
+
+class JobStory:
+    """What has happened to one job. Apply its events in order."""
+
+    def __init__(self, request_id: RequestId) -> None:
+        self.request_id = request_id
+        self.version = 0
+        self.terms: Terms | None = None
+        self.opened_at = 0
+        self.round = -1
+        self.known = 0
+        self.why = ""
+        self.is_waiting = False
+        self.is_cancelling = False
+        self.slots: list[SlotStory] = []
+        self.by_allocation: dict[AllocationId, AttemptStory] = {}
+        self.asked: dict[PeerId, int] = {}
+        self.gossiped: dict[int, int] = {}
+        """Round to number of nodes known then, of the rounds that were gossiped."""
+        self.answers: dict[PeerId, BidReceived | DeclineReceived] = {}
+        self.notes: dict[PeerId, str] = {}
+        """What became of a provider that was chosen."""
+        self.bids = 0
+        self.bids_now = 0
+        self.declined_now: set[PeerId] = set()
+        self.decisions: list[DecisionMade] = []
+        self.price = 0
+        self.held = 0
+        self.running = 0
+        self.done = 0
+        self.ended: RequestEnded | None = None
+        self._awarded: dict[BidId, tuple[PeerId, tuple[int, ...]]] = {}
+
+    @classmethod
+    def of(cls, request_id: RequestId, rows: Iterable[StoredEvent]) -> JobStory:
+        """The story so far."""
+        story = cls(request_id)
+        for row in rows:
+            story.apply(row)
+        return story
+
+    @property
+    def phase(self) -> JobPhase:
+        """Where the job is as a whole."""
+        if self.ended is not None:
+            return JobPhase.ENDED
+        if self.is_cancelling:
+            return JobPhase.CANCELLING
+        if self.held:
+            return JobPhase.RUNNING
+        return JobPhase.WAITING if self.is_waiting else JobPhase.ASKING
+
+    # ------------------------------------------------------------------------------------------------------------- folding
+
+    def apply(self, row: StoredEvent) -> tuple[News, ...]:  # noqa: C901, PLR0911, PLR0912 - one case per event kind
+        """Goes on with the next event of the job's stream; gives what is new."""
+        self.version = row.version
+        match from_row(row):
+            case RequestOpened(terms=terms, at=at):
+                self.terms, self.opened_at = terms, at
+                self.slots = [SlotStory(index) for index in range(terms.count)]
+                return (Moved("accepted; asking who can do it"),)
+            case RoundCalled():
+                self.is_waiting = False
+                return ()
+            case RequestAnnounced() as event:
+                return (self._announced(event),)
+            case BidReceived(provider=provider, bid=bid) as event:
+                self.answers[provider] = event
+                self.bids, self.bids_now = self.bids + 1, self.bids_now + 1
+                self.declined_now.discard(provider)
+                return (
+                    Moved(f"{short(provider)} bids {format_credits(bid.price)} per allocation, room for {bid.slots}"),
+                )
+            case DeclineReceived(provider=provider, clauses=clauses) as event:
+                self.answers[provider] = event
+                self.declined_now.add(provider)
+                why = "; ".join(f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses[:3])
+                return (Moved(f"{short(provider)} declines: {why}"),)
+            case AwardMade() as event:
+                return self._award(event, row.at)
+            case CommitConfirmed(bid_id=bid_id, at=at):
+                return self._confirm(bid_id, at)
+            case CommitFailed(bid_id=bid_id, provider=provider, why=why):
+                return (self._commit_failed(bid_id, provider, why),)
+            case AllocationAdvanced(allocation_id=allocation, phase=phase):
+                return self._enter(allocation, phase)
+            case AllocationFinished() as event:
+                return self._finished(event)
+            case AttemptEnded() as event:
+                return self._attempt_ended(event, row.at)
+            case ProviderSuspected(peer=peer, until=until):
+                return (Moved(f"the way to {short(peer)} is gone; its {len(until)} allocations may yet return"),)
+            case ProviderReturned(peer=peer):
+                return (Moved(f"{short(peer)} is back"),)
+            case RequestWaiting(why=why):
+                self.why, self.is_waiting = why, True
+                return (Moved(why),)
+            case CancelRequested():
+                self.is_cancelling = True
+                return (Moved("being stopped"),)
+            case RequestEnded() as event:
+                self.ended, self.is_waiting = event, False
+                return ()
+            case _:
+                return ()
+
+    def _announced(self, event: RequestAnnounced) -> Moved:
+        if event.round > self.round:
+            self.bids_now, self.declined_now = 0, set()
+        self.round, self.known, self.is_waiting = event.round, event.known, False
+        self.asked |= dict.fromkeys(event.asked, event.round)
+        if event.gossiped:
+            self.gossiped[event.round] = event.known
+        ways = f"{len(event.asked)} node{'' if len(event.asked) == 1 else 's'}" + (
+            " and by gossip" if event.gossiped else ""
+        )
+        return Moved(f"round {event.round + 1}: asked {ways}")
+
+    def _award(self, event: AwardMade, at: int) -> tuple[News, ...]:
+        self.decisions.append(DecisionMade(at, event))
+        self.is_waiting = False
+        ranking = event.decision.ranking
+        ranked = {entry.bid_id: entry for entry in ranking.ranked}
+        news: list[News] = []
+        for bid_id, indexes in event.awards:
+            entry = ranked[bid_id]
+            self._awarded[bid_id] = (entry.provider, indexes)
+            self.held += len(indexes)
+            for index in indexes:
+                self.slots[index].phase = SlotPhase.COMMITTING
+            what = "" if len(self.slots) == 1 else f" {len(indexes)} slots"
+            news.append(Moved(f"{short(entry.provider)} wins{what}: {ranking.story(entry)}"))
+        return tuple(news)
+
+    def expected(self) -> list[AttemptStory]:
+        """The attempts that were awarded and not yet acknowledged, as they will be: their logs may come before the acknowledgement."""
+        return [
+            AttemptStory(index, len(self.slots[index].attempts) + 1, provider, allocation_id(bid_id, index), 0)
+            for bid_id, (provider, indexes) in self._awarded.items()
+            for index in indexes
+        ]
+
+    def _confirm(self, bid_id: BidId, at: int) -> tuple[News, ...]:
+        provider, indexes = self._awarded.pop(bid_id, (PeerId(""), ()))
+        return tuple(self._begin(index, provider, allocation_id(bid_id, index), at) for index in indexes)
+
+    def _begin(self, index: int, provider: PeerId, allocation: AllocationId, at: int) -> Entered:
+        slot = self.slots[index]
+        slot.phase = SlotPhase.HELD
+        attempt = AttemptStory(index, len(slot.attempts) + 1, provider, allocation, at)
+        slot.attempts.append(attempt)
+        self.by_allocation[allocation] = attempt
+        return Entered(index, attempt.number, provider, attempt.phase)
+
+    def _commit_failed(self, bid_id: BidId, provider: PeerId, why: str) -> Moved:
+        _, indexes = self._awarded.pop(bid_id, (provider, ()))
+        self.held -= len(indexes)
+        for index in indexes:
+            self.slots[index].phase = SlotPhase.SEEKING
+        self.notes[provider] = f"was chosen, and its commit failed: {why}"
+        return Moved(f"{short(provider)} did not take the commit ({why}); the next best is tried")
+
+    def _enter(self, allocation: AllocationId, phase: Phase) -> tuple[News, ...]:
+        attempt = self.by_allocation.get(allocation)
+        if attempt is None:
+            return ()
+        self.running += (phase is Phase.RUNNING) - (attempt.phase is Phase.RUNNING)
+        attempt.phase = phase
+        return (Entered(attempt.slot, attempt.number, attempt.provider, phase),)
+
+    def _finished(self, event: AllocationFinished) -> tuple[News, ...]:
+        attempt = self.by_allocation.get(event.status.allocation_id)
+        if attempt is not None:
+            self.slots[event.slot].phase = SlotPhase.COLLECTING
+            attempt.usage, attempt.price = event.status.usage, event.status.price
+            attempt.log_bytes = event.status.log_bytes
+        return ()
+
+    def _attempt_ended(self, event: AttemptEnded, at: int) -> tuple[News, ...]:
+        slot = self.slots[event.slot]
+        news: list[News] = []
+        if event.provider:
+            self.held -= 1
+            attempt = self._close(event, at)
+            news.append(Entered(slot.index, attempt.number, event.provider, Phase.ENDED, event.ending))
+        self.price += event.price
+        slot.phase = SlotPhase.DONE if event.final else SlotPhase.SEEKING
+        if event.final:
+            self.done += 1
+            slot.ending, slot.outputs = event.ending, event.outputs
+        else:
+            news.append(Moved(f"slot {slot.index} is tried again: {event.why or event.ending.detail}"))
+        return tuple(news)
+
+    def _close(self, event: AttemptEnded, at: int) -> AttemptStory:
+        """Ends the attempt; one whose commit was never acknowledged begins and ends here."""
+        if event.allocation_id not in self.by_allocation:
+            for bid_id, (_, indexes) in tuple(self._awarded.items()):
+                if event.slot in indexes:
+                    del self._awarded[bid_id]
+            self._begin(event.slot, event.provider, event.allocation_id, 0)
+        self._enter(event.allocation_id, Phase.ENDED)
+        attempt = self.by_allocation[event.allocation_id]
+        attempt.ended_at, attempt.ending, attempt.usage = at, event.ending, event.ending.usage
+        attempt.price, attempt.why, attempt.outputs = event.price, event.why, event.outputs
+        if event.ending.reason is not EndReason.COMPLETED:
+            self.notes[event.provider] = f"ran it, which ended as {event.ending.reason}: {event.ending.detail}"
+        return attempt
+
+    # --------------------------------------------------------------------------------------------------------------- views
+
+    def summary(self) -> JobSummary:
+        """The job in a line."""
+        assert self.terms is not None, "a job begins with RequestOpened"
+        ended = self.ended
+        return JobSummary(
+            job_id=self.request_id,
+            name=self.terms.name,
+            phase=self.phase,
+            count=len(self.slots),
+            running=self.running,
+            done=self.done,
+            submitted_at=self.opened_at,
+            ended_at=ended.at if ended is not None else 0,
+            price=ended.price if ended is not None else self.price,
+            reason=ended.reason if ended is not None else None,
+            owner=OWNERS[ended.reason] if ended is not None else None,
+            detail=ended.detail if ended is not None else self.why if self.is_waiting else "",
+        )
+
+    def view(self, sources: dict[str, str] | None = None) -> JobView:
+        """The job in full. `sources`: where its inputs lie on this machine."""
+        return JobView(
+            summary=self.summary(),
+            spec=spec_of(self._terms(), self.opened_at, sources or {}),
+            slots=tuple(slot.view() for slot in self.slots),
+            round=self.round + 1,
+            bids=self.bids,
+            declines=len(self.declined_now),
+        )
+
+    def _terms(self) -> Terms:
+        assert self.terms is not None, "a job begins with RequestOpened"
+        return self.terms
+
+
+def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
+    """The job as it can be submitted again."""
+    return JobSpec(
+        task=terms.task,
+        needs=terms.needs,
+        name=terms.name,
+        count=terms.count,
+        max_price=terms.max_price,
+        deadline_ms=terms.deadline_at - at if terms.deadline_at else 0,
+        queue_ms=terms.queue_ms,
+        patience_ms=terms.patience_ms,
+        bids_wanted=terms.bids_wanted,
+        preferences=terms.preferences,
+        retry_job_failures=terms.job_failures,
+        retry_node_faults=terms.node_faults,
+        priority=terms.priority,
+        sources=sources,  # type: ignore[arg-type] # digests, as the task's inputs spell them
+    )

@@ -1,0 +1,236 @@
+"""The story of one job across the streams it touched: the request's own, the market's, and those of its allocations.
+
+`gather` finds the events, `steps` tells them as data, `lines` as text. Who ran the job for somebody else has the provider's half of the story,
+who asked for it the requester's; a node that did both has both, in one order, since all streams share one counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from dms.node.projecting.tables import ALLOCATIONS, REQUESTS
+from dms.rpc.api.events import TraceStep
+from dms.store.events import EventStore
+from dms.store.projections import ProjectionRunner
+from dms_actors.events import from_row
+from dms_actors.ports import StoredEvent
+from dms_proto.allocation import machine as life
+from dms_proto.ids import RequestId, short
+from dms_proto.machine import Event
+from dms_proto.market import auction_state as auction
+from dms_proto.market import offer_book as book
+from dms_proto.market.owner import PreferencesChanged
+from dms_proto.membership import machine as peers
+from dms_proto.messages import Clause
+from dms_proto.units import format_bytes, format_cores, format_credits, format_millis
+from dms_proto.work import Ending
+
+MARKET: Final = "market"
+MARKET_KINDS: Final = (
+    "BidMade",
+    "RequestDeclined",
+    "RequestWithdrawn",
+    "LockReleased",
+    "LockExpired",
+    "BidCommitted",
+    "CommitTurnedDown",
+    "CapacityFreed",
+)
+"""Events of the market's stream that may be about one request."""
+AFTER_MS: Final = 120_000
+"""Market events so long after the last event of the job still belong to it: locks that lapse, capacity that is freed."""
+PAGE: Final = 10_000
+
+
+async def gather(store: EventStore, runner: ProjectionRunner, request_id: RequestId) -> list[StoredEvent]:
+    """Every event here that is about the request, in order."""
+    rows = list(await store.read_stream(request_id))
+    allocations = await runner.query(ALLOCATIONS.name, {"request_id": request_id}, limit=PAGE)
+    for allocation in allocations:
+        rows += await store.read_stream(str(allocation["allocation_id"]))
+    heard = await runner.query(REQUESTS.name, {"request_id": request_id, "direction": "received"})
+    if heard:
+        since = int(heard[0]["at"] or 0)
+        until = max((row.at for row in rows), default=since) + AFTER_MS
+        rows += await _market(store, request_id, since, until)
+    return sorted(rows, key=lambda row: row.seq)
+
+
+async def _market(store: EventStore, request_id: RequestId, since: int, until: int) -> list[StoredEvent]:
+    found: list[StoredEvent] = []
+    ours: set[str] = set()
+    after = 0
+    while page := await store.query(
+        stream=MARKET, kinds=MARKET_KINDS, since=since, until=until, after_seq=after, limit=PAGE
+    ):
+        found += (row for row in page if _concerns(from_row(row), request_id, ours))
+        after = page[-1].seq
+    return found
+
+
+def _concerns(event: Event, request_id: RequestId, ours: set[str]) -> bool:  # noqa: PLR0911 - one case per event kind
+    """Whether a market event is about the request; `ours` collects the bids and allocations that are."""
+    match event:
+        case book.BidMade(bid=bid) if bid.request_id == request_id:
+            ours.add(bid.bid_id)
+            return True
+        case book.RequestDeclined(request=request):
+            return request.request_id == request_id
+        case book.RequestWithdrawn(request_id=about):
+            return about == request_id
+        case book.BidCommitted(bid_id=bid_id, reservations=reservations) if bid_id in ours:
+            ours.update(reservation.allocation_id for reservation in reservations)
+            return True
+        case book.LockReleased(bid_id=about) | book.LockExpired(bid_id=about) | book.CommitTurnedDown(bid_id=about):
+            return about in ours
+        case book.CapacityFreed(allocation_id=allocation):
+            return allocation in ours
+        case _:
+            return False
+
+
+def steps(rows: Iterable[StoredEvent]) -> tuple[TraceStep, ...]:
+    """The events, told."""
+    return tuple(
+        TraceStep(row.seq, row.at, row.stream, row.kind, row.cause_id, describe(from_row(row))) for row in rows
+    )
+
+
+def lines(told: Sequence[TraceStep]) -> list[str]:
+    """One line per step: time since the first, where, what; indented under the step that shares its cause and came first."""
+    if not told:
+        return []
+    begun = told[0].at
+    seen: set[str] = set()
+    out = []
+    for step in told:
+        again = step.cause_id in seen and step.cause_id not in _COMMON_CAUSES
+        seen.add(step.cause_id)
+        where = step.stream if step.stream == MARKET else short(step.stream)
+        out.append(f"{(step.at - begun) / 1000:+9.3f} s  {where:<10} {'  ' if again else ''}{step.text}")
+    return out
+
+
+_COMMON_CAUSES: Final = frozenset({"", "time", "network", "workbench", "collector", "restart", "self"})
+"""Causes that name a part of the node, not one message."""
+
+
+def describe(event: Event) -> str:
+    """One line for a person about any event."""
+    tell = _TELL.get(type(event))
+    return tell(event) if tell is not None else type(event).__name__
+
+
+def _clauses(clauses: Sequence[Clause]) -> str:
+    return "; ".join(f"{clause.dimension}: wanted {clause.wanted}, observed {clause.observed}" for clause in clauses)
+
+
+def _ending(ending: Ending) -> str:
+    code = f", exit code {ending.exit_code}" if ending.exit_code >= 0 else ""
+    return f"{ending.reason}{code}{': ' + ending.detail if ending.detail else ''}"
+
+
+def _award(event: auction.AwardMade) -> str:
+    ranking = event.decision.ranking
+    ranked = {entry.bid_id: entry for entry in ranking.ranked}
+    chosen = ", ".join(
+        f"{short(ranked[bid_id].provider)} for {_slots(slots)} ({ranking.story(ranked[bid_id])})"
+        for bid_id, slots in event.awards
+    )
+    return f"{len(ranking.ranked)} bids compared; awarded to {chosen}"
+
+
+def _slots(slots: Sequence[int]) -> str:
+    return f"slot {slots[0]}" if len(slots) == 1 else f"{len(slots)} slots"
+
+
+def _committed(event: book.BidCommitted) -> str:
+    ids = ", ".join(short(reservation.allocation_id) for reservation in event.reservations)
+    return f"bid {short(event.bid_id)} was taken: capacity reserved for {ids}"
+
+
+def _resources(event: book.CapabilityRegistered) -> str:
+    amounts = event.capability.resources
+    gpus = f", {len(amounts.gpus)} GPUs" if amounts.gpus else ""
+    return f"{format_cores(amounts.cpu_millicores)}, {format_bytes(amounts.memory_bytes)} of memory{gpus} are offered"
+
+
+_TELL: Final[dict[type[Event], Callable[[Any], str]]] = {
+    # the requester's side
+    auction.RequestOpened: lambda e: (
+        f"job {e.terms.name or short(e.terms.request_id)} accepted: {e.terms.count} x {e.terms.task.executor}"
+    ),
+    auction.RoundCalled: lambda e: f"round {e.round + 1} of asking is due",
+    auction.RequestAnnounced: lambda e: (
+        f"round {e.round + 1}: {len(e.asked)} nodes asked{' and gossiped' if e.gossiped else ''}, {e.known} known"
+    ),
+    auction.BidReceived: lambda e: (
+        f"{short(e.provider)} bids {format_credits(e.bid.price)}, room for {e.bid.slots} (bid {short(e.bid.bid_id)})"
+    ),
+    auction.DeclineReceived: lambda e: f"{short(e.provider)} declines: {_clauses(e.clauses)}",
+    auction.AwardMade: _award,
+    auction.CommitConfirmed: lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
+    auction.CommitFailed: lambda e: f"{short(e.provider)} did not take the commit: {e.why}",
+    auction.BidsReleased: lambda e: f"{len(e.bid_ids)} bids and {len(e.withdrawn)} standing requests let go",
+    auction.AllocationAdvanced: lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is {e.phase}",
+    auction.ProviderSuspected: lambda e: f"the way to {short(e.peer)} is gone",
+    auction.ProviderReturned: lambda e: f"{short(e.peer)} is back",
+    auction.AllocationFinished: lambda e: (
+        f"allocation {short(e.status.allocation_id)} ended, {len(e.status.outputs)} outputs to fetch"
+    ),
+    auction.AttemptEnded: lambda e: (
+        f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.ending)}{f' ({e.why})' if e.why else ''}"
+    ),
+    auction.RequestWaiting: lambda e: f"waiting: {e.why}",
+    auction.CancelRequested: lambda _e: "being stopped",
+    auction.RequestEnded: lambda e: (
+        f"the job is over: {e.reason}{': ' + e.detail if e.detail else ''}; {format_credits(e.price)} owed"
+    ),
+    # the provider's side
+    book.CapabilityRegistered: _resources,
+    book.PolicyChanged: lambda _e: "the owner's conditions and prices changed",
+    book.PressureChanged: lambda e: (
+        f"other programs use {format_cores(e.pressure.cpu_millicores)} and {format_bytes(e.pressure.memory_bytes)} more than was left to them"
+    ),
+    book.WorkPaused: lambda e: f"paused: {e.because}",
+    book.WorkResumed: lambda _e: "takes work again",
+    book.BidMade: lambda e: (
+        f"bid {format_credits(e.bid.price)} to {short(e.lock.requester)} and locked capacity for {e.bid.slots} (bid {short(e.bid.bid_id)})"
+    ),
+    book.RequestDeclined: lambda e: (
+        f"declined for {short(e.requester)}{', and it stands' if e.stands_until else ''}: {_clauses(e.clauses)}"
+    ),
+    book.RequestWithdrawn: lambda e: f"the request of {short(e.requester)} stands no longer",
+    book.CapacityHeld: lambda e: f"capacity held back by the owner as {e.lock.bid_id}",
+    book.LockReleased: lambda e: f"bid {short(e.bid_id)} was not needed; its capacity lock is gone",
+    book.LockExpired: lambda e: f"bid {short(e.bid_id)} was not taken in time; its capacity lock is gone",
+    book.BidCommitted: _committed,
+    book.CommitTurnedDown: lambda e: f"refused a commit to bid {short(e.bid_id)}: {e.refusal}",
+    book.CapacityFreed: lambda e: f"the capacity of {short(e.allocation_id)} is free again",
+    # an allocation
+    life.AllocationOpened: lambda e: f"opened for {short(e.reservation.requester)}, slot {e.reservation.slot}",
+    life.AllocationInvoked: lambda e: f"invoked: {e.task.executor} {' '.join(e.task.command)[:80]}".rstrip(),
+    life.InvocationRefused: lambda e: f"invocation refused: {e.why}",
+    life.AllocationReady: lambda _e: "inputs are here; handed to the executor",
+    life.AllocationStarted: lambda e: f"started ({e.handle})",
+    life.StopBegun: lambda e: f"being stopped: {e.reason}",
+    life.RunEnded: lambda e: f"the run ended: {_ending(e.ending)}",
+    life.AllocationEnded: lambda e: (
+        f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {len(e.outputs)} outputs"
+    ),
+    life.EndingRepeated: lambda e: f"the ending was told again (repeat {e.repeat}): no receipt yet",
+    life.ReceiptReceived: lambda _e: "the requester has the ending",
+    life.EndingUnclaimed: lambda _e: "no receipt ever came; what it left is removed",
+    life.RequesterWentAway: lambda _e: "the requester cannot be reached; the work goes on for a while",
+    life.RequesterCameBack: lambda _e: "the requester is back",
+    # peers and the owner
+    peers.PeerMet: lambda e: f"heard of {short(e.peer)}",
+    peers.PeerGreeted: lambda e: (
+        f"{short(e.peer)} ({e.hello.name}) takes part; clocks differ by {e.clock_offset_ms} ms"
+    ),
+    peers.PeerRefused: lambda e: f"{short(e.peer)} cannot take part: {e.why}",
+    peers.PeerLeft: lambda e: f"{short(e.peer)} left: {e.reason}",
+    peers.PeerForgotten: lambda e: f"{short(e.peer)} is forgotten",
+    PreferencesChanged: lambda _e: "the owner's preferences changed",
+}

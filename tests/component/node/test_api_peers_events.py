@@ -1,0 +1,213 @@
+"""alloc.*, peers.*, events.*, doctor.*: the rest of what a running node answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dms.node.trace import lines
+from dms.rpc.api import NodeApi
+from dms.rpc.api.allocations import AllocationListParams, AllocationLogParams, AllocationParams, Side
+from dms.rpc.api.events import DoctorParams, EventQuery, Finding, TraceParams, WatchEventsParams
+from dms.rpc.api.jobs import JobParams, WaitParams
+from dms.rpc.api.peers import BanParams, JoinParams, PeerParams, PeerState, PingParams
+from dms.rpc.registry import methods_of
+from dms.testing.market import peer_of, until
+from dms_proto.errors import PeerError, UserError
+from dms_proto.messages import Phase
+from dms_proto.work import EndReason
+
+from .conftest import Local, spec
+
+
+def test_every_method_of_the_interface_is_answered(local: Local) -> None:
+    missing = [method.name for method in methods_of(NodeApi).values() if not hasattr(local.api, method.attribute)]
+    assert not missing
+
+
+# ----------------------------------------------------------------------------------------------------------- allocations
+
+
+async def test_a_provider_that_stops_an_allocation_is_blamed_and_another_runs_it(local: Local) -> None:
+    await local.api.node_pause()
+    job = await local.submit(spec("print", "x", "wait"))
+    first = (await until(lambda: local.api.alloc_list(AllocationListParams()), lambda seen: seen.total)).allocations[0]
+    index = [peer_of(node) for node in local.market.nodes].index(first.provider)
+    await until(
+        lambda: local.apis[index].alloc_list(AllocationListParams(active=True)),
+        lambda seen: seen.total and seen.allocations[0].phase is Phase.RUNNING,
+    )
+    logged = await local.apis[index].alloc_logs(AllocationLogParams(first.allocation_id))
+    assert (logged.data, logged.complete) == (b"x", False)
+    result = await local.apis[index].alloc_cancel(AllocationParams(first.allocation_id))
+    assert result.cancelled
+    view = await until(lambda: local.show(job), lambda view: len(view.slots[0].attempts) > 1)
+    ended = view.slots[0].attempts[0].ending
+    assert ended is not None
+    assert ended.reason is EndReason.PROVIDER_STOPPED
+    assert view.slots[0].attempts[1].provider != first.provider
+    peers = {peer.peer_id: peer.failures for peer in (await local.api.peers_list()).peers}
+    assert peers[first.provider] == 1
+    await local.api.job_cancel(JobParams(job))
+    await local.api.job_wait(WaitParams(job, 10_000))
+    again = await local.apis[index].alloc_cancel(AllocationParams(first.allocation_id))
+    assert again.already_over
+
+
+async def test_a_requester_stops_a_job_of_one_allocation_but_no_part_of_a_larger_one(local: Local) -> None:
+    await local.api.node_pause()
+    job = await local.submit(spec("wait"))
+    mine = (
+        await until(lambda: local.api.alloc_list(AllocationListParams(side=Side.REQUESTER)), lambda seen: seen.total)
+    ).allocations[0]
+    assert (await local.api.alloc_cancel(AllocationParams(mine.allocation_id))).cancelled
+    assert (await local.api.job_wait(WaitParams(job, 10_000))).summary.reason is EndReason.CANCELLED
+    several = await local.submit(spec("wait", count=2))
+    listed = await until(lambda: local.api.alloc_list(AllocationListParams(active=True)), lambda seen: seen.total == 2)
+    with pytest.raises(UserError, match="one of 2 allocations"):
+        await local.api.alloc_cancel(AllocationParams(listed.allocations[0].allocation_id))
+    await local.api.job_cancel(JobParams(several))
+
+
+async def test_a_node_that_provides_for_itself_sees_one_allocation_with_both_sides(local: Local) -> None:
+    for api in local.apis[1:]:
+        await api.node_pause()
+    await local.run(spec("print", "self"))
+    listed = await local.api.alloc_list(AllocationListParams())
+    assert (listed.total, listed.allocations[0].side) == (1, Side.BOTH)
+    assert listed.allocations[0].provider == listed.allocations[0].requester
+    for side in (Side.PROVIDER, Side.REQUESTER):
+        assert (await local.api.alloc_list(AllocationListParams(side=side))).total == 1
+    assert (await local.api.alloc_list(AllocationListParams(active=True))).total == 0
+
+
+# ----------------------------------------------------------------------------------------------------------------- peers
+
+
+async def test_peers_are_listed_pinged_banned_and_let_back(local: Local) -> None:
+    other = peer_of(local.market.nodes[1])
+    listed = await local.api.peers_list()
+    assert [peer.state for peer in listed.peers] == [PeerState.CONNECTED] * 2
+    assert listed.peers[0].summary.resources.cpu_millicores == 4000
+    ping = await local.api.peers_ping(PingParams(other[-8:], count=2))
+    assert (len(ping.rtt_us), ping.lost, ping.peer) == (2, 0, other)
+    banned = await local.api.peers_ban(BanParams(other, 60))
+    assert banned.state is PeerState.BANNED
+    await until(local.market.nodes[0].state, lambda state: len(state.membership.greeted()) == 1)
+    with pytest.raises(PeerError):
+        await local.api.peers_ping(PingParams(other, count=1))
+    back = await local.api.peers_ban(BanParams(other, 0))
+    assert back.state is PeerState.KNOWN
+    assert (await local.api.peers_ping(PingParams(other, count=1))).lost == 0
+    with pytest.raises(UserError, match="no peer 'nobody'"):
+        await local.api.peers_ping(PingParams(PeerParams("nobody").peer))
+
+
+async def test_an_invitation_leads_back_to_the_market(local: Local) -> None:
+    invite = await local.api.peers_invite()
+    assert invite.addresses
+    me, joiner = peer_of(local.market.nodes[0]), local.apis[1]
+    await joiner.peers_ban(BanParams(me, 1))
+    await joiner.peers_ban(BanParams(me, 0))
+    await until(local.market.nodes[1].state, lambda state: state.membership.peers[me].phase != "greeted")
+    joined = await joiner.peers_join(JoinParams(invite.invite))
+    assert (joined.peer.peer_id, joined.peer.state) == (me, PeerState.CONNECTED)
+    with pytest.raises(UserError, match="own invitation"):
+        await local.api.peers_join(JoinParams(invite.invite))
+    with pytest.raises(UserError) as damaged:
+        await joiner.peers_join(JoinParams(invite.invite[:-2]))
+    assert damaged.value.code == "bad_invite"
+
+
+# ---------------------------------------------------------------------------------------------------------------- events
+
+
+async def test_events_are_found_by_kind_stream_cause_and_time_oldest_or_newest_first(local: Local) -> None:
+    job = (await local.run(spec("print", "x"))).summary.job_id
+    every = await local.api.events_query(EventQuery(stream=job[:7], limit=1000))
+    assert every.events[0].kind == "RequestOpened"
+    assert every.events[0].body["terms"]["task"]["command"] == ["print", "x"]
+    assert every.events[0].cause_id.startswith("job.submit:")
+    assert [event.version for event in every.events] == list(range(1, len(every.events) + 1))
+    by_cause = await local.api.events_query(EventQuery(cause_id=every.events[0].cause_id))
+    assert every.events[0] in by_cause.events
+    newest = await local.api.events_query(EventQuery(stream=job, newest=True, limit=2))
+    assert newest.events == every.events[-2:]
+    assert (await local.api.events_query(EventQuery(kinds=("BidReceived",)))).events == tuple(
+        event for event in every.events if event.kind == "BidReceived"
+    )
+    later = await local.api.events_query(EventQuery(stream=job, after_seq=every.events[2].id))
+    assert later.events == every.events[3:]
+
+
+async def test_events_can_be_followed_from_anywhere(local: Local) -> None:
+    job = await local.submit(spec("print", "x"))
+    seen = []
+    async for event in local.api.watch_events(WatchEventsParams(stream=job)):
+        seen.append(event)
+        if event.kind == "RequestEnded":
+            break
+    assert seen[0].kind == "RequestOpened"
+    resumed = []
+    async for event in local.api.watch_events(WatchEventsParams(since=seen[2].id, stream=job)):
+        resumed.append(event)
+        if event.kind == "RequestEnded":
+            break
+    assert resumed == seen[3:]
+
+
+async def test_the_store_is_verified_and_so_are_the_read_models(local: Local) -> None:
+    await local.run(spec("print", "x"))
+    report = await local.api.events_verify()
+    assert report.intact, report
+    assert 0 < report.events <= local.market.nodes[0].services.store.head().seq
+    store = local.market.nodes[0].services.store
+    await store.transact(lambda connection: connection.execute("UPDATE p_jobs SET price = 7"))
+    tampered = await local.api.events_verify()
+    assert not tampered.intact
+    assert "work" in tampered.detail
+    assert (await local.api.events_verify()).intact  # they were made anew
+
+
+async def test_a_trace_tells_both_halves_of_a_job(local: Local) -> None:
+    await local.api.node_pause()
+    view = await local.run(spec("print", "x"))
+    job, attempt = view.summary.job_id, view.slots[0].attempts[0]
+    mine = await local.api.events_trace(TraceParams(job))
+    assert {step.stream for step in mine.steps} == {job, "market"}  # asked, and declined by itself: it was paused
+    index = [peer_of(node) for node in local.market.nodes].index(attempt.provider)
+
+    async def theirs() -> list[str]:
+        told = await local.apis[index].events_trace(TraceParams(attempt.allocation_id))
+        assert told.job_id == job
+        return [step.kind for step in told.steps]
+
+    kinds = await until(theirs, lambda kinds: "ReceiptReceived" in kinds)
+    wanted = ["BidMade", "BidCommitted", "AllocationOpened", "AllocationStarted", "AllocationEnded", "CapacityFreed"]
+    assert [kind for kind in kinds if kind in wanted] == wanted
+    text = lines(mine.steps)
+    assert len(text) == len(mine.steps)
+    assert "+0.000 s" in text[0]
+    with pytest.raises(UserError, match="left a trace"):
+        await local.api.events_trace(TraceParams("r-unknown"))
+
+
+async def test_doctor_looks_at_the_running_node(local: Local) -> None:
+    report = await local.api.doctor_run(DoctorParams())
+    by_name = {check.name: check for check in report.checks}
+    assert by_name["identity"].finding is Finding.PASS
+    assert by_name["store"].finding is Finding.PASS
+    assert by_name["scripted"].evidence.startswith("1, isolation namespaces")
+    assert by_name["peers"].evidence.startswith("2 take part")
+    assert by_name["clock"].finding is Finding.PASS
+    only = await local.api.doctor_run(DoctorParams(only=("disk", "identity")))
+    assert [check.name for check in only.checks] == ["identity", "disk"]
+    with pytest.raises(UserError, match="no check 'brain'"):
+        await local.api.doctor_run(DoctorParams(only=("brain",)))
+
+
+async def test_many_watchers_and_jobs_at_once_all_see_their_end(local: Local) -> None:
+    jobs = [await local.submit(spec("print", f"{number}")) for number in range(8)]
+    ended = await asyncio.gather(*(local.api.job_wait(WaitParams(job, 30_000)) for job in jobs))
+    assert {view.summary.reason for view in ended} == {EndReason.COMPLETED}
