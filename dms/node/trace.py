@@ -15,13 +15,10 @@ from dms.store.events import EventStore
 from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
-from dms_proto.allocation import machine as life
 from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book as book
-from dms_proto.market.owner import PreferencesChanged
-from dms_proto.membership import machine as peers
 from dms_proto.messages import Clause
 from dms_proto.units import format_bytes, format_cores, format_credits, format_millis
 from dms_proto.work import Ending
@@ -118,7 +115,7 @@ _COMMON_CAUSES: Final = frozenset({"", "time", "network", "workbench", "collecto
 
 def describe(event: Event) -> str:
     """One line for a person about any event."""
-    tell = _TELL.get(type(event))
+    tell = _TELL.get(type(event).__name__)
     return tell(event) if tell is not None else type(event).__name__
 
 
@@ -156,81 +153,83 @@ def _resources(event: book.CapabilityRegistered) -> str:
     return f"{format_cores(amounts.cpu_millicores)}, {format_bytes(amounts.memory_bytes)} of memory{gpus} are offered"
 
 
-_TELL: Final[dict[type[Event], Callable[[Any], str]]] = {
+_TELL: Final[dict[str, Callable[[Any], str]]] = {
     # the requester's side
-    auction.RequestOpened: lambda e: (
+    "RequestOpened": lambda e: (
         f"job {e.terms.name or short(e.terms.request_id)} accepted: {e.terms.count} x {e.terms.task.executor}"
     ),
-    auction.RoundCalled: lambda e: f"round {e.round + 1} of asking is due",
-    auction.RequestAnnounced: lambda e: (
+    "RoundCalled": lambda e: f"round {e.round + 1} of asking is due",
+    "RequestAnnounced": lambda e: (
         f"round {e.round + 1}: {len(e.asked)} nodes asked{' and gossiped' if e.gossiped else ''}, {e.known} known"
     ),
-    auction.BidReceived: lambda e: (
+    "BidReceived": lambda e: (
         f"{short(e.provider)} bids {format_credits(e.bid.price)}, room for {e.bid.slots} (bid {short(e.bid.bid_id)})"
     ),
-    auction.DeclineReceived: lambda e: f"{short(e.provider)} declines: {_clauses(e.clauses)}",
-    auction.AwardMade: _award,
-    auction.CommitConfirmed: lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
-    auction.CommitFailed: lambda e: f"{short(e.provider)} did not take the commit: {e.why}",
-    auction.BidsReleased: lambda e: f"{len(e.bid_ids)} bids and {len(e.withdrawn)} standing requests let go",
-    auction.AllocationAdvanced: lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is {e.phase}",
-    auction.ProviderSuspected: lambda e: f"the way to {short(e.peer)} is gone",
-    auction.ProviderReturned: lambda e: f"{short(e.peer)} is back",
-    auction.AllocationFinished: lambda e: (
+    "DeclineReceived": lambda e: f"{short(e.provider)} declines: {_clauses(e.clauses)}",
+    "AwardMade": _award,
+    "CommitConfirmed": lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
+    "CommitFailed": lambda e: f"{short(e.provider)} did not take the commit: {e.why}",
+    "BidsReleased": lambda e: f"{len(e.bid_ids)} bids and {len(e.withdrawn)} standing requests let go",
+    "InvocationRepeated": lambda e: (
+        f"nothing is heard of slot {e.slot}: its invocation, which asks for the status, is sent again"
+    ),
+    "AllocationAdvanced": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is {e.phase}",
+    "ProviderSuspected": lambda e: f"the way to {short(e.peer)} is gone",
+    "ProviderReturned": lambda e: f"{short(e.peer)} is back",
+    "AllocationFinished": lambda e: (
         f"allocation {short(e.status.allocation_id)} ended, {len(e.status.outputs)} outputs to fetch"
     ),
-    auction.AttemptEnded: lambda e: (
+    "AttemptEnded": lambda e: (
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.ending)}{f' ({e.why})' if e.why else ''}"
     ),
-    auction.RequestWaiting: lambda e: f"waiting: {e.why}",
-    auction.CancelRequested: lambda _e: "being stopped",
-    auction.RequestEnded: lambda e: (
+    "RequestWaiting": lambda e: f"waiting: {e.why}",
+    "CancelRequested": lambda _e: "being stopped",
+    "RequestEnded": lambda e: (
         f"the job is over: {e.reason}{': ' + e.detail if e.detail else ''}; {format_credits(e.price)} owed"
     ),
     # the provider's side
-    book.CapabilityRegistered: _resources,
-    book.PolicyChanged: lambda _e: "the owner's conditions and prices changed",
-    book.PressureChanged: lambda e: (
+    "CapabilityRegistered": _resources,
+    "PolicyChanged": lambda _e: "the owner's conditions and prices changed",
+    "PressureChanged": lambda e: (
         f"other programs use {format_cores(e.pressure.cpu_millicores)} and {format_bytes(e.pressure.memory_bytes)} more than was left to them"
     ),
-    book.WorkPaused: lambda e: f"paused: {e.because}",
-    book.WorkResumed: lambda _e: "takes work again",
-    book.BidMade: lambda e: (
+    "WorkPaused": lambda e: f"paused: {e.because}",
+    "WorkResumed": lambda _e: "takes work again",
+    "BidMade": lambda e: (
         f"bid {format_credits(e.bid.price)} to {short(e.lock.requester)} and locked capacity for {e.bid.slots} (bid {short(e.bid.bid_id)})"
     ),
-    book.RequestDeclined: lambda e: (
+    "RequestDeclined": lambda e: (
         f"declined for {short(e.requester)}{', and it stands' if e.stands_until else ''}: {_clauses(e.clauses)}"
     ),
-    book.RequestWithdrawn: lambda e: f"the request of {short(e.requester)} stands no longer",
-    book.CapacityHeld: lambda e: f"capacity held back by the owner as {e.lock.bid_id}",
-    book.LockReleased: lambda e: f"bid {short(e.bid_id)} was not needed; its capacity lock is gone",
-    book.LockExpired: lambda e: f"bid {short(e.bid_id)} was not taken in time; its capacity lock is gone",
-    book.BidCommitted: _committed,
-    book.CommitTurnedDown: lambda e: f"refused a commit to bid {short(e.bid_id)}: {e.refusal}",
-    book.CapacityFreed: lambda e: f"the capacity of {short(e.allocation_id)} is free again",
+    "RequestWithdrawn": lambda e: f"the request of {short(e.requester)} stands no longer",
+    "CapacityHeld": lambda e: f"capacity held back by the owner as {e.lock.bid_id}",
+    "LockReleased": lambda e: f"bid {short(e.bid_id)} was not needed; its capacity lock is gone",
+    "LockExpired": lambda e: f"bid {short(e.bid_id)} was not taken in time; its capacity lock is gone",
+    "BidCommitted": _committed,
+    "CommitTurnedDown": lambda e: f"refused a commit to bid {short(e.bid_id)}: {e.refusal}",
+    "CapacityFreed": lambda e: f"the capacity of {short(e.allocation_id)} is free again",
     # an allocation
-    life.AllocationOpened: lambda e: f"opened for {short(e.reservation.requester)}, slot {e.reservation.slot}",
-    life.AllocationInvoked: lambda e: f"invoked: {e.task.executor} {' '.join(e.task.command)[:80]}".rstrip(),
-    life.InvocationRefused: lambda e: f"invocation refused: {e.why}",
-    life.AllocationReady: lambda _e: "inputs are here; handed to the executor",
-    life.AllocationStarted: lambda e: f"started ({e.handle})",
-    life.StopBegun: lambda e: f"being stopped: {e.reason}",
-    life.RunEnded: lambda e: f"the run ended: {_ending(e.ending)}",
-    life.AllocationEnded: lambda e: (
+    "AllocationOpened": lambda e: f"opened for {short(e.reservation.requester)}, slot {e.reservation.slot}",
+    "AllocationInvoked": lambda e: f"invoked: {e.task.executor} {' '.join(e.task.command)[:80]}".rstrip(),
+    "InvocationRefused": lambda e: f"invocation refused: {e.why}",
+    "AllocationReady": lambda _e: "inputs are here; handed to the executor",
+    "AllocationStarted": lambda e: f"started ({e.handle})",
+    "StopBegun": lambda e: f"being stopped: {e.reason}",
+    "RunEnded": lambda e: f"the run ended: {_ending(e.ending)}",
+    "AllocationEnded": lambda e: (
         f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {len(e.outputs)} outputs"
     ),
-    life.EndingRepeated: lambda e: f"the ending was told again (repeat {e.repeat}): no receipt yet",
-    life.ReceiptReceived: lambda _e: "the requester has the ending",
-    life.EndingUnclaimed: lambda _e: "no receipt ever came; what it left is removed",
-    life.RequesterWentAway: lambda _e: "the requester cannot be reached; the work goes on for a while",
-    life.RequesterCameBack: lambda _e: "the requester is back",
+    "EndingRepeated": lambda e: f"the ending was told again (repeat {e.repeat}): no receipt yet",
+    "ReceiptReceived": lambda _e: "the requester has the ending",
+    "EndingUnclaimed": lambda _e: "no receipt ever came; what it left is removed",
+    "RequesterWentAway": lambda _e: "the requester cannot be reached; the work goes on for a while",
+    "RequesterCameBack": lambda _e: "the requester is back",
     # peers and the owner
-    peers.PeerMet: lambda e: f"heard of {short(e.peer)}",
-    peers.PeerGreeted: lambda e: (
-        f"{short(e.peer)} ({e.hello.name}) takes part; clocks differ by {e.clock_offset_ms} ms"
-    ),
-    peers.PeerRefused: lambda e: f"{short(e.peer)} cannot take part: {e.why}",
-    peers.PeerLeft: lambda e: f"{short(e.peer)} left: {e.reason}",
-    peers.PeerForgotten: lambda e: f"{short(e.peer)} is forgotten",
-    PreferencesChanged: lambda _e: "the owner's preferences changed",
+    "PeerMet": lambda e: f"heard of {short(e.peer)}",
+    "PeerGreeted": lambda e: f"{short(e.peer)} ({e.hello.name}) takes part; clocks differ by {e.clock_offset_ms} ms",
+    "PeerRefused": lambda e: f"{short(e.peer)} cannot take part: {e.why}",
+    "PeerLeft": lambda e: f"{short(e.peer)} left: {e.reason}",
+    "PeerForgotten": lambda e: f"{short(e.peer)} is forgotten",
+    "PreferencesChanged": lambda _e: "the owner's preferences changed",
 }
+"""By the kind of the event."""

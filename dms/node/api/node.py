@@ -38,7 +38,7 @@ from dms_actors.events import to_row
 from dms_actors.letters import ShowState, Told
 from dms_actors.node import NodeState
 from dms_actors.runtime import ask_from_loop
-from dms_proto.allocation.machine import Allocation, Invoked, LifePhase
+from dms_proto.allocation.machine import TOLD, Allocation, Invoked, LifePhase
 from dms_proto.ids import AllocationId, NodeId, PeerId
 from dms_proto.market.offer_book import BookPhase, PauseWished, task_fits
 from dms_proto.market.owner import OWNER_STREAM, Owner, PreferencesChanged
@@ -172,13 +172,14 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
         """See `NodeMethods`."""
         row = await self._allocation(params.allocation_id)
         id_, phase = AllocationId(text(row, "allocation_id")), phase_of(row)
+        actor = self._services.allocations.get(id_)
+        if actor is not None:  # it runs here, and its actor knows before the read models do
+            phase = TOLD[(await ask_from_loop(actor, ShowState(), ASK_S)).phase]
         if row["provided"]:
             alive = self._services.workbench.is_running(id_)
         else:
-            alive = (
-                phase in (Phase.RUNNING, Phase.STOPPING)
-                and PeerId(text(row, "provider")) in self._services.network.links()
-            )
+            is_there = PeerId(text(row, "provider")) in self._services.network.links()
+            alive = is_there and phase in (Phase.RUNNING, Phase.STOPPING)
         return AllocationState(id_, phase, alive, self._now())
 
     async def node_route_to_allocation(self, params: AllocationParams) -> Route:
