@@ -1,0 +1,120 @@
+"""Verdicts follow from what was asked, what was answered and who is known; the counts always add up."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dms.node.explain import Answer, Inquiry, dry_request, explanation, opening_request, whom_to_ask
+from dms_proto.capability import Capability, Price, Resources
+from dms_proto.ids import PeerId, bid_id, peer_id_of, request_id
+from dms_proto.market.auction import UNREACHABLE
+from dms_proto.market.auction_state import Terms
+from dms_proto.market.explain import Outcome
+from dms_proto.market.preferences import Preferences
+from dms_proto.membership.machine import Membership, Peer, PeerPhase
+from dms_proto.messages import Bid, Clause, Hello
+from dms_proto.work import Task
+
+ME, *OTHERS = (peer_id_of(bytes([number]) * 32) for number in range(1, 9))
+JOB = request_id(b"0123456789abcdef")
+TERMS = Terms(JOB, ME, Task("scripted"), Capability(Resources(1000)), max_price=100)
+NOW = 1_000_000
+SHORT = (Clause("cpu", "1 core", "0.5 cores free", "cpu 0.5"),)
+
+
+def peer(id_: PeerId, phase: PeerPhase = PeerPhase.GREETED, **fields: object) -> Peer:
+    hello = Hello(1, "dms", NOW, "", "", (), Capability(), accepts_work=bool(fields.pop("accepts_work", True)))
+    return Peer(id_, phase, hello=hello, seen_at=NOW - 5_000, **fields)  # type: ignore[arg-type]
+
+
+def members(*peers: Peer) -> Membership:
+    return Membership(ME, peers={known.peer: known for known in peers})
+
+
+def bid(provider: PeerId, price: int = 10) -> Bid:
+    offer = Capability(Resources(4000))
+    return Bid(JOB, 0, 0, bid_id(JOB, provider, 0), offer, 1, Price(), price, NOW, 1000)
+
+
+def inquiry(asked: tuple[PeerId, ...], answers: dict[PeerId, Answer], **fields: object) -> Inquiry:
+    request = opening_request(TERMS)
+    given = {"preferences": Preferences(), "reached": frozenset()} | fields
+    return Inquiry(request, asked=frozenset(asked), answers=answers, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "answer", "outcome", "says"),
+    [
+        (peer(OTHERS[0]), True, Answer(bid=bid(OTHERS[0])), Outcome.BID, ""),
+        (peer(OTHERS[0]), True, Answer(clauses=SHORT), Outcome.DECLINED, ""),
+        (peer(OTHERS[0]), True, None, Outcome.SILENT, "last heard of 5 s ago"),
+        (peer(OTHERS[0]), True, Answer(clauses=(UNREACHABLE,)), Outcome.UNREACHABLE, "lost"),
+        (peer(OTHERS[0], PeerPhase.MET, left_because="closed"), False, None, Outcome.UNREACHABLE, "closed"),
+        (peer(OTHERS[0], PeerPhase.MET), True, None, Outcome.SILENT, "not answered"),
+        (peer(OTHERS[0], PeerPhase.REFUSED, refused_because="too old"), False, None, Outcome.UNREACHABLE, "too old"),
+        (peer(OTHERS[0]), False, None, Outcome.NOT_ASKED, "later rounds"),
+        (peer(OTHERS[0], accepts_work=False), False, None, Outcome.NOT_ASKED, "takes no work"),
+    ],
+)
+def test_each_node_gets_the_verdict_that_fits(
+    known: Peer, asked: bool, answer: Answer | None, outcome: Outcome, says: str
+) -> None:
+    said = inquiry((known.peer,) if asked else (), {} if answer is None else {known.peer: answer})
+    explained = explanation(said, members(known), NOW)
+    (verdict,) = explained.verdicts
+    assert verdict.outcome is outcome
+    assert says in verdict.detail
+    assert sum(explained.counts.values()) == 1
+
+
+def test_a_bid_that_the_requester_rules_out_is_a_no_with_the_rule() -> None:
+    own = Preferences(constraints=("offer.cpu > 8.0",))
+    explained = explanation(
+        inquiry((OTHERS[0],), {OTHERS[0]: Answer(bid=bid(OTHERS[0]))}, preferences=own), members(), NOW
+    )
+    (verdict,) = explained.verdicts
+    assert verdict.outcome is Outcome.DECLINED
+    assert verdict.clauses[0].wanted == "offer.cpu > 8.0"
+
+
+def test_a_gossiped_request_may_have_reached_who_was_not_asked_by_name() -> None:
+    said = inquiry((), {}, reached=frozenset({OTHERS[0]}))
+    explained = explanation(said, members(peer(OTHERS[0]), peer(OTHERS[1])), NOW)
+    assert {verdict.peer: verdict.outcome for verdict in explained.verdicts} == {
+        OTHERS[0]: Outcome.SILENT,
+        OTHERS[1]: Outcome.NOT_ASKED,
+    }
+
+
+def test_bids_come_first_the_cheapest_of_them_before_the_others() -> None:
+    answers = {
+        OTHERS[0]: Answer(clauses=SHORT),
+        OTHERS[1]: Answer(bid=bid(OTHERS[1], 30)),
+        OTHERS[2]: Answer(bid=bid(OTHERS[2], 20)),
+    }
+    explained = explanation(inquiry(tuple(answers), answers), members(), NOW)
+    assert [verdict.peer for verdict in explained.verdicts] == [OTHERS[2], OTHERS[1], OTHERS[0]]
+    assert str(explained.suggestions[0]) == "lower cpu 1 -> 0.5: +1 node"
+
+
+def test_a_dry_run_asks_everybody_who_takes_work_and_stands_nowhere() -> None:
+    known = members(peer(OTHERS[0]), peer(OTHERS[1], accepts_work=False), peer(OTHERS[2], PeerPhase.CONNECTED))
+    assert whom_to_ask(known, self_bids=True) == (OTHERS[0], ME)
+    assert whom_to_ask(known, self_bids=False) == (OTHERS[0],)
+    request = dry_request(TERMS)
+    assert (request.dry_run, request.stands_ms, request.request_id) == (True, 0, JOB)
+
+
+@given(st.data())
+def test_every_node_known_asked_or_heard_of_counts_exactly_once(data: st.DataObject) -> None:
+    phases = st.sampled_from(list(PeerPhase))
+    known = [peer(id_, data.draw(phases)) for id_ in data.draw(st.lists(st.sampled_from(OTHERS), unique=True))]
+    asked = tuple(data.draw(st.lists(st.sampled_from([ME, *OTHERS]), unique=True)))
+    heard = data.draw(st.lists(st.sampled_from([ME, *OTHERS]), unique=True))
+    answers = {id_: data.draw(st.sampled_from([Answer(bid=bid(id_)), Answer(clauses=SHORT)])) for id_ in heard}
+    explained = explanation(inquiry(asked, answers), members(*known), NOW)
+    everybody = {known_.peer for known_ in known} | set(asked) | set(heard)
+    assert {verdict.peer for verdict in explained.verdicts} == everybody
+    assert len(explained.verdicts) == sum(explained.counts.values()) == len(everybody)
