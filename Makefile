@@ -26,6 +26,13 @@ test: setup ## Runs every test
 
 check: setup format lint types imports test ## Everything CI would complain about
 
+bench: setup ## Measures everything the project claims, beside its floor; JSON goes to bench/results/
+	@$(RUN)/python -m bench
+
+docs: setup ## Generates the reference pages and builds the site into site/
+	@$(RUN)/python scripts/gen_docs.py && uv=$$($(PYTHON) scripts/bootstrap_uv.py) && \
+	"$$uv" pip install --quiet --python $(RUN)/python --requirement requirements/docs.txt && $(RUN)/mkdocs build --strict --quiet
+
 format: setup
 	@$(RUN)/ruff format --check .
 
@@ -41,7 +48,8 @@ imports: setup
 requirements: ## Re-pins requirements/ from pyproject.toml (after changing a dependency)
 	@uv=$$($(PYTHON) scripts/bootstrap_uv.py) && flags="--quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url" && \
 	"$$uv" pip compile $$flags pyproject.toml -o requirements/run.txt && \
-	"$$uv" pip compile $$flags pyproject.toml --group dev -o requirements/dev.txt
+	"$$uv" pip compile $$flags pyproject.toml --group dev -o requirements/dev.txt && \
+	"$$uv" pip compile $$flags --group docs -o requirements/docs.txt
 
 clean: ## Removes everything that was built
 	rm -rf $(VENV) .tools site dist build

@@ -25,7 +25,7 @@ from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
-from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, Services
+from dms.node.services import GIVEN_UP, NETWORK_DOWN, NETWORK_RESTARTS, Services
 from dms.node.survey import survey_from_thread
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
@@ -35,10 +35,12 @@ from dms_actors.behaviour import Address
 from dms_actors.directory import Directory
 from dms_actors.events import EVENT_KINDS, PROMISES
 from dms_actors.gate import Gate
+from dms_actors.journal import LoopJournal
 from dms_actors.letters import ShowState, Told
+from dms_actors.loop_calls import LoopCalls
 from dms_actors.node import Node, NodeState, World
 from dms_actors.ports import Executor, Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
-from dms_actors.runtime import LoopJournal, ThreadRuntime, ask_from_loop
+from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_proto.allocation.machine import CancelHeard
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
@@ -141,8 +143,9 @@ async def _assemble(  # noqa: PLR0917 - called once, above
     me = identity.node_id.peer_id
     store = await EventStore.open(home.events, clock=clock, relaxed=RELAXED)
     stack.push_async_callback(store.close)
-    events = _Hearing()
-    listening = asyncio.create_task(network.start(events.hear), name="network start")
+    stop, notes = asyncio.Event(), dict[str, str]()
+    hearing = _Hearing(network, notes)
+    listening = asyncio.create_task(network.start(hearing.hear), name="network start")
     stack.push_async_callback(_end_network, network, listening)
     probed = await probe()
     stack.push_async_callback(probed.close)
@@ -150,8 +153,15 @@ async def _assemble(  # noqa: PLR0917 - called once, above
     counters = Counters()
     runtime = ThreadRuntime(clock)
     orchestrators, allocations = Directory(), Directory()
+    calls = LoopCalls(loop)
     post = NodePost(
-        signer=Signer(identity.seed()), me=me, topic=config.network.topic, network=network, clock=clock, loop=loop
+        signer=Signer(identity.seed()),
+        me=me,
+        topic=config.network.topic,
+        network=network,
+        clock=clock,
+        loop=loop,
+        calls=calls,
     )
     stack.push_async_callback(post.close)
 
@@ -163,6 +173,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
 
     workbench = Workbench(
         loop=loop,
+        calls=calls,
         executors={name: executor for name, (executor, _) in probed.executors.items()},
         jobs=home.jobs,
         blobs=blobs,
@@ -174,6 +185,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
     stack.push_async_callback(workbench.close_all)
     collector = Collector(
         loop=loop,
+        calls=calls,
         me=me,
         blobs=blobs,
         logs=LogStore(home.log / "jobs"),
@@ -185,7 +197,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
 
     def log_bytes(peer: PeerId, message: AllocationMessage) -> None:
         wanted = message.channel.startswith("want:")
-        loop.call_soon_threadsafe(workbench.resend_logs if wanted else collector.log_arrived, peer, message)
+        calls.call(workbench.resend_logs if wanted else collector.log_arrived, peer, message)
 
     def open_blob(peer: PeerId, digest: Digest) -> Path | None:
         allowed = collector.may_read(peer, digest) or workbench.may_read(peer, digest)
@@ -200,30 +212,25 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         collector=collector,
         logs=log_bytes,
         survey=lambda: survey_from_thread(store, loop),
+        introduce=lambda: loop.call_soon_threadsafe(hearing.introduce),
         orchestrators=orchestrators,
         allocations=allocations,
     )
-    node = _spawn_node(runtime, world, config, identity, counters)
-    stack.push_async_callback(lambda: asyncio.to_thread(journal.flush))
+
+    def give_up(name: str) -> None:
+        notes[GIVEN_UP] = f"actor {name} failed again and again; the log says why"
+        loop.call_soon_threadsafe(stop.set)
+
+    node = _spawn_node(runtime, world, config, identity, counters, give_up)
+    stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
     stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
     post.deliver_to_self_by(node.tell)
     await ask_from_loop(node, ShowState(), 60.0)  # the log is folded, what was under way is resumed
 
-    notes: dict[str, str] = {}
+    await workbench.sweep(allocations.ids())
 
-    def hear(event: NetworkEvent) -> None:
-        node.tell(event)
-        match event:
-            case PeerUp(peer=peer):
-                post.peer_up(peer)
-            case NetworkDown(reason=reason):
-                notes[NETWORK_DOWN] = reason
-                notes[NETWORK_RESTARTS] = str(int(notes.get(NETWORK_RESTARTS, "0")) + 1)
-            case NetworkUp():
-                notes.pop(NETWORK_DOWN, None)
-
-    events.listen(hear)
-    hear(NetworkUp(await listening))
+    hearing.listen(node, post)
+    hearing.hear(NetworkUp(await listening))
     return Services(
         loop=loop,
         clock=clock,
@@ -243,26 +250,51 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         counters=counters,
         executors=probed.executors,
         unavailable=probed.unavailable,
-        stop=asyncio.Event(),
+        stop=stop,
         started_at=clock(),
         notes=notes,
     )
 
 
 class _Hearing:
-    """Keeps what the network says until there is somebody to hear it: it is started early, because it takes the longest."""
+    """Hears the network for the node. Keeps what it says until there is somebody to hear it: it is started early, because it takes the longest."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network, notes: dict[str, str]) -> None:
+        self._network = network
+        self._notes = notes
         self._early: list[NetworkEvent] = []
-        self._listener: Callable[[NetworkEvent], None] = self._early.append
+        self._announced: NetworkUp | None = None
+        self._listeners: tuple[Address, NodePost] | None = None
 
     def hear(self, event: NetworkEvent) -> None:
-        self._listener(event)
+        """Tells the node actor, and notes how the network is."""
+        if self._listeners is None:
+            self._early.append(event)
+            return
+        node, post = self._listeners
+        node.tell(event)
+        match event:
+            case PeerUp(peer=peer):
+                post.peer_up(peer)
+            case NetworkDown(reason=reason):
+                self._notes[NETWORK_DOWN] = reason
+                self._notes[NETWORK_RESTARTS] = str(int(self._notes.get(NETWORK_RESTARTS, "0")) + 1)
+            case NetworkUp():
+                self._notes.pop(NETWORK_DOWN, None)
+                self._announced = event
 
-    def listen(self, listener: Callable[[NetworkEvent], None]) -> None:
-        self._listener = listener
+    def listen(self, node: Address, post: NodePost) -> None:
+        """From now on there is somebody."""
+        self._listeners = (node, post)
         for event in self._early:
-            listener(event)
+            self.hear(event)
+
+    def introduce(self) -> None:
+        """Says again what a node actor that was built anew has forgotten. Nothing at its first start."""
+        if self._announced is not None:
+            self.hear(self._announced)
+            for link in self._network.links().values():
+                self.hear(PeerUp(link.peer, link.addresses, link.relayed))
 
 
 async def _end_network(network: Network, listening: asyncio.Task[tuple[str, ...]]) -> None:
@@ -272,8 +304,13 @@ async def _end_network(network: Network, listening: asyncio.Task[tuple[str, ...]
     await network.stop()
 
 
-def _spawn_node(
-    runtime: ThreadRuntime, world: World, config: Config, identity: Identity, counters: Counters
+def _spawn_node(  # noqa: PLR0917 - called once, above
+    runtime: ThreadRuntime,
+    world: World,
+    config: Config,
+    identity: Identity,
+    counters: Counters,
+    give_up: Callable[[str], None],
 ) -> Address:
     me = identity.node_id.peer_id
     book = OfferBook(me, bid_validity_ms=config.market.bid_validity_ms)
@@ -296,6 +333,7 @@ def _spawn_node(
             book=book,
             hello=hello,
         ),
+        give_up,
     )
 
 

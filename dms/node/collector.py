@@ -11,6 +11,7 @@ from dms.node.hands import Hands
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
 from dms.store.blobs import BlobStore
+from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Network
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
@@ -40,6 +41,7 @@ class Collector:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        calls: LoopCalls,
         me: PeerId,
         blobs: BlobStore,
         logs: LogStore,
@@ -47,7 +49,7 @@ class Collector:
         post: NodePost,
         tell: Callable[[RequestId, Stimulus], None],
     ) -> None:
-        self._hands = Hands(loop)
+        self._hands = Hands(loop, calls)
         self._me = me
         self._blobs = blobs
         self.logs = logs
@@ -55,6 +57,7 @@ class Collector:
         self._post = post
         self._tell = tell
         self._expected: dict[AllocationId, _Expected] = {}
+        self._of_request: dict[RequestId, list[AllocationId]] = {}
 
     # -------------------------------------------------------------------------------------------------- Collector, any thread
 
@@ -62,10 +65,12 @@ class Collector:
         """See `world.Collector`."""
         inputs = frozenset(wanted.digest for wanted in task.inputs)
         self._expected[allocation_id] = _Expected(request_id, provider, inputs)
+        self._of_request.setdefault(request_id, []).append(allocation_id)
 
     def forget(self, request_id: RequestId) -> None:
         """See `world.Collector`."""
-        self._hands.call(self._forget, request_id)
+        for allocation_id in self._of_request.pop(request_id, ()):
+            self._expected.pop(allocation_id, None)
 
     def is_complete(self, status: AllocationStatus) -> bool:
         """See `world.Collector`."""
@@ -79,7 +84,8 @@ class Collector:
 
     def may_read(self, peer: PeerId, digest: Digest) -> bool:
         """Whether a blob is an input of an allocation that this peer runs for us."""
-        return any(expected.provider == peer and digest in expected.inputs for expected in self._expected.values())
+        expected = tuple(self._expected.values())  # one step: orchestrators add and remove on their own threads
+        return any(one.provider == peer and digest in one.inputs for one in expected)
 
     def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:
         """Keeps log bytes from the provider of an allocation of ours; asks again where there is a gap."""
@@ -93,9 +99,6 @@ class Collector:
         """Gives up what is under way."""
         await self._hands.close()
         self.logs.close()
-
-    def _forget(self, request_id: RequestId) -> None:
-        self._expected = {k: v for k, v in self._expected.items() if v.request_id != request_id}
 
     def _missing(self, status: AllocationStatus) -> tuple[bool, bool]:
         out, err = self.logs.lengths(status.allocation_id)

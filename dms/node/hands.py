@@ -7,21 +7,22 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dms_actors.loop_calls import LoopCalls
+
 log = logging.getLogger(__name__)
 
 
 class Hands:
     """Starts coroutines on the loop and keeps them until they end."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, calls: LoopCalls) -> None:
         self._loop = loop
+        self._calls = calls
         self._tasks: set[asyncio.Task[None]] = set()
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Calls a function on the loop; from any thread, returns at once."""
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
+        if not self._calls.call(function, *arguments):
             log.debug("the loop has ended; %s is not called", function)
 
     def start(self, build: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:

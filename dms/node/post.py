@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from dms_actors.letters import Delivered
+from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Network
 from dms_proto.errors import DmsError
 from dms_proto.ids import MessageId, PeerId
@@ -48,6 +49,7 @@ class NodePost:
         network: Network,
         clock: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
+        calls: LoopCalls,
     ) -> None:
         self._signer = signer
         self._me = me
@@ -55,6 +57,7 @@ class NodePost:
         self._network = network
         self._clock = clock
         self._loop = loop
+        self._calls = calls
         self._to_self: Callable[[Delivered], object] = lambda _message: None
         self._addresses: dict[PeerId, tuple[str, ...]] = {}
         self._waiting: dict[PeerId, deque[_Waiting]] = {}
@@ -122,9 +125,7 @@ class NodePost:
             return None
 
     def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop has been closed: the node is stopping
+        if not self._calls.call(call, *arguments):  # the loop has been closed: the node is stopping
             self.dropped += 1
 
     # ---------------------------------------------------------------------------------------------------------- on the loop

@@ -16,6 +16,7 @@ from dms.config import Config, Home
 from dms.config.identity import load
 from dms.config.loading import load_config
 from dms.executors.detect import Detected
+from dms.executors.scripted import ScriptedExecutor
 from dms.hardware.monitor import Monitor
 from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
@@ -77,8 +78,12 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
 
     async def probe() -> Probed:
         detected: Detected = await prove(home)
-        wanted = {executor.name: (executor, offer) for executor, offer in detected.available}
-        return Probed(wanted, tuple(detected.unavailable), detected.close)
+        enabled = config.executors.enabled
+        wanted = {e.name: (e, offer) for e, offer in detected.available if e.name in enabled}
+        if "scripted" in enabled:
+            scripted = ScriptedExecutor()  # runs no program at all: for tests and the bench, never there unless named
+            wanted["scripted"] = (scripted, await scripted.probe())
+        return Probed(wanted, tuple(u for u in detected.unavailable if u.name in enabled), detected.close)
 
     app = await NodeApp.start(home=home, config=config, identity=identity, network=network, probe=probe)
     stack.push_async_callback(app.stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from dms.node.inputs import fetch_missing, lay_out
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
 from dms.store.blobs import BlobStore
+from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Exited, LogChunk, Network, Run, Started, UsageSample
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
 from dms_proto.errors import DmsError
@@ -41,6 +42,7 @@ class Workbench:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        calls: LoopCalls,
         executors: Mapping[str, Executor],
         jobs: Path,
         blobs: BlobStore,
@@ -49,7 +51,7 @@ class Workbench:
         post: NodePost,
         tell: Tell,
     ) -> None:
-        self._hands = Hands(loop)
+        self._hands = Hands(loop, calls)
         self._executors = executors
         self._jobs = jobs
         self._blobs = blobs
@@ -133,6 +135,13 @@ class Workbench:
             with suppress(TimeoutError):
                 await asyncio.wait_for(idle.wait(), seconds)
 
+    async def sweep(self, keep: Sequence[str]) -> None:
+        """After a restart: removes what is left of allocations of which nothing is known any more: processes, directories, logs."""
+        for executor in self._executors.values():
+            await executor.sweep(keep)
+        await asyncio.to_thread(_remove_others, self._jobs, frozenset(keep))
+        self.logs.sweep(keep)
+
     async def close_all(self) -> None:
         """Lets go of everything under way; runs go on and are adopted by the next process."""
         await self._hands.close()
@@ -163,10 +172,13 @@ class Workbench:
     async def _adopt(
         self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task, handle: str
     ) -> None:
+        if allocation_id in self._runs:  # only its actor is new
+            self._tell(allocation_id, NodeRestarted(adopted=True))
+            return
         self._requesters[allocation_id] = (request_id, requester)
         executor = self._executors.get(task.executor)
         run = None
-        if executor is not None and handle:
+        if executor is not None:
             run = await executor.adopt(allocation_id, task, self.directory(allocation_id), handle)
         self._tell(allocation_id, NodeRestarted(adopted=run is not None))
         if run is not None:
@@ -248,3 +260,11 @@ class Workbench:
         directory = self.directory(allocation_id)
         if directory.exists():
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _remove_others(jobs: Path, keep: frozenset[str]) -> None:
+    """Removes the directories of jobs, and of outputs being taken in, that belong to none of `keep`."""
+    if jobs.is_dir():
+        for directory in jobs.iterdir():
+            if directory.name.partition(".")[0] not in keep:
+                shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,148 @@
+"""`make bench`: every figure the project claims, its bar, and how it was taken; a table, and JSON in bench/results/.
+
+Ratios are to a floor measured in the same run. The machine is shared and noisy: compare figures of one run only, and look at the load line.
+Ends non-zero when a bar is missed, after printing everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import floor, market
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Figure(NamedTuple):
+    """One measured figure. `good`: whether it meets its bar; None where there is no bar."""
+
+    name: str
+    value: float
+    unit: str
+    bar: str
+    good: bool | None
+    method: str
+
+
+def at_most(name: str, value: float, unit: str, bar: float, method: str) -> Figure:
+    """A figure that should be small."""
+    return Figure(name, value, unit, f"<= {bar:g}", value <= bar, method)
+
+
+def at_least(name: str, value: float, unit: str, bar: float, method: str) -> Figure:
+    """A figure that should be large."""
+    return Figure(name, value, unit, f">= {bar:g}", value >= bar, method)
+
+
+def market_figures(rounds: int, jobs: int) -> Iterator[Figure]:
+    """Real nodes on loopback."""
+    base = asyncio.run(floor.measure(rounds))
+    yield Figure(
+        "floor round p50", base["p50_ms"], "ms", "", None, "bare signed round over TCP, bwrap true (bench/floor.py)"
+    )
+    yield Figure("floor CPU per round", base["cpu_ms"], "ms", "", None, "the same, all processes")
+    with market.devnet(3) as net:
+        one = asyncio.run(market.latency(net, rounds))
+        how = f"{rounds} sandboxed `true` one by one, 3 bidders, job.submit to `ended` on the feed"
+        yield at_most("request to result p50", one["p50_ms"], "ms", 35, how)
+        yield at_most("  ratio to the floor", one["p50_ms"] / base["p50_ms"], "x", 3.5, "same run")
+        yield Figure("request to result p99", one["p99_ms"], "ms", "", None, how)
+        yield at_most("CPU per sandboxed job", one["cpu_ms"], "ms", 15, "all processes of all four nodes")
+        nothing = asyncio.run(market.throughput(net, jobs, "scripted"))
+        yield at_least(
+            "no-op jobs at once", nothing["jobs_per_s"], "jobs/s", 300, "the scripted executor, which starts no process"
+        )
+        many = asyncio.run(market.throughput(net, jobs))
+        yield at_least(
+            "sandboxed jobs at once", many["jobs_per_s"], "jobs/s", 80, f"{jobs} jobs submitted at once, durable"
+        )
+        yield Figure("  CPU per job", many["cpu_ms"], "ms", "", None, "the same")
+        resting = market.idle(net)
+        yield at_most(
+            "idle memory of a node", resting["pss_mib"], "MiB PSS", 150, "node, network and launcher processes"
+        )
+        yield at_most("idle CPU of a node", resting["cpu_percent"], "% core", 1, "10 s after the work")
+        yield at_most("dms --help", market.command(net["requester"], "--help"), "ms", 150, "median of 15 processes")
+        yield at_most("dms status", market.command(net["requester"], "status"), "ms", 300, "median of 15 processes")
+        yield at_most(
+            "winner killed to next running", asyncio.run(market.failover(net)), "ms", 1000, "kill -9 of the whole node"
+        )
+    with market.devnet(1) as net:
+        yield at_most(
+            "freed capacity to waiting job", asyncio.run(market.freed(net)), "ms", 500, "1 provider, job fills it"
+        )
+    yield at_most("node ready from dms up", market.ready(), "s", 2.5, "first answer on the socket")
+    yield at_most(
+        "four cold nodes to first result", market.cold_start(), "s", 4, "onboarded before; all started at once"
+    )
+
+
+def component_figures() -> Iterator[Figure]:
+    """Parts on their own; each has a bench file with more figures."""
+    from bench import ranking, store  # noqa: PLC0415
+
+    for case in ranking.measure(10_000):
+        name = case.name.strip()
+        if case.bar:
+            yield at_most(name[:34], case.value, case.unit, case.bar, "bench/ranking.py; CPU time, best of 7")
+    stored = store.run()[0]
+    how = f"{stored['clients']} clients x {stored['events_per_append']} events, durable (bench/store.py)"
+    yield at_least("event append / bare sqlite3", stored["ratio"], "x", store.BAR, how)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
+    "market": lambda options: market_figures(options.rounds, options.jobs),
+    "components": lambda _options: component_figures(),
+}
+
+
+def main() -> int:
+    """Measures, prints, writes JSON."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=[[], *PARTS], help="default: all")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=200)
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}\n"
+    )
+    for part in options.parts or PARTS:
+        for figure in PARTS[part](options):
+            figures.append(figure)
+            mark = {True: "ok  ", False: "MISS", None: "    "}[figure.good]
+            print(
+                f"{mark} {figure.name:34}{figure.value:>10.2f} {figure.unit:9}{figure.bar:10} {figure.method}",
+                flush=True,
+            )
+    print(f"\nload at the end {os.getloadavg()[0]:.1f}")
+    _write(figures)
+    return 1 if any(figure.good is False for figure in figures) else 0
+
+
+def _write(figures: list[Figure]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    told: dict[str, Any] = {
+        "at": int(time.time()),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load": os.getloadavg(),
+        "figures": [figure._asdict() for figure in figures],
+    }
+    file = RESULTS / f"{told['at']}.json"
+    file.write_text(json.dumps(told, indent=1))
+    print(f"written to {file.relative_to(Path.cwd())}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
