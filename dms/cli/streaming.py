@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,12 +21,13 @@ import msgspec
 
 from dms.cli.blocks import clean
 from dms.cli.exit_codes import INTERRUPTED, NOT_RUN
-from dms.cli.progress import Progress
+from dms.cli.progress import QUIET_S, Progress
 from dms.rpc.api.jobs import (
     AnyJobUpdate,
     JobEnded,
     JobLog,
     JobParams,
+    JobPhase,
     JobProgress,
     JobView,
     SlotProgress,
@@ -109,7 +111,10 @@ class Watcher:
     def __init__(self, path: Path, job: str, *, quiet: bool, as_json: bool) -> None:
         self._path = path
         self._job = job
-        self._talks = not quiet and not as_json and sys.stderr.isatty()
+        self._quiet = quiet or as_json
+        self._waits_for = ""
+        self._waiting = threading.Timer(QUIET_S, _say, ("",))  # the one to cancel; this first one is never started
+        self._talks = not self._quiet and sys.stderr.isatty()
         self._as_json = as_json
         self._attempts: dict[int, int] = {}
         self._open_lines: set[tuple[int, str]] = set()
@@ -151,6 +156,8 @@ class Watcher:
             time.sleep(POLL_S)
 
     def _show(self, update: AnyJobUpdate, progress: Progress) -> None:
+        if isinstance(update, JobEnded | SlotProgress):
+            self._waiting.cancel()
         if self._as_json:
             sys.stdout.write(msgspec.json.encode(update).decode() + "\n")
             sys.stdout.flush()
@@ -158,11 +165,24 @@ class Watcher:
         match update:
             case JobProgress():
                 progress.say(f"{short(self._job)}: {update.text}")
+                self._tell_waiting(update)
             case SlotProgress():
                 progress.say(f"{short(self._job)}: {update.phase.value} on {short(update.provider)}")
             case JobLog():
                 progress.stop()
                 self._write(update)
+
+    def _tell_waiting(self, update: JobProgress) -> None:
+        """A job that still waits after a second says for what, to a log file as to a terminal: nobody should have to guess."""
+        text = f"{short(self._job)} waits: {update.text}; dms job explain {short(self._job)}"
+        if update.phase is JobPhase.WAITING and text == self._waits_for:
+            return
+        self._waiting.cancel()
+        if update.phase is JobPhase.WAITING and not self._quiet:
+            self._waits_for = text
+            self._waiting = threading.Timer(QUIET_S, _say, (text,))
+            self._waiting.daemon = True
+            self._waiting.start()
 
     def _write(self, log: JobLog) -> None:
         previous = self._attempts.get(log.slot, log.attempt)

@@ -158,7 +158,10 @@ class Client:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         self._searched = 0
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
         if not isinstance(message, dict):
             raise ConnectionLost("node_not_running", "what answers on the socket does not speak JSON-RPC")
         return message

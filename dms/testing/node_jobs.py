@@ -46,6 +46,7 @@ class Script(msgspec.Struct, frozen=True):
         runs: False: nobody bids, and the job ends for `reason` without running.
         reason: of the whole job when it does not run.
         holds: the job runs until it is cancelled.
+        waits: the job waits for this, until it is cancelled.
     """
 
     logs: tuple[tuple[int, str, bytes], ...] = ((0, "stdout", b"hello\n"),)
@@ -54,6 +55,7 @@ class Script(msgspec.Struct, frozen=True):
     runs: bool = True
     reason: EndReason = EndReason.NO_BIDS
     holds: bool = False
+    waits: str = ""
 
 
 class MemoryJobs:
@@ -95,6 +97,10 @@ class MemoryJobs:
         feed, count = self.feeds[job], self.specs[job].spec.count
         self.views[job] = self._view(job, jobs.JobPhase.ASKING, ())
         feed.publish(jobs.JobProgress(1, NOW, jobs.JobPhase.ASKING, "asking 3 nodes"))
+        if script.waits:
+            self.views[job] = self._view(job, jobs.JobPhase.WAITING, ())
+            feed.publish(jobs.JobProgress(2, NOW, jobs.JobPhase.WAITING, script.waits))
+            return
         if not script.runs:
             self._end(job, script.reason, "no known node would bid", ())
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from dms.cli.blocks import Block, Line, Table
-from dms.cli.views.words import short
+from dms.cli.views.words import count, short
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
 from dms_proto.messages import Clause
@@ -33,7 +33,7 @@ _TONES: Final = {
 def explanation(title: str, found: Explanation, *, every_node: bool = False) -> Iterator[Block]:
     """The whole story. The counts add up to the nodes known."""
     known = len(found.verdicts)
-    yield Line(f"{title}   {known} {'node' if known == 1 else 'nodes'} known", "strong")
+    yield Line(f"{title}   {count(known, 'node')} known", "strong")
     yield from _summary(found)
     if not known:
         yield Line("no other node is known; dms join STRING, or dms doctor", "warn")
@@ -57,14 +57,14 @@ def _summary(found: Explanation) -> Iterator[Line]:
                 best = min(verdicts, key=lambda verdict: verdict.price)
                 yield _row(outcome, len(verdicts), f"best {format_credits(best.price)} ({short(best.peer)})")
             case Outcome.DECLINED:
-                for text, count in _reasons(verdicts):
-                    yield _row(outcome, count, text)
+                for text, number in _reasons(verdicts):
+                    yield _row(outcome, number, text)
             case _:
                 yield _row(outcome, len(verdicts), verdicts[0].detail)
 
 
-def _row(outcome: Outcome, count: int, text: str) -> Line:
-    return Line(f"{count:>6} {_WORDS[outcome]:<12} {text}", _TONES[outcome])
+def _row(outcome: Outcome, number: int, text: str) -> Line:
+    return Line(f"{number:>6} {_WORDS[outcome]:<12} {text}", _TONES[outcome])
 
 
 def _reasons(verdicts: Sequence[NodeVerdict]) -> Iterable[tuple[str, int]]:
@@ -104,7 +104,8 @@ def decision(view: DecisionView) -> Iterator[Block]:
     """How the choice was made, and whether computing it again gives the same."""
     ranking = view.decision.ranking
     yield Line(
-        f"decision {view.number} of {view.of} for {short(view.job_id)}   {len(view.decision.candidates)} bids", "strong"
+        f"decision {view.number} of {view.of} for {short(view.job_id)}   {count(len(view.decision.candidates), 'bid')}",
+        "strong",
     )
     prices = {candidate.bid_id: candidate.price for candidate in view.decision.candidates}
     for place, entry in enumerate(ranking.ranked, 1):

@@ -51,7 +51,10 @@ def job(view: JobView) -> Iterator[Block]:
             ("outcome", _outcome(summary) or "-"),
             ("needs", f"{words.needs(view.spec.needs)}, up to {format_millis(view.spec.needs.max_wall_ms)}"),
             ("allocations", f"{summary.done} of {summary.count} ended, {summary.running} running"),
-            ("asked", f"{view.round} rounds, {view.bids} bids, {view.declines} declines"),
+            (
+                "asked",
+                f"{words.count(view.round, 'round')}, {words.count(view.bids, 'bid')}, {words.count(view.declines, 'decline')}",
+            ),
             ("price", f"{format_credits(summary.price)}, at most {format_credits(view.spec.max_price)} per allocation"),
             ("submitted", words.clock(summary.submitted_at)),
             ("took", took),

@@ -9,7 +9,21 @@ from dms_proto.ids import short
 from dms_proto.units import GPU, format_bytes, format_cores, format_millis
 from dms_proto.work import OWNERS, Ending, EndReason
 
-__all__ = ["ago", "clock", "ending", "gpu", "needs", "node", "reason", "resources", "rtt", "short", "shown_of", "span"]
+__all__ = [
+    "ago",
+    "clock",
+    "count",
+    "ending",
+    "gpu",
+    "needs",
+    "node",
+    "reason",
+    "resources",
+    "rtt",
+    "short",
+    "shown_of",
+    "span",
+]
 
 
 def resources(amounts: Resources) -> str:
@@ -85,8 +99,13 @@ def ending(end: Ending | None) -> str:
     """How a run ended, with exit code and detail; empty before."""
     if end is None:
         return ""
-    code = f", exit code {end.exit_code}" if end.exit_code > 0 else ""
+    code = f", exit code {end.exit_code}" if end.exit_code > 0 and "exit code" not in end.detail else ""
     return f"{reason(end.reason)}{code}" + (f": {end.detail}" if end.detail else "")
+
+
+def count(number: int, what: str) -> str:
+    """``1 bid``, ``2 bids``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def shown_of(shown: int, total: int, what: str) -> str:

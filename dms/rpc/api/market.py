@@ -6,13 +6,13 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
-from dms_proto.market.explain import Explanation
 
 from dms.jobs.spec import JobSpec
 from dms.rpc.api.allocations import Limit
 from dms.rpc.registry import method
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import BidId, PeerId, RequestId
+from dms_proto.market.explain import Explanation
 from dms_proto.messages import Clause
 
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from dms.cli.app import cli
 from dms.config.paths import Home
 from dms.rpc.api.events import Check, Finding
 from dms.rpc.api.node import Trouble
@@ -289,3 +291,12 @@ def test_down_stops_the_node_and_waits_until_it_is_gone(dms: Dms, home: Home) ->
 def test_up_with_a_running_node_says_so(dms: Dms) -> None:
     assert "already running" in dms("up", "-d").stdout
     assert dms.json("up", "-d")["already_running"] is True
+
+
+def test_the_home_may_be_given_before_the_command_or_after_it(dms: Dms, tmp_path: Path) -> None:
+    home = str(dms.served.home.root)
+    elsewhere = CliRunner(env={"DMS_HOME": str(tmp_path / "nothing")})
+    assert elsewhere.invoke(cli, ["--home", home, "status"]).exit_code == 0
+    assert elsewhere.invoke(cli, ["status", "--home", home]).exit_code == 0
+    assert elsewhere.invoke(cli, ["--home", str(tmp_path), "status", "--home", home]).exit_code == 0
+    assert elsewhere.invoke(cli, ["status"]).exit_code == 1

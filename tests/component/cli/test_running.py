@@ -299,6 +299,18 @@ def test_a_node_that_restarts_is_waited_for_and_nothing_is_printed_twice(dms_wit
     assert process.returncode == 143
 
 
+def test_a_job_that_waits_says_for_what_even_where_nobody_watches(dms_with: Start) -> None:
+    dms = dms_with([Script(waits="2 nodes could do it but are busy")])
+    process = _start(dms, "run", "--", "x")
+    assert process.stderr is not None
+    line = process.stderr.readline().decode()
+    assert line.startswith("dms: r-")
+    assert "waits: 2 nodes could do it but are busy; dms job explain r-" in line
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
 def test_following_events_prints_them_as_they_happen_until_ctrl_c(dms: Dms) -> None:
     process = _start(dms, "events", "follow", "--since", "2", "--json")
     assert json.loads(_first_line(process))["id"] == 3

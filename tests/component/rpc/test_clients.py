@@ -177,7 +177,9 @@ def rogue(tmp_path: Path) -> Iterator[Callable[[bytes], Path]]:
     listener.close()
 
 
-@pytest.mark.parametrize("answer", [b"", b'{"jsonrpc": "2.0", "id"', b"[]\n", b"7\n"])
+@pytest.mark.parametrize(
+    "answer", [b"", b'{"jsonrpc": "2.0", "id"', b"[]\n", b"7\n", b"\xff garbage\n", b"[" * 9 + b"\n"]
+)
 def test_a_node_that_goes_away_in_the_middle_is_a_lost_connection(
     rogue: Callable[[bytes], Path], answer: bytes
 ) -> None:
