@@ -94,8 +94,8 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Ends all connections. Idempotent."""
-        for socket in list(self._sockets):
-            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the node stops")
+        closing = [socket.close(code=WSCloseCode.GOING_AWAY, message=b"the node stops") for socket in self._sockets]
+        await asyncio.gather(*closing)
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -148,7 +148,7 @@ class HttpServer:
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         if len(self._sockets) >= MAX_SOCKETS:
             raise web.HTTPServiceUnavailable(text=f"more than {MAX_SOCKETS} WebSockets")
-        socket = web.WebSocketResponse(max_msg_size=MAX_REQUEST_BYTES, heartbeat=PING_S)
+        socket = web.WebSocketResponse(max_msg_size=MAX_REQUEST_BYTES, heartbeat=PING_S, timeout=SHUTDOWN_S)
         await socket.prepare(request)
         self._sockets.add(socket)
         try:

@@ -30,6 +30,8 @@ SEND_TIMEOUT_S: Final = 30.0
 """A reader that takes nothing for so long is cut off; it can come back with `since`."""
 LINGER_S: Final = 5.0
 """After a client's last word, calls under way may take so long; one that is gone looks the same as one that listens."""
+FLUSH_S: Final = 1.0
+"""For what is still to be sent when a connection ends; a client that does not read must not keep the node from stopping."""
 SOCKET_MODE: Final = 0o600
 _PROBE_TIMEOUT_S: Final = 1.0
 
@@ -164,8 +166,13 @@ class _Connection:
         for task in self._calls:
             task.cancel()
         self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self._writer.wait_closed()
+        except TimeoutError:
+            self._writer.transport.abort()
+        except OSError:
+            return
 
 
 def _is_owner(writer: asyncio.StreamWriter) -> bool:

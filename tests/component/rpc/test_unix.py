@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -196,6 +197,27 @@ async def test_stopping_ends_connections_and_removes_the_socket(node: MemoryNode
     assert await reader.read() == b""
     assert not path.exists()
     writer.close()
+
+
+async def test_a_client_that_does_not_read_cannot_keep_the_server_from_stopping(
+    node: MemoryNode, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.sock"
+    server = UnixServer(Dispatcher(node, METHODS, "0", dict), path)
+    await server.start()
+    deaf = socket.socket(socket.AF_UNIX)
+    deaf.setblocking(False)
+    deaf.connect(str(path))
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while sent < 5_000:  # until neither side takes anything more
+            sent += 1
+            deaf.send(_line("node.status", sent))
+    async with await AsyncClient.connect(path) as other:
+        assert await other.call("rpc.ping"), "others are served meanwhile"
+    async with asyncio.timeout(10):
+        await server.stop()
+    deaf.close()
 
 
 async def test_stopping_leaves_the_socket_of_a_next_node_alone(node: MemoryNode, tmp_path: Path) -> None:
