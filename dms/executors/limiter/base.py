@@ -50,7 +50,7 @@ class Group(Protocol):
     """The processes of one run, limited and metered together.
 
     Attributes:
-        join: files into which the first process writes "0" to become a member, before anything of the job runs.
+        join: files into which the first process writes "0" to become a member, before anything of the job runs; the node opens them for it.
         paths: what `Limiter.reopen` needs to find the group again from another process.
         paused_start: whether the sandbox must wait before the program until `attach` was called.
     """

@@ -75,7 +75,7 @@ def remove(directories: Iterable[str]) -> bool:
     done = True
     for directory in directories:
         try:
-            Path(directory).rmdir()
+            os.rmdir(directory)  # noqa: PTH106 - on every job's path
         except FileNotFoundError:
             continue
         except OSError:

@@ -5,7 +5,9 @@ Groups are made below the node's own, so that jobs stay within whatever limits t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from dms_proto.capability import Meter
 
 CONTROLLERS: Final = ("cpu", "cpuacct", "memory", "pids")
 CPU_PERIOD_US: Final = 100_000
+"""The kernel's default, which is therefore not written."""
 
 
 class GroupV1:
@@ -30,10 +33,9 @@ class GroupV1:
 
     def limit(self, allowance: Allowance) -> None:
         """Writes the limits."""
-        files.write(f"{self._cpu}/cpu.cfs_period_us", CPU_PERIOD_US)
         files.write(f"{self._cpu}/cpu.cfs_quota_us", max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000))
         files.write(f"{self._memory}/memory.limit_in_bytes", allowance.memory_bytes)
-        if files.read(f"{self._memory}/memory.memsw.limit_in_bytes"):  # only with swap accounting
+        with suppress(FileNotFoundError):  # only with swap accounting
             files.write(f"{self._memory}/memory.memsw.limit_in_bytes", allowance.memory_bytes)
         files.write(f"{self._pids}/pids.max", allowance.processes + SETUP_PROCESSES)
 
@@ -81,8 +83,8 @@ class CgroupV1:
         """See `Limiter.prepare`."""
         group = GroupV1([str(base / name) for base in self._bases])
         try:
-            for path in dict.fromkeys(group.paths):
-                Path(path).mkdir(parents=True, exist_ok=True)
+            for base, path in zip(self._bases, group.paths, strict=True):
+                _make(base, path)
             group.limit(allowance)
         except OSError as error:
             group.remove()
@@ -101,6 +103,19 @@ class CgroupV1:
     def release(self) -> None:
         """See `Limiter.release`."""
         files.remove(map(str, self._bases))
+
+
+def _make(base: Path, path: str) -> None:
+    """Makes a run's directory; one for two controllers is made by the first, and the one that holds them may have been released."""
+    for _ in range(2):
+        try:
+            os.mkdir(path)  # noqa: PTH102 - on every job's path
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            base.mkdir(exist_ok=True)
+        else:
+            return
 
 
 def find(root: Path, name: str) -> CgroupV1 | None:

@@ -22,7 +22,17 @@ def stat(pid: int) -> list[str]:
 def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot: with the pid, its identity. 0 when there is none or it is a zombie."""
     fields = stat(pid)
-    return int(fields[_STAT_START]) if fields and fields[0] not in "ZX" else 0
+    return int(fields[_STAT_START]) if is_alive(fields) else 0
+
+
+def is_alive(fields: list[str]) -> bool:
+    """Whether these fields of `stat` are those of a process that has not ended."""
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def parent_in(fields: list[str]) -> int:
+    """The parent's process id in the fields of `stat`, or 0."""
+    return int(fields[_STAT_PPID]) if fields else 0
 
 
 def name(pid: int) -> str:
@@ -32,8 +42,7 @@ def name(pid: int) -> str:
 
 def parent(pid: int) -> int:
     """Its parent's process id, or 0."""
-    fields = stat(pid)
-    return int(fields[_STAT_PPID]) if fields else 0
+    return parent_in(stat(pid))
 
 
 def descendants(pid: int) -> list[int]:

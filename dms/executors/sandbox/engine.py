@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import resource
 import time
@@ -41,6 +42,8 @@ from dms_proto.capability import Meter
 from dms_proto.errors import MachineError
 from dms_proto.units import MIB
 from dms_proto.work import Ending, EndReason, Task
+
+_logger: Final = logging.getLogger(__name__)
 
 ARGUMENTS_FD: Final = 4
 """Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block and result if any."""
@@ -127,10 +130,12 @@ class Sandbox:
             The run, or None: nothing is known of how it ended, and what was left of it is cleaned up.
         """
         self.start()
+        if name in self._runs:
+            return self._runs[name]
         files = RunFiles(self._runs_directory, name)
         if not files.open():
             return None
-        record, status = files.status()
+        record, status = files.record(), files.status()
         inner = self._find_inner(record, status, handle)
         if record is None or (inner is None and status.exit_code is None and not status.overdue):
             files.close()
@@ -197,7 +202,13 @@ class Sandbox:
         if place.uid:
             job_directory.hand_over(place.directory, place.uid)
         with self._launch_order(run, program) as (request, fds):
-            launched = await self._launcher.launch(request, fds)
+            try:
+                launched = await self._launcher.launch(request, fds)
+            except MachineError:  # the launcher is gone; it may have started the run before it went
+                self._end_processes(
+                    place.files.name, *await self._read_settled(RunFiles(self._runs_directory, place.files.name))
+                )
+                raise
         run.set_monitor(Process(launched.pid, launched.pidfd, run.look))
 
     def _record(self, place: Place, program: Program) -> Record:
@@ -239,6 +250,9 @@ class Sandbox:
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
             command = [str(result) if part == RESULT_ARGUMENT else part for part in program.command]
+            joins = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in place.group.join]
+            opened += joins
+            fds += joins
             yield self._request(place, program, [binary, *_READ_ARGUMENTS, *command], mounts), fds
         finally:
             for fd in opened:
@@ -247,7 +261,7 @@ class Sandbox:
     def _request(self, place: Place, program: Program, argv: list[str], mounts: list[str]) -> LaunchRequest:
         return LaunchRequest(
             argv=argv,
-            join=place.group.join,
+            joins=len(place.group.join),
             rlimits=self._rlimits(place.allowance, place.group),
             uid=place.uid,
             deadline_ms=_now_ms() + place.allowance.wall_ms,
@@ -287,33 +301,38 @@ class Sandbox:
         if not files.open():
             return None, Status()
         try:
-            record, status = files.status()
+            record, status = files.record(), files.status()
             begun = time.monotonic()
             while time.monotonic() < begun + _HALF_STARTED_S and (
                 (record is None and time.monotonic() < begun + _UNRECORDED_S)
                 or (record is not None and status.child_pid is None and is_same(record.monitor))
             ):
                 await asyncio.sleep(0.01)
-                record, status = files.status()
+                record, status = files.record(), files.status()
             return record, status
         finally:
             files.close()
 
     def _clean_up(self, name: str, record: Record | None, status: Status, directory: Path | None) -> None:
-        if inner := self._find_inner(record, status, ""):
-            inner.kill()
-            inner.close()
-        if record is not None and record.groups:
-            group = self.limiter.reopen(record.groups, Allowance(1, 1, 1, 1, 1, 1))
-            group.kill()
-            for _ in range(100):
-                if group.remove():
-                    break
-                time.sleep(0.002)  # milliseconds, and only after a crash
+        self._end_processes(name, record, status)
         if directory is not None:
             job_directory.take_back(directory)
         with suppress(ValueError):
             RunFiles(self._runs_directory, name).remove()
+
+    def _end_processes(self, name: str, record: Record | None, status: Status) -> None:
+        if inner := self._find_inner(record, status, ""):
+            inner.kill()
+            inner.close()
+        if record is None or not record.groups:
+            return
+        group = self.limiter.reopen(record.groups, Allowance(1, 1, 1, 1, 1, 1))
+        group.kill()
+        for _ in range(100):
+            if group.remove():
+                return
+            time.sleep(0.002)  # milliseconds, and only after a crash
+        _logger.error("run %s: its cgroup cannot be removed yet", name)
 
 
 def _now_ms() -> int:

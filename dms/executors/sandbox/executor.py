@@ -44,6 +44,7 @@ class SandboxExecutor:
 
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""
+        await self._sandbox.sweep(probe.OWNER, [])
         return await self._sandbox.sweep(self.name, keep)
 
     def _program(self, task: Task) -> Program:

@@ -30,7 +30,7 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     Attributes:
         argv: of bubblewrap; its descriptors are numbered as in the list sent along.
         mounts: directories or files to make reachable for `uid` at `MOUNT_ROOT`/0, 1, ….
-        join: cgroup files to write "0" into.
+        joins: how many of the last descriptors are cgroup files to write "0" into.
         rlimits: resource limits (number, value).
         uid: user and group to become; 0 to stay.
         deadline_ms: Unix time at which the launcher ends the run if the node is gone.
@@ -39,7 +39,7 @@ class LaunchRequest(msgspec.Struct, frozen=True):
     """
 
     argv: Sequence[str]
-    join: Sequence[str]
+    joins: int
     rlimits: Sequence[tuple[int, int]]
     uid: int
     deadline_ms: int

@@ -14,6 +14,7 @@ import array
 import contextlib
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -22,12 +23,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS = 0x20000
 SYS_CLOSE_RANGE, CLOSE_RANGE_CLOEXEC = 436, 4
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
+MNT_DETACH = 2
 MOUNT_ROOT = "/run/dms"
 """Where a root launcher, in a mount namespace of its own, makes directories reachable for a job's user who may not walk to them: /root, say, is
 0700."""
@@ -44,6 +47,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 """Ignored here, by us or by Python, and therefore by whatever is executed, unless reset."""
 
+NO_PID = 1 << 30
+
 Run = dict[str, int]
 Request = dict[str, Any]
 
@@ -53,6 +58,8 @@ def main(control: socket.socket, node: int) -> None:
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if os.geteuid() == 0:
         _prepare_mounts()
+    gc.disable()  # what is garbage here dies by reference count, and a collection touches pages that a fork then has to copy
+    gc.freeze()
     wake_r, wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for signum in RESET_SIGNALS:
@@ -62,7 +69,7 @@ def main(control: socket.socket, node: int) -> None:
     poll.register(control, select.POLLIN)
     poll.register(wake_r, select.POLLIN)
     runs: dict[int, Run] = {}
-    orphans: dict[int, int] = {}
+    orphans: dict[int, Run] = {}
     serving = True
     while serving or runs or orphans:
         for fd, _ in poll.poll(None if serving else _until_deadline(runs)):
@@ -86,13 +93,9 @@ def _serve(control: socket.socket, runs: dict[int, Run], node: int) -> bool:
     if not data:
         return False
     request = json.loads(data)
-    if (
-        os.getppid() != node
-    ):  # it died with this request on its way: the next node has swept, or will, and must not find a run it cannot know
-        for fd in fds:
-            os.close(fd)
-        return False
     try:
+        if os.getppid() != node:  # it died with this request on its way; the next node may have swept already
+            return False
         pid = os.fork()
         if pid == 0:
             _become_sandbox(request, fds)
@@ -128,8 +131,8 @@ def _answer(control: socket.socket, reply: dict[str, object], fds: list[int]) ->
 def _become_sandbox(request: Request, fds: list[int]) -> None:
     """In the child: joins the limits, gives up root, becomes bubblewrap. Never returns."""
     try:
-        for path in request["join"]:
-            _write_file(path, b"0")
+        for _ in range(request["joins"]):
+            os.write(fds.pop(), b"0")
         line = request["record"]
         line["monitor"] = os.getpid()
         os.write(fds[STATUS_FD], json.dumps(line).encode() + b"\n")
@@ -162,42 +165,55 @@ def _place(fds: list[int]) -> None:
     LIBC.syscall(SYS_CLOSE_RANGE, len(fds), ctypes.c_uint(-1), CLOSE_RANGE_CLOEXEC)
 
 
-def _reap(runs: dict[int, Run], orphans: dict[int, int]) -> None:
+def _reap(runs: dict[int, Run], orphans: dict[int, Run]) -> None:
     """Collects whatever ended. When bubblewrap is gone, what is left of its sandbox is killed and waited for as well."""
-    while True:
-        try:
+    ended = dict(_ended_children())
+    for pid in [pid for pid in ended if pid in runs]:
+        run = runs.pop(pid)
+        inner = _inner_pid(run["status"])
+        if inner in ended or _is_our_child(inner):
+            orphans[inner] = run
+            if inner not in ended:
+                os.kill(inner, signal.SIGKILL)
+        else:
+            os.close(run["status"])
+    for pid, usage in ended.items():
+        if pid in orphans:
+            run = orphans.pop(pid)
+            _report_usage(run, usage)
+            os.close(run["status"])
+
+
+def _ended_children() -> Iterator[tuple[int, resource.struct_rusage]]:
+    with contextlib.suppress(ChildProcessError):
+        while True:
             pid, _, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if pid == 0:
-            break
-        if run := runs.pop(pid, None):
-            _end_sandbox(run, orphans)
-        elif (status := orphans.pop(pid, None)) is not None:
-            cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
-            os.write(status, json.dumps({"cpu-us": cpu_us, "max-rss": usage.ru_maxrss * 1024}).encode() + b"\n")
-            os.close(status)
+            if pid == 0:
+                return
+            yield pid, usage
 
 
-def _end_sandbox(run: Run, orphans: dict[int, int]) -> None:
-    """Kills the first process of the sandbox (by now our child, so its number is certain) and with it everything inside."""
-    pid = _inner_pid(run["status"])
+def _is_our_child(pid: int) -> bool:
+    """Whether it is, and so the number certainly the one of that process, since only we could free it."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        os.close(run["status"])
-        return
-    os.kill(pid, signal.SIGKILL)
-    orphans[pid] = run["status"]
+        return False
+    return True
+
+
+def _report_usage(run: Run, usage: resource.struct_rusage) -> None:
+    """What the sandbox used, for a node that has no better meter: its first process has waited for all others by now."""
+    if run["meter"]:
+        cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
+        os.write(run["status"], json.dumps({"cpu-us": cpu_us, "max-rss": usage.ru_maxrss * 1024}).encode() + b"\n")
 
 
 def _inner_pid(status: int) -> int:
     """The first process inside, as bubblewrap reported it, or a number no process has."""
-    for line in os.pread(status, 65536, 0).splitlines():
-        with contextlib.suppress(ValueError):
-            if pid := json.loads(line).get("child-pid"):
-                return int(pid)
-    return 1 << 30
+    head, found, tail = os.pread(status, 65536, 0).partition(b'"child-pid": ')
+    digits = tail.partition(b",")[0].strip(b" }\n")
+    return int(digits) if found and head.endswith(b"{ ") and digits.isdigit() else NO_PID
 
 
 def _until_deadline(runs: dict[int, Run]) -> int | None:
@@ -222,6 +238,8 @@ def _prepare_mounts() -> None:
     _mount(b"none", "/", None, MS_REC | MS_SLAVE)
     os.makedirs(MOUNT_ROOT, 0o755, exist_ok=True)  # noqa: PTH103 - pathlib would double this process
     _mount(b"none", MOUNT_ROOT, b"tmpfs", 0)
+    # bubblewrap reads the list of mounts for each mount it makes. Groups are joined by descriptors, so nothing below /sys is needed here.
+    LIBC.umount2(b"/sys", MNT_DETACH)
     for number in range(MAX_MOUNTS):
         os.mkdir(f"{MOUNT_ROOT}/{number}", 0o755)  # noqa: PTH102 - as above
 
@@ -234,14 +252,6 @@ def _check(result: int, what: str) -> None:
     if result:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
-
-
-def _write_file(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)
 
 
 if __name__ == "__main__":

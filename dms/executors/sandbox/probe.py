@@ -17,6 +17,8 @@ from dms_proto.errors import MachineError
 from dms_proto.units import CORE, MIB
 from dms_proto.work import Ending, EndReason, Limits, Task
 
+OWNER: Final = "probe"
+"""In place of an executor's name in the records of runs made here."""
 ENFORCED_BY_NODE: Final = ("disk", "wall", "output")
 """Whatever the limiter: the node kills the run."""
 CHECKS: Final = {
@@ -125,6 +127,6 @@ async def trial(sandbox: Sandbox, name: str, start: Callable[[Path], Awaitable[R
 
 async def _run(sandbox: Sandbox, name: str, task: Task) -> Ending:
     async def start(directory: Path) -> Run:
-        return sandbox.run(name, task, Program("probe", task.command, task.environment), directory)
+        return sandbox.run(name, task, Program(OWNER, task.command, task.environment), directory)
 
     return await trial(sandbox, name, start)

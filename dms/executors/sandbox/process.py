@@ -40,6 +40,11 @@ class Process:
         self._on_exit = on_exit
 
     @property
+    def is_known_ended(self) -> bool:
+        """Whether the loop has been told that it is gone; costs nothing."""
+        return self._ended.is_set()
+
+    @property
     def has_ended(self) -> bool:
         """Whether it is gone; for the first process of a PID namespace: whether all in it are."""
         if not self._ended.is_set() and _is_readable(self._fd):
@@ -52,11 +57,16 @@ class Process:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._fd, signal.SIGKILL)
 
-    def terminate_group(self) -> None:
-        """SIGTERM to its process group."""
-        if not self.has_ended:
+    def terminate_all(self) -> None:
+        """SIGTERM to its process group, and to direct children that have left it."""
+        if self.has_ended:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGTERM)
+        for child in process_tree.children(self.pid):
             with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGTERM)
+                if os.getpgid(child) != self.pid:
+                    os.kill(child, signal.SIGTERM)
 
     async def wait(self, seconds: float) -> bool:
         """Whether it ended within that time."""
@@ -83,15 +93,14 @@ class Process:
 
 def is_same(pid: int, *, parent: int = 0, pid_namespace: int = 0) -> bool:
     """Whether the process that has that number now is the one with that parent and that PID namespace (0: not asked)."""
-    if not process_tree.start_time(pid):
+    fields = process_tree.stat(pid)
+    if not process_tree.is_alive(fields) or (parent and process_tree.parent_in(fields) != parent):
         return False
-    if parent and process_tree.parent(pid) != parent:
-        return False
-    if pid_namespace:
-        with suppress(OSError):
-            return os.stat(f"/proc/{pid}/ns/pid").st_ino == pid_namespace  # noqa: PTH116 - a kernel name, not a path
-        return False
-    return True
+    if not pid_namespace:
+        return True
+    with suppress(OSError):
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino == pid_namespace  # noqa: PTH116 - a kernel name, not a path
+    return False
 
 
 def _is_readable(fd: int) -> bool:

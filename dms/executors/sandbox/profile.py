@@ -7,6 +7,7 @@ The environment bubblewrap is started with must be empty: `--clearenv` does not 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ SCRATCH_BYTES: Final = 64 * MIB
 BASE_ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}  # noqa: S108 - the sandbox's own
 HOST_LINKS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 MASKED: Final = ("kallsyms", "keys", "timer_list", "cmdline", "interrupts", "diskstats", "partitions")
-"""Files in /proc that are the machine's and not the job's."""
+"""Files in /proc that are the machine's and not the job's. Those only root can read need no mask, which costs a mount: no job is the host's root."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -70,7 +71,7 @@ def host_options(root: Path = Path("/"), proc: Path = Path("/proc")) -> list[str
     # Started by root these would be writable doors to the host (core_pattern, drop_caches); the uid is dropped as well.
     options += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
     for name in MASKED:
-        if (proc / name).exists():
+        if _is_readable_by_all(proc / name):
             options += ["--ro-bind", "/dev/null", f"/proc/{name}"]
     if (proc / "acpi").is_dir():
         options += ["--tmpfs", "/proc/acpi", "--remount-ro", "/proc/acpi"]
@@ -118,6 +119,13 @@ def build_etc(directory: Path, host: Path = Path("/etc")) -> Path:
         _replace(etc / "ld.so.cache", (host / "ld.so.cache").read_bytes())
     _copy_links(host / "alternatives", etc / "alternatives")
     return etc
+
+
+def _is_readable_by_all(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def _copy_links(source: Path, target: Path) -> None:

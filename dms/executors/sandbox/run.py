@@ -1,7 +1,7 @@
 """One run in a sandbox, from the launch (or the adoption) to the last byte of its output.
 
 The program and bubblewrap know nothing of the node: output goes to files, the exit code to the status file. The node only watches, so a run
-survives it. A supervising task follows the processes and enforces what the kernel does not; `events` reads the files at the consumer's pace.
+survives it. A supervising task leads the run through launch, following and end; `events` reads the files at the consumer's pace.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from dms.executors import job_directory
-from dms.executors.disk_watch import DiskWatch
 from dms.executors.limiter import Allowance, Group, Limiter, Reading, process_tree
 from dms.executors.sandbox import verdict
+from dms.executors.sandbox.limit_watch import LimitWatch
 from dms.executors.sandbox.process import Process
 from dms.executors.sandbox.program import Judge
 from dms.executors.sandbox.run_files import RunFiles, Status
@@ -33,16 +32,14 @@ _logger: Final = logging.getLogger(__name__)
 
 CHUNK: Final = 64 * 1024
 """Most bytes in one LogChunk."""
-TICK_S: Final = 0.1
-SAMPLE_S: Final = 1.0
-FIRST_START_CHECK_S: Final = 0.01
-START_CHECK_S: Final = 0.004
-MAX_START_CHECKS: Final = 500
-_LAUNCHER_NAME: Final = "bwrap"
+FIRST_START_CHECK_S: Final = 0.015
+START_CHECK_S: Final = 0.01
+MAX_START_CHECKS: Final = 300
 KILL_WAIT_S: Final = 10.0
 METER_WAIT_S: Final = 0.25
 REMOVE_TRIES: Final = 40
 STREAMS: Final = ("stdout", "stderr")
+_BWRAP_NAME: Final = "bwrap"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -63,22 +60,24 @@ class SandboxRun:
     def __init__(self, place: Place, started_ms: int) -> None:
         self.place = place
         self._started = time.monotonic() - max(0.0, time.time() - started_ms / 1000)
+        self._limits = LimitWatch(place.limiter, place.group, place.allowance, place.directory)
         self._status = Status()
-        self._status_size = -1
         self._monitor: Process | None = None
         self._inner: Process | None = None
         self._handle = ""
-        self._settled = False
-        self._gone = False
+        self._is_following = False
+        self._is_settled = False
+        self._is_gone = False
         self._killed: tuple[EndReason, str] | None = None
         self._must_kill = False
         self._ending: Ending | None = None
         self._sample: Usage | None = None
-        self._wake = asyncio.Event()
+        self._failure: OSError | None = None
+        self._written = 0
+        self._over = asyncio.Event()
         self._news = asyncio.Event()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._disk = DiskWatch(place.directory, place.allowance.disk_bytes)
-        self._disk_check: asyncio.Task[None] | None = None
+        self._start_check: asyncio.TimerHandle | None = None
+        self._grace: asyncio.TimerHandle | None = None
         self._block = -1
         self._task: asyncio.Task[None] | None = None
 
@@ -89,8 +88,15 @@ class SandboxRun:
         self._task = asyncio.get_running_loop().create_task(self._supervise(launch, done))
 
     def look(self) -> None:
-        """Something about it has changed; looks when the loop comes round."""
-        self._wake.set()
+        """Takes note of what has changed: its files grew, or a process of it ended."""
+        if not self._is_following:
+            return
+        try:
+            self._look()
+        except OSError as error:
+            self._failure = error
+        if self._failure is not None or self._is_over():
+            self._over.set()
 
     def set_monitor(self, monitor: Process) -> None:
         """Says which process is the outer bubblewrap."""
@@ -100,15 +106,16 @@ class SandboxRun:
         """Says which process is the first inside, for a run that has been going on for a while."""
         self._inner = inner
         self._handle = handle_of(inner.pid)
-        self._settled = True
+        self._is_settled = True
         self.place.group.attach(inner.pid)
         if self._must_kill:
             inner.kill()
 
     def set_gone(self, handle: str) -> None:
-        """Says that its processes ended before anybody could hold them; their files tell how."""
+        """Says that its processes ended before anybody could hold them; their files tell how, and when."""
         self._handle = handle
-        self._settled = self._gone = True
+        self._is_settled = self._is_gone = True
+        self._started += time.time() - self.place.files.modified("status")
 
     def set_block(self, fd: int) -> None:
         """Gives it the pipe on which the sandbox waits until its limits are set. Takes over the descriptor."""
@@ -121,7 +128,7 @@ class SandboxRun:
         self._release()
         self.place.files.close()
 
-    # ------------------------------------------------------------------------------------------------------ for the consumer
+    # ---------------------------------------------------------------------------------------------------- for the consumer
 
     async def events(self) -> AsyncIterator[ExecutorEvent]:
         """See `Run.events`. After an adoption the output comes from its first byte again: `offset` tells what is new."""
@@ -136,7 +143,7 @@ class SandboxRun:
             if announced:
                 for chunk in self._new_output(offsets):
                     yield chunk
-            if not over and announced and self._sample is not None:
+            if announced and not over and self._sample is not None:
                 sample, self._sample = self._sample, None
                 yield UsageSample(sample)
             if over:
@@ -155,18 +162,25 @@ class SandboxRun:
         if self._ending is not None or self._status.exit_code is not None:
             return
         self._killed = self._killed or (EndReason.CANCELLED, "stopped on request")
-        if not self._settled or self._inner is None or grace_ms <= 0:
+        if not self._is_settled or self._inner is None or grace_ms <= 0:
             self._kill_now()
             return
-        self._inner.terminate_group()
-        self._after(grace_ms / 1000, self._kill_now)
+        self._inner.terminate_all()
+        loop = asyncio.get_running_loop()
+        at = loop.time() + grace_ms / 1000
+        if self._grace is None or at < self._grace.when():
+            self._cancel(self._grace)
+            self._grace = loop.call_at(at, self._kill_now)
 
-    # ------------------------------------------------------------------------------------------------------------ following
+    # ----------------------------------------------------------------------------------------------------------- following
 
     async def _supervise(self, launch: Callable[[SandboxRun], Awaitable[None]], done: Callable[[], None]) -> None:
         try:
             await launch(self)
-            await self._follow()
+            self._is_following = True
+            self._limits.start(time.monotonic() - self._started, self._kill, self._on_sample)
+            self.look()
+            await self._over.wait()
             await self._end()
         except (DmsError, OSError) as error:
             _logger.warning("run %s: %s", self.place.files.name, error)
@@ -175,44 +189,26 @@ class SandboxRun:
         self._release()
         done()
 
-    async def _follow(self) -> None:
-        """Returns when the program has ended or was killed."""
-        self._after(self.place.allowance.wall_ms / 1000 - self._age_s(), self._on_wall_time)
-        self._after(TICK_S, self._on_tick, 1)
-        self._look()
-        while not self._is_over():
-            await self._wake.wait()
-            self._wake.clear()
-            self._look()
-
     def _look(self) -> None:
-        """Takes note of what the files say."""
-        self._read_status()
+        files = self.place.files
+        self._status = files.status()
         if not self._handle and self._status.child_pid is not None:
-            self._meet_inner()
-        written = sum(self.place.files.size(stream) for stream in STREAMS)
-        if written > self.place.allowance.log_bytes:
-            self._kill(EndReason.OUTPUT_LIMIT, verdict.over_output(self.place.allowance, written))
-        self._news.set()
+            self._meet_inner(self._status.child_pid)
+        written = files.size("stdout") + files.size("stderr")
+        if written != self._written:
+            self._written = written
+            self._limits.check_output(written)
+            self._news.set()
 
-    def _read_status(self) -> None:
-        size = self.place.files.size("status")
-        if size != self._status_size:
-            self._status_size = size
-            _, self._status = self.place.files.status()
-
-    def _meet_inner(self) -> None:
+    def _meet_inner(self, pid: int) -> None:
         """The first process of the sandbox is known: holds it, limits it, lets it go on."""
-        pid = self._status.child_pid
-        assert pid is not None
         # Its parent is the bubblewrap we hold, which cannot be confused with another process.
-        self._inner = Process.find(pid, self.look, parent=self._monitor.pid if self._monitor else 0)
+        assert self._monitor is not None
+        self._inner = Process.find(pid, self.look, parent=self._monitor.pid)
         self._handle = handle_of(pid)
         self.place.group.attach(pid)
-        if self._block >= 0:
-            os.close(self._block)
-            self._block = -1
-        self._after(FIRST_START_CHECK_S, self._check_started, 1)
+        self._unblock()
+        self._start_check = asyncio.get_running_loop().call_later(FIRST_START_CHECK_S, self._check_started, 1)
         if self._must_kill:
             self._kill_now()
 
@@ -221,24 +217,22 @@ class SandboxRun:
         if self._inner is None or self._is_over():
             return
         names = [process_tree.name(child) for child in process_tree.children(self._inner.pid)]
-        if (names and _LAUNCHER_NAME not in names) or count > MAX_START_CHECKS:
-            self._settled = True
+        if (names and _BWRAP_NAME not in names) or count > MAX_START_CHECKS:
+            self._is_settled = True
             self._news.set()
         else:
-            self._after(START_CHECK_S, self._check_started, count + 1)
+            self._start_check = asyncio.get_running_loop().call_later(START_CHECK_S, self._check_started, count + 1)
 
     def _has_started(self) -> bool:
-        return bool(self._handle) and (self._settled or self._status.exit_code is not None)
+        return bool(self._handle) and (self._is_settled or self._status.exit_code is not None)
 
     def _is_over(self) -> bool:
         return (
-            self._gone
+            self._is_gone
             or self._status.exit_code is not None
-            or (self._monitor is not None and self._monitor.has_ended)
-            or (self._inner is not None and self._inner.has_ended)
+            or (self._monitor is not None and self._monitor.is_known_ended)
+            or (self._inner is not None and self._inner.is_known_ended)
         )
-
-    # ------------------------------------------------------------------------------------------------------------- limits
 
     def _kill(self, reason: EndReason, detail: str) -> None:
         self._killed = self._killed or (reason, detail)
@@ -250,41 +244,24 @@ class SandboxRun:
         if self._inner is not None:
             self._inner.kill()
 
-    def _on_wall_time(self) -> None:
-        self._kill(EndReason.WALL_TIME, verdict.over_time(self.place.allowance))
-
-    def _on_tick(self, count: int) -> None:
-        if self._is_over():
-            return
-        self._after(TICK_S, self._on_tick, count + 1)
-        seconds = count * TICK_S
-        if self.place.limiter.poll_s <= TICK_S or _crosses(seconds, SAMPLE_S):
-            reading = self.place.group.read()
-            if reading.oom_kills:
-                self._kill(EndReason.OUT_OF_MEMORY, verdict.over_memory(self.place.allowance, reading))
-            if _crosses(seconds, SAMPLE_S):
-                self._sample = self._usage(reading)
-                self._news.set()
-        if (self._disk_check is None or self._disk_check.done()) and self._disk.is_due():
-            self._disk_check = asyncio.get_running_loop().create_task(self._check_disk())
-
-    async def _check_disk(self) -> None:
-        used = await asyncio.to_thread(self._disk.measure, self.place.group.processes())
-        if used > self.place.allowance.disk_bytes:
-            self._kill(EndReason.DISK_LIMIT, verdict.over_disk(self.place.allowance, used))
+    def _on_sample(self, reading: Reading) -> None:
+        self._sample = self._usage(reading)
+        self._news.set()
 
     # ------------------------------------------------------------------------------------------------------------- the end
 
     async def _end(self) -> None:
         """Makes sure that nothing is left running, takes the last figures, and says how it ended."""
-        self._look()
+        if self._failure is not None:
+            raise self._failure
+        self._limits.stop()
+        if self._inner is not None:
+            self._inner.kill()  # for what the program left behind; its own exit code is known by now or never will be
         for process in (self._inner, self._monitor):
-            if process is self._inner and process is not None:
-                process.kill()  # what the program left behind; the exit code is already known or was never to be
             if process is not None and not await process.wait(KILL_WAIT_S):
                 _logger.error("run %s: process %d does not die", self.place.files.name, process.pid)
                 process.kill()
-        self._read_status()
+        self._status = self.place.files.status()
         if self.place.limiter.meter is not Meter.EXACT:
             await self._wait_for_meter()
         ending = self._judged()
@@ -296,35 +273,30 @@ class SandboxRun:
         self.place.group.kill()
         if self._inner is not None:
             self._inner.kill()
+            await self._inner.wait(KILL_WAIT_S)
         await self._take_back()
         self._conclude(Ending(EndReason.PROVIDER_FAULT, -1, f"the sandbox failed: {why}", self._usage(Reading())))
 
-    async def _take_back(self) -> None:
-        if not job_directory.is_empty(self.place.directory):
-            await asyncio.to_thread(job_directory.take_back, self.place.directory)
-        elif self.place.uid:
-            job_directory.take_back(self.place.directory)
-
     def _judged(self) -> Ending:
-        reading = self._last_reading()
-        stderr = (
-            self.place.files.read("stderr", 0, 4096).decode(errors="replace") if self._status.exit_code is None else ""
-        )
-        seen = verdict.Observed(self._status.exit_code, self._killed, self._status.overdue, stderr, reading)
+        reading, files = self._last_reading(), self.place.files
+        never_ran = self._status.exit_code is None
+        complaint = files.read("stderr", 0, 4096).decode(errors="replace") if never_ran else ""
+        seen = verdict.Observed(self._status.exit_code, self._killed, self._status.overdue, complaint, reading)
         ending = verdict.judge(seen, self.place.allowance, self._usage(reading))
-        if self.place.judge is not None:
-            return self.place.judge(ending, self.place.files.read("result", 0, CHUNK))
-        return ending
+        return self.place.judge(ending, files.read("result", 0, CHUNK)) if self.place.judge is not None else ending
+
+    async def _take_back(self) -> None:
+        if job_directory.is_empty(self.place.directory):
+            job_directory.take_back_empty(self.place.directory)
+        else:
+            await asyncio.to_thread(job_directory.take_back, self.place.directory)
 
     async def _wait_for_meter(self) -> None:
         """The launcher reports the CPU time of the whole sandbox when it has reaped it, a moment after its death."""
         deadline = time.monotonic() + METER_WAIT_S
         while self._status.cpu_us is None and self._inner is not None and time.monotonic() < deadline:
-            self._wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(METER_WAIT_S):
-                    await self._wake.wait()
-            self._read_status()
+            await asyncio.sleep(0.002)
+            self._status = self.place.files.status()
 
     async def _remove_group(self) -> None:
         for attempt in range(REMOVE_TRIES):
@@ -339,14 +311,24 @@ class SandboxRun:
         self._news.set()
 
     def _release(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
+        self._is_following = False
+        self._limits.stop()
+        self._cancel(self._start_check)
+        self._cancel(self._grace)
         for process in (self._inner, self._monitor):
             if process is not None:
                 process.close()
+        self._unblock()
+
+    def _unblock(self) -> None:
         if self._block >= 0:
             os.close(self._block)
             self._block = -1
+
+    @staticmethod
+    def _cancel(timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()
 
     # ------------------------------------------------------------------------------------------------------------- figures
 
@@ -370,32 +352,13 @@ class SandboxRun:
 
     def _usage(self, reading: Reading) -> Usage:
         return Usage(
-            wall_ms=int(self._age_s() * 1000),
+            wall_ms=max(0, int((time.monotonic() - self._started) * 1000)),
             cpu_us=reading.cpu_us,
             memory_peak_bytes=reading.memory_peak_bytes,
             meter=self.place.limiter.meter,
         )
 
-    def _age_s(self) -> float:
-        return time.monotonic() - self._started
-
-    def _after(self, seconds: float, call: Callable[..., None], *arguments: object) -> None:
-        """Calls later; of two timers for the same call the earlier one stays."""
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(0.0, seconds)
-        earlier = self._timers.get(call.__name__)
-        if earlier is not None and not earlier.cancelled() and loop.time() < earlier.when() <= at:
-            return
-        if earlier is not None:
-            earlier.cancel()
-        self._timers[call.__name__] = loop.call_at(at, call, *arguments)
-
 
 def handle_of(pid: int) -> str:
     """The first process of a sandbox, as `Started` names it: number and start time."""
     return f"{pid}:{process_tree.start_time(pid)}"
-
-
-def _crosses(seconds: float, period: float) -> bool:
-    """Whether a multiple of `period` lies within the tick that ends at `seconds`."""
-    return int(seconds / period + 1e-6) > int((seconds - TICK_S) / period + 1e-6)

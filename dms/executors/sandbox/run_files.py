@@ -13,7 +13,6 @@ sandbox.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import suppress
@@ -74,6 +73,9 @@ class RunFiles:
         self.name = name
         self._directory = directory
         self._fds: dict[str, int] = {}
+        self._known: dict[str, object] = {}
+        self._status = Status()
+        self._read_to = 0
 
     def create(self) -> None:
         """Makes them, empty; whatever an earlier run of that name left is gone.
@@ -81,8 +83,12 @@ class RunFiles:
         Raises:
             OSError: no room or no permission.
         """
-        self.remove()
-        self._open(os.O_CREAT | os.O_EXCL)
+        try:
+            self._open(os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            self.close()
+            self.remove()
+            self._open(os.O_CREAT | os.O_EXCL)
 
     def open(self) -> bool:
         """Opens existing ones. False: there are none."""
@@ -105,15 +111,30 @@ class RunFiles:
         """Bytes of one file."""
         return os.pread(self._fds[suffix], length, offset)
 
-    def status(self) -> tuple[Record | None, Status]:
-        """What is known. Lines that are torn, foreign or unknown are passed over: bubblewrap may write other members in later versions."""
-        merged: dict[str, object] = {}
-        for line in os.pread(self._fds["status"], _MAX_STATUS, 0).splitlines():
-            with suppress(ValueError):
-                found = json.loads(line)
-                merged.update(found if isinstance(found, dict) else {})
-        status = msgspec.convert(merged, Status)
-        return (msgspec.convert(merged, Record) if "executor" in merged else None), status
+    def modified(self, suffix: str) -> float:
+        """Unix time at which one file was last written."""
+        return os.fstat(self._fds[suffix]).st_mtime
+
+    def status(self) -> Status:
+        """What is known by now."""
+        data = os.pread(self._fds["status"], _MAX_STATUS, self._read_to)
+        if complete := data.rfind(b"\n") + 1:
+            self._read_to += complete
+            self._take(data[:complete])
+        return self._status
+
+    def record(self) -> Record | None:
+        """Whose run it is; None while that was not written."""
+        self.status()
+        return msgspec.convert(self._known, Record) if "executor" in self._known else None
+
+    def _take(self, lines: bytes) -> None:
+        """Lines that are foreign or unknown are passed over: bubblewrap may write other members in later versions."""
+        for line in lines.splitlines():
+            with suppress(msgspec.DecodeError):
+                found = msgspec.json.decode(line)
+                self._known.update(found if isinstance(found, dict) else {})
+        self._status = msgspec.convert(self._known, Status)
 
     def close(self) -> None:
         """Closes the descriptors. Idempotent."""

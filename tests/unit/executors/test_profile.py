@@ -130,14 +130,14 @@ def test_what_is_no_plain_name_is_no_run(tmp_path: Path, name: str) -> None:
 def test_a_status_is_read_line_by_line_and_torn_or_foreign_lines_are_passed_over(tmp_path: Path) -> None:
     files = RunFiles(tmp_path, "a-1")
     files.create()
-    assert files.status() == (None, Status())
+    assert (files.record(), files.status()) == (None, Status())
     (tmp_path / "a-1.status").write_text(
         '{"executor":"sandbox","boot":"b","started_ms":5,"directory":"/x","uid":7,"groups":["/g"],"monitor":9}\n'
         '{ "child-pid": 12, "pid-namespace": 34, "future-namespace": 56 }\n'
         "[1, 2]\nnonsense\n"
         '{ "exit-code": 3 }\n{"cpu-us": 4'
     )
-    record, status = files.status()
+    record, status = files.record(), files.status()
     assert record == Record("sandbox", "b", 5, "/x", 7, ("/g",), 9)
     assert status == Status(child_pid=12, pid_namespace=34, exit_code=3)
     assert run_files.names(tmp_path) == {"a-1"}
