@@ -135,7 +135,11 @@ def _award(event: auction.AwardMade) -> str:
         f"{short(ranked[bid_id].provider)} for {_slots(slots)} ({ranking.story(ranked[bid_id])})"
         for bid_id, slots in event.awards
     )
-    return f"{len(ranking.ranked)} bids compared; awarded to {chosen}"
+    return f"{_many(len(ranking.ranked), 'bid')} compared; awarded to {chosen}"
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _slots(slots: Sequence[int]) -> str:
@@ -160,7 +164,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "RoundCalled": lambda e: f"round {e.round + 1} of asking is due",
     "RequestAnnounced": lambda e: (
-        f"round {e.round + 1}: {len(e.asked)} nodes asked{' and gossiped' if e.gossiped else ''}, {e.known} known"
+        f"round {e.round + 1}: {_many(len(e.asked), 'node')} asked{' and gossiped' if e.gossiped else ''}, {e.known} known"
     ),
     "BidReceived": lambda e: (
         f"{short(e.provider)} bids {format_credits(e.bid.price)}, room for {e.bid.slots} (bid {short(e.bid.bid_id)})"
@@ -169,7 +173,9 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AwardMade": _award,
     "CommitConfirmed": lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
     "CommitFailed": lambda e: f"{short(e.provider)} did not take the commit: {e.why}",
-    "BidsReleased": lambda e: f"{len(e.bid_ids)} bids and {len(e.withdrawn)} standing requests let go",
+    "BidsReleased": lambda e: (
+        f"{_many(len(e.bid_ids), 'bid')} and {_many(len(e.withdrawn), 'standing request')} let go"
+    ),
     "InvocationRepeated": lambda e: (
         f"nothing is heard of slot {e.slot}: its invocation, which asks for the status, is sent again"
     ),
@@ -177,7 +183,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "ProviderSuspected": lambda e: f"the way to {short(e.peer)} is gone",
     "ProviderReturned": lambda e: f"{short(e.peer)} is back",
     "AllocationFinished": lambda e: (
-        f"allocation {short(e.status.allocation_id)} ended, {len(e.status.outputs)} outputs to fetch"
+        f"allocation {short(e.status.allocation_id)} ended, {_many(len(e.status.outputs), 'output')} to fetch"
     ),
     "AttemptEnded": lambda e: (
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.ending)}{f' ({e.why})' if e.why else ''}"
@@ -217,7 +223,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "StopBegun": lambda e: f"being stopped: {e.reason}",
     "RunEnded": lambda e: f"the run ended: {_ending(e.ending)}",
     "AllocationEnded": lambda e: (
-        f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {len(e.outputs)} outputs"
+        f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {_many(len(e.outputs), 'output')}"
     ),
     "EndingRepeated": lambda e: f"the ending was told again (repeat {e.repeat}): no receipt yet",
     "ReceiptReceived": lambda _e: "the requester has the ending",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from typing import Final
+
 from dms.node.api.base import Parts
 from dms.node.api.events import EventGroup
 from dms.node.api.jobs import view_of
@@ -14,12 +18,21 @@ from dms.node.services import Services
 from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.letters import Told
+from dms_proto.errors import DmsError
 from dms_proto.market.offer_book import PauseWished
 from dms_proto.market.owner import OWNER_STREAM, Owner, evolve
+
+KEEP_UP_S: Final = 2.0
+"""Seconds between two looks at how far behind the read models are."""
+BEHIND: Final = 500
+"""Events they may be behind before they follow unasked: about 20 ms of work for whoever asks next."""
+log = logging.getLogger(__name__)
 
 
 class LocalApi(NodeGroup, MarketGroup, PeerGroup, EventGroup):
     """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
+
+    _following: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, services: Services) -> LocalApi:
@@ -40,11 +53,30 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, EventGroup):
         for row in await services.store.read_stream(OWNER_STREAM):
             owner = evolve(owner, from_row(row))
         api = cls(Parts(services, runner, hub, feeds, owner))
+        api._following = services.loop.create_task(_keep_up(services, runner), name="read models")
         if (await api._state()).book.paused_because == STOPPING:
             services.node.tell(Told(PauseWished(paused=False), "start"))
         return api
 
     async def close(self) -> None:
         """Ends following. Idempotent."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         self._parts.feeds.close()
         await self._parts.hub.close()
+
+
+async def _keep_up(services: Services, runner: ProjectionRunner) -> None:
+    """Lets the read models follow in small steps, so that nobody who asks after a busy time waits for all of it."""
+    followed = services.store.head().seq
+    while True:
+        await asyncio.sleep(KEEP_UP_S)
+        head = services.store.head().seq
+        if head - followed < BEHIND:
+            continue
+        try:
+            await runner.catch_up()
+        except DmsError as error:
+            log.warning("the read models could not follow: %s", error)  # whoever asks next is told the same
+        followed = head
