@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from dms_actors.behaviour import Address
-from dms_actors.letters import AllocationClosed, ShowState, Told
+from dms_actors.letters import AllocationClosed, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.shell import Journal, Machine, Shell, Turn
 from dms_actors.world import Post, Workbench
@@ -62,6 +62,10 @@ class AllocationActor(MachineActor):
                 return None
             case ShowState():
                 return self.shell.state
+            case TellAgain():
+                again = (effect for effect in LIFE.resume(self.shell.state) if isinstance(effect, FreeCapacity | Close))
+                turn.want(self.shell, tuple(again), "node restart")
+                return None
             case _:
                 raise TypeError(f"an allocation is told stimuli, not {message!r}")
 

@@ -63,6 +63,8 @@ class Runtime(Protocol):
         """Unix ms."""
         ...
 
-    def spawn(self, name: str, build: Callable[[], Behaviour], failed: Callable[[str], None] | None = None) -> Address:
+    def spawn(
+        self, name: str, build: Callable[[], Behaviour], failed: Callable[[str], object] | None = None
+    ) -> Address:
         """Starts an actor. `build` is called again after a failure; `failed(name)` when the restart policy gives it up."""
         ...

@@ -78,6 +78,22 @@ class AttemptNoted(NamedTuple):
     good: bool
 
 
+class TellAgain(NamedTuple):
+    """From a node actor that was built anew: what was told it just before may be lost; what still matters is to be told again."""
+
+
+class RequestAbandoned(NamedTuple):
+    """An orchestrator failed too often and was given up."""
+
+    request_id: RequestId
+
+
+class AllocationAbandoned(NamedTuple):
+    """An allocation's actor failed too often and was given up."""
+
+    allocation_id: AllocationId
+
+
 class RequestOver(NamedTuple):
     """An orchestrator has nothing more to do."""
 

@@ -39,6 +39,10 @@ class MachineActor(ABC):
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
         """Has one effect done. Never blocks, never raises for the world's fault."""
 
+    def is_kept(self, message: object) -> bool:
+        """Whether a message is handled again after its batch could not be written: nobody would say it again."""
+        return isinstance(message, Told)
+
     def begin(self, turn: Turn, now: int) -> None:
         """After the replay: resumes what was under way."""
         del now
@@ -71,7 +75,7 @@ class MachineActor(ABC):
             turn.commit(self.journal, self.perform)
         except MachineError as error:
             log.error("nothing was promised: %s", error)
-            self._unwritten = (*retried, *(message for message in batch if isinstance(message, Told)))[-BATCHES_KEPT:]
+            self._unwritten = (*retried, *(message for message in batch if self.is_kept(message)))[-MESSAGES_KEPT:]
             self._retry_at = now + RETRY_MS
             return [error] * len(batch)
         self._retry_at = None
@@ -88,5 +92,5 @@ class MachineActor(ABC):
         """Nothing to let go of: everything is in the log."""
 
 
-BATCHES_KEPT: Final = 1_000
-"""Stimuli kept for the retry; with a full disk the oldest go, and their senders repeat them."""
+MESSAGES_KEPT: Final = 1_000
+"""Messages kept for the retry; with a full disk the oldest go, and their senders repeat them."""

@@ -4,7 +4,7 @@
 armed deadline comes, it gives an empty batch: the deadline lives here and not in a timer thread, and arming it costs an assignment.
 A message that finds the mailbox full is refused, and counted; the sender is told by the return value of `offer`.
 
-pykka's own control messages (stop) are never refused and never share a batch.
+pykka's own control messages (stop) are never refused for want of room and never share a batch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections import deque
 from typing import Any, Final, NamedTuple
 
+from pykka import ActorDeadError
 from pykka.messages import _ActorStop
 
 CAPACITY: Final = 10_000
@@ -44,21 +45,25 @@ class Mailbox:
         self._arrived = threading.Condition(threading.Lock())
         self._wake_at: float | None = None
         self._reader_sleeps = False
+        self._is_closed = False
         self.refused = 0
 
     def put(self, envelope: Any) -> None:
-        """As `offer`, for pykka; a refused message that awaits an answer gets `MailboxFull` as its answer."""
-        if not self.offer(envelope) and envelope.reply_to is not None:
-            try:
-                raise MailboxFull(f"{self.capacity} messages are waiting already")
-            except MailboxFull:
-                envelope.reply_to.set_exception()
+        """As `offer`, for pykka; a refused message that awaits an answer gets `MailboxFull` or `ActorDeadError` as its answer."""
+        if self.offer(envelope) or envelope.reply_to is None:
+            return
+        if self._is_closed:
+            why: Exception = ActorDeadError("it has ended")
+        else:
+            why = MailboxFull(f"{self.capacity} messages are waiting already")
+        envelope.reply_to.set_exception((type(why), why, None))
 
     def offer(self, envelope: Any) -> bool:
-        """Puts a message. False when it was refused because the mailbox is full."""
+        """Puts a message. False when it was refused: the mailbox is full, or its actor has ended."""
         with self._arrived:
-            control = isinstance(envelope.message, _ActorStop)
-            if len(self._waiting) >= self.capacity and not control:
+            if self._is_closed:
+                return False
+            if len(self._waiting) >= self.capacity and not isinstance(envelope.message, _ActorStop):
                 self.refused += 1
                 return False
             self._waiting.append(envelope)
@@ -88,12 +93,13 @@ class Mailbox:
                 taken.append(self._waiting.popleft())
             return _Delivery(Batch(tuple(taken)))
 
-    def drain(self) -> tuple[Any, ...]:
-        """Takes out everything that waits, for an actor that has ended: whoever asked must be told."""
+    def close(self) -> tuple[Any, ...]:
+        """The actor has ended: nothing more is let in, and what still waits is given back, since whoever asked must be told."""
         with self._arrived:
-            taken = tuple(letter for letter in self._waiting if not isinstance(letter.message, _ActorStop))
-            self._waiting = deque(letter for letter in self._waiting if isinstance(letter.message, _ActorStop))
-            return taken
+            self._is_closed = True
+            waiting = tuple(self._waiting)
+            self._waiting.clear()
+            return waiting
 
     def empty(self) -> bool:
         """Whether nothing waits."""

@@ -18,11 +18,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from dms_actors import abandonment
 from dms_actors.allocation import AllocationActor
 from dms_actors.behaviour import Address, Runtime
 from dms_actors.directory import Directory
 from dms_actors.gate import Gate
 from dms_actors.letters import (
+    AllocationAbandoned,
     AllocationClosed,
     AnnounceWanted,
     AttemptNoted,
@@ -30,9 +32,11 @@ from dms_actors.letters import (
     FindActor,
     ListenFor,
     OpenRequest,
+    RequestAbandoned,
     RequestOver,
     ShowState,
     StopListening,
+    TellAgain,
     Told,
 )
 from dms_actors.machine_actor import MachineActor
@@ -53,7 +57,7 @@ from dms_proto.capability import Price
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
-from dms_proto.market import offer_book
+from dms_proto.market import offer_book, strays
 from dms_proto.market.auction_state import BidderFacts
 from dms_proto.market.offer_book import CommitHeard, OfferBook, OpenAllocation, ReleaseHeard, RequestHeard
 from dms_proto.market.reach import is_within
@@ -121,6 +125,8 @@ class World(NamedTuple):
     logs: Callable[[PeerId, AllocationMessage], None]
     """Log bytes, and questions for them; they pass the actors by."""
     survey: Callable[[], Survey]
+    introduce: Callable[[], object]
+    """Has the network say again that it is up and who is connected: a node actor that is built anew has forgotten it."""
     orchestrators: Directory
     allocations: Directory
 
@@ -153,16 +159,26 @@ class Node(MachineActor):
         self._trust = dict(survey.trust)
         reserved = self.book.state.ledger.reservations
         self._requesters = {id_: reservation.requester for id_, reservation in reserved.items()}
+        for child in (*self._orchestrators, *self._allocations):  # after a failure of this actor alone
+            child.tell(TellAgain())
         for allocation_id in dict.fromkeys((*survey.allocations, *reserved)):
+            if self._allocations.get(allocation_id) is not None:
+                continue
             self._start_allocation(allocation_id)
             if allocation_id in reserved and allocation_id not in survey.allocations:
                 # Committed, and the node died before the allocation was written down: it waits for its invocation.
                 opened = Opened(reserved[allocation_id], None, self.book.state.invoke_within_ms)
                 self._allocations.tell(allocation_id, Told(opened, "restart"))
         for request_id in survey.requests:
-            self._start_orchestrator(request_id)
+            if self._orchestrators.get(request_id) is None:
+                self._start_orchestrator(request_id)
         self._describe(turn, now)
         super().begin(turn, now)
+        self._world.introduce()
+
+    def is_kept(self, message: object) -> bool:
+        """Also who came and went: the network says it once."""
+        return super().is_kept(message) or isinstance(message, PeerUp | PeerDown | NetworkUp)
 
     # ------------------------------------------------------------------------------------------------------- messages
 
@@ -202,6 +218,11 @@ class Node(MachineActor):
             case AllocationClosed(allocation_id=allocation_id):
                 self._requesters.pop(allocation_id, None)
                 self._end(self._allocations.remove(allocation_id))
+            case RequestAbandoned(request_id=request_id):
+                abandonment.request(self._world, turn, request_id, now)
+            case AllocationAbandoned(allocation_id=allocation_id):
+                self._requesters.pop(allocation_id, None)
+                abandonment.allocation(self._world, turn, self.book, allocation_id, now)
             case FindActor(id=id_):
                 return self._orchestrators.get(id_) or self._allocations.get(id_)
             case ShowState():
@@ -262,9 +283,9 @@ class Node(MachineActor):
             case Release():
                 turn.apply(self.book, ReleaseHeard(peer, message), now, cause)
             case Invocation(allocation_id=allocation_id, task=task):
-                if not self._to_allocation(allocation_id, Invoked(peer, task), cause):
-                    answer = InvocationAck(message.request_id, allocation_id, "no such allocation here")
-                    self._world.post.send(peer, answer, cause)
+                if self._allocations.get(allocation_id) is None:
+                    self._answer_stray(peer, message, cause)
+                self._to_allocation(allocation_id, Invoked(peer, task), cause)
             case Cancel(allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer), cause)
             case Receipt(allocation_id=allocation_id):
@@ -302,9 +323,13 @@ class Node(MachineActor):
         if hear is not None:
             hear(peer, message)
             return
-        told = Told(self._as_stimulus(peer, message), cause)
-        if not self._orchestrators.tell(message.request_id, told):
-            self._answer_for_ended(peer, message, cause)
+        if self._orchestrators.get(message.request_id) is None:
+            self._answer_stray(peer, message, cause)
+        self._orchestrators.tell(message.request_id, Told(self._as_stimulus(peer, message), cause))
+
+    def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
+        for send in strays.answer(peer, message):
+            self._world.post.send(send.peer, send.message, cause)
 
     def _as_stimulus(self, peer: PeerId, message: AnyMessage) -> Stimulus:
         match message:
@@ -322,22 +347,6 @@ class Node(MachineActor):
                 return auction.StatusHeard(peer, message)
             case _:
                 raise TypeError(f"not for an orchestrator: {message!r}")
-
-    def _answer_for_ended(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
-        """A request that is over here: bids are released, allocations stopped, endings acknowledged as not accepted."""
-        match message:
-            case Bid(request_id=request_id, bid_id=bid_id):
-                self._world.post.send(peer, Release(request_id, bid_id), cause)
-            case CommitAck(request_id=request_id, allocation_ids=allocation_ids):
-                for allocation_id in allocation_ids:
-                    self._world.post.send(peer, Cancel(request_id, allocation_id), cause)
-            case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=None):
-                self._world.post.send(peer, Cancel(request_id, allocation_id), cause)
-            case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=ending) if ending:
-                receipt = Receipt(request_id, allocation_id, ending.reason, ending.usage, 0)
-                self._world.post.send(peer, receipt, cause)
-            case _:
-                pass
 
     def _facts(self, peer: PeerId) -> BidderFacts:
         known = self.members.state.peers.get(peer)
@@ -360,6 +369,7 @@ class Node(MachineActor):
             lambda: Orchestrator(
                 request_id, journal=world.journal, post=world.post, collector=world.collector, node=me
             ),
+            lambda _name: me.tell(RequestAbandoned(request_id)),
         )
         self._orchestrators.add(request_id, address)
         return address
@@ -372,6 +382,7 @@ class Node(MachineActor):
             lambda: AllocationActor(
                 allocation_id, journal=world.journal, post=world.post, workbench=world.workbench, node=me
             ),
+            lambda _name: me.tell(AllocationAbandoned(allocation_id)),
         )
         self._allocations.add(allocation_id, address)
         return address

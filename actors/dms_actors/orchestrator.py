@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dms_actors.behaviour import Address
-from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, Told
+from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.shell import Journal, Machine, Shell, Turn
 from dms_actors.world import Collector, Post
@@ -16,8 +16,10 @@ from dms_proto.market.auction_state import (
     Announce,
     AttemptEnded,
     Auction,
+    AuctionPhase,
     Collect,
     Conclude,
+    Restarted,
     SlotPhase,
     StatusHeard,
     Submitted,
@@ -44,10 +46,11 @@ class Orchestrator(MachineActor):
         self._node = node
 
     def begin(self, turn: Turn, now: int) -> None:
-        """Expects again what was expected; resumes."""
+        """Expects again what was expected, gives the providers time to be reached again; resumes."""
         for slot in self.shell.state.slots:
             if slot.phase in (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING):
                 self._expect(slot.provider, slot.allocation_id)
+        turn.apply(self.shell, Restarted(), now, "restart")
         super().begin(turn, now)
 
     def handle(self, turn: Turn, message: object, now: int) -> object:
@@ -67,6 +70,11 @@ class Orchestrator(MachineActor):
                 return terms.request_id
             case ShowState():
                 return self.shell.state
+            case TellAgain():
+                over = (Conclude(),) if self.shell.state.phase is AuctionPhase.ENDED else ()
+                again = tuple(effect for effect in AUCTION.resume(self.shell.state) if isinstance(effect, Announce))
+                turn.want(self.shell, (*again, *over), "node restart")
+                return None
             case _:
                 raise TypeError(f"an orchestrator is told stimuli, not {message!r}")
 

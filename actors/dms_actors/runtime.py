@@ -1,6 +1,6 @@
-"""Actors on threads, and the one place where they meet the asyncio loop.
+"""Actors on threads, and (with `journal`) the one place where they meet the asyncio loop.
 
-actor -> loop   `LoopJournal.append` waits for a coroutine; everything else is `loop.call_soon_threadsafe`, which does not wait
+actor -> loop   `journal.LoopJournal.append` waits for a coroutine; everything else is `loop.call_soon_threadsafe`, which does not wait
 loop -> actor   `Address.tell`, which does not wait; `ask` from the loop is `ask_from_loop`, which awaits without blocking the loop
 
 Only immutable values cross. Every wait has a deadline.
@@ -9,27 +9,22 @@ Only immutable values cross. Every wait has a deadline.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pykka
+from pykka.messages import _ActorStop
 
 from dms_actors.behaviour import Address, Behaviour
-from dms_actors.mailbox import CAPACITY, Batch, Mailbox
-from dms_actors.ports import EventLog, NewEvent, StoredEvent
+from dms_actors.mailbox import CAPACITY, Batch, Mailbox, MailboxFull
 from dms_actors.supervisor import FailureRecord
-from dms_proto.errors import InternalError, MachineError
+from dms_proto.errors import DmsError, InternalError
 
 log = logging.getLogger(__name__)
 
-APPEND_TIMEOUT: Final = 30.0
-"""Seconds the event log may take. Longer means that the disk has failed without an error."""
 STOP_TIMEOUT: Final = 5.0
-SOON_S: Final = 0.01
-"""Seconds for which events are gathered on which no promise rests."""
 
 
 class ThreadRuntime:
@@ -44,7 +39,7 @@ class ThreadRuntime:
         self,
         name: str,
         build: Callable[[], Behaviour],
-        failed: Callable[[str], None] | None = None,
+        failed: Callable[[str], object] | None = None,
         capacity: int = CAPACITY,
     ) -> Address:
         """Starts an actor. It starts itself on its own thread; messages told meanwhile wait."""
@@ -92,7 +87,7 @@ class ThreadAddress:
 
     def tell(self, message: object) -> bool:
         """See `Address.tell`."""
-        return self._reference.is_alive() and self._mailbox.offer(_Letter(message))
+        return self._mailbox.offer(_Letter(message))
 
     def ask(self, message: object, timeout: float) -> Any:
         """See `Address.ask`."""
@@ -102,6 +97,8 @@ class ThreadAddress:
             raise InternalError("internal", f"{self.name} did not answer within {timeout} s", retryable=True) from None
         except pykka.ActorDeadError:
             raise _has_ended(self.name) from None
+        except MailboxFull as error:
+            raise _is_full(self.name) from error
 
     def stop(self) -> None:
         """See `Address.stop`."""
@@ -122,10 +119,8 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
 
     reply = _LoopReply(lambda result: loop.call_soon_threadsafe(settle, result))
     if isinstance(address, ThreadAddress):
-        if not address._reference.is_alive():
-            raise _has_ended(address.name)
         if not address._mailbox.offer(_Letter(message, reply)):
-            raise InternalError("mailbox_full", f"{address.name} has too many messages waiting", retryable=True)
+            raise _is_full(address.name) if address._reference.is_alive() else _has_ended(address.name)
     else:
         settle(address.ask(message, timeout))
     try:
@@ -136,6 +131,10 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
 
 def _has_ended(name: str) -> InternalError:
     return InternalError("internal", f"{name} has ended", retryable=True)
+
+
+def _is_full(name: str) -> InternalError:
+    return InternalError("mailbox_full", f"{name} has too many messages waiting", retryable=True)
 
 
 class _Letter:
@@ -174,7 +173,7 @@ class _Host(pykka.ThreadingActor):
         runtime: ThreadRuntime,
         name: str,
         build: Callable[[], Behaviour],
-        failed: Callable[[str], None] | None,
+        failed: Callable[[str], object] | None,
         capacity: int,
     ) -> None:
         super().__init__()
@@ -185,6 +184,7 @@ class _Host(pykka.ThreadingActor):
         self._failed = failed
         self._behaviour: Behaviour | None = None
         self._record = FailureRecord()
+        self._why_failed: DmsError | None = None
         runtime._entered(self)
 
     @staticmethod
@@ -204,16 +204,26 @@ class _Host(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> None:
         assert isinstance(message, Batch)
-        if self._behaviour is not None:
+        if self._behaviour is None:  # given up: the stop is in the mailbox behind these
+            self._answer_all(message.envelopes)
+        else:
             self._guarded(lambda: self._handle(message), message)
 
     def on_stop(self) -> None:
         self._runtime._left(self)
-        for letter in self.mailbox.drain():
-            if letter.reply_to is not None:
-                _reply(letter.reply_to, _has_ended(self.name))
+        self._answer_all(self.mailbox.close())
         if self._behaviour is not None:
             self._behaviour.stop()
+
+    def _answer_all(self, letters: Sequence[Any]) -> None:
+        """Whoever waits for an actor that has ended is told why; who wanted it to end has got it."""
+        for letter in letters:
+            if letter.reply_to is None:
+                continue
+            if isinstance(letter.message, _ActorStop):
+                letter.reply_to.set(None)
+            else:
+                _reply(letter.reply_to, self._why_failed or _has_ended(self.name))
 
     def _begin(self) -> None:
         behaviour = self._build()
@@ -236,10 +246,11 @@ class _Host(pykka.ThreadingActor):
     def _guarded(self, step: Callable[[], None], batch: Batch = Batch(())) -> None:  # noqa: B008 - immutable
         try:
             step()
-        except Exception:
+        except Exception as error:
             log.exception("actor %s failed", self.name)
             self._record = self._record.failed(self._runtime.clock())
             self._behaviour = None
+            self._why_failed = error if isinstance(error, DmsError) else None
             for letter in batch.envelopes:
                 if letter.reply_to is not None:
                     _reply(letter.reply_to, InternalError("internal", f"{self.name} failed; the log says why"))
@@ -257,75 +268,3 @@ def _reply(reply_to: Any, answer: object) -> None:
         reply_to.set_exception((type(answer), answer, answer.__traceback__))
     else:
         reply_to.set(answer)
-
-
-class LoopJournal:
-    """The event log as actors use it: an append is waited for, with a deadline; the loop does the work.
-
-    What no promise rests on is gathered for SOON_S, or until the next promise, and written with it: a transaction costs far more than a row.
-    """
-
-    def __init__(self, event_log: EventLog, loop: asyncio.AbstractEventLoop) -> None:
-        self._log = event_log
-        self._loop = loop
-        self._lock = threading.Lock()
-        self._soon: list[NewEvent] = []
-
-    def append(self, events: Sequence[NewEvent]) -> None:
-        """Waits until the events are as durable as their kinds demand, and all that were queued before them are written.
-
-        Raises:
-            MachineError: `disk_full`, `store_failed`: nothing was written.
-        """
-        with self._lock:  # held until the log has taken them, so that the order in the log is the order here
-            written = asyncio.run_coroutine_threadsafe(self._log.append([*self._taken(), *events]), self._loop)
-        self._result(written)
-
-    def append_soon(self, events: Sequence[NewEvent]) -> None:
-        """Queues events that no promise rests on; they are written in order with the others."""
-        with self._lock:
-            is_first = not self._soon
-            self._soon.extend(events)
-        if is_first:
-            try:
-                self._loop.call_soon_threadsafe(self._loop.call_later, SOON_S, self._write_soon)
-            except RuntimeError:
-                log.warning("the loop has ended; %d events no promise rests on are not written", len(events))
-
-    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
-        """The events of one stream."""
-        self.flush()
-        future = asyncio.run_coroutine_threadsafe(self._log.read_stream(stream), self._loop)
-        events: Sequence[StoredEvent] = self._result(future)
-        return events
-
-    def flush(self) -> None:
-        """Returns when everything queued is written."""
-        with self._lock:
-            rows = self._taken()
-            written = asyncio.run_coroutine_threadsafe(self._log.append(rows), self._loop) if rows else None
-        if written is not None:
-            self._result(written)
-
-    def _write_soon(self) -> None:
-        """On the loop."""
-        with self._lock:
-            rows = self._taken()
-            if rows:
-                self._loop.create_task(self._log.append(rows), name="events soon").add_done_callback(_log_failure)
-
-    def _taken(self) -> list[NewEvent]:
-        rows, self._soon = self._soon, []
-        return rows
-
-    def _result(self, future: concurrent.futures.Future[Any]) -> Any:
-        try:
-            return future.result(APPEND_TIMEOUT)
-        except TimeoutError:
-            future.cancel()
-            raise MachineError("store_failed", f"the event store did not answer within {APPEND_TIMEOUT} s") from None
-
-
-def _log_failure(future: Any) -> None:
-    if not future.cancelled() and future.exception() is not None:
-        log.error("events that no promise rests on could not be written: %s", future.exception())

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from dms_actors.events import PROMISES, from_row, is_stored, to_row
+from dms_actors.events import WRITTEN_FIRST, from_row, is_stored, to_row
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.errors import MachineError
 from dms_proto.machine import Decision, Effect, Event, Stimulus
@@ -26,7 +26,7 @@ class Journal(Protocol):
         ...
 
     def append_soon(self, events: Sequence[NewEvent]) -> None:
-        """Queues events no promise rests on, in order with the others."""
+        """Queues events no promise rests on, in order with the others. Raises MachineError when the log takes none now."""
         ...
 
     def read_stream(self, stream: str) -> Sequence[StoredEvent]:
@@ -82,6 +82,10 @@ class Turn:
         self._effects.extend((shell, effect, cause_id) for effect in decision.effects)
         return decision
 
+    def record(self, stream: str, event: Event, cause_id: str) -> None:
+        """Adds an event of a stream whose actor is gone."""
+        self._rows.append(to_row(stream, event, cause_id))
+
     def want(self, shell: Shell[Any], effects: Sequence[Effect], cause_id: str) -> None:
         """Adds effects that follow from the state, not from a stimulus (after a restart)."""
         self._effects.extend((shell, effect, cause_id) for effect in effects)
@@ -92,14 +96,14 @@ class Turn:
         Raises:
             MachineError: the log could not be written; the states are as before the batch.
         """
-        if any(row.kind in PROMISES for row in self._rows):
-            try:
+        try:
+            if any(row.kind in WRITTEN_FIRST for row in self._rows):
                 journal.append(self._rows)
-            except MachineError:
-                for shell, state in self._before.values():
-                    shell.state = state
-                raise
-        elif self._rows:
-            journal.append_soon(self._rows)
+            elif self._rows:
+                journal.append_soon(self._rows)
+        except MachineError:
+            for shell, state in self._before.values():
+                shell.state = state
+            raise
         for shell, effect, cause_id in self._effects:
             perform(shell, effect, cause_id)

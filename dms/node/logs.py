@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -87,6 +87,13 @@ class LogStore:
                 file.close()
             if self._lengths.pop(key, 0):
                 self._path(allocation_id, stream).unlink(missing_ok=True)
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Removes the logs of all allocations but these. For the start, before anything is open."""
+        if self._root.is_dir():
+            for path in self._root.iterdir():
+                if path.stem not in keep:
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the files."""

@@ -23,6 +23,8 @@ from dms_proto.capability import ExecutorOffer
 
 NETWORK_DOWN: Final = "network_down"
 """Key in `Services.notes`: why the network process is down, while it is."""
+GIVEN_UP: Final = "given_up"
+"""Key in `Services.notes`: why the node process ends by itself."""
 NETWORK_RESTARTS: Final = "network_restarts"
 """Key in `Services.notes`: how often the network process was started again."""
 PRESSURE: Final = "pressure"

@@ -94,6 +94,8 @@ def _plain(found: inspect.Type) -> st.SearchStrategy[Any] | None:
         case inspect.IntType():
             low, high = _bounds(found)
             plain: st.SearchStrategy[Any] = st.one_of(st.integers(low, high), st.sampled_from((low, high)))
+        case inspect.FloatType():
+            plain = st.floats(found.ge, found.le, allow_nan=False, allow_infinity=False)
         case inspect.BoolType():
             plain = st.booleans()
         case inspect.BytesType():

@@ -1,0 +1,230 @@
+"""The event log as actors use it: from their threads, in order, one transaction for everything that waits.
+
+Appends are written one group after the other, never two at once: a group that could not be written is then never followed by one that could,
+and the log has no holes. Of a failed group the promises are refused, and their makers take them back; what no promise rests on has become
+part of its makers' state already, so it stays first in the queue, and until it is written no more of it is let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from dms_actors.ports import EventLog, NewEvent, StoredEvent
+from dms_proto.errors import DmsError, InternalError, MachineError
+
+log = logging.getLogger(__name__)
+
+APPEND_TIMEOUT: Final = 30.0
+"""Seconds the event log may take. Longer means that the disk has failed without an error."""
+SOON_S: Final = 0.01
+"""Seconds for which events are gathered on which no promise rests."""
+RETRY_S: Final = 1.0
+"""Seconds after which what could not be written is tried again, if nothing else is written before."""
+GROUP_EVENTS: Final = 512
+"""Events written at once; bounds how long the first of them waits for the last."""
+
+Written = concurrent.futures.Future[None]
+
+
+class _Entry(NamedTuple):
+    events: tuple[NewEvent, ...]
+    written: Written | None
+    """Whom to tell; None: nobody waits, no promise rests on it."""
+
+
+class LoopJournal:
+    """Implements `shell.Journal`. Called from the actors' threads; the loop does the work.
+
+    What no promise rests on is gathered for SOON_S, or until the next promise, and written with it: a transaction costs far more than a row.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        timeout: float = APPEND_TIMEOUT,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._timeout = timeout
+        self._retry_s = retry_s
+        self._log = event_log
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._waiting: deque[_Entry] = deque()
+        self._under_way: tuple[_Entry, ...] = ()
+        self._writer: asyncio.Task[None] | None = None
+        self._is_writing = False
+        self._is_timed = False
+        self._failure: DmsError | None = None
+
+    # -------------------------------------------------------------------------------------------- from the actors' threads
+
+    def append(self, events: Sequence[NewEvent]) -> None:
+        """Waits until the events are as durable as their kinds demand, and all that were queued before them are written.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`: nothing was written.
+            InternalError: nobody knows whether it was written; only what the log says is true.
+        """
+        entry = _Entry(tuple(events), Written())
+        with self._lock:
+            self._waiting.append(entry)
+            is_first, self._is_writing = not self._is_writing, True
+        if is_first and not self._call(self._start):
+            with self._lock:
+                self._is_writing = False
+                self._waiting.remove(entry)
+            raise MachineError("store_failed", "the node is ending")
+        self._result(entry)
+
+    def append_soon(self, events: Sequence[NewEvent]) -> None:
+        """Queues events that no promise rests on; they are written in order with the others.
+
+        Raises:
+            MachineError: earlier ones could not be written yet; these were not queued.
+        """
+        with self._lock:
+            if self._failure is not None:
+                raise _again(self._failure)
+            self._waiting.append(_Entry(tuple(events), None))
+            is_first = not (self._is_writing or self._is_timed)
+            self._is_timed = self._is_timed or is_first
+        if is_first and not self._call(self._loop.call_later, SOON_S, self._on_time):
+            log.warning("the loop has ended; %d events no promise rests on are not written", len(events))
+
+    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
+        """The events of one stream, those queued included.
+
+        Raises:
+            MachineError: `store_failed`; or what is queued of it cannot be written.
+        """
+        with self._lock:
+            is_queued = any(
+                event.stream == stream for entry in (*self._under_way, *self._waiting) for event in entry.events
+            )
+        if is_queued:
+            self.flush()
+        future = asyncio.run_coroutine_threadsafe(self._log.read_stream(stream), self._loop)
+        try:
+            return future.result(self._timeout)
+        except TimeoutError:
+            future.cancel()
+            raise self._silent() from None
+
+    def flush(self) -> None:
+        """Returns when everything queued is written.
+
+        Raises:
+            MachineError: it could not be.
+        """
+        with self._lock:
+            is_idle = not self._under_way and not self._waiting
+        if not is_idle:
+            self.append(())
+
+    def close(self) -> None:
+        """Writes what is queued, as far as it can be written."""
+        try:
+            self.flush()
+        except DmsError as error:
+            log.error("events no promise rests on are lost: %s", error)
+
+    def _result(self, entry: _Entry) -> None:
+        assert entry.written is not None
+        try:
+            entry.written.result(self._timeout)
+        except (TimeoutError, concurrent.futures.CancelledError):
+            with self._lock:
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
+                    raise self._silent() from None
+            raise InternalError("internal", "the event store took events and did not say what became of them") from None
+
+    def _call(self, call: Callable[..., object], *arguments: object) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop has been closed: the node has ended
+            return False
+        return True
+
+    def _silent(self) -> MachineError:
+        return MachineError("store_failed", f"the event store did not answer within {self._timeout} s")
+
+    # ------------------------------------------------------------------------------------------------------------ on the loop
+
+    def _start(self) -> None:
+        self._writer = self._loop.create_task(self._write(), name="journal")
+
+    def _on_time(self) -> None:
+        with self._lock:
+            self._is_timed = False
+            if self._is_writing or not self._waiting:
+                return
+            self._is_writing = True
+        self._start()
+
+    async def _write(self) -> None:
+        """Writes group after group, until nobody waits any more; the first in any case."""
+        group = self._take(at_once=True)
+        while group:
+            try:
+                rows = [event for entry in group for event in entry.events]
+                if rows:
+                    await self._log.append(rows)
+                    self._failure = None
+            except DmsError as error:
+                self._put_back(group, error)
+            else:
+                _settle(group)
+            finally:
+                for entry in group:
+                    if entry.written is not None and not entry.written.done():
+                        entry.written.cancel()  # only those that a defect or the end of the loop left unanswered
+            group = self._take(at_once=False)
+
+    def _take(self, *, at_once: bool) -> tuple[_Entry, ...]:
+        """The next group; empty, and the writer ends, when nobody waits: a timer sees to the rest."""
+        group: list[_Entry] = []
+        events = 0
+        with self._lock:
+            self._under_way = ()
+            if at_once or any(entry.written is not None for entry in self._waiting):
+                while self._waiting and events < GROUP_EVENTS:
+                    group.append(self._waiting.popleft())
+                    events += len(group[-1].events)
+            self._under_way = tuple(group)
+            self._is_writing = bool(group)
+            if not group and self._waiting and not self._is_timed:
+                self._is_timed = True
+                self._loop.call_later(self._retry_s if self._failure is not None else SOON_S, self._on_time)
+        return tuple(group)
+
+    def _put_back(self, group: tuple[_Entry, ...], error: DmsError) -> None:
+        kept = [entry for entry in group if entry.written is None]
+        with self._lock:
+            self._waiting.extendleft(reversed(kept))
+            self._failure = error if kept else None
+        for entry in group:
+            if entry.written is not None:
+                entry.written.set_exception(_again(error))
+        log.error("%d appends were refused, %d wait to be tried again: %s", len(group) - len(kept), len(kept), error)
+
+
+def _settle(group: Iterable[_Entry]) -> None:
+    for entry in group:
+        if entry.written is not None and not entry.written.done():
+            entry.written.set_result(None)
+
+
+def _again(error: DmsError) -> DmsError:
+    """One of its own for each: an exception raised on several threads mixes up their tracebacks."""
+    copied: Any = type(error)
+    again: DmsError = copied(error.code, error.message, hint=error.hint, retryable=error.retryable)
+    return again
