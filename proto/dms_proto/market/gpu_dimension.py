@@ -120,8 +120,7 @@ def _help_count(needs: Gpus, free: Gpus) -> Change | None:
 
 
 def _help_share(needs: Gpus, free: Gpus) -> Change | None:
-    # 1000 asks for an unused device, not for one thousandth more than 999: the search ends below it.
-    share = _largest(GPU - 1, lambda milli: meets_gpus(_lowered(needs, "milli", milli), free))
+    share = _largest(GPU, lambda milli: meets_gpus(_lowered(needs, "milli", milli), free))
     return Change("gpu_share", share) if share else None
 
 

@@ -93,6 +93,12 @@ def test_a_device_of_which_nothing_is_left_is_not_listed() -> None:
     assert subtract(whole, Resources(gpus=(Gpu("0", memory_bytes=10),))).gpus == (Gpu("1", memory_bytes=10),)
 
 
+def test_memory_that_is_left_without_a_share_is_still_counted() -> None:
+    whole = Resources(gpus=(Gpu("0", memory_bytes=10, milli=500),))
+    left = subtract(whole, Resources(gpus=(Gpu("0", memory_bytes=4, milli=500),)))
+    assert left.gpus == (Gpu("0", memory_bytes=6, milli=0),)
+
+
 @pytest.mark.parametrize(
     ("whole", "part", "names"),
     [

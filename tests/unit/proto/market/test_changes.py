@@ -114,6 +114,12 @@ def test_what_the_request_asks_now_is_said_in_the_same_words() -> None:
     assert current(a_request(), "architecture") == ""
 
 
+def test_a_change_that_asks_for_more_than_now_changes_nothing() -> None:
+    request = a_request(max_price=100)
+    assert apply_change(request, Change("price", 99)) == request
+    assert apply_change(request, Change("memory", request.needs.resources.memory_bytes + 1)) == request
+
+
 def test_weaker_changes_cover_stronger_ones() -> None:
     assert Change("memory", 1).covers(Change("memory", 2))
     assert not Change("memory", 2).covers(Change("memory", 1))

@@ -64,7 +64,8 @@ def test_the_order_is_total_every_bid_has_exactly_one_place(candidates, wishes) 
 @given(bids(), preferences(), st.randoms(use_true_random=False))
 def test_the_order_does_not_depend_on_the_order_of_arrival(candidates, wishes, random) -> None:
     shuffled = random.sample(candidates, len(candidates))
-    assert rank(a_request(), candidates, wishes) == rank(a_request(), shuffled, wishes)
+    for request in (a_request(), a_request(max_price=CREDIT // 10)):  # the second leaves some out
+        assert rank(request, candidates, wishes) == rank(request, shuffled, wishes)
 
 
 @given(bids(least=3), weightings())
@@ -467,6 +468,11 @@ def test_no_bids_give_an_empty_ranking() -> None:
 
 def test_without_weights_the_price_for_the_work_decides() -> None:
     assert winner(a_request(), [a_bid("a", price=2), a_bid("b", price=1)], Preferences(weights={})) == "b"
+
+
+def test_a_penalty_does_not_count_in_what_a_perfect_bid_scores() -> None:
+    wishes = Preferences(weights={"speed": 2.0, "own_machines": 1.0, "spare_gpu": 100.0})
+    assert rank(a_request(), [a_bid("a")], wishes).unit == 3_000 * SCALE
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0, 1e300])
