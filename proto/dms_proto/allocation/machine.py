@@ -24,7 +24,7 @@ from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.units import HOUR, MINUTE
-from dms_proto.work import Ending, EndReason, Output, Task, Usage
+from dms_proto.work import NODE_FAULTS, Ending, EndReason, Output, Task, Usage
 
 REPEAT_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000)
 """Pauses between repeats of an ending that has no receipt."""
@@ -448,11 +448,14 @@ def _restarted(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Dec
 
 
 def _restarted_starting(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Decision:
-    """Handed to the executor, and the node died before it heard of a start: adopted if it did start, otherwise run now."""
+    """Handed to the executor, and the node died before it heard of a start.
+
+    What is not running now may have run and ended meanwhile. An allocation never runs twice, so it ends; the requester decides what then.
+    """
     if stimulus.adopted:
-        return IGNORED
-    del now
-    return Decision((), (Execute(_task(allocation)),))
+        return _started(allocation, RunStarted(allocation.handle), now)
+    lost = Ending(EndReason.PROVIDER_FAULT, detail="the node was restarted while the run was being started")
+    return _end(allocation, lost, now)
 
 
 def _time(allocation: Allocation, _stimulus: TimeCame, now: int) -> Decision:
@@ -482,7 +485,8 @@ def _end(
 ) -> Decision:
     reservation = _of(allocation)
     ran_ms = ending.usage.wall_ms or (now - allocation.started_at if allocation.started_at else 0)
-    owed = reservation.tariff.cost(reservation.resources, ran_ms) if allocation.started_at else 0
+    billed = allocation.started_at and ending.reason not in NODE_FAULTS
+    owed = reservation.tariff.cost(reservation.resources, ran_ms) if billed else 0
     event = AllocationEnded(ending, outputs, log_bytes, min(owed, reservation.price), now)
     after = evolve(allocation, event)
     return Decision((event,), (FreeCapacity(reservation.allocation_id), Send(reservation.requester, status_of(after))))
@@ -564,6 +568,8 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
 _EARLY: Final = (LifePhase.COMMITTED, LifePhase.PREPARING)
 _WORKING: Final = (LifePhase.PREPARING, LifePhase.STARTING, LifePhase.RUNNING)
 _ACTIVE: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
+RUNS: Final = _ACTIVE
+"""Phases in which something may run on the machine: after a restart of the node it is looked for."""
 _AFTER: Final = (LifePhase.STORING, LifePhase.ENDED, LifePhase.CLOSED)
 _STIMULI: Final = (
     Opened,
@@ -605,7 +611,9 @@ TABLE: Final[Table[Allocation]] = {
         for phase in (*_WORKING, LifePhase.STOPPING, LifePhase.STORING)
     },
     (LifePhase.ENDED, RequesterBack): Row(_back_after_end, "the ending is told again"),
-    (LifePhase.STARTING, NodeRestarted): Row(_restarted_starting, "adopted if it had started, otherwise run now"),
+    (LifePhase.STARTING, NodeRestarted): Row(
+        _restarted_starting, "adopted if it had started, otherwise ended as lost by this node"
+    ),
     **{
         (phase, NodeRestarted): Row(_restarted, "adopted, or ended as lost by this node")
         for phase in (LifePhase.RUNNING, LifePhase.STOPPING)

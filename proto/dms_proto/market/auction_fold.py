@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from dms_proto.market.auction_state import (
     CommitConfirmed,
     CommitFailed,
     DeclineReceived,
+    InvocationRepeated,
     OpenBid,
     ProviderReturned,
     ProviderSuspected,
@@ -36,7 +37,15 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
+from dms_proto.units import MINUTE
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS
+
+NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
+"""Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
+OVERDUE_MS: Final = 2 * MINUTE
+"""Beyond its limits, an allocation may take this long for everything around its run."""
+SLOWEST_BYTES_PER_MS: Final = 64
+"""How fast inputs are fetched at the least: half a megabit per second."""
 
 change = msgspec.structs.replace
 
@@ -58,15 +67,16 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return change(
                 auction,
                 bids={**auction.bids, bid.bid_id: OpenBid(provider, bid, facts, until)},
+                numbers={**auction.numbers, provider: bid.number},
                 declines=without(auction.declines, provider),
                 asked={**auction.asked, provider: True},
                 standing_at=auction.standing_at | {provider} if partial else auction.standing_at - {provider},
             )
-        case DeclineReceived(provider=provider, clauses=clauses):
+        case DeclineReceived(provider=provider, round=round_, clauses=clauses):
             return change(
                 auction,
                 declines={**auction.declines, provider: clauses},
-                asked={**auction.asked, provider: True},
+                asked={**auction.asked, provider: True} if round_ >= auction.round else auction.asked,
                 standing_at=auction.standing_at | {provider}
                 if is_passing(clauses)
                 else auction.standing_at - {provider},
@@ -75,7 +85,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return _awarded(auction, event)
         case CommitConfirmed(bid_id=bid_id, at=at):
             held = auction.bids[bid_id].slots
-            slots = with_slots(auction, held, phase=SlotPhase.HELD, held_since=at)
+            slots = with_slots(auction, held, phase=SlotPhase.HELD, held_since=at, nudges=0, nudge_at=at + NUDGE_MS[0])
             return change(auction, slots=slots, bids=without(auction.bids, bid_id))
         case CommitFailed(bid_id=bid_id, provider=provider):
             slots = with_slots(auction, auction.bids[bid_id].slots, phase=SlotPhase.SEEKING)
@@ -89,15 +99,23 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                 standing_at=auction.standing_at - frozenset(withdrawn) - {auction.bids[b].provider for b in bid_ids},
             )
         case AllocationAdvanced(slot=index, phase=phase):
-            return change(auction, slots=with_slots(auction, (index,), allocation=phase))
+            overdue = _overdue_at(auction, auction.slots[index]) if phase is not Phase.COMMITTED else 0
+            return change(auction, slots=with_slots(auction, (index,), allocation=phase, nudge_at=overdue))
+        case InvocationRepeated(slot=index, at=at):
+            slot = auction.slots[index]
+            pause = NUDGE_MS[min(slot.nudges + 1, len(NUDGE_MS) - 1)]
+            return change(auction, slots=with_slots(auction, (index,), nudges=slot.nudges + 1, nudge_at=at + pause))
         case ProviderSuspected(until=until):
             slots = auction.slots
             for index, at in until.items():
                 slots = _replaced(slots, (index,), lost_at=at)
             return change(auction, slots=slots)
-        case ProviderReturned(peer=peer):
-            theirs = tuple(slot.index for slot in auction.slots if slot.provider == peer and slot.lost_at)
-            return change(auction, slots=with_slots(auction, theirs, lost_at=0))
+        case ProviderReturned(peer=peer, at=at):
+            slots = auction.slots
+            for slot in slots:
+                if slot.provider == peer and slot.lost_at:  # its news is on its way: not overdue before that can arrive
+                    slots = _replaced(slots, (slot.index,), lost_at=0, nudge_at=max(slot.nudge_at, at + NUDGE_MS[0]))
+            return change(auction, slots=slots)
         case AllocationFinished(slot=index, status=status):
             return change(
                 auction,
@@ -106,6 +124,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                     (index,),
                     phase=SlotPhase.COLLECTING,
                     allocation=Phase.ENDED,
+                    lost_at=0,
                     status=status,
                     ending=status.ending,
                 ),
@@ -121,8 +140,8 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                 waits=auction.waits + 1,
                 search=SearchPhase.WAITING,
             )
-        case CancelRequested(give_up_at=give_up_at):
-            return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=give_up_at)
+        case CancelRequested(give_up_at=give_up_at, reason=reason):
+            return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=give_up_at, stopped_for=reason)
         case RequestEnded():
             return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, search=SearchPhase.IDLE)
         case _:
@@ -157,7 +176,10 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 allocation_id=allocation_id(bid_id, index),
                 allocation=Phase.COMMITTED,
                 number=-1,
+                agreed=bid.bid.price,
                 held_since=0,
+                nudges=0,
+                nudge_at=0,
                 lost_at=0,
                 attempts=slots[index].attempts + 1,
                 status=None,
@@ -184,9 +206,11 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         ending=event.ending,
         lost_at=0,
         failed_on=_plus(slot.failed_on, provider) if own else slot.failed_on,
+        failure=event.ending if own else slot.failure,
         faults=slot.faults + (not own and not event.final),
         price=slot.price + event.price,
         outputs=event.outputs,
+        settled=(*slot.settled, (event.allocation_id, event.price)) if provider else slot.settled,
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
     blamed = reason in NODE_FAULTS and bool(provider)
@@ -195,6 +219,14 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     bids = {b: bid for b, bid in auction.bids.items() if event.slot not in bid.slots}
     auction = change(auction, slots=slots, faulty=faulty, bids=bids)
     return auction if event.final else _slots_came_back(auction)
+
+
+def _overdue_at(auction: Auction, slot: Slot) -> int:
+    """When an allocation that has said it is at work must have ended, whatever it says: its inputs, its run and its outputs took their time."""
+    assert auction.terms is not None
+    task = auction.terms.task
+    fetched = sum(item.size for item in task.inputs) // SLOWEST_BYTES_PER_MS
+    return slot.held_since + fetched + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS
 
 
 def _slots_came_back(auction: Auction) -> Auction:

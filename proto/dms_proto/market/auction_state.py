@@ -36,6 +36,8 @@ from dms_proto.work import Ending, EndReason, Output, Task
 
 MAX_BIDS: Final = 256
 """Bids kept per request; more are released unread."""
+MAX_ANSWERS: Final = 2_048
+"""Nodes whose answers are remembered per request; bounds what strangers can make us remember."""
 
 
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -172,6 +174,10 @@ class PeerThere(Stimulus, frozen=True):
     peer: PeerId
 
 
+class Restarted(Stimulus, frozen=True):
+    """The node process is new and nobody is connected yet: providers are innocent, and get time to be reached again."""
+
+
 class CancelAsked(Stimulus, frozen=True):
     """The owner wants it stopped."""
 
@@ -257,6 +263,13 @@ class AllocationAdvanced(Event, frozen=True):
     phase: Phase
 
 
+class InvocationRepeated(Event, frozen=True):
+    """Nothing was heard of an allocation since its commit: its invocation, which asks for the status, was sent again."""
+
+    slot: int
+    at: int
+
+
 class ProviderSuspected(Event, frozen=True):
     """The way to a provider is gone; its allocations count as lost at `until` unless it returns."""
 
@@ -268,6 +281,7 @@ class ProviderReturned(Event, frozen=True):
     """A suspected provider is back."""
 
     peer: PeerId
+    at: int = 0
 
 
 class AllocationFinished(Event, frozen=True):
@@ -299,9 +313,10 @@ class RequestWaiting(Event, frozen=True):
 
 
 class CancelRequested(Event, frozen=True):
-    """The owner wants it stopped."""
+    """It is to be stopped: the owner wants it, or its deadline passed."""
 
     give_up_at: int
+    reason: EndReason = EndReason.CANCELLED
 
 
 class RequestEnded(Event, frozen=True):
@@ -350,9 +365,11 @@ class Slot(msgspec.Struct, frozen=True):
     """One of the request's allocations-to-be.
 
     Attributes:
+        agreed: micro-credits the bid asked for this allocation run to its wall limit: the most that is owed.
         held_since: Unix ms of the acknowledged commit.
+        nudges, nudge_at: how often its invocation was repeated, and when it is next, while nothing is heard of it.
         lost_at: when the allocation counts as lost; 0 while the provider is there.
-        failed_on: nodes on which the job itself failed.
+        failed_on, failure: nodes on which the job itself failed, and how it did last.
         faults: node faults so far.
         ending: of the last attempt.
     """
@@ -364,15 +381,21 @@ class Slot(msgspec.Struct, frozen=True):
     allocation_id: AllocationId = AllocationId("")
     allocation: Phase = Phase.COMMITTED
     number: int = -1
+    agreed: int = 0
     held_since: int = 0
+    nudges: int = 0
+    nudge_at: int = 0
     lost_at: int = 0
     failed_on: tuple[PeerId, ...] = ()
+    failure: Ending | None = None
     faults: int = 0
     attempts: int = 0
     ending: Ending | None = None
     status: AllocationStatus | None = None
     outputs: tuple[Output, ...] = ()
     price: int = 0
+    settled: tuple[tuple[AllocationId, int], ...] = ()
+    """What was owed for each attempt that is over, so that a repeated receipt says the same."""
 
 
 class OpenBid(msgspec.Struct, frozen=True):
@@ -417,6 +440,7 @@ class Auction(msgspec.Struct, frozen=True):
     Attributes:
         asked: everyone asked in the current round, and whether they answered.
         declines: the last reasons of each node.
+        numbers: of the last bid heard from each node: an older or repeated one is old news.
         standing_at: nodes at which the request stands.
         faulty: in which round a node failed us; it is left out of the round after that.
         window_until: end of the current bidding window.
@@ -435,6 +459,7 @@ class Auction(msgspec.Struct, frozen=True):
     known: int = 0
     declines: Mapping[PeerId, tuple[Clause, ...]] = {}
     bids: Mapping[BidId, OpenBid] = {}
+    numbers: Mapping[PeerId, int] = {}
     standing_at: frozenset[PeerId] = frozenset()
     faulty: Mapping[PeerId, int] = {}
     slots: tuple[Slot, ...] = ()
@@ -445,5 +470,6 @@ class Auction(msgspec.Struct, frozen=True):
     waits: int = 0
     why: str = ""
     give_up_at: int = 0
+    stopped_for: EndReason = EndReason.CANCELLED
     ending: RequestEnded | None = None
     decision: RankingDecision | None = None

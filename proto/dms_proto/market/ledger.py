@@ -11,7 +11,6 @@ gives the next one or raises `ValueError`, which is a defect of the caller, neve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
 from typing import TypeVar
 
 import msgspec
@@ -19,7 +18,6 @@ import msgspec
 from dms_proto.capability import NOTHING, Price, Resources
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.market.arithmetic import add, fits_within, subtract
-
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -354,7 +354,7 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
         return IGNORED  # heard before: once by gossip, once directly
     judged = judge(book, stimulus.requester, request)
     if isinstance(judged, Price):
-        return _bid(book, stimulus.requester, request, judged, now)
+        return _bid(book, Standing(stimulus.requester, request, now + request.stands_ms), judged, now)
     answer = Send(stimulus.requester, Decline(request.request_id, request.round, judged))
     if request.dry_run:
         return Decision((), (answer,))
@@ -363,9 +363,11 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
     return Decision((RequestDeclined(stimulus.requester, request, judged, until),), (answer,))
 
 
-def _bid(book: OfferBook, requester: PeerId, request: BidRequest, tariff: Price, now: int) -> Decision:
+def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decision:
+    """Locks as many slots as fit and bids them. For the slots that do not fit, the request stands on."""
+    requester, request, stands_until = standing.requester, standing.request, standing.until
     slots = slots_for(request, book.free)
-    number = book.numbers.get(request.request_id, 0)
+    number = _next_number(book, request.request_id)
     wall_ms = request.needs.max_wall_ms
     price = max(tariff.cost(slot, wall_ms) for slot in slots)
     valid_ms = book.bid_validity_ms
@@ -386,9 +388,18 @@ def _bid(book: OfferBook, requester: PeerId, request: BidRequest, tariff: Price,
     lock = CapabilityLock(
         bid.bid_id, request.request_id, requester, slots, tariff, price, wall_ms, now + valid_ms + COMMIT_GRACE_MS
     )
-    stands = len(slots) < request.count and request.stands_ms > 0
-    made = BidMade(bid, lock, request, now + request.stands_ms) if stands else BidMade(bid, lock)
+    stands = len(slots) < request.count and stands_until > now
+    made = BidMade(bid, lock, request, stands_until) if stands else BidMade(bid, lock)
     return Decision((made,), (Send(requester, bid),))
+
+
+def _next_number(book: OfferBook, request_id: RequestId) -> int:
+    """The number of the next bid for a request: its id is not that of any bid that still holds something."""
+    number = book.numbers.get(request_id, 0)
+    held = {*book.ledger.locks, *(reservation.bid_id for reservation in book.ledger.reservations.values())}
+    while bid_id(request_id, book.me, number) in held:  # so old that it is not remembered
+        number += 1
+    return number
 
 
 def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
@@ -430,7 +441,11 @@ def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
 
 def _refusal(book: OfferBook, commit: Commit, requester: PeerId, lock: CapabilityLock | None) -> CommitRefusal | None:
     if lock is None:
-        return CommitRefusal.ALREADY_COMMITTED if commit.bid_id in book.committed else CommitRefusal.UNKNOWN_BID
+        if commit.bid_id in book.committed:
+            return CommitRefusal.ALREADY_COMMITTED
+        made = book.numbers.get(commit.request_id, 0)
+        ours = (bid_id(commit.request_id, book.me, number) for number in range(max(0, made - 8), made))
+        return CommitRefusal.EXPIRED if commit.bid_id in ours else CommitRefusal.UNKNOWN_BID
     if lock.requester != requester or lock.request_id != commit.request_id:
         return CommitRefusal.NOT_YOURS
     if len(commit.slots) > len(lock.slots):
@@ -460,29 +475,32 @@ def _free(book: OfferBook, stimulus: AllocationOver, now: int) -> Decision:
 
 
 def _expire(book: OfferBook, _stimulus: TimeCame, now: int) -> Decision:
-    events: list[Event] = [LockExpired(lock.bid_id) for lock in book.ledger.locks.values() if lock.expires_at <= now]
+    expired = [lock for lock in book.ledger.locks.values() if lock.expires_at <= now]
+    # Who neither takes nor releases a bid does not listen: its request stands no longer, or it would be bid on for ever.
+    deaf = {lock.request_id for lock in expired}
+    events: list[Event] = [LockExpired(lock.bid_id) for lock in expired]
     events += [
         RequestWithdrawn(standing.request.request_id, standing.requester)
         for standing in book.standing.values()
-        if standing.until <= now
+        if standing.until <= now or standing.request.request_id in deaf
     ]
     return _with_standing(book, tuple(events), now) if events else IGNORED
 
 
 def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Decision:
-    """Adds to `events` the bids on standing requests that fit after them, in the order of `_in_turn`."""
+    """Adds to `events` the bids on standing requests that fit after them, in the order of `_turns`."""
     effects: list[Effect] = []
     for event in events:
         book = evolve(book, event)
     if book.phase is not BookPhase.OPEN or not book.standing:
         return Decision(events)
     free = countable(book.free)
-    for standing in sorted(book.standing.values(), key=lambda standing: _in_turn(book.me, standing)):
+    for standing in _turns(book):
         if standing.until <= now or not fits_within(countable(standing.request.needs.resources), free):
             continue  # the cheap question first: with hundreds standing, nearly all stop here
         judged = judge(book, standing.requester, standing.request)
         if isinstance(judged, Price):
-            made = _bid(book, standing.requester, standing.request, judged, now)
+            made = _bid(book, standing, judged, now)
             events, effects = events + made.events, effects + list(made.effects)
             for event in made.events:
                 book = evolve(book, event)
@@ -490,14 +508,24 @@ def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Deci
     return Decision(events, tuple(effects))
 
 
-def _in_turn(me: PeerId, standing: Standing) -> tuple[int, int, int]:
-    """Higher priority first, then who has stood longest, in steps of a second; within a step each node has an order of its own.
+def _turns(book: OfferBook) -> list[Standing]:
+    """Who has stood longest first, in steps of a second; within a step each node has an order of its own.
 
     Were the order everywhere the same, all nodes with free capacity would bid on the same request, and all but one in vain.
+    Priority is a requester's order among its own requests: they take its turns by it, and nobody else's.
     """
-    request = standing.request
-    since = standing.until - request.stands_ms
-    return -request.priority, since // STANDING_STEP_MS, distance(request.request_id, me)
+
+    def turn(standing: Standing) -> tuple[int, int]:
+        request = standing.request
+        since = standing.until - request.stands_ms
+        return since // STANDING_STEP_MS, distance(request.request_id, book.me)
+
+    in_turn = sorted(book.standing.values(), key=turn)
+    theirs: dict[PeerId, list[Standing]] = {}
+    for standing in in_turn:
+        theirs.setdefault(standing.requester, []).append(standing)
+    nexts = {peer: iter(sorted(own, key=lambda s: -s.request.priority)) for peer, own in theirs.items()}
+    return [next(nexts[standing.requester]) for standing in in_turn]
 
 
 def countable(resources: Resources) -> Resources:

@@ -43,7 +43,14 @@ TOLD_PEERS: Final = 16
 """Peers named in a hello."""
 MAX_PEERS: Final = 512
 """Peers remembered; bounds what strangers can make us remember."""
-PROBE_EVERY_MS: Final = 15_000
+PROBE_EVERY_MS: Final = 60_000
+"""The network process asks its connections every 15 s; this asks the node behind, which only fails when it hangs."""
+PROBE_AGAIN_MS: Final = 10_000
+"""After a probe that was not answered."""
+PROBE_FIRST_MS: Final = 1_000
+"""After the greeting: ranking wants to know the distance soon."""
+PROBE_SLACK_MS: Final = 5_000
+"""Probes due within this are sent together, so that a node wakes once a minute, not once per peer."""
 PROBE_MISSES: Final = 2
 """Unanswered probes after which a peer counts as silent."""
 CLOCK_TOLERANCE_MS: Final = 30_000
@@ -167,6 +174,12 @@ class DialTried(Transient, frozen=True):
     at: int
 
 
+class LookedAround(Transient, frozen=True):
+    """What was due was done; `next_at`: when something is due again."""
+
+    next_at: int
+
+
 class PeerForgotten(Event, frozen=True):
     """A peer is not remembered any more."""
 
@@ -241,6 +254,8 @@ class Membership(msgspec.Struct, frozen=True):
     me: PeerId
     hello: Hello | None = None
     peers: Mapping[PeerId, Peer] = {}
+    look_at: int = 0
+    """When the next probe or dial may be due; 0 for never. Kept, since finding it out means looking at every peer."""
 
     def greeted(self) -> tuple[Peer, ...]:
         """The peers that take part now."""
@@ -254,16 +269,7 @@ class Membership(msgspec.Struct, frozen=True):
 
 def next_deadline(membership: Membership) -> int | None:
     """When the next probe or dial is due, or a peer is to be forgotten."""
-    few = len(membership.greeted()) < WANTED_PEERS
-    deadlines: list[int | None] = []
-    for peer in membership.peers.values():
-        if peer.phase is PeerPhase.GREETED:
-            deadlines.append(peer.probed_at + PROBE_EVERY_MS)
-        elif peer.phase is PeerPhase.MET:
-            deadlines.append(peer.seen_at + FORGET_MS)
-            if few and peer.addresses:
-                deadlines.append(peer.dial_at)
-    return earliest(*deadlines)
+    return membership.look_at or None
 
 
 def resume(membership: Membership) -> tuple[Effect, ...]:
@@ -320,7 +326,7 @@ def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
     if known is None or (hello.addresses and hello.addresses != known.addresses):
         events.append(PeerMet(peer, hello.addresses, now))
     joined = known is None or known.phase is not PeerPhase.GREETED
-    if joined or known.hello is None or _says_something_new(known.hello, hello):
+    if known is None or joined or known.hello is None or _says_something_new(known.hello, hello):
         events.append(PeerGreeted(peer, hello, offset, now))
     effects: list[Effect] = [TellJoined(peer)] if joined else []
     if joined and any(other.peer != peer for other in membership.greeted()):
@@ -378,24 +384,53 @@ def _forget(membership: Membership, stimulus: ForgetWished, _now: int) -> Decisi
 
 
 def _time(membership: Membership, _stimulus: TimeCame, now: int) -> Decision:
+    if not membership.look_at or now < membership.look_at:
+        return IGNORED
     events: list[Event] = []
     effects: list[Effect] = []
     few = len(membership.greeted()) < WANTED_PEERS
     for peer in membership.peers.values():
-        if peer.phase is PeerPhase.GREETED and now >= peer.probed_at + PROBE_EVERY_MS:
-            if peer.unanswered >= PROBE_MISSES:
-                events.append(PeerLeft(peer.peer, "silent", now))
-                effects += [TellLost(peer.peer, ours=False), Drop(peer.peer, "it does not answer probes")]
-            else:
-                nonce = peer.probe_nonce + 1
-                events.append(PeerProbed(peer.peer, nonce, now))
-                effects.append(Send(peer.peer, Probe(nonce)))
+        if peer.phase is PeerPhase.GREETED:
+            if now + PROBE_SLACK_MS >= _probe_due(peer):
+                _probe_again(peer, now, events, effects)
         elif peer.phase is PeerPhase.MET and now >= peer.seen_at + FORGET_MS:
             events.append(PeerForgotten(peer.peer))
         elif peer.phase is PeerPhase.MET and few and peer.addresses and now >= peer.dial_at:
             events.append(DialTried(peer.peer, now))
             effects.append(Dial(peer.peer, peer.addresses))
-    return Decision(tuple(events), tuple(effects))
+    for event in events:
+        membership = evolve(membership, event)
+    return Decision((*events, LookedAround(_next_look(membership, now))), tuple(effects))
+
+
+def _probe_again(peer: Peer, now: int, events: list[Event], effects: list[Effect]) -> None:
+    """Probes a peer, or gives it up when it has not answered for too long."""
+    if peer.unanswered >= PROBE_MISSES and now >= _probe_due(peer):
+        events.append(PeerLeft(peer.peer, "silent", now))
+        effects += [TellLost(peer.peer, ours=False), Drop(peer.peer, "it does not answer probes")]
+    elif peer.unanswered < PROBE_MISSES and (peer.unanswered == 0 or now >= _probe_due(peer)):
+        nonce = peer.probe_nonce + 1
+        events.append(PeerProbed(peer.peer, nonce, now))
+        effects.append(Send(peer.peer, Probe(nonce)))
+
+
+def _probe_due(peer: Peer) -> int:
+    return peer.probed_at + (PROBE_AGAIN_MS if peer.unanswered else PROBE_EVERY_MS)
+
+
+def _next_look(membership: Membership, now: int) -> int:
+    """When something is due after `now`; 0 for never."""
+    few = len(membership.greeted()) < WANTED_PEERS
+    deadlines: list[int | None] = []
+    for peer in membership.peers.values():
+        if peer.phase is PeerPhase.GREETED:
+            deadlines.append(_probe_due(peer))
+        elif peer.phase is PeerPhase.MET:
+            deadlines.append(peer.seen_at + FORGET_MS)
+            if few and peer.addresses:
+                deadlines.append(peer.dial_at)
+    due = earliest(*deadlines)
+    return max(due, now + 1) if due is not None else 0
 
 
 def _hello(membership: Membership, to: PeerId, now: int) -> Hello:
@@ -421,6 +456,8 @@ def _is_connected(peer: Peer) -> bool:
 def evolve(membership: Membership, event: Event) -> Membership:
     """The state after `event`."""
     change = msgspec.structs.replace
+    if isinstance(event, LookedAround):
+        return change(membership, look_at=event.next_at)
     if isinstance(event, DescriptionChanged):
         return change(membership, hello=event.hello)
     if isinstance(event, PeerForgotten):
@@ -429,7 +466,26 @@ def evolve(membership: Membership, event: Event) -> Membership:
     if subject is None:
         return membership
     before = membership.peers.get(subject, Peer(subject))
-    return change(membership, peers={**membership.peers, subject: _evolve_peer(before, event)})
+    peers = {**membership.peers, subject: _evolve_peer(before, event)}
+    look = _look_hint(event)
+    if look is None or (membership.look_at and membership.look_at <= look):
+        return change(membership, peers=peers)
+    return change(membership, peers=peers, look_at=look)
+
+
+def _look_hint(event: Event) -> int | None:
+    """When an event may make something due; too early does no harm."""
+    match event:
+        case PeerMet(at=at):
+            return at
+        case PeerGreeted(at=at):
+            return at + PROBE_FIRST_MS
+        case PeerProbed(at=at):
+            return at + PROBE_AGAIN_MS
+        case PeerLeft(at=at):
+            return at + REDIAL_MS[0]
+        case _:
+            return None
 
 
 def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: PLR0911 - one case per event kind
@@ -448,7 +504,7 @@ def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: PLR0911 - one case 
                 hello=hello,
                 clock_offset_ms=offset,
                 seen_at=at,
-                probed_at=max(peer.probed_at, at) if peer.phase is PeerPhase.GREETED else at,
+                probed_at=peer.probed_at if peer.phase is PeerPhase.GREETED else at - PROBE_EVERY_MS + PROBE_FIRST_MS,
             )
         case PeerRefused(why=why):
             return change(peer, phase=PeerPhase.REFUSED, refused_because=why)

@@ -1,0 +1,66 @@
+"""What the end of one attempt means for its slot, and what is owed for it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dms_proto.ids import PeerId
+from dms_proto.machine import Effect, Send
+from dms_proto.market.auction_messages import terms_of
+from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
+from dms_proto.messages import AllocationStatus, Cancel, Receipt
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Ending, EndReason
+
+change = msgspec.structs.replace
+STOPPED: Final = {EndReason.CANCELLED: "cancelled by its owner", EndReason.DEADLINE: "its deadline passed"}
+"""Why a request that is being stopped is, in words."""
+
+
+def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
+    """What the end of one attempt means for its slot."""
+    terms, reason = terms_of(auction), ending.reason
+    status = slot.status
+    price = min(status.price, slot.agreed) if status is not None and reason not in NODE_FAULTS else 0
+    final, why = False, ""
+    if reason is EndReason.COMPLETED:
+        final = True
+    elif auction.phase is AuctionPhase.CANCELLING:
+        final = True
+        if reason not in DETERMINISTIC:
+            ending = change(ending, reason=auction.stopped_for)
+    elif reason in DETERMINISTIC:
+        nodes = len({*slot.failed_on, slot.provider})
+        final = nodes >= terms.job_failures
+        why = f"the job's own failure on {nodes} of {terms.job_failures} nodes"
+    else:
+        if reason is EndReason.CANCELLED:  # not by us
+            ending = change(ending, reason=EndReason.PROVIDER_STOPPED)
+        final = slot.faults >= terms.node_faults
+        why = f"fault {slot.faults + 1}, {terms.node_faults} are borne"
+        if final:
+            ending = Ending(EndReason.RETRIES_EXHAUSTED, detail=f"last: {reason}: {ending.detail}", usage=ending.usage)
+    outputs = status.outputs if status is not None else ()
+    return AttemptEnded(
+        slot.index, slot.provider, slot.allocation_id, ending, final, price, outputs, "" if final else why
+    )
+
+
+def receipt(auction: Auction, provider: PeerId, ended: AttemptEnded) -> Send:
+    """Tells the provider that its ending has been heard, and what is owed for it."""
+    terms = terms_of(auction)
+    message = Receipt(terms.request_id, ended.allocation_id, ended.ending.reason, ended.ending.usage, ended.price)
+    return Send(provider, message)
+
+
+def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -> Effect:
+    """An attempt that is over here: the provider is told to stop, or that its ending has been heard."""
+    terms = terms_of(auction)
+    if status.ending is None:
+        return Send(provider, Cancel(terms.request_id, status.allocation_id))
+    settled = (price for slot in auction.slots for known, price in slot.settled if known == status.allocation_id)
+    price = next(settled, 0)
+    return Send(
+        provider, Receipt(terms.request_id, status.allocation_id, status.ending.reason, status.ending.usage, price)
+    )

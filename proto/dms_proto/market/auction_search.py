@@ -1,0 +1,233 @@
+"""After every change to a request: awards what can be awarded, asks again, waits or gives up, lets go, ends.
+
+The search for the slots that seek::
+
+    CALLED ──announced──▶ WINDOW ──closes──▶ award ──slots left over──▶ SHORT ──▶ WAITING ──pause over, slots come back──▶ CALLED …
+                                       └──nobody can, ever──▶ given up, with the reason of the node nearest to a yes
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dms_proto.ids import BidId, PeerId
+from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
+from dms_proto.market.auction_attempts import STOPPED
+from dms_proto.market.auction_fold import evolve, is_left_out, is_passing, pending, seeking, spent, usable
+from dms_proto.market.auction_messages import bid_request, commit_message, terms_of
+from dms_proto.market.auction_state import (
+    Announce,
+    AttemptEnded,
+    Auction,
+    AuctionPhase,
+    AwardMade,
+    BidsReleased,
+    Conclude,
+    OpenBid,
+    RequestEnded,
+    RequestWaiting,
+    RoundCalled,
+    SearchPhase,
+    Slot,
+    SlotPhase,
+)
+from dms_proto.market.ranking import Candidate, Ranking
+from dms_proto.market.ranking import decide as rank_decision
+from dms_proto.market.reach import EVERYBODY, reach_for
+from dms_proto.messages import Release
+from dms_proto.work import Ending, EndReason
+
+NO_PEERS_GRACE_MS: Final = 3_000
+"""A node that has just started may not have met anyone yet."""
+ROUND_BACKOFF_MS: Final = (1_000, 2_000, 4_000, 8_000, 15_000, 30_000)
+"""Pauses between rounds that found nothing: a safety net, since standing requests are answered as soon as capacity frees."""
+
+change = msgspec.structs.replace
+
+
+def settle(auction: Auction, events: tuple[Event, ...], effects: tuple[Effect, ...], now: int) -> Decision:
+    """After `events`: awards what can be awarded, asks again where that helps, lets go what is not needed, ends what is over."""
+    for event in events:
+        auction = evolve(auction, event)
+    for step in (_award_step, _search_step, _release_step, _end_step):
+        more = step(auction, now)
+        for event in more.events:
+            auction = evolve(auction, event)
+        events, effects = events + more.events, effects + more.effects
+    return Decision(events, effects)
+
+
+def _award_step(auction: Auction, now: int) -> Decision:
+    slots = seeking(auction)
+    if auction.phase is not AuctionPhase.OPEN or not slots:
+        return IGNORED
+    bids = usable(auction, now)
+    if not bids or not _window_closed(auction, bids, len(slots), now):
+        return IGNORED
+    terms = terms_of(auction)
+    decision = rank_decision(bid_request(auction, auction.round), _candidates(bids), terms.preferences)
+    awards = _fill(slots, decision.ranking, bids)
+    if not awards:
+        return IGNORED
+    event = AwardMade(decision, awards, now + terms.ack_timeout_ms)
+    commits = tuple(Send(bids[bid_id].provider, commit_message(terms, bid_id, indexes)) for bid_id, indexes in awards)
+    return Decision((event,), commits)
+
+
+def _window_closed(auction: Auction, bids: dict[BidId, OpenBid], wanted: int, now: int) -> bool:
+    enough = len(bids) >= terms_of(auction).bids_wanted and sum(bid.bid.slots for bid in bids.values()) >= wanted
+    match auction.search:
+        case SearchPhase.CALLED:
+            return enough
+        case SearchPhase.WINDOW:
+            return enough or now >= auction.window_until or _all_answered(auction)
+        case _:
+            return True  # a late bid for a waiting slot, or the next best after a silent winner
+
+
+def _all_answered(auction: Auction) -> bool:
+    answered = sum(auction.asked.values())
+    return all(auction.asked.values()) and answered >= (auction.known if auction.gossiped else len(auction.asked))
+
+
+def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            bid_id=bid_id,
+            provider=open_bid.provider,
+            offer=open_bid.bid.offer,
+            tariff=open_bid.bid.tariff,
+            price=open_bid.bid.price,
+            slots=open_bid.bid.slots,
+            rtt_us=open_bid.facts.rtt_us,
+            relayed=open_bid.facts.relayed,
+            own=open_bid.facts.own,
+            successes=open_bid.facts.successes,
+            failures=open_bid.facts.failures,
+        )
+        for bid_id, open_bid in bids.items()
+    )
+
+
+def _fill(
+    slots: tuple[Slot, ...], ranking: Ranking, bids: dict[BidId, OpenBid]
+) -> tuple[tuple[BidId, tuple[int, ...]], ...]:
+    """Gives each slot the best-ranked bid with room, on a node where its job has not failed."""
+    room = {bid_id: bid.bid.slots for bid_id, bid in bids.items()}
+    awards: dict[BidId, list[int]] = {}
+    for slot in slots:
+        for bid_id in ranking.order:
+            if room[bid_id] and bids[bid_id].provider not in slot.failed_on:
+                room[bid_id] -= 1
+                awards.setdefault(bid_id, []).append(slot.index)
+                break
+    return tuple((bid_id, tuple(indexes)) for bid_id, indexes in awards.items())
+
+
+def _search_step(auction: Auction, now: int) -> Decision:
+    """With slots that seek and nothing to take: ask (again), wait and say why, or give up with a reason."""
+    if not seeking(auction):
+        return IGNORED
+    if auction.phase is AuctionPhase.CANCELLING:
+        return Decision(give_up(auction, auction.stopped_for, STOPPED[auction.stopped_for]))
+    search = auction.search
+    window_over = search is SearchPhase.WINDOW and (auction.window_until <= now or _all_answered(auction))
+    if search is SearchPhase.IDLE or (search is SearchPhase.WAITING and auction.next_round_at <= now):
+        return call_round(auction)
+    return _wait_or_give_up(auction, now) if window_over or search is SearchPhase.SHORT else IGNORED
+
+
+def call_round(auction: Auction) -> Decision:
+    """Asks again, further than before."""
+    round_ = auction.round + 1
+    return Decision((RoundCalled(round_),), (Announce(bid_request(auction, round_)),))
+
+
+def _wait_or_give_up(auction: Auction, now: int) -> Decision:
+    """Nothing can be taken now. Waiting helps while some node is busy, silent or being tried again; otherwise the answer is no."""
+    terms = terms_of(auction)
+    since = auction.waiting_since or now
+    waited = now - since
+    busy = sum(is_passing(clauses) for clauses in auction.declines.values())
+    busy += sum(is_left_out(auction, peer) for peer in auction.faulty)
+    held = any(slot.phase in (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING) for slot in auction.slots)
+    silent = sum(not answered for answered in auction.asked.values())
+    alone = all(peer == terms.requester for peer in (*auction.asked, *auction.declines)) and auction.known <= 1
+    if held and not any(slot.failed_on for slot in seeking(auction)):
+        return _wait(auction, now, now, "waits for its own other allocations to free capacity")
+    if busy:
+        why = f"{busy} nodes could do it but are busy"
+        verdict, patience = EndReason.NO_BIDS, terms.queue_ms
+    elif alone:
+        why, verdict = (
+            _why_impossible(auction) if auction.declines else ("no other node can be reached", EndReason.NO_PEERS)
+        )
+        patience = max(terms.patience_ms, NO_PEERS_GRACE_MS)
+    elif silent or (auction.gossiped and not any(auction.asked.values())):
+        why = f"{silent or auction.known} nodes were asked and have not answered"
+        verdict, patience = EndReason.NO_BIDS, max(terms.patience_ms, NO_PEERS_GRACE_MS)
+    else:
+        if reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
+            return call_round(auction)  # all who were asked said no, but not everybody was asked
+        why, verdict = _why_impossible(auction)
+        patience = terms.patience_ms
+    if waited < patience:
+        return _wait(auction, now, since, why)
+    return Decision(give_up(auction, verdict, why))
+
+
+def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:
+    """Lets go of bids that cannot be used and pauses."""
+    pause = ROUND_BACKOFF_MS[min(auction.waits, len(ROUND_BACKOFF_MS) - 1)]
+    unused = tuple(bid_id for bid_id, bid in auction.bids.items() if not bid.ack_until)
+    events: tuple[Event, ...] = (RequestWaiting(why, now + pause, since),)
+    if unused:
+        events = (BidsReleased(unused), *events)
+    request_id = terms_of(auction).request_id
+    releases = tuple(Send(auction.bids[bid_id].provider, Release(request_id, bid_id)) for bid_id in unused)
+    return Decision(events, releases)
+
+
+def _why_impossible(auction: Auction) -> tuple[str, EndReason]:
+    """The reason in words, from the node that was nearest to a yes."""
+    if not auction.declines:
+        return "every bid was excluded by the job's own constraints", EndReason.IMPOSSIBLE
+    clauses = min(auction.declines.values(), key=len)
+    price = all(clause.dimension == "price" for clause in clauses)
+    nearest = "; ".join(c.nearest or f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses)
+    counted = "the only node declined" if len(auction.declines) == 1 else f"all {len(auction.declines)} nodes declined"
+    return f"{counted}; nearest: {nearest}", EndReason.PRICE_TOO_LOW if price else EndReason.IMPOSSIBLE
+
+
+def give_up(auction: Auction, reason: EndReason, why: str) -> tuple[Event, ...]:
+    """Ends every slot that seeks. A slot whose job failed before ends with that failure: it is the truer reason."""
+    events = []
+    for slot in seeking(auction):
+        ending = slot.failure or Ending(reason, detail=why)
+        note = f"not tried elsewhere: {why}" if slot.failure else why
+        events.append(AttemptEnded(slot.index, PeerId(""), slot.allocation_id, ending, final=True, why=note))
+    return tuple(events)
+
+
+def _release_step(auction: Auction, _now: int) -> Decision:
+    """With every slot held or done: the losers are free, and the request stands nowhere any more."""
+    if seeking(auction) or pending(auction) or not (auction.bids or auction.standing_at):
+        return IGNORED
+    request_id = terms_of(auction).request_id
+    bids = tuple(auction.bids)
+    bidders = {auction.bids[bid_id].provider for bid_id in bids}
+    withdrawn = tuple(sorted(auction.standing_at - bidders))
+    sends = [Send(auction.bids[bid_id].provider, Release(request_id, bid_id)) for bid_id in bids]
+    sends += [Send(peer, Release(request_id)) for peer in withdrawn]
+    return Decision((BidsReleased(bids, withdrawn),), tuple(sends))
+
+
+def _end_step(auction: Auction, now: int) -> Decision:
+    if any(slot.phase is not SlotPhase.DONE for slot in auction.slots):
+        return IGNORED
+    endings = [slot.ending for slot in auction.slots if slot.ending is not None]
+    failed = next((ending for ending in endings if ending.reason is not EndReason.COMPLETED), None)
+    ended = failed or Ending(EndReason.COMPLETED)
+    return Decision((RequestEnded(ended.reason, ended.detail, now, spent(auction)),), (Conclude(),))

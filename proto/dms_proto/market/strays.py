@@ -1,0 +1,37 @@
+"""Answers to messages about a request or an allocation that is not known here: its memory was lost, or it never was.
+
+The sender is told what lets it go on: a lock may go, an allocation is to stop, an ending has been heard, an invocation finds nothing.
+"""
+
+from __future__ import annotations
+
+from dms_proto.ids import PeerId
+from dms_proto.machine import Send
+from dms_proto.messages import (
+    AllocationStatus,
+    Bid,
+    Cancel,
+    CommitAck,
+    Invocation,
+    InvocationAck,
+    Message,
+    Receipt,
+    Release,
+)
+
+
+def answer(sender: PeerId, message: Message) -> tuple[Send, ...]:
+    """What `sender` is told about `message`, which belongs to nothing known here; empty for kinds that need no answer."""
+    match message:
+        case Bid(request_id=request_id, bid_id=bid_id):
+            return (Send(sender, Release(request_id, bid_id)),)
+        case CommitAck(request_id=request_id, allocation_ids=allocation_ids):
+            return tuple(Send(sender, Cancel(request_id, allocation_id)) for allocation_id in allocation_ids)
+        case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=ending):
+            if ending is None:
+                return (Send(sender, Cancel(request_id, allocation_id)),)
+            return (Send(sender, Receipt(request_id, allocation_id, ending.reason, ending.usage, 0)),)
+        case Invocation(request_id=request_id, allocation_id=allocation_id):
+            return (Send(sender, InvocationAck(request_id, allocation_id, "no such allocation here")),)
+        case _:
+            return ()

@@ -1,0 +1,280 @@
+"""What must be true of a network at every step and at its end. Each check is a function named after what it demands.
+
+At every step of an honest node: the capacity law · no promise beyond capacity · a slot has at most one allocation · one terminal state, and
+nothing after it · a commit within validity is not refused for capacity · a silent winner costs one acknowledgement timeout and the next bid is
+taken at once · the same stimulus twice changes nothing more · no deadline stays in the past. When a node dies and at the end: the log alone
+gives the live state. At the end: everything is over, nothing is held, nothing runs, and both sides agree on the money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dms_proto.allocation import machine as allocation_machine
+from dms_proto.allocation.machine import Allocation, AllocationEnded, EndingRepeated, LifePhase
+from dms_proto.ids import AllocationId, BidId, PeerId
+from dms_proto.machine import Decision, Event, Stimulus, TimeCame, Transient
+from dms_proto.market import auction_state as auctions
+from dms_proto.market import offer_book
+from dms_proto.market.auction_fold import pending, seeking, usable
+from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
+from dms_proto.market.offer_book import OfferBook
+from dms_proto.membership import machine as membership_machine
+from dms_proto.messages import CommitRefusal
+from dms_proto.work import OWNERS, EndReason
+
+if TYPE_CHECKING:
+    from dms_proto.sim.node import SimNode
+    from dms_proto.sim.simulation import Simulation
+
+
+class Violation(AssertionError):  # noqa: N818 - a broken invariant, not an error of a caller
+    """An invariant does not hold. `name` says which, `detail` how."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name}: {detail}")
+        self.name = name
+        self.detail = detail
+
+
+def demand(holds: bool, name: str, detail: str) -> None:
+    """Raises `Violation` unless it holds."""
+    if not holds:
+        raise Violation(name, detail)
+
+
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_DECODERS: Final[dict[type[Event], Callable[[bytes], Event]]] = {}
+
+
+class Watch:
+    """Looks at every step of every honest node."""
+
+    def __init__(self, world: Simulation) -> None:
+        self.world = world
+        self.settled: dict[AllocationId, tuple[int, EndReason, PeerId]] = {}
+        """What each requester says it owes, by allocation."""
+
+    def step(self, node: SimNode, stream: str, stimulus: Stimulus, before: Any, decision: Decision) -> None:
+        """Checks one step: from `before` to `node.states[stream]`."""
+        after = node.states[stream]
+        match stream[0]:
+            case "b":
+                self._book_step(node, stimulus, before, after, decision)
+            case "r":
+                self._auction_step(node, stimulus, before, after, decision)
+            case "a":
+                self._allocation_step(node, before, after, decision)
+        self._deadline_is_ahead(node, stream, stimulus, after)
+        if (self.world.steps % _TWICE_EVERY) == 0 and not isinstance(stimulus, _NOT_TWICE):
+            self._twice_changes_nothing(node, stream, stimulus, after)
+
+    # --------------------------------------------------------------------------------------------------------------- steps
+
+    def _book_step(
+        self, node: SimNode, stimulus: Stimulus, before: OfferBook, after: OfferBook, decision: Decision
+    ) -> None:
+        if after.ledger is not before.ledger:
+            try:
+                after.ledger.check()
+            except (AssertionError, ValueError) as error:
+                raise Violation("capacity law", f"{node!r}: {error}") from error
+            per_slot: dict[tuple[BidId, int], AllocationId] = {}
+            for allocation_id, reservation in after.ledger.reservations.items():
+                earlier = per_slot.setdefault((reservation.bid_id, reservation.slot), allocation_id)
+                demand(earlier == allocation_id, "one allocation per reservation", f"{node!r}: {reservation}")
+        if isinstance(stimulus, offer_book.CommitHeard):
+            self._binding(node, stimulus, before, decision)
+
+    def _binding(self, node: SimNode, heard: offer_book.CommitHeard, before: OfferBook, decision: Decision) -> None:
+        commit = heard.commit
+        for event in decision.events:
+            if not isinstance(event, offer_book.CommitTurnedDown):
+                continue
+            refused_for_capacity = event.refusal in (CommitRefusal.UNKNOWN_BID, CommitRefusal.EXPIRED)
+            bid = next(
+                (e.bid for _, e in node.log if isinstance(e, offer_book.BidMade) and e.bid.bid_id == commit.bid_id),
+                None,
+            )
+            released = any(isinstance(e, offer_book.LockReleased) and e.bid_id == commit.bid_id for _, e in node.log)
+            if refused_for_capacity and bid is not None and not released and commit.bid_id not in before.committed:
+                demand(
+                    node.now > bid.valid_until,
+                    "a bid is binding",
+                    f"{node!r} refused a commit of {commit.bid_id}, valid until {bid.valid_until}, at {node.now}",
+                )
+
+    def _auction_step(
+        self, node: SimNode, stimulus: Stimulus, before: Auction, after: Auction, decision: Decision
+    ) -> None:
+        if before.phase is AuctionPhase.ENDED:
+            demand(not decision.events, "nothing after the end", f"{node!r}: {stimulus} led to {decision.events}")
+        ends = [event for event in decision.events if isinstance(event, auctions.RequestEnded)]
+        demand(len(ends) <= 1, "one terminal state", f"{node!r}: {ends}")
+        if ends:
+            demand(ends[0].reason in OWNERS, "every end has an owner", f"{ends[0]}")
+            demand(ends[0].price == sum(s.price for s in after.slots), "money is conserved", f"{ends[0]}")
+        taken: set[int] = set()
+        for bid in pending(after).values():
+            demand(taken.isdisjoint(bid.slots), "one commit per slot", f"{node!r}: {after.bids}")
+            taken.update(bid.slots)
+        for event in decision.events:
+            if isinstance(event, auctions.AwardMade):
+                wanted = [index for _, indexes in event.awards for index in indexes]
+                demand(len(set(wanted)) == len(wanted), "one commit per slot", f"{node!r}: {event.awards}")
+            if isinstance(event, auctions.AttemptEnded) and event.provider:
+                terms = after.terms
+                assert terms is not None
+                demand(0 <= event.price <= terms.max_price, "no more than the maximum price", f"{event}")
+                self.settled[event.allocation_id] = (event.price, event.ending.reason, event.provider)
+        self._silent_winner_costs_one_timeout(node, after)
+        self._next_bid_is_taken_at_once(node, after)
+
+    def _silent_winner_costs_one_timeout(self, node: SimNode, after: Auction) -> None:
+        late = [bid for bid in pending(after).values() if bid.ack_until < node.now]
+        demand(
+            not late or node.life > 1 or node.frozen_until > 0,
+            "a silent winner costs one timeout",
+            f"{node!r} at {node.now} still waits for {late}",
+        )
+
+    def _next_bid_is_taken_at_once(self, node: SimNode, after: Auction) -> None:
+        """With a bid in hand for a slot that seeks, no time is lost outside a bidding window."""
+        if after.phase is not AuctionPhase.OPEN or after.search in (SearchPhase.WINDOW, SearchPhase.CALLED):
+            return
+        bids = usable(after, node.now)
+        excluded = {entry.bid_id for entry in after.decision.ranking.excluded} if after.decision is not None else set()
+        idle = [
+            bid_id
+            for bid_id, bid in bids.items()
+            if bid_id not in excluded and any(bid.provider not in slot.failed_on for slot in seeking(after))
+        ]
+        demand(not idle, "the next bid is taken at once", f"{node!r}: {idle} are at hand and {after.search}")
+
+    def _allocation_step(self, node: SimNode, before: Allocation, after: Allocation, decision: Decision) -> None:
+        ends = [event for event in decision.events if isinstance(event, AllocationEnded)]
+        was_over = before.phase in (LifePhase.ENDED, LifePhase.CLOSED)
+        demand(len(ends) + was_over <= 1, "one terminal state", f"{node!r}: {before.phase} and {ends}")
+        if was_over:
+            later = [event for event in decision.events if not isinstance(event, _AFTER_END)]
+            demand(not later, "nothing after the end", f"{node!r}: {later}")
+        if before.phase is LifePhase.CLOSED:
+            demand(not decision.events, "nothing after the end", f"{node!r}: {decision.events}")
+        if ends:
+            reservation = after.reservation
+            assert reservation is not None
+            demand(ends[0].ending.reason in OWNERS, "every end has an owner", f"{ends[0]}")
+            demand(0 <= ends[0].price <= reservation.price, "no more than the agreed price", f"{ends[0]}")
+            demand(
+                reservation.allocation_id not in node.machine.runs,
+                "no orphan",
+                f"{node!r}: {reservation.allocation_id} ended as {ends[0].ending.reason} and still runs",
+            )
+        demand(not node.machine.began_twice, "a task runs once", f"{node!r}: {node.machine.began_twice}")
+
+    # ---------------------------------------------------------------------------------------------------------- every step
+
+    def _deadline_is_ahead(self, node: SimNode, stream: str, stimulus: Stimulus, after: Any) -> None:
+        if not isinstance(stimulus, TimeCame):
+            return
+        deadline = _part(stream).next_deadline(after)
+        demand(
+            deadline is None or deadline > node.now,
+            "no deadline stays in the past",
+            f"{node!r} {stream}: after the time {node.now} came, it is due at {deadline}",
+        )
+
+    def _twice_changes_nothing(self, node: SimNode, stream: str, stimulus: Stimulus, after: Any) -> None:
+        part = _part(stream)
+        again = part.decide(after, stimulus, node.now)
+        state = after
+        for event in again.events:
+            state = part.evolve(state, event)
+        demand(state == after, "twice changes nothing", f"{node!r} {stream}: {stimulus} again led to {again.events}")
+
+    # ------------------------------------------------------------------------------------------------------------- replay
+
+    def before_crash(self, node: SimNode) -> None:
+        """The log alone gives the live state."""
+        if node.spec.lie is not None:
+            return
+        through_bytes = [(stream, _written_and_read(event)) for stream, event in node.log]
+        live, node.log = node.states, through_bytes
+        folded = node.fold()
+        for stream, state in live.items():
+            if stream[0] in "ra" and state in (Auction(), Allocation()):
+                continue  # met something before it was opened, and ignored it
+            demand(
+                _durable(state) == _durable(folded.get(stream)),
+                "the log gives the live state",
+                f"{node!r} {stream}: live {_durable(state)}\nfolded {_durable(folded.get(stream))}",
+            )
+
+    # ----------------------------------------------------------------------------------------------------------------- end
+
+    def at_the_end(self) -> None:
+        """Everything is over and in order."""
+        hanging = self.world.unfinished()
+        if len(self.world.submitted) < len(self.world.plan.jobs):
+            hanging.append("jobs that were not submitted")
+        demand(not hanging, "everything ends", "; ".join(hanging[:8]))
+        for node in self.world.nodes:
+            self.before_crash(node)
+            if node.spec.lie is None:
+                demand(node.book.ledger.available == node.book.ledger.registered, "all capacity is free", repr(node))
+        self._money_agrees()
+
+    def _money_agrees(self) -> None:
+        for allocation_id, (price, reason, provider) in self.settled.items():
+            node = self.world.by_peer.get(provider)
+            if node is None or node.spec.lie is not None or reason not in _ACCEPTED:
+                continue
+            ended = node.states.get(allocation_id)
+            if ended is None or ended.ending is None or ended.ending.reason is not reason:
+                continue
+            demand(
+                ended.price == price,
+                "money is conserved",
+                f"{allocation_id}: {node!r} is owed {ended.price}, the requester says {price}",
+            )
+
+
+_TWICE_EVERY: Final = 3
+_NOT_TWICE: Final = (TimeCame, auctions.Announced, allocation_machine.NodeRestarted)
+_AFTER_END: Final = (EndingRepeated, allocation_machine.ReceiptReceived, allocation_machine.EndingUnclaimed)
+_ACCEPTED: Final = frozenset(
+    {EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.WALL_TIME}
+)
+
+
+def _part(stream: str) -> Any:
+    from dms_proto.sim.node import PARTS  # noqa: PLC0415 - the node imports the world's checks
+
+    return PARTS[stream[0]]
+
+
+def _durable(state: Any) -> Any:
+    """What is left of a state after a restart: transient facts taken out."""
+    if not isinstance(state, membership_machine.Membership):
+        return state
+    state = membership_machine.after_restart(state)
+    peers = {
+        key: msgspec.structs.replace(
+            peer, relayed=False, dials=0, dial_at=0, probe_nonce=0, probed_at=0, unanswered=0, rtt_ms=-1, seen_at=0
+        )
+        for key, peer in state.peers.items()
+    }
+    return msgspec.structs.replace(state, hello=None, peers=peers, look_at=0)
+
+
+def _written_and_read(event: Event) -> Event:
+    """An event as the store gives it back."""
+    assert not isinstance(event, Transient)
+    kind = type(event)
+    decode = _DECODERS.get(kind)
+    if decode is None:
+        decode = _DECODERS[kind] = msgspec.msgpack.Decoder(kind).decode
+    return decode(_ENCODE(event))

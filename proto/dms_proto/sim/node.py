@@ -1,0 +1,499 @@
+"""One simulated node: the four machines composed into one, as a real node composes them.
+
+Every stimulus takes the same path: the machine decides, the events are written to the log (transient ones are only folded), then the effects are
+performed. What one machine wants of another goes through the node's inbox; what it wants of the world goes to `World`. A crash loses
+everything but the log and the runs on the machine; a restart folds the log and asks every machine what it had under way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+from dms_proto.allocation import machine as allocation_machine
+from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.machine import Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
+from dms_proto.market import auction, auction_fold, offer_book, strays
+from dms_proto.market import auction_state as auctions
+from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.market.reach import is_within
+from dms_proto.membership import machine as membership_machine
+from dms_proto.membership.audience import audience
+from dms_proto.messages import (
+    AllocationStatus,
+    Bid,
+    BidRequest,
+    Cancel,
+    Commit,
+    CommitAck,
+    CommitRefused,
+    Decline,
+    Hello,
+    Invocation,
+    InvocationAck,
+    Message,
+    Probe,
+    Receipt,
+    Release,
+)
+from dms_proto.sim.clock import Clock
+from dms_proto.sim.executor import SimMachine
+from dms_proto.sim.invariants import Violation
+from dms_proto.sim.liars import Liar
+from dms_proto.sim.network import SimNetwork
+from dms_proto.sim.plan import NodeSpec
+from dms_proto.units import CORE, HOUR
+from dms_proto.work import DETERMINISTIC, EndReason
+
+EPOCH: Final = 1_700_000_000_000
+"""Unix milliseconds of the world's time 0."""
+BOOK: Final = "book"
+MEMBERS: Final = "members"
+
+
+class Part(NamedTuple):
+    """A machine, as the node drives it."""
+
+    decide: Callable[[Any, Any, int], Decision]
+    evolve: Callable[[Any, Event], Any]
+    next_deadline: Callable[[Any], int | None]
+    resume: Callable[[Any], tuple[Effect, ...]]
+
+
+PARTS: Final = {
+    "b": Part(offer_book.decide, offer_book.evolve, offer_book.next_deadline, offer_book.resume),
+    "m": Part(
+        membership_machine.decide,
+        membership_machine.evolve,
+        membership_machine.next_deadline,
+        membership_machine.resume,
+    ),
+    "r": Part(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume),
+    "a": Part(
+        allocation_machine.decide,
+        allocation_machine.evolve,
+        allocation_machine.next_deadline,
+        allocation_machine.resume,
+    ),
+}
+"""By the first letter of the stream: "book", "members", or the id of a request or an allocation."""
+
+NEW: Final = {"r": auctions.Auction(), "a": allocation_machine.Allocation()}
+
+
+class World(Protocol):
+    """What a node needs of the world around it."""
+
+    clock: Clock
+    network: SimNetwork
+
+    def stepped(self, node: SimNode, stream: str, stimulus: Stimulus, before: Any, decision: Decision) -> None:
+        """A node took a step: `node.states[stream]` is the state after it. Called before its effects are performed."""
+        ...
+
+    def collect(self, node: SimNode, effect: auctions.Collect) -> None:
+        """Fetches what an ended allocation left."""
+        ...
+
+    def fetch(self, node: SimNode, allocation_id: AllocationId, requester: PeerId) -> None:
+        """Fetches the inputs of an allocation."""
+        ...
+
+    def store(self, node: SimNode, allocation_id: AllocationId) -> None:
+        """Stores what an allocation left."""
+        ...
+
+    def died(self, node: SimNode) -> None:
+        """A node reached its crash point."""
+        ...
+
+
+class SimNode:
+    """The machines of one node, its log, and what it performs for them."""
+
+    def __init__(self, index: int, peer: PeerId, spec: NodeSpec, world: World, machine: SimMachine) -> None:
+        self.index = index
+        self.peer = peer
+        self.spec = spec
+        self.world = world
+        self.machine = machine
+        self.offset = EPOCH + spec.skew_ms
+        self.log: list[tuple[str, Event]] = []
+        self.states: dict[str, Any] = {}
+        self.up = False
+        self.life = 0
+        self.frozen_until = 0
+        self.appends = 0
+        self.crash_points: dict[int, int] = {}
+        self.past: dict[str, Any] = {}
+        self.reputation: dict[PeerId, tuple[int, int]] = {}
+        self.liar: Liar | None = None
+        self._inbox: deque[tuple[str, Stimulus]] = deque()
+        self._armed: dict[str, int] = {}
+        self._busy = False
+
+    def __repr__(self) -> str:
+        return f"n{self.index}"
+
+    @property
+    def now(self) -> int:
+        """Unix milliseconds by this node's clock."""
+        return self.world.clock.now + self.offset
+
+    @property
+    def book(self) -> offer_book.OfferBook:
+        """The provider's side."""
+        book: offer_book.OfferBook = self.states[BOOK]
+        return book
+
+    @property
+    def membership(self) -> membership_machine.Membership:
+        """Whom it knows."""
+        membership: membership_machine.Membership = self.states[MEMBERS]
+        return membership
+
+    def requests(self) -> dict[RequestId, auctions.Auction]:
+        """Its requests, those that are over included."""
+        return {RequestId(key): state for key, state in (*self.past.items(), *self.states.items()) if key[0] == "r"}
+
+    def allocations(self) -> dict[AllocationId, allocation_machine.Allocation]:
+        """What was committed to it, over or not."""
+        return {AllocationId(key): state for key, state in (*self.past.items(), *self.states.items()) if key[0] == "a"}
+
+    # ------------------------------------------------------------------------------------------------- living and dying
+
+    def start(self) -> None:
+        """The process starts: the log is folded, everything under way is taken up again."""
+        self.up = True
+        self.life += 1
+        self._busy = True  # nothing is met before everything is there
+        self.states = self.fold()
+        self._set_over_aside()
+        self.states[MEMBERS] = membership_machine.after_restart(self.states[MEMBERS])
+        self.feed(MEMBERS, membership_machine.SelfDescribed(self._hello()))
+        self.feed(BOOK, offer_book.PolicyWished(self._policy()))
+        self.feed(BOOK, offer_book.CapabilityMeasured(capability_of(self.spec)))
+        for stream, state in list(self.states.items()):
+            if stream[0] == "a" and state.phase in allocation_machine.RUNS:
+                adopted = self.machine.adopt(self, AllocationId(stream))
+                self.feed(stream, allocation_machine.NodeRestarted(adopted))
+            elif stream[0] == "r":
+                self.feed(stream, auctions.Restarted())
+        for reservation in self.book.ledger.reservations.values():
+            over = self.past.get(reservation.allocation_id)
+            if over is not None:
+                self.feed(BOOK, offer_book.AllocationOver(reservation.allocation_id))
+            elif reservation.allocation_id not in self.states:  # died between the commit and the opening
+                self._open_allocation(BOOK, offer_book.OpenAllocation(reservation, None))
+        for stream, state in list(self.states.items()):
+            for effect in PARTS[stream[0]].resume(state):
+                self._perform(stream, effect)
+        self._busy = False
+        self._drain()
+        for stream, state in self.states.items():
+            self._arm(stream, PARTS[stream[0]].next_deadline(state))
+
+    def die(self) -> None:
+        """The process is killed."""
+        self.up = False
+        self.life += 1
+        self.states = {}
+        self.past = {}
+        self._inbox.clear()
+        self._armed.clear()
+
+    def fold(self) -> dict[str, Any]:
+        """The states as they follow from the log alone."""
+        states: dict[str, Any] = {
+            BOOK: offer_book.OfferBook(self.peer),
+            MEMBERS: membership_machine.Membership(self.peer),
+        }
+        for stream, event in self.log:
+            key = stream[0]
+            states[stream] = PARTS[key].evolve(states.get(stream) or NEW[key], event)
+        return states
+
+    def _set_over_aside(self) -> None:
+        """What is over is not kept at hand: messages about it are answered as about something unknown."""
+        for stream, state in list(self.states.items()):
+            if state.__class__ in _OVER and state.phase is _OVER[state.__class__]:
+                self.past[stream] = self.states.pop(stream)
+
+    def _conclude(self, stream: str, _effect: Effect) -> None:
+        if stream in self.states:
+            self.past[stream] = self.states.pop(stream)
+            self._armed.pop(stream, None)
+
+    def _policy(self) -> ProviderPolicy:
+        return ProviderPolicy(accepts_work=self.spec.accepts_work, tariff=self.spec.tariff)
+
+    def _hello(self) -> Hello:
+        return Hello(
+            version=membership_machine.PROTOCOL_VERSION,
+            software="sim",
+            now=0,
+            uuid=str(self.index),
+            name=f"n{self.index}",
+            addresses=(f"/sim/{self.index}",),
+            summary=capability_of(self.spec),
+            accepts_work=self.spec.accepts_work,
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- stepping
+
+    def feed(self, stream: str, stimulus: Stimulus) -> None:
+        """Gives a stimulus to one machine, and performs whatever follows."""
+        self._inbox.append((stream, stimulus))
+        if not self._busy:
+            self._drain()
+
+    def _drain(self) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inbox:
+                self._step(*self._inbox.popleft())
+        finally:
+            self._busy = False
+
+    def _step(self, stream: str, stimulus: Stimulus) -> None:
+        key = stream[0]
+        part = PARTS[key]
+        before = self.states.get(stream)
+        if before is None:
+            if not isinstance(stimulus, _OPENERS):
+                return  # about something that is over
+            before = NEW[key]
+        decision, after = self._decide(part, before, stimulus)
+        facts = [(stream, event) for event in decision.events if not isinstance(event, Transient)]
+        self.log += facts
+        logged = bool(facts)
+        self.states[stream] = after
+        self.world.stepped(self, stream, stimulus, before, decision)
+        effects = decision.effects
+        self.appends += logged
+        dying = logged and self.appends in self.crash_points
+        if dying:
+            effects = effects[: self.crash_points.pop(self.appends)]
+        for effect in effects:
+            self._perform(stream, effect)
+        if dying:
+            self.world.died(self)
+        elif stream in self.states:
+            self._arm(stream, part.next_deadline(after))
+
+    def _decide(self, part: Part, before: Any, stimulus: Stimulus) -> tuple[Decision, Any]:
+        after = before
+        try:
+            decision = part.decide(before, stimulus, self.now)
+            for event in decision.events:
+                after = part.evolve(after, event)
+        except Exception as error:
+            raise Violation("no machine raises", f"{self!r}: {stimulus}: {error!r}") from error
+        return decision, after
+
+    def _arm(self, stream: str, deadline: int | None) -> None:
+        """Arms the timer of a stream. An earlier one that is armed already stays: it comes for nothing and arms the next."""
+        if deadline is None:
+            self._armed.pop(stream, None)
+            return
+        at = deadline - self.offset
+        armed = self._armed.get(stream)
+        if armed is not None and armed <= at:
+            return
+        self._armed[stream] = at
+        self.world.clock.at(at, self._wake, stream, at, self.life)
+
+    def _wake(self, stream: str, at: int, life: int) -> None:
+        if life != self.life or self._armed.get(stream) != at:
+            return
+        if self.frozen_until > self.world.clock.now:
+            self.world.clock.at(self.frozen_until, self._wake, stream, at, life)
+            return
+        del self._armed[stream]
+        state = self.states[stream]
+        deadline = PARTS[stream[0]].next_deadline(state)
+        if deadline is None:
+            return
+        if deadline > self.now:
+            self._arm(stream, deadline)
+            return
+        self.feed(stream, TimeCame())
+        if life == self.life and stream in self.states and stream not in self._armed:
+            self._arm(stream, PARTS[stream[0]].next_deadline(self.states[stream]))
+
+    # --------------------------------------------------------------------------------------------------------- receiving
+
+    def receive(self, sender: PeerId, message: Message) -> None:
+        """A message arrived, its sender proven."""
+        if not self.up:
+            return
+        if self.frozen_until > self.world.clock.now:
+            self.world.clock.at(self.frozen_until, self.receive, sender, message)
+            return
+        if isinstance(message, BidRequest) and not self.spec.accepts_work:
+            return  # it only asks
+        if self.liar is not None:
+            self.liar.hears(message)
+        routed = _ROUTES[type(message)](self, sender, message)
+        if routed is None:
+            return
+        stream, stimulus = routed
+        if stream[0] in "ra" and stream not in self.states:
+            for answer in strays.answer(sender, message):
+                self._perform(stream, answer)
+            return
+        self.feed(stream, stimulus)
+
+    def overhear(self, author: PeerId, request: BidRequest) -> None:
+        """A gossiped request arrived. Only nodes within its reach answer it."""
+        if self.up and is_within(request.request_id, self.peer, request.reach):
+            self.receive(author, request)
+
+    def connected(self, peer: PeerId, address: str) -> None:
+        """The network has a connection to a peer."""
+        if self.up:
+            self.feed(MEMBERS, membership_machine.PeerConnected(peer, (address,)))
+
+    def disconnected(self, peer: PeerId, reason: str) -> None:
+        """The network has lost it."""
+        if self.up:
+            self.feed(MEMBERS, membership_machine.PeerDisconnected(peer, reason))
+
+    # -------------------------------------------------------------------------------------------------------- performing
+
+    def _perform(self, stream: str, effect: Effect) -> None:
+        if type(effect) is Send:
+            says = (effect.message,) if self.liar is None else self.liar.says(self, effect.message)
+            for message in says:
+                self.world.network.send(self, effect.peer, message)
+        else:
+            _PERFORMERS[type(effect)](self, stream, effect)
+
+    def later(self, span: int, stream: str, stimulus: Stimulus) -> None:
+        """An outcome that takes time; lost if the process dies first."""
+        self.world.clock.after(span, self._outcome, stream, stimulus, self.life)
+
+    def _outcome(self, stream: str, stimulus: Stimulus, life: int) -> None:
+        if life == self.life:
+            self.feed(stream, stimulus)
+
+    def _announce(self, stream: str, effect: auctions.Announce) -> None:
+        if stream not in self.states:
+            return
+        asked = audience(self.membership, effect.request, self_bids=self.spec.accepts_work)
+        for peer in asked.direct:
+            self.world.network.send(self, peer, asked.request)
+        if asked.gossip:
+            self.world.network.gossip(self, asked.request)
+        self.feed(stream, auctions.Announced(effect.request.round, asked.direct, asked.gossip, asked.known))
+
+    def _open_allocation(self, _stream: str, effect: offer_book.OpenAllocation) -> None:
+        opened = allocation_machine.Opened(effect.reservation, effect.task, self.book.invoke_within_ms)
+        self.feed(effect.reservation.allocation_id, opened)
+
+    def _tell_joined(self, _stream: str, effect: membership_machine.TellJoined) -> None:
+        for stream, state in list(self.states.items()):
+            if stream[0] == "r":
+                self.feed(stream, auctions.PeerThere(effect.peer))
+            elif stream[0] == "a" and _requester_of(state) == effect.peer:
+                self.feed(stream, allocation_machine.RequesterBack())
+
+    def _tell_lost(self, _stream: str, effect: membership_machine.TellLost) -> None:
+        for stream, state in list(self.states.items()):
+            if stream[0] == "r":
+                self.feed(stream, auctions.PeerLost(effect.peer, effect.ours))
+            elif stream[0] == "a" and _requester_of(state) == effect.peer:
+                self.feed(stream, allocation_machine.RequesterGone())
+
+    def note_attempt(self, event: auctions.AttemptEnded) -> None:
+        """What the next ranking knows of a provider."""
+        good, bad = self.reputation.get(event.provider, (0, 0))
+        if event.ending.reason is EndReason.COMPLETED or event.ending.reason in DETERMINISTIC:
+            good += 1
+        elif event.ending.reason is not EndReason.CANCELLED:
+            bad += 1
+        self.reputation[event.provider] = (good, bad)
+
+    def facts_of(self, peer: PeerId) -> auctions.BidderFacts:
+        """What it knows of a bidder itself."""
+        known = self.membership.peers.get(peer)
+        good, bad = self.reputation.get(peer, (0, 0))
+        rtt = known.rtt_ms * 1000 if known is not None and known.rtt_ms > 0 else 0
+        return auctions.BidderFacts(rtt_us=rtt, own=peer == self.peer, successes=good, failures=bad)
+
+
+_OPENERS: Final = (auctions.Submitted, allocation_machine.Opened)
+_OVER: Final = {
+    auctions.Auction: auctions.AuctionPhase.ENDED,
+    allocation_machine.Allocation: allocation_machine.LifePhase.CLOSED,
+}
+
+
+def capability_of(spec: NodeSpec) -> Capability:
+    """What a simulated machine has."""
+    return Capability(
+        resources=Resources(spec.cores * CORE, spec.memory, 0, spec.gpus),
+        architecture="x86_64",
+        cpu_score=1_000,
+        executors=(ExecutorOffer("sandbox", "sim", Isolation.NAMESPACES),),
+        max_wall_ms=24 * HOUR,
+    )
+
+
+def _requester_of(state: allocation_machine.Allocation) -> PeerId | None:
+    return state.reservation.requester if state.reservation is not None else None
+
+
+_Routed = tuple[str, Stimulus] | None
+
+
+def _hear_status(_node: SimNode, sender: PeerId, message: AllocationStatus) -> _Routed:
+    complete = message.ending is not None and not message.outputs
+    return message.request_id, auctions.StatusHeard(sender, message, complete)
+
+
+_ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] = {
+    BidRequest: lambda _node, sender, m: (BOOK, offer_book.RequestHeard(sender, m)),
+    Commit: lambda _node, sender, m: (BOOK, offer_book.CommitHeard(sender, m)),
+    Release: lambda _node, sender, m: (BOOK, offer_book.ReleaseHeard(sender, m)),
+    Bid: lambda node, sender, m: (m.request_id, auctions.BidHeard(sender, m, node.facts_of(sender))),
+    Decline: lambda _node, sender, m: (m.request_id, auctions.DeclineHeard(sender, m)),
+    CommitAck: lambda _node, sender, m: (m.request_id, auctions.CommitAcked(sender, m)),
+    CommitRefused: lambda _node, sender, m: (m.request_id, auctions.CommitTurnedAway(sender, m)),
+    InvocationAck: lambda _node, sender, m: (m.request_id, auctions.InvocationAnswered(sender, m)),
+    AllocationStatus: _hear_status,
+    Invocation: lambda _node, sender, m: (m.allocation_id, allocation_machine.Invoked(sender, m.task)),
+    Cancel: lambda _node, sender, m: (m.allocation_id, allocation_machine.CancelHeard(sender)),
+    Receipt: lambda _node, sender, m: (m.allocation_id, allocation_machine.ReceiptHeard(sender)),
+    Hello: lambda _node, sender, m: (MEMBERS, membership_machine.HelloHeard(sender, m)),
+    Probe: lambda _node, sender, m: (MEMBERS, membership_machine.ProbeHeard(sender, m)),
+}
+"""Which machine meets a message, and as what."""
+
+_PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
+    auctions.Announce: SimNode._announce,
+    auctions.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
+    auctions.Conclude: SimNode._conclude,
+    offer_book.OpenAllocation: SimNode._open_allocation,
+    allocation_machine.FetchInputs: lambda node, stream, effect: node.world.fetch(
+        node, AllocationId(stream), effect.requester
+    ),
+    allocation_machine.Execute: lambda node, stream, effect: node.machine.execute(
+        node, AllocationId(stream), effect.task
+    ),
+    allocation_machine.StopRun: lambda node, stream, effect: node.machine.stop(AllocationId(stream), effect.grace_ms),
+    allocation_machine.StoreOutputs: lambda node, stream, _effect: node.world.store(node, AllocationId(stream)),
+    allocation_machine.FreeCapacity: lambda node, _stream, effect: node.feed(
+        BOOK, offer_book.AllocationOver(effect.allocation_id)
+    ),
+    allocation_machine.Close: SimNode._conclude,
+    membership_machine.Dial: lambda node, _stream, effect: node.world.network.dial(node, effect.peer),
+    membership_machine.Drop: lambda node, _stream, effect: node.world.network.drop(node, effect.peer),
+    membership_machine.TellJoined: SimNode._tell_joined,
+    membership_machine.TellLost: SimNode._tell_lost,
+}
+"""How each effect is performed."""
