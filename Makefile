@@ -4,17 +4,18 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format lint types imports bench docs requirements clean
+.PHONY: help setup demo test fuzz bench docs check format lint types imports requirements clean
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Makes .venv with everything at the pinned versions
+setup: $(STAMP) ## Makes .venv with everything at the pinned versions; installs the sandbox's system packages where it may
+	@sh scripts/system_packages.sh
 
 $(STAMP): pyproject.toml requirements/dev.txt scripts/bootstrap_uv.py
 	@uv=$$($(PYTHON) scripts/bootstrap_uv.py) && \
 	"$$uv" venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	"$$uv" pip sync --quiet --python $(RUN)/python requirements/dev.txt && \
+	"$$uv" pip sync --quiet --compile-bytecode --python $(RUN)/python requirements/dev.txt && \
 	"$$uv" pip install --quiet --python $(RUN)/python --no-deps --editable . && \
 	touch $(STAMP)
 
@@ -25,6 +26,10 @@ test: setup ## Runs every test
 	@$(RUN)/pytest -n 2
 
 check: setup format lint types imports test ## Everything CI would complain about
+
+fuzz: setup ## The long fuzzers: a million wire frames, and libp2p for 20 s
+	@$(RUN)/python scripts/fuzz_wire.py --frames 1000000
+	@DMS_FUZZ_SECONDS=20 $(RUN)/pytest -q tests/fault/net/test_fuzz.py
 
 bench: setup ## Measures everything the project claims, beside its floor; JSON goes to bench/results/
 	@$(RUN)/python -m bench
