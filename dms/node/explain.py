@@ -11,8 +11,9 @@ import msgspec
 
 from dms.node.story import JobStory
 from dms_proto.ids import PeerId
-from dms_proto.market.auction import UNREACHABLE, bid_request
+from dms_proto.market.auction import UNREACHABLE
 from dms_proto.market.auction_fold import evolve
+from dms_proto.market.auction_messages import bid_request
 from dms_proto.market.auction_state import Auction, BidderFacts, BidReceived, RequestOpened, Terms
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain

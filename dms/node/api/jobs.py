@@ -39,7 +39,7 @@ from dms_actors.letters import OpenRequest, RequestOver, Submit, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import RequestId, request_id
-from dms_proto.market.auction import task_of
+from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_state import CancelAsked, Terms
 from dms_proto.market.explain import Explanation
 from dms_proto.market.offer_book import task_fits
