@@ -17,6 +17,7 @@ from dms.config.identity import load
 from dms.config.loading import load_config
 from dms.executors.detect import Detected
 from dms.executors.scripted import ScriptedExecutor
+from dms.hardware.facts import read_facts
 from dms.hardware.monitor import Monitor
 from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
@@ -136,7 +137,7 @@ def _monitor(app: NodeApp, registered: Resources) -> Monitor:
 
     return Monitor(
         services.home.root,
-        os.cpu_count() * 1000 if os.cpu_count() else 1000,  # type: ignore[operator]
+        read_facts(services.home.root).cpu_millicores,
         lambda: registered,
         interval_s=services.config.provider.monitor_s,
         on_change=on_change,
