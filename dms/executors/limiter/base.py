@@ -12,13 +12,18 @@ import msgspec
 
 from dms_proto.capability import Meter
 from dms_proto.errors import MachineError
+from dms_proto.units import MIB
 
 SETUP_PROCESSES: Final = 2
 """bubblewrap's own two processes live in the job's group and do not count against the job."""
 
 
+LEAST_MEMORY: Final = 8 * MIB
+"""The sandbox's own setup needs some of it."""
+
+
 class Allowance(msgspec.Struct, frozen=True):
-    """What one run may use. All at least 1.
+    """What one run may use. All at least 1, memory at least `LEAST_MEMORY`.
 
     Attributes:
         cpu_millicores: thousandths of a core, over any tenth of a second.
@@ -58,6 +63,14 @@ class Group(Protocol):
     join: Sequence[str]
     paths: Sequence[str]
     paused_start: bool
+
+    def limit(self, allowance: Allowance) -> None:
+        """Sets what the members may use.
+
+        Raises:
+            OSError: the limits could not be set.
+        """
+        ...
 
     def rlimits(self) -> list[tuple[int, int]]:
         """Resource limits (number, value) the first process sets for itself and its descendants."""
@@ -103,11 +116,11 @@ class Limiter(Protocol):
     enforces: tuple[str, ...]
     poll_s: float
 
-    def prepare(self, name: str, allowance: Allowance) -> Group:
-        """An empty group for a new run.
+    def prepare(self, name: str) -> Group:
+        """An empty group for a run to come, without limits yet.
 
         Raises:
-            MachineError: `sandbox_failed`: the limits could not be set.
+            MachineError: `sandbox_failed`: it could not be made.
         """
         ...
 
@@ -124,6 +137,6 @@ class Limiter(Protocol):
         ...
 
 
-def cannot_limit(name: str, error: OSError) -> MachineError:
-    """The error of a group that could not be set up."""
-    return MachineError("sandbox_failed", f"the limits of {name} could not be set: {error.strerror} ({error.filename})")
+def cannot_prepare(name: str, error: OSError) -> MachineError:
+    """The error of a group that could not be made."""
+    return MachineError("sandbox_failed", f"the group {name} could not be made: {error.strerror} ({error.filename})")

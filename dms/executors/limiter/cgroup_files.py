@@ -83,6 +83,14 @@ def remove(directories: Iterable[str]) -> bool:
     return done
 
 
+def remove_empty_siblings(base: Path) -> None:
+    """Removes what other nodes on this machine left empty; one that is still used is not empty, or is made again for its next run."""
+    prefix = base.name.partition("-")[0] + "-"
+    for sibling in base.parent.glob(f"{prefix}*"):
+        if sibling != base:
+            remove([str(sibling)])
+
+
 def own_groups() -> dict[str, str]:
     """This process's group by controller name as in /proc/self/cgroup; "" is cgroup v2."""
     groups = {}

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from dms.executors.limiter import cgroup_files as files
-from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_limit
+from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_prepare
 from dms_proto.capability import Meter
 
 CONTROLLERS: Final = ("cpu", "cpuacct", "memory", "pids")
+SHARES_OF_CORE: Final = 1024
+"""Weight of one core against the other programs of the machine, each of which has this weight: who reserved two cores gets two when all want more."""
 CPU_PERIOD_US: Final = 100_000
 """The kernel's default, which is therefore not written."""
 
@@ -32,8 +34,9 @@ class GroupV1:
         self._cpu, self._cpuacct, self._memory, self._pids = self.paths
 
     def limit(self, allowance: Allowance) -> None:
-        """Writes the limits."""
+        """See `Group.limit`."""
         files.write(f"{self._cpu}/cpu.cfs_quota_us", max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000))
+        files.write(f"{self._cpu}/cpu.shares", max(2, allowance.cpu_millicores * SHARES_OF_CORE // 1000))
         files.write(f"{self._memory}/memory.limit_in_bytes", allowance.memory_bytes)
         with suppress(FileNotFoundError):  # only with swap accounting
             files.write(f"{self._memory}/memory.memsw.limit_in_bytes", allowance.memory_bytes)
@@ -79,16 +82,15 @@ class CgroupV1:
     def __init__(self, bases: Sequence[Path]) -> None:
         self._bases = tuple(bases)
 
-    def prepare(self, name: str, allowance: Allowance) -> GroupV1:
+    def prepare(self, name: str) -> GroupV1:
         """See `Limiter.prepare`."""
         group = GroupV1([str(base / name) for base in self._bases])
         try:
             for base, path in zip(self._bases, group.paths, strict=True):
                 _make(base, path)
-            group.limit(allowance)
         except OSError as error:
             group.remove()
-            raise cannot_limit(name, error) from error
+            raise cannot_prepare(name, error) from error
         return group
 
     def reopen(self, paths: Sequence[str], allowance: Allowance) -> GroupV1:
@@ -113,9 +115,16 @@ def _make(base: Path, path: str) -> None:
         except FileExistsError:
             return
         except FileNotFoundError:
-            base.mkdir(exist_ok=True)
+            _make_base(base)
         else:
             return
+
+
+def _make_base(base: Path) -> None:
+    """Makes the directory that holds the runs'. Without the weight of the whole machine all of them together would count as one other program."""
+    base.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):  # of another controller
+        files.write(f"{base}/cpu.shares", SHARES_OF_CORE * (os.cpu_count() or 1))
 
 
 def find(root: Path, name: str) -> CgroupV1 | None:
@@ -129,7 +138,8 @@ def find(root: Path, name: str) -> CgroupV1 | None:
         bases.append(base / name)
     try:
         for base in bases:
-            base.mkdir(exist_ok=True)
+            _make_base(base)
+            files.remove_empty_siblings(base)
     except OSError:
         files.remove(str(base) for base in bases)
         return None

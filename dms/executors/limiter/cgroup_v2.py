@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from dms.executors.limiter import cgroup_files as files
-from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_limit
+from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_prepare
 from dms_proto.capability import Meter
 
 CONTROLLERS: Final = ("cpu", "memory", "pids")
+WEIGHT_OF_CORE: Final = 100
+"""Weight of one core against the other programs of the machine, each of which has this weight: who reserved two cores gets two when all want more."""
 CPU_PERIOD_US: Final = 100_000
 _ENABLE: Final = " ".join(f"+{controller}" for controller in CONTROLLERS)
 NODE_LEAF: Final = "node"
@@ -33,9 +35,10 @@ class GroupV2:
         self._path = path
 
     def limit(self, allowance: Allowance) -> None:
-        """Writes the limits."""
+        """See `Group.limit`."""
         quota = max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000)
         files.write(f"{self._path}/cpu.max", f"{quota} {CPU_PERIOD_US}")
+        files.write(f"{self._path}/cpu.weight", min(10_000, max(1, allowance.cpu_millicores * WEIGHT_OF_CORE // 1000)))
         files.write(f"{self._path}/memory.max", allowance.memory_bytes)
         with suppress(FileNotFoundError):  # kernels without swap
             files.write(f"{self._path}/memory.swap.max", 0)
@@ -87,16 +90,15 @@ class CgroupV2:
         self.name = name
         self._base = base
 
-    def prepare(self, name: str, allowance: Allowance) -> GroupV2:
+    def prepare(self, name: str) -> GroupV2:
         """See `Limiter.prepare`."""
         group = GroupV2(str(self._base / name))
         try:
             self.make_base()
             (self._base / name).mkdir(exist_ok=True)
-            group.limit(allowance)
         except OSError as error:
             group.remove()
-            raise cannot_limit(name, error) from error
+            raise cannot_prepare(name, error) from error
         return group
 
     def make_base(self) -> None:
@@ -107,6 +109,8 @@ class CgroupV2:
         """
         if not self._base.is_dir():
             self._base.mkdir()
+            # Else all runs together would count as one other program.
+            files.write(f"{self._base}/cpu.weight", min(10_000, WEIGHT_OF_CORE * (os.cpu_count() or 1)))
             files.write(f"{self._base}/cgroup.subtree_control", _ENABLE)
 
     def reopen(self, paths: Sequence[str], allowance: Allowance) -> GroupV2:
@@ -157,4 +161,5 @@ def _with_controllers(limiter: str, group: Path, name: str) -> CgroupV2 | None:
     files.write(f"{group}/cgroup.subtree_control", _ENABLE)
     found = CgroupV2(limiter, group / name)
     found.make_base()
+    files.remove_empty_siblings(group / name)
     return found

@@ -22,20 +22,27 @@ DATA_HEADROOM: Final = 2
 """RLIMIT_DATA is this many times the memory allowance: polling sees and names the excess first, the kernel refuses the rest."""
 
 
+_NOTHING: Final = Allowance(1, 1, 1, 1, 1, 1)
+
+
 class PolledGroup:
     """One run, known by the first process of its PID namespace. `paths` is empty: there is nothing on disk to find it by."""
 
     join: Sequence[str] = ()
     paths: Sequence[str] = ()
 
-    def __init__(self, allowance: Allowance, *, own_user: bool) -> None:
-        self._allowance = allowance
+    def __init__(self, *, own_user: bool) -> None:
+        self._allowance = _NOTHING
         self._own_user = own_user
         self.paused_start: bool = not own_user
         self._pid = 0
         self._peak = 0
         self._cpu_us = 0
         self._over = 0
+
+    def limit(self, allowance: Allowance) -> None:
+        """See `Group.limit`."""
+        self._allowance = allowance
 
     def rlimits(self) -> list[tuple[int, int]]:
         """See `Group.rlimits`."""
@@ -100,13 +107,15 @@ class Rlimits:
         """
         self._own_user = own_user
 
-    def prepare(self, name: str, allowance: Allowance) -> PolledGroup:
+    def prepare(self, name: str) -> PolledGroup:
         """See `Limiter.prepare`."""
-        return PolledGroup(allowance, own_user=self._own_user)
+        return PolledGroup(own_user=self._own_user)
 
     def reopen(self, paths: Sequence[str], allowance: Allowance) -> PolledGroup:
         """See `Limiter.reopen`."""
-        return PolledGroup(allowance, own_user=self._own_user)
+        group = PolledGroup(own_user=self._own_user)
+        group.limit(allowance)
+        return group
 
     def leftovers(self) -> dict[str, Group]:
         """See `Limiter.leftovers`."""

@@ -28,13 +28,14 @@ from dms.executors import job_directory
 from dms.executors.limiter import Allowance, Group, Limiter
 from dms.executors.limiter import detect as detect_limiter
 from dms.executors.sandbox import bwrap, profile, run_files, seccomp, uids
-from dms.executors.sandbox.launcher import Launcher, LaunchRequest
+from dms.executors.sandbox.launcher import Claim, Launcher, Order, Spare
 from dms.executors.sandbox.launcher_main import MOUNT_ROOT
 from dms.executors.sandbox.process import Process, is_same
 from dms.executors.sandbox.program import Program, allowance_of, fault_of
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.sandbox.run import Place, SandboxRun, handle_of
 from dms.executors.sandbox.run_files import Record, RunFiles, Status
+from dms.executors.sandbox.spares import SparePool
 from dms.executors.sandbox.watch import DirectoryWatch
 from dms.executors.settings import ExecutorSettings
 from dms_actors.ports import Run
@@ -68,6 +69,7 @@ class Sandbox:
         self.binary = ""
         self._bwrap_home: Path | None = None
         self.limiter: Limiter
+        self._spares: SparePool
         self.proof: asyncio.Task[tuple[str, ...]] | None = None
         self._state = settings.state_directory
         self._runs_directory = self._state / "runs"
@@ -108,19 +110,26 @@ class Sandbox:
         self._host_options = profile.encode(profile.host_options())
         self._watch.start()
         self._launcher.start()
+        self._spares = SparePool(self._launcher, self.limiter)
+        self._spares.refill_soon(0)
         self._devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
-    def run(self, name: str, task: Task, program: Program, directory: Path) -> Run:
+    async def run(self, name: str, task: Task, program: Program, directory: Path) -> Run:
         """Starts a program. Whatever goes wrong is told by the run's events."""
-        if fault := fault_of(task):
+        if fault := fault_of(task, program):
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
         try:
             self.start()
-            place = self._place(name, task, program, directory)
+            files = RunFiles(self._runs_directory, name)
+            spare = await self._spares.take()
         except (MachineError, ValueError) as error:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, str(error)))
+        uid = self._uids.of(name, self._state) if self._uids else 0
+        allowance = allowance_of(task, program, self.settings)
+        place = Place(files, spare.group, directory, uid, allowance, self.limiter, program.judge)
         run = SandboxRun(place, _now_ms())
-        self._follow(name, run, partial(self._launch, program=program))
+        run.set_monitor(spare.process)
+        self._follow(name, run, partial(self._launch, program=program, spare=spare))
         return run
 
     def adopt(self, name: str, task: Task, program: Program, directory: Path, handle: str) -> SandboxRun | None:
@@ -149,7 +158,7 @@ class Sandbox:
         return run
 
     async def sweep(self, executor: str, keep: Sequence[str]) -> int:
-        """Ends and removes runs of `executor` that are neither kept nor followed now, and groups that belong to no run at all. Returns how many."""
+        """Ends and removes runs of `executor` that are neither kept nor followed now, and what belongs to no run at all. Returns how many runs."""
         self.start()
         removed = 0
         known = set(keep) | set(self._runs)
@@ -160,10 +169,9 @@ class Sandbox:
             if record is None or record.executor == executor:
                 self._clean_up(name, record, status, Path(record.directory) if record else None)
                 removed += 1
-        for name, group in self.limiter.leftovers().items():
-            if name not in known | on_disk:
-                group.kill()
-                removed += group.remove()
+        for group in self.groups_of_nobody():
+            group.kill()
+            group.remove()
         return removed
 
     async def close(self) -> None:
@@ -172,6 +180,8 @@ class Sandbox:
         for run in runs:
             run.detach()
         self._watch.close()
+        if self._devnull >= 0:
+            await self._spares.close()
         await self._launcher.close(wait=not runs)
         if self._devnull >= 0:
             self.limiter.release()
@@ -180,12 +190,16 @@ class Sandbox:
 
     # ---------------------------------------------------------------------------------------------------------- starting
 
-    def _place(self, name: str, task: Task, program: Program, directory: Path) -> Place:
-        allowance = allowance_of(task, program, self.settings)
-        files = RunFiles(self._runs_directory, name)
-        uid = self._uids.of(name, self._state) if self._uids else 0
-        group = self.limiter.prepare(name, allowance)
-        return Place(files, group, directory, uid, allowance, self.limiter, program.judge)
+    def groups_of_nobody(self) -> list[Group]:
+        """Groups that hold neither a run that has files nor a spare of ours: what is left of an earlier node's spares and half-started runs."""
+        used = {tuple(group.paths) for group in self._spares.groups()}
+        used |= {tuple(run.place.group.paths) for run in self._runs.values()}
+        for name in run_files.names(self._runs_directory):
+            files = RunFiles(self._runs_directory, name)
+            if files.open() and (record := files.record()):
+                used.add(tuple(record.groups))
+            files.close()
+        return [group for group in self.limiter.leftovers().values() if tuple(group.paths) not in used]
 
     def _follow(self, name: str, run: SandboxRun, launch: Callable[[SandboxRun], object]) -> None:
         self._runs[name] = run
@@ -196,20 +210,24 @@ class Sandbox:
         self._watch.discard(name)
         self._runs.pop(name, None)
 
-    async def _launch(self, run: SandboxRun, program: Program) -> None:
+    async def _launch(self, run: SandboxRun, program: Program, spare: Spare) -> None:
         place = run.place
-        place.files.create()
-        if place.uid:
-            job_directory.hand_over(place.directory, place.uid)
-        with self._launch_order(run, program) as (request, fds):
-            try:
-                launched = await self._launcher.launch(request, fds)
-            except MachineError:  # the launcher is gone; it may have started the run before it went
-                self._end_processes(
-                    place.files.name, *await self._read_settled(RunFiles(self._runs_directory, place.files.name))
-                )
-                raise
-        run.set_monitor(Process(launched.pid, launched.pidfd, run.look))
+        spare.process.listen(run.look)
+        try:
+            place.group.limit(place.allowance)
+            place.files.create()
+            if place.uid:
+                job_directory.hand_over(place.directory, place.uid)
+            with self._order(run, program) as (order, fds):
+                spare.send(order, fds)
+            meter = int(self.limiter.meter is not Meter.EXACT)
+            claim = Claim(spare.process.pid, _now_ms() + place.allowance.wall_ms, meter)
+            await self._launcher.claim(claim, place.files.fd("status"))
+        except BaseException:
+            spare.dismiss()
+            spare.process.kill()
+            raise
+        run.keep_until_started(spare.dismiss)
 
     def _record(self, place: Place, program: Program) -> Record:
         return Record(
@@ -222,8 +240,8 @@ class Sandbox:
         )
 
     @contextmanager
-    def _launch_order(self, run: SandboxRun, program: Program) -> Iterator[tuple[LaunchRequest, list[int]]]:
-        """What the launcher is told, with the descriptors that bubblewrap gets at 0, 1, 2, …; those opened here are closed in the end."""
+    def _order(self, run: SandboxRun, program: Program) -> Iterator[tuple[Order, list[int]]]:
+        """What the spare process is told, with the descriptors that bubblewrap gets at 0, 1, 2, …; those opened here are closed in the end."""
         place, opened = run.place, list[int]()
         try:
             opened += [os.memfd_create("arguments", os.MFD_CLOEXEC), os.open(self._state / "seccomp.bpf", _READ)]
@@ -250,25 +268,12 @@ class Sandbox:
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
             command = [str(result) if part == RESULT_ARGUMENT else part for part in program.command]
-            joins = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in place.group.join]
-            opened += joins
-            fds += joins
-            yield self._request(place, program, [binary, *_READ_ARGUMENTS, *command], mounts), fds
+            argv = (binary, *_READ_ARGUMENTS, *command)
+            record = msgspec.structs.asdict(self._record(place, program))
+            yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), fds
         finally:
             for fd in opened:
                 os.close(fd)
-
-    def _request(self, place: Place, program: Program, argv: list[str], mounts: list[str]) -> LaunchRequest:
-        return LaunchRequest(
-            argv=argv,
-            joins=len(place.group.join),
-            rlimits=self._rlimits(place.allowance, place.group),
-            uid=place.uid,
-            deadline_ms=_now_ms() + place.allowance.wall_ms,
-            record=msgspec.structs.asdict(self._record(place, program)),
-            meter=int(self.limiter.meter is not Meter.EXACT),
-            mounts=mounts,
-        )
 
     def _rlimits(self, allowance: Allowance, group: Group) -> list[tuple[int, int]]:
         # The ceiling for what is written between two looks. The limit proper, of the job's output and of its directory, is enforced by looking.

@@ -36,7 +36,7 @@ class SandboxExecutor:
 
     async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
         """See `Executor.run`."""
-        return self._sandbox.run(allocation_id, task, self._program(task), directory)
+        return await self._sandbox.run(allocation_id, task, self._program(task), directory)
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""

@@ -9,50 +9,75 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from dms.executors.limiter import Group
 from dms.executors.sandbox.launcher_main import receive
 from dms.executors.sandbox.process import Process
 from dms_proto.errors import MachineError
 
-MAX_MESSAGE: Final = 192 * 1024
-"""Below the usual socket buffer of 208 KiB, and above any command line worth sending."""
 CLOSE_WAIT_S: Final = 2.0
 _PROGRAM: Final = Path(__file__).with_name("launcher_main.py")
 
 
-class LaunchRequest(msgspec.Struct, frozen=True):
-    """One sandbox to start.
+class Order(msgspec.Struct, frozen=True):
+    """What a spare process shall become.
 
     Attributes:
         argv: of bubblewrap; its descriptors are numbered as in the list sent along.
         mounts: directories or files to make reachable for `uid` at `MOUNT_ROOT`/0, 1, ….
-        joins: how many of the last descriptors are cgroup files to write "0" into.
         rlimits: resource limits (number, value).
         uid: user and group to become; 0 to stay.
-        deadline_ms: Unix time at which the launcher ends the run if the node is gone.
         record: first line of the status file.
-        meter: 1 when the launcher shall report CPU time, for lack of a cgroup.
     """
 
     argv: Sequence[str]
-    joins: int
+    mounts: Sequence[str]
     rlimits: Sequence[tuple[int, int]]
     uid: int
-    deadline_ms: int
     record: dict[str, Any]
-    meter: int = 0
-    mounts: Sequence[str] = ()
 
 
-class Launched(msgspec.Struct, frozen=True):
-    """bubblewrap's outer process; whoever gets this owns `pidfd`."""
+class Claim(msgspec.Struct, frozen=True):
+    """What the launcher has to know of a run.
+
+    Attributes:
+        pid: its outer process.
+        deadline_ms: Unix time at which the launcher ends it if the node is gone.
+        meter: 1 when the launcher shall report CPU time, for lack of a cgroup.
+    """
 
     pid: int
-    pidfd: int
+    deadline_ms: int
+    meter: int
+
+
+class Spare:
+    """A process that waits for its order, in its group already. Owns its descriptors."""
+
+    def __init__(self, pid: int, pidfd: int, orders: socket.socket, group: Group) -> None:
+        self.process = Process(pid, pidfd, lambda: None)
+        self.group = group
+        self._orders = orders
+
+    def send(self, order: Order, fds: Sequence[int]) -> None:
+        """Gives the order. `fds` become its descriptors 0, 1, 2, … and stay the caller's to close.
+
+        Raises:
+            MachineError: `sandbox_failed`: it is dead, or the order is too long.
+        """
+        try:
+            socket.send_fds(self._orders, [msgspec.json.encode(order)], list(fds))
+        except OSError as error:
+            raise MachineError("sandbox_failed", f"the order could not be sent: {error.strerror}") from error
+
+    def dismiss(self) -> None:
+        """Closes the socket: an idle spare ends; one that was given its order while this node lived does not notice. Idempotent."""
+        self._orders.close()
 
 
 class Launcher:
@@ -67,7 +92,7 @@ class Launcher:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._waiting: dict[int, asyncio.Future[Launched]] = {}
+        self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}
         self._next_id = 1
 
     @property
@@ -99,28 +124,38 @@ class Launcher:
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
 
-    async def launch(self, request: LaunchRequest, fds: Sequence[int]) -> Launched:
-        """Starts a sandbox. `fds` become its descriptors 0, 1, 2, … and stay the caller's to close.
+    async def spare(self, group: Group) -> Spare:
+        """Forks a process that joins `group` and waits.
 
         Raises:
             MachineError: `sandbox_failed`.
         """
         self.start()
-        assert self._socket is not None
         number, self._next_id = self._next_id, self._next_id + 1
-        message = json.dumps({"id": number, **msgspec.structs.asdict(request)}).encode()
-        if len(message) > MAX_MESSAGE:
-            raise MachineError("sandbox_failed", f"command and environment are longer than {MAX_MESSAGE} bytes")
         self._waiting[number] = answer = asyncio.get_running_loop().create_future()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        joins: list[int] = []
         try:
-            await self._send(message, fds)
-            launched: Launched = await answer
-            return launched
+            joins += [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in group.join]
+            await self._send({"op": "spare", "id": number}, [theirs.fileno(), *joins])
+            pid, pidfd = await answer
         except OSError as error:
-            self._lost()
-            raise MachineError("sandbox_failed", f"the launcher does not answer: {error}", retryable=True) from error
+            ours.close()
+            raise MachineError("sandbox_failed", f"no process could be prepared: {error}", retryable=True) from error
+        except BaseException:
+            ours.close()
+            raise
         finally:
             self._waiting.pop(number, None)
+            theirs.close()
+            for fd in joins:
+                os.close(fd)
+        return Spare(pid, pidfd, ours, group)
+
+    async def claim(self, claim: Claim, status: int) -> None:
+        """Tells the launcher to look after a run. A launcher that died is not an error: the next one is there for later runs."""
+        with suppress(OSError):
+            await self._send({"op": "claim", **msgspec.structs.asdict(claim)}, [status])
 
     async def close(self, *, wait: bool) -> None:
         """Lets the process go. It ends by itself once no run is left.
@@ -138,12 +173,15 @@ class Launcher:
             held.close()
         process.returncode = process.poll() or 0  # where it stays, by design, subprocess shall not warn about it
 
-    async def _send(self, message: bytes, fds: Sequence[int]) -> None:
+    async def _send(self, message: dict[str, Any], fds: Sequence[int]) -> None:
         while self._socket is not None:
             try:
-                socket.send_fds(self._socket, [message], list(fds))
+                socket.send_fds(self._socket, [json.dumps(message).encode()], list(fds))
             except BlockingIOError:
-                await asyncio.sleep(0.001)  # its queue is full of starts; each takes about a millisecond
+                await asyncio.sleep(0.001)  # its queue is full of forks; each takes about a millisecond
+            except OSError:
+                self._lost()
+                raise
             else:
                 return
         raise ConnectionResetError("closed")
@@ -167,7 +205,7 @@ class Launcher:
         elif "error" in reply:
             answer.set_exception(MachineError("sandbox_failed", f"the launcher failed: {reply['error']}"))
         else:
-            answer.set_result(Launched(reply["pid"], fds[0]))
+            answer.set_result((reply["pid"], fds[0]))
 
     def _lost(self) -> None:
         if self._socket is None:

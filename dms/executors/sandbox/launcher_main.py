@@ -3,11 +3,16 @@
 It exists for three reasons. Forking a 60 MB multi-threaded node to drop root and join cgroups would be slow and unsafe; forking this one is neither.
 When the node is killed, somebody must still end runs whose wall time is over. And what a sandbox leaves behind needs a parent that reaps it.
 
-It runs as `python -I -S launcher_main.py FD NODE_PID`, uses the standard library only, and has one thread. On the socket FD (SOCK_SEQPACKET) it
-receives one JSON object with file descriptors per run, and answers with the process id and a pidfd. When the node's end closes it stays until its
-last run is over.
+It runs as `python -I -S launcher_main.py FD NODE_PID`, uses the standard library only, and has one thread. Messages are JSON objects with file
+descriptors on sockets of the kind SOCK_SEQPACKET:
 
-Everything it needs to know about a run lies in that run's status file: a first line written here, then bubblewrap's own JSON lines.
+``{"op": "spare"}``   node to launcher: fork a process that joins a cgroup and waits for its order on a socket of its own. To join a cgroup the kernel
+                      may have to wait for all processors, 10 ms and more on a busy machine: that is done before a job needs it.
+*the order*           node to spare: become this sandbox.
+``{"op": "claim"}``   node to launcher: that spare is a run now, with this status file and deadline.
+
+When the node's end closes, spares end, and the launcher stays until its last run is over. Everything it needs to know about a run lies in the run's
+status file: a first line written here, then bubblewrap's own JSON lines.
 """
 
 import array
@@ -40,6 +45,9 @@ MAX_FDS = 32
 FIRST_FREE_FD = 64
 LONGEST_SLEEP_MS = 3_600_000
 """poll refuses longer ones than fit a C integer; and the clock may be set meanwhile."""
+MAX_EARLY = 1000
+"""So many ends are remembered for a claim that is still on its way."""
+ORDER_FD = 3
 STATUS_FD = 3
 """Place of the status file among the descriptors of a run: after stdin, stdout and stderr."""
 
@@ -51,6 +59,27 @@ NO_PID = 1 << 30
 
 Run = dict[str, int]
 Request = dict[str, Any]
+
+
+class Children:
+    """Every process this one has to wait for.
+
+    Attributes:
+        spares: wait for their order.
+        runs: became the outer process of a sandbox, which was claimed.
+        inner: first processes inside sandboxes whose outer process has ended, killed and not yet reaped.
+        early: ended before anybody claimed them.
+    """
+
+    def __init__(self) -> None:
+        self.spares: set[int] = set()
+        self.runs: dict[int, Run] = {}
+        self.inner: dict[int, Run] = {}
+        self.early: dict[int, resource.struct_rusage] = {}
+
+    def any_left(self) -> bool:
+        """Whether there is still something to wait for."""
+        return bool(self.spares or self.runs or self.inner)
 
 
 def main(control: socket.socket, node: int) -> None:
@@ -68,24 +97,24 @@ def main(control: socket.socket, node: int) -> None:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(wake_r, select.POLLIN)
-    runs: dict[int, Run] = {}
-    orphans: dict[int, Run] = {}
+    children = Children()
     serving = True
-    while serving or runs or orphans:
-        for fd, _ in poll.poll(None if serving else _until_deadline(runs)):
+    while serving or children.any_left():
+        for fd, _ in poll.poll(None if serving else _until_deadline(children.runs)):
             if fd == wake_r:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_r, 4096)
-            elif not _serve(control, runs, node):
+            elif not _serve(control, children, node):
                 poll.unregister(control)
                 serving = False
-        _reap(runs, orphans)
+        _reap(children)
         if not serving:
-            _end_overdue(runs)
+            _end_overdue(children.runs)
+            _end_strays(children)
 
 
-def _serve(control: socket.socket, runs: dict[int, Run], node: int) -> bool:
-    """Starts one run. False: the node's end is closed."""
+def _serve(control: socket.socket, children: Children, node: int) -> bool:
+    """Does what one message asks. False: the node's end is closed."""
     try:
         data, fds = receive(control)
     except ConnectionError:
@@ -96,17 +125,33 @@ def _serve(control: socket.socket, runs: dict[int, Run], node: int) -> bool:
     try:
         if os.getppid() != node:  # it died with this request on its way; the next node may have swept already
             return False
+        if request["op"] == "claim":
+            _claim(children, request, os.dup(fds[0]))
+            return True
         pid = os.fork()
         if pid == 0:
-            _become_sandbox(request, fds)
-        runs[pid] = {"status": os.dup(fds[STATUS_FD]), "deadline_ms": request["deadline_ms"], "meter": request["meter"]}
+            control.close()
+            _be_spare(fds)
+        children.spares.add(pid)
         _answer(control, {"id": request["id"], "pid": pid}, [os.pidfd_open(pid)])
     except OSError as error:
-        _answer(control, {"id": request["id"], "error": str(error)}, [])
+        if request["op"] == "spare":
+            _answer(control, {"id": request["id"], "error": str(error)}, [])
     finally:
         for fd in fds:
             os.close(fd)
     return True
+
+
+def _claim(children: Children, request: Request, status: int) -> None:
+    pid = request["pid"]
+    run = {"status": status, "deadline_ms": request["deadline_ms"], "meter": request["meter"]}
+    if pid in children.spares:
+        children.spares.discard(pid)
+        children.runs[pid] = run
+    else:
+        children.early.pop(pid, None)
+        _end_sandbox(children, run, children.early)
 
 
 def receive(control: socket.socket) -> tuple[bytes, list[int]]:
@@ -128,32 +173,54 @@ def _answer(control: socket.socket, reply: dict[str, object], fds: list[int]) ->
             os.close(fd)
 
 
-def _become_sandbox(request: Request, fds: list[int]) -> None:
-    """In the child: joins the limits, gives up root, becomes bubblewrap. Never returns."""
+def _be_spare(fds: list[int]) -> None:
+    """In the child: joins the groups, waits for the order on the first descriptor, becomes the sandbox. Never returns."""
+    code = 0
     try:
-        for _ in range(request["joins"]):
-            os.write(fds.pop(), b"0")
+        signal.set_wakeup_fd(-1)
+        for fd in fds[1:]:
+            os.write(fd, b"0")
+        if os.geteuid() == 0:
+            _check(LIBC.unshare(CLONE_NEWNS), "unshare")
+        os.umask(0o022)
+        os.chdir("/")
+        for signum in RESET_SIGNALS:
+            signal.signal(signum, signal.SIG_DFL)
+        os.dup2(fds[0], ORDER_FD, inheritable=False)
+        LIBC.syscall(SYS_CLOSE_RANGE, ORDER_FD + 1, ctypes.c_uint(-1), 0)
+        order = socket.socket(fileno=ORDER_FD)
+        data, received = receive(order)
+        poll = select.poll()
+        poll.register(order, 0)
+        if data and not poll.poll(
+            0
+        ):  # else the node died, perhaps with this order on its way: the next one may have swept already
+            _become_sandbox(json.loads(data), received)
+    except BaseException as error:  # noqa: BLE001 - the child must not run on into the launcher's loop, whatever happened
+        os.write(2, f"spare: {error}\n".encode())
+        code = 1
+    os._exit(code)
+
+
+def _become_sandbox(request: Request, fds: list[int]) -> None:
+    """Gives up root and becomes bubblewrap. Never returns."""
+    try:
         line = request["record"]
         line["monitor"] = os.getpid()
         os.write(fds[STATUS_FD], json.dumps(line).encode() + b"\n")
-        os.umask(0o022)
         for number, value in request["rlimits"]:
             _, hard = resource.getrlimit(number)
             capped = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(number, (capped, capped))
         if uid := request["uid"]:
-            _check(LIBC.unshare(CLONE_NEWNS), "unshare")
             for number, path in enumerate(request["mounts"]):
                 _mount(os.fsencode(path), f"{MOUNT_ROOT}/{number}", None, MS_BIND | MS_REC)
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
-        os.chdir("/")
-        for signum in RESET_SIGNALS:
-            signal.signal(signum, signal.SIG_DFL)
         _place(fds)
         os.execve(request["argv"][0], request["argv"], {})  # noqa: S606 - no shell is the point
-    except BaseException as error:  # noqa: BLE001 - the child must not run on into the launcher's loop, whatever happened
+    except BaseException as error:  # noqa: BLE001 - as above
         os.write(fds[2], f"launcher: {error}\n".encode())
     os._exit(125)
 
@@ -165,23 +232,41 @@ def _place(fds: list[int]) -> None:
     LIBC.syscall(SYS_CLOSE_RANGE, len(fds), ctypes.c_uint(-1), CLOSE_RANGE_CLOEXEC)
 
 
-def _reap(runs: dict[int, Run], orphans: dict[int, Run]) -> None:
+def _reap(children: Children) -> None:
     """Collects whatever ended. When bubblewrap is gone, what is left of its sandbox is killed and waited for as well."""
     ended = dict(_ended_children())
-    for pid in [pid for pid in ended if pid in runs]:
-        run = runs.pop(pid)
-        inner = _inner_pid(run["status"])
-        if inner in ended or _is_our_child(inner):
-            orphans[inner] = run
-            if inner not in ended:
-                os.kill(inner, signal.SIGKILL)
-        else:
-            os.close(run["status"])
+    for pid in [pid for pid in ended if pid in children.runs]:
+        del ended[pid]
+        _end_sandbox(children, children.runs.pop(pid), ended)
     for pid, usage in ended.items():
-        if pid in orphans:
-            run = orphans.pop(pid)
-            _report_usage(run, usage)
-            os.close(run["status"])
+        if pid in children.inner:
+            _report_usage(children.inner.pop(pid), usage)
+        else:
+            children.spares.discard(pid)
+            children.early[pid] = usage
+    while len(children.early) > MAX_EARLY:
+        del children.early[next(iter(children.early))]
+
+
+def _end_sandbox(children: Children, run: Run, ended: dict[int, resource.struct_rusage]) -> None:
+    """The outer process has ended: ends the inside, which is among `ended` or by now our child."""
+    pid = _inner_pid(run["status"])
+    if pid in ended:
+        _report_usage(run, ended.pop(pid))
+    elif _is_our_child(pid):
+        children.inner[pid] = run
+        os.kill(pid, signal.SIGKILL)
+    else:
+        os.close(run["status"])
+
+
+def _end_strays(children: Children) -> None:
+    """Without a node nobody gives orders or claims any more: kills the children that are neither claimed runs nor already dying."""
+    known = children.runs.keys() | children.inner.keys()
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123 - pathlib would double this process
+        for pid in map(int, file.read().split()):
+            if pid not in known:
+                os.kill(pid, signal.SIGKILL)
 
 
 def _ended_children() -> Iterator[tuple[int, resource.struct_rusage]]:
@@ -207,6 +292,7 @@ def _report_usage(run: Run, usage: resource.struct_rusage) -> None:
     if run["meter"]:
         cpu_us = int((usage.ru_utime + usage.ru_stime) * 1e6)
         os.write(run["status"], json.dumps({"cpu-us": cpu_us, "max-rss": usage.ru_maxrss * 1024}).encode() + b"\n")
+    os.close(run["status"])
 
 
 def _inner_pid(status: int) -> int:

@@ -127,6 +127,6 @@ async def trial(sandbox: Sandbox, name: str, start: Callable[[Path], Awaitable[R
 
 async def _run(sandbox: Sandbox, name: str, task: Task) -> Ending:
     async def start(directory: Path) -> Run:
-        return sandbox.run(name, task, Program(OWNER, task.command, task.environment), directory)
+        return await sandbox.run(name, task, Program(OWNER, task.command, task.environment), directory)
 
     return await trial(sandbox, name, start)

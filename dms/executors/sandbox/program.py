@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from dms.executors.limiter import Allowance
+from dms.executors.limiter.base import LEAST_MEMORY
 from dms.executors.settings import ExecutorSettings
 from dms_proto.units import CORE
 from dms_proto.work import Ending, Task
@@ -48,7 +49,7 @@ def allowance_of(task: Task, program: Program, settings: ExecutorSettings) -> Al
     reserved, default = task.resources, settings.unreserved
     return Allowance(
         cpu_millicores=reserved.cpu_millicores or default.cpu_millicores or CORE,
-        memory_bytes=(reserved.memory_bytes or default.memory_bytes) + program.overhead_bytes,
+        memory_bytes=max(LEAST_MEMORY, (reserved.memory_bytes or default.memory_bytes) + program.overhead_bytes),
         processes=max(1, task.limits.processes) + program.overhead_processes,
         disk_bytes=reserved.disk_bytes or default.disk_bytes,
         log_bytes=max(1, task.limits.log_bytes),
@@ -56,14 +57,14 @@ def allowance_of(task: Task, program: Program, settings: ExecutorSettings) -> Al
     )
 
 
-def fault_of(task: Task) -> str:
+def fault_of(task: Task, program: Program) -> str:
     """Why this task can never be started, or "". What it would take bubblewrap's word for is not looked for here."""
     if not task.command and not task.module:
         return "the command is empty"
     texts = [*task.command, *task.environment, *task.environment.values()]
     if any("\0" in text or not _is_encodable(text) for text in texts):
         return "a zero byte or a lone surrogate in the command or environment"
-    if len(msgspec.json.encode(task.command)) > MAX_COMMAND_BYTES:
+    if len(msgspec.json.encode(program.command)) > MAX_COMMAND_BYTES:
         return f"the command is too long: more than {MAX_COMMAND_BYTES} bytes"
     if any(not name or "=" in name for name in task.environment):
         return "a variable's name is empty or contains '='"

@@ -79,6 +79,7 @@ class SandboxRun:
         self._start_check: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._block = -1
+        self._let_go: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------------------------------------------ for the engine
@@ -116,6 +117,10 @@ class SandboxRun:
         self._handle = handle
         self._is_settled = self._is_gone = True
         self._started += time.time() - self.place.files.modified("status")
+
+    def keep_until_started(self, let_go: Callable[[], None]) -> None:
+        """Calls `let_go` when the order to start has been carried out: it holds what tells the process that this node lives."""
+        self._let_go = let_go
 
     def set_block(self, fd: int) -> None:
         """Gives it the pipe on which the sandbox waits until its limits are set. Takes over the descriptor."""
@@ -208,6 +213,7 @@ class SandboxRun:
         self._handle = handle_of(pid)
         self.place.group.attach(pid)
         self._unblock()
+        self._let_go()
         self._start_check = asyncio.get_running_loop().call_later(FIRST_START_CHECK_S, self._check_started, 1)
         if self._must_kill:
             self._kill_now()
@@ -319,6 +325,7 @@ class SandboxRun:
             if process is not None:
                 process.close()
         self._unblock()
+        self._let_go()
 
     def _unblock(self) -> None:
         if self._block >= 0:

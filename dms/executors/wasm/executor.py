@@ -102,7 +102,7 @@ class WasmExecutor:
         """See `Executor.run`."""
         if fault := module_fault(task, directory):
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
-        return self._sandbox.run(allocation_id, task, self._program(task, directory), directory)
+        return await self._sandbox.run(allocation_id, task, self._program(task, directory), directory)
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`."""

@@ -138,6 +138,14 @@ async def test_a_module_that_is_no_file_of_the_job_is_refused_before_the_start(
     assert events[0].ending.reason is EndReason.BAD_PROGRAM
 
 
+async def test_more_arguments_than_can_be_passed_are_a_bad_program(executor: WasmExecutor, directory: Path) -> None:
+    job = task(directory, COUNT)
+    job = Task("wasm", module=job.module, environment={"A": "x" * 200_000})
+    ending = await ending_of(await executor.run("a-1", job, directory))
+    assert ending.reason is EndReason.BAD_PROGRAM
+    assert "too long" in ending.detail
+
+
 async def test_a_module_reads_and_writes_its_own_directory(executor: WasmExecutor, directory: Path) -> None:
     (directory / "in.txt").write_text("payload")
     ending = await ending_of(await executor.run("a-1", task(directory, COPY_FILE % ("in.txt", 6)), directory))

@@ -203,10 +203,10 @@ async def test_sweep_leaves_neither_processes_nor_groups_nor_files(
     await wait_until(lambda: is_gone(node.handles["a-1"]) and is_gone(node.handles["a-3"]))
     assert not is_gone(node.handles["a-2"])
     assert {path.name.split(".")[0] for path in (settings.state_directory / "runs").iterdir()} == {"a-2"}
-    assert set(sandbox.limiter.leftovers()) <= {"a-2"}
+    assert not sandbox.groups_of_nobody()
     assert await SandboxExecutor(sandbox).sweep([]) == 1
     await wait_until(lambda: is_gone(node.handles["a-2"]))
-    assert not sandbox.limiter.leftovers()
+    assert not sandbox.groups_of_nobody()
 
 
 async def test_killed_at_any_moment_of_the_start_nothing_is_left(
@@ -222,7 +222,7 @@ async def test_killed_at_any_moment_of_the_start_nothing_is_left(
         await wait_until(lambda node=node: process_tree.start_time(node.launcher) == 0)  # type: ignore[misc]
         await SandboxExecutor(sandbox).sweep([])
         assert not list((settings.state_directory / "runs").iterdir())
-        assert not sandbox.limiter.leftovers()
+        assert not sandbox.groups_of_nobody()
 
 
 async def test_a_handle_of_another_process_is_not_believed(sandbox: Sandbox, tmp_path: Path, limiter: str) -> None:

@@ -1,7 +1,5 @@
 """The machine lacks something, or somebody kills a part of the sandbox."""
 
-# ruff: noqa: ASYNC110 - what is waited for happens in another process
-
 from __future__ import annotations
 
 import asyncio
@@ -122,7 +120,7 @@ async def test_a_job_directory_that_is_gone_is_the_providers_fault(sandbox: Sand
     ending = await ending_of(await SandboxExecutor(sandbox).run("a-1", SLEEP, tmp_path / "nowhere"))
     assert ending.reason is EndReason.PROVIDER_FAULT
     assert ending.detail
-    assert not sandbox.limiter.leftovers()
+    assert not sandbox.groups_of_nobody()
 
 
 @pytest.mark.parametrize(
@@ -161,13 +159,11 @@ async def test_a_hundred_runs_leave_no_descriptor_process_or_group(sandbox: Sand
         ).exit_code == number % 7
 
     await one(0)
-    await until_idle(sandbox)
-    before = open_descriptors(os.getpid()), open_descriptors(sandbox.launcher_pid)
+    before = await resting(sandbox)
     for first in range(1, 101, 10):
         await asyncio.gather(*(one(number) for number in range(first, first + 10)))
-    await until_idle(sandbox)
-    assert (open_descriptors(os.getpid()), open_descriptors(sandbox.launcher_pid)) == before
-    assert not sandbox.limiter.leftovers()
+    assert await resting(sandbox) == before
+    assert not sandbox.groups_of_nobody()
     assert not list((sandbox.settings.state_directory / "runs").iterdir())
 
 
@@ -175,8 +171,13 @@ def open_descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
 
 
-async def until_idle(sandbox: Sandbox) -> None:
-    """The launcher has reaped all it started and closed their files: it sleeps."""
-    async with asyncio.timeout(10):
-        while process_tree.children(sandbox.launcher_pid) or process_tree.stat(sandbox.launcher_pid)[0] != "S":
+async def resting(sandbox: Sandbox) -> tuple[int, int, int]:
+    """Descriptors of this process and of the launcher, and the launcher's children, once they do not change any more."""
+    steady, last = 0, (0, 0, 0)
+    async with asyncio.timeout(30):
+        while steady < 20:
             await asyncio.sleep(0.01)
+            launcher = sandbox.launcher_pid
+            now = open_descriptors(os.getpid()), open_descriptors(launcher), len(process_tree.children(launcher))
+            steady, last = (steady + 1 if now == last else 0), now
+    return last

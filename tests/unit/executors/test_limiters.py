@@ -28,7 +28,15 @@ def v2_tree(root: Path, controllers: str = "cpu io memory pids") -> Path:
 def v2_group(base: Path, name: str) -> Path:
     group = base / name
     group.mkdir(parents=True)
-    for file in ("cpu.max", "memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cgroup.procs"):
+    for file in (
+        "cpu.max",
+        "cpu.weight",
+        "memory.max",
+        "memory.swap.max",
+        "memory.oom.group",
+        "pids.max",
+        "cgroup.procs",
+    ):
         (group / file).touch()
     (group / "cpu.stat").write_text("usage_usec 1234\nuser_usec 1000\n")
     (group / "memory.current").write_text("1000\n")
@@ -40,8 +48,10 @@ def v2_group(base: Path, name: str) -> Path:
 def test_v2_limits_are_written(tmp_path: Path) -> None:
     base = v2_tree(tmp_path / "dms")
     group = v2_group(base, "a-1")
-    prepared = cgroup_v2.CgroupV2("cgroup-v2", base).prepare("a-1", ALLOWANCE)
+    prepared = cgroup_v2.CgroupV2("cgroup-v2", base).prepare("a-1")
+    prepared.limit(ALLOWANCE)
     assert (group / "cpu.max").read_text() == "150000 100000"
+    assert (group / "cpu.weight").read_text() == "150"
     assert (group / "memory.max").read_text() == str(64 * MIB)
     assert (group / "memory.swap.max").read_text() == "0"
     assert (group / "memory.oom.group").read_text() == "1"
@@ -66,9 +76,14 @@ def test_figures_of_a_group_that_is_gone_are_zero(tmp_path: Path) -> None:
 
 def test_a_limit_that_cannot_be_written_is_the_machines_fault(tmp_path: Path) -> None:
     base = v2_tree(tmp_path / "dms")
-    with pytest.raises(MachineError, match="limits of a-1"):
-        cgroup_v2.CgroupV2("cgroup-v2", base).prepare("a-1", ALLOWANCE)
-    assert not (base / "a-1").exists()
+    with pytest.raises(FileNotFoundError):
+        cgroup_v2.CgroupV2("cgroup-v2", base).prepare("a-1").limit(ALLOWANCE)
+
+
+def test_a_group_that_cannot_be_made_is_the_machines_fault(tmp_path: Path) -> None:
+    (tmp_path / "dms").touch()
+    with pytest.raises(MachineError, match="a-1 could not be made"):
+        CgroupV1([tmp_path / "dms"] * 4).prepare("a-1")
 
 
 def test_a_delegated_group_is_rearranged_before_it_is_used(tmp_path: Path) -> None:
@@ -107,7 +122,7 @@ def test_the_root_of_the_hierarchy_is_nobodys_delegation(tmp_path: Path) -> None
 
 def v1_group(base: Path, name: str) -> None:
     files = {
-        "cpu": ("cpu.cfs_period_us", "cpu.cfs_quota_us"),
+        "cpu": ("cpu.shares", "cpu.cfs_quota_us"),
         "cpuacct": ("cpuacct.usage",),
         "memory": ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"),
         "pids": ("pids.max", "cgroup.procs"),
@@ -121,8 +136,10 @@ def v1_group(base: Path, name: str) -> None:
 def test_v1_limits_are_written_and_figures_read(tmp_path: Path) -> None:
     v1_group(tmp_path, "a-1")
     limiter = CgroupV1([tmp_path / controller for controller in ("cpu", "cpuacct", "memory", "pids")])
-    group = limiter.prepare("a-1", ALLOWANCE)
+    group = limiter.prepare("a-1")
+    group.limit(ALLOWANCE)
     assert (tmp_path / "cpu/a-1/cpu.cfs_quota_us").read_text() == "150000"
+    assert (tmp_path / "cpu/a-1/cpu.shares").read_text() == "1536"
     assert (tmp_path / "memory/a-1/memory.limit_in_bytes").read_text() == str(64 * MIB)
     assert (tmp_path / "pids/a-1/pids.max").read_text() == "12"
     (tmp_path / "cpuacct/a-1/cpuacct.usage").write_text("7000000\n")
@@ -137,7 +154,7 @@ def test_controllers_mounted_together_are_joined_once(tmp_path: Path) -> None:
     v1_group(tmp_path, "a-1")
     limiter = CgroupV1([tmp_path / controller for controller in ("cpu", "cpu", "memory", "pids")])
     (tmp_path / "cpu/a-1/cpuacct.usage").touch()
-    assert len(limiter.prepare("a-1", ALLOWANCE).join) == 3
+    assert len(limiter.prepare("a-1").join) == 3
 
 
 def test_without_any_cgroup_file_system_resource_limits_remain(tmp_path: Path) -> None:
@@ -150,8 +167,8 @@ def test_a_limiter_that_was_not_named_is_not_used() -> None:
 
 def test_resource_limits_promise_only_what_they_hold() -> None:
     assert Rlimits(own_user=True).enforces == ("processes",)
-    assert Rlimits(own_user=True).prepare("a-1", ALLOWANCE).paused_start is False
-    assert Rlimits(own_user=False).prepare("a-1", ALLOWANCE).paused_start is True
+    assert Rlimits(own_user=True).prepare("a-1").paused_start is False
+    assert Rlimits(own_user=False).prepare("a-1").paused_start is True
 
 
 def test_processes_are_found_with_their_children() -> None:
@@ -177,3 +194,10 @@ def test_numbers_that_are_not_there_are_zero(tmp_path: Path) -> None:
     assert cgroup_files.number(str(tmp_path / "max")) == 0
     assert cgroup_files.number(str(tmp_path / "none")) == 0
     assert cgroup_files.field(str(tmp_path / "none"), "x") == 0
+
+
+def test_empty_groups_of_nodes_that_are_gone_are_removed(tmp_path: Path) -> None:
+    for name in ("dms-mine", "dms-empty", "dms-used/a-1", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    cgroup_files.remove_empty_siblings(tmp_path / "dms-mine")
+    assert {path.name for path in tmp_path.iterdir()} == {"dms-mine", "dms-used", "other"}
