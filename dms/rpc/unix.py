@@ -45,6 +45,7 @@ class UnixServer:
         self._limit = limit
         self._server: asyncio.Server | None = None
         self._inode = 0
+        self._stopping = False
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -53,6 +54,7 @@ class UnixServer:
         Raises:
             MachineError: `home_in_use`: another node answers there; `store_failed`: the path cannot be used.
         """
+        self._stopping = False
         _clear(self._path)
         listener = _bind(self._path)
         self._inode = self._path.stat().st_ino
@@ -62,6 +64,7 @@ class UnixServer:
         """Stops listening, ends all connections and removes the socket. Idempotent."""
         if self._server is None:
             return
+        self._stopping = True
         self._server.close()
         for task in self._connections:
             task.cancel()
@@ -72,19 +75,18 @@ class UnixServer:
             if self._path.stat().st_ino == self._inode:  # a next node may be listening there already
                 self._path.unlink()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            await _Connection(self._dispatcher, reader, writer, self._limit).serve(
-                crowded=len(self._connections) > MAX_CONNECTIONS
-            )
-        except asyncio.CancelledError:
-            # asyncio reports a cancelled connection callback as a defect of the callback; being cancelled is how `stop` ends it.
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Called by asyncio for each connection; not a coroutine, so that none can be missed between accepting and `stop`."""
+        if self._stopping:
+            writer.transport.abort()
             return
-        finally:
-            self._connections.discard(task)
+        connection = _Connection(self._dispatcher, reader, writer, self._limit)
+        crowded = len(self._connections) >= MAX_CONNECTIONS
+        task = asyncio.create_task(connection.serve(crowded=crowded), name="rpc connection")
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        # A task that is cancelled before its first step never reaches its own clean-up.
+        task.add_done_callback(lambda _task: writer.transport.abort())
 
 
 class _Connection:

@@ -220,6 +220,23 @@ async def test_a_client_that_does_not_read_cannot_keep_the_server_from_stopping(
     deaf.close()
 
 
+async def test_a_connection_that_comes_while_the_server_stops_is_closed_too(node: MemoryNode, tmp_path: Path) -> None:
+    # Cut off between being accepted and its first step, such a connection stayed open for as long as the process lived.
+    for steps in range(8):
+        path = tmp_path / f"{steps}.sock"
+        server = UnixServer(Dispatcher(node, METHODS, "0", dict), path)
+        await server.start()
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(str(path))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await server.stop()
+            late.setblocking(False)
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.get_running_loop().sock_recv(late, 1) == b""
+
+
 async def test_stopping_leaves_the_socket_of_a_next_node_alone(node: MemoryNode, tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     first = UnixServer(Dispatcher(node, METHODS, "0", dict), path)
