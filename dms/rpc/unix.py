@@ -65,6 +65,11 @@ class UnixServer:
         if self._server is None:
             return
         self._stopping = True
+        # asyncio loses a connection that it has accepted but not yet given a transport when the server closes (an assertion
+        # in Server._attach): so first nothing new is accepted, then what was accepted gets its turn, and then the server closes.
+        for listener in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        await asyncio.sleep(0)
         self._server.close()
         for task in self._connections:
             task.cancel()
