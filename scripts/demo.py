@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,11 +31,6 @@ class Failed(Exception):  # noqa: N818 - the demo failed
 
 
 def main() -> int:
-    if not shutil.which("bwrap"):
-        print(
-            "The sandbox needs bubblewrap, which is not installed: `apt-get install bubblewrap` (or your system's package)."
-        )
-        return 1
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dms-demo-") as directory:
         try:
