@@ -60,8 +60,8 @@ class Board:
         return int.from_bytes(hashed.digest()[:8], "big"), self._bids[at].bid_id
 
     def band(self, order: Sequence[int], percent: int) -> int:
-        """How many of the best, in `order`, share the wins: those within `percent` of the best score."""
-        if not order:
+        """How many of the best, in `order`, share the wins: those within `percent` of the best score; none for 0."""
+        if not order or not percent:
             return 0
         best = self.scores[order[0]]
         edge = best - abs(best) * percent // 100

@@ -79,7 +79,7 @@ class Preferences(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         weights: how much each named term counts; only the proportions matter.
         rank: a CEL expression that gives one more term, or empty.
         spread_percent: bids whose score is within this of the best are taken to be equal and share the wins, unless one of them is at least as
-            good as the other in every respect; 0 makes only exact ties share.
+            good as the other in every respect; 0 for no such band: then only bids of equal score and price per work share.
     """
 
     constraints: Annotated[tuple[Text, ...], msgspec.Meta(max_length=32)] = ()

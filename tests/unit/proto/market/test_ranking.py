@@ -78,6 +78,16 @@ def test_outside_the_band_the_order_is_transitive_and_does_not_depend_on_who_els
             assert rank(a_request(), [by_id[second], by_id[first]], wishes).order == (first, second)
 
 
+def test_without_a_band_bids_of_equal_score_go_by_price_for_the_work_also_when_they_are_the_best() -> None:
+    """Once the best two of equal score went by hash, but the same two behind a better one by price: who else bid decided."""
+    own, cheap = a_bid("own", own=True, price=2_000), a_bid("cheap", price=1_000)
+    wishes = Preferences(weights={"own_machines": 1.0, "rank": 1.0}, rank="provider.own ? 0.0 : 1.0", spread_percent=0)
+    for n in range(20):
+        ranking = rank(a_request(request_id=f"r-{n}"), [own, cheap], wishes)
+        assert ranking.ranked[0].score == ranking.ranked[1].score
+        assert ranking.order == ("b-cheap", "b-own")
+
+
 @given(bids(least=2), preferences())
 def test_two_bids_are_in_one_order_only(candidates, wishes) -> None:
     """Antisymmetric up to the stated tie-break: no two bids share a place, and the place follows from the key alone."""
