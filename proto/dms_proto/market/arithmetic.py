@@ -125,6 +125,8 @@ def _subtract_gpus(whole: tuple[Gpu, ...], part: tuple[Gpu, ...]) -> tuple[Gpu, 
 def _by_device(gpus: Iterable[Gpu]) -> dict[str, Gpu]:
     devices: dict[str, Gpu] = {}
     for gpu in gpus:
+        if not gpu.milli and not gpu.memory_bytes:
+            continue  # nothing of a device is nothing, whether or not the device is there
         if not gpu.device:
             raise ValueError(f"a GPU that names no device cannot be counted: {gpu}")
         have = devices.get(gpu.device)

@@ -93,6 +93,12 @@ def test_a_device_of_which_nothing_is_left_is_not_listed() -> None:
     assert subtract(whole, Resources(gpus=(Gpu("0", memory_bytes=10),))).gpus == (Gpu("1", memory_bytes=10),)
 
 
+def test_nothing_of_a_device_is_nothing_even_where_the_device_is_not_there() -> None:
+    nothing = Resources(gpus=(Gpu("0", milli=0),))
+    assert canonical(nothing) == subtract(NOTHING, nothing) == add(NOTHING, nothing) == NOTHING
+    assert fits_within(nothing, NOTHING)
+
+
 def test_memory_that_is_left_without_a_share_is_still_counted() -> None:
     whole = Resources(gpus=(Gpu("0", memory_bytes=10, milli=500),))
     left = subtract(whole, Resources(gpus=(Gpu("0", memory_bytes=4, milli=500),)))
