@@ -1,0 +1,37 @@
+"""Every machine's table says what meets every stimulus in every phase: a handler, or a named reason why nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from itertools import product
+from typing import Any
+
+import pytest
+
+from dms_proto.allocation import machine as allocation
+from dms_proto.machine import Row, Stimulus
+from dms_proto.market import auction, auction_state, offer_book
+from dms_proto.membership import machine as membership
+
+MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
+    "auction": (auction.TABLE, auction_state.AuctionPhase),
+    "offer book": (offer_book.TABLE, offer_book.BookPhase),
+    "allocation": (allocation.TABLE, allocation.LifePhase),
+    "membership": (membership.TABLE, membership.PeerPhase),
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_stimulus_has_a_line_in_every_phase(name: str) -> None:
+    table, phases = MACHINES[name]
+    stimuli = {kind for _, kind in table}
+    missing = [(phase, kind.__name__) for phase, kind in product(phases, stimuli) if (phase, kind) not in table]
+    assert missing == []
+    assert all(issubclass(kind, Stimulus) for kind in stimuli)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_line_says_in_words_what_happens(name: str) -> None:
+    table, _ = MACHINES[name]
+    assert all(row.because.strip() and not row.because.endswith(".") for row in table.values())
