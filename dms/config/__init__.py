@@ -5,7 +5,7 @@
     paths      Home: the directory of one node and every file name below it
     settings   Config: the sections and fields, each with unit, default and consequence
     loading    config.toml and DMS_… variables -> Config, or a bad_config error naming file, line and field
-    reference  the fields as data: for the reference page, the template file and `dms config`
+    reference  the fields as data: for the reference page and the template file
     migrations older files, step by step, to the newest version
     identity   the Ed25519 key of the node and the names that follow from it
 

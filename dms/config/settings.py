@@ -1,6 +1,6 @@
 """The settings of a node: sections and fields, each with unit, default and consequence.
 
-The description of a field is data (`about`), so that the reference page, the template file and `dms config` say the same. A field's unit is
+The description of a field is data (`about`), so that the reference page and the template file say the same. A field's unit is
 how a person writes it: "4GiB" or "90s" in the file is an integer of bytes or milliseconds here.
 
 Adding a field: give it a default and a description here; file, environment, template and reference page follow.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -123,3 +124,16 @@ def test_a_wrong_line_would_be_noticed() -> None:
         parse(["job", "explian", "r-abc"])
     with pytest.raises(SystemExit):
         parse(["onboard", "--", "--nonsense"])
+
+
+def test_hints_and_docstrings_name_commands_that_exist() -> None:
+    missing = {"config"}  # a hint of dms/config/loading.py
+    named: dict[str, Path] = {}
+    for room in ("dms", "actors", "proto"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    for name in re.findall(r"(?:`|^)dms ([a-z]+)", node.value):
+                        named[name] = path
+    unknown = {name: path for name, path in named.items() if cli.get_command(click.Context(cli), name) is None}
+    assert set(unknown) <= missing, unknown
