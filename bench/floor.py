@@ -61,7 +61,7 @@ class Floor:
 
     def __init__(self) -> None:
         self.key = SigningKey.generate()
-        self.pids: list[int] = []
+        self.processes: list[asyncio.subprocess.Process] = []
         self.links: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def start(self) -> None:
@@ -70,7 +70,7 @@ class Floor:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, __file__, str(listener.fileno()), pass_fds=(listener.fileno(),)
             )
-            self.pids.append(process.pid)
+            self.processes.append(process)
             self.links.append(await asyncio.open_connection(*listener.getsockname()))
             listener.close()
 
@@ -82,9 +82,15 @@ class Floor:
         writer.write(pack(self.key, {"kind": "award", "id": os.urandom(16)}))
         assert (await unpack(reader))["code"] == 0
 
-    def close(self) -> None:
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.processes]
+
+    async def close(self) -> None:
         for _, writer in self.links:
             writer.close()
+        for process in self.processes:
+            await process.wait()
 
 
 async def measure(rounds: int) -> dict[str, float]:
@@ -100,7 +106,7 @@ async def measure(rounds: int) -> dict[str, float]:
         await floor.round()
         times.append((time.perf_counter() - started) * 1e3)
     cpu = (_cpu_ms(floor.pids) - before) / rounds
-    floor.close()
+    await floor.close()
     return {"p50_ms": statistics.median(times), "p99_ms": sorted(times)[int(rounds * 0.99) - 1], "cpu_ms": cpu}
 
 
