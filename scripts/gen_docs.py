@@ -4,7 +4,7 @@
 
     python scripts/gen_docs.py             writes docs/reference, docs/protocol and the marked parts of docs/concepts
     python scripts/gen_docs.py --check     writes nothing; exit code 1 and a line each when something is stale or lacks a description
-    python scripts/gen_docs.py --observe   first runs the simulator and adds the transitions it sees to docs/concepts/transitions.json
+    python scripts/gen_docs.py --observe   watches more seeds of the simulator than the two it always watches, and draws what it sees
 
 A generated part of a page stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; NAME is a key of BLOCKS.
 """
@@ -81,18 +81,18 @@ def main() -> int:
         type=int,
         metavar="SEEDS",
         nargs="?",
+        default=2,
         const=30,
-        help="seeds of every scenario to watch; 30 unless said",
+        help="seeds of every scenario; 30 unless said",
     )
     options = parser.parse_args()
     if options.check:
         found = problems()
         print("\n".join(found) or "the documentation is up to date")
         return 1 if found else 0
-    if options.observe:
-        seen = transitions.observe(options.observe)
-        before = transitions.stored() if transitions.FILE.exists() else {}
-        transitions.store({name: edges | before.get(name, set()) for name, edges in seen.items()})
+    before = transitions.stored()
+    seen = transitions.observe(options.observe)
+    transitions.store({name: edges | before.get(name, set()) for name, edges in seen.items()})
     for path, text in wanted().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)

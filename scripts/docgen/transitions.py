@@ -108,7 +108,7 @@ def observe(seeds: int) -> Seen:
     allocations: dict[str, allocation.Allocation] = {}
     for scenario in SCENARIOS:
         for seed in range(seeds):
-            world = _Watched(plan_of(scenario, seed), seed, checks=False)
+            world = _Watched(plan_of(scenario, seed), seed)
             world.seen, world.allocations = seen, allocations
             world.run()
     for state in allocations.values():
