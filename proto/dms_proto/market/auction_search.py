@@ -133,7 +133,9 @@ def _search_step(auction: Auction, now: int) -> Decision:
     if auction.phase is AuctionPhase.CANCELLING:
         return Decision(give_up(auction, auction.stopped_for, STOPPED[auction.stopped_for]))
     search = auction.search
-    window_over = search is SearchPhase.WINDOW and (auction.window_until <= now or _all_answered(auction))
+    # Whoever gossip may still reach is given the whole window before the answer is no.
+    answered = _all_answered(auction) and not auction.gossiped
+    window_over = search is SearchPhase.WINDOW and (auction.window_until <= now or answered)
     if search is SearchPhase.IDLE or (search is SearchPhase.WAITING and auction.next_round_at <= now):
         return call_round(auction)
     return _wait_or_give_up(auction, now) if window_over or search is SearchPhase.SHORT else IGNORED

@@ -37,20 +37,25 @@ from dms_proto.units import HOUR, MINUTE
 
 PROTOCOL_VERSION: Final = 1
 """What this node speaks; a peer with another version is refused by name."""
-WANTED_PEERS: Final = 24
-"""Connections sought; more are accepted. Enough to reach everybody by gossip, few enough to be cheap."""
+WANTED_PEERS: Final = 12
+"""Connections sought; more are accepted, so that a node ends up with about twice as many. Enough to reach everybody, few enough to be cheap."""
 TOLD_PEERS: Final = 16
 """Peers named in a hello."""
+ASK_EVERY_MS: Final = 30_000
+"""A node with fewer peers than it wants says hello again to some; their answers name others."""
+ASKED_AT_ONCE: Final = 3
+ANSWER_EVERY_MS: Final = 5_000
+"""A repeated hello is answered, but not one that answers ours."""
 MAX_PEERS: Final = 512
 """Peers remembered; bounds what strangers can make us remember."""
-PROBE_EVERY_MS: Final = 60_000
-"""The network process asks its connections every 15 s; this asks the node behind, which only fails when it hangs."""
+PROBE_EVERY_MS: Final = 5 * MINUTE
+"""The network process asks its connections every 15 s; this asks the node behind, which only fails when it hangs, and measures the way."""
 PROBE_AGAIN_MS: Final = 10_000
 """After a probe that was not answered."""
 PROBE_FIRST_MS: Final = 1_000
 """After the greeting: ranking wants to know the distance soon."""
-PROBE_SLACK_MS: Final = 5_000
-"""Probes due within this are sent together, so that a node wakes once a minute, not once per peer."""
+PROBE_SLACK_MS: Final = 30_000
+"""Probes due within this are sent together, so that a node wakes now and then, not once per peer."""
 PROBE_MISSES: Final = 2
 """Unanswered probes after which a peer counts as silent."""
 CLOCK_TOLERANCE_MS: Final = 30_000
@@ -137,6 +142,20 @@ class PeerGreeted(Event, frozen=True):
     at: int
 
 
+class HelloSaid(Transient, frozen=True):
+    """This node said hello to a peer again."""
+
+    peer: PeerId
+    at: int
+
+
+class PeersNamed(Transient, frozen=True):
+    """A peer said hello again: nothing new of itself, but whom it knows."""
+
+    peer: PeerId
+    hello: Hello
+
+
 class PeerRefused(Event, frozen=True):
     """A peer cannot take part, and why."""
 
@@ -172,6 +191,12 @@ class DialTried(Transient, frozen=True):
 
     peer: PeerId
     at: int
+
+
+class DialGivenUp(Transient, frozen=True):
+    """A peer that was only named by another could not be reached."""
+
+    peer: PeerId
 
 
 class LookedAround(Transient, frozen=True):
@@ -245,6 +270,7 @@ class Peer(msgspec.Struct, frozen=True):
     probe_nonce: int = 0
     probed_at: int = 0
     unanswered: int = 0
+    told_at: int = 0
     rtt_ms: int = -1
 
 
@@ -294,8 +320,9 @@ def _describe(membership: Membership, stimulus: SelfDescribed, now: int) -> Deci
         return IGNORED
     event = DescriptionChanged(stimulus.hello)
     after = evolve(membership, event)
-    told = (Send(peer.peer, _hello(after, peer.peer, now)) for peer in after.peers.values() if _is_connected(peer))
-    return Decision((event,), tuple(told))
+    connected = [peer.peer for peer in after.peers.values() if _is_connected(peer)]
+    said = (HelloSaid(peer, now) for peer in connected)
+    return Decision((event, *said), tuple(Send(peer, _hello(after, peer, now)) for peer in connected))
 
 
 def _connected(membership: Membership, stimulus: PeerConnected, now: int) -> Decision:
@@ -328,11 +355,17 @@ def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
     joined = known is None or known.phase is not PeerPhase.GREETED
     if known is None or joined or known.hello is None or _says_something_new(known.hello, hello):
         events.append(PeerGreeted(peer, hello, offset, now))
+    else:
+        events.append(PeersNamed(peer, hello))
     effects: list[Effect] = [TellJoined(peer)] if joined else []
-    if joined and any(other.peer != peer for other in membership.greeted()):
-        effects.append(Send(peer, _hello(membership, peer, now)))  # who came first introduces those it knows by now
-    effects += _dials(membership, hello, now)
-    return Decision(tuple(events), tuple(effects))
+    introduces = joined and any(other.peer != peer for other in membership.greeted())
+    asked = known is not None and not joined and now >= known.told_at + ANSWER_EVERY_MS
+    if introduces or asked:  # who came first introduces those it knows by now; who is asked again, too
+        events.append(HelloSaid(peer, now))
+        effects.append(Send(peer, _hello(membership, peer, now)))
+    dials = _dials(membership, hello, now)
+    events += [DialTried(dial.peer, now) for dial in dials]
+    return Decision(tuple(events), (*effects, *dials))
 
 
 def _refusal(hello: Hello, offset: int) -> str:
@@ -347,13 +380,20 @@ def _says_something_new(before: Hello, after: Hello) -> bool:
     return msgspec.structs.replace(before, now=0, peers=()) != msgspec.structs.replace(after, now=0, peers=())
 
 
-def _dials(membership: Membership, hello: Hello, now: int) -> tuple[Effect, ...]:
-    """Peer exchange: whoever a peer names and we do not know is dialled, as long as we want more."""
-    room = WANTED_PEERS - sum(_is_connected(peer) for peer in membership.peers.values())
-    del now
+def _dials(membership: Membership, hello: Hello, now: int) -> tuple[Dial, ...]:
+    """Peer exchange: whoever a peer names and we do not know is dialled, as long as we want more. Dials under way count."""
+    there = sum(_is_connected(peer) or _is_being_dialled(peer, now) for peer in membership.peers.values())
     fresh = [told for told in hello.peers if told.peer != membership.me and told.addresses]
-    unknown = [told for told in fresh if _phase(membership, told.peer) is PeerPhase.MET]
-    return tuple(Dial(told.peer, told.addresses) for told in unknown[: max(room, 0)])
+    wanted = [told for told in fresh if _may_be_dialled(membership.peers.get(told.peer), now)]
+    return tuple(Dial(told.peer, told.addresses) for told in wanted[: max(WANTED_PEERS - there, 0)])
+
+
+def _is_being_dialled(peer: Peer, now: int) -> bool:
+    return peer.phase is PeerPhase.MET and peer.dials > 0 and peer.dial_at > now
+
+
+def _may_be_dialled(peer: Peer | None, now: int) -> bool:
+    return peer is None or (peer.phase is PeerPhase.MET and not _is_being_dialled(peer, now))
 
 
 def _left(membership: Membership, stimulus: PeerDisconnected, now: int) -> Decision:
@@ -390,17 +430,35 @@ def _time(membership: Membership, _stimulus: TimeCame, now: int) -> Decision:
     effects: list[Effect] = []
     few = len(membership.greeted()) < WANTED_PEERS
     for peer in membership.peers.values():
-        if peer.phase is PeerPhase.GREETED:
-            if now + PROBE_SLACK_MS >= _probe_due(peer):
-                _probe_again(peer, now, events, effects)
-        elif peer.phase is PeerPhase.MET and now >= peer.seen_at + FORGET_MS:
-            events.append(PeerForgotten(peer.peer))
-        elif peer.phase is PeerPhase.MET and few and peer.addresses and now >= peer.dial_at:
-            events.append(DialTried(peer.peer, now))
-            effects.append(Dial(peer.peer, peer.addresses))
+        if peer.phase is PeerPhase.GREETED and now + PROBE_SLACK_MS >= _probe_due(peer):
+            _probe_again(peer, now, events, effects)
+        elif peer.phase is PeerPhase.MET:
+            _dial_or_forget(peer, now, few, events, effects)
+    if few:
+        _ask_for_peers(membership, now, events, effects)
     for event in events:
         membership = evolve(membership, event)
     return Decision((*events, LookedAround(_next_look(membership, now))), tuple(effects))
+
+
+def _dial_or_forget(peer: Peer, now: int, few: bool, events: list[Event], effects: list[Effect]) -> None:
+    """Dials a peer that is not there, or forgets one that has not been there for long."""
+    if not peer.addresses:
+        if now >= peer.dial_at:
+            events.append(DialGivenUp(peer.peer))
+    elif now >= peer.seen_at + FORGET_MS:
+        events.append(PeerForgotten(peer.peer))
+    elif few and now >= peer.dial_at:
+        events.append(DialTried(peer.peer, now))
+        effects.append(Dial(peer.peer, peer.addresses))
+
+
+def _ask_for_peers(membership: Membership, now: int, events: list[Event], effects: list[Effect]) -> None:
+    """Says hello again to those who have not been told for longest: their answers name others."""
+    due = [peer for peer in membership.greeted() if now >= peer.told_at + ASK_EVERY_MS]
+    for peer in sorted(due, key=lambda peer: peer.told_at)[:ASKED_AT_ONCE]:
+        events.append(HelloSaid(peer.peer, now))
+        effects.append(Send(peer.peer, _hello(membership, peer.peer, now)))
 
 
 def _probe_again(peer: Peer, now: int, events: list[Event], effects: list[Effect]) -> None:
@@ -425,9 +483,13 @@ def _next_look(membership: Membership, now: int) -> int:
     for peer in membership.peers.values():
         if peer.phase is PeerPhase.GREETED:
             deadlines.append(_probe_due(peer))
+            if few:
+                deadlines.append(peer.told_at + ASK_EVERY_MS)
+        elif peer.phase is PeerPhase.MET and not peer.addresses:
+            deadlines.append(peer.dial_at)
         elif peer.phase is PeerPhase.MET:
             deadlines.append(peer.seen_at + FORGET_MS)
-            if few and peer.addresses:
+            if few:
                 deadlines.append(peer.dial_at)
     due = earliest(*deadlines)
     return max(due, now + 1) if due is not None else 0
@@ -460,42 +522,50 @@ def evolve(membership: Membership, event: Event) -> Membership:
         return change(membership, look_at=event.next_at)
     if isinstance(event, DescriptionChanged):
         return change(membership, hello=event.hello)
-    if isinstance(event, PeerForgotten):
+    if isinstance(event, (PeerForgotten, DialGivenUp)):
         return change(membership, peers={k: v for k, v in membership.peers.items() if k != event.peer})
     subject = getattr(event, "peer", None)
     if subject is None:
         return membership
     before = membership.peers.get(subject, Peer(subject))
     peers = {**membership.peers, subject: _evolve_peer(before, event)}
-    look = _look_hint(event)
+    look = _look_hint(event) if type(event) in _HINTING else None
     if look is None or (membership.look_at and membership.look_at <= look):
         return change(membership, peers=peers)
     return change(membership, peers=peers, look_at=look)
 
 
+_HINTING: Final = frozenset({PeerGreeted, PeerProbed, PeerLeft, DialTried, PeerMet})
+
+
 def _look_hint(event: Event) -> int | None:
     """When an event may make something due; too early does no harm."""
     match event:
-        case PeerMet(at=at):
-            return at
         case PeerGreeted(at=at):
             return at + PROBE_FIRST_MS
         case PeerProbed(at=at):
             return at + PROBE_AGAIN_MS
-        case PeerLeft(at=at):
+        case PeerLeft(at=at) | DialTried(at=at) | PeerMet(at=at):
             return at + REDIAL_MS[0]
         case _:
             return None
 
 
-def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: PLR0911 - one case per event kind
+def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: C901, PLR0911 - one case per event kind
     change = msgspec.structs.replace
     match event:
         case PeerMet(addresses=addresses, at=at):
             return change(peer, addresses=addresses or peer.addresses, seen_at=at, dials=0)
         case PeerAttached(relayed=relayed, at=at):
             return change(
-                peer, phase=PeerPhase.CONNECTED, relayed=relayed, seen_at=at, probed_at=at, unanswered=0, dials=0
+                peer,
+                phase=PeerPhase.CONNECTED,
+                relayed=relayed,
+                seen_at=at,
+                probed_at=at,
+                unanswered=0,
+                dials=0,
+                told_at=at,
             )
         case PeerGreeted(hello=hello, clock_offset_ms=offset, at=at):
             return change(
@@ -506,6 +576,10 @@ def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: PLR0911 - one case 
                 seen_at=at,
                 probed_at=peer.probed_at if peer.phase is PeerPhase.GREETED else at - PROBE_EVERY_MS + PROBE_FIRST_MS,
             )
+        case HelloSaid(at=at):
+            return change(peer, told_at=at)
+        case PeersNamed(hello=hello):
+            return change(peer, hello=hello)
         case PeerRefused(why=why):
             return change(peer, phase=PeerPhase.REFUSED, refused_because=why)
         case PeerLeft(reason=reason, at=at):

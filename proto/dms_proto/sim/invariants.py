@@ -51,16 +51,20 @@ _DECODERS: Final[dict[type[Event], Callable[[bytes], Event]]] = {}
 
 
 class Watch:
-    """Looks at every step of every honest node."""
+    """Looks at every step of every honest node, and that no node, liars included, turns on the spot."""
 
-    def __init__(self, world: Simulation) -> None:
+    def __init__(self, world: Simulation, twice_every: int) -> None:
         self.world = world
+        self.twice_every = twice_every
         self.settled: dict[AllocationId, tuple[int, EndReason, PeerId]] = {}
         """What each requester says it owes, by allocation."""
 
     def step(self, node: SimNode, stream: str, stimulus: Stimulus, before: Any, decision: Decision) -> None:
         """Checks one step: from `before` to `node.states[stream]`."""
         after = node.states[stream]
+        self._deadline_is_ahead(node, stream, stimulus, after)
+        if node.spec.lie is not None:
+            return
         match stream[0]:
             case "b":
                 self._book_step(node, stimulus, before, after, decision)
@@ -68,8 +72,7 @@ class Watch:
                 self._auction_step(node, stimulus, before, after, decision)
             case "a":
                 self._allocation_step(node, before, after, decision)
-        self._deadline_is_ahead(node, stream, stimulus, after)
-        if (self.world.steps % _TWICE_EVERY) == 0 and not isinstance(stimulus, _NOT_TWICE):
+        if self.world.steps % self.twice_every == 0 and not isinstance(stimulus, _NOT_TWICE):
             self._twice_changes_nothing(node, stream, stimulus, after)
 
     # --------------------------------------------------------------------------------------------------------------- steps
@@ -242,7 +245,6 @@ class Watch:
             )
 
 
-_TWICE_EVERY: Final = 3
 _NOT_TWICE: Final = (TimeCame, auctions.Announced, allocation_machine.NodeRestarted)
 _AFTER_END: Final = (EndingRepeated, allocation_machine.ReceiptReceived, allocation_machine.EndingUnclaimed)
 _ACCEPTED: Final = frozenset(
@@ -263,9 +265,20 @@ def _durable(state: Any) -> Any:
     state = membership_machine.after_restart(state)
     peers = {
         key: msgspec.structs.replace(
-            peer, relayed=False, dials=0, dial_at=0, probe_nonce=0, probed_at=0, unanswered=0, rtt_ms=-1, seen_at=0
+            peer,
+            hello=None if peer.hello is None else msgspec.structs.replace(peer.hello, now=0, peers=()),
+            told_at=0,
+            relayed=False,
+            dials=0,
+            dial_at=0,
+            probe_nonce=0,
+            probed_at=0,
+            unanswered=0,
+            rtt_ms=-1,
+            seen_at=0,
         )
         for key, peer in state.peers.items()
+        if peer.addresses or peer.hello is not None  # others were only named by a peer, and are being dialled
     }
     return msgspec.structs.replace(state, hello=None, peers=peers, look_at=0)
 

@@ -52,6 +52,7 @@ class SimNetwork:
         self._down: set[PeerId] = set()
         self._waiting: dict[_Pair, list[Message]] = {}
         self._gossip: dict[tuple[str, int], set[PeerId]] = {}
+        self._meshes: dict[PeerId, tuple[PeerId, ...]] = {}
 
     def add(self, node: SimNode) -> None:
         """A node that may be reached once it is up."""
@@ -128,15 +129,20 @@ class SimNetwork:
     def _forward(self, via: PeerId, origin: PeerId, request: BidRequest, author: PeerId) -> None:
         links = self.links[via]
         for to in self._mesh(via, links):
-            if to not in (origin, author):
+            if to in links and to not in (origin, author):
                 arrival = self._clock.now + self._delay((via, to)) + self._rng.randint(0, self._weather.jitter_ms)
                 if not (self._rough and self._rng.random() < self._weather.loss):
                     self._clock.at(arrival, self._overhear, via, to, request, author, links[to])
 
     def _mesh(self, peer: PeerId, links: dict[PeerId, int]) -> Iterable[PeerId]:
-        if len(links) <= MESH:
-            return tuple(links)
-        return sorted(links, key=lambda to: _mesh_rank(peer, to))[:MESH]
+        mesh = self._meshes.get(peer)
+        if mesh is None:
+            mesh = self._meshes[peer] = tuple(sorted(links, key=lambda to: _mesh_rank(peer, to))[:MESH])
+        return mesh
+
+    def _mesh_changed(self, *peers: PeerId) -> None:
+        for peer in peers:
+            self._meshes.pop(peer, None)
 
     def _overhear(self, via: PeerId, to: PeerId, request: BidRequest, author: PeerId, epoch: int) -> None:
         if self.links[via].get(to) != epoch or self.is_cut(via, to):
@@ -175,7 +181,7 @@ class SimNetwork:
 
     def is_cut(self, a: PeerId, b: PeerId) -> bool:
         """Whether nothing passes between two nodes now."""
-        if a == b:
+        if not (self._down or self._sides) or a == b:
             return False
         if a in self._down or b in self._down:
             return True
@@ -189,6 +195,7 @@ class SimNetwork:
             return
         self._epoch += 1
         self.links[a][b] = self.links[b][a] = self._epoch
+        self._mesh_changed(a, b)
         one, other = self.nodes[a], self.nodes[b]
         one.connected(b, f"/sim/{other.index}")
         if other.up:
@@ -198,6 +205,7 @@ class SimNetwork:
         if self.links[a].pop(b, None) is None:
             return
         self.links[b].pop(a, None)
+        self._mesh_changed(a, b)
         self.nodes[a].disconnected(b, to_a)
         self.nodes[b].disconnected(a, to_b)
 
@@ -207,11 +215,13 @@ class SimNetwork:
         """Its connections are reset; the other sides notice soon."""
         for other in list(self.links[peer]):
             epoch = self.links[peer].pop(other)
+            self._mesh_changed(peer, other)
             self._clock.after(self._rng.randint(1, 30), self._notice_death, other, peer, epoch)
 
     def _notice_death(self, other: PeerId, dead: PeerId, epoch: int) -> None:
         if self.links[other].get(dead) == epoch:
             del self.links[other][dead]
+            self._mesh_changed(dead, other)
             self.nodes[other].disconnected(dead, "lost")
 
     def part(self, side: frozenset[PeerId]) -> None:

@@ -53,6 +53,26 @@ BOOK: Final = "book"
 MEMBERS: Final = "members"
 
 
+WRITTEN_FIRST: Final = frozenset(
+    {
+        "RequestOpened",
+        "AwardMade",
+        "AttemptEnded",
+        "RequestEnded",
+        "CancelRequested",
+        "BidMade",
+        "BidCommitted",
+        "AllocationInvoked",
+        "AllocationReady",
+        "AllocationEnded",
+        "CapabilityRegistered",
+        "PolicyChanged",
+        "PreferencesChanged",
+    }
+)
+"""Kinds of events that are written durably before their effects are performed; the others soon after."""
+
+
 class Part(NamedTuple):
     """A machine, as the node drives it."""
 
@@ -133,6 +153,7 @@ class SimNode:
         self._inbox: deque[tuple[str, Stimulus]] = deque()
         self._armed: dict[str, int] = {}
         self._busy = False
+        self._durable = 0
 
     def __repr__(self) -> str:
         return f"n{self.index}"
@@ -195,8 +216,10 @@ class SimNode:
         for stream, state in self.states.items():
             self._arm(stream, PARTS[stream[0]].next_deadline(state))
 
-    def die(self) -> None:
-        """The process is killed."""
+    def die(self, *, forgets: bool) -> None:
+        """The process is killed. Events on which no promise rests may not have been written yet: the last of them are lost."""
+        if forgets:
+            del self.log[self._durable :]
         self.up = False
         self.life += 1
         self.states = {}
@@ -270,6 +293,8 @@ class SimNode:
         decision, after = self._decide(part, before, stimulus)
         facts = [(stream, event) for event in decision.events if not isinstance(event, Transient)]
         self.log += facts
+        if any(type(event).__name__ in WRITTEN_FIRST for _, event in facts):
+            self._durable = len(self.log)  # written as a whole, and with all that was to be written soon
         logged = bool(facts)
         self.states[stream] = after
         self.world.stepped(self, stream, stimulus, before, decision)

@@ -134,12 +134,13 @@ class Fault(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Crash(Fault, frozen=True):
-    """A node dies with what it had not written down, and starts again. Its runs survive it, or not."""
+    """A node dies and starts again. Its runs survive it, or not; it `forgets` the events after the last promise, or not."""
 
     node: int
     at: int
     down_ms: int
     runs_survive: bool = True
+    forgets: bool = False
 
 
 class CrashPoint(Fault, frozen=True):
@@ -150,6 +151,7 @@ class CrashPoint(Fault, frozen=True):
     effects: int
     down_ms: int
     runs_survive: bool = True
+    forgets: bool = False
 
 
 class Partition(Fault, frozen=True):

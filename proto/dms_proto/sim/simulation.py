@@ -67,16 +67,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Simulation:
-    """A world that runs."""
+    """A world that runs. One in `twice_every` stimuli is given to its machine twice, to see that nothing more comes of it."""
 
     def __init__(
-        self, plan: Plan, seed: int, *, checks: bool = True, trace: Callable[[str], None] | None = None
+        self, plan: Plan, seed: int, *, twice_every: int = 3, trace: Callable[[str], None] | None = None
     ) -> None:
         self.plan = plan
         self.rng = chance("world", seed)
         self.clock = Clock()
         self.network = SimNetwork(self.clock, chance("network", seed), plan.weather, wire=plan.wire)
-        self.watch = Watch(self) if checks else None
+        self.watch = Watch(self, twice_every)
         self.steps = 0
         self._trace = trace
         self._seed = seed
@@ -99,8 +99,7 @@ class Simulation:
             self.clock.run_until(min(self.clock.now + CHECK_EVERY_MS, self.plan.horizon_ms))
             if self._is_over():
                 break
-        if self.watch is not None:
-            self.watch.at_the_end()
+        self.watch.at_the_end()
         return self.report()
 
     def run_for(self, span: int) -> Report:
@@ -167,8 +166,7 @@ class Simulation:
             for event in decision.events:
                 if isinstance(event, auctions.AttemptEnded) and event.provider:
                     node.note_attempt(event)
-        if self.watch is not None and node.spec.lie is None:
-            self.watch.step(node, stream, stimulus, before, decision)
+        self.watch.step(node, stream, stimulus, before, decision)
 
     def collect(self, node: SimNode, effect: auctions.Collect, tries: int = 15) -> None:
         """See `node.World`: takes a moment; without a way, it is tried again for a while."""
@@ -207,22 +205,21 @@ class Simulation:
         """See `node.World`: a node reached its crash point."""
         for fault in self.plan.faults:
             if isinstance(fault, CrashPoint) and fault.node == node.index:
-                self.crash(node, fault.down_ms, survive=fault.runs_survive)
+                self.crash(node, fault)
                 return
 
     # ---------------------------------------------------------------------------------------------------------- what happens
 
-    def crash(self, node: SimNode, down_ms: int, *, survive: bool) -> None:
-        """Kills a node's process; it starts again after `down_ms`."""
+    def crash(self, node: SimNode, fault: Crash | CrashPoint) -> None:
+        """Kills a node's process; it starts again after a while."""
         if not node.up:
             return
-        self._say(f"{node!r} dies; runs {'survive' if survive else 'die'}")
-        if self.watch is not None:
-            self.watch.before_crash(node)
-        node.die()
-        node.machine.crash(survive=survive)
+        self._say(f"{node!r} dies; {fault}")
+        self.watch.before_crash(node)
+        node.die(forgets=fault.forgets)
+        node.machine.crash(survive=fault.runs_survive)
         self.network.node_died(node.peer)
-        self.clock.after(down_ms, self._start, node)
+        self.clock.after(fault.down_ms, self._start, node)
 
     def _start(self, node: SimNode) -> None:
         if node.up:
@@ -232,13 +229,16 @@ class Simulation:
         self._bootstrap(node, node.life)
 
     def _bootstrap(self, node: SimNode, life: int) -> None:
-        """Dials whom it was told of, until it knows somebody."""
-        if node.life != life or self.network.links[node.peer]:
+        """Dials whom it was told of, until it has met them all."""
+        if node.life != life:
             return
-        for index in node.spec.bootstrap:
-            if index < len(self.nodes):
-                self.network.dial(node, self.nodes[index].peer)
-        self.clock.after(2 * SECOND, self._bootstrap, node, life)
+        told = [self.nodes[index].peer for index in node.spec.bootstrap if index < len(self.nodes)]
+        alone = not self.network.links[node.peer]
+        missing = [peer for peer in told if alone or peer not in node.membership.peers]
+        for peer in missing:
+            self.network.dial(node, peer)
+        if missing:
+            self.clock.after(2 * SECOND, self._bootstrap, node, life)
 
     def _submit(self, index: int) -> None:
         job = self.plan.jobs[index]
@@ -321,8 +321,8 @@ class Simulation:
         """Returns when it is over."""
         at = self.clock.at
         match fault:
-            case Crash(node=index, at=when, down_ms=down, runs_survive=survive):
-                at(when, self._crash_at, self.nodes[index], down, survive)
+            case Crash(node=index, at=when, down_ms=down):
+                at(when, self.crash, self.nodes[index], fault)
                 return when + down + 1
             case CrashPoint(node=index, append=append, effects=effects):
                 self.nodes[index].crash_points[append] = effects
@@ -348,9 +348,6 @@ class Simulation:
             case _:
                 raise TypeError(f"unknown fault {fault!r}")
         return until + 1
-
-    def _crash_at(self, node: SimNode, down_ms: int, survive: bool) -> None:
-        self.crash(node, down_ms, survive=survive)
 
     def _request_id(self, index: int) -> RequestId:
         return ids.request_id(hashlib.sha256(f"request {self._seed} {index}".encode()).digest())

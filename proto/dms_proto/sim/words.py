@@ -20,7 +20,7 @@ from dms_proto.sim.plan import (
     Partition,
     Plan,
 )
-from dms_proto.units import GIB, SECOND
+from dms_proto.units import GIB, MINUTE, SECOND
 
 change = msgspec.structs.replace
 SETTLED_MS = 3 * SECOND
@@ -87,6 +87,7 @@ def crashing(plan: Plan, count: int, rng: Random) -> Plan:
             at=SETTLED_MS + rng.randrange(25 * SECOND),
             down_ms=rng.choice((20, 500, 3_000, 20_000)),
             runs_survive=rng.random() < 0.5,
+            forgets=rng.random() < 0.5,
         )
         for _ in range(count)
     ]
@@ -140,3 +141,30 @@ def gpu(device: str = "", *, model: str = "A100", memory: int = 40 * GIB, milli:
 def any_outcome(rng: Random) -> Outcome:
     """Mostly well."""
     return rng.choice((Outcome.OK,) * 5 + tuple(Outcome))
+
+
+def city(count: int, rng: Random, *, every_ms: int, for_ms: int, settled_ms: int) -> Plan:
+    """A large network at its daily work: each node submits a job about once in `every_ms`, from `settled_ms` on, for `for_ms`.
+
+    One node in twenty has a GPU, and one job in fifty wants one. Messages are not encoded on their way: that takes time and shows nothing new.
+    """
+    plan = priced(network(count, rng), rng)
+    nodes = [
+        change(
+            node,
+            cores=rng.choice((2, 4, 8, 16)),
+            gpus=(gpu("0"),) if index % 20 == 7 else (),
+            joins_at=rng.randrange(settled_ms // 2) if index else 0,
+            bootstrap=tuple(rng.sample(range(index), min(index, 2))),
+        )
+        for index, node in enumerate(plan.nodes)
+    ]
+    jobs = []
+    for index in range(count):
+        at = settled_ms + rng.randrange(every_ms)
+        while at < settled_ms + for_ms:
+            wants = (gpu(memory=10 * GIB, milli=500),) if rng.random() < 0.02 else ()
+            job = JobSpec(index, at, work_ms=rng.randrange(1_000, 60_000), gpus=wants, wall_ms=2 * MINUTE)
+            jobs.append(job)
+            at += rng.randrange(every_ms // 2, every_ms * 3 // 2)
+    return change(plan, nodes=tuple(nodes), jobs=tuple(jobs), wire=False, horizon_ms=settled_ms + for_ms + 30 * MINUTE)
