@@ -43,11 +43,14 @@ class AllocationActor(MachineActor):
         self._post = post
         self._workbench = workbench
         self._node = node
+        self._has_looked = False
 
     def begin(self, turn: Turn, now: int) -> None:
         """A run that may have outlived the node is looked for; everything else is resumed by the machine."""
         state = self.shell.state
-        if state.phase in _WITH_A_RUN and state.reservation is not None and state.task is not None:
+        looks = state.phase in _WITH_A_RUN and not self._has_looked
+        self._has_looked = True
+        if looks and state.reservation is not None and state.task is not None:
             reservation = state.reservation
             self._workbench.adopt(self._id, reservation.request_id, reservation.requester, state.task, state.handle)
         if state.outputs:

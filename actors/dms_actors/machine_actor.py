@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dms_actors.behaviour import Address
-from dms_actors.letters import Told
+from dms_actors.letters import TellAgain, Told
 from dms_actors.shell import Journal, Shell, Turn
 from dms_proto.errors import MachineError
 from dms_proto.machine import Effect, TimeCame, earliest
@@ -28,6 +28,7 @@ class MachineActor(ABC):
         self.me: Address | None = None
         self._unwritten: tuple[object, ...] = ()
         self._retry_at: int | None = None
+        self._has_begun = False
 
     # -- for subclasses
 
@@ -41,10 +42,15 @@ class MachineActor(ABC):
 
     def is_kept(self, message: object) -> bool:
         """Whether a message is handled again after its batch could not be written: nobody would say it again."""
-        return isinstance(message, Told)
+        return isinstance(message, Told | TellAgain)
+
+    def stands_alone(self, message: object) -> bool:
+        """Whether the answer to a message is right although its batch could not be written."""
+        del message
+        return False
 
     def begin(self, turn: Turn, now: int) -> None:
-        """After the replay: resumes what was under way."""
+        """After the replay: resumes what was under way. Comes again when what it leads to could not be written down."""
         del now
         for shell in self.shells:
             turn.want(shell, shell.machine.resume(shell.state), "restart")
@@ -56,13 +62,13 @@ class MachineActor(ABC):
         self.me = me
         for shell in self.shells:
             shell.replay(self.journal.read_stream(shell.stream))
-        turn = Turn()
-        self.begin(turn, now)
-        turn.commit(self.journal, self.perform)
+        self.receive((), now)
 
     def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
         """Handles a batch as one turn."""
         turn = Turn()
+        if not self._has_begun:
+            self.begin(turn, now)
         retried, self._unwritten = self._unwritten, ()
         for message in retried:
             self.handle(turn, message, now)
@@ -77,8 +83,8 @@ class MachineActor(ABC):
             log.error("nothing was promised: %s", error)
             self._unwritten = (*retried, *(message for message in batch if self.is_kept(message)))[-MESSAGES_KEPT:]
             self._retry_at = now + RETRY_MS
-            return [error] * len(batch)
-        self._retry_at = None
+            return [answer if self.stands_alone(m) else error for m, answer in zip(batch, answers, strict=True)]
+        self._has_begun, self._retry_at = True, None
         return answers
 
     def deadline(self) -> int | None:

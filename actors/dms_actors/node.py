@@ -177,8 +177,13 @@ class Node(MachineActor):
         self._world.introduce()
 
     def is_kept(self, message: object) -> bool:
-        """Also who came and went: the network says it once."""
-        return super().is_kept(message) or isinstance(message, PeerUp | PeerDown | NetworkUp)
+        """Also who came, went or was given up: it is said once."""
+        once = PeerUp | PeerDown | NetworkUp | RequestAbandoned | AllocationAbandoned
+        return super().is_kept(message) or isinstance(message, once)
+
+    def stands_alone(self, message: object) -> bool:
+        """An orchestrator that was started is there, whatever could not be written beside it."""
+        return isinstance(message, OpenRequest | FindActor)
 
     # ------------------------------------------------------------------------------------------------------- messages
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import pykka
@@ -117,7 +118,11 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
             else:
                 answer.set_result(result)
 
-    reply = _LoopReply(lambda result: loop.call_soon_threadsafe(settle, result))
+    def answer_from_thread(result: object) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result)
+
+    reply = _LoopReply(answer_from_thread)
     if isinstance(address, ThreadAddress):
         if not address._mailbox.offer(_Letter(message, reply)):
             raise _is_full(address.name) if address._reference.is_alive() else _has_ended(address.name)

@@ -13,6 +13,8 @@ from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event, Transient
 from dms_proto.market.auction_state import ProviderSuspected
+from dms_proto.market.owner import Owner, PreferencesChanged, evolve
+from dms_proto.market.preferences import fastest
 from dms_proto.membership.machine import LookedAround, PeerLeft
 
 
@@ -73,3 +75,9 @@ def test_a_body_that_does_not_decode_is_corrupt(body: bytes) -> None:
 def test_transient_events_are_not_stored() -> None:
     assert not is_stored(LookedAround(1))
     assert is_stored(PeerLeft(PeerId("p"), "silent", 7))
+
+
+def test_the_owners_word_is_the_last_one() -> None:
+    owner = evolve(Owner(), PreferencesChanged(fastest()))
+    assert owner.preferences == fastest()
+    assert evolve(owner, EVENT_KINDS["WorkResumed"]()) == owner

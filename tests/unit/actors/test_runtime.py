@@ -30,6 +30,15 @@ class Story:
         self.fails_to_start: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.is_held = threading.Event()
+
+    def hold(self, address: Address) -> None:
+        """Holds the actor within a batch of its own until the gate is opened."""
+        address.ask("started", WAIT)
+        self.gate.clear()
+        self.is_held.clear()
+        assert address.tell("held")
+        assert self.is_held.wait(WAIT)
 
 
 class Teller:
@@ -44,6 +53,7 @@ class Teller:
             raise self._story.fails_to_start
 
     def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
+        self._story.is_held.set()
         self._story.gate.wait(WAIT)
         self._story.batches.append(tuple(batch))
         if not batch:
@@ -77,15 +87,12 @@ def spawn(runtime: ThreadRuntime, story: Story, **options: object) -> Address:
     return runtime.spawn("teller", build, **options)  # type: ignore[arg-type]
 
 
-def ended(address: Address) -> threading.Event:
-    """Waits until an actor has ended: then nothing can be told it."""
-    done = threading.Event()
+def end(runtime: ThreadRuntime, address: Address) -> None:
+    """Ends an actor and waits until it has ended."""
     address.stop()
     deadline = time.monotonic() + WAIT
-    while address.tell("are you there?"):
+    while address.name in runtime.names():
         assert time.monotonic() < deadline
-    done.set()
-    return done
 
 
 def test_a_question_is_answered(runtime: ThreadRuntime) -> None:
@@ -120,12 +127,9 @@ def test_a_deadline_wakes_an_actor_without_a_message(runtime: ThreadRuntime) -> 
 def test_a_full_mailbox_refuses_what_is_told_and_counts_it(runtime: ThreadRuntime) -> None:
     story = Story()
     address = spawn(runtime, story, capacity=2)
-    address.ask("started", WAIT)
-    story.gate.clear()
-    address.tell("held")
-    told = [address.tell(number) for number in range(100)]  # at most "held" has been taken out
-    assert told.count(True) in (1, 2)
-    assert runtime.refused() == told.count(False)
+    story.hold(address)
+    assert [address.tell(number) for number in range(10)] == [True] * 2 + [False] * 8
+    assert runtime.refused() == 8
     with pytest.raises(InternalError) as caught:
         address.ask("me too", WAIT)
     assert caught.value.code == "mailbox_full"
@@ -135,10 +139,8 @@ def test_a_full_mailbox_refuses_what_is_told_and_counts_it(runtime: ThreadRuntim
 def test_an_actor_can_be_ended_although_its_mailbox_is_full(runtime: ThreadRuntime) -> None:
     story = Story()
     address = spawn(runtime, story, capacity=1)
-    address.ask("started", WAIT)
-    story.gate.clear()
-    while address.tell("fill"):
-        pass
+    story.hold(address)
+    assert [address.tell("fill") for _ in range(2)] == [True, False]
     address.stop()
     story.gate.set()
     runtime.stop_all(WAIT)
@@ -157,9 +159,7 @@ def test_a_behaviour_that_raises_is_built_anew_and_goes_on(runtime: ThreadRuntim
 def test_everybody_who_asked_in_a_failed_batch_is_told(runtime: ThreadRuntime) -> None:
     story = Story()
     address = spawn(runtime, story)
-    address.ask("started", WAIT)
-    story.gate.clear()
-    address.tell("first")  # keeps the actor busy while the batch gathers
+    story.hold(address)
     outcomes: list[str] = []
 
     def ask(message: str) -> None:
@@ -200,7 +200,7 @@ def test_an_actor_that_fails_too_often_is_given_up_with_notice(
         assert noticed.wait(WAIT)
     assert given_up == ["teller"]
     assert story.starts == 4
-    ended(address)
+    end(runtime, address)
     with pytest.raises(InternalError, match="has ended"):
         address.ask("anybody?", WAIT)
     assert runtime.names() == ()
@@ -222,9 +222,7 @@ def test_whoever_waits_at_an_actor_that_is_given_up_is_told_why(
 def test_what_waits_behind_the_end_is_answered(runtime: ThreadRuntime) -> None:
     story = Story()
     address = spawn(runtime, story)
-    address.ask("started", WAIT)
-    story.gate.clear()
-    address.tell("busy")
+    story.hold(address)
     address.stop()
     outcomes: list[str] = []
 
@@ -298,14 +296,13 @@ async def test_the_loop_is_told_of_failures_ends_and_full_mailboxes(runtime: Thr
     address = spawn(runtime, story, capacity=1)
     with pytest.raises(InternalError, match="failed"):
         await ask_from_loop(address, "fail", WAIT)
-    story.gate.clear()
-    while address.tell("fill"):
-        pass
+    await asyncio.to_thread(story.hold, address)
+    address.tell("fill")
     with pytest.raises(InternalError) as caught:
         await ask_from_loop(address, "hello", WAIT)
     assert caught.value.code == "mailbox_full"
     story.gate.set()
-    await asyncio.to_thread(ended, address)
+    await asyncio.to_thread(end, runtime, address)
     with pytest.raises(InternalError, match="has ended"):
         await ask_from_loop(address, "hello", WAIT)
 

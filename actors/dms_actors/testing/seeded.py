@@ -1,0 +1,303 @@
+"""Actors without threads: all on the caller's, one batch at a time, in an order drawn from a seed, under a clock that only goes on when told to.
+
+::
+
+    SeededLoop                  the seed, the clock, what is due later; chooses who is next
+      └─ SeededRuntime          one process: its actors; can be killed at any moment
+           └─ the actors        the same behaviours as on threads, the same mailbox rules, the same supervision
+
+The same seed gives the same run to the byte, so a run that goes wrong can be looked at as often as it takes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from dms_actors.behaviour import Behaviour
+from dms_actors.mailbox import BATCH, CAPACITY
+from dms_actors.supervisor import FailureRecord
+from dms_proto.errors import InternalError
+
+EPOCH: Final = 1_700_000_000_000
+"""Where the clock begins, Unix ms."""
+STALL: Final = 0.03
+"""How likely it is that time goes on between two batches, as if the machine were busy."""
+STALL_MS: Final = 20
+
+
+class _Timer(NamedTuple):
+    at: int
+    number: int
+    runtime: SeededRuntime | None
+    call: Callable[[], object]
+
+
+class _Letter(NamedTuple):
+    message: object
+    answer: Callable[[object], None] | None = None
+
+
+class _Stop:
+    """In a mailbox: the actor ends here."""
+
+
+class _MadeToFail(Exception):  # noqa: N818 - it is wanted
+    """What `SeededAddress.fail_next` has a behaviour raise."""
+
+
+class SeededLoop:
+    """Chance and time for a number of runtimes.
+
+    Attributes:
+        rng: the only source of chance.
+        now: Unix ms.
+        watch: called after each batch with the actor's name and behaviour: where invariants are checked.
+        failures: what behaviours raised, besides what they were made to raise: supervision hides it, a test must not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)  # noqa: S311 - a test's own chance
+        self.now = EPOCH
+        self.watch: Callable[[str, Behaviour], None] = lambda _name, _behaviour: None
+        self.failures: list[tuple[str, Exception]] = []
+        self.runtimes: list[SeededRuntime] = []
+        self._timers: list[_Timer] = []
+        self._numbers = itertools.count()
+
+    def later(self, delay_ms: int, call: Callable[[], object], runtime: SeededRuntime | None = None) -> None:
+        """Calls after `delay_ms`, unless `runtime` was killed meanwhile."""
+        heapq.heappush(self._timers, _Timer(self.now + delay_ms, next(self._numbers), runtime, call))
+
+    def run(self, is_enough: Callable[[], bool], until: int) -> bool:
+        """Goes on until it is enough (True), or the clock has passed `until` or nothing is left to do (False)."""
+        while not is_enough():
+            if not self.step() and not self._pass_time(until):
+                return is_enough()
+        return True
+
+    def step(self) -> bool:
+        """Has one actor handle a batch, or makes one call that is due. False: nothing is due now."""
+        ready = [actor for runtime in self.runtimes for actor in runtime.ready()]
+        is_due = bool(self._timers) and self._timers[0].at <= self.now
+        if not ready and not is_due:
+            return False
+        choice = self.rng.randrange(len(ready) + is_due)
+        if choice < len(ready):
+            ready[choice].step()
+        else:
+            timer = heapq.heappop(self._timers)
+            if timer.runtime is None or timer.runtime.is_alive:
+                timer.call()
+        if self.rng.random() < STALL:
+            self.now += self.rng.randrange(STALL_MS)
+        return True
+
+    def _pass_time(self, until: int) -> bool:
+        """Goes to the next moment at which something is due."""
+        due = [at for runtime in self.runtimes for at in runtime.deadlines()]
+        if self._timers:
+            due.append(self._timers[0].at)
+        if not due or self.now >= until:
+            return False
+        self.now = max(self.now, min(due))
+        return True
+
+
+class SeededRuntime:
+    """Implements `behaviour.Runtime`: the actors of one process.
+
+    Args:
+        loop: chance and time.
+        skew_ms: how far this process's clock is ahead.
+    """
+
+    def __init__(self, loop: SeededLoop, skew_ms: int = 0) -> None:
+        self.loop = loop
+        self.skew_ms = skew_ms
+        self.is_alive = True
+        self.actors: list[SeededAddress] = []
+        loop.runtimes.append(self)
+
+    def clock(self) -> int:
+        """Unix ms, by this process's clock."""
+        return self.loop.now + self.skew_ms
+
+    def spawn(
+        self,
+        name: str,
+        build: Callable[[], Behaviour],
+        failed: Callable[[str], object] | None = None,
+        capacity: int = CAPACITY,
+    ) -> SeededAddress:
+        """Starts an actor; it begins when it is chosen."""
+        actor = SeededAddress(self, name, build, failed, capacity)
+        self.actors.append(actor)
+        return actor
+
+    def later(self, delay_ms: int, call: Callable[[], object]) -> None:
+        """Calls after `delay_ms`, if the process is alive then."""
+        self.loop.later(delay_ms, call, self)
+
+    def kill(self) -> None:
+        """Ends the process as kill -9 does: nobody is stopped or told."""
+        self.is_alive = False
+        self.loop.runtimes.remove(self)
+        for actor in self.actors:
+            actor.is_alive = False
+
+    def stop_all(self) -> None:
+        """Ends what still runs, youngest first, each after what waits in its mailbox."""
+        for actor in reversed(self.actors[:]):
+            actor.stop()
+            while actor.is_alive:
+                actor.step()
+
+    def ready(self) -> Iterator[SeededAddress]:
+        """The actors that have something to do now."""
+        return (actor for actor in self.actors if actor.is_ready())
+
+    def deadlines(self) -> Iterator[int]:
+        """When the others wake by themselves, by the loop's clock."""
+        return (actor.wakes_at - self.skew_ms for actor in self.actors if actor.wakes_at is not None)
+
+
+class SeededAddress:
+    """Implements `behaviour.Address`; the actor itself behind it. Supervised as on a thread."""
+
+    def __init__(
+        self,
+        runtime: SeededRuntime,
+        name: str,
+        build: Callable[[], Behaviour],
+        failed: Callable[[str], object] | None,
+        capacity: int,
+    ) -> None:
+        self.name = name
+        self.is_alive = True
+        self.refused = 0
+        self.behaviour: Behaviour | None = None
+        self.wakes_at: int | None = None
+        self.starts = 0
+        self._runtime = runtime
+        self._build = build
+        self._failed = failed
+        self._capacity = capacity
+        self._waiting: deque[_Letter | _Stop] = deque()
+        self._record = FailureRecord()
+        self._is_to_fail = False
+
+    # -- Address
+
+    def tell(self, message: object) -> bool:
+        """See `Address.tell`."""
+        if not self.is_alive:
+            return False
+        if len(self._waiting) >= self._capacity:
+            self.refused += 1
+            return False
+        self._waiting.append(_Letter(message))
+        return True
+
+    def ask(self, message: object, timeout: float) -> Any:
+        """See `Address.ask`. Has the others go on until the answer is there; `timeout` is seconds of the loop's clock."""
+        answers: list[object] = []
+        if not self.is_alive:
+            raise InternalError("internal", f"{self.name} has ended", retryable=True)
+        self._waiting.append(_Letter(message, answers.append))
+        loop = self._runtime.loop
+        if not loop.run(lambda: bool(answers), loop.now + int(timeout * 1000)):
+            raise InternalError("internal", f"{self.name} did not answer within {timeout} s", retryable=True)
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
+
+    def stop(self) -> None:
+        """See `Address.stop`."""
+        if self.is_alive:
+            self._waiting.append(_Stop())
+
+    # -- for the loop
+
+    def fail_next(self) -> None:
+        """The next batch breaks the behaviour."""
+        self._is_to_fail = True
+
+    def is_ready(self) -> bool:
+        """Whether it has something to do now."""
+        is_due = self.wakes_at is not None and self.wakes_at <= self._runtime.clock()
+        return self.is_alive and (self.starts == 0 or bool(self._waiting) or is_due)
+
+    def step(self) -> None:
+        """Begins, handles one batch, or ends."""
+        if self.starts == 0:
+            self._guarded(self._begin, [])
+        elif self._waiting and isinstance(self._waiting[0], _Stop):
+            self._end()
+        else:
+            batch = self._take()
+            self._guarded(lambda: self._handle(batch), batch)
+        if self.behaviour is not None:
+            self._runtime.loop.watch(self.name, self.behaviour)
+
+    def _take(self) -> list[_Letter]:
+        most = self._runtime.loop.rng.randint(1, BATCH)
+        batch: list[_Letter] = []
+        while self._waiting and len(batch) < most:
+            letter = self._waiting[0]
+            if isinstance(letter, _Stop):
+                break
+            batch.append(letter)
+            self._waiting.popleft()
+        return batch
+
+    def _begin(self) -> None:
+        self.starts += 1
+        behaviour = self._build()
+        behaviour.start(self, self._runtime.clock())
+        self.behaviour = behaviour
+        self.wakes_at = behaviour.deadline()
+
+    def _handle(self, batch: list[_Letter]) -> None:
+        assert self.behaviour is not None
+        if self._is_to_fail:
+            self._is_to_fail = False
+            raise _MadeToFail
+        answers = self.behaviour.receive([letter.message for letter in batch], self._runtime.clock())
+        for letter, answer in zip(batch, answers, strict=True):
+            if letter.answer is not None:
+                letter.answer(answer)
+        self.wakes_at = self.behaviour.deadline()
+
+    def _guarded(self, step: Callable[[], None], batch: list[_Letter]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - the edge of an actor, as in `runtime._Host`
+            if not isinstance(error, _MadeToFail):
+                self._runtime.loop.failures.append((self.name, error))
+            self._record = self._record.failed(self._runtime.clock())
+            self.behaviour, self.wakes_at = None, None
+            self._answer(batch, "failed; the log says why")
+            if self._record.should_restart:
+                self._guarded(self._begin, [])
+            else:
+                self._end()
+                if self._failed is not None:
+                    self._failed(self.name)
+
+    def _end(self) -> None:
+        self.is_alive, self.wakes_at = False, None
+        self._runtime.actors.remove(self)
+        self._answer([letter for letter in self._waiting if isinstance(letter, _Letter)], "has ended")
+        self._waiting.clear()
+        if self.behaviour is not None:
+            self.behaviour.stop()
+
+    def _answer(self, letters: list[_Letter], what: str) -> None:
+        for letter in letters:
+            if letter.answer is not None:
+                letter.answer(InternalError("internal", f"{self.name} {what}", retryable=True))

@@ -1,0 +1,91 @@
+"""Whole markets of the real actors on one thread, from seeds: whatever goes wrong, everything comes to its end and nothing is left held."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from dms.testing.seeded_market import CALM, EVERYTHING, SeededMarket, Troubles
+from dms_proto.work import EndReason
+
+SEEDS = range(50)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def played(seed: int, troubles: Troubles) -> SeededMarket:
+    market = SeededMarket(seed, troubles)
+    market.run()
+    market.check_end()
+    return market
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_request_ends_and_all_capacity_is_free_in_the_end(seed: int) -> None:
+    played(seed, EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    "troubles",
+    [
+        CALM,
+        Troubles(kills=8),
+        Troubles(cuts=8),
+        Troubles(full_disks=6),
+        Troubles(failures=12),
+        Troubles(loss=0.2),
+        Troubles(doubling=0.7),
+    ],
+    ids=["calm", "kills", "cuts", "full disks", "failures", "loss", "doubling"],
+)
+def test_each_kind_of_trouble_alone_is_survived(troubles: Troubles) -> None:
+    for seed in range(10):
+        played(seed, troubles)
+
+
+def test_without_trouble_every_request_that_was_made_is_accepted_and_ends_for_its_own_reasons() -> None:
+    own = {EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.IMPOSSIBLE}
+    own |= {
+        EndReason.DEADLINE,
+        EndReason.RETRIES_EXHAUSTED,
+    }  # its deadline is part of it; so is its nodes' made-up fault
+    for seed in range(20):
+        market = played(seed, CALM)
+        assert market.accepted == set(market.requests)
+        assert set(market.endings().values()) <= own, market.endings()
+
+
+def test_the_same_seed_gives_the_same_event_logs_to_the_byte() -> None:
+    for seed in range(5):
+        assert played(seed, EVERYTHING).digest() == played(seed, EVERYTHING).digest()
+
+
+def test_no_order_depends_on_how_this_process_hashes_its_strings() -> None:
+    program = (
+        "import logging; logging.disable(50)\n"
+        "from dms.testing.seeded_market import *\n"
+        "for seed in range(5):\n"
+        "    market = SeededMarket(seed, EVERYTHING); market.run(); print(market.digest())"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert len(told[0].split()) == 5
