@@ -33,7 +33,7 @@ from dms.rpc.registry import methods_of
 from dms.rpc.unix import UnixServer
 from dms.telemetry.logs import set_up, shut_down
 from dms_actors.letters import Told
-from dms_proto.capability import Resources
+from dms_proto.capability import NOTHING, Resources
 from dms_proto.errors import UserError
 from dms_proto.market.offer_book import CapabilityMeasured, PolicyWished, PressureSeen
 
@@ -95,6 +95,7 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
     capability = merged_capability(state.book.capability, new, config)
     services.node.tell(Told(PolicyWished(policy_of(config)), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
+    services.node.tell(Told(PressureSeen(NOTHING), "start"))  # what others used then is not what they use now
     if config.provider.monitor_s:
         monitor = _monitor(app, capability.resources)
         monitor.start()

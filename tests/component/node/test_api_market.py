@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dms.node.api import LocalApi
 from dms.rpc.api.allocations import AllocationListParams
 from dms.rpc.api.jobs import JobParams
-from dms.rpc.api.market import AskParams, BidListParams, BidState, Direction, RequestListParams
+from dms.rpc.api.market import AskParams, BidListParams, BidState, Direction, RequestListParams, RequestView
 from dms.testing.market import peer_of, until
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.market.explain import Outcome
@@ -80,7 +81,7 @@ async def test_bids_and_requests_are_listed_on_both_sides_with_what_became_of_th
     own = [bid for bid in received.bids if bid.provider == peer_of(local.market.nodes[0])]
     assert own[0].direction is Direction.BOTH
     for node, api in zip(local.market.nodes[1:], local.apis[1:], strict=True):
-        (heard,) = (await api.requests_list(RequestListParams(direction=Direction.RECEIVED))).requests
+        (heard,) = await until(lambda api=api: _heard(api), lambda requests: requests[0].outcome != "open")
         assert (heard.answer, heard.requester) == ("bid", peer_of(local.market.nodes[0]))
         assert heard.outcome == ("won" if peer_of(node) == winner else "lost")
         (bid,) = (await api.bids_list(BidListParams(direction=Direction.SENT))).bids
@@ -106,3 +107,7 @@ async def test_only_bids_that_can_still_be_taken_are_open(local: Local) -> None:
     await until(lambda: local.api.bids_list(BidListParams(open_only=True)), lambda seen: seen.total == 0)
     assert (await local.api.bids_list(BidListParams())).total == 3
     await local.api.job_cancel(JobParams(job))
+
+
+async def _heard(api: LocalApi) -> tuple[RequestView, ...]:
+    return (await api.requests_list(RequestListParams(direction=Direction.RECEIVED))).requests
