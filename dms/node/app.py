@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,8 +41,9 @@ from dms_actors.loop_calls import LoopCalls
 from dms_actors.node import Node, NodeState, World
 from dms_actors.ports import Executor, Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
-from dms_proto.allocation.machine import CancelHeard
+from dms_proto.allocation.machine import Allocation, CancelHeard, LifePhase
 from dms_proto.capability import Capability, ExecutorOffer
+from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.offer_book import OfferBook
@@ -58,6 +59,9 @@ RELAXED = frozenset(EVENT_KINDS) - PROMISES
 ASK_TIMEOUT = 10.0
 STOP_GRACE = 8.0
 """Seconds that allocations get to end when the node stops."""
+RECEIPT_GRACE = 1.0
+"""Seconds after that in which their requesters may say that they have heard it; whoever is told later hears a lost connection first."""
+STOP_LOOK = 0.01
 
 
 async def _nothing() -> None:
@@ -120,14 +124,38 @@ class NodeApp:
         finally:
             await self._stack.aclose()
 
+    async def abandon(self) -> None:
+        """Ends everything in reverse order and stops nothing that runs: it is found again by the next start. Idempotent."""
+        await self._stack.aclose()
+
     async def _stop_allocations(self, grace: float) -> None:
         services = self.services
         me = services.identity.node_id.peer_id
-        running = tuple(services.allocations.ids())
-        for allocation_id in running:
+        stopped = {id_ for id_ in services.allocations.ids() if not await self._has_ended(id_)}
+        for allocation_id in stopped:
             services.allocations.tell(allocation_id, Told(CancelHeard(me, EndReason.PROVIDER_STOPPED), "stop"))
-        if running:
-            await services.workbench.until_idle(grace)
+        await self._until_over(stopped, self._has_ended, grace)
+        await self._until_over(stopped, self._is_closed, RECEIPT_GRACE)
+
+    async def _until_over(self, ids: set[str], is_over: Callable[[str], Awaitable[bool]], seconds: float) -> None:
+        """Looks until it is over for every one of `ids`, or `seconds` have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not all([await is_over(id_) for id_ in ids]):  # noqa: ASYNC110 - actors tell their state when asked
+                    await asyncio.sleep(STOP_LOOK)
+
+    async def _is_closed(self, allocation_id: str) -> bool:
+        return self.services.allocations.get(allocation_id) is None
+
+    async def _has_ended(self, allocation_id: str) -> bool:
+        address = self.services.allocations.get(allocation_id)
+        if address is None:
+            return True
+        try:
+            state: Allocation = await ask_from_loop(address, ShowState(), ASK_TIMEOUT)
+        except DmsError:
+            return True  # its actor has ended, or cannot tell: nothing to wait for
+        return state.phase in (LifePhase.ENDED, LifePhase.CLOSED)
 
 
 async def _assemble(  # noqa: PLR0917 - called once, above

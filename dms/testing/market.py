@@ -29,21 +29,35 @@ from dms_proto.work import Limits, Task
 
 DEADLINE = 10.0
 """Seconds a test waits for a condition that should come within milliseconds."""
+SHOWN = 4_000
+"""Characters of what was seen last that are shown when it was not enough."""
 CAPABILITY = Capability(
     resources=Resources(cpu_millicores=4000, memory_bytes=8 * GIB, disk_bytes=50 * GIB),
     architecture="x86_64",
     cpu_score=1000,
     executors=(ExecutorOffer("scripted", "1", Isolation.NAMESPACES, ("cpu", "memory", "wall")),),
 )
+CONFIG = Config(market=msgspec.structs.replace(Config().market, bid_validity_ms=2_000))
+"""A bid that got lost on its way holds capacity until it expires: not for long, here."""
 TARIFF = Price(start=100, cpu_core_hour=20_000, memory_gib_hour=1_000)
 
 
 class Market:
-    """Nodes that know each other. ``async with Market(tmp_path, 3) as market``."""
+    """Nodes that know each other. ``async with Market(tmp_path, 3) as market``.
+
+    Args:
+        root: where the homes are.
+        count: how many nodes.
+        build: options of each node, by index: `capability`, `config`, `policy`, `executors`.
+
+    Attributes:
+        executors: by index: they stand for the machine, and outlive the node as programs do.
+    """
 
     def __init__(self, root: Path, count: int, *, build: Callable[[int], dict[str, Any]] | None = None) -> None:
         self.fabric = MemoryFabric()
         self.nodes: list[NodeApp] = []
+        self.executors: dict[int, dict[str, tuple[Executor, ExecutorOffer]]] = {}
         self._root = root
         self._count = count
         self._options = build or (lambda _index: {})
@@ -75,10 +89,10 @@ class Market:
         identity = create(home) if not home.exists() else _load(home)
         options = self._options(index)
         offer = options.get("capability", CAPABILITY)
-        executors: dict[str, tuple[Executor, ExecutorOffer]] = options.get("executors") or {
-            "scripted": (ScriptedExecutor(), CAPABILITY.executors[0])
-        }
-        config = options.get("config", Config())
+        if index not in self.executors:
+            self.executors[index] = options.get("executors") or scripted()
+        executors = self.executors[index]
+        config = options.get("config", CONFIG)
         node = await NodeApp.start(
             home=home,
             config=config,
@@ -94,6 +108,35 @@ class Market:
         else:
             self.nodes.append(node)
         return node
+
+    async def crash(self, index: int, *, lose_runs: bool = False) -> None:
+        """Ends node `index` without a word to anybody; programs go on, or (`lose_runs`) die with it. `start` starts it again.
+
+        The nearest to kill -9 that one process can do to a part of itself: the network is gone first, so nothing of the end is heard.
+        """
+        await self.nodes[index].services.network.stop()
+        await self.nodes[index].abandon()
+        if lose_runs:
+            self.executors[index] = scripted()
+
+    async def rejoin(self, index: int) -> NodeApp:
+        """Starts node `index` again and connects it to the others that are up."""
+        node = await self.start(index)
+        for other in self.nodes:
+            if other is not node and peer_of(other) in self.fabric.networks:
+                await self.connect(node, other)
+        return node
+
+    async def drained(self) -> None:
+        """Waits until nothing is locked or reserved anywhere; the capacity law holds."""
+        for node in self.nodes:
+            state = await until(node.state, lambda s: not s.book.ledger.locks and not s.book.ledger.reservations)
+            state.book.ledger.check()
+            assert state.book.ledger.available == state.book.ledger.registered
+
+    def node_of(self, peer: PeerId) -> NodeApp:
+        """The node with this peer id."""
+        return next(node for node in self.nodes if peer_of(node) == peer)
 
     async def connect(self, one: NodeApp, other: NodeApp) -> None:
         """Has `one` dial `other`."""
@@ -121,6 +164,11 @@ class Market:
         return msgspec.structs.replace(base, **changes)
 
 
+def scripted() -> dict[str, tuple[Executor, ExecutorOffer]]:
+    """A machine that plays scripts, nothing running yet."""
+    return {"scripted": (ScriptedExecutor(), CAPABILITY.executors[0])}
+
+
 async def _probed(executors: dict[str, tuple[Executor, ExecutorOffer]]) -> Probed:
     return Probed(executors)
 
@@ -141,9 +189,9 @@ async def auction_of(services: Services, request: RequestId) -> Auction | None:
     return state
 
 
-async def until_over(services: Services, request: RequestId) -> Auction:
+async def until_over(services: Services, request: RequestId, seconds: float = DEADLINE) -> Auction:
     """Waits for a request's end and returns its last state, from the log."""
-    await until(lambda: _ended(services, request), bool)
+    await until(lambda: _ended(services, request), bool, seconds)
     return await stored_auction(services, request)
 
 
@@ -172,7 +220,7 @@ async def until(look: Callable[[], Any], is_enough: Callable[[Any], bool], secon
             seen = await seen
         if is_enough(seen):
             return seen
-        assert loop.time() < deadline, f"not within {seconds} s; last seen: {seen!r}"
+        assert loop.time() < deadline, f"not within {seconds} s; last seen: {seen!r}"[:SHOWN]
         await asyncio.sleep(0.005)
 
 

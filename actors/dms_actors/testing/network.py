@@ -28,11 +28,16 @@ MAX_GOSSIP = 4 * 1024
 
 
 class MemoryFabric:
-    """What connects the networks."""
+    """What connects the networks.
+
+    Attributes:
+        drops: asked for each frame with sender and receiver; True: it vanishes on its way, and nobody is told.
+    """
 
     def __init__(self) -> None:
         self.networks: dict[PeerId, MemoryNetwork] = {}
         self.cuts: set[frozenset[PeerId]] = set()
+        self.drops: Callable[[PeerId, PeerId, bytes], bool] = lambda _sender, _receiver, _frame: False
 
     def network(self, peer: PeerId, topic: str = "public") -> MemoryNetwork:
         """A network for `peer`, not yet started."""
@@ -79,7 +84,8 @@ class MemoryNetwork:
         other = self._fabric.reachable(self._peer, peer)
         if other is None or peer not in self._links or len(frame) > MAX_FRAME:
             return False
-        other.tell(FrameReceived(self._peer, bytes(frame)))
+        if not self._fabric.drops(self._peer, peer, frame):
+            other.tell(FrameReceived(self._peer, bytes(frame)))
         return True
 
     def publish(self, topic: str, frame: bytes) -> bool:
@@ -87,7 +93,8 @@ class MemoryNetwork:
         if topic != self._topic or self._peer not in self._fabric.networks or len(frame) > MAX_GOSSIP:
             return False
         for peer, other in self._fabric.networks.items():
-            if peer != self._peer and other._topic == topic and self._fabric.reachable(self._peer, peer):
+            joined = peer != self._peer and other._topic == topic and self._fabric.reachable(self._peer, peer)
+            if joined and not self._fabric.drops(self._peer, peer, frame):
                 other.tell(GossipReceived(topic, self._peer, bytes(frame)))
         return True
 

@@ -1,0 +1,94 @@
+"""The gate: frames in, messages out; refusals counted and, where that helps nobody else, answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from dms.testing.samples import ALLOCATION, NOW, PROVIDER, REQUEST, REQUESTER, STRANGER, TOPIC
+from dms_actors.gate import Gate
+from dms_proto.capability import Capability
+from dms_proto.ids import MessageId
+from dms_proto.messages import AnyMessage, BidRequest, Cancel, Probe, Refusal
+from dms_proto.wire import Envelope, Signer, seal
+
+CANCEL = Cancel(REQUEST, ALLOCATION)
+ASKING = BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0)
+
+
+@pytest.fixture
+def counted() -> Counter[tuple[str, str]]:
+    return Counter()
+
+
+@pytest.fixture
+def gate(counted: Counter[tuple[str, str]]) -> Gate:
+    return Gate(PROVIDER.peer_id, TOPIC, lambda name, label: counted.update([(name, label)]))
+
+
+def frame(
+    message: AnyMessage = CANCEL,
+    *,
+    signer: Signer = REQUESTER,
+    number: int = 1,
+    sent: int = NOW,
+    to: str = PROVIDER.peer_id,
+    topic: str = "",
+) -> bytes:
+    id_ = MessageId(number.to_bytes(16, "big"))
+    return seal(signer, message, id=id_, sent=sent, ttl_ms=10_000, to="" if topic else to, topic=topic)
+
+
+def test_a_good_frame_opens(gate: Gate) -> None:
+    opened = gate.open(frame(), REQUESTER.peer_id, "", NOW)
+    assert isinstance(opened, Envelope)
+    assert opened.sender == REQUESTER.peer_id
+    assert opened.message == CANCEL
+    assert not gate.refused
+
+
+def test_the_same_frame_opens_once(gate: Gate) -> None:
+    assert isinstance(gate.open(frame(), REQUESTER.peer_id, "", NOW), Envelope)
+    assert not isinstance(gate.open(frame(), REQUESTER.peer_id, "", NOW), Envelope)
+    assert gate.refused == {"duplicate": 1}
+
+
+def test_a_gossiped_request_opens_once_whoever_forwards_it(gate: Gate) -> None:
+    gossiped = frame(ASKING, topic=TOPIC)
+    assert isinstance(gate.open(gossiped, STRANGER.peer_id, TOPIC, NOW), Envelope)
+    assert gate.open(gossiped, REQUESTER.peer_id, TOPIC, NOW) is None
+
+
+def test_garbage_is_counted_by_its_code_and_never_raises(gate: Gate, counted: Counter[tuple[str, str]]) -> None:
+    for garbage in (b"", b"\xc1", b"\x00" * 100, frame()[:-1], b"x" * 300_000):
+        assert not isinstance(gate.open(garbage, STRANGER.peer_id, "", NOW), Envelope)
+    assert sum(gate.refused.values()) == 5
+    assert {code: counted["frames_refused", code] for code in gate.refused} == gate.refused
+
+
+def test_a_peer_we_speak_with_is_told_why_its_message_was_refused(gate: Gate) -> None:
+    late = frame(sent=NOW - 300_000)
+    answer = gate.open(late, REQUESTER.peer_id, "", NOW)
+    assert isinstance(answer, Refusal)
+    assert answer.code == "expired"
+
+
+def test_a_message_for_somebody_else_is_refused(gate: Gate) -> None:
+    assert not isinstance(gate.open(frame(to=STRANGER.peer_id), REQUESTER.peer_id, "", NOW), Envelope)
+    assert gate.refused == {"not_for_us": 1}
+
+
+def test_a_forged_signature_is_refused(gate: Gate) -> None:
+    good = frame()
+    forged = good[:-1] + bytes([good[-1] ^ 1])
+    assert not isinstance(gate.open(forged, REQUESTER.peer_id, "", NOW), Envelope)
+    assert gate.refused == {"bad_signature": 1}
+
+
+def test_a_flood_from_one_peer_is_cut_off_and_others_are_not(gate: Gate) -> None:
+    for number in range(200):
+        gate.open(frame(Probe(number), number=number), REQUESTER.peer_id, "", NOW)
+    assert gate.refused["rate"] > 0
+    opened = gate.open(frame(Probe(1), signer=STRANGER, number=9_999), STRANGER.peer_id, "", NOW)
+    assert isinstance(opened, Envelope)
