@@ -285,7 +285,8 @@ def spent(auction: Auction) -> int:
 
 def is_left_out(auction: Auction, provider: PeerId) -> bool:
     """Whether a node failed us so lately that this round goes without it."""
-    return auction.round <= auction.faulty.get(provider, -2) + 1
+    failed_in = auction.faulty.get(provider)
+    return failed_in is not None and auction.round <= failed_in + 1
 
 
 def is_passing(clauses: tuple[Clause, ...]) -> bool:

@@ -1,0 +1,516 @@
+"""An allocation's life at its provider: every way through it, every way out, restarts, billing, and the receipt."""
+
+import msgspec
+import pytest
+
+from dms_proto.allocation import machine
+from dms_proto.allocation.machine import (
+    KEEP_MS,
+    REPEAT_MS,
+    REQUESTER_GONE_MS,
+    Allocation,
+    AllocationEnded,
+    AllocationStarted,
+    CancelHeard,
+    Close,
+    Execute,
+    FetchInputs,
+    FreeCapacity,
+    InputsArrived,
+    Invoked,
+    LifePhase,
+    NodeRestarted,
+    Opened,
+    OutputsStored,
+    ReceiptHeard,
+    RequesterBack,
+    RequesterGone,
+    RunExited,
+    RunStarted,
+    RunUsed,
+    StopRun,
+    StoreOutputs,
+)
+from dms_proto.capability import Gpu, Price, Resources
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.market.ledger import Reservation
+from dms_proto.messages import AllocationStatus, InvocationAck, Phase
+from dms_proto.sim.driven import Driven
+from dms_proto.units import CORE, GIB, HOUR, MINUTE, SECOND
+from dms_proto.work import Ending, EndReason, Limits, Output, Task, Usage
+
+REQUESTER = PeerId("requester")
+TASK = Task("sandbox", ("true",), resources=Resources(CORE, GIB), limits=Limits(wall_ms=10 * MINUTE, grace_ms=2_000))
+TARIFF = Price(start=10, cpu_core_hour=3_600)
+RESERVED = Reservation(
+    AllocationId("a"), BidId("b"), RequestId("r"), REQUESTER, 0, Resources(CORE, GIB), TARIFF, 610, 10 * MINUTE
+)
+FILE = Output("out", Digest("sha256:" + "0" * 64), 3)
+INVOKE_WITHIN = 10_000
+
+
+class Work(Driven[Allocation]):
+    def __init__(self) -> None:
+        super().__init__(machine.decide, machine.evolve, machine.next_deadline, Allocation())
+
+    @property
+    def phase(self) -> LifePhase:
+        return self.state.phase
+
+    @property
+    def reason(self) -> EndReason | None:
+        return self.state.ending.reason if self.state.ending is not None else None
+
+    def to(self, phase: LifePhase) -> "Work":
+        """On the straight way to a phase."""
+        steps = {
+            LifePhase.COMMITTED: Opened(RESERVED, None, INVOKE_WITHIN),
+            LifePhase.PREPARING: Invoked(REQUESTER, TASK),
+            LifePhase.STARTING: InputsArrived(),
+            LifePhase.RUNNING: RunStarted("handle"),
+            LifePhase.STOPPING: CancelHeard(REQUESTER),
+            LifePhase.STORING: RunExited(ended(EndReason.COMPLETED)),
+            LifePhase.ENDED: OutputsStored((FILE,), (5, 0)),
+            LifePhase.CLOSED: ReceiptHeard(REQUESTER),
+        }
+        for reached, stimulus in steps.items():
+            if self.phase is phase:
+                return self
+            if reached is LifePhase.STOPPING and phase is not LifePhase.STOPPING:
+                continue
+            self.now += 1_000 if reached is LifePhase.STORING else 0
+            self.tell(stimulus)
+        assert self.phase is phase
+        return self
+
+    def status(self) -> AllocationStatus:
+        (status,) = self.sent(AllocationStatus, REQUESTER)
+        return status
+
+
+def ended(reason: EndReason, wall_ms: int = 1_000) -> Ending:
+    return Ending(reason, 0 if reason is EndReason.COMPLETED else 1, usage=Usage(wall_ms=wall_ms, cpu_us=5))
+
+
+# ------------------------------------------------------------------------------------------------------------ the straight way
+
+
+def test_a_commit_with_its_invocation_fetches_the_inputs_at_once() -> None:
+    work = Work()
+
+    work.tell(Opened(RESERVED, TASK, INVOKE_WITHIN))
+
+    assert work.phase is LifePhase.PREPARING
+    assert work.wanted(FetchInputs) == [FetchInputs(REQUESTER, TASK)]
+
+
+def test_from_the_invocation_to_the_receipt() -> None:
+    work = Work().to(LifePhase.COMMITTED)
+    work.tell(Invoked(REQUESTER, TASK))
+    assert work.sent(InvocationAck) == [InvocationAck(RequestId("r"), AllocationId("a"))]
+    work.tell(InputsArrived())
+    assert work.wanted(Execute) == [Execute(TASK)]
+    work.tell(RunStarted("handle"))
+    assert work.status().phase is Phase.RUNNING
+    work.now += 1_000
+    work.tell(RunExited(ended(EndReason.COMPLETED)))
+    assert work.wanted(StoreOutputs) == [StoreOutputs(TASK)]
+    work.tell(OutputsStored((FILE,), (5, 0)))
+    assert work.wanted(FreeCapacity) == [FreeCapacity(AllocationId("a"))]
+    told = work.status()
+    assert (told.phase, told.ending, told.outputs, told.log_bytes, told.price) == (
+        Phase.ENDED,
+        ended(EndReason.COMPLETED),
+        (FILE,),
+        (5, 0),
+        11,
+    )
+    work.tell(ReceiptHeard(REQUESTER))
+
+    assert work.wanted(Close) == [Close()]
+    assert work.phase is LifePhase.CLOSED
+    assert machine.next_deadline(work.state) is None
+
+
+def test_use_is_told_as_it_is_heard_and_not_written_down() -> None:
+    work = Work().to(LifePhase.RUNNING)
+
+    work.tell(RunUsed(Usage(wall_ms=700)))
+
+    assert work.status().usage.wall_ms == 700
+    assert work.events == ()
+
+
+def test_the_numbers_of_statuses_grow_with_the_phase() -> None:
+    numbers = [
+        machine.status_of(Work().to(phase).state).number
+        for phase in (LifePhase.COMMITTED, LifePhase.PREPARING, LifePhase.RUNNING, LifePhase.STOPPING, LifePhase.ENDED)
+    ]
+
+    assert numbers == sorted(set(numbers))
+
+
+# ------------------------------------------------------------------------------------------------------------------ invoking
+
+
+def test_without_an_invocation_it_ends_in_time() -> None:
+    work = Work().to(LifePhase.COMMITTED)
+
+    work.wait(INVOKE_WITHIN - 1)
+    assert work.phase is LifePhase.COMMITTED
+    work.wait(1)
+
+    assert work.reason is EndReason.NOT_INVOKED
+    assert work.wanted(FreeCapacity)
+
+
+def test_an_invocation_by_somebody_else_is_refused() -> None:
+    work = Work().to(LifePhase.COMMITTED)
+
+    work.tell(Invoked(PeerId("thief"), TASK))
+
+    assert work.sent(InvocationAck, PeerId("thief"))[0].refused == "it was committed to somebody else"
+    assert work.phase is LifePhase.COMMITTED
+
+
+@pytest.mark.parametrize("phase", [LifePhase.PREPARING, LifePhase.RUNNING, LifePhase.ENDED])
+def test_where_it_stands_is_not_told_to_somebody_else(phase: LifePhase) -> None:
+    work = Work().to(phase)
+
+    work.tell(Invoked(PeerId("thief"), TASK))
+
+    assert work.sent(AllocationStatus) == []
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        msgspec.structs.replace(TASK, resources=Resources(2 * CORE, GIB)),
+        msgspec.structs.replace(TASK, resources=Resources(CORE, GIB, 0, (Gpu(),))),
+        msgspec.structs.replace(TASK, limits=Limits(wall_ms=HOUR)),
+    ],
+    ids=["more cores", "a gpu", "longer"],
+)
+def test_a_task_that_asks_for_more_than_was_committed_is_refused(task: Task) -> None:
+    work = Work().to(LifePhase.COMMITTED)
+
+    work.tell(Invoked(REQUESTER, task))
+
+    assert "more than was committed" in work.sent(InvocationAck)[0].refused
+    assert work.phase is LifePhase.COMMITTED
+
+
+@pytest.mark.parametrize("phase", [p for p in LifePhase if p not in (LifePhase.NEW, LifePhase.COMMITTED)])
+def test_a_repeated_invocation_asks_where_it_stands(phase: LifePhase) -> None:
+    work = Work().to(phase)
+    before = work.state
+
+    work.tell(Invoked(REQUESTER, TASK))
+
+    assert work.status() == machine.status_of(before)
+    assert work.state is before
+
+
+def test_inputs_that_cannot_be_had_end_it() -> None:
+    work = Work().to(LifePhase.PREPARING)
+
+    work.tell(InputsArrived("the digest does not match"))
+
+    assert work.reason is EndReason.INPUT_UNAVAILABLE
+    assert work.state.price == 0
+
+
+# ------------------------------------------------------------------------------------------------------------------ stopping
+
+
+@pytest.mark.parametrize("phase", [LifePhase.COMMITTED, LifePhase.PREPARING])
+def test_cancelled_before_it_runs_it_ends_at_once_and_costs_nothing(phase: LifePhase) -> None:
+    work = Work().to(phase)
+
+    work.tell(CancelHeard(REQUESTER))
+
+    assert (work.phase, work.reason, work.state.price) == (LifePhase.ENDED, EndReason.CANCELLED, 0)
+    assert work.wanted(FreeCapacity)
+
+
+@pytest.mark.parametrize("phase", [LifePhase.STARTING, LifePhase.RUNNING])
+def test_cancelled_while_it_runs_it_is_stopped_and_holds_its_capacity_until_it_is_over(phase: LifePhase) -> None:
+    work = Work().to(phase)
+    work.tell(CancelHeard(REQUESTER))
+    assert work.wanted(StopRun) == [StopRun(2_000)]
+    assert work.wanted(FreeCapacity) == []
+
+    work.tell(RunExited(ended(EndReason.KILLED_BY_SIGNAL)))
+    assert work.wanted(FreeCapacity) == []
+    work.tell(OutputsStored())
+
+    assert work.reason is EndReason.CANCELLED
+    assert work.wanted(FreeCapacity)
+
+
+def test_a_run_that_starts_after_it_was_cancelled_is_stopped_again() -> None:
+    work = Work().to(LifePhase.STARTING)
+    work.tell(CancelHeard(REQUESTER))
+
+    work.tell(RunStarted("handle"))
+
+    assert work.wanted(StopRun) == [StopRun(2_000)]
+    assert work.phase is LifePhase.STOPPING
+
+
+def test_what_had_completed_when_the_stop_came_has_completed() -> None:
+    work = Work().to(LifePhase.STOPPING)
+
+    work.tell(RunExited(ended(EndReason.COMPLETED)))
+    work.tell(OutputsStored())
+
+    assert work.reason is EndReason.COMPLETED
+
+
+def test_cancelling_twice_stops_once() -> None:
+    work = Work().to(LifePhase.STOPPING)
+
+    work.tell(CancelHeard(REQUESTER))
+
+    assert work.effects == ()
+
+
+@pytest.mark.parametrize("phase", [LifePhase.COMMITTED, LifePhase.PREPARING, LifePhase.RUNNING])
+def test_others_cannot_cancel_it(phase: LifePhase) -> None:
+    work = Work().to(phase)
+
+    work.tell(CancelHeard(PeerId("thief")))
+
+    assert work.events == ()
+
+
+def test_the_owner_of_the_machine_can_stop_it_and_it_costs_nothing() -> None:
+    work = Work().to(LifePhase.RUNNING)
+
+    work.tell(CancelHeard(PeerId("provider"), EndReason.PROVIDER_STOPPED))
+    work.tell(RunExited(ended(EndReason.KILLED_BY_SIGNAL)))
+    work.tell(OutputsStored())
+
+    assert (work.reason, work.state.price) == (EndReason.PROVIDER_STOPPED, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------------ requester
+
+
+def test_work_goes_on_for_a_while_for_a_requester_that_is_gone_and_then_stops() -> None:
+    work = Work().to(LifePhase.RUNNING)
+    work.tell(RequesterGone())
+
+    work.wait(REQUESTER_GONE_MS - 1)
+    assert work.phase is LifePhase.RUNNING
+    work.wait(1)
+    assert work.wanted(StopRun)
+    work.tell(RunExited(ended(EndReason.KILLED_BY_SIGNAL)))
+    work.tell(OutputsStored())
+
+    assert work.reason is EndReason.REQUESTER_LOST
+
+
+def test_a_requester_that_is_back_is_told_and_the_work_goes_on() -> None:
+    work = Work().to(LifePhase.RUNNING)
+    work.tell(RequesterGone())
+    work.wait(MINUTE)
+
+    work.tell(RequesterBack())
+
+    assert work.status().phase is Phase.RUNNING
+    work.wait(HOUR)
+    assert work.phase is LifePhase.RUNNING
+
+
+def test_going_twice_does_not_give_more_time() -> None:
+    work = Work().to(LifePhase.RUNNING)
+    work.tell(RequesterGone())
+    work.now += MINUTE
+
+    work.tell(RequesterGone())
+
+    assert work.events == ()
+
+
+def test_before_it_runs_a_gone_requester_is_waited_for_too() -> None:
+    work = Work().to(LifePhase.PREPARING)
+    work.tell(RequesterGone())
+
+    work.wait(REQUESTER_GONE_MS)
+
+    assert work.reason is EndReason.REQUESTER_LOST
+
+
+# --------------------------------------------------------------------------------------------------------------------- ending
+
+
+def test_an_ending_is_told_again_until_the_receipt_comes() -> None:
+    work = Work().to(LifePhase.ENDED)
+    for pause in (*REPEAT_MS, REPEAT_MS[-1]):
+        work.wait(pause - 1)
+        assert work.effects == ()
+        work.wait(1)
+        assert work.status().phase is Phase.ENDED
+
+    work.tell(ReceiptHeard(REQUESTER))
+    work.wait(HOUR)
+
+    assert work.effects == ()
+
+
+def test_an_ending_that_nobody_claims_is_let_go_in_the_end() -> None:
+    work = Work().to(LifePhase.ENDED)
+
+    work.wait(KEEP_MS + MINUTE)
+
+    assert work.phase is LifePhase.CLOSED
+    assert work.wanted(Close) == [Close()]
+
+
+def test_a_requester_that_is_back_is_told_the_ending_at_once() -> None:
+    work = Work().to(LifePhase.ENDED)
+
+    work.tell(RequesterBack())
+
+    assert work.status().phase is Phase.ENDED
+
+
+def test_others_cannot_confirm_it() -> None:
+    work = Work().to(LifePhase.ENDED)
+
+    work.tell(ReceiptHeard(PeerId("thief")))
+
+    assert work.phase is LifePhase.ENDED
+
+
+def test_outputs_that_could_not_be_taken_are_a_failure_of_a_run_that_completed() -> None:
+    work = Work().to(LifePhase.STORING)
+
+    work.tell(OutputsStored(failed="outputs are larger than the disk limit"))
+
+    assert work.reason is EndReason.DISK_LIMIT
+
+
+def test_a_run_that_failed_keeps_its_own_reason() -> None:
+    work = Work().to(LifePhase.RUNNING)
+    work.tell(RunExited(ended(EndReason.OUT_OF_MEMORY)))
+
+    work.tell(OutputsStored(failed="no room"))
+
+    assert work.reason is EndReason.OUT_OF_MEMORY
+
+
+# --------------------------------------------------------------------------------------------------------------------- billing
+
+
+@pytest.mark.parametrize(
+    ("reason", "wall_ms", "price"),
+    [
+        (EndReason.COMPLETED, 1_000, 11),
+        (EndReason.COMPLETED, 60 * SECOND, 70),
+        (EndReason.EXIT_NONZERO, 60 * SECOND, 70),
+        (EndReason.WALL_TIME, 11 * MINUTE, 610),
+        (EndReason.PROVIDER_FAULT, 60 * SECOND, 0),
+    ],
+    ids=["a second", "a minute", "a failing minute", "never more than agreed", "a fault of the node"],
+)
+def test_the_price_follows_the_run(reason: EndReason, wall_ms: int, price: int) -> None:
+    work = Work().to(LifePhase.RUNNING)
+    work.now += wall_ms
+
+    work.tell(RunExited(ended(reason, wall_ms)))
+    work.tell(OutputsStored())
+
+    assert work.state.price == price
+
+
+def test_a_run_that_never_started_costs_nothing() -> None:
+    work = Work().to(LifePhase.STARTING)
+
+    work.tell(RunExited(Ending(EndReason.BAD_PROGRAM)))
+    work.tell(OutputsStored())
+
+    assert (work.reason, work.state.price) == (EndReason.BAD_PROGRAM, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------------ restarting
+
+
+def restarted(work: Work) -> Work:
+    live = work.state
+    assert work.restart() == live
+    work.effects = machine.resume(work.state)
+    return work
+
+
+@pytest.mark.parametrize(
+    ("phase", "effects"),
+    [
+        (LifePhase.COMMITTED, []),
+        (LifePhase.PREPARING, [FetchInputs]),
+        (LifePhase.STARTING, []),
+        (LifePhase.RUNNING, []),
+        (LifePhase.STOPPING, []),
+        (LifePhase.STORING, [StoreOutputs]),
+        (LifePhase.ENDED, [FreeCapacity, AllocationStatus]),
+        (LifePhase.CLOSED, [FreeCapacity, Close]),
+    ],
+)
+def test_what_was_under_way_is_taken_up_again(phase: LifePhase, effects: list[type]) -> None:
+    work = restarted(Work().to(phase))
+
+    assert [type(getattr(effect, "message", effect)) for effect in work.effects] == effects
+
+
+@pytest.mark.parametrize("phase", machine.RUNS)
+def test_a_run_that_survived_is_adopted_and_its_requester_told(phase: LifePhase) -> None:
+    work = restarted(Work().to(phase))
+
+    work.tell(NodeRestarted(adopted=True))
+
+    assert work.phase is (LifePhase.STOPPING if phase is LifePhase.STOPPING else LifePhase.RUNNING)
+    assert len(work.sent(AllocationStatus)) == 1
+    assert bool(work.wanted(StopRun)) == (phase is LifePhase.STOPPING)
+
+
+def test_a_run_that_had_started_unheard_counts_from_now() -> None:
+    work = restarted(Work().to(LifePhase.STARTING))
+    work.now += 5_000
+
+    work.tell(NodeRestarted(adopted=True))
+
+    assert [event.at for event in work.noted(AllocationStarted)] == [work.now]
+
+
+@pytest.mark.parametrize("phase", machine.RUNS)
+def test_a_run_that_did_not_survive_is_honestly_lost_and_never_run_again(phase: LifePhase) -> None:
+    work = restarted(Work().to(phase))
+
+    work.tell(NodeRestarted(adopted=False))
+
+    assert work.reason is (EndReason.CANCELLED if phase is LifePhase.STOPPING else EndReason.PROVIDER_FAULT)
+    assert work.wanted(Execute) == []
+    assert work.wanted(FreeCapacity)
+
+
+def test_opening_it_a_second_time_changes_nothing() -> None:
+    work = Work().to(LifePhase.RUNNING)
+
+    work.tell(Opened(RESERVED, None, INVOKE_WITHIN))
+
+    assert (work.events, work.effects) == ((), ())
+
+
+def test_it_ends_exactly_once() -> None:
+    work = Work().to(LifePhase.ENDED)
+    for late in (
+        CancelHeard(REQUESTER),
+        RunExited(ended(EndReason.WALL_TIME)),
+        OutputsStored(),
+        InputsArrived("late"),
+        NodeRestarted(False),
+    ):
+        work.tell(late)
+
+    assert len([event for event in work.log if isinstance(event, AllocationEnded)]) == 1

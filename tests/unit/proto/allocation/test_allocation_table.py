@@ -1,0 +1,97 @@
+"""Every phase of an allocation, as really reached, meets every stimulus, and twice changes nothing more."""
+
+from itertools import product
+
+import pytest
+
+from dms_proto.allocation import machine
+from dms_proto.allocation.machine import (
+    Allocation,
+    AllocationEnded,
+    CancelHeard,
+    InputsArrived,
+    Invoked,
+    LifePhase,
+    NodeRestarted,
+    Opened,
+    OutputsStored,
+    ReceiptHeard,
+    RequesterBack,
+    RequesterGone,
+    RunExited,
+    RunStarted,
+    RunUsed,
+)
+from dms_proto.capability import Price, Resources
+from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.machine import Stimulus, TimeCame
+from dms_proto.market.ledger import Reservation
+from dms_proto.sim.driven import Driven
+from dms_proto.work import Ending, EndReason, Task, Usage
+
+WHO = PeerId("requester")
+TASK = Task("sandbox", ("true",))
+RESERVED = Reservation(AllocationId("a"), BidId("b"), RequestId("r"), WHO, 0, Resources(), Price(start=5), 5, 600_000)
+OPENED = Opened(RESERVED, None, 10_000)
+STRAIGHT = (
+    OPENED,
+    Invoked(WHO, TASK),
+    InputsArrived(),
+    RunStarted("h"),
+    RunExited(Ending(EndReason.COMPLETED, 0)),
+    OutputsStored(),
+    ReceiptHeard(WHO),
+)
+WAYS: dict[LifePhase, tuple[Stimulus, ...]] = {
+    LifePhase.NEW: (),
+    LifePhase.COMMITTED: STRAIGHT[:1],
+    LifePhase.PREPARING: STRAIGHT[:2],
+    LifePhase.STARTING: STRAIGHT[:3],
+    LifePhase.RUNNING: STRAIGHT[:4],
+    LifePhase.STOPPING: (*STRAIGHT[:4], CancelHeard(WHO)),
+    LifePhase.STORING: STRAIGHT[:5],
+    LifePhase.ENDED: STRAIGHT[:6],
+    LifePhase.CLOSED: STRAIGHT,
+}
+STIMULI: tuple[Stimulus, ...] = (
+    OPENED,
+    Invoked(WHO, TASK),
+    Invoked(PeerId("thief"), TASK),
+    InputsArrived(),
+    InputsArrived("gone"),
+    RunStarted("h"),
+    RunUsed(Usage()),
+    RunExited(Ending(EndReason.COMPLETED, 0)),
+    OutputsStored(),
+    CancelHeard(WHO),
+    CancelHeard(PeerId("thief")),
+    ReceiptHeard(WHO),
+    RequesterGone(),
+    RequesterBack(),
+    NodeRestarted(True),
+    NodeRestarted(False),
+    TimeCame(),
+)
+
+
+def test_the_stimuli_here_are_all_there_are_and_every_phase_is_reached() -> None:
+    assert {type(stimulus) for stimulus in STIMULI} == {kind for _, kind in machine.TABLE}
+    assert set(WAYS) == set(LifePhase)
+
+
+@pytest.mark.parametrize(("phase", "stimulus"), list(product(WAYS, STIMULI)), ids=str)
+def test_every_stimulus_is_met_in_every_phase(phase: LifePhase, stimulus: Stimulus) -> None:
+    work = Driven(machine.decide, machine.evolve, machine.next_deadline, Allocation())
+    for step in WAYS[phase]:
+        work.tell(step)
+    assert work.state.phase is phase
+    over = phase in (LifePhase.ENDED, LifePhase.CLOSED)
+
+    work.tell(stimulus)
+    assert not (over and work.noted(AllocationEnded))
+    once = work.state
+    work.tell(stimulus)
+
+    if isinstance(stimulus, (NodeRestarted, Opened, Invoked)) or work.state.phase is once.phase:
+        assert work.state == once
+    assert work.restart() == work.state

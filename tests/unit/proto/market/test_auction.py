@@ -1,0 +1,611 @@
+"""The requester's machine, rule by rule: asking, choosing, committing, losers, silence, waiting, giving up."""
+
+import pytest
+
+from dms_proto.ids import PeerId, allocation_id, bid_id
+from dms_proto.market.auction_attempts import STOPPED
+from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
+from dms_proto.market.auction_state import (
+    Announced,
+    AuctionPhase,
+    AwardMade,
+    CommitFailed,
+    Conclude,
+    PeerThere,
+    RequestEnded,
+    RequestOpened,
+    RequestWaiting,
+    SearchPhase,
+    SlotPhase,
+    Submitted,
+)
+from dms_proto.market.reach import EVERYBODY
+from dms_proto.messages import BidRequest, Cancel, Commit, CommitRefusal, Invocation, Receipt, Release
+from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, Requester
+from dms_proto.units import SECOND
+from dms_proto.work import OWNERS, EndReason
+
+WINDOW = 250
+ACK = 500
+
+
+# ------------------------------------------------------------------------------------------------------------------ asking
+
+
+def test_a_submitted_request_is_written_down_and_announced() -> None:
+    requester = Requester().submit()
+
+    assert [type(event) for event in requester.events] == [RequestOpened]
+    assert requester.called() == [0]
+
+
+def test_submitting_twice_changes_nothing() -> None:
+    requester = Requester().submit("a")
+    before = requester.state
+
+    requester.tell(Submitted(requester.terms))
+
+    assert requester.state is before
+    assert requester.effects == ()
+
+
+def test_the_window_closes_when_enough_bids_are_in() -> None:
+    requester = Requester(bids_wanted=2).submit("a", "b", "c", "d")
+
+    requester.bid("a")
+    assert requester.noted(AwardMade) == []
+    requester.bid("b")
+
+    assert len(requester.noted(AwardMade)) == 1
+
+
+def test_enough_bids_close_it_even_before_the_shell_has_said_whom_it_asked() -> None:
+    requester = Requester(bids_wanted=1).submit()
+
+    requester.bid("a")
+
+    assert requester.winner == "a"
+    requester.asks("a")
+    assert requester.state.round == 0
+
+
+def test_enough_bids_need_room_for_every_slot() -> None:
+    requester = Requester(count=3, bids_wanted=1).submit("a", "b")
+
+    requester.bid("a", slots=2)
+    assert requester.noted(AwardMade) == []
+    requester.bid("b", slots=1)
+
+    assert sorted(slot.provider for slot in requester.state.slots) == ["a", "a", "b"]
+
+
+def test_the_window_closes_when_everyone_asked_has_answered() -> None:
+    requester = Requester(bids_wanted=5).submit("a", "b")
+
+    requester.declines("b")
+    requester.bid("a")
+
+    assert requester.winner == "a"
+
+
+def test_the_window_closes_when_its_time_is_over() -> None:
+    requester = Requester(bids_wanted=5).submit("a", "b")
+    requester.bid("a")
+
+    requester.wait(WINDOW - 1)
+    assert requester.events == ()
+    requester.wait(1)
+
+    assert requester.winner == "a"
+
+
+def test_nobody_known_is_waited_for_when_all_known_have_answered_and_one_bid() -> None:
+    requester = Requester(bids_wanted=5).submit("a", "b", gossip=True, known=2)
+
+    requester.bid("a")
+    requester.declines("b")
+
+    assert requester.winner == "a"
+
+
+def test_whom_gossip_may_still_reach_is_waited_for_before_the_answer_is_no() -> None:
+    requester = Requester().submit("a", gossip=True, known=1)
+
+    requester.declines("a", NEVER)
+    assert requester.reason is None
+    requester.wait(WINDOW)
+
+    assert requester.reason is EndReason.IMPOSSIBLE
+
+
+def test_an_announcement_told_twice_does_not_open_the_window_anew() -> None:
+    requester = Requester().submit("a")
+    until = requester.state.window_until
+    requester.now += 100
+
+    requester.tell(Announced(0, (PeerId("a"),), False, 1))
+
+    assert requester.state.window_until == until
+
+
+def test_a_decline_of_an_older_round_does_not_close_the_window() -> None:
+    requester = Requester().submit("a", "b")
+    requester.declines("a")
+    requester.declines("b")
+    requester.wait(ROUND_BACKOFF_MS[0])
+    requester.asks("a", "b")
+
+    requester.declines("a", round_=0)
+    requester.declines("b", round_=0)
+
+    assert requester.state.search is SearchPhase.WINDOW
+
+
+# ----------------------------------------------------------------------------------------------------------------- choosing
+
+
+def test_the_better_bid_wins() -> None:
+    requester = Requester().submit("a", "b")
+
+    requester.bid("a", price=900)
+    requester.bid("b", price=100)
+
+    assert requester.winner == "b"
+
+
+def test_the_award_holds_all_that_went_into_it() -> None:
+    requester = Requester().submit("a", "b")
+    requester.bid("a", price=900)
+    requester.bid("b", price=100)
+
+    (award,) = requester.noted(AwardMade)
+
+    assert {candidate.provider for candidate in award.decision.candidates} == {"a", "b"}
+    assert award.decision.ranking.order[0] == bid_id(REQUEST, PeerId("b"), 0)
+
+
+def test_a_commit_to_one_slot_carries_its_invocation() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    requester.bid("a")
+
+    (commit,) = requester.sent(Commit, PeerId("a"))
+
+    assert commit.slots == (0,)
+    assert [task.environment for task in commit.invocations] == [{"DMS_INDEX": "0", "DMS_COUNT": "1"}]
+
+
+def test_a_commit_to_several_slots_is_followed_by_invocations() -> None:
+    requester = Requester(bids_wanted=1, count=2).submit("a")
+    offered = requester.bid("a", slots=2)
+    (commit,) = requester.sent(Commit)
+    assert commit.invocations == ()
+
+    requester.acks("a", offered)
+
+    assert [i.task.environment["DMS_INDEX"] for i in requester.sent(Invocation, PeerId("a"))] == ["0", "1"]
+
+
+@pytest.mark.parametrize("changed", [{"price": 1_001}, {"bid_id": bid_id(REQUEST, PeerId("b"), 0)}])
+def test_a_bid_that_is_too_dear_or_forged_is_released(changed: dict[str, object]) -> None:
+    requester = Requester().submit("a")
+
+    requester.bid("a", **changed)
+
+    assert requester.sent_to(Release) == ["a"]
+    assert requester.state.bids == {}
+
+
+def test_a_repeated_bid_changes_nothing() -> None:
+    requester = Requester(bids_wanted=5).submit("a", "b")
+    requester.bid("a")
+    before = requester.state
+
+    requester.bid("a")
+
+    assert requester.state is before
+    assert requester.effects == ()
+
+
+def test_a_bid_that_comes_again_after_it_was_let_go_is_not_taken() -> None:
+    requester = Requester(count=2).submit("a", "b")
+    requester.bid("a")
+    requester.bid("b")
+    first = requester.state.slots[0]
+    requester.refuses(first.provider, first.bid_id)
+
+    requester.bid(first.provider, number=0)
+
+    assert requester.events == ()
+    assert requester.state.slots[0].phase is SlotPhase.SEEKING
+
+
+def test_an_expired_bid_is_not_taken() -> None:
+    requester = Requester(bids_wanted=5, window_ms=20_000).submit("a", "b")
+    requester.bid("a")
+
+    requester.wait(20_000)
+
+    assert requester.noted(AwardMade) == []
+
+
+def test_more_bids_than_can_be_kept_are_released() -> None:
+    requester = Requester(bids_wanted=10_000).submit("a", "b")
+    for number in range(256):
+        requester.bid(f"p{number}")
+
+    requester.bid("late")
+
+    assert requester.sent_to(Release) == ["late"]
+
+
+# ------------------------------------------------------------------------------------------------------- committing, losing
+
+
+def test_losers_are_kept_until_the_winner_has_acknowledged_and_then_released() -> None:
+    requester = Requester().submit("a", "b")
+    requester.bid("a", price=900)
+    won = requester.bid("b")
+    assert requester.sent_to(Release) == []
+
+    requester.acks("b", won)
+
+    assert requester.sent_to(Release) == ["a"]
+    assert requester.state.bids == {}
+
+
+def test_a_silent_winner_costs_one_acknowledgement_timeout_and_the_next_is_taken_at_once() -> None:
+    requester = Requester().submit("a", "b")
+    silent = requester.bid("a", price=100)
+    requester.bid("b", price=900)
+
+    requester.wait(ACK - 1)
+    assert requester.winner == "a"
+    requester.wait(1)
+
+    assert requester.winner == "b"
+    assert requester.sent_to(Commit) == ["b"]
+    assert [release.bid_id for release in requester.sent(Release, PeerId("a"))] == [silent]
+
+
+def test_a_silent_winner_is_told_to_stop_in_case_only_its_answer_was_lost() -> None:
+    requester = Requester().submit("a", "b")
+    silent = requester.bid("a")
+    requester.bid("b", price=900)
+
+    requester.wait(ACK)
+
+    assert [cancel.allocation_id for cancel in requester.sent(Cancel, PeerId("a"))] == [allocation_id(silent, 0)]
+
+
+def test_two_silent_winners_cost_two_timeouts() -> None:
+    requester = Requester(bids_wanted=3).submit("a", "b", "c")
+    for peer, price in (("a", 100), ("b", 500), ("c", 900)):
+        requester.bid(peer, price=price)
+
+    requester.wait(2 * ACK)
+
+    assert requester.winner == "c"
+
+
+def test_a_refused_commit_takes_the_next_bid_at_once() -> None:
+    requester = Requester().submit("a", "b")
+    refused = requester.bid("a")
+    requester.bid("b", price=900)
+
+    requester.refuses("a", refused, CommitRefusal.EXPIRED)
+
+    assert [event.why for event in requester.noted(CommitFailed)] == ["expired"]
+    assert requester.winner == "b"
+
+
+def test_with_no_bid_left_a_new_round_is_called_at_once() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    requester.bid("a")
+
+    requester.wait(ACK)
+
+    assert requester.called() == [1]
+
+
+def test_who_was_silent_is_left_out_of_the_next_round() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    requester.bid("a")
+    requester.wait(ACK)
+    requester.asks("a")
+
+    requester.bid("a", number=1)
+
+    assert requester.state.slots[0].phase is SlotPhase.SEEKING
+
+
+def test_a_late_bid_is_the_next_best_while_a_winner_is_silent() -> None:
+    requester = Requester(bids_wanted=1).submit("a", "b")
+    requester.bid("a")
+
+    requester.bid("b")
+    assert requester.sent_to(Release) == []
+    requester.wait(ACK)
+
+    assert requester.winner == "b"
+
+
+def test_a_bid_that_is_not_needed_any_more_is_released() -> None:
+    requester = Requester(bids_wanted=1)
+    requester.hold("a")
+
+    requester.bid("b")
+
+    assert requester.sent_to(Release) == ["b"]
+
+
+def test_an_acknowledgement_that_comes_too_late_is_cancelled() -> None:
+    requester = Requester().submit("a", "b")
+    silent = requester.bid("a")
+    requester.bid("b", price=900)
+    requester.wait(ACK)
+
+    requester.acks("a", silent)
+
+    assert [cancel.allocation_id for cancel in requester.sent(Cancel, PeerId("a"))] == [allocation_id(silent, 0)]
+
+
+def test_an_acknowledgement_by_somebody_else_is_not_believed() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    offered = requester.bid("a")
+
+    requester.acks("b", offered)
+
+    assert requester.state.slots[0].phase is SlotPhase.COMMITTING
+
+
+def test_an_acknowledgement_twice_changes_nothing() -> None:
+    requester = Requester(bids_wanted=1)
+    requester.hold("a")
+    slot = requester.state.slots[0]
+
+    requester.acks("a", slot.bid_id)
+
+    assert requester.events == ()
+    assert requester.effects == ()
+
+
+# ------------------------------------------------------------------------------------------------------------------ waiting
+
+
+def test_when_all_are_busy_it_waits_and_says_for_what() -> None:
+    requester = Requester().submit("a", "b")
+    requester.declines("a")
+    requester.declines("b")
+
+    (waiting,) = requester.noted(RequestWaiting)
+
+    assert waiting.why == "2 nodes could do it but are busy"
+    assert waiting.next_round_at == requester.now + ROUND_BACKOFF_MS[0]
+
+
+def test_freed_capacity_is_taken_at_once_while_it_waits() -> None:
+    requester = Requester(bids_wanted=3).submit("a", "b")
+    requester.declines("a")
+    requester.declines("b")
+    requester.now += 300
+
+    requester.bid("a")
+
+    assert requester.winner == "a"
+
+
+def test_it_asks_again_less_and_less_often() -> None:
+    requester = Requester().submit("a")
+    calls = []
+    for pause in ROUND_BACKOFF_MS:
+        requester.declines("a")
+        requester.wait(pause - 1)
+        assert requester.called() == []
+        requester.wait(1)
+        calls += requester.called()
+        requester.asks("a")
+
+    assert calls == [1, 2, 3, 4, 5, 6]
+
+
+def test_capacity_that_never_frees_is_waited_for_as_long_as_was_wished() -> None:
+    requester = Requester(queue_ms=5 * SECOND).submit("a")
+    requester.declines("a")
+    started = requester.now
+    while requester.reason is None:
+        requester.wait(1)
+        if requester.called():
+            requester.asks("a")
+            requester.declines("a")
+
+    assert requester.reason is EndReason.NO_BIDS
+    assert 5 * SECOND <= requester.now - started <= 5 * SECOND + ROUND_BACKOFF_MS[2]
+
+
+def test_a_node_that_joins_is_asked_at_once() -> None:
+    requester = Requester().submit("a")
+    requester.declines("a")
+
+    requester.tell(PeerThere(PeerId("b")))
+
+    assert requester.sent_to(BidRequest) == ["b"]
+    requester.bid("b")
+    assert requester.winner == "b"
+
+
+def test_a_node_that_has_answered_is_not_asked_again_when_it_comes_back() -> None:
+    requester = Requester().submit("a")
+    requester.declines("a")
+
+    requester.tell(PeerThere(PeerId("a")))
+
+    assert requester.effects == ()
+
+
+def test_slots_that_find_no_place_wait_for_the_request_s_own_allocations() -> None:
+    requester = Requester(count=2, bids_wanted=1, queue_ms=0).submit("a")
+    offered = requester.bid("a", slots=1)
+
+    assert [event.why for event in requester.noted(RequestWaiting)] == [
+        "waits for its own other allocations to free capacity"
+    ]
+    requester.acks("a", offered)
+    requester.wait(ROUND_BACKOFF_MS[0])
+
+    assert requester.called() == [1]
+    assert requester.reason is None
+
+
+def test_its_own_freed_capacity_fills_the_slots_that_wait() -> None:
+    requester = Requester(count=2, bids_wanted=1).submit("a")
+    requester.acks("a", requester.bid("a", slots=1))
+    requester.ends("a", requester.state.slots[0].allocation_id)
+
+    offered = requester.bid("a", number=1)
+
+    assert requester.state.slots[1].bid_id == offered
+
+
+# --------------------------------------------------------------------------------------------------------------- giving up
+
+
+def test_the_impossible_is_explained_at_once() -> None:
+    requester = Requester().submit("a", "b")
+    requester.declines("a", NEVER)
+    requester.declines("b", (*NEVER, *BUSY))
+
+    (ended,) = requester.noted(RequestEnded)
+
+    assert ended.reason is EndReason.IMPOSSIBLE
+    assert ended.detail == "all 2 nodes declined; nearest: gpus 0"
+    assert requester.wanted(Conclude) == [Conclude()]
+
+
+def test_when_only_the_price_stands_in_the_way_it_says_so() -> None:
+    requester = Requester().submit("a", "b")
+    requester.declines("a", DEAR)
+    requester.declines("b", (*NEVER, *DEAR))
+
+    assert requester.reason is EndReason.PRICE_TOO_LOW
+    assert OWNERS[EndReason.PRICE_TOO_LOW] == "budget"
+    assert requester.state.ending is not None
+    assert "max price 0.02" in requester.state.ending.detail
+
+
+def test_with_patience_the_impossible_is_waited_for() -> None:
+    requester = Requester(patience_ms=60 * SECOND).submit("a")
+
+    requester.declines("a", NEVER)
+
+    assert requester.reason is None
+    assert requester.state.search is SearchPhase.WAITING
+
+
+def test_nobody_there_is_waited_for_a_moment_and_then_said() -> None:
+    requester = Requester().submit()
+    requester.asks()
+    started = requester.now
+    while requester.reason is None:
+        requester.wait(10)
+        if requester.called():
+            requester.asks()
+
+    assert requester.reason is EndReason.NO_PEERS
+    assert NO_PEERS_GRACE_MS <= requester.now - started <= 2 * NO_PEERS_GRACE_MS
+
+
+def test_a_node_alone_that_cannot_do_it_itself_waits_a_moment_for_others() -> None:
+    requester = Requester().submit(ME, known=1)
+
+    requester.declines(ME, NEVER)
+    assert requester.reason is None
+    requester.tell(PeerThere(PeerId("a")))
+
+    assert requester.sent_to(BidRequest) == ["a"]
+
+
+def test_the_answer_is_no_only_when_everybody_was_asked() -> None:
+    """Three bids wanted: nine of a hundred are asked first, then 36, then all."""
+    requester = Requester(bids_wanted=3).submit("a", known=100)
+    asked = []
+    for _ in range(3):
+        requester.declines("a", NEVER)
+        asked += requester.called()
+        if requester.called():
+            assert requester.wanted_reach() < EVERYBODY or requester.called() == [2]
+            requester.asks("a", known=100)
+
+    assert asked == [1, 2]
+    assert requester.reason is EndReason.IMPOSSIBLE
+
+
+def test_silence_of_all_is_not_waited_for_long() -> None:
+    requester = Requester().submit("a")
+    started = requester.now
+    while requester.reason is None:
+        requester.wait(10)
+        if requester.called():
+            requester.asks("a")
+
+    assert requester.reason is EndReason.NO_BIDS
+    assert "not answered" in requester.state.ending.detail  # type: ignore[union-attr]
+    assert requester.now - started <= 10 * SECOND
+
+
+def test_who_stood_in_waiting_is_told_that_it_is_over() -> None:
+    requester = Requester(bids_wanted=1).submit("a", "b")
+    requester.declines("b")
+    requester.acks("a", requester.bid("a"))
+
+    assert [release.bid_id for release in requester.sent(Release, PeerId("b"))] == [""]
+
+
+# ----------------------------------------------------------------------------------------------------------------- the end
+
+
+def test_a_completed_request_says_what_is_owed() -> None:
+    requester = Requester(bids_wanted=1)
+    allocation = requester.hold("a")
+
+    requester.ends("a", allocation, price=50)
+
+    assert requester.reason is EndReason.COMPLETED
+    assert requester.state.ending is not None
+    assert requester.state.ending.price == 50
+    assert [receipt.price for receipt in requester.sent(Receipt, PeerId("a"))] == [50]
+
+
+def test_what_comes_after_the_end_changes_nothing_and_is_answered() -> None:
+    requester = Requester(bids_wanted=1)
+    allocation = requester.hold("a")
+    requester.ends("a", allocation)
+    over = requester.state
+
+    requester.bid("b")
+    assert requester.sent_to(Release) == ["b"]
+    requester.acks("a", over.slots[0].bid_id)
+    assert requester.effects == ()
+    requester.ends("a", allocation)
+    assert [receipt.price for receipt in requester.sent(Receipt)] == [50]
+    requester.declines("c")
+
+    assert requester.state is over
+
+
+def test_the_request_ends_when_every_slot_has_and_names_the_first_failure() -> None:
+    requester = Requester(count=2, bids_wanted=1, job_failures=1).submit("a")
+    requester.acks("a", requester.bid("a", slots=2))
+    one, two = (slot.allocation_id for slot in requester.state.slots)
+
+    requester.ends("a", two, EndReason.EXIT_NONZERO)
+    assert requester.reason is None
+    requester.ends("a", one)
+
+    assert requester.reason is EndReason.EXIT_NONZERO
+    assert requester.state.phase is AuctionPhase.ENDED
+    assert requester.state.ending is not None
+    assert requester.state.ending.price == 100
+
+
+def test_every_way_to_stop_has_words() -> None:
+    assert set(STOPPED) == {EndReason.CANCELLED, EndReason.DEADLINE}

@@ -1,0 +1,187 @@
+"""One auction against providers that do anything, in any order, with crashes in between. It always ends, and never does anything wrong."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dms_proto.ids import AllocationId, PeerId
+from dms_proto.market import auction
+from dms_proto.market.auction_fold import pending, seeking, usable
+from dms_proto.market.auction_state import (
+    AuctionPhase,
+    CancelAsked,
+    InvocationAnswered,
+    PeerLost,
+    PeerThere,
+    RequestEnded,
+    Restarted,
+    SearchPhase,
+    SlotPhase,
+)
+from dms_proto.messages import InvocationAck, Phase
+from dms_proto.sim.requester import BUSY, DEAR, NEVER, REQUEST, Requester
+from dms_proto.units import HOUR, SECOND
+from dms_proto.work import OWNERS, EndReason
+
+peers = st.sampled_from(["me", "a", "b", "c"])
+
+
+class AnyMarket(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requester = Requester(queue_ms=5 * SECOND)
+
+    @property
+    def allocations(self) -> list[AllocationId]:
+        return [slot.allocation_id for slot in self.requester.state.slots if slot.allocation_id] or [
+            AllocationId("a-0")
+        ]
+
+    @precondition(lambda self: self.requester.state.phase is AuctionPhase.NEW)
+    @rule(count=st.integers(1, 3), deadline=st.sampled_from([0, 3_000]), bids=st.integers(1, 3))
+    def submitted(self, count: int, deadline: int, bids: int) -> None:
+        deadline_at = self.requester.now + deadline if deadline else 0
+        self.requester.terms = Requester(
+            count=count, deadline_at=deadline_at, bids_wanted=bids, queue_ms=5 * SECOND
+        ).terms
+        self.requester.submit()
+
+    @precondition(lambda self: self.requester.state.search is SearchPhase.CALLED)
+    @rule(asked=st.sets(peers), gossip=st.booleans(), known=st.integers(0, 50))
+    def announced(self, asked: set[str], gossip: bool, known: int) -> None:
+        self.requester.asks(*sorted(asked), gossip=gossip, known=max(known, len(asked)))
+
+    @precondition(lambda self: self.requester.state.phase is not AuctionPhase.NEW)
+    @rule(
+        peer=peers,
+        number=st.integers(0, 4),
+        slots=st.integers(1, 4),
+        price=st.sampled_from([0, 100, 1_000, 2_000]),
+        valid=st.sampled_from([0, 300, 10_000, 2**53]),
+    )
+    def bid(self, peer: str, number: int, slots: int, price: int, valid: int) -> None:
+        self.requester.bid(peer, number, slots=slots, price=price, valid_ms=valid)
+
+    @precondition(lambda self: self.requester.state.phase is not AuctionPhase.NEW)
+    @rule(peer=peers, clauses=st.sampled_from([BUSY, NEVER, DEAR]), round_=st.integers(0, 5))
+    def declined(self, peer: str, clauses: tuple, round_: int) -> None:  # type: ignore[type-arg]
+        self.requester.declines(peer, clauses, round_)
+
+    @precondition(lambda self: self.requester.state.bids)
+    @rule(data=st.data(), peer=peers, ack=st.booleans())
+    def commit_answered(self, data: st.DataObject, peer: str, ack: bool) -> None:
+        bid_id = data.draw(st.sampled_from(sorted(self.requester.state.bids)))
+        provider = self.requester.state.bids[bid_id].provider if data.draw(st.booleans()) else peer
+        if ack:
+            self.requester.acks(provider, bid_id)
+        else:
+            self.requester.refuses(provider, bid_id)
+
+    @precondition(lambda self: self.requester.state.slots)
+    @rule(data=st.data(), phase=st.sampled_from([Phase.COMMITTED, Phase.PREPARING, Phase.RUNNING, Phase.STOPPING]))
+    def status(self, data: st.DataObject, phase: Phase) -> None:
+        slot = data.draw(st.sampled_from(self.requester.state.slots))
+        self.requester.reports(slot.provider or "a", slot.allocation_id or AllocationId("a-0"), phase)
+
+    @precondition(lambda self: self.requester.state.slots)
+    @rule(data=st.data(), reason=st.sampled_from(EndReason), price=st.integers(0, 5_000), complete=st.booleans())
+    def ending(self, data: st.DataObject, reason: EndReason, price: int, complete: bool) -> None:
+        slot = data.draw(st.sampled_from(self.requester.state.slots))
+        self.requester.ends(
+            slot.provider or "a", slot.allocation_id or AllocationId("a-0"), reason, price=price, complete=complete
+        )
+
+    @rule(data=st.data(), failed=st.sampled_from(["", "gone"]))
+    def collected(self, data: st.DataObject, failed: str) -> None:
+        if self.requester.state.phase is not AuctionPhase.NEW:
+            self.requester.collects(data.draw(st.sampled_from(self.allocations)), failed)
+
+    @rule(data=st.data(), peer=peers)
+    def invocation_refused(self, data: st.DataObject, peer: str) -> None:
+        answer = InvocationAck(REQUEST, data.draw(st.sampled_from(self.allocations)), "no")
+        self.requester.tell(InvocationAnswered(PeerId(peer), answer))
+
+    @rule(peer=peers, ours=st.booleans())
+    def lost(self, peer: str, ours: bool) -> None:
+        self.requester.tell(PeerLost(PeerId(peer), ours))
+
+    @rule(peer=peers)
+    def there(self, peer: str) -> None:
+        self.requester.tell(PeerThere(PeerId(peer)))
+
+    @rule(span=st.sampled_from([1, 100, 251, 500, 2_000, 20_000]))
+    def time_passes(self, span: int) -> None:
+        self.requester.wait(span)
+
+    @precondition(lambda self: self.requester.state.phase is AuctionPhase.OPEN)
+    @rule()
+    def cancelled(self) -> None:
+        self.requester.tell(CancelAsked())
+
+    @precondition(lambda self: self.requester.state.phase is not AuctionPhase.NEW)
+    @rule()
+    def restarted(self) -> None:
+        live = self.requester.state
+        assert self.requester.restart() == live
+        self.requester.tell(Restarted())
+        self.requester.effects = auction.resume(self.requester.state)
+
+    # ----------------------------------------------------------------------------------------------------------- always
+
+    @invariant()
+    def one_terminal_state_and_nothing_after_it(self) -> None:
+        ends = [index for index, event in enumerate(self.requester.log) if isinstance(event, RequestEnded)]
+        assert len(ends) == (self.requester.state.phase is AuctionPhase.ENDED)
+        assert all(index == len(self.requester.log) - 1 for index in ends)
+
+    @invariant()
+    def a_slot_is_committed_to_one_bid(self) -> None:
+        taken = [slot for bid in pending(self.requester.state).values() for slot in bid.slots]
+        committing = [s.index for s in self.requester.state.slots if s.phase is SlotPhase.COMMITTING]
+        assert sorted(taken) == committing
+
+    @invariant()
+    def no_silent_winner_is_waited_for_longer_than_its_timeout(self) -> None:
+        assert all(bid.ack_until > self.requester.now - 1 for bid in pending(self.requester.state).values())
+
+    @invariant()
+    def no_bid_lies_idle(self) -> None:
+        state = self.requester.state
+        if state.phase is not AuctionPhase.OPEN or state.search in (SearchPhase.WINDOW, SearchPhase.CALLED):
+            return
+        wanted = {slot.failed_on for slot in seeking(state)}
+        for bid in usable(state, self.requester.now).values():
+            assert all(bid.provider in failed_on for failed_on in wanted)
+
+    @invariant()
+    def no_more_is_owed_than_was_offered(self) -> None:
+        slots = self.requester.state.slots
+        assert all(slot.price <= slot.attempts * self.requester.terms.max_price for slot in slots)
+        ending = self.requester.state.ending
+        if ending is not None:
+            assert ending.price == sum(slot.price for slot in slots)
+            assert ending.reason in OWNERS
+
+    @invariant()
+    def no_deadline_is_left_in_the_past(self) -> None:
+        due = auction.next_deadline(self.requester.state)
+        assert due is None or due > self.requester.now or self.requester.state.phase is not AuctionPhase.ENDED
+
+    def teardown(self) -> None:
+        """When everybody has gone away for good, it ends."""
+        if self.requester.state.phase is AuctionPhase.NEW:
+            return
+        until = self.requester.now + HOUR
+        while self.requester.state.phase is not AuctionPhase.ENDED:
+            assert self.requester.now < until, self.requester.state
+            for peer in ("me", "a", "b", "c"):
+                self.requester.tell(PeerLost(PeerId(peer)))
+            for allocation in self.allocations:
+                self.requester.collects(allocation, "gone")
+            if self.requester.state.search is SearchPhase.CALLED:
+                self.requester.asks()
+            self.requester.wait(500)
+
+
+TestAnyMarket = AnyMarket.TestCase
+TestAnyMarket.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

@@ -1,0 +1,611 @@
+"""The provider's machine, rule by rule: binding bids, commits, standing requests, the owner's wishes."""
+
+import msgspec
+import pytest
+
+from dms_proto.capability import Gpu, Price, Resources
+from dms_proto.ids import BidId, PeerId, bid_id
+from dms_proto.market.offer_book import (
+    COMMIT_GRACE_MS,
+    AllocationOver,
+    AvailableWished,
+    BidMade,
+    CapabilityMeasured,
+    CommitHeard,
+    CommitTurnedDown,
+    HoldWished,
+    LockExpired,
+    PauseWished,
+    PolicyWished,
+    PressureSeen,
+    ReleaseHeard,
+    RequestWithdrawn,
+    resume,
+)
+from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline, Release
+from dms_proto.sim.provider import MACHINE, ME, TARIFF, TASK, Provider, request, request_id
+from dms_proto.units import CORE, GIB, MINUTE
+from dms_proto.work import Limits
+
+VALID_MS = 10_000
+GPUS = (Gpu("0", "nvidia", "A100", 40 * GIB), Gpu("1", "nvidia", "A100", 40 * GIB))
+WITH_GPUS = msgspec.structs.replace(MACHINE, resources=Resources(4 * CORE, 8 * GIB, 0, GPUS))
+
+
+def refusal(provider: Provider) -> CommitRefusal:
+    (refused,) = provider.sent(CommitRefused)
+    return refused.refusal
+
+
+# ----------------------------------------------------------------------------------------------------------------- bidding
+
+
+def test_a_bid_locks_its_capacity_and_says_until_when() -> None:
+    provider = Provider()
+
+    bid = provider.bids(request(cores=3))
+
+    assert provider.state.free.cpu_millicores == CORE
+    assert provider.state.ledger.locked.cpu_millicores == 3 * CORE
+    assert (bid.valid_until, bid.valid_ms) == (provider.now + VALID_MS, VALID_MS)
+    assert bid.bid_id == bid_id(request_id("r"), ME, 0)
+    provider.check()
+
+
+def test_a_bid_states_the_price_for_running_to_the_wall_limit() -> None:
+    bid = Provider().bids(request(cores=2))
+
+    assert bid.tariff == TARIFF
+    assert bid.price == 10 + 2 * 6_000 // 6
+
+
+def test_a_request_is_answered_once_per_round() -> None:
+    provider = Provider()
+    provider.bids(request())
+
+    assert provider.hears(request()) is None
+    assert provider.events == ()
+    assert provider.bids(request(round=1)).number == 1
+
+
+def test_an_older_round_is_not_answered() -> None:
+    provider = Provider()
+    provider.bids(request(round=3))
+
+    assert provider.hears(request(round=2)) is None
+
+
+def test_as_many_slots_are_offered_as_fit() -> None:
+    provider = Provider()
+
+    assert provider.bids(request(count=3)).slots == 3
+    assert provider.bids(request("other", count=3)).slots == 1
+
+
+def test_two_requests_never_lock_the_same_gpu() -> None:
+    provider = Provider(WITH_GPUS)
+    provider.bids(request("one", gpus=(Gpu(),)))
+    provider.bids(request("two", gpus=(Gpu(),)))
+
+    devices = [slot.gpus[0].device for lock in provider.state.ledger.locks.values() for slot in lock.slots]
+
+    assert sorted(devices) == ["0", "1"]
+    assert isinstance(provider.hears(request("three", gpus=(Gpu(),))), Decline)
+    provider.check()
+
+
+def test_shares_of_one_gpu_are_locked_together() -> None:
+    provider = Provider(WITH_GPUS)
+    half = (Gpu(memory_bytes=10 * GIB, milli=500),)
+
+    assert provider.bids(request(count=4, gpus=half)).slots == 4
+    provider.check()
+
+
+def test_a_dry_run_is_answered_and_locks_nothing() -> None:
+    provider = Provider()
+
+    provider.bids(request(dry_run=True))
+    provider.bids(request(dry_run=True))
+
+    assert provider.state.ledger.locks == {}
+    assert provider.events == ()
+    provider.bids(request())
+
+
+def test_what_this_node_asks_of_itself_is_free() -> None:
+    assert Provider().bids(request(max_price=0), requester=ME).price == 0
+
+
+# --------------------------------------------------------------------------------------------------------------- declining
+
+
+def test_a_decline_has_every_reason_and_what_would_change_it() -> None:
+    decline = Provider().declines(request(cores=9, max_price=1))
+
+    reasons = {clause.dimension: clause for clause in decline.clauses}
+    assert set(reasons) == {"cpu", "price"}
+    assert reasons["cpu"].nearest == "cpu 4"
+    assert reasons["price"].nearest == "max price 0.00901"
+    assert not any(clause.passing for clause in decline.clauses)
+
+
+def test_what_is_there_but_not_free_is_passing() -> None:
+    provider = Provider()
+    provider.bids(request("first", cores=4))
+
+    decline = provider.declines(request())
+
+    assert all(clause.passing for clause in decline.clauses)
+    assert request_id("r") in provider.state.standing
+
+
+def test_what_can_never_be_does_not_stand() -> None:
+    provider = Provider()
+
+    provider.declines(request(cores=9))
+
+    assert provider.state.standing == {}
+
+
+def test_who_does_not_want_to_stand_does_not() -> None:
+    provider = Provider()
+    provider.bids(request("first", cores=4))
+
+    provider.declines(request(stands_ms=0))
+
+    assert provider.state.standing == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------- expiring
+
+
+def test_a_lock_outlives_its_bid_by_the_way_of_a_commit_and_then_goes() -> None:
+    provider = Provider()
+    provider.bids(request())
+
+    provider.wait(VALID_MS + COMMIT_GRACE_MS - 1)
+    assert len(provider.state.ledger.locks) == 1
+    provider.wait(1)
+
+    assert [type(event) for event in provider.events] == [LockExpired]
+    assert provider.state.free == MACHINE.resources
+
+
+def test_an_expired_bid_is_refused_as_expired() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+    provider.wait(VALID_MS + COMMIT_GRACE_MS)
+
+    provider.commits(bid)
+
+    assert refusal(provider) is CommitRefusal.EXPIRED
+
+
+# -------------------------------------------------------------------------------------------------------------- committing
+
+
+def test_a_commit_turns_the_lock_into_reservations() -> None:
+    provider = Provider()
+    bid = provider.bids(request(count=2))
+
+    opened = provider.commits(bid, slots=(5, 7))
+
+    assert [effect.reservation.slot for effect in opened] == [5, 7]
+    assert provider.state.ledger.locks == {}
+    assert provider.state.ledger.allocated.cpu_millicores == 2 * CORE
+    (ack,) = provider.sent(CommitAck)
+    assert ack.allocation_ids == tuple(effect.reservation.allocation_id for effect in opened)
+    provider.check()
+
+
+def test_slots_that_were_not_taken_are_free_again() -> None:
+    provider = Provider()
+    bid = provider.bids(request(count=4))
+
+    provider.commits(bid, slots=(0,))
+
+    assert provider.state.free.cpu_millicores == 3 * CORE
+    provider.check()
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        PressureSeen(Resources(64 * CORE, 999 * GIB)),
+        PauseWished(True, "mine"),
+        PolicyWished(ProviderPolicy(accepts_work=False)),
+        PolicyWished(ProviderPolicy(tariff=Price(start=10**9))),
+        CapabilityMeasured(msgspec.structs.replace(MACHINE, resources=Resources())),
+        AvailableWished(Resources()),
+        HoldWished(BidId("owner"), Resources(4 * CORE, 8 * GIB)),
+    ],
+    ids=lambda stimulus: type(stimulus).__name__,
+)
+def test_a_commit_within_validity_is_never_refused_for_capacity(happens: object) -> None:
+    provider = Provider()
+    bid = provider.bids(request(cores=4))
+    provider.tell(happens)  # type: ignore[arg-type]
+    for rival in range(20):
+        provider.hears(request(f"rival {rival}", cores=4), requester="b")
+    provider.wait(VALID_MS)
+
+    opened = provider.commits(bid)
+
+    assert len(opened) == 1
+    provider.check()
+
+
+def test_a_commit_carries_its_invocation_to_the_allocation() -> None:
+    provider = Provider()
+
+    (opened,) = provider.commits(provider.bids(request()), tasks=(TASK,))
+
+    assert opened.task == TASK
+
+
+def test_a_repeated_commit_gets_the_same_answer_and_opens_nothing() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+    provider.commits(bid)
+    first = provider.sent(CommitAck)
+
+    assert provider.commits(bid) == []
+    assert provider.sent(CommitAck) == first
+    assert provider.events == ()
+
+
+def test_a_second_commit_to_other_slots_is_refused() -> None:
+    provider = Provider()
+    bid = provider.bids(request(count=2))
+    provider.commits(bid, slots=(0,))
+
+    assert provider.commits(bid, slots=(1,)) == []
+    assert refusal(provider) is CommitRefusal.ALREADY_COMMITTED
+
+
+def test_a_bid_is_for_whom_it_was_made() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    assert provider.commits(bid, requester="thief") == []
+    assert refusal(provider) is CommitRefusal.NOT_YOURS
+    assert len(provider.commits(bid)) == 1
+
+
+def test_more_slots_than_were_offered_are_refused() -> None:
+    provider = Provider()
+
+    provider.commits(provider.bids(request()), slots=(0, 1))
+
+    assert refusal(provider) is CommitRefusal.TOO_MANY_SLOTS
+
+
+def test_a_bid_that_never_was_is_refused() -> None:
+    provider = Provider()
+    unknown = Commit(request_id("r"), bid_id(request_id("r"), ME, 3), (0,))
+
+    provider.tell(CommitHeard(PeerId("a"), unknown))
+
+    assert refusal(provider) is CommitRefusal.UNKNOWN_BID
+    assert [type(event) for event in provider.events] == [CommitTurnedDown]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        msgspec.structs.replace(TASK, resources=Resources(2 * CORE, GIB)),
+        msgspec.structs.replace(TASK, resources=Resources(CORE, GIB, 0, (Gpu(),))),
+        msgspec.structs.replace(TASK, limits=Limits(wall_ms=11 * MINUTE)),
+    ],
+    ids=["more cores", "a gpu", "longer"],
+)
+def test_a_task_that_asks_for_more_than_was_locked_is_refused(task: object) -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    provider.commits(bid, tasks=(task,))  # type: ignore[arg-type]
+
+    assert refusal(provider) is CommitRefusal.NEEDS_CHANGED
+    assert len(provider.commits(bid, tasks=(TASK,))) == 1
+
+
+def test_an_allocation_that_is_over_gives_its_capacity_back_once() -> None:
+    provider = Provider()
+    (opened,) = provider.commits(provider.bids(request()))
+
+    provider.tell(AllocationOver(opened.reservation.allocation_id))
+    assert provider.state.free == MACHINE.resources
+    provider.tell(AllocationOver(opened.reservation.allocation_id))
+
+    assert provider.events == ()
+    provider.check()
+
+
+def test_a_bid_never_bears_the_id_of_one_that_still_holds_something() -> None:
+    """However many other bids were made meanwhile, and whatever was forgotten of them."""
+    provider = Provider()
+    (opened,) = provider.commits(provider.bids(request(count=2)))
+    provider.state = msgspec.structs.replace(provider.state, numbers={}, rounds={}, committed={})
+
+    again = provider.bids(request(count=2))
+
+    assert again.bid_id != opened.reservation.bid_id
+    assert again.number == 1
+
+
+# --------------------------------------------------------------------------------------------------------------- releasing
+
+
+def test_a_released_bid_frees_its_lock() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    provider.is_released(bid)
+
+    assert provider.state.free == MACHINE.resources
+    provider.commits(bid)
+    assert refusal(provider) is CommitRefusal.EXPIRED
+
+
+def test_others_cannot_release_a_bid() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    provider.is_released(bid, requester="thief")
+
+    assert provider.events == ()
+    assert len(provider.commits(bid)) == 1
+
+
+def test_releasing_a_committed_bid_changes_nothing() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+    provider.commits(bid)
+
+    provider.is_released(bid)
+
+    assert provider.events == ()
+
+
+# ---------------------------------------------------------------------------------------------------------------- standing
+
+
+def occupied() -> tuple[Provider, Bid]:
+    """A machine that is full with one bid."""
+    provider = Provider()
+    return provider, provider.bids(request("first", cores=4), requester="first")
+
+
+def test_freed_capacity_is_bid_on_a_request_that_stands() -> None:
+    provider, first = occupied()
+    provider.declines(request())
+
+    provider.is_released(first, requester="first")
+
+    (bid,) = provider.sent(Bid, PeerId("a"))
+    assert bid.request_id == request_id("r")
+    assert provider.state.standing == {}
+
+
+def test_an_allocation_s_end_answers_a_request_that_stands() -> None:
+    provider, first = occupied()
+    (opened,) = provider.commits(first, requester="first")
+    provider.declines(request())
+
+    provider.tell(AllocationOver(opened.reservation.allocation_id))
+
+    assert provider.sent_to(Bid) == ["a"]
+
+
+def test_who_has_stood_longest_is_first() -> None:
+    provider, first = occupied()
+    for name in ("one", "two", "three"):
+        provider.declines(request(name, cores=4), requester=name)
+        provider.now += 1_500
+
+    provider.is_released(first, requester="first")
+
+    assert provider.sent_to(Bid) == ["one"]
+
+
+def test_priority_is_an_order_among_one_s_own() -> None:
+    provider, first = occupied()
+    provider.declines(request("modest", cores=4), requester="modest")
+    provider.now += 1_500
+    provider.declines(request("low", cores=4, priority=1), requester="greedy")
+    provider.declines(request("high", cores=4, priority=2**50), requester="greedy")
+
+    provider.is_released(first, requester="first")
+    assert provider.sent_to(Bid) == ["modest"]
+    (modest,) = provider.sent(Bid)
+    provider.is_released(modest, requester="modest")
+
+    (bid,) = provider.sent(Bid)
+    assert bid.request_id == request_id("high")
+
+
+def test_a_bid_for_a_part_leaves_the_rest_standing() -> None:
+    provider, first = occupied()
+    provider.is_released(first, requester="first")
+    partial = provider.bids(request(count=6))
+    assert partial.slots == 4
+    provider.commits(partial, slots=(0, 1, 2, 3))
+    (first_allocation, *_) = provider.state.ledger.reservations
+
+    provider.tell(AllocationOver(first_allocation))
+
+    (bid,) = provider.sent(Bid)
+    assert (bid.number, bid.slots) == (1, 1)
+
+
+def test_standing_ends_when_its_time_is_over() -> None:
+    provider, first = occupied()
+    (opened,) = provider.commits(first, requester="first")
+    provider.declines(request(stands_ms=60_000))
+    provider.wait(60_000)
+    assert [type(event) for event in provider.events] == [RequestWithdrawn]
+
+    provider.tell(AllocationOver(opened.reservation.allocation_id))
+
+    assert provider.effects == ()
+
+
+def test_bids_for_a_part_do_not_make_a_request_stand_longer() -> None:
+    provider = Provider()
+    partial = provider.bids(request(count=6, stands_ms=20_000))
+    until = provider.now + 20_000
+    provider.commits(partial, slots=(0, 1, 2, 3))
+    provider.now += 5_000
+    (allocation, *_) = provider.state.ledger.reservations
+
+    provider.tell(AllocationOver(allocation))
+
+    assert provider.state.standing[request_id("r")].until == until
+
+
+def test_a_requester_that_neither_takes_nor_releases_is_not_bid_to_again() -> None:
+    provider = Provider()
+    provider.bids(request(count=6))
+
+    provider.wait(60_000)
+
+    assert provider.state.standing == {}
+    assert len([event for event in provider.log if isinstance(event, BidMade)]) == 1
+
+
+def test_a_request_that_is_withdrawn_stands_no_longer() -> None:
+    provider, first = occupied()
+    provider.declines(request())
+
+    provider.tell(ReleaseHeard(PeerId("a"), Release(request_id("r"))))
+    provider.is_released(first, requester="first")
+
+    assert provider.effects == ()
+
+
+def test_others_cannot_withdraw_it() -> None:
+    provider, _ = occupied()
+    provider.declines(request())
+
+    provider.tell(ReleaseHeard(PeerId("thief"), Release(request_id("r"))))
+
+    assert request_id("r") in provider.state.standing
+
+
+def test_only_so_many_stand() -> None:
+    provider, _ = occupied()
+    for number in range(300):
+        provider.declines(request(f"r{number}", stands_ms=60_000 + number), requester="flood")
+
+    assert len(provider.state.standing) == 256
+    assert request_id("r0") not in provider.state.standing
+
+
+# ---------------------------------------------------------------------------------------------------------------- the owner
+
+
+def test_what_other_programs_use_is_left_out_and_said() -> None:
+    provider = Provider()
+    provider.tell(PressureSeen(Resources(3 * CORE)))
+
+    decline = provider.declines(request(cores=2))
+
+    (clause,) = decline.clauses
+    assert clause.passing
+    assert "other programs use 3 cores" in clause.observed
+
+
+def test_when_other_programs_end_standing_requests_are_answered() -> None:
+    provider = Provider()
+    provider.tell(PressureSeen(Resources(4 * CORE)))
+    provider.declines(request())
+
+    provider.tell(PressureSeen(Resources()))
+
+    assert provider.sent_to(Bid) == ["a"]
+
+
+def test_a_paused_node_declines_with_the_owner_s_words_and_answers_when_it_resumes() -> None:
+    provider = Provider()
+    provider.tell(PauseWished(True, "a film is cut"))
+    decline = provider.declines(request())
+    assert [clause.observed for clause in decline.clauses] == ["paused: a film is cut"]
+
+    provider.tell(PauseWished(False))
+
+    assert provider.sent_to(Bid) == ["a"]
+
+
+def test_pausing_twice_changes_nothing() -> None:
+    provider = Provider()
+    provider.tell(PauseWished(True))
+
+    provider.tell(PauseWished(True))
+
+    assert provider.events == ()
+
+
+def test_new_prices_hold_from_the_next_request_on() -> None:
+    provider = Provider()
+    before = provider.bids(request("before"))
+
+    provider.tell(PolicyWished(ProviderPolicy(tariff=Price(start=77))))
+
+    assert provider.bids(request("after")).price == 77
+    (opened,) = provider.commits(before)
+    assert opened.reservation.price == before.price
+
+
+def test_lower_prices_answer_nobody_who_was_told_never() -> None:
+    provider = Provider(policy=ProviderPolicy(tariff=Price(start=10**9)))
+    provider.declines(request())
+
+    provider.tell(PolicyWished(ProviderPolicy()))
+
+    assert provider.effects == ()
+
+
+def test_a_larger_machine_answers_standing_requests() -> None:
+    provider, _ = occupied()
+    provider.declines(request())
+
+    provider.tell(CapabilityMeasured(msgspec.structs.replace(MACHINE, resources=Resources(8 * CORE, 16 * GIB))))
+
+    assert provider.sent_to(Bid) == ["a"]
+    provider.check()
+
+
+def test_a_machine_smaller_than_its_promises_is_not_registered() -> None:
+    provider, _ = occupied()
+
+    provider.tell(CapabilityMeasured(msgspec.structs.replace(MACHINE, resources=Resources(CORE, GIB))))
+
+    assert provider.events == ()
+    assert provider.state.ledger.registered == MACHINE.resources
+
+
+def test_capacity_held_back_by_the_owner_is_not_offered_until_it_is_let_go() -> None:
+    provider = Provider()
+    provider.tell(AvailableWished(Resources(CORE, 8 * GIB)))
+    assert provider.state.free.cpu_millicores == CORE
+    provider.declines(request(cores=2))
+
+    provider.tell(AvailableWished(MACHINE.resources))
+
+    assert provider.sent_to(Bid) == ["a"]
+    provider.check()
+
+
+# -------------------------------------------------------------------------------------------------------------- restarting
+
+
+def test_the_log_gives_the_state_and_nothing_is_to_be_done() -> None:
+    provider, first = occupied()
+    provider.declines(request())
+    provider.commits(first, requester="first")
+    live = provider.state
+
+    assert provider.restart() == live
+    assert resume(provider.state) == ()

@@ -1,0 +1,53 @@
+"""Messages about what is not known here get the answer that lets their sender go on."""
+
+import pytest
+
+from dms_proto.capability import Price
+from dms_proto.ids import AllocationId, PeerId, bid_id
+from dms_proto.market import strays
+from dms_proto.messages import (
+    AllocationStatus,
+    Bid,
+    Cancel,
+    CommitAck,
+    CommitRefusal,
+    CommitRefused,
+    Decline,
+    Invocation,
+    InvocationAck,
+    Message,
+    Phase,
+    Receipt,
+    Release,
+)
+from dms_proto.sim.requester import BUSY, OFFER, REQUEST
+from dms_proto.work import Ending, EndReason, Task, Usage
+
+BID = bid_id(REQUEST, PeerId("p"), 0)
+ONE, TWO = AllocationId("a-1"), AllocationId("a-2")
+ENDED = Ending(EndReason.COMPLETED, 0, usage=Usage(wall_ms=5))
+
+
+@pytest.mark.parametrize(
+    ("message", "answers"),
+    [
+        (Bid(REQUEST, 0, 0, BID, OFFER, 1, Price(), 0, 0, 0), [Release(REQUEST, BID)]),
+        (CommitAck(REQUEST, BID, (ONE, TWO)), [Cancel(REQUEST, ONE), Cancel(REQUEST, TWO)]),
+        (AllocationStatus(REQUEST, ONE, 2, Phase.RUNNING), [Cancel(REQUEST, ONE)]),
+        (
+            AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ending=ENDED, price=9),
+            [Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 0)],
+        ),
+        (Invocation(REQUEST, ONE, Task("sandbox")), [InvocationAck(REQUEST, ONE, "no such allocation here")]),
+        (Decline(REQUEST, 0, BUSY), []),
+        (CommitRefused(REQUEST, BID, CommitRefusal.EXPIRED), []),
+        (Cancel(REQUEST, ONE), []),
+        (Receipt(REQUEST, ONE, EndReason.COMPLETED, Usage(), 0), []),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_a_stray_is_answered_so_that_its_sender_can_go_on(message: Message, answers: list[Message]) -> None:
+    sent = strays.answer(PeerId("p"), message)
+
+    assert [send.message for send in sent] == answers
+    assert {send.peer for send in sent} <= {"p"}
