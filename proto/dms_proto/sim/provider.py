@@ -68,7 +68,7 @@ class Provider(Driven[OfferBook]):
     def hears(self, heard: BidRequest, requester: str = "a") -> Bid | Decline | None:
         """A request is heard; gives the answer to it."""
         self.tell(RequestHeard(PeerId(requester), heard))
-        answers = [*self.sent(Bid, PeerId(requester)), *self.sent(Decline, PeerId(requester))]
+        answers: list[Bid | Decline] = [*self.sent(Bid, PeerId(requester)), *self.sent(Decline, PeerId(requester))]
         return answers[0] if answers else None
 
     def bids(self, heard: BidRequest, requester: str = "a") -> Bid:
