@@ -171,7 +171,8 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
         why = f"{silent or auction.known} nodes were asked and have not answered"
         verdict, patience = EndReason.NO_BIDS, max(terms.patience_ms, NO_PEERS_GRACE_MS)
     else:
-        if reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
+        unasked = auction.round == 0 and not auction.gossiped
+        if unasked or reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
             return call_round(auction)  # all who were asked said no, but not everybody was asked
         why, verdict = _why_impossible(auction)
         patience = terms.patience_ms

@@ -1,8 +1,9 @@
 """Whom to ask: directly those most likely to be able, by gossip everybody else when those are too few.
 
-A direct message saves the gossip's hops; gossip reaches nodes we have never met. Asking is bounded either way, so the messages per job
-stay flat as the network grows: in a small network everybody is asked, in a large one about `bids_wanted` x OVERSAMPLING nodes, a different
-sample for each request (`market.reach`), widened with each round.
+A direct message saves the gossip's hops; gossip reaches nodes we have never met, at several times the price: each node of the network forwards
+each gossiped request to several others. So the first round gossips only when fewer capable peers are connected than bids are wanted, later rounds
+always. Asking is bounded either way, so the messages per job stay flat as the network grows: in a small network everybody is asked, in a large
+one about `bids_wanted` x OVERSAMPLING nodes, a different sample for each request (`market.reach`), widened with each round.
 """
 
 from __future__ import annotations
@@ -38,16 +39,14 @@ def audience(membership: Membership, request: BidRequest, *, self_bids: bool) ->
     limit = request.bids_wanted * OVERSAMPLING * WIDENING ** min(request.round, 16)
     known = len(peers) + self_bids
     direct = [peer.peer for peer in peers]
-    capable = len(peers)
+    fits = fit_test(request.needs)
+    able = {p.peer for p in peers if p.hello is not None and fits(p.hello.summary)}
     if len(peers) > limit:
-        fits = fit_test(request.needs)
-        able = {p.peer for p in peers if p.hello is not None and fits(p.hello.summary)}
-        capable = len(able)
         direct.sort(key=lambda peer: (peer not in able, distance(request.request_id, peer)))
         direct = direct[:limit]
     if self_bids:
         direct.append(membership.me)
-    gossip = capable < limit or request.round > 0
+    gossip = len(able) < request.bids_wanted or request.round > 0
     if gossip:
         known = max(known, len(_heard_of(membership)) + self_bids)
     reach = reach_for(request.bids_wanted, known, request.round)

@@ -469,10 +469,20 @@ def test_its_own_freed_capacity_fills_the_slots_that_wait() -> None:
 # --------------------------------------------------------------------------------------------------------------- giving up
 
 
-def test_the_impossible_is_explained_at_once() -> None:
+def test_whom_gossip_may_reach_is_asked_before_the_answer_is_no() -> None:
     requester = Requester().submit("a", "b")
     requester.declines("a", NEVER)
+    requester.declines("b", NEVER)
+
+    assert requester.called() == [1]
+    assert requester.reason is None
+
+
+def test_the_impossible_is_explained_at_once() -> None:
+    requester = Requester().submit("a", "b", gossip=True)
+    requester.declines("a", NEVER)
     requester.declines("b", (*NEVER, *BUSY))
+    requester.wait(requester.terms.window_ms)
 
     (ended,) = requester.noted(RequestEnded)
 
@@ -482,9 +492,10 @@ def test_the_impossible_is_explained_at_once() -> None:
 
 
 def test_when_only_the_price_stands_in_the_way_it_says_so() -> None:
-    requester = Requester().submit("a", "b")
+    requester = Requester().submit("a", "b", gossip=True)
     requester.declines("a", DEAR)
     requester.declines("b", (*NEVER, *DEAR))
+    requester.wait(requester.terms.window_ms)
 
     assert requester.reason is EndReason.PRICE_TOO_LOW
     assert OWNERS[EndReason.PRICE_TOO_LOW] == "budget"
@@ -493,9 +504,10 @@ def test_when_only_the_price_stands_in_the_way_it_says_so() -> None:
 
 
 def test_with_patience_the_impossible_is_waited_for() -> None:
-    requester = Requester(patience_ms=60 * SECOND).submit("a")
+    requester = Requester(patience_ms=60 * SECOND).submit("a", gossip=True)
 
     requester.declines("a", NEVER)
+    requester.wait(requester.terms.window_ms)
 
     assert requester.reason is None
     assert requester.state.search is SearchPhase.WAITING

@@ -1,5 +1,7 @@
 """Whom to ask: everybody in a small network, the likeliest few in a large one, by gossip when those are too few."""
 
+import msgspec
+
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.ids import PeerId
 from dms_proto.market.reach import EVERYBODY
@@ -80,10 +82,18 @@ def test_those_who_can_do_it_come_first() -> None:
 
 
 def test_when_too_few_can_do_it_the_others_are_reached_by_gossip() -> None:
-    members = circle(*many(100), *many(3, WITH_GPU, prefix="gpu"))
+    two, three = (circle(*many(100), *many(number, WITH_GPU, prefix="gpu")) for number in (2, 3))
 
-    assert audience(members, wanting_gpu(), self_bids=False).gossip
+    assert audience(two, wanting_gpu(), self_bids=False).gossip
+    assert not audience(three, wanting_gpu(), self_bids=False).gossip
+    assert not audience(two, request(), self_bids=False).gossip
+
+
+def test_when_the_first_round_found_too_little_the_next_is_gossiped() -> None:
+    members = circle(*many(3))
+
     assert not audience(members, request(), self_bids=False).gossip
+    assert audience(members, msgspec.structs.replace(request(), round=1), self_bids=False).gossip
 
 
 def test_gossip_reaches_about_as_many_as_are_wanted_of_all_one_has_heard_of() -> None:
