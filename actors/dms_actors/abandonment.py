@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from dms_actors.draft import Journal
 from dms_actors.events import from_row
-from dms_actors.shell import Journal, Shell, Turn
+from dms_actors.shell import Shell, Turn
 from dms_proto.allocation.machine import AllocationEnded, EndingUnclaimed
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, RequestId

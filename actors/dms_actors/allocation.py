@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from dms_actors.behaviour import Address
+from dms_actors.draft import Journal
 from dms_actors.letters import AllocationClosed, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
-from dms_actors.shell import Journal, Machine, Shell, Turn
+from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Post, Workbench
 from dms_proto.allocation import machine as life
 from dms_proto.allocation.machine import (

@@ -1,7 +1,7 @@
 """What an actor does, apart from where it runs.
 
-A `Behaviour` takes batches of messages and answers them. It runs on a thread of its own (`runtime.ThreadRuntime`, on pykka) or, in tests,
-with all others on one thread in an order drawn from a seed (`testing.seeded.SeededRuntime`). It never blocks on another actor; it may wait
+A `Behaviour` takes batches of messages and answers them. All behaviours of a node run on one thread (`runtime.ThreadRuntime`, on pykka) or,
+in tests, on the test's own in an order drawn from a seed (`testing.seeded.SeededRuntime`). It never blocks on another actor; it may wait
 for the event log, which never waits for it.
 
 Messages go down by `Address.tell` and `Address.ask`; what children have to say goes up by `tell`.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+
+from dms_actors.draft import Draft
 
 
 class Address(Protocol):
@@ -39,12 +41,15 @@ class Address(Protocol):
 class Behaviour(Protocol):
     """What an actor does."""
 
-    def start(self, me: Address, now: int) -> None:
-        """Called once before the first batch: rebuilds the state from the log, resumes what was under way."""
+    def start(self, me: Address, *, is_new: bool) -> None:
+        """Called once before the first batch: rebuilds the state from the log. `is_new`: there is nothing of it in the log."""
         ...
 
-    def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
-        """Handles messages and gives one answer for each (None for those nobody waits on); an `Exception` as answer is raised at the asker."""
+    def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
+        """Handles messages and gives one answer for each (None for those nobody waits on), or the draft that is to be written first.
+
+        An `Exception` as answer is raised at the asker. Called with an empty batch after the start and when the deadline has come.
+        """
         ...
 
     def deadline(self) -> int | None:
@@ -64,7 +69,19 @@ class Runtime(Protocol):
         ...
 
     def spawn(
-        self, name: str, build: Callable[[], Behaviour], failed: Callable[[str], object] | None = None
+        self,
+        name: str,
+        build: Callable[[], Behaviour],
+        failed: Callable[[str], object] | None = None,
+        *,
+        is_new: bool = False,
     ) -> Address:
-        """Starts an actor. `build` is called again after a failure; `failed(name)` when the restart policy gives it up."""
+        """Starts an actor.
+
+        Args:
+            name: for people.
+            build: makes its behaviour; called again after a failure.
+            failed: called with the name when the restart policy gives it up.
+            is_new: nothing of it is in the log yet.
+        """
         ...

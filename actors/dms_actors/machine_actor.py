@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dms_actors.behaviour import Address
+from dms_actors.draft import Draft, Journal
 from dms_actors.letters import TellAgain, Told
-from dms_actors.shell import Journal, Shell, Turn
+from dms_actors.ports import NewEvent
+from dms_actors.shell import Shell, Turn
 from dms_proto.errors import MachineError
 from dms_proto.machine import Effect, TimeCame, earliest
 
@@ -57,14 +59,14 @@ class MachineActor(ABC):
 
     # -- Behaviour
 
-    def start(self, me: Address, now: int) -> None:
-        """Rebuilds the state from the log and resumes."""
+    def start(self, me: Address, *, is_new: bool) -> None:
+        """Rebuilds the state from the log; the first batch resumes."""
         self.me = me
-        for shell in self.shells:
-            shell.replay(self.journal.read_stream(shell.stream))
-        self.receive((), now)
+        if not is_new:
+            for shell in self.shells:
+                shell.replay(self.journal.read_stream(shell.stream))
 
-    def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
+    def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
         """Handles a batch as one turn."""
         turn = Turn()
         if not self._has_begun:
@@ -77,15 +79,19 @@ class MachineActor(ABC):
             due = shell.deadline()
             if due is not None and due <= now:
                 turn.apply(shell, TimeCame(), now, "time")
-        try:
-            turn.commit(self.journal, self.perform)
-        except MachineError as error:
-            log.error("nothing was promised: %s", error)
-            self._unwritten = (*retried, *(message for message in batch if self.is_kept(message)))[-MESSAGES_KEPT:]
-            self._retry_at = now + RETRY_MS
-            return [answer if self.stands_alone(m) else error for m, answer in zip(batch, answers, strict=True)]
+        draft = _TurnDraft(self, turn, (*retried, *batch), answers, now)
+        return draft if turn.rows else draft.written()
+
+    def turn_written(self, turn: Turn) -> None:
+        """What a turn led to is in the log: it is done."""
+        turn.perform(self.perform)
         self._has_begun, self._retry_at = True, None
-        return answers
+
+    def turn_refused(self, turn: Turn, messages: Sequence[object], now: int) -> None:
+        """Nothing of a turn has happened; what nobody would say again is tried again."""
+        turn.undo()
+        self._unwritten = tuple(message for message in messages if self.is_kept(message))[-MESSAGES_KEPT:]
+        self._retry_at = now + RETRY_MS
 
     def deadline(self) -> int | None:
         """The earliest deadline of the machines; after a failed write not before the retry."""
@@ -96,6 +102,36 @@ class MachineActor(ABC):
 
     def stop(self) -> None:  # noqa: B027 - an actor has nothing to let go of: not abstract, and empty
         """Nothing to let go of: everything is in the log."""
+
+
+class _TurnDraft:
+    """A turn on its way into the log. Implements `draft.Draft`."""
+
+    def __init__(
+        self, actor: MachineActor, turn: Turn, messages: Sequence[object], answers: Sequence[object], now: int
+    ) -> None:
+        self.journal = actor.journal
+        self.rows: Sequence[NewEvent] = turn.rows
+        self._actor = actor
+        self._turn = turn
+        self._messages = messages
+        self._answers = answers
+        self._now = now
+
+    def written(self) -> Sequence[object]:
+        """See `Draft.written`."""
+        self._actor.turn_written(self._turn)
+        return self._answers
+
+    def refused(self, error: Exception) -> Sequence[object]:
+        """See `Draft.refused`. What else than the machine's fault it was is a defect, and the actor's failure."""
+        if not isinstance(error, MachineError):
+            raise error
+        log.error("nothing was promised: %s", error)
+        self._actor.turn_refused(self._turn, self._messages, self._now)
+        batch = self._messages[len(self._messages) - len(self._answers) :]
+        alone = self._actor.stands_alone
+        return [answer if alone(message) else error for message, answer in zip(batch, self._answers, strict=True)]
 
 
 MESSAGES_KEPT: Final = 1_000

@@ -22,6 +22,7 @@ from dms_actors import abandonment
 from dms_actors.allocation import AllocationActor
 from dms_actors.behaviour import Address, Runtime
 from dms_actors.directory import Directory
+from dms_actors.draft import Journal
 from dms_actors.gate import Gate
 from dms_actors.letters import (
     AllocationAbandoned,
@@ -50,7 +51,7 @@ from dms_actors.ports import (
     PeerFound,
     PeerUp,
 )
-from dms_actors.shell import Journal, Machine, Shell, Turn
+from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Collector, Post, Workbench
 from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
@@ -212,7 +213,7 @@ class Node(MachineActor):
             case StopListening(key=key):
                 self._listeners.pop(key, None)
             case OpenRequest(request_id=request_id):
-                return self._start_orchestrator(request_id)
+                return self._start_orchestrator(request_id, is_new=True)
             case AnnounceWanted(request=request, cause_id=cause_id):
                 self._announce(request, cause_id)
             case AttemptNoted(provider=provider, good=good):
@@ -366,7 +367,7 @@ class Node(MachineActor):
 
     # ------------------------------------------------------------------------------------------------------- children
 
-    def _start_orchestrator(self, request_id: RequestId) -> Address:
+    def _start_orchestrator(self, request_id: RequestId, *, is_new: bool = False) -> Address:
         assert self.me is not None
         me, world = self.me, self._world
         address = self._runtime.spawn(
@@ -375,11 +376,12 @@ class Node(MachineActor):
                 request_id, journal=world.journal, post=world.post, collector=world.collector, node=me
             ),
             lambda _name: me.tell(RequestAbandoned(request_id)),
+            is_new=is_new,
         )
         self._orchestrators.add(request_id, address)
         return address
 
-    def _start_allocation(self, allocation_id: AllocationId) -> Address:
+    def _start_allocation(self, allocation_id: AllocationId, *, is_new: bool = False) -> Address:
         assert self.me is not None
         me, world = self.me, self._world
         address = self._runtime.spawn(
@@ -388,6 +390,7 @@ class Node(MachineActor):
                 allocation_id, journal=world.journal, post=world.post, workbench=world.workbench, node=me
             ),
             lambda _name: me.tell(AllocationAbandoned(allocation_id)),
+            is_new=is_new,
         )
         self._allocations.add(allocation_id, address)
         return address
@@ -396,7 +399,7 @@ class Node(MachineActor):
         """Starts the actor of a committed allocation; with its invocation, if the commit carried it."""
         reservation, task = effect.reservation, effect.task
         self._requesters[reservation.allocation_id] = reservation.requester
-        address = self._start_allocation(reservation.allocation_id)
+        address = self._start_allocation(reservation.allocation_id, is_new=True)
         address.tell(Told(Opened(reservation, task, self.book.state.invoke_within_ms), cause_id))
 
     def _end(self, address: Address | None) -> None:

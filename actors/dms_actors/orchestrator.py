@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dms_actors.behaviour import Address
+from dms_actors.draft import Journal
 from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
-from dms_actors.shell import Journal, Machine, Shell, Turn
+from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Collector, Post
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
 from dms_proto.machine import Effect, Send

@@ -1,37 +1,20 @@
 """The thin shell around machines: decide, write down, act — in that order, for a whole batch at once.
 
 A behaviour holds one or more `Shell`s, each the live state of one machine over one stream. For each stimulus the machine decides and the
-state moves on; events and effects pile up in a `Turn`. At the end of the batch the turn is committed: all events in one append, then the
-effects. If the append fails nothing was promised: the states go back to where they were and no effect is performed.
+state moves on; events and effects pile up in a `Turn`. At the end of the batch all events are written in one append, together with those of
+other actors of the crew; then the effects are performed. If the append fails nothing was promised: the states go back to where they were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from dms_actors.events import WRITTEN_FIRST, from_row, is_stored, to_row
+from dms_actors.events import from_row, is_stored, to_row
 from dms_actors.ports import NewEvent, StoredEvent
-from dms_proto.errors import MachineError
 from dms_proto.machine import Decision, Effect, Event, Stimulus
 
 S = TypeVar("S")
-
-
-class Journal(Protocol):
-    """The event log as an actor uses it, without a loop."""
-
-    def append(self, events: Sequence[NewEvent]) -> None:
-        """Returns when they are durable, or raises MachineError and nothing was written."""
-        ...
-
-    def append_soon(self, events: Sequence[NewEvent]) -> None:
-        """Queues events no promise rests on, in order with the others. Raises MachineError when the log takes none now."""
-        ...
-
-    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
-        """The events of one stream."""
-        ...
 
 
 class Machine(NamedTuple, Generic[S]):
@@ -63,47 +46,43 @@ class Shell(Generic[S]):
 
 
 class Turn:
-    """What one batch leads to."""
+    """What one batch leads to.
+
+    Attributes:
+        rows: to be written down before the effects are performed.
+    """
 
     def __init__(self) -> None:
         self._before: dict[int, tuple[Shell[Any], Any]] = {}
-        self._rows: list[NewEvent] = []
+        self.rows: list[NewEvent] = []
         self._effects: list[tuple[Shell[Any], Effect, str]] = []
 
     def apply(self, shell: Shell[S], stimulus: Stimulus, now: int, cause_id: str) -> Decision:
-        """Lets a machine decide; its state moves on at once, everything else waits for `commit`."""
+        """Lets a machine decide; its state moves on at once, everything else waits."""
         decision = shell.machine.decide(shell.state, stimulus, now)
         if decision.events:
             self._before.setdefault(id(shell), (shell, shell.state))
         for event in decision.events:
             shell.state = shell.machine.evolve(shell.state, event)
             if is_stored(event):
-                self._rows.append(to_row(shell.stream, event, cause_id))
+                self.rows.append(to_row(shell.stream, event, cause_id))
         self._effects.extend((shell, effect, cause_id) for effect in decision.effects)
         return decision
 
     def record(self, stream: str, event: Event, cause_id: str) -> None:
         """Adds an event of a stream whose actor is gone."""
-        self._rows.append(to_row(stream, event, cause_id))
+        self.rows.append(to_row(stream, event, cause_id))
 
     def want(self, shell: Shell[Any], effects: Sequence[Effect], cause_id: str) -> None:
         """Adds effects that follow from the state, not from a stimulus (after a restart)."""
         self._effects.extend((shell, effect, cause_id) for effect in effects)
 
-    def commit(self, journal: Journal, perform: Callable[[Shell[Any], Effect, str], None]) -> None:
-        """Writes everything down, then performs the effects.
+    def undo(self) -> None:
+        """Nothing was written: the states are again as before the batch."""
+        for shell, state in self._before.values():
+            shell.state = state
 
-        Raises:
-            MachineError: the log could not be written; the states are as before the batch.
-        """
-        try:
-            if any(row.kind in WRITTEN_FIRST for row in self._rows):
-                journal.append(self._rows)
-            elif self._rows:
-                journal.append_soon(self._rows)
-        except MachineError:
-            for shell, state in self._before.values():
-                shell.state = state
-            raise
+    def perform(self, perform: Callable[[Shell[Any], Effect, str], None]) -> None:
+        """Everything is written: performs the effects, in order."""
         for shell, effect, cause_id in self._effects:
             perform(shell, effect, cause_id)

@@ -63,7 +63,7 @@ class SeededMachine:
 
 
 class SeededJournal:
-    """Implements `shell.Journal` over a log. What no promise rests on waits a little for the next promise, and dies with the process."""
+    """Implements `draft.Journal` over a log. What no promise rests on waits a little for the next promise, and dies with the process."""
 
     def __init__(self, log: MemoryEventLog, runtime: SeededRuntime) -> None:
         self._log = log

@@ -15,12 +15,13 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from dms_actors.behaviour import Behaviour
-from dms_actors.mailbox import BATCH, CAPACITY
-from dms_actors.supervisor import FailureRecord
+from dms_actors.draft import Draft
+from dms_actors.mailbox import BATCH, CAPACITY, Letter, Stop
+from dms_actors.member import Member, Pending, commit
 from dms_proto.errors import InternalError
 
 EPOCH: Final = 1_700_000_000_000
@@ -28,6 +29,8 @@ EPOCH: Final = 1_700_000_000_000
 STALL: Final = 0.03
 """How likely it is that time goes on between two batches, as if the machine were busy."""
 STALL_MS: Final = 20
+SHARED: Final = 0.5
+"""How likely it is that an actor's draft is written together with others, and that one that is ready takes part."""
 
 
 class _Timer(NamedTuple):
@@ -35,15 +38,6 @@ class _Timer(NamedTuple):
     number: int
     runtime: SeededRuntime | None
     call: Callable[[], object]
-
-
-class _Letter(NamedTuple):
-    message: object
-    answer: Callable[[object], None] | None = None
-
-
-class _Stop:
-    """In a mailbox: the actor ends here."""
 
 
 class _MadeToFail(Exception):  # noqa: N818 - it is wanted
@@ -88,7 +82,7 @@ class SeededLoop:
             return False
         choice = self.rng.randrange(len(ready) + is_due)
         if choice < len(ready):
-            ready[choice].step()
+            self._round(ready, ready[choice])
         else:
             timer = heapq.heappop(self._timers)
             if timer.runtime is None or timer.runtime.is_alive:
@@ -96,6 +90,17 @@ class SeededLoop:
         if self.rng.random() < STALL:
             self.now += self.rng.randrange(STALL_MS)
         return True
+
+    def _round(self, ready: Sequence[SeededAddress], chosen: SeededAddress) -> None:
+        """One actor, and some of those of its process that are ready too, whose drafts are then written together, as on a thread."""
+        crew = [chosen]
+        if self.rng.random() < SHARED:
+            crew += [a for a in ready if a.runtime is chosen.runtime and a is not chosen and self.rng.random() < SHARED]
+        pending = [actor.work() for actor in crew]
+        commit([one for one in pending if one is not None])
+        for actor in crew:
+            if actor.is_alive:  # not, when its process was killed in the middle of it
+                actor.after()
 
     def _pass_time(self, until: int) -> bool:
         """Goes to the next moment at which something is due."""
@@ -132,10 +137,12 @@ class SeededRuntime:
         name: str,
         build: Callable[[], Behaviour],
         failed: Callable[[str], object] | None = None,
+        *,
+        is_new: bool = False,
         capacity: int = CAPACITY,
     ) -> SeededAddress:
         """Starts an actor; it begins when it is chosen."""
-        actor = SeededAddress(self, name, build, failed, capacity)
+        actor = SeededAddress(self, name, build, failed, capacity, is_new=is_new)
         self.actors.append(actor)
         return actor
 
@@ -167,7 +174,7 @@ class SeededRuntime:
 
 
 class SeededAddress:
-    """Implements `behaviour.Address`; the actor itself behind it. Supervised as on a thread."""
+    """Implements `behaviour.Address`; the actor itself behind it. Supervised as on a thread, by the same `Member`."""
 
     def __init__(
         self,
@@ -176,20 +183,21 @@ class SeededAddress:
         build: Callable[[], Behaviour],
         failed: Callable[[str], object] | None,
         capacity: int,
+        *,
+        is_new: bool,
     ) -> None:
         self.name = name
         self.is_alive = True
         self.refused = 0
-        self.behaviour: Behaviour | None = None
         self.wakes_at: int | None = None
-        self.starts = 0
-        self._runtime = runtime
-        self._build = build
-        self._failed = failed
+        self.has_begun = False
+        self.runtime = runtime
         self._capacity = capacity
-        self._waiting: deque[_Letter | _Stop] = deque()
-        self._record = FailureRecord()
+        self._waiting: deque[Letter | Stop] = deque()
         self._is_to_fail = False
+        self._member = Member(
+            self, lambda: _Breakable(build(), self), runtime.clock, failed, is_new=is_new, noticed=self._notice
+        )
 
     # -- Address
 
@@ -200,7 +208,7 @@ class SeededAddress:
         if len(self._waiting) >= self._capacity:
             self.refused += 1
             return False
-        self._waiting.append(_Letter(message))
+        self._waiting.append(Letter(message))
         return True
 
     def ask(self, message: object, timeout: float) -> Any:
@@ -208,8 +216,8 @@ class SeededAddress:
         answers: list[object] = []
         if not self.is_alive:
             raise InternalError("internal", f"{self.name} has ended", retryable=True)
-        self._waiting.append(_Letter(message, answers.append))
-        loop = self._runtime.loop
+        self._waiting.append(Letter(message, answers.append))
+        loop = self.runtime.loop
         if not loop.run(lambda: bool(answers), loop.now + int(timeout * 1000)):
             raise InternalError("internal", f"{self.name} did not answer within {timeout} s", retryable=True)
         if isinstance(answers[0], Exception):
@@ -219,85 +227,81 @@ class SeededAddress:
     def stop(self) -> None:
         """See `Address.stop`."""
         if self.is_alive:
-            self._waiting.append(_Stop())
+            self._waiting.append(Stop())
 
     # -- for the loop
+
+    @property
+    def behaviour(self) -> Behaviour | None:
+        """What it does; None while it has not begun, or has been given up."""
+        breakable = self._member.behaviour
+        return breakable.behaviour if isinstance(breakable, _Breakable) else None
 
     def fail_next(self) -> None:
         """The next batch breaks the behaviour."""
         self._is_to_fail = True
 
+    def is_made_to_fail(self) -> bool:
+        """Whether that batch is this one."""
+        failing, self._is_to_fail = self._is_to_fail, False
+        return failing
+
     def is_ready(self) -> bool:
         """Whether it has something to do now."""
-        is_due = self.wakes_at is not None and self.wakes_at <= self._runtime.clock()
-        return self.is_alive and (self.starts == 0 or bool(self._waiting) or is_due)
+        is_due = self.wakes_at is not None and self.wakes_at <= self.runtime.clock()
+        return self.is_alive and (not self.has_begun or bool(self._waiting) or is_due)
+
+    def work(self) -> Pending | None:
+        """Begins, or handles one batch; what is pending is to be written, with that of others if there is any."""
+        self.has_begun = True
+        if self._waiting and isinstance(self._waiting[0], Stop) and self.behaviour is not None:
+            return None
+        return self._member.work(self._take())
+
+    def after(self) -> None:
+        """Everything of the batch is written and done, or nothing."""
+        is_last = bool(self._waiting) and isinstance(self._waiting[0], Stop)
+        if self._member.is_over or is_last:
+            self.is_alive, self.wakes_at = False, None
+            self.runtime.actors.remove(self)
+            waiting = [letter for letter in self._waiting if isinstance(letter, Letter)]
+            self._waiting.clear()
+            self._member.end(waiting)
+        else:
+            self.wakes_at = self._member.deadline()
+        if self.behaviour is not None:
+            self.runtime.loop.watch(self.name, self.behaviour)
 
     def step(self) -> None:
         """Begins, handles one batch, or ends."""
-        if self.starts == 0:
-            self._guarded(self._begin, [])
-        elif self._waiting and isinstance(self._waiting[0], _Stop):
-            self._end()
-        else:
-            batch = self._take()
-            self._guarded(lambda: self._handle(batch), batch)
-        if self.behaviour is not None:
-            self._runtime.loop.watch(self.name, self.behaviour)
+        pending = self.work()
+        if pending is not None:
+            commit((pending,))
+        self.after()
 
-    def _take(self) -> list[_Letter]:
-        most = self._runtime.loop.rng.randint(1, BATCH)
-        batch: list[_Letter] = []
-        while self._waiting and len(batch) < most:
-            letter = self._waiting[0]
-            if isinstance(letter, _Stop):
-                break
+    def _take(self) -> tuple[Letter, ...]:
+        most = self.runtime.loop.rng.randint(1, BATCH)
+        batch: list[Letter] = []
+        while self._waiting and len(batch) < most and isinstance(letter := self._waiting[0], Letter):
             batch.append(letter)
             self._waiting.popleft()
-        return batch
+        return tuple(batch)
 
-    def _begin(self) -> None:
-        self.starts += 1
-        behaviour = self._build()
-        behaviour.start(self, self._runtime.clock())
+    def _notice(self, error: Exception) -> None:
+        if not isinstance(error, _MadeToFail):
+            self.runtime.loop.failures.append((self.name, error))
+
+
+class _Breakable:
+    """A behaviour that fails when its address was told that it should."""
+
+    def __init__(self, behaviour: Behaviour, address: SeededAddress) -> None:
         self.behaviour = behaviour
-        self.wakes_at = behaviour.deadline()
+        self._address = address
+        self.start, self.deadline, self.stop = behaviour.start, behaviour.deadline, behaviour.stop
 
-    def _handle(self, batch: list[_Letter]) -> None:
-        assert self.behaviour is not None
-        if self._is_to_fail:
-            self._is_to_fail = False
+    def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
+        """See `Behaviour.receive`."""
+        if self._address.is_made_to_fail():
             raise _MadeToFail
-        answers = self.behaviour.receive([letter.message for letter in batch], self._runtime.clock())
-        for letter, answer in zip(batch, answers, strict=True):
-            if letter.answer is not None:
-                letter.answer(answer)
-        self.wakes_at = self.behaviour.deadline()
-
-    def _guarded(self, step: Callable[[], None], batch: list[_Letter]) -> None:
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - the edge of an actor, as in `runtime._Host`
-            if not isinstance(error, _MadeToFail):
-                self._runtime.loop.failures.append((self.name, error))
-            self._record = self._record.failed(self._runtime.clock())
-            self.behaviour, self.wakes_at = None, None
-            self._answer(batch, "failed; the log says why")
-            if self._record.should_restart:
-                self._guarded(self._begin, [])
-            else:
-                self._end()
-                if self._failed is not None:
-                    self._failed(self.name)
-
-    def _end(self) -> None:
-        self.is_alive, self.wakes_at = False, None
-        self._runtime.actors.remove(self)
-        self._answer([letter for letter in self._waiting if isinstance(letter, _Letter)], "has ended")
-        self._waiting.clear()
-        if self.behaviour is not None:
-            self.behaviour.stop()
-
-    def _answer(self, letters: list[_Letter], what: str) -> None:
-        for letter in letters:
-            if letter.answer is not None:
-                letter.answer(InternalError("internal", f"{self.name} {what}", retryable=True))
+        return self.behaviour.receive(batch, now)

@@ -46,8 +46,9 @@ class Teller:
 
     def __init__(self, story: Story) -> None:
         self._story = story
+        self._has_begun = False
 
-    def start(self, me: Address, now: int) -> None:
+    def start(self, me: Address, *, is_new: bool) -> None:
         self._story.starts += 1
         if self._story.fails_to_start is not None:
             raise self._story.fails_to_start
@@ -55,10 +56,12 @@ class Teller:
     def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
         self._story.is_held.set()
         self._story.gate.wait(WAIT)
-        self._story.batches.append(tuple(batch))
-        if not batch:
+        if batch or self._has_begun:
+            self._story.batches.append(tuple(batch))
+        if not batch and self._has_begun:
             self._story.deadline = None
             self._story.woken.set()
+        self._has_begun = True
         if "fail" in batch:
             raise ValueError("as told")
         return [message if isinstance(message, Exception) else (message,) for message in batch]
@@ -173,7 +176,7 @@ def test_everybody_who_asked_in_a_failed_batch_is_told(runtime: ThreadRuntime) -
     for asker in askers:
         asker.start()
     deadline = time.monotonic() + WAIT
-    while len(address._mailbox) < 3:  # type: ignore[attr-defined]
+    while len(address.mailbox) < 3:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
     story.gate.set()
     for asker in askers:
@@ -235,7 +238,7 @@ def test_what_waits_behind_the_end_is_answered(runtime: ThreadRuntime) -> None:
     asker = threading.Thread(target=ask)
     asker.start()
     deadline = time.monotonic() + WAIT
-    while len(address._mailbox) < 2:  # type: ignore[attr-defined]
+    while len(address.mailbox) < 2:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
     story.gate.set()
     asker.join(WAIT)

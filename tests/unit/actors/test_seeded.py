@@ -22,11 +22,15 @@ class Player:
         self._others = others
         self.wake_at: int | None = None
 
-    def start(self, me: Address, now: int) -> None:
-        self._note("start", now)
+    def start(self, me: Address, *, is_new: bool) -> None:
+        self._is_new = True
 
     def receive(self, batch: Sequence[object], now: int) -> Sequence[object]:
-        self._note(" ".join(map(str, batch)) or "woken", now)
+        if self._is_new:
+            self._is_new = False
+            self._note("start", now)
+        if batch or self.wake_at is not None:
+            self._note(" ".join(map(str, batch)) or "woken", now)
         if not batch:
             self.wake_at = None
         for message in batch:
@@ -178,4 +182,5 @@ def test_each_batch_is_shown_to_whoever_watches() -> None:
     seen: list[str] = []
     runtime.loop.watch = lambda name, _behaviour: seen.append(name)
     player.ask("hello", 1)
+    player.ask("and again", 1)
     assert seen == ["one", "one"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from dms_actors.draft import write
 from dms_actors.events import to_row
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_actors.shell import Machine, Shell, Turn
@@ -80,6 +81,16 @@ def promise() -> Event:
     return PolicyChanged(ProviderPolicy())
 
 
+def commit(turn: Turn, journal: Journal) -> None:
+    """Writes a turn, and then does what it led to; or nothing of it."""
+    try:
+        write(journal, turn.rows)
+    except MachineError:
+        turn.undo()
+        raise
+    turn.perform(journal.perform)
+
+
 @pytest.fixture
 def journal() -> Journal:
     return Journal()
@@ -95,14 +106,14 @@ def test_events_are_written_before_effects_are_performed(journal: Journal, shell
     turn.apply(shell, Heard((promise(),), (Do("a"),)), 0, "one")
     turn.apply(shell, Heard((WorkResumed(),), (Do("b"),)), 0, "two")
     assert journal.story == []
-    turn.commit(journal, journal.perform)
+    commit(turn, journal)
     assert journal.story == ["append PolicyChanged WorkResumed", "do a because one", "do b because two"]
 
 
 def test_a_turn_without_a_promise_is_queued_and_not_waited_for(journal: Journal, shell: Shell[Count]) -> None:
     turn = Turn()
     turn.apply(shell, Heard((RELAXED,), (Do("a"),)), 0, "one")
-    turn.commit(journal, journal.perform)
+    commit(turn, journal)
     assert journal.story == ["soon PeerLeft", "do a because one"]
 
 
@@ -110,14 +121,14 @@ def test_a_turn_without_events_writes_nothing(journal: Journal, shell: Shell[Cou
     turn = Turn()
     turn.apply(shell, Heard((), (Do("a"),)), 0, "one")
     turn.want(shell, (Do("b"),), "restart")
-    turn.commit(journal, journal.perform)
+    commit(turn, journal)
     assert journal.story == ["do a because one", "do b because restart"]
 
 
 def test_transient_events_move_the_state_and_are_not_written(journal: Journal, shell: Shell[Count]) -> None:
     turn = Turn()
     turn.apply(shell, Heard((LookedAround(5), RELAXED)), 0, "one")
-    turn.commit(journal, journal.perform)
+    commit(turn, journal)
     assert shell.state.events == 2
     assert journal.story == ["soon PeerLeft"]
 
@@ -137,7 +148,7 @@ def test_what_cannot_be_written_down_has_not_happened(journal: Journal, shell: S
     turn.apply(shell, Heard((WorkResumed(),), (Do("b"),)), 0, "two")
     turn.apply(other, Heard((WorkResumed(),)), 0, "three")
     with pytest.raises(MachineError):
-        turn.commit(journal, journal.perform)
+        commit(turn, journal)
     assert shell.state == Count()
     assert other.state == Count(7)
     assert journal.story == []
@@ -146,7 +157,7 @@ def test_what_cannot_be_written_down_has_not_happened(journal: Journal, shell: S
 def test_a_recorded_event_is_written_in_its_own_stream(journal: Journal) -> None:
     turn = Turn()
     turn.record("elsewhere", promise(), "supervision")
-    turn.commit(journal, journal.perform)
+    commit(turn, journal)
     assert journal.story == ["append PolicyChanged"]
 
 
