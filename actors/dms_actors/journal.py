@@ -1,4 +1,4 @@
-"""The event log as actors use it: from their threads, in order, one transaction for everything that waits.
+"""The event log as actors use it: from their thread, in order, one transaction for everything that waits.
 
 Appends are written one group after the other, never two at once: a group that could not be written is then never followed by one that could,
 and the log has no holes. Of a failed group the promises are refused, and their makers take them back; what no promise rests on has become
@@ -12,7 +12,7 @@ import concurrent.futures
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from dms_actors.ports import EventLog, NewEvent, StoredEvent
@@ -39,7 +39,7 @@ class _Entry(NamedTuple):
 
 
 class LoopJournal:
-    """Implements `shell.Journal`. Called from the actors' threads; the loop does the work.
+    """Implements `draft.Journal`. Called from the actors' thread; the log's own thread does the work, the loop only keeps time.
 
     What no promise rests on is gathered for SOON_S, or until the next promise, and written with it: a transaction costs far more than a row.
     """
@@ -59,8 +59,6 @@ class LoopJournal:
         self._lock = threading.Lock()
         self._waiting: deque[_Entry] = deque()
         self._under_way: tuple[_Entry, ...] = ()
-        self._writer: asyncio.Task[None] | None = None
-        self._is_writing = False
         self._is_timed = False
         self._failure: DmsError | None = None
 
@@ -76,12 +74,8 @@ class LoopJournal:
         entry = _Entry(tuple(events), Written())
         with self._lock:
             self._waiting.append(entry)
-            is_first, self._is_writing = not self._is_writing, True
-        if is_first and not self._call(self._start):
-            with self._lock:
-                self._is_writing = False
-                self._waiting.remove(entry)
-            raise MachineError("store_failed", "the node is ending")
+            group = self._take() if not self._under_way else ()
+        self._write(group)
         self._result(entry)
 
     def append_soon(self, events: Sequence[NewEvent]) -> None:
@@ -94,9 +88,9 @@ class LoopJournal:
             if self._failure is not None:
                 raise _again(self._failure)
             self._waiting.append(_Entry(tuple(events), None))
-            is_first = not (self._is_writing or self._is_timed)
+            is_first = not (self._under_way or self._is_timed)
             self._is_timed = self._is_timed or is_first
-        if is_first and not self._call(self._loop.call_later, SOON_S, self._on_time):
+        if is_first and not self._call_later(SOON_S):
             log.warning("the loop has ended; %d events no promise rests on are not written", len(events))
 
     def read_stream(self, stream: str) -> Sequence[StoredEvent]:
@@ -147,9 +141,9 @@ class LoopJournal:
                     raise self._silent() from None
             raise InternalError("internal", "the event store took events and did not say what became of them") from None
 
-    def _call(self, call: Callable[..., object], *arguments: object) -> bool:
+    def _call_later(self, seconds: float) -> bool:
         try:
-            self._loop.call_soon_threadsafe(call, *arguments)
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._on_time)
         except RuntimeError:  # the loop has been closed: the node has ended
             return False
         return True
@@ -157,64 +151,59 @@ class LoopJournal:
     def _silent(self) -> MachineError:
         return MachineError("store_failed", f"the event store did not answer within {self._timeout} s")
 
-    # ------------------------------------------------------------------------------------------------------------ on the loop
+    # ------------------------------------------------------------------------------- on the thread that asks, or that has written
 
-    def _start(self) -> None:
-        self._writer = self._loop.create_task(self._write(), name="journal")
-
-    def _on_time(self) -> None:
-        with self._lock:
-            self._is_timed = False
-            if self._is_writing or not self._waiting:
-                return
-            self._is_writing = True
-        self._start()
-
-    async def _write(self) -> None:
-        """Writes group after group, until nobody waits any more; the first in any case."""
-        group = self._take(at_once=True)
-        while group:
-            try:
-                rows = [event for entry in group for event in entry.events]
-                if rows:
-                    await self._log.append(rows)
-                    self._failure = None
-            except DmsError as error:
-                self._put_back(group, error)
-            else:
-                _settle(group)
-            finally:
-                for entry in group:
-                    if entry.written is not None and not entry.written.done():
-                        entry.written.cancel()  # only those that a defect or the end of the loop left unanswered
-            group = self._take(at_once=False)
-
-    def _take(self, *, at_once: bool) -> tuple[_Entry, ...]:
-        """The next group; empty, and the writer ends, when nobody waits: a timer sees to the rest."""
+    def _take(self) -> tuple[_Entry, ...]:
+        """Under the lock: what waits becomes the group under way."""
         group: list[_Entry] = []
         events = 0
-        with self._lock:
-            self._under_way = ()
-            if at_once or any(entry.written is not None for entry in self._waiting):
-                while self._waiting and events < GROUP_EVENTS:
-                    group.append(self._waiting.popleft())
-                    events += len(group[-1].events)
-            self._under_way = tuple(group)
-            self._is_writing = bool(group)
-            if not group and self._waiting and not self._is_timed:
-                self._is_timed = True
-                self._loop.call_later(self._retry_s if self._failure is not None else SOON_S, self._on_time)
-        return tuple(group)
+        while self._waiting and events < GROUP_EVENTS:
+            group.append(self._waiting.popleft())
+            events += len(group[-1].events)
+        self._under_way = tuple(group)
+        return self._under_way
 
-    def _put_back(self, group: tuple[_Entry, ...], error: DmsError) -> None:
-        kept = [entry for entry in group if entry.written is None]
+    def _write(self, group: tuple[_Entry, ...]) -> None:
+        """Hands a group to the log; an empty one has been written."""
+        rows = [event for entry in group for event in entry.events]
+        if rows:
+            self._log.append_from_thread(rows).add_done_callback(lambda done: self._end(group, done.exception()))
+        elif group:
+            self._end(group, None)
+
+    def _end(self, group: tuple[_Entry, ...], error: BaseException | None) -> None:
+        """A group is written, or was refused; goes on with the next if somebody waits, otherwise a timer sees to the rest."""
+        kept = () if error is None else [entry for entry in group if entry.written is None]
         with self._lock:
+            self._failure = error if kept and isinstance(error, DmsError) else None
             self._waiting.extendleft(reversed(kept))
-            self._failure = error if kept else None
-        for entry in group:
-            if entry.written is not None:
-                entry.written.set_exception(_again(error))
-        log.error("%d appends were refused, %d wait to be tried again: %s", len(group) - len(kept), len(kept), error)
+            following = self._take() if any(entry.written is not None for entry in self._waiting) else ()
+            if not following:
+                self._under_way = ()
+            is_timed_now = bool(self._waiting) and not self._is_timed and not following
+            self._is_timed = self._is_timed or is_timed_now
+            seconds = SOON_S if self._failure is None else self._retry_s
+        if error is None:
+            _settle(group)
+        else:
+            _refuse(group, error)
+        if is_timed_now:
+            self._call_later(seconds)
+        self._write(following)
+
+    def _on_time(self) -> None:
+        """On the loop: what was gathered is written, unless a group is under way, whose end sees to it."""
+        with self._lock:
+            self._is_timed = False
+            group = self._take() if self._waiting and not self._under_way else ()
+        self._write(group)
+
+
+def _refuse(group: tuple[_Entry, ...], error: BaseException) -> None:
+    asking = [entry.written for entry in group if entry.written is not None]
+    for written in asking:
+        written.set_exception(_again(error) if isinstance(error, DmsError) else error)
+    log.error("%d appends were refused, %d wait to be tried again: %s", len(asking), len(group) - len(asking), error)
 
 
 def _settle(group: Iterable[_Entry]) -> None:

@@ -8,11 +8,12 @@ port            adapter                           in-memory twin
 `Executor`      `dms.executors.*`                 `dms.executors.scripted`
 ==============  ================================  =====================================
 
-All methods run on the node's asyncio loop. Only immutable values cross.
+All methods run on the node's asyncio loop, except where they say otherwise. Only immutable values cross.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -180,6 +181,10 @@ class EventLog(Protocol):
         Raises:
             MachineError: `disk_full`, `store_failed`: nothing was written.
         """
+        ...
+
+    def append_from_thread(self, events: Sequence[NewEvent]) -> concurrent.futures.Future[Sequence[StoredEvent]]:
+        """As `append`, from any thread and without the loop, in one order with the others; errors are in the future."""
         ...
 
     async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:

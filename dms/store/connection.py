@@ -55,6 +55,23 @@ class Connection(aiosqlite.Connection):
             raise failed(self._path, "it is closed") from error
         return result
 
+    def submit(self, work: Callable[[], None]) -> None:
+        """Queues `work`, which answers for its own errors, after everything queued before it. From any thread, and without the loop.
+
+        It uses aiosqlite's queue as `_execute` does, but with nobody waiting (tests/component/store/test_event_store.py would notice a change).
+
+        Raises:
+            MachineError: `store_failed`: the connection is closed.
+        """
+        if not self._running or self._connection is None:
+            raise failed(self._path, "it is closed")
+        self._tx.put_nowait((None, work))
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """The SQLite connection, for work on its thread."""
+        return self._conn
+
 
 async def open_writer(path: Path) -> Connection:
     """Opens the one connection that writes; transactions are begun and ended by hand.

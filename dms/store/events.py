@@ -13,10 +13,12 @@ Callers are answered after the commit, so what they do next can rely on it.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +28,7 @@ from dms.store.chain import Head
 from dms.store.connection import Connection, open_reader, open_writer
 from dms.store.durability import DurabilityTable
 from dms.store.errors import failed, store_error
-from dms.store.group import GroupCommit, Stored, Take
+from dms.store.group import GroupCommit, Stored
 from dms.store.guard import check_end, check_file
 from dms.store.lock import StoreLock
 from dms.store.migrations import Checkpoint, migrate, nowhere
@@ -35,8 +37,9 @@ from dms.store.rules import check_events
 from dms.store.tail import Tail
 from dms.store.upcast import Upcaster
 from dms.store.verify import ChainWalk, Verdict, placed, read_rows
-from dms.store.writer import Writer
+from dms.store.writer import Draft, Writer
 from dms_actors.ports import NewEvent, StoredEvent
+from dms_proto.errors import DmsError
 
 T = TypeVar("T")
 
@@ -71,8 +74,13 @@ class EventStore:
         self._reader = reader
         self._head = head
         self._tail = Tail(head.seq)
+        self._loop = asyncio.get_running_loop()
         self._group = GroupCommit(
-            self._write, clock, lambda why, retryable: failed(path, why, retryable=retryable), checkpoint
+            self.writing.submit,
+            self._write,
+            clock,
+            lambda why, retryable: failed(path, why, retryable=retryable),
+            checkpoint,
         )
         self._closing: asyncio.Task[None] | None = None
 
@@ -151,7 +159,38 @@ class EventStore:
         if not events:
             return ()
         check_events(events)
-        return await self._group.append(events)
+        answer: asyncio.Future[Stored] = self._loop.create_future()
+
+        def settle(outcome: Stored | DmsError) -> None:
+            if answer.done():
+                return
+            if isinstance(outcome, DmsError):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+        self._group.append(events, lambda outcome: self._tell_loop(settle, outcome))
+        return await answer
+
+    def append_from_thread(self, events: Sequence[NewEvent]) -> concurrent.futures.Future[Sequence[StoredEvent]]:
+        """See `EventLog.append_from_thread`."""
+        answer: concurrent.futures.Future[Sequence[StoredEvent]] = concurrent.futures.Future()
+
+        def settle(outcome: Stored | DmsError) -> None:
+            if isinstance(outcome, DmsError):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+        if not events:
+            settle(())
+            return answer
+        try:
+            check_events(events)
+            self._group.append(tuple(events), settle)
+        except DmsError as error:
+            answer.set_exception(error)
+        return answer
 
     async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
         """The events of one stream after `after_version`, in order."""
@@ -228,18 +267,30 @@ class EventStore:
 
     async def _close(self) -> None:
         try:
-            await self._group.close()
+            self._group.close()
+            await self.writing.run(lambda _connection: None)  # behind everything that was accepted
             self._tail.close()
             await self.reading.close()
             await self.writing.close()
         finally:
             self._lock.release()
 
-    async def _write(self, take: Take) -> Stored:
-        self._head, stored = await self.writing.run(lambda connection: self._writer.write(connection, take()))
-        if stored:
-            self._tail.publish(list(chain.from_iterable(stored)))
+    def _write(self, drafts: Sequence[Draft]) -> Sequence[Stored]:
+        """On the writer's thread: one transaction. The loop hears of it before anybody is answered, so what they do next can rely on it."""
+        try:
+            head, stored = self._writer.write(self.writing.raw, drafts)
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from error
+        self._tell_loop(self._publish, head, stored)
         return stored
+
+    def _publish(self, head: Head, stored: Sequence[Stored]) -> None:
+        self._head = head
+        self._tail.publish(list(chain.from_iterable(stored)))
+
+    def _tell_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended; nobody there waits any more
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     async def _read(self, after_seq: int, until_seq: int) -> AsyncIterator[StoredEvent]:
         while chunk := await self.chunk(after_seq, until_seq):

@@ -1,11 +1,20 @@
-"""Group commit: whatever waits when the writer becomes free goes into one transaction."""
+"""Group commit: whatever waits when the writer becomes free goes into one transaction.
+
+::
+
+    any thread ── append ──▶ waiting ──┐
+    any thread ── append ──▶ waiting ──┴─ writer's thread: one transaction ──▶ the loop is told ──▶ the callers are answered
+
+Appends come straight from the actors' thread and are answered straight to it: by way of the event loop each would cost two more switches of
+threads. Callers on the loop are answered there.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from dms.store.migrations import Checkpoint
 from dms.store.writer import Draft
@@ -17,29 +26,23 @@ MAX_WAITING: Final = 16_384
 GROUP_EVENTS: Final = 512
 """A transaction takes no further append once it has this many events. Syncing costs as much as about 10 events, so larger groups gain little;
 they make the first caller wait for the last, and leave nothing to write while they are answered."""
-HANDS: Final = 2
-"""Transactions asked for at once: while the callers of one are answered, the thread is already at the next. More would not be faster."""
 
-Stored = Sequence[Sequence[StoredEvent]]
-Answer = asyncio.Future[Sequence[StoredEvent]]
-Take = Callable[[], Sequence[Draft]]
+Stored = Sequence[StoredEvent]
+Answer = Callable[[Stored | DmsError], object]
+"""Called once, on the writer's thread, with the events as stored or with why nothing was written."""
 
 
-class Write(Protocol):
-    """Writes, on the writer's thread, one transaction of what `take` gives at the moment the thread is free for it."""
-
-    def __call__(self, take: Take) -> Awaitable[Stored]:
-        """The events as stored, per draft; raises `DmsError` when nothing was written."""
-        ...
+class _Waiting(NamedTuple):
+    draft: Draft
+    answer: Answer
 
 
 class GroupCommit:
-    """The queue before the writer. On the event loop, but for `take`. Transactions are in the order of the calls.
-
-    There is a task only while there is something to write, so an idle store costs nothing and a loop that ends finds nothing pending.
+    """The queue before the writer. Usable from any thread. Transactions are in the order of the calls.
 
     Args:
-        write: writes one transaction.
+        submit: queues a call for the writer's thread.
+        write: writes one transaction, on the writer's thread, and gives each draft's events as stored; raises `DmsError` when nothing was.
         clock: Unix time in ms, asked when an append is accepted.
         refusal: the error, retryable or not, for an append that is not accepted for this reason.
         checkpoint: told before and after the callers of a transaction are answered.
@@ -47,93 +50,69 @@ class GroupCommit:
 
     def __init__(
         self,
-        write: Write,
+        submit: Callable[[Callable[[], None]], None],
+        write: Callable[[Sequence[Draft]], Sequence[Stored]],
         clock: Callable[[], int],
         refusal: Callable[[str, bool], MachineError],
         checkpoint: Checkpoint,
     ) -> None:
+        self._submit = submit
         self._write = write
-        self._checkpoint = checkpoint
         self._clock = clock
         self._refusal = refusal
+        self._checkpoint = checkpoint
+        self._lock = threading.Lock()
+        self._pending: deque[_Waiting] = deque()
+        self._is_asked_for = False  # a transaction is queued that has not taken what waits yet
         self._is_closed = False
-        self._pending: deque[tuple[Draft, Answer]] = deque()
-        self._hands: set[asyncio.Task[None]] = set()
-        self._is_take_due = False  # a transaction was asked for and has not taken what waits yet
 
-    def append(self, events: Sequence[NewEvent]) -> Answer:
-        """Queues events, all or none; the answer is them as stored, or the `DmsError` that says why nothing was written.
-
-        Cancelling the answer does not take them back.
+    def append(self, events: Sequence[NewEvent], answer: Answer) -> None:
+        """Queues events, all or none.
 
         Raises:
-            MachineError: they were not accepted.
+            MachineError: they were not accepted; `answer` is not called.
         """
-        if self._is_closed:
-            raise self._refusal("it is closed", False)
-        if len(self._pending) >= MAX_WAITING:
-            raise self._refusal(f"{MAX_WAITING} appends wait to be written already", True)
-        answer: Answer = asyncio.get_running_loop().create_future()
-        self._pending.append((Draft(events, self._clock()), answer))
-        if not self._is_take_due and len(self._hands) < HANDS:
-            self._lend_hand()
-        return answer
-
-    async def close(self) -> None:
-        """Accepts no more, and waits until everything accepted is written and answered. Idempotent."""
-        self._is_closed = True
-        while self._pending or self._hands:
-            if not self._hands:
-                self._lend_hand()
-            done, _ = await asyncio.wait(self._hands)
-            self._hands -= done  # a hand that was cancelled before its first step has not let go by itself
-
-    def _lend_hand(self) -> None:
-        self._is_take_due = True
-        hand = asyncio.create_task(self._drain(), name="event-store-writer")
-        self._hands.add(hand)
-
-    async def _drain(self) -> None:
-        hand = asyncio.current_task()
-        try:
-            while self._pending:
-                self._is_take_due = True
-                await self._write_waiting()
-        finally:
-            # Here and not in a done callback, which runs a turn later: an append in between would wait for a hand that is gone.
-            self._hands.discard(hand)
-
-    async def _write_waiting(self) -> None:
-        batch: list[tuple[Draft, Answer]] = []
-        try:
-            stored = await self._write(lambda: self._take(batch))
-            if not stored:
+        with self._lock:
+            if self._is_closed:
+                raise self._refusal("it is closed", False)
+            if len(self._pending) >= MAX_WAITING:
+                raise self._refusal(f"{MAX_WAITING} appends wait to be written already", True)
+            self._pending.append(_Waiting(Draft(events, self._clock()), answer))
+            if self._is_asked_for:
                 return
-            self._checkpoint("append_before_ack")
-            for (_, answer), events in zip(batch, stored, strict=True):
-                if not answer.done():
-                    answer.set_result(events)
-            self._checkpoint("append_after_ack")
+            self._is_asked_for = True
+        self._submit(self._transact)
+
+    def close(self) -> None:
+        """Accepts no more. What was accepted is written before anything that is queued for the writer's thread after this."""
+        with self._lock:
+            self._is_closed = True
+
+    # Below: on the writer's thread.
+
+    def _transact(self) -> None:
+        """Writes one group; if more waits, asks for another turn, behind whatever else waits for the thread."""
+        batch = self._take()
+        try:
+            stored = self._write([waiting.draft for waiting in batch])
         except DmsError as error:
-            _refuse(batch, error)
-        finally:
-            for _, answer in batch:
-                answer.cancel()  # only those a defect or the end of the loop left unanswered
+            for waiting in batch:
+                # One of its own for each: an exception raised in several places mixes up their tracebacks.
+                waiting.answer(type(error)(error.code, error.message, hint=error.hint, retryable=error.retryable))
+            return
+        self._checkpoint("append_before_ack")
+        for waiting, events in zip(batch, stored, strict=True):
+            waiting.answer(events)
+        self._checkpoint("append_after_ack")
 
-    def _take(self, batch: list[tuple[Draft, Answer]]) -> list[Draft]:
-        """Moves what waits into `batch`, until it has `GROUP_EVENTS`. On the writer's thread."""
-        # First, so that an append from here on either is taken below or asks anew; the hand looks again in any case when it is done.
-        self._is_take_due = False
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
         events = 0
-        while self._pending and events < GROUP_EVENTS:
-            taken = self._pending.popleft()
-            batch.append(taken)
-            events += len(taken[0].events)
-        return [draft for draft, _ in batch]
-
-
-def _refuse(batch: Sequence[tuple[Draft, Answer]], error: DmsError) -> None:
-    for _, answer in batch:
-        if not answer.done():
-            # One of its own for each: an exception raised in several tasks mixes up their tracebacks.
-            answer.set_exception(type(error)(error.code, error.message, hint=error.hint, retryable=error.retryable))
+        with self._lock:
+            while self._pending and events < GROUP_EVENTS:
+                batch.append(self._pending.popleft())
+                events += len(batch[-1].draft.events)
+            self._is_asked_for = bool(self._pending)
+        if self._is_asked_for:
+            self._submit(self._transact)
+        return batch

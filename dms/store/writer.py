@@ -1,6 +1,6 @@
 """Transactions of events: numbers them, chains them, writes them in as few SQLite calls as can be.
 
-All of this runs on the writer connection's thread; the event loop only hands batches over. Each SQLite call gives the interpreter lock up and
+All of this runs on the writer connection's thread; others only hand batches over. Each SQLite call gives the interpreter lock up and
 has to win it back, which on a busy loop can take the switch interval (5 ms) each time: rows therefore go in by statements of many rows
 (`ROWS_PER_STATEMENT`), so 63 rows take 6 calls rather than 63 (measured beside a busy thread: 17 ms a commit instead of 300). ``OR ROLLBACK``
 spares SQLite a journal per statement, which made such inserts twice as dear as single ones; now they are the cheaper ones.
@@ -32,7 +32,7 @@ POINTS: Final = (
     "append_before_ack",
     "append_after_ack",
 )
-"""Every place in an append that a crash can fall between, in order. The last two are on the event loop, the others on the thread."""
+"""Every place in an append that a crash can fall between, in order. All are on the writer's thread."""
 
 ROWS_PER_STATEMENT: Final = (64, 32, 16, 8, 4, 2, 1)
 """Sizes of the insert statements; larger than 64 gained nothing and takes long to prepare."""
@@ -59,7 +59,7 @@ class Writer:
         path: of the store, for messages.
         durability: levels by kind.
         upcaster: says the form in which each kind is written.
-        checkpoint: called at each of `POINTS` that lies on this thread.
+        checkpoint: called at each of `POINTS` up to the commit.
     """
 
     def __init__(self, path: Path, durability: DurabilityTable, upcaster: Upcaster, checkpoint: Checkpoint) -> None:

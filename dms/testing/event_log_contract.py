@@ -67,6 +67,20 @@ class EventLogContract:
             (5, "y", 2),
         ]
 
+    async def test_from_a_thread_it_is_appended_in_one_order_with_the_rest(self, log: EventLog) -> None:
+        await log.append([event(body=b"a")])
+        stored = await asyncio.to_thread(
+            lambda: log.append_from_thread([event(body=b"b"), event(body=b"c")]).result(10)
+        )
+        await log.append([event(body=b"d")])
+        assert [one.body for one in await everything(log)] == [b"a", b"b", b"c", b"d"]
+        assert seqs(stored) == [2, 3]
+
+    async def test_what_cannot_be_appended_from_a_thread_is_told_in_the_future(self, log: EventLog) -> None:
+        with pytest.raises(UserError):
+            log.append_from_thread([event(kind="")]).result(10)
+        assert not await everything(log)
+
     async def test_appending_nothing_writes_nothing(self, log: EventLog) -> None:
         assert list(await log.append([])) == []
         assert await everything(log) == []

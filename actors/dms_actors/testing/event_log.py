@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from dms_actors.ports import NewEvent, StoredEvent
-from dms_proto.errors import MachineError, UserError
+from dms_proto.errors import DmsError, MachineError, UserError
 
 
 class MemoryEventLog:
-    """`EventLog` in a list. On the event loop, or on any one thread.
+    """`EventLog` in a list.
 
     Args:
         clock: Unix time in ms; may step backwards, the recorded times do not. None: always 0, so only order is kept.
@@ -26,6 +28,7 @@ class MemoryEventLog:
         self._events = list(events)
         self._versions = Counter(event.stream for event in self._events)
         self._is_closed = False
+        self._lock = threading.Lock()
 
     @property
     def events(self) -> tuple[StoredEvent, ...]:
@@ -39,6 +42,18 @@ class MemoryEventLog:
             MachineError: `fault`, or `store_failed` after `close`.
             UserError: `bad_argument`: a stream or kind is empty.
         """
+        return self._append(events)
+
+    def append_from_thread(self, events: Sequence[NewEvent]) -> concurrent.futures.Future[Sequence[StoredEvent]]:
+        """See `EventLog.append_from_thread`."""
+        answer: concurrent.futures.Future[Sequence[StoredEvent]] = concurrent.futures.Future()
+        try:
+            answer.set_result(self._append(events))
+        except DmsError as error:
+            answer.set_exception(error)
+        return answer
+
+    def _append(self, events: Sequence[NewEvent]) -> Sequence[StoredEvent]:
         events = tuple(events)
         for event in events:
             if not event.stream or not event.kind:
@@ -46,8 +61,9 @@ class MemoryEventLog:
         self._check_open()
         if self.fault is not None:
             raise self.fault
-        at = max(self._clock(), self._events[-1].at if self._events else 0)
-        return tuple(self._number(event, at) for event in events)
+        with self._lock:
+            at = max(self._clock(), self._events[-1].at if self._events else 0)
+            return tuple(self._number(event, at) for event in events)
 
     async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
         """The events of one stream in order."""

@@ -164,7 +164,8 @@ async def test_whether_the_interrupted_append_is_there_is_decided_by_the_commit_
     names = await check_survivor(tmp_path)
     is_committed = APPEND_POINTS.index(point) >= APPEND_POINTS.index("append_after_commit")
     assert (names != []) is is_committed
-    assert acknowledged(tmp_path) == []
+    if point != "append_after_ack":  # by then its caller may have been told, on its own thread
+        assert acknowledged(tmp_path) == []
 
 
 async def test_crash_after_crash_the_history_only_grows(victims, tmp_path):

@@ -1,8 +1,9 @@
-"""The journal: actors' threads write through the loop, in order, without holes, whatever the disk does."""
+"""The journal: actors write, in order, without holes, whatever the disk does."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import random
 from collections.abc import Sequence
@@ -26,11 +27,15 @@ class SlowLog(MemoryEventLog):
         self.go = asyncio.Event()
         self.go.set()
         self.appends: list[int] = []
+        self._loop = asyncio.get_running_loop()
 
-    async def append(self, events: Sequence[NewEvent]) -> Sequence[StoredEvent]:
+    def append_from_thread(self, events: Sequence[NewEvent]) -> concurrent.futures.Future[Sequence[StoredEvent]]:
+        return asyncio.run_coroutine_threadsafe(self._append_slowly(events), self._loop)
+
+    async def _append_slowly(self, events: Sequence[NewEvent]) -> Sequence[StoredEvent]:
         self.appends.append(len(events))
         await self.go.wait()
-        return await super().append(events)
+        return await self.append(events)
 
 
 def event(name: str, stream: str = "s") -> NewEvent:
@@ -190,13 +195,21 @@ async def test_a_log_that_does_not_answer_is_a_failure_of_which_nothing_is_known
     assert written(log) == ["under way"]
 
 
-async def test_after_the_end_of_the_loop_promises_are_refused() -> None:
-    loop = asyncio.new_event_loop()
-    journal = LoopJournal(MemoryEventLog(), loop)
-    loop.close()
-    journal.append_soon([event("a")])
+async def test_after_the_end_of_the_log_promises_are_refused() -> None:
+    log = MemoryEventLog()
+    journal = journal_over(log)
+    await log.close()
     with pytest.raises(MachineError):
         journal.append([event("b")])
+
+
+async def test_after_the_end_of_the_loop_promises_are_still_kept() -> None:
+    log, loop = MemoryEventLog(), asyncio.new_event_loop()
+    journal = LoopJournal(log, loop)
+    loop.close()
+    journal.append_soon([event("a")])
+    journal.append([event("b")])
+    assert written(log) == ["a", "b"]
 
 
 @pytest.mark.parametrize("seed", range(5))
