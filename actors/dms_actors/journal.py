@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT: Final = 30.0
 """Seconds the event log may take. Longer means that the disk has failed without an error."""
-SOON_S: Final = 0.01
-"""Seconds for which events are gathered on which no promise rests."""
+SOON_S: Final = 0.05
+"""Seconds for which events are gathered on which no promise rests. Shorter shows progress sooner than anybody can read it, and costs a
+transaction for what the next promise would have taken along."""
 RETRY_S: Final = 1.0
 """Seconds after which what could not be written is tried again, if nothing else is written before."""
 GROUP_EVENTS: Final = 512

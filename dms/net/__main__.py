@@ -5,7 +5,6 @@ It ends when the other end closes, so it cannot outlive the node however that di
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -13,6 +12,7 @@ import socket
 import sys
 
 from dms.net.guards import lean
+from dms.telemetry import garbage
 
 
 def main() -> int:
@@ -30,8 +30,7 @@ def main() -> int:
 
     from dms.net.service import serve  # noqa: PLC0415
 
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         trio.run(serve, sock)
     return 0

@@ -45,28 +45,28 @@ ViewOf = Callable[[JobStory], JobView]
 
 
 class Hub:
-    """Follows the event store once, and calls who listens for a stream. Lives on the loop."""
+    """Follows the event store while somebody listens, and calls who listens for a stream. Lives on the loop."""
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self._listeners: dict[str, list[Callable[[StoredEvent], None]]] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begins to follow, from now on."""
-        assert self._task is None, "a hub is started once"
-        self._task = asyncio.get_running_loop().create_task(self._run(self._store.follow()), name="event hub")
+        self._following: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Ends following. Idempotent."""
-        if self._task is not None:
-            self._task.cancel()
+        self._listeners.clear()
+        if self._following is not None:
+            self._following.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
+                await self._following
 
     def listen(self, stream: str, heard: Callable[[StoredEvent], None]) -> Callable[[], None]:
-        """Calls `heard` with each new event of a stream; the answer ends that."""
+        """Calls `heard` with each event of a stream from now on; the answer ends that."""
         self._listeners.setdefault(stream, []).append(heard)
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(
+                self._run(self._store.head().seq), name="event hub"
+            )
 
         def stop() -> None:
             listeners = self._listeners.get(stream, [])
@@ -77,10 +77,13 @@ class Hub:
 
         return stop
 
-    async def _run(self, rows: AsyncIterator[StoredEvent]) -> None:
-        async for row in rows:
+    async def _run(self, after: int) -> None:
+        """Ends with the first event after the last listener has gone; the next listener begins anew."""
+        async for row in self._store.follow(after):
             for heard in tuple(self._listeners.get(row.stream, ())):
                 heard(row)
+            if not self._listeners:
+                return
 
 
 class _Said(NamedTuple):

@@ -92,7 +92,7 @@ class NodePost:
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """See `Post.learn`."""
-        if addresses and peer != self._me:
+        if addresses and peer != self._me and self._addresses.get(peer) != tuple(addresses):
             self._on_loop(self._learn, peer, tuple(addresses))
 
     def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from dms.rpc.dispatcher import Dispatcher
 from dms.rpc.openrpc import document
 from dms.rpc.registry import methods_of
 from dms.rpc.unix import UnixServer
+from dms.telemetry import garbage
 from dms.telemetry.logs import set_up, shut_down
 from dms_actors.letters import Told
 from dms_proto.capability import NOTHING, Resources
@@ -66,6 +67,7 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> N
             app = await _start(stack, home, config)
             home.pid.write_text(f"{os.getpid()}\n")
             stack.callback(home.pid.unlink, missing_ok=True)
+            garbage.settle()
             ready(f"node {app.services.identity.node_id.peer_id} answers on {home.socket}")
             await _until_told(app.services.stop)
             log.info("stopping")

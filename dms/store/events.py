@@ -73,7 +73,7 @@ class EventStore:
         self._writer = writer
         self._reader = reader
         self._head = head
-        self._tail = Tail(head.seq)
+        self._tail = Tail(head.seq, self._tell_loop)
         self._loop = asyncio.get_running_loop()
         self._group = GroupCommit(
             self.writing.submit,
@@ -276,17 +276,14 @@ class EventStore:
             self._lock.release()
 
     def _write(self, drafts: Sequence[Draft]) -> Sequence[Stored]:
-        """On the writer's thread: one transaction. The loop hears of it before anybody is answered, so what they do next can rely on it."""
+        """On the writer's thread: one transaction. Who follows is told before anybody is answered, so what they do next can rely on it."""
         try:
             head, stored = self._writer.write(self.writing.raw, drafts)
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
-        self._tell_loop(self._publish, head, stored)
-        return stored
-
-    def _publish(self, head: Head, stored: Sequence[Stored]) -> None:
         self._head = head
         self._tail.publish(list(chain.from_iterable(stored)))
+        return stored
 
     def _tell_loop(self, call: Callable[..., object], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop has ended; nobody there waits any more

@@ -82,6 +82,9 @@ class Base:
         return await self._state()
 
     async def _job_id(self, given: str) -> RequestId:
+        """The full id of a job; one that is not over is known without the read models."""
+        if self._services.orchestrators.get(given) is not None:
+            return RequestId(given)
         return RequestId(await self._resolve(JOBS, "request_id", given, "job"))
 
     async def _request_id(self, given: str) -> RequestId:

@@ -61,7 +61,8 @@ class JobGroup(Base):
         services, spec = self._services, params.spec
         terms = self._terms(spec, request_id(os.urandom(16)))
         self._check(terms)
-        await asyncio.to_thread(import_inputs, spec, services.blobs)
+        if spec.task.inputs:
+            await asyncio.to_thread(import_inputs, spec, services.blobs)
         cause = call_id("job.submit")
         orchestrator = await ask_from_loop(services.node, OpenRequest(terms.request_id), ASK_S)
         try:

@@ -45,7 +45,6 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, EventGroup):
         await runner.start()
         await runner.catch_up()
         hub = Hub(services.store)
-        hub.start()
         feeds = JobFeeds(
             hub, services.store, services.collector.logs, services.clock, lambda story: view_of(story, services.blobs)
         )
