@@ -10,7 +10,7 @@ Messages go down by `Address.tell` and `Address.ask`; what children have to say 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from dms_actors.draft import Draft
 
@@ -33,9 +33,20 @@ class Address(Protocol):
         """
         ...
 
+    def pass_on(self, message: object, answer: Callable[[object], object]) -> None:
+        """Puts a message; `answer` is called with what is answered to it, or with the error to raise at whoever asked."""
+        ...
+
     def stop(self) -> None:
         """Ends it after what is in its mailbox already. Returns at once."""
         ...
+
+
+class Forward(NamedTuple):
+    """An answer: whoever asked is answered by another actor, which is asked this."""
+
+    address: Address
+    message: object
 
 
 class Behaviour(Protocol):

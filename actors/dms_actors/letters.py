@@ -29,14 +29,11 @@ class Delivered(NamedTuple):
     cause_id: str
 
 
-class OpenRequest(NamedTuple):
-    """To the node: answered with the address of a new orchestrator, which is then asked `Submit`."""
-
-    request_id: RequestId
-
-
 class Submit(NamedTuple):
-    """To an orchestrator: the owner wants this done. Answered with the request's id once it is written down; an error is final."""
+    """To the node, which starts an orchestrator and passes it on: the owner wants this done.
+
+    Answered with the request's id once it is written down. After an error the node has to be told `RequestOver`.
+    """
 
     terms: Terms
     cause_id: str

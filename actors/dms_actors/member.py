@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dms_actors.behaviour import Address, Behaviour
+from dms_actors.behaviour import Address, Behaviour, Forward
 from dms_actors.draft import Draft, write
 from dms_actors.mailbox import Letter
 from dms_actors.supervisor import FailureRecord
@@ -149,7 +149,11 @@ def has_ended(name: str) -> InternalError:
 
 def _answer(letters: Sequence[Letter], answers: Sequence[object]) -> None:
     for letter, answer in zip(letters, answers, strict=True):
-        if letter.answer is not None:
+        if letter.answer is None:
+            continue
+        if isinstance(answer, Forward):
+            answer.address.pass_on(answer.message, letter.answer)
+        else:
             letter.answer(answer)
 
 

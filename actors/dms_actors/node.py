@@ -20,7 +20,7 @@ import msgspec
 
 from dms_actors import abandonment
 from dms_actors.allocation import AllocationActor
-from dms_actors.behaviour import Address, Runtime
+from dms_actors.behaviour import Address, Forward, Runtime
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
 from dms_actors.gate import Gate
@@ -32,11 +32,11 @@ from dms_actors.letters import (
     Delivered,
     FindActor,
     ListenFor,
-    OpenRequest,
     RequestAbandoned,
     RequestOver,
     ShowState,
     StopListening,
+    Submit,
     TellAgain,
     Told,
 )
@@ -184,7 +184,7 @@ class Node(MachineActor):
 
     def stands_alone(self, message: object) -> bool:
         """An orchestrator that was started is there, whatever could not be written beside it."""
-        return isinstance(message, OpenRequest | FindActor)
+        return isinstance(message, Submit | FindActor)
 
     # ------------------------------------------------------------------------------------------------------- messages
 
@@ -212,8 +212,8 @@ class Node(MachineActor):
                 self._listeners[key] = hear
             case StopListening(key=key):
                 self._listeners.pop(key, None)
-            case OpenRequest(request_id=request_id):
-                return self._start_orchestrator(request_id, is_new=True)
+            case Submit(terms=terms):
+                return Forward(self._start_orchestrator(terms.request_id, is_new=True), message)
             case AnnounceWanted(request=request, cause_id=cause_id):
                 self._announce(request, cause_id)
             case AttemptNoted(provider=provider, good=good):

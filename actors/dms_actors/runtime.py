@@ -122,22 +122,18 @@ class ThreadAddress:
             else:
                 answer.set_result(result)
 
-        self.put_question(message, settle)
+        self.pass_on(message, settle)
         try:
             return answer.result(timeout)
         except TimeoutError:
             raise _is_silent(self.name, timeout) from None
 
-    def put_question(self, message: object, settle: Callable[[object], object]) -> None:
-        """Puts a message whose answer, or the error to raise instead, `settle` is called with on the crew's thread.
-
-        Raises:
-            InternalError: it was refused.
-        """
-        if not self.mailbox.offer(Letter(message, settle)):
-            if self.mailbox.is_closed:
-                raise has_ended(self.name)
-            raise InternalError("mailbox_full", f"{self.name} has too many messages waiting", retryable=True)
+    def pass_on(self, message: object, answer: Callable[[object], object]) -> None:
+        """See `Address.pass_on`. `answer` is called on the crew's thread, or at once when the message is refused."""
+        if self.mailbox.offer(Letter(message, answer)):
+            return
+        full = InternalError("mailbox_full", f"{self.name} has too many messages waiting", retryable=True)
+        answer(has_ended(self.name) if self.mailbox.is_closed else full)
 
     def stop(self) -> None:
         """See `Address.stop`."""
@@ -160,10 +156,7 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
         with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result)
 
-    if isinstance(address, ThreadAddress):
-        address.put_question(message, answer_from_thread)
-    else:
-        settle(address.ask(message, timeout))
+    address.pass_on(message, answer_from_thread)
     try:
         return await asyncio.wait_for(answer, timeout)
     except TimeoutError:

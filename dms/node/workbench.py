@@ -156,7 +156,7 @@ class Workbench:
                 failed = await fetch_missing(task, requester, self._network, self._blobs)
                 failed = failed or await asyncio.to_thread(lay_out, task, directory, self._blobs)
         except OSError as error:
-            failed = f"the job's directory could not be made: {error.strerror or error}"
+            failed = _no_directory(error)
         self._tell(allocation_id, InputsArrived(failed))
 
     async def _execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
@@ -166,7 +166,13 @@ class Workbench:
             self._tell(allocation_id, RunExited(ending))
             return
         self._requesters[allocation_id] = (request_id, requester)
-        run = await executor.run(allocation_id, task, self.directory(allocation_id))
+        directory = self.directory(allocation_id)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            self._tell(allocation_id, RunExited(Ending(EndReason.PROVIDER_FAULT, detail=_no_directory(error))))
+            return
+        run = await executor.run(allocation_id, task, directory)
         await self._watch(allocation_id, request_id, requester, run)
 
     async def _adopt(
@@ -198,9 +204,10 @@ class Workbench:
                     case UsageSample(usage=usage):
                         self._tell(allocation_id, RunUsed(usage))
                     case Exited(ending=ending):
-                        self._tell(allocation_id, RunExited(ending))
+                        self._tell(allocation_id, RunExited(ending, self.logs.lengths(allocation_id)))
         finally:
             self._runs.pop(allocation_id, None)
+            self._stops.pop(allocation_id, None)
             if not self._runs:
                 self._idle.set()
 
@@ -258,8 +265,16 @@ class Workbench:
         self._requesters.pop(allocation_id, None)
         self.logs.remove(allocation_id)
         directory = self.directory(allocation_id)
-        if directory.exists():
+        try:
+            directory.rmdir()  # most jobs leave nothing, and a thread for it costs more than the call
+        except FileNotFoundError:
+            pass
+        except OSError:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _no_directory(error: OSError) -> str:
+    return f"the job's directory could not be made: {error.strerror or error}"
 
 
 def _remove_others(jobs: Path, keep: frozenset[str]) -> None:

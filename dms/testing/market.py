@@ -15,7 +15,7 @@ from dms.config.identity import create
 from dms.executors.scripted import ScriptedExecutor
 from dms.node.app import ASK_TIMEOUT, NodeApp, Probed
 from dms.node.services import Services
-from dms_actors.letters import OpenRequest, ShowState, Submit, Told
+from dms_actors.letters import ShowState, Submit, Told
 from dms_actors.ports import Executor
 from dms_actors.runtime import ask_from_loop
 from dms_actors.testing.network import MemoryFabric
@@ -175,8 +175,7 @@ async def _probed(executors: dict[str, tuple[Executor, ExecutorOffer]]) -> Probe
 
 async def submit(services: Services, terms: Terms) -> RequestId:
     """Submits a request at a node; returns when it is written down."""
-    orchestrator = await ask_from_loop(services.node, OpenRequest(terms.request_id), ASK_TIMEOUT)
-    answer: RequestId = await ask_from_loop(orchestrator, Submit(terms, "test"), ASK_TIMEOUT)
+    answer: RequestId = await ask_from_loop(services.node, Submit(terms, "test"), ASK_TIMEOUT)
     return answer
 
 

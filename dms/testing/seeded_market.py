@@ -26,7 +26,7 @@ from dms_actors.behaviour import Behaviour
 from dms_actors.directory import Directory
 from dms_actors.events import EVENT_KINDS, from_row
 from dms_actors.gate import Gate
-from dms_actors.letters import OpenRequest, RequestOver, Submit, Told
+from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.node import MARKET_STREAM, PEERS_STREAM, Node, World
 from dms_actors.ports import NetworkUp, PeerUp, StoredEvent
@@ -186,13 +186,9 @@ class SeededMarket:
         terms = self._terms(number, node)
         self.requests[terms.request_id] = node
         try:
-            orchestrator = node.node.ask(OpenRequest(terms.request_id), 5)
-        except DmsError:
-            return  # it is being killed, or its disk is full: the owner sees an error, and nothing was promised
-        try:
-            orchestrator.ask(Submit(terms, "owner"), 5)
+            node.node.ask(Submit(terms, "owner"), 5)
             self.accepted.add(terms.request_id)
-        except DmsError:
+        except DmsError:  # it is being killed, or its disk is full: the owner sees an error, and nothing was promised
             node.node.tell(RequestOver(terms.request_id))
 
     def _terms(self, number: int, node: SeededNode) -> Terms:

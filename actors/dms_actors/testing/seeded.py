@@ -214,15 +214,20 @@ class SeededAddress:
     def ask(self, message: object, timeout: float) -> Any:
         """See `Address.ask`. Has the others go on until the answer is there; `timeout` is seconds of the loop's clock."""
         answers: list[object] = []
-        if not self.is_alive:
-            raise InternalError("internal", f"{self.name} has ended", retryable=True)
-        self._waiting.append(Letter(message, answers.append))
+        self.pass_on(message, answers.append)
         loop = self.runtime.loop
         if not loop.run(lambda: bool(answers), loop.now + int(timeout * 1000)):
             raise InternalError("internal", f"{self.name} did not answer within {timeout} s", retryable=True)
         if isinstance(answers[0], Exception):
             raise answers[0]
         return answers[0]
+
+    def pass_on(self, message: object, answer: Callable[[object], object]) -> None:
+        """See `Address.pass_on`."""
+        if self.is_alive:
+            self._waiting.append(Letter(message, answer))
+        else:
+            answer(InternalError("internal", f"{self.name} has ended", retryable=True))
 
     def stop(self) -> None:
         """See `Address.stop`."""

@@ -35,7 +35,7 @@ from dms.rpc.api.jobs import (
     WatchJobParams,
 )
 from dms.store.blobs import BlobStore
-from dms_actors.letters import OpenRequest, RequestOver, Submit, Told
+from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import RequestId, request_id
@@ -64,9 +64,8 @@ class JobGroup(Base):
         if spec.task.inputs:
             await asyncio.to_thread(import_inputs, spec, services.blobs)
         cause = call_id("job.submit")
-        orchestrator = await ask_from_loop(services.node, OpenRequest(terms.request_id), ASK_S)
         try:
-            await ask_from_loop(orchestrator, Submit(terms, cause), ASK_S)
+            await ask_from_loop(services.node, Submit(terms, cause), ASK_S)
         except DmsError:
             services.node.tell(RequestOver(terms.request_id))  # it was not accepted: nobody is to resume it
             raise

@@ -71,9 +71,10 @@ class RunUsed(Stimulus, frozen=True):
 
 
 class RunExited(Stimulus, frozen=True):
-    """Nothing of it runs any more."""
+    """Nothing of it runs any more. `log_bytes`: lengths of its standard output and standard error."""
 
     ending: Ending
+    log_bytes: tuple[int, int] = (0, 0)
 
 
 class OutputsStored(Stimulus, frozen=True):
@@ -343,9 +344,15 @@ def _open(_allocation: Allocation, stimulus: Opened, now: int) -> Decision:
     opened = AllocationOpened(stimulus.reservation, now + stimulus.invoke_within_ms, now)
     if stimulus.task is None:
         return Decision((opened,))
-    return Decision(
-        (opened, AllocationInvoked(stimulus.task)), (FetchInputs(stimulus.reservation.requester, stimulus.task),)
-    )
+    events, effect = _begin(stimulus.reservation.requester, stimulus.task)
+    return Decision((opened, *events), (effect,))
+
+
+def _begin(requester: PeerId, task: Task) -> tuple[tuple[Event, ...], Effect]:
+    """It has its work. Without inputs to wait for it is handed to the executor at once."""
+    if task.inputs:
+        return (AllocationInvoked(task),), FetchInputs(requester, task)
+    return (AllocationInvoked(task), AllocationReady()), Execute(task)
 
 
 def _invoke(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
@@ -355,10 +362,8 @@ def _invoke(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
     if not task_fits(stimulus.task, reservation.resources, reservation.wall_ms):
         why = "the task asks for more than was committed"
         return Decision((InvocationRefused(why),), (_ack(allocation, stimulus.requester, why),))
-    return Decision(
-        (AllocationInvoked(stimulus.task),),
-        (_ack(allocation, stimulus.requester), FetchInputs(reservation.requester, stimulus.task)),
-    )
+    events, effect = _begin(reservation.requester, stimulus.task)
+    return Decision(events, (_ack(allocation, stimulus.requester), effect))
 
 
 def _tell(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
@@ -391,11 +396,16 @@ def _used(allocation: Allocation, stimulus: RunUsed, _now: int) -> Decision:
     return Decision((), (Send(_of(allocation).requester, status),))
 
 
-def _exited(allocation: Allocation, stimulus: RunExited, _now: int) -> Decision:
+def _exited(allocation: Allocation, stimulus: RunExited, now: int) -> Decision:
+    """With outputs to be taken in, these come first; without, this is the end."""
     ending = stimulus.ending
     if allocation.stopping_for is not None and ending.reason is not EndReason.COMPLETED:
         ending = msgspec.structs.replace(ending, reason=allocation.stopping_for)
-    return Decision((RunEnded(ending),), (StoreOutputs(allocation.task),))
+    ended = RunEnded(ending)
+    if allocation.task is None or allocation.task.outputs:
+        return Decision((ended,), (StoreOutputs(allocation.task),))
+    over = _end(evolve(allocation, ended), ending, now, log_bytes=stimulus.log_bytes)
+    return Decision((ended, *over.events), over.effects)
 
 
 def _stored(allocation: Allocation, stimulus: OutputsStored, now: int) -> Decision:
@@ -589,8 +599,10 @@ _STIMULI: Final = (
 
 TABLE: Final[Table[Allocation]] = {
     **{(phase, kind): ignore("late, repeated or not meant for this phase") for phase in LifePhase for kind in _STIMULI},
-    (LifePhase.NEW, Opened): Row(_open, "capacity is reserved; with an invocation, its inputs are fetched at once"),
-    (LifePhase.COMMITTED, Invoked): Row(_invoke, "checked against what was agreed; its inputs are fetched"),
+    (LifePhase.NEW, Opened): Row(
+        _open, "capacity is reserved; with an invocation, its inputs are fetched at once, or it runs"
+    ),
+    (LifePhase.COMMITTED, Invoked): Row(_invoke, "checked against what was agreed; its inputs are fetched, or it runs"),
     **{
         (phase, Invoked): Row(_tell, "a repeat: answered with the status")
         for phase in (*_WORKING, LifePhase.STOPPING, *_AFTER)
@@ -599,7 +611,10 @@ TABLE: Final[Table[Allocation]] = {
     (LifePhase.STARTING, RunStarted): Row(_started, "the requester is told"),
     (LifePhase.STOPPING, RunStarted): Row(_started_while_stopping, "it started after all: stopped again"),
     (LifePhase.RUNNING, RunUsed): Row(_used, "the requester is told"),
-    **{(phase, RunExited): Row(_exited, "what it left is stored") for phase in _ACTIVE},
+    **{
+        (phase, RunExited): Row(_exited, "what it left is stored; with nothing to store it is over")
+        for phase in _ACTIVE
+    },
     (LifePhase.STORING, OutputsStored): Row(_stored, "capacity is freed, the requester is told"),
     **{(phase, CancelHeard): Row(_cancel_early, "ended: nothing runs yet") for phase in _EARLY},
     (LifePhase.STARTING, CancelHeard): Row(_cancel_run, "stopped as soon as it has started"),

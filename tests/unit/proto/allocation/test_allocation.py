@@ -37,10 +37,11 @@ from dms_proto.market.ledger import Reservation
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, HOUR, MINUTE, SECOND
-from dms_proto.work import Ending, EndReason, Limits, Output, Task, Usage
+from dms_proto.work import Ending, EndReason, Input, Limits, Output, Task, Usage
 
 REQUESTER = PeerId("requester")
-TASK = Task("sandbox", ("true",), resources=Resources(CORE, GIB), limits=Limits(wall_ms=10 * MINUTE, grace_ms=2_000))
+SIMPLE = Task("sandbox", ("true",), resources=Resources(CORE, GIB), limits=Limits(wall_ms=10 * MINUTE, grace_ms=2_000))
+TASK = msgspec.structs.replace(SIMPLE, inputs=(Input("in", Digest("sha256:" + "1" * 64), 3),), outputs=("out",))
 TARIFF = Price(start=10, cpu_core_hour=3_600)
 RESERVED = Reservation(
     AllocationId("a"), BidId("b"), RequestId("r"), REQUESTER, 0, Resources(CORE, GIB), TARIFF, 610, 10 * MINUTE
@@ -102,6 +103,29 @@ def test_a_commit_with_its_invocation_fetches_the_inputs_at_once() -> None:
 
     assert work.phase is LifePhase.PREPARING
     assert work.wanted(FetchInputs) == [FetchInputs(REQUESTER, TASK)]
+
+
+def test_without_inputs_it_is_handed_to_the_executor_at_once() -> None:
+    committed, invoked = Work(), Work().to(LifePhase.COMMITTED)
+
+    committed.tell(Opened(RESERVED, SIMPLE, INVOKE_WITHIN))
+    invoked.tell(Invoked(REQUESTER, SIMPLE))
+
+    for work in (committed, invoked):
+        assert work.phase is LifePhase.STARTING
+        assert work.wanted(Execute) == [Execute(SIMPLE)]
+
+
+def test_without_outputs_it_is_over_when_nothing_runs_any_more() -> None:
+    work = Work()
+    work.tell(Opened(RESERVED, SIMPLE, INVOKE_WITHIN))
+    work.tell(RunStarted("handle"))
+
+    work.tell(RunExited(ended(EndReason.COMPLETED), (5, 7)))
+
+    assert work.phase is LifePhase.ENDED
+    assert work.status().log_bytes == (5, 7)
+    assert work.wanted(FreeCapacity) == [FreeCapacity(AllocationId("a"))]
 
 
 def test_from_the_invocation_to_the_receipt() -> None:

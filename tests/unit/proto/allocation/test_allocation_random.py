@@ -1,5 +1,6 @@
 """One allocation and everything that can happen to it, in any order: it ends once and frees its capacity when nothing of it runs."""
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -26,11 +27,11 @@ from dms_proto.allocation.machine import (
     StopRun,
 )
 from dms_proto.capability import Price, Resources
-from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.market.ledger import Reservation
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, MINUTE
-from dms_proto.work import Ending, EndReason, Task, Usage
+from dms_proto.work import Ending, EndReason, Input, Task, Usage
 
 REQUESTER = PeerId("requester")
 RESERVED = Reservation(
@@ -44,7 +45,8 @@ RESERVED = Reservation(
     610,
     10 * MINUTE,
 )
-TASK = Task("sandbox", ("true",), resources=Resources(CORE, GIB))
+SIMPLE = Task("sandbox", ("true",), resources=Resources(CORE, GIB))
+TASK = msgspec.structs.replace(SIMPLE, inputs=(Input("in", Digest("sha256:" + "1" * 64), 3),), outputs=("out",))
 peers = st.sampled_from([REQUESTER, PeerId("thief")])
 
 
@@ -67,14 +69,14 @@ class AnyLife(RuleBasedStateMachine):
                 assert not self.runs, "capacity freed under a run"
         self.work.effects = ()
 
-    @rule(task=st.sampled_from([None, TASK]))
+    @rule(task=st.sampled_from([None, SIMPLE, TASK]))
     def opened(self, task: Task | None) -> None:
         self.work.tell(Opened(RESERVED, task, 10_000))
         self._look()
 
-    @rule(peer=peers)
-    def invoked(self, peer: PeerId) -> None:
-        self.work.tell(Invoked(peer, TASK))
+    @rule(peer=peers, task=st.sampled_from([SIMPLE, TASK]))
+    def invoked(self, peer: PeerId, task: Task) -> None:
+        self.work.tell(Invoked(peer, task))
         self._look()
 
     @rule(failed=st.sampled_from(["", "gone"]))

@@ -23,14 +23,14 @@ from dms_proto.allocation.machine import (
     RunUsed,
 )
 from dms_proto.capability import Price, Resources
-from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market.ledger import Reservation
 from dms_proto.sim.driven import Driven
-from dms_proto.work import Ending, EndReason, Task, Usage
+from dms_proto.work import Ending, EndReason, Input, Task, Usage
 
 WHO = PeerId("requester")
-TASK = Task("sandbox", ("true",))
+TASK = Task("sandbox", ("true",), inputs=(Input("in", Digest("sha256:" + "1" * 64), 3),), outputs=("out",))
 RESERVED = Reservation(AllocationId("a"), BidId("b"), RequestId("r"), WHO, 0, Resources(), Price(start=5), 5, 600_000)
 OPENED = Opened(RESERVED, None, 10_000)
 STRAIGHT = (
