@@ -76,7 +76,7 @@ class Dialer:
         """Connects, or waits for who is already at it. Gives a code ("" for up) and why not."""
         if peer == self._host.peer_id:
             return "peer_unreachable", "that is this node itself"
-        if self._host.bans.is_banned(peer, trio.current_time()):
+        if self._host.is_banned(peer):
             return "peer_unreachable", "the peer is banned here"
         while (other := self._under_way.get(peer)) is not None:
             await other.wait()

@@ -83,7 +83,7 @@ class Host:
         own_the_port()
         upgrader = safe_upgrader(self._keys, hooks)
         self.swarm = GuardedSwarm(
-            self._id, self._store, upgrader, config=config, counters=counters, is_refused=self._is_refused
+            self._id, self._store, upgrader, config=config, counters=counters, is_refused=self.is_banned
         )
         self.swarm.set_stream_handler(self.crashes.guard_handler("stream", self._serve))
         self.set_stream_handler(IDENTIFY, identify_handler_for(cast("IHost", self)))
@@ -147,7 +147,8 @@ class Host:
             for connection in self.connections(peer):
                 connection_under(connection).shut("banned")
 
-    def _is_refused(self, peer: str) -> bool:
+    def is_banned(self, peer: str) -> bool:
+        """Whether a peer is refused now."""
         return self.bans.is_banned(peer, trio.current_time())
 
     async def _serve(self, stream: INetStream) -> None:

@@ -271,6 +271,8 @@ class Inbound:
         now = trio.current_time()
         early, self._early = self._early, []
         for body in early + self._splitter.feed(self.stream.take()):
+            if self.closed.is_set():
+                return  # banned for an item before: what lies behind it in the same read is not looked at
             self._on_item(body, now)
 
     def _on_item(self, body: bytes, now: float) -> None:

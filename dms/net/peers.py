@@ -236,14 +236,17 @@ class Peers(INotifee):
         self._wake(link.peer)
         if link.peer in self._opening:
             return  # the task that opens it sees it and goes on
-        if self._host.connections(link.peer) and not self._is_stopping:
+        if self._host.connections(link.peer) and not self._is_stopping and not self._host.is_banned(link.peer):
             self._open(link, 0.0 if trio.current_time() - link.attached_at > SETTLED_S else REOPEN_S)
         else:
             self._drop(link, _reason(why, said_bye=link.said_bye))
 
     def _drop(self, link: Link, reason: str) -> None:
+        """Forgets a peer. A ban is told as the reason whoever notices the end: the opening task sees only that its stream is gone."""
         if self._links.get(link.peer) is not link:
             return
+        if self._host.is_banned(link.peer):
+            reason = "banned"
         del self._links[link.peer]
         was_up, link.is_up = link.is_up, False
         link.detach()

@@ -87,28 +87,38 @@ class Visit:
                 await stream.read()
 
 
-async def attack(address: str, play: Callable[[Visit], Awaitable[Result]], private_key: bytes = b"") -> Result:
-    """Connects to `address` (ending in /p2p/PEER) and plays; for tests on asyncio."""
-    return await asyncio.to_thread(trio.run, visit, address, play, private_key)
-
-
-async def visit(address: str, play: Callable[[Visit], Awaitable[Result]], private_key: bytes = b"") -> Result:
-    """`attack` for trio."""
-    config = NetConfig(private_key=private_key or os.urandom(32), listen="/ip4/127.0.0.1/tcp/0")
-    host = Host(config, Counters(), YamuxHooks())
-    host.set_stream_handler(TProtocol(FRAMES_PROTOCOL), _welcome)
-    async with host.run():
-        connection = await dial_peer(host.swarm, address.rpartition("/p2p/")[2], [address], PATIENCE_S)
-        with trio.fail_after(3 * PATIENCE_S):
-            return await play(Visit(host, connection))
-
-
-async def _welcome(net_stream: INetStream) -> None:
+async def welcome(net_stream: INetStream) -> None:
     """Lets the victim take us for up, so that it reads our frames."""
     stream = stream_under(net_stream)
     await stream.read()
     await stream.write(frames.greeting(Kind.WELCOME, Greeting(NETWORK_VERSION, "hostile")))
     await trio.sleep_forever()
+
+
+async def attack(
+    address: str,
+    play: Callable[[Visit], Awaitable[Result]],
+    private_key: bytes = b"",
+    answer: Callable[[INetStream], Awaitable[None]] = welcome,
+) -> Result:
+    """Connects to `address` (ending in /p2p/PEER) and plays; for tests on asyncio. `answer` serves the frame stream the victim opens."""
+    return await asyncio.to_thread(trio.run, visit, address, play, private_key, answer)
+
+
+async def visit(
+    address: str,
+    play: Callable[[Visit], Awaitable[Result]],
+    private_key: bytes = b"",
+    answer: Callable[[INetStream], Awaitable[None]] = welcome,
+) -> Result:
+    """`attack` for trio."""
+    config = NetConfig(private_key=private_key or os.urandom(32), listen="/ip4/127.0.0.1/tcp/0")
+    host = Host(config, Counters(), YamuxHooks())
+    host.set_stream_handler(TProtocol(FRAMES_PROTOCOL), answer)
+    async with host.run():
+        connection = await dial_peer(host.swarm, address.rpartition("/p2p/")[2], [address], PATIENCE_S)
+        with trio.fail_after(3 * PATIENCE_S):
+            return await play(Visit(host, connection))
 
 
 # ------------------------------------------------------------------------------------------------------- gossip bytes

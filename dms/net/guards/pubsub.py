@@ -168,6 +168,8 @@ class FixedPubsub(Pubsub):
         rpc.ClearField("senderRecord")
         now = trio.current_time()
         for message in rpc.publish:
+            if meter.is_abusive:
+                return  # banned for a message before
             if self._may_pass(peer, message, meter, now):
                 await self.push_msg(peer, message)
         if len(rpc.subscriptions) <= self.max_subscriptions_per_rpc:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import trio
 from libp2p.peer.id import ID
+from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_uvarint
 
 from dms.net import frames
-from dms.net.config import BLOB_PROTOCOL, FRAMES_PROTOCOL, MAX_FRAME
+from dms.net.config import BLOB_PROTOCOL, FRAMES_PROTOCOL, MAX_FRAME, RateLimit
 from dms.net.frames import Kind
 from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, published, rpc, signed
 from dms.testing.live_networks import TOPIC, Crew, still_serves
@@ -241,6 +242,20 @@ async def test_a_gossip_message_with_a_false_signature_is_not_delivered(crew: Cr
     await attack(victim.addresses[0], play)
     await victim.seen.first(GossipReceived, lambda event: event.frame == b"honest")
     assert [event.frame for event in victim.seen.of(GossipReceived)] == [b"honest"]
+
+
+async def test_a_flood_of_gossip_in_one_message_is_banned_once(crew: Crew) -> None:
+    victim = await crew(gossip_limit=RateLimit(frames_per_s=1, frames_burst=1, tolerance=5))
+
+    async def play(visit: Visit) -> None:
+        stream = await visit.open(GOSSIP_PROTOCOL)
+        many = rpc_pb2.RPC(publish=[rpc_pb2.Message(data=b"flood", topicIDs=[TOPIC]) for _ in range(100)])
+        await stream.write(signed(TOPIC, b"one") + rpc(many))
+        await visit.until_closed()
+
+    await attack(victim.addresses[0], play)
+    stats = await victim.network.stats()
+    assert (stats["bans"], stats["refused.gossip_rate"]) == (1, 5)
 
 
 @pytest.mark.parametrize("protocol", ["/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0"])
