@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 NAMES: Final[dict[str, str]] = {
-    "refused.rate": "Frames of a peer above its rate limit, dropped.",
+    "refused.rate": "Frames, pings and other items of a peer above its rate limit, dropped.",
     "refused.oversized": "Frames announced longer than the longest accepted; the stream was reset.",
     "refused.malformed": "Frames that are not of the frame protocol; the stream was reset.",
     "refused.version": "Peers that speak another network version.",

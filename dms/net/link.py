@@ -102,6 +102,15 @@ class Link:
         self._pace_bytes = Bucket(limit.bytes_per_s * PACE, limit.bytes_burst * PACE)
         self._is_pausing = False
 
+    def admits(self, body: bytes, now: float) -> bool:
+        """Judges an item of the peer, of whatever kind and on whichever stream. One too many past the tolerance and it is banned."""
+        if self.meter.admit(max(0, len(body) - 1), now):
+            return True
+        self._owner.counters["refused.rate"] += 1
+        if self.meter.is_abusive:
+            self._owner.on_abuse(self)
+        return False
+
     # -------------------------------------------------------------------------------------------------------- outbound
 
     def attach(self, stream: SafeStream, hello: Greeting) -> None:
@@ -195,8 +204,12 @@ class Link:
         if stream is None:
             return
         try:
+            now = trio.current_time()
             for body in self._answers.feed(stream.take()):
-                self._on_answer(body)
+                if self._is_awaited(body) or self.admits(body, now):
+                    self._on_answer(body)
+                if self.outbound is not stream:
+                    return  # banned for it, or the greeting was refused
         except ValueError:
             self._owner.counters.add("refused.malformed")
             stream.break_off()
@@ -204,6 +217,10 @@ class Link:
             self._owner.on_outbound(self)
         else:
             self.pump()
+
+    def _is_awaited(self, body: bytes) -> bool:
+        """The one welcome of a stream passes whatever the peer sent elsewhere: without it the link could not come up."""
+        return self.welcome is None and body[:1] == b"\x02"
 
     def _on_answer(self, body: bytes) -> None:
         match body[:1]:
@@ -215,7 +232,7 @@ class Link:
             case b"\x03":
                 self.refusal = frames.read_reason(body[1:])
                 self._owner.on_outbound(self)
-            case b"\x05" if len(body) == 1 + frames.PING_BYTES:
+            case b"\x05" if len(body) == 1 + frames.PING_BYTES and self.unanswered:
                 self._on_pong(_PING.unpack_from(body, 1)[0])
 
     def _on_pong(self, sent_ns: int) -> None:
@@ -276,24 +293,19 @@ class Inbound:
             self._on_item(body, now)
 
     def _on_item(self, body: bytes, now: float) -> None:
+        if not self._link.admits(body, now):
+            return
         kind = body[0] if body else -1
         if kind == Kind.FRAME:
-            self._on_frame(body[1:], now)
+            self._on_frame(body[1:])
         elif kind == Kind.PING and len(body) == 1 + frames.PING_BYTES:
-            if self._link.meter.admit(len(body), now):
-                self._answer(frames.item(Kind.PONG, body[1:]))
+            self._answer(frames.item(Kind.PONG, body[1:]))
         elif kind == Kind.BYE:
             self._link.said_bye = True
 
-    def _on_frame(self, frame: bytes, now: float) -> None:
-        counters = self._owner.counters
-        if not self._link.meter.admit(len(frame), now):
-            counters["refused.rate"] += 1
-            if self._link.meter.is_abusive:
-                self._owner.on_abuse(self._link)
-            return
-        counters["frames.in"] += 1
-        counters["bytes.in"] += len(frame)
+    def _on_frame(self, frame: bytes) -> None:
+        self._owner.counters["frames.in"] += 1
+        self._owner.counters["bytes.in"] += len(frame)
         self._owner.post(FrameIn(self._link.peer, frame))
 
     def _on_hello(self, body: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from libp2p.abc import INetStream
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from dms.net import frames
-from dms.net.config import RateLimit
+from dms.net.config import NETWORK_VERSION, RateLimit
+from dms.net.frames import Greeting, Kind
 from dms.net.guards.dialing import dial_peer
 from dms.net.guards.yamux import connection_under
+from dms.net.guards.yamux_stream import stream_under
 from dms.testing.hostile_peer import Visit, attack, welcome
 from dms.testing.live_networks import Crew, Wire
 from dms.testing.network_contract import PATIENCE_S, blob
@@ -218,6 +221,32 @@ async def test_a_flood_that_waits_when_the_peer_comes_up_is_banned_once_and_told
     assert len(victim.seen.of(FrameReceived)) == 200
     stats = await victim.network.stats()
     assert (stats["refused.rate"], stats["bans"]) == (500, 1)
+
+
+@pytest.mark.parametrize("kind", [Kind.PING, Kind.BYE, 99])
+async def test_a_flood_of_what_is_no_frame_is_banned_too(crew: Crew, kind: int) -> None:
+    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200, tolerance=500))
+
+    async def flood(visit: Visit) -> None:
+        stream = await visit.greeted()
+        await stream.write(struct.pack(">IB8s", 9, kind, b"12345678") * 2_000)
+        await visit.until_closed()
+
+    await attack(victim.addresses[0], flood)
+    assert (await victim.seen.first(PeerDown)).reason == "banned"
+
+
+async def test_a_flood_of_answers_to_no_question_is_banned_too(crew: Crew) -> None:
+    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200, tolerance=500))
+
+    async def welcome_and_flood(net_stream: INetStream) -> None:
+        stream = stream_under(net_stream)
+        await stream.write(frames.greeting(Kind.WELCOME, Greeting(NETWORK_VERSION, "hostile")))
+        await stream.write(frames.item(Kind.PONG, bytes(frames.PING_BYTES)) * 2_000)
+        await trio.sleep_forever()
+
+    await attack(victim.addresses[0], Visit.until_closed, answer=welcome_and_flood)
+    assert (await victim.seen.first(PeerDown)).reason == "banned"
 
 
 async def test_a_transfer_that_is_cut_goes_on_where_it_stopped(crew: Crew, tmp_path: Path) -> None:
