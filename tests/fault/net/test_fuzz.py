@@ -24,6 +24,8 @@ from dms.testing.live_networks import TOPIC, Crew, still_serves
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
 SECONDS = float(os.environ.get("DMS_FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("DMS_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
+FEWEST_CASES = 60
+"""Goes on past its time until so many were tried: a busy machine makes a twentieth of the cases of a quiet one."""
 PROTOCOLS = [GOSSIP_PROTOCOL, FRAMES_PROTOCOL, BLOB_PROTOCOL, "/ipfs/ping/1.0.0", "/ipfs/id/1.0.0", "/unknown/1"]
 
 
@@ -105,7 +107,7 @@ async def test_nothing_a_peer_sends_ends_the_process(crew: Crew, caplog: pytest.
     async def play(first: Visit) -> int:
         rng, cases, visit = random.Random(SEED), 0, first
         end = trio.current_time() + SECONDS
-        while trio.current_time() < end:
+        while trio.current_time() < end or cases < FEWEST_CASES:
             try:
                 if visit.yamux.is_closed:
                     visit = Visit(first.host, await dial_peer(first.host.swarm, victim.peer, [address], 5))
@@ -116,7 +118,6 @@ async def test_nothing_a_peer_sends_ends_the_process(crew: Crew, caplog: pytest.
         return cases
 
     cases = await attack(address, play)
-    assert cases > 20 * SECONDS
     assert victim.network.pid == pid
     ours = [record.getMessage() for record in caplog.records if "contained in yamux" in record.getMessage()]
     assert ours == []  # peers' bytes may make libp2p's code raise, never the multiplexer
