@@ -1,7 +1,7 @@
 """The node's side of the network: `NetworkProcess`, the `Network` port on a supervised process. Lives on the node's asyncio loop.
 
 The process is started with one end of a socket pair and the configuration as first message. When it dies, the node hears `NetworkDown` and
-`PeerDown` for each peer; it is started again at once (later with growing waits), with the same key and the same port, and dials the peers
+`PeerDown` for each peer; it is started again at once (later with growing waits), with the same key, port and bans, and dials the peers
 it had; then the node hears `NetworkUp`. When the node dies, the pipe closes and the process ends by itself.
 """
 
@@ -21,12 +21,13 @@ import msgspec
 
 from dms.net.child import Child
 from dms.net.config import MAX_FRAME, MAX_GOSSIP, NetConfig
-from dms.net.limits import Backoff
+from dms.net.limits import Backoff, Bans
 from dms.net.pipe import (
     GOSSIP_QUEUE,
     AskBlob,
     AskStats,
     Ban,
+    Banned,
     BlobAnswer,
     Configure,
     Credit,
@@ -94,6 +95,7 @@ class NetworkProcess:
         self._is_up = False
         self._is_stopping = False
         self._links: dict[PeerId, LinkFacts] = {}
+        self._bans = Bans()
         self._credits: dict[str, Credit] = {}
         self._owed = Credit(config.pipe_window)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -172,7 +174,8 @@ class NetworkProcess:
         return dict(self._links)
 
     def ban(self, peer: PeerId, seconds: float) -> None:
-        """Closes connections to a peer and refuses it for a while; 0 lifts a ban. Bans end with the process that holds them."""
+        """Closes connections to a peer and refuses it for a while, over restarts of the process; 0 lifts a ban. Bans end with the node."""
+        self._bans.add(peer, seconds, time.monotonic())
         if self._child is not None:
             self._child.post(Ban(peer, seconds))
 
@@ -253,7 +256,7 @@ class NetworkProcess:
         self._credits = {GOSSIP_QUEUE: Credit(self._config.queue_bytes)}
         self._owed = Credit(self._config.pipe_window)
         self._child = await Child.start(self._on_message, self._on_end)
-        self._child.post(Configure(self._config, redial))
+        self._child.post(Configure(self._config, redial, self._bans.running(time.monotonic())))
         try:
             async with asyncio.timeout(START_S):
                 ready = await self._ready
@@ -331,6 +334,8 @@ class NetworkProcess:
                 self._credits.pop(peer, None)
                 if self._links.pop(PeerId(peer), None) is not None:
                     self._listener(PeerDown(PeerId(peer), reason))
+            case Banned(peer, seconds):
+                self._bans.add(peer, seconds, time.monotonic())
             case Rtt(peer, rtt_us):
                 if (link := self._links.get(PeerId(peer))) is not None:
                     self._links[link.peer] = msgspec.structs.replace(link, rtt_us=rtt_us)

@@ -7,7 +7,7 @@ every peer in unsupervised system tasks (24-36 ms of CPU per connection, needed 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -65,6 +65,7 @@ class Host:
         bans: who is refused.
         swarm: the connections.
         peer_id: our own id, base58.
+        on_punished: told of each ban for abuse: the peer, and its seconds.
     """
 
     def __init__(self, config: NetConfig, counters: Counters, hooks: YamuxHooks) -> None:
@@ -72,6 +73,7 @@ class Host:
         self.counters = counters
         self.crashes = Crashes(counters)
         self.bans = Bans()
+        self.on_punished: Callable[[str, float], None] = lambda _peer, _seconds: None
         self._keys = key_pair(config.private_key)
         self._id = ID.from_pubkey(self._keys.public_key)
         self.peer_id = self._id.to_base58()
@@ -146,6 +148,11 @@ class Host:
             self.counters.add("bans")
             for connection in self.connections(peer):
                 connection_under(connection).shut("banned")
+
+    def punish(self, peer: str) -> None:
+        """Bans a peer for abuse. The node is told before it hears that the peer is down, so that a restart finds the ban."""
+        self.on_punished(peer, self.config.ban_s)
+        self.ban(peer, self.config.ban_s)
 
     def is_banned(self, peer: str) -> bool:
         """Whether a peer is refused now."""

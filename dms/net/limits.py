@@ -98,6 +98,10 @@ class Bans:
             return False
         return True
 
+    def running(self, now: float) -> tuple[tuple[str, float], ...]:
+        """The bans in force at `now`, each with the seconds it has left."""
+        return tuple((peer, until - now) for peer, until in self._until.items() if until > now)
+
     def __len__(self) -> int:
         return len(self._until)
 

@@ -152,7 +152,7 @@ class Peers(INotifee):
     def on_abuse(self, link: Link) -> None:
         """A peer kept sending above its limit."""
         logger.warning("peer %s is banned for %.0f s: above its rate limit", link.peer, self.config.ban_s)
-        self._host.ban(link.peer, self.config.ban_s)
+        self._host.punish(link.peer)
 
     # ------------------------------------------------------------------------------------------------ libp2p's notifications
 

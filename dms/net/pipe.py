@@ -36,10 +36,16 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False)
 
 
 class Configure(_Message, frozen=True):
-    """The first message. `redial` are addresses of peers connected before the last death of the process."""
+    """The first message.
+
+    Attributes:
+        redial: addresses of peers connected before the last death of the process.
+        bans: peers that are refused, each with the seconds it still is.
+    """
 
     config: NetConfig
     redial: tuple[str, ...] = ()
+    bans: tuple[tuple[str, float], ...] = ()
 
 
 class SendFrame(_Message, frozen=True):
@@ -136,6 +142,13 @@ class Down(_Message, frozen=True):
     reason: str
 
 
+class Banned(_Message, frozen=True):
+    """A peer was banned for abuse, for so many seconds."""
+
+    peer: str
+    seconds: float
+
+
 class FrameIn(_Message, frozen=True):
     """A frame from a peer."""
 
@@ -215,7 +228,21 @@ class Log(_Message, frozen=True):
 
 ToNetwork = Configure | SendFrame | Publish | Dial | Fetch | BlobAnswer | Ban | AskStats | Taken | Stop
 ToNode = (
-    Ready | Failed | Up | Down | FrameIn | GossipIn | Found | Rtt | Sent | Dialled | Fetched | AskBlob | Stats | Log
+    Ready
+    | Failed
+    | Up
+    | Down
+    | Banned
+    | FrameIn
+    | GossipIn
+    | Found
+    | Rtt
+    | Sent
+    | Dialled
+    | Fetched
+    | AskBlob
+    | Stats
+    | Log
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -23,6 +23,7 @@ from dms.net.peers import Peers
 from dms.net.pipe import (
     AskStats,
     Ban,
+    Banned,
     BlobAnswer,
     Configure,
     Dial,
@@ -71,10 +72,13 @@ class Hooks(YamuxHooks):
 class Service:
     """One life of the network process."""
 
-    def __init__(self, config: NetConfig, bridge: Bridge) -> None:
+    def __init__(self, config: NetConfig, bridge: Bridge, bans: Iterable[tuple[str, float]] = ()) -> None:
         self._bridge = bridge
         self._counters = Counters()
         self._host = Host(config, self._counters, Hooks(bridge, self._counters, config.write_stall_s))
+        self._host.on_punished = lambda peer, seconds: bridge.post(Banned(peer, seconds))
+        for peer, seconds in bans:
+            self._host.bans.add(peer, seconds, trio.current_time())
         self._peers = Peers(self._host, bridge)
         self._gossip = Gossip(self._host, bridge)
         self._blobs = Blobs(self._host, bridge)
@@ -182,6 +186,6 @@ async def serve(sock: socket.socket) -> None:
     handler = BridgeLogHandler(bridge)
     logging.getLogger("dms").addHandler(handler)
     try:
-        await Service(first.config, bridge).run(first.redial)
+        await Service(first.config, bridge, first.bans).run(first.redial)
     finally:
         logging.getLogger("dms").removeHandler(handler)

@@ -101,8 +101,7 @@ class FixedPubsub(Pubsub):
         self.counter = time.time_ns()
         self._counters: Counters = host.counters
         self._crashes: Crashes = host.crashes
-        self._ban: Callable[[str, float], None] = host.ban
-        self._ban_s = config.ban_s
+        self._punish: Callable[[str], None] = host.punish
         self._limit = config.gossip_limit
         self._sink = sink
         self._inbound: dict[ID, INetStream] = {}
@@ -188,7 +187,7 @@ class FixedPubsub(Pubsub):
         if not meter.admit(len(message.data), now):
             self._counters.add("refused.gossip_rate")
             if meter.is_abusive:
-                self._ban(peer.to_base58(), self._ban_s)
+                self._punish(peer.to_base58())
             return False
         return True
 

@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from dms.net.client import NetworkProcess
-from dms.net.config import NetConfig
+from dms.net.config import NetConfig, RateLimit
 from dms.net.pipe import Taken
 from dms.testing.live_networks import TOPIC, Crew, LiveMember, free_port
 from dms.testing.network_contract import PATIENCE_S, Recorder
 from dms_actors.ports import FrameReceived, GossipReceived, NetworkDown, NetworkUp, PeerDown, PeerUp
-from dms_proto.errors import MachineError
+from dms_proto.errors import MachineError, PeerError
 from dms_proto.ids import peer_id_of
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
@@ -59,6 +59,36 @@ async def test_killed_while_asked_it_answers_with_network_down(crew: Crew) -> No
         await asked
     assert caught.value.code == "network_down"
     assert caught.value.retryable
+
+
+async def test_bans_outlive_the_process_and_lifted_ones_stay_lifted(crew: Crew) -> None:
+    ann, bob, cid, eve = await crew(), await crew(), await crew(), await crew()
+    for other in (bob, cid):
+        await ann.connect(other)
+        ann.network.ban(other.peer, 600)
+        await other.seen.first(PeerDown)
+    ann.network.ban(cid.peer, 0)
+    os.kill(ann.network.pid, signal.SIGKILL)
+    await ann.seen.first(NetworkDown)
+    ann.network.ban(eve.peer, 600)  # while no process is there
+    await ann.seen.first(NetworkUp)
+    for other in (bob, eve):
+        with pytest.raises(PeerError, match="banned here"):
+            await ann.network.dial(other.addresses)
+        with pytest.raises(PeerError):
+            await other.network.dial(ann.addresses)
+    await ann.connect(cid)
+
+
+async def test_a_ban_for_abuse_outlives_the_process(crew: Crew) -> None:
+    ann, bob = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=20, tolerance=20)), await crew()
+    await bob.connect(ann)
+    for _turn in range(60):
+        bob.network.send(ann.peer, b"too much")
+    assert (await ann.seen.first(PeerDown)).reason == "banned"
+    await killed_and_back(ann)
+    with pytest.raises(PeerError, match="banned here"):
+        await ann.network.dial(bob.addresses)
 
 
 def _nowhere() -> str:

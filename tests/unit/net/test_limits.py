@@ -71,6 +71,13 @@ def test_a_ban_ends_by_itself_or_when_lifted() -> None:
     assert len(bans) == 0
 
 
+def test_running_bans_are_listed_with_what_is_left_of_them() -> None:
+    bans = Bans()
+    bans.add("a", 10, now=100)
+    bans.add("b", 2, now=100)
+    assert bans.running(103) == (("a", 7),)
+
+
 def test_a_crowd_of_identities_does_not_grow_the_table() -> None:
     bans = Bans()
     for number in range(10_000):

@@ -11,7 +11,7 @@ from dms.net.pipe import Credit, Splitter, cost
 
 KEY = bytes(range(32))
 TO_NETWORK = [
-    pipe.Configure(NetConfig(private_key=KEY, topics=("a",)), ("/ip4/127.0.0.1/tcp/1/p2p/x",)),
+    pipe.Configure(NetConfig(private_key=KEY, topics=("a",)), ("/ip4/127.0.0.1/tcp/1/p2p/x",), (("peer", 1.5),)),
     pipe.SendFrame("peer", b"frame"),
     pipe.Publish("topic", b"frame"),
     pipe.Dial(1, ("address",)),
@@ -28,6 +28,7 @@ TO_NODE = [
     pipe.Failed("port_in_use", "message", "hint"),
     pipe.Up("peer", ("address",)),
     pipe.Down("peer", "lost"),
+    pipe.Banned("peer", 60.0),
     pipe.FrameIn("peer", b"frame"),
     pipe.GossipIn("topic", "peer", b"frame"),
     pipe.Found("peer", ("address",)),
