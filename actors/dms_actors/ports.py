@@ -80,13 +80,14 @@ NetworkEvent = PeerUp | PeerDown | FrameReceived | GossipReceived | PeerFound | 
 
 
 class LinkFacts(msgspec.Struct, frozen=True):
-    """What is measured about the link to one peer. `rtt_us` 0: not yet measured."""
+    """What is measured about the link to one peer. `rtt_us` 0: not yet measured. `inbound`: the peer dialled us."""
 
     peer: PeerId
     addresses: tuple[str, ...] = ()
     rtt_us: int = 0
     relayed: bool = False
     connected_ms: int = 0
+    inbound: bool = False
 
 
 class Network(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from typing import Final
 
 import msgspec
@@ -64,6 +65,28 @@ def parse(address: str) -> Target:
         peer = parts[6]
         public_key_of(peer)
     return Target(parts[2], int(parts[4]), peer, parts[1])
+
+
+class Scope(IntEnum):
+    """From where an address can be dialled. A wider one is greater."""
+
+    MACHINE = 0
+    LOCAL = 1
+    INTERNET = 2
+
+
+def scope(address: str) -> Scope | None:
+    """From where `address` can be dialled, by what it says: a name counts as known everywhere. None: not an internet address."""
+    try:
+        target = parse(address)
+    except ValueError:
+        return None
+    if target.family.startswith("dns"):
+        return Scope.MACHINE if target.host == "localhost" else Scope.INTERNET
+    ip = ipaddress.ip_address(target.host)
+    if ip.is_loopback:
+        return Scope.MACHINE
+    return Scope.INTERNET if ip.is_global else Scope.LOCAL
 
 
 def announced(configured: Sequence[str], listening: Iterable[str]) -> list[str]:

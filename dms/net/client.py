@@ -328,8 +328,8 @@ class NetworkProcess:
 
     def _on_state(self, message: ToNode) -> None:
         match message:
-            case Up(peer, addresses, relayed):
-                self._on_up(PeerId(peer), addresses, relayed=relayed)
+            case Up():
+                self._on_up(message)
             case Down(peer, reason):
                 self._credits.pop(peer, None)
                 if self._links.pop(PeerId(peer), None) is not None:
@@ -355,11 +355,12 @@ class NetworkProcess:
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_exception(MachineError(code, text, hint=hint))
 
-    def _on_up(self, peer: PeerId, addresses: tuple[str, ...], *, relayed: bool) -> None:
+    def _on_up(self, up: Up) -> None:
+        peer = PeerId(up.peer)
         self._credits[peer] = Credit(self._config.queue_bytes)
         now_ms = time.time_ns() // 1_000_000
-        self._links[peer] = LinkFacts(peer, addresses, relayed=relayed, connected_ms=now_ms)
-        self._listener(PeerUp(peer, addresses, relayed))
+        self._links[peer] = LinkFacts(peer, up.addresses, relayed=up.relayed, connected_ms=now_ms, inbound=up.inbound)
+        self._listener(PeerUp(peer, up.addresses, up.relayed))
 
     def _took(self, frame: bytes) -> None:
         if (owed := self._owed.owe(cost(frame))) and self._child is not None:

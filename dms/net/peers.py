@@ -223,7 +223,9 @@ class Peers(INotifee):
         link.ping()
         if not link.is_up:
             link.is_up = True
-            self.post(Up(link.peer, self._addresses(link)))
+            connections = self._host.connections(link.peer)
+            dialled_us = any(not connection_under(connection).is_initiator for connection in connections)
+            self.post(Up(link.peer, self._addresses(link), inbound=dialled_us))
         self._wake(link.peer)
         link.pump()
         for inbound in list(link.inbound):

@@ -128,11 +128,12 @@ class Failed(_Message, frozen=True):
 
 
 class Up(_Message, frozen=True):
-    """A peer's frame stream is open both ways."""
+    """A peer's frame stream is open both ways. `inbound`: it dialled us."""
 
     peer: str
     addresses: tuple[str, ...]
     relayed: bool = False
+    inbound: bool = False
 
 
 class Down(_Message, frozen=True):

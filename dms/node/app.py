@@ -25,7 +25,7 @@ from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
-from dms.node.services import GIVEN_UP, NETWORK_DOWN, NETWORK_RESTARTS, Services
+from dms.node.services import GIVEN_UP, NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
 from dms.node.survey import survey_from_thread
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
@@ -304,6 +304,8 @@ class _Hearing:
         match event:
             case PeerUp(peer=peer):
                 post.peer_up(peer)
+                if (link := self._network.links().get(peer)) is not None and link.inbound:
+                    self._notes[REACHED_BY] = peer
             case NetworkDown(reason=reason):
                 self._notes[NETWORK_DOWN] = reason
                 self._notes[NETWORK_RESTARTS] = str(int(self._notes.get(NETWORK_RESTARTS, "0")) + 1)

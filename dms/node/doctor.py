@@ -2,7 +2,7 @@
 
 A check gives findings with evidence; what could not be looked at is SKIP with the reason, never PASS. The checks, most important first::
 
-    identity  config  store  disk  ports  executors  network  peers  clock  gpus  pressure
+    identity  config  store  disk  ports  executors  network  reach  peers  clock  gpus  pressure
 
 `main` is what ``python -m dms.node doctor`` runs where no node can be asked.
 """
@@ -28,7 +28,8 @@ from dms.executors.detect import Unavailable, detect
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
 from dms.net.addresses import parse
-from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, Services
+from dms.node.reach import judge
+from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
 from dms.rpc.api.events import Check, DoctorReport, Finding
 from dms.store.verify import Verdict, verify_file
 from dms_actors.node import NodeState
@@ -228,6 +229,14 @@ async def _network(subject: Subject) -> list[Check]:
     return [passed("network", evidence)]
 
 
+async def _reach(subject: Subject) -> list[Check]:
+    if subject.live is None:
+        return [_not_asked("reach", subject)]
+    services, state = subject.live
+    addresses = state.membership.hello.addresses if state.membership.hello is not None else ()
+    return [judge(addresses, services.notes.get(REACHED_BY, ""), len(services.network.links()))]
+
+
 async def _peers(subject: Subject) -> list[Check]:
     if subject.live is None:
         return [_not_asked("peers", subject)]
@@ -345,6 +354,7 @@ CHECKS: Final[dict[str, Examine]] = {
     "ports": _ports,
     "executors": _executors,
     "network": _network,
+    "reach": _reach,
     "peers": _peers,
     "clock": _clock,
     "gpus": _gpus,

@@ -27,6 +27,8 @@ GIVEN_UP: Final = "given_up"
 """Key in `Services.notes`: why the node process ends by itself."""
 NETWORK_RESTARTS: Final = "network_restarts"
 """Key in `Services.notes`: how often the network process was started again."""
+REACHED_BY: Final = "reached_by"
+"""Key in `Services.notes`: the last peer that connected to this node, rather than was dialled by it."""
 PRESSURE: Final = "pressure"
 """Key in `Services.notes`: the monitor's words for what other programs use."""
 

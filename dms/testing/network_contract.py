@@ -238,6 +238,8 @@ class NetworkContract:
             while not ann.network.links()[bob.peer].rtt_us:
                 await asyncio.sleep(0.01)
         assert not link.relayed
+        assert not link.inbound
+        assert bob.network.links()[ann.peer].inbound
 
     async def test_a_banned_peer_goes_down_and_cannot_come_back(self, pair: tuple[Member, Member]) -> None:
         ann, bob = pair

@@ -106,7 +106,7 @@ class MemoryNetwork:
             other = self._fabric.reachable(self._peer, peer)
             if other is not None and peer not in self._banned and self._peer not in other._banned:
                 self.link(peer)
-                other.link(self._peer)
+                other.link(self._peer, inbound=True)
                 return peer
             tried.append(f"{address}: nobody there")
         raise PeerError("peer_unreachable", "; ".join(tried) or "no address given")
@@ -162,11 +162,11 @@ class MemoryNetwork:
         """Delivers an event with the loop's next step."""
         asyncio.get_running_loop().call_soon(self._listener, event)
 
-    def link(self, peer: PeerId) -> None:
+    def link(self, peer: PeerId, *, inbound: bool = False) -> None:
         """A connection is open."""
         if peer not in self._links:
             address = f"/memory/{peer}/p2p/{peer}"
-            self._links[peer] = LinkFacts(peer, (address,), rtt_us=100)
+            self._links[peer] = LinkFacts(peer, (address,), rtt_us=100, inbound=inbound)
             self.tell(PeerUp(peer, (address,)))
 
     def lose(self, peer: PeerId, reason: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from dms.node.services import REACHED_BY
 from dms.node.trace import lines
 from dms.rpc.api import NodeApi
 from dms.rpc.api.allocations import AllocationListParams, AllocationLogParams, AllocationParams, Side
@@ -201,10 +202,17 @@ async def test_doctor_looks_at_the_running_node(local: Local) -> None:
     assert by_name["scripted"].evidence.startswith("1, isolation namespaces")
     assert by_name["peers"].evidence.startswith("2 take part")
     assert by_name["clock"].finding is Finding.PASS
+    assert by_name["reach"].finding is Finding.SKIP  # an in-memory network has no internet addresses
     only = await local.api.doctor_run(DoctorParams(only=("disk", "identity")))
     assert [check.name for check in only.checks] == ["identity", "disk"]
     with pytest.raises(UserError, match="no check 'brain'"):
         await local.api.doctor_run(DoctorParams(only=("brain",)))
+
+
+async def test_a_node_remembers_that_somebody_connected_to_it(local: Local) -> None:
+    nodes = local.market.nodes
+    dialled = {peer for node in nodes for peer, link in node.services.network.links().items() if not link.inbound}
+    assert {peer_of(node) for node in nodes if node.services.notes.get(REACHED_BY)} == dialled != set()
 
 
 async def test_many_watchers_and_jobs_at_once_all_see_their_end(local: Local) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.net.addresses import Target, announced, parse
+from dms.net.addresses import Scope, Target, announced, parse, scope
 from dms_proto.ids import peer_id_of
 
 PEER = peer_id_of(bytes(32))
@@ -61,3 +61,22 @@ def test_a_bound_address_is_announced_and_a_wildcard_never() -> None:
     (address,) = announced([], ["/ip4/0.0.0.0/tcp/9"])
     assert "0.0.0.0" not in address
     assert address.endswith("/tcp/9")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("/ip4/127.0.0.1/tcp/1", Scope.MACHINE),
+        ("/ip6/::1/tcp/1", Scope.MACHINE),
+        ("/dns4/localhost/tcp/1", Scope.MACHINE),
+        ("/ip4/10.1.2.3/tcp/1", Scope.LOCAL),
+        ("/ip4/100.64.0.1/tcp/1", Scope.LOCAL),  # behind a carrier's NAT
+        ("/ip6/fd00::1/tcp/1", Scope.LOCAL),
+        ("/ip4/1.1.1.1/tcp/1", Scope.INTERNET),
+        ("/ip6/2606:4700::1/tcp/1", Scope.INTERNET),
+        ("/dns/node.example.org/tcp/1", Scope.INTERNET),
+        ("/memory/x", None),
+    ],
+)
+def test_an_address_tells_from_where_it_can_be_dialled(address: str, expected: Scope | None) -> None:
+    assert scope(address) is expected

@@ -94,7 +94,7 @@ async def test_a_port_in_use_is_a_failure(home: Home) -> None:
 
 
 async def test_what_only_a_running_node_knows_is_skipped_and_never_passed(home: Home) -> None:
-    for name in ("network", "peers", "clock", "pressure"):
+    for name in ("network", "reach", "peers", "clock", "pressure"):
         check = await one(subject_of(home), name)
         assert (check.finding, check.fix) == (Finding.SKIP, "dms up")
     answered = subject_of(home)._replace(answers=True)
