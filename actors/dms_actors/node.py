@@ -135,7 +135,16 @@ class World(NamedTuple):
 class Node(MachineActor):
     """The node."""
 
-    def __init__(self, *, runtime: Runtime, world: World, gate: Gate, book: OfferBook, hello: Hello) -> None:
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        world: World,
+        gate: Gate,
+        book: OfferBook,
+        hello: Hello,
+        ask_directly: bool = True,
+    ) -> None:
         self.book = Shell(BOOK, MARKET_STREAM, book)
         self.members = Shell(MEMBERS, PEERS_STREAM, Membership(book.me))
         super().__init__(world.journal, (self.book, self.members))
@@ -145,6 +154,7 @@ class Node(MachineActor):
         self._world = world
         self._gate = gate
         self._provides = hello.accepts_work
+        self._ask_directly = ask_directly
         self._orchestrators = world.orchestrators
         self._allocations = world.allocations
         self._requesters: dict[AllocationId, PeerId] = {}
@@ -407,7 +417,7 @@ class Node(MachineActor):
             address.stop()
 
     def _announce(self, request: BidRequest, cause_id: str) -> None:
-        chosen = audience(self.members.state, request, self_bids=self._provides)
+        chosen = audience(self.members.state, request, self_bids=self._provides, ask_directly=self._ask_directly)
         address = self._orchestrators.get(request.request_id)
         if address is None:
             return

@@ -111,6 +111,13 @@ class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="ms",
         ),
     ] = 250
+    ask_directly: Annotated[
+        bool,
+        about(
+            "Asks connected peers by name, and everybody else by gossip when those are too few. Off: each round goes out by gossip alone, "
+            "which takes longer and names nobody; a node that joins while a request waits is still asked by itself."
+        ),
+    ] = True
     bid_validity_ms: Annotated[
         int,
         Meta(ge=500, le=600_000),

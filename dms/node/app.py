@@ -362,6 +362,7 @@ def _spawn_node(  # noqa: PLR0917 - called once, above
             gate=Gate(me, config.network.topic, counters.inc),
             book=book,
             hello=hello,
+            ask_directly=config.market.ask_directly,
         ),
         give_up,
     )

@@ -33,8 +33,15 @@ class Audience(msgspec.Struct, frozen=True):
     request: BidRequest
 
 
-def audience(membership: Membership, request: BidRequest, *, self_bids: bool) -> Audience:
-    """Chooses whom to ask for `request`."""
+def audience(membership: Membership, request: BidRequest, *, self_bids: bool, ask_directly: bool = True) -> Audience:
+    """Chooses whom to ask for `request`.
+
+    Args:
+        membership: whom this node knows.
+        request: as the auction wants it asked; its reach is set here.
+        self_bids: whether this node takes work itself. It hears its own requests without the network, either way.
+        ask_directly: whether connected peers are asked by name; False leaves them to the gossip.
+    """
     peers = [peer for peer in membership.greeted() if peer.hello is not None and peer.hello.accepts_work]
     limit = request.bids_wanted * OVERSAMPLING * WIDENING ** min(request.round, 16)
     known = len(peers) + self_bids
@@ -44,9 +51,11 @@ def audience(membership: Membership, request: BidRequest, *, self_bids: bool) ->
     if len(peers) > limit:
         direct.sort(key=lambda peer: (peer not in able, distance(request.request_id, peer)))
         direct = direct[:limit]
+    if not ask_directly:
+        direct.clear()
     if self_bids:
         direct.append(membership.me)
-    gossip = len(able) < request.bids_wanted or request.round > 0
+    gossip = not ask_directly or len(able) < request.bids_wanted or request.round > 0
     if gossip:
         known = max(known, len(_heard_of(membership)) + self_bids)
     reach = reach_for(request.bids_wanted, known, request.round)

@@ -16,7 +16,15 @@ from dms_actors.events import from_row
 from dms_actors.letters import Told
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import AttemptEnded, Auction, CancelAsked, SearchPhase, SlotPhase, Terms
+from dms_proto.market.auction_state import (
+    AttemptEnded,
+    Auction,
+    CancelAsked,
+    RequestAnnounced,
+    SearchPhase,
+    SlotPhase,
+    Terms,
+)
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Phase
 from dms_proto.units import GIB, MIB
@@ -252,6 +260,29 @@ async def test_a_node_that_joins_picks_up_a_waiting_job(tmp_path: Path) -> None:
         ended = await until_over(requester.services, waiting.request_id)
         assert reason_of(ended) is EndReason.COMPLETED
         assert ended.slots[0].provider == peer_of(joining)
+
+
+async def test_a_node_that_asks_by_gossip_alone_names_nobody_and_is_served(tmp_path: Path) -> None:
+    """`market.ask_directly` off."""
+
+    def build(index: int) -> dict[str, Any]:
+        if index:
+            return {}
+        quiet = msgspec.structs.replace(CONFIG.market, ask_directly=False)
+        return {"config": msgspec.structs.replace(CONFIG, market=quiet, provider=Provider(enabled=False))}
+
+    async with Market(tmp_path, 3, build=build) as market:
+        requester = market.nodes[0].services
+        terms = market.terms("exit", "0")
+        await submit(requester, terms)
+        ended = await until_over(requester, terms.request_id)
+        rows = await requester.store.query(stream=terms.request_id, kinds=("RequestAnnounced",))
+        announced = [from_row(row) for row in rows]
+
+        assert reason_of(ended) is EndReason.COMPLETED
+        assert [(event.asked, event.gossiped) for event in announced if isinstance(event, RequestAnnounced)] == [
+            ((), True)
+        ]
 
 
 async def test_an_impossible_request_is_over_at_once_and_says_what_stands_in_the_way(tmp_path: Path) -> None:

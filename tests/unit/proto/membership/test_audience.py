@@ -96,6 +96,22 @@ def test_when_the_first_round_found_too_little_the_next_is_gossiped() -> None:
     assert audience(members, msgspec.structs.replace(request(), round=1), self_bids=False).gossip
 
 
+def test_whoever_asks_by_gossip_alone_names_nobody_but_itself() -> None:
+    asked = audience(circle(*many(5)), request(), self_bids=True, ask_directly=False)
+
+    assert asked.direct == ("me",)
+    assert asked.gossip
+    assert asked.known == 6
+    assert asked.request.reach == EVERYBODY
+
+
+def test_by_gossip_alone_a_large_network_answers_no_more_than_otherwise() -> None:
+    named = audience(circle(*many(200)), request(), self_bids=False)
+    gossiped = audience(circle(*many(200)), request(), self_bids=False, ask_directly=False)
+
+    assert gossiped.request.reach == named.request.reach < EVERYBODY
+
+
 def test_gossip_reaches_about_as_many_as_are_wanted_of_all_one_has_heard_of() -> None:
     heard = [peer(f"p{number}", knows=tuple(f"far {number} {other}" for other in range(15))) for number in range(20)]
 
