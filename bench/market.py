@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ BIG = {
     "provider.memory": "2GiB",
     "provider.disk": "4GiB",
     "executors.enabled": ["sandbox", "wasm", "scripted"],
+    "executors.minimum_isolation": "none",  # the scripted executor isolates nothing, and runs nothing
 }
 
 
@@ -116,7 +118,7 @@ async def latency(net: DevNet, rounds: int) -> dict[str, float]:
 
 
 async def throughput(net: DevNet, jobs: int, executor: str = "sandbox") -> dict[str, float]:
-    """`jobs` jobs submitted at once; until all have ended."""
+    """`jobs` jobs submitted at once; until all have ended, every one of them well."""
     job = spec("/bin/true") if executor == "sandbox" else spec("exit", "0", executor=executor)
     async with connected(net["requester"]) as client:
         before, started = cpu_ms(net), time.perf_counter()
@@ -125,6 +127,9 @@ async def throughput(net: DevNet, jobs: int, executor: str = "sandbox") -> dict[
         while (await client.call("job.list", {"active": True, "limit": 1}))["total"]:
             await asyncio.sleep(0.02)
         took = time.perf_counter() - started
+        ended = (await client.call("job.list", {"limit": jobs}))["jobs"]
+        reasons = Counter(job["reason"] for job in ended)
+        assert reasons == {"completed": jobs}, reasons
     return {"jobs_per_s": jobs / took, "cpu_ms": (cpu_ms(net) - before) / jobs}
 
 
