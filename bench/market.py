@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ BIG = {
 }
 
 
-def topology(providers: int) -> tuple[NodeSpec, ...]:
-    """One that asks and `providers` that run work, all alike."""
-    asks = NodeSpec("requester", "requester", {"provider.enabled": False})
+def topology(providers: int, **asking: Any) -> tuple[NodeSpec, ...]:
+    """One that asks, with more settings where given, and `providers` that run work, all alike."""
+    asks = NodeSpec("requester", "requester", {"provider.enabled": False, **asking})
     return (asks, *(NodeSpec(f"provider-{i}", "provider", dict(BIG)) for i in range(1, providers + 1)))
 
 
@@ -94,8 +94,9 @@ def tree(pid: int) -> set[int]:
 
 
 @contextlib.contextmanager
-def devnet(providers: int) -> Iterator[DevNet]:
-    with tempfile.TemporaryDirectory(prefix="dms-bench-") as root, DevNet(Path(root), topology(providers)) as net:
+def devnet(providers: int, **asking: Any) -> Iterator[DevNet]:
+    nodes = topology(providers, **asking)
+    with tempfile.TemporaryDirectory(prefix="dms-bench-") as root, DevNet(Path(root), nodes) as net:
         yield net
 
 
@@ -158,20 +159,21 @@ async def failover(net: DevNet) -> float:
     return took
 
 
+def large(*command: str, **changes: Any) -> JobSpec:
+    """A job that takes both cores of a node."""
+    base = spec(*command)
+    resources = Resources(cpu_millicores=2000, memory_bytes=64 * MIB, disk_bytes=4 * MIB)
+    task = Task("sandbox", command, resources=resources, limits=base.task.limits)
+    needs = Capability(resources=resources, executors=base.needs.executors, max_wall_ms=MINUTE)
+    return JobSpec(task=task, needs=needs, max_price=CREDIT, bids_wanted=1, **changes)
+
+
 async def freed(net: DevNet) -> float:
     """Milliseconds from the end of the job that held the capacity to the waiting job running. One provider."""
-    big = Resources(cpu_millicores=2000, memory_bytes=64 * MIB, disk_bytes=4 * MIB)
     async with connected(net["requester"]) as client:
         jobs = []
-        for command in (("/bin/sleep", "2"), ("/bin/sleep", "1")):
-            base = spec(*command)
-            task = Task("sandbox", command, resources=big, limits=base.task.limits)
-            needs = Capability(resources=big, executors=base.needs.executors, max_wall_ms=MINUTE)
-            jobs.append(
-                await client.call(
-                    "job.submit", SubmitParams(JobSpec(task=task, needs=needs, max_price=CREDIT, bids_wanted=1))
-                )
-            )
+        for seconds in ("2", "1"):
+            jobs.append(await client.call("job.submit", SubmitParams(large("/bin/sleep", seconds))))
             if len(jobs) == 1:
                 await until_running(client, jobs[0]["job_id"])
         await until_ended(client, jobs[0]["job_id"])
@@ -180,6 +182,51 @@ async def freed(net: DevNet) -> float:
         took = (time.perf_counter() - started) * 1e3
         await until_ended(client, jobs[1]["job_id"])
     return took
+
+
+def joining(rounds: int = 5) -> float:
+    """Median milliseconds from a node that fits having joined to the job that waited for it running there.
+
+    The only other provider has half a core less than the job needs. The node has joined when it answers on its socket or when the requester has
+    heard its hello, whichever comes first. Each round is a node of its own.
+    """
+    small = NodeSpec("small", "provider", BIG | {"provider.cpu": "1.5"})
+    late = tuple(NodeSpec(f"late-{number}", "provider", dict(BIG)) for number in range(rounds))
+    with tempfile.TemporaryDirectory(prefix="dms-bench-") as root:
+        net = DevNet(Path(root), (*topology(0), small, *late))
+        try:
+            net.onboard()
+            for name in ("requester", "small"):
+                net[name].launch()
+            for name in ("requester", "small"):
+                net[name].wait_ready()
+            return statistics.median(asyncio.run(_joins(net["requester"], net[spec.name])) for spec in late)
+        finally:
+            net.stop()
+
+
+async def _joins(requester: DevNode, late: DevNode) -> float:
+    async with connected(requester) as client:
+        job = (await client.call("job.submit", SubmitParams(large("/bin/true", patience_ms=MINUTE))))["job_id"]
+        while not (await client.call("job.show", {"job_id": job}))["declines"]:
+            await asyncio.sleep(0.02)
+        running = asyncio.create_task(_time_of(until_running(client, job)))
+        late.launch()
+        ready = await _time_of(asyncio.to_thread(late.wait_ready))
+        began = await running
+        met = await client.call("events.query", {"kinds": ["PeerGreeted"], "limit": 100})
+        heard = next(event["at"] for event in met["events"] if event["body"]["peer"] == late.peer_id)
+        shown = await client.call("job.show", {"job_id": job})
+        assert shown["slots"][0]["attempts"][-1]["provider"] == late.peer_id, shown
+        await until_ended(client, job)
+    late.stop()
+    return began - min(ready, heard)
+
+
+async def _time_of(what: Awaitable[None]) -> float:
+    """Unix ms at which it was over."""
+    await what
+    return time.time() * 1e3
 
 
 def cold_start() -> float:
