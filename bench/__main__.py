@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import floor, market
+from bench import crowd, floor, market
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -80,10 +80,26 @@ def market_figures(rounds: int, jobs: int) -> Iterator[Figure]:
         yield at_most(
             "freed capacity to waiting job", asyncio.run(market.freed(net)), "ms", 500, "1 provider, job fills it"
         )
+    with market.devnet(1, **{"market.ask_directly": False}) as net:
+        one = asyncio.run(market.latency(net, rounds))
+        how = f"two nodes, market.ask_directly off: the bid request is gossiped only; {rounds} sandboxed `true` one by one"
+        yield at_most("request to result, gossip only p50", one["p50_ms"], "ms", 150, how)
+    how = "job waits, no node fits; from a fitting node's hello heard or its socket answering to running; median of 5 nodes"
+    yield at_most("joining node to waiting job", market.joining(), "ms", 500, how)
     yield at_most("node ready from dms up", market.ready(), "s", 2.5, "first answer on the socket")
     yield at_most(
         "four cold nodes to first result", market.cold_start(), "s", 4, "onboarded before; all started at once"
     )
+
+
+def crowd_figures() -> Iterator[Figure]:
+    """Twenty whole nodes on loopback."""
+    for name, reached in crowd.measure().items():
+        way = "gossip" if name == "gossips" else "direct"
+        times = f"{crowd.NODES} whole nodes: from the request in the asker's log to the bid in each other node's; 20 requests"
+        yield at_most(f"request at 20 nodes, {way}, p95", reached.p95_ms, "ms", 300, times)
+        share = f"of {reached.expected}; half of the requests {crowd.JOINED_S:g} s after 19 nodes joined, half after the last"
+        yield at_least("  reached", reached.share, "%", 100, share)
 
 
 def component_figures() -> Iterator[Figure]:
@@ -101,6 +117,7 @@ def component_figures() -> Iterator[Figure]:
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "market": lambda options: market_figures(options.rounds, options.jobs),
+    "crowd": lambda _options: crowd_figures(),
     "components": lambda _options: component_figures(),
 }
 

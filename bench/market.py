@@ -220,7 +220,7 @@ async def _joins(requester: DevNode, late: DevNode) -> float:
         assert shown["slots"][0]["attempts"][-1]["provider"] == late.peer_id, shown
         await until_ended(client, job)
     late.stop()
-    return began - min(ready, heard)
+    return began - min(ready, float(heard))
 
 
 async def _time_of(what: Awaitable[None]) -> float:
