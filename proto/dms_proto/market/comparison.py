@@ -33,13 +33,15 @@ def fits(required: Capability, offered: Capability, *, max_price: int | None = N
 def fit_test(required: Capability, *, max_price: int | None = None) -> Callable[[Capability], bool]:
     """`fits` for many machines: looks only at what the request asks for."""
     amounts = required.resources
-    cpu, memory, disk = amounts.cpu_millicores, amounts.memory_bytes, amounts.disk_bytes
-    prepared = (dimension.test(required, max_price) for dimension in TABLE if dimension.name not in _AMOUNTS)
+    cpu, memory, disk, wall_ms = amounts.cpu_millicores, amounts.memory_bytes, amounts.disk_bytes, required.max_wall_ms
+    prepared = (dimension.test(required, max_price) for dimension in TABLE if dimension.name not in _AT_ONCE)
     tests = tuple(test for test in prepared if test is not None)
 
     def fits_offer(offered: Capability) -> bool:
         there = offered.resources
         if there.cpu_millicores < cpu or there.memory_bytes < memory or there.disk_bytes < disk:
+            return False
+        if wall_ms > offered.max_wall_ms and offered.max_wall_ms:
             return False
         for test in tests:  # noqa: SIM110 - `all` over a generator takes twice the time, and this runs for every bid
             if not test(offered):
@@ -49,5 +51,5 @@ def fit_test(required: Capability, *, max_price: int | None = None) -> Callable[
     return fits_offer
 
 
-_AMOUNTS: Final = frozenset({"cpu", "memory", "disk"})
-"""Dimensions that nearly every request asks for: tested in one go, not in three calls."""
+_AT_ONCE: Final = frozenset({"cpu", "memory", "disk", "wall_time"})
+"""Dimensions that nearly every request asks for: tested in one go, not in four calls."""

@@ -128,17 +128,8 @@ def rank(request: BidRequest, candidates: Iterable[Candidate], preferences: Pref
         preferences: constraints, weights and rank.
     """
     terms = _weighed(preferences)
-    judge = Admission(request, preferences).judge
-    bids: list[Candidate] = []
-    ranks: list[RankValue] = []
-    excluded: list[Excluded] = []
-    for candidate in candidates:
-        clauses, rank_value = judge(candidate)
-        if clauses:
-            excluded.append(Excluded(candidate.bid_id, candidate.provider, clauses))
-        else:
-            bids.append(candidate)
-            ranks.append(rank_value)
+    bids, ranks, out = Admission(request, preferences).sift(candidates)
+    excluded = [Excluded(candidate.bid_id, candidate.provider, clauses) for candidate, clauses in out]
     excluded.sort(key=lambda entry: entry.bid_id)
     work_prices = list(map(work_price, bids))
     columns = [_column(term.name, request, bids, ranks, work_prices) for term in terms]

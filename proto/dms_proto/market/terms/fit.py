@@ -20,6 +20,10 @@ def fit(request: BidRequest) -> Callable[[Candidate], int]:
     gpu = SCALE * sum(need.milli for need in needs.gpus)
     asked = sum(1 for amount in (cpu, memory, disk, gpu) if amount) or 1
 
+    def usual(candidate: Candidate) -> int:
+        there = candidate.offer.resources
+        return (cpu // there.cpu_millicores + memory // there.memory_bytes + disk // there.disk_bytes) // 3
+
     def value(candidate: Candidate) -> int:
         there = candidate.offer.resources
         shares = 0
@@ -33,4 +37,4 @@ def fit(request: BidRequest) -> Callable[[Candidate], int]:
             shares += gpu // sum(device.milli for device in there.gpus)
         return shares // asked
 
-    return value
+    return usual if cpu and memory and disk and not gpu else value
