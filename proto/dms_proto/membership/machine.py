@@ -285,7 +285,8 @@ class Membership(msgspec.Struct, frozen=True):
 
     def greeted(self) -> tuple[Peer, ...]:
         """The peers that take part now."""
-        return tuple(peer for peer in self.peers.values() if peer.phase is PeerPhase.GREETED)
+        greeted = PeerPhase.GREETED
+        return tuple([peer for peer in self.peers.values() if peer.phase is greeted])
 
     def summary_of(self, peer: PeerId) -> Capability | None:
         """What a peer says it has."""
@@ -382,9 +383,11 @@ def _says_something_new(before: Hello, after: Hello) -> bool:
 
 def _dials(membership: Membership, hello: Hello, now: int) -> tuple[Dial, ...]:
     """Peer exchange: whoever a peer names and we do not know is dialled, as long as we want more. Dials under way count."""
-    there = sum(_is_connected(peer) or _is_being_dialled(peer, now) for peer in membership.peers.values())
     fresh = [told for told in hello.peers if told.peer != membership.me and told.addresses]
     wanted = [told for told in fresh if _may_be_dialled(membership.peers.get(told.peer), now)]
+    if not wanted:
+        return ()
+    there = sum(_is_connected(peer) or _is_being_dialled(peer, now) for peer in membership.peers.values())
     return tuple(Dial(told.peer, told.addresses) for told in wanted[: max(WANTED_PEERS - there, 0)])
 
 
@@ -527,7 +530,7 @@ def evolve(membership: Membership, event: Event) -> Membership:
     subject = getattr(event, "peer", None)
     if subject is None:
         return membership
-    before = membership.peers.get(subject, Peer(subject))
+    before = membership.peers.get(subject) or Peer(subject)
     peers = {**membership.peers, subject: _evolve_peer(before, event)}
     look = _look_hint(event) if type(event) in _HINTING else None
     if look is None or (membership.look_at and membership.look_at <= look):
@@ -553,7 +556,11 @@ def _look_hint(event: Event) -> int | None:
 
 def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: C901, PLR0911 - one case per event kind
     change = msgspec.structs.replace
-    match event:
+    match event:  # the commonest first
+        case PeerProbed(nonce=nonce, at=at):
+            return change(peer, probe_nonce=nonce, probed_at=at, unanswered=peer.unanswered + 1)
+        case PeerAnswered(rtt_ms=rtt):
+            return change(peer, unanswered=0, rtt_ms=rtt)
         case PeerMet(addresses=addresses, at=at):
             return change(peer, addresses=addresses or peer.addresses, seen_at=at, dials=0)
         case PeerAttached(relayed=relayed, at=at):
@@ -584,10 +591,6 @@ def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: C901, PLR0911 - one
             return change(peer, phase=PeerPhase.REFUSED, refused_because=why)
         case PeerLeft(reason=reason, at=at):
             return change(peer, phase=PeerPhase.MET, left_because=reason, seen_at=at, dial_at=at + REDIAL_MS[0])
-        case PeerProbed(nonce=nonce, at=at):
-            return change(peer, probe_nonce=nonce, probed_at=at, unanswered=peer.unanswered + 1)
-        case PeerAnswered(rtt_ms=rtt):
-            return change(peer, unanswered=0, rtt_ms=rtt)
         case DialTried(at=at):
             pause = REDIAL_MS[min(peer.dials, len(REDIAL_MS) - 1)]
             return change(peer, dials=peer.dials + 1, dial_at=at + pause)

@@ -196,7 +196,8 @@ class Watch:
         state = after
         for event in again.events:
             state = part.evolve(state, event)
-        demand(state == after, "twice changes nothing", f"{node!r} {stream}: {stimulus} again led to {again.events}")
+        if state != after:
+            raise Violation("twice changes nothing", f"{node!r} {stream}: {stimulus} again led to {again.events}")
 
     # ------------------------------------------------------------------------------------------------------------- replay
 
