@@ -28,10 +28,11 @@ def devnet(arguments: tuple[str, ...]) -> None:
 @click.command(context_settings=_PASS_ON)
 @ARGUMENTS
 def sim(arguments: tuple[str, ...]) -> None:
-    """A simulated market under faults, reproducible by seed.
+    """A simulated market, under faults or at its daily work, reproducible by seed.
 
     \b
     dms sim --seeds 200
+    dms sim --nodes 1000 --hours 1
     """
     from dms.cli.node_process import run_module  # noqa: PLC0415
 

@@ -143,10 +143,11 @@ def any_outcome(rng: Random) -> Outcome:
     return rng.choice((Outcome.OK,) * 5 + tuple(Outcome))
 
 
-def city(count: int, rng: Random, *, every_ms: int, for_ms: int, settled_ms: int) -> Plan:
+def city(count: int, rng: Random, *, every_ms: int, for_ms: int, settled_ms: int, gpu_jobs: float = 0.02) -> Plan:
     """A large network at its daily work: each node submits a job about once in `every_ms`, from `settled_ms` on, for `for_ms`.
 
-    One node in twenty has a GPU, and one job in fifty wants one. Messages are not encoded on their way: that takes time and shows nothing new.
+    One node in twenty has a GPU, and the share `gpu_jobs` of the jobs wants one. Messages are not encoded on their way:
+    that takes time and shows nothing new.
     """
     plan = priced(network(count, rng), rng)
     nodes = [
@@ -163,7 +164,7 @@ def city(count: int, rng: Random, *, every_ms: int, for_ms: int, settled_ms: int
     for index in range(count):
         at = settled_ms + rng.randrange(every_ms)
         while at < settled_ms + for_ms:
-            wants = (gpu(memory=10 * GIB, milli=500),) if rng.random() < 0.02 else ()
+            wants = (gpu(memory=10 * GIB, milli=500),) if rng.random() < gpu_jobs else ()
             job = JobSpec(index, at, work_ms=rng.randrange(1_000, 60_000), gpus=wants, wall_ms=2 * MINUTE)
             jobs.append(job)
             at += rng.randrange(every_ms // 2, every_ms * 3 // 2)
