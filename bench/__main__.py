@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import crowd, floor, market
+from dms.sim.city import GPU_JOBS, run_city
+from dms_proto.units import HOUR, MINUTE
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -102,6 +104,29 @@ def crowd_figures() -> Iterator[Figure]:
         yield at_least("  reached", reached.share, "%", 100, share)
 
 
+def simulated_figures() -> Iterator[Figure]:
+    """Whole networks of the machines under a virtual clock, every invariant checked."""
+    for name, gpu_jobs in (("messages per job", 0.0), ("  2 % want a GPU", GPU_JOBS)):
+        costs = []
+        for nodes in (10, 100, 1000):
+            city = run_city(nodes, 11 * MINUTE, every_ms=10 * MINUTE * nodes // 200, gpu_jobs=gpu_jobs)
+            assert not city.violation, city.violation
+            costs.append(city.messages_per_job)
+            how = (
+                f"simulated; {city.jobs} jobs in 10 minutes, from request to receipt, each forwarding of gossip counted"
+            )
+            yield Figure(f"{name}, {nodes} nodes", costs[-1], "messages", "", None, how)
+        if not gpu_jobs:
+            yield at_most("  1,000 nodes against 10", costs[-1] / costs[0], "x", 1.5, "jobs that many nodes can do")
+    city = run_city(1000, HOUR)
+    assert not city.violation, city.violation
+    how = (
+        f"CPU of one process ({city.seconds:.0f} s by the clock); {city.jobs} jobs, each node submits about one in half an hour, {GPU_JOBS:.0%} "
+        f"want a GPU; {city.report.steps:,} steps, all checked, a third given twice, logs folded at the end"
+    )
+    yield at_most("1,000 nodes x 1 simulated hour", city.cpu_seconds, "s", 60, how)
+
+
 def component_figures() -> Iterator[Figure]:
     """Parts on their own; each has a bench file with more figures."""
     from bench import ranking, store  # noqa: PLC0415
@@ -118,6 +143,7 @@ def component_figures() -> Iterator[Figure]:
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "market": lambda options: market_figures(options.rounds, options.jobs),
     "crowd": lambda _options: crowd_figures(),
+    "simulated": lambda _options: simulated_figures(),
     "components": lambda _options: component_figures(),
 }
 

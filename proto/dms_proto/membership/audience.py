@@ -1,9 +1,10 @@
 """Whom to ask: directly those most likely to be able, by gossip everybody else when those are too few.
 
-A direct message saves the gossip's hops; gossip reaches nodes we have never met, at several times the price: each node of the network forwards
-each gossiped request to several others. So the first round gossips only when fewer capable peers are connected than bids are wanted, later rounds
-always. Asking is bounded either way, so the messages per job stay flat as the network grows: in a small network everybody is asked, in a large
-one about `bids_wanted` x OVERSAMPLING nodes, a different sample for each request (`market.reach`), widened with each round.
+A direct message saves the gossip's hops; gossip reaches nodes we have never met, at several times the price: it passes every node of the network,
+and each forwards it to several others. So the first round gossips only when fewer capable peers are connected than bids are wanted, later rounds
+always. Answers are bounded either way, and so are direct messages: the messages of a job that many can do stay flat as the network grows. In a
+small network everybody is asked, in a large one about `bids_wanted` x OVERSAMPLING nodes, a different sample for each request (`market.reach`),
+widened with each round.
 """
 
 from __future__ import annotations
