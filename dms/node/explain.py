@@ -6,6 +6,7 @@ The same for a job that was submitted (its story) and for a question without one
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -94,6 +95,9 @@ def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: 
     return explain(inquiry.request, ordered)
 
 
+_NO_WORK: Final = "it takes no work"
+_ENOUGH: Final = "enough others were asked"
+_BEYOND: Final = "beyond the reach of the rounds so far; later rounds reach further"
 _ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
 
 
@@ -145,13 +149,17 @@ def _verdict(
 def _unanswered(
     inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
 ) -> NodeVerdict:
+    idle = _takes_no_work(known)
+    if idle and not lost and peer not in inquiry.asked:
+        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_NO_WORK)
     away = _away(known, now)
     if lost or (away and peer not in inquiry.asked):
         return NodeVerdict(peer, Outcome.UNREACHABLE, detail=away or "the connection was lost before it answered")
     if peer in inquiry.asked or peer in inquiry.reached:
         seen = f"; last heard of {format_millis(max(now - known.seen_at, 0))} ago" if known and known.seen_at else ""
-        return NodeVerdict(peer, Outcome.SILENT, detail=f"asked, and has not answered{seen}")
-    return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_why_not_asked(known, is_over=is_over))
+        since = f"; by now {_NO_WORK}" if idle else ""
+        return NodeVerdict(peer, Outcome.SILENT, detail=f"asked, and has not answered{seen}{since}")
+    return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_ENOUGH if is_over else _BEYOND)
 
 
 def _away(known: Peer | None, now: int) -> str:
@@ -164,12 +172,9 @@ def _away(known: Peer | None, now: int) -> str:
     return f"not connected{f' ({known.left_because})' if known.left_because else ''}{ago}"
 
 
-def _why_not_asked(known: Peer | None, *, is_over: bool) -> str:
-    if known is not None and known.hello is not None and not known.hello.accepts_work:
-        return "it takes no work"
-    return (
-        "enough others were asked" if is_over else "beyond the reach of the rounds so far; later rounds reach further"
-    )
+def _takes_no_work(known: Peer | None) -> bool:
+    """Whether a node has said so: gossip passes through it, and it answers nothing."""
+    return known is not None and known.hello is not None and not known.hello.accepts_work
 
 
 def answers_of(

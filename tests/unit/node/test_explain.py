@@ -56,6 +56,8 @@ def inquiry(asked: tuple[PeerId, ...], answers: dict[PeerId, Answer], **fields: 
         (peer(OTHERS[0], PeerPhase.REFUSED, refused_because="too old"), False, None, Outcome.UNREACHABLE, "too old"),
         (peer(OTHERS[0]), False, None, Outcome.NOT_ASKED, "later rounds"),
         (peer(OTHERS[0], accepts_work=False), False, None, Outcome.NOT_ASKED, "takes no work"),
+        (peer(OTHERS[0], PeerPhase.MET, accepts_work=False), False, None, Outcome.NOT_ASKED, "takes no work"),
+        (peer(OTHERS[0], accepts_work=False), True, None, Outcome.SILENT, "5 s ago; by now it takes no work"),
     ],
 )
 def test_each_node_gets_the_verdict_that_fits(
@@ -88,6 +90,15 @@ def test_a_gossiped_request_may_have_reached_who_was_not_asked_by_name() -> None
     }
 
 
+def test_gossip_that_passes_through_a_node_that_takes_no_work_is_no_question_to_it() -> None:
+    said = inquiry((), {}, reached=frozenset({OTHERS[0], OTHERS[1]}))
+    explained = explanation(said, members(peer(OTHERS[0]), peer(OTHERS[1], accepts_work=False)), NOW)
+    told = {verdict.peer: (verdict.outcome, verdict.detail) for verdict in explained.verdicts}
+    assert told[OTHERS[0]][0] is Outcome.SILENT
+    assert told[OTHERS[1]] == (Outcome.NOT_ASKED, "it takes no work")
+    assert sum(explained.counts.values()) == 2
+
+
 def test_bids_come_first_the_cheapest_of_them_before_the_others() -> None:
     answers = {
         OTHERS[0]: Answer(clauses=SHORT),
@@ -110,7 +121,8 @@ def test_a_dry_run_asks_everybody_who_takes_work_and_stands_nowhere() -> None:
 @given(st.data())
 def test_every_node_known_asked_or_heard_of_counts_exactly_once(data: st.DataObject) -> None:
     phases = st.sampled_from(list(PeerPhase))
-    known = [peer(id_, data.draw(phases)) for id_ in data.draw(st.lists(st.sampled_from(OTHERS), unique=True))]
+    met = data.draw(st.lists(st.sampled_from(OTHERS), unique=True))
+    known = [peer(id_, data.draw(phases), accepts_work=data.draw(st.booleans())) for id_ in met]
     asked = tuple(data.draw(st.lists(st.sampled_from([ME, *OTHERS]), unique=True)))
     heard = data.draw(st.lists(st.sampled_from([ME, *OTHERS]), unique=True))
     answers = {id_: data.draw(st.sampled_from([Answer(bid=bid(id_)), Answer(clauses=SHORT)])) for id_ in heard}
