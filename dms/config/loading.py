@@ -21,7 +21,7 @@ from dms.config.paths import Home
 from dms.config.reference import Setting, nearest, sections, settings
 from dms.config.settings import Config
 from dms_proto.errors import UserError
-from dms_proto.units import SECOND, parse_bytes, parse_credits, parse_millicores, parse_millis
+from dms_proto.units import SECOND, format_count, parse_bytes, parse_credits, parse_millicores, parse_millis
 
 _AT: Final = re.compile(r"(.*) - at (?:`key` in )?`\$\.?([^`]*)`", re.DOTALL)
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -97,7 +97,7 @@ def _read(file: Path) -> str:
     try:
         raw = file.read_bytes()
         if len(raw) > MAX_FILE_BYTES:
-            raise UserError("bad_config", f"{file} has {len(raw)} bytes, more than {MAX_FILE_BYTES}")
+            raise UserError("bad_config", f"{file} has {format_count(len(raw), 'byte')}, more than {MAX_FILE_BYTES}")
         return raw.decode()
     except UnicodeDecodeError as error:
         raise UserError("bad_config", f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error

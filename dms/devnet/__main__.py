@@ -13,6 +13,7 @@ from pathlib import Path
 from dms.devnet.network import DevNet
 from dms.devnet.topology import TOPOLOGY
 from dms_proto.errors import DmsError
+from dms_proto.units import format_count
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def _run(root: Path, options: argparse.Namespace, stop: threading.Event) -> int:
                 print(json.dumps({"ready": True, "homes": homes}), flush=True)
             else:
                 requester = net["requester"].home.root
-                print(f"\nthe market is open: {len(net.nodes)} nodes in {root}")
+                print(f"\nthe market is open: {format_count(len(net.nodes), 'node')} in {root}")
                 print(f"  export DMS_HOME={requester}\n  dms run -- echo hello\n  dms peers list")
                 print("ctrl-C closes it")
             stop.wait()

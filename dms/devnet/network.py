@@ -22,6 +22,7 @@ from dms.config.paths import Home
 from dms.devnet.topology import TOPOLOGY, NodeSpec
 from dms.rpc.client import Client
 from dms_proto.errors import MachineError
+from dms_proto.units import format_count
 
 READY_TIMEOUT: Final = 30.0
 STOP_TIMEOUT: Final = 20.0
@@ -189,7 +190,9 @@ class DevNet:
             with node.client() as client:
                 while (met := client.call("node.status")["network"]["connected"]) < wanted:
                     if time.monotonic() > deadline:
-                        raise MachineError("peer_unreachable", f"{node.spec.name} has met {met} of {wanted} nodes")
+                        raise MachineError(
+                            "peer_unreachable", f"{node.spec.name} has met {met} of {format_count(wanted, 'node')}"
+                        )
                     time.sleep(0.02)
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from dms_proto.errors import UserError
 from dms_proto.ids import Digest
-from dms_proto.units import GIB
+from dms_proto.units import GIB, format_count
 from dms_proto.work import Output
 
 _CHUNK: Final = 1024 * 1024
@@ -65,9 +65,15 @@ def collect(directory: Path, patterns: Sequence[str], limits: OutputLimits = DEF
         if any(_matches(parts, matcher) for matcher in matchers):
             found.append((path, size))
             _check(len(found) <= limits.files, f"more than {limits.files} output files")
-            _check(size <= limits.file_bytes, f"output {path!r} has {size} bytes, the limit is {limits.file_bytes}")
+            _check(
+                size <= limits.file_bytes,
+                f"output {path!r} has {format_count(size, 'byte')}, the limit is {limits.file_bytes}",
+            )
     total = sum(size for _, size in found)
-    _check(total <= limits.total_bytes, f"outputs have {total} bytes together, the limit is {limits.total_bytes}")
+    _check(
+        total <= limits.total_bytes,
+        f"outputs have {format_count(total, 'byte')} together, the limit is {limits.total_bytes}",
+    )
     return sorted(found)
 
 
@@ -108,7 +114,9 @@ def _copy_bytes(source: int, target: Path, path: str, limits: OutputLimits) -> t
     with target.open("xb") as file:
         while chunk := os.read(source, _CHUNK):
             size += len(chunk)
-            _check(size <= limits.file_bytes, f"output {path!r} has more than {limits.file_bytes} bytes")
+            _check(
+                size <= limits.file_bytes, f"output {path!r} has more than {format_count(limits.file_bytes, 'byte')}"
+            )
             digest.update(chunk)
             file.write(chunk)
     return Digest("sha256:" + digest.hexdigest()), size
@@ -156,7 +164,7 @@ def _walk_to(directory: Path, parts: Sequence[str]) -> int:
         OSError: a step is missing, a link or no directory; or there are too many.
     """
     if len(parts) > _MAX_DEPTH or ".." in parts:
-        raise OSError(f"too deep: {len(parts)} levels")
+        raise OSError(f"too deep: {format_count(len(parts), 'level')}")
     fd = os.open(directory, _DIRECTORY)
     for part in parts:
         try:

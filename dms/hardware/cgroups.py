@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.units import format_bytes, format_cores
+
 UNLIMITED_BYTES: Final = 1 << 60
 """cgroup v1 writes "no limit" as 2^63 rounded down to a page; anything this large is none."""
 
@@ -40,10 +42,10 @@ def read_limits(proc: Path = Path("/proc"), root: Path = Path("/"), pid: str = "
     for kind, directory in _groups(proc, root, pid):
         quota = _cpu_quota(kind, directory)
         if quota is not None:
-            cpu.append((quota, f"{directory}: {quota / 1000:g} cores"))
+            cpu.append((quota, f"{directory}: {format_cores(quota)}"))
         limit = _memory_limit(kind, directory)
         if limit is not None:
-            memory.append((limit, _memory_used(kind, directory), f"{directory}: {limit} bytes of memory"))
+            memory.append((limit, _memory_used(kind, directory), f"{directory}: {format_bytes(limit)} of memory"))
     tightest_cpu, tightest_memory = min(cpu, default=None), min(memory, default=None)
     return CgroupLimits(
         cpu_millicores=tightest_cpu[0] if tightest_cpu else None,

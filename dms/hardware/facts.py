@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from dms.hardware.cgroups import CgroupLimits, read_limits
+from dms_proto.units import format_count
 
 _PART_NAMES: Final = {
     "0xd0c": "Neoverse-N1",
@@ -76,7 +77,7 @@ def read_facts(home: Path, proc: Path = Path("/proc"), root: Path = Path("/")) -
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     limits = read_limits(proc, root)
     disk = _disk(home)
-    affinity = (f"CPU affinity: {usable} of {cores} cores",) if usable < cores else ()
+    affinity = (f"CPU affinity: {usable} of {format_count(cores, 'core')}",) if usable < cores else ()
     return Facts(
         architecture=platform.machine(),
         cpu_model=cpu_model(_text(proc / "cpuinfo")),

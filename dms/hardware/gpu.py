@@ -14,7 +14,7 @@ from dms.hardware import gpu_nvml, gpu_pci
 from dms.hardware.gpu_types import Detection, FoundGpu, Probe
 from dms_proto.capability import Gpu
 from dms_proto.errors import UserError
-from dms_proto.units import GIB
+from dms_proto.units import GIB, format_count
 
 __all__ = ["SIMULATED", "Detection", "FoundGpu", "Probe", "detect", "simulate"]
 
@@ -37,7 +37,13 @@ def detect(
         load_nvml: gives pynvml; called only when an NVIDIA device or driver is there.
     """
     on_bus = gpu_pci.scan(sysfs)
-    probes = [Probe("pci", ok=bool(on_bus), detail=f"{len(on_bus)} GPUs on the bus" if on_bus else "no GPU on the bus")]
+    probes = [
+        Probe(
+            "pci",
+            ok=bool(on_bus),
+            detail=f"{format_count(len(on_bus), 'GPU')} on the bus" if on_bus else "no GPU on the bus",
+        )
+    ]
     found: list[FoundGpu] = []
     nvidia = [gpu for gpu in on_bus if gpu.vendor == "nvidia"]
     if nvidia or (dev / "nvidiactl").exists():
@@ -50,7 +56,9 @@ def detect(
         found += [gpu_pci.usable(gpu, index, dev) for index, gpu in enumerate(devices)]
         if devices:
             opened = sum(gpu.offer is not None for gpu in found if gpu.vendor == vendor)
-            probes.append(Probe(vendor, ok=bool(opened), detail=f"{opened} of {len(devices)} devices can be used"))
+            probes.append(
+                Probe(vendor, ok=bool(opened), detail=f"{opened} of {format_count(len(devices), 'device')} can be used")
+            )
     return Detection(tuple(found), tuple(probes))
 
 
@@ -71,9 +79,13 @@ def simulate(text: str) -> Detection:
             )
         devices += [(match[2], int(match[3]) * GIB)] * int(match[1])
     if len(devices) > MAX_SIMULATED:
-        raise UserError("bad_config", f"provider.simulate_gpus: {len(devices)} devices, more than {MAX_SIMULATED}")
+        raise UserError(
+            "bad_config", f"provider.simulate_gpus: {format_count(len(devices), 'device')}, more than {MAX_SIMULATED}"
+        )
     found = tuple(_invented(index, model, memory) for index, (model, memory) in enumerate(devices))
-    return Detection(found, (Probe("simulated", ok=True, detail=f"{len(found)} invented devices"),) if found else ())
+    return Detection(
+        found, (Probe("simulated", ok=True, detail=format_count(len(found), "invented device")),) if found else ()
+    )
 
 
 def _unlisted(on_bus: list[gpu_pci.PciGpu], listed: tuple[FoundGpu, ...], probe: Probe) -> list[FoundGpu]:

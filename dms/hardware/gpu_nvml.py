@@ -13,6 +13,7 @@ from typing import Any, Final
 from dms.hardware.gpu_pci import why_not_open
 from dms.hardware.gpu_types import FoundGpu, Probe
 from dms_proto.capability import Gpu
+from dms_proto.units import format_count
 
 NvmlLoader = Callable[[], Any]
 """Gives the module `pynvml`, or something with its functions and its `NVMLError`. May raise ImportError or OSError."""
@@ -41,7 +42,7 @@ def read(load: NvmlLoader = load_pynvml, dev: Path = Path("/dev")) -> tuple[tupl
         driver = _str(nvml.nvmlSystemGetDriverVersion())
         count = int(nvml.nvmlDeviceGetCount())
         found = tuple(gpu for index in range(count) for gpu in _device(nvml, index, driver, dev))
-        return found, Probe("nvml", ok=True, detail=f"driver {driver} lists {count} devices")
+        return found, Probe("nvml", ok=True, detail=f"driver {driver} lists {format_count(count, 'device')}")
     except nvml.NVMLError as error:
         return (), Probe("nvml", ok=False, detail=f"NVML failed: {error}")
     finally:

@@ -17,6 +17,7 @@ from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
 from dms_proto.errors import UserError
 from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
+from dms_proto.units import format_count
 from dms_proto.work import Limits, Task
 
 SHELL: Final = ("/bin/sh", "-c")
@@ -117,12 +118,16 @@ def _inputs(job: JobDocument, base: Path, roots: Sequence[Path], origin: str, pl
             problems.append(Problem(_line(places, field), field, str(error)))
     if len(by_place) > MAX_INPUT_FILES:
         problems.append(
-            Problem(_line(places, "inputs"), "inputs", f"{len(by_place)} files; at most {MAX_INPUT_FILES}, pack them")
+            Problem(
+                _line(places, "inputs"),
+                "inputs",
+                f"{format_count(len(by_place), 'file')}; at most {MAX_INPUT_FILES}, pack them",
+            )
         )
     disk = amount(job.resources.disk, "bytes")
     total = sum(found.entry.size for found in by_place.values())
     if total > disk:
-        rule = f"{disk} bytes is less than the inputs, {total} bytes"
+        rule = f"{format_count(disk, 'byte is', 'bytes are')} less than the inputs, {format_count(total, 'byte')}"
         problems.append(Problem(_line(places, "resources.disk"), "resources.disk", rule))
     if problems:
         raise BadJob(origin, problems)

@@ -37,6 +37,7 @@ from dms.net.guards.crashes import ENDS
 from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.host import Host
 from dms.net.pipe import AskBlob, Fetched
+from dms_proto.units import format_count
 
 CHUNK: Final = 128 * 1024
 MAX_HEAD: Final = 1024
@@ -144,7 +145,7 @@ class Blobs:
         with file:
             size = os.fstat(file.fileno()).st_size
             if not 0 <= request.offset <= size:
-                await self._refuse(stream, f"offset {request.offset} is not within {size} bytes")
+                await self._refuse(stream, f"offset {request.offset} is not within {format_count(size, 'byte')}")
                 return
             await stream.write(_item(msgspec.msgpack.encode(Offer(size))))
             file.seek(request.offset)
@@ -220,7 +221,7 @@ class Blobs:
                     raise TransferError("digest_mismatch", "the peer sends more than the blob has", retryable=False)
                 await trio.to_thread.run_sync(keep, chunk)
         if left:
-            raise TransferError("peer_unreachable", f"the peer ended {left} bytes early")
+            raise TransferError("peer_unreachable", f"the peer ended {format_count(left, 'byte')} early")
 
 
 class _Reader:
@@ -241,7 +242,9 @@ class _Reader:
         await self._fill(_LENGTH.size)
         (length,) = _LENGTH.unpack_from(self._buffer)
         if length > longest:
-            raise TransferError("bad_frame", f"{length} bytes announced, {longest} are the most", retryable=False)
+            raise TransferError(
+                "bad_frame", f"{format_count(length, 'byte')} announced, {longest} are the most", retryable=False
+            )
         await self._fill(_LENGTH.size + length)
         item = bytes(memoryview(self._buffer)[_LENGTH.size : _LENGTH.size + length])
         del self._buffer[: _LENGTH.size + length]
@@ -268,7 +271,9 @@ def _check_offer(data: bytes, digest: str, size: int) -> None:
         busy = offer.refused.startswith("busy")
         raise TransferError("peer_unreachable", f"{digest} refused: {offer.refused[:200]}", retryable=busy)
     if offer.size != size:
-        raise TransferError("digest_mismatch", f"{digest} has {size} bytes, the peer has {offer.size}", retryable=False)
+        raise TransferError(
+            "digest_mismatch", f"{digest} has {format_count(size, 'byte')}, the peer has {offer.size}", retryable=False
+        )
 
 
 def _open_regular(path: str) -> FileIO:

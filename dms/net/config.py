@@ -8,7 +8,7 @@ import msgspec
 
 from dms.net.addresses import Target, parse
 from dms_proto.errors import UserError
-from dms_proto.units import KIB, MIB
+from dms_proto.units import KIB, MIB, format_count
 
 NETWORK_VERSION: Final = "dms/1"
 """What peers compare when a frame stream opens: a peer with another network version is refused by name."""
@@ -105,7 +105,9 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
             UserError: `bad_config`, naming the field.
         """
         if len(self.private_key) != PRIVATE_KEY_BYTES:
-            raise UserError("bad_config", f"private_key has {len(self.private_key)} bytes, not {PRIVATE_KEY_BYTES}")
+            raise UserError(
+                "bad_config", f"private_key has {format_count(len(self.private_key), 'byte')}, not {PRIVATE_KEY_BYTES}"
+            )
         if not _read("listen", self.listen).family.startswith("ip"):
             raise UserError("bad_config", f"listen is {self.listen!r}; it must begin with /ip4 or /ip6")
         for address in self.announce:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from dms.net.config import NetConfig
+from dms_proto.units import format_count
 
 FRAME_OVERHEAD: Final = 256
 """Counted for each frame besides its bytes, so that a million empty frames do not fit into the credit."""
@@ -309,7 +310,9 @@ class Splitter:
             while end - position >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(view, position)
                 if length > self.max_body:
-                    raise ValueError(f"a body of {length} bytes is announced, {self.max_body} is the longest accepted")
+                    raise ValueError(
+                        f"a body of {format_count(length, 'byte')} is announced, {self.max_body} is the longest accepted"
+                    )
                 if end - position - _LENGTH.size < length:
                     break
                 position += _LENGTH.size

@@ -37,7 +37,7 @@ from dms_proto.capability import NOTHING, ExecutorOffer
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, short
 from dms_proto.membership.machine import CLOCK_TOLERANCE_MS, Peer, PeerPhase
-from dms_proto.units import GIB, MIB, format_bytes, format_cores
+from dms_proto.units import GIB, MIB, format_bytes, format_cores, format_count
 
 DISK_FAIL: Final = 200 * MIB
 DISK_WARN: Final = GIB
@@ -141,7 +141,11 @@ async def _store(subject: Subject) -> list[Check]:
     if subject.live is not None:
         events = subject.live.services.store.head().seq
         if events > MAX_EVENTS_WALKED:
-            return [skipped("store", f"open, {events} events; the chain was not walked", "dms events verify")]
+            return [
+                skipped(
+                    "store", f"open, {format_count(events, 'event')}; the chain was not walked", "dms events verify"
+                )
+            ]
         return [_verdict(await subject.live.services.store.verify())]
     if not subject.home.events.exists():
         return [skipped("store", "there is no event store yet", "dms up makes it")]
@@ -153,7 +157,7 @@ async def _store(subject: Subject) -> list[Check]:
 
 def _verdict(verdict: Verdict) -> Check:
     if verdict.broken is None:
-        return passed("store", f"{verdict.checked} events, chain sound, head {verdict.head_hash[:12]}")
+        return passed("store", f"{format_count(verdict.checked, 'event')}, chain sound, head {verdict.head_hash[:12]}")
     evidence = f"event {verdict.broken.seq}: {verdict.broken.what}: {verdict.broken.detail}"
     return Check("store", Finding.FAIL, evidence, "keep the file as it is, and restore events.db from a backup")
 
@@ -220,9 +224,9 @@ async def _network(subject: Subject) -> list[Check]:
     addresses = state.membership.hello.addresses if state.membership.hello is not None else ()
     links = services.network.links()
     relayed = sum(link.relayed for link in links.values())
-    evidence = f"{len(links)} connections, {relayed} relayed, {len(addresses)} addresses announced"
+    evidence = f"{format_count(len(links), 'connection')}, {relayed} relayed, {format_count(len(addresses), 'address', 'addresses')} announced"
     if restarts != "0":
-        evidence += f"; the network process was restarted {restarts} times"
+        evidence += f"; the network process was restarted {format_count(int(restarts), 'time')}"
         return [Check("network", Finding.WARN, evidence, f"see {services.home.node_log}")]
     if links and relayed == len(links):
         return [Check("network", Finding.WARN, evidence, "forward the port and set network.announce")]
@@ -272,7 +276,7 @@ async def _clock(subject: Subject) -> list[Check]:
     if not offsets:
         return [skipped("clock", "no peer to compare with")]
     middle = round(statistics.median(offsets))
-    evidence = f"{middle:+d} ms from {len(offsets)} peers; {CLOCK_TOLERANCE_MS // 1000} s are tolerated"
+    evidence = f"{middle:+d} ms from {format_count(len(offsets), 'peer')}; {CLOCK_TOLERANCE_MS // 1000} s are tolerated"
     if abs(middle) > SKEW_WARN_MS:
         return [Check("clock", Finding.WARN, evidence, "timedatectl set-ntp true")]
     return [passed("clock", evidence)]

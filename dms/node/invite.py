@@ -20,6 +20,7 @@ import msgspec
 
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId, public_key_of
+from dms_proto.units import format_count
 
 PREFIX: Final = "dms1:"
 MAX_ADDRESSES: Final = 8
@@ -118,7 +119,9 @@ def _check_peers(invitation: Invitation) -> None:
     except ValueError as error:
         raise UserError("bad_invite", f"the invitation names no node: {error}", hint=_HINT) from error
     if len(peers) != 1:
-        raise UserError("bad_invite", f"the invitation names {len(peers)} nodes instead of one", hint=_HINT)
+        raise UserError(
+            "bad_invite", f"the invitation names {format_count(len(peers), 'node')} instead of one", hint=_HINT
+        )
 
 
 def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

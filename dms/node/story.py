@@ -36,7 +36,7 @@ from dms_proto.market.auction_state import (
     Terms,
 )
 from dms_proto.messages import Phase
-from dms_proto.units import format_credits
+from dms_proto.units import format_count, format_credits
 from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage
 
 
@@ -206,7 +206,11 @@ class JobStory:
             case AttemptEnded() as event:
                 return self._attempt_ended(event, row.at)
             case ProviderSuspected(peer=peer, until=until):
-                return (Moved(f"the way to {short(peer)} is gone; its {len(until)} allocations may yet return"),)
+                return (
+                    Moved(
+                        f"the way to {short(peer)} is gone; its {format_count(len(until), 'allocation')} may yet return"
+                    ),
+                )
             case ProviderReturned(peer=peer):
                 return (Moved(f"{short(peer)} is back"),)
             case RequestWaiting(why=why):
@@ -228,9 +232,7 @@ class JobStory:
         self.asked |= dict.fromkeys(event.asked, event.round)
         if event.gossiped:
             self.gossiped[event.round] = event.known
-        ways = f"{len(event.asked)} node{'' if len(event.asked) == 1 else 's'}" + (
-            " and by gossip" if event.gossiped else ""
-        )
+        ways = format_count(len(event.asked), "node") + (" and by gossip" if event.gossiped else "")
         return Moved(f"round {event.round + 1}: asked {ways}")
 
     def _award(self, event: AwardMade, at: int) -> tuple[News, ...]:
@@ -245,7 +247,7 @@ class JobStory:
             self.held += len(indexes)
             for index in indexes:
                 self.slots[index].phase = SlotPhase.COMMITTING
-            what = "" if len(self.slots) == 1 else f" {len(indexes)} slots"
+            what = "" if len(self.slots) == 1 else f" {format_count(len(indexes), 'slot')}"
             news.append(Moved(f"{short(entry.provider)} wins{what}: {ranking.story(entry)}"))
         return tuple(news)
 

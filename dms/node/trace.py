@@ -20,7 +20,7 @@ from dms_proto.machine import Event
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book as book
 from dms_proto.messages import Clause
-from dms_proto.units import format_bytes, format_cores, format_credits, format_millis
+from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 from dms_proto.work import Ending
 
 MARKET: Final = "market"
@@ -135,15 +135,11 @@ def _award(event: auction.AwardMade) -> str:
         f"{short(ranked[bid_id].provider)} for {_slots(slots)} ({ranking.story(ranked[bid_id])})"
         for bid_id, slots in event.awards
     )
-    return f"{_many(len(ranking.ranked), 'bid')} compared; awarded to {chosen}"
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return f"{format_count(len(ranking.ranked), 'bid')} compared; awarded to {chosen}"
 
 
 def _slots(slots: Sequence[int]) -> str:
-    return f"slot {slots[0]}" if len(slots) == 1 else f"{len(slots)} slots"
+    return f"slot {slots[0]}" if len(slots) == 1 else format_count(len(slots), "slot")
 
 
 def _committed(event: book.BidCommitted) -> str:
@@ -153,7 +149,7 @@ def _committed(event: book.BidCommitted) -> str:
 
 def _resources(event: book.CapabilityRegistered) -> str:
     amounts = event.capability.resources
-    gpus = f", {len(amounts.gpus)} GPUs" if amounts.gpus else ""
+    gpus = f", {format_count(len(amounts.gpus), 'GPU')}" if amounts.gpus else ""
     return f"{format_cores(amounts.cpu_millicores)}, {format_bytes(amounts.memory_bytes)} of memory{gpus} are offered"
 
 
@@ -164,7 +160,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "RoundCalled": lambda e: f"round {e.round + 1} of asking is due",
     "RequestAnnounced": lambda e: (
-        f"round {e.round + 1}: {_many(len(e.asked), 'node')} asked{' and gossiped' if e.gossiped else ''}, {e.known} known"
+        f"round {e.round + 1}: {format_count(len(e.asked), 'node')} asked{' and gossiped' if e.gossiped else ''}, {e.known} known"
     ),
     "BidReceived": lambda e: (
         f"{short(e.provider)} bids {format_credits(e.bid.price)}, room for {e.bid.slots} (bid {short(e.bid.bid_id)})"
@@ -174,7 +170,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "CommitConfirmed": lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
     "CommitFailed": lambda e: f"{short(e.provider)} did not take the commit: {e.why}",
     "BidsReleased": lambda e: (
-        f"{_many(len(e.bid_ids), 'bid')} and {_many(len(e.withdrawn), 'standing request')} let go"
+        f"{format_count(len(e.bid_ids), 'bid')} and {format_count(len(e.withdrawn), 'standing request')} let go"
     ),
     "InvocationRepeated": lambda e: (
         f"nothing is heard of slot {e.slot}: its invocation, which asks for the status, is sent again"
@@ -183,7 +179,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "ProviderSuspected": lambda e: f"the way to {short(e.peer)} is gone",
     "ProviderReturned": lambda e: f"{short(e.peer)} is back",
     "AllocationFinished": lambda e: (
-        f"allocation {short(e.status.allocation_id)} ended, {_many(len(e.status.outputs), 'output')} to fetch"
+        f"allocation {short(e.status.allocation_id)} ended, {format_count(len(e.status.outputs), 'output')} to fetch"
     ),
     "AttemptEnded": lambda e: (
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.ending)}{f' ({e.why})' if e.why else ''}"
@@ -223,7 +219,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "StopBegun": lambda e: f"being stopped: {e.reason}",
     "RunEnded": lambda e: f"the run ended: {_ending(e.ending)}",
     "AllocationEnded": lambda e: (
-        f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {_many(len(e.outputs), 'output')}"
+        f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {format_count(len(e.outputs), 'output')}"
     ),
     "EndingRepeated": lambda e: f"the ending was told again (repeat {e.repeat}): no receipt yet",
     "ReceiptReceived": lambda _e: "the requester has the ending",

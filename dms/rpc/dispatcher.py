@@ -20,6 +20,7 @@ from dms.rpc.jsonrpc import Call, Failure, failure, failure_of
 from dms.rpc.registry import Method, methods_of
 from dms.rpc.session import Session
 from dms_proto.errors import DmsError, UserError
+from dms_proto.units import format_count
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,8 @@ def too_large(limit: int = MAX_REQUEST_BYTES) -> bytes:
     """The response to a message larger than `limit` bytes."""
     return _encode(
         jsonrpc.error_response(
-            None, failure(jsonrpc.INVALID_REQUEST, f"a message has at most {limit} bytes", "bad_argument")
+            None,
+            failure(jsonrpc.INVALID_REQUEST, f"a message has at most {format_count(limit, 'byte')}", "bad_argument"),
         )
     )
 

@@ -10,6 +10,7 @@ from dms.store.chain import Row
 from dms.store.upcast import Upcaster
 from dms_actors.ports import StoredEvent
 from dms_proto.errors import UserError
+from dms_proto.units import format_count
 
 CHUNK_EVENTS: Final = 512
 """Rows read in one go when streaming: a few milliseconds of the reader's thread."""
@@ -47,7 +48,8 @@ class Filter:
             raise UserError("bad_argument", f"limit is {limit}; it must be 1 to {MAX_QUERY}")
         if len(kinds) > MAX_KINDS:
             raise UserError(
-                "bad_argument", f"{len(kinds)} kinds were given; at most {MAX_KINDS} can be asked for at once"
+                "bad_argument",
+                f"{format_count(len(kinds), 'kind was', 'kinds were')} given; at most {MAX_KINDS} can be asked for at once",
             )
         clauses = (
             (bool(kinds), f"kind IN ({','.join('?' * len(kinds))})", tuple(kinds)),

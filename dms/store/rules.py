@@ -7,6 +7,7 @@ from typing import Final
 
 from dms_actors.ports import NewEvent
 from dms_proto.errors import UserError
+from dms_proto.units import format_count
 
 MAX_EVENTS_PER_APPEND: Final = 1000
 """Longer appends would hold up everybody else's promise."""
@@ -24,14 +25,15 @@ def check_events(events: Sequence[NewEvent]) -> None:
     """
     if len(events) > MAX_EVENTS_PER_APPEND:
         raise UserError(
-            "bad_argument", f"{len(events)} events in one append; at most {MAX_EVENTS_PER_APPEND} are taken"
+            "bad_argument",
+            f"{format_count(len(events), 'event')} in one append; at most {MAX_EVENTS_PER_APPEND} are taken",
         )
     for place, event in enumerate(events):
         if not (_is_name(event.stream) and _is_name(event.kind) and (not event.cause_id or _is_name(event.cause_id))):
             raise UserError("bad_argument", _bad_name(place, event))
         body: object = event.body  # a Struct does not check what it is built with
         if not isinstance(body, bytes) or len(body) > MAX_BODY_BYTES:
-            size = f"{len(body)} bytes" if isinstance(body, bytes) else type(body).__name__
+            size = format_count(len(body), "byte") if isinstance(body, bytes) else type(body).__name__
             raise UserError(
                 "bad_argument", f"body of event {place} is {size}; it must be at most {MAX_BODY_BYTES} bytes"
             )

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from dms_proto.errors import UserError
+from dms_proto.units import format_count
 
 Scalar = str | int | float | bytes | None
 Values = Mapping[str, Scalar]
@@ -139,7 +140,8 @@ class Table(msgspec.Struct, frozen=True):
                 continue
             if len(condition) > MAX_ALTERNATIVES:
                 raise UserError(
-                    "bad_argument", f"{len(condition)} values for {name}; at most {MAX_ALTERNATIVES} can be asked for"
+                    "bad_argument",
+                    f"{format_count(len(condition), 'value')} for {name}; at most {MAX_ALTERNATIVES} can be asked for",
                 )
             clauses.append(f'"{name}" IN ({",".join("?" * len(condition))})')
             values.extend(condition)

@@ -19,6 +19,7 @@ from dms.store.errors import failed, store_error
 from dms.store.guard import check_file
 from dms.store.head import highest_seq
 from dms_proto.errors import DmsError
+from dms_proto.units import format_count
 
 CHUNK: Final = 1000
 """Rows checked in one go: about 5 ms, so that a walk over a large history does not keep other readers waiting."""
@@ -163,9 +164,11 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     if verdict.broken is not None:
-        print(f"{verdict.broken.what}: {verdict.broken.detail}; the {verdict.checked} events before it are sound")
+        print(
+            f"{verdict.broken.what}: {verdict.broken.detail}; the {format_count(verdict.checked, 'event before it is', 'events before it are')} sound"
+        )
         return 1
-    print(f"{verdict.checked} events, all sound; head {verdict.head_hash}")
+    print(f"{format_count(verdict.checked, 'event')}, all sound; head {verdict.head_hash}")
     return 0
 
 

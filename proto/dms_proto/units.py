@@ -103,7 +103,16 @@ def format_bytes(value: int) -> str:
 def format_cores(value: int) -> str:
     """``1500`` millicores -> ``1.5 cores``."""
     text = _short(Decimal(value) / CORE, "0.001")
-    return f"{text} core" if text == "1" else f"{text} cores"
+    return f"{text} {_noun(text, 'core')}"
+
+
+def format_count(number: int, one: str, many: str = "") -> str:
+    """``1 node``, ``2 nodes``, ``0 nodes``; `many` is the plural where it is not `one` with an s. Both may run on: ``1 reply waits``."""
+    return f"{number} {_noun(str(number), one, many)}"
+
+
+def _noun(number: str, one: str, many: str = "") -> str:
+    return one if number == "1" else many or f"{one}s"
 
 
 def format_millis(value: int) -> str:
@@ -121,9 +130,8 @@ def format_millis(value: int) -> str:
 
 def format_credits(value: int) -> str:
     """``20000`` micro-credits -> ``0.02 credits``."""
-    return (
-        f"{format(Decimal(value) / CREDIT, 'f').rstrip('0').rstrip('.') if value % CREDIT else value // CREDIT} credits"
-    )
+    text = format(Decimal(value) / CREDIT, "f").rstrip("0").rstrip(".") if value % CREDIT else str(value // CREDIT)
+    return f"{text} {_noun(text, 'credit')}"
 
 
 def _parse(text: str | float, units: dict[str, int], wanted: str, *, bare: str) -> int:

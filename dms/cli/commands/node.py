@@ -109,7 +109,8 @@ def resume(io: Io) -> None:
 def _change(io: Io, method: str) -> None:
     from dms.cli.blocks import Line  # noqa: PLC0415
     from dms.rpc.api.status import StateChange  # noqa: PLC0415
+    from dms_proto.units import format_count  # noqa: PLC0415
 
     with io.node() as running:
         change = running.call(method, None, StateChange)
-    io.show(change, lambda value: [Line(f"{value.state}; {value.running} allocations running here")])
+    io.show(change, lambda value: [Line(f"{value.state}; {format_count(value.running, 'allocation')} running here")])

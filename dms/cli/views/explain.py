@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from dms.cli.blocks import Block, Line, Table
-from dms.cli.views.words import count, short
+from dms.cli.views.words import short
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
 from dms_proto.messages import Clause
-from dms_proto.units import format_credits
+from dms_proto.units import format_count, format_credits
 
 NODES_SHOWN: Final = 30
 """Nodes listed one by one unless all are asked for."""
@@ -33,7 +33,7 @@ _TONES: Final = {
 def explanation(title: str, found: Explanation, *, every_node: bool = False) -> Iterator[Block]:
     """The whole story. The counts add up to the nodes known."""
     known = len(found.verdicts)
-    yield Line(f"{title}   {count(known, 'node')} known", "strong")
+    yield Line(f"{title}   {format_count(known, 'node')} known", "strong")
     yield from _summary(found)
     if not known:
         yield Line("no other node is known; dms join STRING, or dms doctor", "warn")
@@ -104,7 +104,7 @@ def decision(view: DecisionView) -> Iterator[Block]:
     """How the choice was made, and whether computing it again gives the same."""
     ranking = view.decision.ranking
     yield Line(
-        f"decision {view.number} of {view.of} for {short(view.job_id)}   {count(len(view.decision.candidates), 'bid')}",
+        f"decision {view.number} of {view.of} for {short(view.job_id)}   {format_count(len(view.decision.candidates), 'bid')}",
         "strong",
     )
     prices = {candidate.bid_id: candidate.price for candidate in view.decision.candidates}

@@ -10,7 +10,7 @@ from dms.cli.views.words import short
 from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
 from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView
 from dms.rpc.api.market import BidList, RequestList
-from dms_proto.units import format_bytes, format_credits, format_millis
+from dms_proto.units import format_bytes, format_count, format_credits, format_millis
 
 
 def job_list(found: JobList) -> Iterator[Block]:
@@ -53,7 +53,7 @@ def job(view: JobView) -> Iterator[Block]:
             ("allocations", f"{summary.done} of {summary.count} ended, {summary.running} running"),
             (
                 "asked",
-                f"{words.count(view.round, 'round')}, {words.count(view.bids, 'bid')}, {words.count(view.declines, 'decline')}",
+                f"{format_count(view.round, 'round')}, {format_count(view.bids, 'bid')}, {format_count(view.declines, 'decline')}",
             ),
             ("price", f"{format_credits(summary.price)}, at most {format_credits(view.spec.max_price)} per allocation"),
             ("submitted", words.clock(summary.submitted_at)),

@@ -10,7 +10,7 @@ from dms.rpc.api.events import DoctorReport, Finding
 from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, NodeStatus
 from dms_proto.capability import Capability
 from dms_proto.ids import NodeId
-from dms_proto.units import format_bytes, format_cores, format_credits, format_millis
+from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 
 TONES = {Finding.PASS: "good", Finding.WARN: "warn", Finding.FAIL: "bad", Finding.SKIP: "dim"}
 
@@ -34,7 +34,7 @@ def _node_box(node: NodeStatus) -> Box:
         (
             ("name", f"{node.name} ({short(node.id.peer_id)})"),
             ("state", f"{node.state}, up {format_millis(node.now - node.started_at)}, pid {node.pid}"),
-            ("network", "up" if network.up else f"down, restarted {network.restarts} times"),
+            ("network", "up" if network.up else f"down, restarted {format_count(network.restarts, 'time')}"),
             ("peers", peers),
             ("address", network.addresses[0] if network.addresses else "none"),
             ("home", node.home),

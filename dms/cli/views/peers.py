@@ -10,6 +10,7 @@ from dms.cli.views import words
 from dms.cli.views.words import short
 from dms.rpc.api.events import EventList, EventView, Trace, VerifyReport
 from dms.rpc.api.peers import Invite, Joined, PeerList, PeerState, PeerView, PingResult
+from dms_proto.units import format_count
 
 
 def peer_list(found: PeerList) -> Iterator[Block]:
@@ -38,13 +39,14 @@ def ping(result: PingResult) -> Iterator[Block]:
     for micros in result.rtt_us:
         yield Line(f"pong from {words.node(result.peer, result.name)} in {words.rtt(micros)}, {way}, {result.address}")
     if result.lost:
-        yield Line(f"{result.lost} of {result.lost + len(result.rtt_us)} probes got no answer", "bad")
+        yield Line(f"{result.lost} of {format_count(result.lost + len(result.rtt_us), 'probe')} got no answer", "bad")
 
 
 def joined(result: Joined) -> Iterator[Block]:
     """Whom we reached."""
     yield Line(
-        f"connected to {words.node(result.peer.peer_id, result.peer.name)}; {result.connected} peers connected", "good"
+        f"connected to {words.node(result.peer.peer_id, result.peer.name)}; {format_count(result.connected, 'peer')} connected",
+        "good",
     )
 
 
@@ -78,7 +80,7 @@ def event_list(found: EventList) -> Iterator[Block]:
 def verified(report: VerifyReport) -> Iterator[Block]:
     """Whether the store is intact."""
     if report.intact:
-        yield Line(f"intact: {report.events} events, head {report.head}", "good")
+        yield Line(f"intact: {format_count(report.events, 'event')}, head {report.head}", "good")
     else:
         yield Line(f"DAMAGED at event {report.broken_at}: {report.detail}", "bad")
 

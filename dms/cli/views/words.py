@@ -12,7 +12,6 @@ from dms_proto.work import OWNERS, Ending, EndReason
 __all__ = [
     "ago",
     "clock",
-    "count",
     "ending",
     "gpu",
     "needs",
@@ -101,11 +100,6 @@ def ending(end: Ending | None) -> str:
         return ""
     code = f", exit code {end.exit_code}" if end.exit_code > 0 and "exit code" not in end.detail else ""
     return f"{reason(end.reason)}{code}" + (f": {end.detail}" if end.detail else "")
-
-
-def count(number: int, what: str) -> str:
-    """``1 bid``, ``2 bids``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def shown_of(shown: int, total: int, what: str) -> str:

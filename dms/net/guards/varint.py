@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from dms_proto.units import format_count
+
 MAX_VARINT: Final = 5
 """Bytes of the longest length accepted (35 bits); longer ones are malformed."""
 
@@ -30,7 +32,9 @@ class VarintSplitter:
         while (head := self._length(position)) is not None:
             length, start = head
             if length > self._max_body:
-                raise ValueError(f"a body of {length} bytes is announced, {self._max_body} is the longest accepted")
+                raise ValueError(
+                    f"a body of {format_count(length, 'byte')} is announced, {self._max_body} is the longest accepted"
+                )
             if len(buffer) - start < length:
                 break
             bodies.append(bytes(buffer[start : start + length]))

@@ -26,6 +26,7 @@ from multiaddr import Multiaddr
 
 from dms.net.guards.secure_wire import SecureWire, WireError
 from dms.net.guards.yamux_stream import SafeStream
+from dms_proto.units import format_count
 
 PROTOCOL_ID: Final = "/yamux/1.0.0"
 MAX_INBOUND_STREAMS: Final = 256
@@ -241,7 +242,9 @@ class SafeYamux(IMuxedConn):
         if self._is_inbound(stream_id):
             self._unread += size
             if self._unread > MAX_UNREAD and size > 0:
-                raise ProtocolError("refused.window", f"{self._unread} bytes unread in the peer's streams")
+                raise ProtocolError(
+                    "refused.window", f"{format_count(self._unread, 'byte')} unread in the peer's streams"
+                )
 
     def forget(self, stream_id: int) -> None:
         """Drops a stream that is over in both directions."""
@@ -279,7 +282,10 @@ class SafeYamux(IMuxedConn):
         self._waiting.append(data)
         self._waiting_size += len(data)
         if self._waiting_size > CONTROL_LIMIT:
-            self._refuse("refused.stalled", f"{self._waiting_size} bytes wait and the peer reads nothing")
+            self._refuse(
+                "refused.stalled",
+                f"{format_count(self._waiting_size, 'byte waits', 'bytes wait')} and the peer reads nothing",
+            )
 
     async def _write_blocked(self) -> None:
         """Sends what the socket did not take at once."""
@@ -386,9 +392,13 @@ class SafeYamux(IMuxedConn):
     def _begin_body(self, stream: SafeStream | None, flags: int, length: int) -> None:
         if stream is None:
             if length > MAX_ANNOUNCED:
-                raise ProtocolError("refused.window", f"{length} bytes announced for a stream that is gone")
+                raise ProtocolError(
+                    "refused.window", f"{format_count(length, 'byte')} announced for a stream that is gone"
+                )
         elif length > stream.receive_left:
-            raise ProtocolError("refused.window", f"{length} bytes announced, {stream.receive_left} allowed")
+            raise ProtocolError(
+                "refused.window", f"{format_count(length, 'byte')} announced, {stream.receive_left} allowed"
+            )
         elif stream.received_end and length:
             raise ProtocolError("refused.muxer", "data after the end of a stream")
         else:

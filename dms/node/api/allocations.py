@@ -24,6 +24,7 @@ from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId
 from dms_proto.market.auction_state import CancelAsked, Terms
 from dms_proto.messages import Phase
+from dms_proto.units import format_count
 from dms_proto.work import EndReason
 
 
@@ -76,7 +77,7 @@ class AllocationGroup(Base):
         if count > 1:
             raise UserError(
                 "bad_argument",
-                f"this is one of {count} allocations of job {request}; a job is stopped as a whole",
+                f"this is one of {format_count(count, 'allocation')} of job {request}; a job is stopped as a whole",
                 hint=f"dms job cancel {request}",
             )
         return self._services.orchestrators.tell(request, Told(CancelAsked(), call_id("alloc.cancel")))

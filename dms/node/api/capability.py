@@ -38,7 +38,7 @@ from dms_proto.market.offer_book import (
     HoldWished,
     OfferBook,
 )
-from dms_proto.units import format_bytes, format_cores
+from dms_proto.units import format_bytes, format_cores, format_count
 
 POD: Final = "pod:"
 """Begins the name of a lock that the owner took for a pod."""
@@ -183,7 +183,7 @@ def show(resources: Resources) -> str:
         f"{format_bytes(resources.disk_bytes)} of disk",
     ]
     if resources.gpus:
-        parts.append(f"{len(resources.gpus)} GPU{'s' if len(resources.gpus) > 1 else ''}")
+        parts.append(format_count(len(resources.gpus), "GPU"))
     return ", ".join(parts)
 
 

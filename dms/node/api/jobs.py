@@ -45,7 +45,7 @@ from dms_proto.market.explain import Explanation
 from dms_proto.market.offer_book import task_fits
 from dms_proto.market.preferences import check_preferences
 from dms_proto.market.ranking import replay
-from dms_proto.units import KIB, format_bytes
+from dms_proto.units import KIB, format_bytes, format_count
 from dms_proto.wire import MAX_DIRECT_FRAME
 from dms_proto.work import Output
 
@@ -138,7 +138,11 @@ class JobGroup(Base):
         made = (await self._story(job)).decisions
         number = params.number or len(made)
         if not 1 <= number <= len(made):
-            what = f"job {job} has {len(made)} decisions" if made else f"no bids were compared for job {job} yet"
+            what = (
+                f"job {job} has {format_count(len(made), 'decision')}"
+                if made
+                else f"no bids were compared for job {job} yet"
+            )
             raise UserError("not_found", what, hint=f"dms job explain {job}")
         at, award = made[number - 1]
         decision = award.decision
@@ -213,7 +217,9 @@ def _attempt(story: JobStory, params: JobLogParams) -> AttemptStory | None:
     if params.attempt == 0:
         return attempts[-1] if attempts else None
     if params.attempt > len(attempts):
-        raise UserError("not_found", f"slot {params.slot} of job {story.request_id} had {len(attempts)} attempts")
+        raise UserError(
+            "not_found", f"slot {params.slot} of job {story.request_id} had {format_count(len(attempts), 'attempt')}"
+        )
     return attempts[params.attempt - 1]
 
 

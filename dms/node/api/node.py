@@ -45,7 +45,7 @@ from dms_proto.market.owner import OWNER_STREAM, Owner, PreferencesChanged
 from dms_proto.market.preferences import Preferences, check_preferences
 from dms_proto.membership.machine import PeerPhase
 from dms_proto.messages import Phase
-from dms_proto.units import format_bytes
+from dms_proto.units import format_bytes, format_count
 
 BY_OWNER: Final = "by its owner"
 STOPPING: Final = "the node is stopping"
@@ -114,7 +114,11 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
         refused = [peer for peer in state.membership.peers.values() if peer.phase is PeerPhase.REFUSED]
         if refused and all("clock" in peer.refused_because for peer in refused):
             found.append(
-                Trouble("clock_skew", f"{len(refused)} peers: {refused[0].refused_because}", "dms doctor clock")
+                Trouble(
+                    "clock_skew",
+                    f"{format_count(len(refused), 'peer')}: {refused[0].refused_because}",
+                    "dms doctor clock",
+                )
             )
         free = shutil.disk_usage(services.home.root).free
         if free < DISK_FAIL:

@@ -41,6 +41,7 @@ from dms_proto.market.auction_state import (
     RoundCalled,
 )
 from dms_proto.messages import Phase
+from dms_proto.units import format_count
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
 
 Handler = Callable[[PeerId, Rows, StoredEvent, Any], Iterable[Change]]
@@ -89,7 +90,7 @@ def _asking(_me: PeerId, rows: Rows, row: StoredEvent, _event: RoundCalled) -> I
 
 
 def _announced(_me: PeerId, rows: Rows, row: StoredEvent, event: RequestAnnounced) -> Iterator[Change]:
-    known = f"{event.known} node{'' if event.known == 1 else 's'} known"
+    known = f"{format_count(event.known, 'node')} known"
     yield from _unless_held(rows, row.stream, "asking", f"asking for bids, round {event.round + 1}, {known}")
     yield from change_row(rows, REQUESTS, (row.stream, "sent"), round=event.round)
 

@@ -11,6 +11,7 @@ from dms_proto.machine import Effect, Send
 from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
 from dms_proto.messages import AllocationStatus, Cancel, Receipt
+from dms_proto.units import format_count
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Ending, EndReason
 
 change = msgspec.structs.replace
@@ -33,12 +34,12 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     elif reason in DETERMINISTIC:
         nodes = len({*slot.failed_on, slot.provider})
         final = nodes >= terms.job_failures
-        why = f"the job's own failure on {nodes} of {terms.job_failures} nodes"
+        why = f"the job's own failure on {nodes} of {format_count(terms.job_failures, 'node')}"
     else:
         if reason is EndReason.CANCELLED:  # not by us
             ending = change(ending, reason=EndReason.PROVIDER_STOPPED)
         final = slot.faults >= terms.node_faults
-        why = f"fault {slot.faults + 1}, {terms.node_faults} are borne"
+        why = f"fault {slot.faults + 1}, {format_count(terms.node_faults, 'is', 'are')} borne"
         if final:
             ending = Ending(EndReason.RETRIES_EXHAUSTED, detail=f"last: {reason}: {ending.detail}", usage=ending.usage)
     outputs = status.outputs if status is not None else ()

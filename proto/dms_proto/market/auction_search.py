@@ -37,6 +37,7 @@ from dms_proto.market.ranking import Candidate, Ranking
 from dms_proto.market.ranking import decide as rank_decision
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.messages import Release
+from dms_proto.units import format_count
 from dms_proto.work import Ending, EndReason
 
 NO_PEERS_GRACE_MS: Final = 3_000
@@ -160,7 +161,7 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     if held and not any(slot.failed_on for slot in seeking(auction)):
         return _wait(auction, now, now, "waits for its own other allocations to free capacity")
     if busy:
-        why = f"{busy} nodes could do it but are busy"
+        why = format_count(busy, "node could do it but is busy", "nodes could do it but are busy")
         verdict, patience = EndReason.NO_BIDS, terms.queue_ms
     elif alone:
         why, verdict = (
@@ -168,7 +169,9 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
         )
         patience = max(terms.patience_ms, NO_PEERS_GRACE_MS)
     elif silent or (auction.gossiped and not any(auction.asked.values())):
-        why = f"{silent or auction.known} nodes were asked and have not answered"
+        why = format_count(
+            silent or auction.known, "node was asked and has not answered", "nodes were asked and have not answered"
+        )
         verdict, patience = EndReason.NO_BIDS, max(terms.patience_ms, NO_PEERS_GRACE_MS)
     else:
         unasked = auction.round == 0 and not auction.gossiped
@@ -200,7 +203,11 @@ def _why_impossible(auction: Auction) -> tuple[str, EndReason]:
     clauses = min(auction.declines.values(), key=len)
     price = all(clause.dimension == "price" for clause in clauses)
     nearest = "; ".join(c.nearest or f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses)
-    counted = "the only node declined" if len(auction.declines) == 1 else f"all {len(auction.declines)} nodes declined"
+    counted = (
+        "the only node declined"
+        if len(auction.declines) == 1
+        else f"all {format_count(len(auction.declines), 'node')} declined"
+    )
     return f"{counted}; nearest: {nearest}", EndReason.PRICE_TOO_LOW if price else EndReason.IMPOSSIBLE
 
 

@@ -15,6 +15,7 @@ import msgspec
 from dms_proto.ids import PeerId
 from dms_proto.market.changes import QUANTITIES, Change, apply_change, current, parse_change
 from dms_proto.messages import BidRequest, Clause
+from dms_proto.units import format_count
 
 MAX_SUGGESTIONS: Final = 16
 
@@ -66,7 +67,7 @@ class Suggestion(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """``lower memory 12 GiB -> 8 GiB: +3 nodes``."""
-        nodes = f"+{len(self.gains)} node{'s' if len(self.gains) > 1 else ''}"
+        nodes = f"+{format_count(len(self.gains), 'node')}"
         quantity = QUANTITIES.get(self.dimension)
         if quantity is None:
             return f"{self.change}: {nodes}"

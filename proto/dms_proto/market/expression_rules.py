@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from dms_proto.errors import UserError
+from dms_proto.units import format_count
 
 MAX_LENGTH: Final = 1_000
 """Characters. The longest constraint anyone has asked for is a tenth of this."""
@@ -60,7 +61,7 @@ def check_structure(source: str) -> tuple[Token, ...]:
     if not source.strip():
         _refuse(source[:MAX_LENGTH], "it is empty")
     if len(source) > MAX_LENGTH:
-        _refuse(source[:40] + "…", f"it has {len(source)} characters; at most {MAX_LENGTH} are allowed")
+        _refuse(source[:40] + "…", f"it has {format_count(len(source), 'character')}; at most {MAX_LENGTH} are allowed")
     tokens = tuple(
         Token(match.lastgroup or "", match[0], match.start())
         for match in _TOKEN.finditer(source)
@@ -138,14 +139,14 @@ def _check_brackets(source: str, tokens: Sequence[Token]) -> None:
         elif token.text in ")]}" and open_loops:
             open_loops.pop()
     if loops > MAX_LOOPS:
-        _refuse(source, f"it has {loops} loops; at most {MAX_LOOPS} are allowed")
+        _refuse(source, f"it has {format_count(loops, 'loop')}; at most {MAX_LOOPS} are allowed")
 
 
 def _check_patterns(source: str, tokens: Sequence[Token]) -> None:
     """A regular expression is one short literal of plain characters, so that compiling it, for every evaluation, is cheap."""
     calls = [i for i, token in enumerate(tokens) if token.kind == "name" and token.text == "matches"]
     if len(calls) > MAX_PATTERNS:
-        _refuse(source, f"it has {len(calls)} patterns; at most {MAX_PATTERNS} are allowed")
+        _refuse(source, f"it has {format_count(len(calls), 'pattern')}; at most {MAX_PATTERNS} are allowed")
     for i in calls:
         around = [token.text for token in tokens[i + 1 : i + 4]]
         pattern = tokens[i + 2] if i + 2 < len(tokens) else None

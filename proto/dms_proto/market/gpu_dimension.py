@@ -26,7 +26,7 @@ from dms_proto.capability import Gpu
 from dms_proto.market.changes import Change, floor_bytes, show_thousandths
 from dms_proto.market.gpus import assign_gpus, serves
 from dms_proto.market.verdicts import DimensionVerdict, Verdict, bad, good
-from dms_proto.units import GPU, format_bytes
+from dms_proto.units import GPU, format_bytes, format_count
 
 Gpus = tuple[Gpu, ...]
 
@@ -177,7 +177,7 @@ def _describe(gpus: Gpus) -> str:
 
 
 def _count(gpus: Gpus) -> str:
-    return f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
+    return format_count(len(gpus), "GPU")
 
 
 def _memory(gpu: Gpu) -> str:

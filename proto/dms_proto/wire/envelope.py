@@ -20,7 +20,7 @@ import msgspec
 from dms_proto.errors import InternalError, UserError
 from dms_proto.ids import ID_BYTES, PUBLIC_KEY_BYTES, MessageId, PeerId
 from dms_proto.messages import GOSSIPED, KINDS, AnyMessage
-from dms_proto.units import MAX_QUANTITY, MINUTE, SECOND
+from dms_proto.units import MAX_QUANTITY, MINUTE, SECOND, format_count
 from dms_proto.wire import encoding
 from dms_proto.wire.signing import Signer
 
@@ -139,7 +139,9 @@ def seal(
     frame = encoding.pack((data, signer.sign(DOMAIN + data)))
     limit = frame_limit(is_gossip=signed.is_gossip)
     if len(frame) > limit:
-        raise UserError("bad_argument", f"the {kind} takes {len(frame)} bytes, a frame has at most {limit}")
+        raise UserError(
+            "bad_argument", f"the {kind} takes {format_count(len(frame), 'byte')}, a frame has at most {limit}"
+        )
     return frame
 
 

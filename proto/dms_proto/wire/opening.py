@@ -18,6 +18,7 @@ import msgspec
 
 from dms_proto.ids import ID_BYTES, MessageId, PeerId, peer_id_of
 from dms_proto.messages import GOSSIPED, KINDS, AnyMessage, Refusal
+from dms_proto.units import format_count
 from dms_proto.wire import encoding
 from dms_proto.wire.buckets import KindClass, kind_class
 from dms_proto.wire.encoding import Malformed, printable
@@ -131,7 +132,7 @@ _Refusal: TypeAlias = tuple[RefusalCode, str]
 def _parse(frame: bytes, context: OpeningContext) -> _Parsed | RefusedFrame:
     limit = frame_limit(is_gossip=context.topic != "")
     if len(frame) > limit:
-        return RefusedFrame(RefusalCode.TOO_LARGE, f"{len(frame)} bytes; at most {limit} are read")
+        return RefusedFrame(RefusalCode.TOO_LARGE, f"{format_count(len(frame), 'byte')}; at most {limit} are read")
     outer = encoding.unpack(frame)
     match outer:
         case [bytes() as data, bytes() as signature] if len(signature) == SIGNATURE_BYTES:
@@ -179,7 +180,9 @@ def _check_addressed(parsed: _Parsed, context: OpeningContext, _now: int) -> _Re
         if not expected:
             return RefusalCode.NOT_FOR_US, printable(f"for topic {signed.topic}")
         limit = frame_limit(is_gossip=True)  # gossip handed on by a stream was measured against the larger limit so far
-        return (RefusalCode.TOO_LARGE, f"{parsed.size} bytes of gossip") if parsed.size > limit else None
+        return (
+            (RefusalCode.TOO_LARGE, f"{format_count(parsed.size, 'byte')} of gossip") if parsed.size > limit else None
+        )
     if context.topic or signed.to != context.me:
         return RefusalCode.NOT_FOR_US, printable(f"for {signed.to}")
     return None

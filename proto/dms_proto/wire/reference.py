@@ -15,7 +15,7 @@ from msgspec import inspect
 
 from dms_proto import rules
 from dms_proto.messages import GOSSIPED, KINDS
-from dms_proto.units import MAX_QUANTITY
+from dms_proto.units import MAX_QUANTITY, format_count
 from dms_proto.wire.refusals import RULES
 
 
@@ -76,7 +76,7 @@ def type_in_words(found: inspect.Type) -> str:
         case inspect.StrType(pattern=str() as pattern):
             words = _PATTERNS[pattern]
         case inspect.StrType():
-            words = f"text, at most {found.max_length} characters"
+            words = f"text, at most {format_count(found.max_length or 0, 'character')}"
         case inspect.BytesType():
             words = f"bytes, at most {found.max_length}"
         case inspect.EnumType():

@@ -85,7 +85,7 @@ def test_explain_in_words(dms: Dms, tmp_path: Path) -> None:
     result = dms("job", "explain", job)
     assert result.exit_code == 0
     assert result.stdout == (
-        f"job {short(job)}  sandbox 1 core, 12 GiB memory, 256 MiB disk  at most 1 credits   3 nodes known\n"
+        f"job {short(job)}  sandbox 1 core, 12 GiB memory, 256 MiB disk  at most 1 credit   3 nodes known\n"
         f"     1 bid          best 0.0012 credits ({short(ALPHA)})\n"
         "     1 declined     memory: wanted 12 GiB, there 8 GiB free of 16 GiB; would take memory 8 GiB\n"
         "     1 silent       last heard of 4 s ago, by relay\n"
@@ -121,7 +121,7 @@ def test_a_job_can_be_shown_listed_and_traced(dms: Dms, tmp_path: Path) -> None:
     assert "completed" in dms("job", "list").stdout
     shown = dms("job", "show", job[:8]).stdout
     assert f"Job {job}" in shown
-    assert "0.0012 credits, at most 1 credits per allocation" in shown
+    assert "0.0012 credits, at most 1 credit per allocation" in shown
     assert short(ALPHA) in shown
     assert "the job was submitted" in dms("trace", job).stdout
     assert dms("job", "list", "--active").stdout == "no jobs; dms run -- echo hello\n"

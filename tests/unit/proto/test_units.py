@@ -45,7 +45,18 @@ def test_cores_are_read_as_people_write_them(text: str | float, value: int) -> N
 
 @given(st.integers(0, units.MAX_QUANTITY))
 def test_credits_printed_are_read_back_exactly(value: int) -> None:
-    assert units.parse_credits(units.format_credits(value).removesuffix(" credits")) == value
+    text = units.format_credits(value)
+    assert text.endswith(" credit" if value == units.CREDIT else " credits")
+    assert units.parse_credits(text.split()[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "replies"),
+    [(0, "0 nodes", "0 replies wait"), (1, "1 node", "1 reply waits"), (2, "2 nodes", "2 replies wait")],
+)
+def test_one_is_singular_and_every_other_number_plural(number: int, text: str, replies: str) -> None:
+    assert units.format_count(number, "node") == text
+    assert units.format_count(number, "reply waits", "replies wait") == replies
 
 
 @given(st.integers(0, 10**9))
