@@ -24,6 +24,7 @@ from dms_proto.ids import (
     PeerId,
     node_id_of,
 )
+from dms_proto.market.arithmetic import clamp_subtract
 from dms_proto.market.preferences import Preferences, check_preferences
 from dms_proto.messages import Phase
 from dms_proto.units import GIB
@@ -45,6 +46,7 @@ class MemoryNode(MemoryJobs):
         self.state = node.NodeState.RUNNING
         self.troubles: tuple[node.Trouble, ...] = ()
         self.registered = OFFER
+        self.pressure = node.Pressure()
         self.locks: list[node.LockView] = []
         self.banned: dict[PeerId, int] = {}
         self.joined: list[str] = []
@@ -92,7 +94,8 @@ class MemoryNode(MemoryJobs):
         whole = self.registered.resources
         busy = Resources(1000, GIB, 0)
         free = Resources(whole.cpu_millicores - 1000, whole.memory_bytes - GIB, whole.disk_bytes)
-        return node.CapabilityStatus(whole, free, Resources(), busy, node.Pressure(), self.registered)
+        left = clamp_subtract(free, self.pressure.others)
+        return node.CapabilityStatus(whole, free, Resources(), busy, left, self.pressure, self.registered)
 
     async def node_benchmark_capability(self, params: node.BenchmarkParams) -> node.BenchmarkReport:
         figures = (node.Figure("cpu_single", 1234.5, "ops/s", 0.05), node.Figure("disk_write", 410.0, "MiB/s", 0.2))

@@ -8,8 +8,9 @@ from dms.cli.blocks import Block, Box, Boxes, Line, Table
 from dms.cli.views.words import clock, resources, short
 from dms.rpc.api.events import DoctorReport, Finding
 from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, NodeStatus
-from dms_proto.capability import Capability
+from dms_proto.capability import Capability, Resources
 from dms_proto.ids import NodeId
+from dms_proto.market.arithmetic import clamp_subtract
 from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 
 TONES = {Finding.PASS: "good", Finding.WARN: "warn", Finding.FAIL: "bad", Finding.SKIP: "dim"}
@@ -45,18 +46,28 @@ def _node_box(node: NodeStatus) -> Box:
 
 def _market_box(node: NodeStatus) -> Box:
     market, capability = node.market, node.capability
-    withheld = (("withheld", capability.pressure.detail),) if capability.pressure.withheld else ()
     return Box(
         "Market",
         (
             ("offers", resources(capability.registered)),
-            ("free", resources(capability.available)),
-            *withheld,
+            ("free", resources(capability.free)),
+            *_withheld_lines(capability),
             ("requests", f"{market.heard} heard, {market.bids} bid on, {market.declines} declined"),
             ("bids", f"{market.won} won of {market.bids}"),
             ("earned", format_credits(market.earned)),
         ),
     )
+
+
+def _withheld_lines(state: CapabilityStatus) -> tuple[tuple[str, str], ...]:
+    """What would be free if other programs did not use it, and what they use."""
+    if state.free == state.available:
+        return ()
+    return (("withheld", f"{resources(_withheld(state))}: {state.pressure.detail or 'other programs use it'}"),)
+
+
+def _withheld(state: CapabilityStatus) -> Resources:
+    return clamp_subtract(state.available, state.free)
 
 
 def _work_box(node: NodeStatus) -> Box:
@@ -74,13 +85,15 @@ def _work_box(node: NodeStatus) -> Box:
 
 
 def capability(state: CapabilityStatus) -> Iterator[Block]:
-    """The ledger as a table: registered = available + locked + allocated."""
-    parts = (
+    """The ledger as a table: registered = available + locked + allocated; and available = free + withheld, when something is withheld."""
+    parts = [
         ("registered", state.registered),
         ("available", state.available),
         ("locked", state.locked),
         ("allocated", state.allocated),
-    )
+    ]
+    if state.free != state.available:
+        parts += [("withheld", _withheld(state)), ("free", state.free)]
     rows = [
         (
             name,

@@ -170,6 +170,7 @@ class CapabilityGroup(Base):
             available=ledger.available,
             locked=ledger.locked,
             allocated=ledger.allocated,
+            free=book.free,
             pressure=Pressure(_is_withheld(book), detail, book.pressure),
             offer=book.capability,
         )

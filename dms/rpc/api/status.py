@@ -72,9 +72,10 @@ class CapabilityStatus(msgspec.Struct, frozen=True):
 
     Attributes:
         registered: what the owner offers of the machine.
-        available: free for bids.
+        available: neither locked nor allocated.
         locked: behind bids that can still be taken.
         allocated: in use by allocations.
+        free: what bids may take now: `available` less what is withheld because other programs use it.
         pressure: of other programs on this machine.
         offer: everything else that is offered: executors, price, labels.
     """
@@ -83,6 +84,7 @@ class CapabilityStatus(msgspec.Struct, frozen=True):
     available: Resources
     locked: Resources
     allocated: Resources
+    free: Resources
     pressure: Pressure = Pressure()
     offer: Capability = Capability()
 

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 from dms.cli.app import cli
 from dms.config.paths import Home
 from dms.rpc.api.events import Check, Finding
-from dms.rpc.api.node import Trouble
+from dms.rpc.api.node import Pressure, Trouble
 from dms.testing.commands import Dms
 from dms.testing.node_jobs import ALPHA, BETA, GAMMA
+from dms_proto.capability import Resources
 from dms_proto.ids import short
 
 
@@ -53,6 +54,22 @@ def test_status_of_an_unhealthy_node_says_what_is_wrong_and_exits_with_1(dms: Dm
     assert result.exit_code == 1
     assert "! the network process died 3 times in a minute [network_down]; dms doctor" in result.stdout
     assert "healthy" not in result.stdout.splitlines()
+
+
+def test_status_takes_what_other_programs_use_from_what_is_free(dms: Dms) -> None:
+    pressure = Pressure(False, "other programs use 1.5 cores more than they were left", Resources(1500))
+    dms.served.on_loop(lambda node: setattr(node, "pressure", pressure))
+    shown = dms("status").stdout
+    assert (
+        "  free      1.5 cores, 7 GiB memory, 100 GiB disk\n"
+        "  withheld  1.5 cores: other programs use 1.5 cores more than they were left\n"
+    ) in shown
+    rows = [line.split() for line in dms("node", "capability").stdout.splitlines()]
+    assert [row[:3] for row in rows if row[:1] in (["available"], ["withheld"], ["free"])] == [
+        ["available", "3", "cores"],
+        ["withheld", "1.5", "cores"],
+        ["free", "1.5", "cores"],
+    ]
 
 
 def test_doctor_in_words(dms: Dms) -> None:

@@ -21,7 +21,7 @@ from dms.testing.market import CAPABILITY, peer_of, until
 from dms_proto.capability import NOTHING, Capability, ExecutorOffer, Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import allocation_id, bid_id, request_id
-from dms_proto.market.arithmetic import add
+from dms_proto.market.arithmetic import add, subtract
 from dms_proto.market.offer_book import PressureSeen
 from dms_proto.market.preferences import cheapest, fastest
 from dms_proto.messages import Invocation, Phase
@@ -130,6 +130,17 @@ async def test_pressure_shows_that_nothing_is_bid(local: Local) -> None:
     status = await local.api.node_capability()
     assert status.pressure.withheld
     assert status.pressure.others == Resources(4000)
+    assert status.free.cpu_millicores == 0
+    assert status.available == CAPABILITY.resources
+
+
+async def test_pressure_on_a_part_is_taken_from_what_is_free(local: Local) -> None:
+    before = await local.api.node_capability()
+    assert before.free == before.available
+    await local.api._wish(PressureSeen(Resources(1000, 1 * GIB)), "test")
+    status = (await local.api.node_status()).capability
+    assert not status.pressure.withheld
+    assert status.free == subtract(status.available, Resources(1000, 1 * GIB))
 
 
 async def test_preferences_are_kept_and_used_where_the_job_says_nothing(local: Local) -> None:
