@@ -195,7 +195,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "PressureChanged": lambda e: (
         f"other programs use {format_cores(e.pressure.cpu_millicores)} and {format_bytes(e.pressure.memory_bytes)} more than was left to them"
     ),
-    "WorkPaused": lambda e: f"paused: {e.because}",
+    "WorkPaused": lambda e: "stopping: no new work, no commits" if e.stopping else f"paused: {e.because}",
     "WorkResumed": lambda _e: "takes work again",
     "BidMade": lambda e: (
         f"bid {format_credits(e.bid.price)} to {short(e.lock.requester)} and locked capacity for {e.bid.slots} (bid {short(e.bid.bid_id)})"

@@ -36,7 +36,7 @@ from dms.telemetry.logs import set_up, shut_down
 from dms_actors.letters import Told
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.errors import UserError
-from dms_proto.market.offer_book import CapabilityMeasured, PolicyWished, PressureSeen
+from dms_proto.market.offer_book import CapabilityMeasured, PauseWished, PolicyWished, PressureSeen
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> N
             garbage.settle()
             ready(f"node {app.services.identity.node_id.peer_id} answers on {home.socket}")
             await _until_told(app.services.stop)
+            app.services.node.tell(Told(PauseWished(paused=True, stopping=True), "stop"))
             log.info("stopping")
     finally:
         shut_down()

@@ -29,7 +29,7 @@ END_REASONS: dict[EndReason, str] = {
     EndReason.PROVIDER_FAULT: "Something at the provider failed: the sandbox, the disk, or a restart that the run did not survive.",
     EndReason.PROVIDER_STOPPED: "The provider's owner stopped it.",
     EndReason.RETRIES_EXHAUSTED: "Node faults came one after the other, `retry.node_faults` of them; the detail names the last.",
-    EndReason.REFUSED_BY_POLICY: "Kept for grants. Nothing produces it yet.",
+    EndReason.REFUSED_BY_POLICY: "Every node that answered refuses it by a condition that its owner set.",
 }
 
 COMMIT_REFUSALS: dict[CommitRefusal, str] = {

@@ -10,7 +10,7 @@ from dms.node.api.base import Parts
 from dms.node.api.events import EventGroup
 from dms.node.api.jobs import view_of
 from dms.node.api.market import MarketGroup
-from dms.node.api.node import STOPPING, NodeGroup
+from dms.node.api.node import NodeGroup
 from dms.node.api.peers import PeerGroup
 from dms.node.feeds import Hub, JobFeeds
 from dms.node.projections import projections
@@ -19,7 +19,7 @@ from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.letters import Told
 from dms_proto.errors import DmsError
-from dms_proto.market.offer_book import PauseWished
+from dms_proto.market.offer_book import BookPhase, PauseWished
 from dms_proto.market.owner import OWNER_STREAM, Owner, evolve
 
 KEEP_UP_S: Final = 2.0
@@ -53,7 +53,7 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, EventGroup):
             owner = evolve(owner, from_row(row))
         api = cls(Parts(services, runner, hub, feeds, owner))
         api._following = services.loop.create_task(_keep_up(services, runner), name="read models")
-        if (await api._state()).book.paused_because == STOPPING:
+        if (await api._state()).book.phase is BookPhase.STOPPING:
             services.node.tell(Told(PauseWished(paused=False), "start"))
         return api
 

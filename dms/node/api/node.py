@@ -48,7 +48,6 @@ from dms_proto.messages import Phase
 from dms_proto.units import format_bytes, format_count
 
 BY_OWNER: Final = "by its owner"
-STOPPING: Final = "the node is stopping"
 """Why a node that stops with grace takes no new work; undone when it starts again."""
 LAST_WORD_S: Final = 0.1
 """Seconds between the answer to node.stop and the stop, so that the answer is out."""
@@ -84,7 +83,7 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
         )
 
     def _working_state(self, state: NodeState) -> State:
-        if self._services.stop.is_set() or state.book.paused_because == STOPPING:
+        if self._services.stop.is_set() or state.book.phase is BookPhase.STOPPING:
             return State.STOPPING
         return State.PAUSED if state.book.phase is BookPhase.PAUSED else State.RUNNING
 
@@ -245,8 +244,8 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
         """See `NodeMethods`."""
         loop, stop = self._services.loop, self._services.stop
         running = await self._count(ALLOCATIONS, {"run_phase": Phase.RUNNING.value})
+        await self._wish(PauseWished(paused=True, stopping=True), call_id("node.stop"))
         if params.grace_ms and running and not stop.is_set():
-            await self._wish(PauseWished(paused=True, because=STOPPING), call_id("node.stop"))
             self._stopping = loop.create_task(self._stop_after(params.grace_ms / 1000), name="stop after grace")
         else:
             loop.call_later(LAST_WORD_S, stop.set)

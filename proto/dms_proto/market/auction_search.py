@@ -202,12 +202,16 @@ def _why_impossible(auction: Auction) -> tuple[str, EndReason]:
         return "every bid was excluded by the job's own constraints", EndReason.IMPOSSIBLE
     clauses = min(auction.declines.values(), key=len)
     price = all(clause.dimension == "price" for clause in clauses)
+    policy = all(any(clause.dimension == "policy" for clause in said) for said in auction.declines.values())
     nearest = "; ".join(c.nearest or f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses)
     counted = (
         "the only node declined"
         if len(auction.declines) == 1
         else f"all {format_count(len(auction.declines), 'node')} declined"
     )
+    if policy:
+        whose = "its owner's" if len(auction.declines) == 1 else "their owners'"
+        return f"{counted} by {whose} rules; nearest: {nearest}", EndReason.REFUSED_BY_POLICY
     return f"{counted}; nearest: {nearest}", EndReason.PRICE_TOO_LOW if price else EndReason.IMPOSSIBLE
 
 

@@ -62,6 +62,8 @@ class BookPhase(StrEnum):
     OPEN = "open"
     PAUSED = "paused"
     """The owner wants the machine to itself: nothing new, what runs goes on."""
+    STOPPING = "stopping"
+    """The node ends: nothing new, and no commit either; what runs has what is left of the grace."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- stimuli
@@ -86,10 +88,11 @@ class PressureSeen(Stimulus, frozen=True):
 
 
 class PauseWished(Stimulus, frozen=True):
-    """The owner pauses (or resumes) taking work."""
+    """The owner pauses (or resumes) taking work. `stopping`: the node ends; unpaused, it is as the owner left it before."""
 
     paused: bool
     because: str = ""
+    stopping: bool = False
 
 
 class HoldWished(Stimulus, frozen=True):
@@ -155,9 +158,10 @@ class PressureChanged(Event, frozen=True):
 
 
 class WorkPaused(Event, frozen=True):
-    """The node takes no new work."""
+    """The node takes no new work; `stopping`: nor does it take commits to bids it made."""
 
     because: str
+    stopping: bool = False
 
 
 class WorkResumed(Event, frozen=True):
@@ -321,12 +325,22 @@ def _note_pressure(book: OfferBook, stimulus: PressureSeen, now: int) -> Decisio
     return _with_standing(book, (PressureChanged(stimulus.pressure),), now)
 
 
-def _pause(book: OfferBook, stimulus: PauseWished, _now: int) -> Decision:
-    return Decision((WorkPaused(stimulus.because),)) if stimulus.paused else IGNORED
+def _pause(_book: OfferBook, stimulus: PauseWished, _now: int) -> Decision:
+    return Decision((WorkPaused(stimulus.because, stimulus.stopping),)) if stimulus.paused else IGNORED
 
 
 def _resume_work(book: OfferBook, stimulus: PauseWished, now: int) -> Decision:
+    if stimulus.stopping:
+        return _pause(book, stimulus, now)
     return IGNORED if stimulus.paused else _with_standing(book, (WorkResumed(),), now)
+
+
+def _start_again(book: OfferBook, stimulus: PauseWished, now: int) -> Decision:
+    if stimulus.paused:
+        return IGNORED
+    if book.paused_because:
+        return Decision((WorkPaused(book.paused_because),))
+    return _with_standing(book, (WorkResumed(),), now)
 
 
 def _hold(book: OfferBook, stimulus: HoldWished, now: int) -> Decision:
@@ -410,6 +424,8 @@ def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
         return Decision((), (Send(requester, ack),))
     lock = book.ledger.locks.get(commit.bid_id)
     refusal = _refusal(book, commit, requester, lock)
+    if refusal is None and book.phase is BookPhase.STOPPING:
+        refusal = CommitRefusal.STOPPING
     if refusal is not None or lock is None:
         refusal = refusal or CommitRefusal.UNKNOWN_BID
         answer = CommitRefused(commit.request_id, commit.bid_id, refusal)
@@ -544,6 +560,8 @@ def judge(book: OfferBook, requester: PeerId, request: BidRequest) -> Price | tu
     clauses = tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
     if book.phase is BookPhase.PAUSED:
         clauses += (Clause("accepts_work", "a node that takes work", f"paused: {book.paused_because}", passing=True),)
+    if book.phase is BookPhase.STOPPING:
+        clauses += (Clause("accepts_work", "a node that takes work", "the node is stopping", passing=True),)
     if isinstance(terms, tuple):
         clauses += terms
     if not clauses and not isinstance(terms, tuple):
@@ -603,6 +621,8 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, policy=policy)
         case PressureChanged(pressure=pressure):
             return change(book, pressure=pressure)
+        case WorkPaused(stopping=True):
+            return change(book, phase=BookPhase.STOPPING)  # `paused_because` stays: so the owner left it
         case WorkPaused(because=because):
             return change(book, phase=BookPhase.PAUSED, paused_because=because)
         case WorkResumed():
@@ -681,6 +701,18 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
 TABLE: Final[Table[OfferBook]] = {
     **{(BookPhase.OPEN, kind): row for kind, row in _ALWAYS.items()},
     **{(BookPhase.PAUSED, kind): row for kind, row in _ALWAYS.items()},
-    (BookPhase.OPEN, PauseWished): Row(_pause, "new requests are declined with the reason; what is committed goes on"),
-    (BookPhase.PAUSED, PauseWished): Row(_resume_work, "requests are bid on again, standing ones first"),
+    **{(BookPhase.STOPPING, kind): row for kind, row in _ALWAYS.items()},
+    (BookPhase.STOPPING, CommitHeard): Row(
+        _commit, "refused as stopping; a repeat of what was taken gets the same answer"
+    ),
+    (BookPhase.OPEN, PauseWished): Row(
+        _pause,
+        "new requests are declined with the reason; what is committed goes on; stopping, commits are refused too",
+    ),
+    (BookPhase.PAUSED, PauseWished): Row(
+        _resume_work, "requests are bid on again, standing ones first; stopping, commits are refused"
+    ),
+    (BookPhase.STOPPING, PauseWished): Row(
+        _start_again, "the node has started again: as its owner left it, open or paused"
+    ),
 }

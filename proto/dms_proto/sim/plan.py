@@ -189,11 +189,12 @@ class Pressure(Fault, frozen=True):
 
 
 class Pause(Fault, frozen=True):
-    """A node's owner wants it to take no work."""
+    """A node's owner wants it to take no work; `stopping`: the node is about to end, and starts again at `until`."""
 
     node: int
     at: int
     until: int
+    stopping: bool = False
 
 
 class Stop(Fault, frozen=True):

@@ -44,6 +44,8 @@ BUSY: Final = (Clause("cpu", "1 core", "0 cores free of 4", "", passing=True),)
 NEVER: Final = (Clause("gpu_count", "1 GPU", "0 GPUs", "gpus 0"),)
 DEAR: Final = (Clause("price", "0.01 credits", "0.02 credits", "max price 0.02"),)
 
+UNWELCOME: Final = (Clause("policy", "requester.own", "false", ""),)
+
 
 def terms(**changed: Any) -> Terms:
     """What is submitted, with anything changed."""

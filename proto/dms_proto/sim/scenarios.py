@@ -170,7 +170,7 @@ def hosts_at_work(rng: Random) -> Plan:
         node, at = rng.randrange(len(plan.nodes)), SETTLED_MS + rng.randrange(15 * SECOND)
         choice: tuple[AnyFault, ...] = (
             Pressure(node, at, at + 8 * SECOND, cores=3),
-            Pause(node, at, at + 5 * SECOND),
+            Pause(node, at, at + 5 * SECOND, stopping=bool(at % 2)),
             Stop(node, at),
         )
         faults.append(rng.choice(choice))

@@ -339,8 +339,9 @@ class Simulation:
             case Pressure(node=index, at=when, until=until, cores=cores, memory=memory):
                 at(when, self._wish, self.nodes[index], offer_book.PressureSeen(Resources(cores * CORE, memory)))
                 at(until, self._wish, self.nodes[index], offer_book.PressureSeen(Resources()))
-            case Pause(node=index, at=when, until=until):
-                at(when, self._wish, self.nodes[index], offer_book.PauseWished(True, "the owner needs it"))
+            case Pause(node=index, at=when, until=until, stopping=stopping):
+                wish = offer_book.PauseWished(True, "" if stopping else "the owner needs it", stopping)
+                at(when, self._wish, self.nodes[index], wish)
                 at(until, self._wish, self.nodes[index], offer_book.PauseWished(False))
             case Stop(node=index, at=when):
                 at(when, self._stop_all, self.nodes[index])

@@ -21,7 +21,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.reach import EVERYBODY
 from dms_proto.messages import BidRequest, Cancel, Commit, CommitRefusal, Invocation, Receipt, Release
-from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, Requester
+from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
 from dms_proto.units import SECOND
 from dms_proto.work import OWNERS, EndReason
 
@@ -501,6 +501,27 @@ def test_when_only_the_price_stands_in_the_way_it_says_so() -> None:
     assert OWNERS[EndReason.PRICE_TOO_LOW] == "budget"
     assert requester.state.ending is not None
     assert "max price 0.02" in requester.state.ending.detail
+
+
+def test_when_every_owner_s_rules_refuse_it_it_says_so() -> None:
+    requester = Requester().submit("a", "b")
+    requester.declines("a", UNWELCOME)
+    requester.declines("b", (*NEVER, *UNWELCOME))
+
+    assert requester.reason is EndReason.REFUSED_BY_POLICY
+    assert OWNERS[EndReason.REFUSED_BY_POLICY] == "policy"
+    assert requester.state.ending is not None
+    assert requester.state.ending.detail == (
+        "all 2 nodes declined by their owners' rules; nearest: policy: wanted requester.own, observed false"
+    )
+
+
+def test_one_owner_s_rules_are_no_reason_when_another_node_says_something_else() -> None:
+    requester = Requester().submit("a", "b")
+    requester.declines("a", UNWELCOME)
+    requester.declines("b", NEVER)
+
+    assert requester.reason is EndReason.IMPOSSIBLE
 
 
 def test_with_patience_the_impossible_is_waited_for() -> None:

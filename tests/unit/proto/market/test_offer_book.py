@@ -10,6 +10,7 @@ from dms_proto.market.offer_book import (
     AllocationOver,
     AvailableWished,
     BidMade,
+    BookPhase,
     CapabilityMeasured,
     CommitHeard,
     CommitTurnedDown,
@@ -536,6 +537,36 @@ def test_a_paused_node_declines_with_the_owner_s_words_and_answers_when_it_resum
     provider.tell(PauseWished(False))
 
     assert provider.sent_to(Bid) == ["a"]
+
+
+def test_a_node_that_stops_refuses_commits_and_bids_no_more() -> None:
+    provider = Provider()
+    bid, taken = provider.bids(request("r")), provider.bids(request("t"))
+    provider.commits(taken)
+    provider.tell(PauseWished(True, stopping=True))
+
+    assert provider.commits(bid) == []
+    assert refusal(provider) is CommitRefusal.STOPPING
+    provider.commits(taken)
+    assert provider.sent_to(CommitAck) == ["a"]  # what was promised stays promised
+    assert [clause.observed for clause in provider.declines(request("s")).clauses] == ["the node is stopping"]
+
+    provider.tell(PauseWished(False))
+
+    assert len(provider.commits(bid)) == 1
+
+
+def test_a_node_that_was_paused_when_it_stopped_is_paused_when_it_starts() -> None:
+    provider = Provider()
+    provider.tell(PauseWished(True, "a film is cut"))
+    provider.tell(PauseWished(True, stopping=True))
+    provider.tell(PauseWished(True, stopping=True))
+    assert provider.events == ()
+
+    provider.tell(PauseWished(False))
+
+    assert provider.state.phase is BookPhase.PAUSED
+    assert [clause.observed for clause in provider.declines(request()).clauses] == ["paused: a film is cut"]
 
 
 def test_pausing_twice_changes_nothing() -> None:
