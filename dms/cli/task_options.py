@@ -39,6 +39,9 @@ _OPTIONS: Final = (
     ),
     click.option("--deadline", metavar="SPAN", help="From now until all must be over."),
     click.option("--max-price", metavar="CREDITS", help="Most to be paid per allocation. Default 1 credit."),
+    click.option(
+        "--budget", metavar="CREDITS", help="Most to be paid for the whole job, all its tries. Default no limit."
+    ),
     click.option("--prefer", metavar="PRESET", help="cheapest, fastest, balanced or own-machines-first."),
     click.option(
         "--require", "constraints", metavar="CEL", multiple=True, help='Must hold, such as "link.rtt_ms < 50.0".'
@@ -126,6 +129,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "wait_for_nodes": task["wait_for_nodes"],
         "deadline": task["deadline"],
         "max_price": task["max_price"],
+        "budget": task["budget"],
         "preferences": task["prefer"],
         "constraints": list(task["constraints"]),
         "labels": dict(_pair(text, "--label") for text in task["labels"]),

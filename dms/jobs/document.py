@@ -143,6 +143,9 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         ),
     ] = ""
     max_price: Annotated[Number, quantity("Most to be paid for one allocation run to its time limit.", "credits")] = 1
+    budget: Annotated[
+        Number, quantity("Most to be paid for the whole job, all its allocations and tries; 0: no limit.", "credits")
+    ] = 0
     deadline: Annotated[Number, quantity("From now until all must be over; 0: none.", "duration")] = 0
     timeouts: Annotated[Timeouts, about("How long each part may take.")] = Timeouts()
     limits: Annotated[RunLimits, about("Hard limits of one run.")] = RunLimits()

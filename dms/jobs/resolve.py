@@ -55,6 +55,7 @@ def resolve(
         name=job.name,
         count=job.count,
         max_price=amount(job.max_price, "credits"),
+        budget=amount(job.budget, "credits"),
         deadline_ms=amount(job.deadline, "duration"),
         queue_ms=amount(job.timeouts.queue, "duration"),
         patience_ms=amount(job.wait_for_nodes, "duration"),

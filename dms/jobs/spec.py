@@ -22,6 +22,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         name: for people.
         count: how many independent allocations.
         max_price: micro-credits for one allocation run to its wall limit.
+        budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         deadline_ms: from submission until all must be over; 0 for none.
         queue_ms: how long to wait for capacity that exists but is not free.
         patience_ms: how long to wait when no known node could ever serve it; 0: end at once.
@@ -49,6 +50,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_job_failures: Count = 2
     retry_node_faults: Amount = 5
     priority: Amount = 0
+    budget: Amount = 0
     sources: Annotated[
         dict[GoodDigest, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=4096)
     ] = {}

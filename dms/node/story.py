@@ -371,6 +371,7 @@ def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
         name=terms.name,
         count=terms.count,
         max_price=terms.max_price,
+        budget=terms.budget,
         deadline_ms=terms.deadline_at - at if terms.deadline_at else 0,
         queue_ms=terms.queue_ms,
         patience_ms=terms.patience_ms,

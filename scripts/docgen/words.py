@@ -22,7 +22,7 @@ END_REASONS: dict[EndReason, str] = {
     EndReason.IMPOSSIBLE: "No known node could ever run it as written; `dms job explain` says what to change.",
     EndReason.DEADLINE: "The job's `deadline` passed.",
     EndReason.PRICE_TOO_LOW: "Nodes could run it, none of them for its `max_price`.",
-    EndReason.BUDGET_SPENT: "Kept for budgets over several jobs. Nothing produces it yet.",
+    EndReason.BUDGET_SPENT: "What is left of the job's `budget` pays for no further attempt.",
     EndReason.NO_BIDS: "Nodes that could run it stayed busy or silent for as long as the job would wait (`timeouts.queue`, `wait_for_nodes`).",
     EndReason.NO_PEERS: "No other node can be reached, and this one cannot run it.",
     EndReason.PROVIDER_LOST: "The provider went away and did not come back in time, or its results could not be fetched.",

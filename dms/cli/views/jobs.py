@@ -39,6 +39,11 @@ def _outcome(job: JobSummary) -> str:
     return f"{why}: {job.detail}" if why and job.detail else why or job.detail
 
 
+def _price(view: JobView) -> str:
+    budget = f", {format_credits(view.spec.budget)} for the job" if view.spec.budget else ""
+    return f"{format_credits(view.summary.price)}, at most {format_credits(view.spec.max_price)} per allocation{budget}"
+
+
 def job(view: JobView) -> Iterator[Block]:
     """A job in full."""
     summary = view.summary
@@ -55,7 +60,7 @@ def job(view: JobView) -> Iterator[Block]:
                 "asked",
                 f"{format_count(view.round, 'round')}, {format_count(view.bids, 'bid')}, {format_count(view.declines, 'decline')}",
             ),
-            ("price", f"{format_credits(summary.price)}, at most {format_credits(view.spec.max_price)} per allocation"),
+            ("price", _price(view)),
             ("submitted", words.clock(summary.submitted_at)),
             ("took", took),
         ),

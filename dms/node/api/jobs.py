@@ -82,6 +82,7 @@ class JobGroup(Base):
             count=spec.count,
             bids_wanted=spec.bids_wanted,
             max_price=spec.max_price,
+            budget=spec.budget,
             preferences=spec.preferences_over(self._parts.owner.preferences),
             window_ms=market.window_ms,
             ack_timeout_ms=market.ack_timeout_ms,

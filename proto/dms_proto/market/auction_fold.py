@@ -47,6 +47,9 @@ OVERDUE_MS: Final = 2 * MINUTE
 SLOWEST_BYTES_PER_MS: Final = 64
 """How fast inputs are fetched at the least: half a megabit per second."""
 
+AT_WORK: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
+"""Phases of a slot for which something may yet become owed."""
+
 change = msgspec.structs.replace
 
 
@@ -281,6 +284,25 @@ def usable(auction: Auction, now: int) -> dict[BidId, OpenBid]:
 def spent(auction: Auction) -> int:
     """Micro-credits owed so far."""
     return sum(slot.price for slot in auction.slots)
+
+
+def affordable(auction: Auction) -> int:
+    """The most a further bid may ask, in micro-credits: the request's price, or what is left of its budget if that is less.
+
+    What is at work counts with all that may become owed for it.
+    """
+    terms = auction.terms
+    assert terms is not None
+    if not terms.budget:
+        return terms.max_price
+    return max(0, min(terms.max_price, money_left(auction)))
+
+
+def money_left(auction: Auction) -> int:
+    """What is left of the budget, in micro-credits."""
+    assert auction.terms is not None
+    at_work = sum(slot.agreed for slot in auction.slots if slot.phase in AT_WORK)
+    return auction.terms.budget - spent(auction) - at_work
 
 
 def is_left_out(auction: Auction, provider: PeerId) -> bool:

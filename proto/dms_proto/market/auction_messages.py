@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dms_proto.ids import BidId
-from dms_proto.market.auction_fold import seeking
+from dms_proto.market.auction_fold import affordable, seeking
 from dms_proto.market.auction_state import Auction, Slot, Terms
 from dms_proto.market.reach import reach_for
 from dms_proto.messages import BidRequest, Commit, Invocation
@@ -24,7 +24,7 @@ def bid_request(auction: Auction, round_: int) -> BidRequest:
         count=max(1, len(seeking(auction))),
         bids_wanted=terms.bids_wanted,
         reach=reach_for(terms.bids_wanted, max(auction.known, 1), round_),
-        max_price=terms.max_price,
+        max_price=affordable(auction),
         wait_ms=terms.window_ms,
         stands_ms=terms.queue_ms,
         priority=terms.priority,

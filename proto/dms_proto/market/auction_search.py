@@ -15,7 +15,18 @@ import msgspec
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.auction_attempts import STOPPED
-from dms_proto.market.auction_fold import evolve, is_left_out, is_passing, pending, seeking, spent, usable
+from dms_proto.market.auction_fold import (
+    AT_WORK,
+    affordable,
+    evolve,
+    is_left_out,
+    is_passing,
+    money_left,
+    pending,
+    seeking,
+    spent,
+    usable,
+)
 from dms_proto.market.auction_messages import bid_request, commit_message, terms_of
 from dms_proto.market.auction_state import (
     Announce,
@@ -37,7 +48,7 @@ from dms_proto.market.ranking import Candidate, Ranking
 from dms_proto.market.ranking import decide as rank_decision
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.messages import Release
-from dms_proto.units import format_count
+from dms_proto.units import format_count, format_credits
 from dms_proto.work import Ending, EndReason
 
 NO_PEERS_GRACE_MS: Final = 3_000
@@ -69,7 +80,8 @@ def _award_step(auction: Auction, now: int) -> Decision:
         return IGNORED
     terms = terms_of(auction)
     decision = rank_decision(bid_request(auction, auction.round), _candidates(bids), terms.preferences)
-    awards = _fill(slots, decision.ranking, bids)
+    money = money_left(auction) if terms.budget else None
+    awards = _fill(slots, decision.ranking, bids, money)
     if not awards:
         return IGNORED
     event = AwardMade(decision, awards, now + terms.ack_timeout_ms)
@@ -113,15 +125,19 @@ def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
 
 
 def _fill(
-    slots: tuple[Slot, ...], ranking: Ranking, bids: dict[BidId, OpenBid]
+    slots: tuple[Slot, ...], ranking: Ranking, bids: dict[BidId, OpenBid], money: int | None
 ) -> tuple[tuple[BidId, tuple[int, ...]], ...]:
-    """Gives each slot the best-ranked bid with room, on a node where its job has not failed."""
+    """Gives each slot the best-ranked bid with room, on a node where its job has not failed, as far as the money goes."""
     room = {bid_id: bid.bid.slots for bid_id, bid in bids.items()}
     awards: dict[BidId, list[int]] = {}
     for slot in slots:
         for bid_id in ranking.order:
+            price = bids[bid_id].bid.price
+            if money is not None and price > money:
+                continue
             if room[bid_id] and bids[bid_id].provider not in slot.failed_on:
                 room[bid_id] -= 1
+                money = None if money is None else money - price
                 awards.setdefault(bid_id, []).append(slot.index)
                 break
     return tuple((bid_id, tuple(indexes)) for bid_id, indexes in awards.items())
@@ -155,7 +171,7 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     waited = now - since
     busy = sum(is_passing(clauses) for clauses in auction.declines.values())
     busy += sum(is_left_out(auction, peer) for peer in auction.faulty)
-    held = any(slot.phase in (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING) for slot in auction.slots)
+    held = any(slot.phase in AT_WORK for slot in auction.slots)
     silent = sum(not answered for answered in auction.asked.values())
     alone = all(peer == terms.requester for peer in (*auction.asked, *auction.declines)) and auction.known <= 1
     if held and not any(slot.failed_on for slot in seeking(auction)):
@@ -199,6 +215,8 @@ def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:
 def _why_impossible(auction: Auction) -> tuple[str, EndReason]:
     """The reason in words, from the node that was nearest to a yes."""
     if not auction.declines:
+        if _is_short(auction):
+            return _what_is_spent(auction), EndReason.BUDGET_SPENT
         return "every bid was excluded by the job's own constraints", EndReason.IMPOSSIBLE
     clauses = min(auction.declines.values(), key=len)
     price = all(clause.dimension == "price" for clause in clauses)
@@ -212,7 +230,19 @@ def _why_impossible(auction: Auction) -> tuple[str, EndReason]:
     if policy:
         whose = "its owner's" if len(auction.declines) == 1 else "their owners'"
         return f"{counted} by {whose} rules; nearest: {nearest}", EndReason.REFUSED_BY_POLICY
+    if price and _is_short(auction):
+        return f"{_what_is_spent(auction)}; {counted}; nearest: {nearest}", EndReason.BUDGET_SPENT
     return f"{counted}; nearest: {nearest}", EndReason.PRICE_TOO_LOW if price else EndReason.IMPOSSIBLE
+
+
+def _is_short(auction: Auction) -> bool:
+    """Whether money that this request has spent already stands in the way."""
+    return spent(auction) > 0 and affordable(auction) < terms_of(auction).max_price
+
+
+def _what_is_spent(auction: Auction) -> str:
+    budget = format_credits(terms_of(auction).budget)
+    return f"of a budget of {budget}, {format_credits(max(0, money_left(auction)))} are left, and no bid is as low"
 
 
 def give_up(auction: Auction, reason: EndReason, why: str) -> tuple[Event, ...]:

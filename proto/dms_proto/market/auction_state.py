@@ -52,6 +52,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         count: how many independent allocations.
         bids_wanted: how many bids make a choice.
         max_price: micro-credits per allocation.
+        budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         preferences: how bids are compared.
         window_ms: longest wait for bids in a round.
         ack_timeout_ms: how long a winner may be silent.
@@ -80,6 +81,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     job_failures: int = 2
     node_faults: int = 5
     priority: int = 0
+    budget: int = 0
 
 
 class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,7 +10,7 @@ from dms.cli.task_options import job_file, spec_of, spec_of_file
 from dms.jobs.problems import BadJob
 from dms.jobs.spec import JobSpec
 
-ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price prefer priority name"
+ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price budget prefer priority name"
 OFTEN = "inputs outputs env constraints labels"
 NONE = dict.fromkeys(ONCE.split()) | dict.fromkeys(OFTEN.split(), ())
 
@@ -76,3 +76,8 @@ def test_one_existing_file_with_the_right_suffix_is_a_job_file(tmp_path: Path) -
     assert job_file([str(path)]) == path
     assert job_file([str(path), "more"]) is None
     assert job_file(["ls"]) is None
+
+
+def test_a_budget_is_for_the_whole_job() -> None:
+    spec = _spec("x", max_price="0.5", budget="2")
+    assert (spec.max_price, spec.budget) == (500_000, 2_000_000)

@@ -58,6 +58,7 @@ isolation: namespaces
 country: NO
 relayed: false
 bids_wanted: 5
+budget: 8
 wait_for_nodes: 30s
 """
 

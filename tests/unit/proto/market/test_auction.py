@@ -6,6 +6,7 @@ from dms_proto.ids import PeerId, allocation_id, bid_id
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
 from dms_proto.market.auction_state import (
+    Announce,
     Announced,
     AuctionPhase,
     AwardMade,
@@ -522,6 +523,47 @@ def test_one_owner_s_rules_are_no_reason_when_another_node_says_something_else()
     requester.declines("b", NEVER)
 
     assert requester.reason is EndReason.IMPOSSIBLE
+
+
+def test_a_budget_is_not_awarded_beyond_and_what_came_cheaper_is_used() -> None:
+    requester = Requester(count=3, bids_wanted=1, budget=250).submit("a")
+    requester.bid("a", slots=3)
+    assert [slot.phase for slot in requester.state.slots] == ["committing", "committing", "seeking"]
+    requester.acks("a", requester.state.slots[0].bid_id)
+    first, second = (slot.allocation_id for slot in requester.state.slots[:2])
+    requester.ends("a", first, price=50)
+    requester.wait(2 * SECOND)
+    assert requester.wanted(Announce)[-1].request.max_price == 100  # 250, less 50 owed, less 100 at work
+    requester.ends("a", second, price=50)
+    requester.asks("a")
+
+    requester.bid("a", 1)
+
+    assert requester.state.slots[2].phase == "committing"
+
+
+def test_what_can_no_more_be_paid_ends_with_the_budget_as_the_reason() -> None:
+    requester = Requester(count=2, bids_wanted=1, budget=150).submit("a")
+    requester.bid("a", slots=2)
+    allocation = requester.acknowledged()
+    requester.ends("a", allocation, price=100)
+    requester.wait(2 * SECOND)
+    requester.asks("a")
+    assert requester.state.round == 1
+    requester.declines("a", DEAR)
+
+    assert requester.reason is EndReason.BUDGET_SPENT
+    assert OWNERS[EndReason.BUDGET_SPENT] == "budget"
+    assert requester.state.ending is not None
+    assert "0.00005 credits are left" in requester.state.ending.detail
+    assert requester.noted(RequestEnded)[0].price == 100
+
+
+def test_a_budget_of_which_nothing_is_spent_is_only_a_price() -> None:
+    requester = Requester(budget=50).submit("a")
+    requester.declines("a", DEAR)
+
+    assert requester.reason is EndReason.PRICE_TOO_LOW
 
 
 def test_with_patience_the_impossible_is_waited_for() -> None:
