@@ -166,6 +166,12 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     job_classes: Annotated[
         tuple[JobClass, ...], about("Kinds of jobs taken: batch, interactive, service. Empty: all.")
     ] = ()
+    comparator: Annotated[
+        str,
+        about(
+            "Plug-in that is asked as well whether a request fits; it can refuse more, never promise more. See docs/guides/comparators.md."
+        ),
+    ] = ""
     max_wall_ms: Annotated[
         Amount,
         about("Longest run accepted; requests for longer are declined. 0: no limit.", unit="ms"),

@@ -142,6 +142,9 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
             description="CEL expression from 0 (worst) to 1 (best): one more term, weighed as `rank`.", max_length=1000
         ),
     ] = ""
+    comparator: Annotated[
+        str, Meta(description="Plug-in of the node that compares bids in its own way; empty: dms does.", max_length=128)
+    ] = ""
     max_price: Annotated[Number, quantity("Most to be paid for one allocation run to its time limit.", "credits")] = 1
     budget: Annotated[
         Number, quantity("Most to be paid for the whole job, all its allocations and tries; 0: no limit.", "credits")

@@ -82,6 +82,8 @@ def _preferences(job: JobDocument, origin: str, places: Located | None) -> Prefe
         raise BadJob(origin, [Problem(_line(places, "preferences"), "preferences", rule)])
     if job.rank:
         chosen = msgspec.structs.replace(chosen or Preferences(), rank=job.rank)
+    if job.comparator:
+        chosen = msgspec.structs.replace(chosen or Preferences(), comparator=job.comparator)
     problems = []
     for field, document in (
         *((f"constraints[{index}]", Preferences(constraints=(rule,))) for index, rule in enumerate(job.constraints)),

@@ -17,9 +17,9 @@ from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request
 from dms_proto.market.auction_state import Auction, BidderFacts, BidReceived, RequestOpened, Terms
 from dms_proto.market.candidates import Candidate
+from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
 from dms_proto.market.preferences import Preferences
-from dms_proto.market.ranking import rank
 from dms_proto.market.reach import is_within, reach_for
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, BidRequest, Clause
@@ -106,7 +106,7 @@ def _excluded(inquiry: Inquiry) -> dict[PeerId, tuple[Clause, ...]]:
     candidates = [
         _candidate(peer, answer.bid, answer.facts) for peer, answer in inquiry.answers.items() if answer.bid is not None
     ]
-    ranking = rank(inquiry.request, candidates, inquiry.preferences)
+    ranking = choose(inquiry.request, candidates, inquiry.preferences).ranking
     return {entry.provider: entry.clauses for entry in ranking.excluded}
 
 

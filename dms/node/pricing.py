@@ -21,4 +21,5 @@ def policy_of(config: Config) -> ProviderPolicy:
         ),
         max_wall_ms=provider.max_wall_ms,
         job_classes=provider.job_classes,
+        comparator=provider.comparator,
     )

@@ -23,6 +23,7 @@ from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
 from dms.node.api import LocalApi
 from dms.node.app import NodeApp, Probed, merged_capability
+from dms.node.comparators import check_configured, load_comparators
 from dms.node.networking import net_config
 from dms.node.onboard import last_benchmark, proposed, prove
 from dms.node.pricing import policy_of
@@ -36,6 +37,7 @@ from dms.telemetry.logs import set_up, shut_down
 from dms_actors.letters import Told
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.errors import UserError
+from dms_proto.market.comparators import install
 from dms_proto.market.offer_book import CapabilityMeasured, PauseWished, PolicyWished, PressureSeen
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> N
 
 async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -> NodeApp:
     identity = load(home)
+    install(await asyncio.to_thread(load_comparators))  # before any machine decides
+    check_configured(config.provider.comparator)
     network = NetworkProcess(net_config(config, identity.seed()))
 
     async def probe() -> Probed:

@@ -40,7 +40,7 @@ def get(io: Io) -> None:
 @click.option("--dry-run", is_flag=True, help="Check only.")
 @with_io
 def set_(io: Io, *, what: str, dry_run: bool) -> None:
-    """Set the preferences: a preset, or a YAML or JSON file with constraints, weights, rank and spread_percent.
+    """Set the preferences: a preset, or a YAML or JSON file with constraints, weights, rank, spread_percent and comparator.
 
     \b
     dms prefs set cheapest
@@ -101,6 +101,7 @@ def _blocks(found: Preferences) -> Iterator[Block]:
             ("weights", _weights(found)),
             *(("constraint", rule) for rule in found.constraints),
             ("rank", found.rank or "none"),
+            *((("comparator", found.comparator),) if found.comparator else ()),
             ("spread", f"bids within {found.spread_percent}% of the best share the wins"),
         ),
     )

@@ -107,6 +107,8 @@ def decision(view: DecisionView) -> Iterator[Block]:
         f"decision {view.number} of {view.of} for {short(view.job_id)}   {format_count(len(view.decision.candidates), 'bid')}",
         "strong",
     )
+    if view.decision.comparator or view.decision.note:
+        yield Line(f"compared by {view.decision.comparator or f'dms: {view.decision.note}'}", "dim")
     prices = {candidate.bid_id: candidate.price for candidate in view.decision.candidates}
     for place, entry in enumerate(ranking.ranked, 1):
         mark = "chosen" if entry.provider in view.winners else ""
@@ -120,5 +122,7 @@ def decision(view: DecisionView) -> Iterator[Block]:
         )
     if view.replayed:
         yield Line("computed again from the stored facts: the same order", "good")
+    elif view.why_not:
+        yield Line(f"cannot be computed again: {view.why_not}", "warn")
     else:
         yield Line("computed again from the stored facts: NOT the same order", "bad")

@@ -41,10 +41,10 @@ from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import RequestId, request_id
 from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_state import CancelAsked, Terms
+from dms_proto.market.comparators import check_comparator, replay
 from dms_proto.market.explain import Explanation
 from dms_proto.market.offer_book import task_fits
 from dms_proto.market.preferences import check_preferences
-from dms_proto.market.ranking import replay
 from dms_proto.units import KIB, format_bytes, format_count
 from dms_proto.wire import MAX_DIRECT_FRAME
 from dms_proto.work import Output
@@ -101,6 +101,7 @@ class JobGroup(Base):
             UserError: `bad_job`, `bad_argument`, `bad_expression`.
         """
         check_preferences(terms.preferences)
+        check_comparator(terms.preferences.comparator)
         if not task_fits(terms.task, terms.needs.resources, terms.needs.max_wall_ms):
             raise UserError(
                 "bad_job", "the task may use more than its needs ask for: every node would refuse to run it"
@@ -148,9 +149,12 @@ class JobGroup(Base):
         at, award = made[number - 1]
         decision = award.decision
         providers = {entry.bid_id: entry.provider for entry in decision.ranking.ranked}
-        again = await asyncio.to_thread(replay, decision)
+        try:
+            again, why_not = await asyncio.to_thread(replay, decision), ""
+        except UserError as error:
+            again, why_not = None, error.message
         winners = tuple(providers[bid_id] for bid_id, _ in award.awards)
-        return DecisionView(job, number, len(made), at, decision, winners, replayed=again == decision.ranking)
+        return DecisionView(job, number, len(made), at, decision, winners, again == decision.ranking, why_not)
 
     async def job_cancel(self, params: JobParams) -> CancelResult:
         """See `JobMethods`."""

@@ -40,6 +40,7 @@ from dms_actors.node import NodeState
 from dms_actors.runtime import ask_from_loop
 from dms_proto.allocation.machine import TOLD, Allocation, Invoked, LifePhase
 from dms_proto.ids import AllocationId, NodeId, PeerId
+from dms_proto.market.comparators import check_comparator
 from dms_proto.market.offer_book import BookPhase, PauseWished, task_fits
 from dms_proto.market.owner import OWNER_STREAM, Owner, PreferencesChanged
 from dms_proto.market.preferences import Preferences, check_preferences
@@ -148,6 +149,7 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
     async def node_set_preferences(self, params: PreferencesParams) -> Preferences:
         """See `NodeMethods`."""
         check_preferences(params.preferences)
+        check_comparator(params.preferences.comparator)
         if not params.dry_run:
             event = PreferencesChanged(params.preferences)
             await self._services.store.append([to_row(OWNER_STREAM, event, call_id("node.set_preferences"))])

@@ -202,6 +202,7 @@ class DecisionView(msgspec.Struct, frozen=True):
         decision: all that went into it: bids, preferences, scores, summands, reasons.
         winners: the nodes that were awarded slots, best first.
         replayed: computed again from the stored facts, it gives the same order.
+        why_not: why it cannot be computed again: the plug-in that made it is gone.
     """
 
     job_id: RequestId
@@ -211,6 +212,7 @@ class DecisionView(msgspec.Struct, frozen=True):
     decision: Decision
     winners: tuple[PeerId, ...]
     replayed: bool
+    why_not: str = ""
 
 
 class JobLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

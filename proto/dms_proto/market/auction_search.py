@@ -44,8 +44,8 @@ from dms_proto.market.auction_state import (
     Slot,
     SlotPhase,
 )
+from dms_proto.market.comparators import choose
 from dms_proto.market.ranking import Candidate, Ranking
-from dms_proto.market.ranking import decide as rank_decision
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.messages import Release
 from dms_proto.units import format_count, format_credits
@@ -79,7 +79,7 @@ def _award_step(auction: Auction, now: int) -> Decision:
     if not bids or not _window_closed(auction, bids, len(slots), now):
         return IGNORED
     terms = terms_of(auction)
-    decision = rank_decision(bid_request(auction, auction.round), _candidates(bids), terms.preferences)
+    decision = choose(bid_request(auction, auction.round), _candidates(bids), terms.preferences)
     money = money_left(auction) if terms.budget else None
     awards = _fill(slots, decision.ranking, bids, money)
     if not awards:

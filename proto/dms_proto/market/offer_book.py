@@ -21,6 +21,7 @@ from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id,
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest
 from dms_proto.market.arithmetic import clamp_subtract, fits_within, subtract
 from dms_proto.market.comparator import CapabilityComparator, assign_gpus
+from dms_proto.market.comparators import judge_by
 from dms_proto.market.ledger import CapabilityLock, Ledger, Reservation, without
 from dms_proto.market.preferences import ProviderPolicy, RequesterFacts, judge_request
 from dms_proto.market.reach import distance
@@ -558,6 +559,9 @@ def judge(book: OfferBook, requester: PeerId, request: BidRequest) -> Price | tu
     comparison = COMPARATOR.compare(request.needs, offered, total=book.capability.resources)
     terms = judge_request(book.policy, request, RequesterFacts(requester, own=requester == book.me))
     clauses = tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
+    if book.policy.comparator:
+        total, name = book.capability.resources, book.policy.comparator
+        clauses += judge_by(name, request.needs, offered, total, request.max_price)
     if book.phase is BookPhase.PAUSED:
         clauses += (Clause("accepts_work", "a node that takes work", f"paused: {book.paused_because}", passing=True),)
     if book.phase is BookPhase.STOPPING:

@@ -8,6 +8,7 @@ A requester's document, complete::
     weights: {price: 50, reliability: 50}       # named terms (market.terms); those not listed count nothing
     rank: "offer.cpu >= 8.0 ? 1.0 : 0.0"        # CEL; one more term, from 0 (worst) to 1 (best), with the weight `rank`
     spread_percent: 3                           # bids within this of the best share the wins
+    comparator: nearest-first                   # a plug-in that does all of it in its own way; left out: dms does
 
 What the variables are is in `market.variables`.
 """
@@ -80,6 +81,7 @@ class Preferences(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         rank: a CEL expression that gives one more term, or empty.
         spread_percent: bids whose score is within this of the best are taken to be equal and share the wins, unless one of them is at least as
             good as the other in every respect; 0 for no such band: then only bids of equal score and price per work share.
+        comparator: the plug-in that compares instead of dms (entry point group ``dms.comparators``), or empty.
     """
 
     constraints: Annotated[tuple[Text, ...], msgspec.Meta(max_length=32)] = ()
@@ -88,6 +90,7 @@ class Preferences(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     )
     rank: Text = ""
     spread_percent: Annotated[int, msgspec.Meta(ge=0, le=50)] = 3
+    comparator: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
 def balanced() -> Preferences:
@@ -151,6 +154,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         own_tariff: what machines of the same owner pay; None for nothing.
         max_wall_ms: longest run accepted; 0 for any.
         job_classes: classes accepted; empty for all.
+        comparator: a plug-in that is asked as well whether a request fits, or empty. It can refuse more, and never promise more.
     """
 
     accepts_work: bool = True
@@ -159,6 +163,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     own_tariff: Price | None = None
     max_wall_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     job_classes: tuple[JobClass, ...] = ()
+    comparator: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
     def tariff_for(self, requester: RequesterFacts) -> Price:
         """The prices that apply to this requester."""

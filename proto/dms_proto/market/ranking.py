@@ -94,12 +94,23 @@ class Ranking(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """A ranking with all that went into it: what is stored with an award."""
+    """A ranking with all that went into it: what is stored with an award.
+
+    Attributes:
+        request: what was needed.
+        candidates: the bids.
+        preferences: by which they were compared.
+        ranking: the outcome.
+        comparator: name and version of the plug-in that made it; empty for the comparator of dms.
+        note: why the plug-in that the preferences name did not.
+    """
 
     request: BidRequest
     candidates: tuple[Candidate, ...]
     preferences: Preferences
     ranking: Ranking
+    comparator: str = ""
+    note: str = ""
 
 
 Ranker = Callable[[BidRequest, Iterable[Candidate], Preferences], Ranking]

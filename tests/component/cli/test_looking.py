@@ -212,8 +212,8 @@ def test_the_node_can_be_looked_at_measured_paused_and_resumed(dms: Dms) -> None
     assert "1,234.5  ops/s  ±5%" in benchmark
     assert "not registered" in benchmark
     assert dms.served.node.id.did in dms("node", "id").stdout
-    assert dms("node", "pause").stdout == "paused; 1 allocations running here\n"
-    assert dms("node", "resume").stdout == "running; 1 allocations running here\n"
+    assert dms("node", "pause").stdout == "paused; 1 allocation running here\n"
+    assert dms("node", "resume").stdout == "running; 1 allocation running here\n"
     assert dms("node", "status").stdout == dms("status").stdout
 
 

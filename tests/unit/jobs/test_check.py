@@ -59,6 +59,7 @@ country: NO
 relayed: false
 bids_wanted: 5
 budget: 8
+comparator: mine
 wait_for_nodes: 30s
 """
 
