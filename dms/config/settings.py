@@ -60,7 +60,9 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: Annotated[
         tuple[Multiaddr, ...],
-        about("Addresses to listen on. Port 0 lets the system choose, then invitations end when the node restarts."),
+        about(
+            "Addresses to listen on, all of them. Port 0 lets the system choose, then invitations end when the node restarts."
+        ),
     ] = ("/ip4/0.0.0.0/tcp/4600",)
     announce: Annotated[
         tuple[Multiaddr, ...],
@@ -101,8 +103,10 @@ class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bids_wanted: Annotated[
         int,
         Meta(ge=1, le=1000),
-        about("Bids a request asks for. More give more choice and cost a message and a capability lock each."),
-    ] = 5
+        about(
+            "Bids that make a choice, for jobs that do not say. More give more choice and cost a message and a capability lock each."
+        ),
+    ] = 3
     window_ms: Annotated[
         int,
         Meta(ge=1, le=60_000),

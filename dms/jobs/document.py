@@ -174,8 +174,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     ] = ""
     relayed: Annotated[bool, about("Whether a node reached only through a relay will do.")] = True
     bids_wanted: Annotated[
-        int, Meta(description="Bids that make a choice; waiting ends when they are in.", ge=1, le=100)
-    ] = 3
+        int,
+        Meta(
+            description="Bids that make a choice; waiting ends when they are in. 0: as many as the node's `market.bids_wanted`.",
+            ge=0,
+            le=100,
+        ),
+    ] = 0
     wait_for_nodes: Annotated[
         Number,
         quantity(

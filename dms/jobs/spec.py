@@ -26,7 +26,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         deadline_ms: from submission until all must be over; 0 for none.
         queue_ms: how long to wait for capacity that exists but is not free.
         patience_ms: how long to wait when no known node could ever serve it; 0: end at once.
-        bids_wanted: how many bids make a choice.
+        bids_wanted: how many bids make a choice; 0: as many as the node's setting `market.bids_wanted` says.
         preferences: how bids are compared; None: as the node prefers.
         constraints: CEL expressions that must hold for a bid, beside those of `preferences`.
         retry_job_failures: distinct nodes on which the job's own failure is final.
@@ -44,7 +44,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline_ms: Amount = 0
     queue_ms: Amount = 10 * MINUTE
     patience_ms: Amount = 0
-    bids_wanted: Count = 3
+    bids_wanted: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     preferences: Preferences | None = None
     constraints: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=1000)], ...], msgspec.Meta(max_length=32)] = ()
     retry_job_failures: Count = 2

@@ -44,8 +44,8 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         private_key: the node's Ed25519 key, 32 raw bytes (RFC 8032 seed). The PeerID follows from it.
-        listen: multiaddr to listen on; TCP only. Port 0 picks a free one, kept over restarts of the process.
-        announce: multiaddrs told to others, without /p2p. Empty: the listen address, or for a wildcard the address of the default route.
+        listen: multiaddrs to listen on, one at least; TCP only. Port 0 picks a free one, kept over restarts of the process.
+        announce: multiaddrs told to others, without /p2p. Empty: the listen addresses, or for a wildcard the address of the default route.
         bootstrap: multiaddrs ending in /p2p/PEER, dialled at start and again, with back-off, whenever not connected.
         mdns: announce and find nodes on the local network by multicast DNS.
         mdns_interfaces: IPv4 addresses of the interfaces used for it. Empty: all.
@@ -71,7 +71,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     private_key: bytes
-    listen: str = "/ip4/0.0.0.0/tcp/0"
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     announce: tuple[str, ...] = ()
     bootstrap: tuple[str, ...] = ()
     mdns: bool = False
@@ -108,8 +108,11 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise UserError(
                 "bad_config", f"private_key has {format_count(len(self.private_key), 'byte')}, not {PRIVATE_KEY_BYTES}"
             )
-        if not _read("listen", self.listen).family.startswith("ip"):
-            raise UserError("bad_config", f"listen is {self.listen!r}; it must begin with /ip4 or /ip6")
+        if not self.listen:
+            raise UserError("bad_config", "listen is empty; a node listens on one address at least")
+        for address in self.listen:
+            if not _read("listen", address).family.startswith("ip"):
+                raise UserError("bad_config", f"listen has {address!r}; it must begin with /ip4 or /ip6")
         for address in self.announce:
             _read("announce", address)
         for address in self.bootstrap:

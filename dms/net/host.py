@@ -100,19 +100,19 @@ class Host:
             finally:
                 await close_first(self.swarm)
 
-    async def listen(self) -> bool:
-        """Listens on the configured address. False: another program has the port, or the address is not ours."""
-        await self.swarm.listen(Multiaddr(self.config.listen))
+    async def listen(self) -> str:
+        """Listens on every configured address. Gives the first one that cannot be had (another program has the port, or the address is not ours)."""
+        for address in dict.fromkeys(self.config.listen):
+            if not await self.swarm.listen(Multiaddr(address)):
+                return address
         listening = self.get_transport_addrs()
-        if not listening:
-            return False
         suffix = Multiaddr(f"/p2p/{self.peer_id}")
         self._announced = [
             Multiaddr(a).encapsulate(suffix) for a in announced(self.config.announce, map(str, listening))
         ]
         record = create_signed_peer_record(self._id, self._announced, self._keys.private_key)
         self._store.set_local_record(record)
-        return True
+        return ""
 
     async def open_stream(self, connection: SwarmConn, protocol: str) -> NetStream:
         """A new stream of `protocol` on this connection.

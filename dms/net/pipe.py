@@ -114,9 +114,9 @@ class Stop(_Message, frozen=True):
 
 
 class Ready(_Message, frozen=True):
-    """Listening. `listening` is the bound address; `announced` end in /p2p/PEER."""
+    """Listening. `listening` are the bound addresses; `announced` end in /p2p/PEER."""
 
-    listening: str
+    listening: tuple[str, ...]
     announced: tuple[str, ...]
 
 

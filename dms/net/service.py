@@ -107,15 +107,14 @@ class Service:
             await trio.sleep(FAREWELL_S)
 
     async def _listen(self) -> bool:
-        wanted = self._host.config.listen
-        if not await self._host.listen():
+        if taken := await self._host.listen():
             hint = "stop that program, or set another port in network.listen"
             self._bridge.send(
-                Failed("port_in_use", f"cannot listen on {wanted}: it is taken or not an address of this machine", hint)
+                Failed("port_in_use", f"cannot listen on {taken}: it is taken or not an address of this machine", hint)
             )
             return False
         announced = tuple(str(address) for address in self._host.get_addrs())
-        self._bridge.send(Ready(str(self._host.get_transport_addrs()[0]), announced))
+        self._bridge.send(Ready(tuple(map(str, self._host.get_transport_addrs())), announced))
         return True
 
     async def _obey(self, nursery: trio.Nursery) -> None:

@@ -11,7 +11,7 @@ def net_config(config: Config, seed: bytes) -> NetConfig:
     """What the network process is told."""
     return NetConfig(
         private_key=seed,
-        listen=config.network.listen[0],
+        listen=config.network.listen,
         announce=config.network.announce,
         bootstrap=config.network.bootstrap,
         mdns=config.network.mdns,

@@ -112,7 +112,7 @@ async def visit(
     answer: Callable[[INetStream], Awaitable[None]] = welcome,
 ) -> Result:
     """`attack` for trio."""
-    config = NetConfig(private_key=private_key or os.urandom(32), listen="/ip4/127.0.0.1/tcp/0")
+    config = NetConfig(private_key=private_key or os.urandom(32), listen=("/ip4/127.0.0.1/tcp/0",))
     host = Host(config, Counters(), YamuxHooks())
     host.set_stream_handler(TProtocol(FRAMES_PROTOCOL), answer)
     async with host.run():

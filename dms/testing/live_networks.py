@@ -38,7 +38,7 @@ class Crew:
 
     async def __call__(self, **settings: Any) -> LiveMember:
         """A started member; `settings` are fields of `NetConfig`."""
-        given = {"private_key": os.urandom(32), "listen": "/ip4/127.0.0.1/tcp/0", "topics": (TOPIC,), **settings}
+        given = {"private_key": os.urandom(32), "listen": ("/ip4/127.0.0.1/tcp/0",), "topics": (TOPIC,), **settings}
         network, recorder = NetworkProcess(NetConfig(**given)), Recorder()
         member = LiveMember(network, recorder, await network.start(recorder))
         self.members.append(member)

@@ -80,7 +80,7 @@ class JobGroup(Base):
             needs=spec.needs,
             name=spec.name,
             count=spec.count,
-            bids_wanted=spec.bids_wanted,
+            bids_wanted=spec.bids_wanted or market.bids_wanted,
             max_price=spec.max_price,
             budget=spec.budget,
             preferences=spec.preferences_over(self._parts.owner.preferences),

@@ -19,5 +19,5 @@ class TestNetworkProcess(NetworkContract):
 
     def make(self) -> Network:
         return NetworkProcess(
-            NetConfig(private_key=os.urandom(32), listen="/ip4/127.0.0.1/tcp/0", topics=(self.topic,))
+            NetConfig(private_key=os.urandom(32), listen=("/ip4/127.0.0.1/tcp/0",), topics=(self.topic,))
         )

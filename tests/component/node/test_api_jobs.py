@@ -38,6 +38,15 @@ from dms_proto.work import EndReason, Input
 from .conftest import Local, spec
 
 
+async def test_a_job_that_does_not_say_how_many_bids_it_wants_has_the_setting_s(local: Local) -> None:
+    setting = local.market.nodes[0].services.config.market.bids_wanted
+    silent, saying = (
+        await local.run(spec("print", "x", bids_wanted=0)),
+        await local.run(spec("print", "x", bids_wanted=setting + 1)),
+    )
+    assert (silent.spec.bids_wanted, saying.spec.bids_wanted) == (setting, setting + 1)
+
+
 async def test_a_job_runs_and_everything_about_it_can_be_asked(local: Local) -> None:
     view = await local.run(
         spec("print", "hello\n", "error", "warm\n", "write", "out/a.txt", "42", outputs=("out/*",), name="first")

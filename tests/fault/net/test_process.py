@@ -121,12 +121,20 @@ async def _gossip(ann: LiveMember, bob: LiveMember, messages: list[bytes]) -> No
 async def test_a_taken_port_is_told_and_nothing_is_left_running(crew: Crew) -> None:
     """Stock: the listener sets SO_REUSEPORT, so the second one starts without an error and takes half of the connections."""
     ann = await crew()
-    second = NetworkProcess(NetConfig(private_key=os.urandom(32), listen=ann.addresses[0].split("/p2p/")[0]))
+    second = NetworkProcess(NetConfig(private_key=os.urandom(32), listen=(ann.addresses[0].split("/p2p/")[0],)))
     with pytest.raises(MachineError) as caught:
         await second.start(Recorder())
     assert caught.value.code == "port_in_use"
     assert caught.value.hint
     assert second.pid == 0
+
+
+async def test_one_taken_address_of_several_is_told_by_name(crew: Crew) -> None:
+    taken = (await crew()).addresses[0].split("/p2p/")[0]
+    second = NetworkProcess(NetConfig(private_key=os.urandom(32), listen=("/ip4/127.0.0.2/tcp/0", taken)))
+    with pytest.raises(MachineError, match=f"cannot listen on {taken}") as caught:
+        await second.start(Recorder())
+    assert caught.value.code == "port_in_use"
 
 
 def test_two_stock_hosts_share_a_port_without_an_error() -> None:
@@ -155,7 +163,7 @@ async def test_it_does_not_outlive_a_killed_node() -> None:
         "from dms.net.client import NetworkProcess\n"
         "from dms.net.config import NetConfig\n"
         "async def main():\n"
-        "    network = NetworkProcess(NetConfig(private_key=os.urandom(32), listen='/ip4/127.0.0.1/tcp/0'))\n"
+        "    network = NetworkProcess(NetConfig(private_key=os.urandom(32), listen=('/ip4/127.0.0.1/tcp/0',)))\n"
         "    await network.start(print)\n"
         "    print(network.pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"

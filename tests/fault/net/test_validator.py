@@ -41,13 +41,13 @@ def test_a_raising_validator_costs_the_message_and_its_stream() -> None:
     counters = Counters()
 
     async def main() -> None:
-        config = NetConfig(private_key=os.urandom(32), listen="/ip4/127.0.0.1/tcp/0", topics=(TOPIC,))
+        config = NetConfig(private_key=os.urandom(32), listen=("/ip4/127.0.0.1/tcp/0",), topics=(TOPIC,))
         host = Host(config, counters, YamuxHooks())
         router = gossip_router()
         pubsub = FixedPubsub(host, router, lambda _topic, _forwarder, data: delivered.append(data))
         pubsub.set_topic_validator(TOPIC, moody, is_async_validator=False)
         async with host.run(), guarded_service(pubsub, host.crashes), guarded_service(router, host.crashes):
-            assert await host.listen()
+            assert not await host.listen()
             await pubsub.subscribe(TOPIC)
             await visit(str(host.get_addrs()[0]), gossip)
 

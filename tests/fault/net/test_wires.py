@@ -65,7 +65,7 @@ async def test_a_broken_wire_is_told_and_the_peer_is_dialled_again(crew: Crew) -
 async def test_a_bootstrap_peer_is_dialled_until_it_is_there_and_again_when_it_returns(crew: Crew) -> None:
     late = await crew()
     address = late.addresses[0]
-    settings = {"private_key": late.network._config.private_key, "listen": address.split("/p2p/")[0]}
+    settings = {"private_key": late.network._config.private_key, "listen": (address.split("/p2p/")[0],)}
     await late.network.stop()
     ann = await crew(bootstrap=(address,))
     await crew(**settings)

@@ -46,10 +46,18 @@ async def test_two_nodes_find_each_other_at_the_address_they_announce(crew: Crew
 
 
 async def test_a_wildcard_is_never_announced(crew: Crew) -> None:
-    ann = await crew(listen="/ip4/0.0.0.0/tcp/0")
+    ann = await crew(listen=("/ip4/0.0.0.0/tcp/0",))
     assert all("/0.0.0.0/" not in address for address in ann.addresses)
-    told = await crew(listen="/ip4/0.0.0.0/tcp/0", announce=("/dns4/example.invalid/tcp/4001",))
+    told = await crew(listen=("/ip4/0.0.0.0/tcp/0",), announce=("/dns4/example.invalid/tcp/4001",))
     assert told.addresses == (f"/dns4/example.invalid/tcp/4001/p2p/{told.peer}",)
+
+
+async def test_every_listen_address_is_announced_and_answers(crew: Crew) -> None:
+    ann = await crew(listen=("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.2/tcp/0"))
+    assert [address.split("/")[2] for address in ann.addresses] == ["127.0.0.1", "127.0.0.2"]
+    for address in ann.addresses:
+        other = await crew()
+        assert await other.network.dial([address]) == ann.peer
 
 
 async def test_a_name_is_resolved_before_dialling(crew: Crew) -> None:

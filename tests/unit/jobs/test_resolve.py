@@ -43,7 +43,7 @@ def test_a_bare_command_gets_sensible_defaults(tmp_path: Path) -> None:
         max_wall_ms=10 * MINUTE,
     )
     assert (spec.count, spec.max_price, spec.deadline_ms, spec.patience_ms) == (1, 1_000_000, 0, 0)
-    assert (spec.queue_ms, spec.bids_wanted, spec.retry_job_failures, spec.retry_node_faults) == (10 * MINUTE, 3, 2, 5)
+    assert (spec.queue_ms, spec.bids_wanted, spec.retry_job_failures, spec.retry_node_faults) == (10 * MINUTE, 0, 2, 5)
     assert spec.preferences is None
 
 

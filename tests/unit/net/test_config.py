@@ -18,8 +18,9 @@ KEY = bytes(32)
     ("wrong", "field"),
     [
         ({"private_key": bytes(31)}, "private_key"),
-        ({"private_key": KEY, "listen": "/ip4/127.0.0.1/udp/1"}, "listen"),
-        ({"private_key": KEY, "listen": "/dns4/here/tcp/1"}, "listen"),
+        ({"private_key": KEY, "listen": ("/ip4/127.0.0.1/udp/1",)}, "listen"),
+        ({"private_key": KEY, "listen": ("/ip4/127.0.0.1/tcp/1", "/dns4/here/tcp/1")}, "listen"),
+        ({"private_key": KEY, "listen": ()}, "listen"),
         ({"private_key": KEY, "announce": ("here:4001",)}, "announce"),
         ({"private_key": KEY, "bootstrap": ("/ip4/127.0.0.1/tcp/1",)}, "bootstrap"),
         ({"private_key": KEY, "bootstrap": ("/ip4/127.0.0.1/tcp/1/p2p/nobody",)}, "bootstrap"),

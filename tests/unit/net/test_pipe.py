@@ -24,7 +24,7 @@ TO_NETWORK = [
     pipe.Stop(),
 ]
 TO_NODE = [
-    pipe.Ready("/ip4/127.0.0.1/tcp/1", ("a", "b")),
+    pipe.Ready(("/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"), ("a", "b")),
     pipe.Failed("port_in_use", "message", "hint"),
     pipe.Up("peer", ("address",)),
     pipe.Down("peer", "lost"),
