@@ -227,13 +227,17 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blobs_max: Annotated[
         Amount,
         about(
-            "Size of the store of job inputs and outputs; past it the blobs no allocation needs, oldest first, are removed.",
+            "Size of the store of job inputs and outputs. Past it, what no open job or allocation needs is removed, the longest unused first.",
             unit="bytes",
         ),
     ] = 10 * GIB
     keep_jobs_ms: Annotated[
         Amount,
-        about("How long results and logs of ended jobs can be fetched again. Events are kept regardless.", unit="ms"),
+        about(
+            "How long results and logs of ended jobs can be fetched again, if `blobs_max` leaves room; 10 minutes at least. "
+            "Events are kept regardless.",
+            unit="ms",
+        ),
     ] = 7 * 24 * HOUR
 
 

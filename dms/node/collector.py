@@ -112,7 +112,7 @@ class Collector:
     async def _collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
         failed = await self._fetch_logs(request_id, provider, status)
         for output in status.outputs:
-            if failed or self._blobs.path(output.digest) is not None:
+            if failed or self._blobs.use(output.digest) is not None:
                 continue
             failed = await self._fetch(provider, output.digest, output.size)
         self._tell(request_id, Collected(status.allocation_id, failed))

@@ -15,7 +15,7 @@ from dms_proto.work import Input, Task
 async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: BlobStore) -> str:
     """Fetches the inputs that are not here. Returns what cannot be had, or an empty string."""
     for wanted in task.inputs:
-        if blobs.path(wanted.digest) is not None:
+        if blobs.use(wanted.digest) is not None:
             continue
         into = blobs.partial_path(wanted.digest)
         try:
@@ -34,7 +34,7 @@ def lay_out(task: Task, directory: Path, blobs: BlobStore) -> str:
     Copies, since a link would let the job write into the blob store.
     """
     for wanted in task.inputs:
-        source = blobs.path(wanted.digest)
+        source = blobs.use(wanted.digest)
         if source is None:
             return f"input {wanted.path} vanished from the blob store"
         target = directory / _safe(wanted)

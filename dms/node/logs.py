@@ -7,6 +7,7 @@ the requester (a cut, a full queue, a restart) shows as an offset beyond the end
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -85,8 +86,16 @@ class LogStore:
             file = self._open.pop(key, None)
             if file is not None:
                 file.close()
-            if self._lengths.pop(key, 0):
-                self._path(allocation_id, stream).unlink(missing_ok=True)
+            self._lengths.pop(key, None)
+            self._path(allocation_id, stream).unlink(missing_ok=True)
+
+    def unused_since(self, then: int) -> list[str]:
+        """Allocations whose logs were not written to since `then` (Unix ms). Blocking; from any thread."""
+        written: dict[str, int] = {}
+        for path in self._root.iterdir() if self._root.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                written[path.stem] = max(written.get(path.stem, 0), path.stat().st_mtime_ns // 1_000_000)
+        return [allocation for allocation, at in written.items() if at < then]
 
     def sweep(self, keep: Collection[str]) -> None:
         """Removes the logs of all allocations but these. For the start, before anything is open."""

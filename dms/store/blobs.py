@@ -12,6 +12,7 @@ A blob appears by a rename, whole or not at all, after its content has been hash
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -23,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
+import msgspec
+
 from dms.store.errors import store_error
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import Digest
@@ -30,6 +33,14 @@ from dms_proto.ids import Digest
 CHUNK_BYTES: Final = 1024 * 1024
 """Copied and hashed in one go."""
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class Kept(msgspec.Struct, frozen=True, order=True):
+    """A blob, or what there is of one: when it was last used (Unix ms), its digest, and its size in bytes."""
+
+    used_at: int
+    digest: Digest
+    size: int
 
 
 class BlobStore:
@@ -82,6 +93,21 @@ class BlobStore:
         found = self._place(digest)
         return found if found is not None and found.is_file() else None
 
+    def use(self, digest: Digest) -> Path | None:
+        """`path`, and notes that the blob is in use: those unused longest are removed first."""
+        found = self.path(digest)
+        if found is not None:
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                os.utime(found)
+        return found
+
+    def kept(self) -> Iterator[Kept]:
+        """All blobs here, and downloads under way, in no order."""
+        for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+            yield from _kept(path, Digest(f"sha256:{path.parent.name}{path.name}"))
+        for path in self._partial.iterdir():
+            yield from _kept(path, Digest(f"sha256:{path.name}"))
+
     def partial_path(self, digest: Digest) -> Path:
         """Where a download of a blob is to be written and resumed, until `adopt`.
 
@@ -99,6 +125,7 @@ class BlobStore:
         """
         with self._reported(), _open_regular(path) as file:
             os.fchmod(file.fileno(), 0o600)
+            os.utime(file.fileno())
             os.fsync(file.fileno())
             return self._rename(path, digest)
 
@@ -211,6 +238,14 @@ def _hexadecimal(digest: Digest) -> str:
     if match is None:
         raise UserError("bad_argument", f"{digest[:80]!r} is not a digest: sha256: and 64 hexadecimal digits")
     return match[1]
+
+
+def _kept(path: Path, digest: Digest) -> Iterator[Kept]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # deleted meanwhile
+        return
+    yield Kept(status.st_mtime_ns // 1_000_000, digest, status.st_size)
 
 
 def _size(path: Path) -> int:

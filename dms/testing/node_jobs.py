@@ -294,7 +294,7 @@ class MemoryJobs:
 
     def _request(self, job: RequestId, submitted: jobs.SubmitParams | market.AskParams) -> BidRequest:
         spec = submitted.spec
-        return BidRequest(job, 0, spec.needs, spec.count, spec.bids_wanted, 2**32, spec.max_price, 250)
+        return BidRequest(job, 0, spec.needs, spec.count, spec.bids_wanted or 3, 2**32, spec.max_price, 250)
 
     def _explain(self, job: RequestId, submitted: jobs.SubmitParams | market.AskParams) -> Explanation:
         request = self._request(job, submitted)

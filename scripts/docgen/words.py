@@ -42,5 +42,5 @@ COMMIT_REFUSALS: dict[CommitRefusal, str] = {
     CommitRefusal.STOPPING: "The node is stopping.",
 }
 
-UNREAD_SETTINGS = {"store.blobs_max", "store.keep_jobs_ms"}
+UNREAD_SETTINGS: set[str] = set()
 """Settings that are read and checked, and that nothing obeys yet. Their entry says so; a test compares this with the code."""

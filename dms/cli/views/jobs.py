@@ -39,6 +39,12 @@ def _outcome(job: JobSummary) -> str:
     return f"{why}: {job.detail}" if why and job.detail else why or job.detail
 
 
+def _kept(view: JobView) -> str:
+    """How long what the job left can be fetched."""
+    gone = f"; {format_count(view.gone, 'result file is', 'result files are')} gone" if view.gone else ""
+    return f"logs and results until {words.clock(view.kept_until)}{gone}"
+
+
 def _price(view: JobView) -> str:
     budget = f", {format_credits(view.spec.budget)} for the job" if view.spec.budget else ""
     return f"{format_credits(view.summary.price)}, at most {format_credits(view.spec.max_price)} per allocation{budget}"
@@ -63,6 +69,7 @@ def job(view: JobView) -> Iterator[Block]:
             ("price", _price(view)),
             ("submitted", words.clock(summary.submitted_at)),
             ("took", took),
+            *((("kept", _kept(view)),) if view.kept_until else ()),
         ),
     )
     rows = [

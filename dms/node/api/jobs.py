@@ -14,7 +14,9 @@ from dms.jobs.spec import JobSpec
 from dms.node.api.base import ASK_S, Base, call_id
 from dms.node.api.views import job_summary
 from dms.node.explain import explanation, inquiry_of, opening_request
+from dms.node.logs import STREAMS
 from dms.node.projecting.tables import JOBS
+from dms.node.services import Services
 from dms.node.story import AttemptStory, JobStory
 from dms.rpc.api.allocations import CancelResult, LogPart
 from dms.rpc.api.jobs import (
@@ -47,7 +49,7 @@ from dms_proto.market.offer_book import task_fits
 from dms_proto.market.preferences import check_preferences
 from dms_proto.units import KIB, format_bytes, format_count
 from dms_proto.wire import MAX_DIRECT_FRAME
-from dms_proto.work import Output
+from dms_proto.work import EndReason, Output
 
 MAX_TASK: Final = MAX_DIRECT_FRAME - 8 * KIB
 """Bytes of a task: it travels in one message, beside the envelope and the slot's environment."""
@@ -126,7 +128,7 @@ class JobGroup(Base):
         return self._view(await self._story(await self._job_id(params.job_id)))
 
     def _view(self, story: JobStory) -> JobView:
-        return view_of(story, self._services.blobs)
+        return view_of(story, self._services)
 
     async def job_explain(self, params: JobParams) -> Explanation:
         """See `JobMethods`."""
@@ -170,6 +172,14 @@ class JobGroup(Base):
         if attempt is None:
             return LogPart(b"", params.offset, params.offset, complete=story.ended is not None)
         logs = self._services.collector.logs
+        if attempt.ending is not None and logs.length(attempt.allocation_id, params.stream) < _logged(
+            attempt, params.stream
+        ):
+            raise UserError(
+                "not_found",
+                f"the log of {attempt.allocation_id} is not here any more",
+                hint="store.keep_jobs_ms says how long logs are kept",
+            )
         data = logs.read(attempt.allocation_id, params.stream, params.offset, params.limit)
         after = params.offset + len(data)
         is_whole = after >= logs.length(attempt.allocation_id, params.stream)
@@ -203,11 +213,16 @@ class JobGroup(Base):
             yield update
 
 
-def view_of(story: JobStory, blobs: BlobStore) -> JobView:
+def view_of(story: JobStory, services: Services) -> JobView:
     """A job in full; its inputs are named where they lie in the blob store, so that it can be submitted again."""
     assert story.terms is not None, "a job begins with RequestOpened"
+    blobs, keep_ms = services.blobs, services.config.store.keep_jobs_ms
     there = {wanted.digest: blobs.path(wanted.digest) for wanted in story.terms.task.inputs}
-    return story.view({digest: str(path) for digest, path in there.items() if path is not None})
+    view = story.view({digest: str(path) for digest, path in there.items() if path is not None})
+    if story.ended is None:
+        return view
+    gone = sum(blobs.path(output.digest) is None for slot in story.slots for output in slot.outputs)
+    return msgspec.structs.replace(view, kept_until=story.ended.at + keep_ms, gone=gone)
 
 
 def _attempt(story: JobStory, params: JobLogParams) -> AttemptStory | None:
@@ -228,6 +243,12 @@ def _attempt(story: JobStory, params: JobLogParams) -> AttemptStory | None:
     return attempts[params.attempt - 1]
 
 
+def _logged(attempt: AttemptStory, stream: str) -> int:
+    """Bytes the stream had, as far as was told and had to be there for the attempt to end well."""
+    complete = attempt.ending is not None and attempt.ending.reason is EndReason.COMPLETED
+    return attempt.log_bytes[STREAMS.index(stream)] if complete else 0
+
+
 def import_inputs(spec: JobSpec, blobs: BlobStore) -> None:
     """Copies a job's inputs into the blob store, verified. Blocking.
 
@@ -236,7 +257,7 @@ def import_inputs(spec: JobSpec, blobs: BlobStore) -> None:
         MachineError: `disk_full`, `store_failed`.
     """
     for wanted in spec.task.inputs:
-        if blobs.path(wanted.digest) is not None:
+        if blobs.use(wanted.digest) is not None:
             continue
         source = spec.sources.get(wanted.digest, "")
         if not Path(source).is_absolute():

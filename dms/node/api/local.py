@@ -15,6 +15,7 @@ from dms.node.api.peers import PeerGroup
 from dms.node.feeds import Hub, JobFeeds
 from dms.node.projections import projections
 from dms.node.services import Services
+from dms.node.sweeping import keep_sweeping
 from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.letters import Told
@@ -33,6 +34,7 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, EventGroup):
     """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
 
     _following: asyncio.Task[None] | None = None
+    _sweeping: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, services: Services) -> LocalApi:
@@ -46,22 +48,24 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, EventGroup):
         await runner.catch_up()
         hub = Hub(services.store)
         feeds = JobFeeds(
-            hub, services.store, services.collector.logs, services.clock, lambda story: view_of(story, services.blobs)
+            hub, services.store, services.collector.logs, services.clock, lambda story: view_of(story, services)
         )
         owner = Owner()
         for row in await services.store.read_stream(OWNER_STREAM):
             owner = evolve(owner, from_row(row))
         api = cls(Parts(services, runner, hub, feeds, owner))
         api._following = services.loop.create_task(_keep_up(services, runner), name="read models")
+        api._sweeping = services.loop.create_task(keep_sweeping(services, runner), name="sweep")
         if (await api._state()).book.phase is BookPhase.STOPPING:
             services.node.tell(Told(PauseWished(paused=False), "start"))
         return api
 
     async def close(self) -> None:
         """Ends following. Idempotent."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in (self._following, self._sweeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         self._parts.feeds.close()
         await self._parts.hub.close()
 

@@ -145,6 +145,8 @@ class JobView(msgspec.Struct, frozen=True):
         round: rounds of asking so far, from 1.
         bids: bids received in all rounds.
         declines: nodes that declined in the last round.
+        kept_until: Unix ms until which results and logs are kept at least, if there is room (`store.keep_jobs_ms`); 0 before the end.
+        gone: result files that are not here any more.
     """
 
     summary: JobSummary
@@ -153,6 +155,8 @@ class JobView(msgspec.Struct, frozen=True):
     round: int = 0
     bids: int = 0
     declines: int = 0
+    kept_until: int = 0
+    gone: int = 0
 
 
 class JobListParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
