@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from dms_actors.events import from_row
 from dms_actors.node import Survey
-from dms_actors.ports import EventLog
+from dms_actors.ports import EventLog, StoredEvent
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.market.auction_state import AttemptEnded
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
 
 PAGE: Final = 10_000
 TRUST_EVENTS: Final = 10_000
-"""Attempts that count for a provider's record, over all providers."""
+"""Attempts that count for a provider's record, over all providers: the newest."""
 _BEGUN_REQUEST: Final = ("RequestOpened",)
 _OVER_REQUEST: Final = ("RequestEnded",)
 _BEGUN_ALLOCATION: Final = ("AllocationOpened",)
@@ -46,9 +48,19 @@ async def _streams(log: EventLog, kinds: tuple[str, ...]) -> set[str]:
     return found
 
 
+async def newest(log: EventLog, kind: str, count: int, *, page: int = PAGE) -> Sequence[StoredEvent]:
+    """The last `count` events of a kind, oldest first. Reads all of them, `page` at a time: the log is asked from its beginning."""
+    last: deque[StoredEvent] = deque(maxlen=count)
+    after = 0
+    while found := await log.query(kinds=(kind,), after_seq=after, limit=page):
+        last.extend(found)
+        after = found[-1].seq
+    return tuple(last)
+
+
 async def _trust(log: EventLog) -> dict[PeerId, tuple[int, int]]:
     trust: dict[PeerId, tuple[int, int]] = {}
-    for row in await log.query(kinds=("AttemptEnded",), limit=TRUST_EVENTS):
+    for row in await newest(log, "AttemptEnded", TRUST_EVENTS):
         event = from_row(row)
         assert isinstance(event, AttemptEnded)
         reason = event.ending.reason

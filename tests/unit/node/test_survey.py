@@ -1,0 +1,41 @@
+"""What a starting node reads of its history: what is not over, and how providers have done lately."""
+
+from __future__ import annotations
+
+import pytest
+
+from dms.node import survey as surveying
+from dms.node.survey import newest, survey
+from dms_actors.events import to_row
+from dms_actors.testing.event_log import MemoryEventLog
+from dms_proto.ids import AllocationId, PeerId
+from dms_proto.market.auction_state import AttemptEnded
+from dms_proto.work import Ending, EndReason
+
+GOOD, BAD = PeerId("good"), PeerId("bad")
+
+
+async def history(*attempts: tuple[PeerId, EndReason]) -> MemoryEventLog:
+    log = MemoryEventLog()
+    for provider, reason in attempts:
+        event = AttemptEnded(0, provider, AllocationId("a"), Ending(reason), final=False)
+        await log.append([to_row("r-1", event, "test")])
+    return log
+
+
+async def test_the_newest_are_given_oldest_first_whatever_the_page() -> None:
+    log = await history(*((PeerId(str(number)), EndReason.COMPLETED) for number in range(7)))
+    for page in (1, 2, 3, 7, 100):
+        assert [row.seq for row in await newest(log, "AttemptEnded", 3, page=page)] == [5, 6, 7]
+        assert len(await newest(log, "AttemptEnded", 100, page=page)) == 7
+    assert await newest(log, "RequestOpened", 3) == ()
+
+
+async def test_a_provider_s_record_is_its_newest_attempts_not_its_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surveying, "TRUST_EVENTS", 3)
+    lost, done = EndReason.PROVIDER_LOST, EndReason.COMPLETED
+    log = await history((BAD, done), (BAD, done), (GOOD, done), (BAD, lost), (BAD, EndReason.EXIT_NONZERO))
+
+    trust = (await survey(log)).trust
+
+    assert trust == {GOOD: (1, 0), BAD: (1, 1)}
