@@ -41,6 +41,10 @@ class Detected:
         self.unavailable = unavailable
         self._sandbox = sandbox
 
+    def processes(self) -> frozenset[int]:
+        """The outermost processes of all runs: what they use is the node's own use, adopted or not."""
+        return self._sandbox.processes
+
     async def close(self) -> None:
         """Lets go of runs (they go on and can be adopted) and of the launcher. Idempotent."""
         await self._sandbox.close()

@@ -84,8 +84,11 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
     check_configured(config.provider.comparator)
     network = NetworkProcess(net_config(config, identity.seed()))
 
+    found: list[Detected] = []
+
     async def probe() -> Probed:
         detected: Detected = await prove(home)
+        found.append(detected)
         enabled = config.executors.enabled
         wanted = {e.name: (e, offer) for e, offer in detected.available if e.name in enabled}
         if "scripted" in enabled:
@@ -104,7 +107,7 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
     services.node.tell(Told(PressureSeen(NOTHING), "start"))  # what others used then is not what they use now
     if config.provider.monitor_s:
-        monitor = _monitor(app, capability.resources)
+        monitor = _monitor(app, capability.resources, found[0].processes)
         monitor.start()
         stack.push_async_callback(monitor.stop)
     api = await LocalApi.start(services)
@@ -135,7 +138,7 @@ async def _serve_http(stack: contextlib.AsyncExitStack, dispatcher: Dispatcher, 
     stack.push_async_callback(server.stop)
 
 
-def _monitor(app: NodeApp, registered: Resources) -> Monitor:
+def _monitor(app: NodeApp, registered: Resources, runs: Callable[[], frozenset[int]]) -> Monitor:
     services = app.services
 
     def on_change(pressure: Pressure) -> None:
@@ -148,6 +151,7 @@ def _monitor(app: NodeApp, registered: Resources) -> Monitor:
         read_facts(services.home.root).cpu_millicores,
         lambda: registered,
         interval_s=services.config.provider.monitor_s,
+        adopted=runs,
         on_change=on_change,
     )
 

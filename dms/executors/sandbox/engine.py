@@ -86,6 +86,11 @@ class Sandbox:
         """Process id of the launcher, 0 before the start."""
         return self._launcher.pid
 
+    @property
+    def processes(self) -> frozenset[int]:
+        """The outermost processes of all runs followed. Those of an earlier node's runs are not below this process."""
+        return frozenset(pid for run in self._runs.values() for pid in run.processes)
+
     def start(self) -> None:
         """Prepares everything that runs share. Idempotent.
 

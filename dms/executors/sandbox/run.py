@@ -99,6 +99,11 @@ class SandboxRun:
         if self._failure is not None or self._is_over():
             self._over.set()
 
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The outermost processes of the run that are known: all others are below one of them."""
+        return tuple(process.pid for process in (self._monitor, self._inner) if process is not None)
+
     def set_monitor(self, monitor: Process) -> None:
         """Says which process is the outer bubblewrap."""
         self._monitor = monitor

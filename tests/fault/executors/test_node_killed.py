@@ -17,6 +17,7 @@ import pytest
 
 from dms.executors import ExecutorSettings, Sandbox, SandboxExecutor
 from dms.executors.limiter import process_tree
+from dms.hardware.own_use import own_use
 from dms.testing.executor_contract import RunWatcher, events_of, output_of, sweep_all
 from dms_actors.ports import Exited
 from dms_proto.errors import MachineError
@@ -131,6 +132,22 @@ async def test_a_run_that_ended_meanwhile_is_adopted_for_its_result(
     assert (events[-1].ending.reason, events[-1].ending.exit_code) == (EndReason.EXIT_NONZERO, 5)
     again = await SandboxExecutor(sandbox).adopt("a-1", TASK, tmp_path / "jobs/a-1", node.handles["a-1"])
     assert again is None, "its end has been delivered"
+
+
+async def test_what_an_adopted_run_uses_is_known_as_our_own(sandbox: Sandbox, tmp_path: Path, limiter: str) -> None:
+    node = DoomedNode(tmp_path, limiter, "a-1=echo up; while :; do :; done")
+    node.wait_started("a-1")
+    node.kill()
+    run = await SandboxExecutor(sandbox).adopt("a-1", TASK, tmp_path / "jobs/a-1", node.handles["a-1"])
+    assert run is not None
+    inner = int(node.handles["a-1"].split(":")[0])
+    await wait_until(lambda: inner in own_use({os.getpid(), *sandbox.processes}).processes)
+    before = own_use({os.getpid(), *sandbox.processes})
+    assert inner not in own_use({os.getpid()}).processes, "it is not below this process"
+    await wait_until(lambda: own_use({os.getpid(), *sandbox.processes}).ticks_since(before) >= 10)
+    await run.stop(0)
+    await RunWatcher(run).ending()
+    assert not sandbox.processes
 
 
 async def test_an_adopted_run_can_be_stopped(sandbox: Sandbox, tmp_path: Path, limiter: str) -> None:
