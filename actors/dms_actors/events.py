@@ -38,6 +38,7 @@ PROMISES: Final = frozenset(
         "AttemptEnded",
         "RequestEnded",
         "CancelRequested",
+        "AllocationCancelRequested",
         "BidMade",
         "BidCommitted",
         "AllocationInvoked",

@@ -17,6 +17,7 @@ from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, short
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
+    AllocationCancelRequested,
     AllocationFinished,
     AttemptEnded,
     AwardMade,
@@ -216,6 +217,8 @@ class JobStory:
             case RequestWaiting(why=why):
                 self.why, self.is_waiting = why, True
                 return (Moved(why),)
+            case AllocationCancelRequested(slot=index):
+                return (Moved(f"slot {index} is being stopped"),)
             case CancelRequested():
                 self.is_cancelling = True
                 return (Moved("being stopped"),)

@@ -185,6 +185,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.ending)}{f' ({e.why})' if e.why else ''}"
     ),
     "RequestWaiting": lambda e: f"waiting: {e.why}",
+    "AllocationCancelRequested": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is being stopped",
     "CancelRequested": lambda _e: "being stopped",
     "RequestEnded": lambda e: (
         f"the job is over: {e.reason}{': ' + e.detail if e.detail else ''}; {format_credits(e.price)} owed"

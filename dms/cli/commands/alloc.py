@@ -88,7 +88,7 @@ def logs(io: Io, *, allocation_id: str, stderr: bool) -> None:
 @ALLOCATION
 @with_io
 def cancel(io: Io, *, allocation_id: str) -> None:
-    """Stop an allocation. One that runs here for another node then counts against this node.
+    """Stop an allocation. One of your own is not tried elsewhere; one that runs here for another node counts against this node.
 
     \b
     dms alloc cancel a-abc

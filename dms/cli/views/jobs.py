@@ -107,8 +107,11 @@ def results(found: JobResults) -> Iterator[Block]:
 
 def cancelled(result: CancelResult) -> Iterator[Block]:
     """What cancelling did."""
+    job = f"; {result.job}" if result.job else ""
     yield Line(
-        f"{short(result.id)} had already ended" if result.already_over else f"{short(result.id)} is being cancelled"
+        f"{short(result.id)} had already ended"
+        if result.already_over
+        else f"{short(result.id)} is being cancelled{job}"
     )
 
 

@@ -20,9 +20,8 @@ from dms.rpc.api.allocations import (
 from dms.store.tables import MAX_ALTERNATIVES, Condition
 from dms_actors.letters import Told
 from dms_proto.allocation.machine import CancelHeard
-from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId
-from dms_proto.market.auction_state import CancelAsked, Terms
+from dms_proto.market.auction_state import AllocationCancelAsked, Terms
 from dms_proto.messages import Phase
 from dms_proto.units import format_count
 from dms_proto.work import EndReason
@@ -62,25 +61,23 @@ class AllocationGroup(Base):
         id_ = text(row, "allocation_id")
         if phase_of(row) is Phase.ENDED:
             return CancelResult(id_, cancelled=False, already_over=True)
-        if row["provided"]:
-            stop = Told(CancelHeard(self._me, EndReason.PROVIDER_STOPPED), call_id("alloc.cancel"))
-            told = self._services.allocations.tell(id_, stop)
-        else:
-            told = await self._cancel_job_of(row)
-        return CancelResult(id_, cancelled=told, already_over=not told)
+        if row["requested"]:
+            return await self._take_back(row)
+        stop = Told(CancelHeard(self._me, EndReason.PROVIDER_STOPPED), call_id("alloc.cancel"))
+        told = self._services.allocations.tell(id_, stop)
+        return CancelResult(id_, told, not told, "its requester tries another node" if told else "")
 
-    async def _cancel_job_of(self, row: Row) -> bool:
-        """A requester takes back a whole job, never a part of it."""
-        request = text(row, "request_id")
+    async def _take_back(self, row: Row) -> CancelResult:
+        """A requester takes back one allocation of its job."""
+        request, allocation = text(row, "request_id"), AllocationId(text(row, "allocation_id"))
         (job,) = await self._runner.query(JOBS.name, {"request_id": request}, limit=1)
-        count = number(job, "count")
-        if count > 1:
-            raise UserError(
-                "bad_argument",
-                f"this is one of {format_count(count, 'allocation')} of job {request}; a job is stopped as a whole",
-                hint=f"dms job cancel {request}",
-            )
-        return self._services.orchestrators.tell(request, Told(CancelAsked(), call_id("alloc.cancel")))
+        asked = Told(AllocationCancelAsked(allocation), call_id("alloc.cancel"))
+        told = self._services.orchestrators.tell(request, asked)
+        others = number(job, "count") - number(job, "done") - 1
+        goes_on = f"its job goes on with {format_count(others, 'other')}, and ends as cancelled"
+        return CancelResult(
+            allocation, told, not told, "" if not told else goes_on if others > 0 else "its job ends with it"
+        )
 
     async def _terms_of(self, rows: Iterable[Row]) -> dict[str, Terms]:
         """The terms of this node's own jobs among the allocations."""

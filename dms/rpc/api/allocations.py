@@ -143,11 +143,13 @@ class CancelResult(msgspec.Struct, frozen=True):
         id: of the job or allocation.
         cancelled: it was running or waiting, and will end as cancelled.
         already_over: it had ended before.
+        job: what becomes of the job an allocation belongs to, in words.
     """
 
     id: str
     cancelled: bool
     already_over: bool = False
+    job: str = ""
 
 
 class AllocationMethods(Protocol):
@@ -170,5 +172,10 @@ class AllocationMethods(Protocol):
 
     @method("alloc.cancel", mutates=True)
     async def alloc_cancel(self, params: AllocationParams) -> CancelResult:
-        """Stops an allocation. On the provider's side it ends as provider_stopped, and that counts against the provider."""
+        """Stops an allocation.
+
+        On the provider's side it ends as provider_stopped, which counts against the provider, and its requester tries another node. On the
+        requester's side it ends as cancelled and is not tried elsewhere; the job's other allocations go on, and when they are done the job ends
+        as cancelled, since not all of it was done. Of an allocation on both sides the requester's word counts.
+        """
         ...

@@ -32,6 +32,8 @@ from dms_proto.market.auction_state import (
     MAX_ANSWERS,
     MAX_BIDS,
     AllocationAdvanced,
+    AllocationCancelAsked,
+    AllocationCancelRequested,
     AllocationFinished,
     Announce,
     Announced,
@@ -103,6 +105,8 @@ def next_deadline(auction: Auction) -> int | None:
 
 def _slot_deadline(auction: Auction, slot: Slot) -> int | None:
     """When a provider counts as lost, or an allocation of which nothing is heard is asked where it stands."""
+    if slot.give_up_at:
+        return slot.give_up_at if auction.phase is AuctionPhase.OPEN else None
     if slot.lost_at:
         return slot.lost_at
     return slot.nudge_at or None if auction.phase is AuctionPhase.OPEN else None
@@ -117,7 +121,7 @@ def resume(auction: Auction) -> tuple[Effect, ...]:
         effects.append(Send(bid.provider, commit_message(auction.terms, bid_id, bid.slots)))
     for slot in auction.slots:
         if slot.phase is SlotPhase.HELD:
-            effects.append(Send(slot.provider, invocation(auction.terms, slot)))
+            effects.append(_about(auction, slot))
         elif slot.phase is SlotPhase.COLLECTING and slot.status is not None:
             effects.append(Collect(slot.provider, slot.status))
     if seeking(auction) and auction.search is SearchPhase.CALLED:
@@ -177,7 +181,14 @@ def _begin(auction: Auction, bid: OpenBid) -> tuple[Effect, ...]:
     slots = [auction.slots[index] for index in bid.slots]
     if auction.phase is AuctionPhase.CANCELLING:
         return tuple(Send(bid.provider, Cancel(terms.request_id, slot.allocation_id)) for slot in slots)
-    return tuple(Send(bid.provider, invocation(terms, slot)) for slot in slots) if len(slots) > 1 else ()
+    return tuple(_about(auction, slot) for slot in slots if len(slots) > 1 or slot.give_up_at)
+
+
+def _about(auction: Auction, slot: Slot) -> Send:
+    """What the provider of a slot is told, as often as need be: its invocation, which asks for the status, or that its owner has cancelled it."""
+    terms = terms_of(auction)
+    told = Cancel(terms.request_id, slot.allocation_id) if slot.give_up_at else invocation(terms, slot)
+    return Send(slot.provider, told)
 
 
 def _disown(auction: Auction, stimulus: CommitAcked, _now: int) -> Decision:
@@ -291,7 +302,7 @@ def _welcome(auction: Auction, stimulus: PeerThere, now: int) -> Decision:
     for slot in held:
         message = Cancel(terms.request_id, slot.allocation_id)
         # The invocation is known to it already: it answers with the status.
-        effects.append(Send(peer, invocation(terms, slot) if auction.phase is AuctionPhase.OPEN else message))
+        effects.append(_about(auction, slot) if auction.phase is AuctionPhase.OPEN else Send(peer, message))
     fresh = peer not in auction.asked or auction.declines.get(peer) == (UNREACHABLE,)
     if seeking(auction) and auction.round >= 0 and fresh and auction.phase is AuctionPhase.OPEN:
         effects.append(Send(peer, bid_request(auction, auction.round)))
@@ -300,6 +311,16 @@ def _welcome(auction: Auction, stimulus: PeerThere, now: int) -> Decision:
 
 def _cancel(auction: Auction, _stimulus: CancelAsked, now: int) -> Decision:
     return _stop(auction, EndReason.CANCELLED, now)
+
+
+def _cancel_one(auction: Auction, stimulus: AllocationCancelAsked, now: int) -> Decision:
+    for slot in auction.slots:
+        is_there = slot.phase in (SlotPhase.HELD, SlotPhase.COMMITTING) and not slot.give_up_at
+        if slot.allocation_id == stimulus.allocation_id and is_there:
+            event = AllocationCancelRequested(slot.index, slot.allocation_id, now + CANCEL_GRACE_MS)
+            told = Send(slot.provider, Cancel(terms_of(auction).request_id, slot.allocation_id))
+            return settle(auction, (event,), (told,), now)
+    return IGNORED
 
 
 def _stop(auction: Auction, reason: EndReason, now: int) -> Decision:
@@ -342,7 +363,9 @@ def _time(auction: Auction, _stimulus: TimeCame, now: int) -> Decision:
 def _miss(auction: Auction, slot: Slot, now: int) -> tuple[Event, Effect]:
     """A provider from which something should have been heard by now: asked once more, or given up."""
     terms = terms_of(auction)
-    if slot.lost_at:
+    if slot.give_up_at:
+        reason, detail = EndReason.CANCELLED, "cancelled by its owner; the provider has not confirmed it"
+    elif slot.lost_at:
         reason, detail = EndReason.PROVIDER_LOST, "the provider could not be reached any more"
     elif slot.allocation is not Phase.COMMITTED:
         reason, detail = EndReason.PROVIDER_FAULT, "the provider let it run beyond its limits, or forgot it"
@@ -386,14 +409,19 @@ _ALIVE: Final[dict[type[Stimulus], Row[Auction]]] = {
     TimeCame: Row(_time, "windows close, silent winners and lost providers are given up, waiting rounds begin"),
 }
 
-_STIMULI: Final[tuple[type[Stimulus], ...]] = (*_ALIVE, CancelAsked)
+_STIMULI: Final[tuple[type[Stimulus], ...]] = (*_ALIVE, CancelAsked, AllocationCancelAsked)
 
 TABLE: Final[Table[Auction]] = {
     **{(AuctionPhase.NEW, kind): ignore(_NEW) for kind in _STIMULI},
     (AuctionPhase.NEW, Submitted): Row(_open, "the request is written down and announced"),
     **{(AuctionPhase.OPEN, kind): row for kind, row in _ALIVE.items()},
     (AuctionPhase.OPEN, CancelAsked): Row(_cancel, "what seeks ends, what is held is told to stop"),
+    (AuctionPhase.OPEN, AllocationCancelAsked): Row(
+        _cancel_one,
+        "its provider is told to stop, and its slot is not tried elsewhere; one that is over stays as it is",
+    ),
     **{(AuctionPhase.CANCELLING, kind): row for kind, row in _ALIVE.items()},
+    (AuctionPhase.CANCELLING, AllocationCancelAsked): ignore("all of it is being cancelled"),
     (AuctionPhase.CANCELLING, CancelAsked): ignore("cancelling already"),
     **{(AuctionPhase.ENDED, kind): ignore(_OVER) for kind in _STIMULI},
     (AuctionPhase.ENDED, BidHeard): Row(

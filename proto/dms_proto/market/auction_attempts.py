@@ -27,10 +27,11 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     final, why = False, ""
     if reason is EndReason.COMPLETED:
         final = True
-    elif auction.phase is AuctionPhase.CANCELLING:
+    elif auction.phase is AuctionPhase.CANCELLING or slot.give_up_at:
         final = True
         if reason not in DETERMINISTIC:
-            ending = change(ending, reason=auction.stopped_for)
+            stopped_for = auction.stopped_for if auction.phase is AuctionPhase.CANCELLING else EndReason.CANCELLED
+            ending = change(ending, reason=stopped_for)
     elif reason in DETERMINISTIC:
         nodes = len({*slot.failed_on, slot.provider})
         final = nodes >= terms.job_failures

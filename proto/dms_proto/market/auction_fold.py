@@ -11,6 +11,7 @@ from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id
 from dms_proto.machine import Event
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
+    AllocationCancelRequested,
     AllocationFinished,
     AttemptEnded,
     Auction,
@@ -143,6 +144,8 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                 waits=auction.waits + 1,
                 search=SearchPhase.WAITING,
             )
+        case AllocationCancelRequested(slot=index, give_up_at=give_up_at):
+            return change(auction, slots=with_slots(auction, (index,), give_up_at=give_up_at))
         case CancelRequested(give_up_at=give_up_at, reason=reason):
             return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=give_up_at, stopped_for=reason)
         case RequestEnded():

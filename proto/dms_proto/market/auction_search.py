@@ -63,12 +63,24 @@ def settle(auction: Auction, events: tuple[Event, ...], effects: tuple[Effect, .
     """After `events`: awards what can be awarded, asks again where that helps, lets go what is not needed, ends what is over."""
     for event in events:
         auction = evolve(auction, event)
-    for step in (_award_step, _search_step, _release_step, _end_step):
+    for step in (_cancelled_step, _award_step, _search_step, _release_step, _end_step):
         more = step(auction, now)
         for event in more.events:
             auction = evolve(auction, event)
         events, effects = events + more.events, effects + more.effects
     return Decision(events, effects)
+
+
+def _cancelled_step(auction: Auction, _now: int) -> Decision:
+    """A slot that was cancelled while its commit was under way, and came back, does not seek again."""
+    ending = Ending(EndReason.CANCELLED, detail=STOPPED[EndReason.CANCELLED])
+    return Decision(
+        tuple(
+            AttemptEnded(slot.index, PeerId(""), slot.allocation_id, ending, final=True)
+            for slot in seeking(auction)
+            if slot.give_up_at
+        )
+    )
 
 
 def _award_step(auction: Auction, now: int) -> Decision:
@@ -242,7 +254,8 @@ def _is_short(auction: Auction) -> bool:
 
 def _what_is_spent(auction: Auction) -> str:
     budget = format_credits(terms_of(auction).budget)
-    return f"of a budget of {budget}, {format_credits(max(0, money_left(auction)))} are left, and no bid is as low"
+    left = format_credits(max(0, money_left(auction)))
+    return f"what is left of its budget of {budget}, {left}, pays for no further attempt"
 
 
 def give_up(auction: Auction, reason: EndReason, why: str) -> tuple[Event, ...]:

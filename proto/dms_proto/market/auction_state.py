@@ -184,6 +184,12 @@ class CancelAsked(Stimulus, frozen=True):
     """The owner wants it stopped."""
 
 
+class AllocationCancelAsked(Stimulus, frozen=True):
+    """The owner wants one allocation stopped, and its slot not tried elsewhere; the others go on."""
+
+    allocation_id: AllocationId
+
+
 # ----------------------------------------------------------------------------------------------------------------- events
 
 
@@ -321,6 +327,14 @@ class CancelRequested(Event, frozen=True):
     reason: EndReason = EndReason.CANCELLED
 
 
+class AllocationCancelRequested(Event, frozen=True):
+    """One allocation is to be stopped; its provider has until `give_up_at` (Unix ms) to confirm it."""
+
+    slot: int
+    allocation_id: AllocationId
+    give_up_at: int
+
+
 class RequestEnded(Event, frozen=True):
     """The request is over. `reason` has an owner (`work.OWNERS`); `detail` is one line for a person."""
 
@@ -374,6 +388,7 @@ class Slot(msgspec.Struct, frozen=True):
         failed_on, failure: nodes on which the job itself failed, and how it did last.
         faults: node faults so far.
         ending: of the last attempt.
+        give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
     """
 
     index: int
@@ -396,6 +411,7 @@ class Slot(msgspec.Struct, frozen=True):
     status: AllocationStatus | None = None
     outputs: tuple[Output, ...] = ()
     price: int = 0
+    give_up_at: int = 0
     settled: tuple[tuple[AllocationId, int], ...] = ()
     """What was owed for each attempt that is over, so that a repeated receipt says the same."""
 

@@ -60,6 +60,7 @@ WRITTEN_FIRST: Final = frozenset(
         "AttemptEnded",
         "RequestEnded",
         "CancelRequested",
+        "AllocationCancelRequested",
         "BidMade",
         "BidCommitted",
         "AllocationInvoked",

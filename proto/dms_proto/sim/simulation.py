@@ -250,13 +250,26 @@ class Simulation:
         request_id = self.requests[index]
         node.feed(request_id, auctions.Submitted(self._terms(job, request_id, node)))
         if job.cancel_after:
-            self.clock.after(job.cancel_after, self._cancel, node, request_id)
+            # Of a job of several, every second one has one allocation taken back instead of all of it.
+            one = job.count > 1 and job.cancel_after % 2 == 1
+            self.clock.after(job.cancel_after, self._cancel_one if one else self._cancel, node, request_id)
 
     def _cancel(self, node: SimNode, request_id: RequestId) -> None:
         if not node.up or node.frozen_until > self.clock.now:
             self.clock.after(100, self._cancel, node, request_id)
         elif request_id in node.states:
             node.feed(request_id, auctions.CancelAsked())
+
+    def _cancel_one(self, node: SimNode, request_id: RequestId) -> None:
+        if not node.up or node.frozen_until > self.clock.now:
+            self.clock.after(100, self._cancel_one, node, request_id)
+            return
+        auction = node.states.get(request_id)
+        if isinstance(auction, auctions.Auction):
+            for slot in auction.slots:
+                if slot.phase in (auctions.SlotPhase.COMMITTING, auctions.SlotPhase.HELD):
+                    node.feed(request_id, auctions.AllocationCancelAsked(slot.allocation_id))
+                    return
 
     def _freeze(self, node: SimNode, until: int) -> None:
         self._say(f"{node!r} stands still until {until}")

@@ -56,19 +56,37 @@ async def test_a_provider_that_stops_an_allocation_is_blamed_and_another_runs_it
     assert again.already_over
 
 
-async def test_a_requester_stops_a_job_of_one_allocation_but_no_part_of_a_larger_one(local: Local) -> None:
+async def test_a_requester_that_stops_the_only_allocation_ends_the_job(local: Local) -> None:
     await local.api.node_pause()
     job = await local.submit(spec("wait"))
     mine = (
         await until(lambda: local.api.alloc_list(AllocationListParams(side=Side.REQUESTER)), lambda seen: seen.total)
     ).allocations[0]
-    assert (await local.api.alloc_cancel(AllocationParams(mine.allocation_id))).cancelled
+    result = await local.api.alloc_cancel(AllocationParams(mine.allocation_id))
+    assert (result.cancelled, result.job) == (True, "its job ends with it")
     assert (await local.api.job_wait(WaitParams(job, 10_000))).summary.reason is EndReason.CANCELLED
-    several = await local.submit(spec("wait", count=2))
-    listed = await until(lambda: local.api.alloc_list(AllocationListParams(active=True)), lambda seen: seen.total == 2)
-    with pytest.raises(UserError, match="one of 2 allocations"):
-        await local.api.alloc_cancel(AllocationParams(listed.allocations[0].allocation_id))
-    await local.api.job_cancel(JobParams(several))
+
+
+async def test_a_requester_stops_one_of_several_and_the_others_go_on(local: Local) -> None:
+    job = await local.submit(spec("wait", count=2))
+    listed = await until(
+        lambda: local.api.alloc_list(AllocationListParams(side=Side.REQUESTER, active=True)),
+        lambda seen: seen.total == 2,
+    )
+    first, second = listed.allocations
+    result = await local.api.alloc_cancel(AllocationParams(first.allocation_id))
+    assert result.job == "its job goes on with 1 other, and ends as cancelled"
+    view = await until(lambda: local.show(job), lambda view: view.summary.done == 1)
+    ended = view.slots[first.slot].ending
+    assert ended is not None
+    assert ended.reason is EndReason.CANCELLED
+    assert view.slots[second.slot].ending is None
+    assert not view.summary.ended_at
+    last = await local.api.alloc_cancel(AllocationParams(second.allocation_id))
+    assert last.job == "its job ends with it"
+    over = await local.api.job_wait(WaitParams(job, 10_000))
+    assert over.summary.reason is EndReason.CANCELLED
+    assert [len(slot.attempts) for slot in over.slots] == [1, 1]
 
 
 async def test_a_node_that_provides_for_itself_sees_one_allocation_with_both_sides(local: Local) -> None:

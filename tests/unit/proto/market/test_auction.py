@@ -3,15 +3,19 @@
 import pytest
 
 from dms_proto.ids import PeerId, allocation_id, bid_id
+from dms_proto.machine import Send
+from dms_proto.market.auction import CANCEL_GRACE_MS, resume
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
 from dms_proto.market.auction_state import (
+    AllocationCancelAsked,
     Announce,
     Announced,
     AuctionPhase,
     AwardMade,
     CommitFailed,
     Conclude,
+    PeerLost,
     PeerThere,
     RequestEnded,
     RequestOpened,
@@ -21,7 +25,7 @@ from dms_proto.market.auction_state import (
     Submitted,
 )
 from dms_proto.market.reach import EVERYBODY
-from dms_proto.messages import BidRequest, Cancel, Commit, CommitRefusal, Invocation, Receipt, Release
+from dms_proto.messages import BidRequest, Cancel, Commit, CommitRefusal, Invocation, Phase, Receipt, Release
 from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
 from dms_proto.units import SECOND
 from dms_proto.work import OWNERS, EndReason
@@ -555,7 +559,7 @@ def test_what_can_no_more_be_paid_ends_with_the_budget_as_the_reason() -> None:
     assert requester.reason is EndReason.BUDGET_SPENT
     assert OWNERS[EndReason.BUDGET_SPENT] == "budget"
     assert requester.state.ending is not None
-    assert "0.00005 credits are left" in requester.state.ending.detail
+    assert "of 0.00015 credits, 0.00005 credits, pays" in requester.state.ending.detail
     assert requester.noted(RequestEnded)[0].price == 100
 
 
@@ -684,3 +688,73 @@ def test_the_request_ends_when_every_slot_has_and_names_the_first_failure() -> N
 
 def test_every_way_to_stop_has_words() -> None:
     assert set(STOPPED) == {EndReason.CANCELLED, EndReason.DEADLINE}
+
+
+# ----------------------------------------------------------------------------------------------- one allocation cancelled
+
+
+def test_a_cancelled_allocation_ends_as_cancelled_and_the_others_go_on() -> None:
+    requester = Requester(count=2, bids_wanted=1).submit("a")
+    requester.hold("a", slots=2)
+    first, second = (slot.allocation_id for slot in requester.state.slots)
+
+    requester.tell(AllocationCancelAsked(first))
+
+    assert requester.sent(Cancel) == [Cancel(REQUEST, first)]
+    requester.tell(AllocationCancelAsked(first))
+    assert requester.events == ()
+    requester.ends("a", first, EndReason.CANCELLED)
+    assert requester.state.slots[0].ending is not None
+    assert requester.state.slots[0].ending.reason is EndReason.CANCELLED
+    assert requester.called() == []
+    assert requester.reason is None
+    requester.ends("a", second)
+    assert requester.reason is EndReason.CANCELLED
+
+
+def test_a_cancelled_allocation_that_ended_well_before_it_heard_of_it_has_ended_well() -> None:
+    requester = Requester(bids_wanted=1)
+    allocation = requester.hold("a")
+    requester.tell(AllocationCancelAsked(allocation))
+
+    requester.ends("a", allocation)
+
+    assert requester.reason is EndReason.COMPLETED
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_cancelled_allocation_whose_provider_is_silent_is_given_up_and_not_tried_elsewhere(is_lost: bool) -> None:
+    requester = Requester(bids_wanted=1)
+    allocation = requester.hold("a", "b")
+    winner = requester.winner
+    requester.tell(AllocationCancelAsked(allocation))
+    if is_lost:
+        requester.tell(PeerLost(winner))
+
+    requester.wait(CANCEL_GRACE_MS)
+
+    assert requester.reason is EndReason.CANCELLED
+    requester.reports(winner, allocation, Phase.RUNNING)
+    assert requester.sent(Cancel) == [Cancel(REQUEST, allocation)]  # it returns, and is told again
+
+
+def test_an_allocation_cancelled_before_its_commit_is_answered_does_not_seek_again() -> None:
+    for answer in ("acks", "refuses"):
+        requester = Requester(bids_wanted=1).submit("a", "b")
+        bid = requester.bid("a")
+        allocation = requester.state.slots[0].allocation_id
+        requester.tell(AllocationCancelAsked(allocation))
+        getattr(requester, answer)("a", bid)
+        if answer == "acks":
+            assert requester.sent(Cancel) == [Cancel(REQUEST, allocation)]
+            requester.ends("a", allocation, EndReason.CANCELLED)
+        assert requester.reason is EndReason.CANCELLED
+        assert requester.state.slots[0].attempts == 1
+
+
+def test_after_a_restart_the_provider_of_a_cancelled_allocation_is_told_again() -> None:
+    requester = Requester(bids_wanted=1)
+    allocation = requester.hold("a")
+    requester.tell(AllocationCancelAsked(allocation))
+
+    assert resume(requester.restart()) == (Send(PeerId("a"), Cancel(REQUEST, allocation)),)

@@ -9,6 +9,7 @@ from dms_proto.ids import AllocationId, BidId, PeerId, bid_id
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market import auction
 from dms_proto.market.auction_state import (
+    AllocationCancelAsked,
     Announced,
     AuctionPhase,
     BidderFacts,
@@ -61,6 +62,7 @@ STIMULI: tuple[Stimulus, ...] = (
     PeerThere(STRANGER),
     Restarted(),
     CancelAsked(),
+    AllocationCancelAsked(OTHER_ALLOCATION),
     TimeCame(),
 )
 
