@@ -5,6 +5,7 @@ r"""An executor without processes: its commands are small scripts it plays itsel
     ("print", "hello\\n", "exit", "0")          writes to stdout; exit is 0 when left out
     ("error", "oops\\n", "exit", "3")           writes to stderr
     ("sleep_ms", "50")                         takes time
+    ("use", "1500")                            has used so many ms of CPU, and as many MiB, so far
     ("wait",)                                  runs until it is stopped
     ("ignore_stop", "wait")                    runs until it is killed
     ("on_stop", "7", "wait")                   exits with 7 when asked to stop
@@ -23,9 +24,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started
+from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Isolation, Meter
-from dms_proto.units import format_bytes, format_millis
+from dms_proto.units import MIB, format_bytes, format_millis
 from dms_proto.work import Ending, EndReason, Task, Usage
 
 SIGNAL_BASE: Final = 128
@@ -34,6 +35,7 @@ _OPERANDS: Final = {
     "error": 1,
     "exit": 1,
     "sleep_ms": 1,
+    "use": 1,
     "wait": 0,
     "ignore_stop": 0,
     "on_stop": 1,
@@ -152,12 +154,15 @@ class ScriptedRun:
                 return
         self._exit(0)
 
-    async def _step(self, word: str, operands: list[str]) -> None:
+    async def _step(self, word: str, operands: list[str]) -> None:  # noqa: C901 - one case per word
         match word, operands:
             case ("print" | "error") as stream, [text]:
                 self._write("stdout" if stream == "print" else "stderr", text.encode())
             case "sleep_ms", [millis]:
                 await self._sleep(int(millis) / 1000)
+            case "use", [amount]:
+                wall_ms = int((time.monotonic() - self._begun) * 1000) + 1
+                self._tell(UsageSample(Usage(wall_ms, int(amount) * 1000, int(amount) * MIB)))
             case "wait", []:
                 await asyncio.Event().wait()
             case "ignore_stop", []:

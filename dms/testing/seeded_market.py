@@ -39,6 +39,7 @@ from dms_proto.market.offer_book import CapabilityMeasured, OfferBook, PolicyWis
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import Hello
+from dms_proto.sim.invariants import durable
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.wire import Signer
 from dms_proto.work import EndReason, Limits, Task
@@ -306,7 +307,9 @@ class SeededMarket:
                 state = OfferBook(node.signer.peer_id) if shell.stream == MARKET_STREAM else type(shell.state)()
                 for row in node.journal.read_stream(shell.stream):
                     state = shell.machine.evolve(state, from_row(row))
-                assert state == shell.state, f"{actor.name}: the log gives {state}, live is {shell.state}"
+                assert durable(state) == durable(shell.state), (
+                    f"{actor.name}: the log gives {state}, live is {shell.state}"
+                )
 
     def endings(self) -> dict[RequestId, EndReason]:
         """How each request ended, from the logs."""

@@ -11,6 +11,7 @@ from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
 from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView
 from dms.rpc.api.market import BidList, RequestList
 from dms_proto.units import format_bytes, format_count, format_credits, format_millis
+from dms_proto.work import Usage
 
 
 def job_list(found: JobList) -> Iterator[Block]:
@@ -127,12 +128,13 @@ def allocation_list(found: AllocationList) -> Iterator[Block]:
             item.side.value,
             short(item.requester if item.side.value == "provider" else item.provider),
             item.phase.value,
+            _used(item.usage) if item.usage.wall_ms else "-",
             format_credits(item.price),
             words.ending(item.ending),
         )
         for item in found.allocations
     ]
-    yield Table(("ALLOCATION", "JOB", "WE ARE", "WITH", "PHASE", "PRICE", "ENDING"), rows)
+    yield Table(("ALLOCATION", "JOB", "WE ARE", "WITH", "PHASE", "USED", "PRICE", "ENDING"), rows)
     yield from _more(len(found.allocations), found.total, "allocations")
 
 
@@ -150,15 +152,21 @@ def allocation(view: AllocationView) -> Iterator[Block]:
             ("ending", words.ending(view.ending) or "-"),
             ("runs", " ".join(view.task.command) or view.task.module),
             ("reserved", words.resources(view.task.resources)),
-            ("took", words.span(view.started_at, view.ended_at)),
             (
-                "used",
-                f"{usage.cpu_us / 1e6:.2f} s CPU ({usage.meter}), {format_bytes(usage.memory_peak_bytes)} peak memory",
+                "took",
+                words.span(view.started_at, view.ended_at)
+                if view.ended_at or not usage.wall_ms
+                else f"{format_millis(usage.wall_ms)} so far",
             ),
+            ("used", f"{_used(usage)} peak memory ({usage.meter})"),
             ("price", format_credits(view.price)),
             ("log", f"{format_bytes(view.log_bytes[0])} stdout, {format_bytes(view.log_bytes[1])} stderr"),
         ),
     )
+
+
+def _used(usage: Usage) -> str:
+    return f"{usage.cpu_us / 1e6:.2f} s CPU, {format_bytes(usage.memory_peak_bytes)}"
 
 
 def bid_list(found: BidList) -> Iterator[Block]:

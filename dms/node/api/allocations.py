@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
-from dms.node.api.base import Base, Row, call_id
+from dms.node.api.base import ASK_S, Base, Row, call_id
 from dms.node.api.views import allocation_view, phase_of
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, number, text, unpack
 from dms.rpc.api.allocations import (
@@ -18,13 +19,14 @@ from dms.rpc.api.allocations import (
     Side,
 )
 from dms.store.tables import MAX_ALTERNATIVES, Condition
-from dms_actors.letters import Told
-from dms_proto.allocation.machine import CancelHeard
+from dms_actors.letters import ShowState, Told
+from dms_actors.runtime import ask_from_loop
+from dms_proto.allocation.machine import Allocation, CancelHeard
 from dms_proto.ids import AllocationId
-from dms_proto.market.auction_state import AllocationCancelAsked, Terms
+from dms_proto.market.auction_state import AllocationCancelAsked, Auction, Terms
 from dms_proto.messages import Phase
 from dms_proto.units import format_count
-from dms_proto.work import EndReason
+from dms_proto.work import EndReason, Usage
 
 
 class AllocationGroup(Base):
@@ -37,13 +39,18 @@ class AllocationGroup(Base):
             where["provided" if params.side is Side.PROVIDER else "requested"] = 1
         rows, total = await self._newest(ALLOCATIONS, where, "opened_at", params.limit)
         terms = await self._terms_of(rows)
-        views = tuple(allocation_view(row, terms, self._log_lengths(row)) for row in rows)
+        used = await self._used_so_far(rows)
+        views = tuple(
+            allocation_view(row, terms, self._log_lengths(row), used.get(text(row, "allocation_id"))) for row in rows
+        )
         return AllocationList(views, total)
 
     async def alloc_show(self, params: AllocationParams) -> AllocationView:
         """See `AllocationMethods`."""
         row = await self._allocation(params.allocation_id)
-        return allocation_view(row, await self._terms_of([row]), self._log_lengths(row))
+        used = await self._used_so_far([row])
+        terms = await self._terms_of([row])
+        return allocation_view(row, terms, self._log_lengths(row), used.get(text(row, "allocation_id")))
 
     async def alloc_logs(self, params: AllocationLogParams) -> LogPart:
         """See `AllocationMethods`."""
@@ -78,6 +85,26 @@ class AllocationGroup(Base):
         return CancelResult(
             allocation, told, not told, "" if not told else goes_on if others > 0 else "its job ends with it"
         )
+
+    async def _used_so_far(self, rows: Iterable[Row]) -> dict[str, Usage]:
+        """What runs now has used, by allocation: asked of the actors, since it is never stored."""
+        running = [row for row in rows if phase_of(row) in (Phase.RUNNING, Phase.STOPPING)]
+        here = [text(row, "allocation_id") for row in running if row["provided"]]
+        jobs = {text(row, "request_id") for row in running if not row["provided"]}
+        asked = [self._services.allocations.get(id_) for id_ in here]
+        asked += [self._services.orchestrators.get(id_) for id_ in sorted(jobs)]
+        there = [address for address in asked if address is not None]
+        states = await asyncio.gather(
+            *(ask_from_loop(address, ShowState(), ASK_S) for address in there), return_exceptions=True
+        )
+        used: dict[str, Usage] = {}
+        for state in states:
+            match state:
+                case Allocation(reservation=reservation, usage=usage) if reservation is not None:
+                    used[reservation.allocation_id] = usage
+                case Auction(slots=slots):
+                    used |= {slot.allocation_id: slot.usage for slot in slots}
+        return used
 
     async def _terms_of(self, rows: Iterable[Row]) -> dict[str, Terms]:
         """The terms of this node's own jobs among the allocations."""

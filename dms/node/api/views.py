@@ -46,13 +46,16 @@ def phase_of(row: Row) -> Phase:
     return Phase(text(row, "run_phase") or text(row, "asked_phase") or Phase.COMMITTED)
 
 
-def allocation_view(row: Row, terms: Mapping[str, Terms], logs: tuple[int, int] = (0, 0)) -> AllocationView:
+def allocation_view(
+    row: Row, terms: Mapping[str, Terms], logs: tuple[int, int] = (0, 0), used: Usage | None = None
+) -> AllocationView:
     """A row of `allocations`.
 
     Args:
         row: the row.
         terms: of this node's own jobs, by request id.
         logs: length of (stdout, stderr) while it runs.
+        used: so far, while it runs.
     """
     ending: Ending | None = _blob(row, "ending", Ending, None)
     provided, requested = bool(row["provided"]), bool(row["requested"])
@@ -70,7 +73,7 @@ def allocation_view(row: Row, terms: Mapping[str, Terms], logs: tuple[int, int] 
         task=_task(row, terms),
         started_at=number(row, "started_at"),
         ended_at=number(row, "ended_at"),
-        usage=ending.usage if ending is not None else Usage(),
+        usage=ending.usage if ending is not None else used or Usage(),
         price=number(row, "price"),
         ending=ending,
         owner=OWNERS[ending.reason] if ending is not None and ending.reason is not EndReason.COMPLETED else None,

@@ -19,7 +19,20 @@ from typing import Final
 import msgspec
 
 from dms_proto.ids import AllocationId, PeerId
-from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest, ignore
+from dms_proto.machine import (
+    IGNORED,
+    Decision,
+    Effect,
+    Event,
+    Row,
+    Send,
+    Stimulus,
+    Table,
+    TimeCame,
+    Transient,
+    earliest,
+    ignore,
+)
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
@@ -144,6 +157,12 @@ class AllocationStarted(Event, frozen=True):
 
     handle: str
     at: int
+
+
+class RunSampled(Transient, frozen=True):
+    """The run has used this much so far."""
+
+    usage: Usage
 
 
 class StopBegun(Event, frozen=True):
@@ -392,8 +411,8 @@ def _started_while_stopping(allocation: Allocation, stimulus: RunStarted, now: i
 
 def _used(allocation: Allocation, stimulus: RunUsed, _now: int) -> Decision:
     """Told, not stored: the next sample replaces it, and the final figures come with the end."""
-    status = msgspec.structs.replace(status_of(allocation), usage=stimulus.usage)
-    return Decision((), (Send(_of(allocation).requester, status),))
+    event = RunSampled(stimulus.usage)
+    return Decision((event,), (Send(_of(allocation).requester, status_of(evolve(allocation, event))),))
 
 
 def _exited(allocation: Allocation, stimulus: RunExited, now: int) -> Decision:
@@ -525,7 +544,7 @@ def _task(allocation: Allocation) -> Task:
 # ----------------------------------------------------------------------------------------------------------------- evolve
 
 
-def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, PLR0911 - one case per event kind
+def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, PLR0911, PLR0912 - one case per event kind
     """The state after `event`."""
     change = msgspec.structs.replace
     match event:
@@ -545,6 +564,8 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
             )
         case StopBegun(reason=reason):
             return change(allocation, stopping_for=reason, phase=LifePhase.STOPPING)
+        case RunSampled(usage=usage):
+            return change(allocation, usage=usage)
         case RunEnded(ending=ending):
             return change(allocation, ending=ending, usage=ending.usage, phase=LifePhase.STORING)
         case AllocationEnded(ending=ending, outputs=outputs, log_bytes=log_bytes, price=price, at=at):

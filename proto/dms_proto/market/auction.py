@@ -35,6 +35,7 @@ from dms_proto.market.auction_state import (
     AllocationCancelAsked,
     AllocationCancelRequested,
     AllocationFinished,
+    AllocationUsed,
     Announce,
     Announced,
     AttemptEnded,
@@ -69,7 +70,7 @@ from dms_proto.market.auction_state import (
     StatusHeard,
     Submitted,
 )
-from dms_proto.messages import Cancel, Clause, Phase, Release
+from dms_proto.messages import AllocationStatus, Cancel, Clause, Phase, Release
 from dms_proto.work import Ending, EndReason
 
 LOST_GRACE_MIN_MS: Final = 300
@@ -229,9 +230,10 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
     if slot.lost_at:
         events.append(ProviderReturned(stimulus.provider, now))
     if status.ending is None:
-        if _ORDER[status.phase] > _ORDER[slot.allocation]:
-            events.append(AllocationAdvanced(slot.index, status.allocation_id, status.phase))
-        return settle(auction, tuple(events), effects, now) if events else IGNORED
+        events += _progress(slot, status)
+        if all(isinstance(event, AllocationUsed) for event in events):
+            return Decision(tuple(events), effects)  # nothing to settle
+        return settle(auction, tuple(events), effects, now)
     events.append(AllocationFinished(slot.index, status))
     if not stimulus.complete:
         return settle(auction, tuple(events), (*effects, Collect(stimulus.provider, status)), now)
@@ -240,6 +242,16 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
         finished = evolve(finished, event)
     ended = attempt_over(finished, finished.slots[slot.index], status.ending)
     return settle(auction, (*events, ended), (*effects, receipt(auction, slot.provider, ended)), now)
+
+
+def _progress(slot: Slot, status: AllocationStatus) -> list[Event]:
+    """What a status says that was not known: a later phase, more use."""
+    events: list[Event] = []
+    if _ORDER[status.phase] > _ORDER[slot.allocation]:
+        events.append(AllocationAdvanced(slot.index, status.allocation_id, status.phase))
+    if status.usage.wall_ms > slot.usage.wall_ms:
+        events.append(AllocationUsed(slot.index, status.usage))
+    return events
 
 
 _ORDER: Final = {phase: number for number, phase in enumerate(Phase)}

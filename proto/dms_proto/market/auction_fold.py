@@ -13,6 +13,7 @@ from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationCancelRequested,
     AllocationFinished,
+    AllocationUsed,
     AttemptEnded,
     Auction,
     AuctionPhase,
@@ -39,7 +40,7 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
 from dms_proto.units import MINUTE
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Usage
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
@@ -105,6 +106,8 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
         case AllocationAdvanced(slot=index, phase=phase):
             overdue = _overdue_at(auction, auction.slots[index]) if phase is not Phase.COMMITTED else 0
             return change(auction, slots=with_slots(auction, (index,), allocation=phase, nudge_at=overdue))
+        case AllocationUsed(slot=index, usage=usage):
+            return change(auction, slots=with_slots(auction, (index,), usage=usage))
         case InvocationRepeated(slot=index, at=at):
             slot = auction.slots[index]
             pause = NUDGE_MS[min(slot.nudges + 1, len(NUDGE_MS) - 1)]
@@ -189,6 +192,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 lost_at=0,
                 attempts=slots[index].attempts + 1,
                 status=None,
+                usage=Usage(),
             )
     short = any(slot.phase is SlotPhase.SEEKING for slot in slots)
     return change(

@@ -17,7 +17,7 @@ import msgspec
 
 from dms_proto.capability import Capability
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
-from dms_proto.machine import Effect, Event, Stimulus
+from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Decision as RankingDecision
 from dms_proto.messages import (
@@ -32,7 +32,7 @@ from dms_proto.messages import (
     Phase,
 )
 from dms_proto.units import MINUTE
-from dms_proto.work import Ending, EndReason, Output, Task
+from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_BIDS: Final = 256
 """Bids kept per request; more are released unread."""
@@ -292,6 +292,13 @@ class ProviderReturned(Event, frozen=True):
     at: int = 0
 
 
+class AllocationUsed(Transient, frozen=True):
+    """The provider says what an allocation has used so far."""
+
+    slot: int
+    usage: Usage
+
+
 class AllocationFinished(Event, frozen=True):
     """An allocation ended at its provider; its results are being collected."""
 
@@ -388,6 +395,7 @@ class Slot(msgspec.Struct, frozen=True):
         failed_on, failure: nodes on which the job itself failed, and how it did last.
         faults: node faults so far.
         ending: of the last attempt.
+        usage: what it has used so far, as its provider says; of the final figures the status tells.
         give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
     """
 
@@ -411,6 +419,7 @@ class Slot(msgspec.Struct, frozen=True):
     status: AllocationStatus | None = None
     outputs: tuple[Output, ...] = ()
     price: int = 0
+    usage: Usage = Usage()
     give_up_at: int = 0
     settled: tuple[tuple[AllocationId, int], ...] = ()
     """What was owed for each attempt that is over, so that a repeated receipt says the same."""

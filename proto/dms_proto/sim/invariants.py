@@ -24,7 +24,7 @@ from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
 from dms_proto.market.offer_book import OfferBook
 from dms_proto.membership import machine as membership_machine
 from dms_proto.messages import CommitRefusal
-from dms_proto.work import OWNERS, EndReason
+from dms_proto.work import OWNERS, EndReason, Usage
 
 if TYPE_CHECKING:
     from dms_proto.sim.node import SimNode
@@ -212,9 +212,9 @@ class Watch:
             if stream[0] in "ra" and state in (Auction(), Allocation()):
                 continue  # met something before it was opened, and ignored it
             demand(
-                _durable(state) == _durable(folded.get(stream)),
+                durable(state) == durable(folded.get(stream)),
                 "the log gives the live state",
-                f"{node!r} {stream}: live {_durable(state)}\nfolded {_durable(folded.get(stream))}",
+                f"{node!r} {stream}: live {durable(state)}\nfolded {durable(folded.get(stream))}",
             )
 
     # ----------------------------------------------------------------------------------------------------------------- end
@@ -259,8 +259,13 @@ def _part(stream: str) -> Any:
     return PARTS[stream[0]]
 
 
-def _durable(state: Any) -> Any:
+def durable(state: Any) -> Any:
     """What is left of a state after a restart: transient facts taken out."""
+    if isinstance(state, Auction):
+        slots = tuple(msgspec.structs.replace(slot, usage=Usage()) for slot in state.slots)
+        return msgspec.structs.replace(state, slots=slots)
+    if isinstance(state, Allocation) and state.ending is None:
+        return msgspec.structs.replace(state, usage=Usage())
     if not isinstance(state, membership_machine.Membership):
         return state
     state = membership_machine.after_restart(state)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from dms.node.services import REACHED_BY
+from dms.cli.views.jobs import allocation as allocation_blocks
 from dms.node.trace import lines
 from dms.rpc.api import NodeApi
 from dms.rpc.api.allocations import AllocationListParams, AllocationLogParams, AllocationParams, Side
@@ -87,6 +88,22 @@ async def test_a_requester_stops_one_of_several_and_the_others_go_on(local: Loca
     over = await local.api.job_wait(WaitParams(job, 10_000))
     assert over.summary.reason is EndReason.CANCELLED
     assert [len(slot.attempts) for slot in over.slots] == [1, 1]
+
+
+async def test_what_runs_shows_what_it_has_used_so_far_on_both_sides(local: Local) -> None:
+    await local.api.node_pause()
+    job = await local.submit(spec("use", "1500", "wait"))
+    mine = (await until(lambda: local.api.alloc_list(AllocationListParams()), lambda seen: seen.total)).allocations[0]
+    provider = local.apis[[peer_of(node) for node in local.market.nodes].index(mine.provider)]
+    for api in (provider, local.api):
+        shown = await until(
+            lambda api=api: api.alloc_show(AllocationParams(mine.allocation_id)), lambda a: a.usage.cpu_us
+        )
+        assert (shown.ending, shown.usage.cpu_us) == (None, 1_500_000)
+        (listed,) = (await api.alloc_list(AllocationListParams(active=True))).allocations
+        assert listed.usage == shown.usage
+        assert "1.50 s CPU, 1.46 GiB" in str(list(allocation_blocks(shown)))
+    await local.api.job_cancel(JobParams(job))
 
 
 async def test_a_node_that_provides_for_itself_sees_one_allocation_with_both_sides(local: Local) -> None:

@@ -33,6 +33,7 @@ from dms_proto.allocation.machine import (
 )
 from dms_proto.capability import Gpu, Price, Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.machine import Transient
 from dms_proto.market.ledger import Reservation
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.sim.driven import Driven
@@ -162,7 +163,8 @@ def test_use_is_told_as_it_is_heard_and_not_written_down() -> None:
     work.tell(RunUsed(Usage(wall_ms=700)))
 
     assert work.status().usage.wall_ms == 700
-    assert work.events == ()
+    assert work.state.usage.wall_ms == 700
+    assert all(isinstance(event, Transient) for event in work.events)
 
 
 def test_the_numbers_of_statuses_grow_with_the_phase() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from dms_proto.ids import PeerId, allocation_id, bid_id
-from dms_proto.machine import Send
+from dms_proto.machine import Send, Transient
 from dms_proto.market.auction import CANCEL_GRACE_MS, resume
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
@@ -28,7 +28,7 @@ from dms_proto.market.reach import EVERYBODY
 from dms_proto.messages import BidRequest, Cancel, Commit, CommitRefusal, Invocation, Phase, Receipt, Release
 from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
 from dms_proto.units import SECOND
-from dms_proto.work import OWNERS, EndReason
+from dms_proto.work import OWNERS, EndReason, Usage
 
 WINDOW = 250
 ACK = 500
@@ -758,3 +758,17 @@ def test_after_a_restart_the_provider_of_a_cancelled_allocation_is_told_again() 
     requester.tell(AllocationCancelAsked(allocation))
 
     assert resume(requester.restart()) == (Send(PeerId("a"), Cancel(REQUEST, allocation)),)
+
+
+def test_what_an_allocation_uses_is_known_while_it_runs_and_not_written_down() -> None:
+    requester = Requester(bids_wanted=1)
+    allocation = requester.hold("a")
+    requester.reports("a", allocation, Phase.RUNNING)
+
+    requester.reports("a", allocation, Phase.RUNNING, usage=Usage(wall_ms=700, cpu_us=300))
+    requester.reports("a", allocation, Phase.RUNNING, usage=Usage(wall_ms=500, cpu_us=200))  # overtaken
+
+    assert requester.state.slots[0].usage == Usage(wall_ms=700, cpu_us=300)
+    requester.reports("a", allocation, Phase.RUNNING, usage=Usage(wall_ms=900, cpu_us=400))
+    assert all(isinstance(event, Transient) for event in requester.events)
+    assert requester.events
