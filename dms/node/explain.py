@@ -168,6 +168,8 @@ def _away(known: Peer | None, now: int) -> str:
         return ""
     if known.phase is PeerPhase.REFUSED:
         return known.refused_because
+    if known.phase is PeerPhase.CONNECTED:
+        return "connected, and has not introduced itself yet"
     ago = f", last seen {format_millis(max(now - known.seen_at, 0))} ago" if known.seen_at else ""
     return f"not connected{f' ({known.left_because})' if known.left_because else ''}{ago}"
 
@@ -185,6 +187,14 @@ def answers_of(
         peer: Answer(bid=said, facts=facts.get(peer, BidderFacts())) if isinstance(said, Bid) else Answer(clauses=said)
         for peer, said in heard.items()
     }
+
+
+def lost_meanwhile(
+    asked: Iterable[PeerId], heard: Mapping[PeerId, object], after: Membership
+) -> dict[PeerId, tuple[Clause, ...]]:
+    """Nodes that were asked, and went away without an answer: not silent, but not to be reached."""
+    there = {peer.peer for peer in after.greeted()} | {after.me}
+    return {peer: (UNREACHABLE,) for peer in asked if peer not in heard and peer not in there}
 
 
 def dry_request(terms: Terms) -> BidRequest:

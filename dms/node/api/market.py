@@ -11,7 +11,7 @@ import msgspec
 from dms.node.api.base import Row, call_id
 from dms.node.api.jobs import JobGroup
 from dms.node.api.views import bid_view, request_view
-from dms.node.explain import Inquiry, answers_of, dry_request, explanation, whom_to_ask
+from dms.node.explain import Inquiry, answers_of, dry_request, explanation, lost_meanwhile, whom_to_ask
 from dms.node.projecting.tables import BIDS, REQUESTS
 from dms.rpc.api.market import (
     AskParams,
@@ -44,6 +44,8 @@ class MarketGroup(JobGroup):
         request = msgspec.structs.replace(dry_request(terms), reply_to=self._parts.reply_to)
         asked = whom_to_ask(state.membership, self_bids=self._services.config.provider.enabled)
         heard = await self._ask_all(request, asked)
+        state = await self._state()  # who came or went while we asked has a verdict as well
+        heard |= lost_meanwhile(asked, heard, state.membership)
         facts = {peer: self._facts(state, peer) for peer in heard}
         inquiry = Inquiry(request, terms.preferences, frozenset(asked), frozenset(), answers_of(heard, facts))
         return explanation(inquiry, state.membership, self._now(), is_over=True)

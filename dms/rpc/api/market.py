@@ -165,7 +165,10 @@ class MarketMethods(Protocol):
 
     @method("market.ask")
     async def market_ask(self, params: AskParams) -> Explanation:
-        """Asks the market what it would answer to a job: nothing is locked, committed or remembered."""
+        """Asks the market what it would answer to a job: nothing is locked, committed or remembered.
+
+        Gives a verdict for every node known, those that cannot be reached included: the counts add up to them.
+        """
         ...
 
     @method("bids.list")

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.node.explain import Answer, Inquiry, dry_request, explanation, opening_request, whom_to_ask
+from dms.node.explain import (
+    Answer,
+    Inquiry,
+    answers_of,
+    dry_request,
+    explanation,
+    lost_meanwhile,
+    opening_request,
+    whom_to_ask,
+)
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import PeerId, bid_id, peer_id_of, request_id
 from dms_proto.market.auction import UNREACHABLE
@@ -116,6 +125,26 @@ def test_a_dry_run_asks_everybody_who_takes_work_and_stands_nowhere() -> None:
     assert whom_to_ask(known, self_bids=False) == (OTHERS[0],)
     request = dry_request(TERMS)
     assert (request.dry_run, request.stands_ms, request.request_id) == (True, 0, JOB)
+
+
+def test_a_node_that_went_away_while_it_was_asked_cannot_be_reached_and_is_not_silent() -> None:
+    answered, gone, quiet = OTHERS[:3]
+    after = members(peer(answered), peer(gone, PeerPhase.MET, left_because="closed"), peer(quiet))
+    heard = {answered: bid(answered)}
+    assert lost_meanwhile((answered, gone, quiet, ME), heard, after) == {gone: (UNREACHABLE,)}
+
+    said = inquiry((answered, gone, quiet), answers_of({**heard, **lost_meanwhile((gone,), heard, after)}, {}))
+    outcomes = {verdict.peer: verdict.outcome for verdict in explanation(said, after, NOW, is_over=True).verdicts}
+    assert outcomes == {answered: Outcome.BID, gone: Outcome.UNREACHABLE, quiet: Outcome.SILENT}
+
+
+def test_a_node_that_has_not_introduced_itself_cannot_be_asked_yet() -> None:
+    known = members(peer(OTHERS[0], PeerPhase.CONNECTED))
+    (verdict,) = explanation(inquiry((), {}), known, NOW, is_over=True).verdicts
+    assert (verdict.outcome, verdict.detail) == (
+        Outcome.UNREACHABLE,
+        "connected, and has not introduced itself yet",
+    )
 
 
 @given(st.data())
