@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from dms.node.services import REACHED_BY
 from dms.cli.views.jobs import allocation as allocation_blocks
+from dms.node.services import REACHED_BY
 from dms.node.trace import lines
 from dms.rpc.api import NodeApi
 from dms.rpc.api.allocations import AllocationListParams, AllocationLogParams, AllocationParams, Side
