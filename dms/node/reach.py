@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dms.net.addresses import Scope, scope
 from dms.rpc.api.events import Check, Finding
 from dms_proto.ids import PeerId, short
+from dms_proto.units import format_count
 
 NAME = "reach"
 FORWARD = "forward the port and set network.announce"
@@ -36,7 +37,8 @@ def judge(announced: Sequence[str], reached_by: str, connected: int) -> Check:
         case Scope.INTERNET if reached_by:
             return Check(NAME, Finding.PASS, f"a public address or a name is announced; {seen}")
         case Scope.INTERNET if connected:
-            evidence = f"a public address or a name is announced, but {seen}, with {connected} peers that it dialled"
+            dialled = format_count(connected, "peer")
+            evidence = f"a public address or a name is announced, but {seen}, with {dialled} that it dialled"
             return Check(
                 NAME, Finding.WARN, evidence, "let the port through firewall and router; check network.announce"
             )

@@ -509,9 +509,10 @@ def test_when_only_the_price_stands_in_the_way_it_says_so() -> None:
 
 
 def test_when_every_owner_s_rules_refuse_it_it_says_so() -> None:
-    requester = Requester().submit("a", "b")
+    requester = Requester().submit("a", "b", gossip=True)
     requester.declines("a", UNWELCOME)
     requester.declines("b", (*NEVER, *UNWELCOME))
+    requester.wait(requester.terms.window_ms)
 
     assert requester.reason is EndReason.REFUSED_BY_POLICY
     assert OWNERS[EndReason.REFUSED_BY_POLICY] == "policy"
@@ -522,9 +523,10 @@ def test_when_every_owner_s_rules_refuse_it_it_says_so() -> None:
 
 
 def test_one_owner_s_rules_are_no_reason_when_another_node_says_something_else() -> None:
-    requester = Requester().submit("a", "b")
+    requester = Requester().submit("a", "b", gossip=True)
     requester.declines("a", UNWELCOME)
     requester.declines("b", NEVER)
+    requester.wait(requester.terms.window_ms)
 
     assert requester.reason is EndReason.IMPOSSIBLE
 
@@ -564,8 +566,9 @@ def test_what_can_no_more_be_paid_ends_with_the_budget_as_the_reason() -> None:
 
 
 def test_a_budget_of_which_nothing_is_spent_is_only_a_price() -> None:
-    requester = Requester(budget=50).submit("a")
+    requester = Requester(budget=50).submit("a", gossip=True)
     requester.declines("a", DEAR)
+    requester.wait(requester.terms.window_ms)
 
     assert requester.reason is EndReason.PRICE_TOO_LOW
 
