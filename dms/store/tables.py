@@ -82,13 +82,10 @@ class Table(msgspec.Struct, frozen=True):
         """The statement that reads the row of a key."""
         return f'SELECT {_list(self._ordered)} FROM "{PREFIX}{self.name}" WHERE {_equal(self.key)}'  # noqa: S608 - checked names
 
-    def upsert(self, changed: Sequence[str]) -> str:
-        """The statement that sets `changed` columns of a row, making the row if there is none. Values: key, then changed."""
-        names = (*self.key, *changed)
-        update = ", ".join(f'"{name}" = excluded."{name}"' for name in changed)
-        conflict = f"({_list(self.key)}) DO " + (f"UPDATE SET {update}" if changed else "NOTHING")
-        marks = ",".join("?" * len(names))
-        return f'INSERT INTO "{PREFIX}{self.name}" ({_list(names)}) VALUES ({marks}) ON CONFLICT {conflict}'  # noqa: S608 - checked names
+    def put(self) -> str:
+        """The statement that writes a whole row, in place of the one with its key if there is one. Values: as `row`, in its order."""
+        marks = ",".join("?" * len(self.columns))
+        return f'INSERT OR REPLACE INTO "{PREFIX}{self.name}" ({_list(self._ordered)}) VALUES ({marks})'  # noqa: S608 - checked names
 
     def delete(self) -> str:
         """The statement that removes the row of a key."""
@@ -101,6 +98,10 @@ class Table(msgspec.Struct, frozen=True):
     def row(self, values: Sequence[Scalar]) -> dict[str, Scalar]:
         """A row as read by `get` or `select`, by column name."""
         return dict(zip(self._ordered, values, strict=True))
+
+    def blank(self, key: Sequence[Scalar]) -> dict[str, Scalar]:
+        """A row that names its key alone."""
+        return {**dict.fromkeys(self._ordered), **dict(zip(self.key, key, strict=True))}
 
     def select(self, where: Mapping[str, Condition], order: Sequence[str], limit: int) -> tuple[str, list[Scalar]]:
         """The statement, with its values, for the rows that fulfil `where`.

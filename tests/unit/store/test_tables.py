@@ -2,7 +2,8 @@ import sqlite3
 
 import pytest
 
-from dms.store.tables import MAX_ALTERNATIVES, MAX_ROWS, Column, Table
+from dms.store.projections import Rows
+from dms.store.tables import MAX_ALTERNATIVES, MAX_ROWS, Column, Delete, Table, Upsert
 from dms_proto.errors import UserError
 
 BIDS = Table(
@@ -24,8 +25,7 @@ def connection():
 
 def fill(connection):
     rows = [("r1", "b1", 30, "open"), ("r1", "b2", 10, "open"), ("r2", "b1", 20, "lost"), ("r2", "b3", None, "open")]
-    for request, bid, price, state in rows:
-        connection.execute(BIDS.upsert(("price", "state")), (request, bid, price, state))
+    connection.executemany(BIDS.put(), rows)
 
 
 def found(connection, where=None, order=(), limit=100):
@@ -33,14 +33,39 @@ def found(connection, where=None, order=(), limit=100):
     return [(row[0], row[1]) for row in connection.execute(sql, values)]
 
 
+def change(rows, request, bid, **values):
+    rows.change(Upsert("bids", (request, bid), values))
+
+
 def test_an_upsert_keeps_the_columns_it_does_not_name(connection):
     fill(connection)
-    connection.execute(BIDS.upsert(("state",)), ("r1", "b1", "won"))
-    row = connection.execute(BIDS.get(), ("r1", "b1")).fetchone()
-    assert BIDS.row(row) == {"request": "r1", "bid": "b1", "price": 30, "state": "won"}
-    connection.execute(BIDS.upsert(()), ("r1", "b1"))
-    connection.execute(BIDS.upsert(()), ("r9", "b9"))
+    rows = Rows(connection, {"bids": BIDS})
+    change(rows, "r1", "b1", state="won")
+    change(rows, "r1", "b1")
+    change(rows, "r9", "b9")
+    rows.write()
+    assert connection.execute(BIDS.get(), ("r1", "b1")).fetchone() == ("r1", "b1", 30, "won")
     assert connection.execute(BIDS.get(), ("r9", "b9")).fetchone() == ("r9", "b9", None, None)
+
+
+def test_what_was_changed_is_read_before_it_is_written(connection):
+    fill(connection)
+    rows = Rows(connection, {"bids": BIDS})
+    change(rows, "r1", "b1", state="won")
+    rows.change(Delete("bids", ("r1", "b2")))
+    assert rows.get("bids", ("r1", "b1")) == {"request": "r1", "bid": "b1", "price": 30, "state": "won"}
+    assert rows.get("bids", ("r1", "b2")) is None
+    assert connection.execute(BIDS.get(), ("r1", "b2")).fetchone() == ("r1", "b2", 10, "open")
+    change(rows, "r1", "b2", price=5)
+    rows.write()
+    assert connection.execute(BIDS.get(), ("r1", "b2")).fetchone() == ("r1", "b2", 5, None)
+
+
+def test_a_row_that_was_read_is_not_changed_by_whoever_holds_it(connection):
+    fill(connection)
+    rows = Rows(connection, {"bids": BIDS})
+    rows.get("bids", ("r1", "b1"))["state"] = "spoiled"
+    assert rows.get("bids", ("r1", "b1"))["state"] == "open"
 
 
 def test_conditions_combine_and_nothing_matches_an_empty_choice(connection):
