@@ -123,10 +123,9 @@ async def throughput(net: DevNet, jobs: int, executor: str = "sandbox") -> dict[
     job = spec("/bin/true") if executor == "sandbox" else spec("exit", "0", executor=executor)
     async with connected(net["requester"]) as client:
         before, started = cpu_ms(net), time.perf_counter()
-        for _ in range(jobs):
-            await client.call("job.submit", SubmitParams(job))
+        await asyncio.gather(*(client.call("job.submit", SubmitParams(job)) for _ in range(jobs)))
         while (await client.call("job.list", {"active": True, "limit": 1}))["total"]:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         took = time.perf_counter() - started
         ended = (await client.call("job.list", {"limit": jobs}))["jobs"]
         reasons = Counter(job["reason"] for job in ended)
