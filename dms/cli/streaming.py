@@ -11,11 +11,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -50,15 +50,18 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """What happens when the person has had enough: the first signal asks to cancel, the second leaves at once.
 
-    The handler does the work itself, on a connection of its own, so that reading the job's output is never torn in the middle.
+    The handler does the work itself, on a connection of its own, so that reading the job's output is never torn in the middle. However soon the
+    second one comes, the job is cancelled: it leaves when the node has been asked, not before.
 
     Args:
-        cancel: asks the node to cancel the job; called at most once, and not before `armed`.
+        path: of the node's socket.
     """
 
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self._cancel = cancel
-        self._armed = False
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._job = ""
+        self._is_asking = False
+        self._is_leaving = False
         self.received = 0
 
     @property
@@ -76,26 +79,49 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def arm(self) -> None:
-        """From here on there is a job to cancel; one asked for earlier is cancelled now."""
-        self._armed = True
+    def arm(self, job: str) -> None:
+        """From here on there is a job to cancel, by its full id; one asked for earlier is cancelled now."""
+        self._is_asking = self.received > 0
+        self._job = job
         if self.received:
             self._ask()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.received:
-            _say("left; the job may still be running")
-            os._exit(INTERRUPTED)  # nothing is to be finished: that is what the second ctrl-C means
-        self.received = number
-        if self._armed:
-            self._ask()
+        if not self.received:
+            self._is_asking = bool(self._job)  # before the next line: a second signal may come between any two
+            self.received = number
+            if self._job:
+                self._ask()
+            return
+        self._is_leaving = True
+        if not self._is_asking:
+            self._leave()
 
     def _ask(self) -> None:
-        _say("cancelling; ctrl-C again leaves at once")
+        """The second signal may come anywhere in here, and is handled in the middle of it."""
+        self._is_asking = True
         try:
-            self._cancel()
+            with Client(self._path, timeout=CANCEL_TIMEOUT_S) as node:
+                answer = node.ask("job.cancel", JobParams(self._job))
+                self._has_asked()
+                _say("cancelling; ctrl-C again leaves at once")
+                answer()
         except DmsError as error:
+            self._has_asked()
             _say(f"could not be cancelled: {error.message}")
+
+    def _has_asked(self) -> None:
+        self._is_asking = False
+        if self._is_leaving:
+            self._leave()
+
+    def _leave(self) -> NoReturn:
+        if self._job:
+            job = short(self._job)
+            _say(f"left; {job} may still be running: dms job show {job} tells, dms job cancel {job} stops it")
+        else:
+            _say("left before the node had taken the job; if it did take it, dms job list shows it")
+        os._exit(INTERRUPTED)  # nothing is to be finished: that is what the second ctrl-C means
 
 
 class Watcher:

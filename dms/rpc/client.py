@@ -17,7 +17,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
@@ -90,18 +90,31 @@ class Client:
             DmsError: as the node raised it.
             ConnectionLost: the node went away, or did not answer in time.
         """
+        return _typed(self.ask(method, params, timeout=timeout)(), result)
+
+    def ask(self, method: str, params: object = None, *, timeout: float | None = None) -> Callable[[], Any]:
+        """Sends a call, and gives what waits for its answer: for a caller who has something to do between.
+
+        Raises:
+            ConnectionLost: it could not be sent. The answer raises as `call` does, when the node says no or nothing in time.
+        """
         self._count += 1
         request: dict[str, Any] = {"jsonrpc": "2.0", "id": self._count, "method": method}
         if params is not None:
             request["params"] = _plain(params)
         self._write(request)
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        number = self._count
+        return lambda: self._answer(number, method, deadline)
+
+    def _answer(self, number: int, method: str, deadline: float) -> Any:
         while True:
             message = self._read(deadline, f"{method} did not answer")
             if "method" in message:
                 self._keep(message)
-            elif message.get("id") in (self._count, None):
-                return _result(message, result)
+            elif message.get("id") in (number, None):
+                _raise_error(message)
+                return message.get("result")
 
     def follow(self, topic: str, params: object) -> Iterator[dict[str, Any]]:
         """The items of a feed as they come, until its end; waits without a deadline.
@@ -211,11 +224,6 @@ def _plain(params: object) -> Any:
     import msgspec  # noqa: PLC0415 - only for typed parameters
 
     return msgspec.to_builtins(params)
-
-
-def _result(message: dict[str, Any], kind: type[T] | None) -> T | Any:
-    _raise_error(message)
-    return _typed(message.get("result"), kind)
 
 
 def _raise_error(message: dict[str, Any]) -> None:

@@ -82,11 +82,10 @@ def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, 
     from dms.cli.streaming import Interrupts, Watcher, cancel_on_own_connection, exit_code_of, summary_line  # noqa: PLC0415
     from dms.rpc.api.jobs import JobParams, JobResults, SubmitParams, Submitted  # noqa: PLC0415
 
-    job = ""
-    interrupts = Interrupts(lambda: cancel_on_own_connection(io.home.socket, job))
+    interrupts = Interrupts(io.home.socket)
     with interrupts.installed():
         job = node.call("job.submit", SubmitParams(spec), Submitted, timeout=600).job_id
-        interrupts.arm()
+        interrupts.arm(job)
         try:
             view = Watcher(io.home.socket, job, quiet=quiet, as_json=io.as_json).watch(node, spec.count)
         except BrokenPipeError:

@@ -268,7 +268,24 @@ def test_a_second_ctrl_c_leaves_at_once(dms_with: Start) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert errors == b"dms: left; the job may still be running\n"
+    (job,) = dms.served.on_loop(lambda node: list(node.views))
+    name = short(job)
+    assert (
+        errors.decode()
+        == f"dms: left; {name} may still be running: dms job show {name} tells, dms job cancel {name} stops it\n"
+    )
+
+
+def test_two_signals_at_once_still_cancel_the_job(dms_with: Start) -> None:
+    """As a service manager sends them. The second ends `dms run`, but not before the node was asked."""
+    dms = dms_with([Script(holds=True)])
+    process = _start(dms, "run", "--", "sleep", "1000")
+    assert _first_line(process) == b"hello\n"
+    for number in (signal.SIGSTOP, signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+        process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert dms.served.on_loop(lambda node: len(node.cancelled)) == 1
 
 
 def test_when_nobody_reads_any_more_the_job_is_cancelled(dms_with: Start) -> None:
