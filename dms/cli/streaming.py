@@ -244,6 +244,11 @@ def exit_code_of(job: JobView) -> int:
     return NOT_RUN
 
 
+def has_run(job: JobView) -> bool:
+    """Whether it got so far that something of it ended with a code of its own or a signal."""
+    return any(slot.ending is not None and slot.ending.exit_code >= 0 for slot in job.slots)
+
+
 def summary_line(job: JobView) -> str:
     """Where it ran, how long and for how much."""
     summary = job.summary

@@ -101,21 +101,24 @@ def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, 
     code = exit_code_of(view)
     if not quiet and not io.as_json and sys.stderr.isatty() and code == OK:
         click.echo(f"dms: {summary_line(view)}", err=True)
-    if code == NOT_RUN and interrupts.exit_code is None:
-        _say_why(io, view)
+    if interrupts.exit_code is None:
+        _say_why(io, view, quiet=quiet)
     return code if interrupts.exit_code is None else interrupts.exit_code
 
 
-def _say_why(io: Io, view: JobView) -> None:
-    """A job that never ran says why, and how to see more."""
+def _say_why(io: Io, view: JobView, *, quiet: bool) -> None:
+    """A job that never ran says why, and one that was ended for what it did says that: its exit code alone would be taken for its own."""
     from dms.cli.blocks import clean  # noqa: PLC0415
+    from dms.cli.streaming import has_run  # noqa: PLC0415
     from dms.cli.views.words import reason, short  # noqa: PLC0415
+    from dms_proto.work import EndReason  # noqa: PLC0415
 
-    if io.as_json:
-        return
     summary = view.summary
+    ran = has_run(view)
+    if io.as_json or summary.reason in (EndReason.COMPLETED, EndReason.EXIT_NONZERO) or (ran and quiet):
+        return
+    what, where = ("the job was ended", "show") if ran else ("the job did not run", "explain")
     detail = f": {summary.detail}" if summary.detail else ""
     click.echo(
-        clean(f"dms: the job did not run: {reason(summary.reason)}{detail}; dms job explain {short(summary.job_id)}"),
-        err=True,
+        clean(f"dms: {what}: {reason(summary.reason)}{detail}; dms job {where} {short(summary.job_id)}"), err=True
     )

@@ -65,6 +65,21 @@ def test_a_job_nobody_takes_says_why_and_exits_with_125(dms_with: Start) -> None
     )
 
 
+def test_a_job_that_was_ended_says_why_unless_told_to_be_quiet(dms_with: Start) -> None:
+    ending = Ending(EndReason.OUT_OF_MEMORY, 137, "memory limit 32 MiB, used 32 MiB")
+    dms = dms_with([Script(endings=(ending,)), Script(endings=(ending,))])
+    result = dms("run", "--", "x")
+    assert (result.exit_code, result.stdout) == (137, "hello\n")
+    assert result.stderr.startswith("dms: the job was ended: out of memory (requester)")
+    assert "dms job show r-" in result.stderr
+    assert dms("run", "-q", "--", "x").stderr == ""
+
+
+def test_a_job_that_exits_with_125_itself_did_run(dms_with: Start) -> None:
+    result = dms_with([Script(endings=(Ending(EndReason.EXIT_NONZERO, 125),))])("run", "--", "x")
+    assert (result.exit_code, result.stderr) == (125, "")
+
+
 def test_what_dms_itself_cannot_do_is_125_for_run(dms: Dms) -> None:
     for arguments in (
         ["--cpu", "x", "--", "y"],
@@ -312,7 +327,8 @@ def test_a_node_that_restarts_is_waited_for_and_nothing_is_printed_twice(dms_wit
     (job,) = dms.served.on_loop(lambda node: list(node.views))
     assert dms("job", "cancel", job).exit_code == 0
     output, errors = process.communicate(timeout=20)
-    assert (output, errors) == (b"", b"")
+    assert output == b""
+    assert errors.startswith(b"dms: the job was ended: cancelled (requester)")
     assert process.returncode == 143
 
 
