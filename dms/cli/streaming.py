@@ -214,7 +214,7 @@ class Watcher:
         previous = self._attempts.get(log.slot, log.attempt)
         self._attempts[log.slot] = log.attempt
         if log.attempt != previous:
-            _say(f"slot {log.slot} began again on another node; what it printed before is void")
+            _say(f"slot {log.slot} began again; what it printed before is void")
         stream = sys.stderr.buffer if log.stream == "stderr" else sys.stdout.buffer
         stream.write(log.data if self._count == 1 else self._prefixed(log))
         stream.flush()
