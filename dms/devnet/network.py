@@ -29,19 +29,26 @@ STOP_TIMEOUT: Final = 20.0
 
 
 class DevNode:
-    """One node of a devnet: its home, its process, a client of its socket."""
+    """One node of a devnet: its home, its process, a client of its socket.
+
+    Attributes:
+        host: IPv4 address it listens on.
+        program: what is run as the node, followed by its options. Tests start it in a network namespace, or with a wrong clock.
+    """
 
     def __init__(self, spec: NodeSpec, root: Path, port: int) -> None:
         self.spec = spec
         self.home = Home(root / spec.name)
+        self.host = "127.0.0.1"
         self.port = port
+        self.program: Sequence[str] = (sys.executable, "-m", "dms.node", "up")
         self.peer_id = ""
         self.process: subprocess.Popen[str] | None = None
 
     @property
     def address(self) -> str:
         """Where the others dial it."""
-        return f"/ip4/127.0.0.1/tcp/{self.port}/p2p/{self.peer_id}"
+        return f"/ip4/{self.host}/tcp/{self.port}/p2p/{self.peer_id}"
 
     def onboard(self, bootstrap: Sequence[str], *, measure: bool) -> None:
         """Makes the home a node, unless it is one.
@@ -54,7 +61,7 @@ class DevNode:
             return
         settings: dict[str, Any] = {
             "node.name": self.spec.name,
-            "network.listen": [f"/ip4/127.0.0.1/tcp/{self.port}"],
+            "network.listen": [f"/ip4/{self.host}/tcp/{self.port}"],
             "network.bootstrap": list(bootstrap),
             "network.mdns": False,
             "network.topic": "devnet",
@@ -78,7 +85,7 @@ class DevNode:
     def launch(self) -> None:
         """Starts the process; `wait_ready` waits for it."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dms.node", "up", "--home", str(self.home.root), "--json", "--quiet"],
+            [*self.program, "--home", str(self.home.root), "--json", "--quiet"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -106,10 +113,13 @@ class DevNode:
         return Client(self.home.socket)
 
     def kill(self) -> None:
-        """Kill -9 of the node process alone."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(STOP_TIMEOUT)
+        """Kill -9 of the node process alone. It can be launched again."""
+        process, self.process = self.process, None
+        assert process is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait(STOP_TIMEOUT)
+        if process.stdout is not None:
+            process.stdout.close()
 
     def stop(self) -> None:
         """Ends it: asked first, killed after STOP_TIMEOUT. Idempotent."""
