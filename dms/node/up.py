@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dms import __version__
@@ -66,13 +66,14 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> N
     set_up(config.log, home.node_log, sys.stderr if foreground else None)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            app = await _start(stack, home, config)
-            home.pid.write_text(f"{os.getpid()}\n")
-            stack.callback(home.pid.unlink, missing_ok=True)
-            garbage.settle()
-            ready(f"node {app.services.identity.node_id.peer_id} answers on {home.socket}")
-            await _until_told(app.services.stop)
-            app.services.node.tell(Told(PauseWished(paused=True, stopping=True), "stop"))
+            with _told_to_stop() as told:
+                app = await _start(stack, home, config)
+                home.pid.write_text(f"{os.getpid()}\n")
+                stack.callback(home.pid.unlink, missing_ok=True)
+                garbage.settle()
+                ready(f"node {app.services.identity.node_id.peer_id} answers on {home.socket}")
+                await _until_any(told, app.services.stop)
+                app.services.node.tell(Told(PauseWished(paused=True, stopping=True), "stop"))
             log.info("stopping")
     finally:
         shut_down()
@@ -156,12 +157,36 @@ def _monitor(app: NodeApp, registered: Resources, runs: Callable[[], frozenset[i
     )
 
 
-async def _until_told(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        await stop.wait()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[asyncio.Event]:
+    """Set by the first SIGTERM or SIGINT; a second one ends the process as if nobody listened.
+
+    Listened for before anything is begun: a node that has just started, or is starting, ends in order too, and leaves no network process behind
+    that holds its port for a while.
+    """
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def hear() -> None:
+        told.set()
+        forget()
+
+    def forget() -> None:
+        for number in numbers:
             loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, hear)
+    try:
+        yield told
+    finally:
+        forget()
+
+
+async def _until_any(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
