@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -212,11 +213,24 @@ class DevNet:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports on loopback that were free a moment ago.
+
+    They are below those that the system gives to outgoing connections, so that a node that is down for a while finds its port still free.
+    """
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    wanted = range(min(10_000, lowest_given // 2), lowest_given)
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        for port in random.sample(wanted, len(wanted)):
+            if len(sockets) == count:
+                break
+            one = socket.socket()
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:  # taken
+                one.close()
+            else:
+                sockets.append(one)
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:
