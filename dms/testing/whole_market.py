@@ -6,12 +6,14 @@ Every command is a process of its own, every job gets a mark in its environment 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,9 +128,18 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = TIME
         time.sleep(POLL_S)
 
 
-def new_mark() -> str:
-    """For `dms run --env DMS_TEST_MARK=…`."""
-    return uuid.uuid4().hex
+@contextmanager
+def marked_job(market: WholeMarket) -> Iterator[str]:
+    """A mark for the job of one test, for `dms run --env`. At the end nothing of it may run, and the provider must be free again."""
+    mark = uuid.uuid4().hex
+    try:
+        yield mark
+        wait_until(lambda: not processes_marked(mark), "the job's processes are gone")
+        market.wait_free()
+    finally:
+        for pid in processes_marked(mark):  # only where the test failed
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def processes_marked(mark: str) -> list[int]:

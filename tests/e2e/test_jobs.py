@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dms.testing.whole_market import MARK, WholeMarket, first_line, new_mark, processes_marked, wait_gone, whole_market
+from dms.testing.whole_market import MARK, WholeMarket, first_line, marked_job, processes_marked, whole_market
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
@@ -23,11 +23,8 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
 
 @pytest.fixture
 def mark(market: WholeMarket) -> Iterator[str]:
-    """For the job of a test; at the end nothing of it may be left, and the provider must be free."""
-    mark = new_mark()
-    yield mark
-    wait_gone(mark)
-    market.wait_free()
+    with marked_job(market) as mark:
+        yield mark
 
 
 # ---------------------------------------------------------------------------------------------------------------- ctrl-C
