@@ -117,7 +117,7 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
                 Trouble(
                     "clock_skew",
                     f"{format_count(len(refused), 'peer')}: {refused[0].refused_because}",
-                    "dms doctor clock",
+                    "dms doctor --only peers",
                 )
             )
         free = shutil.disk_usage(services.home.root).free
