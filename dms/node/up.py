@@ -22,7 +22,7 @@ from dms.hardware.monitor import Monitor
 from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
 from dms.node.api import LocalApi
-from dms.node.app import NodeApp, Probed, merged_capability
+from dms.node.app import NodeApp, Probed, merged_capability, unix_ms
 from dms.node.comparators import check_configured, load_comparators
 from dms.node.networking import net_config
 from dms.node.onboard import last_benchmark, proposed, prove
@@ -46,13 +46,14 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter while others wait. The default of 5 ms would be added to a message at every hop."""
 
 
-async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> None:
+async def up(home: Home, *, foreground: bool, ready: Callable[[str], None], clock: Callable[[], int] = unix_ms) -> None:
     """Runs the node of `home` until it is told to stop (SIGTERM, SIGINT, `dms down`).
 
     Args:
         home: of an onboarded node.
         foreground: also log to the terminal.
         ready: called once with one line when the node answers on its socket.
+        clock: Unix ms by this machine; tests set it wrong.
 
     Raises:
         UserError: `not_onboarded`, `bad_config`.
@@ -67,7 +68,7 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> N
     try:
         async with contextlib.AsyncExitStack() as stack:
             with _told_to_stop() as told:
-                app = await _start(stack, home, config)
+                app = await _start(stack, home, config, clock)
                 home.pid.write_text(f"{os.getpid()}\n")
                 stack.callback(home.pid.unlink, missing_ok=True)
                 garbage.settle()
@@ -79,7 +80,7 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None]) -> N
         shut_down()
 
 
-async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -> NodeApp:
+async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config, clock: Callable[[], int]) -> NodeApp:
     identity = load(home)
     install(await asyncio.to_thread(load_comparators))  # before any machine decides
     check_configured(config.provider.comparator)
@@ -97,7 +98,7 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config) -
             wanted["scripted"] = (scripted, await scripted.probe())
         return Probed(wanted, tuple(u for u in detected.unavailable if u.name in enabled), detected.close)
 
-    app = await NodeApp.start(home=home, config=config, identity=identity, network=network, probe=probe)
+    app = await NodeApp.start(home=home, config=config, identity=identity, network=network, probe=probe, clock=clock)
     stack.push_async_callback(app.stop)
     services = app.services
     state = await app.state()

@@ -100,7 +100,7 @@ class WholeMarket:
         """What a node lacks for running the jobs of these tests; empty when it can."""
         executors = self.status(name)["capability"]["offer"].get("executors", [])
         if all(executor["name"] != "sandbox" for executor in executors):
-            return "no sandbox on this machine; dms doctor executors says why"
+            return "no sandbox on this machine; dms doctor --only sandbox says why"
         if not any(Path(place, "python3").exists() for place in ("/usr/bin", "/usr/local/bin")):
             return "no python3 below /usr to run inside"
         return ""
