@@ -1,0 +1,64 @@
+"""Two hosts with a slow and lossy network between them carry a whole job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from dms.devnet.network import DevNet
+from dms.testing import wan
+from dms.testing.whole_market import MARK, PROVIDER, REQUESTER, WholeMarket, marked_job, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.libp2p, pytest.mark.root]
+
+DELAY_MS = 30
+LOSS = 0.015
+SIZE = 300_000
+"""Bytes of the input, and of the output: some hundred packets each way, so that some are lost."""
+
+
+@pytest.fixture
+def link() -> Iterator[wan.Wan]:
+    if lack := wan.lack():
+        pytest.skip(lack)
+    with wan.Wan(2, delay_ms=DELAY_MS, loss=LOSS, seed=7) as link:
+        yield link
+
+
+@pytest.fixture
+def market(link: wan.Wan, tmp_path: Path) -> Iterator[WholeMarket]:
+    net = DevNet(tmp_path / "market", (REQUESTER, PROVIDER))
+    for node, host in zip(net.nodes.values(), link.hosts, strict=True):
+        node.host = host.address
+        node.program = (*host.prefix, *node.program)
+    with net:
+        market = WholeMarket(net)
+        if lack := market.lacks():
+            pytest.skip(lack)
+        yield market
+
+
+def test_a_job_with_files_crosses_a_slow_and_lossy_network(link: wan.Wan, market: WholeMarket, tmp_path: Path) -> None:
+    data = sha256(b"seed").digest() * (SIZE // 32)
+    (tmp_path / "data.bin").write_bytes(data)
+    into = tmp_path / "into"
+    program = "data = open('data.bin', 'rb').read(); open('out.bin', 'wb').write(data[::-1]); print(len(data)); exit(5)"
+    with marked_job(market) as mark:
+        done = market.dms(
+            "run", "-e", f"{MARK}={mark}", "-i", f"{tmp_path / 'data.bin'}=data.bin", "-o", "out.bin", "--into", str(into),
+            "--", "python3", "-c", program,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (5, f"{len(data)}\n"), done.stderr
+    assert (into / "out.bin").read_bytes() == data[::-1]
+    assert link.lost > 0
+    wait_until(lambda: round_trip(market), "the provider was probed")
+    assert round_trip(market) >= 2 * DELAY_MS * 1000, "it went over this network, not around it"
+
+
+def round_trip(market: WholeMarket) -> int:
+    """Microseconds to the provider and back, as measured by the requester; 0 before."""
+    (peer,) = market.json("peers", "list")["peers"]
+    return int(peer["rtt_us"])
