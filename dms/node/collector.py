@@ -23,9 +23,11 @@ from dms_proto.work import Task
 log = logging.getLogger(__name__)
 
 TRIES: Final = 5
-"""Times a missing piece is asked for before the provider counts as lost with it."""
+"""Times a missing piece is asked for in vain before the provider counts as lost with it."""
 WAIT_S: Final = 3.0
 """Seconds without a byte of a missing log before it is asked for again."""
+PAUSE_S: Final = 0.25
+"""The same once something came: what the provider's queue took has arrived, and there is room for more."""
 
 
 class _Expected(NamedTuple):
@@ -137,20 +139,25 @@ class Collector:
         return failed
 
     async def _fetch_logs(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> str:
+        """Asks for what is missing until it is here. The provider sends as much as its queue takes, so that a long log comes in many pieces."""
         expected = _Expected(request_id, provider, frozenset())
-        for _ in range(TRIES):
+        tries = TRIES
+        while tries:
             missing = [stream for stream, is_short in zip(STREAMS, self._missing(status), strict=True) if is_short]
             if not missing:
                 return ""
             for stream in missing:
                 self._ask_for(expected, status.allocation_id, stream)
-            await self._until_quiet(status)
-        return "" if not any(self._missing(status)) else "parts of its log are missing"
+            tries = TRIES if await self._has_grown(status) else tries - 1
+        return "parts of its log are missing"
 
-    async def _until_quiet(self, status: AllocationStatus) -> None:
-        """Returns when the logs are whole, or have not grown for WAIT_S."""
+    async def _has_grown(self, status: AllocationStatus) -> bool:
+        """Returns when the logs are whole, or grow no longer; whether anything came."""
+        has_grown, wait = False, WAIT_S
         while any(self._missing(status)):
             try:
-                await asyncio.wait_for(self.logs.growth(status.allocation_id).wait(), WAIT_S)
+                await asyncio.wait_for(self.logs.growth(status.allocation_id).wait(), wait)
             except TimeoutError:
-                return
+                return has_grown
+            has_grown, wait = True, PAUSE_S
+        return True

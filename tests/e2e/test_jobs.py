@@ -134,10 +134,6 @@ def test_a_gigabyte_of_output_is_cut_off_at_the_limit(market: WholeMarket, mark:
     assert market.last_job()["reason"] == "output_limit"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a log that outruns the link is asked for in five pieces of one queue (2 MiB) each, then given up",
-)
 def test_a_long_log_arrives_whole(market: WholeMarket, mark: str, tmp_path: Path) -> None:
     """What the program writes is sent on as fast as it writes it; what the link's queue does not take is asked for again by its requester."""
     size = 15 * 2**20
