@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, cast
 import msgspec
 
 from dms_proto.ids import ID_BYTES, MessageId, PeerId, peer_id_of
-from dms_proto.messages import GOSSIPED, KINDS, AnyMessage, Refusal
+from dms_proto.messages import GOSSIPED, KINDS, AnyMessage, Hello, Refusal
 from dms_proto.units import format_count
 from dms_proto.wire import encoding
 from dms_proto.wire.buckets import KindClass, kind_class
@@ -104,7 +104,8 @@ def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | Re
         if refusal is not None:
             return _refused(parsed, refusal)
     signed, window = parsed.signed, context.window(parsed.signed)
-    window.record(parsed.sender, MessageId(signed.id), signed.sent_ms, signed.expires_ms + context.skew_ms, now)
+    until = min(signed.expires_ms, now + signed.expires_ms - signed.sent_ms + context.skew_ms) + context.skew_ms
+    window.record(parsed.sender, MessageId(signed.id), signed.sent_ms, until, now)
     if signed.is_gossip and not context.take(parsed.sender, KindClass.GOSSIP_AUTHORED, now):
         return _refused(parsed, (RefusalCode.RATE, "the author gossips too much"), is_proven=True)
     message = encoding.decode_body(signed.kind, signed.body)
@@ -202,6 +203,8 @@ def _check_time(parsed: _Parsed, context: OpeningContext, now: int) -> _Refusal 
     limit = lifetime_limit(is_gossip=signed.is_gossip)
     if not 0 < lifetime <= limit:
         return RefusalCode.LIFETIME, f"lives {lifetime} ms; allowed are 1 to {limit}"
+    if signed.kind == Hello.__name__ and not signed.is_gossip:
+        return None  # it says what its sender's clock shows; membership judges that, in words both sides can read
     if signed.sent_ms > now + context.skew_ms:
         return RefusalCode.FROM_FUTURE, f"sent {signed.sent_ms - now} ms from now"
     if signed.expires_ms < now - context.skew_ms:

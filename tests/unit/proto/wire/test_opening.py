@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dms.testing.samples import FULL, LEAST, NOW, PROVIDER, REQUESTER, STRANGER, TOPIC
 from dms.testing.strategies import messages
 from dms_proto.ids import MessageId, PeerId
-from dms_proto.messages import AnyMessage, Probe
+from dms_proto.messages import AnyMessage, Hello, Probe
 from dms_proto.wire import (
     Envelope,
     KindClass,
@@ -219,6 +219,24 @@ def test_our_own_gossip_coming_back_is_an_echo() -> None:
 )
 def test_the_time_of_an_envelope_has_exact_edges(now: int, code: RefusalCode | None) -> None:
     assert code_of(open_frame(sealed(), stream(), now)) is code
+
+
+@pytest.mark.parametrize("now", [0, NOW - 45_000, NOW + 120_000, NOW + 10**11])
+def test_a_hello_is_read_whatever_its_time_is_so_that_it_can_be_told_that_clocks_differ(now: int) -> None:
+    hello = next(message for message in FULL if isinstance(message, Hello))
+    opened = open_frame(sealed(hello), stream(), now)
+    assert code_of(opened) is None
+
+
+def test_a_hello_from_far_ahead_is_not_remembered_for_longer_than_it_may_live() -> None:
+    """A stranger must not keep a place in the window for years."""
+    hello = next(message for message in FULL if isinstance(message, Hello))
+    context = stream()
+    open_frame(sealed(hello), context, 0)
+    assert context.replay.sender_count == 1
+    context.replay.record(PROVIDER.peer_id, MessageId(bytes(16)), 0, 1, 10 * 60_000 + 60_001)
+    context.replay._sweep(10 * 60_000 + 60_001)
+    assert not context.replay.knows(REQUESTER.peer_id)
 
 
 @pytest.mark.parametrize(
