@@ -114,7 +114,7 @@ class Link:
     # -------------------------------------------------------------------------------------------------------- outbound
 
     def attach(self, stream: SafeStream, hello: Greeting) -> None:
-        """Takes a newly opened stream and greets on it."""
+        """Takes a newly opened stream, greets on it, and reads what came before: a peer need not wait for our greeting, or send more."""
         self.outbound = stream
         self.attached_at = trio.current_time()
         self.welcome = None
@@ -122,6 +122,7 @@ class Link:
         stream.write_some(memoryview(frames.greeting(Kind.HELLO, hello)))
         stream.muxed_conn.flush()
         stream.on_change = self._outbound_changed
+        self._outbound_changed()
 
     def detach(self) -> None:
         """Lets go of the outbound stream; what was queued stays for the next one."""

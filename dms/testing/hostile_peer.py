@@ -20,14 +20,17 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+from libp2p.utils import encode_delim
 from libp2p.utils.varint import encode_uvarint
 
 from dms.net import frames
 from dms.net.config import FRAMES_PROTOCOL, NETWORK_VERSION, NetConfig
 from dms.net.counters import Counters
 from dms.net.frames import Greeting, Kind
+from dms.net.guards.crashes import Handler
 from dms.net.guards.dialing import dial_peer
 from dms.net.guards.yamux import SafeYamux, YamuxHooks, connection_under
 from dms.net.guards.yamux_stream import SafeStream, stream_under
@@ -95,26 +98,47 @@ async def welcome(net_stream: INetStream) -> None:
     await trio.sleep_forever()
 
 
+def agree_and_send(data: bytes) -> Handler:
+    """Sends `data` in one write with the last word of a frame stream's negotiation: all of it is there when the victim takes up the stream."""
+
+    async def serve(net_stream: INetStream) -> None:
+        communicator = MultiselectCommunicator(net_stream)
+        await communicator.write(await communicator.read())
+        protocol = await communicator.read()
+        if protocol == FRAMES_PROTOCOL:
+            await net_stream.write(encode_delim(protocol.encode()) + data)
+            await trio.sleep_forever()
+
+    return serve
+
+
 async def attack(
     address: str,
     play: Callable[[Visit], Awaitable[Result]],
     private_key: bytes = b"",
-    answer: Callable[[INetStream], Awaitable[None]] = welcome,
+    answer: Handler = welcome,
+    serve: Handler | None = None,
 ) -> Result:
-    """Connects to `address` (ending in /p2p/PEER) and plays; for tests on asyncio. `answer` serves the frame stream the victim opens."""
-    return await asyncio.to_thread(trio.run, visit, address, play, private_key, answer)
+    """Connects to `address` (ending in /p2p/PEER) and plays; for tests on asyncio.
+
+    `answer` serves the frame stream the victim opens; `serve`, if given, serves all streams instead, from before their negotiation.
+    """
+    return await asyncio.to_thread(trio.run, visit, address, play, private_key, answer, serve)
 
 
 async def visit(
     address: str,
     play: Callable[[Visit], Awaitable[Result]],
     private_key: bytes = b"",
-    answer: Callable[[INetStream], Awaitable[None]] = welcome,
+    answer: Handler = welcome,
+    serve: Handler | None = None,
 ) -> Result:
     """`attack` for trio."""
     config = NetConfig(private_key=private_key or os.urandom(32), listen=("/ip4/127.0.0.1/tcp/0",))
     host = Host(config, Counters(), YamuxHooks())
     host.set_stream_handler(TProtocol(FRAMES_PROTOCOL), answer)
+    if serve is not None:
+        host.swarm.set_stream_handler(host.crashes.guard_handler("hostile", serve))
     async with host.run():
         connection = await dial_peer(host.swarm, address.rpartition("/p2p/")[2], [address], PATIENCE_S)
         with trio.fail_after(3 * PATIENCE_S):

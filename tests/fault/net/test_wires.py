@@ -19,7 +19,7 @@ from dms.net.frames import Greeting, Kind
 from dms.net.guards.dialing import dial_peer
 from dms.net.guards.yamux import connection_under
 from dms.net.guards.yamux_stream import stream_under
-from dms.testing.hostile_peer import Visit, attack, welcome
+from dms.testing.hostile_peer import Visit, agree_and_send, attack, welcome
 from dms.testing.live_networks import Crew, Wire
 from dms.testing.network_contract import PATIENCE_S, blob
 from dms_actors.ports import FrameReceived, PeerDown, PeerUp
@@ -246,6 +246,15 @@ async def test_a_flood_of_answers_to_no_question_is_banned_too(crew: Crew) -> No
         await trio.sleep_forever()
 
     await attack(victim.addresses[0], Visit.until_closed, answer=welcome_and_flood)
+    assert (await victim.seen.first(PeerDown)).reason == "banned"
+
+
+async def test_a_flood_that_comes_with_the_agreement_on_the_protocol_is_banned_too(crew: Crew) -> None:
+    """All of it waits in the stream before anyone looks, and nothing follows that would draw a look. It was left there: not banned, not up."""
+    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200, tolerance=500))
+    welcoming = frames.greeting(Kind.WELCOME, Greeting(NETWORK_VERSION, "hostile"))
+    flood = welcoming + frames.item(Kind.PONG, bytes(frames.PING_BYTES)) * 2_000
+    await attack(victim.addresses[0], Visit.until_closed, serve=agree_and_send(flood))
     assert (await victim.seen.first(PeerDown)).reason == "banned"
 
 
