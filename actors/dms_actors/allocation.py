@@ -27,6 +27,7 @@ from dms_proto.ids import AllocationId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import AllocationOver
+from dms_proto.messages import AllocationStatus
 
 LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)
 _WITH_A_RUN: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
@@ -72,6 +73,11 @@ class AllocationActor(MachineActor):
                 return None
             case _:
                 raise TypeError(f"an allocation is told stimuli, not {message!r}")
+
+    def turn_written(self, turn: Turn) -> None:
+        """Of several statuses only the last is sent: it says all that the others do. A short job starts and ends in one turn."""
+        turn.keep_last(lambda effect: isinstance(effect, Send) and isinstance(effect.message, AllocationStatus))
+        super().turn_written(turn)
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
         """Sends, fetches, runs, stops, stores, frees, closes."""

@@ -77,6 +77,12 @@ class Turn:
         """Adds effects that follow from the state, not from a stimulus (after a restart)."""
         self._effects.extend((shell, effect, cause_id) for effect in effects)
 
+    def keep_last(self, is_one: Callable[[Effect], bool]) -> None:
+        """Of the effects of a sort wants only the last: it makes the ones before it needless."""
+        ours = [wanted for wanted in self._effects if is_one(wanted[1])]
+        if len(ours) > 1:
+            self._effects = [wanted for wanted in self._effects if wanted is ours[-1] or not is_one(wanted[1])]
+
     def undo(self) -> None:
         """Nothing was written: the states are again as before the batch."""
         for shell, state in self._before.values():

@@ -154,6 +154,14 @@ def test_what_cannot_be_written_down_has_not_happened(journal: Journal, shell: S
     assert journal.story == []
 
 
+def test_of_effects_of_a_sort_the_last_can_be_kept_in_its_place(journal: Journal, shell: Shell[Count]) -> None:
+    turn = Turn()
+    turn.apply(shell, Heard((promise(),), (Do("tell 1"), Do("other"), Do("tell 2"), Do("end"))), 5, "cause")
+    turn.keep_last(lambda effect: isinstance(effect, Do) and effect.name.startswith("tell"))
+    commit(turn, journal)
+    assert journal.story[1:] == [f"do {name} because cause" for name in ("other", "tell 2", "end")]
+
+
 def test_a_recorded_event_is_written_in_its_own_stream(journal: Journal) -> None:
     turn = Turn()
     turn.record("elsewhere", promise(), "supervision")
