@@ -71,6 +71,7 @@ class Wire:
         self._to_port = to_port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -92,6 +93,8 @@ class Wire:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         writers, self._writers = self._writers, set()
+        opened = await asyncio.gather(*self._opening, return_exceptions=True)
+        writers.update(ends[1] for ends in opened if not isinstance(ends, BaseException))
         for writer in writers:
             writer.transport.abort()
             with suppress(OSError):
@@ -99,7 +102,12 @@ class Wire:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+        opening = asyncio.create_task(asyncio.open_connection("127.0.0.1", self._to_port))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        far_reader, far_writer = await opening
+        if writer not in self._writers:
+            return  # it was cut meanwhile, with both ends
         self._writers.add(far_writer)
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             task = asyncio.create_task(self._copy(source, sink))
