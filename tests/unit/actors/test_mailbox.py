@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any, NamedTuple
 
 import pytest
@@ -175,3 +177,25 @@ def test_a_closed_mailbox_gives_back_what_waits_and_lets_nothing_in(inbox: Inbox
 def test_its_length_is_the_number_of_messages_that_wait(box: Mailbox, count: int) -> None:
     fill(box, count)
     assert len(box) == count
+
+
+def test_deadlines_armed_again_and_again_take_no_more_room(inbox: Inbox, box: Mailbox) -> None:
+    for number in range(1_000):
+        box.arm(3_600_000 + number)
+    assert len(inbox._deadlines) < 200
+    box.arm(0)
+    assert found(inbox) == [("a", [])]
+
+
+def test_a_deadline_far_ahead_does_not_keep_an_actor_that_has_ended(inbox: Inbox) -> None:
+    class Owner:
+        pass
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    box = inbox.open(owner)
+    box.arm(3_600_000)
+    box.close()
+    del owner, box
+    gc.collect()
+    assert gone() is None

@@ -316,3 +316,26 @@ async def test_the_loop_gives_up_waiting(runtime: ThreadRuntime) -> None:
     with pytest.raises(InternalError, match="did not answer"):
         await ask_from_loop(spawn(runtime, story), "hello", 0.01)
     story.gate.set()
+
+
+def test_an_actor_that_cannot_say_when_to_wake_is_given_up_alone(runtime: ThreadRuntime) -> None:
+    class Confused(Teller):
+        def deadline(self) -> int | None:
+            raise ValueError("as told")
+
+    good = spawn(runtime, Story())
+    given_up = threading.Event()
+    runtime.spawn("confused", lambda: Confused(Story()), lambda _name: given_up.set())
+    assert given_up.wait(WAIT)
+    assert good.ask("hello", WAIT) == ("hello",)
+
+
+def test_many_silent_actors_are_waited_for_as_long_as_one() -> None:
+    runtime = ThreadRuntime(unix_ms)
+    story = Story()
+    addresses = [spawn(runtime, story) for _ in range(20)]
+    story.hold(addresses[0])
+    begun = time.monotonic()
+    runtime.stop_all(0.1)
+    assert time.monotonic() - begun < 1
+    story.gate.set()

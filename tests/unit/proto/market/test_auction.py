@@ -775,3 +775,12 @@ def test_what_an_allocation_uses_is_known_while_it_runs_and_not_written_down() -
     requester.reports("a", allocation, Phase.RUNNING, usage=Usage(wall_ms=900, cpu_us=400))
     assert all(isinstance(event, Transient) for event in requester.events)
     assert requester.events
+
+
+def test_busy_nodes_are_no_answer_for_the_impatient_before_everybody_was_asked() -> None:
+    requester = Requester(queue_ms=0, bids_wanted=2).submit("a", "b")
+    requester.declines("a")
+    requester.declines("b")
+
+    assert requester.called() == [1]
+    assert requester.reason is None
