@@ -158,7 +158,7 @@ class LoopJournal:
         """Under the lock: what waits becomes the group under way."""
         group: list[_Entry] = []
         events = 0
-        while self._waiting and events < GROUP_EVENTS:
+        while self._waiting and (not group or events + len(self._waiting[0].events) <= GROUP_EVENTS):
             group.append(self._waiting.popleft())
             events += len(group[-1].events)
         self._under_way = tuple(group)

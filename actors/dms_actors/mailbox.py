@@ -26,6 +26,8 @@ CAPACITY: Final = 10_000
 """Messages that may wait. More means that the actor is slower than its senders for longer than a burst; refusing shows it."""
 BATCH: Final = 256
 """Messages handled in one go: bounds the size of a transaction and the delay of the first message in it."""
+STALE: Final = 64
+"""Deadlines armed anew that are kept, beyond as many as there are live ones, before they are cleared away."""
 
 
 class Letter(NamedTuple):
@@ -102,6 +104,7 @@ class Inbox:
         self._ready: deque[Mailbox] = deque()
         self._control: deque[Any] = deque()
         self._deadlines: list[tuple[float, int, Mailbox]] = []
+        self._crowded = STALE
         self._numbers = itertools.count()
         self._reader_sleeps = False
 
@@ -149,11 +152,14 @@ class Inbox:
             at = time.monotonic() + within_ms / 1000
             mailbox.wake_at = at
             heapq.heappush(self._deadlines, (at, next(self._numbers), mailbox))
+            if len(self._deadlines) > self._crowded:
+                self._clear_stale()
 
     def close(self, mailbox: Mailbox) -> tuple[Letter, ...]:
         """See `Mailbox.close`."""
         with self._arrived:
             mailbox.is_closed, mailbox.wake_at = True, None
+            mailbox.owner = None  # a deadline of it may be kept for hours yet; it is not to keep the actor
             waiting = tuple(letter for letter in mailbox.waiting if isinstance(letter, Letter))
             mailbox.waiting.clear()
             return waiting
@@ -194,6 +200,12 @@ class Inbox:
                 mailbox.wake_at = None
                 self._make_ready(mailbox)
             heapq.heappop(self._deadlines)
+
+    def _clear_stale(self) -> None:
+        """Forgets deadlines that were armed anew since, far ahead as they may be."""
+        self._deadlines = [armed for armed in self._deadlines if armed[2].wake_at == armed[0]]
+        heapq.heapify(self._deadlines)
+        self._crowded = 2 * len(self._deadlines) + STALE
 
     def _take(self) -> tuple[Work, ...]:
         """One mailbox after the other, those with more than fits again at the end of the line."""

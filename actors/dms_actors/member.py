@@ -94,15 +94,23 @@ class Member:
         return None
 
     def deadline(self) -> int | None:
-        """When it wakes by itself, Unix ms."""
-        return None if self.behaviour is None else self.behaviour.deadline()
+        """When it wakes by itself, Unix ms; at once, to begin anew, when its behaviour cannot say."""
+        if self.behaviour is None:
+            return None
+        try:
+            return self.behaviour.deadline()
+        except Exception as error:  # noqa: BLE001 - the edge of an actor
+            return self._clock() if self._breaks((), error) else None
 
     def end(self, letters: Sequence[Letter]) -> None:
         """The last thing: whoever still waits is told."""
         self.is_over = True
         _tell_all(letters, self._why if isinstance(self._why, DmsError) else has_ended(self.name))
         if self.behaviour is not None:
-            self.behaviour.stop()
+            try:
+                self.behaviour.stop()
+            except Exception as error:  # noqa: BLE001 - the edge of an actor
+                self._noticed(error)
 
     def _begin(self) -> None:
         behaviour = self._build()
@@ -110,17 +118,21 @@ class Member:
         self.behaviour, self._is_new = behaviour, False
 
     def _fail(self, letters: tuple[Letter, ...], error: Exception) -> Pending | None:
+        return self.work(()) if self._breaks(letters, error) else None
+
+    def _breaks(self, letters: tuple[Letter, ...], error: Exception) -> bool:
+        """Its behaviour has raised: everybody is told. Whether another is to be built; otherwise it is given up."""
         self._noticed(error)
         self._record = self._record.failed(self._clock())
         self.behaviour, self._why, self._is_new = None, error, False
         _tell_all(letters, InternalError("internal", f"{self.name} failed; the log says why"))
         if self._record.should_restart:
-            return self.work(())
+            return True
         log.error("actor %s is given up after %d failures", self.name, len(self._record.failures))
         self.is_over = True
         if self._failed is not None:
             self._failed(self.name)
-        return None
+        return False
 
 
 def commit(pending: Sequence[Pending]) -> None:

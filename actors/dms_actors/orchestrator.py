@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from dms_actors.behaviour import Address
@@ -45,6 +46,8 @@ class Orchestrator(MachineActor):
         self._post = post
         self._collector = collector
         self._node = node
+        self._notes: list[AttemptNoted] = []
+        """What this turn says of providers; told once it is written."""
 
     def begin(self, turn: Turn, now: int) -> None:
         """Expects again what was expected, gives the providers time to be reached again; resumes."""
@@ -79,6 +82,18 @@ class Orchestrator(MachineActor):
             case _:
                 raise TypeError(f"an orchestrator is told stimuli, not {message!r}")
 
+    def turn_written(self, turn: Turn) -> None:
+        """Also: what it says of providers goes into what is known of them."""
+        notes, self._notes = self._notes, []
+        for note in notes:
+            self._node.tell(note)
+        super().turn_written(turn)
+
+    def turn_refused(self, turn: Turn, messages: Sequence[object], now: int) -> None:
+        """Also: nothing is said of providers; it comes again with what is tried again."""
+        self._notes = []
+        super().turn_refused(turn, messages, now)
+
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
         """Sends, announces, collects, concludes."""
         match effect:
@@ -103,4 +118,4 @@ class Orchestrator(MachineActor):
 
     def _note(self, event: AttemptEnded) -> None:
         if event.ending.reason in _GOOD or event.ending.reason in NODE_FAULTS:
-            self._node.tell(AttemptNoted(event.provider, event.ending.reason in _GOOD))
+            self._notes.append(AttemptNoted(event.provider, event.ending.reason in _GOOD))

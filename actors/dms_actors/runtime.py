@@ -73,12 +73,17 @@ class ThreadRuntime:
         return address
 
     def stop_all(self, timeout: float = STOP_TIMEOUT) -> None:
-        """Ends what still runs, youngest first, each after what waits in its mailbox, with a deadline; then the thread."""
+        """Ends what still runs, youngest first, each after what waits in its mailbox, with a deadline; then the thread.
+
+        They share the thread: once one is silent, so are the others, and nobody waits for each of them.
+        """
         with self._lock:
             addresses = list(reversed(self._addresses))
+        patience = timeout
         for address in addresses:
             address.stop()
-            if not address.has_ended.wait(timeout):
+            if not address.has_ended.wait(patience):
+                patience = 0.0
                 log.error("actor %s did not end within %s s", address.name, timeout)
         try:
             self._crew.stop(block=True, timeout=timeout)
@@ -197,6 +202,7 @@ class _Crew(pykka.ThreadingActor):
     def _after(self, work: Work) -> None:
         """Ends the member if that was its last work; otherwise sets when it is woken."""
         member = _member(work.mailbox)
+        deadline = None if work.is_last else member.deadline()
         if member.is_over or work.is_last:
             member.end(work.mailbox.close())
             address = member.me
@@ -204,7 +210,6 @@ class _Crew(pykka.ThreadingActor):
             assert isinstance(address, ThreadAddress)
             address.has_ended.set()
             return
-        deadline = member.deadline()
         work.mailbox.arm(None if deadline is None else max(deadline - self._runtime.clock(), 0))
 
 

@@ -26,6 +26,8 @@ TRIES: Final = 5
 """Times a missing piece is asked for in vain before the provider counts as lost with it."""
 WAIT_S: Final = 3.0
 """Seconds without a byte of a missing log before it is asked for again."""
+SLOWEST_BYTES_PER_S: Final = 64_000
+"""How fast a missing log comes at the least, as inputs do (`auction_fold.SLOWEST_BYTES_PER_MS`): a provider that drips bytes is not waited for."""
 PAUSE_S: Final = 0.25
 """The same once something came: what the provider's queue took has arrived, and there is room for more."""
 
@@ -141,23 +143,26 @@ class Collector:
     async def _fetch_logs(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> str:
         """Asks for what is missing until it is here. The provider sends as much as its queue takes, so that a long log comes in many pieces."""
         expected = _Expected(request_id, provider, frozenset())
+        clock = asyncio.get_running_loop().time
+        missing_bytes = sum(status.log_bytes) - sum(self.logs.lengths(status.allocation_id))
+        until = clock() + TRIES * WAIT_S + missing_bytes / SLOWEST_BYTES_PER_S
         tries = TRIES
-        while tries:
+        while tries and clock() < until:
             missing = [stream for stream, is_short in zip(STREAMS, self._missing(status), strict=True) if is_short]
             if not missing:
                 return ""
             for stream in missing:
                 self._ask_for(expected, status.allocation_id, stream)
-            tries = TRIES if await self._has_grown(status) else tries - 1
+            tries = TRIES if await self._has_grown(status, until) else tries - 1
         return "parts of its log are missing"
 
-    async def _has_grown(self, status: AllocationStatus) -> bool:
-        """Returns when the logs are whole, or grow no longer; whether anything came."""
+    async def _has_grown(self, status: AllocationStatus, until: float) -> bool:
+        """Returns when the logs are whole, or grow no longer, or at `until` on the loop's clock; whether anything came."""
         has_grown, wait = False, WAIT_S
-        while any(self._missing(status)):
+        while any(self._missing(status)) and asyncio.get_running_loop().time() < until:
             try:
                 await asyncio.wait_for(self.logs.growth(status.allocation_id).wait(), wait)
             except TimeoutError:
                 return has_grown
             has_grown, wait = True, PAUSE_S
-        return True
+        return has_grown

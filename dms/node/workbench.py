@@ -261,6 +261,7 @@ class Workbench:
             self._offered[allocation_id] = (requester, frozenset(output.digest for output in outputs))
 
     async def _close(self, allocation_id: AllocationId) -> None:
+        self._stops.pop(allocation_id, None)
         self._offered.pop(allocation_id, None)
         self._requesters.pop(allocation_id, None)
         self.logs.remove(allocation_id)

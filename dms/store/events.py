@@ -268,7 +268,9 @@ class EventStore:
     async def _close(self) -> None:
         try:
             self._group.close()
-            await self.writing.run(lambda _connection: None)  # behind everything that was accepted
+            while self._group.is_waiting():
+                await self.writing.run(lambda _connection: None)  # a group has been taken before this
+            await self.writing.run(lambda _connection: None)  # behind the last group
             self._tail.close()
             await self.reading.close()
             await self.writing.close()

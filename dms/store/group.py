@@ -11,6 +11,7 @@ threads. Callers on the loop are answered there.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,7 +20,9 @@ from typing import Final, NamedTuple
 from dms.store.migrations import Checkpoint
 from dms.store.writer import Draft
 from dms_actors.ports import NewEvent, StoredEvent
-from dms_proto.errors import DmsError, MachineError
+from dms_proto.errors import DmsError, InternalError, MachineError
+
+log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 16_384
 """Appends that wait at once; the next is refused. Each has a caller waiting, so this is reached only when the disk has stopped answering."""
@@ -80,13 +83,23 @@ class GroupCommit:
             self._pending.append(_Waiting(Draft(events, self._clock()), answer))
             if self._is_asked_for:
                 return
+            # Under the lock: whatever is accepted before `close` has its transaction queued by then, and one that cannot be queued accepts nothing.
+            try:
+                self._submit(self._transact)
+            except MachineError:
+                self._pending.pop()
+                raise
             self._is_asked_for = True
-        self._submit(self._transact)
 
     def close(self) -> None:
-        """Accepts no more. What was accepted is written before anything that is queued for the writer's thread after this."""
+        """Accepts no more. What was accepted is written, a group in each turn of the writer's thread, until nothing `is_waiting`."""
         with self._lock:
             self._is_closed = True
+
+    def is_waiting(self) -> bool:
+        """Whether something accepted has not been taken by a transaction yet."""
+        with self._lock:
+            return bool(self._pending)
 
     # Below: on the writer's thread.
 
@@ -95,7 +108,8 @@ class GroupCommit:
         batch = self._take()
         try:
             stored = self._write([waiting.draft for waiting in batch])
-        except DmsError as error:
+        except Exception as raised:  # noqa: BLE001 - nobody else would answer those who wait
+            error = raised if isinstance(raised, DmsError) else _defect(raised)
             for waiting in batch:
                 # One of its own for each: an exception raised in several places mixes up their tracebacks.
                 waiting.answer(type(error)(error.code, error.message, hint=error.hint, retryable=error.retryable))
@@ -116,3 +130,10 @@ class GroupCommit:
         if self._is_asked_for:
             self._submit(self._transact)
         return batch
+
+
+def _defect(error: Exception) -> InternalError:
+    log.error("a transaction failed", exc_info=error)
+    return InternalError(
+        "internal", "the event store failed and cannot say what became of the events; the log says why"
+    )

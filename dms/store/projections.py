@@ -171,8 +171,7 @@ class ProjectionRunner:
         """
         projection = self._projection(name)
         async with self._turn:
-            await self._store.transact(lambda connection: _create(connection, projection))
-            self._followed[name] = 0
+            await self._create(projection)
         await self.catch_up()
 
     async def differs(self, name: str) -> bool:
@@ -187,8 +186,7 @@ class ProjectionRunner:
             head = self._store.head().seq
             await self._follow(projection, head)
             before = await self._store.transact(lambda connection: _digest(connection, projection))
-            await self._store.transact(lambda connection: _create(connection, projection))
-            self._followed[name] = 0
+            await self._create(projection)
             await self._follow(projection, head)
             return before != await self._store.transact(lambda connection: _digest(connection, projection))
 
@@ -235,13 +233,27 @@ class ProjectionRunner:
         return declared
 
     async def _follow(self, projection: Projection, head: int) -> None:
-        while (after := self._followed.get(projection.name, -1)) < head:
-            assert after >= 0, "start() comes first"
+        while (after := await self._position(projection)) < head:
             events = await self._store.chunk(after, head)
             self._checkpoint("project_before_begin")
+            # Unknown until it is answered: a caller that is cancelled leaves the transaction to be made without it.
+            del self._followed[projection.name]
             await self._store.transact(lambda connection, events=events: self._advance(connection, projection, events))  # type: ignore[misc]
             self._checkpoint("project_after_commit")
             self._followed[projection.name] = events[-1].seq
+
+    async def _create(self, projection: Projection) -> None:
+        self._followed.pop(projection.name, None)
+        await self._store.transact(lambda connection: _create(connection, projection))
+        self._followed[projection.name] = 0
+
+    async def _position(self, projection: Projection) -> int:
+        """How far a projection has followed; asked of the file, behind whatever is still to be written, when nobody waited for the last answer."""
+        known = self._followed.get(projection.name)
+        if known is None:
+            known = await self._store.transact(lambda connection: _seq(connection, projection))
+            self._followed[projection.name] = known
+        return known
 
     # Below: on the writer's thread, inside a transaction.
 
@@ -286,6 +298,12 @@ def _create(connection: sqlite3.Connection, projection: Projection) -> None:
         "INSERT OR REPLACE INTO projections VALUES (?, ?, ?, 0)",
         (projection.name, projection.fingerprint, json.dumps(names)),
     )
+
+
+def _seq(connection: sqlite3.Connection, projection: Projection) -> int:
+    found = connection.execute("SELECT seq FROM projections WHERE name = ?", (projection.name,)).fetchone()
+    assert found is not None, "start() comes first"
+    return int(found[0])
 
 
 def _digest(connection: sqlite3.Connection, projection: Projection) -> bytes:

@@ -9,8 +9,8 @@ from dms_actors.ports import NewEvent
 from dms_proto.errors import UserError
 from dms_proto.units import format_count
 
-MAX_EVENTS_PER_APPEND: Final = 1000
-"""Longer appends would hold up everybody else's promise."""
+MAX_EVENTS_PER_APPEND: Final = 16_384
+"""Longer appends would hold up everybody else's promise. A job of as many slots as there may be (10,000) ends in one append."""
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 """Larger things are blobs, and an event names their digest."""
 MAX_NAME_CHARS: Final = 256

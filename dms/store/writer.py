@@ -141,7 +141,7 @@ class Writer:
                 self._checkpoint("append_after_insert")
             self._checkpoint("append_before_commit")
             connection.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             # SQLite rolls some failures back by itself (disk full among them) and leaves others to us.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

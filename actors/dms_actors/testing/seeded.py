@@ -266,6 +266,7 @@ class SeededAddress:
     def after(self) -> None:
         """Everything of the batch is written and done, or nothing."""
         is_last = bool(self._waiting) and isinstance(self._waiting[0], Stop)
+        deadline = None if is_last else self._member.deadline()
         if self._member.is_over or is_last:
             self.is_alive, self.wakes_at = False, None
             self.runtime.actors.remove(self)
@@ -273,7 +274,7 @@ class SeededAddress:
             self._waiting.clear()
             self._member.end(waiting)
         else:
-            self.wakes_at = self._member.deadline()
+            self.wakes_at = deadline
         if self.behaviour is not None:
             self.runtime.loop.watch(self.name, self.behaviour)
 

@@ -185,6 +185,7 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     busy += sum(is_left_out(auction, peer) for peer in auction.faulty)
     held = any(slot.phase in AT_WORK for slot in auction.slots)
     silent = sum(not answered for answered in auction.asked.values())
+    unasked = auction.round == 0 and not auction.gossiped
     alone = all(peer == terms.requester for peer in (*auction.asked, *auction.declines)) and auction.known <= 1
     if held and not any(slot.failed_on for slot in seeking(auction)):
         return _wait(auction, now, now, "waits for its own other allocations to free capacity")
@@ -202,13 +203,14 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
         )
         verdict, patience = EndReason.NO_BIDS, max(terms.patience_ms, NO_PEERS_GRACE_MS)
     else:
-        unasked = auction.round == 0 and not auction.gossiped
         if unasked or reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
             return call_round(auction)  # all who were asked said no, but not everybody was asked
         why, verdict = _why_impossible(auction)
         patience = terms.patience_ms
     if waited < patience:
         return _wait(auction, now, since, why)
+    if unasked:
+        return call_round(auction)  # there is no patience for those who were asked, but not everybody was
     return Decision(give_up(auction, verdict, why))
 
 
