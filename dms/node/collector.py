@@ -18,24 +18,38 @@ from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Collected
 from dms_proto.messages import AllocationMessage, AllocationStatus
+from dms_proto.units import format_count
 from dms_proto.work import Task
 
 log = logging.getLogger(__name__)
 
 TRIES: Final = 5
 """Times a missing piece is asked for in vain before the provider counts as lost with it."""
-WAIT_S: Final = 3.0
-"""Seconds without a byte of a missing log before it is asked for again."""
-SLOWEST_BYTES_PER_S: Final = 64_000
-"""How fast a missing log comes at the least, as inputs do (`auction_fold.SLOWEST_BYTES_PER_MS`): a provider that drips bytes is not waited for."""
-PAUSE_S: Final = 0.25
-"""The same once something came: what the provider's queue took has arrived, and there is room for more."""
+
+
+class Pace(NamedTuple):
+    """How long a missing log is waited for.
+
+    Attributes:
+        wait_s: seconds without a byte before it is asked for again.
+        pause_s: the same once something came: what the provider's queue took has arrived, and there is room for more.
+        slowest: bytes per second at the least, as for inputs (`auction_fold.SLOWEST_BYTES_PER_MS`): a provider that drips is not waited for.
+    """
+
+    wait_s: float = 3.0
+    pause_s: float = 0.25
+    slowest: int = 64_000
+
+
+PACE: Final = Pace()
 
 
 class _Expected(NamedTuple):
     request_id: RequestId
     provider: PeerId
     inputs: frozenset[Digest]
+    log_bytes: int
+    """Most that the job may write: what a provider sends beyond it is not kept."""
 
 
 class Collector:
@@ -52,7 +66,9 @@ class Collector:
         network: Network,
         post: NodePost,
         tell: Callable[[RequestId, Stimulus], None],
+        pace: Pace = PACE,
     ) -> None:
+        self._pace = pace
         self._hands = Hands(loop, calls)
         self._me = me
         self._blobs = blobs
@@ -68,7 +84,7 @@ class Collector:
     def expect(self, request_id: RequestId, provider: PeerId, allocation_id: AllocationId, task: Task) -> None:
         """See `world.Collector`."""
         inputs = frozenset(wanted.digest for wanted in task.inputs)
-        self._expected[allocation_id] = _Expected(request_id, provider, inputs)
+        self._expected[allocation_id] = _Expected(request_id, provider, inputs, task.limits.log_bytes)
         self._of_request.setdefault(request_id, []).append(allocation_id)
 
     def forget(self, request_id: RequestId) -> None:
@@ -96,6 +112,10 @@ class Collector:
         expected = self._expected.get(message.allocation_id)
         if expected is None or expected.provider != peer or message.channel not in STREAMS:
             return
+        other = self.logs.length(message.allocation_id, STREAMS[message.channel == STREAMS[0]])
+        if message.offset + len(message.data) + other > expected.log_bytes:
+            log.warning("peer %s sends more of a log than the job may write: not kept", peer)
+            return
         if not self.logs.append(message.allocation_id, message.channel, message.offset, message.data):
             self._ask_for(expected, message.allocation_id, message.channel)
 
@@ -114,7 +134,7 @@ class Collector:
         self._post.send_now(expected.provider, wanted)
 
     async def _collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
-        failed = await self._fetch_logs(request_id, provider, status)
+        failed = await self._fetch_logs(status)
         for output in status.outputs:
             if failed or self._blobs.use(output.digest) is not None:
                 continue
@@ -140,12 +160,16 @@ class Collector:
                 return ""
         return failed
 
-    async def _fetch_logs(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> str:
+    async def _fetch_logs(self, status: AllocationStatus) -> str:
         """Asks for what is missing until it is here. The provider sends as much as its queue takes, so that a long log comes in many pieces."""
-        expected = _Expected(request_id, provider, frozenset())
+        expected = self._expected.get(status.allocation_id)
+        if expected is None:
+            return "it is expected no more"
+        if sum(status.log_bytes) > expected.log_bytes:
+            return f"its log is said to have {format_count(sum(status.log_bytes), 'byte')}, more than the job may write"
         clock = asyncio.get_running_loop().time
         missing_bytes = sum(status.log_bytes) - sum(self.logs.lengths(status.allocation_id))
-        until = clock() + TRIES * WAIT_S + missing_bytes / SLOWEST_BYTES_PER_S
+        until = clock() + TRIES * self._pace.wait_s + missing_bytes / self._pace.slowest
         tries = TRIES
         while tries and clock() < until:
             missing = [stream for stream, is_short in zip(STREAMS, self._missing(status), strict=True) if is_short]
@@ -158,11 +182,11 @@ class Collector:
 
     async def _has_grown(self, status: AllocationStatus, until: float) -> bool:
         """Returns when the logs are whole, or grow no longer, or at `until` on the loop's clock; whether anything came."""
-        has_grown, wait = False, WAIT_S
+        has_grown, wait = False, self._pace.wait_s
         while any(self._missing(status)) and asyncio.get_running_loop().time() < until:
             try:
                 await asyncio.wait_for(self.logs.growth(status.allocation_id).wait(), wait)
             except TimeoutError:
                 return has_grown
-            has_grown, wait = True, PAUSE_S
+            has_grown, wait = True, self._pace.pause_s
         return has_grown

@@ -16,6 +16,7 @@ a restart of the node, counts from a later base: everything is then delivered ag
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,7 @@ from dms.node.story import AttemptStory, JobStory, Moved, News
 from dms.rpc.api.jobs import AnyJobUpdate, JobEnded, JobLog, JobProgress, JobView, SlotProgress
 from dms.store.events import EventStore
 from dms_actors.ports import StoredEvent
+from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, RequestId
 
 CHUNK: Final = 64 * 1024
@@ -41,7 +43,11 @@ _BASE_SHIFT: Final = 23
 """Ids per second of time between two bases of one job: more than 8 MiB/s of log for a whole life would be needed to overtake it."""
 
 
+RETRY_S: Final = 1.0
+"""Pause before following is taken up again after an error."""
+
 ViewOf = Callable[[JobStory], JobView]
+log = logging.getLogger(__name__)
 
 
 class Hub:
@@ -78,12 +84,19 @@ class Hub:
         return stop
 
     async def _run(self, after: int) -> None:
-        """Ends with the first event after the last listener has gone; the next listener begins anew."""
-        async for row in self._store.follow(after):
-            for heard in tuple(self._listeners.get(row.stream, ())):
-                heard(row)
-            if not self._listeners:
-                return
+        """Ends with the first event after the last listener has gone; the next listener begins anew. Goes on after an error in reading."""
+        while self._listeners:
+            try:
+                async for row in self._store.follow(after):
+                    after = row.seq
+                    for heard in tuple(self._listeners.get(row.stream, ())):
+                        heard(row)
+                    if not self._listeners:
+                        return
+                return  # the store has been closed
+            except DmsError as error:
+                log.error("following the events stopped after event %d and is taken up again: %s", after, error)
+                await asyncio.sleep(RETRY_S)
 
 
 class _Said(NamedTuple):

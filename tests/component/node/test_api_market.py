@@ -18,9 +18,11 @@ from .conftest import Local, spec
 async def test_asking_gives_one_verdict_per_node_and_locks_nothing(local: Local) -> None:
     before = [node.services.store.head().seq for node in local.market.nodes]
     explained = await local.api.market_ask(AskParams(spec("print", "x")))
+    asked = ("BidMade", "RequestDeclined", "RequestOpened")
+    for node, seq in zip(local.market.nodes, before, strict=True):
+        assert not await node.services.store.query(kinds=asked, after_seq=seq)
     assert {verdict.peer for verdict in explained.verdicts} == {peer_of(node) for node in local.market.nodes}
     assert explained.counts[Outcome.BID] == 3
-    assert [node.services.store.head().seq for node in local.market.nodes] == before
     for api in local.apis:
         assert (await api.node_capability()).locked == NOTHING
 

@@ -1,4 +1,4 @@
-"""The requester's hands: a provider that drips its log does not hold a request up for ever."""
+"""The requester's hands: neither a provider that drips its log nor one that sends too much of it has its way."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from dms.node import collector as module
-from dms.node.collector import Collector
+from dms.node.collector import Collector, Pace
 from dms.node.logs import LogStore
+from dms.testing.market import until
 from dms_actors.loop_calls import LoopCalls
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.messages import AllocationMessage, AllocationStatus, Phase
-from dms_proto.work import Ending, EndReason, Task
+from dms_proto.work import Ending, EndReason, Limits, Task
 
 ALLOCATION, REQUEST, PROVIDER = AllocationId("a-x"), RequestId("r-x"), PeerId("p")
+LIMIT = 10_000_000
 
 
 class Post:
@@ -26,29 +27,58 @@ class Post:
         return True
 
 
-async def test_a_log_that_comes_byte_by_byte_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAIT_S", 0.05)
-    monkeypatch.setattr(module, "PAUSE_S", 0.02)
-    monkeypatch.setattr(module, "SLOWEST_BYTES_PER_S", 1e6, raising=False)
-    told: list[Any] = []
-    loop, nothing = asyncio.get_running_loop(), None
-    hands: Any = {"blobs": nothing, "network": nothing, "post": Post()}
+@pytest.fixture
+def told() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+async def collector(tmp_path: Path, told: list[Any]) -> Collector:
+    loop = asyncio.get_running_loop()
+    hands: Any = {"blobs": None, "network": None, "post": Post()}
     collector = Collector(
         loop=loop,
         calls=LoopCalls(loop),
         me=PeerId("me"),
         logs=LogStore(tmp_path),
         tell=lambda _request, stimulus: told.append(stimulus),
+        pace=Pace(wait_s=0.05, pause_s=0.02, slowest=1_000_000_000),
         **hands,
     )
-    collector.expect(REQUEST, PROVIDER, ALLOCATION, Task(executor="sandbox"))
+    collector.expect(REQUEST, PROVIDER, ALLOCATION, Task("sandbox", ("true",), limits=Limits(log_bytes=LIMIT)))
+    return collector
+
+
+def collect(collector: Collector, log_bytes: tuple[int, int]) -> None:
     ending = Ending(EndReason.COMPLETED)
-    status = AllocationStatus(REQUEST, ALLOCATION, 5, Phase.ENDED, ending=ending, log_bytes=(100_000, 0))
+    status = AllocationStatus(REQUEST, ALLOCATION, 5, Phase.ENDED, ending=ending, log_bytes=log_bytes)
     collector.collect(REQUEST, PROVIDER, status)
-    for offset in range(100):
-        collector.log_arrived(PROVIDER, AllocationMessage(REQUEST, ALLOCATION, "stdout", offset, b"x"))
-        await asyncio.sleep(0.03)
-        if told:
-            break
+
+
+def arrives(collector: Collector, stream: str, offset: int, data: bytes) -> None:
+    collector.log_arrived(PROVIDER, AllocationMessage(REQUEST, ALLOCATION, stream, offset, data))
+
+
+async def test_a_log_that_comes_byte_by_byte_is_given_up(collector: Collector, told: list[Any]) -> None:
+    collect(collector, (LIMIT, 0))
+    async with asyncio.timeout(30):
+        while not told:
+            arrives(collector, "stdout", collector.logs.length(ALLOCATION, "stdout"), b"x")
+            await asyncio.sleep(0)
     await collector.close()
     assert [stimulus.failed for stimulus in told] == ["parts of its log are missing"]
+
+
+async def test_what_a_job_may_not_write_is_not_kept(collector: Collector) -> None:
+    arrives(collector, "stderr", 0, b"e" * 1_000)
+    for number in range(LIMIT // 100_000):
+        arrives(collector, "stdout", number * 100_000, b"o" * 100_000)
+    assert collector.logs.lengths(ALLOCATION) == (LIMIT - 100_000, 1_000)
+    await collector.close()
+
+
+async def test_a_log_longer_than_the_job_may_write_is_not_asked_for(collector: Collector, told: list[Any]) -> None:
+    collect(collector, (LIMIT, 1))
+    await until(lambda: told, bool)
+    await collector.close()
+    assert told[0].failed == f"its log is said to have {LIMIT + 1} bytes, more than the job may write"
