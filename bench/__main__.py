@@ -151,7 +151,9 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
 def main() -> int:
     """Measures, prints, writes JSON."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=[[], *PARTS], help="default: all")
+    parser.add_argument(
+        "parts", nargs="*", choices=[[], *PARTS], default=[], metavar="PART", help=f"{', '.join(PARTS)}; default: all"
+    )
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=200)
     options = parser.parse_args()
