@@ -94,7 +94,8 @@ def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | Re
         now: Unix ms by our clock.
 
     Returns:
-        An `Envelope` that passed every check: signed by its sender, for us, in time, not seen before, its message valid. Or a `RefusedFrame`.
+        An `Envelope` that passed every check: signed by its sender, for us, in time (a direct hello at any), not seen before, its message valid.
+        Or a `RefusedFrame`.
     """
     parsed = _parse(frame, context)
     if isinstance(parsed, RefusedFrame):
@@ -104,6 +105,7 @@ def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | Re
         if refusal is not None:
             return _refused(parsed, refusal)
     signed, window = parsed.signed, context.window(parsed.signed)
+    # Of a hello from a clock far ahead, what is remembered is bounded by ours: otherwise it would be kept until that clock's time has come.
     until = min(signed.expires_ms, now + signed.expires_ms - signed.sent_ms + context.skew_ms) + context.skew_ms
     window.record(parsed.sender, MessageId(signed.id), signed.sent_ms, until, now)
     if signed.is_gossip and not context.take(parsed.sender, KindClass.GOSSIP_AUTHORED, now):
