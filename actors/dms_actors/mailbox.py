@@ -3,11 +3,11 @@
 ::
 
     any thread ── offer ──▶ Mailbox of an actor ─┐
-    any thread ── offer ──▶ Mailbox of another ──┼─▶ Inbox ── get ──▶ a Round: everything that waits, for one transaction
+    any thread ── offer ──▶ Mailbox of another ──┼─▶ Inbox ── get ──▶ a Shift: everything that waits, for one transaction
     its crew   ── arm ────▶ its deadline ────────┘
 
 A message that finds its mailbox full is refused, and counted; the sender is told by the return value of `offer`. When nothing waits and an
-armed deadline comes, the round holds that mailbox with no letters: deadlines live here and not in a timer thread.
+armed deadline comes, the shift holds that mailbox with no letters: deadlines live here and not in a timer thread.
 
 pykka's own control messages (stop) come when nothing else waits.
 """
@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 CAPACITY: Final = 10_000
 """Messages that may wait. More means that the actor is slower than its senders for longer than a burst; refusing shows it."""
 BATCH: Final = 256
-"""Messages handled in one go: bounds the size of a transaction and the delay of the first message in it."""
+"""Letters in one shift: bounds the size of a transaction and the delay of the first message in it."""
 STALE: Final = 64
 """Deadlines armed anew that are kept, beyond as many as there are live ones, before they are cleared away."""
 
@@ -49,8 +49,8 @@ class Work(NamedTuple):
     is_last: bool = False
 
 
-class Round(NamedTuple):
-    """What a crew finds, in order of arrival per mailbox; at least one piece of work, at most about BATCH letters."""
+class Shift(NamedTuple):
+    """What a crew finds and does in one go: in order of arrival per mailbox, at least one piece of work, at most BATCH letters."""
 
     work: tuple[Work, ...]
 
@@ -165,12 +165,12 @@ class Inbox:
             return waiting
 
     def get(self) -> Any:
-        """Waits for messages or a deadline; gives a `Round`, or pykka's control message when no letter waits."""
+        """Waits for messages or a deadline; gives a `Shift`, or pykka's control message when no letter waits."""
         with self._arrived:
             while True:
                 self._wake_due()
                 if self._ready:
-                    return _Delivery(Round(self._take()))
+                    return _Delivery(Shift(self._take()))
                 if self._control:
                     return self._control.popleft()
                 remaining = self._deadlines[0][0] - time.monotonic() if self._deadlines else None

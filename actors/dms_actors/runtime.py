@@ -2,7 +2,7 @@
 
 ::
 
-    tell, ask ──▶ Mailboxes ──▶ Inbox ── a Round ──▶ each member handles what waits for it
+    tell, ask ──▶ Mailboxes ──▶ Inbox ── a Shift ──▶ each member handles what waits for it
                                                         └─▶ one transaction for all of them ─▶ effects, answers
 
 One thread, because what actors mostly wait for is the event log, which they write together, and because handing a message from thread to thread
@@ -27,7 +27,7 @@ from typing import Any, Final
 import pykka
 
 from dms_actors.behaviour import Address, Behaviour
-from dms_actors.mailbox import CAPACITY, Inbox, Letter, Mailbox, Round, Stop, Work
+from dms_actors.mailbox import CAPACITY, Inbox, Letter, Mailbox, Shift, Stop, Work
 from dms_actors.member import Member, Pending, commit, has_ended
 from dms_proto.errors import InternalError
 
@@ -173,7 +173,7 @@ def _is_silent(name: str, timeout: float) -> InternalError:
 
 
 class _Crew(pykka.ThreadingActor):
-    """The thread on which the members work, a round at a time."""
+    """The thread on which the members work, a shift at a time."""
 
     use_daemon_thread = True
 
@@ -189,7 +189,7 @@ class _Crew(pykka.ThreadingActor):
         threading.current_thread().name = "actors"
 
     def on_receive(self, message: Any) -> None:
-        assert isinstance(message, Round)
+        assert isinstance(message, Shift)
         pending = [self._work(work) for work in message.work]
         commit([one for one in pending if one is not None])
         for work in message.work:

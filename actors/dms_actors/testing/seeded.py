@@ -82,7 +82,7 @@ class SeededLoop:
             return False
         choice = self.rng.randrange(len(ready) + is_due)
         if choice < len(ready):
-            self._round(ready, ready[choice])
+            self._shift(ready, ready[choice])
         else:
             timer = heapq.heappop(self._timers)
             if timer.runtime is None or timer.runtime.is_alive:
@@ -91,7 +91,7 @@ class SeededLoop:
             self.now += self.rng.randrange(STALL_MS)
         return True
 
-    def _round(self, ready: Sequence[SeededAddress], chosen: SeededAddress) -> None:
+    def _shift(self, ready: Sequence[SeededAddress], chosen: SeededAddress) -> None:
         """One actor, and some of those of its process that are ready too, whose drafts are then written together, as on a thread."""
         crew = [chosen]
         if self.rng.random() < SHARED:

@@ -1,4 +1,4 @@
-"""Bounded mailboxes of one inbox: rounds in order, a counted refusal, deadlines that wake, an end that always gets in."""
+"""Bounded mailboxes of one inbox: shifts in order, a counted refusal, deadlines that wake, an end that always gets in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dms_actors.mailbox import BATCH, Inbox, Letter, Mailbox, Round, Stop
+from dms_actors.mailbox import BATCH, Inbox, Letter, Mailbox, Shift, Stop
 
 
 class Envelope(NamedTuple):
@@ -34,13 +34,13 @@ def fill(box: Mailbox, count: int) -> None:
 
 
 def found(inbox: Inbox) -> list[tuple[Any, list[object]]]:
-    """The next round: whose, and what."""
+    """The next shift: whose, and what."""
     delivery = inbox.get()
-    assert isinstance(delivery.message, Round)
+    assert isinstance(delivery.message, Shift)
     return [(work.mailbox.owner, [letter.message for letter in work.letters]) for work in delivery.message.work]
 
 
-def test_everything_that_waits_comes_as_one_round_in_order(inbox: Inbox, box: Mailbox) -> None:
+def test_everything_that_waits_comes_as_one_shift_in_order(inbox: Inbox, box: Mailbox) -> None:
     other = inbox.open("b")
     for number in range(4):
         (box, other)[number % 2].offer(Letter(number))
@@ -48,7 +48,7 @@ def test_everything_that_waits_comes_as_one_round_in_order(inbox: Inbox, box: Ma
     assert inbox.empty()
 
 
-def test_a_round_is_bounded_and_who_has_more_waits_behind_the_others(inbox: Inbox, box: Mailbox) -> None:
+def test_a_shift_is_bounded_and_who_has_more_waits_behind_the_others(inbox: Inbox, box: Mailbox) -> None:
     other = inbox.open("b")
     fill(box, BATCH + 3)
     other.offer(Letter("b"))
