@@ -1,8 +1,8 @@
 """What an actor does, apart from where it runs.
 
 A `Behaviour` takes batches of messages and answers them. All behaviours of a node run on one thread (`runtime.ThreadRuntime`, on pykka) or,
-in tests, on the test's own in an order drawn from a seed (`testing.seeded.SeededRuntime`). It never blocks on another actor; it may wait
-for the event log, which never waits for it.
+in tests, on the test's own in an order drawn from a seed (`testing.seeded.SeededRuntime`). It never waits for another actor. It may wait for
+the event log, which never waits for it: to read its stream when it starts; what it wants written it hands over as a draft.
 
 Messages go down by `Address.tell` and `Address.ask`; what children have to say goes up by `tell`.
 """

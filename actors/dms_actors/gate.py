@@ -11,7 +11,7 @@ from dms_proto.wire import Envelope, OpeningContext, PeerBuckets, RefusedFrame, 
 
 
 class Gate:
-    """One per node; lives on the node actor's thread."""
+    """One per node; lives on the actors' thread."""
 
     def __init__(self, me: PeerId, topic: str, count: Callable[[str, str], None]) -> None:
         self._me = me

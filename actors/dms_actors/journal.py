@@ -1,5 +1,10 @@
 """The event log as actors use it: from their thread, in order, one transaction for everything that waits.
 
+::
+
+    append ────── waits ──┐
+    append_soon ──────────┴─▶ waiting ──▶ one group under way ──▶ event log ── its thread: settled or refused; the next group ──▶ …
+
 Appends are written one group after the other, never two at once: a group that could not be written is then never followed by one that could,
 and the log has no holes. Of a failed group the promises are refused, and their makers take them back; what no promise rests on has become
 part of its makers' state already, so it stays first in the queue, and until it is written no more of it is let in.
@@ -39,7 +44,7 @@ class _Entry(NamedTuple):
     """Whom to tell; None: nobody waits, no promise rests on it."""
 
 
-class LoopJournal:
+class CrewJournal:
     """Implements `draft.Journal`. Called from the actors' thread; the log's own thread does the work, the loop only keeps time.
 
     What no promise rests on is gathered for SOON_S, or until the next promise, and written with it: a transaction costs far more than a row.
@@ -63,7 +68,7 @@ class LoopJournal:
         self._is_timed = False
         self._failure: DmsError | None = None
 
-    # -------------------------------------------------------------------------------------------- from the actors' threads
+    # --------------------------------------------------------------------------------------------- from the actors' thread
 
     def append(self, events: Sequence[NewEvent]) -> None:
         """Waits until the events are as durable as their kinds demand, and all that were queued before them are written.

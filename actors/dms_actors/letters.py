@@ -48,7 +48,7 @@ class FindActor(NamedTuple):
 class ListenFor(NamedTuple):
     """To the node: bids and declines for this request, or answers to the probe with this nonce (`probe:N`), go to `hear(peer, message)`.
 
-    `hear` is called on the node's thread and must return at once. For questions that no orchestrator asks: dry runs and pings.
+    `hear` is called on the actors' thread and must return at once. For questions that no orchestrator asks: dry runs and pings.
     """
 
     key: str

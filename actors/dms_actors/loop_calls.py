@@ -1,4 +1,4 @@
-"""Calls from actors' threads to functions on the asyncio loop: in order, not waited for, one wake-up of the loop for as many as there are.
+"""Calls from the actors' thread to functions on the asyncio loop: in order, not waited for, one wake-up of the loop for as many as there are.
 
 Waking the loop costs a system call and a switch of threads, several times what most of the calls cost.
 """
@@ -33,9 +33,8 @@ class LoopCalls:
         return True
 
     def _run(self) -> None:
-        self._is_woken = (
-            False  # before the calls are taken: one that comes meanwhile wakes the loop again, at worst in vain
-        )
+        # Before the calls are taken: one that comes meanwhile wakes the loop again, at worst in vain.
+        self._is_woken = False
         while self._calls:
             function, arguments = self._calls.popleft()
             try:

@@ -1,4 +1,4 @@
-"""What all our actors share: a batch is applied to machines, committed as one turn, and what could not be written is tried again."""
+"""What all our actors share: a batch is applied to machines as one turn, drafted, and tried again if it could not be written."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ log = logging.getLogger(__name__)
 
 RETRY_MS: Final = 1_000
 """Pause before what could not be written down is tried again."""
+MESSAGES_KEPT: Final = 1_000
+"""Messages kept for the retry; with a full disk the oldest go, and their senders repeat them."""
 
 
 class MachineActor(ABC):
-    """A behaviour around one or more machine shells. Lives on its actor's thread."""
+    """A behaviour around one or more machine shells. Lives on its crew's thread."""
 
     def __init__(self, journal: Journal, shells: Sequence[Shell[Any]]) -> None:
         self.journal = journal
@@ -96,9 +98,7 @@ class MachineActor(ABC):
     def deadline(self) -> int | None:
         """The earliest deadline of the machines; after a failed write not before the retry."""
         due = earliest(*(shell.deadline() for shell in self.shells))
-        if self._retry_at is None:
-            return due
-        return self._retry_at
+        return due if self._retry_at is None else self._retry_at
 
     def stop(self) -> None:  # noqa: B027 - an actor has nothing to let go of: not abstract, and empty
         """Nothing to let go of: everything is in the log."""
@@ -124,7 +124,7 @@ class _TurnDraft:
         return self._answers
 
     def refused(self, error: Exception) -> Sequence[object]:
-        """See `Draft.refused`. What else than the machine's fault it was is a defect, and the actor's failure."""
+        """See `Draft.refused`. Any other error than a `MachineError` is a defect: it is raised, and the actor has failed."""
         if not isinstance(error, MachineError):
             raise error
         log.error("nothing was promised: %s", error)
@@ -132,7 +132,3 @@ class _TurnDraft:
         batch = self._messages[len(self._messages) - len(self._answers) :]
         alone = self._actor.stands_alone
         return [answer if alone(message) else error for message, answer in zip(batch, self._answers, strict=True)]
-
-
-MESSAGES_KEPT: Final = 1_000
-"""Messages kept for the retry; with a full disk the oldest go, and their senders repeat them."""

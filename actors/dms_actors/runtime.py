@@ -1,4 +1,4 @@
-"""The crew: all actors of a node on one thread, through pykka; and (with `journal`) the one place where they meet the asyncio loop.
+"""The crew: all actors of a node on one thread, through pykka; and how they are reached from the asyncio loop.
 
 ::
 
@@ -8,8 +8,9 @@
 One thread, because what actors mostly wait for is the event log, which they write together, and because handing a message from thread to thread
 costs more than what most of them do with it (docs/decisions/0017).
 
-actor -> loop   `journal.LoopJournal.append` waits; everything else is `loop.call_soon_threadsafe`, which does not wait
-loop -> actor   `Address.tell`, which does not wait; `ask` from the loop is `ask_from_loop`, which awaits without blocking the loop
+loop  -> actor   `Address.tell`, which does not wait; `ask` from the loop is `ask_from_loop`, which awaits without blocking the loop
+actor -> loop    `loop_calls.LoopCalls`, which does not wait
+actor -> log     `journal.CrewJournal`: writing waits for the log's own thread; reading, at the start of an actor, for the loop
 
 Only immutable values cross. Every wait has a deadline.
 """

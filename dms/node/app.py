@@ -35,7 +35,7 @@ from dms_actors.behaviour import Address
 from dms_actors.directory import Directory
 from dms_actors.events import EVENT_KINDS, PROMISES
 from dms_actors.gate import Gate
-from dms_actors.journal import LoopJournal
+from dms_actors.journal import CrewJournal
 from dms_actors.letters import ShowState, Told
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.node import Node, NodeState, World
@@ -232,7 +232,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         return blobs.path(digest) if allowed else None
 
     network.serve_blobs(open_blob)
-    journal = LoopJournal(store, loop)
+    journal = CrewJournal(store, loop)
     world = World(
         journal=journal,
         post=post,

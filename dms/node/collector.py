@@ -104,7 +104,7 @@ class Collector:
 
     def may_read(self, peer: PeerId, digest: Digest) -> bool:
         """Whether a blob is an input of an allocation that this peer runs for us."""
-        expected = tuple(self._expected.values())  # one step: orchestrators add and remove on their own threads
+        expected = tuple(self._expected.values())  # one step: orchestrators add and remove on the actors' thread
         return any(one.provider == peer and digest in one.inputs for one in expected)
 
     def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:

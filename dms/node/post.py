@@ -68,7 +68,7 @@ class NodePost:
         """Sets where messages to this node itself go: the node's mailbox."""
         self._to_self = to_self
 
-    # ------------------------------------------------------------------------------------------- from the actors' threads
+    # -------------------------------------------------------------------------------------------- from the actors' thread
 
     def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
         """See `Post.send`."""

@@ -35,7 +35,7 @@ async def survey(log: EventLog) -> Survey:
 
 
 def survey_from_thread(log: EventLog, loop: asyncio.AbstractEventLoop) -> Survey:
-    """The same, for an actor's thread."""
+    """The same, for the actors' thread: waits for the loop, once, when the node begins."""
     return asyncio.run_coroutine_threadsafe(survey(log), loop).result(60)
 
 

@@ -3,7 +3,7 @@
 =================  ==========================================================================================
 file               concept
 =================  ==========================================================================================
-events             `EventStore`, the `EventLog` port on aiosqlite
+events             `EventStore`, the `EventLog` port on SQLite
 group, writer      group commit; numbering, chaining and writing of transactions
 reader, tail       reading by stream, in chunks, by filter; following along
 chain, verify      the hash chain, and walking it
@@ -17,5 +17,5 @@ blobs              `BlobStore`, files by the digest of their content
 errors             what SQLite reports, as `MachineError`
 =================  ==========================================================================================
 
-Only this package imports aiosqlite. The classes live on the event loop; what runs on a connection's thread says so.
+Only this package imports aiosqlite. The classes live on the event loop; what is called from any thread, or runs on a connection's, says so.
 """

@@ -3,8 +3,8 @@
 ::
 
     append ─┐                            ┌─ Writer, on its thread: number, chain, one transaction ── events.db
-    append ─┼─ GroupCommit: a batch ─────┤
-    append ─┘                            └─ Tail: wake followers; answer the callers
+    append ─┼─ GroupCommit: a group ─────┤
+    append ─┘                            └─ Tail: wake followers; then the callers are answered
     read_*, query, follow, verify ───────── Reader: a second, read-only connection and thread ─────── events.db
 
 Callers are answered after the commit, so what they do next can rely on it.
@@ -53,7 +53,7 @@ def unix_ms() -> int:
 
 
 class EventStore:
-    """`EventLog` on SQLite. Lives on the event loop; one per file. Made by `open`; ``async with`` closes it."""
+    """`EventLog` on SQLite. Lives on the event loop, except for `append_from_thread`; one per file. Made by `open`; ``async with`` closes it."""
 
     def __init__(
         self,

@@ -3,10 +3,10 @@
 ::
 
     any thread ── append ──▶ waiting ──┐
-    any thread ── append ──▶ waiting ──┴─ writer's thread: one transaction ──▶ the loop is told ──▶ the callers are answered
+    any thread ── append ──▶ waiting ──┴─ writer's thread: one transaction ──▶ each is answered, there
 
 Appends come straight from the actors' thread and are answered straight to it: by way of the event loop each would cost two more switches of
-threads. Callers on the loop are answered there.
+threads. `EventStore.append` passes the answers of its callers on to the loop.
 """
 
 from __future__ import annotations

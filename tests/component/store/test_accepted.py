@@ -16,7 +16,7 @@ from dms.store.group import GroupCommit
 from dms.store.projections import ProjectionRunner
 from dms.testing.event_log_contract import event
 from dms.testing.projections import PROJECTIONS, started
-from dms_actors.journal import LoopJournal
+from dms_actors.journal import CrewJournal
 from dms_actors.letters import Submit, Told
 from dms_actors.orchestrator import Orchestrator
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
@@ -101,7 +101,7 @@ def test_nothing_is_accepted_behind_a_transaction_that_could_not_be_queued() -> 
 
 
 async def test_what_is_gathered_makes_no_promise_too_long(store: EventStore) -> None:
-    journal = LoopJournal(store, asyncio.get_running_loop())
+    journal = CrewJournal(store, asyncio.get_running_loop())
     for _ in range(500):
         journal.append_soon([event()])
     await asyncio.to_thread(journal.append, [event() for _ in range(600)])
@@ -116,7 +116,7 @@ class Anything:
 
 async def test_a_job_of_many_slots_can_be_cancelled(store: EventStore) -> None:
     anything: Any = Anything()
-    journal = LoopJournal(store, asyncio.get_running_loop())
+    journal = CrewJournal(store, asyncio.get_running_loop())
     runtime = ThreadRuntime(lambda: 1_700_000_000_000)
     terms = Requester(count=10_000).submit().terms
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from dms.testing.market import until
-from dms_actors.journal import LoopJournal
+from dms_actors.journal import CrewJournal
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_proto.errors import InternalError, MachineError
@@ -50,8 +50,8 @@ async def until_written(log: MemoryEventLog, count: int) -> None:
     await until(lambda: len(log.events), lambda length: length >= count)
 
 
-def journal_over(log: MemoryEventLog, timeout: float = 30) -> LoopJournal:
-    return LoopJournal(log, asyncio.get_running_loop(), timeout=timeout, retry_s=0.02)
+def journal_over(log: MemoryEventLog, timeout: float = 30) -> CrewJournal:
+    return CrewJournal(log, asyncio.get_running_loop(), timeout=timeout, retry_s=0.02)
 
 
 async def test_an_append_returns_when_it_is_written() -> None:
@@ -205,7 +205,7 @@ async def test_after_the_end_of_the_log_promises_are_refused() -> None:
 
 async def test_after_the_end_of_the_loop_promises_are_still_kept() -> None:
     log, loop = MemoryEventLog(), asyncio.new_event_loop()
-    journal = LoopJournal(log, loop)
+    journal = CrewJournal(log, loop)
     loop.close()
     journal.append_soon([event("a")])
     journal.append([event("b")])
