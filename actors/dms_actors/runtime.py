@@ -122,13 +122,7 @@ class ThreadAddress:
         """See `Address.ask`."""
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
-        def settle(result: object) -> None:
-            if isinstance(result, BaseException):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
-
-        self.pass_on(message, settle)
+        self.pass_on(message, lambda result: _settle(answer, result))
         try:
             return answer.result(timeout)
         except TimeoutError:
@@ -151,22 +145,25 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()
 
-    def settle(result: object) -> None:
-        if not answer.done():
-            if isinstance(result, BaseException):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
-
     def answer_from_thread(result: object) -> None:
         with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result)
+            loop.call_soon_threadsafe(_settle, answer, result)
 
     address.pass_on(message, answer_from_thread)
     try:
         return await asyncio.wait_for(answer, timeout)
     except TimeoutError:
         raise _is_silent(address.name, timeout) from None
+
+
+def _settle(answer: concurrent.futures.Future[Any] | asyncio.Future[Any], result: object) -> None:
+    """Gives whoever asked the result, or raises it there; nothing when nobody waits any more."""
+    if answer.done():
+        return
+    if isinstance(result, BaseException):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
 
 
 def _is_silent(name: str, timeout: float) -> InternalError:
@@ -198,7 +195,10 @@ class _Crew(pykka.ThreadingActor):
 
     def _work(self, work: Work) -> Pending | None:
         member = _member(work.mailbox)
-        return None if member.behaviour is not None and work.is_last and not work.letters else member.work(work.letters)
+        has_begun = member.behaviour is not None
+        if has_begun and work.is_last and not work.letters:
+            return None  # it was only told to stop
+        return member.work(work.letters)
 
     def _after(self, work: Work) -> None:
         """Ends the member if that was its last work; otherwise sets when it is woken."""
