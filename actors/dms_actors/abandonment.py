@@ -7,11 +7,12 @@ told that the fault is this node's, so that it moves on to the next.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dms_actors.draft import Journal
 from dms_actors.events import from_row
 from dms_actors.shell import Shell, Turn
+from dms_actors.world import World
 from dms_proto.allocation.machine import AllocationEnded, EndingUnclaimed
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, RequestId
@@ -19,9 +20,6 @@ from dms_proto.market.auction_state import AttemptEnded, RequestEnded
 from dms_proto.market.offer_book import AllocationOver
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.work import Ending, EndReason
-
-if TYPE_CHECKING:
-    from dms_actors.node import World
 
 log = logging.getLogger(__name__)
 

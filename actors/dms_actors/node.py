@@ -21,8 +21,6 @@ import msgspec
 from dms_actors import abandonment
 from dms_actors.allocation import AllocationActor
 from dms_actors.behaviour import Address, Forward, Runtime
-from dms_actors.directory import Directory
-from dms_actors.draft import Journal
 from dms_actors.gate import Gate
 from dms_actors.letters import (
     AllocationAbandoned,
@@ -52,7 +50,7 @@ from dms_actors.ports import (
     PeerUp,
 )
 from dms_actors.shell import Machine, Shell, Turn
-from dms_actors.world import Collector, Post, Workbench
+from dms_actors.world import World
 from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -97,14 +95,6 @@ MEMBERS: Final[Machine[Membership]] = Machine(
 )
 
 
-class Survey(NamedTuple):
-    """What the log says is not over: found once, at the start."""
-
-    requests: tuple[RequestId, ...] = ()
-    allocations: tuple[AllocationId, ...] = ()
-    trust: Mapping[PeerId, tuple[int, int]] = {}
-
-
 class NodeState(NamedTuple):
     """The node's live state, as shown to its owner."""
 
@@ -114,22 +104,6 @@ class NodeState(NamedTuple):
     allocations: tuple[str, ...]
     trust: Mapping[PeerId, tuple[int, int]]
     refused: Mapping[str, int]
-
-
-class World(NamedTuple):
-    """Everything that is done for the actors."""
-
-    journal: Journal
-    post: Post
-    workbench: Workbench
-    collector: Collector
-    logs: Callable[[PeerId, AllocationMessage], None]
-    """Log bytes, and questions for them; they pass the actors by."""
-    survey: Callable[[], Survey]
-    introduce: Callable[[], object]
-    """Has the network say again that it is up and who is connected: a node actor that is built anew has forgotten it."""
-    orchestrators: Directory
-    allocations: Directory
 
 
 class Node(MachineActor):
@@ -326,8 +300,8 @@ class Node(MachineActor):
         self._world.post.learn(peer, request.reply_to)
         turn.apply(self.book, RequestHeard(peer, request), now, cause)
 
-    def _to_allocation(self, allocation_id: AllocationId, stimulus: Stimulus, cause: str) -> bool:
-        return self._allocations.tell(allocation_id, Told(stimulus, cause))
+    def _to_allocation(self, allocation_id: AllocationId, stimulus: Stimulus, cause: str) -> None:
+        self._allocations.tell(allocation_id, Told(stimulus, cause))
 
     def _to_orchestrator(
         self,
@@ -405,7 +379,7 @@ class Node(MachineActor):
         self._allocations.add(allocation_id, address)
         return address
 
-    def start_allocation(self, effect: OpenAllocation, cause_id: str) -> None:
+    def _open_allocation(self, effect: OpenAllocation, cause_id: str) -> None:
         """Starts the actor of a committed allocation; with its invocation, if the commit carried it."""
         reservation, task = effect.reservation, effect.task
         self._requesters[reservation.allocation_id] = reservation.requester
@@ -437,7 +411,7 @@ class Node(MachineActor):
             case Send(peer=peer, message=message):
                 self._world.post.send(peer, message, cause_id)
             case OpenAllocation():
-                self.start_allocation(effect, cause_id)
+                self._open_allocation(effect, cause_id)
             case Dial(peer=peer, addresses=addresses):
                 self._world.post.dial(peer, addresses)
             case Drop(peer=peer, why=why):

@@ -1,15 +1,19 @@
-"""What actors have done for them. All calls return at once and may come from any thread; outcomes come back as stimuli, by `tell`.
+"""What actors have done for them, together the `World`.
+
+But for the journal and the survey all calls return at once and may come from any thread; outcomes come back as stimuli, by `tell`.
 
 The node process implements these over its ports (`dms.node`); the seeded runtime's tests over their in-memory twins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
+from dms_actors.directory import Directory
+from dms_actors.draft import Journal
 from dms_proto.ids import AllocationId, PeerId, RequestId
-from dms_proto.messages import AllocationStatus, AnyMessage, BidRequest
+from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest
 from dms_proto.work import Output, Task
 
 
@@ -89,3 +93,27 @@ class Collector(Protocol):
     def is_complete(self, status: AllocationStatus) -> bool:
         """Whether nothing is left to collect. Answers at once, from memory."""
         ...
+
+
+class Survey(NamedTuple):
+    """What the log says is not over: found once, at the start."""
+
+    requests: tuple[RequestId, ...] = ()
+    allocations: tuple[AllocationId, ...] = ()
+    trust: Mapping[PeerId, tuple[int, int]] = {}
+
+
+class World(NamedTuple):
+    """Everything that is done for the actors."""
+
+    journal: Journal
+    post: Post
+    workbench: Workbench
+    collector: Collector
+    logs: Callable[[PeerId, AllocationMessage], None]
+    """Log bytes, and questions for them; they pass the actors by."""
+    survey: Callable[[], Survey]
+    introduce: Callable[[], object]
+    """Has the network say again that it is up and who is connected: a node actor that is built anew has forgotten it."""
+    orchestrators: Directory
+    allocations: Directory

@@ -38,9 +38,10 @@ from dms_actors.gate import Gate
 from dms_actors.journal import CrewJournal
 from dms_actors.letters import ShowState, Told
 from dms_actors.loop_calls import LoopCalls
-from dms_actors.node import Node, NodeState, World
+from dms_actors.node import Node, NodeState
 from dms_actors.ports import Executor, Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
+from dms_actors.world import World
 from dms_proto.allocation.machine import Allocation, CancelHeard, LifePhase
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import DmsError

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from dms_actors.events import from_row
-from dms_actors.node import Survey
 from dms_actors.ports import EventLog, StoredEvent
+from dms_actors.world import Survey
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.market.auction_state import AttemptEnded
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason

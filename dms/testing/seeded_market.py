@@ -28,9 +28,10 @@ from dms_actors.events import EVENT_KINDS, from_row
 from dms_actors.gate import Gate
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.machine_actor import MachineActor
-from dms_actors.node import MARKET_STREAM, PEERS_STREAM, Node, World
+from dms_actors.node import MARKET_STREAM, PEERS_STREAM, Node
 from dms_actors.ports import NetworkUp, PeerUp, StoredEvent
 from dms_actors.testing.seeded import EPOCH, SeededAddress, SeededLoop, SeededRuntime
+from dms_actors.world import World
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.errors import DmsError, MachineError
 from dms_proto.ids import RequestId, request_id
