@@ -119,5 +119,6 @@ def run_module(module: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def _tail(log: Path) -> str:
+    """The end of a log in one line."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return " / ".join(lines[-TAIL_LINES:]) or "it wrote nothing"
+    return "; ".join(line.strip().removeprefix("dms: ") for line in lines[-TAIL_LINES:]) or "it wrote nothing"

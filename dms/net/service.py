@@ -108,7 +108,7 @@ class Service:
 
     async def _listen(self) -> bool:
         if taken := await self._host.listen():
-            hint = "stop that program, or set another port in network.listen"
+            hint = "stop that program, or set another port in network.listen (config.toml in the home)"
             self._bridge.send(
                 Failed("port_in_use", f"cannot listen on {taken}: it is taken or not an address of this machine", hint)
             )

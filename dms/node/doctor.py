@@ -27,6 +27,7 @@ from dms.config.identity import load
 from dms.executors.detect import Unavailable, detect
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
+from dms.hardware.pressure import Pressure
 from dms.net.addresses import parse
 from dms.node.reach import judge
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
@@ -37,7 +38,7 @@ from dms_proto.capability import NOTHING, ExecutorOffer
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, short
 from dms_proto.membership.machine import CLOCK_TOLERANCE_MS, Peer, PeerPhase
-from dms_proto.units import GIB, MIB, format_bytes, format_cores, format_count
+from dms_proto.units import GIB, MIB, format_bytes, format_count
 
 DISK_FAIL: Final = 200 * MIB
 DISK_WARN: Final = GIB
@@ -343,11 +344,9 @@ async def _pressure(subject: Subject) -> list[Check]:
     book = subject.live.state.book
     if book.pressure == NOTHING:
         return [passed("pressure", "other programs stay within what was left to them")]
-    used = f"{format_cores(book.pressure.cpu_millicores)}, {format_bytes(book.pressure.memory_bytes)} of memory"
-    evidence = (
-        f"other programs use more than was left to them: {used}, {format_bytes(book.pressure.disk_bytes)} of disk"
-    )
-    return [Check("pressure", Finding.WARN, evidence, "close them, or offer less: provider.cpu, provider.memory")]
+    fix = "close them, or offer less: provider.cpu, provider.memory, provider.disk"
+    used = Pressure(book.pressure.cpu_millicores, book.pressure.memory_bytes, book.pressure.disk_bytes)
+    return [Check("pressure", Finding.WARN, used.explain(), fix)]
 
 
 CHECKS: Final[dict[str, Examine]] = {

@@ -25,7 +25,7 @@ from dms_proto.units import format_count
 PREFIX: Final = "dms1:"
 MAX_ADDRESSES: Final = 8
 _CHECK_BYTES: Final = 4
-_HINT: Final = "copy the whole line that `dms invite` printed on the other machine"
+_HINT: Final = "copy all of what `dms invite` printed on the other machine after `dms join`"
 
 
 class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

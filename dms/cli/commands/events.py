@@ -22,7 +22,11 @@ KIND = click.option(
     "--kind", "kinds", metavar="KIND", multiple=True, help="Only this kind; may be given more than once."
 )
 ABOUT = click.option(
-    "--about", "stream", metavar="ID", default="", help='Only what is about this: "node", a job, an allocation.'
+    "--about",
+    "stream",
+    metavar="ID",
+    default="",
+    help='Only what is about this: a job, an allocation, "market", "peers" or "owner".',
 )
 
 

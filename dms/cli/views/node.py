@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dms.cli.blocks import Block, Box, Boxes, Line, Table
-from dms.cli.views.words import clock, resources, short
+from dms.cli.views import words
+from dms.cli.views.words import clock, resources
 from dms.rpc.api.events import DoctorReport, Finding
 from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, NodeStatus
 from dms_proto.capability import Capability, Resources
@@ -33,7 +34,7 @@ def _node_box(node: NodeStatus) -> Box:
     return Box(
         "Node",
         (
-            ("name", f"{node.name} ({short(node.id.peer_id)})"),
+            ("name", words.node(node.id.peer_id, node.name)),
             ("state", f"{node.state}, up {format_millis(node.now - node.started_at)}, pid {node.pid}"),
             ("network", "up" if network.up else f"down, restarted {format_count(network.restarts, 'time')}"),
             ("peers", peers),

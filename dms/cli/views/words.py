@@ -56,8 +56,8 @@ def needs(wanted: Capability) -> str:
 
 
 def node(peer: str, name: str = "") -> str:
-    """How a node is called: its name, where it has one, and the end of its PeerID."""
-    return f"{name} ({short(peer)})" if name else short(peer)
+    """How a node is called: its name, where it was given one, and the end of its PeerID."""
+    return short(peer) if not name or short(peer).endswith(name) else f"{name} ({short(peer)})"
 
 
 def ago(then: int, now: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.cli.node_process import PYTHON, answer, command, is_alive, is_ready, wait_gone
+from dms.cli.node_process import PYTHON, answer, command, is_alive, is_ready, start_detached, wait_gone
 from dms.config.paths import Home
 from dms_proto.errors import InternalError, MachineError
 
@@ -54,3 +54,8 @@ def test_a_process_that_ended_is_not_alive_even_before_it_is_collected() -> None
     assert not is_alive(process.pid)
     process.communicate()
     assert is_alive(os.getpid())
+
+
+def test_why_a_node_ended_at_once_is_one_line_without_the_name_of_the_program_again(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"^the node ended at once: /\S+ holds no node; make one: `dms onboard` \["):
+        start_detached(Home(tmp_path))
