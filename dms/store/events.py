@@ -37,7 +37,7 @@ from dms.store.rules import check_events
 from dms.store.tail import Tail
 from dms.store.upcast import Upcaster
 from dms.store.verify import ChainWalk, Verdict, placed, read_rows
-from dms.store.writer import Draft, Writer
+from dms.store.writer import Append, Writer
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.errors import DmsError
 
@@ -277,10 +277,10 @@ class EventStore:
         finally:
             self._lock.release()
 
-    def _write(self, drafts: Sequence[Draft]) -> Sequence[Stored]:
+    def _write(self, appends: Sequence[Append]) -> Sequence[Stored]:
         """On the writer's thread: one transaction. Who follows is told before anybody is answered, so what they do next can rely on it."""
         try:
-            head, stored = self._writer.write(self.writing.raw, drafts)
+            head, stored = self._writer.write(self.writing.raw, appends)
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
         self._head = head

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from dms.store.migrations import Checkpoint
-from dms.store.writer import Draft
+from dms.store.writer import Append
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.errors import DmsError, InternalError, MachineError
 
@@ -36,7 +36,7 @@ Answer = Callable[[Stored | DmsError], object]
 
 
 class _Waiting(NamedTuple):
-    draft: Draft
+    append: Append
     answer: Answer
 
 
@@ -45,7 +45,7 @@ class GroupCommit:
 
     Args:
         submit: queues a call for the writer's thread.
-        write: writes one transaction, on the writer's thread, and gives each draft's events as stored; raises `DmsError` when nothing was.
+        write: writes one transaction, on the writer's thread, and gives each append's events as stored; raises `DmsError` when nothing was.
         clock: Unix time in ms, asked when an append is accepted.
         refusal: the error, retryable or not, for an append that is not accepted for this reason.
         checkpoint: told before and after the callers of a transaction are answered.
@@ -54,7 +54,7 @@ class GroupCommit:
     def __init__(
         self,
         submit: Callable[[Callable[[], None]], None],
-        write: Callable[[Sequence[Draft]], Sequence[Stored]],
+        write: Callable[[Sequence[Append]], Sequence[Stored]],
         clock: Callable[[], int],
         refusal: Callable[[str, bool], MachineError],
         checkpoint: Checkpoint,
@@ -80,7 +80,7 @@ class GroupCommit:
                 raise self._refusal("it is closed", False)
             if len(self._pending) >= MAX_WAITING:
                 raise self._refusal(f"{MAX_WAITING} appends wait to be written already", True)
-            self._pending.append(_Waiting(Draft(events, self._clock()), answer))
+            self._pending.append(_Waiting(Append(events, self._clock()), answer))
             if self._is_asked_for:
                 return
             # Under the lock: whatever is accepted before `close` has its transaction queued by then, and one that cannot be queued accepts nothing.
@@ -105,31 +105,31 @@ class GroupCommit:
 
     def _transact(self) -> None:
         """Writes one group; if more waits, asks for another turn, behind whatever else waits for the thread."""
-        batch = self._take()
+        group = self._take()
         try:
-            stored = self._write([waiting.draft for waiting in batch])
+            stored = self._write([waiting.append for waiting in group])
         except Exception as raised:  # noqa: BLE001 - nobody else would answer those who wait
             error = raised if isinstance(raised, DmsError) else _defect(raised)
-            for waiting in batch:
+            for waiting in group:
                 # One of its own for each: an exception raised in several places mixes up their tracebacks.
                 waiting.answer(type(error)(error.code, error.message, hint=error.hint, retryable=error.retryable))
             return
         self._checkpoint("append_before_ack")
-        for waiting, events in zip(batch, stored, strict=True):
+        for waiting, events in zip(group, stored, strict=True):
             waiting.answer(events)
         self._checkpoint("append_after_ack")
 
     def _take(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
+        group: list[_Waiting] = []
         events = 0
         with self._lock:
             while self._pending and events < GROUP_EVENTS:
-                batch.append(self._pending.popleft())
-                events += len(batch[-1].draft.events)
+                group.append(self._pending.popleft())
+                events += len(group[-1].append.events)
             self._is_asked_for = bool(self._pending)
         if self._is_asked_for:
             self._submit(self._transact)
-        return batch
+        return group
 
 
 def _defect(error: Exception) -> InternalError:

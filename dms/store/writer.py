@@ -45,7 +45,7 @@ _INSERT: Final = {
 }
 
 
-class Draft(NamedTuple):
+class Append(NamedTuple):
     """The events of one append, with the time they were accepted at, Unix ms."""
 
     events: Sequence[NewEvent]
@@ -81,8 +81,8 @@ class Writer:
         self._versions.clear()
         return self._head
 
-    def write(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> tuple[Head, list[list[StoredEvent]]]:
-        """Writes all drafts (there may be none) in one transaction and gives the new head, and each draft's events as stored.
+    def write(self, connection: sqlite3.Connection, appends: Sequence[Append]) -> tuple[Head, list[list[StoredEvent]]]:
+        """Writes all appends (there may be none) in one transaction and gives the new head, and each append's events as stored.
 
         Whatever goes wrong, nothing is written and the next call starts from what the file says.
 
@@ -91,18 +91,18 @@ class Writer:
             MachineError: `store_corrupt` when, after an earlier failure, the file turns out damaged.
         """
         head = self._head or self.load(connection)
-        if not drafts:
+        if not appends:
             return head, []
-        level = self._durability.of({event.kind for draft in drafts for event in draft.events})
+        level = self._durability.of({event.kind for append in appends for event in append.events})
         self._head = None  # until the commit; whatever goes wrong before, the next call asks the file
-        head, stored, values = self._number(connection, head, drafts)
+        head, stored, values = self._number(connection, head, appends)
         self._transact(connection, values, level)
         self._head = head
         self._forget()
         return head, stored
 
     def _number(
-        self, connection: sqlite3.Connection, head: Head, drafts: Sequence[Draft]
+        self, connection: sqlite3.Connection, head: Head, appends: Sequence[Append]
     ) -> tuple[Head, list[list[StoredEvent]], list[object]]:
         """Gives each event its seq, version, time and hash. The clock may go backwards, the history does not.
 
@@ -112,10 +112,10 @@ class Writer:
         versions, form_of = self._versions, self._upcaster.forms.get
         stored: list[list[StoredEvent]] = []
         values: list[object] = []
-        for draft in drafts:
-            at = max(at, draft.at)
+        for append in appends:
+            at = max(at, append.at)
             mine = []
-            for event in draft.events:
+            for event in append.events:
                 seq += 1
                 stream, kind, cause_id, body = event.stream, event.kind, event.cause_id, event.body
                 version = 1 + (versions.get(stream) or self._last_version(connection, stream))
