@@ -10,7 +10,6 @@ Back-pressure: frames and gossip count in `cost` bytes. The node may have `queue
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -256,11 +255,6 @@ def encode(message: ToNetwork | ToNode) -> bytes:
     """The bytes of one message, length included."""
     body = _encoder.encode(message)
     return _LENGTH.pack(len(body)) + body
-
-
-def encode_all(messages: Iterable[ToNetwork | ToNode]) -> bytes:
-    """The bytes of several messages, for one write."""
-    return b"".join(map(encode, messages))
 
 
 def decode_to_network(body: bytes) -> ToNetwork:

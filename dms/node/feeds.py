@@ -100,14 +100,10 @@ class Hub:
 
 
 class _Said(NamedTuple):
-    """An update, complete."""
+    """An update, complete; it has one id."""
 
     update: AnyJobUpdate
-    first: int
-
-    @property
-    def last(self) -> int:
-        return self.first
+    last: int
 
 
 class _Written:

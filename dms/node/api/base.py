@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dms.node.feeds import Hub, JobFeeds
-from dms.node.projecting.tables import ALLOCATIONS, BIDS, JOBS, REQUESTS
+from dms.node.projecting.tables import ALLOCATIONS, JOBS, REQUESTS
 from dms.node.services import Services
 from dms.node.story import JobStory
 from dms.rpc.ids import match_id, match_peer
@@ -90,9 +90,6 @@ class Base:
     async def _request_id(self, given: str) -> RequestId:
         """A request sent or heard."""
         return RequestId(await self._resolve(REQUESTS, "request_id", given, "bid request"))
-
-    async def _bid_id(self, given: str) -> str:
-        return await self._resolve(BIDS, "bid_id", given, "bid")
 
     async def _allocation(self, given: str) -> Row:
         id_ = AllocationId(await self._resolve(ALLOCATIONS, "allocation_id", given, "allocation"))
