@@ -257,7 +257,7 @@ async def _peers(subject: Subject) -> list[Check]:
     if not greeted:
         evidence = f"connected to nobody; {len(peers)} known"
         return [
-            Check("peers", Finding.WARN, evidence, "dms join INVITE, with the string `dms invite` prints elsewhere"),
+            Check("peers", Finding.WARN, evidence, "dms join INVITATION, with what `dms invite` prints elsewhere"),
             *found,
         ]
     return [passed("peers", evidence), *found]

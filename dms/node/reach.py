@@ -42,4 +42,4 @@ def judge(announced: Sequence[str], reached_by: str, connected: int) -> Check:
             return Check(
                 NAME, Finding.WARN, evidence, "let the port through firewall and router; check network.announce"
             )
-    return Check(NAME, Finding.SKIP, "no peer is connected, so nobody tried", "dms join INVITE")
+    return Check(NAME, Finding.SKIP, "no peer is connected, so nobody tried", "dms join INVITATION")

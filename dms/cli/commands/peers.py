@@ -94,17 +94,20 @@ def invite(io: Io) -> None:
     from dms.rpc.api.peers import Invite  # noqa: PLC0415
 
     with io.node() as node:
-        io.show(node.call("peers.invite", None, Invite), views.invite)
+        invitation = node.call("peers.invite", None, Invite)
+    io.show(invitation, views.invite)
+    if invitation.warning and not io.as_json:
+        click.echo(f"dms: {invitation.warning}", err=True)
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("invitation", metavar="STRING")
+@click.argument("invitation", metavar="INVITATION")
 @with_io
 def join(io: Io, *, invitation: str) -> None:
-    """Join a market with the string that dms invite printed on another machine.
+    """Join a market with the invitation that dms invite printed on another machine.
 
     \b
-    dms join dms1…
+    dms join dms1:…
     """
     from dms.cli.views import peers as views  # noqa: PLC0415
     from dms.rpc.api.peers import Joined, JoinParams  # noqa: PLC0415

@@ -36,7 +36,7 @@ def explanation(title: str, found: Explanation, *, every_node: bool = False) -> 
     yield Line(f"{title}   {format_count(known, 'node')} known", "strong")
     yield from _summary(found)
     if not known:
-        yield Line("no other node is known; dms join STRING, or dms doctor", "warn")
+        yield Line("no other node is known; dms join INVITATION, or dms doctor", "warn")
     if found.suggestions:
         yield Line("what would help:")
         for suggestion in found.suggestions:

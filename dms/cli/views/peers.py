@@ -16,7 +16,7 @@ from dms_proto.units import format_count
 def peer_list(found: PeerList) -> Iterator[Block]:
     """A peer per line, connected ones first."""
     if not found.peers:
-        yield Line("no peers; dms join STRING connects to one", "dim")
+        yield Line("no peers; dms join INVITATION connects to one", "dim")
         return
     rows = [
         (
@@ -53,8 +53,6 @@ def joined(result: Joined) -> Iterator[Block]:
 def invite(result: Invite) -> Iterator[Block]:
     """The command for the other machine."""
     yield Line(f"dms join {result.invite}")
-    if result.warning:
-        yield Line(result.warning, "warn")
 
 
 def banned(peer: PeerView) -> Iterator[Block]:

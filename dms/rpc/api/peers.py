@@ -71,7 +71,7 @@ class JoinParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A way into a market.
 
     Attributes:
-        invite: the string `dms invite` printed on another node.
+        invite: the invitation that `dms invite` printed on another node.
     """
 
     invite: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]

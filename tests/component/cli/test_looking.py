@@ -180,7 +180,9 @@ def test_banning_and_lifting_a_ban(dms: Dms) -> None:
 
 
 def test_invite_prints_the_command_for_the_other_machine(dms: Dms) -> None:
-    assert dms("invite").stdout.splitlines()[0] == "dms join dms1qqqq"
+    invited = dms("invite")
+    assert invited.stdout == "dms join dms1qqqq\n"  # and nothing else: it is pasted, and read by scripts
+    assert invited.stderr == "dms: only machines on this network can use it\n"
 
 
 def test_join(dms: Dms) -> None:
