@@ -170,11 +170,14 @@ class DevNet:
         self.stop()
 
     def onboard(self) -> None:
-        """Onboards every node: the first alone, since the others need its address, then the rest at once."""
+        """Onboards every node: the first alone, since the others need its address, then the rest at once, unless they are measured.
+
+        Nodes measured at once on one machine find it too busy to be measured.
+        """
         first, *others = self.nodes.values()
         first.onboard((), measure=self._measure)
         self._report(f"onboarded {first.spec.name}")
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(max_workers=1 if self._measure else None) as pool:
             for node in pool.map(lambda node: self._onboard(node, first.address), others):
                 self._report(f"onboarded {node.spec.name}")
 
@@ -208,7 +211,7 @@ class DevNet:
 
     def stop(self) -> None:
         """Stops every node, all at once."""
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(max_workers=1 if self._measure else None) as pool:
             list(pool.map(DevNode.stop, self.nodes.values()))
 
 

@@ -118,7 +118,7 @@ def offer(what: Capability) -> Iterator[Block]:
     """What is offered besides amounts."""
     price = what.price
     rows = [
-        ("architecture", f"{what.architecture or 'unknown'}, core score {what.cpu_score / 1000:g}"),
+        ("architecture", f"{what.architecture or 'unknown'}, {_core_score(what)}"),
         *(
             (
                 "executor",
@@ -171,3 +171,11 @@ def doctor(report: DoctorReport) -> Iterator[Block]:
     counts = {finding: sum(check.finding is finding for check in report.checks) for finding in Finding}
     told = ", ".join(f"{count} {finding}" for finding, count in counts.items() if count)
     yield Line(told or "nothing was checked")
+
+
+def _core_score(what: Capability) -> str:
+    return (
+        f"core score {what.cpu_score / 1000:g}"
+        if what.cpu_score
+        else "no core score (`dms node benchmark` measures it)"
+    )
