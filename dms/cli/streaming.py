@@ -42,6 +42,7 @@ from dms_proto.work import EndReason
 
 RECONNECT_S: Final = 30.0
 """How long a node may be away (it may be restarting) before its job is left to itself."""
+STDERR: Final = 2
 POLL_S: Final = 0.2
 CANCEL_TIMEOUT_S: Final = 5.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -269,5 +270,5 @@ def cancel_on_own_connection(path: Path, job: str) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"dms: {clean(text)}\n")
-    sys.stderr.flush()
+    """Straight to the descriptor: a signal may come in the middle of it and has something to say itself, which Python's own streams refuse."""
+    os.write(STDERR, f"dms: {clean(text)}\n".encode(errors="replace"))

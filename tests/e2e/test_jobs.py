@@ -55,7 +55,7 @@ def test_ctrl_c_twice_leaves_at_once_and_says_which_job(market: WholeMarket, mar
         assert process.stderr.readline() == "dms: cancelling; ctrl-C again leaves at once\n"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     told = re.fullmatch(
         r"dms: left; (r-\w+) may still be running: dms job show \1 tells, dms job cancel \1 stops it\n", errors
     )

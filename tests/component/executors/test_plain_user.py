@@ -36,6 +36,7 @@ def interpreter_for_everyone() -> str:
 
 
 def can_execute(path: str) -> bool:
+    """Whether it is there, and a plain user can get to it."""
     parents = Path(path).parents
     return Path(path).exists() and all(parent.stat().st_mode & 0o001 for parent in parents)
 
@@ -47,6 +48,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     interpreter = interpreter_for_everyone()
     if not interpreter:
         pytest.skip("no Python of this version that a plain user can execute")
+    if not can_execute(str(PROGRAM)):
+        pytest.skip("these sources lie in a directory that a plain user cannot enter")
     home = Path("/var/tmp") / f"dms-plain-{os.getpid()}"
     home.mkdir(mode=0o700)
     os.chown(home, NOBODY, NOBODY)
