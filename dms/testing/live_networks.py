@@ -68,6 +68,7 @@ class Wire:
         self.is_silent = False
         self.break_after: int | None = None
         self.carried = 0
+        self._is_over = False
         self._to_port = to_port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,6 +85,7 @@ class Wire:
         try:
             yield wire, "/".join(parts)
         finally:
+            wire._is_over = True
             server.close()
             await wire.cut()
 
@@ -101,6 +103,9 @@ class Wire:
                 await writer.wait_closed()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_over:
+            writer.transport.abort()  # accepted before the end, and only handed over after it
+            return
         self._writers.add(writer)
         opening = asyncio.create_task(asyncio.open_connection("127.0.0.1", self._to_port))
         self._opening.add(opening)
