@@ -112,7 +112,8 @@ class Wire:
         opening.add_done_callback(self._opening.discard)
         far_reader, far_writer = await opening
         if writer not in self._writers:
-            return  # it was cut meanwhile, with both ends
+            far_writer.transport.abort()  # the near end was cut meanwhile
+            return
         self._writers.add(far_writer)
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             task = asyncio.create_task(self._copy(source, sink))
