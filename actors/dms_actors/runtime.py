@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import pykka
 
+from dms_actors.answers import settle
 from dms_actors.behaviour import Address, Behaviour
 from dms_actors.mailbox import CAPACITY, Inbox, Letter, Mailbox, Shift, Stop, Work
 from dms_actors.member import Member, Pending, commit, has_ended
@@ -122,7 +123,7 @@ class ThreadAddress:
         """See `Address.ask`."""
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
-        self.pass_on(message, lambda result: _settle(answer, result))
+        self.pass_on(message, lambda result: settle(answer, result))
         try:
             return answer.result(timeout)
         except TimeoutError:
@@ -147,23 +148,13 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
 
     def answer_from_thread(result: object) -> None:
         with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle, answer, result)
+            loop.call_soon_threadsafe(settle, answer, result)
 
     address.pass_on(message, answer_from_thread)
     try:
         return await asyncio.wait_for(answer, timeout)
     except TimeoutError:
         raise _is_silent(address.name, timeout) from None
-
-
-def _settle(answer: concurrent.futures.Future[Any] | asyncio.Future[Any], result: object) -> None:
-    """Gives whoever asked the result, or raises it there; nothing when nobody waits any more."""
-    if answer.done():
-        return
-    if isinstance(result, BaseException):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)
 
 
 def _is_silent(name: str, timeout: float) -> InternalError:

@@ -38,6 +38,7 @@ from dms.store.tail import Tail
 from dms.store.upcast import Upcaster
 from dms.store.verify import ChainWalk, Verdict, placed, read_rows
 from dms.store.writer import Append, Writer
+from dms_actors.answers import settle
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.errors import DmsError
 
@@ -160,36 +161,20 @@ class EventStore:
             return ()
         check_events(events)
         answer: asyncio.Future[Stored] = self._loop.create_future()
-
-        def settle(outcome: Stored | DmsError) -> None:
-            if answer.done():
-                return
-            if isinstance(outcome, DmsError):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
-
-        self._group.append(events, lambda outcome: self._tell_loop(settle, outcome))
+        self._group.append(events, lambda outcome: self._tell_loop(settle, answer, outcome))
         return await answer
 
     def append_from_thread(self, events: Sequence[NewEvent]) -> concurrent.futures.Future[Sequence[StoredEvent]]:
         """See `EventLog.append_from_thread`."""
         answer: concurrent.futures.Future[Sequence[StoredEvent]] = concurrent.futures.Future()
-
-        def settle(outcome: Stored | DmsError) -> None:
-            if isinstance(outcome, DmsError):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
-
         if not events:
-            settle(())
+            settle(answer, ())
             return answer
         try:
             check_events(events)
-            self._group.append(tuple(events), settle)
+            self._group.append(tuple(events), lambda outcome: settle(answer, outcome))
         except DmsError as error:
-            answer.set_exception(error)
+            settle(answer, error)
         return answer
 
     async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
