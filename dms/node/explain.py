@@ -23,7 +23,7 @@ from dms_proto.market.preferences import Preferences
 from dms_proto.market.reach import is_within, reach_for
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, BidRequest, Clause
-from dms_proto.units import format_millis
+from dms_proto.units import format_age
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -156,7 +156,7 @@ def _unanswered(
     if lost or (away and peer not in inquiry.asked):
         return NodeVerdict(peer, Outcome.UNREACHABLE, detail=away or "the connection was lost before it answered")
     if peer in inquiry.asked or peer in inquiry.reached:
-        seen = f"; last heard of {format_millis(max(now - known.seen_at, 0))} ago" if known and known.seen_at else ""
+        seen = f"; last heard of {format_age(now - known.seen_at)} ago" if known and known.seen_at else ""
         since = f"; by now {_NO_WORK}" if idle else ""
         return NodeVerdict(peer, Outcome.SILENT, detail=f"asked, and has not answered{seen}{since}")
     return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_ENOUGH if is_over else _BEYOND)
@@ -170,7 +170,7 @@ def _away(known: Peer | None, now: int) -> str:
         return known.refused_because
     if known.phase is PeerPhase.CONNECTED:
         return "connected, and has not introduced itself yet"
-    ago = f", last seen {format_millis(max(now - known.seen_at, 0))} ago" if known.seen_at else ""
+    ago = f", last seen {format_age(now - known.seen_at)} ago" if known.seen_at else ""
     return f"not connected{f' ({known.left_because})' if known.left_because else ''}{ago}"
 
 

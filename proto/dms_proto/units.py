@@ -128,6 +128,14 @@ def format_millis(value: int) -> str:
     return f"{value // HOUR}h {value % HOUR // MINUTE}m"
 
 
+def format_age(value: int) -> str:
+    """``132930`` -> ``2 min``: one unit, cut; for how long ago something was, which nobody wants to know more precisely."""
+    for size, word in ((24 * HOUR, "d"), (HOUR, "h"), (MINUTE, "min")):
+        if value >= size:
+            return f"{value // size} {word}"
+    return f"{max(value, 0) // SECOND} s"
+
+
 def format_credits(value: int) -> str:
     """``20000`` micro-credits -> ``0.02 credits``."""
     text = format(Decimal(value) / CREDIT, "f").rstrip("0").rstrip(".") if value % CREDIT else str(value // CREDIT)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.ids import short
-from dms_proto.units import GPU, format_bytes, format_cores, format_millis
+from dms_proto.units import GPU, format_age, format_bytes, format_cores, format_millis
 from dms_proto.work import OWNERS, Ending, EndReason
 
 __all__ = [
@@ -64,11 +64,7 @@ def ago(then: int, now: int) -> str:
     """How long before `now` (both Unix ms), or "never" for 0."""
     if not then:
         return "never"
-    seconds = max(0, now - then) // 1000
-    for size, word in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {word} ago"
-    return f"{seconds} s ago"
+    return f"{format_age(now - then)} ago"
 
 
 def span(since: int, until: int) -> str:

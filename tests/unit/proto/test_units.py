@@ -143,3 +143,11 @@ def test_larger_than_the_largest_quantity_is_refused() -> None:
 def test_credits_know_no_milli_suffix() -> None:
     with pytest.raises(ValueError, match="credits"):
         units.parse_credits("20m")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-5, "0 s"), (0, "0 s"), (59_999, "59 s"), (132_930, "2 min"), (units.HOUR, "1 h"), (49 * units.HOUR, "2 d")],
+)
+def test_an_age_is_one_unit(value: int, text: str) -> None:
+    assert units.format_age(value) == text
