@@ -22,6 +22,8 @@ from dms.sim.city import GPU_JOBS, run_city
 from dms_proto.units import HOUR, MINUTE
 
 RESULTS = Path(__file__).parent / "results"
+PIECES = 60
+"""Of one job: what three providers of two cores hold at 0.1 cores each."""
 
 
 class Figure(NamedTuple):
@@ -68,6 +70,12 @@ def market_figures(rounds: int, jobs: int) -> Iterator[Figure]:
             "sandboxed jobs at once", many["jobs_per_s"], "jobs/s", 80, f"{jobs} jobs submitted at once, durable"
         )
         yield Figure("  CPU per job", many["cpu_ms"], "ms", "", None, "the same")
+        how = f"one job with count: {PIECES}, as many as fit at once: one request, one award, a commit to each provider"
+        nothing = asyncio.run(market.pieces(net, PIECES, "scripted"))
+        yield at_least("no-op pieces of one job", nothing["pieces_per_s"], "jobs/s", 300, how)
+        job = asyncio.run(market.pieces(net, PIECES))
+        yield at_least("sandboxed pieces of one job", job["pieces_per_s"], "jobs/s", 80, how)
+        yield at_most("  CPU per piece", job["cpu_ms"], "ms", 15, "the same")
         resting = market.idle(net)
         yield at_most(
             "idle memory of a node", resting["pss_mib"], "MiB PSS", 150, "node, network and launcher processes"

@@ -133,6 +133,15 @@ async def throughput(net: DevNet, jobs: int, executor: str = "sandbox") -> dict[
     return {"jobs_per_s": jobs / took, "cpu_ms": (cpu_ms(net) - before) / jobs}
 
 
+async def pieces(net: DevNet, count: int, executor: str = "sandbox") -> dict[str, float]:
+    """One job of `count` allocations, asked for, awarded and committed together; until the last has ended well."""
+    job = spec("/bin/true", count=count) if executor == "sandbox" else spec("exit", "0", executor=executor, count=count)
+    async with connected(net["requester"]) as client:
+        before = cpu_ms(net)
+        took = await run_one(client, job)
+    return {"pieces_per_s": count / took * 1e3, "cpu_ms": (cpu_ms(net) - before) / count}
+
+
 async def failover(net: DevNet) -> float:
     """Milliseconds from kill -9 of the winner (its node and network process) after the commit to the job running elsewhere."""
     async with connected(net["requester"]) as client:
