@@ -60,6 +60,7 @@ class Workbench:
         self._post = post
         self._tell = tell
         self._runs: dict[AllocationId, Run] = {}
+        self._starting: set[AllocationId] = set()
         self._idle = asyncio.Event()
         self._stops: dict[AllocationId, int] = {}
         self._offered: dict[AllocationId, tuple[PeerId, frozenset[Digest]]] = {}
@@ -172,13 +173,17 @@ class Workbench:
         except OSError as error:
             self._tell(allocation_id, RunExited(Ending(EndReason.PROVIDER_FAULT, detail=_no_directory(error))))
             return
-        run = await executor.run(allocation_id, task, directory)
+        self._starting.add(allocation_id)
+        try:
+            run = await executor.run(allocation_id, task, directory)
+        finally:
+            self._starting.discard(allocation_id)
         await self._watch(allocation_id, request_id, requester, run)
 
     async def _adopt(
         self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task, handle: str
     ) -> None:
-        if allocation_id in self._runs:  # only its actor is new
+        if allocation_id in self._runs or allocation_id in self._starting:  # only its actor is new
             self._tell(allocation_id, NodeRestarted(adopted=True))
             return
         self._requesters[allocation_id] = (request_id, requester)
