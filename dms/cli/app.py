@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Market": {
         "bids": Entry("bids", "Bids made and received."),
+        "price": Entry("price", "What the node's history says about its prices."),
         "prefs": Entry("prefs", "How bids are compared for your jobs."),
         "peers": Entry("peers", "Other nodes: list, ping, ban."),
     },

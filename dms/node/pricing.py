@@ -1,10 +1,12 @@
-"""The owner's conditions and prices, from the configuration."""
+"""The owner's conditions and prices, from the configuration, and what requests heard say about them."""
 
 from __future__ import annotations
 
 from dms.config import Config
+from dms.rpc.api.market import RequestView
 from dms_proto.capability import Price
 from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.market.price_history import Asked, Fate
 
 
 def policy_of(config: Config) -> ProviderPolicy:
@@ -23,3 +25,13 @@ def policy_of(config: Config) -> ProviderPolicy:
         job_classes=provider.job_classes,
         comparator=provider.comparator,
     )
+
+
+def could_do(request: RequestView, tariff: Price) -> Asked | None:
+    """A request heard, as a piece of the price history; None: undecided yet, or there were other reasons than the price."""
+    cost = tariff.cost(request.needs.resources, request.needs.max_wall_ms)
+    if request.outcome in (Fate.WON, Fate.LOST):
+        return Asked(cost, request.max_price, Fate(request.outcome))
+    if request.clauses and all(clause.dimension == "price" for clause in request.clauses):
+        return Asked(cost, request.max_price, Fate.TOO_DEAR)
+    return None

@@ -29,6 +29,7 @@ GIB: Final = 1024**3
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
 CREDIT: Final = 1_000_000
 CORE: Final = 1000
 GPU: Final = 1000
@@ -130,7 +131,7 @@ def format_millis(value: int) -> str:
 
 def format_age(value: int) -> str:
     """``132930`` -> ``2 min``: one unit, cut; for how long ago something was, which nobody wants to know more precisely."""
-    for size, word in ((24 * HOUR, "d"), (HOUR, "h"), (MINUTE, "min")):
+    for size, word in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
         if value >= size:
             return f"{value // size} {word}"
     return f"{max(value, 0) // SECOND} s"

@@ -12,6 +12,7 @@ from dms.node.api.base import Row, call_id
 from dms.node.api.jobs import JobGroup
 from dms.node.api.views import bid_view, request_view
 from dms.node.explain import Inquiry, answers_of, dry_request, explanation, lost_meanwhile, whom_to_ask
+from dms.node.pricing import could_do, policy_of
 from dms.node.projecting.tables import BIDS, REQUESTS
 from dms.rpc.api.market import (
     AskParams,
@@ -20,6 +21,8 @@ from dms.rpc.api.market import (
     BidState,
     BidView,
     Direction,
+    PriceSuggestion,
+    PriceSuggestParams,
     RequestList,
     RequestListParams,
 )
@@ -27,7 +30,9 @@ from dms.store.tables import MAX_ROWS, Condition
 from dms_actors.letters import ListenFor, StopListening
 from dms_proto.ids import PeerId, request_id
 from dms_proto.market.explain import Explanation
+from dms_proto.market.price_history import scaled, suggest
 from dms_proto.messages import AnyMessage, Bid, BidRequest, Clause, Decline
+from dms_proto.units import DAY
 
 LEAST_WINDOW_S: Final = 1.0
 """A question is asked of everybody, far ones too; it ends as soon as all have answered."""
@@ -102,6 +107,16 @@ class MarketGroup(JobGroup):
     def _bids(self, rows: list[Row]) -> tuple[BidView, ...]:
         now = self._now()
         return tuple(bid_view(row, now) for row in rows)
+
+    async def price_suggest(self, params: PriceSuggestParams) -> PriceSuggestion:
+        """See `MarketMethods`."""
+        since, tariff = self._now() - params.days * DAY, policy_of(self._services.config).tariff
+        rows, total = await self._newest(REQUESTS, {"direction": Direction.RECEIVED.value}, "at", MAX_ROWS)
+        heard = [
+            request for request in map(request_view, rows) if request.at >= since and request.requester != self._me
+        ]
+        history = suggest([asked for request in heard if (asked := could_do(request, tariff)) is not None])
+        return PriceSuggestion(since, tariff, scaled(tariff, history.factor), history, len(heard) == len(rows) < total)
 
     async def requests_list(self, params: RequestListParams) -> RequestList:
         """See `MarketMethods`."""

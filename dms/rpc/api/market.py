@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -13,6 +13,7 @@ from dms.rpc.registry import method
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import BidId, PeerId, RequestId
 from dms_proto.market.explain import Explanation
+from dms_proto.market.price_history import PriceAdvice
 from dms_proto.messages import Clause
 
 
@@ -160,6 +161,34 @@ class RequestList(msgspec.Struct, frozen=True):
     total: int
 
 
+class PriceSuggestParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which part of the history.
+
+    Attributes:
+        days: how far back.
+    """
+
+    days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 30
+
+
+class PriceSuggestion(msgspec.Struct, frozen=True):
+    """What the node's own history says about its prices.
+
+    Attributes:
+        since: Unix ms from which requests were counted.
+        present: the tariff in force.
+        suggested: the tariff that `history` suggests; the present one where it says to stay.
+        history: the figures behind it, in thousandths of the present tariff.
+        is_cut: there were more requests than are looked at; the newest were.
+    """
+
+    since: int
+    present: Price
+    suggested: Price
+    history: PriceAdvice
+    is_cut: bool = False
+
+
 class MarketMethods(Protocol):
     """The market as this node hears it."""
 
@@ -179,4 +208,9 @@ class MarketMethods(Protocol):
     @method("requests.list")
     async def requests_list(self, params: RequestListParams) -> RequestList:
         """Bid requests sent and heard, and how this node answered."""
+        ...
+
+    @method("price.suggest")
+    async def price_suggest(self, params: PriceSuggestParams) -> PriceSuggestion:
+        """What this node's own history suggests for its prices: quartiles of what requesters would have paid, and what was lost on price."""
         ...

@@ -219,6 +219,33 @@ def test_the_node_can_be_looked_at_measured_paused_and_resumed(dms: Dms) -> None
     assert dms("node", "status").stdout == dms("status").stdout
 
 
+def test_prices_are_suggested_setting_by_setting(dms: Dms) -> None:
+    said = dms("price", "suggest", "--days", "7").stdout.splitlines()
+
+    assert said[0].startswith("8 requests since ")
+    assert said[1] == "3 won, 0 lost to others, 5 declined for the price alone"
+    assert said[2] == "those declined would have paid 0.0035 credits, for one allocation each"
+    assert said[3].split() == [
+        "SETTING",
+        "PRESENT",
+        "1",
+        "OF",
+        "4",
+        "PAYS",
+        "LESS",
+        "HALF",
+        "PAY",
+        "1",
+        "OF",
+        "4",
+        "PAYS",
+        "MORE",
+        "SUGGESTED",
+    ]
+    assert any(line.startswith("provider.price_cpu_core") for line in said)
+    assert "lower: more than a quarter of the requesters would not have paid the present price" in said
+
+
 def test_bids_and_requests(dms: Dms, tmp_path: Path) -> None:
     assert dms("bids").stdout == "no bids\n"
     job = dms.submit(tmp_path)
@@ -269,6 +296,7 @@ def test_preferences_are_shown_set_and_checked(dms: Dms, tmp_path: Path) -> None
         ["job", "schema"],
         ["alloc", "list"],
         ["bids"],
+        ["price", "suggest"],
         ["bids", "--requests"],
         ["prefs", "get"],
         ["peers", "list"],

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dms.node.api import LocalApi
 from dms.rpc.api.allocations import AllocationListParams
 from dms.rpc.api.jobs import JobParams
-from dms.rpc.api.market import AskParams, BidListParams, BidState, Direction, RequestListParams, RequestView
+from dms.rpc.api.market import (
+    AskParams,
+    BidListParams,
+    BidState,
+    Direction,
+    PriceSuggestParams,
+    RequestListParams,
+    RequestView,
+)
 from dms.testing.market import peer_of, until
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.market.explain import Outcome
+from dms_proto.market.price_history import PRESENT
 from dms_proto.units import GIB
 from dms_proto.work import EndReason
 
@@ -102,6 +111,27 @@ async def test_a_declined_request_is_listed_with_its_reasons(local: Local) -> No
     assert heard.clauses[0].dimension == "cpu"
     assert heard.needs.resources.cpu_millicores == 64_000
     assert (await local.apis[1].node_status()).market.declines == 1
+
+
+async def test_prices_are_suggested_from_what_was_asked_of_this_node(local: Local) -> None:
+    await local.api.node_pause()
+    won = await local.run(spec("print", "x"))
+    await local.api.node_resume()
+    winner = won.slots[0].attempts[0].provider
+    cheap = await local.run(spec("print", "x", max_price=1))  # its own node does it for nothing
+    assert cheap.summary.reason is EndReason.COMPLETED
+    large = await local.run(spec("x", max_price=1, needs=Resources(64_000)))  # declined for more than the price
+    assert large.summary.reason is EndReason.IMPOSSIBLE
+
+    seen = RequestListParams(direction=Direction.RECEIVED)
+    for node, api in zip(local.market.nodes[1:], local.apis[1:], strict=True):
+        await until(lambda api=api: api.requests_list(seen), lambda heard: heard.total == 3)
+        await until(lambda api=api: _heard(api), lambda heard: all(one.outcome != "open" for one in heard))
+        said = (await api.price_suggest(PriceSuggestParams())).history
+        assert (said.won, said.lost) == ((1, 0) if peer_of(node) == winner else (0, 1))
+        assert (said.too_dear, said.forgone, said.factor) == (1, 1, PRESENT)
+    own = (await local.api.price_suggest(PriceSuggestParams())).history
+    assert own.won + own.lost + own.too_dear == 0  # what it asked of itself says nothing
 
 
 async def test_only_bids_that_can_still_be_taken_are_open(local: Local) -> None:

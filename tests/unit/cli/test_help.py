@@ -56,7 +56,8 @@ def test_the_commands_are_these() -> None:
         "events follow", "events query", "events verify", "help", "invite",
         "job cancel", "job decision", "job explain", "job get", "job list", "job logs", "job schema", "job show", "job submit", "job wait",
         "join", "node benchmark", "node capability", "node id", "node pause", "node resume", "node status", "onboard",
-        "peers ban", "peers list", "peers ping", "prefs get", "prefs presets", "prefs set", "run", "sim", "status", "trace", "up", "version",
+        "peers ban", "peers list", "peers ping", "prefs get", "prefs presets", "prefs set", "price suggest",
+        "run", "sim", "status", "trace", "up", "version",
     ]  # fmt: skip
 
 
