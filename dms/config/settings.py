@@ -170,6 +170,13 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     job_classes: Annotated[
         tuple[JobClass, ...], about("Kinds of jobs taken: batch, interactive, service. Empty: all.")
     ] = ()
+    constraints: Annotated[
+        tuple[str, ...],
+        about(
+            'Conditions in CEL over `request` and `requester` that must all be true, such as `"requester.own || request.max_price >= 0.01"`. '
+            "See docs/reference/expressions.md."
+        ),
+    ] = ()
     comparator: Annotated[
         str,
         about(
@@ -185,6 +192,17 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_memory_gib: Annotated[Amount, about("Price of one GiB of memory.", unit="credits per hour")] = 2_000
     price_disk_gib: Annotated[Amount, about("Price of one GiB of disk.", unit="credits per hour")] = 20
     price_gpu: Annotated[Amount, about("Price of one whole GPU.", unit="credits per hour")] = 500_000
+    price_busy_percent: Annotated[
+        int,
+        Meta(ge=0, le=1_000),
+        about("How much dearer a full machine is than an idle one; in between in proportion. 50: half as much again."),
+    ] = 0
+    price_interactive_percent: Annotated[
+        int, Meta(ge=1, le=1_000), about("What interactive jobs pay, in percent of the prices.")
+    ] = 100
+    price_service_percent: Annotated[
+        int, Meta(ge=1, le=1_000), about("What services pay, in percent of the prices.")
+    ] = 100
     min_price: Annotated[
         Amount,
         about(

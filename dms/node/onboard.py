@@ -28,6 +28,7 @@ from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import MachineError, UserError
 from dms_proto.ids import NodeId
 from dms_proto.market.offer_book import CapabilityRegistered, PolicyChanged
+from dms_proto.market.preferences import ProviderPolicy
 
 
 class Onboarded(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ async def onboard(
         report: told each step, one line.
 
     Raises:
-        UserError: `already_onboarded`, `bad_config`.
+        UserError: `already_onboarded`, `bad_config`, `bad_expression`.
         MachineError: `home_in_use`, `disk_full`, `store_failed`.
     """
     if home.exists() and not again:
@@ -83,6 +84,7 @@ async def onboard(
         home.config.write_text(template(chosen))
         home.config.chmod(0o600)
     config = load_config(home)
+    policy = policy_of(config)
     detected = await detect(executor_settings(home))
     try:
         for executor, offer in detected.available:
@@ -92,7 +94,7 @@ async def onboard(
         benchmark = await _measure(home, report, quick=quick) if measure else None
         offers = [offer for _, offer in detected.available]
         capability = proposed(home, config, offers, benchmark)
-        await _register(home, config, capability)
+        await _register(home, policy, capability)
         return Onboarded(
             home=str(home.root),
             id=identity.node_id,
@@ -145,7 +147,7 @@ async def _measure(home: Home, report: Report, *, quick: bool) -> Benchmark:
     return benchmark
 
 
-async def _register(home: Home, config: Config, capability: Capability) -> None:
+async def _register(home: Home, policy: ProviderPolicy, capability: Capability) -> None:
     try:
         store = await EventStore.open(home.events, clock=unix_ms, relaxed=RELAXED)
     except MachineError as error:
@@ -153,5 +155,5 @@ async def _register(home: Home, config: Config, capability: Capability) -> None:
             error.hint = "stop the node first: `dms down`"
         raise
     async with store:
-        events = (PolicyChanged(policy_of(config)), CapabilityRegistered(capability))
+        events = (PolicyChanged(policy), CapabilityRegistered(capability))
         await store.append([to_row(MARKET_STREAM, event, "onboard") for event in events])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dms.config import Config
 from dms.rpc.api.market import RequestView
-from dms_proto.capability import Price
-from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.capability import JobClass, Price
+from dms_proto.market.preferences import ProviderPolicy, check_policy
 from dms_proto.market.price_history import Asked, Fate
 
 
 def policy_of(config: Config) -> ProviderPolicy:
-    """What strangers pay and which work is taken."""
+    """What strangers pay and which work is taken.
+
+    Raises:
+        UserError: `bad_expression`: a constraint cannot be used, with where and why.
+    """
     provider = config.provider
-    return ProviderPolicy(
+    policy = ProviderPolicy(
         accepts_work=provider.enabled,
         tariff=Price(
             start=max(provider.price_start, provider.min_price),
@@ -21,10 +25,18 @@ def policy_of(config: Config) -> ProviderPolicy:
             disk_gib_hour=provider.price_disk_gib,
             gpu_hour=provider.price_gpu,
         ),
+        busy_percent=provider.price_busy_percent,
+        class_percent={
+            JobClass.INTERACTIVE: provider.price_interactive_percent,
+            JobClass.SERVICE: provider.price_service_percent,
+        },
+        constraints=provider.constraints,
         max_wall_ms=provider.max_wall_ms,
         job_classes=provider.job_classes,
         comparator=provider.comparator,
     )
+    check_policy(policy)
+    return policy
 
 
 def could_do(request: RequestView, tariff: Price) -> Asked | None:

@@ -56,7 +56,7 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None], cloc
         clock: Unix ms by this machine; tests set it wrong.
 
     Raises:
-        UserError: `not_onboarded`, `bad_config`.
+        UserError: `not_onboarded`, `bad_config`, `bad_expression`.
         MachineError: `home_in_use`, `port_in_use`, `store_corrupt`, …
     """
     if not home.exists():
@@ -82,6 +82,7 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None], cloc
 
 async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config, clock: Callable[[], int]) -> NodeApp:
     identity = load(home)
+    policy = policy_of(config)
     install(await asyncio.to_thread(load_comparators))  # before any machine decides
     check_configured(config.provider.comparator)
     network = NetworkProcess(net_config(config, identity.seed()))
@@ -105,7 +106,7 @@ async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config, c
     offers = [offer for _, offer in services.executors.values()]
     new = await asyncio.to_thread(proposed, home, config, offers, last_benchmark(home))
     capability = merged_capability(state.book.capability, new, config)
-    services.node.tell(Told(PolicyWished(policy_of(config)), "start"))
+    services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
     services.node.tell(Told(PressureSeen(NOTHING), "start"))  # what others used then is not what they use now
     if config.provider.monitor_s:

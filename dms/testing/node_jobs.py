@@ -19,7 +19,7 @@ from dms_proto.ids import BidId, PeerId, RequestId, allocation_id, bid_id, diges
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
 from dms_proto.market.preferences import Preferences
-from dms_proto.market.price_history import Asked, Fate, scaled, suggest
+from dms_proto.market.price_history import Asked, Fate, suggest
 from dms_proto.market.ranking import Decision, rank
 from dms_proto.messages import BidRequest, Clause, Phase
 from dms_proto.units import DAY, GIB
@@ -334,9 +334,7 @@ class MemoryJobs:
     async def price_suggest(self, params: market.PriceSuggestParams) -> market.PriceSuggestion:
         heard = [Asked(1_000, most, Fate.TOO_DEAR if most < 1_000 else Fate.WON) for most in range(500, 1_300, 100)]
         history = suggest(heard)
-        return market.PriceSuggestion(
-            NOW - params.days * DAY, OFFER.price, scaled(OFFER.price, history.factor), history
-        )
+        return market.PriceSuggestion(NOW - params.days * DAY, OFFER.price, OFFER.price.scaled(history.factor), history)
 
     async def requests_list(self, params: market.RequestListParams) -> market.RequestList:
         sent = [

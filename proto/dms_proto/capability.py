@@ -77,6 +77,12 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
     disk_gib_hour: Amount = 0
     gpu_hour: Amount = 0
 
+    def scaled(self, milli: int) -> Price:
+        """So many thousandths of it, each part rounded up: what costs something never becomes free."""
+        return Price(
+            *(-(-part * milli // 1000) for part in msgspec.structs.astuple(self)),
+        )
+
     def cost(self, resources: Resources, millis: int) -> int:
         """Micro-credits for holding `resources` for `millis`, rounded up once at the end."""
         gpu_milli = sum(gpu.milli for gpu in resources.gpus)

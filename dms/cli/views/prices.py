@@ -9,7 +9,7 @@ from dms.cli.blocks import Block, Line, Table
 from dms.cli.views.words import clock
 from dms.rpc.api.market import PriceSuggestion
 from dms_proto.capability import Price
-from dms_proto.market.price_history import PRESENT, scaled
+from dms_proto.market.price_history import PRESENT
 from dms_proto.units import CREDIT, format_count, format_credits
 
 _SETTINGS: Final = (
@@ -48,7 +48,7 @@ def suggestion(said: PriceSuggestion) -> Iterator[Block]:
 
 
 def _tariffs(said: PriceSuggestion) -> tuple[Price, ...]:
-    return (said.present, *(scaled(said.present, factor) for factor in said.history.quartiles), said.suggested)
+    return (said.present, *(said.present.scaled(factor) for factor in said.history.quartiles), said.suggested)
 
 
 def _amount(tariff: Price, part: str) -> str:

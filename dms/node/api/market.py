@@ -30,7 +30,7 @@ from dms.store.tables import MAX_ROWS, Condition
 from dms_actors.letters import ListenFor, StopListening
 from dms_proto.ids import PeerId, request_id
 from dms_proto.market.explain import Explanation
-from dms_proto.market.price_history import scaled, suggest
+from dms_proto.market.price_history import suggest
 from dms_proto.messages import AnyMessage, Bid, BidRequest, Clause, Decline
 from dms_proto.units import DAY
 
@@ -116,7 +116,7 @@ class MarketGroup(JobGroup):
             request for request in map(request_view, rows) if request.at >= since and request.requester != self._me
         ]
         history = suggest([asked for request in heard if (asked := could_do(request, tariff)) is not None])
-        return PriceSuggestion(since, tariff, scaled(tariff, history.factor), history, len(heard) == len(rows) < total)
+        return PriceSuggestion(since, tariff, tariff.scaled(history.factor), history, len(heard) == len(rows) < total)
 
     async def requests_list(self, params: RequestListParams) -> RequestList:
         """See `MarketMethods`."""

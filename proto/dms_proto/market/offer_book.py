@@ -557,7 +557,8 @@ def judge(book: OfferBook, requester: PeerId, request: BidRequest) -> Price | tu
     """The tariff at which this node would do it now, or every reason why not. The same for bids, dry runs and explanations."""
     offered = msgspec.structs.replace(book.capability, resources=book.free)
     comparison = COMPARATOR.compare(request.needs, offered, total=book.capability.resources)
-    terms = judge_request(book.policy, request, RequesterFacts(requester, own=requester == book.me))
+    facts = RequesterFacts(requester, own=requester == book.me)
+    terms = judge_request(book.policy, request, facts, in_use(book.ledger.registered, offered.resources))
     clauses = tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
     if book.policy.comparator:
         total, name = book.capability.resources, book.policy.comparator
@@ -571,6 +572,16 @@ def judge(book: OfferBook, requester: PeerId, request: BidRequest) -> Price | tu
     if not clauses and not isinstance(terms, tuple):
         return terms
     return clauses[:MAX_CLAUSES]
+
+
+def in_use(registered: Resources, free: Resources) -> int:
+    """How much of a machine is in use, in thousandths: of the resource that is scarcest."""
+    pairs = (
+        (registered.cpu_millicores, free.cpu_millicores),
+        (registered.memory_bytes, free.memory_bytes),
+        (sum(gpu.milli for gpu in registered.gpus), sum(gpu.milli for gpu in free.gpus)),
+    )
+    return max((1000 * (whole - rest) // whole for whole, rest in pairs if whole), default=0)
 
 
 def _with_pressure(book: OfferBook, clause: Clause) -> Clause:

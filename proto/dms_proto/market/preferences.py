@@ -15,7 +15,7 @@ What the variables are is in `market.variables`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Final
 
 import msgspec
@@ -151,7 +151,9 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         accepts_work: whether it bids at all.
         constraints: CEL expressions over ``request`` and ``requester`` that must all be true.
         tariff: what strangers pay.
-        own_tariff: what machines of the same owner pay; None for nothing.
+        busy_percent: how much dearer a full machine is than an idle one; in between in proportion.
+        class_percent: what a class of jobs pays, in percent of the tariff; of several classes the dearest, of one not listed 100.
+        own_tariff: what machines of the same owner pay, at any load; None for nothing.
         max_wall_ms: longest run accepted; 0 for any.
         job_classes: classes accepted; empty for all.
         comparator: a plug-in that is asked as well whether a request fits, or empty. It can refuse more, and never promise more.
@@ -160,16 +162,20 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     accepts_work: bool = True
     constraints: Annotated[tuple[Text, ...], msgspec.Meta(max_length=32)] = ()
     tariff: Price = Price()
+    busy_percent: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 0
+    class_percent: dict[JobClass, Annotated[int, msgspec.Meta(ge=1, le=1_000)]] = {}
     own_tariff: Price | None = None
     max_wall_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     job_classes: tuple[JobClass, ...] = ()
     comparator: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
-    def tariff_for(self, requester: RequesterFacts) -> Price:
-        """The prices that apply to this requester."""
+    def tariff_for(self, requester: RequesterFacts, classes: Collection[JobClass], load: int) -> Price:
+        """The prices that apply to this requester, for a job of these classes, on a machine of which `load` thousandths are in use."""
         if requester.own:
             return self.own_tariff or Price()
-        return self.tariff
+        for_class = max((self.class_percent.get(kind, 100) for kind in classes), default=100)
+        percent = for_class * (100_000 + self.busy_percent * load) // 100_000
+        return self.tariff if percent == 100 else self.tariff.scaled(percent * 10)
 
 
 def check_policy(policy: ProviderPolicy) -> None:
@@ -182,10 +188,19 @@ def check_policy(policy: ProviderPolicy) -> None:
         _check_expression(source, REQUEST_SCHEMA, _policy_context(SAMPLE_REQUEST, RequesterFacts(PeerId("sample"))))
 
 
-def judge_request(policy: ProviderPolicy, request: BidRequest, requester: RequesterFacts) -> Price | tuple[Clause, ...]:
-    """The tariff at which the owner would have it done, or every reason why not. What the machine can do is not asked here: see `compare`."""
-    tariff = policy.tariff_for(requester)
+def judge_request(
+    policy: ProviderPolicy, request: BidRequest, requester: RequesterFacts, load: int = 0
+) -> Price | tuple[Clause, ...]:
+    """The tariff at which the owner would have it done, or every reason why not. What the machine can do is not asked here: see `compare`.
+
+    Args:
+        policy: the owner's.
+        request: what is asked.
+        requester: who asks.
+        load: how much of the machine is in use, in thousandths.
+    """
     needs = request.needs
+    tariff = policy.tariff_for(requester, needs.job_classes, load)
     asked = Capability(
         resources=needs.resources, relayed=True, job_classes=needs.job_classes, max_wall_ms=needs.max_wall_ms
     )

@@ -12,8 +12,6 @@ from typing import Final
 
 import msgspec
 
-from dms_proto.capability import Price
-
 PRESENT: Final = 1_000
 """The present tariff, in thousandths of itself."""
 FEWEST: Final = 8
@@ -84,12 +82,6 @@ def suggest(history: Sequence[Asked]) -> PriceAdvice:
     forgone = sum(asked.most for asked in history if asked.fate is Fate.TOO_DEAR)
     factor, why = _advice(len(history), won, lost, quartiles[0])
     return PriceAdvice(won, lost, too_dear, quartiles, forgone, factor, why)
-
-
-def scaled(tariff: Price, factor: int) -> Price:
-    """A tariff of so many thousandths of another, rounded up: what costs something is never suggested for nothing."""
-    amounts = msgspec.structs.asdict(tariff)
-    return Price(**{name: -(-amount * factor // PRESENT) for name, amount in amounts.items()})
 
 
 def _advice(asked: int, won: int, lost: int, lower: int) -> tuple[int, str]:

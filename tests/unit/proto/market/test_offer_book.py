@@ -61,6 +61,18 @@ def test_a_bid_states_the_price_for_running_to_the_wall_limit() -> None:
     assert bid.price == 10 + 2 * 6_000 // 6
 
 
+def test_the_price_rises_with_what_is_in_use_of_the_scarcest_resource() -> None:
+    policy = ProviderPolicy(tariff=TARIFF, busy_percent=100)
+    provider = Provider(policy=policy)
+
+    idle = provider.bids(request("one", cores=2))
+    half = provider.bids(request("two", cores=1))
+    fuller = provider.bids(request("three", cores=1))
+
+    assert [bid.tariff for bid in (idle, half, fuller)] == [TARIFF, TARIFF.scaled(1_500), TARIFF.scaled(1_750)]
+    assert fuller.price == fuller.tariff.cost(Resources(CORE, GIB), 10 * MINUTE)
+
+
 def test_a_request_is_answered_once_per_round() -> None:
     provider = Provider()
     provider.bids(request())

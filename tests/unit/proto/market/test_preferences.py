@@ -169,6 +169,34 @@ def test_gpus_are_paid_for_by_the_share_asked() -> None:
     assert isinstance(judge_request(ProviderPolicy(tariff=Price(gpu_hour=CREDIT + 2)), request, STRANGER), tuple)
 
 
+@pytest.mark.parametrize(("load", "core"), [(0, 100), (500, 125), (1_000, 150)])
+def test_a_busy_machine_is_dearer_in_proportion(load: int, core: int) -> None:
+    policy = ProviderPolicy(tariff=Price(start=7, cpu_core_hour=100), busy_percent=50)
+
+    tariff = judge_request(policy, a_request(Capability()), STRANGER, load)
+
+    assert isinstance(tariff, Price)
+    assert (tariff.cpu_core_hour, tariff.start) == (core, -(-7 * core // 100))
+
+
+@pytest.mark.parametrize(
+    ("classes", "core"),
+    [((), 100), ((JobClass.BATCH,), 100), ((JobClass.SERVICE,), 300), ((JobClass.SERVICE, JobClass.INTERACTIVE), 300)],
+)
+def test_classes_of_jobs_have_their_prices(classes: tuple[JobClass, ...], core: int) -> None:
+    percent = {JobClass.INTERACTIVE: 50, JobClass.SERVICE: 300}
+    policy = ProviderPolicy(tariff=Price(cpu_core_hour=100), class_percent=percent)
+
+    assert judge_request(policy, a_request(Capability(job_classes=classes)), STRANGER) == Price(cpu_core_hour=core)
+
+
+def test_own_machines_pay_the_same_at_any_load() -> None:
+    policy = ProviderPolicy(tariff=Price(cpu_core_hour=100), busy_percent=50, own_tariff=Price(cpu_core_hour=3))
+    own = RequesterFacts(PeerId("me"), own=True)
+
+    assert judge_request(policy, a_request(Capability()), own, 1_000) == Price(cpu_core_hour=3)
+
+
 def test_a_policy_is_checked_before_it_holds() -> None:
     check_policy(ProviderPolicy(constraints=("requester.own || request.max_price >= 0.01",)))
     for source in ("offer.cpu > 1.0", "request.cpu * 2 > 3.0", "requester.owner"):

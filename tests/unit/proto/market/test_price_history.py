@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms_proto.capability import Price
-from dms_proto.market.price_history import FEWEST, MOST, PRESENT, Asked, Fate, scaled, suggest
+from dms_proto.market.price_history import FEWEST, MOST, PRESENT, Asked, Fate, suggest
 
 
 def asked(*paid: int, fate: Fate = Fate.WON) -> list[Asked]:
@@ -58,10 +56,3 @@ def test_quartiles_grow_and_everything_is_counted(requests: list[Asked]) -> None
     assert 0 < said.factor <= MOST
     if len(requests) >= FEWEST and said.factor < PRESENT and said.factor > 1:
         assert sum(one.paid >= said.factor for one in requests) * 4 >= 3 * len(requests)
-
-
-@pytest.mark.parametrize(("factor", "core"), [(1_000, 10_001), (500, 5_001), (2_500, 25_003), (1, 11)])
-def test_a_tariff_is_scaled_in_all_its_parts_and_rounded_up(factor: int, core: int) -> None:
-    tariff = scaled(Price(start=0, cpu_core_hour=10_001, gpu_hour=1), factor)
-
-    assert (tariff.start, tariff.cpu_core_hour, tariff.gpu_hour) == (0, core, max(1, -(-factor // 1_000)))
