@@ -18,7 +18,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from dms_actors.ports import EventLog, NewEvent, StoredEvent
 from dms_proto.errors import DmsError, InternalError, MachineError
@@ -92,7 +92,7 @@ class CrewJournal:
         """
         with self._lock:
             if self._failure is not None:
-                raise _again(self._failure)
+                raise self._failure.again()
             self._waiting.append(_Entry(tuple(events), None))
             is_first = not (self._under_way or self._is_timed)
             self._is_timed = self._is_timed or is_first
@@ -208,7 +208,7 @@ class CrewJournal:
 def _refuse(group: tuple[_Entry, ...], error: BaseException) -> None:
     asking = [entry.written for entry in group if entry.written is not None]
     for written in asking:
-        written.set_exception(_again(error) if isinstance(error, DmsError) else error)
+        written.set_exception(error.again() if isinstance(error, DmsError) else error)
     log.error("%d appends were refused, %d wait to be tried again: %s", len(asking), len(group) - len(asking), error)
 
 
@@ -216,10 +216,3 @@ def _settle(group: Iterable[_Entry]) -> None:
     for entry in group:
         if entry.written is not None and not entry.written.done():
             entry.written.set_result(None)
-
-
-def _again(error: DmsError) -> DmsError:
-    """One of its own for each: an exception raised on several threads mixes up their tracebacks."""
-    copied: Any = type(error)
-    again: DmsError = copied(error.code, error.message, hint=error.hint, retryable=error.retryable)
-    return again

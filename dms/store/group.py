@@ -111,8 +111,7 @@ class GroupCommit:
         except Exception as raised:  # noqa: BLE001 - nobody else would answer those who wait
             error = raised if isinstance(raised, DmsError) else _defect(raised)
             for waiting in group:
-                # One of its own for each: an exception raised in several places mixes up their tracebacks.
-                waiting.answer(type(error)(error.code, error.message, hint=error.hint, retryable=error.retryable))
+                waiting.answer(error.again())
             return
         self._checkpoint("append_before_ack")
         for waiting, events in zip(group, stored, strict=True):

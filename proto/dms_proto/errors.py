@@ -14,7 +14,7 @@ is in `code`, which never changes its meaning; what to do about it is in `hint`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 CODES: Final[dict[str, str]] = {
     # user
@@ -75,6 +75,10 @@ class DmsError(Exception):
         self.message = message
         self.hint = hint
         self.retryable = self.retryable_by_default if retryable is None else retryable
+
+    def again(self) -> Self:
+        """The same error for somebody else who waits: raised in several places, one exception mixes up their tracebacks."""
+        return type(self)(self.code, self.message, hint=self.hint, retryable=self.retryable)
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]" + (f"; {self.hint}" if self.hint else "")

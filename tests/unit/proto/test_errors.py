@@ -39,3 +39,13 @@ def test_whose_fault_decides_whether_retrying_helps_unless_said_otherwise(
     assert kind("internal", "x").retryable is retryable
     assert kind("internal", "x", retryable=not retryable).retryable is not retryable
     assert issubclass(kind, errors.DmsError)
+
+
+def test_the_same_error_for_somebody_else_is_another_object_of_its_class() -> None:
+    error = errors.MachineError("disk_full", "no room", hint="make some", retryable=True)
+
+    again = error.again()
+
+    assert again is not error
+    assert type(again) is errors.MachineError
+    assert (again.code, again.message, again.hint, again.retryable) == ("disk_full", "no room", "make some", True)
