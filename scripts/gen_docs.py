@@ -46,7 +46,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **{
         f"transitions {name}": partial(machines.transitions, name) for name in (*transitions.TABLES, *transitions.FINER)
     },
-    **{f"table {name}": partial(machines.rows, name) for name in transitions.TABLES},
+    **{f"table {name}": partial(machines.rows, name) for name in (*transitions.TABLES, *transitions.PHASELESS)},
 }
 """Parts of hand-written pages."""
 

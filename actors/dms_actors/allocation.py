@@ -12,6 +12,8 @@ from dms_actors.letters import AllocationClosed, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Post, Workbench
+from dms_proto.accounts.book import Book
+from dms_proto.accounts.machine import EntryWritten
 from dms_proto.allocation import machine as life
 from dms_proto.allocation.machine import (
     Allocation,
@@ -80,7 +82,7 @@ class AllocationActor(MachineActor):
         super().turn_written(turn)
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
-        """Sends, fetches, runs, stops, stores, frees, closes."""
+        """Sends, fetches, runs, stops, stores, books, frees, closes."""
         match effect:
             case Send(peer=peer, message=message):
                 self._post.send(peer, message, cause_id)
@@ -95,6 +97,8 @@ class AllocationActor(MachineActor):
                 self._workbench.stop(self._id, grace_ms)
             case StoreOutputs(task=task):
                 self._workbench.store_outputs(self._id, self._reservation().requester, task)
+            case Book(entry=entry):
+                self._node.tell(Told(EntryWritten(entry), cause_id))
             case FreeCapacity(allocation_id=allocation_id):
                 self._node.tell(Told(AllocationOver(allocation_id), cause_id))
             case Close():

@@ -9,13 +9,14 @@ from typing import Any, Final
 import msgspec
 
 from dms_actors.ports import NewEvent, StoredEvent
+from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
 from dms_proto.errors import MachineError
 from dms_proto.machine import Event, Transient
 from dms_proto.market import auction_state, offer_book, owner
 from dms_proto.membership import machine as membership
 
-MACHINES: Final[tuple[ModuleType, ...]] = (auction_state, offer_book, allocation, membership, owner)
+MACHINES: Final[tuple[ModuleType, ...]] = (auction_state, offer_book, allocation, membership, owner, accounts)
 
 
 def _kinds(modules: Iterable[ModuleType]) -> dict[str, type[Event]]:
@@ -46,6 +47,10 @@ PROMISES: Final = frozenset(
         "CapabilityRegistered",
         "PolicyChanged",
         "PreferencesChanged",
+        "PaymentBooked",
+        "LimitSet",
+        "IouKept",
+        "IouGiven",
     }
 )
 """Kinds on which somebody relies from the moment they are told: written durably *before* the effects are performed. The others are written

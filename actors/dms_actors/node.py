@@ -3,7 +3,8 @@
 ::
 
     network, owner ──▶ Node ──▶ offer book (capacity, bids)      ──▶ answers, new Allocation actors
-                        │  └──▶ membership (who is there)        ──▶ hellos, probes, dials
+                        │  ├──▶ membership (who is there)        ──▶ hellos, probes, dials
+                        │  └──▶ accounts (who owes whom)         ──▶ IOUs, and what a peer may still owe, to the offer book
                         ├──▶ Orchestrator, one per request of ours ──▶ bids, commits, invocations
                         └──▶ Allocation, one per piece of work here ──▶ runs, statuses
 
@@ -51,6 +52,9 @@ from dms_actors.ports import (
 )
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import World
+from dms_proto.accounts import machine as accounting
+from dms_proto.accounts.book import Accounts
+from dms_proto.accounts.machine import ACCOUNTS_STREAM, IouHeard
 from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -58,7 +62,7 @@ from dms_proto.machine import Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, strays
 from dms_proto.market.auction_state import BidderFacts
-from dms_proto.market.offer_book import CommitHeard, OfferBook, OpenAllocation, ReleaseHeard, RequestHeard
+from dms_proto.market.offer_book import CommitHeard, CreditSeen, OfferBook, OpenAllocation, ReleaseHeard, RequestHeard
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
@@ -77,6 +81,7 @@ from dms_proto.messages import (
     Hello,
     Invocation,
     InvocationAck,
+    Iou,
     Probe,
     Receipt,
     Refusal,
@@ -93,6 +98,9 @@ BOOK: Final[Machine[OfferBook]] = Machine(
 MEMBERS: Final[Machine[Membership]] = Machine(
     membership.decide, membership.evolve, membership.next_deadline, membership.resume
 )
+ACCOUNTS: Final[Machine[Accounts]] = Machine(
+    accounting.decide, accounting.evolve, accounting.next_deadline, accounting.resume
+)
 
 
 class NodeState(NamedTuple):
@@ -100,6 +108,7 @@ class NodeState(NamedTuple):
 
     book: OfferBook
     membership: Membership
+    accounts: Accounts
     requests: tuple[str, ...]
     allocations: tuple[str, ...]
     trust: Mapping[PeerId, tuple[int, int]]
@@ -116,12 +125,14 @@ class Node(MachineActor):
         world: World,
         gate: Gate,
         book: OfferBook,
+        accounts: Accounts,
         hello: Hello,
         ask_directly: bool = True,
     ) -> None:
         self.book = Shell(BOOK, MARKET_STREAM, book)
         self.members = Shell(MEMBERS, PEERS_STREAM, Membership(book.me))
-        super().__init__(world.journal, (self.book, self.members))
+        self.accounts = Shell(ACCOUNTS, ACCOUNTS_STREAM, accounts)
+        super().__init__(world.journal, (self.book, self.members, self.accounts))
         self._peer_id = book.me
         self._hello = hello
         self._runtime = runtime
@@ -157,6 +168,8 @@ class Node(MachineActor):
         for request_id in survey.requests:
             if self._orchestrators.get(request_id) is None:
                 self._start_orchestrator(request_id)
+        for peer in self.accounts.state.known:
+            self._show_credit(turn, peer, now, "restart")
         self._describe(turn, now)
         super().begin(turn, now)
         self._world.introduce()
@@ -230,7 +243,18 @@ class Node(MachineActor):
         if any(listed is kind for _, listed in membership.TABLE):
             turn.apply(self.members, stimulus, now, cause_id)
             return
+        if any(listed is kind for _, listed in accounting.TABLE):
+            self._account(turn, stimulus, now, cause_id)
+            return
         raise TypeError(f"no machine of the node meets {stimulus!r}")
+
+    def _account(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
+        """What changes what a peer owes, or may owe, changes which of its requests are bid on."""
+        for event in turn.apply(self.accounts, stimulus, now, cause_id).events:
+            self._show_credit(turn, accounting.concerned(event), now, cause_id)
+
+    def _show_credit(self, turn: Turn, peer: PeerId, now: int, cause_id: str) -> None:
+        turn.apply(self.book, CreditSeen(peer, self.accounts.state.credit(peer)), now, cause_id)
 
     def _describe(self, turn: Turn, now: int) -> None:
         """Tells the peers when what this node says of itself has changed: addresses, capability, whether it takes work."""
@@ -244,6 +268,7 @@ class Node(MachineActor):
         return NodeState(
             self.book.state,
             self.members.state,
+            self.accounts.state,
             self._orchestrators.ids(),
             self._allocations.ids(),
             dict(self._trust),
@@ -278,8 +303,10 @@ class Node(MachineActor):
                 self._to_allocation(allocation_id, Invoked(peer, task), cause)
             case Cancel(allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer), cause)
-            case Receipt(allocation_id=allocation_id):
-                self._to_allocation(allocation_id, ReceiptHeard(peer), cause)
+            case Receipt(allocation_id=allocation_id, price=price):
+                self._to_allocation(allocation_id, ReceiptHeard(peer, price), cause)
+            case Iou():
+                self._account(turn, IouHeard(peer, message), now, cause)
             case AllocationMessage():
                 self._world.logs(peer, message)
             case Hello(addresses=addresses):
@@ -318,7 +345,7 @@ class Node(MachineActor):
         self._orchestrators.tell(message.request_id, Told(self._as_stimulus(peer, message), cause))
 
     def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
-        for send in strays.answer(peer, message):
+        for send in strays.answer(peer, message, self.accounts.state):
             self._world.post.send(send.peer, send.message, cause)
 
     def _as_stimulus(self, peer: PeerId, message: AnyMessage) -> Stimulus:

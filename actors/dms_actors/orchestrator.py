@@ -11,6 +11,8 @@ from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowSt
 from dms_actors.machine_actor import MachineActor
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Collector, Post
+from dms_proto.accounts.book import Book
+from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
 from dms_proto.machine import Effect, Send
 from dms_proto.market import auction, auction_fold
@@ -95,7 +97,7 @@ class Orchestrator(MachineActor):
         super().turn_refused(turn, messages, now)
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
-        """Sends, announces, collects, concludes."""
+        """Sends, announces, collects, books, concludes."""
         match effect:
             case Send(peer=peer, message=message):
                 if isinstance(message, Commit):
@@ -106,6 +108,8 @@ class Orchestrator(MachineActor):
                 self._node.tell(AnnounceWanted(request, cause_id))
             case Collect(provider=provider, status=status):
                 self._collector.collect(self._request_id, provider, status)
+            case Book(entry=entry):
+                self._node.tell(Told(EntryWritten(entry), cause_id))
             case Conclude():
                 self._collector.forget(self._request_id)
                 self._node.tell(RequestOver(self._request_id))

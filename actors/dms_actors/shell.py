@@ -12,6 +12,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from dms_actors.events import from_row, is_stored, to_row
 from dms_actors.ports import NewEvent, StoredEvent
+from dms_proto.accounts.book import Book
+from dms_proto.accounts.machine import ACCOUNTS_STREAM, Posted
 from dms_proto.machine import Decision, Effect, Event, Stimulus
 
 S = TypeVar("S")
@@ -58,7 +60,7 @@ class Turn:
         self._effects: list[tuple[Shell[Any], Effect, str]] = []
 
     def apply(self, shell: Shell[S], stimulus: Stimulus, now: int, cause_id: str) -> Decision:
-        """Lets a machine decide; its state moves on at once, everything else waits."""
+        """Lets a machine decide; its state moves on at once, everything else waits. What it books is written with its events."""
         decision = shell.machine.decide(shell.state, stimulus, now)
         if decision.events:
             self._before.setdefault(id(shell), (shell, shell.state))
@@ -66,6 +68,11 @@ class Turn:
             shell.state = shell.machine.evolve(shell.state, event)
             if is_stored(event):
                 self.rows.append(to_row(shell.stream, event, cause_id))
+        self.rows += [
+            to_row(ACCOUNTS_STREAM, Posted(effect.entry), cause_id)
+            for effect in decision.effects
+            if isinstance(effect, Book)
+        ]
         self._effects.extend((shell, effect, cause_id) for effect in decision.effects)
         return decision
 

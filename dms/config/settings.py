@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
-from dms_proto.units import GIB, HOUR, MIB
+from dms_proto.units import CREDIT, GIB, HOUR, MIB
 
 VERSION: Final = 1
 """Of the file format. Raised, with a step in `migrations`, whenever a field changes its name or meaning."""
@@ -221,6 +221,19 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5
 
 
+class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What peers may owe this node."""
+
+    credit_limit: Annotated[
+        Amount,
+        about(
+            "The most a peer may owe that has no limit of its own (`dms account limit`); past it, its requests are declined until it has paid. "
+            "0: strangers prepay, or get what is free only. Every new identity starts with it: set it low where prices are real money.",
+            unit="credits",
+        ),
+    ] = 100 * CREDIT
+
+
 class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which ways of running a job are offered."""
 
@@ -297,6 +310,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Network = Network()
     market: Market = Market()
     provider: Provider = Provider()
+    accounts: Accounts = Accounts()
     executors: Executors = Executors()
     store: Store = Store()
     rpc: Rpc = Rpc()

@@ -42,6 +42,7 @@ from dms_actors.node import Node, NodeState
 from dms_actors.ports import Executor, Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_actors.world import World
+from dms_proto.accounts.book import Accounts
 from dms_proto.allocation.machine import Allocation, CancelHeard, LifePhase
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import DmsError
@@ -344,7 +345,8 @@ def _spawn_node(  # noqa: PLR0917 - called once, above
     give_up: Callable[[str], None],
 ) -> Address:
     me = identity.node_id.peer_id
-    book = OfferBook(me, bid_validity_ms=config.market.bid_validity_ms)
+    limit = config.accounts.credit_limit
+    book = OfferBook(me, bid_validity_ms=config.market.bid_validity_ms, default_credit=limit)
     hello = Hello(
         version=PROTOCOL_VERSION,
         software=f"dms/{__version__}",
@@ -362,6 +364,7 @@ def _spawn_node(  # noqa: PLR0917 - called once, above
             world=world,
             gate=Gate(me, config.network.topic, counters.inc),
             book=book,
+            accounts=Accounts(me, limit),
             hello=hello,
             ask_directly=config.market.ask_directly,
         ),

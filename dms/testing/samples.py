@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dms_proto import ids
+from dms_proto.accounts.iou import signed
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Meter, Price, Resources
 from dms_proto.messages import (
     AllocationMessage,
@@ -22,6 +23,7 @@ from dms_proto.messages import (
     Hello,
     Invocation,
     InvocationAck,
+    Iou,
     KnownPeer,
     Phase,
     Probe,
@@ -95,6 +97,7 @@ LEAST: Final[tuple[AnyMessage, ...]] = (
     AllocationMessage(REQUEST, ALLOCATION, "want:stdout", 0),
     Cancel(REQUEST, ALLOCATION),
     Receipt(REQUEST, ALLOCATION, EndReason.CANCELLED, Usage(), 0),
+    Iou(REQUESTER.peer_id, PROVIDER.peer_id, 1, 0, b""),
     Hello(1, "", NOW, "", "", (), Capability()),
     Probe(0),
     Refusal("rate"),
@@ -134,6 +137,7 @@ FULL: Final[tuple[AnyMessage, ...]] = (
     AllocationMessage(REQUEST, ALLOCATION, "stdout", 65_536, b"\x00\xffbytes, not text\n"),
     Cancel(REQUEST, ALLOCATION_2),
     Receipt(REQUEST, ALLOCATION, EndReason.COMPLETED, _USAGE, 1_234),
+    signed(REQUESTER, PROVIDER.peer_id, 3, 1_234_567),
     Hello(
         1,
         "dms 0.1.0",

@@ -7,6 +7,7 @@ and started again, links are cut, frames lost and doubled, disks fill up, behavi
 from __future__ import annotations
 
 import hashlib
+from itertools import product
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,8 @@ from dms_actors.node import MARKET_STREAM, PEERS_STREAM, Node
 from dms_actors.ports import NetworkUp, PeerUp, StoredEvent
 from dms_actors.testing.seeded import EPOCH, SeededAddress, SeededLoop, SeededRuntime
 from dms_actors.world import World
+from dms_proto.accounts.book import Accounts
+from dms_proto.accounts.machine import ACCOUNTS_STREAM
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.errors import DmsError, MachineError
 from dms_proto.ids import RequestId, request_id
@@ -40,7 +43,7 @@ from dms_proto.market.offer_book import CapabilityMeasured, OfferBook, PolicyWis
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import Hello
-from dms_proto.sim.invariants import durable
+from dms_proto.sim.invariants import difference, durable
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.wire import Signer
 from dms_proto.work import EndReason, Limits, Task
@@ -131,7 +134,7 @@ class SeededNode:
         )
         gate = Gate(self.signer.peer_id, TOPIC, lambda _name, _label: None)
         book = OfferBook(self.signer.peer_id)
-        return Node(runtime=runtime, world=world, gate=gate, book=book, hello=hello)
+        return Node(runtime=runtime, world=world, gate=gate, book=book, accounts=Accounts(book.me), hello=hello)
 
     def _introduce(self) -> None:
         me = self.signer.peer_id
@@ -275,6 +278,7 @@ class SeededMarket:
     def _check_batch(self, name: str, behaviour: Behaviour) -> None:
         if isinstance(behaviour, Node):
             behaviour.book.state.ledger.check()
+            behaviour.accounts.state.check()
 
     def check_end(self) -> None:
         """Raises AssertionError when something is not as it must be at the end."""
@@ -292,6 +296,8 @@ class SeededMarket:
             assert not twice, f"run more than once: {twice}"
             self._check_replay(node)
             _check_streams(node.machine.log.events)
+        books = [node.node.behaviour.accounts.state for node in self.nodes if isinstance(node.node.behaviour, Node)]
+        assert not [differs for pair in product(books, repeat=2) if (differs := difference(*pair))]
         for request, node in self.requests.items():
             kinds = [row.kind for row in node.machine.log.events if row.stream == request]
             assert request not in self.accepted or kinds.count("RequestEnded") == 1, f"{request}: {kinds}"
@@ -305,7 +311,8 @@ class SeededMarket:
             for shell in behaviour.shells:
                 if shell.stream == PEERS_STREAM:
                     continue  # much of what is known of peers matters only while the process lives
-                state = OfferBook(node.signer.peer_id) if shell.stream == MARKET_STREAM else type(shell.state)()
+                of_the_node = shell.stream in (MARKET_STREAM, ACCOUNTS_STREAM)
+                state = type(shell.state)(node.signer.peer_id) if of_the_node else type(shell.state)()
                 for row in node.journal.read_stream(shell.stream):
                     state = shell.machine.evolve(state, from_row(row))
                 assert durable(state) == durable(shell.state), (

@@ -8,7 +8,7 @@ from typing import Any
 from dms_proto.machine import Table
 
 from .text import summary, table
-from .transitions import TABLES, stored
+from .transitions import PHASELESS, TABLES, stored
 
 _CHANGES_NOTHING = "*nothing:* "
 
@@ -29,7 +29,7 @@ def transitions(name: str) -> str:
 
 def rows(name: str) -> str:
     """A machine's table: what each stimulus leads to, phase by phase. Phases that agree share a line."""
-    machine: Table[Any] = TABLES[name]
+    machine: Table[Any] = {**TABLES, **PHASELESS}[name]
     meanings: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     kinds = {}
     for (phase, kind), row in machine.items():

@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
+from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
 from dms_proto.machine import Decision, Stimulus, Table, TimeCame
 from dms_proto.market import auction, auction_fold, offer_book
 from dms_proto.membership import machine as membership
-from dms_proto.sim.node import BOOK, MEMBERS, SimNode
+from dms_proto.sim.node import ACCOUNTS, BOOK, MEMBERS, SimNode
 from dms_proto.sim.scenarios import SCENARIOS, plan_of
 from dms_proto.sim.simulation import Simulation
 from dms_proto.work import Ending, EndReason
@@ -37,6 +38,8 @@ TABLES: Mapping[str, Table[Any]] = {
     "membership": membership.TABLE,
 }
 """The machines by name. Their edges are caused by stimuli."""
+PHASELESS: Mapping[str, Table[Any]] = {"accounts": accounts.TABLE}
+"""Machines with one phase alone: they have a table, and no diagram."""
 FINER = ("slot", "search")
 """Phases inside the auction. Their edges are caused by events."""
 
@@ -75,6 +78,8 @@ class _Watched(Simulation):
 def changes(stream: str, stimulus: Stimulus, before: Any, decision: Decision, after: Any) -> Iterator[tuple[str, Edge]]:
     """The changes of phase in one step."""
     cause = type(stimulus).__name__
+    if stream == ACCOUNTS:
+        return
     if stream == MEMBERS:
         for peer in {*before.peers, *after.peers}:
             was, now = before.peers.get(peer), after.peers.get(peer)

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.accounts.book import answered, claim
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import (
     IGNORED,
@@ -106,9 +107,10 @@ class CancelHeard(Stimulus, frozen=True):
 
 
 class ReceiptHeard(Stimulus, frozen=True):
-    """The requester has the ending."""
+    """The requester has the ending, and accepts this price for it."""
 
     requester: PeerId
+    price: int = 0
 
 
 class RequesterGone(Stimulus, frozen=True):
@@ -195,7 +197,9 @@ class EndingRepeated(Event, frozen=True):
 
 
 class ReceiptReceived(Event, frozen=True):
-    """The requester has the ending; what it left may go."""
+    """The requester has the ending, and accepts this price; what it left may go."""
+
+    price: int = 0
 
 
 class EndingUnclaimed(Event, frozen=True):
@@ -451,7 +455,11 @@ def _cancel_run(allocation: Allocation, stimulus: CancelHeard, _now: int) -> Dec
 def _receipt(allocation: Allocation, stimulus: ReceiptHeard, _now: int) -> Decision:
     if stimulus.requester != _of(allocation).requester:
         return IGNORED
-    return Decision((ReceiptReceived(),), (Close(),))
+    reservation = _of(allocation)
+    entry = answered(
+        reservation.requester, reservation.request_id, reservation.allocation_id, allocation.price, stimulus.price
+    )
+    return Decision((ReceiptReceived(stimulus.price),), (*entry, Close()))
 
 
 def _gone(allocation: Allocation, _stimulus: RequesterGone, now: int) -> Decision:
@@ -515,10 +523,14 @@ def _end(
     reservation = _of(allocation)
     ran_ms = ending.usage.wall_ms or (now - allocation.started_at if allocation.started_at else 0)
     billed = allocation.started_at and ending.reason not in NODE_FAULTS
+    if billed and not ending.usage.wall_ms:  # its executor could not say: the bill names the time it rests on
+        ending = msgspec.structs.replace(ending, usage=msgspec.structs.replace(ending.usage, wall_ms=ran_ms))
     owed = reservation.tariff.cost(reservation.resources, ran_ms) if billed else 0
-    event = AllocationEnded(ending, outputs, log_bytes, min(owed, reservation.price), now)
-    after = evolve(allocation, event)
-    return Decision((event,), (FreeCapacity(reservation.allocation_id), Send(reservation.requester, status_of(after))))
+    price = min(owed, reservation.price)
+    event = AllocationEnded(ending, outputs, log_bytes, price, now)
+    told = Send(reservation.requester, status_of(evolve(allocation, event)))
+    entry = claim(reservation.requester, reservation.request_id, reservation.allocation_id, price)
+    return Decision((event,), (*entry, FreeCapacity(reservation.allocation_id), told))
 
 
 def _may_stop(allocation: Allocation, stimulus: CancelHeard) -> bool:

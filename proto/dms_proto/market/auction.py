@@ -241,7 +241,7 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
     for event in events:
         finished = evolve(finished, event)
     ended = attempt_over(finished, finished.slots[slot.index], status.ending)
-    return settle(auction, (*events, ended), (*effects, receipt(auction, slot.provider, ended)), now)
+    return settle(auction, (*events, ended), (*effects, *receipt(auction, ended)), now)
 
 
 def _progress(slot: Slot, status: AllocationStatus) -> list[Event]:
@@ -269,7 +269,7 @@ def _collected(auction: Auction, stimulus: Collected, now: int) -> Decision:
         lost = Ending(EndReason.PROVIDER_LOST, detail=f"its results could not be fetched: {stimulus.failed}")
         return settle(auction, (attempt_over(auction, slot, lost),), (), now)
     ended = attempt_over(auction, slot, slot.ending)
-    return settle(auction, (ended,), (receipt(auction, slot.provider, ended),), now)
+    return settle(auction, (ended,), receipt(auction, ended), now)
 
 
 def _suspect(auction: Auction, stimulus: PeerLost, now: int) -> Decision:

@@ -6,13 +6,14 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.accounts.book import charge
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
 from dms_proto.messages import AllocationStatus, Cancel, Receipt
-from dms_proto.units import format_count
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Ending, EndReason
+from dms_proto.units import format_count, format_credits, format_millis
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Ending, EndReason, Usage
 
 change = msgspec.structs.replace
 STOPPED: Final = {EndReason.CANCELLED: "cancelled by its owner", EndReason.DEADLINE: "its deadline passed"}
@@ -23,7 +24,8 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     """What the end of one attempt means for its slot."""
     terms, reason = terms_of(auction), ending.reason
     status = slot.status
-    price = min(status.price, slot.agreed) if status is not None and reason not in NODE_FAULTS else 0
+    claimed = status.price if status is not None and reason not in NODE_FAULTS else 0
+    price = min(claimed, fair_price(auction, slot, ending.usage))
     final, why = False, ""
     if reason is EndReason.COMPLETED:
         final = True
@@ -45,15 +47,39 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
             ending = Ending(EndReason.RETRIES_EXHAUSTED, detail=f"last: {reason}: {ending.detail}", usage=ending.usage)
     outputs = status.outputs if status is not None else ()
     return AttemptEnded(
-        slot.index, slot.provider, slot.allocation_id, ending, final, price, outputs, "" if final else why
+        slot.index,
+        slot.provider,
+        slot.allocation_id,
+        ending,
+        final,
+        price,
+        outputs,
+        "" if final else why,
+        claimed if claimed > price else 0,
     )
 
 
-def receipt(auction: Auction, provider: PeerId, ended: AttemptEnded) -> Send:
-    """Tells the provider that its ending has been heard, and what is owed for it."""
+def fair_price(auction: Auction, slot: Slot, usage: Usage) -> int:
+    """The most that can be owed for a slot in micro-credits: its tariff over the usage its provider states, within what was agreed."""
+    return min(slot.agreed, slot.tariff.cost(terms_of(auction).needs.resources, usage.wall_ms))
+
+
+def receipt(auction: Auction, ended: AttemptEnded) -> tuple[Effect, ...]:
+    """Tells the provider that its ending has been heard and what is owed for it, and books the same."""
     terms = terms_of(auction)
     message = Receipt(terms.request_id, ended.allocation_id, ended.ending.reason, ended.ending.usage, ended.price)
-    return Send(provider, message)
+    entry = charge(ended.provider, terms.request_id, ended.allocation_id, ended.price, _objection(ended))
+    return (*entry, Send(ended.provider, message))
+
+
+def _objection(ended: AttemptEnded) -> str:
+    """What is said of a claim that was not accepted; empty for one that was."""
+    if not ended.claimed:
+        return ""
+    return (
+        f"{format_credits(ended.claimed)} were claimed; the tariff over {format_millis(ended.ending.usage.wall_ms)}, "
+        f"within what was agreed, gives {format_credits(ended.price)}"
+    )
 
 
 def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -> Effect:

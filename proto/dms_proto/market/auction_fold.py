@@ -186,6 +186,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 allocation=Phase.COMMITTED,
                 number=-1,
                 agreed=bid.bid.price,
+                tariff=bid.bid.tariff,
                 held_since=0,
                 nudges=0,
                 nudge_at=0,

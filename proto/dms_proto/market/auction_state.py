@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from dms_proto.capability import Capability
+from dms_proto.capability import Capability, Price
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.market.preferences import Preferences
@@ -307,7 +307,10 @@ class AllocationFinished(Event, frozen=True):
 
 
 class AttemptEnded(Event, frozen=True):
-    """One try at filling a slot is over. `final`: the slot is done; otherwise it seeks another node, `why` says so."""
+    """One try at filling a slot is over. `final`: the slot is done; otherwise it seeks another node, `why` says so.
+
+    `price` is what is owed for it; `claimed` what its provider asked, where that is more than the tariff gives.
+    """
 
     slot: int
     provider: PeerId
@@ -317,6 +320,7 @@ class AttemptEnded(Event, frozen=True):
     price: int = 0
     outputs: tuple[Output, ...] = ()
     why: str = ""
+    claimed: int = 0
 
 
 class RequestWaiting(Event, frozen=True):
@@ -389,6 +393,7 @@ class Slot(msgspec.Struct, frozen=True):
 
     Attributes:
         agreed: micro-credits the bid asked for this allocation run to its wall limit: the most that is owed.
+        tariff: by which what is owed is worked out from the usage.
         held_since: Unix ms of the acknowledged commit.
         nudges, nudge_at: how often its invocation was repeated, and when it is next, while nothing is heard of it.
         lost_at: when the allocation counts as lost; 0 while the provider is there.
@@ -407,6 +412,7 @@ class Slot(msgspec.Struct, frozen=True):
     allocation: Phase = Phase.COMMITTED
     number: int = -1
     agreed: int = 0
+    tariff: Price = Price()
     held_since: int = 0
     nudges: int = 0
     nudge_at: int = 0

@@ -155,3 +155,12 @@ def without(mapping: Mapping[K, V], *keys: K) -> dict[K, V]:
     for key in keys:
         copy.pop(key, None)
     return copy
+
+
+def remember(table: Mapping[K, V], key: K, value: V, most: int) -> dict[K, V]:
+    """A copy of `table` with `key` as its newest; past `most` entries the oldest goes."""
+    kept = without(table, key)
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = value
+    return kept

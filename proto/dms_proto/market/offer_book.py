@@ -12,17 +12,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from dms_proto.capability import NOTHING, Capability, Gpu, Price, Resources
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, bid_id
-from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest
+from dms_proto.machine import (
+    IGNORED,
+    Decision,
+    Effect,
+    Event,
+    Row,
+    Send,
+    Stimulus,
+    Table,
+    TimeCame,
+    Transient,
+    earliest,
+)
 from dms_proto.market.arithmetic import clamp_subtract, fits_within, subtract
 from dms_proto.market.comparator import CapabilityComparator, assign_gpus
 from dms_proto.market.comparators import judge_by
-from dms_proto.market.ledger import CapabilityLock, Ledger, Reservation, without
+from dms_proto.market.ledger import CapabilityLock, Ledger, Reservation, remember, without
 from dms_proto.market.preferences import ProviderPolicy, RequesterFacts, judge_request
 from dms_proto.market.reach import distance
 from dms_proto.messages import (
@@ -36,7 +48,7 @@ from dms_proto.messages import (
     Decline,
     Release,
 )
-from dms_proto.units import format_bytes, format_cores
+from dms_proto.units import format_bytes, format_cores, format_credits
 from dms_proto.work import Task
 
 COMMIT_GRACE_MS: Final = 1_000
@@ -52,8 +64,7 @@ MAX_CLAUSES: Final = 32
 OWNER_HOLD: Final = BidId("owner")
 """Name of the lock by which the owner holds back what is not to be available."""
 FOREVER: Final = 2**53
-K = TypeVar("K")
-V = TypeVar("V")
+NO_LIMIT: Final = 2**53
 COMPARATOR: Final = CapabilityComparator()
 
 
@@ -110,6 +121,13 @@ class AvailableWished(Stimulus, frozen=True):
     resources: Resources
 
 
+class CreditSeen(Stimulus, frozen=True):
+    """What a peer may still come to owe, by the accounts."""
+
+    peer: PeerId
+    credit: int
+
+
 class RequestHeard(Stimulus, frozen=True):
     """A bid request from `requester` (proven by its signature)."""
 
@@ -156,6 +174,13 @@ class PressureChanged(Event, frozen=True):
     """Other programs use this much; bids leave it out."""
 
     pressure: Resources
+
+
+class CreditChanged(Transient, frozen=True):
+    """A peer may still come to owe this much. Not stored: the accounts say it again after a restart."""
+
+    peer: PeerId
+    credit: int
 
 
 class WorkPaused(Event, frozen=True):
@@ -264,6 +289,8 @@ class OfferBook(msgspec.Struct, frozen=True):
         invoke_within_ms: how long a committed allocation waits for its invocation.
         capability: as registered; its resources are the ledger's `registered`.
         pressure: what other programs use beyond the allowance.
+        default_credit: what a peer may come to owe of whom the accounts say nothing else.
+        credit: what each peer may still come to owe beside what is at stake here.
         rounds: the last round answered, by request.
         numbers: how many bids were made, by request.
         committed: bids taken lately, with what became of them, so that a repeated commit gets the same answer.
@@ -278,6 +305,8 @@ class OfferBook(msgspec.Struct, frozen=True):
     policy: ProviderPolicy = ProviderPolicy()
     ledger: Ledger = Ledger()
     pressure: Resources = NOTHING
+    default_credit: int = NO_LIMIT
+    credit: Mapping[PeerId, int] = {}
     standing: Mapping[RequestId, Standing] = {}
     rounds: Mapping[RequestId, int] = {}
     numbers: Mapping[RequestId, int] = {}
@@ -287,6 +316,16 @@ class OfferBook(msgspec.Struct, frozen=True):
     def free(self) -> Resources:
         """What can be offered now: available, less what other programs use."""
         return clamp_subtract(self.ledger.available, self.pressure)
+
+    def credit_of(self, peer: PeerId) -> int:
+        """What a peer may still come to owe, in micro-credits."""
+        return self.credit.get(peer, self.default_credit)
+
+    def credit_left(self, peer: PeerId) -> int:
+        """The same, less what it will owe if everything it holds here runs to its limit."""
+        locked = sum(lock.price * len(lock.slots) for lock in self.ledger.locks.values() if lock.requester == peer)
+        running = sum(r.price for r in self.ledger.reservations.values() if r.requester == peer)
+        return self.credit_of(peer) - locked - running
 
 
 def next_deadline(book: OfferBook) -> int | None:
@@ -324,6 +363,13 @@ def _note_pressure(book: OfferBook, stimulus: PressureSeen, now: int) -> Decisio
     if stimulus.pressure == book.pressure:
         return IGNORED
     return _with_standing(book, (PressureChanged(stimulus.pressure),), now)
+
+
+def _note_credit(book: OfferBook, stimulus: CreditSeen, now: int) -> Decision:
+    before, changed = book.credit_of(stimulus.peer), CreditChanged(stimulus.peer, stimulus.credit)
+    if stimulus.credit == before:
+        return IGNORED
+    return _with_standing(book, (changed,), now) if stimulus.credit > before else Decision((changed,))
 
 
 def _pause(_book: OfferBook, stimulus: PauseWished, _now: int) -> Decision:
@@ -385,6 +431,8 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
     number = _next_number(book, request.request_id)
     wall_ms = request.needs.max_wall_ms
     price = max(tariff.cost(slot, wall_ms) for slot in slots)
+    if price and requester != book.me:
+        slots = slots[: max(1, book.credit_left(requester) // price)]
     valid_ms = book.bid_validity_ms
     bid = Bid(
         request_id=request.request_id,
@@ -569,6 +617,8 @@ def judge(book: OfferBook, requester: PeerId, request: BidRequest) -> Price | tu
         clauses += (Clause("accepts_work", "a node that takes work", "the node is stopping", passing=True),)
     if isinstance(terms, tuple):
         clauses += terms
+    elif requester != book.me:
+        clauses += _credit_clauses(book, requester, terms.cost(request.needs.resources, request.needs.max_wall_ms))
     if not clauses and not isinstance(terms, tuple):
         return terms
     return clauses[:MAX_CLAUSES]
@@ -582,6 +632,15 @@ def in_use(registered: Resources, free: Resources) -> int:
         (sum(gpu.milli for gpu in registered.gpus), sum(gpu.milli for gpu in free.gpus)),
     )
     return max((1000 * (whole - rest) // whole for whole, rest in pairs if whole), default=0)
+
+
+def _credit_clauses(book: OfferBook, requester: PeerId, price: int) -> tuple[Clause, ...]:
+    """Why a requester would come to owe too much. What it has running here may yet end cheaper than it could."""
+    left = book.credit_left(requester) if price else 0
+    if price <= left:
+        return ()
+    observed = f"{format_credits(max(0, left))} of credit left here: its owner has to pay this node's, or be given a higher limit"
+    return (Clause("credit", format_credits(price), observed, passing=price <= book.credit_of(requester)),)
 
 
 def _with_pressure(book: OfferBook, clause: Clause) -> Clause:
@@ -636,6 +695,8 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, policy=policy)
         case PressureChanged(pressure=pressure):
             return change(book, pressure=pressure)
+        case CreditChanged(peer=peer, credit=credit):
+            return change(book, credit={**book.credit, peer: credit})
         case WorkPaused(stopping=True):
             return change(book, phase=BookPhase.STOPPING)  # `paused_because` stays: so the owner left it
         case WorkPaused(because=because):
@@ -650,8 +711,10 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 book,
                 ledger=book.ledger.lock(lock),
                 standing=_bounded(standing),
-                rounds=_remember(book.rounds, bid.request_id, max(bid.round, book.rounds.get(bid.request_id, 0))),
-                numbers=_remember(book.numbers, bid.request_id, bid.number + 1),
+                rounds=remember(
+                    book.rounds, bid.request_id, max(bid.round, book.rounds.get(bid.request_id, 0)), MAX_REMEMBERED
+                ),
+                numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
             )
         case RequestDeclined(requester=requester, request=request, stands_until=until):
             standing = without(book.standing, request.request_id)
@@ -660,7 +723,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(
                 book,
                 standing=_bounded(standing),
-                rounds=_remember(book.rounds, request.request_id, request.round),
+                rounds=remember(book.rounds, request.request_id, request.round, MAX_REMEMBERED),
             )
         case RequestWithdrawn(request_id=request_id):
             return change(book, standing=without(book.standing, request_id))
@@ -674,20 +737,12 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(
                 book,
                 ledger=book.ledger.commit(bid, reservations),
-                committed=_remember(book.committed, bid, (requester, ids, slots)),
+                committed=remember(book.committed, bid, (requester, ids, slots), MAX_REMEMBERED),
             )
         case CapacityFreed(allocation_id=allocation):
             return change(book, ledger=book.ledger.free(allocation))
         case _:
             return book
-
-
-def _remember(table: Mapping[K, V], key: K, value: V) -> dict[K, V]:
-    kept = without(table, key)
-    if len(kept) >= MAX_REMEMBERED:
-        del kept[next(iter(kept))]
-    kept[key] = value
-    return kept
 
 
 def _bounded(standing: dict[RequestId, Standing]) -> dict[RequestId, Standing]:
@@ -702,6 +757,7 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
     CapabilityMeasured: Row(_register, "registered, unless less than what is held; standing requests are judged again"),
     PolicyWished: Row(_change_policy, "holds from the next request on; standing requests are judged again"),
     PressureSeen: Row(_note_pressure, "bids leave it out; when it sinks, standing requests are judged again"),
+    CreditSeen: Row(_note_credit, "bids to it stay within; standing requests are judged again"),
     CommitHeard: Row(
         _commit, "the lock becomes reservations; a repeat gets the same answer; anything else is refused by name"
     ),

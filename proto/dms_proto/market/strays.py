@@ -5,6 +5,7 @@ The sender is told what lets it go on: a lock may go, an allocation is to stop, 
 
 from __future__ import annotations
 
+from dms_proto.accounts.book import Accounts
 from dms_proto.ids import PeerId
 from dms_proto.machine import Send
 from dms_proto.messages import (
@@ -20,8 +21,11 @@ from dms_proto.messages import (
 )
 
 
-def answer(sender: PeerId, message: Message) -> tuple[Send, ...]:
-    """What `sender` is told about `message`, which belongs to nothing known here; empty for kinds that need no answer."""
+def answer(sender: PeerId, message: Message, accounts: Accounts) -> tuple[Send, ...]:
+    """What `sender` is told about `message`, which belongs to nothing known here; empty for kinds that need no answer.
+
+    A price is remembered longer than what it was agreed for: a receipt that was lost is given again as it was.
+    """
     match message:
         case Bid(request_id=request_id, bid_id=bid_id):
             return (Send(sender, Release(request_id, bid_id)),)
@@ -30,7 +34,8 @@ def answer(sender: PeerId, message: Message) -> tuple[Send, ...]:
         case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=ending):
             if ending is None:
                 return (Send(sender, Cancel(request_id, allocation_id)),)
-            return (Send(sender, Receipt(request_id, allocation_id, ending.reason, ending.usage, 0)),)
+            price = accounts.charged(sender, allocation_id)
+            return (Send(sender, Receipt(request_id, allocation_id, ending.reason, ending.usage, price)),)
         case Invocation(request_id=request_id, allocation_id=allocation_id):
             return (Send(sender, InvocationAck(request_id, allocation_id, "no such allocation here")),)
         case _:

@@ -12,6 +12,7 @@ A round of the market, requester on the left::
                 ◀── AllocationMessage …          logs, both ways if the job reads input
     Release | Cancel ──▶
                 ◀── Receipt
+    Iou         ──▶                              whenever the debtor's owner settles by it
 
 Adding a field with a default keeps the version; changing a meaning is a new version of the envelope.
 """
@@ -306,6 +307,24 @@ class Receipt(Message, frozen=True, tag=True):
     price: Amount
 
 
+class Iou(Message, frozen=True, tag=True):
+    """I owe you so much. Signed by the debtor beyond the envelope, so that it can be shown to others; see `accounts.iou`.
+
+    Attributes:
+        debtor: who owes, and has signed.
+        creditor: who is owed.
+        number: of this debtor's IOUs to this creditor, from 1; the greatest holds.
+        amount: micro-credits owed in all, both directions netted; 0: nothing any more.
+        signature: Ed25519 with the debtor's key.
+    """
+
+    debtor: GoodPeerId
+    creditor: GoodPeerId
+    number: Amount
+    amount: Amount
+    signature: Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
 class KnownPeer(msgspec.Struct, frozen=True):
     """A peer as told by another peer.
 
@@ -386,6 +405,7 @@ AnyMessage = (
     | AllocationMessage
     | Cancel
     | Receipt
+    | Iou
     | Hello
     | Probe
     | Refusal
@@ -407,6 +427,7 @@ KINDS: Final[dict[str, type[Message]]] = {
         AllocationMessage,
         Cancel,
         Receipt,
+        Iou,
         Hello,
         Probe,
         Refusal,

@@ -3,16 +3,19 @@
 At every step of an honest node: the capacity law · no promise beyond capacity · a slot has at most one allocation · one terminal state, and
 nothing after it · a commit within validity is not refused for capacity · a silent winner costs one acknowledgement timeout and the next bid is
 taken at once · the same stimulus twice changes nothing more · no deadline stays in the past. When a node dies and at the end: the log alone
-gives the live state. At the end: everything is over, nothing is held, nothing runs, and both sides agree on the money.
+gives the live state. At the end: everything is over, nothing is held, nothing runs, and the
+books of both sides agree on the money. They balance at every step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dms_proto.accounts.book import Accounts, Book
 from dms_proto.allocation import machine as allocation_machine
 from dms_proto.allocation.machine import Allocation, AllocationEnded, EndingRepeated, LifePhase
 from dms_proto.ids import AllocationId, BidId, PeerId
@@ -72,6 +75,8 @@ class Watch:
                 self._auction_step(node, stimulus, before, after, decision)
             case "a":
                 self._allocation_step(node, before, after, decision)
+        if any(isinstance(effect, Book) for effect in decision.effects):
+            self._books_balance(node)
         if self.world.steps % self.twice_every == 0 and not isinstance(stimulus, _NOT_TWICE):
             self._twice_changes_nothing(node, stream, stimulus, after)
 
@@ -178,6 +183,12 @@ class Watch:
             )
         demand(not node.machine.began_twice, "a task runs once", f"{node!r}: {node.machine.began_twice}")
 
+    def _books_balance(self, node: SimNode) -> None:
+        try:
+            node.accounts.check()
+        except AssertionError as error:
+            raise Violation("money is conserved", f"{node!r}: {error}") from error
+
     # ---------------------------------------------------------------------------------------------------------- every step
 
     def _deadline_is_ahead(self, node: SimNode, stream: str, stimulus: Stimulus, after: Any) -> None:
@@ -230,6 +241,7 @@ class Watch:
             if node.spec.lie is None:
                 demand(node.book.ledger.available == node.book.ledger.registered, "all capacity is free", repr(node))
         self._money_agrees()
+        self._books_agree()
 
     def _money_agrees(self) -> None:
         for allocation_id, (price, reason, provider) in self.settled.items():
@@ -245,12 +257,28 @@ class Watch:
                 f"{allocation_id}: {node!r} is owed {ended.price}, the requester says {price}",
             )
 
+    def _books_agree(self) -> None:
+        """What a requester books as owed is what its provider books as accepted; what they differ about has an account of its own."""
+        honest = [node.accounts for node in self.world.nodes if node.spec.lie is None]
+        for requester, provider in product(honest, repeat=2):
+            differs = difference(requester, provider)
+            demand(not differs, "money is conserved", differs)
+
 
 _NOT_TWICE: Final = (TimeCame, auctions.Announced, allocation_machine.NodeRestarted)
 _AFTER_END: Final = (EndingRepeated, allocation_machine.ReceiptReceived, allocation_machine.EndingUnclaimed)
 _ACCEPTED: Final = frozenset(
     {EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.WALL_TIME}
 )
+
+
+def difference(requester: Accounts, provider: Accounts) -> str:
+    """How the books of two honest nodes differ about what one did for the other, beyond claims that are not answered yet; empty: they agree."""
+    theirs, owed = provider.of(requester.me), requester.of(provider.me).expense
+    accepted = -theirs.income - theirs.claimed - theirs.disputed
+    if accepted <= owed <= accepted + theirs.claimed:
+        return ""
+    return f"{requester.me} owes {owed}; {provider.me} has {accepted} accepted and {theirs.claimed} unanswered"
 
 
 def _part(stream: str) -> Any:
@@ -266,6 +294,8 @@ def durable(state: Any) -> Any:
         return msgspec.structs.replace(state, slots=slots)
     if isinstance(state, Allocation) and state.ending is None:
         return msgspec.structs.replace(state, usage=Usage())
+    if isinstance(state, OfferBook):
+        return msgspec.structs.replace(state, credit={})
     if not isinstance(state, membership_machine.Membership):
         return state
     state = membership_machine.after_restart(state)

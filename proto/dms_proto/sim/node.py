@@ -1,4 +1,4 @@
-"""One simulated node: the four machines composed into one, as a real node composes them.
+"""One simulated node: the five machines composed into one, as a real node composes them.
 
 Every stimulus takes the same path: the machine decides, the events are written to the log (transient ones are only folded), then the effects are
 performed. What one machine wants of another goes through the node's inbox; what it wants of the world goes to `World`. A crash loses
@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
+from dms_proto.accounts import machine as accounting
+from dms_proto.accounts.book import Accounts, Book
 from dms_proto.allocation import machine as allocation_machine
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -33,6 +35,7 @@ from dms_proto.messages import (
     Hello,
     Invocation,
     InvocationAck,
+    Iou,
     Message,
     Probe,
     Receipt,
@@ -51,6 +54,7 @@ EPOCH: Final = 1_700_000_000_000
 """Unix milliseconds of the world's time 0."""
 BOOK: Final = "book"
 MEMBERS: Final = "members"
+ACCOUNTS: Final = "credits"
 
 
 WRITTEN_FIRST: Final = frozenset(
@@ -69,6 +73,10 @@ WRITTEN_FIRST: Final = frozenset(
         "CapabilityRegistered",
         "PolicyChanged",
         "PreferencesChanged",
+        "PaymentBooked",
+        "LimitSet",
+        "IouKept",
+        "IouGiven",
     }
 )
 """Kinds of events that are written durably before their effects are performed; the others soon after."""
@@ -91,6 +99,7 @@ PARTS: Final = {
         membership_machine.next_deadline,
         membership_machine.resume,
     ),
+    "c": Part(accounting.decide, accounting.evolve, accounting.next_deadline, accounting.resume),
     "r": Part(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume),
     "a": Part(
         allocation_machine.decide,
@@ -99,7 +108,7 @@ PARTS: Final = {
         allocation_machine.resume,
     ),
 }
-"""By the first letter of the stream: "book", "members", or the id of a request or an allocation."""
+"""By the first letter of the stream: "book", "members", "credits", or the id of a request or an allocation."""
 
 NEW: Final = {"r": auctions.Auction(), "a": allocation_machine.Allocation()}
 
@@ -176,6 +185,12 @@ class SimNode:
         membership: membership_machine.Membership = self.states[MEMBERS]
         return membership
 
+    @property
+    def accounts(self) -> Accounts:
+        """Who owes whom."""
+        accounts: Accounts = self.states[ACCOUNTS]
+        return accounts
+
     def requests(self) -> dict[RequestId, auctions.Auction]:
         """Its requests, those that are over included."""
         return {RequestId(key): state for key, state in (*self.past.items(), *self.states.items()) if key[0] == "r"}
@@ -196,6 +211,7 @@ class SimNode:
         self.states[MEMBERS] = membership_machine.after_restart(self.states[MEMBERS])
         self.feed(MEMBERS, membership_machine.SelfDescribed(self._hello()))
         self.feed(BOOK, offer_book.PolicyWished(self._policy()))
+        self._show_credit(*self.accounts.known)
         self.feed(BOOK, offer_book.CapabilityMeasured(capability_of(self.spec)))
         for stream, state in list(self.states.items()):
             if stream[0] == "a" and state.phase in allocation_machine.RUNS:
@@ -233,6 +249,7 @@ class SimNode:
         states: dict[str, Any] = {
             BOOK: offer_book.OfferBook(self.peer),
             MEMBERS: membership_machine.Membership(self.peer),
+            ACCOUNTS: Accounts(self.peer),
         }
         for stream, event in self.log:
             key = stream[0]
@@ -292,12 +309,16 @@ class SimNode:
                 return  # about something that is over
             before = NEW[key]
         decision, after = self._decide(part, before, stimulus)
+        booked = [accounting.Posted(effect.entry) for effect in decision.effects if isinstance(effect, Book)]
         facts = [(stream, event) for event in decision.events if not isinstance(event, Transient)]
+        facts += [(ACCOUNTS, entry) for entry in booked]
         self.log += facts
         if any(type(event).__name__ in WRITTEN_FIRST for _, event in facts):
             self._durable = len(self.log)  # written as a whole, and with all that was to be written soon
         logged = bool(facts)
         self.states[stream] = after
+        for entry in booked:
+            self.states[ACCOUNTS] = accounting.evolve(self.accounts, entry)
         self.world.stepped(self, stream, stimulus, before, decision)
         effects = decision.effects
         self.appends += logged
@@ -369,7 +390,7 @@ class SimNode:
             return
         stream, stimulus = routed
         if stream[0] in "ra" and stream not in self.states:
-            for answer in strays.answer(sender, message):
+            for answer in strays.answer(sender, message, self.accounts):
                 self._perform(stream, answer)
             return
         self.feed(stream, stimulus)
@@ -398,6 +419,15 @@ class SimNode:
                 self.world.network.send(self, effect.peer, message)
         else:
             _PERFORMERS[type(effect)](self, stream, effect)
+
+    def _book(self, _stream: str, effect: Book) -> None:
+        """The entry is in the log and in the live book already: told again, it changes nothing."""
+        self.feed(ACCOUNTS, accounting.EntryWritten(effect.entry))
+        self._show_credit(effect.entry.peer)
+
+    def _show_credit(self, *peers: PeerId) -> None:
+        for peer in peers:
+            self.feed(BOOK, offer_book.CreditSeen(peer, self.accounts.credit(peer)))
 
     def later(self, span: int, stream: str, stimulus: Stimulus) -> None:
         """An outcome that takes time; lost if the process dies first."""
@@ -494,7 +524,8 @@ _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] =
     AllocationStatus: _hear_status,
     Invocation: lambda _node, sender, m: (m.allocation_id, allocation_machine.Invoked(sender, m.task)),
     Cancel: lambda _node, sender, m: (m.allocation_id, allocation_machine.CancelHeard(sender)),
-    Receipt: lambda _node, sender, m: (m.allocation_id, allocation_machine.ReceiptHeard(sender)),
+    Receipt: lambda _node, sender, m: (m.allocation_id, allocation_machine.ReceiptHeard(sender, m.price)),
+    Iou: lambda _node, sender, m: (ACCOUNTS, accounting.IouHeard(sender, m)),
     Hello: lambda _node, sender, m: (MEMBERS, membership_machine.HelloHeard(sender, m)),
     Probe: lambda _node, sender, m: (MEMBERS, membership_machine.ProbeHeard(sender, m)),
 }
@@ -504,6 +535,7 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     auctions.Announce: SimNode._announce,
     auctions.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
     auctions.Conclude: SimNode._conclude,
+    Book: SimNode._book,
     offer_book.OpenAllocation: SimNode._open_allocation,
     allocation_machine.FetchInputs: lambda node, stream, effect: node.world.fetch(
         node, AllocationId(stream), effect.requester

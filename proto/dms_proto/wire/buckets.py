@@ -25,7 +25,7 @@ class KindClass(StrEnum):
     STREAM = "stream"
     """Status and logs of running allocations."""
     MEMBERSHIP = "membership"
-    """Hello, Probe, Refusal."""
+    """Hello, Probe, Refusal, Iou: what is said now and then."""
     GOSSIP_FORWARDED = "gossip_forwarded"
     """Gossip as handed on by a neighbour, whoever wrote it."""
     GOSSIP_AUTHORED = "gossip_authored"
@@ -38,7 +38,7 @@ class KindClass(StrEnum):
 
 
 _STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage"})
-_MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal"})
+_MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal", "Iou"})
 
 
 def kind_class(kind: str) -> KindClass:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
 from dms_proto.machine import Row, Stimulus
 from dms_proto.market import auction, auction_state, offer_book
@@ -18,6 +19,7 @@ MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "auction": (auction.TABLE, auction_state.AuctionPhase),
     "offer book": (offer_book.TABLE, offer_book.BookPhase),
     "allocation": (allocation.TABLE, allocation.LifePhase),
+    "accounts": (accounts.TABLE, accounts.AccountsPhase),
     "membership": (membership.TABLE, membership.PeerPhase),
 }
 

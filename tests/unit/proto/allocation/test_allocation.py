@@ -2,7 +2,10 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from dms_proto.accounts.book import Account, Book
 from dms_proto.allocation import machine
 from dms_proto.allocation.machine import (
     KEEP_MS,
@@ -35,6 +38,7 @@ from dms_proto.capability import Gpu, Price, Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Transient
 from dms_proto.market.ledger import Reservation
+from dms_proto.market.offer_book import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, HOUR, MINUTE, SECOND
@@ -449,6 +453,56 @@ def test_the_price_follows_the_run(reason: EndReason, wall_ms: int, price: int) 
     work.tell(OutputsStored())
 
     assert work.state.price == price
+
+
+@given(
+    tariff=st.builds(Price, *(st.integers(0, 10**6) for _ in range(5))),
+    millicores=st.integers(0, 64_000),
+    memory=st.integers(0, 2**40),
+    limit=st.integers(1, HOUR),
+    ran=st.integers(0, HOUR),
+)
+def test_the_wall_limit_is_the_ceiling_of_the_price(
+    tariff: Price, millicores: int, memory: int, limit: int, ran: int
+) -> None:
+    """A provider stops a run at its wall limit, which a task cannot set above the one its bid was priced for: so it never costs more than agreed."""
+    resources = Resources(millicores, memory)
+    agreed = tariff.cost(resources, limit)
+
+    assert (tariff.cost(resources, ran) <= agreed) or ran > limit
+    assert not task_fits(Task("sandbox", limits=Limits(wall_ms=limit + 1)), resources, limit)
+
+
+def test_the_ending_is_claimed_and_the_receipt_answers_the_claim() -> None:
+    work = Work().to(LifePhase.RUNNING)
+    work.tell(RunExited(ended(EndReason.COMPLETED, 60 * SECOND)))
+    work.tell(OutputsStored())
+    (claimed,) = work.wanted(Book)
+    work.tell(ReceiptHeard(REQUESTER, 50))
+    (answered,) = work.wanted(Book)
+
+    assert (claimed.entry.peer, claimed.entry.about, claimed.entry.moves(Account.CLAIMED)) == (REQUESTER, "a", 70)
+    moved = {account: answered.entry.moves(account) for account in Account if answered.entry.moves(account)}
+    assert moved == {Account.CLAIMED: -70, Account.OPEN: 50, Account.DISPUTED: 20}
+
+
+def test_a_claim_comes_before_the_capacity_is_free_again() -> None:
+    """So no request is judged by a credit that the claim has used up."""
+    work = Work().to(LifePhase.RUNNING)
+    work.tell(RunExited(ended(EndReason.COMPLETED)))
+    work.tell(OutputsStored())
+
+    assert [type(effect) for effect in work.effects][:2] == [Book, FreeCapacity]
+
+
+def test_a_bill_names_the_time_it_rests_on() -> None:
+    work = Work().to(LifePhase.RUNNING)
+    work.now += 60 * SECOND
+
+    work.tell(RunExited(ended(EndReason.COMPLETED, wall_ms=0)))
+    work.tell(OutputsStored())
+
+    assert (work.status().price, work.status().usage.wall_ms) == (70, 60 * SECOND)
 
 
 def test_a_run_that_never_started_costs_nothing() -> None:

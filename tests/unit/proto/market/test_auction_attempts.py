@@ -2,6 +2,8 @@
 
 import pytest
 
+from dms_proto.accounts.book import Account, Book
+from dms_proto.capability import Price
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market import auction
 from dms_proto.market.auction import CANCEL_GRACE_MS, LOST_GRACE_MAX_MS, LOST_GRACE_MIN_MS, OWN_OUTAGE_GRACE_MS
@@ -246,6 +248,34 @@ def test_no_more_is_owed_than_was_agreed() -> None:
 
     assert requester.state.ending is not None
     assert requester.state.ending.price == 100
+
+
+def test_what_is_claimed_beyond_the_tariff_and_the_usage_is_not_owed_and_the_provider_is_told() -> None:
+    requester = Requester().submit("a")
+    requester.bid("a", price=600, tariff=Price(start=0, cpu_core_hour=3_600))
+    allocation = requester.acknowledged()
+
+    requester.ends("a", allocation, price=500)  # for a second on one core: the tariff gives 1
+
+    (receipt,) = requester.sent(Receipt)
+    (ended,) = requester.noted(AttemptEnded)
+    (booked,) = requester.wanted(Book)
+    assert (receipt.price, receipt.usage.wall_ms) == (1, 1_000)
+    assert (ended.price, ended.claimed) == (1, 500)
+    assert (booked.entry.moves(Account.EXPENSE), booked.entry.moves(Account.OPEN)) == (1, -1)
+    assert "0.0005 credits were claimed; the tariff over 1 s" in booked.entry.detail
+
+
+def test_a_claim_that_follows_from_the_tariff_is_owed_as_it_stands() -> None:
+    requester = Requester().submit("a")
+    requester.bid("a", price=607, tariff=Price(start=7, cpu_core_hour=3_600))
+
+    requester.ends("a", requester.acknowledged(), price=8)
+
+    (ended,) = requester.noted(AttemptEnded)
+    (booked,) = requester.wanted(Book)
+    assert (ended.price, ended.claimed) == (8, 0)
+    assert (booked.entry.peer, booked.entry.detail) == ("a", "")
 
 
 def test_nothing_is_owed_for_a_fault_of_the_node() -> None:

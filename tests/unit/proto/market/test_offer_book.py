@@ -14,6 +14,7 @@ from dms_proto.market.offer_book import (
     CapabilityMeasured,
     CommitHeard,
     CommitTurnedDown,
+    CreditSeen,
     HoldWished,
     LockExpired,
     PauseWished,
@@ -652,3 +653,59 @@ def test_the_log_gives_the_state_and_nothing_is_to_be_done() -> None:
 
     assert provider.restart() == live
     assert resume(provider.state) == ()
+
+
+# ------------------------------------------------------------------------------------------------------------------ credit
+
+PRICE = TARIFF.cost(Resources(CORE, GIB), 10 * MINUTE)
+
+
+def with_credit(credit: int) -> Provider:
+    provider = Provider()
+    provider.tell(CreditSeen(PeerId("a"), credit))
+    return provider
+
+
+def test_a_request_that_would_come_to_owe_too_much_is_declined_with_what_would_help() -> None:
+    (clause,) = with_credit(PRICE - 1).declines(request()).clauses
+
+    assert (clause.dimension, clause.passing) == ("credit", False)
+    assert "left here: its owner has to pay this node's, or be given a higher limit" in clause.observed
+    assert isinstance(with_credit(PRICE).hears(request()), Bid)
+
+
+def test_what_is_at_stake_uses_up_credit_until_it_is_over() -> None:
+    provider = with_credit(2 * PRICE - 1)
+    (opened,) = provider.commits(provider.bids(request("one")))
+
+    (clause,) = provider.declines(request("two")).clauses
+    assert (clause.dimension, clause.passing) == ("credit", True)
+
+    provider.tell(CreditSeen(PeerId("a"), 2 * PRICE - 1 - 10))
+    provider.tell(AllocationOver(opened.reservation.allocation_id))
+    assert [bid.request_id for bid in provider.sent(Bid)] == [request_id("two")]
+
+
+def test_a_bid_offers_no_more_slots_than_its_requester_has_credit_for() -> None:
+    assert with_credit(2 * PRICE + 1).bids(request(count=4)).slots == 2
+
+
+def test_a_standing_request_is_bid_on_when_its_requester_has_paid() -> None:
+    provider = with_credit(2 * PRICE - 1)
+    provider.commits(provider.bids(request("one")))
+    provider.declines(request("two"))
+
+    provider.tell(CreditSeen(PeerId("a"), 5 * PRICE))
+
+    assert [bid.request_id for bid in provider.sent(Bid)] == [request_id("two")]
+
+
+def test_credit_is_each_requesters_own_and_what_is_free_needs_none() -> None:
+    provider = with_credit(0)
+    free = Provider(policy=ProviderPolicy())
+    free.tell(CreditSeen(PeerId("a"), -5))
+
+    assert isinstance(provider.hears(request("theirs"), "b"), Bid)
+    assert isinstance(free.hears(request()), Bid)
+    provider.tell(CreditSeen(ME, 0))
+    assert isinstance(provider.hears(request("own"), ME), Bid)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dms_proto.accounts.book import Accounts, charge
 from dms_proto.capability import Price
 from dms_proto.ids import AllocationId, PeerId, bid_id
 from dms_proto.market import strays
@@ -47,7 +48,19 @@ ENDED = Ending(EndReason.COMPLETED, 0, usage=Usage(wall_ms=5))
     ids=lambda part: type(part).__name__,
 )
 def test_a_stray_is_answered_so_that_its_sender_can_go_on(message: Message, answers: list[Message]) -> None:
-    sent = strays.answer(PeerId("p"), message)
+    sent = strays.answer(PeerId("p"), message, Accounts(PeerId("me")))
 
     assert [send.message for send in sent] == answers
     assert {send.peer for send in sent} <= {"p"}
+
+
+def test_a_receipt_that_was_lost_is_given_again_with_the_price_that_was_accepted() -> None:
+    accounts, status = Accounts(PeerId("me")), AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ending=ENDED, price=9)
+    for booked in charge(PeerId("p"), REQUEST, ONE, 7):
+        accounts = accounts.post(booked.entry)
+
+    (to_provider,) = strays.answer(PeerId("p"), status, accounts)
+    (to_another,) = strays.answer(PeerId("q"), status, accounts)
+
+    assert to_provider.message == Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 7)
+    assert to_another.message == Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 0)

@@ -60,6 +60,8 @@ BAD: list[tuple[str, str, object]] = [
     ("AllocationMessage", "data", bytes(128 * 1024 + 1)),
     ("AllocationMessage", "offset", -1),
     ("Receipt", "usage", {"cpu_us": -1}),
+    ("Iou", "amount", -1),
+    ("Iou", "signature", bytes(65)),
     ("Hello", "peers", [{"peer": REQUESTER.peer_id, "addresses": []}] * 17),
     ("Hello", "peers", [{"peer": "Qm" + REQUESTER.peer_id[2:], "addresses": []}]),
     ("Hello", "addresses", ["x" * 257]),

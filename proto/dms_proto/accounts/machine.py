@@ -1,0 +1,217 @@
+"""The accounts of a node as a machine: what its owner wishes, and what its peers sign. Stream "accounts".
+
+What the market leads to is not decided here: the machines of a request and of an allocation say with an ending what is to be booked (`book.Book`).
+The entry is written in one transaction with the event it comes from, so neither is ever without the other, and told to the live book afterwards.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from dms_proto.accounts import book
+from dms_proto.accounts.book import Accounts, Entry
+from dms_proto.accounts.iou import is_genuine
+from dms_proto.ids import PeerId
+from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, Transient
+from dms_proto.messages import Iou
+
+ACCOUNTS_STREAM: Final = "accounts"
+
+
+class AccountsPhase(StrEnum):
+    """The book is always open."""
+
+    OPEN = "open"
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class EntryWritten(Stimulus, frozen=True):
+    """An entry is in the log, with the event it came from."""
+
+    entry: Entry
+
+
+class PaymentNoted(Stimulus, frozen=True):
+    """The owner says that a peer paid this much outside of the market; below zero: that the owner paid it. `about` names the payment."""
+
+    peer: PeerId
+    received: int
+    about: str
+    detail: str = ""
+
+
+class LimitWished(Stimulus, frozen=True):
+    """The owner says how much a peer may owe; None: as much as any other."""
+
+    peer: PeerId
+    limit: int | None
+
+
+class IouSigned(Stimulus, frozen=True):
+    """The owner settles by an IOU of this node, as `next_iou` says."""
+
+    iou: Iou
+
+
+class IouHeard(Stimulus, frozen=True):
+    """An IOU from `peer`."""
+
+    peer: PeerId
+    iou: Iou
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class Posted(Event, frozen=True):
+    """An entry that follows from an event of another stream, written in its transaction."""
+
+    entry: Entry
+
+
+class PaymentBooked(Event, frozen=True):
+    """A payment outside of the market was booked."""
+
+    entry: Entry
+
+
+class EntryNoted(Transient, frozen=True):
+    """An entry that another stream's turn wrote down is in the live book as well."""
+
+    entry: Entry
+
+
+class LimitSet(Event, frozen=True):
+    """A peer may owe this much, or (none) as much as any other."""
+
+    peer: PeerId
+    limit: int | None
+
+
+class IouKept(Event, frozen=True):
+    """A peer's IOU was accepted, and is kept to be shown."""
+
+    iou: Iou
+    entry: Entry
+
+
+class IouGiven(Event, frozen=True):
+    """This node's IOU was signed and sent."""
+
+    iou: Iou
+    entry: Entry
+
+
+# ----------------------------------------------------------------------------------------------------------------- decide
+
+
+def decide(accounts: Accounts, stimulus: Stimulus, now: int) -> Decision:
+    """What becomes of `stimulus`; the time does not matter."""
+    return TABLE[AccountsPhase.OPEN, type(stimulus)].handler(accounts, stimulus, now)
+
+
+def next_deadline(_accounts: Accounts) -> int | None:
+    """Time alone changes nothing."""
+    return None
+
+
+def resume(_accounts: Accounts) -> tuple[Effect, ...]:
+    """Nothing: an IOU that was lost with the process is made good by the next."""
+    return ()
+
+
+def next_iou(accounts: Accounts, peer: PeerId) -> tuple[int, int]:
+    """Number and amount of the IOU by which this node would now settle with a peer: all it owes, netted, and nothing if it is owed."""
+    last = accounts.given.get(peer)
+    return last.number + 1 if last is not None else 1, max(0, -accounts.of(peer).owed)
+
+
+def _note(_accounts: Accounts, stimulus: EntryWritten, _now: int) -> Decision:
+    return Decision((EntryNoted(stimulus.entry),))
+
+
+def _pay(accounts: Accounts, stimulus: PaymentNoted, _now: int) -> Decision:
+    entry = book.payment(stimulus.peer, stimulus.received, stimulus.about, stimulus.detail)
+    return IGNORED if entry.name in accounts.posted or not stimulus.received else Decision((PaymentBooked(entry),))
+
+
+def _limit(accounts: Accounts, stimulus: LimitWished, _now: int) -> Decision:
+    if accounts.limits.get(stimulus.peer) == stimulus.limit:
+        return IGNORED
+    return Decision((LimitSet(stimulus.peer, stimulus.limit),))
+
+
+def _give(accounts: Accounts, stimulus: IouSigned, _now: int) -> Decision:
+    """Only the one that is due: what was booked since it was made up may have changed the amount."""
+    iou = stimulus.iou
+    if (iou.number, iou.amount) != next_iou(accounts, iou.creditor):
+        return IGNORED
+    last = accounts.given.get(iou.creditor)
+    entry = book.iou_given(iou, last.amount if last is not None else 0)
+    return Decision((IouGiven(iou, entry),), (Send(iou.creditor, iou),))
+
+
+def _keep(accounts: Accounts, stimulus: IouHeard, _now: int) -> Decision:
+    """Cheap questions first. Strangers with whom nothing was ever booked are not remembered for an IOU."""
+    iou, last = stimulus.iou, accounts.received.get(stimulus.peer)
+    meant = (iou.debtor, iou.creditor) == (stimulus.peer, accounts.me) and stimulus.peer in accounts.peers
+    newer = last is None or iou.number > last.number
+    if not meant or not newer or not is_genuine(iou):
+        return IGNORED
+    return Decision((IouKept(iou, book.iou_received(iou, last.amount if last is not None else 0)),))
+
+
+# ----------------------------------------------------------------------------------------------------------------- evolve
+
+
+def evolve(accounts: Accounts, event: Event) -> Accounts:
+    """The book after `event`."""
+    match event:
+        case Posted(entry=entry) | EntryNoted(entry=entry) | PaymentBooked(entry=entry):
+            return accounts.post(entry)
+        case LimitSet(peer=peer, limit=limit):
+            return accounts.with_limit(peer, limit)
+        case IouKept(iou=iou, entry=entry):
+            received = {**accounts.received, iou.debtor: iou}
+            return msgspec.structs.replace(accounts.post(entry), received=received)
+        case IouGiven(iou=iou, entry=entry):
+            return msgspec.structs.replace(accounts.post(entry), given={**accounts.given, iou.creditor: iou})
+        case _:
+            return accounts
+
+
+def concerned(event: Event) -> PeerId:
+    """Whose accounts an event of this machine is about."""
+    match event:
+        case LimitSet(peer=peer):
+            return peer
+        case (
+            Posted(entry=entry)
+            | EntryNoted(entry=entry)
+            | PaymentBooked(entry=entry)
+            | IouKept(entry=entry)
+            | IouGiven(entry=entry)
+        ):
+            return entry.peer
+        case _:
+            raise TypeError(f"no event of the accounts: {event!r}")
+
+
+# ------------------------------------------------------------------------------------------------------------------ table
+
+_ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
+    EntryWritten: Row(_note, "is in the live book from now on; a repeat changes nothing"),
+    PaymentNoted: Row(_pay, "what is owed changes by it; a repeat of the same payment changes nothing"),
+    LimitWished: Row(_limit, "holds from the next request on"),
+    IouSigned: Row(_give, "sent to the creditor, unless the amount it is over has changed meanwhile"),
+    IouHeard: Row(
+        _keep, "kept, if it is genuine and newer than the last; it moves what is owed, and changes nothing of it"
+    ),
+}
+
+TABLE: Final[Table[Accounts]] = {(AccountsPhase.OPEN, kind): row for kind, row in _ROWS.items()}

@@ -1,0 +1,245 @@
+"""What the owner and the peers can do to the accounts, one step at a time."""
+
+import msgspec
+import pytest
+
+from dms_proto.accounts import machine
+from dms_proto.accounts.book import Account, Accounts, Balances, Book, Transfer, answered, charge, claim
+from dms_proto.accounts.iou import is_genuine, signed
+from dms_proto.accounts.machine import (
+    EntryWritten,
+    IouHeard,
+    IouKept,
+    IouSigned,
+    LimitWished,
+    PaymentBooked,
+    PaymentNoted,
+    next_iou,
+)
+from dms_proto.ids import PeerId
+from dms_proto.messages import Iou
+from dms_proto.sim.driven import Driven
+from dms_proto.units import CREDIT
+from dms_proto.wire import Signer
+
+ME = Signer(b"\x01" * 32)
+PEER = Signer(b"\x02" * 32)
+THIRD = Signer(b"\x03" * 32)
+
+
+class Books(Driven[Accounts]):
+    def __init__(self, me: Signer = ME, limit: int = CREDIT) -> None:
+        new = Accounts(me.peer_id, limit)
+        super().__init__(machine.decide, machine.evolve, machine.next_deadline, new)
+
+    def books(self, booked: tuple[Book, ...]) -> None:
+        for effect in booked:
+            self.tell(EntryWritten(effect.entry))
+
+    def of(self, peer: Signer = PEER) -> Balances:
+        return self.state.of(peer.peer_id)
+
+    def owes(self, amount: int, allocation: str = "a-1") -> None:
+        """We come to owe the peer."""
+        self.books(charge(PEER.peer_id, "r-1", allocation, amount))
+
+    def earns(self, amount: int, allocation: str = "a-2") -> None:
+        """The peer comes to owe us, and says so."""
+        self.books(claim(PEER.peer_id, "r-2", allocation, amount))
+        self.books(answered(PEER.peer_id, "r-2", allocation, amount, amount))
+
+    def signs(self, creditor: Signer = PEER) -> Iou:
+        number, amount = next_iou(self.state, creditor.peer_id)
+        self.tell(IouSigned(signed(ME, creditor.peer_id, number, amount)))
+        (iou,) = self.sent(Iou, creditor.peer_id)
+        return iou
+
+
+# ------------------------------------------------------------------------------------------------------------------- work
+
+
+def test_work_for_a_peer_is_claimed_and_then_owed() -> None:
+    books = Books()
+
+    books.books(claim(PEER.peer_id, "r", "a", 70))
+    assert books.of() == Balances(claimed=70, income=-70)
+
+    books.books(answered(PEER.peer_id, "r", "a", 70, 70))
+    assert books.of() == Balances(open=70, income=-70)
+
+
+def test_what_a_receipt_does_not_accept_is_disputed() -> None:
+    books = Books()
+    books.books(claim(PEER.peer_id, "r", "a", 70))
+
+    books.books(answered(PEER.peer_id, "r", "a", 70, 50))
+
+    assert books.of() == Balances(open=50, disputed=20, income=-70)
+
+
+def test_a_receipt_for_more_than_was_claimed_gives_what_was_claimed() -> None:
+    books = Books()
+    books.books(claim(PEER.peer_id, "r", "a", 70))
+
+    books.books(answered(PEER.peer_id, "r", "a", 70, 10**12))
+
+    assert books.of() == Balances(open=70, income=-70)
+
+
+@pytest.mark.parametrize("booked", [claim(PEER.peer_id, "r", "a", 70), charge(PEER.peer_id, "r", "a", 70)])
+def test_the_same_entry_twice_changes_nothing(booked: tuple[Book, ...]) -> None:
+    books = Books()
+    books.books(booked)
+    before = books.state
+
+    books.books(booked)
+
+    assert books.state == before
+
+
+def test_what_was_free_is_not_booked() -> None:
+    assert claim(PEER.peer_id, "r", "a", 0) == ()
+    assert charge(PEER.peer_id, "r", "a", 0) == ()
+    assert answered(PEER.peer_id, "r", "a", 0, 0) == ()
+
+
+def test_what_was_refused_altogether_is_recorded_though_it_moves_nothing() -> None:
+    (booked,) = charge(PEER.peer_id, "r", "a", 0, "nothing ran")
+
+    assert (booked.entry.transfers, booked.entry.detail) == ((), "nothing ran")
+
+
+def test_a_transfer_of_nothing_or_less_cannot_be_read_back() -> None:
+    raw = msgspec.msgpack.encode(Transfer(Account.OPEN, Account.PAID, -5))
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(raw, type=Transfer)
+
+
+# ----------------------------------------------------------------------------------------------------- credit and payments
+
+
+def test_credit_is_the_limit_less_what_is_owed_claimed_or_disputed() -> None:
+    books = Books(limit=100)
+    books.books(claim(PEER.peer_id, "r", "a", 30))
+    books.books(answered(PEER.peer_id, "r", "a", 30, 20))
+    books.books(claim(PEER.peer_id, "r", "b", 5))
+
+    assert books.state.credit(PEER.peer_id) == 65
+
+
+def test_a_limit_of_its_own_replaces_the_common_one_until_it_is_taken_back() -> None:
+    books = Books(limit=100)
+
+    books.tell(LimitWished(PEER.peer_id, 7))
+    assert (books.state.credit(PEER.peer_id), books.state.credit(THIRD.peer_id)) == (7, 100)
+
+    books.tell(LimitWished(PEER.peer_id, None))
+    assert books.state.credit(PEER.peer_id) == 100
+
+
+def test_a_payment_in_advance_gives_credit_where_there_is_none() -> None:
+    books = Books(limit=0)
+
+    books.tell(PaymentNoted(PEER.peer_id, 500, "p-1"))
+
+    assert books.state.credit(PEER.peer_id) == 500
+    assert books.of() == Balances(open=-500, paid=500)
+
+
+def test_the_same_payment_twice_is_one_payment() -> None:
+    books = Books()
+    books.tell(PaymentNoted(PEER.peer_id, 500, "p-1"))
+
+    books.tell(PaymentNoted(PEER.peer_id, 500, "p-1"))
+
+    assert books.events == ()
+    books.tell(PaymentNoted(PEER.peer_id, 500, "p-2"))
+    assert books.noted(PaymentBooked)
+
+
+def test_a_node_needs_no_credit_with_itself() -> None:
+    books = Books(limit=0)
+    assert books.state.credit(ME.peer_id) > CREDIT
+
+
+# ------------------------------------------------------------------------------------------------------------------- IOUs
+
+
+def test_an_iou_is_over_what_is_owed_with_both_directions_netted() -> None:
+    books = Books()
+    books.owes(100)
+    books.earns(30)
+
+    iou = books.signs()
+
+    assert (iou.number, iou.amount) == (1, 70)
+    assert is_genuine(iou)
+    assert books.of() == Balances(noted=-70, expense=100, income=-30)
+
+
+def test_the_next_iou_replaces_the_one_before() -> None:
+    books = Books()
+    books.owes(100)
+    books.signs()
+    books.tell(PaymentNoted(PEER.peer_id, -80, "p"))
+
+    iou = books.signs()
+
+    assert (iou.number, iou.amount) == (2, 20)
+    assert books.of().noted == -20
+
+
+def test_who_is_owed_signs_for_nothing() -> None:
+    books = Books()
+    books.earns(30)
+    assert books.signs().amount == 0
+
+
+def test_an_iou_that_was_overtaken_by_an_entry_is_not_given() -> None:
+    books = Books()
+    books.owes(100)
+    number, amount = next_iou(books.state, PEER.peer_id)
+    books.owes(1, "a-3")
+
+    books.tell(IouSigned(signed(ME, PEER.peer_id, number, amount)))
+
+    assert (books.events, books.effects) == ((), ())
+
+
+def test_a_peers_iou_is_kept_and_changes_nothing_of_what_is_owed() -> None:
+    books = Books()
+    books.earns(30)
+    owed = books.of().owed
+
+    books.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 1, 25)))
+
+    assert books.noted(IouKept)
+    assert books.of() == Balances(open=5, noted=25, income=-30)
+    assert books.of().owed == owed
+    assert books.restart().received[PEER.peer_id].amount == 25
+
+
+NOT_OURS = {
+    "an older number": (PEER.peer_id, signed(PEER, ME.peer_id, 1, 9)),
+    "to another creditor": (PEER.peer_id, signed(PEER, THIRD.peer_id, 9, 9)),
+    "from another debtor": (PEER.peer_id, signed(THIRD, ME.peer_id, 9, 9)),
+    "of a stranger": (THIRD.peer_id, signed(THIRD, ME.peer_id, 9, 9)),
+    "a changed amount": (PEER.peer_id, msgspec.structs.replace(signed(PEER, ME.peer_id, 9, 9), amount=8)),
+    "no signature": (PEER.peer_id, Iou(PEER.peer_id, ME.peer_id, 9, 9, b"")),
+}
+
+
+@pytest.mark.parametrize("why", NOT_OURS)
+def test_an_iou_is_not_kept_when_it_is(why: str) -> None:
+    books = Books()
+    books.earns(30)
+    books.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 2, 25)))
+    sender, iou = NOT_OURS[why]
+
+    books.tell(IouHeard(sender, iou))
+
+    assert books.events == ()
+
+
+def test_a_debtor_that_is_no_key_has_signed_nothing() -> None:
+    assert not is_genuine(Iou(PeerId("nobody"), ME.peer_id, 1, 1, b"\0" * 64))
