@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
         "bids": Entry("bids", "Bids made and received."),
         "price": Entry("price", "What the node's history says about its prices."),
         "prefs": Entry("prefs", "How bids are compared for your jobs."),
+        "account": Entry("account", "What this node and its peers owe each other."),
         "peers": Entry("peers", "Other nodes: list, ping, ban."),
     },
     "Look": {

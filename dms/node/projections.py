@@ -5,6 +5,7 @@ projection   tables                                                             
 ===========  ==================================================================  =============================
 work         jobs, allocations, bids, requests, totals, trust                    every request and allocation
 peers        peers                                                               the stream "peers"
+accounts     entries                                                             the stream "accounts"
 ===========  ==================================================================  =============================
 
 An allocation or a bid of a node that is its own provider is one row with both parts.
@@ -15,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from dms.node.projecting import peers, provider, requester
+from dms.node.projecting import accounts, peers, provider, requester
 from dms.node.projecting.requester import Handler
-from dms.node.projecting.tables import ALLOCATIONS, BIDS, JOBS, PEERS, REQUESTS, TOTALS, TRUST
+from dms.node.projecting.tables import ALLOCATIONS, BIDS, ENTRIES, JOBS, PEERS, REQUESTS, TOTALS, TRUST
 from dms.store.projections import Apply, Projection, Rows
 from dms.store.tables import Change, Table
 from dms_actors.events import from_row
@@ -35,6 +36,7 @@ def projections(me: PeerId) -> tuple[Projection, ...]:
     return (
         _projection("work", WORK, me, requester.HANDLERS | provider.HANDLERS),
         _projection("peers", (PEERS,), me, peers.HANDLERS),
+        _projection("accounts", (ENTRIES,), me, accounts.HANDLERS),
     )
 
 

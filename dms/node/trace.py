@@ -15,6 +15,7 @@ from dms.store.events import EventStore
 from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
+from dms_proto.accounts.book import Entry
 from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
 from dms_proto.market import auction_state as auction
@@ -142,6 +143,11 @@ def _slots(slots: Sequence[int]) -> str:
     return f"slot {slots[0]}" if len(slots) == 1 else format_count(len(slots), "slot")
 
 
+def _booked(entry: Entry) -> str:
+    moved = ", ".join(f"{format_credits(t.amount)} from {t.credit} to {t.debit}" for t in entry.transfers)
+    return f"{entry.why} {short(entry.about)} with {short(entry.peer)}: {moved or entry.detail}"
+
+
 def _committed(event: book.BidCommitted) -> str:
     ids = ", ".join(short(reservation.allocation_id) for reservation in event.reservations)
     return f"bid {short(event.bid_id)} was taken: capacity reserved for {ids}"
@@ -183,6 +189,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "AttemptEnded": lambda e: (
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.ending)}{f' ({e.why})' if e.why else ''}"
+        + (f"; {format_credits(e.claimed)} were claimed, {format_credits(e.price)} accepted" if e.claimed else "")
     ),
     "RequestWaiting": lambda e: f"waiting: {e.why}",
     "AllocationCancelRequested": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is being stopped",
@@ -223,7 +230,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {format_count(len(e.outputs), 'output')}"
     ),
     "EndingRepeated": lambda e: f"the ending was told again (repeat {e.repeat}): no receipt yet",
-    "ReceiptReceived": lambda _e: "the requester has the ending",
+    "ReceiptReceived": lambda e: f"the requester has the ending, and accepts {format_credits(e.price)}",
     "EndingUnclaimed": lambda _e: "no receipt ever came; what it left is removed",
     "RequesterWentAway": lambda _e: "the requester cannot be reached; the work goes on for a while",
     "RequesterCameBack": lambda _e: "the requester is back",
@@ -233,6 +240,13 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "PeerRefused": lambda e: f"{short(e.peer)} cannot take part: {e.why}",
     "PeerLeft": lambda e: f"{short(e.peer)} left: {e.reason}",
     "PeerForgotten": lambda e: f"{short(e.peer)} is forgotten",
+    "Posted": lambda e: f"booked: {_booked(e.entry)}",
+    "PaymentBooked": lambda e: f"a payment was booked: {_booked(e.entry)}",
+    "LimitSet": lambda e: (
+        f"{short(e.peer)} may owe {format_credits(e.limit) if e.limit is not None else 'as much as any other'}"
+    ),
+    "IouKept": lambda e: f"{short(e.iou.debtor)} signed that it owes us {format_credits(e.iou.amount)}",
+    "IouGiven": lambda e: f"signed that we owe {short(e.iou.creditor)} {format_credits(e.iou.amount)}",
     "PreferencesChanged": lambda _e: "the owner's preferences changed",
 }
 """By the kind of the event."""

@@ -16,6 +16,7 @@ import msgspec
 from dms.rpc.api import allocations, events, jobs, market, node, peers
 from dms.rpc.feed import Feed
 from dms.rpc.ids import match_peer
+from dms.testing.node_accounts import MemoryAccounts
 from dms.testing.node_jobs import ALPHA, BETA, GAMMA, NOW, OFFER, MemoryJobs, Script
 from dms_proto.capability import Capability, Resources
 from dms_proto.errors import UserError
@@ -32,7 +33,7 @@ from dms_proto.units import GIB
 KEY = bytes(range(32))
 
 
-class MemoryNode(MemoryJobs):
+class MemoryNode(MemoryJobs, MemoryAccounts):
     """Implements `NodeApi`. Lives on one asyncio loop.
 
     Args:
@@ -42,7 +43,8 @@ class MemoryNode(MemoryJobs):
 
     def __init__(self, directory: Path, scripts: Sequence[Script] = ()) -> None:
         self.id = node_id_of(KEY, "8d3f1c1e-0000-4000-8000-000000000001")
-        super().__init__(directory, scripts, self.id.peer_id)
+        MemoryJobs.__init__(self, directory, scripts, self.id.peer_id)
+        MemoryAccounts.__init__(self, KEY, {ALPHA: "alpha", BETA: "beta"})
         self.state = node.NodeState.RUNNING
         self.troubles: tuple[node.Trouble, ...] = ()
         self.registered = OFFER

@@ -10,6 +10,7 @@ from dms.cli.views.words import short
 from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
 from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView
 from dms.rpc.api.market import BidList, RequestList
+from dms_proto.capability import Meter
 from dms_proto.units import format_bytes, format_count, format_credits, format_millis
 from dms_proto.work import Usage
 
@@ -81,6 +82,7 @@ def job(view: JobView) -> Iterator[Block]:
             short(attempt.allocation_id),
             attempt.phase.value,
             words.span(attempt.started_at, attempt.ended_at),
+            metered(attempt.usage) if attempt.usage.wall_ms else "-",
             format_credits(attempt.price),
             words.ending(attempt.ending) + (f"; {attempt.why}" if attempt.why else ""),
         )
@@ -88,7 +90,7 @@ def job(view: JobView) -> Iterator[Block]:
         for attempt in slot.attempts
     ]
     if rows:
-        yield Table(("SLOT", "TRY", "NODE", "ALLOCATION", "PHASE", "TOOK", "PRICE", "ENDING"), rows)
+        yield Table(("SLOT", "TRY", "NODE", "ALLOCATION", "PHASE", "TOOK", "USED", "PRICE", "ENDING"), rows)
     if summary.reason is None or not rows:
         yield Line(f"dms job explain {short(summary.job_id)} says what each node answers", "dim")
 
@@ -167,6 +169,20 @@ def allocation(view: AllocationView) -> Iterator[Block]:
 
 def _used(usage: Usage) -> str:
     return f"{usage.cpu_us / 1e6:.2f} s CPU, {format_bytes(usage.memory_peak_bytes)}"
+
+
+def metered(usage: Usage) -> str:
+    """What was used, by the most exact meter there was: wasm fuel, CPU time, or the wall time for which all that was reserved was held."""
+    if usage.fuel:
+        return f"{format_count(usage.fuel, 'instruction')} (fuel)"
+    cpu = f"{usage.cpu_us / 1e6:.2f} s CPU"
+    match usage.meter:
+        case Meter.EXACT:
+            return f"{cpu} (exact)"
+        case Meter.LOWER_BOUND:
+            return f"{cpu} (at least)"
+        case Meter.WALL:
+            return f"{format_millis(usage.wall_ms)} (wall time of all reserved)"
 
 
 def bid_list(found: BidList) -> Iterator[Block]:

@@ -87,6 +87,18 @@ PEERS: Final = Table(
 )
 """Peers as they were last heard of. `state`: met, greeted, refused."""
 
+ENTRIES: Final = Table(
+    "entries",
+    (
+        *_columns("TEXT", "peer why about"),
+        *_columns("INTEGER", "seq at"),
+        *_columns("BLOB", "entry"),
+    ),
+    ("peer", "why", "about"),
+    (("peer", "seq"), ("seq",)),
+)
+"""Entries of the accounts."""
+
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from dms.rpc.api.accounts import AccountMethods
 from dms.rpc.api.allocations import AllocationMethods
 from dms.rpc.api.events import EventMethods
 from dms.rpc.api.jobs import JobMethods
@@ -13,7 +14,9 @@ from dms.rpc.api.peers import PeerMethods
 from dms.rpc.registry import Method, methods_of
 
 
-class NodeApi(NodeMethods, JobMethods, AllocationMethods, MarketMethods, PeerMethods, EventMethods, Protocol):
+class NodeApi(
+    NodeMethods, JobMethods, AllocationMethods, MarketMethods, PeerMethods, AccountMethods, EventMethods, Protocol
+):
     """What the node answers. Methods run on its asyncio loop and raise `DmsError` for what a caller should know."""
 
 

@@ -52,6 +52,7 @@ def _name(case: object) -> str:
 
 def test_the_commands_are_these() -> None:
     assert sorted(" ".join(path) for path, _ in LEAVES) == [
+        "account deposit", "account export", "account limit", "account settle", "account show", "account statement",
         "alloc cancel", "alloc list", "alloc logs", "alloc show", "ask", "bids", "completion", "devnet", "doctor", "down",
         "events follow", "events query", "events verify", "help", "invite",
         "job cancel", "job decision", "job explain", "job get", "job list", "job logs", "job schema", "job show", "job submit", "job wait",

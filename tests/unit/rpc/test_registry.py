@@ -23,6 +23,7 @@ NAMES = [
     "job.submit", "job.list", "job.show", "job.explain", "job.decision", "job.cancel", "job.logs", "job.results", "job.wait",
     "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.cancel",
     "peers.list", "peers.join", "peers.invite", "peers.ping", "peers.ban",
+    "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
     "events.query", "events.verify", "events.trace", "doctor.run",
 ]  # fmt: skip
 
@@ -37,6 +38,7 @@ def test_what_changes_something_says_so() -> None:
         "node.benchmark_capability", "node.set_registered_capability", "node.set_available_capability", "node.lock_capability",
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
         "job.submit", "job.cancel", "alloc.cancel", "peers.join", "peers.ban",
+        "account.limit", "account.deposit", "account.settle",
     }  # fmt: skip
 
 

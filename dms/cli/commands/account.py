@@ -1,0 +1,148 @@
+"""dms account: who owes whom, limits, payments, IOUs."""
+
+# ruff: noqa: D301 - \b is the character by which click keeps line breaks
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from dms.cli.app import CONTEXT, group
+from dms.cli.context import Io, with_io
+
+if TYPE_CHECKING:
+    from dms_proto.units import MicroCredits
+
+account: Final = group("account", "What this node and its peers owe each other.")
+PEER = click.argument("peer", metavar="PEER")
+MOST: Final = 10_000
+"""Entries that are read at once."""
+
+
+@account.command(context_settings=CONTEXT)
+@with_io
+def show(io: Io) -> None:
+    """List the balance with every peer: who owes whom, and how much more it may owe.
+
+    \b
+    dms account show
+    """
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import AccountList  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("account.show", None, AccountList), views.book)
+
+
+@account.command(context_settings=CONTEXT)
+@PEER
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV, oldest first, amounts in micro-credits.")
+@click.option("--limit", metavar="N", type=click.IntRange(1, MOST), default=100, show_default=True, help="Newest N.")
+@with_io
+def statement(io: Io, *, peer: str, as_csv: bool, limit: int) -> None:
+    """List the entries behind the balance with a peer, by name or PeerID, newest first.
+
+    \b
+    dms account statement alpha
+    dms account statement alpha --csv > alpha.csv
+    """
+    _entries(io, peer, limit, as_csv=as_csv)
+
+
+@account.command(context_settings=CONTEXT)
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV, oldest first, amounts in micro-credits.")
+@with_io
+def export(io: Io, *, as_csv: bool) -> None:
+    """Print the entries with all peers, the newest 10,000.
+
+    \b
+    dms account export --csv > accounts.csv
+    """
+    _entries(io, "", MOST, as_csv=as_csv)
+
+
+@account.command(context_settings=CONTEXT)
+@PEER
+@click.argument("amount", metavar="AMOUNT")
+@with_io
+def limit(io: Io, *, peer: str, amount: str) -> None:
+    """Set the most a peer may owe, in credits: 0 lets it prepay only, "default" treats it as any other.
+
+    \b
+    dms account limit alpha 25
+    dms account limit alpha default
+    """
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import AccountView, LimitParams  # noqa: PLC0415
+
+    most = None if amount == "default" else _credits(amount)
+    with io.node() as node:
+        io.show(node.call("account.limit", LimitParams(peer, most), AccountView), views.account)
+
+
+@account.command(context_settings=CONTEXT)
+@PEER
+@click.argument("amount", metavar="AMOUNT")
+@click.option("--paid", is_flag=True, help="The other way: we paid it.")
+@click.option("--note", metavar="TEXT", default="", help="A line for the statement.")
+@with_io
+def deposit(io: Io, *, peer: str, amount: str, paid: bool, note: str) -> None:
+    """Book credits that a peer paid us outside of the market, for what it owes or in advance.
+
+    \b
+    dms account deposit alpha 10 --note "invoice 7"
+    dms account deposit alpha 10 --paid
+    """
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import AccountView, DepositParams  # noqa: PLC0415
+
+    received = -_credits(amount) if paid else _credits(amount)
+    with io.node() as node:
+        io.show(node.call("account.deposit", DepositParams(peer, received, note), AccountView), views.account)
+
+
+@account.command(context_settings=CONTEXT)
+@PEER
+@click.option(
+    "--by",
+    type=click.Choice(["iou", "local"]),
+    default="iou",
+    show_default=True,
+    help="iou: sign what we owe and send it; local: square it in this node's book alone.",
+)
+@with_io
+def settle(io: Io, *, peer: str, by: str) -> None:
+    """Settle with a peer: by a signed IOU over what we owe, or, between machines of one owner, in this node's own book.
+
+    \b
+    dms account settle alpha
+    dms account settle my-other-machine --by local
+    """
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import AccountView, SettleBy, SettleParams  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("account.settle", SettleParams(peer, SettleBy(by)), AccountView), views.account)
+
+
+def _entries(io: Io, peer: str, most: int, *, as_csv: bool) -> None:
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import Statement, StatementParams  # noqa: PLC0415
+
+    with io.node() as node:
+        found: Statement = node.call("account.statement", StatementParams(peer, most), Statement)
+    if as_csv:
+        click.echo(views.as_csv(found.entries), nl=False)
+    else:
+        io.show(found, views.statement)
+
+
+def _credits(amount: str) -> MicroCredits:
+    from dms_proto.errors import UserError  # noqa: PLC0415
+    from dms_proto.units import parse_credits  # noqa: PLC0415
+
+    try:
+        return parse_credits(amount)
+    except ValueError as error:
+        raise UserError("bad_argument", f"AMOUNT: {error}") from error

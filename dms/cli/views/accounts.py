@@ -1,0 +1,108 @@
+"""Who owes whom, in words and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from dms.cli.blocks import Block, Box, Line, Table
+from dms.cli.views import words
+from dms.cli.views.words import short
+from dms.rpc.api.accounts import AccountList, AccountView, EntryView, Statement
+from dms_proto.messages import Iou
+from dms_proto.units import format_count, format_credits
+
+
+def book(found: AccountList) -> Iterator[Block]:
+    """A peer per line."""
+    if not found.accounts:
+        yield Line("nothing was ever owed here", "dim")
+    else:
+        rows = [
+            (
+                words.node(item.peer, item.name),
+                _owed(item),
+                format_credits(item.claimed) if item.claimed else "-",
+                format_credits(item.disputed) if item.disputed else "-",
+                format_credits(item.earned),
+                format_credits(item.spent),
+                format_credits(item.limit),
+            )
+            for item in found.accounts
+        ]
+        yield Table(("PEER", "BALANCE", "CLAIMED", "DISPUTED", "EARNED", "SPENT", "MAY OWE"), rows)
+    yield Line(f"others may owe {format_credits(found.default_limit)} each", "dim")
+
+
+def account(view: AccountView) -> Iterator[Block]:
+    """One account in full."""
+    yield Box(
+        f"Account of {words.node(view.peer, view.name)}",
+        (
+            ("balance", _owed(view)),
+            ("claimed", f"{format_credits(view.claimed)}, their receipts have not come"),
+            ("disputed", f"{format_credits(view.disputed)}, not accepted by their receipts"),
+            ("earned", format_credits(view.earned)),
+            ("spent", format_credits(view.spent)),
+            ("paid", f"{format_credits(view.paid)} received outside of the market, less what was paid"),
+            ("may owe", f"{format_credits(view.limit)}; {format_credits(max(0, view.credit))} are left"),
+            ("their IOU", _iou(view.received)),
+            ("our IOU", _iou(view.given)),
+        ),
+    )
+
+
+def statement(found: Statement) -> Iterator[Block]:
+    """An entry per line: what it changes in what is owed, claimed and disputed."""
+    if not found.entries:
+        yield Line("no entries", "dim")
+        return
+    rows = [
+        (
+            words.clock(entry.at),
+            short(entry.peer),
+            entry.why.replace("_", " "),
+            short(entry.about),
+            _change(entry.open + entry.noted),
+            _change(entry.claimed),
+            _change(entry.disputed),
+            entry.detail,
+        )
+        for entry in found.entries
+    ]
+    yield Table(("AT", "PEER", "WHY", "ABOUT", "OWED", "CLAIMED", "DISPUTED", "DETAIL"), rows, frozenset({4, 5, 6}))
+    if found.total > len(found.entries):
+        yield Line(f"{format_count(found.total - len(found.entries), 'older entry', 'older entries')} not shown", "dim")
+
+
+def as_csv(entries: Iterable[EntryView]) -> str:
+    """Entries as CSV, oldest first: a header, then every field as it is, amounts in micro-credits."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(EntryView.__struct_fields__)
+    writer.writerows(_harmless(msgspec.structs.astuple(entry)) for entry in reversed(tuple(entries)))
+    return written.getvalue()
+
+
+def _harmless(fields: tuple[object, ...]) -> list[object]:
+    """Text that a spreadsheet would take for a formula is quoted: some of it was written by other nodes."""
+    return [
+        f"'{field}" if isinstance(field, str) and field.startswith(("=", "+", "-", "@")) else field for field in fields
+    ]
+
+
+def _owed(view: AccountView) -> str:
+    if not view.owed:
+        return "nothing is owed"
+    return f"owes us {format_credits(view.owed)}" if view.owed > 0 else f"we owe {format_credits(-view.owed)}"
+
+
+def _iou(iou: Iou | None) -> str:
+    return f"number {iou.number} over {format_credits(iou.amount)}" if iou is not None else "none"
+
+
+def _change(amount: int) -> str:
+    return f"{'+' if amount > 0 else ''}{format_credits(amount)}" if amount else ""

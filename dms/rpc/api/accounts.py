@@ -1,0 +1,194 @@
+"""account.*: what this node and its peers owe each other."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+import msgspec
+
+from dms.rpc.registry import method
+from dms_proto.ids import PeerId
+from dms_proto.messages import Iou
+from dms_proto.rules import Amount, Line
+from dms_proto.units import MAX_QUANTITY
+
+
+class AccountView(msgspec.Struct, frozen=True):
+    """How this node stands with one peer, in micro-credits.
+
+    Attributes:
+        peer: its PeerID.
+        name: chosen by its owner; nothing proves it.
+        owed: what both sides agree on: above zero the peer owes us, below zero we owe it.
+        signed: the part of `owed` that an IOU says.
+        claimed: asked of the peer for our work; its receipt has not come.
+        disputed: asked of the peer, and not accepted by its receipt.
+        earned: for all our work for it, accepted or not.
+        spent: for all its work for us.
+        paid: received from it outside of the market, less paid to it.
+        limit: the most it may owe; owed, claimed and disputed count.
+        credit: what it may still come to owe.
+        received: its newest IOU to us.
+        given: our newest IOU to it.
+    """
+
+    peer: PeerId
+    name: str
+    owed: int
+    signed: int
+    claimed: int
+    disputed: int
+    earned: int
+    spent: int
+    paid: int
+    limit: int
+    credit: int
+    received: Iou | None = None
+    given: Iou | None = None
+
+
+class AccountList(msgspec.Struct, frozen=True):
+    """The whole book.
+
+    Attributes:
+        accounts: a peer each, with whom something was ever booked or who has a limit of its own; the largest sums first.
+        default_limit: micro-credits that a peer without a limit of its own may owe.
+    """
+
+    accounts: tuple[AccountView, ...]
+    default_limit: int
+
+
+class StatementParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which entries.
+
+    Attributes:
+        peer: of this peer only: its PeerID, a unique beginning or end of it, or its name; empty: of all.
+        limit: at most so many, newest first.
+    """
+
+    peer: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+
+
+class EntryView(msgspec.Struct, frozen=True):
+    """One entry, with what it moves in micro-credits: debits less credits, so their sum is zero.
+
+    Attributes:
+        at: Unix ms it was booked.
+        peer: whose accounts.
+        why: claim, receipt, charge, payment, iou_received or iou_given.
+        about: the allocation, the payment, or the number of the IOU.
+        job_id: the job, where there is one.
+        open: of what is owed without a signature.
+        noted: of what is owed by IOU.
+        claimed: of what is claimed.
+        disputed: of what is disputed.
+        income: of what was earned; below zero when it grows.
+        expense: of what was spent.
+        paid: of what changed hands outside of the market.
+        detail: one line for a person, such as why a claim was not accepted.
+    """
+
+    at: int
+    peer: PeerId
+    why: str
+    about: str
+    job_id: str
+    open: int
+    noted: int
+    claimed: int
+    disputed: int
+    income: int
+    expense: int
+    paid: int
+    detail: str = ""
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """Entries.
+
+    Attributes:
+        entries: newest first.
+        total: how many match, shown or not.
+    """
+
+    entries: tuple[EntryView, ...]
+    total: int
+
+
+class LimitParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a peer may owe.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+        limit: micro-credits; 0: it prepays, or gets what is free only; null: as much as any other.
+    """
+
+    peer: str
+    limit: Amount | None
+
+
+class DepositParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A payment outside of the market.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+        received: micro-credits that it paid us; below zero: that we paid it.
+        detail: one line for the statement.
+    """
+
+    peer: str
+    received: Annotated[int, msgspec.Meta(ge=-MAX_QUANTITY, le=MAX_QUANTITY)]
+    detail: Line = ""
+
+
+class SettleBy(StrEnum):
+    """A way of settling."""
+
+    IOU = "iou"
+    """Signs what this node owes, and sends it; what is owed stays owed, and can be proven."""
+    LOCAL = "local"
+    """Squares the account in this node's own book alone: for machines of one owner."""
+
+
+class SettleParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An account to settle.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+        by: how.
+    """
+
+    peer: str
+    by: SettleBy = SettleBy.IOU
+
+
+class AccountMethods(Protocol):
+    """What this node and its peers owe each other."""
+
+    @method("account.show")
+    async def account_show(self) -> AccountList:
+        """The balance with every peer."""
+        ...
+
+    @method("account.statement")
+    async def account_statement(self, params: StatementParams) -> Statement:
+        """The entries behind the balances."""
+        ...
+
+    @method("account.limit", mutates=True)
+    async def account_limit(self, params: LimitParams) -> AccountView:
+        """Sets the most a peer may owe. Its next request is judged by it."""
+        ...
+
+    @method("account.deposit", mutates=True)
+    async def account_deposit(self, params: DepositParams) -> AccountView:
+        """Books a payment that was made outside of the market, in either direction; in advance as well."""
+        ...
+
+    @method("account.settle", mutates=True)
+    async def account_settle(self, params: SettleParams) -> AccountView:
+        """Settles an account: by a signed IOU over what this node owes, or in its own book."""
+        ...

@@ -1,0 +1,72 @@
+"""The accounts of a node in memory: the real book and its machine, with two peers in it; no market, no network."""
+
+# ruff: noqa: D102 - every method is described where it is declared, in dms.rpc.api
+
+from __future__ import annotations
+
+from dms.node.api.accounts import account_view, entry_view
+from dms.node.settlement import LocalCredit, SignedIou
+from dms.rpc.api import accounts as api
+from dms.rpc.ids import match_peer
+from dms.testing.node_jobs import ALPHA, BETA, NOW
+from dms_proto.accounts import machine
+from dms_proto.accounts.book import Accounts, Entry, answered, charge, claim
+from dms_proto.accounts.machine import EntryWritten, IouGiven, IouKept, LimitWished, PaymentBooked, PaymentNoted
+from dms_proto.ids import PeerId
+from dms_proto.machine import Stimulus
+from dms_proto.units import CREDIT
+from dms_proto.wire import Signer
+
+
+class MemoryAccounts:
+    """Implements `AccountMethods`. We owe ALPHA for one allocation; BETA owes us for one, and does not accept all of it."""
+
+    def __init__(self, seed: bytes, names: dict[str, str]) -> None:
+        self._signer = Signer(seed)
+        self._names = names
+        self._book = Accounts(self._signer.peer_id, 100 * CREDIT)
+        self._entries: list[Entry] = []
+        for booked in (
+            *charge(ALPHA, "r-1", "a-1", 20_000),
+            *claim(BETA, "r-2", "a-2", 1_250_000),
+            *answered(BETA, "r-2", "a-2", 1_250_000, 1_000_000),
+        ):
+            self._tell(EntryWritten(booked.entry))
+            self._entries.append(booked.entry)
+
+    def _tell(self, stimulus: Stimulus) -> None:
+        for event in machine.decide(self._book, stimulus, NOW).events:
+            self._book = machine.evolve(self._book, event)
+            if isinstance(event, PaymentBooked | IouGiven | IouKept):
+                self._entries.append(event.entry)
+
+    def _peer(self, given: str) -> PeerId:
+        return PeerId(match_peer(given, self._names))
+
+    def _account(self, peer: PeerId) -> api.AccountView:
+        return account_view(self._book, peer, self._names.get(peer, ""))
+
+    async def account_show(self) -> api.AccountList:
+        return api.AccountList(tuple(self._account(peer) for peer in self._book.known), self._book.default_limit)
+
+    async def account_statement(self, params: api.StatementParams) -> api.Statement:
+        peer = self._peer(params.peer) if params.peer else ""
+        found = [entry_view(entry, NOW) for entry in reversed(self._entries) if peer in ("", entry.peer)]
+        return api.Statement(tuple(found[: params.limit]), len(found))
+
+    async def account_limit(self, params: api.LimitParams) -> api.AccountView:
+        peer = self._peer(params.peer)
+        self._tell(LimitWished(peer, params.limit))
+        return self._account(peer)
+
+    async def account_deposit(self, params: api.DepositParams) -> api.AccountView:
+        peer = self._peer(params.peer)
+        self._tell(PaymentNoted(peer, params.received, f"p-{len(self._entries)}", params.detail))
+        return self._account(peer)
+
+    async def account_settle(self, params: api.SettleParams) -> api.AccountView:
+        peer = self._peer(params.peer)
+        local = params.by is api.SettleBy.LOCAL
+        way = LocalCredit(f"s-{len(self._entries)}") if local else SignedIou(self._signer)
+        self._tell(way.settle(self._book, peer))
+        return self._account(peer)

@@ -1,0 +1,75 @@
+"""dms account: balances, statements as text and CSV, limits, payments, IOUs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from dms.cli.views.accounts import as_csv
+from dms.rpc.api.accounts import EntryView
+from dms.testing.commands import Dms
+from dms.testing.node_jobs import ALPHA
+from dms_proto.ids import PeerId, short
+
+
+def test_the_balance_with_every_peer(dms: Dms) -> None:
+    result = dms("account", "show")
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[1].split("  ")[0] == f"alpha ({short(ALPHA)})"
+    assert "we owe 0.02 credits" in lines[1]
+    assert "owes us 1 credit" in lines[2]
+    assert "0.25 credits" in lines[2]
+    assert lines[3] == "others may owe 100 credits each"
+
+
+def test_a_statement_in_words_and_as_json(dms: Dms) -> None:
+    words, data = dms("account", "statement", "beta"), dms("account", "statement", "beta", "--json")
+
+    assert [line.split()[3] for line in words.stdout.splitlines()[1:]] == ["receipt", "claim"]
+    assert "+0.25 credits" in words.stdout
+    assert [entry["disputed"] for entry in json.loads(data.stdout)["entries"]] == [250_000, 0]
+
+
+@pytest.mark.parametrize("command", [("statement", "beta"), ("export",)])
+def test_csv_has_every_entry_oldest_first_and_each_adds_up_to_nothing(dms: Dms, command: tuple[str, ...]) -> None:
+    result = dms("account", *command, "--csv")
+
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["why"] for row in rows][-2:] == ["claim", "receipt"]
+    accounts = ("open", "noted", "claimed", "disputed", "income", "expense", "paid")
+    assert [sum(int(row[name]) for name in accounts) for row in rows] == [0] * len(rows)
+
+
+def test_no_text_of_another_node_becomes_a_formula() -> None:
+    entry = EntryView(0, PeerId("p"), "payment", "x", "", 0, 0, 0, 0, 0, 0, 0, "=HYPERLINK(1)")
+    assert as_csv([entry]).splitlines()[1].endswith(",'=HYPERLINK(1)")
+
+
+def test_a_limit_is_set_and_taken_back(dms: Dms) -> None:
+    assert "25 credits; 23.75 credits are left" in dms("account", "limit", "beta", "25").stdout
+    assert "may owe    100 credits" in dms("account", "limit", "beta", "default").stdout
+
+
+def test_a_payment_in_either_direction(dms: Dms) -> None:
+    assert "nothing is owed" in dms("account", "deposit", "beta", "1", "--note", "invoice 7").stdout
+    assert "owes us 0.98 credits" in dms("account", "deposit", "alpha", "1", "--paid").stdout
+    assert "invoice 7" in dms("account", "statement", "beta").stdout
+
+
+def test_settling_by_iou_and_in_the_own_book(dms: Dms) -> None:
+    assert "number 1 over 0.02 credits" in dms("account", "settle", "alpha").stdout
+    assert "nothing is owed" in dms("account", "settle", "beta", "--by", "local").stdout
+
+
+def test_an_amount_that_is_none_is_refused(dms: Dms) -> None:
+    result = dms("account", "deposit", "beta", "much")
+    assert (result.exit_code, "AMOUNT" in result.stderr) == (2, True)
+
+
+def test_an_unknown_peer_is_refused(dms: Dms) -> None:
+    assert "[not_found]" in dms("account", "limit", "nobody", "1").stderr

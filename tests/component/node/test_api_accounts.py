@@ -1,0 +1,145 @@
+"""account.*: what work and payments between real nodes leave in the books of both."""
+
+from __future__ import annotations
+
+import pytest
+
+from dms.rpc.api.accounts import (
+    AccountView,
+    DepositParams,
+    LimitParams,
+    SettleBy,
+    SettleParams,
+    StatementParams,
+)
+from dms.rpc.api.market import RequestListParams
+from dms.testing.market import peer_of, until
+from dms_proto.accounts.iou import is_genuine
+from dms_proto.capability import Price
+from dms_proto.errors import UserError
+from dms_proto.ids import PeerId
+from dms_proto.market.offer_book import PolicyWished
+from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.units import CREDIT
+from dms_proto.work import EndReason
+
+from .conftest import Local, spec
+
+START = 1_000
+
+
+async def priced(local: Local) -> PeerId:
+    """Has the second node alone work, for a fee; gives its name."""
+    for api in (local.apis[0], local.apis[2]):
+        await api.node_pause()
+    await local.apis[1]._wish(PolicyWished(ProviderPolicy(tariff=Price(start=START))), "test")
+    return peer_of(local.market.nodes[1])
+
+
+async def account_of(local: Local, index: int, peer: PeerId) -> AccountView | None:
+    """How the book of a node stands with a peer."""
+    found = (await local.apis[index].account_show()).accounts
+    return next((view for view in found if view.peer == peer), None)
+
+
+async def answered(local: Local, me: PeerId, earned: int) -> AccountView:
+    """The provider's account of the requester, once every claim has its receipt."""
+    view = await until(
+        lambda: account_of(local, 1, me), lambda view: view is not None and (view.earned, view.claimed) == (earned, 0)
+    )
+    assert view is not None
+    return view
+
+
+async def test_work_is_owed_in_both_books_and_survives_a_restart_of_either(local: Local) -> None:
+    provider, me = await priced(local), peer_of(local.market.nodes[0])
+
+    await local.run(spec("print", "x"))
+    theirs, ours = await answered(local, me, START), await account_of(local, 0, provider)
+
+    assert ours is not None
+    assert (ours.owed, ours.spent, theirs.owed, theirs.disputed) == (-START, START, START, 0)
+    for index, peer in ((0, provider), (1, me)):
+        before = await account_of(local, index, peer)
+        await local.restart(index)
+        after = await account_of(local, index, peer)
+        assert after is not None
+        assert before is not None
+        assert after.owed == before.owed
+
+
+async def test_a_statement_lists_the_entries_of_one_peer_or_of_all(local: Local) -> None:
+    provider, me = await priced(local), peer_of(local.market.nodes[0])
+    job = (await local.run(spec("print", "x"))).summary.job_id
+    await answered(local, me, START)
+
+    ours = await local.api.account_statement(StatementParams(provider))
+    theirs = await until(lambda: local.apis[1].account_statement(StatementParams()), lambda found: found.total == 2)
+
+    assert [(entry.why, entry.job_id, entry.expense, entry.open) for entry in ours.entries] == [
+        ("charge", job, START, -START)
+    ]
+    assert [entry.why for entry in theirs.entries] == ["receipt", "claim"]
+    assert ours.entries[0].about == theirs.entries[0].about
+    assert (await local.api.account_statement(StatementParams(peer_of(local.market.nodes[2]), 1))).total == 0
+
+
+async def test_past_its_limit_a_peer_is_declined_until_it_has_paid(local: Local) -> None:
+    provider, me = await priced(local), peer_of(local.market.nodes[0])
+    await local.apis[1].account_limit(LimitParams(me, START))
+    await local.run(spec("print", "x"))
+    await answered(local, me, START)
+
+    refused = await local.run(spec("print", "x", queue_ms=0))
+    assert refused.summary.reason is EndReason.NO_BIDS
+    (heard,) = (await local.apis[1].requests_list(RequestListParams(limit=1))).requests
+    assert [(clause.dimension, clause.wanted, clause.passing) for clause in heard.clauses] == [
+        ("credit", "0.001 credits", False)
+    ]
+
+    await local.apis[1].account_deposit(DepositParams(me, START, "invoice 1"))
+    await local.api.account_deposit(DepositParams(provider, -START))
+    assert (await local.run(spec("print", "x"))).summary.reason is EndReason.COMPLETED
+    theirs, ours = await answered(local, me, 2 * START), await account_of(local, 0, provider)
+    assert ours is not None
+    assert (theirs.owed, theirs.paid, ours.owed, ours.paid) == (START, START, -START, -START)
+
+
+async def test_an_iou_is_kept_by_the_other_and_proves_what_is_owed(local: Local) -> None:
+    provider, me = await priced(local), peer_of(local.market.nodes[0])
+    await local.run(spec("print", "x"))
+    await answered(local, me, START)
+
+    given = await local.api.account_settle(SettleParams(provider))
+    kept = await until(lambda: account_of(local, 1, me), lambda view: view is not None and view.received is not None)
+
+    assert kept is not None
+    assert kept.received is not None
+    assert kept.received == given.given
+    assert is_genuine(kept.received)
+    assert (kept.received.debtor, kept.received.amount) == (me, START)
+    assert (kept.owed, kept.signed, given.owed, given.signed) == (START, START, -START, -START)
+
+
+async def test_machines_of_one_owner_settle_each_in_its_own_book(local: Local) -> None:
+    provider, me = await priced(local), peer_of(local.market.nodes[0])
+    await local.run(spec("print", "x"))
+    await answered(local, me, START)
+
+    ours = await local.api.account_settle(SettleParams(provider, SettleBy.LOCAL))
+    theirs = await local.apis[1].account_settle(SettleParams(me, SettleBy.LOCAL))
+
+    assert (ours.owed, theirs.owed) == (0, 0)
+    assert (ours.paid, theirs.paid) == (-START, START)
+
+
+async def test_a_peer_has_the_common_limit_until_it_has_its_own(local: Local) -> None:
+    peer = peer_of(local.market.nodes[1])
+
+    own = await local.api.account_limit(LimitParams(peer, 5))
+    listed = await account_of(local, 0, peer)
+    common = await local.api.account_limit(LimitParams(peer, None))
+
+    assert (own.limit, listed == own, common.limit) == (5, True, 100 * CREDIT)
+    with pytest.raises(UserError, match="nobody"):
+        await local.api.account_limit(LimitParams("nobody", 5))
