@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
+
+from dms.cli.gathering import gathered
 
 if TYPE_CHECKING:
     from dms.jobs.document import JobDocument
@@ -54,20 +55,7 @@ _OPTIONS: Final = (
 
 def task_options(function: Callable[P, R]) -> Callable[P, R]:
     """Adds the options; the command gets what was given as one dict, `task`."""
-    names: list[str] = []
-
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        kwargs["task"] = {name: kwargs.pop(name) for name in names}
-        return function(*args, **kwargs)
-
-    command: Callable[P, R] = wrapped
-    others = len(getattr(function, "__click_params__", ()))
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    # click collects parameters in a list on the function, which functools.wraps shares with the wrapped one.
-    names.extend(str(parameter.name) for parameter in command.__click_params__[others:])  # type: ignore[attr-defined] # set by click
-    return command
+    return gathered(_OPTIONS, function, "task")
 
 
 def spec_of(task: dict[str, Any], argv: Sequence[str]) -> JobSpec:
