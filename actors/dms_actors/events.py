@@ -12,11 +12,12 @@ from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
 from dms_proto.errors import MachineError
+from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
 from dms_proto.market import auction_state, offer_book, owner
 from dms_proto.membership import machine as membership
 
-MACHINES: Final[tuple[ModuleType, ...]] = (auction_state, offer_book, allocation, membership, owner, accounts)
+MACHINES: Final[tuple[ModuleType, ...]] = (auction_state, offer_book, allocation, membership, owner, accounts, trust)
 
 
 def _kinds(modules: Iterable[ModuleType]) -> dict[str, type[Event]]:
@@ -51,6 +52,9 @@ PROMISES: Final = frozenset(
         "LimitSet",
         "IouKept",
         "IouGiven",
+        "AnchorAdded",
+        "AnchorRemoved",
+        "GrantRevoked",
     }
 )
 """Kinds on which somebody relies from the moment they are told: written durably *before* the effects are performed. The others are written

@@ -5,6 +5,7 @@
     network, owner ──▶ Node ──▶ offer book (capacity, bids)      ──▶ answers, new Allocation actors
                         │  ├──▶ membership (who is there)        ──▶ hellos, probes, dials
                         │  └──▶ accounts (who owes whom)         ──▶ IOUs, and what a peer may still owe, to the offer book
+                        │  └──▶ trust (whose grants count)       ──▶ the rights a request comes with
                         ├──▶ Orchestrator, one per request of ours ──▶ bids, commits, invocations
                         └──▶ Allocation, one per piece of work here ──▶ runs, statuses
 
@@ -57,12 +58,25 @@ from dms_proto.accounts.book import Accounts
 from dms_proto.accounts.machine import ACCOUNTS_STREAM, IouHeard
 from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
+from dms_proto.grants import trust
+from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
+from dms_proto.grants.rights import KINDS, uses_of
+from dms_proto.grants.trust import RevocationsHeard, Trust
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, strays
 from dms_proto.market.auction_state import BidderFacts
-from dms_proto.market.offer_book import CommitHeard, CreditSeen, OfferBook, OpenAllocation, ReleaseHeard, RequestHeard
+from dms_proto.market.offer_book import (
+    MAX_LINE,
+    CommitHeard,
+    CreditSeen,
+    OfferBook,
+    OpenAllocation,
+    ReleaseHeard,
+    RequestHeard,
+    is_known,
+)
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
@@ -74,6 +88,7 @@ from dms_proto.messages import (
     Bid,
     BidRequest,
     Cancel,
+    Clause,
     Commit,
     CommitAck,
     CommitRefused,
@@ -87,14 +102,17 @@ from dms_proto.messages import (
     Refusal,
     Release,
 )
+from dms_proto.wire import Envelope
 
 log = logging.getLogger(__name__)
 
 MARKET_STREAM: Final = "market"
 PEERS_STREAM: Final = "peers"
+TRUST_STREAM: Final = "trust"
 BOOK: Final[Machine[OfferBook]] = Machine(
     offer_book.decide, offer_book.evolve, offer_book.next_deadline, offer_book.resume
 )
+TRUST: Final[Machine[Trust]] = Machine(trust.decide, trust.evolve, trust.next_deadline, trust.resume)
 MEMBERS: Final[Machine[Membership]] = Machine(
     membership.decide, membership.evolve, membership.next_deadline, membership.resume
 )
@@ -113,6 +131,7 @@ class NodeState(NamedTuple):
     allocations: tuple[str, ...]
     trust: Mapping[PeerId, tuple[int, int]]
     refused: Mapping[str, int]
+    grants: Trust
 
 
 class Node(MachineActor):
@@ -132,7 +151,8 @@ class Node(MachineActor):
         self.book = Shell(BOOK, MARKET_STREAM, book)
         self.members = Shell(MEMBERS, PEERS_STREAM, Membership(book.me))
         self.accounts = Shell(ACCOUNTS, ACCOUNTS_STREAM, accounts)
-        super().__init__(world.journal, (self.book, self.members, self.accounts))
+        self.grants = Shell(TRUST, TRUST_STREAM, Trust(book.me))
+        super().__init__(world.journal, (self.book, self.members, self.accounts, self.grants))
         self._peer_id = book.me
         self._hello = hello
         self._runtime = runtime
@@ -246,6 +266,10 @@ class Node(MachineActor):
         if any(listed is kind for _, listed in accounting.TABLE):
             self._account(turn, stimulus, now, cause_id)
             return
+        if any(listed is kind for _, listed in trust.TABLE):
+            if turn.apply(self.grants, stimulus, now, cause_id).events:
+                self._describe(turn, now)
+            return
         raise TypeError(f"no machine of the node meets {stimulus!r}")
 
     def _account(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
@@ -261,7 +285,14 @@ class Node(MachineActor):
         book = self.book.state
         summary = msgspec.structs.replace(book.capability, price=Price())
         accepts = self._provides and book.phase is offer_book.BookPhase.OPEN
-        hello = msgspec.structs.replace(self._hello, summary=summary, accepts_work=accepts)
+        grants = self.grants.state
+        hello = msgspec.structs.replace(
+            self._hello,
+            summary=summary,
+            accepts_work=accepts,
+            anchors=() if book.policy.is_public else grants.anchors,
+            revoked=grants.told(now),
+        )
         turn.apply(self.members, membership.SelfDescribed(hello), now, "self")
 
     def _shown(self) -> NodeState:
@@ -273,6 +304,7 @@ class Node(MachineActor):
             self._allocations.ids(),
             dict(self._trust),
             dict(self._gate.refused),
+            self.grants.state,
         )
 
     # --------------------------------------------------------------------------------------------------------- frames
@@ -282,25 +314,40 @@ class Node(MachineActor):
         if isinstance(opened, Refusal):
             self._world.post.send(via, opened, "")
         elif opened is not None:
-            self._route(turn, opened.sender, opened.message, opened.id.hex(), now, gossiped=bool(topic))
+            shown = self._shown_with(opened, now) if type(opened.message) in KINDS else NOTHING_SHOWN
+            self._route(turn, opened.sender, opened.message, opened.id.hex(), now, shown, gossiped=bool(topic))
 
-    def _route(  # noqa: C901, PLR0912 - one case per kind
-        self, turn: Turn, peer: PeerId, message: AnyMessage, cause: str, now: int, *, gossiped: bool
+    def _shown_with(self, opened: Envelope, now: int) -> Credential:
+        """The rights that a message from another node comes with. Not looked at where everybody is served."""
+        if self.book.state.policy.is_public:
+            return NOTHING_SHOWN
+        message = opened.message
+        begun = isinstance(message, Invocation) and self._requesters.get(message.allocation_id) == opened.sender
+        return self.grants.state.credential(opened.auth, opened.sender, now, self._world.read_grant, begun=begun)
+
+    def _route(  # noqa: C901, PLR0912, PLR0917 - one case per kind
+        self,
+        turn: Turn,
+        peer: PeerId,
+        message: AnyMessage,
+        cause: str,
+        now: int,
+        shown: Credential = NOTHING_SHOWN,
+        *,
+        gossiped: bool,
     ) -> None:
-        """Hands a message to whoever it concerns. `cause` is its envelope's id."""
+        """Hands a message to whoever it concerns. `cause` is its envelope's id, `shown` what rights came with it."""
         match message:
             case BidRequest():
-                self._hear_request(turn, peer, message, cause, now, gossiped=gossiped)
+                self._hear_request(turn, peer, message, cause, now, shown, gossiped=gossiped)
             case Bid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
                 self._to_orchestrator(peer, message, cause)
             case Commit():
-                turn.apply(self.book, CommitHeard(peer, message), now, cause)
+                turn.apply(self.book, CommitHeard(peer, message, shown), now, cause)
             case Release():
                 turn.apply(self.book, ReleaseHeard(peer, message), now, cause)
-            case Invocation(allocation_id=allocation_id, task=task):
-                if self._allocations.get(allocation_id) is None:
-                    self._answer_stray(peer, message, cause)
-                self._to_allocation(allocation_id, Invoked(peer, task), cause)
+            case Invocation():
+                self._hear_invocation(peer, message, cause, shown)
             case Cancel(allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer), cause)
             case Receipt(allocation_id=allocation_id, price=price):
@@ -311,7 +358,10 @@ class Node(MachineActor):
                 self._world.logs(peer, message)
             case Hello(addresses=addresses):
                 self._world.post.learn(peer, addresses)
+                self._world.post.learn_anchors(peer, message.anchors)
                 turn.apply(self.members, membership.HelloHeard(peer, message), now, cause)
+                if message.revoked:
+                    self._apply(turn, RevocationsHeard(message.revoked), now, cause)
             case Probe(nonce=nonce, reply=True) if f"probe:{nonce}" in self._listeners:
                 self._listeners[f"probe:{nonce}"](peer, message)
             case Probe():
@@ -319,13 +369,32 @@ class Node(MachineActor):
             case Refusal(code=code, detail=detail):
                 log.warning("peer %s refused a message of ours: %s %s", peer, code, detail)
 
-    def _hear_request(
-        self, turn: Turn, peer: PeerId, request: BidRequest, cause: str, now: int, *, gossiped: bool
+    def _hear_request(  # noqa: PLR0917 - as `_route` has it
+        self,
+        turn: Turn,
+        peer: PeerId,
+        request: BidRequest,
+        cause: str,
+        now: int,
+        shown: Credential,
+        *,
+        gossiped: bool,
     ) -> None:
         if not self._provides or (gossiped and not is_within(request.request_id, self._peer_id, request.reach)):
             return
         self._world.post.learn(peer, request.reply_to)
-        turn.apply(self.book, RequestHeard(peer, request), now, cause)
+        turn.apply(self.book, RequestHeard(peer, request, shown), now, cause)
+
+    def _hear_invocation(self, peer: PeerId, message: Invocation, cause: str, shown: Credential) -> None:
+        book = self.book.state
+        access = Access.PUBLIC if is_known(book, peer) else book.policy.access_to(message.task.resources)
+        missing = next(refusals(access, uses_of(message), shown), None)
+        if missing is not None:
+            self._world.post.send(peer, _not_granted(message, missing), cause)
+            return
+        if self._allocations.get(message.allocation_id) is None:
+            self._answer_stray(peer, message, cause)
+        self._to_allocation(message.allocation_id, Invoked(peer, message.task), cause)
 
     def _to_allocation(self, allocation_id: AllocationId, stimulus: Stimulus, cause: str) -> None:
         self._allocations.tell(allocation_id, Told(stimulus, cause))
@@ -456,6 +525,11 @@ class Node(MachineActor):
         for allocation_id, requester in self._requesters.items():
             if requester == peer:
                 self._to_allocation(allocation_id, to_work, cause_id)
+
+
+def _not_granted(message: Invocation, missing: Clause) -> InvocationAck:
+    refused = f"not granted: wanted {missing.wanted}, there {missing.observed}"
+    return InvocationAck(message.request_id, message.allocation_id, refused[:MAX_LINE])
 
 
 def _with_reply_to(request: BidRequest, addresses: Sequence[str]) -> BidRequest:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
+from dms_proto.grants.trust import ReadGrant
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest
 from dms_proto.work import Output, Task
@@ -30,6 +31,10 @@ class Post(Protocol):
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Remembers where a peer that is not connected may be reached with an answer."""
+        ...
+
+    def learn_anchors(self, peer: PeerId, anchors: Sequence[PeerId]) -> None:
+        """Remembers one of whose grants a peer wants to see; none: it asks for none."""
         ...
 
     def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
@@ -115,5 +120,6 @@ class World(NamedTuple):
     survey: Callable[[], Survey]
     introduce: Callable[[], object]
     """Has the network say again that it is up and who is connected: a node actor that is built anew has forgotten it."""
+    read_grant: ReadGrant
     orchestrators: Directory
     allocations: Directory

@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
         "prefs": Entry("prefs", "How bids are compared for your jobs."),
         "account": Entry("account", "What this node and its peers owe each other."),
         "peers": Entry("peers", "Other nodes: list, ping, ban."),
+        "grant": Entry("grant", "Signed permissions: who may ask whom for work."),
     },
     "Look": {
         "status": Entry("node", "The node at a glance."),

@@ -11,6 +11,7 @@
       node.lock               held by the running node: a second one on this home is refused
       node.pid                its process id, for people
       token             0600  bearer token for JSON-RPC over HTTP
+      grants            0600  grants this node was given: whoever reads it can use them
       blobs/ jobs/ log/ cache/
 
 Imports nothing outside the standard library, since every `dms` command starts here.
@@ -102,6 +103,11 @@ class Home:
     def token(self) -> Path:
         """Bearer token of JSON-RPC over HTTP."""
         return self.root / "token"
+
+    @property
+    def grants(self) -> Path:
+        """Grants that were given to this node, a line each; may be absent."""
+        return self.root / "grants"
 
     @property
     def blobs(self) -> Path:

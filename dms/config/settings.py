@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
+from dms_proto.grants.access import Access as Served
+from dms_proto.ids import PeerId
 from dms_proto.units import CREDIT, GIB, HOUR, MIB
 
 VERSION: Final = 1
@@ -31,6 +33,7 @@ def about(description: str, *, unit: str = "") -> Meta:
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Amount = Annotated[int, Meta(ge=0, le=2**53)]
+PeerName = Annotated[PeerId, Meta(pattern=r"^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$")]
 Multiaddr = Annotated[str, Meta(pattern=r"^/[a-z0-9]+/.+", max_length=512)]
 
 
@@ -92,7 +95,7 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Name,
         about(
             "Name of the market. Only nodes with the same name hear each other's bid requests: choose your own for a private market. "
-            "It is no secret and no protection; grants are."
+            "It is no secret and no protection; `access.market` is."
         ),
     ] = "public"
 
@@ -234,6 +237,26 @@ class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 100 * CREDIT
 
 
+class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may ask this node for work. See docs/guides/private-market.md."""
+
+    market: Annotated[
+        Served,
+        about(
+            "public: everybody; authorised: who shows a grant of one of this node's anchors (`dms grant`, `dms invite`); own: who shows a grant "
+            "made with --own, and the peers in `own`."
+        ),
+    ] = Served.PUBLIC
+    gpus: Annotated[
+        Served,
+        about("The same for requests that want a GPU, where that is stricter than `market`."),
+    ] = Served.PUBLIC
+    own: Annotated[
+        tuple[PeerName, ...],
+        about("PeerIDs of machines of the same owner: they need no grant, and pay nothing."),
+    ] = ()
+
+
 class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which ways of running a job are offered."""
 
@@ -311,6 +334,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     market: Market = Market()
     provider: Provider = Provider()
     accounts: Accounts = Accounts()
+    access: Access = Access()
     executors: Executors = Executors()
     store: Store = Store()
     rpc: Rpc = Rpc()

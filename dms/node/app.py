@@ -31,6 +31,8 @@ from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
 from dms.store.events import EventStore
 from dms.telemetry.counters import Counters
+from dms.trust.grant import read_grant
+from dms.trust.wallet import Wallet
 from dms_actors.behaviour import Address
 from dms_actors.directory import Directory
 from dms_actors.events import EVENT_KINDS, PROMISES
@@ -184,11 +186,13 @@ async def _assemble(  # noqa: PLR0917 - called once, above
     runtime = ThreadRuntime(clock)
     orchestrators, allocations = Directory(), Directory()
     calls = LoopCalls(loop)
+    wallet = Wallet(home, me)
     post = NodePost(
         signer=Signer(identity.seed()),
         me=me,
         topic=config.network.topic,
         network=network,
+        wallet=wallet,
         clock=clock,
         loop=loop,
         calls=calls,
@@ -243,6 +247,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         logs=log_bytes,
         survey=lambda: survey_from_thread(store, loop),
         introduce=lambda: loop.call_soon_threadsafe(hearing.introduce),
+        read_grant=read_grant,
         orchestrators=orchestrators,
         allocations=allocations,
     )
@@ -275,6 +280,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         orchestrators=orchestrators,
         allocations=allocations,
         post=post,
+        wallet=wallet,
         workbench=workbench,
         collector=collector,
         counters=counters,

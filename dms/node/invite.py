@@ -1,31 +1,31 @@
-"""Invitations: a string that leads another machine to this node and its market. It holds addresses and a name, no secret.
+"""Invitations: a string that leads another machine to this node and its market, and where that asks for one, holds the grant to take part.
 
 ::
 
-    dms1: base64url( msgpack [ topic, [address …] ] ‖ first 4 bytes of its SHA-256 )
+    dms1: base64url( msgpack [ topic, [address …], grant ] ‖ first 4 bytes of its SHA-256 )
 
-The checksum is for people who copy by hand; what proves the node is the PeerID at the end of each address.
+The checksum is for people who copy by hand; what proves the node is the PeerID at the end of each address. Without a grant it holds no secret.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import ipaddress
 from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
 
+from dms.trust.pasted import Form
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId, public_key_of
 from dms_proto.units import format_count
+from dms_proto.wire.envelope import MAX_AUTH
 
 PREFIX: Final = "dms1:"
 MAX_ADDRESSES: Final = 8
-_CHECK_BYTES: Final = 4
-_HINT: Final = "copy all of what `dms invite` printed on the other machine after `dms join`"
+FORM: Final = Form(
+    PREFIX, "invitation", "bad_invite", "copy all of what `dms invite` printed on the other machine after `dms join`"
+)
 
 
 class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -34,12 +34,14 @@ class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     Attributes:
         topic: name of the market.
         addresses: where its giver can be dialled, each ending in /p2p/PEER, all of the same peer.
+        grant: in its sent form, for whoever joins; empty where none is needed.
     """
 
     topic: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     addresses: Annotated[
         tuple[Annotated[str, msgspec.Meta(max_length=256)], ...], msgspec.Meta(min_length=1, max_length=MAX_ADDRESSES)
     ]
+    grant: Annotated[bytes, msgspec.Meta(max_length=MAX_AUTH)] = b""
 
     @property
     def peer(self) -> PeerId:
@@ -47,8 +49,8 @@ class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
         return PeerId(self.addresses[0].rpartition("/p2p/")[2])
 
 
-def make(topic: str, addresses: Sequence[str], me: PeerId) -> str:
-    """The invitation to the market `topic` by node `me`.
+def make(topic: str, addresses: Sequence[str], me: PeerId, grant: bytes = b"") -> str:
+    """The invitation to the market `topic` by node `me`, with the grant that it takes to be served there.
 
     Raises:
         UserError: `bad_argument`: there is no address at which the node could be reached.
@@ -61,8 +63,7 @@ def make(topic: str, addresses: Sequence[str], me: PeerId) -> str:
             hint="dms doctor says why",
             retryable=True,
         )
-    body = msgspec.msgpack.encode(Invitation(topic, named))
-    return PREFIX + base64.urlsafe_b64encode(body + _check(body)).decode().rstrip("=")
+    return FORM.write(msgspec.msgpack.encode(Invitation(topic, named, grant)))
 
 
 def read(text: str) -> Invitation:
@@ -71,23 +72,10 @@ def read(text: str) -> Invitation:
     Raises:
         UserError: `bad_invite`: damaged, cut off, of a newer form, or no invitation at all.
     """
-    text = "".join(text.split())  # terminals and mail wrap long lines
-    if not text.startswith(PREFIX):
-        newer = text.startswith("dms") and ":" in text[:8]
-        what = "of a newer form" if newer else f"not an invitation: those begin with {PREFIX}"
-        raise UserError("bad_invite", f"this is {what}", hint="upgrade dms" if newer else _HINT)
-    encoded = text.removeprefix(PREFIX)
     try:
-        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UserError("bad_invite", f"the invitation is damaged: {error}", hint=_HINT) from error
-    body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
-    if _check(body) != check:
-        raise UserError("bad_invite", "the invitation is damaged or cut off: its checksum does not match", hint=_HINT)
-    try:
-        invitation = msgspec.msgpack.decode(body, type=Invitation)
+        invitation = msgspec.msgpack.decode(FORM.read(text), type=Invitation)
     except msgspec.MsgspecError as error:
-        raise UserError("bad_invite", f"the invitation is not understood: {error}", hint=_HINT) from error
+        raise FORM.refused(f"is not understood: {error}") from error
     _check_peers(invitation)
     return invitation
 
@@ -107,21 +95,15 @@ def warning(addresses: Sequence[str]) -> str:
     return ""
 
 
-def _check(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()[:_CHECK_BYTES]
-
-
 def _check_peers(invitation: Invitation) -> None:
     peers = {address.rpartition("/p2p/")[2] for address in invitation.addresses}
     try:
         for peer in peers:
             public_key_of(peer)
     except ValueError as error:
-        raise UserError("bad_invite", f"the invitation names no node: {error}", hint=_HINT) from error
+        raise FORM.refused(f"names no node: {error}") from error
     if len(peers) != 1:
-        raise UserError(
-            "bad_invite", f"the invitation names {format_count(len(peers), 'node')} instead of one", hint=_HINT
-        )
+        raise FORM.refused(f"names {format_count(len(peers), 'node')} instead of one")
 
 
 def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -2,6 +2,9 @@
 
 Sealing happens on the caller's thread, the sending on the loop. A message for a peer that is not connected waits while the peer is dialled
 where it said it can be reached; it is dropped when that fails or the message expires. That is no loss: machines repeat what matters.
+
+Messages that need a right carry the grant that their receiver wants to see, if the wallet has one. A bid request that is too long for gossip with its
+grant is gossiped without; those asked by name get it in frames of their own.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from dms.trust.wallet import Wallet
 from dms_actors.letters import Delivered
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Network
-from dms_proto.errors import DmsError
+from dms_proto.errors import DmsError, UserError
+from dms_proto.grants.rights import KINDS
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.messages import AnyMessage, BidRequest
 from dms_proto.wire import Signer, seal
@@ -47,6 +52,7 @@ class NodePost:
         me: PeerId,
         topic: str,
         network: Network,
+        wallet: Wallet,
         clock: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         calls: LoopCalls,
@@ -55,6 +61,7 @@ class NodePost:
         self._me = me
         self._topic = topic
         self._network = network
+        self._wallet = wallet
         self._clock = clock
         self._loop = loop
         self._calls = calls
@@ -75,7 +82,8 @@ class NodePost:
         if peer == self._me:
             self._to_self(Delivered(message, cause_id))
             return
-        frame = self._sealed(message, cause_id, to=peer)
+        auth = self._wallet.shown_to(peer) if type(message) in KINDS else b""
+        frame = self._sealed(message, cause_id, to=peer, auth=auth)
         if frame is not None:
             self._on_loop(self._send, peer, frame)
 
@@ -86,14 +94,30 @@ class NodePost:
             self._to_self(Delivered(message, cause_id))
         if not others and not gossip:
             return
-        frame = self._sealed(message, cause_id, topic=self._topic)
+        shown = [self._wallet.shown_to(peer) for peer in others]
+        frame, carried = self._announcement(message, cause_id, max(filter(None, shown), key=shown.count, default=b""))
+        for peer, wanted in zip(others, shown, strict=True):
+            if wanted not in (b"", carried):
+                self.send(peer, message, cause_id)
         if frame is not None:
-            self._on_loop(self._announce, others, frame, gossip)
+            by_topic = tuple(p for p, wanted in zip(others, shown, strict=True) if wanted in (b"", carried))
+            self._on_loop(self._announce, by_topic, frame, gossip)
+
+    def _announcement(self, message: BidRequest, cause_id: str, grant: bytes) -> tuple[bytes | None, bytes]:
+        """The frame for the topic, and the grant it carries: none if it would be too long with it."""
+        try:
+            return self._seal(message, cause_id, topic=self._topic, auth=grant), grant
+        except UserError:
+            return self._sealed(message, cause_id, topic=self._topic), b""
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """See `Post.learn`."""
         if addresses and peer != self._me and self._addresses.get(peer) != tuple(addresses):
             self._on_loop(self._learn, peer, tuple(addresses))
+
+    def learn_anchors(self, peer: PeerId, anchors: Sequence[PeerId]) -> None:
+        """See `Post.learn_anchors`."""
+        self._wallet.note(peer, anchors)
 
     def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """See `Post.dial`."""
@@ -114,12 +138,17 @@ class NodePost:
         now = self._clock()
         seal(self._signer, request, id=_new_id(), sent=now, ttl_ms=GOSSIP_TTL_MS, topic=self._topic)
 
-    def _sealed(self, message: AnyMessage, cause_id: str, *, to: str = "", topic: str = "") -> bytes | None:
-        ttl = GOSSIP_TTL_MS if topic else DIRECT_TTL_MS
+    def _seal(self, message: AnyMessage, cause: str, *, to: str = "", topic: str = "", auth: bytes = b"") -> bytes:
+        ttl, sent = GOSSIP_TTL_MS if topic else DIRECT_TTL_MS, self._clock()
+        return seal(
+            self._signer, message, id=_new_id(), sent=sent, ttl_ms=ttl, to=to, topic=topic, cause=cause, auth=auth
+        )
+
+    def _sealed(
+        self, message: AnyMessage, cause_id: str, *, to: str = "", topic: str = "", auth: bytes = b""
+    ) -> bytes | None:
         try:
-            return seal(
-                self._signer, message, id=_new_id(), sent=self._clock(), ttl_ms=ttl, to=to, topic=topic, cause=cause_id
-            )
+            return self._seal(message, cause_id, to=to, topic=topic, auth=auth)
         except DmsError as error:  # too long for a frame, or it breaks a bound every receiver checks
             log.error("a %s could not be sent: %s", type(message).__name__, error)
             return None

@@ -10,12 +10,12 @@ from dms_proto.market.price_history import Asked, Fate
 
 
 def policy_of(config: Config) -> ProviderPolicy:
-    """What strangers pay and which work is taken.
+    """What strangers pay, which work is taken, and from whom.
 
     Raises:
         UserError: `bad_expression`: a constraint cannot be used, with where and why.
     """
-    provider = config.provider
+    provider, access = config.provider, config.access
     policy = ProviderPolicy(
         accepts_work=provider.enabled,
         tariff=Price(
@@ -34,6 +34,9 @@ def policy_of(config: Config) -> ProviderPolicy:
         max_wall_ms=provider.max_wall_ms,
         job_classes=provider.job_classes,
         comparator=provider.comparator,
+        access=access.market,
+        gpu_access=access.gpus,
+        own_peers=access.own,
     )
     check_policy(policy)
     return policy

@@ -15,6 +15,7 @@ from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
 from dms.store.events import EventStore
 from dms.telemetry.counters import Counters
+from dms.trust.wallet import Wallet
 from dms_actors.behaviour import Address
 from dms_actors.directory import Directory
 from dms_actors.ports import Executor, Network
@@ -60,6 +61,7 @@ class Services:
     orchestrators: Directory
     allocations: Directory
     post: NodePost
+    wallet: Wallet
     workbench: Workbench
     collector: Collector
     counters: Counters

@@ -248,5 +248,10 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "IouKept": lambda e: f"{short(e.iou.debtor)} signed that it owes us {format_credits(e.iou.amount)}",
     "IouGiven": lambda e: f"signed that we owe {short(e.iou.creditor)} {format_credits(e.iou.amount)}",
     "PreferencesChanged": lambda _e: "the owner's preferences changed",
+    # grants
+    "AnchorAdded": lambda e: f"grants of {short(e.peer)} are accepted",
+    "AnchorRemoved": lambda e: f"grants of {short(e.peer)} are accepted no longer",
+    "GrantIssued": lambda e: f"issued the grant {short(e.grant_id)}",
+    "GrantRevoked": lambda e: f"the grant {short(e.revocation.grant_id)} is void, says {short(e.revocation.signer)}",
 }
 """By the kind of the event."""

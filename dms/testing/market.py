@@ -13,7 +13,7 @@ import msgspec
 from dms.config import Config, Home, Identity
 from dms.config.identity import create
 from dms.executors.scripted import ScriptedExecutor
-from dms.node.app import ASK_TIMEOUT, NodeApp, Probed
+from dms.node.app import ASK_TIMEOUT, NodeApp, Probed, unix_ms
 from dms.node.services import Services
 from dms_actors.letters import ShowState, Submit, Told
 from dms_actors.ports import Executor
@@ -48,7 +48,7 @@ class Market:
     Args:
         root: where the homes are.
         count: how many nodes.
-        build: options of each node, by index: `capability`, `config`, `policy`, `executors`.
+        build: options of each node, by index: `capability`, `config`, `policy`, `executors`, `clock`.
 
     Attributes:
         executors: by index: they stand for the machine, and outlive the node as programs do.
@@ -99,6 +99,7 @@ class Market:
             identity=identity,
             network=self.fabric.network(identity.node_id.peer_id, config.network.topic),
             probe=lambda: _probed(executors),
+            clock=options.get("clock", unix_ms),
         )
         policy = options.get("policy", ProviderPolicy(tariff=TARIFF))
         node.services.node.tell(Told(PolicyWished(policy), "test"))

@@ -17,6 +17,7 @@ from dms.rpc.api import allocations, events, jobs, market, node, peers
 from dms.rpc.feed import Feed
 from dms.rpc.ids import match_peer
 from dms.testing.node_accounts import MemoryAccounts
+from dms.testing.node_grants import MemoryGrants
 from dms.testing.node_jobs import ALPHA, BETA, GAMMA, NOW, OFFER, MemoryJobs, Script
 from dms_proto.capability import Capability, Resources
 from dms_proto.errors import UserError
@@ -33,7 +34,7 @@ from dms_proto.units import GIB
 KEY = bytes(range(32))
 
 
-class MemoryNode(MemoryJobs, MemoryAccounts):
+class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
     """Implements `NodeApi`. Lives on one asyncio loop.
 
     Args:
@@ -45,6 +46,7 @@ class MemoryNode(MemoryJobs, MemoryAccounts):
         self.id = node_id_of(KEY, "8d3f1c1e-0000-4000-8000-000000000001")
         MemoryJobs.__init__(self, directory, scripts, self.id.peer_id)
         MemoryAccounts.__init__(self, KEY, {ALPHA: "alpha", BETA: "beta"})
+        MemoryGrants.__init__(self, self.id.peer_id, KEY)
         self.state = node.NodeState.RUNNING
         self.troubles: tuple[node.Trouble, ...] = ()
         self.registered = OFFER
@@ -211,7 +213,8 @@ class MemoryNode(MemoryJobs, MemoryAccounts):
         self.joined.append(params.invite)
         return peers.Joined(self._peers()[ALPHA], 3)
 
-    async def peers_invite(self) -> peers.Invite:
+    async def peers_invite(self, params: peers.InviteParams) -> peers.Invite:
+        del params
         return peers.Invite("dms1qqqq", ("/ip4/192.0.2.7/tcp/4600",), "only machines on this network can use it")
 
     async def peers_ping(self, params: peers.PingParams) -> peers.PingResult:

@@ -7,6 +7,7 @@ from typing import Final
 from dms_proto import ids
 from dms_proto.accounts.iou import signed
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Meter, Price, Resources
+from dms_proto.grants.revocations import revoke
 from dms_proto.messages import (
     AllocationMessage,
     AllocationStatus,
@@ -152,4 +153,20 @@ FULL: Final[tuple[AnyMessage, ...]] = (
     Probe(2**53, reply=True, now=NOW),
     Refusal("expired", "00112233445566778899aabbccddeeff", "expired 31000 ms ago"),
 )
-"""One of each kind, with every field given."""
+"""One of each kind, with every field given that the first version had."""
+
+GUARDED: Final[tuple[AnyMessage, ...]] = (
+    Hello(
+        1,
+        "",
+        NOW,
+        "",
+        "",
+        (),
+        Capability(),
+        anchors=(PROVIDER.peer_id, STRANGER.peer_id),
+        revoked=(revoke(STRANGER, ids.grant_id(b"sample"), NOW + 1),),
+    ),
+    CommitRefused(REQUEST, BID, CommitRefusal.NOT_GRANTED, "the grant g-abc is revoked"),
+)
+"""Of the kinds that grants added something to, one each."""

@@ -23,20 +23,21 @@ from dms.testing.seeded_world import (
     SeededWorkbench,
     finish,
 )
+from dms.trust.grant import read_grant
 from dms_actors.behaviour import Behaviour
 from dms_actors.directory import Directory
 from dms_actors.events import EVENT_KINDS, from_row
 from dms_actors.gate import Gate
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.machine_actor import MachineActor
-from dms_actors.node import MARKET_STREAM, PEERS_STREAM, Node
+from dms_actors.node import PEERS_STREAM, Node
 from dms_actors.ports import NetworkUp, PeerUp, StoredEvent
 from dms_actors.testing.seeded import EPOCH, SeededAddress, SeededLoop, SeededRuntime
 from dms_actors.world import World
 from dms_proto.accounts.book import Accounts
-from dms_proto.accounts.machine import ACCOUNTS_STREAM
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.errors import DmsError, MachineError
+from dms_proto.grants.trust import Trust
 from dms_proto.ids import RequestId, request_id
 from dms_proto.market.auction_state import RequestEnded, Terms
 from dms_proto.market.offer_book import CapabilityMeasured, OfferBook, PolicyWished
@@ -111,6 +112,7 @@ class SeededNode:
             logs=lambda _peer, _message: None,
             survey=lambda: finish(survey(self.machine.log)),
             introduce=lambda: runtime.later(1, self._introduce),
+            read_grant=read_grant,
             orchestrators=self.orchestrators,
             allocations=self.allocations,
         )
@@ -311,8 +313,8 @@ class SeededMarket:
             for shell in behaviour.shells:
                 if shell.stream == PEERS_STREAM:
                     continue  # much of what is known of peers matters only while the process lives
-                of_the_node = shell.stream in (MARKET_STREAM, ACCOUNTS_STREAM)
-                state = type(shell.state)(node.signer.peer_id) if of_the_node else type(shell.state)()
+                ours = type(shell.state) in (OfferBook, Accounts, Trust)
+                state = type(shell.state)(node.signer.peer_id) if ours else type(shell.state)()
                 for row in node.journal.read_stream(shell.stream):
                     state = shell.machine.evolve(state, from_row(row))
                 assert durable(state) == durable(shell.state), (

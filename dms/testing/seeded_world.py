@@ -157,12 +157,19 @@ class SeededFabric:
 
 
 class SeededPost:
-    """Implements `world.Post`."""
+    """Implements `world.Post`.
+
+    Attributes:
+        anchors: of which issuers a peer wants to see a grant.
+        grants: what this node has to show, by issuer.
+    """
 
     def __init__(self, signer: Signer, fabric: SeededFabric, runtime: SeededRuntime) -> None:
         self._signer = signer
         self._fabric = fabric
         self._runtime = runtime
+        self.anchors: dict[PeerId, tuple[PeerId, ...]] = {}
+        self.grants: dict[PeerId, bytes] = {}
         self.to_self: Callable[[Delivered], object] = lambda _message: None
 
     def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
@@ -170,12 +177,12 @@ class SeededPost:
         if peer == self._signer.peer_id:
             self.to_self(Delivered(message, cause_id))
         else:
-            self._fabric.send(self._signer.peer_id, peer, self._sealed(message, cause_id, to=peer))
+            self._fabric.send(self._signer.peer_id, peer, self._sealed(message, cause_id, (peer,), to=peer))
 
     def announce(self, message: BidRequest, peers: Sequence[PeerId], *, gossip: bool, cause_id: str) -> None:
         """See `Post.announce`."""
         me = self._signer.peer_id
-        frame = self._sealed(message, cause_id, topic=TOPIC)
+        frame = self._sealed(message, cause_id, peers, topic=TOPIC)
         for peer in peers:
             if peer == me:
                 self.to_self(Delivered(message, cause_id))
@@ -187,6 +194,10 @@ class SeededPost:
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """See `Post.learn`."""
 
+    def learn_anchors(self, peer: PeerId, anchors: Sequence[PeerId]) -> None:
+        """See `Post.learn_anchors`."""
+        self.anchors[peer] = tuple(anchors)
+
     def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """See `Post.dial`."""
         self._runtime.later(5, lambda: self._fabric.connect(self._signer.peer_id, peer))
@@ -195,11 +206,13 @@ class SeededPost:
         """See `Post.drop`."""
         self._fabric.disconnect(self._signer.peer_id, peer, "banned")
 
-    def _sealed(self, message: AnyMessage, cause: str, *, to: str = "", topic: str = "") -> bytes:
-        id_ = MessageId(self._runtime.loop.rng.randbytes(16))
-        return seal(
-            self._signer, message, id=id_, sent=self._runtime.clock(), ttl_ms=TTL_MS, to=to, topic=topic, cause=cause
-        )
+    def _sealed(
+        self, message: AnyMessage, cause: str, peers: Sequence[PeerId], *, to: str = "", topic: str = ""
+    ) -> bytes:
+        id_, sent = MessageId(self._runtime.loop.rng.randbytes(16)), self._runtime.clock()
+        issuers = (issuer for peer in peers for issuer in self.anchors.get(peer, ()))
+        auth = next((self.grants[issuer] for issuer in issuers if issuer in self.grants), b"")
+        return seal(self._signer, message, id=id_, sent=sent, ttl_ms=TTL_MS, to=to, topic=topic, cause=cause, auth=auth)
 
 
 class SeededWorkbench:

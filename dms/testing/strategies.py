@@ -58,6 +58,7 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.GoodBidId): bid_ids,
     _pattern(rules.BidIdOrNone): lambda: st.one_of(st.just(""), bid_ids()),
     _pattern(rules.GoodAllocationId): allocation_ids,
+    _pattern(rules.GoodGrantId): lambda: st.binary(max_size=8).map(ids.grant_id),
     _pattern(rules.GoodPeerId): peer_ids,
     _pattern(rules.GoodDigest): lambda: st.binary(max_size=8).map(ids.digest_of),
     _pattern(rules.RelativePath): relative_paths,

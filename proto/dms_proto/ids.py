@@ -24,6 +24,8 @@ BidId = NewType("BidId", str)
 """``b-`` and 26 base32 characters; derived from request, provider and a number. It also names the capability lock behind the bid."""
 AllocationId = NewType("AllocationId", str)
 """``a-`` and 26 base32 characters; derived from the bid and the slot it fills."""
+GrantId = NewType("GrantId", str)
+"""``g-`` and 26 base32 characters; derived from the grant's last signature: a narrower grant made from it has an id of its own."""
 MessageId = NewType("MessageId", bytes)
 """16 bytes, unique per sender: what the replay window remembers."""
 Digest = NewType("Digest", str)
@@ -112,6 +114,11 @@ def bid_id(request: RequestId, provider: PeerId, number: int) -> BidId:
 def allocation_id(bid: BidId, slot: int) -> AllocationId:
     """The id of the allocation that fills `slot` (0-based index of the request's count) under `bid`."""
     return AllocationId(_derive("a", bid, str(slot)))
+
+
+def grant_id(signature: bytes) -> GrantId:
+    """The id of the grant, or of the part of one, that ends with this signature."""
+    return GrantId(_spell("g", hashlib.sha256(signature).digest()[:ID_BYTES]))
 
 
 def digest_of(data: bytes) -> Digest:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, GrantId, PeerId, RequestId
 from dms_proto.units import GPU, MAX_QUANTITY
 
 MAX_COUNT: Final = 10_000
@@ -24,6 +24,7 @@ GoodBidId = Annotated[BidId, Meta(pattern=rf"^b-{_SPELLED}\Z")]
 BidIdOrNone = Annotated[BidId, Meta(pattern=rf"^(b-{_SPELLED})?\Z")]
 """A bid id, or empty where a message may speak of no bid in particular."""
 GoodAllocationId = Annotated[AllocationId, Meta(pattern=rf"^a-{_SPELLED}\Z")]
+GoodGrantId = Annotated[GrantId, Meta(pattern=rf"^g-{_SPELLED}\Z")]
 GoodPeerId = Annotated[PeerId, Meta(pattern=r"^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")]
 GoodDigest = Annotated[Digest, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 RelativePath = Annotated[

@@ -30,6 +30,7 @@ MACHINE_TITLES = {
     "dms_proto.allocation.machine": ("The allocation", "stream: the allocation's id", "../concepts/allocation.md"),
     "dms_proto.membership.machine": ("The membership", "stream `peers`", "../concepts/membership.md"),
     "dms_proto.accounts.machine": ("The accounts", "stream `accounts`", "../concepts/accounts.md"),
+    "dms_proto.grants.trust": ("Trust", "stream `trust`", "../concepts/grants.md"),
     "dms_proto.market.owner": ("The owner", "stream `owner`", "../concepts/capability.md"),
 }
 

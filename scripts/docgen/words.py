@@ -40,6 +40,7 @@ COMMIT_REFUSALS: dict[CommitRefusal, str] = {
     CommitRefusal.NOT_YOURS: "The bid was made to another node, or for another request.",
     CommitRefusal.NEEDS_CHANGED: "The task asks for more than the bid was made for.",
     CommitRefusal.STOPPING: "The node is stopping.",
+    CommitRefusal.NOT_GRANTED: "A right is missing that was there when the bid was made; the detail says which.",
 }
 
 UNREAD_SETTINGS: set[str] = set()

@@ -92,7 +92,13 @@ def test_settings_that_nothing_obeys_are_marked() -> None:
 
 
 def test_every_import_from_elsewhere_is_a_dependency_or_explained() -> None:
-    packages = {"yaml": "pyyaml", "cel": "common-expression-language", "pynvml": "nvidia-ml-py", "nacl": "pynacl"}
+    packages = {
+        "biscuit_auth": "biscuit-python",
+        "yaml": "pyyaml",
+        "cel": "common-expression-language",
+        "pynvml": "nvidia-ml-py",
+        "nacl": "pynacl",
+    }
     explained = set(
         re.findall(
             r"^\| `(\w+)` \| (?:libp2p|part of)", (ROOT / "docs/development/dependencies.md").read_text(), re.MULTILINE

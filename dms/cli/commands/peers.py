@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from dms.cli.app import CONTEXT, group
+from dms.cli.commands.grant import DEFAULT_UNTIL, moment
 from dms.cli.context import Io, with_io
 from dms.cli.exit_codes import FAILURE
 from dms.cli.progress import Progress
@@ -83,19 +84,31 @@ def ban(io: Io, *, peer: str, span: str) -> None:
 
 
 @click.command(context_settings=CONTEXT)
+@click.option(
+    "--until",
+    metavar="WHEN",
+    default=DEFAULT_UNTIL,
+    show_default=True,
+    help="When the grant in it ends, where the market asks for one: a span, a date, or never.",
+)
 @with_io
-def invite(io: Io) -> None:
-    """Print the command by which another machine joins this node's market.
+def invite(io: Io, *, until: str) -> None:
+    """Print the command by which another machine joins this node's market; where that asks for a grant, one is in it.
 
     \b
     dms invite
+    dms invite --until 7d
     """
     from dms.cli.views import peers as views  # noqa: PLC0415
-    from dms.rpc.api.peers import Invite  # noqa: PLC0415
+    from dms.rpc.api.peers import Invite, InviteParams  # noqa: PLC0415
 
     with io.node() as node:
-        invitation = node.call("peers.invite", None, Invite)
+        invitation = node.call("peers.invite", InviteParams(moment(until) or 0), Invite)
     io.show(invitation, views.invite)
+    if invitation.grant_id and not io.as_json:
+        click.echo(
+            f"dms: whoever reads this may use this node; dms grant revoke {invitation.grant_id} ends it", err=True
+        )
     if invitation.warning and not io.as_json:
         click.echo(f"dms: {invitation.warning}", err=True)
 

@@ -48,6 +48,8 @@ def joined(result: Joined) -> Iterator[Block]:
         f"connected to {words.node(result.peer.peer_id, result.peer.name)}; {format_count(result.connected, 'peer')} connected",
         "good",
     )
+    if result.grant_id:
+        yield Line(f"the grant {result.grant_id} came with the invitation and is kept")
 
 
 def invite(result: Invite) -> Iterator[Block]:

@@ -8,10 +8,12 @@ from contextlib import suppress
 from typing import Final
 
 from dms.node import invite
-from dms.node.api.base import Base, call_id
+from dms.node.api.base import call_id
+from dms.node.api.grants import GrantGroup
 from dms.rpc.api.peers import (
     BanParams,
     Invite,
+    InviteParams,
     Joined,
     JoinParams,
     PeerList,
@@ -20,11 +22,14 @@ from dms.rpc.api.peers import (
     PingParams,
     PingResult,
 )
+from dms.trust.grant import read_grant
 from dms_actors.letters import ListenFor, StopListening
 from dms_actors.node import NodeState
 from dms_actors.ports import LinkFacts
 from dms_proto.capability import Capability
 from dms_proto.errors import PeerError, UserError
+from dms_proto.grants.access import Access
+from dms_proto.grants.rights import TIME, Rights
 from dms_proto.ids import PeerId
 from dms_proto.membership.machine import Peer, PeerPhase
 from dms_proto.messages import AnyMessage, Probe
@@ -39,8 +44,8 @@ _NONCES: Final = 2**32
 """Our probes begin here; those of the membership count from 1."""
 
 
-class PeerGroup(Base):
-    """The methods of `dms.rpc.api.peers.PeerMethods`."""
+class PeerGroup(GrantGroup):
+    """The methods of `dms.rpc.api.peers.PeerMethods`. Inviting grants, so it shares the ways of `GrantGroup`."""
 
     async def peers_list(self) -> PeerList:
         """See `PeerMethods`."""
@@ -61,6 +66,7 @@ class PeerGroup(Base):
                 f"the invitation is to the market {invitation.topic!r}; this node is in {ours!r}",
                 hint=f'set network.topic = "{invitation.topic}" and restart the node',
             )
+        held = self._services.wallet.keep(invitation.grant) if invitation.grant else None
         heard = asyncio.Event()
         stop = self._parts.hub.listen("peers", lambda _row: heard.set())
         try:
@@ -72,7 +78,7 @@ class PeerGroup(Base):
         finally:
             stop()
         state = await self._state()
-        return Joined(self._view_of(peer, state), len(services.network.links()))
+        return Joined(self._view_of(peer, state), len(services.network.links()), held.grant_id if held else "")
 
     async def _until_greeted(self, peer_id: PeerId, heard: asyncio.Event) -> Peer:
         """Waits until a dialled peer takes part.
@@ -94,12 +100,19 @@ class PeerGroup(Base):
             except TimeoutError:
                 raise PeerError("peer_timeout", f"it was reached, and said nothing within {GREET_S:.0f} s") from None
 
-    async def peers_invite(self) -> Invite:
+    async def peers_invite(self, params: InviteParams) -> Invite:
         """See `PeerMethods`."""
         state = await self._state()
         addresses = state.membership.hello.addresses if state.membership.hello is not None else ()
-        text = invite.make(self._services.config.network.topic, addresses, self._me)
-        return Invite(text, addresses, invite.warning(addresses) or self._port_warning())
+        topic = self._services.config.network.topic
+        warning = invite.warning(addresses) or self._port_warning()
+        if state.book.policy.is_public:
+            return Invite(invite.make(topic, addresses, self._me), addresses, warning)
+        at_most = {TIME: params.until} if params.until else {}
+        grant = await self._issue(Rights(at_most, own=state.book.policy.access is Access.OWN))
+        proven = read_grant(grant)
+        assert proven is not None
+        return Invite(invite.make(topic, addresses, self._me, grant), addresses, warning, proven.ids[-1])
 
     def _port_warning(self) -> str:
         ends = [listen for listen in self._services.config.network.listen if listen.endswith("/tcp/0")]

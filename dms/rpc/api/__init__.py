@@ -7,6 +7,7 @@
     allocations  alloc.*               single runs, on either side
     market       market.* bids.* requests.*
     peers        peers.*               other nodes
+    grants       grants.*              signed permissions
     events       events.* doctor.*     what happened; is this machine fit
 
 An id in a parameter may be a unique beginning of the id (of a PeerID also its end, or the peer's name): `not_found` and `ambiguous_id` otherwise.

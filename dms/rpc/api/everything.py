@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from dms.rpc.api.accounts import AccountMethods
 from dms.rpc.api.allocations import AllocationMethods
 from dms.rpc.api.events import EventMethods
+from dms.rpc.api.grants import GrantMethods
 from dms.rpc.api.jobs import JobMethods
 from dms.rpc.api.market import MarketMethods
 from dms.rpc.api.node import NodeMethods
@@ -15,7 +16,15 @@ from dms.rpc.registry import Method, methods_of
 
 
 class NodeApi(
-    NodeMethods, JobMethods, AllocationMethods, MarketMethods, PeerMethods, AccountMethods, EventMethods, Protocol
+    NodeMethods,
+    JobMethods,
+    AllocationMethods,
+    MarketMethods,
+    PeerMethods,
+    AccountMethods,
+    GrantMethods,
+    EventMethods,
+    Protocol,
 ):
     """What the node answers. Methods run on its asyncio loop and raise `DmsError` for what a caller should know."""
 

@@ -83,24 +83,39 @@ class Joined(msgspec.Struct, frozen=True):
     Attributes:
         peer: it.
         connected: peers connected now.
+        grant_id: of the grant that came with the invitation and is kept; empty when there was none.
     """
 
     peer: PeerView
     connected: int
+    grant_id: str = ""
+
+
+class InviteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An invitation to be made.
+
+    Attributes:
+        until: when the grant in it ends, Unix ms; 0: never. Without meaning where no grant is needed.
+    """
+
+    until: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
 class Invite(msgspec.Struct, frozen=True):
     """A way into this node's market.
 
     Attributes:
-        invite: give it to `dms join` on another machine. It holds addresses and this node's PeerID, no secret.
+        invite: give it to `dms join` on another machine. It holds addresses, this node's PeerID and, where `grant_id` is not empty, a grant that
+            whoever reads it can use: then it is a secret.
         addresses: that it names.
         warning: why others may not be able to use it; empty when nothing speaks against it.
+        grant_id: of the grant in it; empty when this node asks for none.
     """
 
     invite: str
     addresses: tuple[str, ...]
     warning: str = ""
+    grant_id: str = ""
 
 
 class PeerParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,9 +185,9 @@ class PeerMethods(Protocol):
         """Connects to the node that gave an invitation, and remembers it."""
         ...
 
-    @method("peers.invite")
-    async def peers_invite(self) -> Invite:
-        """A string by which another machine can join."""
+    @method("peers.invite", mutates=True)
+    async def peers_invite(self, params: InviteParams) -> Invite:
+        """A string by which another machine can join; with a grant, where this node asks for one."""
         ...
 
     @method("peers.ping")

@@ -17,6 +17,8 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import NOTHING, Capability, Gpu, Price, Resources
+from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
+from dms_proto.grants.rights import Rights, uses_of
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, bid_id
 from dms_proto.machine import (
     IGNORED,
@@ -61,6 +63,8 @@ STANDING_STEP_MS: Final = 1_000
 MAX_REMEMBERED: Final = 4_096
 """Committed bids and bid counts kept for repeats; the oldest go first."""
 MAX_CLAUSES: Final = 32
+MAX_LINE: Final = 500
+"""Characters of a `rules.Line`."""
 OWNER_HOLD: Final = BidId("owner")
 """Name of the lock by which the owner holds back what is not to be available."""
 FOREVER: Final = 2**53
@@ -129,17 +133,19 @@ class CreditSeen(Stimulus, frozen=True):
 
 
 class RequestHeard(Stimulus, frozen=True):
-    """A bid request from `requester` (proven by its signature)."""
+    """A bid request from `requester` (proven by its signature), and the rights it has shown."""
 
     requester: PeerId
     request: BidRequest
+    credential: Credential = NOTHING_SHOWN
 
 
 class CommitHeard(Stimulus, frozen=True):
-    """A commit from `requester`."""
+    """A commit from `requester`, and the rights it has shown."""
 
     requester: PeerId
     commit: Commit
+    credential: Credential = NOTHING_SHOWN
 
 
 class ReleaseHeard(Stimulus, frozen=True):
@@ -201,15 +207,17 @@ class BidMade(Event, frozen=True):
     lock: CapabilityLock
     stands: BidRequest | None = None
     stands_until: int = 0
+    rights: Rights | None = None
 
 
 class RequestDeclined(Event, frozen=True):
-    """A request was declined, with every reason. It stands until `stands_until` (0: it does not stand)."""
+    """A request was declined, with every reason. It stands until `stands_until` (0: it does not stand), with the rights that were shown."""
 
     requester: PeerId
     request: BidRequest
     clauses: tuple[Clause, ...]
     stands_until: int = 0
+    rights: Rights | None = None
 
 
 class RequestWithdrawn(Event, frozen=True):
@@ -273,11 +281,12 @@ class OpenAllocation(Effect, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """A request that was declined for now."""
+    """A request that was declined for now, and the rights its requester has shown for it."""
 
     requester: PeerId
     request: BidRequest
     until: int
+    rights: Rights | None = None
 
 
 class OfferBook(msgspec.Struct, frozen=True):
@@ -413,15 +422,17 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
     request = stimulus.request
     if book.rounds.get(request.request_id, -1) >= request.round and not request.dry_run:
         return IGNORED  # heard before: once by gossip, once directly
-    judged = judge(book, stimulus.requester, request)
+    rights = stimulus.credential.rights
+    judged = judge(book, stimulus.requester, request, stimulus.credential)
     if isinstance(judged, Price):
-        return _bid(book, Standing(stimulus.requester, request, now + request.stands_ms), judged, now)
+        return _bid(book, Standing(stimulus.requester, request, now + request.stands_ms, rights), judged, now)
     answer = Send(stimulus.requester, Decline(request.request_id, request.round, judged))
     if request.dry_run:
         return Decision((), (answer,))
     stands = request.stands_ms > 0 and all(clause.passing for clause in judged)
     until = now + request.stands_ms if stands else 0
-    return Decision((RequestDeclined(stimulus.requester, request, judged, until),), (answer,))
+    declined = RequestDeclined(stimulus.requester, request, judged, until, rights if until else None)
+    return Decision((declined,), (answer,))
 
 
 def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decision:
@@ -452,7 +463,7 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
         bid.bid_id, request.request_id, requester, slots, tariff, price, wall_ms, now + valid_ms + COMMIT_GRACE_MS
     )
     stands = len(slots) < request.count and stands_until > now
-    made = BidMade(bid, lock, request, stands_until) if stands else BidMade(bid, lock)
+    made = BidMade(bid, lock, request, stands_until, standing.rights) if stands else BidMade(bid, lock)
     return Decision((made,), (Send(requester, bid),))
 
 
@@ -475,9 +486,12 @@ def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
     refusal = _refusal(book, commit, requester, lock)
     if refusal is None and book.phase is BookPhase.STOPPING:
         refusal = CommitRefusal.STOPPING
+    missing = "" if refusal is not None or lock is None else _missing_right(book, stimulus, lock)
+    if missing:
+        refusal = CommitRefusal.NOT_GRANTED
     if refusal is not None or lock is None:
         refusal = refusal or CommitRefusal.UNKNOWN_BID
-        answer = CommitRefused(commit.request_id, commit.bid_id, refusal)
+        answer = CommitRefused(commit.request_id, commit.bid_id, refusal, missing)
         return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (Send(requester, answer),))
     reservations = tuple(
         Reservation(
@@ -518,6 +532,15 @@ def _refusal(book: OfferBook, commit: Commit, requester: PeerId, lock: Capabilit
     if any(not task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations):
         return CommitRefusal.NEEDS_CHANGED
     return None
+
+
+def _missing_right(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock) -> str:
+    """The first right that is missing for a commit, for a person; empty when none is."""
+    if is_known(book, stimulus.requester):
+        return ""
+    access, credential = book.policy.access_to(lock.slots[0]), stimulus.credential
+    clauses = refusals(access, uses_of(stimulus.commit), credential)
+    return next((f"wanted {c.wanted}, there {c.observed}; would take {c.nearest}"[:MAX_LINE] for c in clauses), "")
 
 
 def _release(book: OfferBook, stimulus: ReleaseHeard, now: int) -> Decision:
@@ -563,7 +586,7 @@ def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Deci
     for standing in _turns(book):
         if standing.until <= now or not fits_within(countable(standing.request.needs.resources), free):
             continue  # the cheap question first: with hundreds standing, nearly all stop here
-        judged = judge(book, standing.requester, standing.request)
+        judged = judge(book, standing.requester, standing.request, Credential(standing.rights))
         if isinstance(judged, Price):
             made = _bid(book, standing, judged, now)
             events, effects = events + made.events, effects + list(made.effects)
@@ -601,13 +624,23 @@ def countable(resources: Resources) -> Resources:
 # ---------------------------------------------------------------------------------------------------------------- judging
 
 
-def judge(book: OfferBook, requester: PeerId, request: BidRequest) -> Price | tuple[Clause, ...]:
+def is_known(book: OfferBook, peer: PeerId) -> bool:
+    """Whether a peer is this node, or one that its owner lists: a machine of the same owner, without any grant."""
+    return peer == book.me or peer in book.policy.own_peers
+
+
+def judge(
+    book: OfferBook, requester: PeerId, request: BidRequest, credential: Credential = NOTHING_SHOWN
+) -> Price | tuple[Clause, ...]:
     """The tariff at which this node would do it now, or every reason why not. The same for bids, dry runs and explanations."""
     offered = msgspec.structs.replace(book.capability, resources=book.free)
     comparison = COMPARATOR.compare(request.needs, offered, total=book.capability.resources)
-    facts = RequesterFacts(requester, own=requester == book.me)
+    known = is_known(book, requester)
+    facts = RequesterFacts(requester, own=known or credential.own)
     terms = judge_request(book.policy, request, facts, in_use(book.ledger.registered, offered.resources))
-    clauses = tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
+    access = Access.PUBLIC if known else book.policy.access_to(request.needs.resources)
+    clauses = () if access is Access.PUBLIC else tuple(refusals(access, uses_of(request), credential))
+    clauses += tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
     if book.policy.comparator:
         total, name = book.capability.resources, book.policy.comparator
         clauses += judge_by(name, request.needs, offered, total, request.max_price)
@@ -703,10 +736,10 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, phase=BookPhase.PAUSED, paused_because=because)
         case WorkResumed():
             return change(book, phase=BookPhase.OPEN, paused_because="")
-        case BidMade(bid=bid, lock=lock, stands=request, stands_until=until):
+        case BidMade(bid=bid, lock=lock, stands=request, stands_until=until, rights=rights):
             standing = without(book.standing, bid.request_id)
             if request is not None:
-                standing[bid.request_id] = Standing(lock.requester, request, until)
+                standing[bid.request_id] = Standing(lock.requester, request, until, rights)
             return change(
                 book,
                 ledger=book.ledger.lock(lock),
@@ -716,10 +749,10 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 ),
                 numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
             )
-        case RequestDeclined(requester=requester, request=request, stands_until=until):
+        case RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights):
             standing = without(book.standing, request.request_id)
             if until:
-                standing[request.request_id] = Standing(requester, request, until)
+                standing[request.request_id] = Standing(requester, request, until, rights)
             return change(
                 book,
                 standing=_bounded(standing),

@@ -22,6 +22,7 @@ import msgspec
 
 from dms_proto.capability import Capability, Gpu, JobClass, Price, Resources
 from dms_proto.errors import UserError
+from dms_proto.grants.access import Access, stricter
 from dms_proto.ids import BidId, PeerId, RequestId
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.comparison import compare, fits
@@ -157,6 +158,9 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         max_wall_ms: longest run accepted; 0 for any.
         job_classes: classes accepted; empty for all.
         comparator: a plug-in that is asked as well whether a request fits, or empty. It can refuse more, and never promise more.
+        access: who is served.
+        gpu_access: who is served with GPUs, where that is stricter.
+        own_peers: machines of the same owner that need no grant.
     """
 
     accepts_work: bool = True
@@ -168,6 +172,18 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     max_wall_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     job_classes: tuple[JobClass, ...] = ()
     comparator: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    access: Access = Access.PUBLIC
+    gpu_access: Access = Access.PUBLIC
+    own_peers: tuple[PeerId, ...] = ()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether no grant is ever asked for."""
+        return self.access is self.gpu_access is Access.PUBLIC
+
+    def access_to(self, resources: Resources) -> Access:
+        """Who is served with these resources."""
+        return stricter(self.access, self.gpu_access) if resources.gpus else self.access
 
     def tariff_for(self, requester: RequesterFacts, classes: Collection[JobClass], load: int) -> Price:
         """The prices that apply to this requester, for a job of these classes, on a machine of which `load` thousandths are in use."""

@@ -26,6 +26,7 @@ from dms_proto.messages.kinds import (
     Receipt,
     Refusal,
     Release,
+    Revocation,
 )
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "Receipt",
     "Refusal",
     "Release",
+    "Revocation",
 ]

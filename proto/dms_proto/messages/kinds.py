@@ -34,12 +34,18 @@ from dms_proto.rules import (
     Count,
     GoodAllocationId,
     GoodBidId,
+    GoodGrantId,
     GoodPeerId,
     GoodRequestId,
     Line,
     Slot,
 )
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
+
+MAX_ANCHORS: Final = 16
+"""Peers whose grants a node accepts, itself included."""
+MAX_REVOKED: Final = 64
+"""Revocations told in one hello."""
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="kind", omit_defaults=True):
@@ -179,6 +185,7 @@ class CommitRefusal(StrEnum):
     NOT_YOURS = "not_yours"
     NEEDS_CHANGED = "needs_changed"
     STOPPING = "stopping"
+    NOT_GRANTED = "not_granted"
 
 
 class CommitRefused(Message, frozen=True, tag=True):
@@ -337,6 +344,22 @@ class KnownPeer(msgspec.Struct, frozen=True):
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
 
 
+class Revocation(msgspec.Struct, frozen=True):
+    """A grant, and every one made from it, is void. See `grants.revocations`.
+
+    Attributes:
+        grant_id: the grant.
+        signer: who says so; it counts where the grant's issuer does.
+        until: when the grant ends by itself, Unix ms; 0: never.
+        signature: of the signer.
+    """
+
+    grant_id: GoodGrantId
+    signer: GoodPeerId
+    until: Amount
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
 class Hello(Message, frozen=True, tag=True):
     """Exchanged when a connection opens, and whenever what it says has changed.
 
@@ -350,6 +373,8 @@ class Hello(Message, frozen=True, tag=True):
         summary: its registered capability, without prices.
         peers: up to 16 others it is connected to (peer exchange).
         accepts_work: whether it bids at all.
+        anchors: peers one of whose grants it wants to see before it works for somebody; empty: none is needed.
+        revoked: grants of its anchors that are void.
     """
 
     version: Amount
@@ -361,6 +386,8 @@ class Hello(Message, frozen=True, tag=True):
     summary: Capability
     peers: Annotated[tuple[KnownPeer, ...], msgspec.Meta(max_length=16)] = ()
     accepts_work: bool = True
+    anchors: Annotated[tuple[GoodPeerId, ...], msgspec.Meta(max_length=MAX_ANCHORS)] = ()
+    revoked: Annotated[tuple[Revocation, ...], msgspec.Meta(max_length=MAX_REVOKED)] = ()
 
 
 class Probe(Message, frozen=True, tag=True):

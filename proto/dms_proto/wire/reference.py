@@ -32,6 +32,7 @@ _PATTERNS: Final = {
         (rules.GoodBidId, "bid id"),
         (rules.BidIdOrNone, "bid id or empty"),
         (rules.GoodAllocationId, "allocation id"),
+        (rules.GoodGrantId, "grant id"),
         (rules.GoodPeerId, "peer id"),
         (rules.GoodDigest, "digest"),
         (rules.RelativePath, "relative path"),

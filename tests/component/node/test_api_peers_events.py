@@ -13,7 +13,7 @@ from dms.rpc.api import NodeApi
 from dms.rpc.api.allocations import AllocationListParams, AllocationLogParams, AllocationParams, Side
 from dms.rpc.api.events import DoctorParams, EventQuery, Finding, TraceParams, WatchEventsParams
 from dms.rpc.api.jobs import JobParams, WaitParams
-from dms.rpc.api.peers import BanParams, JoinParams, PeerParams, PeerState, PingParams
+from dms.rpc.api.peers import BanParams, InviteParams, JoinParams, PeerParams, PeerState, PingParams
 from dms.rpc.registry import methods_of
 from dms.testing.market import peer_of, until
 from dms_proto.errors import PeerError, UserError
@@ -141,7 +141,7 @@ async def test_peers_are_listed_pinged_banned_and_let_back(local: Local) -> None
 
 
 async def test_an_invitation_leads_back_to_the_market(local: Local) -> None:
-    invite = await local.api.peers_invite()
+    invite = await local.api.peers_invite(InviteParams())
     assert invite.addresses
     me, joiner = peer_of(local.market.nodes[0]), local.apis[1]
     await joiner.peers_ban(BanParams(me, 1))

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from dms.config import Home
 from dms.executors.scripted import ScriptedExecutor
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
 from dms.testing.samples import ALLOCATION, NOW, PROVIDER, REQUEST, REQUESTER, TOPIC
+from dms.trust.wallet import Wallet
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Run
 from dms_actors.testing.network import MemoryFabric
@@ -44,7 +46,16 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
     loop = asyncio.get_running_loop()
     calls, me = LoopCalls(loop), PROVIDER.peer_id
     network = MemoryFabric().network(me)
-    post = NodePost(signer=PROVIDER, me=me, topic=TOPIC, network=network, clock=lambda: NOW, loop=loop, calls=calls)
+    post = NodePost(
+        signer=PROVIDER,
+        me=me,
+        topic=TOPIC,
+        network=network,
+        clock=lambda: NOW,
+        loop=loop,
+        calls=calls,
+        wallet=Wallet(Home(home), me),
+    )
 
     def tell(_allocation: AllocationId, stimulus: Stimulus) -> None:
         told.put_nowait(stimulus)

@@ -54,7 +54,9 @@ def test_the_commands_are_these() -> None:
     assert sorted(" ".join(path) for path, _ in LEAVES) == [
         "account deposit", "account export", "account limit", "account settle", "account show", "account statement",
         "alloc cancel", "alloc list", "alloc logs", "alloc show", "ask", "bids", "completion", "devnet", "doctor", "down",
-        "events follow", "events query", "events verify", "help", "invite",
+        "events follow", "events query", "events verify",
+        "grant anchor add", "grant anchor list", "grant anchor remove", "grant create", "grant delegate", "grant forget", "grant inspect",
+        "grant keep", "grant list", "grant revoke", "help", "invite",
         "job cancel", "job decision", "job explain", "job get", "job list", "job logs", "job schema", "job show", "job submit", "job wait",
         "join", "node benchmark", "node capability", "node id", "node pause", "node resume", "node status", "onboard",
         "peers ban", "peers list", "peers ping", "prefs get", "prefs presets", "prefs set", "price suggest",

@@ -11,6 +11,7 @@ import pytest
 
 from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
+from dms_proto.grants import trust
 from dms_proto.machine import Row, Stimulus
 from dms_proto.market import auction, auction_state, offer_book
 from dms_proto.membership import machine as membership
@@ -20,6 +21,7 @@ MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "offer book": (offer_book.TABLE, offer_book.BookPhase),
     "allocation": (allocation.TABLE, allocation.LifePhase),
     "accounts": (accounts.TABLE, accounts.AccountsPhase),
+    "trust": (trust.TABLE, trust.TrustPhase),
     "membership": (membership.TABLE, membership.PeerPhase),
 }
 

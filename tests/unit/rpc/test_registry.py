@@ -24,6 +24,8 @@ NAMES = [
     "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.cancel",
     "peers.list", "peers.join", "peers.invite", "peers.ping", "peers.ban",
     "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
+    "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
+    "grants.revoke", "grants.list",
     "events.query", "events.verify", "events.trace", "doctor.run",
 ]  # fmt: skip
 
@@ -37,7 +39,8 @@ def test_what_changes_something_says_so() -> None:
     assert {entry.name for entry in METHODS.values() if entry.mutates} == {
         "node.benchmark_capability", "node.set_registered_capability", "node.set_available_capability", "node.lock_capability",
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
-        "job.submit", "job.cancel", "alloc.cancel", "peers.join", "peers.ban",
+        "job.submit", "job.cancel", "alloc.cancel", "peers.join", "peers.invite", "peers.ban",
+        "grants.anchor", "grants.create", "grants.keep", "grants.forget", "grants.revoke",
         "account.limit", "account.deposit", "account.settle",
     }  # fmt: skip
 

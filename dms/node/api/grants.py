@@ -1,0 +1,172 @@
+"""grants.*: signed permissions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dms.node.api.base import Base, call_id
+from dms.rpc.api.grants import (
+    AnchorParams,
+    Anchors,
+    CreateGrantParams,
+    DelegateGrantParams,
+    Grant,
+    GrantList,
+    GrantParams,
+    GrantPart,
+    GrantView,
+    IssuedGrant,
+    RevokeGrantParams,
+)
+from dms.rpc.ids import match_id, match_peer
+from dms.trust.grant import FORM, blocks, issue, narrow, read_grant
+from dms_proto.errors import UserError
+from dms_proto.grants.revocations import revoke
+from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
+from dms_proto.grants.trust import AnchorWished, GrantMade, RevocationsHeard, Trust
+from dms_proto.ids import GrantId, PeerId, public_key_of
+from dms_proto.messages.kinds import MAX_ANCHORS
+from dms_proto.units import MAX_QUANTITY
+from dms_proto.wire import Signer
+
+ID_LENGTH: Final = 28
+"""Characters of a grant's id."""
+
+
+class GrantGroup(Base):
+    """The methods of `dms.rpc.api.grants.GrantMethods`."""
+
+    async def grants_anchors(self) -> Anchors:
+        """See `GrantMethods`."""
+        return Anchors((await self._state()).grants.anchors)
+
+    async def grants_anchor(self, params: AnchorParams) -> Anchors:
+        """See `GrantMethods`."""
+        state = await self._state()
+        known: dict[str, str] = dict.fromkeys(state.grants.anchors, "")
+        for met in state.membership.peers.values():
+            known[met.peer] = met.hello.name if met.hello is not None else ""
+        peer = PeerId(params.peer) if _is_peer_id(params.peer) else PeerId(match_peer(params.peer, known))
+        if peer == self._me and not params.wanted:
+            raise UserError("bad_argument", "this node always accepts its own grants")
+        after = (await self._wish(AnchorWished(peer, params.wanted), call_id("grants.anchor"))).grants.anchors
+        if params.wanted != (peer in after):
+            raise UserError("bad_argument", f"grants of {MAX_ANCHORS} nodes are accepted already, which is the most")
+        return Anchors(after)
+
+    async def grants_create(self, params: CreateGrantParams) -> Grant:
+        """See `GrantMethods`."""
+        return self._made(await self._issue(params.rights), (await self._state()).grants)
+
+    async def _issue(self, rights: Rights) -> bytes:
+        """A grant by this node, written down as issued."""
+        _check(rights)
+        grant = issue(self._services.identity.seed(), rights)
+        proven = read_grant(grant)
+        assert proven is not None
+        await self._wish(GrantMade(proven.ids[-1], proven.rights), call_id("grants.create"))
+        return grant
+
+    async def grants_delegate(self, params: DelegateGrantParams) -> Grant:
+        """See `GrantMethods`."""
+        _check(params.by)
+        if params.by.own:
+            raise UserError("bad_argument", "own is granted by an anchor; delegating can only take rights away")
+        return self._made(narrow(self._grant(params.grant), params.by), (await self._state()).grants)
+
+    async def grants_inspect(self, params: GrantParams) -> GrantView:
+        """See `GrantMethods`."""
+        return self._grant_view(self._grant(params.grant), (await self._state()).grants)
+
+    async def grants_keep(self, params: GrantParams) -> GrantView:
+        """See `GrantMethods`."""
+        held = self._services.wallet.keep(FORM.read(params.grant))
+        return self._grant_view(held.grant, (await self._state()).grants)
+
+    async def grants_forget(self, params: GrantParams) -> GrantView:
+        """See `GrantMethods`."""
+        grant = self._grant(params.grant)
+        view = self._grant_view(grant, (await self._state()).grants)
+        self._services.wallet.forget(view.grant_id)
+        return view
+
+    async def grants_revoke(self, params: RevokeGrantParams) -> GrantList:
+        """See `GrantMethods`."""
+        state = (await self._state()).grants
+        id_, until = self._to_revoke(params.grant, state)
+        revocation = revoke(Signer(self._services.identity.seed()), id_, until)
+        after = await self._wish(RevocationsHeard((revocation,)), call_id("grants.revoke"))
+        if (id_, self._me) not in after.grants.revoked:
+            raise UserError("bad_argument", f"the grant {id_} has ended, or too many are revoked already")
+        return await self.grants_list()
+
+    def _to_revoke(self, given: str, trust: Trust) -> tuple[GrantId, int]:
+        """The id that is meant, and when that grant ends (0: never, or not known)."""
+        if given.startswith(FORM.prefix):
+            proven = read_grant(FORM.read(given))
+            if proven is None:
+                raise FORM.refused("does not verify")
+            return proven.ids[-1], proven.rights.until
+        ends = {id_: issued.rights.until for id_, issued in trust.issued.items()}
+        ends |= {id_: held.proven.rights.until for id_, held in self._services.wallet.held.items()}
+        if len(given) == ID_LENGTH and given not in ends:
+            return GrantId(given), 0
+        id_ = GrantId(match_id(given, ends, "grant"))
+        return id_, ends[id_]
+
+    async def grants_list(self) -> GrantList:
+        """See `GrantMethods`."""
+        trust = (await self._state()).grants
+        void = dict.fromkeys(id_ for id_, _ in trust.revoked)
+        issued = (IssuedGrant(one.grant_id, one.rights, one.at, one.grant_id in void) for one in trust.issued.values())
+        held = (self._grant_view(one.grant, trust) for one in self._services.wallet.held.values())
+        return GrantList(tuple(issued), tuple(held), tuple(void))
+
+    def _grant(self, given: str) -> bytes:
+        """The grant that a person means: its text, or the id of a held one."""
+        if given.startswith(FORM.prefix):
+            return FORM.read(given)
+        held = self._services.wallet.held
+        return held[GrantId(match_id(given, held, "grant"))].grant
+
+    def _made(self, grant: bytes, trust: Trust) -> Grant:
+        return Grant(FORM.write(grant), self._grant_view(grant, trust))
+
+    def _grant_view(self, grant: bytes, trust: Trust) -> GrantView:
+        proven = read_grant(grant)
+        if proven is None:
+            raise FORM.refused("does not verify, or says what this version does not understand")
+        holder = PeerId(next(iter(proven.rights.one_of.get("peer", ())), self._me))
+        flaw = trust.credential(grant, holder, self._now(), read_grant).flaw
+        parts = tuple(GrantPart(part.grant_id, part.rights) for part in blocks(grant))
+        is_held = proven.ids[-1] in self._services.wallet.held
+        return GrantView(proven.ids[-1], proven.issuer, proven.rights, parts, is_held, flaw)
+
+
+def _is_peer_id(text: str) -> bool:
+    try:
+        public_key_of(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check(rights: Rights) -> None:
+    """Refuses rights that no grant could carry.
+
+    Raises:
+        UserError: `bad_argument`: names what is wrong.
+    """
+    for name, most in rights.at_most.items():
+        if name not in CEILINGS and name != TIME:
+            raise UserError("bad_argument", f"there is no bound {name!r}", hint=f"bounds are {', '.join(CEILINGS)}")
+        if not 0 <= most <= MAX_QUANTITY:
+            raise UserError("bad_argument", f"{name} is {most}; it must be from 0 to {MAX_QUANTITY}")
+    for name, allowed in rights.one_of.items():
+        if name not in LISTS:
+            raise UserError("bad_argument", f"there is no list {name!r}", hint=f"lists are {', '.join(LISTS)}")
+        known = LISTS[name].known
+        for value in allowed:
+            if (known and value not in known) or (name == "peer" and not _is_peer_id(value)):
+                hint = f"they are {', '.join(sorted(known))}" if known else "write its whole PeerID"
+                raise UserError("bad_argument", f"{value!r} is none of the {LISTS[name].words}", hint=hint)

@@ -1,0 +1,114 @@
+"""The grants this node holds, in HOME/grants (0600): kept as they were given, shown only in a form that is bound to this node.
+
+A grant for whoever holds it is a secret until it is bound. Nobody who is shown the bound form can use it: its sender must be this node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from dms.config.paths import Home, open_private, require_private
+from dms.trust.grant import FORM, narrow, read_grant
+from dms_proto.errors import UserError
+from dms_proto.grants.rights import Rights
+from dms_proto.grants.trust import Proven
+from dms_proto.ids import GrantId, PeerId
+from dms_proto.messages.kinds import MAX_ANCHORS
+
+MAX_KEPT: Final = 64
+KNOWN: Final = 4_096
+"""Peers of which it is remembered whose grants they want; bounds what strangers can make us remember."""
+
+
+class Held(NamedTuple):
+    """A grant this node holds.
+
+    Attributes:
+        grant: as it was given, in its sent form.
+        bound: the same, for this node alone.
+        proven: what it says.
+    """
+
+    grant: bytes
+    bound: bytes
+    proven: Proven
+
+    @property
+    def grant_id(self) -> GrantId:
+        """Its id."""
+        return self.proven.ids[-1]
+
+
+class Wallet:
+    """One per node. Changed on the loop, asked from any thread: what is asked is replaced whole."""
+
+    def __init__(self, home: Home, me: PeerId) -> None:
+        """Reads what the home holds.
+
+        Raises:
+            UserError: `bad_config`: others can read the file; `bad_grant`: a line of it is damaged.
+        """
+        self._file = home.grants
+        self._me = me
+        self._wanted: dict[PeerId, tuple[PeerId, ...]] = {}
+        self.held: Mapping[GrantId, Held] = {}
+        if self._file.exists():
+            require_private(self._file)
+            held = [self._held(FORM.read(line)) for line in self._file.read_text().splitlines()]
+            self.held = {one.grant_id: one for one in held}
+
+    def keep(self, grant: bytes) -> Held:
+        """Keeps a grant, durably; one that is kept already changes nothing.
+
+        Raises:
+            UserError: `bad_grant`: it is none; `bad_argument`: it is for other nodes, or too many are kept.
+        """
+        held = self._held(grant)
+        if held.grant_id not in self.held:
+            if len(self.held) >= MAX_KEPT:
+                raise UserError("bad_argument", f"{MAX_KEPT} grants are kept already", hint="dms grant forget ID")
+            self._write({**self.held, held.grant_id: held})
+        return held
+
+    def forget(self, grant_id: GrantId) -> None:
+        """Keeps a grant no longer."""
+        self._write({key: held for key, held in self.held.items() if key != grant_id})
+
+    def note(self, peer: PeerId, anchors: Sequence[PeerId]) -> None:
+        """Remembers one of whose grants a peer wants to see."""
+        self._wanted.pop(peer, None)
+        if anchors:
+            if len(self._wanted) >= KNOWN:
+                del self._wanted[next(iter(self._wanted))]
+            self._wanted[peer] = tuple(anchors[:MAX_ANCHORS])
+
+    def shown_to(self, peer: PeerId) -> bytes:
+        """The grant to show to a peer, bound to this node: of those it accepts the one that ends last. Empty: none, or none is wanted."""
+        wanted = self._wanted.get(peer)
+        if not wanted:
+            return b""
+        fitting = [held for held in self.held.values() if held.proven.issuer in wanted]
+        return max(fitting, key=lambda held: held.proven.rights.until or _NEVER).bound if fitting else b""
+
+    def _held(self, grant: bytes) -> Held:
+        proven = read_grant(grant)
+        if proven is None:
+            raise FORM.refused("does not verify, or says what this version does not understand")
+        if tuple(proven.rights.unmet({"peer": self._me})):
+            raise UserError("bad_argument", "the grant is for another node", hint="dms grant inspect says for which")
+        mine = (self._me,)
+        is_bound = proven.rights.one_of.get("peer") == mine
+        return Held(grant, grant if is_bound else narrow(grant, Rights(one_of={"peer": mine})), proven)
+
+    def _write(self, held: Mapping[GrantId, Held]) -> None:
+        lines = [FORM.write(one.grant) for one in held.values()]
+        partial = self._file.with_name(f".{self._file.name}")
+        partial.unlink(missing_ok=True)
+        with open(partial, "x", opener=open_private) as stream:
+            stream.write("".join(f"{line}\n" for line in lines))
+        partial.replace(self._file)
+        self.held = held
+
+
+_NEVER: Final = 2**53

@@ -1,0 +1,258 @@
+"""Whom a node believes about grants: its anchors, what it granted itself, and which grants are void. Stream "trust".
+
+State     the anchors, the grants this node issued, the revocations it honours.
+Stimuli   the owner's wishes about anchors and grants; revocations that peers tell of.
+Effects   none: peers are told in the next hello.
+
+A revocation is honoured when this node made it, or the grant's issuer did. Peers tell each other those of their anchors in their hellos, so that one
+word of an anchor reaches every node that accepts its grants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dms_proto.grants.access import NOTHING_SHOWN, Credential
+from dms_proto.grants.revocations import is_genuine
+from dms_proto.grants.rights import TIME, Rights
+from dms_proto.ids import PUBLIC_KEY_BYTES, GrantId, PeerId, peer_id_of, short
+from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Stimulus, Table
+from dms_proto.messages import Revocation
+from dms_proto.messages.kinds import MAX_ANCHORS, MAX_REVOKED
+from dms_proto.units import SECOND
+from dms_proto.wire import CLOCK_SKEW_MS
+
+MAX_ISSUED: Final = 1_024
+"""Issued grants remembered for the owner's list; the oldest go first. They stay valid."""
+MAX_HONOURED: Final = 512
+"""Revocations of one anchor that are remembered: bounds what it can make us remember. More are not taken until some of them run out."""
+
+
+class Proven(NamedTuple):
+    """What a grant says, its signatures verified. Nothing is said of whether its issuer is believed.
+
+    Attributes:
+        issuer: who signed its first block.
+        ids: of the grant (last) and of those it was made from, the first first.
+        rights: what all its blocks together allow.
+    """
+
+    issuer: PeerId
+    ids: tuple[GrantId, ...]
+    rights: Rights
+
+
+_name_of: Final = lru_cache(maxsize=MAX_ANCHORS * 4)(peer_id_of)
+"""Spelling a key in base58 takes longer than all that is asked of a grant that was read before."""
+
+ReadGrant = Callable[[bytes], Proven | None]
+"""Verifies and reads a grant as it is sent in an envelope; None for what is none."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class AnchorWished(Stimulus, frozen=True):
+    """The owner accepts the grants of a peer from now on, or (`wanted` False) no longer."""
+
+    peer: PeerId
+    wanted: bool = True
+
+
+class GrantMade(Stimulus, frozen=True):
+    """The owner issued a grant. The text is not kept."""
+
+    grant_id: GrantId
+    rights: Rights
+
+
+class RevocationsHeard(Stimulus, frozen=True):
+    """The owner revokes (signed by this node), or a peer tells what it knows of."""
+
+    revocations: tuple[Revocation, ...]
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class AnchorAdded(Event, frozen=True):
+    """Grants of this peer are accepted from now on."""
+
+    peer: PeerId
+
+
+class AnchorRemoved(Event, frozen=True):
+    """Grants of this peer are accepted no longer."""
+
+    peer: PeerId
+
+
+class GrantIssued(Event, frozen=True):
+    """This node issued a grant."""
+
+    grant_id: GrantId
+    rights: Rights
+    at: int
+
+
+class GrantRevoked(Event, frozen=True):
+    """A grant, and every one made from it, is void."""
+
+    revocation: Revocation
+    at: int
+
+
+# ------------------------------------------------------------------------------------------------------------------ state
+
+
+class TrustPhase(StrEnum):
+    """There is one: trust has no life cycle."""
+
+    HELD = "held"
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A grant this node issued."""
+
+    grant_id: GrantId
+    rights: Rights
+    at: int
+
+
+class Trust(msgspec.Struct, frozen=True):
+    """Whom this node believes.
+
+    Attributes:
+        me: this node: always an anchor of its own.
+        added: the other anchors, in the order they were added.
+        issued: grants of this node, oldest first.
+        revoked: by grant and signer, oldest first.
+    """
+
+    me: PeerId
+    added: tuple[PeerId, ...] = ()
+    issued: Mapping[GrantId, Issued] = {}
+    revoked: Mapping[tuple[GrantId, PeerId], Revocation] = {}
+
+    @property
+    def anchors(self) -> tuple[PeerId, ...]:
+        """Whose grants are accepted here."""
+        return (self.me, *self.added)
+
+    def told(self, now: int) -> tuple[Revocation, ...]:
+        """The revocations to tell peers of: the newest of those that still matter."""
+        return tuple(r for r in self.revoked.values() if _matters(r, now))[-MAX_REVOKED:]
+
+    def credential(self, auth: bytes, peer: PeerId, now: int, read: ReadGrant, *, begun: bool = False) -> Credential:
+        """What `peer` has shown with the authorisation `auth` of an envelope.
+
+        Args:
+            auth: the grant in its sent form, or empty.
+            peer: the proven sender.
+            now: Unix ms.
+            read: verifies a grant; asked only when its issuer is believed.
+            begun: the message goes on with what was agreed while the grant was in force: its end does not matter.
+        """
+        proven = read(auth) if issuer_of(auth) in self.anchors else None
+        flaw = self._flaw(proven, peer, now, begun=begun) if proven is not None else self._stranger(auth)
+        return Credential(proven.rights if proven is not None and not flaw else None, flaw, self.anchors)
+
+    def _flaw(self, proven: Proven, peer: PeerId, now: int, *, begun: bool) -> str:
+        """Why a grant of an anchor does not count for `peer` now; empty when it does."""
+        if any((id_, signer) in self.revoked for id_ in proven.ids for signer in (self.me, proven.issuer)):
+            return f"the grant {short(proven.ids[-1])} is revoked"
+        if not begun and any(proven.rights.unmet({TIME: now - CLOCK_SKEW_MS})):
+            return f"the grant ended {(now - proven.rights.until) // SECOND} s ago"
+        return "the grant is for another node" if any(proven.rights.unmet({"peer": peer})) else ""
+
+    def _stranger(self, auth: bytes) -> str:
+        """Why what was shown is no grant of an anchor."""
+        if not auth:
+            return NOTHING_SHOWN.flaw
+        issuer = issuer_of(auth)
+        if not issuer or issuer in self.anchors:
+            return "what was shown is no grant, or was changed"
+        return f"a grant of {short(issuer)}, whose grants are not accepted here"
+
+
+def issuer_of(auth: bytes) -> PeerId:
+    """Who is named as the issuer of a grant in its sent form; empty when it is too short to name anybody. Proves nothing."""
+    key = auth[:PUBLIC_KEY_BYTES]
+    return _name_of(key) if len(key) == PUBLIC_KEY_BYTES else PeerId("")
+
+
+def next_deadline(_trust: Trust) -> int | None:
+    """None: what runs out is left out when it is looked at."""
+    return None
+
+
+def resume(_trust: Trust) -> tuple[Effect, ...]:
+    """Nothing is ever under way."""
+    return ()
+
+
+def decide(trust: Trust, stimulus: Stimulus, now: int) -> Decision:
+    """What the node does about `stimulus` at `now` (Unix ms)."""
+    return TABLE[TrustPhase.HELD, type(stimulus)].handler(trust, stimulus, now)
+
+
+def _anchor(trust: Trust, stimulus: AnchorWished, _now: int) -> Decision:
+    peer = stimulus.peer
+    if stimulus.wanted == (peer in trust.anchors) or peer == trust.me:
+        return IGNORED
+    if not stimulus.wanted:
+        return Decision((AnchorRemoved(peer),))
+    return Decision((AnchorAdded(peer),)) if len(trust.anchors) < MAX_ANCHORS else IGNORED
+
+
+def _issue(_trust: Trust, stimulus: GrantMade, now: int) -> Decision:
+    return Decision((GrantIssued(stimulus.grant_id, stimulus.rights, now),))
+
+
+def _hear(trust: Trust, stimulus: RevocationsHeard, now: int) -> Decision:
+    fresh: list[Event] = []
+    for revocation in dict.fromkeys(stimulus.revocations):
+        key = (revocation.grant_id, revocation.signer)
+        known = key in trust.revoked or revocation.signer not in trust.anchors or not _matters(revocation, now)
+        theirs = sum(signer == revocation.signer for _, signer in trust.revoked) if not known else 0
+        if not known and theirs + len(fresh) < MAX_HONOURED and is_genuine(revocation):
+            fresh.append(GrantRevoked(revocation, now))
+    return Decision(tuple(fresh))
+
+
+def _matters(revocation: Revocation, now: int) -> bool:
+    return not revocation.until or now <= revocation.until + 2 * CLOCK_SKEW_MS
+
+
+def evolve(trust: Trust, event: Event) -> Trust:
+    """The state after `event`."""
+    change = msgspec.structs.replace
+    match event:
+        case AnchorAdded(peer=peer):
+            return change(trust, added=(*trust.added, peer))
+        case AnchorRemoved(peer=peer):
+            return change(trust, added=tuple(other for other in trust.added if other != peer))
+        case GrantIssued(grant_id=id_, rights=rights, at=at):
+            issued = {**trust.issued, id_: Issued(id_, rights, at)}
+            return change(trust, issued=dict(tuple(issued.items())[-MAX_ISSUED:]))
+        case GrantRevoked(revocation=revocation, at=at):
+            kept = {key: other for key, other in trust.revoked.items() if _matters(other, at)}
+            return change(trust, revoked={**kept, (revocation.grant_id, revocation.signer): revocation})
+        case _:
+            return trust
+
+
+TABLE: Final[Table[Trust]] = {
+    (TrustPhase.HELD, AnchorWished): Row(
+        _anchor, "grants of the peer are accepted, or no longer; this node's own always"
+    ),
+    (TrustPhase.HELD, GrantMade): Row(_issue, "noted for the owner's list, without the grant itself"),
+    (TrustPhase.HELD, RevocationsHeard): Row(
+        _hear, "honoured when an anchor, or this node, signed it; a repeat changes nothing"
+    ),
+}

@@ -1,0 +1,183 @@
+"""Nodes that ask for a grant: who is served, who is told what is missing, and what a revocation ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dms.config import Config
+from dms.node.api import LocalApi
+from dms.node.app import unix_ms
+from dms.rpc.api.grants import AnchorParams, CreateGrantParams, DelegateGrantParams, GrantParams, RevokeGrantParams
+from dms.rpc.api.jobs import JobParams, JobView
+from dms.rpc.api.market import AskParams
+from dms.rpc.api.peers import InviteParams, JoinParams
+from dms.testing.market import CONFIG, TARIFF, Market, peer_of, until
+from dms_proto.errors import UserError
+from dms_proto.grants.access import Access
+from dms_proto.grants.rights import TIME, Rights
+from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.messages import Clause
+from dms_proto.units import HOUR
+from dms_proto.wire import CLOCK_SKEW_MS
+from dms_proto.work import EndReason
+
+from .conftest import Local, spec
+
+GUARDED = ProviderPolicy(tariff=TARIFF, access=Access.AUTHORISED)
+ASKS_ONLY: Config = msgspec.structs.replace(CONFIG, provider=msgspec.structs.replace(CONFIG.provider, enabled=False))
+
+
+class Clock:
+    """Unix ms, `ahead` of the machine's clock."""
+
+    ahead = 0
+
+    def __call__(self) -> int:
+        return unix_ms() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path, clock: Clock) -> AsyncIterator[Local]:
+    """Node 0 asks, node 1 and node 2 work for those who show a grant of their own. They share a clock."""
+
+    def build(index: int) -> dict[str, Any]:
+        return {"clock": clock, **({"policy": GUARDED} if index else {"config": ASKS_ONLY})}
+
+    async with Market(tmp_path, 3, build=build) as market:
+        local = Local(market)
+        try:
+            for node in market.nodes:
+                local.apis.append(await LocalApi.start(node.services))
+            yield local
+        finally:
+            for api in local.apis:
+                await api.close()
+
+
+async def clauses(local: Local) -> dict[str, tuple[Clause, ...]]:
+    """Why each node would not do a small job, by node."""
+    answer = await local.api.market_ask(AskParams(spec()))
+    return {verdict.peer: verdict.clauses for verdict in answer.verdicts}
+
+
+async def give(local: Local, rights: Rights, *, to: int = 0, by: int = 1) -> str:
+    """Has one node grant and another keep the grant; the grant's id."""
+    made = await local.apis[by].grants_create(CreateGrantParams(rights))
+    view = await local.apis[to].grants_keep(GrantParams(made.text))
+    return view.grant_id
+
+
+def is_done(view: JobView) -> bool:
+    return view.summary.reason is EndReason.COMPLETED
+
+
+async def test_who_shows_no_grant_is_declined_and_told_where_one_could_come_from(guarded: Local) -> None:
+    one, other = (peer_of(node) for node in guarded.market.nodes[1:])
+    view = await guarded.run(spec("print", "done"))
+    assert view.summary.reason is EndReason.IMPOSSIBLE
+    for peer in (one, other):
+        (clause,) = (await clauses(guarded))[peer]
+        assert clause == Clause("grant", "the right to request", "no grant was shown", f"a grant from {peer}")
+
+
+async def test_who_shows_a_grant_is_served_where_its_issuer_is_believed_and_nowhere_else(guarded: Local) -> None:
+    await give(guarded, Rights())
+    view = await guarded.run(spec("print", "done"))
+    assert is_done(view)
+    assert view.slots[0].attempts[0].provider == peer_of(guarded.market.nodes[1])
+    assert [c.observed for c in (await clauses(guarded))[peer_of(guarded.market.nodes[2])]] == ["no grant was shown"]
+
+    await guarded.apis[2].grants_anchor(AnchorParams(peer_of(guarded.market.nodes[1])))
+    await until(lambda: clauses(guarded), lambda found: not any(found.values()))
+
+
+async def test_each_limit_of_a_grant_is_named_when_it_is_what_is_missing(guarded: Local) -> None:
+    provider = peer_of(guarded.market.nodes[1])
+    grant_id = await give(guarded, Rights({"cpu": 500}))
+    (clause,) = (await clauses(guarded))[provider]
+    assert (clause.wanted, clause.observed) == ("cores 1", "granted: cores 0.5")
+    assert clause.nearest == f"a grant with more cores from {provider}"
+
+    await guarded.api.grants_forget(GrantParams(grant_id))
+    await give(guarded, Rights(one_of={"kind": ("commit", "invoke")}))
+    (clause,) = (await clauses(guarded))[provider]
+    assert clause.wanted == "kinds of message request"
+
+
+async def test_who_may_ask_and_not_commit_is_told_what_a_job_would_cost_and_gets_no_bid(guarded: Local) -> None:
+    provider = peer_of(guarded.market.nodes[1])
+    await give(guarded, Rights(one_of={"kind": ("request",)}))
+    assert not (await clauses(guarded))[provider]
+    job = (await guarded.run(spec())).summary
+    assert job.reason is EndReason.IMPOSSIBLE
+    verdicts = (await guarded.api.job_explain(JobParams(job.job_id))).verdicts
+    (told,) = (verdict for verdict in verdicts if verdict.peer == provider)
+    assert [clause.wanted for clause in told.clauses] == ["kinds of message commit", "kinds of message invoke"]
+
+
+async def test_a_revoked_grant_and_those_made_from_it_are_refused_wherever_the_issuer_is_an_anchor(
+    guarded: Local,
+) -> None:
+    issuer = peer_of(guarded.market.nodes[1])
+    await guarded.apis[2].grants_anchor(AnchorParams(issuer))
+    made = await guarded.apis[1].grants_create(CreateGrantParams(Rights()))
+    narrower = await guarded.api.grants_delegate(DelegateGrantParams(made.text, Rights({"cpu": 2000})))
+    await guarded.api.grants_keep(GrantParams(narrower.text))
+    await until(lambda: clauses(guarded), lambda found: not any(found.values()))
+
+    await guarded.apis[1].grants_revoke(RevokeGrantParams(made.view.grant_id))
+    found = await until(lambda: clauses(guarded), lambda found: all(found.values()))
+    assert {clause.observed.split()[-1] for (clause,) in found.values()} == {"revoked"}
+
+    await guarded.restart(2)
+    await guarded.market.connect(guarded.market.nodes[2], guarded.market.nodes[0])
+    await until(lambda: clauses(guarded), lambda found: found.get(peer_of(guarded.market.nodes[2])))
+
+
+async def test_a_grant_that_ends_while_a_job_runs_ends_no_job(guarded: Local, clock: Clock) -> None:
+    """Nothing new is served; statuses, the cancel and the receipt of what was begun pass."""
+    await give(guarded, Rights({TIME: clock() + HOUR}))
+    job = await guarded.submit(spec("sleep_ms", "50000"))
+    await until(lambda: guarded.show(job), lambda view: view.summary.running == 1)
+
+    clock.ahead = HOUR + 2 * CLOCK_SKEW_MS
+    (clause,) = (await clauses(guarded))[peer_of(guarded.market.nodes[1])]
+    assert clause.observed.startswith("the grant ended")
+    assert (await guarded.show(job)).summary.running == 1
+
+    await guarded.api.job_cancel(JobParams(job))
+    view = await until(lambda: guarded.show(job), lambda view: bool(view.summary.ended_at))
+    assert view.summary.reason is EndReason.CANCELLED
+    await guarded.market.drained()
+
+
+async def test_an_invitation_to_a_guarded_node_is_all_it_takes(guarded: Local) -> None:
+    invitation = await guarded.apis[1].peers_invite(InviteParams())
+    joined = await guarded.api.peers_join(JoinParams(invitation.invite))
+    assert joined.grant_id == invitation.grant_id
+    assert is_done(await guarded.run(spec("print", "done")))
+    wallet = guarded.market.nodes[0].services.home.grants
+    assert wallet.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_invitation_to_a_public_node_holds_no_secret(local: Local) -> None:
+    invitation = await local.apis[1].peers_invite(InviteParams())
+    assert invitation.grant_id == ""
+    assert not (await local.apis[1].grants_list()).issued
+
+
+async def test_a_grant_for_another_node_is_not_kept(guarded: Local) -> None:
+    other = peer_of(guarded.market.nodes[2])
+    made = await guarded.apis[1].grants_create(CreateGrantParams(Rights(one_of={"peer": (other,)})))
+    with pytest.raises(UserError, match="for another node"):
+        await guarded.api.grants_keep(GrantParams(made.text))

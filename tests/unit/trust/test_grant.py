@@ -1,0 +1,188 @@
+"""Grants as tokens: what is written is read, narrowing never widens, and nobody but the issuer can grant."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from biscuit_auth import (
+    AuthorizationError,
+    AuthorizerBuilder,
+    Biscuit,
+    BiscuitBuilder,
+    BlockBuilder,
+    PrivateKey,
+    PublicKey,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dms.testing.samples import STRANGER
+from dms.trust.grant import FORM, MAX_BLOCKS, blocks, issue, narrow, read_grant
+from dms_proto.errors import UserError
+from dms_proto.grants.rights import CEILINGS, KINDS, TIME, Rights, Use
+from dms_proto.wire import Signer
+
+SEED = b"\x07" * 32
+ISSUER = Signer(SEED)
+PEERS = tuple(Signer(bytes([number]) * 32).peer_id for number in range(1, 4))
+VALUES = {"kind": tuple(KINDS.values()), "job_class": ("batch", "interactive", "service"), "peer": PEERS}
+SECONDS = st.integers(0, 4_000_000_000).map(lambda seconds: seconds * 1000)
+
+
+@st.composite
+def rights(draw: st.DrawFn) -> Rights:
+    at_most = draw(st.dictionaries(st.sampled_from(tuple(CEILINGS)), st.integers(0, 2**53), max_size=3))
+    if draw(st.booleans()):
+        at_most[TIME] = draw(SECONDS)
+    names = draw(st.sets(st.sampled_from(tuple(VALUES))))
+    one_of = {name: tuple(sorted(draw(st.sets(st.sampled_from(VALUES[name]), min_size=1)))) for name in sorted(names)}
+    return Rights(at_most, one_of)
+
+
+@st.composite
+def uses(draw: st.DrawFn) -> dict[str, Any]:
+    """Every fact there is, near the bounds that `rights` draws from."""
+    amounts = {name: draw(st.integers(0, 2**53)) for name in CEILINGS}
+    return {**amounts, TIME: draw(SECONDS), **{name: draw(st.sampled_from(VALUES[name])) for name in VALUES}}
+
+
+def attempt(grant: bytes, by: Rights) -> bytes:
+    """The narrower grant, or the same where nothing would be left."""
+    try:
+        return narrow(grant, by)
+    except UserError:
+        return grant
+
+
+def allows(grant: bytes, use: Use) -> bool:
+    proven = read_grant(grant)
+    assert proven is not None
+    return not tuple(proven.rights.unmet(use))
+
+
+@given(rights(), st.booleans())
+def test_what_is_granted_is_read_again(granted: Rights, own: bool) -> None:
+    wanted = Rights(granted.at_most, granted.one_of, own)
+    proven = read_grant(issue(SEED, wanted))
+    assert proven is not None
+    assert proven.issuer == ISSUER.peer_id
+    assert proven.rights == wanted
+
+
+@settings(max_examples=300)
+@given(rights(), st.lists(rights(), min_size=1, max_size=3), uses())
+def test_a_narrower_grant_never_allows_more_than_what_it_was_made_from(
+    granted: Rights, narrowings: list[Rights], use: dict[str, Any]
+) -> None:
+    grant = issue(SEED, granted)
+    for by in narrowings:
+        narrower = attempt(grant, by)
+        assert allows(grant, use) or not allows(narrower, use)
+        if narrower != grant:
+            assert allows(narrower, use) == (allows(grant, use) and not tuple(by.unmet(use)))
+        grant = narrower
+
+
+@settings(max_examples=300)
+@given(rights(), st.lists(rights(), max_size=2), uses())
+def test_our_reading_agrees_with_what_a_biscuit_library_decides(
+    granted: Rights, narrowings: list[Rights], use: dict[str, Any]
+) -> None:
+    grant = issue(SEED, granted)
+    for by in narrowings:
+        grant = attempt(grant, by)
+    facts = "".join(
+        f'{name}("{value}");' if isinstance(value, str) else f"{name}({value});" for name, value in use.items()
+    )
+    facts = facts.replace(f"time({use[TIME]})", "time({now})")
+    builder = AuthorizerBuilder(facts + "allow if true;", {"now": datetime.fromtimestamp(use[TIME] // 1000, UTC)})
+    limits = builder.limits()  # type: ignore[attr-defined] # missing from the library's stubs
+    limits.max_time = timedelta(minutes=1)  # by default a busy machine makes it give up, and that looks like a refusal
+    builder.set_limits(limits)  # type: ignore[attr-defined] # likewise
+    token = Biscuit.from_bytes(grant[32:], PublicKey(f"ed25519/{ISSUER.public_key.hex()}"))
+    try:
+        builder.build(token).authorize()
+        decided = True
+    except AuthorizationError:
+        decided = False
+    assert allows(grant, use) == decided
+
+
+def test_each_narrowing_has_an_id_of_its_own_and_carries_those_before_it() -> None:
+    grant = issue(SEED, Rights())
+    narrower = narrow(grant, Rights({"cpu": 1000}))
+    before, after = read_grant(grant), read_grant(narrower)
+    assert before is not None
+    assert after is not None
+    assert after.ids[:-1] == before.ids
+    assert [part.rights for part in blocks(narrower)] == [Rights(), Rights({"cpu": 1000})]
+
+
+def test_own_is_no_bound_and_survives_narrowing() -> None:
+    proven = read_grant(narrow(issue(SEED, Rights(own=True)), Rights({"cpu": 1})))
+    assert proven is not None
+    assert proven.rights.own
+
+
+def test_a_holder_cannot_make_itself_an_own_machine() -> None:
+    token = Biscuit.from_bytes(issue(SEED, Rights())[32:], PublicKey(f"ed25519/{ISSUER.public_key.hex()}"))
+    widened = token.append(BlockBuilder("own(true);"))
+    assert read_grant(ISSUER.public_key + bytes(widened.to_bytes())) is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'check if country($x), $x == "DE"',
+        "check if cpu($x), $x < 4",
+        "right(1)",
+        "check if cpu($x), $x <= 4 trusting previous",
+    ],
+)
+def test_a_limit_that_is_not_understood_makes_the_grant_void(source: str) -> None:
+    token = BiscuitBuilder(source).build(PrivateKey(f"ed25519-private/{SEED.hex()}"))
+    assert read_grant(ISSUER.public_key + bytes(token.to_bytes())) is None
+
+
+def test_a_grant_named_after_another_issuer_does_not_verify() -> None:
+    assert read_grant(STRANGER.public_key + issue(SEED, Rights())[32:]) is None
+
+
+@given(st.data())
+def test_one_changed_byte_makes_the_grant_void(data: st.DataObject) -> None:
+    grant = narrow(issue(SEED, Rights({"cpu": 4000})), Rights({"cpu": 1000}))
+    at = data.draw(st.integers(0, len(grant) - 1))
+    changed = grant[:at] + bytes([grant[at] ^ data.draw(st.integers(1, 255))]) + grant[at + 1 :]
+    proven = read_grant(changed)
+    assert proven is None or proven.rights == Rights({"cpu": 1000})  # the proof's own encoding has spare bits
+
+
+@given(st.binary(max_size=400))
+def test_anything_else_is_no_grant(junk: bytes) -> None:
+    assert read_grant(junk) is None
+    assert read_grant(ISSUER.public_key + junk) is None
+
+
+def test_a_grant_is_narrowed_only_so_often() -> None:
+    grant = issue(SEED, Rights())
+    for number in range(MAX_BLOCKS - 1):
+        grant = narrow(grant, Rights({"cpu": 10_000 - number}))
+    with pytest.raises(UserError, match="narrowed 7 times"):
+        narrow(grant, Rights({"cpu": 1}))
+
+
+def test_a_narrowing_that_leaves_nothing_is_refused() -> None:
+    grant = issue(SEED, Rights(one_of={"kind": ("request",)}))
+    with pytest.raises(UserError, match="no kinds of message are left"):
+        narrow(grant, Rights(one_of={"kind": ("commit",)}))
+
+
+def test_the_text_is_checked_like_an_invitation() -> None:
+    text = FORM.write(issue(SEED, Rights()))
+    assert FORM.read(f" {text[:40]}\n{text[40:]} ") == FORM.read(text)
+    for wrong, says in ((text[:-3], "checksum"), ("dms1:abc", "no grant"), ("dmsg2:abc", "newer")):
+        with pytest.raises(UserError, match=says) as refused:
+            FORM.read(wrong)
+        assert refused.value.code == "bad_grant"

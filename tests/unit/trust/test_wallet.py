@@ -1,0 +1,89 @@
+"""The wallet: grants are kept privately, shown to those who want them, and only in a form bound to this node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dms.config import Home
+from dms.testing.samples import REQUESTER, STRANGER
+from dms.trust.grant import issue, read_grant
+from dms.trust.wallet import Wallet
+from dms_proto.errors import UserError
+from dms_proto.grants.rights import TIME, Rights
+from dms_proto.ids import PeerId
+from dms_proto.wire import Signer
+
+SEED = b"\x07" * 32
+ISSUER = Signer(SEED).peer_id
+ME = REQUESTER.peer_id
+PROVIDER = STRANGER.peer_id
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    return home
+
+
+def test_a_kept_grant_is_there_after_a_restart_and_private(home: Home) -> None:
+    held = Wallet(home, ME).keep(issue(SEED, Rights()))
+    assert home.grants.stat().st_mode & 0o777 == 0o600
+    assert list(Wallet(home, ME).held) == [held.grant_id]
+
+
+def test_others_who_can_read_the_file_stop_the_start(home: Home) -> None:
+    Wallet(home, ME).keep(issue(SEED, Rights()))
+    home.grants.chmod(0o640)
+    with pytest.raises(UserError, match="others can use it"):
+        Wallet(home, ME)
+
+
+def test_nothing_is_shown_to_who_wants_none_or_one_of_others(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.keep(issue(SEED, Rights()))
+    assert wallet.shown_to(PROVIDER) == b""
+    wallet.note(PROVIDER, (PROVIDER,))
+    assert wallet.shown_to(PROVIDER) == b""
+    wallet.note(PROVIDER, (PROVIDER, ISSUER))
+    assert wallet.shown_to(PROVIDER)
+    wallet.note(PROVIDER, ())
+    assert wallet.shown_to(PROVIDER) == b""
+
+
+def test_what_is_shown_is_for_this_node_alone(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.note(PROVIDER, (ISSUER,))
+    wallet.keep(issue(SEED, Rights()))
+    shown = read_grant(wallet.shown_to(PROVIDER))
+    assert shown is not None
+    assert shown.rights.one_of == {"peer": (ME,)}
+
+
+def test_of_several_the_one_that_ends_last_is_shown(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.note(PROVIDER, (ISSUER,))
+    for end in (1_000_000, 3_000_000, 2_000_000):
+        wallet.keep(issue(SEED, Rights({TIME: end})))
+    shown = read_grant(wallet.shown_to(PROVIDER))
+    assert shown is not None
+    assert shown.rights.until == 3_000_000
+
+
+def test_a_grant_for_others_and_what_is_none_are_not_kept(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    with pytest.raises(UserError, match="for another node"):
+        wallet.keep(issue(SEED, Rights(one_of={"peer": (PeerId(PROVIDER),)})))
+    with pytest.raises(UserError, match="does not verify"):
+        wallet.keep(b"x" * 100)
+    assert not home.grants.exists()
+
+
+def test_a_forgotten_grant_is_gone_for_good(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    held = wallet.keep(issue(SEED, Rights()))
+    wallet.forget(held.grant_id)
+    assert not wallet.held
+    assert not Wallet(home, ME).held
