@@ -33,6 +33,7 @@ NAMESPACE_FLAGS: Final = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x1000
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 SOCK_RAW, SOCK_PACKET, SOCK_TYPE_MASK = 3, 10, 0xF
 MAX_FAMILY: Final = 63
+TCP, UDP = 6, 17
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 
 
@@ -79,17 +80,28 @@ def cached(directory: Path) -> Path:
 
 
 def _restrict_sockets(library: Any, rules: Any, deny: int) -> None:
-    """UNIX, IPv4, IPv6 and route netlink only, none of them raw. vsock above all: no namespace confines it."""
+    """UNIX, TCP, UDP and route netlink only, and pairs of UNIX sockets. vsock above all: no namespace confines it.
+
+    An IP protocol that is not TCP or UDP is one the kernel "does not support": programs that try MPTCP take TCP then, and no module is loaded.
+    """
     for family in range(MAX_FAMILY + 1):
         if family not in (UNIX, INET, INET6, NETLINK):
             _add(rules, deny, "socket", library.Arg(0, library.EQ, family))
     # The kernel looks at 32 bits, the filter at 64: larger values are refused as well.
     _add(rules, deny, "socket", library.Arg(0, library.GT, MAX_FAMILY))
+    _add(rules, deny, "socketpair", library.Arg(0, library.NE, UNIX))
     _add(rules, deny, "socket", library.Arg(0, library.EQ, NETLINK), library.Arg(2, library.NE, 0))
     for family in (INET, INET6):
         for kind in (SOCK_RAW, SOCK_PACKET):
             raw = library.Arg(1, library.MASKED_EQ, SOCK_TYPE_MASK, kind)
             _add(rules, deny, "socket", library.Arg(0, library.EQ, family), raw)
+        unsupported = library.ERRNO(errno.EPROTONOSUPPORT)
+        for protocol in range(1, UDP):
+            if protocol != TCP:
+                exactly = library.Arg(2, library.EQ, protocol)
+                _add(rules, unsupported, "socket", library.Arg(0, library.EQ, family), exactly)
+        beyond = library.Arg(2, library.GT, UDP)
+        _add(rules, unsupported, "socket", library.Arg(0, library.EQ, family), beyond)
 
 
 def _add(rules: Any, action: int, call: str | int, *arguments: Any) -> None:

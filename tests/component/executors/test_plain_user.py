@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import site
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dms.testing.plain_user import run_as_plain_user
+
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 PROGRAM = Path(__file__).parent / "programs" / "as_plain_user.py"
-ROOT = Path(__file__).parents[3]
-NOBODY = 65_534
-
-
-def interpreter_for_everyone() -> str:
-    """A Python of our version that a plain user can execute; ours may lie in root's home."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for candidate in (os.path.realpath(sys.executable), f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        done = (
-            subprocess.run(
-                [candidate, "-I", "-c", "pass"], user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", check=False
-            )
-            if can_execute(candidate)
-            else None
-        )
-        if done is not None and done.returncode == 0:
-            return candidate
-    return ""
-
-
-def can_execute(path: str) -> bool:
-    """Whether it is there, and a plain user can get to it."""
-    parents = Path(path).parents
-    return Path(path).exists() and all(parent.stat().st_mode & 0o001 for parent in parents)
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if os.geteuid() != 0:
-        pytest.skip("these tests run as a plain user already")
-    interpreter = interpreter_for_everyone()
-    if not interpreter:
-        pytest.skip("no Python of this version that a plain user can execute")
-    if not can_execute(str(PROGRAM)):
-        pytest.skip("these sources lie in a directory that a plain user cannot enter")
-    home = Path("/var/tmp") / f"dms-plain-{os.getpid()}"
-    home.mkdir(mode=0o700)
-    os.chown(home, NOBODY, NOBODY)
-    paths = [str(ROOT), str(ROOT / "proto"), str(ROOT / "actors"), *site.getsitepackages()]
-    try:
-        done = subprocess.run(
-            [interpreter, str(PROGRAM), str(home)],
-            user=NOBODY,
-            group=NOBODY,
-            extra_groups=[],
-            env={"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-    finally:
-        subprocess.run(["rm", "-rf", str(home)], check=True)
-    if done.returncode != 0 and "ModuleNotFoundError" in done.stderr:
-        pytest.skip(f"that Python lacks our dependencies: {done.stderr.splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
+def found() -> dict[str, Any]:
+    result = run_as_plain_user(PROGRAM)
     if "sandbox" not in result["offers"]:
         pytest.skip(f"no sandbox for a plain user here: {result['reasons']}")
     return result
