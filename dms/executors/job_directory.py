@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 BLOCK: Final = 512
@@ -53,6 +54,54 @@ def take_back_empty(directory: Path) -> None:
     with suppress(OSError):
         os.chown(directory, os.geteuid(), os.getegid())
         directory.chmod(0o700)
+
+
+def remove(directory: Path) -> None:
+    """Deletes the directory and all in it, however deep a job has nested it. What cannot be deleted stays.
+
+    A subdirectory is moved up to the top before its turn comes: neither descriptors nor recursion grow with the depth, as those of
+    `shutil.rmtree` do, and a job's nest cannot stay for ever.
+    """
+    with suppress(OSError):
+        top = os.open(directory, _DIRECTORY)
+        try:
+            os.fchmod(top, 0o700)
+            while any([_remove_entry(top, name) for name in os.listdir(top)]):  # noqa: C419, PTH208 - all of them; by descriptor
+                pass
+        finally:
+            os.close(top)
+        directory.rmdir()
+
+
+def _remove_entry(top: int, name: str) -> bool:
+    """Deletes an entry of the top, after moving the directories in it to the top. Says whether it is gone."""
+    child = _open_directory(top, name)
+    try:
+        if child < 0:
+            os.unlink(name, dir_fd=top)
+        else:
+            os.fchmod(child, 0o700)
+            for below in os.listdir(child):  # noqa: PTH208 - by descriptor
+                _lift(child, below, top)
+            os.rmdir(name, dir_fd=top)
+    except OSError:
+        return False
+    finally:
+        if child >= 0:
+            os.close(child)
+    return True
+
+
+def _lift(parent: int, name: str, top: int) -> None:
+    child = _open_directory(parent, name)
+    if child < 0:
+        os.unlink(name, dir_fd=parent)
+        return
+    try:
+        os.fchmod(child, 0o700)  # moving it writes to it: its ".." changes
+    finally:
+        os.close(child)
+    os.rename(name, token_hex(16), src_dir_fd=parent, dst_dir_fd=top)
 
 
 def is_empty(directory: Path) -> bool:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from dms.executors import job_directory
 from dms.executors.outputs import collect_into
 from dms.node.hands import Hands
 from dms.node.inputs import fetch_missing, lay_out
@@ -276,7 +277,7 @@ class Workbench:
         except FileNotFoundError:
             pass
         except OSError:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await asyncio.to_thread(job_directory.remove, directory)
 
 
 def _no_directory(error: OSError) -> str:
@@ -288,4 +289,4 @@ def _remove_others(jobs: Path, keep: frozenset[str]) -> None:
     if jobs.is_dir():
         for directory in jobs.iterdir():
             if directory.name.partition(".")[0] not in keep:
-                shutil.rmtree(directory, ignore_errors=True)
+                job_directory.remove(directory)

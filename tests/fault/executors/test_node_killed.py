@@ -1,6 +1,6 @@
 """The node dies by kill -9 while jobs run: nothing of their output or result is lost, and nothing is left behind."""
 
-# ruff: noqa: ASYNC110, ASYNC251 - what is waited for happens in other processes
+# ruff: noqa: ASYNC110, ASYNC240, ASYNC251, PTH208 - what is waited for happens in other processes
 
 from __future__ import annotations
 
@@ -224,6 +224,33 @@ async def test_sweep_leaves_neither_processes_nor_groups_nor_files(
     assert await SandboxExecutor(sandbox).sweep([]) == 1
     await wait_until(lambda: is_gone(node.handles["a-2"]))
     assert not sandbox.groups_of_nobody()
+
+
+async def test_a_swept_machine_is_as_it_was(
+    sandbox: Sandbox, settings: ExecutorSettings, tmp_path: Path, limiter: str
+) -> None:
+    """Mounts, users and files: what a job's user made belongs to the node, and nothing of the job's is mounted or runs as its user."""
+    node = DoomedNode(tmp_path, limiter, "a-1=mkdir -p d/e; : > d/e/f; chmod 0 d/e; setsid sleep 600 & echo up; wait")
+    node.wait_started("a-1")
+    await wait_until((tmp_path / "jobs/a-1/d/e").exists)
+    users = {uid_of(node.handles["a-1"].split(":")[0])} - {os.geteuid()}
+    node.kill()
+    assert await SandboxExecutor(sandbox).sweep([]) == 1
+    await wait_until(lambda: is_gone(node.handles["a-1"]))
+    await wait_until(lambda: process_tree.start_time(node.launcher) == 0)
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert users.isdisjoint(map(uid_of, filter(str.isdigit, os.listdir("/proc"))))
+    assert {path.stat().st_uid for path in (tmp_path / "jobs").rglob("*")} == {os.geteuid()}
+    assert os.access(tmp_path / "jobs/a-1/d/e/f", os.R_OK)
+    assert not sandbox.groups_of_nobody()
+
+
+def uid_of(pid: str) -> int:
+    """The user a process runs as; -1 when it is gone."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except FileNotFoundError:
+        return -1
 
 
 async def test_killed_at_any_moment_of_the_start_nothing_is_left(

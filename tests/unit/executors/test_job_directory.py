@@ -51,16 +51,38 @@ def test_files_deleted_but_open_count(tmp_path: Path) -> None:
         assert job_directory.used_bytes(tmp_path, [], 10 * MIB) < MIB
 
 
-def test_a_tower_of_directories_counts_as_full(tmp_path: Path) -> None:
-    here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(job_directory.MAX_DEPTH + 5):
+def build_tower(top: Path, levels: int) -> None:
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=here))
         os.mkdir("d", dir_fd=here)
         below = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = below
     os.close(here)
+
+
+def test_a_tower_of_directories_counts_as_full(tmp_path: Path) -> None:
+    build_tower(tmp_path, job_directory.MAX_DEPTH + 5)
     assert job_directory.used_bytes(tmp_path, [], 100 * MIB) == 100 * MIB + 1
     job_directory.take_back(tmp_path)
+
+
+def test_a_tower_of_directories_is_deleted_to_the_last(tmp_path: Path) -> None:
+    outside, job = tmp_path / "outside", tmp_path / "job"
+    outside.mkdir()
+    job.mkdir()
+    (outside / "kept").touch()
+    (job / "link").symlink_to(outside)
+    build_tower(job, 3000)
+    (job / "d/d/closed").mkdir()
+    (job / "d/d/closed").chmod(0)
+    (job / "d").chmod(0o500)
+    os.mkfifo(job / "pipe")
+    job_directory.remove(job)
+    assert not job.exists()
+    assert (outside / "kept").exists()
+    job_directory.remove(job)
 
 
 def test_a_missing_directory_is_empty_and_can_be_taken_back(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ async def users_of_two_jobs(executor, home):
         watchers.append(RunWatcher(await executor.run(name, Task("sandbox", ("sleep", "600")), home / name)))
     for watcher in watchers:
         pid = (await watcher.wait_started()).partition(":")[0]
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()  # noqa: ASYNC240 - the kernel's
         users.append(next(line.split()[1:] for line in status.splitlines() if line.startswith("Uid")))
     for watcher in watchers:
         await watcher.run.stop(0)

@@ -441,26 +441,8 @@ def name_of_the_host():
 
 @attack("none")
 def devices_of_the_host():
-    harmless = set(
-        [
-            "console",
-            "core",
-            "fd",
-            "full",
-            "null",
-            "ptmx",
-            "pts",
-            "random",
-            "shm",
-            "stderr",
-            "stdin",
-            "stdout",
-            "tty",
-            "urandom",
-            "zero",
-        ]
-    )
-    return str(set(os.listdir("/dev")) - harmless or "none")
+    harmless = "console core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    return str(set(os.listdir("/dev")) - set(harmless.split()) or "none")
 
 
 @attack(*REFUSED)
