@@ -22,6 +22,7 @@ import msgspec
 
 from dms_proto.capability import ExecutorOffer
 from dms_proto.ids import Digest, PeerId
+from dms_proto.secrets import OpenSecret
 from dms_proto.work import Ending, Task, Usage
 
 # --------------------------------------------------------------------------------------------------------------- network
@@ -273,8 +274,10 @@ class Executor(Protocol):
         """
         ...
 
-    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
         """Starts `task` with `directory` (0700, inputs already inside, verified) as its only writable place.
+
+        The values of `secrets` appear inside only, and are let go of once the program has them.
 
         Never raises for the task's fault: a task that cannot start yields one Exited.
         """

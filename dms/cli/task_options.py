@@ -32,6 +32,16 @@ _OPTIONS: Final = (
     ),
     click.option("-o", "--output", "outputs", metavar="GLOB", multiple=True, help="Files to bring back."),
     click.option("-e", "--env", metavar="NAME=VALUE", multiple=True, help="Environment variable."),
+    click.option(
+        "--secret",
+        "secrets",
+        metavar="NAME=env:VARIABLE|file:PATH",
+        multiple=True,
+        help="Sealed; in /run/secrets/NAME.",
+    ),
+    click.option(
+        "--secret-variable", metavar="NAME=env:VARIABLE|file:PATH", multiple=True, help="Sealed; in the variable NAME."
+    ),
     click.option("--count", metavar="N", type=click.IntRange(1, 10_000), help="Independent allocations. Default 1."),
     click.option("--time", "run_time", metavar="SPAN", help="Longest run, such as 90s or 2h. Default 10m."),
     click.option("--queue", metavar="SPAN", help="How long to wait for free capacity. Default 10m."),
@@ -67,7 +77,8 @@ def spec_of(task: dict[str, Any], argv: Sequence[str]) -> JobSpec:
     from dms.jobs.resolve import resolve  # noqa: PLC0415 - `dms run --help` must not pay for it
 
     fields, roots = _fields(task, argv)
-    return resolve(_document(fields), Path.cwd(), origin="command line", roots=roots)
+    taken = [source["env"] for source in fields.get("secrets", {}).values() if "env" in source]
+    return resolve(_document(fields), Path.cwd(), origin="command line", roots=roots, variables=taken)
 
 
 def spec_of_file(path: Path) -> JobSpec:
@@ -99,7 +110,16 @@ def _document(fields: dict[str, Any]) -> JobDocument:
 def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], list[Path]]:
     inputs = [_input(text) for text in task["inputs"]]
     module = task["module"]
-    roots = [Path(item["path"]).resolve() for item in inputs] + ([Path(module).resolve()] if module else [])
+    secrets = {
+        name: {**source, "as": kind}
+        for kind, option, given in (
+            ("file", "--secret", task["secrets"]),
+            ("variable", "--secret-variable", task["secret_variable"]),
+        )
+        for name, source in (_secret(text, option) for text in given)
+    }
+    files = [*(item["path"] for item in inputs), *(each["file"] for each in secrets.values() if "file" in each), module]
+    roots = [Path(path).resolve() for path in files if path]
     gpu = {"memory": task["gpu_memory"]} if task["gpu_memory"] else {}
     fields: dict[str, Any] = {
         "name": task["name"] or (Path(argv[0]).name[:128] if argv else ""),
@@ -112,6 +132,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "inputs": inputs,
         "outputs": list(task["outputs"]),
         "env": dict(_pair(text, "--env") for text in task["env"]),
+        "secrets": secrets,
         "count": task["count"],
         "timeouts": _given(run=task["run_time"], queue=task["queue"]),
         "wait_for_nodes": task["wait_for_nodes"],
@@ -136,6 +157,18 @@ def _input(text: str) -> dict[str, str]:
     if not separator or Path(text).exists():
         return {"path": text}
     return {"path": path, "as": place}
+
+
+def _secret(text: str, option: str) -> tuple[str, dict[str, str]]:
+    name, source = _pair(text, option)
+    kind, separator, place = source.partition(":")
+    if not separator or kind not in ("env", "file"):
+        # The text is not repeated: it may be the value itself.
+        raise click.BadParameter(
+            f"{name} must come from env:VARIABLE or file:PATH; its value does not stand on the command line",
+            param_hint=option,
+        )
+    return name, {kind: place}
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from typing import Final
 
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Isolation, Meter
+from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB, format_bytes, format_millis
 from dms_proto.work import Ending, EndReason, Task, Usage
 
@@ -70,7 +71,7 @@ class ScriptedExecutor:
         limits = ("wall", "output")
         return ExecutorOffer(name=self.name, version="1", isolation=Isolation.NONE, limits=limits, meter=Meter.WALL)
 
-    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
         """See `Executor.run`."""
         self._started += 1
         run = self._runs[allocation_id] = ScriptedRun(task, directory, f"scripted:{self._started}", self._sleep)

@@ -18,11 +18,16 @@ from dms.jobs.document import JobDocument, Unit
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
+from dms_proto.rules import IDENTIFIER
 
 MAX_LISTED: Final = 200
 """Problems collected before giving up."""
+_AS_WRITTEN: Final = ("env", "secrets")
+"""Fields whose words are taken as written: ``1.10`` and ``yes`` stay what they look like."""
+OWN_VARIABLES: Final = "DMS_SECRET_"
+"""Begins the names of variables a document may take for secrets: it may come from somebody else, who has no business with the others."""
 _MISSING: Final = object()
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_VARIABLE: Final = re.compile(IDENTIFIER, re.ASCII)
 _PLACE: Final = re.compile(r" - at `\$?(.*?)`$")
 
 
@@ -153,13 +158,13 @@ class _Walk:
 
     def _dictionary(self, node: Located, entries: dict[str, Located], kind: Any, path: str) -> object:
         element = get_args(_unwrap(kind)[0])[1]
-        values = {
-            key: self._leaf(
-                item, element, _below(path, key), item.text if path == "env" and _is_word(item) else item.plain()
-            )
-            for key, item in entries.items()
-        }
+        values = {key: self._entry(item, element, path, key) for key, item in entries.items()}
         return _MISSING if any(value is _MISSING for value in values.values()) else self._leaf(node, kind, path, values)
+
+    def _entry(self, node: Located, kind: Any, path: str, key: str) -> object:
+        if path in _AS_WRITTEN and _is_word(node):
+            return self._leaf(node, kind, _below(path, key), node.text)
+        return self._value(node, kind, _below(path, key))
 
     def _quantity(self, node: Located, unit: Unit, path: str) -> object:
         value = node.value
@@ -213,7 +218,7 @@ def _element_of(kind: Any) -> Any:
 
 
 def _is_word(node: Located) -> bool:
-    """Whether a scalar stands there. Environment values are taken as written: ``1.10`` and ``yes`` stay what they look like."""
+    """Whether a scalar stands there."""
     return not isinstance(node.value, dict | list | None)
 
 
@@ -257,7 +262,7 @@ def _shown(node: Located) -> str:
 
 
 def _relations(job: JobDocument, root: Located) -> list[Problem]:
-    rules = (*_program_rules(job), *_text_rules(job), *_amount_rules(job))
+    rules = (*_program_rules(job), *_text_rules(job), *_secret_rules(job), *_amount_rules(job))
     return [Problem(line_of(root, field), field, rule) for field, rule in rules]
 
 
@@ -287,6 +292,21 @@ def _text_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     for index, pattern in enumerate(job.outputs):
         if pattern.startswith("/") or ".." in pattern.split("/"):
             yield f"outputs[{index}]", f"{pattern!r} leaves the job's directory; patterns are relative, without '..'"
+
+
+def _secret_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    for name, source in job.secrets.items():
+        if not _VARIABLE.fullmatch(name):
+            yield "secrets", f"{name!r} is not a name for a secret (letters, digits, _)"
+        if isinstance(source, str):
+            yield (
+                f"secrets.{name}",
+                f"a secret's value does not stand in a document; say where it is: {{env: {OWN_VARIABLES}{name}}} or {{file: PATH}}",
+            )
+        elif bool(source.env) == bool(source.file):
+            yield f"secrets.{name}", "it comes from either `env` or `file`"
+        elif source.as_ == "variable" and name in job.env:
+            yield f"secrets.{name}", "`env` has a variable of that name"
 
 
 def _amount_rules(job: JobDocument) -> Iterator[tuple[str, str]]:

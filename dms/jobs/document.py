@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
+from dms_proto.secrets import MAX_SECRETS
 
 Unit = Literal["bytes", "duration", "cores", "credits", "share"]
 
@@ -63,6 +64,19 @@ class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     as_: Annotated[
         str, Meta(description="Where the job sees it, relative to its directory; empty: as in `path`.", max_length=1024)
     ] = ""
+
+
+class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"as_": "as"}):
+    """Where the value of a secret comes from when the job is submitted: one of `env` and `file`."""
+
+    env: Annotated[
+        str, Meta(description="Your environment variable; its name begins with DMS_SECRET_.", max_length=128)
+    ] = ""
+    file: Annotated[str, Meta(description="A file beside the job file or below it.", max_length=4096)] = ""
+    as_: Annotated[
+        Literal["file", "variable"],
+        about("How the job gets it: a file below /run/secrets, or an environment variable, of the secret's name."),
+    ] = "file"
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +139,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         Meta(
             description="Environment variables. DMS_INDEX and DMS_COUNT are added; nothing else is there.",
             max_length=500,
+        ),
+    ] = {}
+    secrets: Annotated[
+        dict[str, str | SecretSource],
+        Meta(
+            description="Values that only the job sees, by name. They are sealed to the node that runs it, and stand in no document.",
+            max_length=MAX_SECRETS,
         ),
     ] = {}
     count: Annotated[int, Meta(description="Independent allocations of the same task.", ge=1, le=10_000)] = 1

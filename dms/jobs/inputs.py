@@ -10,6 +10,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -47,7 +49,7 @@ def collect(path: str, as_: str, base: Path, roots: Sequence[Path]) -> list[Foun
     place = as_ or _relative(path)
     found: list[Found] = []
     for file, below in _files(start, path):
-        real = _inside(file, path, roots)
+        real = inside(file, path, roots)
         found.append(Found(_digest(real, str(PurePosixPath(place, below)) if below else place, path), real))
         if len(found) > MAX_INPUT_FILES:
             raise ValueError(f"{path} holds more than {MAX_INPUT_FILES} files; pack them into one archive")
@@ -82,7 +84,12 @@ def _unreadable(error: OSError) -> None:
     raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _inside(file: Path, shown: str, roots: Sequence[Path]) -> Path:
+def inside(file: Path, shown: str, roots: Sequence[Path]) -> Path:
+    """Where `file` really lies, which is below one of `roots`.
+
+    Raises:
+        ValueError: it is not; the message names it as `shown`.
+    """
     real = file.resolve()
     if not any(real.is_relative_to(root) for root in roots):
         raise ValueError(
@@ -91,20 +98,31 @@ def _inside(file: Path, shown: str, roots: Sequence[Path]) -> Path:
     return real
 
 
+@contextmanager
+def open_regular(real: Path, shown: str) -> Iterator[FileIO]:
+    """Opens a regular file for reading.
+
+    Raises:
+        ValueError: it is none or cannot be read, also later in the block; the message names it as `shown`.
+    """
+    try:
+        # Not blocking: opening a pipe nobody writes to would wait for ever, before it could be seen to be one.
+        with FileIO(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError(f"{shown}: {real} is not a regular file")
+            yield file
+    except OSError as error:
+        raise ValueError(f"{shown}: {real} cannot be read: {error.strerror}") from error
+
+
 def _digest(real: Path, place: str, shown: str) -> Input:
     hasher = hashlib.sha256()
     size = 0
-    try:
-        # Not blocking: opening a pipe nobody writes to would wait for ever, before it could be seen to be one.
-        with open(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:  # noqa: PTH123 - opens a descriptor
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{shown}: {real} is not a regular file")
-            while chunk := file.read(_CHUNK):
-                hasher.update(chunk)
-                size += len(chunk)
-    except OSError as error:
-        raise ValueError(f"{shown}: {real} cannot be read: {error.strerror}") from error
+    with open_regular(real, shown) as file:
+        status = os.fstat(file.fileno())
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+            size += len(chunk)
     if size > MAX_QUANTITY:
         raise ValueError(f"{shown} is too large")
     return Input(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -12,11 +12,13 @@ from dms.jobs.check import amount, line_of
 from dms.jobs.document import GpuNeed, InputFile, JobDocument
 from dms.jobs.inputs import MAX_INPUT_FILES, Found, collect
 from dms.jobs.problems import BadJob, Problem, nearest
+from dms.jobs.secrets import SecretReader
 from dms.jobs.source import Located
 from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
 from dms_proto.errors import UserError
 from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
+from dms_proto.secrets import OpenSecret
 from dms_proto.units import format_count
 from dms_proto.work import Limits, Task
 
@@ -24,21 +26,29 @@ SHELL: Final = ("/bin/sh", "-c")
 
 
 def resolve(
-    job: JobDocument, base: Path, *, origin: str = "job", roots: Sequence[Path] = (), places: Located | None = None
+    job: JobDocument,
+    base: Path,
+    *,
+    origin: str = "job",
+    roots: Sequence[Path] = (),
+    variables: Collection[str] = (),
+    places: Located | None = None,
 ) -> JobSpec:
-    """The job as the node takes it. Reads and digests every input file.
+    """The job as the node takes it. Reads and digests every input file, and reads the secrets.
 
     Args:
         job: checked.
         base: the directory its paths are relative to.
         origin: named in errors.
         roots: further directories inputs may come from, beside `base`.
+        variables: environment variables that secrets may come from, whatever they are called.
         places: the document as read, for the lines in errors.
 
     Raises:
-        BadJob: an input is missing, lies outside, or is no regular file; two inputs have one place; the task is too large.
+        BadJob: an input or secret is missing, lies outside, or is no regular file; two inputs have one place; the task is too large.
     """
-    found = _inputs(job, base, (base.resolve(), *(root.resolve() for root in roots)), origin, places)
+    allowed = (base.resolve(), *(root.resolve() for root in roots))
+    found = _inputs(job, base, allowed, origin, places)
     task = Task(
         executor=job.executor,
         command=(*SHELL, job.command) if isinstance(job.command, str) and job.command else tuple(job.command),
@@ -66,6 +76,7 @@ def resolve(
         retry_node_faults=job.retry.node_faults,
         priority=job.priority,
         sources={item.entry.digest: str(item.source) for item in found},
+        secrets=_secrets(job, SecretReader(base, allowed, variables), origin, places),
     )
     return _within_bounds(spec, origin)
 
@@ -135,6 +146,19 @@ def _inputs(job: JobDocument, base: Path, roots: Sequence[Path], origin: str, pl
     if problems:
         raise BadJob(origin, problems)
     return list(by_place.values())
+
+
+def _secrets(job: JobDocument, reader: SecretReader, origin: str, places: Located | None) -> tuple[OpenSecret, ...]:
+    problems, secrets = [], []
+    for name, source in job.secrets.items():
+        assert not isinstance(source, str), "`check` refuses values"
+        try:
+            secrets.append(OpenSecret(name, reader.read(source), source.as_ == "variable"))
+        except ValueError as error:
+            problems.append(Problem(_line(places, f"secrets.{name}"), f"secrets.{name}", str(error)))
+    if problems:
+        raise BadJob(origin, problems)
+    return tuple(secrets)
 
 
 def _place_of_module(module: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from dms_proto.capability import Capability
 from dms_proto.market.preferences import Preferences
 from dms_proto.rules import Amount, Count, GoodDigest, Word
+from dms_proto.secrets import MAX_SECRETS, OpenSecret
 from dms_proto.units import MINUTE
 from dms_proto.work import Task
 
@@ -17,7 +18,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What `job.submit` and `market.ask` take.
 
     Attributes:
-        task: what every allocation runs. The node adds DMS_INDEX and DMS_COUNT to its environment.
+        task: what every allocation runs. The node adds DMS_INDEX and DMS_COUNT to its environment, and `secrets`.
         needs: what each allocation requires of a node.
         name: for people.
         count: how many independent allocations.
@@ -34,6 +35,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         priority: order among this node's own jobs; higher first.
         sources: where on this machine the content of each input digest lies. The node copies it and checks the digest again, for a file may
             have changed since.
+        secrets: values that only the job sees. The node seals them at once: they are in no answer and in no event.
     """
 
     task: Task
@@ -54,6 +56,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     sources: Annotated[
         dict[GoodDigest, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=4096)
     ] = {}
+    secrets: Annotated[tuple[OpenSecret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
 
     def preferences_over(self, default: Preferences) -> Preferences:
         """How this job's bids are compared on a node that prefers `default`: the job's word where it has one, and all constraints of both."""

@@ -25,6 +25,7 @@ from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
+from dms.node.sealing import Sealer
 from dms.node.services import GIVEN_UP, NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
 from dms.node.survey import survey_from_thread
 from dms.node.workbench import Workbench
@@ -187,8 +188,10 @@ async def _assemble(  # noqa: PLR0917 - called once, above
     orchestrators, allocations = Directory(), Directory()
     calls = LoopCalls(loop)
     wallet = Wallet(home, me)
+    sealer = Sealer(identity.seed(), me)
     post = NodePost(
         signer=Signer(identity.seed()),
+        sealer=sealer,
         me=me,
         topic=config.network.topic,
         network=network,
@@ -214,6 +217,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         logs=LogStore(home.log / "allocations"),
         network=network,
         post=post,
+        sealer=sealer,
         tell=tell_allocation,
     )
     stack.push_async_callback(workbench.close_all)
@@ -281,6 +285,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         allocations=allocations,
         post=post,
         wallet=wallet,
+        sealer=sealer,
         workbench=workbench,
         collector=collector,
         counters=counters,

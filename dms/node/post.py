@@ -1,7 +1,8 @@
 """The post: messages of the actors, signed and put on the network. Implements `dms_actors.world.Post`.
 
-Sealing happens on the caller's thread, the sending on the loop. A message for a peer that is not connected waits while the peer is dialled
-where it said it can be reached; it is dropped when that fails or the message expires. That is no loss: machines repeat what matters.
+Signing happens on the caller's thread, the sending on the loop. A task's secrets are sealed to the provider it is sent to, this node included.
+A message for a peer that is not connected waits while the peer is dialled where it said it can be reached; it is dropped when that fails or the
+message expires. That is no loss: machines repeat what matters.
 
 Messages that need a right carry the grant that their receiver wants to see, if the wallet has one. A bid request that is too long for gossip with its
 grant is gossiped without; those asked by name get it in frames of their own.
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from dms.node.sealing import Sealer
 from dms.trust.wallet import Wallet
 from dms_actors.letters import Delivered
 from dms_actors.loop_calls import LoopCalls
@@ -49,6 +51,7 @@ class NodePost:
         self,
         *,
         signer: Signer,
+        sealer: Sealer,
         me: PeerId,
         topic: str,
         network: Network,
@@ -58,6 +61,7 @@ class NodePost:
         calls: LoopCalls,
     ) -> None:
         self._signer = signer
+        self._sealer = sealer
         self._me = me
         self._topic = topic
         self._network = network
@@ -79,6 +83,7 @@ class NodePost:
 
     def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
         """See `Post.send`."""
+        message = self._sealer.address(message, peer)
         if peer == self._me:
             self._to_self(Delivered(message, cause_id))
             return

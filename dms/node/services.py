@@ -11,6 +11,7 @@ from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
 from dms.node.post import NodePost
+from dms.node.sealing import Sealer
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
 from dms.store.events import EventStore
@@ -62,6 +63,7 @@ class Services:
     allocations: Directory
     post: NodePost
     wallet: Wallet
+    sealer: Sealer
     workbench: Workbench
     collector: Collector
     counters: Counters

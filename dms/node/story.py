@@ -38,7 +38,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.messages import Phase
 from dms_proto.units import format_count, format_credits
-from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage
+from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage, shown
 
 
 class Moved(NamedTuple):
@@ -369,7 +369,7 @@ class JobStory:
 def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
     """The job as it can be submitted again."""
     return JobSpec(
-        task=terms.task,
+        task=shown(terms.task),
         needs=terms.needs,
         name=terms.name,
         count=terms.count,

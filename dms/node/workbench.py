@@ -19,11 +19,12 @@ from dms.node.hands import Hands
 from dms.node.inputs import fetch_missing, lay_out
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
+from dms.node.sealing import Sealer
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Exited, LogChunk, Network, Run, Started, UsageSample
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
-from dms_proto.errors import DmsError
+from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.messages import AllocationMessage
@@ -50,6 +51,7 @@ class Workbench:
         logs: LogStore,
         network: Network,
         post: NodePost,
+        sealer: Sealer,
         tell: Tell,
     ) -> None:
         self._hands = Hands(loop, calls)
@@ -59,6 +61,7 @@ class Workbench:
         self.logs = logs
         self._network = network
         self._post = post
+        self._sealer = sealer
         self._tell = tell
         self._runs: dict[AllocationId, Run] = {}
         self._starting: set[AllocationId] = set()
@@ -176,7 +179,10 @@ class Workbench:
             return
         self._starting.add(allocation_id)
         try:
-            run = await executor.run(allocation_id, task, directory)
+            run = await executor.run(allocation_id, task, directory, self._sealer.open(task, requester, allocation_id))
+        except UserError as error:
+            self._tell(allocation_id, RunExited(Ending(EndReason.BAD_PROGRAM, detail=error.message)))
+            return
         finally:
             self._starting.discard(allocation_id)
         await self._watch(allocation_id, request_id, requester, run)

@@ -66,6 +66,7 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.VariableName): lambda: st.text(
         st.characters(exclude_characters="\0=", codec="utf-8"), min_size=1, max_size=20
     ),
+    _pattern(rules.SecretName): lambda: st.from_regex(rules.IDENTIFIER, fullmatch=True),
 }
 
 

@@ -47,5 +47,8 @@ Line = Annotated[str, Meta(max_length=500)]
 Argument = Annotated[str, Meta(pattern=r"^[^\0]*\Z", max_length=32_768)]
 """An argument or environment value of a program. A NUL could not be passed to it."""
 VariableName = Annotated[str, Meta(pattern=r"^[^\0=]+\Z", max_length=256)]
+IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]{0,127}"
+SecretName = Annotated[str, Meta(pattern=rf"^{IDENTIFIER}\Z")]
+"""Names an environment variable as well as a file."""
 Address = Annotated[str, Meta(max_length=256)]
 """A multiaddr."""

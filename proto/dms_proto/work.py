@@ -9,6 +9,7 @@ import msgspec
 
 from dms_proto.capability import Meter, Resources
 from dms_proto.rules import Amount, Argument, ExitCode, GoodDigest, Line, RelativePath, VariableName, Word
+from dms_proto.secrets import MAX_SECRETS, Secret
 from dms_proto.units import MIB, MINUTE
 
 
@@ -72,6 +73,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         outputs: glob patterns of files to bring back, relative to the job's directory.
         resources: amounts reserved and enforced.
         limits: hard limits of the run.
+        secrets: values that only the job sees.
     """
 
     executor: Word
@@ -82,6 +84,14 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     outputs: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=1024)], ...], msgspec.Meta(max_length=256)] = ()
     resources: Resources = Resources()
     limits: Limits = Limits()
+    secrets: Annotated[tuple[Secret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
+
+
+def shown(task: Task) -> Task:
+    """The task as it is shown to people and programs: its secrets by name only."""
+    return msgspec.structs.replace(
+        task, secrets=tuple(msgspec.structs.replace(secret, sealed=b"") for secret in task.secrets)
+    )
 
 
 class Owner(StrEnum):

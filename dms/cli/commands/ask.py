@@ -42,6 +42,8 @@ def ask(io: Io, *, task: dict[str, Any], dry_run: bool, every_node: bool, argv: 
 
 def show_answers(io: Io, node: Client, spec: JobSpec, *, every_node: bool = False) -> int:
     """Asks and shows; gives the exit code."""
+    from msgspec.structs import replace  # noqa: PLC0415
+
     from dms.cli.views.explain import explanation  # noqa: PLC0415
     from dms.cli.views.words import needs  # noqa: PLC0415
     from dms.rpc.api.market import AskParams  # noqa: PLC0415
@@ -49,7 +51,8 @@ def show_answers(io: Io, node: Client, spec: JobSpec, *, every_node: bool = Fals
     from dms_proto.units import format_credits  # noqa: PLC0415
 
     with Progress("asking every node"):
-        found = node.call("market.ask", AskParams(spec), Explanation)
+        # Nobody runs it: its secrets need not leave this process.
+        found = node.call("market.ask", AskParams(replace(spec, secrets=())), Explanation)
     title = f"{spec.name or 'job'}  {needs(spec.needs)}  at most {format_credits(spec.max_price)}"
     io.show(found, lambda value: explanation(title, value, every_node=every_node))
     return OK if found.counts.get(Outcome.BID) else FAILURE

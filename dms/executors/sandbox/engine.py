@@ -261,6 +261,11 @@ class Sandbox:
             if program.judge is not None:
                 result = len(fds)
                 fds.append(place.files.add("result"))
+            secrets = []
+            for name, value in program.secrets.items():
+                secrets.append((len(fds), name))
+                fds.append(_in_memory(value))
+                opened.append(fds[-1])
             sources = [place.directory, self._state / "etc", *(path for path, _ in program.binds)]
             mounts = [str(path) for path in sources] if place.uid else []
             binary = self.binary
@@ -269,7 +274,7 @@ class Sandbox:
                 mounts.append(str(self._bwrap_home))
             names = [f"{MOUNT_ROOT}/{number}" if place.uid else str(path) for number, path in enumerate(sources)]
             binds = tuple((name, target) for name, (_, target) in zip(names[2:], program.binds, strict=True))
-            view = profile.View(job=names[0], etc=names[1], binds=binds, block=block)
+            view = profile.View(job=names[0], etc=names[1], binds=binds, secrets=tuple(secrets), block=block)
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
             command = [str(result) if part == RESULT_ARGUMENT else part for part in program.command]
@@ -343,6 +348,13 @@ class Sandbox:
                 return
             time.sleep(0.002)  # milliseconds, and only after a crash
         _logger.error("run %s: its cgroup cannot be removed yet", name)
+
+
+def _in_memory(value: bytes) -> int:
+    """A descriptor from which `value` can be read once; it has no name anywhere."""
+    descriptor = os.memfd_create("secret", os.MFD_CLOEXEC)
+    os.pwrite(descriptor, value, 0)
+    return descriptor
 
 
 def _now_ms() -> int:

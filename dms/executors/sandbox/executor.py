@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.program import Program
 from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
+from dms_proto.secrets import OpenSecret
 from dms_proto.work import Task
 
 
@@ -34,9 +36,9 @@ class SandboxExecutor:
             meter=self._sandbox.limiter.meter,
         )
 
-    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
         """See `Executor.run`."""
-        return await self._sandbox.run(allocation_id, task, self._program(task), directory)
+        return await self._sandbox.run(allocation_id, task, self._program(task, secrets), directory)
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
@@ -47,5 +49,11 @@ class SandboxExecutor:
         await self._sandbox.sweep(probe.OWNER, [])
         return await self._sandbox.sweep(self.name, keep)
 
-    def _program(self, task: Task) -> Program:
-        return Program(executor=self.name, command=task.command, environment=task.environment)
+    def _program(self, task: Task, secrets: Sequence[OpenSecret] = ()) -> Program:
+        variables = {secret.name: os.fsdecode(secret.value) for secret in secrets if secret.variable}
+        return Program(
+            executor=self.name,
+            command=task.command,
+            environment={**task.environment, **variables},
+            secrets={secret.name: secret.value for secret in secrets if not secret.variable},
+        )

@@ -14,12 +14,16 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.secrets import MAX_SECRETS, MAX_VALUE_BYTES
 from dms_proto.units import MIB
 
 JOB_UID: Final = 10_000
 """User and group id inside; outside, the job is a user of its own or the node's user."""
 SCRATCH_BYTES: Final = 64 * MIB
 """Most that /tmp and /dev/shm may hold, each: without a size a tmpfs takes half of the machine's memory."""
+SECRETS: Final = "/run/secrets"
+SECRETS_BYTES: Final = 2 * MAX_SECRETS * MAX_VALUE_BYTES
+"""Twice what they may have: a file takes whole pages."""
 BASE_ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}  # noqa: S108 - the sandbox's own
 HOST_LINKS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 MASKED: Final = ("kallsyms", "keys", "timer_list", "cmdline", "interrupts", "diskstats", "partitions")
@@ -33,6 +37,7 @@ class View(msgspec.Struct, frozen=True):
         job: its directory, the only one it can write to.
         etc: see `build_etc`.
         binds: (path, where it appears), read-only.
+        secrets: (descriptor to read it from, its name below `SECRETS`).
         status: descriptor for bubblewrap's reports.
         seccomp: descriptor of the filter.
         block: descriptor to wait on before the program starts, or -1.
@@ -41,6 +46,7 @@ class View(msgspec.Struct, frozen=True):
     job: str
     etc: str
     binds: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[int, str], ...] = ()
     status: int = 3
     seccomp: int = 5
     block: int = -1
@@ -85,12 +91,23 @@ def job_options(view: View, environment: Mapping[str, str], memory_bytes: int) -
     options += ["--ro-bind", view.etc, "/etc"]
     for source, target in view.binds:
         options += ["--ro-bind", source, target]
+    options += _secret_options(view.secrets)
     options += ["--bind", view.job, "/job", "--chdir", "/job", "--remount-ro", "/dev", "--remount-ro", "/"]
     for name, value in {**BASE_ENVIRONMENT, **environment}.items():
         options += ["--setenv", name, value]
     if view.block >= 0:
         options += ["--block-fd", str(view.block)]
     return [*options, "--seccomp", str(view.seccomp), "--json-status-fd", str(view.status)]
+
+
+def _secret_options(secrets: Sequence[tuple[int, str]]) -> list[str]:
+    """A file system of their own, in memory, that only the job's user can enter: they are on no disk and gone with the sandbox."""
+    if not secrets:
+        return []
+    options = ["--perms", "0500", "--size", str(SECRETS_BYTES), "--tmpfs", SECRETS]
+    for descriptor, name in secrets:
+        options += ["--perms", "0400", "--file", str(descriptor), f"{SECRETS}/{name}"]
+    return [*options, "--remount-ro", SECRETS]
 
 
 def encode(options: Sequence[str]) -> bytes:

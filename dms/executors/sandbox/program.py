@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +23,13 @@ Judge = Callable[[Ending, bytes], Ending]
 
 
 class Program(msgspec.Struct, frozen=True):
-    """A command for the engine.
+    """A command for the engine. Its `repr` shows for whom only: secrets stand in it.
 
     Attributes:
         executor: for whom.
         command: argument vector inside the sandbox.
         environment: variables inside.
+        secrets: contents of files below /run/secrets, by name.
         binds: (path on this machine, where it appears), read-only.
         overhead_bytes: memory the executor itself needs on top of what the job reserved.
         overhead_processes: threads the executor itself needs.
@@ -38,10 +39,14 @@ class Program(msgspec.Struct, frozen=True):
     executor: str
     command: tuple[str, ...]
     environment: dict[str, str]
+    secrets: Mapping[str, bytes] = {}
     binds: tuple[tuple[Path, str], ...] = ()
     overhead_bytes: int = 0
     overhead_processes: int = 0
     judge: Judge | None = None
+
+    def __repr__(self) -> str:
+        return f"Program({self.executor})"
 
 
 def allowance_of(task: Task, program: Program, settings: ExecutorSettings) -> Allowance:
@@ -61,7 +66,7 @@ def fault_of(task: Task, program: Program) -> str:
     """Why this task can never be started, or "". What it would take bubblewrap's word for is not looked for here."""
     if not task.command and not task.module:
         return "the command is empty"
-    texts = [*task.command, *task.environment, *task.environment.values()]
+    texts = [*task.command, *(text for each in (task, program) for pair in each.environment.items() for text in pair)]
     if any("\0" in text or not _is_encodable(text) for text in texts):
         return "a zero byte or a lone surrogate in the command or environment"
     if len(msgspec.json.encode(program.command)) > MAX_COMMAND_BYTES:

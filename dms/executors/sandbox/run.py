@@ -187,6 +187,7 @@ class SandboxRun:
     async def _supervise(self, launch: Callable[[SandboxRun], Awaitable[None]], done: Callable[[], None]) -> None:
         try:
             await launch(self)
+            del launch  # it holds the program, and with it the job's secrets
             self._is_following = True
             self._limits.start(time.monotonic() - self._started, self._kill, self._on_sample)
             self.look()

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from dms.executors.sandbox import probe
+from dms.executors.sandbox import probe, profile
 from dms.executors.sandbox.engine import RESULT_ARGUMENT, Sandbox
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.refused import RefusedRun
@@ -30,6 +30,7 @@ from dms.executors.wasm.judge import judge_of
 from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
+from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB, format_bytes
 from dms_proto.work import Ending, EndReason, Limits, Task
 
@@ -53,6 +54,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
         arguments: of the module, beginning with its name.
         environment: variables the module sees.
         directory: path inside of what it sees as "/".
+        variables: names of files in `secrets` whose content becomes a variable of that name.
+        secrets: path inside of a directory the module sees at the same path; empty for none.
         fuel: most instructions; 0 for no limit.
         memory_bytes: most linear memory.
         deadline: CLOCK_MONOTONIC seconds at which it is interrupted.
@@ -62,6 +65,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...]
     environment: dict[str, str]
     directory: str
+    variables: tuple[str, ...]
+    secrets: str
     fuel: int
     memory_bytes: int
     deadline: float
@@ -98,11 +103,11 @@ class WasmExecutor:
             meter=self._sandbox.limiter.meter,
         )
 
-    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
         """See `Executor.run`."""
         if fault := module_fault(task, directory):
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
-        return await self._sandbox.run(allocation_id, task, self._program(task, directory), directory)
+        return await self._sandbox.run(allocation_id, task, self._program(task, directory, secrets), directory)
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`."""
@@ -112,7 +117,7 @@ class WasmExecutor:
         """See `Executor.sweep`."""
         return await self._sandbox.sweep(self.name, keep)
 
-    def _program(self, task: Task, directory: Path) -> Program:
+    def _program(self, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Program:
         self._prepare()
         memory = task.resources.memory_bytes or self._sandbox.settings.unreserved.memory_bytes
         spec = WorkerSpec(
@@ -120,6 +125,9 @@ class WasmExecutor:
             arguments=(task.module, *task.command),
             environment=task.environment,
             directory="/job",
+            # As files even these: in the worker's own environment a name such as LD_PRELOAD would mean something.
+            variables=tuple(secret.name for secret in secrets if secret.variable),
+            secrets=profile.SECRETS if secrets else "",
             fuel=task.limits.fuel,
             memory_bytes=memory,
             deadline=time.monotonic() + task.limits.wall_ms / 1000 - DEADLINE_MARGIN_S,
@@ -128,6 +136,7 @@ class WasmExecutor:
             executor=self.name,
             command=(*self._interpreter, _WORKER, RESULT_ARGUMENT, msgspec.json.encode(spec).decode()),
             environment={"RAYON_NUM_THREADS": "2", "LD_LIBRARY_PATH": f"{_PYTHON}/lib"},
+            secrets={secret.name: secret.value for secret in secrets},
             binds=self._binds,
             overhead_bytes=WORKER_BYTES + COMPILE_FACTOR * _size(directory / task.module),
             overhead_processes=WORKER_PROCESSES,

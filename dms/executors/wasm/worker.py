@@ -109,11 +109,14 @@ def _load(wasmtime: Any, engine: Any, path: Path) -> Any:
 def _wasi(wasmtime: Any, spec: dict[str, Any]) -> Any:
     wasi = wasmtime.WasiConfig()
     wasi.argv = spec["arguments"]
-    wasi.env = list(spec["environment"].items())
+    variables = {name: Path(spec["secrets"], name).read_bytes().decode() for name in spec["variables"]}
+    wasi.env = list({**spec["environment"], **variables}.items())
     wasi.inherit_stdin()
     wasi.inherit_stdout()
     wasi.inherit_stderr()
     wasi.preopen_dir(spec["directory"], "/")
+    if spec["secrets"]:
+        wasi.preopen_dir(spec["secrets"], spec["secrets"])
     return wasi
 
 

@@ -16,6 +16,7 @@ from dms.node.api.views import job_summary
 from dms.node.explain import explanation, inquiry_of, opening_request
 from dms.node.logs import STREAMS
 from dms.node.projecting.tables import JOBS
+from dms.node.sealing import check_value
 from dms.node.services import Services
 from dms.node.story import AttemptStory, JobStory
 from dms.rpc.api.allocations import CancelResult, LogPart
@@ -61,6 +62,7 @@ class JobGroup(Base):
     async def job_submit(self, params: SubmitParams) -> Submitted:
         """See `JobMethods`."""
         services, spec = self._services, params.spec
+        _check_secrets(spec)
         terms = self._terms(spec, request_id(os.urandom(16)))
         self._check(terms)
         if spec.task.inputs:
@@ -78,7 +80,7 @@ class JobGroup(Base):
         return Terms(
             request_id=id_,
             requester=self._me,
-            task=spec.task,
+            task=msgspec.structs.replace(spec.task, secrets=self._services.sealer.keep(id_, spec.secrets)),
             needs=spec.needs,
             name=spec.name,
             count=spec.count,
@@ -223,6 +225,25 @@ def view_of(story: JobStory, services: Services) -> JobView:
         return view
     gone = sum(blobs.path(output.digest) is None for slot in story.slots for output in slot.outputs)
     return msgspec.structs.replace(view, kept_until=story.ended.at + keep_ms, gone=gone)
+
+
+def _check_secrets(spec: JobSpec) -> None:
+    """Refuses secrets that no run could be given.
+
+    Raises:
+        UserError: `bad_job`.
+    """
+    if spec.task.secrets and not spec.secrets:
+        raise UserError(
+            "bad_job",
+            "the values of its secrets are not in it: no answer of a node holds them",
+            hint="submit the job's document again",
+        )
+    names = [secret.name for secret in spec.secrets]
+    if len(set(names)) < len(names):
+        raise UserError("bad_job", "two of its secrets have one name")
+    for secret in spec.secrets:
+        check_value(secret)
 
 
 def _attempt(story: JobStory, params: JobLogParams) -> AttemptStory | None:

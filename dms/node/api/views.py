@@ -15,7 +15,7 @@ from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_state import Terms
 from dms_proto.messages import Bid, Clause, Phase
-from dms_proto.work import OWNERS, Ending, EndReason, Output, Task, Usage
+from dms_proto.work import OWNERS, Ending, EndReason, Output, Task, Usage, shown
 
 
 def _blob(row: Row, column: str, kind: Any, default: Any) -> Any:
@@ -86,9 +86,9 @@ def _task(row: Row, terms: Mapping[str, Terms]) -> Task:
     """What it runs: as invoked here, or as this node's own job says; of a commit that was not invoked yet, nothing is known."""
     if row["task"] is not None:
         task: Task = unpack(row["task"], Task)
-        return task
+        return shown(task)
     own = terms.get(text(row, "request_id"))
-    return task_of(own, number(row, "slot")) if own is not None else Task("")
+    return shown(task_of(own, number(row, "slot"))) if own is not None else Task("")
 
 
 def bid_view(row: Row, now: int) -> BidView:

@@ -38,6 +38,7 @@ _PATTERNS: Final = {
         (rules.RelativePath, "relative path"),
         (rules.Argument, "text without NUL"),
         (rules.VariableName, "text without NUL and ="),
+        (rules.SecretName, "up to 128 letters, digits and _, the first no digit"),
     )
 }
 

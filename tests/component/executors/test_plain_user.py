@@ -42,6 +42,10 @@ def test_a_job_sees_neither_user_nor_environment_nor_files_of_the_node(found: di
     assert not {"home", "root", "var", "work"} & set(lines)
 
 
+def test_a_job_gets_its_secrets(found: dict[str, Any]) -> None:
+    assert found["jobs"]["secret"]["output"] == "500 job\n400 job\nof a file\nof a variable\n"
+
+
 @pytest.mark.parametrize(
     ("job", "reason"),
     [

@@ -24,6 +24,8 @@ from dms.rpc.api.jobs import (
 )
 from dms.testing.market import peer_of, until
 from dms_actors.events import from_row
+from dms_actors.letters import Submit
+from dms_actors.runtime import ask_from_loop
 from dms_proto.capability import Resources
 from dms_proto.errors import MachineError, UserError
 from dms_proto.ids import digest_of
@@ -32,8 +34,9 @@ from dms_proto.market.auction_state import Auction
 from dms_proto.market.explain import Outcome
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Phase
+from dms_proto.secrets import OpenSecret, Secret
 from dms_proto.units import GIB
-from dms_proto.work import EndReason, Input
+from dms_proto.work import EndReason, Input, Task
 
 from .conftest import Local, spec
 
@@ -318,3 +321,44 @@ async def test_a_restarted_node_still_tells_everything_about_its_jobs(local: Loc
     assert [update.data for update in updates if isinstance(update, JobLog)] == [b"kept\n", b"kept\n"]
     assert updates[-1].job == before
     assert (await local.api.job_decision(DecisionParams(job))).replayed
+
+
+async def test_secrets_are_in_no_answer_and_in_no_event(local: Local) -> None:
+    """The value is sealed when the job is submitted: what is stored and shown has its name only."""
+    value = b"value-of-the-secret"
+    view = await local.run(msgspec.structs.replace(spec("print", "x"), secrets=(OpenSecret("KEY", value),)))
+    assert view.summary.reason is EndReason.COMPLETED, view
+    assert view.spec.task.secrets == (Secret("KEY"),)
+    assert view.spec.secrets == ()
+    for node in local.market.nodes:
+        async for event in node.services.store.read_all():
+            assert value not in event.body
+    with pytest.raises(UserError, match="values of its secrets are not in it"):
+        await local.submit(view.spec)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "rule"),
+    [
+        ((OpenSecret("KEY", b"a"), OpenSecret("KEY", b"b")), "two of its secrets have one name"),
+        ((OpenSecret("KEY", b"\0", variable=True),), "KEY is no text"),
+    ],
+)
+async def test_secrets_that_no_run_could_be_given_are_refused(
+    local: Local, secrets: tuple[OpenSecret, ...], rule: str
+) -> None:
+    with pytest.raises(UserError, match=rule):
+        await local.submit(msgspec.structs.replace(spec("print", "x"), secrets=secrets))
+
+
+async def test_a_secret_sealed_for_somebody_else_ends_the_job_with_the_reason(local: Local) -> None:
+    """As when a node's key was changed while its job waited."""
+    node = local.market.nodes[0]
+    terms = local.market.terms("print", "x")
+    foreign = Task("scripted", ("print", "x"), resources=terms.task.resources, limits=terms.task.limits)
+    strange = msgspec.structs.replace(foreign, secrets=(Secret("KEY", bytes(200)),))
+    changed = msgspec.structs.replace(terms, task=strange)
+    await ask_from_loop(node.services.node, Submit(changed, "test"), 10.0)
+    view = await local.api.job_wait(WaitParams(changed.request_id, 20_000))
+    assert view.summary.reason is EndReason.BAD_PROGRAM
+    assert "KEY was not sealed for this node" in view.summary.detail

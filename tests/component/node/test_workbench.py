@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from dms.config import Home
 from dms.executors.scripted import ScriptedExecutor
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
+from dms.node.sealing import Sealer
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
 from dms.testing.samples import ALLOCATION, NOW, PROVIDER, REQUEST, REQUESTER, TOPIC
@@ -21,6 +22,7 @@ from dms_actors.testing.network import MemoryFabric
 from dms_proto.allocation.machine import NodeRestarted, RunExited, RunStarted
 from dms_proto.ids import AllocationId
 from dms_proto.machine import Stimulus
+from dms_proto.secrets import OpenSecret
 from dms_proto.work import EndReason, Task
 
 TASK = Task("scripted", ("exit", "0"))
@@ -34,10 +36,10 @@ class SlowToStart(ScriptedExecutor):
         self.asked = asyncio.Event()
         self.may_start = asyncio.Event()
 
-    async def run(self, allocation_id: str, task: Task, directory: Path) -> Run:
+    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
         self.asked.set()
         await self.may_start.wait()
-        return await super().run(allocation_id, task, directory)
+        return await super().run(allocation_id, task, directory, secrets)
 
 
 @asynccontextmanager
@@ -46,6 +48,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
     loop = asyncio.get_running_loop()
     calls, me = LoopCalls(loop), PROVIDER.peer_id
     network = MemoryFabric().network(me)
+    sealer = Sealer(bytes(32), me)
     post = NodePost(
         signer=PROVIDER,
         me=me,
@@ -54,6 +57,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         clock=lambda: NOW,
         loop=loop,
         calls=calls,
+        sealer=sealer,
         wallet=Wallet(Home(home), me),
     )
 
@@ -69,6 +73,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         logs=LogStore(home / "logs"),
         network=network,
         post=post,
+        sealer=sealer,
         tell=tell,
     )
     try:

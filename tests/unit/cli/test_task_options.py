@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from dms.cli.task_options import job_file, spec_of, spec_of_file
 from dms.jobs.problems import BadJob
 from dms.jobs.spec import JobSpec
+from dms_proto.secrets import OpenSecret
 
 ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price budget prefer priority name"
-OFTEN = "inputs outputs env constraints labels"
+OFTEN = "inputs outputs env constraints labels secrets secret_variable"
 NONE = dict.fromkeys(ONCE.split()) | dict.fromkeys(OFTEN.split(), ())
 
 
@@ -81,3 +83,23 @@ def test_one_existing_file_with_the_right_suffix_is_a_job_file(tmp_path: Path) -
 def test_a_budget_is_for_the_whole_job() -> None:
     spec = _spec("x", max_price="0.5", budget="2")
     assert (spec.max_price, spec.budget) == (500_000, 2_000_000)
+
+
+def test_a_secret_comes_from_any_variable_or_file_the_person_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"of a file")
+    monkeypatch.setenv("ANY_NAME", "of a variable")
+    spec = _spec("x", secrets=(f"KEY=file:{tmp_path / 'elsewhere'}",), secret_variable=("TOKEN=env:ANY_NAME",))
+    assert spec.secrets == (
+        OpenSecret("KEY", b"of a file"),
+        OpenSecret("TOKEN", b"of a variable", variable=True),
+    )
+    assert spec.task.secrets == ()
+
+
+@pytest.mark.parametrize("text", ["TOKEN=hunter2", "TOKEN=pass:hunter2"])
+def test_a_value_on_the_command_line_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="env:VARIABLE or file:PATH") as caught:
+        _spec("x", secrets=(text,))
+    assert "hunter2" not in str(caught.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dms.jobs.check import check, job_of, load_job
-from dms.jobs.document import GpuNeed, InputFile, JobDocument
+from dms.jobs.document import GpuNeed, InputFile, JobDocument, SecretSource
 from dms.jobs.problems import BadJob, Problem
 from dms.jobs.source import parse
 from dms_proto.capability import JobClass
@@ -39,6 +39,7 @@ inputs:
   - {path: src, as: code}
 outputs: ["out/*.bin"]
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
+secrets: {TOKEN: {env: DMS_SECRET_TOKEN, as: variable}, KEY: {file: client.key}}
 count: 4
 constraints: ["link.rtt_ms < 50.0"]
 preferences: {price: 50, speed: 50}
@@ -69,12 +70,23 @@ def test_every_field_can_be_written() -> None:
     assert job.command == ("python3", "train.py", "--epochs", "3")
     assert job.resources.gpus == (GpuNeed("nvidia", "A100", "20GiB", "0.5"),)
     assert job.inputs == ("data.csv", InputFile("src", "code"))
+    assert job.secrets == {
+        "TOKEN": SecretSource(env="DMS_SECRET_TOKEN", as_="variable"),
+        "KEY": SecretSource(file="client.key"),
+    }
     assert job.class_ is JobClass.INTERACTIVE
     assert job.country == "NO"
     assert job.max_price == "0.00001", "kept as written: printed again it would be 1e-05"
     assert set(JobDocument.__struct_fields__) - {"module"} == {
         line.split(":")[0].replace("class", "class_") for line in COMPLETE.splitlines() if line[0] != " "
     }, "the example names every field but the one of wasm jobs"
+
+
+def test_a_value_in_a_document_is_not_repeated_in_the_message() -> None:
+    for value in ("hunter2", "20250401", "[hunter2]"):
+        assert value.strip("[]") not in "".join(
+            problem.rule for problem in _problems(f"command: x\nsecrets: {{A: {value}}}")
+        )
 
 
 def test_environment_values_are_taken_as_written() -> None:
@@ -108,6 +120,13 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("command: x\ncountry: Norway", 2, "country", "found 'Norway'"),
         ("command: x\nenv:\n  A: [1]", 3, "env.A", "Expected `str`"),
         ("command: x\nenv:\n  A-B: 1", 3, "env", "'A-B' is not a name"),
+        ("command: x\nsecrets:\n  A: hunter2", 3, "secrets.A", "say where it is: {env: DMS_SECRET_A} or {file: PATH}"),
+        ("command: x\nsecrets:\n  A: 12345", 3, "secrets.A", "say where it is"),
+        ("command: x\nsecrets:\n  A-B: {file: f}", 3, "secrets", "'A-B' is not a name"),
+        ("command: x\nsecrets:\n  A: {}", 3, "secrets.A", "either `env` or `file`"),
+        ("command: x\nsecrets:\n  A: {env: DMS_SECRET_A, file: f}", 3, "secrets.A", "either `env` or `file`"),
+        ("command: x\nsecrets:\n  A: {file: f, as: argument}", 3, "secrets.A.as", "found 'argument'"),
+        ("command: x\nenv: {A: b}\nsecrets:\n  A: {file: f, as: variable}", 4, "secrets.A", "a variable of that name"),
         ("command: x\nlabels:\n  a: 1", 3, "labels.a", "Expected `str`"),
         ("command: [a,\n  1]", 2, "command[1]", "Expected `str`"),
         ("command: x\ninputs:\n- {as: y}", 3, "inputs[0].path", "required"),

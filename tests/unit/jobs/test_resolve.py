@@ -17,6 +17,7 @@ from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Resources
 from dms_proto.ids import digest_of
 from dms_proto.market.preferences import Preferences
+from dms_proto.secrets import OpenSecret
 from dms_proto.units import GIB, HOUR, MIB, MINUTE, SECOND
 from dms_proto.work import Limits
 
@@ -224,3 +225,44 @@ def test_a_spec_survives_json(tmp_path: Path) -> None:
 def test_an_argument_longer_than_a_message_may_carry_is_refused_here(tmp_path: Path) -> None:
     (problem,) = _problems(tmp_path, command=["x" * 40_000])
     assert "command" in problem.rule
+
+
+def test_secrets_are_read_where_the_document_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "client.key").write_bytes(b"\xff of a file")
+    monkeypatch.setenv("DMS_SECRET_TOKEN", "of a variable")
+    sources = {"KEY": {"file": "client.key"}, "TOKEN": {"env": "DMS_SECRET_TOKEN", "as": "variable"}}
+    assert _resolve(tmp_path, secrets=sources).secrets == (
+        OpenSecret("KEY", b"\xff of a file"),
+        OpenSecret("TOKEN", b"of a variable", variable=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        ({"env": "DMS_SECRET_NOT_SET"}, "DMS_SECRET_NOT_SET is not set"),
+        ({"env": "AWS_SECRET_ACCESS_KEY"}, "variables that begin with DMS_SECRET_ only"),
+        ({"file": "none"}, "none does not exist"),
+        ({"file": "link"}, "leads outside"),
+        ({"file": "/etc/hostname"}, "leads outside"),
+        ({"file": "pipe"}, "not a regular file"),
+        ({"file": "long"}, "longer than 16384 bytes"),
+        ({"file": "binary", "as": "variable"}, "cannot be a variable"),
+    ],
+)
+def test_a_secret_that_cannot_be_had_is_a_problem_of_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, str], rule: str
+) -> None:
+    """A job file may come from somebody else: it takes neither this person's other files nor their other variables."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    job = tmp_path / "job"
+    job.mkdir()
+    (tmp_path / "outside").write_text("hunter2")
+    (job / "link").symlink_to(tmp_path / "outside")
+    (job / "long").write_bytes(bytes(16_385))
+    (job / "binary").write_bytes(b"hunter2\0")
+    os.mkfifo(job / "pipe")
+    (problem,) = _problems(job, secrets={"S": source})
+    assert problem.field == "secrets.S"
+    assert rule in problem.rule
+    assert "hunter2" not in problem.rule

@@ -9,6 +9,7 @@ from pathlib import Path
 from dms.executors import ExecutorSettings, detect
 from dms_actors.ports import Exited, LogChunk
 from dms_proto.capability import Resources
+from dms_proto.secrets import OpenSecret
 from dms_proto.work import Limits, Task
 
 JOBS = {
@@ -34,8 +35,12 @@ JOBS = {
     ),
     "closed": Task("sandbox", ("sh", "-c", "mkdir d; echo x > d/f; chmod 0 d/f d")),
     "stop": Task("sandbox", ("sh", "-c", "setsid sleep 600 & trap '' TERM; while :; do sleep 1; done")),
+    "secret": Task(
+        "sandbox", ("sh", "-c", "stat -c '%a %U' /run/secrets /run/secrets/KEY; cat /run/secrets/KEY; echo $TOKEN")
+    ),
     "wasm": Task("wasm", module="m.wat"),
 }
+SECRETS = (OpenSecret("KEY", b"of a file\n"), OpenSecret("TOKEN", b"of a variable", variable=True))
 MODULE = '(module (func (export "_start")))'
 
 
@@ -43,7 +48,7 @@ async def run(executor, home, name, task):
     directory = home / name
     directory.mkdir(mode=0o700)
     (directory / "m.wat").write_text(MODULE)
-    run = await executor.run(f"a-{name}", task, directory)
+    run = await executor.run(f"a-{name}", task, directory, SECRETS if name == "secret" else ())
     output = b""
     async for event in run.events():
         if name == "stop" and not isinstance(event, Exited):
