@@ -52,6 +52,7 @@ from dms_actors.ports import (
     PeerUp,
 )
 from dms_actors.shell import Machine, Shell, Turn
+from dms_actors.trust import add_trust
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
@@ -63,6 +64,7 @@ from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
 from dms_proto.grants.rights import KINDS, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
 from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.lineage import predecessors
 from dms_proto.machine import Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, strays
@@ -80,7 +82,7 @@ from dms_proto.market.offer_book import (
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
-from dms_proto.membership.machine import Dial, Drop, Membership, TellJoined, TellLost
+from dms_proto.membership.machine import Dial, Drop, HelloHeard, Inherit, Membership, TellJoined, TellLost
 from dms_proto.messages import (
     AllocationMessage,
     AllocationStatus,
@@ -234,8 +236,7 @@ class Node(MachineActor):
             case AnnounceWanted(request=request, cause_id=cause_id):
                 self._announce(request, cause_id)
             case AttemptNoted(provider=provider, good=good):
-                successes, failures = self._trust.get(provider, (0, 0))
-                self._trust[provider] = (successes + good, failures + (not good))
+                add_trust(self._trust, provider, int(good), int(not good))
             case RequestOver(request_id=request_id):
                 self._end(self._orchestrators.remove(request_id))
             case AllocationClosed(allocation_id=allocation_id):
@@ -359,7 +360,7 @@ class Node(MachineActor):
             case Hello(addresses=addresses):
                 self._world.post.learn(peer, addresses)
                 self._world.post.learn_anchors(peer, message.anchors)
-                turn.apply(self.members, membership.HelloHeard(peer, message), now, cause)
+                turn.apply(self.members, self._as_proven(peer, message), now, cause)
                 if message.revoked:
                     self._apply(turn, RevocationsHeard(message.revoked), now, cause)
             case Probe(nonce=nonce, reply=True) if f"probe:{nonce}" in self._listeners:
@@ -368,6 +369,17 @@ class Node(MachineActor):
                 turn.apply(self.members, membership.ProbeHeard(peer, message), now, cause)
             case Refusal(code=code, detail=detail):
                 log.warning("peer %s refused a message of ours: %s %s", peer, code, detail)
+
+    def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
+        """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""
+        known = self.members.state.peers.get(peer)
+        before = known.hello if known is not None else None
+        if before is not None and (before.uuid, before.successions) == (hello.uuid, hello.successions):
+            return HelloHeard(peer, hello)
+        try:
+            return HelloHeard(peer, hello, predecessors(peer, hello.uuid, hello.successions))
+        except ValueError as error:
+            return HelloHeard(peer, hello, doubt=f"its identity is not proven: {error}")
 
     def _hear_request(  # noqa: PLR0917 - as `_route` has it
         self,
@@ -512,6 +524,8 @@ class Node(MachineActor):
                 self._world.post.dial(peer, addresses)
             case Drop(peer=peer, why=why):
                 self._world.post.drop(peer, why)
+            case Inherit(old=old, new=new):
+                add_trust(self._trust, new, *self._trust.pop(old, (0, 0)))
             case TellJoined(peer=peer):
                 self._tell_all(auction.PeerThere(peer), peer, RequesterBack(), cause_id)
             case TellLost(peer=peer, ours=ours):

@@ -1,6 +1,6 @@
 """Who the node is: an Ed25519 key in the home, and the names that follow from it.
 
-``identity.key`` is PKCS#8 PEM, unencrypted, 0600; ``identity.json`` holds the UUID the node chose and the derived names, so that a person (or a
+``identity.key`` is PKCS#8 PEM, unencrypted, 0600; ``identity.json`` holds the names, so that a person (or a
 backup script) can see whose home this is. The key decides: names that do not follow from it are refused.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
 from pathlib import Path
 
 import msgspec
@@ -23,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from dms.config.paths import Home, open_private, require_private
 from dms_proto.errors import DmsError, MachineError, UserError
-from dms_proto.ids import NodeId, node_id_of
+from dms_proto.ids import NodeId, node_id_of, uuid_of
 
 
 class Identity:
@@ -31,10 +30,10 @@ class Identity:
 
     __slots__ = ("_private", "node_id", "public_key")
 
-    def __init__(self, private: Ed25519PrivateKey, node_uuid: str) -> None:
+    def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
         self.public_key: bytes = private.public_key().public_bytes_raw()
-        self.node_id: NodeId = node_id_of(self.public_key, node_uuid)
+        self.node_id: NodeId = node_id_of(self.public_key, uuid_of(self.public_key))
 
     def __repr__(self) -> str:
         return f"Identity({self.node_id.peer_id})"
@@ -49,7 +48,7 @@ class Identity:
 
 
 def create(home: Home) -> Identity:
-    """Draws a key and a UUID and writes both; a key without names (a crash in between) is kept and completed.
+    """Draws a key and writes it with its names; a key without names (a crash in between) is kept and completed.
 
     Raises:
         UserError: `already_onboarded`: the home holds a node; its key is never overwritten.
@@ -61,7 +60,7 @@ def create(home: Home) -> Identity:
     if not home.identity_key.exists():
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         _write_once(home.identity_key, pem)
-    identity = Identity(_read_key(home.identity_key), str(uuid.uuid4()))
+    identity = Identity(_read_key(home.identity_key))
     _write_once(home.identity_names, msgspec.json.format(msgspec.json.encode(identity.node_id)) + b"\n")
     return identity
 
@@ -83,7 +82,7 @@ def load(home: Home) -> Identity:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError("bad_config", f"{home.identity_names} is damaged: {error}") from error
-    identity = Identity(private, names.uuid)
+    identity = Identity(private)
     if identity.node_id != names:
         raise UserError(
             "bad_config",

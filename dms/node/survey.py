@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from heapq import merge
 from typing import Final
 
 from dms_actors.events import from_row
 from dms_actors.ports import EventLog, StoredEvent
+from dms_actors.trust import add_trust
 from dms_actors.world import Survey
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.market.auction_state import AttemptEnded
+from dms_proto.membership.machine import PeerSucceeded
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
 
 PAGE: Final = 10_000
@@ -60,12 +63,14 @@ async def newest(log: EventLog, kind: str, count: int, *, page: int = PAGE) -> S
 
 async def _trust(log: EventLog) -> dict[PeerId, tuple[int, int]]:
     trust: dict[PeerId, tuple[int, int]] = {}
-    for row in await newest(log, "AttemptEnded", TRUST_EVENTS):
-        event = from_row(row)
-        assert isinstance(event, AttemptEnded)
-        reason = event.ending.reason
-        good = reason is EndReason.COMPLETED or reason in DETERMINISTIC
-        if event.provider and (good or reason in NODE_FAULTS):
-            successes, failures = trust.get(event.provider, (0, 0))
-            trust[event.provider] = (successes + good, failures + (not good))
+    attempts = await newest(log, "AttemptEnded", TRUST_EVENTS)
+    successions = await newest(log, "PeerSucceeded", TRUST_EVENTS)
+    for row in merge(attempts, successions, key=lambda row: row.seq):
+        match from_row(row):
+            case AttemptEnded(provider=provider, ending=ending) if provider:
+                good = ending.reason is EndReason.COMPLETED or ending.reason in DETERMINISTIC
+                if good or ending.reason in NODE_FAULTS:
+                    add_trust(trust, provider, int(good), int(not good))
+            case PeerSucceeded(old=old, new=new) if old in trust:
+                add_trust(trust, new, *trust.pop(old))
     return trust

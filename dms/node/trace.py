@@ -238,6 +238,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "PeerMet": lambda e: f"heard of {short(e.peer)}",
     "PeerGreeted": lambda e: f"{short(e.peer)} ({e.hello.name}) takes part; clocks differ by {e.clock_offset_ms} ms",
     "PeerRefused": lambda e: f"{short(e.peer)} cannot take part: {e.why}",
+    "PeerSucceeded": lambda e: f"{short(e.old)} has a new key: it is {short(e.new)} from now on",
     "PeerLeft": lambda e: f"{short(e.peer)} left: {e.reason}",
     "PeerForgotten": lambda e: f"{short(e.peer)} is forgotten",
     "Posted": lambda e: f"booked: {_booked(e.entry)}",

@@ -8,6 +8,7 @@ from dms_proto import ids
 from dms_proto.accounts.iou import signed
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Meter, Price, Resources
 from dms_proto.grants.revocations import revoke
+from dms_proto.lineage import succeed
 from dms_proto.messages import (
     AllocationMessage,
     AllocationStatus,
@@ -42,6 +43,9 @@ STRANGER: Final = Signer(b"\x03" * 32)
 NOW: Final = 1_700_000_000_000
 TOPIC: Final = "dms/requests/1"
 
+_FIRST: Final = Signer(b"\x04" * 32)
+"""The requester, before its key was replaced."""
+_UUID: Final = ids.uuid_of(_FIRST.public_key)
 REQUEST: Final = ids.request_id(b"a request's entropy")
 BID: Final = ids.bid_id(REQUEST, PROVIDER.peer_id, 0)
 ALLOCATION: Final = ids.allocation_id(BID, 0)
@@ -143,12 +147,13 @@ FULL: Final[tuple[AnyMessage, ...]] = (
         1,
         "dms 0.1.0",
         NOW,
-        "6f0c8f9e-3a3e-4b43-9a53-8a1d3e1f7c55",
+        _UUID,
         "attic",
         _ADDRESSES,
         _CAPABILITY,
         (KnownPeer(STRANGER.peer_id, ("/ip4/192.0.2.3/tcp/4001",)),),
         accepts_work=False,
+        successions=(succeed(_FIRST, REQUESTER, _UUID, NOW - 1_000),),
     ),
     Probe(2**53, reply=True, now=NOW),
     Refusal("expired", "00112233445566778899aabbccddeeff", "expired 31000 ms ago"),

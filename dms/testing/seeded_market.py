@@ -38,7 +38,7 @@ from dms_proto.accounts.book import Accounts
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.errors import DmsError, MachineError
 from dms_proto.grants.trust import Trust
-from dms_proto.ids import RequestId, request_id
+from dms_proto.ids import RequestId, request_id, uuid_of
 from dms_proto.market.auction_state import RequestEnded, Terms
 from dms_proto.market.offer_book import CapabilityMeasured, OfferBook, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
@@ -129,7 +129,7 @@ class SeededNode:
             version=PROTOCOL_VERSION,
             software="seeded",
             now=0,
-            uuid=str(self._number),
+            uuid=uuid_of(self.signer.public_key),
             name=f"n{self._number}",
             addresses=(),
             summary=Capability(),

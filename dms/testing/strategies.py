@@ -60,6 +60,7 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.GoodAllocationId): allocation_ids,
     _pattern(rules.GoodGrantId): lambda: st.binary(max_size=8).map(ids.grant_id),
     _pattern(rules.GoodPeerId): peer_ids,
+    _pattern(rules.Uuid): lambda: st.uuids().map(str),
     _pattern(rules.GoodDigest): lambda: st.binary(max_size=8).map(ids.digest_of),
     _pattern(rules.RelativePath): relative_paths,
     _pattern(rules.Argument): lambda: st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),

@@ -1,7 +1,8 @@
 """The names of things: nodes, requests, bids, allocations, messages.
 
 A node is known by its Ed25519 public key. The libp2p PeerID, the `did:key` and the CID are spellings of that key and can
-each be computed and checked from it by anyone (`peer_id_of`, `did_of`, `cid_of`); the UUID is the node's own choice.
+each be computed and checked from it by anyone (`peer_id_of`, `did_of`, `cid_of`). The UUID follows from the node's *first* key
+(`uuid_of`) and stays when the key is replaced; `dms_proto.lineage` checks it.
 
 Ids of what follows from a request are *derived*, not drawn: the same bid for the same request always has the same id, on both
 sides and after a restart. That makes handlers idempotent without a table of what was done.
@@ -39,10 +40,11 @@ _DID_KEY_PREFIX: Final = bytes.fromhex("ed01")
 """Multicodec ed25519-pub as varint: W3C did:key method."""
 _CID_PREFIX: Final = bytes.fromhex("0172")
 """CIDv1 with multicodec libp2p-key: libp2p peer-ids specification."""
+_UUID_DOMAIN: Final = b"dms/node-uuid/1\0"
 
 
 class NodeId(msgspec.Struct, frozen=True):
-    """All names of one node. Everything but `uuid` follows from the public key."""
+    """All names of one node. `uuid` follows from its first public key, the others from its present one."""
 
     uuid: str
     cid: str
@@ -94,6 +96,15 @@ def cid_of(peer_id: PeerId) -> str:
     """The CIDv1 (libp2p-key, base32) spelling of a PeerID."""
     raw = _CID_PREFIX + base58.b58decode(peer_id)
     return "b" + base64.b32encode(raw).decode().lower().rstrip("=")
+
+
+def uuid_of(first_key: bytes) -> str:
+    """The UUID of the node whose first raw Ed25519 public key this is: RFC 9562 version 8, from SHA-256."""
+    raw = bytearray(hashlib.sha256(_UUID_DOMAIN + first_key).digest()[:ID_BYTES])
+    raw[6] = raw[6] & 0x0F | 0x80  # version 8
+    raw[8] = raw[8] & 0x3F | 0x80  # variant 10
+    digits = raw.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def short(peer_or_id: str) -> str:

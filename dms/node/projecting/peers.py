@@ -12,7 +12,14 @@ from dms.store.tables import Change, Delete, Upsert
 from dms_actors.ports import StoredEvent
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.membership.machine import PeerForgotten, PeerGreeted, PeerLeft, PeerMet, PeerRefused
+from dms_proto.membership.machine import (
+    PeerForgotten,
+    PeerGreeted,
+    PeerLeft,
+    PeerMet,
+    PeerRefused,
+    PeerSucceeded,
+)
 
 
 def _met(_me: PeerId, rows: Rows, _row: StoredEvent, event: PeerMet) -> Iterator[Change]:
@@ -52,6 +59,13 @@ def _left(_me: PeerId, rows: Rows, _row: StoredEvent, event: PeerLeft) -> Iterat
     yield from change_row(rows, PEERS, (event.peer,), state="met", detail=event.reason, seen_at=event.at)
 
 
+def _succeeded(_me: PeerId, rows: Rows, _row: StoredEvent, event: PeerSucceeded) -> Iterator[Change]:
+    before = rows.get(PEERS.name, (event.old,))
+    if before is not None:
+        yield Delete(PEERS.name, (event.old,))
+        yield from change_row(rows, PEERS, (event.new,), met_at=before["met_at"])
+
+
 def _forgotten(_me: PeerId, _rows: Rows, _row: StoredEvent, event: PeerForgotten) -> Iterator[Change]:
     yield Delete(PEERS.name, (event.peer,))
 
@@ -61,5 +75,6 @@ HANDLERS: Final[dict[type[Event], Handler]] = {
     PeerGreeted: _greeted,
     PeerRefused: _refused,
     PeerLeft: _left,
+    PeerSucceeded: _succeeded,
     PeerForgotten: _forgotten,
 }

@@ -20,7 +20,7 @@ from dms.node.projecting.tables import (
     unpack,
 )
 from dms.store.projections import Rows
-from dms.store.tables import Change, Upsert
+from dms.store.tables import Change, Delete, Upsert
 from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id
 from dms_proto.machine import Event
@@ -40,6 +40,7 @@ from dms_proto.market.auction_state import (
     RequestWaiting,
     RoundCalled,
 )
+from dms_proto.membership.machine import PeerSucceeded
 from dms_proto.messages import Phase
 from dms_proto.units import format_count
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
@@ -234,9 +235,20 @@ def _judge(rows: Rows, event: AttemptEnded) -> Iterator[Change]:
     good = reason is EndReason.COMPLETED or reason in DETERMINISTIC
     if not good and reason not in NODE_FAULTS:
         return
-    row = rows.get(TRUST.name, (event.provider,)) or {"successes": 0, "failures": 0}
-    counts = {"successes": number(row, "successes") + good, "failures": number(row, "failures") + (not good)}
-    yield Upsert(TRUST.name, (event.provider,), dict(counts))
+    yield _trusted(rows, event.provider, int(good), int(not good))
+
+
+def _trusted(rows: Rows, provider: PeerId, successes: int, failures: int) -> Change:
+    row = rows.get(TRUST.name, (provider,)) or {"successes": 0, "failures": 0}
+    counts = {"successes": number(row, "successes") + successes, "failures": number(row, "failures") + failures}
+    return Upsert(TRUST.name, (provider,), dict(counts))
+
+
+def _succeeded(_me: PeerId, rows: Rows, _row: StoredEvent, event: PeerSucceeded) -> Iterator[Change]:
+    before = rows.get(TRUST.name, (event.old,))
+    if before is not None:
+        yield Delete(TRUST.name, (event.old,))
+        yield _trusted(rows, event.new, number(before, "successes"), number(before, "failures"))
 
 
 def _cancelling(_me: PeerId, rows: Rows, row: StoredEvent, _event: CancelRequested) -> Iterator[Change]:
@@ -271,4 +283,5 @@ HANDLERS: Final[dict[type[Event], Handler]] = {
     AttemptEnded: _attempt_ended,
     CancelRequested: _cancelling,
     RequestEnded: _ended,
+    PeerSucceeded: _succeeded,
 }

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import Capability
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, short
 from dms_proto.machine import (
     IGNORED,
     Decision,
@@ -93,6 +93,10 @@ class HelloHeard(Stimulus, frozen=True):
 
     peer: PeerId
     hello: Hello
+    predecessors: tuple[PeerId, ...] = ()
+    """Its earlier names, oldest first, proven by its successions; empty also where they were proven before."""
+    doubt: str = ""
+    """Why what it says of its identity is not proven; empty if it is."""
 
 
 class ProbeHeard(Stimulus, frozen=True):
@@ -161,6 +165,14 @@ class PeerRefused(Event, frozen=True):
 
     peer: PeerId
     why: str
+
+
+class PeerSucceeded(Event, frozen=True):
+    """A node has a new key: what is known of `old` is known of `new` from now on. Both may be this node itself."""
+
+    old: PeerId
+    new: PeerId
+    at: int
 
 
 class PeerLeft(Event, frozen=True):
@@ -234,6 +246,13 @@ class TellJoined(Effect, frozen=True):
     peer: PeerId
 
 
+class Inherit(Effect, frozen=True):
+    """Move to `new` what else is known of `old`, such as how its work went."""
+
+    old: PeerId
+    new: PeerId
+
+
 class TellLost(Effect, frozen=True):
     """A peer is gone: tell the actors that depend on it. `ours`: it is this node's own network that is down."""
 
@@ -280,6 +299,8 @@ class Membership(msgspec.Struct, frozen=True):
     me: PeerId
     hello: Hello | None = None
     peers: Mapping[PeerId, Peer] = {}
+    heirs: Mapping[PeerId, PeerId] = {}
+    """Names whose keys were replaced, each with the present name of its node. Remembered as long as that node is."""
     look_at: int = 0
     """When the next probe or dial may be due; 0 for never. Kept, since finding it out means looking at every peer."""
 
@@ -323,7 +344,9 @@ def _describe(membership: Membership, stimulus: SelfDescribed, now: int) -> Deci
     after = evolve(membership, event)
     connected = [peer.peer for peer in after.peers.values() if _is_connected(peer)]
     said = (HelloSaid(peer, now) for peer in connected)
-    return Decision((event, *said), tuple(Send(peer, _hello(after, peer, now)) for peer in connected))
+    own = _successions(membership, membership.me, tuple(record.old for record in stimulus.hello.successions), now)
+    hellos = (Send(peer, _hello(after, peer, now)) for peer in connected)
+    return Decision((event, *own.events, *said), (*own.effects, *hellos))
 
 
 def _connected(membership: Membership, stimulus: PeerConnected, now: int) -> Decision:
@@ -345,11 +368,12 @@ def _make_room(membership: Membership) -> tuple[Event, ...]:
 def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
     hello, peer = stimulus.hello, stimulus.peer
     offset = hello.now - now
-    refusal = _refusal(hello, offset)
+    refusal = stimulus.doubt or _refusal(hello, offset) or _usurpation(membership, stimulus)
     if refusal:
         gone = (TellLost(peer, ours=False),) if _phase(membership, peer) is PeerPhase.GREETED else ()
         return Decision((PeerRefused(peer, refusal),), (*gone, Drop(peer, refusal)))
-    events: list[Event] = []
+    succeeded = _successions(membership, peer, stimulus.predecessors, now)
+    events = list(succeeded.events)
     known = membership.peers.get(peer)
     if known is None or (hello.addresses and hello.addresses != known.addresses):
         events.append(PeerMet(peer, hello.addresses, now))
@@ -358,7 +382,7 @@ def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
         events.append(PeerGreeted(peer, hello, offset, now))
     else:
         events.append(PeersNamed(peer, hello))
-    effects: list[Effect] = [TellJoined(peer)] if joined else []
+    effects = [*succeeded.effects, *((TellJoined(peer),) if joined else ())]
     introduces = joined and any(other.peer != peer for other in membership.greeted())
     asked = known is not None and not joined and now >= known.told_at + ANSWER_EVERY_MS
     if introduces or asked:  # who came first introduces those it knows by now; who is asked again, too
@@ -375,6 +399,24 @@ def _refusal(hello: Hello, offset: int) -> str:
     if abs(offset) > CLOCK_TOLERANCE_MS:
         return f"its clock is {offset / 1000:+.1f} s off from ours; {CLOCK_TOLERANCE_MS // 1000} s are tolerated"
     return ""
+
+
+def _usurpation(membership: Membership, stimulus: HelloHeard) -> str:
+    """Why a peer cannot have the name it goes by: of two that succeed the same key, the one heard of first is the node."""
+    chain = (*stimulus.predecessors, stimulus.peer)
+    for name in chain:
+        heir = membership.heirs.get(name)
+        if heir is not None and (name == stimulus.peer or heir not in chain):
+            return f"the key of {short(name)} was replaced: its node goes on as {heir}"
+    return ""
+
+
+def _successions(membership: Membership, peer: PeerId, predecessors: tuple[PeerId, ...], now: int) -> Decision:
+    """What follows from the names a peer had before, each once."""
+    fresh = [old for old in predecessors if old not in membership.heirs]
+    lost = [TellLost(old, ours=False) for old in fresh if _phase(membership, old) is PeerPhase.GREETED]
+    events = tuple(PeerSucceeded(old, peer, now) for old in fresh)
+    return Decision(events, (*(Inherit(old, peer) for old in fresh), *lost))
 
 
 def _says_something_new(before: Hello, after: Hello) -> bool:
@@ -525,8 +567,8 @@ def evolve(membership: Membership, event: Event) -> Membership:
         return change(membership, look_at=event.next_at)
     if isinstance(event, DescriptionChanged):
         return change(membership, hello=event.hello)
-    if isinstance(event, (PeerForgotten, DialGivenUp)):
-        return change(membership, peers={k: v for k, v in membership.peers.items() if k != event.peer})
+    if isinstance(event, (PeerForgotten, DialGivenUp, PeerSucceeded)):
+        return _evolve_names(membership, event)
     subject = getattr(event, "peer", None)
     if subject is None:
         return membership
@@ -536,6 +578,18 @@ def evolve(membership: Membership, event: Event) -> Membership:
     if look is None or (membership.look_at and membership.look_at <= look):
         return change(membership, peers=peers)
     return change(membership, peers=peers, look_at=look)
+
+
+def _evolve_names(membership: Membership, event: PeerForgotten | DialGivenUp | PeerSucceeded) -> Membership:
+    """A name goes. Its heirs are remembered as long as the node they became; a second heir takes the place of the first."""
+    if isinstance(event, PeerSucceeded):
+        gone = event.old
+        heirs = {old: event.new if heir == gone else heir for old, heir in membership.heirs.items()} | {gone: event.new}
+    else:
+        gone = event.peer
+        heirs = {old: heir for old, heir in membership.heirs.items() if heir != gone}
+    peers = {key: known for key, known in membership.peers.items() if key != gone}
+    return msgspec.structs.replace(membership, peers=peers, heirs=heirs)
 
 
 _HINTING: Final = frozenset({PeerGreeted, PeerProbed, PeerLeft, DialTried, PeerMet})

@@ -40,6 +40,7 @@ from dms_proto.rules import (
     Line,
     Slot,
 )
+from dms_proto.succession import Successions
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_ANCHORS: Final = 16
@@ -367,7 +368,7 @@ class Hello(Message, frozen=True, tag=True):
         version: of the protocol; see `wire.VERSION`.
         software: name and version, for people.
         now: Unix ms at sending: shows the clock difference.
-        uuid: the node's own.
+        uuid: the node's own: follows from its first key.
         name: chosen by its owner.
         addresses: where it can be dialled.
         summary: its registered capability, without prices.
@@ -375,6 +376,7 @@ class Hello(Message, frozen=True, tag=True):
         accepts_work: whether it bids at all.
         anchors: peers one of whose grants it wants to see before it works for somebody; empty: none is needed.
         revoked: grants of its anchors that are void.
+        successions: how its first key became the one it signs with; whoever knew it by an earlier name knows it by the new one from now on.
     """
 
     version: Amount
@@ -388,6 +390,7 @@ class Hello(Message, frozen=True, tag=True):
     accepts_work: bool = True
     anchors: Annotated[tuple[GoodPeerId, ...], msgspec.Meta(max_length=MAX_ANCHORS)] = ()
     revoked: Annotated[tuple[Revocation, ...], msgspec.Meta(max_length=MAX_REVOKED)] = ()
+    successions: Successions = ()
 
 
 class Probe(Message, frozen=True, tag=True):

@@ -34,6 +34,7 @@ _PATTERNS: Final = {
         (rules.GoodAllocationId, "allocation id"),
         (rules.GoodGrantId, "grant id"),
         (rules.GoodPeerId, "peer id"),
+        (rules.Uuid, "UUID"),
         (rules.GoodDigest, "digest"),
         (rules.RelativePath, "relative path"),
         (rules.Argument, "text without NUL"),

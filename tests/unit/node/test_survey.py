@@ -10,6 +10,7 @@ from dms_actors.events import to_row
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.market.auction_state import AttemptEnded
+from dms_proto.membership.machine import PeerSucceeded
 from dms_proto.work import Ending, EndReason
 
 GOOD, BAD = PeerId("good"), PeerId("bad")
@@ -39,3 +40,15 @@ async def test_a_provider_s_record_is_its_newest_attempts_not_its_oldest(monkeyp
     trust = (await survey(log)).trust
 
     assert trust == {GOOD: (1, 0), BAD: (1, 1)}
+
+
+async def test_a_provider_s_record_goes_to_its_new_name_and_is_counted_once() -> None:
+    new = PeerId("new")
+    log = await history((GOOD, EndReason.COMPLETED), (BAD, EndReason.COMPLETED))
+    await log.append([to_row("peers", PeerSucceeded(GOOD, new, at=0), "test")])
+    await log.append(
+        [to_row("r-1", AttemptEnded(0, new, AllocationId("a"), Ending(EndReason.COMPLETED), final=False), "t")]
+    )
+    await log.append([to_row("peers", PeerSucceeded(PeerId("never met"), new, at=0), "test")])
+
+    assert (await survey(log)).trust == {BAD: (1, 0), new: (2, 0)}

@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 
 from dms_proto.capability import Capability
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, uuid_of
+from dms_proto.lineage import succeed
 from dms_proto.membership import machine
 from dms_proto.membership.machine import (
     ANSWER_EVERY_MS,
@@ -24,6 +25,7 @@ from dms_proto.membership.machine import (
     Drop,
     ForgetWished,
     HelloHeard,
+    Inherit,
     Membership,
     PeerConnected,
     PeerDisconnected,
@@ -31,6 +33,7 @@ from dms_proto.membership.machine import (
     PeerGreeted,
     PeerPhase,
     PeerRefused,
+    PeerSucceeded,
     ProbeHeard,
     SelfDescribed,
     TellJoined,
@@ -40,6 +43,7 @@ from dms_proto.membership.machine import (
 from dms_proto.messages import Hello, KnownPeer, Probe
 from dms_proto.sim.driven import Driven
 from dms_proto.units import HOUR, SECOND
+from dms_proto.wire import Signer
 
 ME = PeerId("me")
 
@@ -65,6 +69,15 @@ class Circle(Driven[Membership]):
 
     def connects(self, name: str) -> None:
         self.tell(PeerConnected(PeerId(name), (f"/{name}",)))
+
+    def succeeds(self, name: str, *before: str) -> None:
+        """A peer connects and greets that had these names before, as was proven."""
+        self.connects(name)
+        self.tell(HelloHeard(PeerId(name), self.hello(name), tuple(map(PeerId, before))))
+
+    def successions(self) -> list[tuple[str, str]]:
+        """All that were written down."""
+        return [(event.old, event.new) for event in self.log if isinstance(event, PeerSucceeded)]
 
     def greets(self, name: str, /, **said: object) -> None:
         self.tell(HelloHeard(PeerId(name), self.hello(name, **said)))  # type: ignore[arg-type]
@@ -458,3 +471,77 @@ def test_measurements_and_probes_are_not_written_down() -> None:
     circle.wait(HOUR)
 
     assert {type(event).__name__ for event in circle.log[written:]} <= {"PeerLeft"}
+
+
+# ---------------------------------------------------------------------------------------------------------------- succession
+
+
+def test_what_is_known_of_a_name_moves_to_its_successor_once() -> None:
+    circle = Circle()
+    circle.meets("old")
+    circle.succeeds("new", "old")
+
+    assert circle.wanted(Inherit) == [Inherit(PeerId("old"), PeerId("new"))]
+    assert circle.wanted(TellLost) == [TellLost(PeerId("old"), ours=False)]
+    assert (circle.phase("old"), circle.phase("new")) == (None, PeerPhase.GREETED)
+
+    circle.succeeds("new", "old")
+
+    assert circle.successions() == [("old", "new")]
+
+
+def test_a_name_that_was_succeeded_takes_no_part_any_more() -> None:
+    circle = Circle()
+    circle.succeeds("new", "old")
+    circle.meets("old")
+    assert circle.phase("old") is PeerPhase.REFUSED
+    assert "goes on as new" in circle.state.peers[PeerId("old")].refused_because
+
+
+def test_of_two_that_succeed_the_same_key_the_first_heard_of_is_the_node() -> None:
+    circle = Circle()
+    circle.meets("old")
+    circle.succeeds("new", "old")
+    circle.succeeds("thief", "old")
+    assert circle.phase("thief") is PeerPhase.REFUSED
+    assert circle.phase("new") is PeerPhase.GREETED
+    assert circle.successions() == [("old", "new")]
+
+
+def test_a_chain_ends_at_its_present_name_however_much_of_it_was_missed() -> None:
+    circle = Circle()
+    circle.succeeds("second", "first")
+    circle.succeeds("fourth", "first", "second", "third")
+    assert set(circle.state.heirs.values()) == {"fourth"}
+    assert circle.successions() == [("first", "second"), ("second", "fourth"), ("third", "fourth")]
+    for name in ("first", "second", "third"):
+        circle.meets(name)
+        assert circle.phase(name) is PeerPhase.REFUSED
+
+
+def test_an_identity_in_doubt_is_refused_by_name_and_succeeds_nobody() -> None:
+    circle = Circle()
+    circle.meets("old")
+    circle.connects("new")
+    circle.tell(HelloHeard(PeerId("new"), circle.hello("new"), (PeerId("old"),), doubt="its identity is not proven"))
+    assert circle.state.peers[PeerId("new")].refused_because == "its identity is not proven"
+    assert circle.phase("old") is PeerPhase.GREETED
+    assert not circle.successions()
+
+
+def test_earlier_names_are_forgotten_with_the_node_they_became() -> None:
+    circle = Circle()
+    circle.succeeds("new", "old")
+    circle.tell(ForgetWished(PeerId("new")))
+    assert circle.state.heirs == {}
+
+
+def test_a_node_with_a_new_key_inherits_from_itself() -> None:
+    circle = Circle()
+    first, second = Signer(b"\x01" * 32), Signer(b"\x02" * 32)
+    record = succeed(first, second, uuid_of(first.public_key), circle.now)
+    circle.tell(SelfDescribed(circle.hello("me", successions=(record,))))
+    assert circle.wanted(Inherit) == [Inherit(first.peer_id, ME)]
+    circle.tell(SelfDescribed(circle.hello("me", successions=(record,), name="another")))
+    assert not circle.wanted(Inherit)
+    assert ME not in circle.state.peers
