@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
     "Look": {
         "status": Entry("node", "The node at a glance."),
         "node": Entry("node", "The node: status, capability, benchmark, identity."),
+        "identity": Entry("identity", "The key of this node: protect, replace, export, restore, verify."),
         "events": Entry("events", "Everything that happened: query, follow, verify."),
         "trace": Entry("events", "The story of one job, step by step."),
         "version": Entry("about", "The version of dms."),

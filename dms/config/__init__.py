@@ -8,6 +8,9 @@
     reference  the fields as data: for the reference page and the template file
     migrations older files, step by step, to the newest version
     identity   the Ed25519 key of the node and the names that follow from it
+    key_file   how a private file is written; the key as PKCS#8
+    passphrase where the passphrase of a protected key comes from
+    export     the identity as one encrypted file
 
 Importing this package imports none of them: the command line wants a socket path within milliseconds, not a schema or a crypto library.
 """

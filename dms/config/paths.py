@@ -5,7 +5,7 @@
     HOME/               0700
       config.toml       0600  what the owner wrote
       identity.key      0600  the Ed25519 key: whoever reads it is the node
-      identity.json     0600  the names that follow from it
+      identity.json     0600  the names that follow from it, and the successions that prove them
       events.db         0600  the event store
       node.sock               JSON-RPC, owner only
       node.lock               held by the running node: a second one on this home is refused
@@ -85,6 +85,11 @@ class Home:
         return self.root / "identity.json"
 
     @property
+    def next_key(self) -> Path:
+        """The key that is about to become the node's; there only while it is replaced."""
+        return self.root / "identity.key.next"
+
+    @property
     def events(self) -> Path:
         """The SQLite event store; -wal and -shm files lie beside it."""
         return self.root / "events.db"
@@ -145,6 +150,10 @@ class Home:
     def exists(self) -> bool:
         """Whether this home holds a node (`dms onboard` ran)."""
         return self.identity_key.exists()
+
+    def is_complete(self) -> bool:
+        """Whether the node's names are there beside its key."""
+        return self.exists() and self.identity_names.exists()
 
     def prepare(self) -> None:
         """Makes the directories, 0700, and repairs their modes. Idempotent.

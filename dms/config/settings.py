@@ -58,6 +58,25 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the passphrase of a protected key comes from when nobody is there to type it."""
+
+    passphrase_file: Annotated[
+        str,
+        about(
+            "File whose first line is the passphrase, readable by its owner alone; such as a credential that systemd hands to the service. "
+            "Empty: the next source is tried."
+        ),
+    ] = ""
+    passphrase_command: Annotated[
+        tuple[str, ...],
+        about(
+            'Program and arguments that print the passphrase, such as `["pass", "dms"]`. Asked when `passphrase_file` is empty; after it '
+            "the OS keyring, then a person at the terminal."
+        ),
+    ] = ()
+
+
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the node is reached and whom it reaches."""
 
@@ -330,6 +349,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: Annotated[int, about("Format of the file; older ones are migrated when read.")] = VERSION
     node: Node = Node()
+    identity: Identity = Identity()
     network: Network = Network()
     market: Market = Market()
     provider: Provider = Provider()

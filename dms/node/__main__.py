@@ -1,4 +1,4 @@
-"""`python -m dms.node onboard|up|doctor`: what the `dms` command starts, since it imports nothing heavy itself."""
+"""`python -m dms.node onboard|up|doctor|rotate`: what the `dms` command starts, since it imports nothing heavy itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dms_proto.errors import DmsError, UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one of the three; returns the exit code: 0, 1 for a failure, 2 for a wrong request."""
+    """Runs one of the four; returns the exit code: 0, 1 for a failure, 2 for a wrong request."""
     options = _parser().parse_args(arguments)
     try:
         result: int = options.run(options)
@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(run=_up)
     doctor = commands.add_parser("doctor", help="check what can be checked without a running node")
     doctor.set_defaults(run=_doctor)
-    for command in (onboard, up, doctor):
+    rotate = commands.add_parser("rotate", help="give the node, which must not run, a new key")
+    rotate.set_defaults(run=_rotate)
+    for command in (onboard, up, doctor, rotate):
         command.add_argument("--home", help="the node's directory")
         command.add_argument("--json", action="store_true", help="answer in JSON")
     return parser
@@ -89,12 +91,16 @@ def _value(text: str) -> Any:
 
 
 def _up(options: argparse.Namespace) -> int:
+    from dms.config.identity import load  # noqa: PLC0415
     from dms.node.up import up  # noqa: PLC0415
+
+    home = resolve_home(options.home)
+    identity = load(home)
 
     def ready(line: str) -> None:
         print(json.dumps({"ready": True, "message": line}) if options.json else line, flush=True)
 
-    asyncio.run(up(resolve_home(options.home), foreground=not options.quiet, ready=ready))
+    asyncio.run(up(home, identity, foreground=not options.quiet, ready=ready))
     return 0
 
 
@@ -102,6 +108,19 @@ def _doctor(options: argparse.Namespace) -> int:
     from dms.node.doctor import main as doctor  # noqa: PLC0415
 
     return doctor(resolve_home(options.home), as_json=options.json)
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from dms.node.rotation import rotate_key  # noqa: PLC0415
+
+    names = asyncio.run(rotate_key(resolve_home(options.home)))
+    if options.json:
+        print(msgspec.json.encode(names).decode())
+    else:
+        old = names.successions[-1].old
+        print(f"{old} is {names.peer_id} from now on, and still the node {names.uuid}")
+        print("its peers are told when it starts: `dms up -d`")
+    return 0
 
 
 def _fail(error: DmsError, *, as_json: bool) -> None:

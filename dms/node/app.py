@@ -367,6 +367,7 @@ def _spawn_node(  # noqa: PLR0917 - called once, above
         addresses=(),
         summary=Capability(),
         accepts_work=config.provider.enabled,
+        successions=identity.successions,
     )
     return runtime.spawn(
         "node",

@@ -23,7 +23,8 @@ import msgspec
 
 from dms import __version__
 from dms.config import Config, Home, load_config
-from dms.config.identity import load
+from dms.config.identity import is_protected, read_names, unlock
+from dms.config.passphrase import is_named, unattended
 from dms.executors.detect import Unavailable, detect
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
@@ -115,14 +116,33 @@ async def _identity(subject: Subject) -> list[Check]:
     if not home.exists():
         return [Check("identity", Finding.FAIL, f"{home.root} holds no node yet", "dms onboard")]
     try:
-        identity = load(home)
+        names = read_names(home)
+        guard = await asyncio.to_thread(_guard, home, names.uuid)
     except DmsError as error:
         return [Check("identity", Finding.FAIL, error.message, error.hint)]
     key, root = (stat.S_IMODE(path.stat().st_mode) for path in (home.identity_key, home.root))
     if root & 0o077:
         evidence = f"{home.root} has mode {root:04o}: others can look into it"
         return [Check("identity", Finding.WARN, evidence, f"chmod 700 {home.root}")]
-    return [passed("identity", f"{identity.node_id.peer_id}, key {key:04o}, home {root:04o}")]
+    evidence = f"{names.peer_id}, key {key:04o}, {guard}, home {root:04o}"
+    return [Check("identity", Finding.PASS, evidence, "" if is_protected(home) else "dms identity protect")]
+
+
+def _guard(home: Home, uuid: str) -> str:
+    """What stands between the key and whoever reads its file. The key is opened to see whether it can be, but no person is asked.
+
+    Raises:
+        UserError: `bad_config`, `key_locked`: the node could not start.
+    """
+    try:
+        _, passphrase = unlock(home, unattended(home, uuid))
+    except UserError as error:
+        if error.code != "key_locked" or is_named(home):
+            raise
+        return "opened by a passphrase that a person types at each start"
+    if passphrase is None:
+        return "no passphrase: whoever can read the file is this node"
+    return f"opened by the passphrase from {passphrase.source}"
 
 
 async def _config(subject: Subject) -> list[Check]:

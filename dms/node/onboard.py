@@ -71,14 +71,14 @@ async def onboard(
         UserError: `already_onboarded`, `bad_config`, `bad_expression`.
         MachineError: `home_in_use`, `disk_full`, `store_failed`.
     """
-    if home.exists() and not again:
+    if home.is_complete() and not again:
         raise UserError(
             "already_onboarded",
             f"{home.root} holds a node already",
             hint="start it with `dms up`, or measure again with `dms onboard --again`",
         )
     home.prepare()
-    identity = load(home) if home.exists() else create(home)
+    identity = load(home) if home.is_complete() else create(home)
     report(f"identity  {identity.node_id.peer_id}")
     if chosen or not home.config.exists():
         home.config.write_text(template(chosen))

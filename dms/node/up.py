@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dms import __version__
-from dms.config import Config, Home
-from dms.config.identity import load
+from dms.config import Config, Home, Identity
 from dms.config.loading import load_config
 from dms.executors.detect import Detected
 from dms.executors.scripted import ScriptedExecutor
@@ -36,7 +35,6 @@ from dms.telemetry import garbage
 from dms.telemetry.logs import set_up, shut_down
 from dms_actors.letters import Told
 from dms_proto.capability import NOTHING, Resources
-from dms_proto.errors import UserError
 from dms_proto.market.comparators import install
 from dms_proto.market.offer_book import CapabilityMeasured, PauseWished, PolicyWished, PressureSeen
 
@@ -46,21 +44,27 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter while others wait. The default of 5 ms would be added to a message at every hop."""
 
 
-async def up(home: Home, *, foreground: bool, ready: Callable[[str], None], clock: Callable[[], int] = unix_ms) -> None:
+async def up(
+    home: Home,
+    identity: Identity,
+    *,
+    foreground: bool,
+    ready: Callable[[str], None],
+    clock: Callable[[], int] = unix_ms,
+) -> None:
     """Runs the node of `home` until it is told to stop (SIGTERM, SIGINT, `dms down`).
 
     Args:
         home: of an onboarded node.
+        identity: loaded from there before, outside the loop: a person may be asked for a passphrase, whom ctrl-C has to reach.
         foreground: also log to the terminal.
         ready: called once with one line when the node answers on its socket.
         clock: Unix ms by this machine; tests set it wrong.
 
     Raises:
-        UserError: `not_onboarded`, `bad_config`, `bad_expression`.
+        UserError: `bad_config`, `bad_expression`.
         MachineError: `home_in_use`, `port_in_use`, `store_corrupt`, …
     """
-    if not home.exists():
-        raise UserError("not_onboarded", f"{home.root} holds no node", hint="make one: `dms onboard`")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     config = load_config(home)
     home.prepare()
@@ -68,7 +72,7 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None], cloc
     try:
         async with contextlib.AsyncExitStack() as stack:
             with _told_to_stop() as told:
-                app = await _start(stack, home, config, clock)
+                app = await _start(stack, home, config, identity, clock)
                 home.pid.write_text(f"{os.getpid()}\n")
                 stack.callback(home.pid.unlink, missing_ok=True)
                 garbage.settle()
@@ -80,8 +84,9 @@ async def up(home: Home, *, foreground: bool, ready: Callable[[str], None], cloc
         shut_down()
 
 
-async def _start(stack: contextlib.AsyncExitStack, home: Home, config: Config, clock: Callable[[], int]) -> NodeApp:
-    identity = load(home)
+async def _start(
+    stack: contextlib.AsyncExitStack, home: Home, config: Config, identity: Identity, clock: Callable[[], int]
+) -> NodeApp:
     policy = policy_of(config)
     install(await asyncio.to_thread(load_comparators))  # before any machine decides
     check_configured(config.provider.comparator)

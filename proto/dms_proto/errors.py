@@ -28,6 +28,8 @@ CODES: Final[dict[str, str]] = {
     "ambiguous_id": "More than one thing begins with that short id.",
     "not_onboarded": "This home holds no node yet.",
     "already_onboarded": "This home already holds a node.",
+    "key_locked": "The node's key is protected by a passphrase; none was found, or the one found does not open it.",
+    "bad_identity": "Names, successions or an exported identity do not follow from the keys they name; the message says which.",
     "node_not_running": "No node answers on this home's socket.",
     "impossible_request": "No known node could ever serve this request as written; the verdicts say what to change.",
     "method_not_found": "The JSON-RPC method does not exist.",

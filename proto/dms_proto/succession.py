@@ -20,7 +20,7 @@ from dms_proto.rules import Amount, GoodPeerId, Uuid
 DOMAIN: Final = b"dms/succession/1\0"
 """Before the signed bytes: no other signature of a node can be shown as one of these."""
 MAX_SUCCESSIONS: Final = 16
-"""Records of one node. They travel in its hellos, and whoever meets it first checks two signatures for each: about 3 ms for all."""
+"""Records of one node. They travel in its hellos, and whoever meets it first checks two signatures for each: about 10 ms for all, once."""
 
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 

@@ -77,11 +77,11 @@ def identity(io: Io) -> None:
     \b
     dms node id --json
     """
-    from dms.cli.views import node as views  # noqa: PLC0415
+    from dms.cli.views import identity as views  # noqa: PLC0415
     from dms_proto.ids import NodeId  # noqa: PLC0415
 
     with io.node() as running:
-        io.show(running.call("node.identity", None, NodeId), views.identity)
+        io.show(running.call("node.identity", None, NodeId), lambda names: [views.names(names)])
 
 
 @node.command(context_settings=CONTEXT)

@@ -1,4 +1,4 @@
-"""The node: status, capability, benchmark, identity, doctor."""
+"""The node: status, capability, benchmark, doctor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dms.cli.views.words import clock, resources
 from dms.rpc.api.events import DoctorReport, Finding
 from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, NodeStatus
 from dms_proto.capability import Capability, Resources
-from dms_proto.ids import NodeId
 from dms_proto.market.arithmetic import clamp_subtract
 from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 
@@ -151,11 +150,6 @@ def benchmark(report: BenchmarkReport) -> Iterator[Block]:
     for note in report.notes:
         yield Line(note, "warn")
     yield Line(f"offers {resources(report.capability.resources)}")
-
-
-def identity(names: NodeId) -> Iterator[Block]:
-    """All names of the node."""
-    yield Box("Identity", (("peer id", names.peer_id), ("did", names.did), ("cid", names.cid), ("uuid", names.uuid)))
 
 
 def doctor(report: DoctorReport) -> Iterator[Block]:

@@ -203,6 +203,7 @@ class PeerGroup(GrantGroup):
             successes=successes,
             failures=failures,
             summary=hello.summary if hello is not None else Capability(),
+            uuid=hello.uuid if hello is not None else "",
         )
 
     def _standing(self, peer: Peer) -> tuple[PeerState, str]:

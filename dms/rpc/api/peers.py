@@ -39,6 +39,7 @@ class PeerView(msgspec.Struct, frozen=True):
         successes: allocations for us that it completed.
         failures: allocations for us that failed by its fault.
         summary: what it offers when idle.
+        uuid: proven by its keys; stays when its key, and so its PeerID, is replaced. Empty before its first hello.
     """
 
     peer_id: PeerId
@@ -55,6 +56,7 @@ class PeerView(msgspec.Struct, frozen=True):
     successes: int = 0
     failures: int = 0
     summary: Capability = Capability()
+    uuid: str = ""
 
 
 class PeerList(msgspec.Struct, frozen=True):

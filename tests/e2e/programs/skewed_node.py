@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 
+from dms.config.identity import load
 from dms.config.paths import resolve_home
 from dms.node.app import unix_ms
 from dms.node.up import up
@@ -17,4 +18,4 @@ def ready(line: str) -> None:
     print(json.dumps({"ready": True, "message": line}), flush=True)
 
 
-asyncio.run(up(home, foreground=False, ready=ready, clock=lambda: unix_ms() + ahead))
+asyncio.run(up(home, load(home), foreground=False, ready=ready, clock=lambda: unix_ms() + ahead))

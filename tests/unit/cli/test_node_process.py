@@ -57,5 +57,7 @@ def test_a_process_that_ended_is_not_alive_even_before_it_is_collected() -> None
 
 
 def test_why_a_node_ended_at_once_is_one_line_without_the_name_of_the_program_again(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"^the node ended at once: /\S+ holds no node; make one: `dms onboard` \["):
+    with pytest.raises(
+        MachineError, match=r"^the node ended at once: /\S+ holds no node yet; dms onboard makes one \["
+    ):
         start_detached(Home(tmp_path))

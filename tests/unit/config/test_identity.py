@@ -8,7 +8,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -16,9 +15,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dms.config import identity
+from dms.config.key_file import Passphrase
 from dms.config.paths import Home
-from dms_proto.errors import UserError
+from dms_proto import lineage
+from dms_proto.errors import MachineError, UserError
 from dms_proto.ids import public_key_of
+from dms_proto.succession import MAX_SUCCESSIONS
+
+PASSPHRASE = Passphrase(b"open sesame", "the test")
+NOW = 1_700_000_000_000
 
 
 @pytest.fixture
@@ -106,15 +111,122 @@ def test_damaged_names_are_refused_by_file(home: Home, content: bytes) -> None:
         identity.load(home)
 
 
-def test_what_is_no_plain_ed25519_key_is_refused(home: Home) -> None:
+def test_what_is_no_ed25519_key_is_refused(home: Home) -> None:
     identity.create(home)
-    good = load_pem_private_key(home.identity_key.read_bytes(), None)
-    locked = good.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
     other = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    for content, says in ((b"", "not an unencrypted"), (locked, "not an unencrypted"), (other, "not an Ed25519 key")):
+    for content, says in ((b"", "not a private key"), (other, "not an Ed25519 key")):
         home.identity_key.write_bytes(content)
         with pytest.raises(UserError, match=says):
             identity.load(home)
+
+
+# ---------------------------------------------------------------------------------------------------------------- passphrase
+
+
+def test_a_protected_key_is_pkcs8_that_openssl_reads_and_opens_under_its_passphrase_alone(home: Home) -> None:
+    before = identity.create(home)
+    identity.protect(home, identity.load(home), PASSPHRASE)
+    assert identity.is_protected(home)
+    assert stat.S_IMODE(home.identity_key.stat().st_mode) == 0o600
+    pem = home.identity_key.read_bytes()
+    assert load_pem_private_key(pem, PASSPHRASE.secret).private_bytes_raw() == before.seed()  # type: ignore[union-attr]
+    assert identity.unlock(home, [PASSPHRASE])[0].public() == before.public()
+    with pytest.raises(UserError, match="from the test does not open") as caught:
+        identity.unlock(home, [Passphrase(b"wrong", "the test")])
+    assert caught.value.code == "key_locked"
+
+
+def test_without_a_passphrase_a_protected_key_says_where_one_may_come_from(home: Home) -> None:
+    identity.create(home)
+    identity.protect(home, identity.load(home), PASSPHRASE)
+    with pytest.raises(UserError, match="protected by a passphrase") as caught:
+        identity.load(home)
+    assert (caught.value.code, "identity.passphrase_file" in caught.value.hint) == ("key_locked", True)
+
+
+def test_a_passphrase_is_changed_and_taken_away_with_the_one_before(home: Home) -> None:
+    before = identity.create(home)
+    secret = home.root / "secret"
+    home.config.write_text(f'[identity]\npassphrase_file = "{secret}"\n')
+    for word in ("first", "second"):
+        identity.protect(home, identity.load(home), Passphrase(word.encode(), "the test"))
+        secret.write_text(word)
+        secret.chmod(0o600)
+        assert identity.load(home).seed() == before.seed()
+    identity.protect(home, identity.load(home), None)
+    assert not identity.is_protected(home)
+    assert identity.load(home).seed() == before.seed()
+
+
+def test_a_key_that_was_replaced_meanwhile_is_not_put_back(home: Home) -> None:
+    loaded_before = identity.create(home)
+    new = identity.rotate(home, NOW)
+    with pytest.raises(UserError, match="replaced meanwhile"):
+        identity.protect(home, loaded_before, PASSPHRASE)
+    assert identity.load(home).seed() == new.seed()
+
+
+# ------------------------------------------------------------------------------------------------------------------ rotation
+
+
+def test_a_new_key_has_new_names_but_for_the_uuid_and_both_keys_say_so(home: Home) -> None:
+    old = identity.create(home)
+    new = identity.rotate(home, NOW)
+    assert new.seed() != old.seed()
+    assert new.node_id.uuid == old.node_id.uuid
+    assert lineage.check(new.public()) == (old.node_id.peer_id,)
+    assert identity.load(home).public() == new.public()
+    assert not home.next_key.exists()
+
+
+def test_a_new_key_is_protected_as_the_old_one_was(home: Home) -> None:
+    identity.create(home)
+    secret = home.root / "secret"
+    secret.touch(0o600)
+    secret.write_bytes(PASSPHRASE.secret)
+    home.config.write_text(f'[identity]\npassphrase_file = "{secret}"\n')
+    identity.protect(home, identity.load(home), PASSPHRASE)
+    new = identity.rotate(home, NOW)
+    assert identity.is_protected(home)
+    assert identity.load(home).seed() == new.seed()
+
+
+def test_a_key_is_replaced_no_more_often_than_can_be_proven(home: Home) -> None:
+    identity.create(home)
+    for _ in range(MAX_SUCCESSIONS):
+        last = identity.rotate(home, NOW)
+    with pytest.raises(UserError, match="replaced 16 times"):
+        identity.rotate(home, NOW)
+    assert len(lineage.check(identity.load(home).public())) == MAX_SUCCESSIONS
+    assert identity.load(home).seed() == last.seed()
+
+
+def test_a_uuid_that_does_not_follow_from_the_key_is_refused_with_the_way_out(home: Home) -> None:
+    """As homes had it that drew their UUID."""
+    first = identity.create(home)
+    drawn = first.public().uuid.replace("8", "9", 1)
+    home.identity_names.write_text(home.identity_names.read_text().replace(first.node_id.uuid, drawn))
+    with pytest.raises(UserError, match="does not follow") as caught:
+        identity.load(home)
+    assert "dms onboard, which keeps the key" in caught.value.hint
+    home.identity_names.unlink()
+    assert identity.create(home).public() == first.public()
+
+
+def test_names_without_their_key_are_not_given_to_another_key(home: Home) -> None:
+    identity.create(home)
+    home.identity_key.unlink()
+    with pytest.raises(UserError, match="without its key"):
+        identity.create(home)
+    assert not home.identity_key.exists()
+
+
+def test_what_a_killed_process_left_of_a_key_is_removed(home: Home) -> None:
+    identity.create(home)
+    left = home.root / ".identity.key.12345"
+    left.write_text("half a key")
+    identity.load(home)
+    assert not left.exists()
 
 
 def test_a_key_that_cannot_be_read_is_refused_by_file(home: Home) -> None:
@@ -143,7 +255,7 @@ def test_a_full_disk_leaves_no_half_written_key(tmp_path: Path) -> None:
                     filler.write(b"x" * 4096)
                 except OSError:
                     break
-        with pytest.raises(identity.MachineError) as caught:
+        with pytest.raises(MachineError) as caught:
             identity.create(home)
         assert caught.value.code == "disk_full"
         assert not home.identity_key.exists()
