@@ -174,7 +174,7 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def require_private(path: Path) -> None:
-    """Refuses a file that others could read or write.
+    """Refuses a file or directory that others could read or write.
 
     Raises:
         UserError: `bad_config`, with the command that repairs it.
@@ -183,8 +183,10 @@ def require_private(path: Path) -> None:
     if status.st_uid not in (os.getuid(), 0):
         raise UserError("bad_config", f"{path} belongs to user {status.st_uid}, not to you ({os.getuid()})")
     if stat.S_IMODE(status.st_mode) & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
-        raise UserError("bad_config", f"{path} has mode {mode:04o}: others can use it", hint=f"chmod 600 {path}")
+        mode, private = stat.S_IMODE(status.st_mode), DIRECTORY_MODE if stat.S_ISDIR(status.st_mode) else FILE_MODE
+        raise UserError(
+            "bad_config", f"{path} has mode {mode:04o}: others can use it", hint=f"chmod {private:o} {path}"
+        )
 
 
 def _make_private(directory: Path, status_of: Callable[[], os.stat_result]) -> None:

@@ -25,6 +25,7 @@ from dms import __version__
 from dms.config import Config, Home, load_config
 from dms.config.identity import is_protected, read_names, unlock
 from dms.config.passphrase import is_named, unattended
+from dms.config.paths import require_private
 from dms.executors.detect import Unavailable, detect
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
@@ -116,14 +117,12 @@ async def _identity(subject: Subject) -> list[Check]:
     if not home.exists():
         return [Check("identity", Finding.FAIL, f"{home.root} holds no node yet", "dms onboard")]
     try:
+        require_private(home.root)
         names = read_names(home)
         guard = await asyncio.to_thread(_guard, home, names.uuid)
     except DmsError as error:
         return [Check("identity", Finding.FAIL, error.message, error.hint)]
     key, root = (stat.S_IMODE(path.stat().st_mode) for path in (home.identity_key, home.root))
-    if root & 0o077:
-        evidence = f"{home.root} has mode {root:04o}: others can look into it"
-        return [Check("identity", Finding.WARN, evidence, f"chmod 700 {home.root}")]
     evidence = f"{names.peer_id}, key {key:04o}, {guard}, home {root:04o}"
     return [Check("identity", Finding.PASS, evidence, "" if is_protected(home) else "dms identity protect")]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.config.loading import load_config
+from dms.config.paths import require_private
 from dms.executors.detect import Detected
 from dms.executors.scripted import ScriptedExecutor
 from dms.hardware.facts import read_facts
@@ -67,6 +68,7 @@ async def up(
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     config = load_config(home)
+    require_private(home.root)  # before it is made private again: others may have read what is in it
     home.prepare()
     set_up(config.log, home.node_log, sys.stderr if foreground else None)
     try:

@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from dms.config.paths import require_private
 from dms.rpc.dispatcher import MAX_REQUEST_BYTES, Dispatcher, refusal, too_large
 from dms.rpc.session import Session
 from dms_proto.errors import MachineError
@@ -53,8 +54,10 @@ class UnixServer:
 
         Raises:
             MachineError: `home_in_use`: another node answers there; `store_failed`: the path cannot be used.
+            UserError: `bad_config`: others can use the directory, so they could put another socket in this one's place.
         """
         self._stopping = False
+        _check_directory(self._path)
         _clear(self._path)
         listener = _bind(self._path)
         self._inode = self._path.stat().st_ino
@@ -189,6 +192,13 @@ def _is_owner(writer: asyncio.StreamWriter) -> bool:
         return True  # the socket's mode alone
     _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return uid in (0, os.getuid())
+
+
+def _check_directory(path: Path) -> None:
+    try:
+        require_private(path.parent)
+    except OSError as error:
+        raise MachineError("store_failed", f"{path} cannot be bound: {error.strerror}") from error
 
 
 def _clear(path: Path) -> None:

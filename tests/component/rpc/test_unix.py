@@ -22,7 +22,7 @@ from dms.rpc.async_client import AsyncClient
 from dms.rpc.dispatcher import Dispatcher
 from dms.rpc.unix import MAX_CONNECTIONS, UnixServer
 from dms.testing.node_api import MemoryNode
-from dms_proto.errors import MachineError
+from dms_proto.errors import MachineError, UserError
 
 LIMIT = 64 * 1024
 
@@ -183,6 +183,14 @@ async def test_what_is_no_socket_is_never_replaced(tmp_path: Path, node: MemoryN
 async def test_a_path_that_cannot_be_bound_says_so(tmp_path: Path, node: MemoryNode) -> None:
     with pytest.raises(MachineError, match="cannot be bound"):
         await UnixServer(Dispatcher(node, METHODS, "0", dict), tmp_path / "missing" / "node.sock").start()
+
+
+async def test_a_directory_that_others_can_use_is_refused_with_the_way_out(tmp_path: Path, node: MemoryNode) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(UserError) as caught:
+        await UnixServer(Dispatcher(node, METHODS, "0", dict), tmp_path / "open" / "node.sock").start()
+    assert (caught.value.code, caught.value.hint) == ("bad_config", f"chmod 700 {tmp_path / 'open'}")
+    assert not (tmp_path / "open" / "node.sock").exists()
 
 
 async def test_stopping_ends_connections_and_removes_the_socket(node: MemoryNode, tmp_path: Path) -> None:

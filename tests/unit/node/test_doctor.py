@@ -46,10 +46,10 @@ async def test_a_key_that_others_can_read_is_a_failure_with_the_command_that_men
     assert check.fix == f"chmod 600 {home.identity_key}"
 
 
-async def test_an_open_home_is_a_warning(home: Home) -> None:
+async def test_an_open_home_is_a_failure_as_it_is_at_the_start(home: Home) -> None:
     home.root.chmod(0o755)
     check = await one(subject_of(home), "identity")
-    assert (check.finding, check.fix) == (Finding.WARN, f"chmod 700 {home.root}")
+    assert (check.finding, check.fix) == (Finding.FAIL, f"chmod 700 {home.root}")
 
 
 async def test_a_configuration_that_cannot_be_read_is_named_and_what_needs_it_is_skipped(home: Home) -> None:
