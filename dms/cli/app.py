@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
         "down": Entry("up", "Stop the node."),
         "join": Entry("peers", "Join a market with an invitation."),
         "invite": Entry("peers", "Print an invitation to this node's market."),
+        "token": Entry("token", "Print or replace the bearer tokens for HTTP."),
         "doctor": Entry("doctor", "Check everything a node needs, and say what to fix."),
     },
     "Work": {

@@ -12,6 +12,7 @@
       node.pid                its process id, for people
       token             0600  bearer token for JSON-RPC over HTTP
       grants            0600  grants this node was given: whoever reads it can use them
+      token.read        0600  bearer token that only looks
       blobs/ jobs/ log/ cache/
 
 Imports nothing outside the standard library, since every `dms` command starts here.
@@ -106,13 +107,18 @@ class Home:
 
     @property
     def token(self) -> Path:
-        """Bearer token of JSON-RPC over HTTP."""
+        """Bearer token of JSON-RPC over HTTP that opens every method."""
         return self.root / "token"
 
     @property
     def grants(self) -> Path:
         """Grants that were given to this node, a line each; may be absent."""
         return self.root / "grants"
+
+    @property
+    def reading_token(self) -> Path:
+        """Bearer token that opens the methods that only look."""
+        return self.root / "token.read"
 
     @property
     def blobs(self) -> Path:

@@ -317,14 +317,21 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """JSON-RPC beyond the Unix socket, which is always there and open to the owner alone."""
 
-    http: Annotated[bool, about("Also answers on HTTP and WebSocket, with the bearer token in HOME/token.")] = False
+    http: Annotated[
+        bool, about("Also answers on HTTP and WebSocket, to whoever shows a bearer token, which `dms token` prints.")
+    ] = False
     host: Annotated[
         str,
+        Meta(min_length=1),
         about(
             "Address to bind. Anything but loopback needs `tls_certificate` and `tls_key`, or the node refuses to start."
         ),
     ] = "127.0.0.1"
     port: Annotated[Port, about("TCP port of HTTP; 0 lets the system choose.")] = 4680
+    names: Annotated[
+        tuple[Name, ...],
+        about("Host names by which this node is addressed, beside `host` and those of loopback. Any other is refused."),
+    ] = ()
     tls_certificate: Annotated[str, about("PEM file of the certificate chain. Empty: plain HTTP, loopback only.")] = ""
     tls_key: Annotated[str, about("PEM file of the certificate's key.")] = ""
 

@@ -2,7 +2,7 @@
 
 A check gives findings with evidence; what could not be looked at is SKIP with the reason, never PASS. The checks, most important first::
 
-    identity  config  store  disk  ports  executors  network  reach  peers  clock  gpus  pressure
+    identity  config  interfaces  store  disk  ports  executors  network  reach  peers  clock  gpus  pressure
 
 `main` is what ``python -m dms.node doctor`` runs where no node can be asked.
 """
@@ -34,6 +34,9 @@ from dms.net.addresses import parse
 from dms.node.reach import judge
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
 from dms.rpc.api.events import Check, DoctorReport, Finding
+from dms.rpc.exposure import is_loopback, options_of, tls_of
+from dms.rpc.registry import Access
+from dms.rpc.token import load_token, token_file
 from dms.store.verify import Verdict, verify_file
 from dms_actors.node import NodeState
 from dms_proto.capability import NOTHING, ExecutorOffer
@@ -155,6 +158,33 @@ async def _config(subject: Subject) -> list[Check]:
     return [
         passed("config", f"{subject.home.config} is valid" if there else "no config.toml: every setting at its default")
     ]
+
+
+async def _interfaces(subject: Subject) -> list[Check]:
+    if subject.config is None:
+        return [skipped("interfaces", "the configuration cannot be read")]
+    rpc = subject.config.rpc
+    if not rpc.http:
+        return [passed("interfaces", "the Unix socket only, its owner only; HTTP is off")]
+    files = [token_file(subject.home, access) for access in Access]
+    try:
+        for file in files:
+            if file.exists():
+                load_token(file)
+        tls = tls_of(options_of(rpc))
+    except DmsError as error:
+        return [Check("interfaces", Finding.FAIL, error.message, error.hint)]
+    evidence = f"HTTP on {rpc.host}:{rpc.port}, {'TLS' if tls else 'no TLS, loopback only'}, tokens are private"
+    if not is_loopback(rpc.host):
+        return [
+            Check(
+                "interfaces",
+                Finding.WARN,
+                f"{evidence}; other machines reach it",
+                "let in by the firewall who needs it",
+            )
+        ]
+    return [passed("interfaces", evidence)]
 
 
 async def _store(subject: Subject) -> list[Check]:
@@ -371,6 +401,7 @@ async def _pressure(subject: Subject) -> list[Check]:
 CHECKS: Final[dict[str, Examine]] = {
     "identity": _identity,
     "config": _config,
+    "interfaces": _interfaces,
     "store": _store,
     "disk": _disk,
     "ports": _ports,

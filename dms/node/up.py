@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from dms import __version__
 from dms.config import Config, Home, Identity
@@ -133,17 +132,11 @@ async def _start(
 
 
 async def _serve_http(stack: contextlib.AsyncExitStack, dispatcher: Dispatcher, home: Home, config: Config) -> None:
-    from dms.rpc.http import HttpOptions, HttpServer  # noqa: PLC0415 - aiohttp costs 10 MB and is off by default
-    from dms.rpc.token import load_token  # noqa: PLC0415
+    from dms.rpc.exposure import options_of  # noqa: PLC0415
+    from dms.rpc.http import HttpServer  # noqa: PLC0415 - aiohttp costs 10 MB and is off by default
+    from dms.rpc.token import Tokens  # noqa: PLC0415
 
-    options = HttpOptions(
-        host=config.rpc.host,
-        port=config.rpc.port,
-        token=load_token(home.token),
-        certificate=Path(config.rpc.tls_certificate) if config.rpc.tls_certificate else None,
-        key=Path(config.rpc.tls_key) if config.rpc.tls_key else None,
-    )
-    server = HttpServer(dispatcher, options)
+    server = HttpServer(dispatcher, options_of(config.rpc), Tokens(home))
     await server.start()
     stack.push_async_callback(server.stop)
 

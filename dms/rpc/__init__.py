@@ -9,6 +9,8 @@
     session       one connection: its subscriptions and what it may send
     openrpc       the document `rpc.discover` returns
     unix          newline-delimited JSON on an owner-only Unix socket
+    token         the bearer tokens of HTTP: one that opens everything, one that only looks
+    exposure      where HTTP may listen, and with what
     http          POST /rpc and WebSocket /ws on loopback, behind a bearer token; imports aiohttp only when used
     client        synchronous, for the command line: sockets and json, nothing else
     async_client  for programs and tests

@@ -17,7 +17,7 @@ import msgspec
 from dms.rpc import jsonrpc
 from dms.rpc.builtin import Builtin, Pong, Refused
 from dms.rpc.jsonrpc import Call, Failure, failure, failure_of
-from dms.rpc.registry import Method, methods_of
+from dms.rpc.registry import Access, Method, methods_of
 from dms.rpc.session import Session
 from dms_proto.errors import DmsError, UserError
 from dms_proto.units import format_count
@@ -59,8 +59,14 @@ class Dispatcher:
         self._pong = Pong(version, os.getpid())
         self._running: set[asyncio.Future[Any]] = set()
 
-    async def handle(self, data: bytes, session: Session | None = None) -> Reply:
-        """The answer to one message: a request, a notification or a batch."""
+    async def handle(self, data: bytes, session: Session | None = None, access: Access = Access.FULL) -> Reply:
+        """The answer to one message: a request, a notification or a batch.
+
+        Args:
+            data: as it came.
+            session: of the connection, or None where nothing can be sent unasked.
+            access: what the caller may do.
+        """
         try:
             value = jsonrpc.decode(data)
         except ValueError as error:
@@ -69,24 +75,24 @@ class Dispatcher:
             )
         builtin = Builtin(self._api, self._table, self._describe, self._pong, session)
         if isinstance(value, list):
-            responses = await self._batch(value, builtin)
+            responses = await self._batch(value, builtin, access)
         else:
-            responses = await self._one(value, builtin)
+            responses = await self._one(value, builtin, access)
         return Reply(None if responses is None else _encode(responses), tuple(builtin.after_response))
 
-    async def _batch(self, values: list[Any], builtin: Builtin) -> object | None:
+    async def _batch(self, values: list[Any], builtin: Builtin, access: Access) -> object | None:
         if not 0 < len(values) <= jsonrpc.MAX_BATCH:
             rule = f"a batch has 1 to {jsonrpc.MAX_BATCH} elements, this has {len(values)}"
             return jsonrpc.error_response(None, failure(jsonrpc.INVALID_REQUEST, rule, "bad_argument"))
-        responses = [await self._one(value, builtin) for value in values]
+        responses = [await self._one(value, builtin, access) for value in values]
         answered = [response for response in responses if response is not None]
         return answered or None
 
-    async def _one(self, value: object, builtin: Builtin) -> dict[str, object] | None:
+    async def _one(self, value: object, builtin: Builtin, access: Access) -> dict[str, object] | None:
         call = jsonrpc.read_call(value)
         if isinstance(call, Failure):
             return jsonrpc.error_response(jsonrpc.id_of(value), call)
-        outcome = await self._perform(call, builtin)
+        outcome = await self._perform(call, builtin, access)
         if call.notification:
             if isinstance(outcome, Failure):
                 logger.info("notification %s failed: %s", call.method, outcome.message)
@@ -95,10 +101,10 @@ class Dispatcher:
             return jsonrpc.error_response(call.id, outcome)
         return jsonrpc.result_response(call.id, outcome)
 
-    async def _perform(self, call: Call, builtin: Builtin) -> msgspec.Raw | Failure:
-        entry = BUILTIN.get(call.method) or self._table.get(call.method)
-        if entry is None or entry.feed:
-            return _unknown(call.method, self._table)
+    async def _perform(self, call: Call, builtin: Builtin, access: Access) -> msgspec.Raw | Failure:
+        entry = self._entry(call.method, access)
+        if isinstance(entry, Failure):
+            return entry
         try:
             arguments = _arguments(entry, call.params)
         except ValueError as error:
@@ -114,6 +120,14 @@ class Dispatcher:
         except Exception as error:  # the RPC edge: a defect of one method is answered, logged and survived
             logger.error("%s failed", call.method, exc_info=error)
             return failure(jsonrpc.INTERNAL_ERROR, f"{call.method} failed; the node's log has the details", "internal")
+
+    def _entry(self, name: str, access: Access) -> Method | Failure:
+        entry = BUILTIN.get(name) or self._table.get(name)
+        if entry is None or entry.feed:
+            return _unknown(name, self._table)
+        if access is Access.READ and entry.access is Access.FULL:
+            return _needs_more(entry)
+        return entry
 
     async def _to_its_end(self, call: Coroutine[Any, Any, Any]) -> Any:
         """Performs a call that changes something, also when its caller hangs up half-way."""
@@ -154,6 +168,16 @@ def _arguments(entry: Method, params: jsonrpc.Params) -> tuple[msgspec.Struct, .
             raise ValueError(f"{entry.name} takes at most {len(fields)} parameters")
         params = {field.encode_name: value for field, value in zip(fields, params, strict=False)}
     return (msgspec.convert(params, entry.params),)
+
+
+def _needs_more(entry: Method) -> Failure:
+    return failure_of(
+        UserError(
+            "reading_token",
+            f"{entry.name} needs the full token, and the one shown only looks",
+            hint="dms token prints the full one",
+        )
+    )
 
 
 def _unknown(name: str, table: Mapping[str, Method]) -> Failure:

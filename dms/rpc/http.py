@@ -1,7 +1,8 @@
 """JSON-RPC over HTTP, when asked for: POST /rpc, WebSocket /ws, and GET /health, which only says that somebody is there.
 
-A web page in the owner's browser can reach loopback, so loopback is no protection: every request but /health shows the bearer token, names a
-host we are (or a name was rebound to us), and comes from no page of another origin. A bind beyond loopback needs TLS as well.
+A web page in the owner's browser can reach loopback, so loopback is no protection: every request but /health shows a bearer token, names a
+host we are (or a name was rebound to us), and comes from no page of another origin. A bind beyond loopback needs TLS as well (`exposure`).
+Connections are few, and one that says nothing whole for a while is closed: what somebody without a token can hold is bounded.
 
 aiohttp costs 150 ms and 20 MB, so this module is imported only where HTTP is switched on.
 """
@@ -9,24 +10,24 @@ aiohttp costs 150 ms and 20 MB, so this module is imported only where HTTP is sw
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from dms.rpc.dispatcher import MAX_REQUEST_BYTES, Dispatcher
+from dms.rpc.exposure import HttpOptions, tls_of
+from dms.rpc.registry import Access
 from dms.rpc.session import Session
-from dms.rpc.token import is_token
+from dms.rpc.token import Tokens
 from dms_proto.errors import MachineError
 
 logger = logging.getLogger(__name__)
 
+MAX_CONNECTIONS: Final = 128
+"""Of all kinds; each costs a file descriptor, which running jobs need too. Further ones are cut off."""
 MAX_SOCKETS: Final = 32
 MAX_CALLS_AT_ONCE: Final = 32
 SEND_TIMEOUT_S: Final = 30.0
@@ -36,35 +37,17 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class HttpOptions(msgspec.Struct, frozen=True):
-    """Where and how to listen.
-
-    Attributes:
-        host: address to bind.
-        port: 0 lets the system choose.
-        token: bearer token; empty refuses to start.
-        certificate: PEM file, or None for plain HTTP.
-        key: PEM file of the certificate's key.
-        names: further host names by which this node is addressed, beside `host` and those of loopback.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    token: str = ""
-    certificate: Path | None = None
-    key: Path | None = None
-    names: tuple[str, ...] = ()
-
-
 class HttpServer:
     """Serves one dispatcher over HTTP. Lives on the node's asyncio loop."""
 
-    def __init__(self, dispatcher: Dispatcher, options: HttpOptions) -> None:
+    def __init__(self, dispatcher: Dispatcher, options: HttpOptions, tokens: Tokens) -> None:
         self._dispatcher = dispatcher
         self._options = options
+        self._tokens = tokens
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
         self._sockets: set[web.WebSocketResponse] = set()
-        self._hosts = LOOPBACK_NAMES | {_bracketed(options.host), *options.names}
+        self._hosts = LOOPBACK_NAMES | {name.lower() for name in (_bracketed(options.host), *options.names)}
 
     async def start(self) -> str:
         """Listens; gives the URL, with the port the system chose.
@@ -72,35 +55,55 @@ class HttpServer:
         Raises:
             MachineError: `unsafe_bind`, `port_in_use`; also when TLS files cannot be read (`store_failed`).
         """
-        tls = _tls(self._options)
-        _refuse_unsafe(self._options, tls)
+        tls, idle_s = tls_of(self._options), self._options.idle_s
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_REQUEST_BYTES)
         app.router.add_post("/rpc", self._post)
         app.router.add_get("/ws", self._socket)
         app.router.add_get("/health", _health)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=idle_s, lingering_time=idle_s
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._options.host, self._options.port, ssl_context=tls)
         try:
-            await site.start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._accept,
+                self._options.host,
+                self._options.port,
+                ssl=tls,
+                ssl_handshake_timeout=idle_s if tls else None,
+            )
         except OSError as error:
             await self.stop()
             where = f"{self._options.host}:{self._options.port}"
             raise MachineError(
                 "port_in_use", f"{where} cannot be bound: {error.strerror}", hint="set rpc.port"
             ) from error
-        port = self._runner.addresses[0][1]
-        return f"{'https' if tls else 'http'}://{_bracketed(self._options.host)}:{port}"
+        return f"{'https' if tls else 'http'}://{_bracketed(self._options.host)}:{self._port}"
 
     async def stop(self) -> None:
         """Ends all connections. Idempotent."""
         closing = [socket.close(code=WSCloseCode.GOING_AWAY, message=b"the node stops") for socket in self._sockets]
         await asyncio.gather(*closing)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
+    @property
+    def _port(self) -> int:
+        port: int = self._listener.sockets[0].getsockname()[1] if self._listener else 0
+        return port
+
     # --------------------------------------------------------------------------------------------------- who may come in
+
+    def _accept(self) -> asyncio.Protocol:
+        """What speaks on the next connection."""
+        server = self._runner.server if self._runner else None
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            return _Closed()
+        return server()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -109,8 +112,8 @@ class HttpServer:
         origin = request.headers.get("Origin")
         if origin is not None and not self._is_our_origin(origin):
             raise web.HTTPForbidden(text="pages of other origins are refused")
-        if request.path != "/health" and not self._has_token(request):
-            raise web.HTTPUnauthorized(text="a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+        if request.path != "/health" and self._tokens.access_of(_shown(request)) is None:
+            raise _unauthorised()
         return await handler(request)
 
     def _is_our_name(self, host: str) -> bool:
@@ -124,15 +127,8 @@ class HttpServer:
             port = parts.port
         except ValueError:
             return False
-        ours = self._runner.addresses[0][1] if self._runner and self._runner.addresses else 0
         scheme = "https" if self._options.certificate else "http"
-        return parts.scheme == scheme and name in self._hosts and port == ours
-
-    def _has_token(self, request: web.Request) -> bool:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            given = request.headers.get("X-API-Key", "")
-        return is_token(given.strip(), self._options.token)
+        return parts.scheme == scheme and name in self._hosts and port == self._port
 
     # ------------------------------------------------------------------------------------------------------------ requests
 
@@ -140,7 +136,15 @@ class HttpServer:
         if request.content_type != "application/json":
             # A form post needs no permission of the browser; a JSON one of another origin does.
             raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
-        reply = await self._dispatcher.handle(await request.read())
+        try:
+            async with asyncio.timeout(self._options.idle_s):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text=f"the body did not come within {self._options.idle_s:.0f} s") from None
+        access = self._tokens.access_of(_shown(request))  # as it is now: the body may have taken its time
+        if access is None:
+            raise _unauthorised()
+        reply = await self._dispatcher.handle(body, access=access)
         if reply.data is None:
             return web.Response(status=204)
         return web.Response(body=reply.data, content_type="application/json")
@@ -152,18 +156,20 @@ class HttpServer:
         await socket.prepare(request)
         self._sockets.add(socket)
         try:
-            await _WebSession(self._dispatcher, socket).serve()
+            await _WebSession(self._dispatcher, socket, self._tokens, _shown(request)).serve()
         finally:
             self._sockets.discard(socket)
         return socket
 
 
 class _WebSession:
-    """One WebSocket: a message is a request, a batch or a notification."""
+    """One WebSocket: a message is a request, a batch or a notification. It lasts as long as the token it was opened with."""
 
-    def __init__(self, dispatcher: Dispatcher, socket: web.WebSocketResponse) -> None:
+    def __init__(self, dispatcher: Dispatcher, socket: web.WebSocketResponse, tokens: Tokens, shown: str) -> None:
         self._dispatcher = dispatcher
         self._socket = socket
+        self._tokens = tokens
+        self._shown = shown
         self._session = Session(self._send)
         self._free = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
         self._calls: set[asyncio.Task[None]] = set()
@@ -185,7 +191,8 @@ class _WebSession:
 
     async def _answer(self, data: bytes) -> None:
         try:
-            reply = await self._dispatcher.handle(data, self._session)
+            access = await self._access()
+            reply = await self._dispatcher.handle(data, self._session, access)
             if reply.data is not None:
                 await self._send(reply.data)
             for start in reply.after:
@@ -195,7 +202,15 @@ class _WebSession:
         finally:
             self._free.release()
 
+    async def _access(self) -> Access:
+        access = self._tokens.access_of(self._shown)
+        if access is None:
+            await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the token was rotated")
+            raise ConnectionAbortedError("the token was rotated")
+        return access
+
     async def _send(self, data: bytes) -> None:
+        await self._access()
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._socket.send_str(data.decode())
@@ -204,38 +219,28 @@ class _WebSession:
             raise ConnectionAbortedError("the reader takes nothing") from None
 
 
+class _Closed(asyncio.Protocol):
+    """What speaks on a connection too many: nothing."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        transport.close()
+
+
+def _shown(request: web.Request) -> str:
+    """The token that a caller shows."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        given = request.headers.get("X-API-Key", "")
+    return given.strip()
+
+
+def _unauthorised() -> web.HTTPUnauthorized:
+    return web.HTTPUnauthorized(text="a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+
+
 async def _health(_request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address bound to `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _refuse_unsafe(options: HttpOptions, tls: ssl.SSLContext | None) -> None:
-    if not options.token:
-        raise MachineError("unsafe_bind", "HTTP without a token would serve every program on this machine")
-    if not is_loopback(options.host) and tls is None:
-        raise MachineError(
-            "unsafe_bind",
-            f"{options.host} is not loopback, and without TLS the token would cross the network in the clear",
-            hint="set rpc.tls_certificate and rpc.tls_key, or rpc.host to 127.0.0.1",
-        )
-
-
-def _tls(options: HttpOptions) -> ssl.SSLContext | None:
-    if options.certificate is None or options.key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(options.certificate, options.key)
-    except (OSError, ssl.SSLError) as error:
-        raise MachineError("store_failed", f"the TLS files cannot be used: {error}") from error
-    return context
 
 
 def _bracketed(host: str) -> str:

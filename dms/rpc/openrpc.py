@@ -49,6 +49,7 @@ def _method(entry: Method, result: dict[str, Any], components: Mapping[str, Any]
         "params": _params(entry, components),
         "result": {"name": "item" if entry.feed else "result", "schema": result},
         "x-mutates": entry.mutates,
+        "x-token": entry.access,
     }
 
 

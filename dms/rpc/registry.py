@@ -8,19 +8,28 @@ A method is declared once, as an async method of an interface, with a mark::
             '''What this node is doing.'''
 
 Its parameters are the struct its one argument names (none: no parameters), its result the struct it returns, its description the docstring.
-So dispatcher, OpenRPC document, reference page and implementation cannot disagree.
+So dispatcher, OpenRPC document, reference page and implementation cannot disagree. What changes something, speaks to other nodes in this one's
+name, or hands out a right, is marked `mutates=True`: a token that only looks does not open it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable
+from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK: Final = "__rpc__"
+
+
+class Access(StrEnum):
+    """What a caller may do, less first: the one who only looks, or the owner."""
+
+    READ = "read"
+    FULL = "full"
 
 
 class Mark(NamedTuple):
@@ -40,7 +49,7 @@ class Method(msgspec.Struct, frozen=True):
         params: struct of its parameters, or None when it takes none.
         result: type of its result; for a feed, of each item.
         doc: the docstring.
-        mutates: whether a call changes anything.
+        mutates: whether a call changes anything, speaks to other nodes in this one's name, or hands out a right.
         feed: whether it is a stream to subscribe to, not a call.
     """
 
@@ -51,6 +60,11 @@ class Method(msgspec.Struct, frozen=True):
     doc: str
     mutates: bool
     feed: bool
+
+    @property
+    def access(self) -> Access:
+        """What a caller needs."""
+        return Access.FULL if self.mutates else Access.READ
 
     @property
     def summary(self) -> str:

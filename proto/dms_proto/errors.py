@@ -34,6 +34,7 @@ CODES: Final[dict[str, str]] = {
     "impossible_request": "No known node could ever serve this request as written; the verdicts say what to change.",
     "method_not_found": "The JSON-RPC method does not exist.",
     "unauthorised": "The caller showed no valid token.",
+    "reading_token": "The caller's token only looks, and the method changes something, speaks to other nodes, or hands out a right.",
     # peer
     "bad_frame": "A peer sent bytes that are not a message; the refusal code says which rule they broke.",
     "peer_unreachable": "The peer could not be reached on any known address.",

@@ -20,6 +20,9 @@ An id may be a unique beginning of the id; a peer may also be named by its name 
 An error has the JSON-RPC code of the specification (-32700 … -32600) or -32000, and in `data` the stable `code` ([error codes](errors.md)), the
 `hint` and `retryable`.
 
+On HTTP a caller shows a bearer token: the **full** one opens everything, the **read** one only what looks; `dms token` prints them. On the socket its
+owner may do everything.
+
 A **feed** is followed with `subscribe {"topic": NAME, "params": {…}}`: notifications `update` with growing ids, then `end`. After a broken
 connection, `since` in the parameters goes on after an id.
 """
@@ -33,10 +36,14 @@ def reference() -> str:
     schemas = found["components"]["schemas"]
     types = [_type(name, schema) for name, schema in sorted(schemas.items())]
     listed = table(
-        ("method", "what it does"),
-        [(f"[`{entry['name']}`](#{_anchor(entry['name'])})", _first(entry["summary"])) for entry in found["methods"]]
+        ("method", "token", "what it does"),
+        [
+            (f"[`{entry['name']}`](#{_anchor(entry['name'])})", entry["x-token"], _first(entry["summary"]))
+            for entry in found["methods"]
+        ]
         + [
-            (f"[feed `{entry['name']}`](#feed-{entry['name']})", _first(entry["summary"])) for entry in found["x-feeds"]
+            (f"[feed `{entry['name']}`](#feed-{entry['name']})", entry["x-token"], _first(entry["summary"]))
+            for entry in found["x-feeds"]
         ],
     )
     return page(
@@ -92,7 +99,7 @@ def _method(entry: dict[str, Any], *, feed: bool = False) -> str:
         ]
         parts.append(table(("parameter", "type", "required", "meaning"), rows))
     gives = f"{'Items' if feed else 'Result'}: {words(entry['result']['schema'])}."
-    parts.append(gives + (" Changes something." if entry["x-mutates"] else ""))
+    parts.append(gives + (" Needs the full token." if entry["x-mutates"] else ""))
     return "\n\n".join(parts)
 
 

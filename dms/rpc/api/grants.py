@@ -169,9 +169,9 @@ class GrantMethods(Protocol):
         """Issues a grant, signed by this node's key."""
         ...
 
-    @method("grants.delegate")
+    @method("grants.delegate", mutates=True)
     async def grants_delegate(self, params: DelegateGrantParams) -> Grant:
-        """Makes a narrower grant of one. Nothing is signed by this node's key, and nothing is kept."""
+        """Makes a narrower grant of one. Nothing is signed by this node's key, and nothing is kept; it may be used as the one it was made of."""
         ...
 
     @method("grants.inspect")

@@ -192,7 +192,7 @@ class PriceSuggestion(msgspec.Struct, frozen=True):
 class MarketMethods(Protocol):
     """The market as this node hears it."""
 
-    @method("market.ask")
+    @method("market.ask", mutates=True)
     async def market_ask(self, params: AskParams) -> Explanation:
         """Asks the market what it would answer to a job: nothing is locked, committed or remembered.
 

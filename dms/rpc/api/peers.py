@@ -192,7 +192,7 @@ class PeerMethods(Protocol):
         """A string by which another machine can join; with a grant, where this node asks for one."""
         ...
 
-    @method("peers.ping")
+    @method("peers.ping", mutates=True)
     async def peers_ping(self, params: PingParams) -> PingResult:
         """Measures the way to a peer, connecting first if need be."""
         ...

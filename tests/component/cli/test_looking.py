@@ -347,3 +347,23 @@ def test_the_home_may_be_given_before_the_command_or_after_it(dms: Dms, tmp_path
     assert elsewhere.invoke(cli, ["status", "--home", home]).exit_code == 0
     assert elsewhere.invoke(cli, ["--home", str(tmp_path), "status", "--home", home]).exit_code == 0
     assert elsewhere.invoke(cli, ["status"]).exit_code == 1
+
+
+def test_token_prints_the_token_alone_and_rotates_it(dms: Dms, home: Home) -> None:
+    assert "[not_onboarded]" in dms("token").stderr
+    home.identity_key.touch()
+    full, reading = dms("token").stdout, dms("token", "--read").stdout
+    assert (full, reading) == (home.token.read_text(), home.reading_token.read_text())
+    assert full != reading
+    assert dms.json("token") == {"token": full.strip(), "access": "full", "path": str(home.token)}
+    assert dms("token", "--read", "--rotate").stdout not in (full, reading)
+    assert (dms("token").stdout, dms("token", "--read").stdout) == (full, home.reading_token.read_text())
+
+
+def test_a_token_that_others_can_read_is_not_printed(dms: Dms, home: Home) -> None:
+    home.identity_key.touch()
+    dms("token")
+    home.token.chmod(0o644)
+    refused = dms("token")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"chmod 600 {home.token}" in refused.stderr

@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +17,68 @@ import aiohttp
 import msgspec
 import pytest
 
+from dms.config.paths import Home
 from dms.jobs.check import job_of
 from dms.jobs.resolve import resolve
 from dms.rpc.api import METHODS
 from dms.rpc.api.jobs import SubmitParams
 from dms.rpc.dispatcher import MAX_REQUEST_BYTES, Dispatcher
-from dms.rpc.http import HttpOptions, HttpServer, is_loopback
+from dms.rpc.exposure import HttpOptions, is_loopback
+from dms.rpc.http import MAX_CONNECTIONS, HttpServer
+from dms.rpc.registry import Access, calls
+from dms.rpc.token import Tokens, rotate_token, token_file
 from dms.testing.node_api import MemoryNode
 from dms_proto.errors import MachineError
 
-TOKEN = "t" * 43
 PING = {"jsonrpc": "2.0", "method": "rpc.ping", "id": 1}
 
 
 @pytest.fixture
-def dispatcher(tmp_path: Path) -> Dispatcher:
-    return Dispatcher(MemoryNode(tmp_path), METHODS, "0.1.0", lambda: {"openrpc": "1"})
+def node(tmp_path: Path) -> MemoryNode:
+    return MemoryNode(tmp_path)
 
 
 @pytest.fixture
-async def url(dispatcher: Dispatcher) -> AsyncIterator[str]:
-    server = HttpServer(dispatcher, HttpOptions(token=TOKEN))
+def dispatcher(node: MemoryNode) -> Dispatcher:
+    return Dispatcher(node, METHODS, "0.1.0", lambda: {"openrpc": "1"})
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    return home
+
+
+@pytest.fixture
+def tokens(home: Home) -> Tokens:
+    return Tokens(home)
+
+
+@pytest.fixture
+async def url(dispatcher: Dispatcher, tokens: Tokens) -> AsyncIterator[str]:
+    server = HttpServer(dispatcher, HttpOptions(), tokens)
     yield await server.start()
     await server.stop()
 
 
+@asynccontextmanager
+async def caller(home: Home, access: Access) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client that shows a token."""
+    shown = {"Authorization": f"Bearer {token_file(home, access).read_text().strip()}"}
+    async with aiohttp.ClientSession(headers=shown, timeout=aiohttp.ClientTimeout(10)) as session:
+        yield session
+
+
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {TOKEN}"}, timeout=aiohttp.ClientTimeout(10)
-    ) as session:
+async def http(home: Home, tokens: Tokens) -> AsyncIterator[aiohttp.ClientSession]:
+    async with caller(home, Access.FULL) as session:
+        yield session
+
+
+@pytest.fixture
+async def reader(home: Home, tokens: Tokens) -> AsyncIterator[aiohttp.ClientSession]:
+    async with caller(home, Access.READ) as session:
         yield session
 
 
@@ -70,10 +103,12 @@ async def test_an_error_of_the_protocol_is_still_a_response(url: str, http: aioh
     [
         ({"Authorization": ""}, 401),
         ({"Authorization": "Bearer wrong"}, 401),
-        ({"Authorization": "Basic " + TOKEN}, 401),
-        ({"Authorization": TOKEN}, 401),
-        ({"Authorization": "", "X-API-Key": TOKEN}, 200),
-        ({"Authorization": f"bearer {TOKEN}"}, 200),
+        ({"Authorization": "Bearer sécret"}, 401),
+        ({"Authorization": "Basic TOKEN"}, 401),
+        ({"Authorization": "TOKEN"}, 401),
+        ({"Authorization": "Bearer TOKENx"}, 401),
+        ({"Authorization": "", "X-API-Key": "TOKEN"}, 200),
+        ({"Authorization": "bearer TOKEN"}, 200),
         ({"Host": "evil.example"}, 403),
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Host": ""}, 403),
@@ -88,7 +123,11 @@ async def test_an_error_of_the_protocol_is_still_a_response(url: str, http: aioh
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
     ],
 )
-async def test_who_may_come_in(url: str, http: aiohttp.ClientSession, headers: dict[str, str], status: int) -> None:
+async def test_who_may_come_in(
+    url: str, http: aiohttp.ClientSession, home: Home, headers: dict[str, str], status: int
+) -> None:
+    token = home.token.read_text().strip()
+    headers = {name: value.replace("TOKEN", token) for name, value in headers.items()}
     sent = {"Content-Type": "application/json", **headers}
     async with http.post(f"{url}/rpc", data=json.dumps(PING), headers=sent) as response:
         assert response.status == status
@@ -145,14 +184,20 @@ async def test_a_websocket_follows_a_job(url: str, http: aiohttp.ClientSession, 
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Authorization": "Bearer wrong"}, {"Origin": "https://evil.example"}, {"Host": "evil.example"}]
+    ("headers", "status"),
+    [
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Host": "evil.example"}, 403),
+    ],
 )
 async def test_a_websocket_asks_the_same_of_who_comes(
-    url: str, http: aiohttp.ClientSession, headers: dict[str, str]
+    url: str, http: aiohttp.ClientSession, headers: dict[str, str], status: int
 ) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await http.ws_connect(f"{url}/ws", headers=headers)
-    assert caught.value.status in (401, 403)
+    assert caught.value.status == status
 
 
 async def test_garbage_on_a_websocket_is_answered_and_survived(url: str, http: aiohttp.ClientSession) -> None:
@@ -175,53 +220,177 @@ async def test_a_websocket_message_larger_than_the_limit_closes_it(url: str, htt
         assert response.status == 200
 
 
+# ------------------------------------------------------------------------------------------------- the token that only looks
+
+
+async def test_a_reading_token_opens_what_looks_and_nothing_else(url: str, reader: aiohttp.ClientSession) -> None:
+    for entry in calls(METHODS.values()):
+        request = {"jsonrpc": "2.0", "method": entry.name, "params": {"no such": 1}, "id": 1}
+        async with reader.post(f"{url}/rpc", json=request) as response:
+            error = (await response.json())["error"]
+        assert (error["data"]["code"] == "reading_token") is entry.mutates, entry.name
+        if entry.mutates:
+            assert error["data"]["hint"] == "dms token prints the full one"
+    async with reader.post(f"{url}/rpc", json={"jsonrpc": "2.0", "method": "node.status", "id": 1}) as response:
+        assert (await response.json())["result"]["name"] == "workshop"
+
+
+async def test_a_reading_token_in_a_batch_or_without_an_answer_changes_nothing(
+    url: str, reader: aiohttp.ClientSession
+) -> None:
+    pause = {"jsonrpc": "2.0", "method": "node.pause"}
+    async with reader.post(f"{url}/rpc", json=pause) as response:
+        assert response.status == 204
+    batch = [{**pause, "id": 1}, {"jsonrpc": "2.0", "method": "node.status", "id": 2}]
+    async with reader.post(f"{url}/rpc", json=batch) as response:
+        refused, status = await response.json()
+    assert refused["error"]["data"]["code"] == "reading_token"
+    assert status["result"]["state"] == "running"
+
+
+async def test_a_websocket_opened_with_a_reading_token_follows_and_changes_nothing(
+    url: str, reader: aiohttp.ClientSession
+) -> None:
+    async with reader.ws_connect(f"{url}/ws") as ws:
+        await ws.send_json({"jsonrpc": "2.0", "method": "node.stop", "params": {}, "id": 1})
+        assert (await ws.receive_json())["error"]["data"]["code"] == "reading_token"
+        await ws.send_json({"jsonrpc": "2.0", "method": "subscribe", "params": {"topic": "events"}, "id": 2})
+        assert (await ws.receive_json())["result"] == {"subscription": "s1"}
+        assert (await ws.receive_json())["method"] == "update"
+
+
+async def test_a_rotated_token_opens_nothing_and_its_websocket_is_closed(
+    url: str, http: aiohttp.ClientSession, reader: aiohttp.ClientSession, home: Home
+) -> None:
+    async with http.ws_connect(f"{url}/ws") as ws:
+        await ws.send_json(PING)
+        assert "result" in await ws.receive_json()
+        rotate_token(home.token)
+        await ws.send_json(PING)
+        assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert ws.close_code == 1008
+    for session, status in ((http, 401), (reader, 200)):
+        async with session.post(f"{url}/rpc", json=PING) as response:
+            assert response.status == status
+    async with caller(home, Access.FULL) as renewed, renewed.post(f"{url}/rpc", json=PING) as response:
+        assert response.status == 200
+
+
+async def test_what_is_followed_with_a_token_ends_with_it(
+    dispatcher: Dispatcher, url: str, http: aiohttp.ClientSession, home: Home, node: MemoryNode
+) -> None:
+    async with http.ws_connect(f"{url}/ws") as ws:
+        await ws.send_json({"jsonrpc": "2.0", "method": "subscribe", "params": {"topic": "events"}, "id": 1})
+        for _ in range(4):  # the answer, and the three events there are
+            await ws.receive_json()
+        rotate_token(home.token)
+        node._note("node", "Secret", "c")
+        assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+# --------------------------------------------------------------------------------------- what somebody without a token can hold
+
+
+async def test_more_connections_than_the_limit_are_cut_off_and_the_rest_are_served(
+    url: str, http: aiohttp.ClientSession
+) -> None:
+    port = int(url.rpartition(":")[2])
+    async with http.post(f"{url}/rpc", json=PING) as response:
+        assert response.status == 200
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS - 1)]
+    async with http.post(f"{url}/rpc", json=PING) as response:  # on the connection that was there first
+        assert response.status == 200
+    reader, late = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    for _, writer in (*held, (reader, late)):
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        b"",
+        b"POST /rpc HT",
+        b"POST /rpc HTTP/1.1\r\nHost: localhost\r\n",
+        b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer TOKEN\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n[",
+        b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n[",
+    ],
+)
+async def test_what_is_never_said_to_its_end_is_given_up(
+    dispatcher: Dispatcher, tokens: Tokens, home: Home, half: bytes
+) -> None:
+    server = HttpServer(dispatcher, HttpOptions(idle_s=0.05), tokens)
+    port = int((await server.start()).rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(half.replace(b"TOKEN", home.token.read_bytes().strip()))
+    async with asyncio.timeout(10):
+        said = await reader.read()
+    assert said == b"" or said.split()[1] in (b"401", b"408")
+    writer.close()
+    await server.stop()
+
+
 # ------------------------------------------------------------------------------------------------------------- where to bind
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "node.example"])
-async def test_beyond_loopback_needs_tls(dispatcher: Dispatcher, host: str) -> None:
+async def test_beyond_loopback_needs_tls(dispatcher: Dispatcher, tokens: Tokens, host: str) -> None:
     with pytest.raises(MachineError) as caught:
-        await HttpServer(dispatcher, HttpOptions(host=host, token=TOKEN)).start()
+        await HttpServer(dispatcher, HttpOptions(host=host), tokens).start()
     assert caught.value.code == "unsafe_bind"
     assert "rpc.tls_certificate" in caught.value.hint
 
 
-async def test_no_token_no_http(dispatcher: Dispatcher) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("half", [{"certificate": Path("cert.pem")}, {"key": Path("key.pem")}])
+async def test_half_of_tls_is_not_taken_for_none(
+    dispatcher: Dispatcher, tokens: Tokens, host: str, half: dict[str, Path]
+) -> None:
     with pytest.raises(MachineError) as caught:
-        await HttpServer(dispatcher, HttpOptions()).start()
+        await HttpServer(dispatcher, HttpOptions(host, **half), tokens).start()
     assert caught.value.code == "unsafe_bind"
 
 
-async def test_a_taken_port_is_named(dispatcher: Dispatcher) -> None:
+async def test_a_taken_port_is_named(dispatcher: Dispatcher, tokens: Tokens) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(MachineError) as caught:
-            await HttpServer(dispatcher, HttpOptions(port=port, token=TOKEN)).start()
+            await HttpServer(dispatcher, HttpOptions(port=port), tokens).start()
     assert caught.value.code == "port_in_use"
     assert str(port) in caught.value.message
 
 
-async def test_tls_files_that_cannot_be_used_are_named(dispatcher: Dispatcher, tmp_path: Path) -> None:
-    options = HttpOptions(host="0.0.0.0", token=TOKEN, certificate=tmp_path / "none.pem", key=tmp_path / "none.key")
+async def test_tls_files_that_cannot_be_used_are_named(dispatcher: Dispatcher, tokens: Tokens, tmp_path: Path) -> None:
+    options = HttpOptions(host="0.0.0.0", certificate=tmp_path / "none.pem", key=tmp_path / "none.key")
     with pytest.raises(MachineError, match="TLS files cannot be used"):
-        await HttpServer(dispatcher, options).start()
+        await HttpServer(dispatcher, options, tokens).start()
 
 
-async def test_with_tls_it_serves_beyond_loopback(dispatcher: Dispatcher, tmp_path: Path) -> None:
+async def test_with_tls_it_serves_beyond_loopback_by_the_names_it_was_given(
+    dispatcher: Dispatcher, tokens: Tokens, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
     certificate, key = _certificate(tmp_path)
-    server = HttpServer(
-        dispatcher, HttpOptions(host="0.0.0.0", token=TOKEN, certificate=certificate, key=key, names=("localhost",))
-    )
+    options = HttpOptions(host="0.0.0.0", certificate=certificate, key=key, names=("Node.Example",))
+    server = HttpServer(dispatcher, options, tokens)
     url = await server.start()
     trusting = ssl.create_default_context(cafile=str(certificate))
     port = url.rpartition(":")[2]
+    for name, status in (("node.example", 200), ("other.example", 403)):
+        async with http.post(
+            f"https://localhost:{port}/rpc", json=PING, ssl=trusting, headers={"Host": name}
+        ) as response:
+            assert response.status == status
     async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
-        session.post(f"https://localhost:{port}/rpc", json=PING, ssl=trusting) as response,
+        aiohttp.ClientSession() as stranger,
+        stranger.post(f"https://localhost:{port}/rpc", json=PING, ssl=trusting) as response,
     ):
-        assert response.status == 200
+        assert response.status == 401
     await server.stop()
 
 
@@ -270,13 +439,10 @@ def test_what_is_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
-async def test_stopping_ends_websockets(dispatcher: Dispatcher) -> None:
-    server = HttpServer(dispatcher, HttpOptions(token=TOKEN))
+async def test_stopping_ends_websockets(dispatcher: Dispatcher, tokens: Tokens, http: aiohttp.ClientSession) -> None:
+    server = HttpServer(dispatcher, HttpOptions(), tokens)
     url = await server.start()
-    async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
-        session.ws_connect(f"{url}/ws") as ws,
-    ):
+    async with http.ws_connect(f"{url}/ws") as ws:
         async with asyncio.timeout(10):
             stopping = asyncio.create_task(server.stop())
             message = await ws.receive()

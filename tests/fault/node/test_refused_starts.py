@@ -41,9 +41,9 @@ def running(node: DevNode) -> Iterator[None]:
         node.stop()
 
 
-def up(node: DevNode, *options: str) -> subprocess.CompletedProcess[str]:
+def up(node: DevNode, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """`dms up`, which ends at once where it is refused."""
-    env = {**os.environ, "DMS_HOME": str(node.home.root)}
+    env = {**os.environ, "DMS_HOME": str(node.home.root), **variables}
     return subprocess.run(
         [*DMS, "up", *options],
         env=env,
@@ -65,13 +65,13 @@ def store_files(node: DevNode) -> dict[str, str]:
     }
 
 
-def check_refused(node: DevNode, code: str, *words: str) -> None:
+def check_refused(node: DevNode, code: str, *words: str, **variables: str) -> None:
     """In the foreground and in the background it says why, and what to do."""
-    told = json.loads(up(node, "--json").stdout)["error"]
+    told = json.loads(up(node, "--json", **variables).stdout)["error"]
     assert told["code"] == code
     for word in words:
         assert word in told["message"]
-    detached = up(node, "-d")
+    detached = up(node, "-d", **variables)
     assert detached.returncode == 1
     assert told["message"] in detached.stderr
     assert told["hint"] in detached.stderr
@@ -118,6 +118,35 @@ def test_a_port_in_use_is_named(node: DevNode) -> None:
         taken.bind(("127.0.0.1", node.port))
         taken.listen()
         check_refused(node, "port_in_use", f"/ip4/127.0.0.1/tcp/{node.port}")
+
+
+def test_a_home_that_others_can_look_into_is_refused(node: DevNode) -> None:
+    node.home.root.chmod(0o755)
+    try:
+        check_refused(node, "bad_config", "has mode 0755", str(node.home.root))
+    finally:
+        node.home.root.chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["token", "token.read"])
+def test_a_token_that_others_can_read_is_refused(node: DevNode, name: str) -> None:
+    path = node.home.root / name
+    path.write_text("t" * 43)
+    path.chmod(0o644)
+    check_refused(node, "bad_config", "has mode 0644", str(path), DMS_RPC_HTTP="true", DMS_RPC_PORT="0")
+    path.unlink()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_http_beyond_loopback_without_tls_is_refused(node: DevNode, host: str) -> None:
+    check_refused(node, "unsafe_bind", host, "TLS", DMS_RPC_HTTP="true", DMS_RPC_HOST=host)
+
+
+def test_http_without_a_token_is_refused(node: DevNode) -> None:
+    node.home.token.unlink(missing_ok=True)
+    node.home.token.touch(mode=0o600)
+    check_refused(node, "bad_config", "holds no token", DMS_RPC_HTTP="true", DMS_RPC_PORT="0")
+    node.home.token.unlink()
 
 
 def newer(path: Path) -> None:

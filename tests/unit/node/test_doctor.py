@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.config import Config, Home
@@ -13,6 +14,7 @@ from dms.config.identity import create
 from dms.config.settings import Network
 from dms.node.doctor import CHECKS, Subject, examine, main, subject_of
 from dms.rpc.api.events import Check, Finding
+from dms.rpc.token import rotate_token
 from dms.store.events import EventStore
 from dms_actors.events import to_row
 from dms_proto.errors import UserError
@@ -61,6 +63,22 @@ async def test_a_configuration_that_cannot_be_read_is_named_and_what_needs_it_is
     assert "listen" in config.evidence
     for name in ("ports", "gpus"):
         assert (await one(subject, name)).finding is Finding.SKIP
+
+
+async def test_what_the_local_interfaces_lack_is_named_before_the_node_refuses_to_start(home: Home) -> None:
+    def with_rpc(**changes: object) -> Subject:
+        return Subject(home, Config(rpc=msgspec.structs.replace(Config().rpc, **changes)))
+
+    closed = await one(with_rpc(), "interfaces")
+    assert (closed.finding, "HTTP is off" in closed.evidence) == (Finding.PASS, True)
+    assert (await one(with_rpc(http=True), "interfaces")).finding is Finding.PASS
+    abroad = await one(with_rpc(http=True, host="0.0.0.0"), "interfaces")
+    assert abroad.finding is Finding.FAIL
+    assert "rpc.tls_certificate" in abroad.fix
+    rotate_token(home.reading_token)
+    home.reading_token.chmod(0o644)
+    shared = await one(with_rpc(http=True), "interfaces")
+    assert (shared.finding, shared.fix) == (Finding.FAIL, f"chmod 600 {home.reading_token}")
 
 
 async def test_the_store_is_walked_and_a_break_is_a_failure(home: Home) -> None:

@@ -39,8 +39,8 @@ def test_what_changes_something_says_so() -> None:
     assert {entry.name for entry in METHODS.values() if entry.mutates} == {
         "node.benchmark_capability", "node.set_registered_capability", "node.set_available_capability", "node.lock_capability",
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
-        "job.submit", "job.cancel", "alloc.cancel", "peers.join", "peers.invite", "peers.ban",
-        "grants.anchor", "grants.create", "grants.keep", "grants.forget", "grants.revoke",
+        "job.submit", "job.cancel", "alloc.cancel", "peers.join", "peers.invite", "peers.ban", "market.ask", "peers.ping",
+        "grants.anchor", "grants.create", "grants.delegate", "grants.keep", "grants.forget", "grants.revoke",
         "account.limit", "account.deposit", "account.settle",
     }  # fmt: skip
 
@@ -161,6 +161,12 @@ def test_descriptions_name_no_field_that_is_not_there() -> None:
     for kind in kinds.values():
         if kind.__module__.startswith("dms."):
             assert set(attributes_of(kind)) <= _fields(kind), kind.__name__
+
+
+def test_the_document_says_which_token_a_method_needs() -> None:
+    needed = {item["name"]: item["x-token"] for item in _document()["methods"]}
+    assert (needed["node.status"], needed["subscribe"], needed["job.submit"]) == ("read", "read", "full")
+    assert {item["x-token"] for item in _document()["x-feeds"]} == {"read"}
 
 
 def test_every_reference_in_the_document_leads_somewhere() -> None:
