@@ -29,6 +29,9 @@ BATCH: Final = 256
 STALE: Final = 64
 """Deadlines armed anew that are kept, beyond as many as there are live ones, before they are cleared away."""
 
+LONGEST_WAIT_S: Final = 3600.0
+"""Then the deadlines are looked at again. "For ever" is a deadline so far ahead that the system takes no wait of that length."""
+
 
 class Letter(NamedTuple):
     """A message, and who is told its answer: a result, or an `Exception` to raise at the asker."""
@@ -173,9 +176,9 @@ class Inbox:
                     return _Delivery(Shift(self._take()))
                 if self._control:
                     return self._control.popleft()
-                remaining = self._deadlines[0][0] - time.monotonic() if self._deadlines else None
+                remaining = self._deadlines[0][0] - time.monotonic() if self._deadlines else LONGEST_WAIT_S
                 self._reader_sleeps = True
-                self._arrived.wait(remaining)
+                self._arrived.wait(min(remaining, LONGEST_WAIT_S))
                 self._reader_sleeps = False
 
     # ------------------------------------------------------------------------------------------------------------ under the lock

@@ -142,6 +142,19 @@ def test_a_reader_that_sleeps_is_woken_by_a_message(inbox: Inbox, box: Mailbox) 
     assert got == [("a", ["here"])]
 
 
+def test_a_reader_sleeps_towards_a_deadline_that_never_comes(inbox: Inbox, box: Mailbox) -> None:
+    """It ended the actors' thread: the owner held capacity back for ever on a node that had nothing else to wait for."""
+    got: list[Any] = []
+    box.arm(2**60)
+    reader = threading.Thread(target=lambda: got.extend(found(inbox)))
+    reader.start()
+    while not inbox._reader_sleeps and reader.is_alive():
+        pass
+    box.offer(Letter("here"))
+    reader.join(10)
+    assert got == [("a", ["here"])]
+
+
 def test_what_many_threads_put_arrives_once_each_and_in_order_per_thread(inbox: Inbox) -> None:
     boxes = [inbox.open(number) for number in range(3)]
 
