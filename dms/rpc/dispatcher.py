@@ -7,6 +7,7 @@ logged in full and told as `internal`. Nothing a caller sends raises out of `han
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
@@ -55,7 +56,9 @@ class Dispatcher:
     def __init__(self, api: object, table: Mapping[str, Method], version: str, describe: Describe) -> None:
         self._api = api
         self._table = table
-        self._describe = describe
+        self._describe = functools.cache(
+            describe
+        )  # a fifth of a second's work, on the loop that everything else waits for
         self._pong = Pong(version, os.getpid())
         self._running: set[asyncio.Future[Any]] = set()
 
@@ -133,8 +136,13 @@ class Dispatcher:
         """Performs a call that changes something, also when its caller hangs up half-way."""
         task = asyncio.ensure_future(call)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._over)
         return await asyncio.shield(task)
+
+    def _over(self, task: asyncio.Future[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("a change failed: %s", error)  # the caller is told, if there still is one
 
 
 def too_large(limit: int = MAX_REQUEST_BYTES) -> bytes:

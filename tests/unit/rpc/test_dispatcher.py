@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -357,6 +358,27 @@ async def test_a_change_goes_through_when_its_caller_hangs_up() -> None:
     assert api.changed == 1
 
 
+async def test_a_change_that_fails_after_its_caller_hung_up_is_no_defect() -> None:
+    class Failing(SampleApi):
+        async def change(self) -> Sum:
+            await self.gate.wait()
+            self.done.set()
+            raise UserError("not_found", "gone meanwhile")
+
+    api, unheard = Failing(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unheard.append(context))
+    dispatcher = _dispatcher(api)
+    asking = asyncio.create_task(dispatcher.handle(json.dumps(_call("sample.change")).encode()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    api.gate.set()
+    await asyncio.wait(list(dispatcher._running), timeout=5)
+    del asking
+    gc.collect()
+    assert unheard == []
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: (
@@ -400,8 +422,14 @@ async def test_ping_tells_the_version() -> None:
     assert result["pid"] > 0
 
 
-async def test_discover_returns_the_document() -> None:
-    assert (await _ask(_call("rpc.discover")))["result"] == {"openrpc": "x"}
+async def test_discover_returns_the_document_that_is_made_once() -> None:
+    made: list[dict[str, Any]] = []
+    dispatcher = Dispatcher(SampleApi(), TABLE, "1", lambda: made.append({"openrpc": "x"}) or made[-1])
+    for _ in range(2):
+        reply = await dispatcher.handle(json.dumps(_call("rpc.discover")).encode())
+        assert reply.data is not None
+        assert json.loads(reply.data)["result"] == {"openrpc": "x"}
+    assert len(made) == 1
 
 
 async def test_subscribing_needs_a_connection_that_lasts() -> None:
