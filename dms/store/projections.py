@@ -15,7 +15,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dms.store.events import EventStore
 from dms.store.migrations import Checkpoint, nowhere
@@ -139,6 +139,7 @@ class ProjectionRunner:
         self._checkpoint = checkpoint
         self._followed: dict[str, int] = {}
         self._turn = asyncio.Lock()
+        self._made_anew = 0
 
     async def start(self) -> None:
         """Brings the tables in the file in line with the declarations; what changed is dropped, to be rebuilt by the next `catch_up`.
@@ -207,16 +208,22 @@ class ProjectionRunner:
         """
         declared = self._table(table)
         sql, values = declared.select(where or {}, order, limit)
-        await self.catch_up()
-        rows = await self._store.reading.run(lambda connection: connection.execute(sql, values).fetchall())
-        return [declared.row(row) for row in rows]
+        return [declared.row(row) for row in await self._read(sql, values)]
 
     async def count(self, table: str, where: Mapping[str, Condition] | None = None) -> int:
         """How many rows of a table fulfil `where`; arguments and errors as `query`."""
         sql, values = self._table(table).count(where or {})
-        await self.catch_up()
-        (found,) = await self._store.reading.run(lambda connection: connection.execute(sql, values).fetchone())
+        ((found,),) = await self._read(sql, values)
         return int(found)
+
+    async def _read(self, sql: str, values: Sequence[Scalar]) -> list[Any]:
+        """Rows as of now; read again where a table was empty meanwhile, since it was being made anew."""
+        while True:
+            await self.catch_up()
+            before = self._made_anew
+            rows = await self._store.reading.run(lambda connection: connection.execute(sql, values).fetchall())
+            if before == self._made_anew:
+                return rows
 
     def _projection(self, name: str) -> Projection:
         projection = self._projections.get(name)
@@ -243,6 +250,7 @@ class ProjectionRunner:
             self._followed[projection.name] = events[-1].seq
 
     async def _create(self, projection: Projection) -> None:
+        self._made_anew += 1
         self._followed.pop(projection.name, None)
         await self._store.transact(lambda connection: _create(connection, projection))
         self._followed[projection.name] = 0

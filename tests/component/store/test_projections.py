@@ -56,6 +56,17 @@ async def test_rebuilding_gives_the_same_and_leaves_the_others_alone(store, runn
     assert await contents(runner) == before
 
 
+async def test_who_asks_while_a_table_is_made_anew_never_finds_it_empty(store, runner):
+    await store.append([started(f"a-{n}", f"p{n % 7}") for n in range(1000)])
+    before = await contents(runner)
+    for _ in range(5):
+        asking = [
+            asyncio.create_task(contents(runner)) for _ in range(50)
+        ]  # one after the other, on the reader's thread
+        assert not await runner.differs("allocations")
+        assert all(found == before for found in await asyncio.gather(*asking))
+
+
 async def test_after_a_restart_following_goes_on_from_the_checkpoint(path):
     applied = []
 
