@@ -27,8 +27,9 @@ test: setup ## Runs every test
 
 check: setup format lint types imports test ## Everything CI would complain about
 
-fuzz: setup ## The long fuzzers: a million wire frames, and libp2p for 20 s
+fuzz: setup ## The long fuzzers: a million wire frames, a million calls, and libp2p for 20 s
 	@$(RUN)/python scripts/fuzz_wire.py --frames 1000000
+	@$(RUN)/python scripts/fuzz_rpc.py --frames 1000000
 	@DMS_FUZZ_SECONDS=20 $(RUN)/pytest -q tests/fault/net/test_fuzz.py
 
 bench: setup ## Measures everything the project claims, beside its floor; JSON goes to bench/results/

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
+from dms.testing.mutations import extend, flip, insert, mutated, nested, replace_span, truncate
 from dms.testing.samples import FULL, LEAST, NOW, PROVIDER, REQUESTER, TOPIC
 from dms_proto.ids import MessageId
 from dms_proto.messages import GOSSIPED, KINDS
@@ -149,7 +150,7 @@ def resigned(random: Random, base: Base, sent: int) -> bytes:
         elif choice < 0.6:
             elements[9] = random.choice(MUTATIONS)(random, elements[9])
         elif choice < 0.95:
-            elements[9] = pack(mutated(random, base.body))
+            elements[9] = pack(mutated(random, base.body, weird))
         elif choice < 0.98:
             elements[2] = random.choice(list(KINDS))
         else:
@@ -164,68 +165,14 @@ def signed(data: bytes, signer: Signer) -> bytes:
     return encoding.pack((data, signer.sign(DOMAIN + data)))
 
 
-def mutated(random: Random, tree: Any) -> Any:
-    """`tree` with one value somewhere in it changed, dropped, doubled or added."""
-    if isinstance(tree, dict) and tree and random.random() < 0.85:
-        return mutated_map(random, tree)
-    if isinstance(tree, list) and tree and random.random() < 0.85:
-        place = random.randrange(len(tree))
-        if random.random() < 0.15:
-            return tree * random.choice((2, 40))
-        return [*tree[:place], mutated(random, tree[place]), *tree[place + 1 :]]
-    if isinstance(tree, int) and random.random() < 0.5:
-        return tree + random.choice((-1, 1, 2**31, -tree - 1))
-    return weird(random)
-
-
-def mutated_map(random: Random, tree: dict[str, Any]) -> dict[str, Any]:
-    key = random.choice(list(tree))
-    choice = random.random()
-    if choice < 0.1:
-        return {each: value for each, value in tree.items() if each != key}
-    if choice < 0.2:
-        return {**tree, random.choice(("", "kind", "x" * 50, "новое")): weird(random)}
-    return {**tree, key: mutated(random, tree[key])}
-
-
 def weird(random: Random) -> Any:
     value = random.choice(WEIRD)
-    if random.random() < 0.02:
-        for _ in range(random.choice((10, 300, 505))):
-            value = [value]
-    return value
+    return nested(random, value, (10, 300, 505)) if random.random() < 0.02 else value
 
 
 def pack(tree: Any) -> bytes:
     packed: bytes = msgpack.packb(tree, use_bin_type=True)
     return packed
-
-
-def flip(random: Random, data: bytes) -> bytes:
-    changed = bytearray(data)
-    for _ in range(random.choice((1, 1, 1, 2, 8))):
-        if changed:
-            changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
-    return bytes(changed)
-
-
-def replace_span(random: Random, data: bytes) -> bytes:
-    start = random.randrange(len(data) + 1)
-    end = min(len(data), start + random.choice((1, 2, 5, 40)))
-    return data[:start] + random.randbytes(random.choice((end - start, random.randrange(8)))) + data[end:]
-
-
-def insert(random: Random, data: bytes) -> bytes:
-    place = random.randrange(len(data) + 1)
-    return data[:place] + random.randbytes(random.choice((1, 4, 60))) + data[place:]
-
-
-def truncate(random: Random, data: bytes) -> bytes:
-    return data[: random.randrange(len(data) + 1)]
-
-
-def extend(random: Random, data: bytes) -> bytes:
-    return data + random.choice((b"\0", data, random.randbytes(random.randrange(1, 3_000))))
 
 
 def header(random: Random, data: bytes) -> bytes:
