@@ -51,6 +51,12 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
     assert [text for text in named if not (ROOT / text).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_test_that_is_named_exists(page: Path) -> None:
+    named = [text.split("::") for text in inline(page) if text.startswith("tests/") and "::" in text]
+    assert [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()] == []
+
+
 def test_the_navigation_lists_every_page_once() -> None:
     text = re.sub(r"!!python/name:\S+", "''", (ROOT / "mkdocs.yml").read_text())
     listed: list[str] = []
