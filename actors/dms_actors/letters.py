@@ -9,6 +9,7 @@ from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Terms
 from dms_proto.messages import AnyMessage, BidRequest
+from dms_proto.reputation import Kind
 
 
 class Told(NamedTuple):
@@ -69,10 +70,12 @@ class AnnounceWanted(NamedTuple):
 
 
 class AttemptNoted(NamedTuple):
-    """How an allocation at a provider went: goes into what is known of that provider."""
+    """What was seen of a provider, and when (Unix ms): goes into what is known of it. `source`: see `reputation.sources`."""
 
     provider: PeerId
-    good: bool
+    source: str
+    kind: Kind
+    at: int
 
 
 class TellAgain(NamedTuple):

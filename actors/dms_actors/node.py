@@ -52,7 +52,6 @@ from dms_actors.ports import (
     PeerUp,
 )
 from dms_actors.shell import Machine, Shell, Turn
-from dms_actors.trust import add_trust
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
@@ -82,6 +81,7 @@ from dms_proto.market.offer_book import (
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
+from dms_proto.membership.bidder import bidder_facts
 from dms_proto.membership.machine import Dial, Drop, HelloHeard, Inherit, Membership, TellJoined, TellLost
 from dms_proto.messages import (
     AllocationMessage,
@@ -104,6 +104,7 @@ from dms_proto.messages import (
     Refusal,
     Release,
 )
+from dms_proto.reputation import Evidence, Record
 from dms_proto.wire import Envelope
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class NodeState(NamedTuple):
     accounts: Accounts
     requests: tuple[str, ...]
     allocations: tuple[str, ...]
-    trust: Mapping[PeerId, tuple[int, int]]
+    evidence: Mapping[PeerId, Evidence]
     refused: Mapping[str, int]
     grants: Trust
 
@@ -165,7 +166,7 @@ class Node(MachineActor):
         self._orchestrators = world.orchestrators
         self._allocations = world.allocations
         self._requesters: dict[AllocationId, PeerId] = {}
-        self._trust: dict[PeerId, tuple[int, int]] = {}
+        self._record = Record()
         self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
 
     # ------------------------------------------------------------------------------------------------------ beginning
@@ -174,7 +175,9 @@ class Node(MachineActor):
         """Nobody is connected yet; what was not over goes on."""
         self.members.state = membership.after_restart(self.members.state)
         survey = self._world.survey()
-        self._trust = dict(survey.trust)
+        self._record = Record()
+        for note in survey.notes:
+            self._note(note)
         reserved = self.book.state.ledger.reservations
         self._requesters = {id_: reservation.requester for id_, reservation in reserved.items()}
         for child in (*self._orchestrators, *self._allocations):  # after a failure of this actor alone
@@ -218,8 +221,8 @@ class Node(MachineActor):
                 self._route(turn, self._peer_id, delivered, cause_id, now, gossiped=False)
             case Told(stimulus=stimulus, cause_id=cause_id):
                 self._apply(turn, stimulus, now, cause_id)
-            case PeerUp(peer=peer, addresses=addresses, relayed=relayed):
-                self._apply(turn, membership.PeerConnected(peer, addresses, relayed), now, "network")
+            case PeerUp(peer=peer, addresses=addresses, relayed=relayed, remote=remote):
+                self._apply(turn, membership.PeerConnected(peer, addresses, relayed, remote), now, "network")
             case PeerDown(peer=peer, reason=reason):
                 self._apply(turn, membership.PeerDisconnected(peer, reason), now, "network")
             case PeerFound() | NetworkDown():
@@ -235,8 +238,8 @@ class Node(MachineActor):
                 return Forward(self._start_orchestrator(terms.request_id, is_new=True), message)
             case AnnounceWanted(request=request, cause_id=cause_id):
                 self._announce(request, cause_id)
-            case AttemptNoted(provider=provider, good=good):
-                add_trust(self._trust, provider, int(good), int(not good))
+            case AttemptNoted():
+                self._note(message)
             case RequestOver(request_id=request_id):
                 self._end(self._orchestrators.remove(request_id))
             case AllocationClosed(allocation_id=allocation_id):
@@ -254,6 +257,13 @@ class Node(MachineActor):
             case _:
                 raise TypeError(f"the node does not understand {message!r}")
         return None
+
+    def _note(self, note: AttemptNoted | Inherit) -> None:
+        match note:
+            case AttemptNoted(provider=provider, source=source, kind=kind, at=at):
+                self._record.note(provider, source, kind, at)
+            case Inherit(old=old, new=new):
+                self._record.inherit(old, new)
 
     def _apply(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         kind = type(stimulus)
@@ -303,7 +313,7 @@ class Node(MachineActor):
             self.accounts.state,
             self._orchestrators.ids(),
             self._allocations.ids(),
-            dict(self._trust),
+            self._record.all(),
             dict(self._gate.refused),
             self.grants.state,
         )
@@ -342,7 +352,7 @@ class Node(MachineActor):
             case BidRequest():
                 self._hear_request(turn, peer, message, cause, now, shown, gossiped=gossiped)
             case Bid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
-                self._to_orchestrator(peer, message, cause)
+                self._to_orchestrator(peer, message, cause, now)
             case Commit():
                 turn.apply(self.book, CommitHeard(peer, message, shown), now, cause)
             case Release():
@@ -416,6 +426,7 @@ class Node(MachineActor):
         peer: PeerId,
         message: Bid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus,
         cause: str,
+        now: int,
     ) -> None:
         hear = self._listeners.get(message.request_id)
         if hear is not None:
@@ -423,16 +434,16 @@ class Node(MachineActor):
             return
         if self._orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, cause)
-        self._orchestrators.tell(message.request_id, Told(self._as_stimulus(peer, message), cause))
+        self._orchestrators.tell(message.request_id, Told(self._as_stimulus(peer, message, now), cause))
 
     def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
         for send in strays.answer(peer, message, self.accounts.state):
             self._world.post.send(send.peer, send.message, cause)
 
-    def _as_stimulus(self, peer: PeerId, message: AnyMessage) -> Stimulus:
+    def _as_stimulus(self, peer: PeerId, message: AnyMessage, now: int) -> Stimulus:
         match message:
             case Bid():
-                return auction.BidHeard(peer, message, self._facts(peer))
+                return auction.BidHeard(peer, message, self._facts(peer, now))
             case Decline():
                 return auction.DeclineHeard(peer, message)
             case CommitAck():
@@ -446,16 +457,9 @@ class Node(MachineActor):
             case _:
                 raise TypeError(f"not for an orchestrator: {message!r}")
 
-    def _facts(self, peer: PeerId) -> BidderFacts:
+    def _facts(self, peer: PeerId, now: int) -> BidderFacts:
         known = self.members.state.peers.get(peer)
-        successes, failures = self._trust.get(peer, (0, 0))
-        return BidderFacts(
-            rtt_us=max(known.rtt_ms, 0) * 1000 if known is not None else 0,
-            relayed=known is not None and known.relayed,
-            own=peer == self._peer_id,
-            successes=successes,
-            failures=failures,
-        )
+        return bidder_facts(known, self._record.of(peer), now, own=peer == self._peer_id)
 
     # ------------------------------------------------------------------------------------------------------- children
 
@@ -525,7 +529,7 @@ class Node(MachineActor):
             case Drop(peer=peer, why=why):
                 self._world.post.drop(peer, why)
             case Inherit(old=old, new=new):
-                add_trust(self._trust, new, *self._trust.pop(old, (0, 0)))
+                self._record.inherit(old, new)
             case TellJoined(peer=peer):
                 self._tell_all(auction.PeerThere(peer), peer, RequesterBack(), cause_id)
             case TellLost(peer=peer, ours=ours):

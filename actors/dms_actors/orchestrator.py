@@ -29,11 +29,9 @@ from dms_proto.market.auction_state import (
     Submitted,
 )
 from dms_proto.messages import Commit
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
+from dms_proto.reputation.evidence import kinds_of
 
 AUCTION: Final[Machine[Auction]] = Machine(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume)
-_GOOD: Final = DETERMINISTIC | {EndReason.COMPLETED}
-"""Endings for which the provider is not to blame: it did run the job."""
 
 
 class Orchestrator(MachineActor):
@@ -69,7 +67,7 @@ class Orchestrator(MachineActor):
                     )
                 for event in turn.apply(self.shell, stimulus, now, cause_id).events:
                     if isinstance(event, AttemptEnded) and event.provider:
-                        self._note(event)
+                        self._note(event, now)
                 return None
             case Submit(terms=terms, cause_id=cause_id):
                 turn.apply(self.shell, Submitted(terms), now, cause_id)
@@ -120,6 +118,6 @@ class Orchestrator(MachineActor):
         assert self.shell.state.terms is not None
         self._collector.expect(self._request_id, provider, allocation, self.shell.state.terms.task)
 
-    def _note(self, event: AttemptEnded) -> None:
-        if event.ending.reason in _GOOD or event.ending.reason in NODE_FAULTS:
-            self._notes.append(AttemptNoted(event.provider, event.ending.reason in _GOOD))
+    def _note(self, event: AttemptEnded, now: int) -> None:
+        for kind in kinds_of(event.ending.reason, event.claimed):
+            self._notes.append(AttemptNoted(event.provider, event.source, kind, now))

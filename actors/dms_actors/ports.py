@@ -29,11 +29,19 @@ from dms_proto.work import Ending, Task, Usage
 
 
 class PeerUp(msgspec.Struct, frozen=True, tag=True):
-    """A peer can be reached now. `addresses` are dialable multiaddrs; `relayed` if the way goes through a relay."""
+    """A peer can be reached now.
+
+    Attributes:
+        peer: it.
+        addresses: dialable multiaddrs.
+        relayed: whether the way goes through a relay.
+        remote: the IP address at the other end, as seen from here; empty where there is none.
+    """
 
     peer: PeerId
     addresses: tuple[str, ...] = ()
     relayed: bool = False
+    remote: str = ""
 
 
 class PeerDown(msgspec.Struct, frozen=True, tag=True):

@@ -7,13 +7,15 @@ The node process implements these over its ports (`dms.node`); the seeded runtim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
+from dms_actors.letters import AttemptNoted
 from dms_proto.grants.trust import ReadGrant
 from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.membership.machine import Inherit
 from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest
 from dms_proto.work import Output, Task
 
@@ -105,7 +107,8 @@ class Survey(NamedTuple):
 
     requests: tuple[RequestId, ...] = ()
     allocations: tuple[AllocationId, ...] = ()
-    trust: Mapping[PeerId, tuple[int, int]] = {}
+    notes: tuple[AttemptNoted | Inherit, ...] = ()
+    """What was seen of providers, and who has a new name, oldest first."""
 
 
 class World(NamedTuple):

@@ -40,7 +40,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
         "price": Entry("price", "What the node's history says about its prices."),
         "prefs": Entry("prefs", "How bids are compared for your jobs."),
         "account": Entry("account", "What this node and its peers owe each other."),
-        "peers": Entry("peers", "Other nodes: list, ping, ban."),
+        "peers": Entry("peers", "Other nodes: list, show, ping, ban."),
         "grant": Entry("grant", "Signed permissions: who may ask whom for work."),
     },
     "Look": {

@@ -360,7 +360,7 @@ class NetworkProcess:
         self._credits[peer] = Credit(self._config.queue_bytes)
         now_ms = time.time_ns() // 1_000_000
         self._links[peer] = LinkFacts(peer, up.addresses, relayed=up.relayed, connected_ms=now_ms, inbound=up.inbound)
-        self._listener(PeerUp(peer, up.addresses, up.relayed))
+        self._listener(PeerUp(peer, up.addresses, up.relayed, up.remote))
 
     def _took(self, frame: bytes) -> None:
         if (owed := self._owed.owe(cost(frame))) and self._child is not None:

@@ -225,7 +225,9 @@ class Peers(INotifee):
             link.is_up = True
             connections = self._host.connections(link.peer)
             dialled_us = any(not connection_under(connection).is_initiator for connection in connections)
-            self.post(Up(link.peer, self._addresses(link), inbound=dialled_us))
+            ends = (connection_under(connection).get_remote_address() for connection in connections)
+            remote = next((end[0] for end in ends if end is not None), "")
+            self.post(Up(link.peer, self._addresses(link), inbound=dialled_us, remote=remote))
         self._wake(link.peer)
         link.pump()
         for inbound in list(link.inbound):

@@ -128,12 +128,13 @@ class Failed(_Message, frozen=True):
 
 
 class Up(_Message, frozen=True):
-    """A peer's frame stream is open both ways. `inbound`: it dialled us."""
+    """A peer's frame stream is open both ways. `inbound`: it dialled us. `remote`: the IP address at its end."""
 
     peer: str
     addresses: tuple[str, ...]
     relayed: bool = False
     inbound: bool = False
+    remote: str = ""
 
 
 class Down(_Message, frozen=True):

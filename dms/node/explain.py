@@ -123,6 +123,7 @@ def _candidate(peer: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
         own=facts.own,
         successes=facts.successes,
         failures=facts.failures,
+        standing=facts.standing,
     )
 
 

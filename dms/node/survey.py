@@ -9,16 +9,16 @@ from heapq import merge
 from typing import Final
 
 from dms_actors.events import from_row
+from dms_actors.letters import AttemptNoted
 from dms_actors.ports import EventLog, StoredEvent
-from dms_actors.trust import add_trust
 from dms_actors.world import Survey
-from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.ids import AllocationId, RequestId
 from dms_proto.market.auction_state import AttemptEnded
-from dms_proto.membership.machine import PeerSucceeded
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
+from dms_proto.membership.machine import Inherit, PeerSucceeded
+from dms_proto.reputation.evidence import kinds_of
 
 PAGE: Final = 10_000
-TRUST_EVENTS: Final = 10_000
+EVIDENCE_EVENTS: Final = 10_000
 """Attempts that count for a provider's record, over all providers: the newest."""
 _BEGUN_REQUEST: Final = ("RequestOpened",)
 _OVER_REQUEST: Final = ("RequestEnded",)
@@ -27,13 +27,13 @@ _OVER_ALLOCATION: Final = ("ReceiptReceived", "EndingUnclaimed")
 
 
 async def survey(log: EventLog) -> Survey:
-    """Requests and allocations that are not over, and how providers have done."""
+    """Requests and allocations that are not over, and what was seen of providers."""
     requests = await _streams(log, _BEGUN_REQUEST) - await _streams(log, _OVER_REQUEST)
     allocations = await _streams(log, _BEGUN_ALLOCATION) - await _streams(log, _OVER_ALLOCATION)
     return Survey(
         tuple(RequestId(stream) for stream in sorted(requests)),
         tuple(AllocationId(stream) for stream in sorted(allocations)),
-        await _trust(log),
+        await _notes(log),
     )
 
 
@@ -61,16 +61,15 @@ async def newest(log: EventLog, kind: str, count: int, *, page: int = PAGE) -> S
     return tuple(last)
 
 
-async def _trust(log: EventLog) -> dict[PeerId, tuple[int, int]]:
-    trust: dict[PeerId, tuple[int, int]] = {}
-    attempts = await newest(log, "AttemptEnded", TRUST_EVENTS)
-    successions = await newest(log, "PeerSucceeded", TRUST_EVENTS)
+async def _notes(log: EventLog) -> tuple[AttemptNoted | Inherit, ...]:
+    notes: list[AttemptNoted | Inherit] = []
+    attempts = await newest(log, "AttemptEnded", EVIDENCE_EVENTS)
+    successions = await newest(log, "PeerSucceeded", EVIDENCE_EVENTS)
     for row in merge(attempts, successions, key=lambda row: row.seq):
         match from_row(row):
-            case AttemptEnded(provider=provider, ending=ending) if provider:
-                good = ending.reason is EndReason.COMPLETED or ending.reason in DETERMINISTIC
-                if good or ending.reason in NODE_FAULTS:
-                    add_trust(trust, provider, int(good), int(not good))
-            case PeerSucceeded(old=old, new=new) if old in trust:
-                add_trust(trust, new, *trust.pop(old))
-    return trust
+            case AttemptEnded(provider=provider, ending=ending, claimed=claimed, source=source) if provider:
+                kinds = kinds_of(ending.reason, claimed)
+                notes += [AttemptNoted(provider, source, kind, row.at) for kind in kinds]
+            case PeerSucceeded(old=old, new=new):
+                notes.append(Inherit(old, new))
+    return tuple(notes)

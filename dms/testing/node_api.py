@@ -29,6 +29,7 @@ from dms_proto.ids import (
 from dms_proto.market.arithmetic import clamp_subtract
 from dms_proto.market.preferences import Preferences, check_preferences
 from dms_proto.messages import Phase
+from dms_proto.reputation import Kind
 from dms_proto.units import GIB
 
 KEY = bytes(range(32))
@@ -177,7 +178,16 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
     def _peers(self) -> dict[PeerId, peers.PeerView]:
         known = (
             peers.PeerView(
-                ALPHA, "alpha", peers.PeerState.CONNECTED, rtt_us=800, software="dms/0.1.0", last_seen=NOW, successes=9
+                ALPHA,
+                "alpha",
+                peers.PeerState.CONNECTED,
+                rtt_us=800,
+                software="dms/0.1.0",
+                last_seen=NOW,
+                successes=9,
+                standing=0.77,
+                evidence=(peers.EvidenceView(Kind.KEPT, 9, 9.0),),
+                source="203.0.113.0/24",
             ),
             peers.PeerView(
                 BETA,
@@ -203,6 +213,9 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
 
     def _peer(self, given: str) -> PeerId:
         return PeerId(match_peer(given, {peer: view.name for peer, view in self._peers().items()}))
+
+    async def peers_show(self, params: peers.PeerParams) -> peers.PeerView:
+        return self._peers()[self._peer(params.peer)]
 
     async def peers_list(self) -> peers.PeerList:
         return peers.PeerList(tuple(self._peers().values()))

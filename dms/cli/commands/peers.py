@@ -14,7 +14,7 @@ from dms.cli.context import Io, with_io
 from dms.cli.exit_codes import FAILURE
 from dms.cli.progress import Progress
 
-peers: Final = group("peers", "Other nodes: list, ping, ban.")
+peers: Final = group("peers", "Other nodes: list, show, ping, ban.")
 PEER = click.argument("peer", metavar="PEER")
 
 
@@ -31,6 +31,22 @@ def list_(io: Io) -> None:
 
     with io.node() as node:
         io.show(node.call("peers.list", None, PeerList), views.peer_list)
+
+
+@peers.command(context_settings=CONTEXT)
+@PEER
+@with_io
+def show(io: Io, *, peer: str) -> None:
+    """Show a node, by name or PeerID, and what its standing is made of.
+
+    \b
+    dms peers show alpha
+    """
+    from dms.cli.views import peers as views  # noqa: PLC0415
+    from dms.rpc.api.peers import PeerParams, PeerView  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("peers.show", PeerParams(peer), PeerView), views.one_peer)
 
 
 @peers.command(context_settings=CONTEXT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from dms.cli.blocks import Block, Line, Table
+from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import short
 from dms.rpc.api.events import EventList, EventView, Trace, VerifyReport
@@ -31,6 +31,28 @@ def peer_list(found: PeerList) -> Iterator[Block]:
         for item in found.peers
     ]
     yield Table(("NAME", "PEER", "STATE", "RTT", "WORK FOR US", "SOFTWARE", "DETAIL"), rows)
+
+
+def one_peer(item: PeerView) -> Iterator[Block]:
+    """A peer, and why it stands where it stands."""
+    rows = [
+        ("peer", item.peer_id),
+        ("state", f"{item.state}, {item.detail}" if item.detail else str(item.state)),
+        ("round trip", words.rtt(item.rtt_us) + (" by relay" if item.relayed else "")),
+        ("from", item.source or "-"),
+        ("addresses", ", ".join(item.addresses) or "-"),
+        ("software", item.software or "-"),
+        ("standing", f"{item.standing:.2f} of 1"),
+    ]
+    yield Box(item.name or short(item.peer_id), rows)
+    if not item.evidence:
+        yield Line("it has done nothing for this node yet: every newcomer stands there", "dim")
+        return
+    yield Table(
+        ("EVIDENCE", "SEEN", "POINTS"),
+        [(part.kind.value, str(part.count), f"{part.points:+.1f}") for part in item.evidence],
+        frozenset({1, 2}),
+    )
 
 
 def ping(result: PingResult) -> Iterator[Block]:

@@ -21,6 +21,8 @@ from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import BidderFacts
 from dms_proto.market.owner import Owner
+from dms_proto.membership.bidder import bidder_facts
+from dms_proto.reputation import NOTHING_KNOWN
 
 ASK_S: Final = 10.0
 """Seconds an actor may take to answer; it answers within milliseconds unless the disk is stuck."""
@@ -121,15 +123,8 @@ class Base:
 
     def _facts(self, state: NodeState, peer: PeerId) -> BidderFacts:
         """What this node knows of a bidder, as the node actor does."""
-        known = state.membership.peers.get(peer)
-        successes, failures = state.trust.get(peer, (0, 0))
-        return BidderFacts(
-            rtt_us=max(known.rtt_ms, 0) * 1000 if known is not None else 0,
-            relayed=known is not None and known.relayed,
-            own=peer == self._me,
-            successes=successes,
-            failures=failures,
-        )
+        evidence = state.evidence.get(peer, NOTHING_KNOWN)
+        return bidder_facts(state.membership.peers.get(peer), evidence, self._now(), own=peer == self._me)
 
 
 def call_id(method: str) -> str:

@@ -12,11 +12,13 @@ from dms.node.api.base import call_id
 from dms.node.api.grants import GrantGroup
 from dms.rpc.api.peers import (
     BanParams,
+    EvidenceView,
     Invite,
     InviteParams,
     Joined,
     JoinParams,
     PeerList,
+    PeerParams,
     PeerState,
     PeerView,
     PingParams,
@@ -33,6 +35,8 @@ from dms_proto.grants.rights import TIME, Rights
 from dms_proto.ids import PeerId
 from dms_proto.membership.machine import Peer, PeerPhase
 from dms_proto.messages import AnyMessage, Probe
+from dms_proto.reputation import FULL, NOTHING_KNOWN, Kind, source_of, standing
+from dms_proto.reputation.evidence import WHOLE
 
 GREET_S: Final = 5.0
 """Seconds a node that was dialled may take to say who it is."""
@@ -53,6 +57,11 @@ class PeerGroup(GrantGroup):
         views = [self._view_of(peer, state) for peer in state.membership.peers.values()]
         views.sort(key=lambda view: (view.state is not PeerState.CONNECTED, -view.last_seen))
         return PeerList(tuple(views))
+
+    async def peers_show(self, params: PeerParams) -> PeerView:
+        """See `PeerMethods`."""
+        state = await self._state()
+        return self._view_of(state.membership.peers[self._peer(params.peer, state)], state)
 
     async def peers_join(self, params: JoinParams) -> Joined:
         """See `PeerMethods`."""
@@ -186,12 +195,13 @@ class PeerGroup(GrantGroup):
     def _view_of(self, peer: Peer, state: NodeState) -> PeerView:
         hello = peer.hello
         link = self._services.network.links().get(peer.peer)
-        standing, detail = self._standing(peer)
-        successes, failures = state.trust.get(peer.peer, (0, 0))
+        phase, detail = self._standing(peer)
+        evidence = state.evidence.get(peer.peer, NOTHING_KNOWN)
+        stands = standing(evidence, self._now())
         return PeerView(
             peer_id=peer.peer,
             name=hello.name if hello is not None else "",
-            state=standing,
+            state=phase,
             detail=detail,
             addresses=peer.addresses,
             relayed=link.relayed if link is not None else peer.relayed,
@@ -200,8 +210,11 @@ class PeerGroup(GrantGroup):
             software=hello.software if hello is not None else "",
             accepts_work=hello.accepts_work if hello is not None else False,
             last_seen=peer.seen_at,
-            successes=successes,
-            failures=failures,
+            successes=evidence.counts.get(Kind.KEPT, 0),
+            failures=evidence.counts.get(Kind.FAULT, 0),
+            standing=stands.score / FULL,
+            evidence=tuple(EvidenceView(part.kind, part.count, part.points / WHOLE) for part in stands.summands),
+            source=source_of(peer.remote),
             summary=hello.summary if hello is not None else Capability(),
             uuid=hello.uuid if hello is not None else "",
         )

@@ -42,8 +42,9 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.membership.machine import PeerSucceeded
 from dms_proto.messages import Phase
+from dms_proto.reputation.evidence import Kind, kinds_of
 from dms_proto.units import format_count
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason
+from dms_proto.work import EndReason
 
 Handler = Callable[[PeerId, Rows, StoredEvent, Any], Iterable[Change]]
 
@@ -231,10 +232,10 @@ def _close(rows: Rows, row: StoredEvent, event: AttemptEnded) -> Iterator[Change
 
 def _judge(rows: Rows, event: AttemptEnded) -> Iterator[Change]:
     """Whether the provider is to blame: it is not for a job that fails by itself."""
-    reason = event.ending.reason
-    good = reason is EndReason.COMPLETED or reason in DETERMINISTIC
-    if not good and reason not in NODE_FAULTS:
+    kinds = kinds_of(event.ending.reason)
+    if not kinds:
         return
+    good = Kind.KEPT in kinds
     yield _trusted(rows, event.provider, int(good), int(not good))
 
 

@@ -10,6 +10,7 @@ import msgspec
 from dms.rpc.registry import method
 from dms_proto.capability import Capability
 from dms_proto.ids import PeerId
+from dms_proto.reputation import Kind
 
 
 class PeerState(StrEnum):
@@ -19,6 +20,20 @@ class PeerState(StrEnum):
     KNOWN = "known"
     INCOMPATIBLE = "incompatible"
     BANNED = "banned"
+
+
+class EvidenceView(msgspec.Struct, frozen=True):
+    """One kind of evidence on a peer.
+
+    Attributes:
+        kind: what was seen: kept, fault, overclaimed, right, wrong, honest, overstated.
+        count: how often.
+        points: what that counts now, for it or (below 0) against it.
+    """
+
+    kind: Kind
+    count: int
+    points: float
 
 
 class PeerView(msgspec.Struct, frozen=True):
@@ -38,6 +53,9 @@ class PeerView(msgspec.Struct, frozen=True):
         last_seen: Unix ms.
         successes: allocations for us that it completed.
         failures: allocations for us that failed by its fault.
+        standing: from 0 to 1, from this node's own evidence; the ranking's `reliability`.
+        evidence: what the standing is made of; empty of a newcomer.
+        source: the network that its connection comes from; identities of one source share what they earn.
         summary: what it offers when idle.
         uuid: proven by its keys; stays when its key, and so its PeerID, is replaced. Empty before its first hello.
     """
@@ -55,6 +73,9 @@ class PeerView(msgspec.Struct, frozen=True):
     last_seen: int = 0
     successes: int = 0
     failures: int = 0
+    standing: float = 0.0
+    evidence: tuple[EvidenceView, ...] = ()
+    source: str = ""
     summary: Capability = Capability()
     uuid: str = ""
 
@@ -180,6 +201,11 @@ class PeerMethods(Protocol):
     @method("peers.list")
     async def peers_list(self) -> PeerList:
         """Every node this one knows."""
+        ...
+
+    @method("peers.show")
+    async def peers_show(self, params: PeerParams) -> PeerView:
+        """One node, and what its standing is made of."""
         ...
 
     @method("peers.join", mutates=True)

@@ -56,6 +56,7 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         outputs,
         "" if final else why,
         claimed if claimed > price else 0,
+        slot.source,
     )
 
 

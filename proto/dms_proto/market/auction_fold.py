@@ -182,6 +182,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 phase=SlotPhase.COMMITTING,
                 bid_id=bid_id,
                 provider=bid.provider,
+                source=bid.facts.source,
                 allocation_id=allocation_id(bid_id, index),
                 allocation=Phase.COMMITTED,
                 number=-1,

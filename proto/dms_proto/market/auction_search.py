@@ -131,6 +131,7 @@ def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
             own=open_bid.facts.own,
             successes=open_bid.facts.successes,
             failures=open_bid.facts.failures,
+            standing=open_bid.facts.standing,
         )
         for bid_id, open_bid in bids.items()
     )

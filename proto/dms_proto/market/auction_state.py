@@ -31,6 +31,8 @@ from dms_proto.messages import (
     InvocationAck,
     Phase,
 )
+from dms_proto.reputation import NEWCOMER
+from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.units import MINUTE
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
@@ -85,13 +87,15 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the requester itself knows of a bidder; goes into the ranking and is stored with it."""
+    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`: see `reputation`."""
 
     rtt_us: int = 0
     relayed: bool = False
     own: bool = False
     successes: int = 0
     failures: int = 0
+    standing: int = NEWCOMER
+    source: str = UNKNOWN
 
 
 # ---------------------------------------------------------------------------------------------------------------- stimuli
@@ -310,6 +314,7 @@ class AttemptEnded(Event, frozen=True):
     """One try at filling a slot is over. `final`: the slot is done; otherwise it seeks another node, `why` says so.
 
     `price` is what is owed for it; `claimed` what its provider asked, where that is more than the tariff gives.
+    `source`: where its provider is; see `reputation.sources`.
     """
 
     slot: int
@@ -321,6 +326,7 @@ class AttemptEnded(Event, frozen=True):
     outputs: tuple[Output, ...] = ()
     why: str = ""
     claimed: int = 0
+    source: str = UNKNOWN
 
 
 class RequestWaiting(Event, frozen=True):
@@ -392,6 +398,7 @@ class Slot(msgspec.Struct, frozen=True):
     """One of the request's allocations-to-be.
 
     Attributes:
+        source: where the provider is; see `reputation.sources`.
         agreed: micro-credits the bid asked for this allocation run to its wall limit: the most that is owed.
         tariff: by which what is owed is worked out from the usage.
         held_since: Unix ms of the acknowledged commit.
@@ -408,6 +415,7 @@ class Slot(msgspec.Struct, frozen=True):
     phase: SlotPhase = SlotPhase.SEEKING
     bid_id: BidId = BidId("")
     provider: PeerId = PeerId("")
+    source: str = UNKNOWN
     allocation_id: AllocationId = AllocationId("")
     allocation: Phase = Phase.COMMITTED
     number: int = -1

@@ -6,6 +6,7 @@ import msgspec
 
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import BidId, PeerId
+from dms_proto.reputation import NEWCOMER
 
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,6 +24,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
         own: whether the machine belongs to the requester.
         successes: allocations of this requester that ended well there or failed by the job's own doing.
         failures: those that failed by the node's doing.
+        standing: the requester's score of the provider, millionths: see `reputation`.
     """
 
     bid_id: BidId
@@ -36,3 +38,4 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     own: bool = False
     successes: int = 0
     failures: int = 0
+    standing: int = NEWCOMER

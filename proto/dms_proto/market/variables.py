@@ -14,6 +14,7 @@ import msgspec
 from dms_proto.capability import Capability, Gpu
 from dms_proto.ids import PeerId
 from dms_proto.market.expressions import Schema
+from dms_proto.reputation import FULL
 from dms_proto.units import CORE, CREDIT, GIB, SECOND
 
 
@@ -86,6 +87,7 @@ PROVIDER: Final[Fields] = {
     "own": Variable("whether the machine is one's own", lambda candidate: candidate.own),
     "successes": Variable("own allocations that ended well there", lambda candidate: candidate.successes),
     "failures": Variable("own allocations that failed by its doing", lambda candidate: candidate.failures),
+    "standing": Variable("from 0 to 1, from own evidence", lambda candidate: candidate.standing / FULL),
 }
 LINK: Final[Fields] = {
     "rtt_ms": Variable(

@@ -74,11 +74,12 @@ class SelfDescribed(Stimulus, frozen=True):
 
 
 class PeerConnected(Stimulus, frozen=True):
-    """The network has a connection to a peer."""
+    """The network has a connection to a peer. `remote`: the IP address at its other end."""
 
     peer: PeerId
     addresses: tuple[str, ...] = ()
     relayed: bool = False
+    remote: str = ""
 
 
 class PeerDisconnected(Stimulus, frozen=True):
@@ -135,6 +136,7 @@ class PeerAttached(Transient, frozen=True):
     peer: PeerId
     relayed: bool
     at: int
+    remote: str = ""
 
 
 class PeerGreeted(Event, frozen=True):
@@ -273,13 +275,14 @@ class PeerPhase(StrEnum):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """What is known of one peer."""
+    """What is known of one peer. `remote`: the IP address at the other end of the last connection to it."""
 
     peer: PeerId
     phase: PeerPhase = PeerPhase.MET
     addresses: tuple[str, ...] = ()
     hello: Hello | None = None
     relayed: bool = False
+    remote: str = ""
     clock_offset_ms: int = 0
     seen_at: int = 0
     refused_because: str = ""
@@ -350,7 +353,7 @@ def _describe(membership: Membership, stimulus: SelfDescribed, now: int) -> Deci
 
 
 def _connected(membership: Membership, stimulus: PeerConnected, now: int) -> Decision:
-    events: tuple[Event, ...] = (PeerAttached(stimulus.peer, stimulus.relayed, now),)
+    events: tuple[Event, ...] = (PeerAttached(stimulus.peer, stimulus.relayed, now, stimulus.remote),)
     known = membership.peers.get(stimulus.peer)
     if known is None or (stimulus.addresses and known.addresses != stimulus.addresses):
         events = (PeerMet(stimulus.peer, stimulus.addresses, now), *events, *_make_room(membership))
@@ -617,11 +620,12 @@ def _evolve_peer(peer: Peer, event: Event) -> Peer:  # noqa: C901, PLR0911 - one
             return change(peer, unanswered=0, rtt_ms=rtt)
         case PeerMet(addresses=addresses, at=at):
             return change(peer, addresses=addresses or peer.addresses, seen_at=at, dials=0)
-        case PeerAttached(relayed=relayed, at=at):
+        case PeerAttached(relayed=relayed, at=at, remote=remote):
             return change(
                 peer,
                 phase=PeerPhase.CONNECTED,
                 relayed=relayed,
+                remote=remote,
                 seen_at=at,
                 probed_at=at,
                 unanswered=0,

@@ -23,6 +23,7 @@ from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership_machine
 from dms_proto.membership.audience import audience
+from dms_proto.membership.bidder import bidder_facts
 from dms_proto.messages import (
     AllocationStatus,
     Bid,
@@ -41,6 +42,8 @@ from dms_proto.messages import (
     Receipt,
     Release,
 )
+from dms_proto.reputation import Record
+from dms_proto.reputation.evidence import kinds_of
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.executor import SimMachine
 from dms_proto.sim.invariants import Violation
@@ -48,7 +51,6 @@ from dms_proto.sim.liars import Liar
 from dms_proto.sim.network import SimNetwork
 from dms_proto.sim.plan import NodeSpec
 from dms_proto.units import CORE, HOUR
-from dms_proto.work import DETERMINISTIC, EndReason
 
 EPOCH: Final = 1_700_000_000_000
 """Unix milliseconds of the world's time 0."""
@@ -158,7 +160,7 @@ class SimNode:
         self.appends = 0
         self.crash_points: dict[int, int] = {}
         self.past: dict[str, Any] = {}
-        self.reputation: dict[PeerId, tuple[int, int]] = {}
+        self.record = Record()
         self.liar: Liar | None = None
         self._inbox: deque[tuple[str, Stimulus]] = deque()
         self._armed: dict[str, int] = {}
@@ -467,19 +469,13 @@ class SimNode:
 
     def note_attempt(self, event: auctions.AttemptEnded) -> None:
         """What the next ranking knows of a provider."""
-        good, bad = self.reputation.get(event.provider, (0, 0))
-        if event.ending.reason is EndReason.COMPLETED or event.ending.reason in DETERMINISTIC:
-            good += 1
-        elif event.ending.reason is not EndReason.CANCELLED:
-            bad += 1
-        self.reputation[event.provider] = (good, bad)
+        for kind in kinds_of(event.ending.reason, event.claimed):
+            self.record.note(event.provider, event.source, kind, self.now)
 
     def facts_of(self, peer: PeerId) -> auctions.BidderFacts:
         """What it knows of a bidder itself."""
-        known = self.membership.peers.get(peer)
-        good, bad = self.reputation.get(peer, (0, 0))
-        rtt = known.rtt_ms * 1000 if known is not None and known.rtt_ms > 0 else 0
-        return auctions.BidderFacts(rtt_us=rtt, own=peer == self.peer, successes=good, failures=bad)
+        known, evidence = self.membership.peers.get(peer), self.record.of(peer)
+        return bidder_facts(known, evidence, self.now, own=peer == self.peer)
 
 
 _OPENERS: Final = (auctions.Submitted, allocation_machine.Opened)

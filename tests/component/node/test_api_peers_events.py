@@ -18,6 +18,7 @@ from dms.rpc.registry import methods_of
 from dms.testing.market import peer_of, until
 from dms_proto.errors import PeerError, UserError
 from dms_proto.messages import Phase
+from dms_proto.reputation import Kind
 from dms_proto.work import EndReason
 
 from .conftest import Local, spec
@@ -51,6 +52,8 @@ async def test_a_provider_that_stops_an_allocation_is_blamed_and_another_runs_it
     assert view.slots[0].attempts[1].provider != first.provider
     peers = {peer.peer_id: peer.failures for peer in (await local.api.peers_list()).peers}
     assert peers[first.provider] == 1
+    view = await local.api.peers_show(PeerParams(first.provider))
+    assert (Kind.FAULT, 1) in [(part.kind, part.count) for part in view.evidence]
     await local.api.job_cancel(JobParams(job))
     await local.api.job_wait(WaitParams(job, 10_000))
     again = await local.apis[index].alloc_cancel(AllocationParams(first.allocation_id))

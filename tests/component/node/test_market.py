@@ -27,6 +27,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Phase
+from dms_proto.reputation import Kind
 from dms_proto.units import GIB, MIB
 from dms_proto.work import EndReason
 
@@ -128,8 +129,8 @@ async def test_the_jobs_own_failure_is_tried_on_a_second_node_and_then_believed(
         assert len({try_.provider for try_ in tried}) == 2
         assert ended.slots[0].ending is not None
         assert ended.slots[0].ending.exit_code == 3
-        trust = (await market.nodes[0].state()).trust
-        assert all(failures == 0 for _, failures in trust.values()), "the job's own failure is nobody else's"
+        evidence = (await market.nodes[0].state()).evidence
+        assert all(set(seen.counts) == {Kind.KEPT} for seen in evidence.values()), "the job's own failure is its own"
 
 
 async def test_a_nodes_fault_moves_on_and_counts_against_the_node(tmp_path: Path) -> None:
@@ -141,8 +142,8 @@ async def test_a_nodes_fault_moves_on_and_counts_against_the_node(tmp_path: Path
         *faults, last = await attempts(market.nodes[0], terms)
         assert [try_.ending.reason for try_ in faults] == [EndReason.PROVIDER_FAULT] * 2
         assert last.final
-        trust = (await market.nodes[0].state()).trust
-        assert sum(failures for _, failures in trust.values()) == 2
+        evidence = (await market.nodes[0].state()).evidence
+        assert sum(seen.counts.get(Kind.FAULT, 0) for seen in evidence.values()) == 2
         await market.drained()
 
 

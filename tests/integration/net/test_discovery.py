@@ -64,3 +64,11 @@ async def test_a_name_is_resolved_before_dialling(crew: Crew) -> None:
     ann, bob = await crew(), await crew()
     by_name = bob.addresses[0].replace("/ip4/127.0.0.1/", "/dns4/localhost/")
     assert await ann.network.dial([by_name]) == bob.peer
+
+
+async def test_a_peer_is_told_with_the_address_its_connection_comes_from_not_one_it_claims(crew: Crew) -> None:
+    ann, bob = await crew(announce=("/ip4/8.8.8.8/tcp/4001",)), await crew()
+    await ann.network.dial([bob.addresses[0]])
+    told = await bob.seen.first(PeerUp)
+    assert told.remote == "127.0.0.1"
+    assert (await ann.seen.first(PeerUp)).remote == "127.0.0.1"

@@ -14,6 +14,7 @@ from dms_proto.market.candidates import Candidate
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.terms import TERMS
 from dms_proto.messages import BidRequest
+from dms_proto.reputation import FULL
 from dms_proto.units import CREDIT, GIB, HOUR, MIB, MINUTE
 
 cores = st.sampled_from([0, 1, 500, 999, 1000, 1001, 2000, 4000, 64_000])
@@ -128,6 +129,7 @@ def bids(most: int = 8, *, least: int = 0) -> st.SearchStrategy[list[Candidate]]
         own=st.booleans(),
         successes=st.integers(0, 20),
         failures=st.integers(0, 5),
+        standing=st.integers(0, FULL),
     )
     return st.lists(one, min_size=least, max_size=most).map(
         lambda many: [

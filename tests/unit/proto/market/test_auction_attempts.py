@@ -13,6 +13,7 @@ from dms_proto.market.auction_state import (
     Announce,
     AttemptEnded,
     AuctionPhase,
+    BidderFacts,
     CancelAsked,
     Collect,
     InvocationAnswered,
@@ -62,6 +63,15 @@ def test_the_jobs_own_failure_is_tried_on_a_second_node_and_then_believed() -> N
 
     assert requester.reason is EndReason.EXIT_NONZERO
     assert requester.state.slots[0].attempts == 2
+
+
+def test_the_end_of_an_attempt_says_where_its_provider_was() -> None:
+    requester = Requester(bids_wanted=1)
+    allocation = requester.hold("a", facts=BidderFacts(source="8.8.8.0/24"))
+    requester.ends("a", allocation, EndReason.COMPLETED)
+
+    (ended,) = requester.noted(AttemptEnded)
+    assert ended.source == "8.8.8.0/24"
 
 
 def test_the_jobs_own_failure_ends_it_where_there_is_no_second_node() -> None:

@@ -26,6 +26,7 @@ from dms_proto.market.preferences import (
 from dms_proto.market.ranking import Decision, Ranking, decide, rank, replay
 from dms_proto.market.terms import PENALTIES, SCALE, TERMS
 from dms_proto.market.terms.price import work_price
+from dms_proto.reputation import FULL, NOTHING_KNOWN, Kind, noted, standing
 from dms_proto.units import CREDIT, GIB, HOUR
 from tests.unit.proto.market.market_strategies import (
     EASY,
@@ -106,8 +107,7 @@ BETTER = {
     "proximity": lambda bid: msgspec.structs.replace(bid, rtt_us=max(1, (bid.rtt_us or 200_000) // 2)),
     "direct": lambda bid: msgspec.structs.replace(bid, relayed=False),
     "own": lambda bid: msgspec.structs.replace(bid, own=True),
-    "successes": lambda bid: msgspec.structs.replace(bid, successes=bid.successes + 3),
-    "failures": lambda bid: msgspec.structs.replace(bid, failures=max(0, bid.failures - 1)),
+    "standing": lambda bid: msgspec.structs.replace(bid, standing=bid.standing + (FULL - bid.standing) // 2),
 }
 MORE = {
     "memory": lambda bid: _with_resources(bid, memory_bytes=bid.offer.resources.memory_bytes + 3 * GIB),
@@ -335,8 +335,8 @@ def test_each_price_is_multiplied_by_its_own_amount_not_all_by_the_same_seconds(
 
 @pytest.mark.parametrize("preset", ["balanced", "own-machines-first"])
 def test_a_cpu_job_does_not_take_the_only_free_gpu_machine_when_another_fits(preset: str) -> None:
-    gpu_machine = a_bid("gpu", price=0, score=4000, rtt_us=1, successes=100, gpus=(A100,))
-    plain_machine = a_bid("plain", price=9 * CREDIT, score=1, rtt_us=900_000, relayed=True, failures=50)
+    gpu_machine = a_bid("gpu", price=0, score=4000, rtt_us=1, standing=FULL, gpus=(A100,))
+    plain_machine = a_bid("plain", price=9 * CREDIT, score=1, rtt_us=900_000, relayed=True, standing=0)
     for n in range(20):
         assert winner(a_request(request_id=f"r-{n}"), [gpu_machine, plain_machine], PRESETS[preset]()) == "plain"
     assert winner(a_request(), [gpu_machine], PRESETS[preset]()) == "gpu", "rather than nowhere"
@@ -370,16 +370,24 @@ def test_leaving_the_benchmark_out_does_not_pay() -> None:
     )
 
 
+def standing_of(kept: int, faults: int = 0) -> int:
+    evidence = NOTHING_KNOWN
+    for kind in (*[Kind.KEPT] * kept, *[Kind.FAULT] * faults):
+        evidence = noted(evidence, kind, 0)
+    return standing(evidence, 0).score
+
+
 def test_a_node_that_fails_three_starts_in_ten_loses_to_an_equal_one_within_twenty_jobs() -> None:
-    flaky, honest = a_bid("flaky", successes=14, failures=6), a_bid("honest", successes=20)
+    flaky = a_bid("flaky", standing=standing_of(kept=14, faults=6))
+    honest = a_bid("honest", standing=standing_of(kept=20))
     assert all(winner(a_request(request_id=f"r-{n}"), [flaky, honest], balanced()) == "honest" for n in range(50))
-    recovered = a_bid("flaky", successes=400, failures=6)
+    recovered = a_bid("flaky", standing=standing_of(kept=400, faults=6))
     assert any(winner(a_request(request_id=f"r-{n}"), [recovered, honest], balanced()) == "flaky" for n in range(50))
 
 
 def test_own_machines_come_first_however_dear_and_far() -> None:
     own = a_bid("own", price=9 * CREDIT, score=100, rtt_us=900_000, relayed=True, own=True)
-    stranger = a_bid("stranger", price=0, score=4000, rtt_us=1, successes=100)
+    stranger = a_bid("stranger", price=0, score=4000, rtt_us=1, standing=FULL)
     assert winner(a_request(), [own, stranger], own_machines_first()) == "own"
 
 

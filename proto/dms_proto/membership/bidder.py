@@ -1,0 +1,28 @@
+"""What a requester itself knows of a peer that bids."""
+
+from __future__ import annotations
+
+from dms_proto.market.auction_state import BidderFacts
+from dms_proto.membership.machine import Peer
+from dms_proto.reputation import Evidence, Kind, source_of, standing
+from dms_proto.reputation.sources import UNKNOWN
+
+
+def bidder_facts(known: Peer | None, evidence: Evidence, now: int, *, own: bool) -> BidderFacts:
+    """The facts that go into a ranking.
+
+    Args:
+        known: what the membership knows of it; None: nothing.
+        evidence: how its work for this node went.
+        now: Unix ms.
+        own: whether the machine belongs to the requester.
+    """
+    return BidderFacts(
+        rtt_us=max(known.rtt_ms, 0) * 1000 if known is not None else 0,
+        relayed=known is not None and known.relayed,
+        own=own,
+        successes=evidence.counts.get(Kind.KEPT, 0),
+        failures=evidence.counts.get(Kind.FAULT, 0),
+        standing=standing(evidence, now).score,
+        source=source_of(known.remote) if known is not None else UNKNOWN,
+    )
