@@ -17,8 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from bench import crowd, floor, market
 from dms.sim.city import GPU_JOBS, run_city
+from dms_proto.sim import boasters
+from dms_proto.sim import crowd as crowds
 from dms_proto.units import HOUR, MINUTE
 
 RESULTS = Path(__file__).parent / "results"
@@ -135,6 +139,32 @@ def simulated_figures() -> Iterator[Figure]:
     yield at_most("1,000 nodes x 1 simulated hour", city.cpu_seconds, "s", 60, how)
 
 
+def verification_figures() -> Iterator[Figure]:
+    """One requester among strangers of whom one in five lies: the real policies, simulated, many seeds."""
+    plan, seeds = crowds.Plan(), range(8)
+    counted = (
+        f"{plan.pieces:,} pieces of work after {plan.warm_up:,}, {plan.honest} honest strangers, {plan.lonely} that lie alone, "
+        f"{plan.colluding} that collude; {len(seeds)} seeds"
+    )
+    populations = {"all habits": plan.habits} | {habit.value: (habit,) for habit in plan.habits}
+    for name, habits in populations.items():
+        figures = crowds.Figures()
+        for seed in seeds:
+            figures += crowds.simulate(msgspec.structs.replace(plan, habits=habits), seed)
+        yield at_most(f"wrong results accepted, {name}", 1000 * figures.wrong_share, "per 1,000", 1, counted)
+        yield at_most("  runs per piece of work", figures.cost, "x", 1.3, "the same, copies and canaries counted")
+        accused = 100 * figures.accused / figures.honest
+        yield at_most("  honest ones called wrong", accused, "%", 1, "the same, at least once")
+    nodes = range(2_000)
+    for name, truth, bar in (
+        ("claims twice its speed", boasters.CLAIM // 2, at_least),
+        ("honest, noisy", boasters.CLAIM, at_most),
+    ):
+        caught = sum(boasters.caught_after(truth, 300, node) is not None for node in nodes)
+        how = f"{len(nodes):,} nodes, 300 awards each, a fifth of the time busy with others' work"
+        yield bar(f"caught: {name}", 100 * caught / len(nodes), "%", 99 if truth < boasters.CLAIM else 1, how)
+
+
 def component_figures() -> Iterator[Figure]:
     """Parts on their own; each has a bench file with more figures."""
     from bench import ranking, store  # noqa: PLC0415
@@ -152,6 +182,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "market": lambda options: market_figures(options.rounds, options.jobs),
     "crowd": lambda _options: crowd_figures(),
     "simulated": lambda _options: simulated_figures(),
+    "verification": lambda _options: verification_figures(),
     "components": lambda _options: component_figures(),
 }
 

@@ -1,0 +1,19 @@
+"""Chance from a seed: nobody who lacks the seed can foresee it, and whoever has it can do it over."""
+
+from __future__ import annotations
+
+import hashlib
+
+_BYTES = 8
+
+
+def is_drawn(seed: bytes, one_in: int, *names: object) -> bool:
+    """Whether something that happens once in `one_in` times (at least 1) happens this time.
+
+    Args:
+        seed: secret of the requester, drawn once for a request: a provider that knew it would know when it is not checked.
+        one_in: how rarely.
+        names: what the draw is for; another purpose is another draw.
+    """
+    digest = hashlib.sha256(b"\0".join((seed, *(str(name).encode() for name in names)))).digest()
+    return int.from_bytes(digest[:_BYTES], "big") * one_in < 1 << 8 * _BYTES

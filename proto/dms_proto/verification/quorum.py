@@ -1,0 +1,122 @@
+"""Whose result is accepted, whose was wrong, or who should be asked next.
+
+Votes weigh: a proven provider's two, a newcomer's one (under `Policy.REPLICATE` each one). An answer is accepted when the votes for it reach
+the quorum and are more than half of all. Until then one more provider is asked: one that has not voted, of a source from which nobody has,
+proven ones first. Who would only repeat a neighbour's word is not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from dms_proto.ids import PeerId
+from dms_proto.reputation.sources import UNKNOWN
+from dms_proto.verification.policy import MAX_COPIES, Policy, Verification, is_proven
+from dms_proto.work import Ending, Output
+
+PROVEN_WEIGHT: Final = 2
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What one run of the work gave: how it ended and what it left."""
+
+    ending: Ending
+    outputs: tuple[Output, ...] = ()
+
+
+class Voter(msgspec.Struct, frozen=True):
+    """A provider as far as voting goes.
+
+    Attributes:
+        provider: who.
+        source: where it is; see `reputation.sources`.
+        streak: checked results in a row that were right, as known when it was asked.
+    """
+
+    provider: PeerId
+    source: str = UNKNOWN
+    streak: int = 0
+
+
+class Vote(msgspec.Struct, frozen=True):
+    """One provider's result."""
+
+    voter: Voter
+    result: Result
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What follows from the votes so far.
+
+    Attributes:
+        accepted: the first vote for the accepted result; None while it is open.
+        right: who agrees with it, in the order of the votes.
+        wrong: who does not.
+        undecided: given up: no result will be accepted, and nobody is called wrong.
+    """
+
+    accepted: Vote | None = None
+    right: tuple[PeerId, ...] = ()
+    wrong: tuple[PeerId, ...] = ()
+    undecided: bool = False
+
+
+Same = Callable[[Result, Result], bool]
+"""Whether two results are the same answer. Must be symmetric and transitive."""
+
+
+def equal(left: Result, right: Result) -> bool:
+    """The comparator `policy.HASH`: the same reason, exit code and outputs, by digest. What the run used is not part of its answer."""
+    return _answer(left) == _answer(right)
+
+
+def _answer(result: Result) -> tuple[object, ...]:
+    files = sorted((output.path, output.digest) for output in result.outputs)
+    return result.ending.reason, result.ending.exit_code, files
+
+
+def judge(votes: Sequence[Vote], verification: Verification, same: Same = equal) -> Verdict:
+    """Counts the votes, in the order in which they came in."""
+    camps = _camps(votes, same)
+    weights = [sum(_weight(vote, verification.policy) for vote in camp) for camp in camps]
+    strongest = max(range(len(camps)), key=weights.__getitem__, default=None)
+    if strongest is None:
+        return Verdict()
+    camp, weight = camps[strongest], weights[strongest]
+    if weight >= verification.quorum and 4 * weight >= 3 * sum(weights):
+        right = tuple(vote.voter.provider for vote in camp)
+        return Verdict(camp[0], right, tuple(v.voter.provider for v in votes if v.voter.provider not in right))
+    return Verdict(undecided=len(votes) >= MAX_COPIES)
+
+
+def _camps(votes: Sequence[Vote], same: Same) -> list[list[Vote]]:
+    """The votes by answer."""
+    camps: list[list[Vote]] = []
+    for vote in votes:
+        for camp in camps:
+            if same(camp[0].result, vote.result):
+                camp.append(vote)
+                break
+        else:
+            camps.append([vote])
+    return camps
+
+
+def _weight(vote: Vote, policy: Policy) -> int:
+    return PROVEN_WEIGHT if policy is Policy.ADAPTIVE and is_proven(vote.voter.streak) else 1
+
+
+def next_voter(ranked: Iterable[Voter], asked: Sequence[Voter]) -> Voter | None:
+    """Whom to ask for one more copy; None when there is nobody whose word would add anything.
+
+    Args:
+        ranked: who could do it, best first.
+        asked: who has voted or been asked to.
+    """
+    providers = {voter.provider for voter in asked}
+    sources = {voter.source for voter in asked}
+    fresh = [voter for voter in ranked if voter.provider not in providers and voter.source not in sources]
+    return min(fresh, key=lambda voter: not is_proven(voter.streak), default=None)
