@@ -79,6 +79,9 @@ WRITTEN_FIRST: Final = frozenset(
         "LimitSet",
         "IouKept",
         "IouGiven",
+        "AnchorAdded",
+        "AnchorRemoved",
+        "GrantRevoked",
     }
 )
 """Kinds of events that are written durably before their effects are performed; the others soon after."""
