@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+import msgspec
 
 from dms.node.api.base import Base, call_id
 from dms.rpc.api.grants import (
@@ -26,11 +26,9 @@ from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
 from dms_proto.grants.trust import AnchorWished, GrantMade, RevocationsHeard, Trust
 from dms_proto.ids import GrantId, PeerId, public_key_of
 from dms_proto.messages.kinds import MAX_ANCHORS
+from dms_proto.rules import GoodGrantId
 from dms_proto.units import MAX_QUANTITY
 from dms_proto.wire import Signer
-
-ID_LENGTH: Final = 28
-"""Characters of a grant's id."""
 
 
 class GrantGroup(Base):
@@ -109,7 +107,7 @@ class GrantGroup(Base):
             return proven.ids[-1], proven.rights.until
         ends = {id_: issued.rights.until for id_, issued in trust.issued.items()}
         ends |= {id_: held.proven.rights.until for id_, held in self._services.wallet.held.items()}
-        if len(given) == ID_LENGTH and given not in ends:
+        if given not in ends and _is_whole_id(given):
             return GrantId(given), 0
         id_ = GrantId(match_id(given, ends, "grant"))
         return id_, ends[id_]
@@ -141,6 +139,14 @@ class GrantGroup(Base):
         parts = tuple(GrantPart(part.grant_id, part.rights) for part in blocks(grant))
         is_held = proven.ids[-1] in self._services.wallet.held
         return GrantView(proven.ids[-1], proven.issuer, proven.rights, parts, is_held, flaw)
+
+
+def _is_whole_id(text: str) -> bool:
+    try:
+        msgspec.convert(text, GoodGrantId)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _is_peer_id(text: str) -> bool:

@@ -181,3 +181,11 @@ async def test_a_grant_for_another_node_is_not_kept(guarded: Local) -> None:
     made = await guarded.apis[1].grants_create(CreateGrantParams(Rights(one_of={"peer": (other,)})))
     with pytest.raises(UserError, match="for another node"):
         await guarded.api.grants_keep(GrantParams(made.text))
+
+
+async def test_what_is_no_grant_is_not_revoked(guarded: Local) -> None:
+    """It was believed by its length alone, and then no hello could be sent that named it: the node met nobody any more."""
+    with pytest.raises(UserError) as caught:
+        await guarded.api.grants_revoke(RevokeGrantParams("r-" + "a" * 26))
+    assert caught.value.code == "not_found"
+    assert not (await guarded.api.grants_list()).revoked
