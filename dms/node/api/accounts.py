@@ -21,8 +21,10 @@ from dms.store.tables import Condition
 from dms_actors.node import NodeState
 from dms_proto.accounts.book import Account, Accounts, Entry
 from dms_proto.accounts.machine import LimitWished, PaymentNoted
+from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
 from dms_proto.machine import Stimulus
+from dms_proto.units import MAX_QUANTITY, format_credits
 from dms_proto.wire import Signer
 
 
@@ -52,7 +54,10 @@ class AccountGroup(Base):
 
     async def account_deposit(self, params: DepositParams) -> AccountView:
         """See `AccountMethods`."""
-        peer, cause = _peer_of(params.peer, await self._state()), call_id("account.deposit")
+        state, cause = await self._state(), call_id("account.deposit")
+        peer = _peer_of(params.peer, state)
+        if abs(state.accounts.of(peer).owed - params.received) > MAX_QUANTITY:
+            raise UserError("bad_argument", f"no account holds more than {format_credits(MAX_QUANTITY)}")
         return await self._told(peer, PaymentNoted(peer, params.received, cause, params.detail), cause)
 
     async def account_settle(self, params: SettleParams) -> AccountView:

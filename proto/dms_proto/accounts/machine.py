@@ -17,6 +17,7 @@ from dms_proto.accounts.iou import is_genuine
 from dms_proto.ids import PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, Transient
 from dms_proto.messages import Iou
+from dms_proto.units import MAX_QUANTITY
 
 ACCOUNTS_STREAM: Final = "accounts"
 
@@ -126,9 +127,12 @@ def resume(_accounts: Accounts) -> tuple[Effect, ...]:
 
 
 def next_iou(accounts: Accounts, peer: PeerId) -> tuple[int, int]:
-    """Number and amount of the IOU by which this node would now settle with a peer: all it owes, netted, and nothing if it is owed."""
+    """Number and amount of the IOU by which this node would now settle with a peer: all it owes, netted, and nothing if it is owed.
+
+    An IOU is over no more than a message can say: one that was given all the same could be written, and never read again.
+    """
     last = accounts.given.get(peer)
-    return last.number + 1 if last is not None else 1, max(0, -accounts.of(peer).owed)
+    return last.number + 1 if last is not None else 1, min(MAX_QUANTITY, max(0, -accounts.of(peer).owed))
 
 
 def _note(_accounts: Accounts, stimulus: EntryWritten, _now: int) -> Decision:

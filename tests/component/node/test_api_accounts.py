@@ -20,7 +20,7 @@ from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
 from dms_proto.market.offer_book import PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
-from dms_proto.units import CREDIT
+from dms_proto.units import CREDIT, MAX_QUANTITY
 from dms_proto.work import EndReason
 
 from .conftest import Local, spec
@@ -143,3 +143,16 @@ async def test_a_peer_has_the_common_limit_until_it_has_its_own(local: Local) ->
     assert (own.limit, listed == own, common.limit) == (5, True, 100 * CREDIT)
     with pytest.raises(UserError, match="nobody"):
         await local.api.account_limit(LimitParams("nobody", 5))
+
+
+async def test_payments_add_up_to_no_more_than_an_account_can_hold(local: Local) -> None:
+    """The IOU over more could be written and never read again: nothing that was asked afterwards was answered."""
+    provider = peer_of(local.market.nodes[1])
+    await local.api.account_deposit(DepositParams(provider, MAX_QUANTITY))
+    with pytest.raises(UserError) as caught:
+        await local.api.account_deposit(DepositParams(provider, MAX_QUANTITY))
+    assert caught.value.code == "bad_argument"
+    await local.api.account_settle(SettleParams(provider, SettleBy.IOU))
+    view = await account_of(local, 0, provider)
+    assert view is not None
+    assert abs(view.owed) == MAX_QUANTITY

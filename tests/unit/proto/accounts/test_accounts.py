@@ -19,7 +19,7 @@ from dms_proto.accounts.machine import (
 from dms_proto.ids import PeerId
 from dms_proto.messages import Iou
 from dms_proto.sim.driven import Driven
-from dms_proto.units import CREDIT
+from dms_proto.units import CREDIT, MAX_QUANTITY
 from dms_proto.wire import Signer
 
 ME = Signer(b"\x01" * 32)
@@ -187,6 +187,13 @@ def test_the_next_iou_replaces_the_one_before() -> None:
 
     assert (iou.number, iou.amount) == (2, 20)
     assert books.of().noted == -20
+
+
+def test_an_iou_is_over_no_more_than_a_message_can_say() -> None:
+    books = Books()
+    books.owes(MAX_QUANTITY)
+    books.owes(MAX_QUANTITY, "a-2")
+    assert books.signs().amount == MAX_QUANTITY
 
 
 def test_who_is_owed_signs_for_nothing() -> None:
