@@ -49,6 +49,8 @@ STANDARD: Final = frozenset(
         jsonrpc.APPLICATION_ERROR,
     }
 )
+DEFECTS: Final = frozenset({"internal", "store_corrupt", "store_failed"})
+"""Codes by which a node says that something is wrong with itself."""
 SPARED: Final[Mapping[str, int]] = {
     "node_stop": 0,  # ends the node
     "node_benchmark_capability": 0,  # loads the machine for seconds
@@ -126,7 +128,7 @@ def _outcome(response: Any, sent: bytes | None) -> str:
         return "result"
     error = response["error"]
     code = str(error["data"]["code"])
-    if error["code"] not in STANDARD or code not in CODES or code == "internal" or not error["message"]:
+    if error["code"] not in STANDARD or code not in CODES or code in DEFECTS or not error["message"]:
         raise UnsoundError(f"{error} to {(sent or b'')[:2_000]!r}")
     return code
 
@@ -187,7 +189,7 @@ async def _ask(dispatcher: Dispatcher, frame: bytes, session: Session) -> Counte
 async def _hear(data: bytes) -> None:
     message = json.loads(data)
     error = message["params"].get("error") or {}
-    if message["method"] not in {"update", "end"} or error.get("data", {}).get("code") == "internal":
+    if message["method"] not in {"update", "end"} or error.get("data", {}).get("code") in DEFECTS:
         raise UnsoundError(f"no notification: {data[:500]!r}")
 
 
