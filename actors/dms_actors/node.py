@@ -23,7 +23,7 @@ import msgspec
 from dms_actors import abandonment
 from dms_actors.allocation import AllocationActor
 from dms_actors.behaviour import Address, Forward, Runtime
-from dms_actors.gate import Gate
+from dms_actors.gate import Gate, Muted
 from dms_actors.letters import (
     AllocationAbandoned,
     AllocationClosed,
@@ -322,11 +322,17 @@ class Node(MachineActor):
 
     def _open(self, turn: Turn, frame: bytes, via: PeerId, topic: str, now: int) -> None:
         opened = self._gate.open(frame, via, topic, now)
-        if isinstance(opened, Refusal):
-            self._world.post.send(via, opened, "")
-        elif opened is not None:
-            shown = self._shown_with(opened, now) if type(opened.message) in KINDS else NOTHING_SHOWN
-            self._route(turn, opened.sender, opened.message, opened.id.hex(), now, shown, gossiped=bool(topic))
+        match opened:
+            case Envelope():
+                shown = self._shown_with(opened, now) if type(opened.message) in KINDS else NOTHING_SHOWN
+                self._route(turn, opened.sender, opened.message, opened.id.hex(), now, shown, gossiped=bool(topic))
+            case Refusal():
+                self._world.post.send(via, opened, "")
+            case Muted():
+                self._mute(opened)
+
+    def _mute(self, muted: Muted) -> None:
+        self._world.post.drop(muted.peer, f"muted, last for: {muted.offence}")
 
     def _shown_with(self, opened: Envelope, now: int) -> Credential:
         """The rights that a message from another node comes with. Not looked at where everybody is served."""

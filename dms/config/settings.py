@@ -16,7 +16,8 @@ from msgspec import Meta
 from dms_proto.capability import Isolation, JobClass
 from dms_proto.grants.access import Access as Served
 from dms_proto.ids import PeerId
-from dms_proto.units import CREDIT, GIB, HOUR, MIB
+from dms_proto.units import CREDIT, GIB, HOUR, MIB, SECOND
+from dms_proto.wire.scores import HALF_LIFE_MS
 
 VERSION: Final = 1
 """Of the file format. Raised, with a step in `migrations`, whenever a field changes its name or meaning."""
@@ -110,6 +111,15 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="seconds",
         ),
     ] = 15
+    forgive_s: Annotated[
+        int,
+        Meta(ge=1, le=86_400),
+        about(
+            "Time in which the points of peers that misbehave halve, and for which one with too many is muted. "
+            "Longer keeps offenders away for longer, and an honest peer with a fault too.",
+            unit="seconds",
+        ),
+    ] = HALF_LIFE_MS // SECOND
     topic: Annotated[
         Name,
         about(

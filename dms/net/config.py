@@ -8,7 +8,8 @@ import msgspec
 
 from dms.net.addresses import Target, parse
 from dms_proto.errors import UserError
-from dms_proto.units import KIB, MIB, format_count
+from dms_proto.units import KIB, MIB, SECOND, format_count
+from dms_proto.wire.scores import HALF_LIFE_MS
 
 NETWORK_VERSION: Final = "dms/1"
 """What peers compare when a frame stream opens: a peer with another network version is refused by name."""
@@ -29,14 +30,12 @@ class RateLimit(msgspec.Struct, frozen=True):
         frames_burst: frames accepted at once after a quiet time.
         bytes_per_s: steady rate of frame bytes, per second.
         bytes_burst: bytes accepted at once after a quiet time; at least one longest frame.
-        tolerance: refused frames in a row of breaches after which the peer is banned. 0: never banned for this.
     """
 
     frames_per_s: int = 5_000
     frames_burst: int = 10_000
     bytes_per_s: int = 32 * MIB
     bytes_burst: int = 32 * MIB
-    tolerance: int = 2_000
 
 
 class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +66,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
         frame_limit: inbound rate of frames per peer.
         gossip_limit: inbound rate of gossiped messages per forwarder.
-        ban_s: seconds an offender is refused.
+        half_life_s: seconds in which the points of offenders halve (`dms_proto.wire.scores`); so long is one muted.
     """
 
     private_key: bytes
@@ -93,10 +92,8 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes: int = 2 * MIB
     pipe_window: int = 4 * MIB
     frame_limit: RateLimit = RateLimit()
-    gossip_limit: RateLimit = RateLimit(
-        frames_per_s=50, frames_burst=500, bytes_per_s=256 * KIB, bytes_burst=2 * MIB, tolerance=2_000
-    )
-    ban_s: float = 60.0
+    gossip_limit: RateLimit = RateLimit(frames_per_s=50, frames_burst=500, bytes_per_s=256 * KIB, bytes_burst=2 * MIB)
+    half_life_s: float = HALF_LIFE_MS / SECOND
 
     def __post_init__(self) -> None:
         """Refuses values that could only fail later.

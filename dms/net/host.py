@@ -40,6 +40,9 @@ from dms.net.guards.transport import own_the_port, safe_upgrader
 from dms.net.guards.yamux import YamuxHooks, connection_under
 from dms.net.guards.yamux_stream import stream_under
 from dms.net.limits import Bans
+from dms_proto.ids import PeerId
+from dms_proto.units import SECOND
+from dms_proto.wire.scores import Offence, Scores
 
 PING: Final = TProtocol("/ipfs/ping/1.0.0")
 PING_BYTES: Final = 32
@@ -65,7 +68,7 @@ class Host:
         bans: who is refused.
         swarm: the connections.
         peer_id: our own id, base58.
-        on_punished: told of each ban for abuse: the peer, and its seconds.
+        on_muted: told of each peer that is muted, and for how many seconds.
     """
 
     def __init__(self, config: NetConfig, counters: Counters, hooks: YamuxHooks) -> None:
@@ -73,7 +76,8 @@ class Host:
         self.counters = counters
         self.crashes = Crashes(counters)
         self.bans = Bans()
-        self.on_punished: Callable[[str, float], None] = lambda _peer, _seconds: None
+        self.on_muted: Callable[[str, float], None] = lambda _peer, _seconds: None
+        self._scores = Scores(max(1, round(config.half_life_s * SECOND)))
         self._keys = key_pair(config.private_key)
         self._id = ID.from_pubkey(self._keys.public_key)
         self.peer_id = self._id.to_base58()
@@ -149,10 +153,12 @@ class Host:
             for connection in self.connections(peer):
                 connection_under(connection).shut("banned")
 
-    def punish(self, peer: str) -> None:
-        """Bans a peer for abuse. The node is told before it hears that the peer is down, so that a restart finds the ban."""
-        self.on_punished(peer, self.config.ban_s)
-        self.ban(peer, self.config.ban_s)
+    def blame(self, peer: str, offence: Offence) -> None:
+        """Counts an offence; one too many, and the peer is banned. The node hears of the ban before it hears that the peer is down."""
+        if self._scores.blame(PeerId(peer), offence, round(trio.current_time() * SECOND)):
+            logger.warning("peer %s is muted for %.0f s, last for: %s", peer, self.config.half_life_s, offence)
+            self.on_muted(peer, self.config.half_life_s)
+            self.ban(peer, self.config.half_life_s)
 
     def is_banned(self, peer: str) -> bool:
         """Whether a peer is refused now."""

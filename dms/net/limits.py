@@ -45,30 +45,15 @@ class Bucket:
 class Meter:
     """Judges one peer's frames against a `RateLimit`. One per peer and kind of traffic."""
 
-    __slots__ = ("_bytes", "_frames", "_limit", "refused")
+    __slots__ = ("_bytes", "_frames")
 
     def __init__(self, limit: RateLimit) -> None:
-        self._limit = limit
         self._frames = Bucket(limit.frames_per_s, limit.frames_burst)
         self._bytes = Bucket(limit.bytes_per_s, limit.bytes_burst)
-        self.refused = 0
 
     def admit(self, size: int, now: float) -> bool:
-        """Whether a frame of `size` bytes may pass. Refused ones are counted, and forgiven after a time without breach."""
-        if (
-            self._frames.available(now) >= self._limit.frames_burst
-            and self._bytes.available(now) >= self._limit.bytes_burst
-        ):
-            self.refused = 0
-        if self._bytes.available(now) >= size and self._frames.take(1, now):
-            return self._bytes.take(size, now)
-        self.refused += 1
-        return False
-
-    @property
-    def is_abusive(self) -> bool:
-        """Whether the peer went on past the tolerance."""
-        return 0 < self._limit.tolerance <= self.refused
+        """Whether a frame of `size` bytes may pass."""
+        return self._bytes.available(now) >= size and self._frames.take(1, now) and self._bytes.take(size, now)
 
 
 class Bans:

@@ -21,6 +21,7 @@ from dms.net.counters import Counters
 from dms.net.frames import Greeting, Kind
 from dms.net.limits import Bucket, Meter
 from dms.net.pipe import Credit, FrameIn, Rtt, Sent, Splitter, ToNode, cost
+from dms_proto.wire.scores import Offence
 
 if TYPE_CHECKING:
     from dms.net.guards.yamux_stream import SafeStream
@@ -58,8 +59,8 @@ class LinkOwner(Protocol):
         """The outbound stream was answered, or ended."""
         ...
 
-    def on_abuse(self, link: Link) -> None:
-        """The peer went past its rate limit for too long."""
+    def blame(self, peer: str, offence: Offence) -> None:
+        """A peer did what it should not; one time too many, and its connections are closed."""
         ...
 
 
@@ -103,12 +104,11 @@ class Link:
         self._is_pausing = False
 
     def admits(self, body: bytes, now: float) -> bool:
-        """Judges an item of the peer, of whatever kind and on whichever stream. One too many past the tolerance and it is banned."""
+        """Judges an item of the peer, of whatever kind and on whichever stream. One too many and it is banned."""
         if self.meter.admit(max(0, len(body) - 1), now):
             return True
         self._owner.counters["refused.rate"] += 1
-        if self.meter.is_abusive:
-            self._owner.on_abuse(self)
+        self._owner.blame(self.peer, Offence.FLOODED)
         return False
 
     # -------------------------------------------------------------------------------------------------------- outbound
@@ -213,6 +213,7 @@ class Link:
                     return  # banned for it, or the greeting was refused
         except ValueError:
             self._owner.counters.add("refused.malformed")
+            self._owner.blame(self.peer, Offence.MALFORMED)
             stream.break_off()
         if self.outbound is stream and (stream.is_reset or stream.received_end):
             self._owner.on_outbound(self)
@@ -280,6 +281,7 @@ class Inbound:
                 self._read_items()
         except ValueError:
             self._owner.counters.add("refused.oversized")
+            self._owner.blame(self._link.peer, Offence.OVERSIZED)
             self._give_up()
         if stream.is_reset or stream.received_end:
             self.settled.set()
@@ -313,6 +315,7 @@ class Inbound:
         greeting = frames.read_greeting(body[1:]) if body[:1] == bytes([Kind.HELLO]) else None
         if greeting is None:
             self._owner.counters.add("refused.malformed")
+            self._owner.blame(self._link.peer, Offence.MALFORMED)
             self._give_up()
         elif greeting.network != self._welcome.network:
             self._owner.counters.add("refused.version")

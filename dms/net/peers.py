@@ -26,6 +26,7 @@ from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.host import Host
 from dms.net.link import Inbound, Link
 from dms.net.pipe import Down, ToNode, Up
+from dms_proto.wire.scores import Offence
 
 GREETING_S: Final = 10.0
 """Seconds a peer may take to greet, or to answer a greeting."""
@@ -149,10 +150,9 @@ class Peers(INotifee):
         elif link.welcome is not None:
             self._up(link)
 
-    def on_abuse(self, link: Link) -> None:
-        """A peer kept sending above its limit."""
-        logger.warning("peer %s is banned for %.0f s: above its rate limit", link.peer, self.config.ban_s)
-        self._host.punish(link.peer)
+    def blame(self, peer: str, offence: Offence) -> None:
+        """A peer did what it should not."""
+        self._host.blame(peer, offence)
 
     # ------------------------------------------------------------------------------------------------ libp2p's notifications
 

@@ -76,7 +76,7 @@ class Service:
         self._bridge = bridge
         self._counters = Counters()
         self._host = Host(config, self._counters, Hooks(bridge, self._counters, config.write_stall_s))
-        self._host.on_punished = lambda peer, seconds: bridge.post(Banned(peer, seconds))
+        self._host.on_muted = lambda peer, seconds: bridge.post(Banned(peer, seconds))
         for peer, seconds in bans:
             self._host.bans.add(peer, seconds, trio.current_time())
         self._peers = Peers(self._host, bridge)

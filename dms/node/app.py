@@ -54,7 +54,8 @@ from dms_proto.machine import Stimulus
 from dms_proto.market.offer_book import OfferBook
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import AllocationMessage, Hello
-from dms_proto.wire import Signer
+from dms_proto.units import SECOND
+from dms_proto.wire import Scores, Signer
 from dms_proto.work import EndReason
 
 log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         clock=clock,
         loop=loop,
         calls=calls,
+        forgive_s=config.network.forgive_s,
     )
     stack.push_async_callback(post.close)
 
@@ -374,7 +376,7 @@ def _spawn_node(  # noqa: PLR0917 - called once, above
         lambda: Node(
             runtime=runtime,
             world=world,
-            gate=Gate(me, config.network.topic, counters.inc),
+            gate=Gate(me, config.network.topic, counters.inc, Scores(config.network.forgive_s * SECOND)),
             book=book,
             accounts=Accounts(me, limit),
             hello=hello,

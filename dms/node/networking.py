@@ -17,5 +17,6 @@ def net_config(config: Config, seed: bytes) -> NetConfig:
         mdns=config.network.mdns,
         topics=(config.network.topic,),
         keepalive_s=config.network.keepalive_s,
+        half_life_s=config.network.forgive_s,
         agent=f"dms/{__version__}",
     )

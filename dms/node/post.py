@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 DIRECT_TTL_MS: Final = 60_000
 GOSSIP_TTL_MS: Final = 30_000
-BAN_SECONDS: Final = 30.0
 WAITING_PER_PEER: Final = 64
 """Frames kept for a peer that is being dialled."""
 LEARNED: Final = 4_096
@@ -59,6 +58,7 @@ class NodePost:
         clock: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         calls: LoopCalls,
+        forgive_s: float,
     ) -> None:
         self._signer = signer
         self._sealer = sealer
@@ -69,6 +69,7 @@ class NodePost:
         self._clock = clock
         self._loop = loop
         self._calls = calls
+        self._forgive_s = forgive_s
         self._to_self: Callable[[Delivered], object] = lambda _message: None
         self._addresses: dict[PeerId, tuple[str, ...]] = {}
         self._waiting: dict[PeerId, deque[_Waiting]] = {}
@@ -132,7 +133,7 @@ class NodePost:
     def drop(self, peer: PeerId, why: str) -> None:
         """See `Post.drop`."""
         log.info("dropping peer %s: %s", peer, why)
-        self._on_loop(self._network.ban, peer, BAN_SECONDS)
+        self._on_loop(self._network.ban, peer, self._forgive_s)
 
     def check_fits(self, request: BidRequest) -> None:
         """Refuses a bid request that would not fit into a gossip frame.

@@ -33,6 +33,7 @@ from dms.net.guards.varint import VarintSplitter
 from dms.net.guards.yamux_stream import stream_under
 from dms.net.host import Host
 from dms.net.limits import Meter
+from dms_proto.wire.scores import Offence
 
 PROTOCOL: Final = TProtocol("/meshsub/1.1.0")
 """1.2.0 announces every message once more (IDONTWANT), which costs 12.5 instead of 5 ms per node and message here."""
@@ -101,7 +102,8 @@ class FixedPubsub(Pubsub):
         self.counter = time.time_ns()
         self._counters: Counters = host.counters
         self._crashes: Crashes = host.crashes
-        self._punish: Callable[[str], None] = host.punish
+        self._blame: Callable[[str, Offence], None] = host.blame
+        self._is_refused: Callable[[str], bool] = host.is_banned
         self._limit = config.gossip_limit
         self._sink = sink
         self._inbound: dict[ID, INetStream] = {}
@@ -156,6 +158,7 @@ class FixedPubsub(Pubsub):
             pass
         except Exception as error:  # noqa: BLE001 - the process edge: protobuf, keys and ids of a peer fail in every kind of exception
             self._counters.add("refused.gossip_malformed")
+            self._blame(peer.to_base58(), Offence.MALFORMED)
             self._crashes.contain(f"gossip of {peer}", error)
             await stream.reset()
         finally:
@@ -167,8 +170,8 @@ class FixedPubsub(Pubsub):
         rpc.ClearField("senderRecord")
         now = trio.current_time()
         for message in rpc.publish:
-            if meter.is_abusive:
-                return  # banned for a message before
+            if self._is_refused(peer.to_base58()):
+                return  # muted for a message before
             if self._may_pass(peer, message, meter, now):
                 await self.push_msg(peer, message)
         if len(rpc.subscriptions) <= self.max_subscriptions_per_rpc:
@@ -183,11 +186,11 @@ class FixedPubsub(Pubsub):
             return False
         if len(message.data) > MAX_GOSSIP:
             self._counters.add("refused.gossip_oversized")
+            self._blame(peer.to_base58(), Offence.OVERSIZED)
             return False
         if not meter.admit(len(message.data), now):
             self._counters.add("refused.gossip_rate")
-            if meter.is_abusive:
-                self._punish(peer.to_base58())
+            self._blame(peer.to_base58(), Offence.FLOODED)
             return False
         return True
 

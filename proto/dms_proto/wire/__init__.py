@@ -1,8 +1,8 @@
 """Envelopes: signed, expiring, replay-proof bytes around a message.
 
 `seal` makes a frame, `open_frame` turns bytes into an `Envelope` or a `RefusedFrame`. Between them stand `signing` (Ed25519), `encoding`
-(msgpack with limits), `replay` (what was seen), `buckets` (who sends how much) and `refusals` (why not). `proto/README.md` says the same in words
-for other implementations.
+(msgpack with limits), `replay` (what was seen), `buckets` (who sends how much), `refusals` (why not) and `scores` (who is muted for it).
+`proto/README.md` says the same in words for other implementations.
 """
 
 from dms_proto.wire.buckets import DEFAULT_LIMITS, KindClass, Limit, PeerBuckets, TokenBucket, kind_class
@@ -16,9 +16,10 @@ from dms_proto.wire.envelope import (
     Envelope,
     seal,
 )
-from dms_proto.wire.opening import OpeningContext, TakeToken, answer_to, open_frame, take_always
+from dms_proto.wire.opening import OpeningContext, TakeToken, answer_to, misdeed, open_frame, take_always
 from dms_proto.wire.refusals import RULES, RefusalCode, RefusalRule, RefusedFrame
 from dms_proto.wire.replay import ReplayWindow, Seen
+from dms_proto.wire.scores import Offence, Scores
 from dms_proto.wire.signing import Signer, verify
 
 __all__ = [
@@ -33,18 +34,21 @@ __all__ = [
     "Envelope",
     "KindClass",
     "Limit",
+    "Offence",
     "OpeningContext",
     "PeerBuckets",
     "RefusalCode",
     "RefusalRule",
     "RefusedFrame",
     "ReplayWindow",
+    "Scores",
     "Seen",
     "Signer",
     "TakeToken",
     "TokenBucket",
     "answer_to",
     "kind_class",
+    "misdeed",
     "open_frame",
     "seal",
     "take_always",

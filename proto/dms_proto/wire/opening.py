@@ -33,6 +33,7 @@ from dms_proto.wire.envelope import (
 )
 from dms_proto.wire.refusals import NO_ID, RULES, RefusalCode, RefusedFrame
 from dms_proto.wire.replay import ReplayWindow, Seen
+from dms_proto.wire.scores import Offence
 from dms_proto.wire.signing import SIGNATURE_BYTES, verify
 
 TakeToken: TypeAlias = Callable[[PeerId, KindClass, int], bool]
@@ -127,6 +128,20 @@ def answer_to(refused: RefusedFrame, context: OpeningContext, now: int) -> Refus
     if not context.take(context.via, KindClass.ANSWER, now):
         return None
     return Refusal(code=refused.code.value, about=refused.id.hex(), detail=refused.detail)
+
+
+def misdeed(refused: RefusedFrame, context: OpeningContext) -> tuple[PeerId, Offence] | None:
+    """Who is to blame for a refused frame, and for what; None if nobody is.
+
+    What is proven is its author's doing; else who sent a direct frame is to blame. Who handed gossip on is not: before it comes
+    here it was checked as far as honest forwarders check it. A bid request comes directly and by gossip, so its repeat is no replay.
+    """
+    offence = RULES[refused.code].offence
+    if offence is None or (offence is Offence.REPLAYED and refused.kind in GOSSIPED):
+        return None
+    if refused.is_proven:
+        return refused.sender, offence
+    return None if context.topic else (context.via, offence)
 
 
 _Refusal: TypeAlias = tuple[RefusalCode, str]

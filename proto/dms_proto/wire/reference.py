@@ -17,6 +17,7 @@ from dms_proto import rules
 from dms_proto.messages import GOSSIPED, KINDS
 from dms_proto.units import MAX_QUANTITY, format_count
 from dms_proto.wire.refusals import RULES
+from dms_proto.wire.scores import POINTS
 
 
 def _pattern(alias: object) -> str | None:
@@ -55,10 +56,16 @@ _USUAL: Final = {
 def refusals_reference() -> str:
     """A table of the refusal codes, in the order of the checks."""
     rows = [
-        (f"`{code}`", rule.meaning, _yes(is_true=rule.is_answered), _yes(is_true=rule.is_passing))
+        (
+            f"`{code}`",
+            rule.meaning,
+            _yes(is_true=rule.is_answered),
+            _yes(is_true=rule.is_passing),
+            f"{rule.offence} ({POINTS[rule.offence]})" if rule.offence is not None else "",
+        )
         for code, rule in RULES.items()
     ]
-    return _table(("code", "meaning", "answered", "may pass later"), rows)
+    return _table(("code", "meaning", "answered", "may pass later", "offence (points)"), rows)
 
 
 def kinds_reference() -> str:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.ids import MessageId, PeerId
+from dms_proto.wire.scores import Offence
 
 NO_ID: Final = MessageId(b"")
 NOBODY: Final = PeerId("")
@@ -45,11 +46,13 @@ class RefusalRule(msgspec.Struct, frozen=True):
         meaning: in words.
         is_answered: the sender of a direct frame is told, see `opening.answer_to`. Not where the answer would only feed a flood or a replay.
         is_passing: the same content in a new envelope may be accepted later.
+        offence: what it adds to the score of who is to blame, see `RefusedFrame.blamed`; None where honest nodes do it too.
     """
 
     meaning: str
     is_answered: bool
     is_passing: bool
+    offence: Offence | None = None
 
 
 RULES: Final[dict[RefusalCode, RefusalRule]] = {
@@ -57,11 +60,13 @@ RULES: Final[dict[RefusalCode, RefusalRule]] = {
         "The frame is longer than its way allows: 2 KiB for gossip, 256 KiB for a direct frame.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.OVERSIZED,
     ),
     RefusalCode.MALFORMED: RefusalRule(
         "The bytes are not a frame around an envelope: broken or not shortest msgpack, wrong types or lengths, both or neither of `to` and `topic`.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.MALFORMED,
     ),
     RefusalCode.NEWER_VERSION: RefusalRule(
         "The envelope is of a version this node does not speak.",
@@ -77,16 +82,19 @@ RULES: Final[dict[RefusalCode, RefusalRule]] = {
         "The envelope names a topic, but its kind travels directly only.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.MISDIRECTED,
     ),
     RefusalCode.NOT_FOR_US: RefusalRule(
         "The envelope is addressed to another node, or to a topic other than the one it came on.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.MISDIRECTED,
     ),
     RefusalCode.WRONG_SENDER: RefusalRule(
         "A direct envelope was written by another node than the one at the end of the stream.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.FORGED,
     ),
     RefusalCode.ECHO: RefusalRule(
         "The envelope is our own, come back by gossip.",
@@ -97,6 +105,7 @@ RULES: Final[dict[RefusalCode, RefusalRule]] = {
         "The envelope expires before it was sent, or longer after than its way allows.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.MALFORMED,
     ),
     RefusalCode.FROM_FUTURE: RefusalRule(
         "The envelope was sent later than now, by more than the tolerated clock skew.",
@@ -107,11 +116,13 @@ RULES: Final[dict[RefusalCode, RefusalRule]] = {
         "The envelope's time is over, by more than the tolerated clock skew.",
         is_answered=True,
         is_passing=True,
+        offence=Offence.REPLAYED,
     ),
     RefusalCode.DUPLICATE: RefusalRule(
         "The envelope was accepted before.",
         is_answered=False,
         is_passing=False,
+        offence=Offence.REPLAYED,
     ),
     RefusalCode.STALE: RefusalRule(
         "The envelope is older than what the replay window still remembers of its sender, so it may have been accepted before.",
@@ -127,16 +138,19 @@ RULES: Final[dict[RefusalCode, RefusalRule]] = {
         "The peer that delivered the frame, or the author of gossip, sends more than its share.",
         is_answered=False,
         is_passing=True,
+        offence=Offence.FLOODED,
     ),
     RefusalCode.BAD_SIGNATURE: RefusalRule(
         "The signature is not the sender's over these bytes.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.FORGED,
     ),
     RefusalCode.BAD_BODY: RefusalRule(
         "The body is not a message of its kind: broken msgpack, a missing or wrong field, or a rule of the message broken.",
         is_answered=True,
         is_passing=False,
+        offence=Offence.MALFORMED,
     ),
 }
 

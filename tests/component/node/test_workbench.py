@@ -59,6 +59,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         calls=calls,
         sealer=sealer,
         wallet=Wallet(Home(home), me),
+        forgive_s=30,
     )
 
     def tell(_allocation: AllocationId, stimulus: Stimulus) -> None:

@@ -22,6 +22,7 @@ from dms.net.frames import Kind
 from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, published, rpc, signed
 from dms.testing.live_networks import TOPIC, Crew, still_serves
 from dms_actors.ports import GossipReceived
+from dms_proto.wire.scores import MUTE_AT, POINTS, Offence
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
 STOCK_HOST = Path(__file__).with_name("stock_host.py")
@@ -245,17 +246,19 @@ async def test_a_gossip_message_with_a_false_signature_is_not_delivered(crew: Cr
 
 
 async def test_a_flood_of_gossip_in_one_message_is_banned_once(crew: Crew) -> None:
-    victim = await crew(gossip_limit=RateLimit(frames_per_s=1, frames_burst=1, tolerance=5))
+    victim = await crew(gossip_limit=RateLimit(frames_per_s=1, frames_burst=1))
 
     async def play(visit: Visit) -> None:
         stream = await visit.open(GOSSIP_PROTOCOL)
-        many = rpc_pb2.RPC(publish=[rpc_pb2.Message(data=b"flood", topicIDs=[TOPIC]) for _ in range(100)])
+        many = rpc_pb2.RPC(publish=[rpc_pb2.Message(data=b"flood", topicIDs=[TOPIC]) for _ in range(1_000)])
         await stream.write(signed(TOPIC, b"one") + rpc(many))
         await visit.until_closed()
 
     await attack(victim.addresses[0], play)
     stats = await victim.network.stats()
-    assert (stats["bans"], stats["refused.gossip_rate"]) == (1, 5)
+    needed = MUTE_AT // POINTS[Offence.FLOODED]
+    assert needed <= stats["refused.gossip_rate"] <= needed + 5  # points halve with time, so it may take a few more
+    assert stats["bans"] == 1
 
 
 @pytest.mark.parametrize("protocol", ["/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0"])

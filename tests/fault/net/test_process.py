@@ -20,6 +20,7 @@ from dms.testing.network_contract import PATIENCE_S, Recorder
 from dms_actors.ports import FrameReceived, GossipReceived, NetworkDown, NetworkUp, PeerDown, PeerUp
 from dms_proto.errors import MachineError, PeerError
 from dms_proto.ids import peer_id_of
+from dms_proto.wire.scores import MUTE_AT, POINTS, Offence
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
 STOCK_HOST = Path(__file__).with_name("stock_host.py")
@@ -81,9 +82,9 @@ async def test_bans_outlive_the_process_and_lifted_ones_stay_lifted(crew: Crew) 
 
 
 async def test_a_ban_for_abuse_outlives_the_process(crew: Crew) -> None:
-    ann, bob = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=20, tolerance=20)), await crew()
+    ann, bob = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=20)), await crew()
     await bob.connect(ann)
-    for _turn in range(60):
+    for _turn in range(20 + 2 * MUTE_AT // POINTS[Offence.FLOODED]):
         bob.network.send(ann.peer, b"too much")
     assert (await ann.seen.first(PeerDown)).reason == "banned"
     await killed_and_back(ann)

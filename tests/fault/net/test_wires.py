@@ -24,6 +24,7 @@ from dms.testing.live_networks import Crew, Wire
 from dms.testing.network_contract import PATIENCE_S, blob
 from dms_actors.ports import FrameReceived, PeerDown, PeerUp
 from dms_proto.errors import PeerError
+from dms_proto.wire.scores import MUTE_AT, POINTS, Offence
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
 
@@ -169,7 +170,7 @@ async def test_many_frame_streams_of_one_peer_are_bounded_and_the_newest_is_read
 
 
 async def test_a_flood_from_one_peer_is_dropped_banned_and_does_not_disturb_another(crew: Crew) -> None:
-    limit = RateLimit(frames_per_s=100, frames_burst=200, tolerance=500)
+    limit = RateLimit(frames_per_s=100, frames_burst=200)
     victim, honest = await crew(frame_limit=limit), await crew()
     await honest.connect(victim)
 
@@ -202,7 +203,7 @@ async def test_a_flood_that_waits_when_the_peer_comes_up_is_banned_once_and_told
     """1. The flooder fills its stream and only then answers our greeting: it comes up, and all that waited is read, in the same step.
     2. The ban falls while the task that greeted is still waiting. It found its stream gone and told the node "lost"; a lost peer is dialled again.
     3. What lay behind the first item too many was judged too: a ban, a warning and a message to the node for each, 25,000 to a window."""
-    limit = RateLimit(frames_per_s=1, frames_burst=200, tolerance=500)
+    limit = RateLimit(frames_per_s=1, frames_burst=200)
     victim = await crew(frame_limit=limit)
     filled = trio.Event()
 
@@ -220,12 +221,14 @@ async def test_a_flood_that_waits_when_the_peer_comes_up_is_banned_once_and_told
     assert (await victim.seen.first(PeerDown)).reason == "banned"
     assert len(victim.seen.of(FrameReceived)) == 200
     stats = await victim.network.stats()
-    assert (stats["refused.rate"], stats["bans"]) == (500, 1)
+    needed = MUTE_AT // POINTS[Offence.FLOODED]
+    assert needed <= stats["refused.rate"] <= needed + 5  # points halve with time, so it may take a few more
+    assert stats["bans"] == 1
 
 
 @pytest.mark.parametrize("kind", [Kind.PING, Kind.BYE, 99])
 async def test_a_flood_of_what_is_no_frame_is_banned_too(crew: Crew, kind: int) -> None:
-    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200, tolerance=500))
+    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200))
 
     async def flood(visit: Visit) -> None:
         stream = await visit.greeted()
@@ -237,7 +240,7 @@ async def test_a_flood_of_what_is_no_frame_is_banned_too(crew: Crew, kind: int) 
 
 
 async def test_a_flood_of_answers_to_no_question_is_banned_too(crew: Crew) -> None:
-    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200, tolerance=500))
+    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200))
 
     async def welcome_and_flood(net_stream: INetStream) -> None:
         stream = stream_under(net_stream)
@@ -251,7 +254,7 @@ async def test_a_flood_of_answers_to_no_question_is_banned_too(crew: Crew) -> No
 
 async def test_a_flood_that_comes_with_the_agreement_on_the_protocol_is_banned_too(crew: Crew) -> None:
     """All of it waits in the stream before anyone looks, and nothing follows that would draw a look. It was left there: not banned, not up."""
-    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200, tolerance=500))
+    victim = await crew(frame_limit=RateLimit(frames_per_s=1, frames_burst=200))
     welcoming = frames.greeting(Kind.WELCOME, Greeting(NETWORK_VERSION, "hostile"))
     flood = welcoming + frames.item(Kind.PONG, bytes(frames.PING_BYTES)) * 2_000
     await attack(victim.addresses[0], Visit.until_closed, serve=agree_and_send(flood))

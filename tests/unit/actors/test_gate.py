@@ -7,11 +7,12 @@ from collections import Counter
 import pytest
 
 from dms.testing.samples import ALLOCATION, NOW, PROVIDER, REQUEST, REQUESTER, STRANGER, TOPIC
-from dms_actors.gate import Gate
+from dms_actors.gate import Gate, Muted
 from dms_proto.capability import Capability
 from dms_proto.ids import MessageId
 from dms_proto.messages import AnyMessage, BidRequest, Cancel, Probe, Refusal
-from dms_proto.wire import Envelope, Signer, seal
+from dms_proto.wire import Envelope, Offence, Signer, seal
+from dms_proto.wire.scores import HALF_LIFE_MS, MUTE_AT, POINTS
 
 CANCEL = Cancel(REQUEST, ALLOCATION)
 ASKING = BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0)
@@ -92,3 +93,19 @@ def test_a_flood_from_one_peer_is_cut_off_and_others_are_not(gate: Gate) -> None
     assert gate.refused["rate"] > 0
     opened = gate.open(frame(Probe(1), signer=STRANGER, number=9_999), STRANGER.peer_id, "", NOW)
     assert isinstance(opened, Envelope)
+
+
+def test_who_sends_garbage_is_muted_and_not_heard_until_it_is_forgiven(gate: Gate) -> None:
+    said = [gate.open(b"\xc1", REQUESTER.peer_id, "", NOW) for _ in range(MUTE_AT // POINTS[Offence.MALFORMED])]
+    assert said[-1] == Muted(REQUESTER.peer_id, Offence.MALFORMED)
+    assert gate.open(frame(), REQUESTER.peer_id, "", NOW) is None
+    assert isinstance(gate.open(frame(signer=STRANGER), STRANGER.peer_id, "", NOW), Envelope)
+    later = NOW + HALF_LIFE_MS
+    assert isinstance(gate.open(frame(number=2, sent=later), REQUESTER.peer_id, "", later), Envelope)
+
+
+def test_gossip_of_a_muted_author_goes_no_further_whoever_hands_it_on(gate: Gate) -> None:
+    for _ in range(MUTE_AT // POINTS[Offence.MALFORMED]):
+        gate.open(b"\xc1", REQUESTER.peer_id, "", NOW)
+    assert gate.open(frame(ASKING, topic=TOPIC), STRANGER.peer_id, TOPIC, NOW) is None
+    assert gate.refused["rate"] == 1
