@@ -49,6 +49,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         mdns: announce and find nodes on the local network by multicast DNS.
         mdns_interfaces: IPv4 addresses of the interfaces used for it. Empty: all.
         topics: gossip topics this node subscribes to and publishes on.
+        envelopes_only: of gossip, only what may be an envelope (`dms_proto.wire`) is taken and handed on. Off, the bytes of gossip are anything.
         network_version: see `NETWORK_VERSION`; another value makes a separate network.
         agent: shown to peers, for people.
         keepalive_s: seconds between pings to each peer.
@@ -76,6 +77,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     mdns: bool = False
     mdns_interfaces: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    envelopes_only: bool = False
     network_version: str = NETWORK_VERSION
     agent: str = "dms"
     keepalive_s: float = 15.0

@@ -12,6 +12,7 @@ NAMES: Final[dict[str, str]] = {
     "refused.version": "Peers that speak another network version.",
     "refused.banned": "Connections of banned peers, closed.",
     "refused.gossip_rate": "Gossip of a forwarder above its rate limit, dropped.",
+    "refused.gossip_invalid": "Gossiped messages that are no envelope for their topic and time, dropped and not forwarded.",
     "refused.gossip_oversized": "Gossiped messages longer than the longest accepted, dropped and not forwarded.",
     "refused.gossip_malformed": "Gossip streams that are not of the gossip protocol; the stream was reset.",
     "refused.connections": "Inbound connections beyond the limit, closed.",

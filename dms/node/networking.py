@@ -16,6 +16,7 @@ def net_config(config: Config, seed: bytes) -> NetConfig:
         bootstrap=config.network.bootstrap,
         mdns=config.network.mdns,
         topics=(config.network.topic,),
+        envelopes_only=True,
         keepalive_s=config.network.keepalive_s,
         half_life_s=config.network.forgive_s,
         agent=f"dms/{__version__}",

@@ -16,7 +16,15 @@ from dms_proto.wire.envelope import (
     Envelope,
     seal,
 )
-from dms_proto.wire.opening import OpeningContext, TakeToken, answer_to, misdeed, open_frame, take_always
+from dms_proto.wire.opening import (
+    OpeningContext,
+    TakeToken,
+    answer_to,
+    misdeed,
+    open_frame,
+    refuse_unopened,
+    take_always,
+)
 from dms_proto.wire.refusals import RULES, RefusalCode, RefusalRule, RefusedFrame
 from dms_proto.wire.replay import ReplayWindow, Seen
 from dms_proto.wire.scores import Offence, Scores
@@ -50,6 +58,7 @@ __all__ = [
     "kind_class",
     "misdeed",
     "open_frame",
+    "refuse_unopened",
     "seal",
     "take_always",
     "verify",

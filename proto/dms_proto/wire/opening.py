@@ -101,10 +101,9 @@ def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | Re
     parsed = _parse(frame, context)
     if isinstance(parsed, RefusedFrame):
         return parsed
-    for check in _CHECKS:
-        refusal = check(parsed, context, now)
-        if refusal is not None:
-            return _refused(parsed, refusal)
+    refused = _first_refusal(_CHECKS, parsed, context, now)
+    if refused is not None:
+        return refused
     signed, window = parsed.signed, context.window(parsed.signed)
     # Of a hello from a clock far ahead, what is remembered is bounded by ours: otherwise it would be kept until that clock's time has come.
     until = min(signed.expires_ms, now + signed.expires_ms - signed.sent_ms + context.skew_ms) + context.skew_ms
@@ -128,6 +127,15 @@ def answer_to(refused: RefusedFrame, context: OpeningContext, now: int) -> Refus
     if not context.take(context.via, KindClass.ANSWER, now):
         return None
     return Refusal(code=refused.code.value, about=refused.id.hex(), detail=refused.detail)
+
+
+def refuse_unopened(frame: bytes, context: OpeningContext, now: int) -> RefusedFrame | None:
+    """Why a frame is none for us, as far as it shows without memory and without its signature; None if it may be one.
+
+    The part of `open_frame` that costs microseconds: with it nodes check gossip before they hand it on.
+    """
+    parsed = _parse(frame, context)
+    return parsed if isinstance(parsed, RefusedFrame) else _first_refusal(_MEMORYLESS_CHECKS, parsed, context, now)
 
 
 def misdeed(refused: RefusedFrame, context: OpeningContext) -> tuple[PeerId, Offence] | None:
@@ -258,16 +266,21 @@ def _check_signature(parsed: _Parsed, _context: OpeningContext, _now: int) -> _R
     return RefusalCode.BAD_SIGNATURE, "not the sender's signature over these bytes"
 
 
-_CHECKS: Final = (
-    _check_kind,
-    _check_addressed,
-    _check_sender,
-    _check_time,
-    _check_replay,
-    _check_rate,
-    _check_signature,
-)
+_Check: TypeAlias = Callable[[_Parsed, OpeningContext, int], _Refusal | None]
+
+_MEMORYLESS_CHECKS: Final[tuple[_Check, ...]] = (_check_kind, _check_addressed, _check_sender, _check_time)
+_CHECKS: Final[tuple[_Check, ...]] = (*_MEMORYLESS_CHECKS, _check_replay, _check_rate, _check_signature)
 """In the order they are made, after size, structure and version."""
+
+
+def _first_refusal(
+    checks: tuple[_Check, ...], parsed: _Parsed, context: OpeningContext, now: int
+) -> RefusedFrame | None:
+    for check in checks:
+        refusal = check(parsed, context, now)
+        if refusal is not None:
+            return _refused(parsed, refusal)
+    return None
 
 
 def _refused(parsed: _Parsed, refusal: _Refusal, *, is_proven: bool = False) -> RefusedFrame:
