@@ -8,7 +8,7 @@ import msgspec
 
 from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
-from dms_actors.letters import AllocationClosed, ShowState, TellAgain, Told
+from dms_actors.letters import AllocationClosed, Blamed, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Post, Workbench
@@ -26,7 +26,7 @@ from dms_proto.allocation.machine import (
     StoreOutputs,
 )
 from dms_proto.ids import AllocationId
-from dms_proto.machine import Effect, Send
+from dms_proto.machine import Blame, Effect, Send
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import AllocationOver
 from dms_proto.messages import AllocationStatus
@@ -101,6 +101,8 @@ class AllocationActor(MachineActor):
                 self._node.tell(Told(EntryWritten(entry), cause_id))
             case FreeCapacity(allocation_id=allocation_id):
                 self._node.tell(Told(AllocationOver(allocation_id), cause_id))
+            case Blame(peer=peer, offence=offence):
+                self._node.tell(Blamed(peer, offence))
             case Close():
                 self._workbench.close(self._id)
                 self._node.tell(AllocationClosed(self._id))

@@ -10,6 +10,7 @@ from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Terms
 from dms_proto.messages import AnyMessage, BidRequest
 from dms_proto.reputation import Kind
+from dms_proto.wire import Offence
 
 
 class Told(NamedTuple):
@@ -98,6 +99,13 @@ class RequestOver(NamedTuple):
     """An orchestrator has nothing more to do."""
 
     request_id: RequestId
+
+
+class Blamed(NamedTuple):
+    """A peer did what it should not."""
+
+    peer: PeerId
+    offence: Offence
 
 
 class AllocationClosed(NamedTuple):

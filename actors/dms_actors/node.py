@@ -29,6 +29,7 @@ from dms_actors.letters import (
     AllocationClosed,
     AnnounceWanted,
     AttemptNoted,
+    Blamed,
     Delivered,
     FindActor,
     ListenFor,
@@ -64,7 +65,7 @@ from dms_proto.grants.rights import KINDS, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.lineage import predecessors
-from dms_proto.machine import Effect, Send, Stimulus
+from dms_proto.machine import Blame, Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, strays
 from dms_proto.market.auction_state import BidderFacts
@@ -105,7 +106,7 @@ from dms_proto.messages import (
     Release,
 )
 from dms_proto.reputation import Evidence, Record
-from dms_proto.wire import Envelope
+from dms_proto.wire import Envelope, Offence
 
 log = logging.getLogger(__name__)
 
@@ -245,6 +246,8 @@ class Node(MachineActor):
             case AllocationClosed(allocation_id=allocation_id):
                 self._requesters.pop(allocation_id, None)
                 self._end(self._allocations.remove(allocation_id))
+            case Blamed(peer=peer, offence=offence):
+                self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
                 abandonment.request(self._world, turn, request_id, now)
             case AllocationAbandoned(allocation_id=allocation_id):
@@ -331,6 +334,11 @@ class Node(MachineActor):
             case Muted():
                 self._mute(opened)
 
+    def _blame(self, peer: PeerId, offence: Offence, now: int) -> None:
+        muted = self._gate.blame(peer, offence, now) if peer != self._peer_id else None
+        if muted is not None:
+            self._mute(muted)
+
     def _mute(self, muted: Muted) -> None:
         self._world.post.drop(muted.peer, f"muted, last for: {muted.offence}")
 
@@ -411,7 +419,8 @@ class Node(MachineActor):
         if not self._provides or (gossiped and not is_within(request.request_id, self._peer_id, request.reach)):
             return
         self._world.post.learn(peer, request.reply_to)
-        turn.apply(self.book, RequestHeard(peer, request, shown), now, cause)
+        written = self._gate.may_be_written(peer, now)
+        turn.apply(self.book, RequestHeard(peer, request, shown, written), now, cause)
 
     def _hear_invocation(self, peer: PeerId, message: Invocation, cause: str, shown: Credential) -> None:
         book = self.book.state
@@ -536,6 +545,8 @@ class Node(MachineActor):
                 self._world.post.drop(peer, why)
             case Inherit(old=old, new=new):
                 self._record.inherit(old, new)
+            case Blame(peer=peer, offence=offence) if self.me is not None:
+                self.me.tell(Blamed(peer, offence))
             case TellJoined(peer=peer):
                 self._tell_all(auction.PeerThere(peer), peer, RequesterBack(), cause_id)
             case TellLost(peer=peer, ours=ours):

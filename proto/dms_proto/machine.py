@@ -23,6 +23,7 @@ import msgspec
 
 from dms_proto.ids import PeerId
 from dms_proto.messages import AnyMessage
+from dms_proto.wire.scores import Offence
 
 S = TypeVar("S")
 
@@ -48,6 +49,13 @@ class Send(Effect, frozen=True):
 
     peer: PeerId
     message: AnyMessage
+
+
+class Blame(Effect, frozen=True):
+    """Count an offence against a peer."""
+
+    peer: PeerId
+    offence: Offence
 
 
 class TimeCame(Stimulus, frozen=True):

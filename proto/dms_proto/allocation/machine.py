@@ -22,6 +22,7 @@ from dms_proto.accounts.book import answered, claim
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import (
     IGNORED,
+    Blame,
     Decision,
     Effect,
     Event,
@@ -38,6 +39,7 @@ from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.units import HOUR, MINUTE
+from dms_proto.wire import Offence
 from dms_proto.work import NODE_FAULTS, Ending, EndReason, Output, Task, Usage
 
 REPEAT_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000)
@@ -497,7 +499,8 @@ def _restarted_starting(allocation: Allocation, stimulus: NodeRestarted, now: in
 
 def _time(allocation: Allocation, _stimulus: TimeCame, now: int) -> Decision:
     if allocation.phase is LifePhase.COMMITTED and now >= allocation.invoke_by:
-        return _end(allocation, Ending(EndReason.NOT_INVOKED, detail="no invocation came in time"), now)
+        ending = Ending(EndReason.NOT_INVOKED, detail="no invocation came in time")
+        return _end(allocation, ending, now).then(Blame(_of(allocation).requester, Offence.ABANDONED))
     if allocation.phase in _WORKING and allocation.gone_until and now >= allocation.gone_until:
         stimulus = CancelHeard(_of(allocation).requester, EndReason.REQUESTER_LOST)
         return decide(allocation, stimulus, now)

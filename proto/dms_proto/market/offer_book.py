@@ -10,6 +10,7 @@ capacity is not free *now* stands: whenever capacity frees it is judged again, h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -22,6 +23,7 @@ from dms_proto.grants.rights import Rights, uses_of
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, bid_id
 from dms_proto.machine import (
     IGNORED,
+    Blame,
     Decision,
     Effect,
     Event,
@@ -51,14 +53,19 @@ from dms_proto.messages import (
     Release,
 )
 from dms_proto.units import format_bytes, format_cores, format_credits
+from dms_proto.wire.scores import Offence
 from dms_proto.work import Task
 
 COMMIT_GRACE_MS: Final = 1_000
 """A lock outlives its bid by this much: a commit sent within validity may still be on its way."""
 MAX_SLOTS: Final = 64
 """Slots offered in one bid: bounds the size of a lock."""
+MAX_OPEN_BIDS_EACH: Final = 256
+"""Bids of ours that one requester may have open; past it, it is declined until it takes or releases some."""
+MAX_OPEN_BIDS: Final = 1_024
+"""Bids open at once. Bounds the ledger's locks where the capacity would admit thousands of small ones."""
 MAX_STANDING: Final = 256
-"""Requests that stand at once; the one that ends first makes room. Bounds what strangers can make us remember."""
+"""Requests that stand at once; of the requester with the most, the one that ends first makes room. Bounds what strangers can make us remember."""
 STANDING_STEP_MS: Final = 1_000
 MAX_REMEMBERED: Final = 4_096
 """Committed bids and bid counts kept for repeats; the oldest go first."""
@@ -133,11 +140,15 @@ class CreditSeen(Stimulus, frozen=True):
 
 
 class RequestHeard(Stimulus, frozen=True):
-    """A bid request from `requester` (proven by its signature), and the rights it has shown."""
+    """A bid request from `requester` (proven by its signature), and the rights it has shown.
+
+    `is_written`: a decline of it is written down; not for who asks without end.
+    """
 
     requester: PeerId
     request: BidRequest
     credential: Credential = NOTHING_SHOWN
+    is_written: bool = True
 
 
 class CommitHeard(Stimulus, frozen=True):
@@ -216,6 +227,15 @@ class RequestDeclined(Event, frozen=True):
     requester: PeerId
     request: BidRequest
     clauses: tuple[Clause, ...]
+    stands_until: int = 0
+    rights: Rights | None = None
+
+
+class RequestTurnedAway(Transient, frozen=True):
+    """As `RequestDeclined`, of a requester that asks more than is written down."""
+
+    requester: PeerId
+    request: BidRequest
     stands_until: int = 0
     rights: Rights | None = None
 
@@ -431,8 +451,10 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
         return Decision((), (answer,))
     stands = request.stands_ms > 0 and all(clause.passing for clause in judged)
     until = now + request.stands_ms if stands else 0
-    declined = RequestDeclined(stimulus.requester, request, judged, until, rights if until else None)
-    return Decision((declined,), (answer,))
+    kept = rights if until else None
+    if not stimulus.is_written:
+        return Decision((RequestTurnedAway(stimulus.requester, request, until, kept),), (answer,))
+    return Decision((RequestDeclined(stimulus.requester, request, judged, until, kept),), (answer,))
 
 
 def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decision:
@@ -491,8 +513,10 @@ def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
         refusal = CommitRefusal.NOT_GRANTED
     if refusal is not None or lock is None:
         refusal = refusal or CommitRefusal.UNKNOWN_BID
-        answer = CommitRefused(commit.request_id, commit.bid_id, refusal, missing)
-        return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (Send(requester, answer),))
+        answer = Send(requester, CommitRefused(commit.request_id, commit.bid_id, refusal, missing))
+        if refusal is CommitRefusal.UNKNOWN_BID:
+            return Decision((), (answer,))  # it tells nothing of our bids, and anyone may invent one
+        return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (answer,))
     reservations = tuple(
         Reservation(
             allocation_id(commit.bid_id, slot),
@@ -572,7 +596,11 @@ def _expire(book: OfferBook, _stimulus: TimeCame, now: int) -> Decision:
         for standing in book.standing.values()
         if standing.until <= now or standing.request.request_id in deaf
     ]
-    return _with_standing(book, tuple(events), now) if events else IGNORED
+    if not events:
+        return IGNORED
+    # Once for all that expired together: a requester that crashed had several bids open.
+    vanished = dict.fromkeys(lock.requester for lock in expired if lock.requester != book.me)
+    return _with_standing(book, tuple(events), now).then(*(Blame(peer, Offence.VANISHED) for peer in vanished))
 
 
 def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Decision:
@@ -652,6 +680,7 @@ def judge(
         clauses += terms
     elif requester != book.me:
         clauses += _credit_clauses(book, requester, terms.cost(request.needs.resources, request.needs.max_wall_ms))
+    clauses += _open_bids(book, requester)
     if not clauses and not isinstance(terms, tuple):
         return terms
     return clauses[:MAX_CLAUSES]
@@ -674,6 +703,20 @@ def _credit_clauses(book: OfferBook, requester: PeerId, price: int) -> tuple[Cla
         return ()
     observed = f"{format_credits(max(0, left))} of credit left here: its owner has to pay this node's, or be given a higher limit"
     return (Clause("credit", format_credits(price), observed, passing=price <= book.credit_of(requester)),)
+
+
+def _open_bids(book: OfferBook, requester: PeerId) -> tuple[Clause, ...]:
+    """Nothing, or that as many bids as may be are open: with this requester, or in all."""
+    locks = book.ledger.locks
+    if len(locks) < MAX_OPEN_BIDS_EACH:
+        return ()
+    if len(locks) >= MAX_OPEN_BIDS:
+        return (Clause("open_bids", f"fewer than {MAX_OPEN_BIDS} bids open", f"{len(locks)} open", passing=True),)
+    theirs = sum(lock.requester == requester for lock in locks.values())
+    if theirs < MAX_OPEN_BIDS_EACH:
+        return ()
+    wanted = f"fewer than {MAX_OPEN_BIDS_EACH} bids open with one requester"
+    return (Clause("open_bids", wanted, f"{theirs} open", "take or release some", passing=True),)
 
 
 def _with_pressure(book: OfferBook, clause: Clause) -> Clause:
@@ -749,7 +792,10 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 ),
                 numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
             )
-        case RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights):
+        case (
+            RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights)
+            | RequestTurnedAway(requester=requester, request=request, stands_until=until, rights=rights)
+        ):
             standing = without(book.standing, request.request_id)
             if until:
                 standing[request.request_id] = Standing(requester, request, until, rights)
@@ -780,7 +826,8 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
 
 def _bounded(standing: dict[RequestId, Standing]) -> dict[RequestId, Standing]:
     if len(standing) > MAX_STANDING:
-        del standing[min(standing, key=lambda key: standing[key].until)]
+        most = Counter(one.requester for one in standing.values()).most_common(1)[0][0]
+        del standing[min((k for k, one in standing.items() if one.requester == most), key=lambda k: standing[k].until)]
     return standing
 
 

@@ -371,13 +371,14 @@ def _make_room(membership: Membership) -> tuple[Event, ...]:
 def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
     hello, peer = stimulus.hello, stimulus.peer
     offset = hello.now - now
+    known = membership.peers.get(peer)
+    room = _make_room(membership) if known is None else ()
     refusal = stimulus.doubt or _refusal(hello, offset) or _usurpation(membership, stimulus)
     if refusal:
         gone = (TellLost(peer, ours=False),) if _phase(membership, peer) is PeerPhase.GREETED else ()
-        return Decision((PeerRefused(peer, refusal),), (*gone, Drop(peer, refusal)))
+        return Decision((*room, PeerRefused(peer, refusal)), (*gone, Drop(peer, refusal)))
     succeeded = _successions(membership, peer, stimulus.predecessors, now)
-    events = list(succeeded.events)
-    known = membership.peers.get(peer)
+    events: list[Event] = [*room, *succeeded.events]
     if known is None or (hello.addresses and hello.addresses != known.addresses):
         events.append(PeerMet(peer, hello.addresses, now))
     joined = known is None or known.phase is not PeerPhase.GREETED

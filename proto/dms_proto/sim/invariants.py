@@ -19,14 +19,14 @@ from dms_proto.accounts.book import Accounts, Book
 from dms_proto.allocation import machine as allocation_machine
 from dms_proto.allocation.machine import Allocation, AllocationEnded, EndingRepeated, LifePhase
 from dms_proto.ids import AllocationId, BidId, PeerId
-from dms_proto.machine import Decision, Event, Stimulus, TimeCame, Transient
+from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction_state as auctions
 from dms_proto.market import offer_book
 from dms_proto.market.auction_fold import pending, seeking, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
 from dms_proto.market.offer_book import OfferBook
 from dms_proto.membership import machine as membership_machine
-from dms_proto.messages import CommitRefusal
+from dms_proto.messages import CommitRefusal, CommitRefused
 from dms_proto.work import OWNERS, EndReason, Usage
 
 if TYPE_CHECKING:
@@ -99,10 +99,10 @@ class Watch:
 
     def _binding(self, node: SimNode, heard: offer_book.CommitHeard, before: OfferBook, decision: Decision) -> None:
         commit = heard.commit
-        for event in decision.events:
-            if not isinstance(event, offer_book.CommitTurnedDown):
+        for effect in decision.effects:
+            if not isinstance(effect, Send) or not isinstance(effect.message, CommitRefused):
                 continue
-            refused_for_capacity = event.refusal in (CommitRefusal.UNKNOWN_BID, CommitRefusal.EXPIRED)
+            refused_for_capacity = effect.message.refusal in (CommitRefusal.UNKNOWN_BID, CommitRefusal.EXPIRED)
             bid = next(
                 (e.bid for _, e in node.log if isinstance(e, offer_book.BidMade) and e.bid.bid_id == commit.bid_id),
                 None,

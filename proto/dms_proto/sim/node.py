@@ -16,7 +16,7 @@ from dms_proto.accounts.book import Accounts, Book
 from dms_proto.allocation import machine as allocation_machine
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
-from dms_proto.machine import Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
+from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction, auction_fold, offer_book, strays
 from dms_proto.market import auction_state as auctions
 from dms_proto.market.preferences import ProviderPolicy
@@ -548,6 +548,7 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
         BOOK, offer_book.AllocationOver(effect.allocation_id)
     ),
     allocation_machine.Close: SimNode._conclude,
+    Blame: lambda _node, _stream, _effect: None,  # nobody is muted here: the invariants are to hold with liars at work
     membership_machine.Dial: lambda node, _stream, effect: node.world.network.dial(node, effect.peer),
     membership_machine.Drop: lambda node, _stream, effect: node.world.network.drop(node, effect.peer),
     membership_machine.TellJoined: SimNode._tell_joined,

@@ -36,6 +36,11 @@ class KindClass(StrEnum):
     ANSWER = "answer"
     """Refused frames of a peer that are answered with a `Refusal`."""
 
+    WRITTEN = "written"
+    """Requests of a peer whose decline is written down for good; the others are declined all the same."""
+    WRITTEN_IN_ALL = "written_in_all"
+    """Likewise, of all peers together."""
+
 
 _STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage"})
 _MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal", "Iou"})
@@ -65,6 +70,9 @@ DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
     # Within the life of a gossiped envelope (2 minutes with both skews) one neighbour introduces at most 800 authors of a window's 4,096.
     KindClass.INTRODUCTION: Limit(5, 200),
     KindClass.ANSWER: Limit(1, 20),
+    # A decline takes about 1 kB of disk for ever: at most 170 MB a day, whoever asks.
+    KindClass.WRITTEN: Limit(1, 1_024),
+    KindClass.WRITTEN_IN_ALL: Limit(2, 8_192),
 }
 
 

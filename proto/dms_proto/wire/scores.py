@@ -40,7 +40,7 @@ class Offence(StrEnum):
     ABANDONED = "abandoned"
     """A bid taken, and the work never sent: capacity was held for nothing."""
     VANISHED = "vanished"
-    """A bid neither taken nor released by its requester, or a commit never answered by its bidder."""
+    """Bids neither taken nor released by their requester: capacity was held for nothing."""
     REPLAYED = "replayed"
     """A message that was accepted before, or whose time is over."""
     FLOODED = "flooded"
@@ -52,8 +52,8 @@ POINTS: Final[dict[Offence, int]] = {
     Offence.MALFORMED: 100,
     Offence.OVERSIZED: 100,
     Offence.MISDIRECTED: 50,
-    Offence.ABANDONED: 200,
-    Offence.VANISHED: 50,
+    Offence.ABANDONED: 250,
+    Offence.VANISHED: 400,
     Offence.REPLAYED: 10,  # a node that slept sends what has expired, once
     Offence.FLOODED: 2,  # an honest sender paces itself, but a slow link bunches what it sent
 }

@@ -36,12 +36,13 @@ from dms_proto.allocation.machine import (
 )
 from dms_proto.capability import Gpu, Price, Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
-from dms_proto.machine import Transient
+from dms_proto.machine import Blame, Transient
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, HOUR, MINUTE, SECOND
+from dms_proto.wire import Offence
 from dms_proto.work import Ending, EndReason, Input, Limits, Output, Task, Usage
 
 REQUESTER = PeerId("requester")
@@ -192,6 +193,7 @@ def test_without_an_invocation_it_ends_in_time() -> None:
 
     assert work.reason is EndReason.NOT_INVOKED
     assert work.wanted(FreeCapacity)
+    assert [blame.offence for blame in work.wanted(Blame)] == [Offence.ABANDONED]
 
 
 def test_an_invocation_by_somebody_else_is_refused() -> None:

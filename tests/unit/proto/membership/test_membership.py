@@ -473,6 +473,27 @@ def test_measurements_and_probes_are_not_written_down() -> None:
     assert {type(event).__name__ for event in circle.log[written:]} <= {"PeerLeft"}
 
 
+@pytest.mark.parametrize("says_bye", [True, False])
+@pytest.mark.parametrize("connects", [True, False])
+def test_invented_peers_that_name_invented_peers_do_not_grow_the_table(connects: bool, says_bye: bool) -> None:
+    circle = Circle()
+    for number in range(2 * MAX_PEERS):
+        if connects:
+            circle.connects(f"invented {number}")
+        circle.greets(f"invented {number}", knows=tuple(f"named by {number}: {n}" for n in range(16)))
+        if says_bye or number > MAX_PEERS // 2:  # connections are bounded by the network process
+            circle.tell(PeerDisconnected(PeerId(f"invented {number}"), "lost"))
+        circle.wait(SECOND)
+        assert len(circle.state.peers) <= MAX_PEERS + WANTED_PEERS
+
+
+def test_refused_peers_do_not_grow_the_table() -> None:
+    circle = Circle()
+    for number in range(2 * MAX_PEERS):
+        circle.greets(f"invented {number}", version=PROTOCOL_VERSION + 1)
+        assert len(circle.state.peers) <= MAX_PEERS + WANTED_PEERS
+
+
 # ---------------------------------------------------------------------------------------------------------------- succession
 
 

@@ -1,0 +1,122 @@
+"""What strangers can make the offer book remember: bids, standing requests, repeats and written declines are bounded, whoever is invented."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dms_proto.capability import Capability, Resources
+from dms_proto.ids import PeerId
+from dms_proto.machine import Blame, Transient
+from dms_proto.market.offer_book import (
+    COMMIT_GRACE_MS,
+    MAX_OPEN_BIDS,
+    MAX_OPEN_BIDS_EACH,
+    MAX_REMEMBERED,
+    MAX_STANDING,
+    OWNER_HOLD,
+    CommitHeard,
+    HoldWished,
+    RequestHeard,
+)
+from dms_proto.messages import Commit, Decline
+from dms_proto.sim.provider import MACHINE, ME, Provider, request
+from dms_proto.units import CORE, GIB, MINUTE
+from dms_proto.wire import Offence
+
+HUGE = msgspec.structs.replace(MACHINE, resources=Resources(10_000 * CORE, 10_000 * GIB))
+SMALL = Capability(resources=Resources(1), relayed=True, max_wall_ms=MINUTE)
+
+
+def dimensions(declined: Decline) -> list[tuple[str, bool]]:
+    return [(clause.dimension, clause.passing) for clause in declined.clauses]
+
+
+def test_one_requester_has_so_many_bids_open_and_is_told_so_and_others_are_bid_to() -> None:
+    provider = Provider(HUGE)
+    first = provider.bids(request("0", needs=SMALL))
+    for number in range(1, MAX_OPEN_BIDS_EACH):
+        provider.bids(request(str(number), needs=SMALL))
+
+    assert dimensions(provider.declines(request("more", needs=SMALL))) == [("open_bids", True)]
+    provider.bids(request("another's", needs=SMALL), requester="b")
+
+    provider.is_released(first)
+    assert len(provider.state.ledger.locks) == MAX_OPEN_BIDS_EACH + 1  # what was declined had stood, and is bid on now
+    provider.check()
+
+
+def test_all_requesters_together_have_so_many_bids_open() -> None:
+    provider = Provider(HUGE)
+    for number in range(MAX_OPEN_BIDS):
+        provider.bids(request(str(number), needs=SMALL), requester=f"invented {number}")
+
+    assert dimensions(provider.declines(request("more", needs=SMALL), requester="honest")) == [("open_bids", True)]
+    assert len(provider.state.ledger.locks) == MAX_OPEN_BIDS
+
+
+def test_a_requester_with_hundreds_of_standing_requests_does_not_push_out_another_one_s() -> None:
+    provider = Provider()
+    provider.tell(HoldWished(OWNER_HOLD, MACHINE.resources))
+    honest = request("honest", stands_ms=1_000)  # it would be the first to end
+    provider.declines(honest, requester="honest")
+    for number in range(2 * MAX_STANDING):
+        provider.declines(request(str(number)))
+
+    assert len(provider.state.standing) == MAX_STANDING
+    assert honest.request_id in provider.state.standing
+
+
+def test_invented_requesters_do_not_grow_the_tables_of_repeats() -> None:
+    provider = Provider()
+    for number in range(MAX_REMEMBERED + 100):
+        provider.declines(request(str(number), cores=1_000), requester=f"invented {number}")
+
+    assert len(provider.state.rounds) == MAX_REMEMBERED
+    assert len(provider.state.standing) == 0
+
+
+def test_a_decline_that_is_not_written_down_is_answered_once_all_the_same() -> None:
+    provider = Provider()
+    written = len(provider.log)
+
+    provider.tell(RequestHeard(PeerId("a"), request(cores=1_000), is_written=False))
+    assert len(provider.sent(Decline)) == 1
+    assert all(isinstance(event, Transient) for event in provider.events)
+    provider.tell(RequestHeard(PeerId("a"), request(cores=1_000), is_written=False))
+    assert provider.sent(Decline) == []
+    assert len(provider.log) == written
+
+
+def test_what_is_declined_for_now_stands_although_it_is_not_written_down() -> None:
+    provider = Provider()
+    provider.tell(HoldWished(OWNER_HOLD, MACHINE.resources))
+    provider.tell(RequestHeard(PeerId("a"), request(), is_written=False))
+    provider.tell(HoldWished(OWNER_HOLD, Resources()))
+    assert len(provider.state.ledger.locks) == 1
+
+
+def test_invented_commits_leave_nothing_behind() -> None:
+    provider = Provider()
+    before, written = provider.state, len(provider.log)
+    for number in range(100):
+        asked = request(str(number))
+        provider.tell(CommitHeard(PeerId("a"), Commit(asked.request_id, "f" * 64, (0,))))  # type: ignore[arg-type]
+    assert provider.state == before
+    assert len(provider.log) == written
+
+
+def test_who_lets_bids_expire_is_blamed_once_for_those_of_one_time() -> None:
+    provider = Provider()
+    for name in ("r", "s"):
+        valid_until = provider.bids(request(name)).valid_until
+    provider.bids(request("t"), requester=ME)
+    provider.wait(valid_until + COMMIT_GRACE_MS - provider.now)
+    assert provider.wanted(Blame) == [Blame(PeerId("a"), Offence.VANISHED)]
+
+
+def test_who_takes_or_releases_bids_is_not_blamed() -> None:
+    provider = Provider()
+    provider.commits(provider.bids(request("r")))
+    provider.is_released(provider.bids(request("s")))
+    provider.wait(MINUTE)
+    assert provider.wanted(Blame) == []
