@@ -59,7 +59,8 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         blob_stall_s: seconds without progress after which a blob transfer is given up.
         max_connections: inbound and outbound together. Inbound ones may take four fifths.
         max_peer_connections: connections with one peer; the oldest is closed to admit a newer one.
-        max_handshakes: inbound connections in their handshake at a time; a quarter of it from one address.
+        max_source_connections: inbound connections from one source: an IPv4 address, or an IPv6 network of 64 bits.
+        max_handshakes: inbound connections in their handshake at a time; a quarter of it from one source.
         handshake_timeout_s: seconds an inbound handshake may take.
         max_blobs_served: blob transfers served at a time; half of it to one peer.
         max_blobs_fetched: blob transfers fetched at a time; more wait.
@@ -87,6 +88,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     blob_stall_s: float = 20.0
     max_connections: int = 500
     max_peer_connections: int = 4
+    max_source_connections: int = 64
     max_handshakes: int = 128
     handshake_timeout_s: float = 5.0
     max_blobs_served: int = 16

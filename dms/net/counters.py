@@ -16,6 +16,7 @@ NAMES: Final[dict[str, str]] = {
     "refused.gossip_oversized": "Gossiped messages longer than the longest accepted, dropped and not forwarded.",
     "refused.gossip_malformed": "Gossip streams that are not of the gossip protocol; the stream was reset.",
     "refused.connections": "Inbound connections beyond the limit, closed.",
+    "refused.source": "Inbound connections beyond what one source may have, closed.",
     "refused.handshakes": "Inbound connections closed because too many were in their handshake.",
     "refused.handshake": "Inbound connections whose handshake failed: not our protocols, or not authentic.",
     "refused.window": "Connections closed because the peer sent more than the window it was given.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address, ip_network
 
 import trio
 from libp2p.abc import IMuxedConn
@@ -78,36 +79,39 @@ class GuardedSwarm(Swarm):
         self.is_refused = is_refused
         self._counters = counters
         self._inbound_slots = config.max_connections * 4 // 5
-        self._inbound = 0
+        self._inbound: Counter[str] = Counter()
+        self._max_from_source = config.max_source_connections
         self._max_handshakes = config.max_handshakes
         self._handshakes: Counter[str] = Counter()
 
     async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         """Upgrades one accepted socket and stays with the connection until it closes, so that its slot comes back."""
         remote = read_write_closer.get_remote_address()
-        address = remote[0] if remote else ""
-        if refusal := self._refuse_socket(address):
+        source = source_of(remote[0]) if remote else ""
+        if refusal := self._refuse_socket(source):
             self._counters.add(refusal)
             await read_write_closer.close()
             return
-        self._inbound += 1
-        self._handshakes[address] += 1
+        self._inbound[source] += 1
+        self._handshakes[source] += 1
         try:
-            connection = await self._upgraded(read_write_closer, maddr, address)
+            connection = await self._upgraded(read_write_closer, maddr, source)
             if connection is not None:
                 await connection.event_closed.wait()
         finally:
-            self._inbound -= 1
+            _give_back(self._inbound, source)
 
-    def _refuse_socket(self, address: str) -> str:
-        if self._inbound >= self._inbound_slots:
+    def _refuse_socket(self, source: str) -> str:
+        if self._inbound.total() >= self._inbound_slots:
             return "refused.connections"
+        if self._inbound[source] >= self._max_from_source:
+            return "refused.source"
         crowded = (
-            self._handshakes.total() >= self._max_handshakes or self._handshakes[address] * 4 >= self._max_handshakes
+            self._handshakes.total() >= self._max_handshakes or self._handshakes[source] * 4 >= self._max_handshakes
         )
         return "refused.handshakes" if crowded else ""
 
-    async def _upgraded(self, socket: ReadWriteCloser, maddr: Multiaddr, address: str) -> SafeYamux | None:
+    async def _upgraded(self, socket: ReadWriteCloser, maddr: Multiaddr, source: str) -> SafeYamux | None:
         """The connection on `socket` after handshake and registration, or None if the peer failed at it."""
         raw = RawConnection(socket, False)
         try:
@@ -116,12 +120,10 @@ class GuardedSwarm(Swarm):
             return connection
         except Exception as error:  # noqa: BLE001 - the process edge: hostile handshake bytes end in every kind of exception
             self._counters.add("refused.handshake")
-            logger.debug("handshake from %s failed: %r", address, error)
+            logger.debug("handshake from %s failed: %r", source, error)
             await raw.close()
         finally:
-            self._handshakes[address] -= 1
-            if not self._handshakes[address]:
-                del self._handshakes[address]
+            _give_back(self._handshakes, source)
         return None
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
@@ -166,3 +168,21 @@ async def close_connections(swarm: Swarm) -> None:
     async with trio.open_nursery() as nursery:
         for connection in swarm.get_connections():
             nursery.start_soon(connection.close)
+
+
+def source_of(address: str) -> str:
+    """What peers share that are reached at one place: an IPv4 address, or the 64 bits of an IPv6 network, which one customer gets whole."""
+    try:
+        ip = ip_address(address)
+    except ValueError:  # with a zone, or no address at all
+        return address
+    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+    if isinstance(ip, IPv6Address) and mapped is None:
+        return str(ip_network((ip, 64), strict=False))
+    return str(mapped or ip)
+
+
+def _give_back(counted: Counter[str], source: str) -> None:
+    counted[source] -= 1
+    if not counted[source]:
+        del counted[source]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from dms.net.guards.dialing import dial_peer
 from dms.net.guards.yamux import connection_under
 from dms.net.guards.yamux_stream import stream_under
 from dms.testing.hostile_peer import Visit, agree_and_send, attack, welcome
-from dms.testing.live_networks import Crew, Wire
+from dms.testing.live_networks import Crew, Wire, still_serves
 from dms.testing.network_contract import PATIENCE_S, blob
 from dms_actors.ports import FrameReceived, PeerDown, PeerUp
 from dms_proto.errors import PeerError
@@ -107,6 +108,18 @@ async def test_a_peer_of_another_network_version_is_refused_with_a_reason_on_bot
     assert any(old.peer in line for line in lines)
     assert any(ann.peer in line for line in lines)
     assert not ann.seen.of(PeerUp)
+
+
+async def test_one_source_has_so_many_connections_and_others_are_served(crew: Crew) -> None:
+    victim = await crew(max_source_connections=4)
+    port = int(victim.addresses[0].split("/")[4])
+    held = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.66", 0)) for _ in range(10)]
+    assert await victim.counted("refused.source", 6) == 6
+    await still_serves(crew, victim)
+    for _reader, writer in held:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def test_more_than_300_inbound_connections_in_one_life(crew: Crew) -> None:
