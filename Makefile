@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test fuzz bench docs check format lint types imports requirements clean
+.PHONY: help setup demo test fuzz bench attack docs check format lint types imports requirements clean
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ fuzz: setup ## The long fuzzers: a million wire frames, a million calls, and lib
 
 bench: setup ## Measures everything the project claims, beside its floor; JSON goes to bench/results/
 	@$(RUN)/python -m bench
+
+attack: setup ## Measures an honest pair while each attacker of the kit is at work
+	@$(RUN)/python -m bench attacks
 
 docs: setup ## Generates the reference pages and builds the site into site/
 	@$(RUN)/python scripts/gen_docs.py && uv=$$($(PYTHON) scripts/bootstrap_uv.py) && \

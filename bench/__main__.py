@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench import crowd, floor, market
+from bench import attacks, crowd, floor, market
 from dms.sim.city import GPU_JOBS, run_city
+from dms.testing.attackers import KINDS, SYBIL
 from dms_proto.sim import boasters
 from dms_proto.sim import crowd as crowds
 from dms_proto.units import HOUR, MINUTE
@@ -178,11 +179,30 @@ def component_figures() -> Iterator[Figure]:
     yield at_least("event append / bare sqlite3", stored["ratio"], "x", store.BAR, how)
 
 
+def attack_figures(rounds: int) -> Iterator[Figure]:
+    """An honest pair under each attack."""
+    with attacks.pair() as net:
+        for kind in KINDS:
+            seen = asyncio.run(attacks.measure(net, kind, rounds))
+            how = f"request to running, {rounds} rounds in peace, {seen.rounds_under} from the first hostile byte on"
+            yield at_most(f"{kind}: p95 under attack", seen.p95_under_ms / seen.p95_before_ms, "x", 1.2, how)
+            yield at_most("  memory of the victim", seen.growth_mib, "MiB more", 20, "PSS of all its processes")
+            yield at_most(
+                "  muted within", seen.muted_s, "s", 2, "from its first hostile byte to its connection closed"
+            )
+            if kind != SYBIL:
+                bar = 2 * attacks.FORGIVE_S
+                yield at_most(
+                    "  forgiven within", seen.forgiven_s, "s", bar, f"network.forgive_s is {attacks.FORGIVE_S}"
+                )
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "market": lambda options: market_figures(options.rounds, options.jobs),
     "crowd": lambda _options: crowd_figures(),
     "simulated": lambda _options: simulated_figures(),
     "verification": lambda _options: verification_figures(),
+    "attacks": lambda options: attack_figures(options.rounds),
     "components": lambda _options: component_figures(),
 }
 

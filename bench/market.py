@@ -266,7 +266,13 @@ def idle(net: DevNet, seconds: float = 10.0) -> dict[str, float]:
     before = _node_cpu(pids)
     time.sleep(seconds)
     used = (_node_cpu(pids) - before) / (seconds * 1e3) * 100
-    return {"pss_mib": sum(_pss_kib(pid) for pid in pids) / 1024, "cpu_percent": used}
+    return {"pss_mib": pss_mib(node), "cpu_percent": used}
+
+
+def pss_mib(node: DevNode) -> float:
+    """Memory of all processes of a node."""
+    assert node.process is not None
+    return sum(_pss_kib(pid) for pid in tree(node.process.pid)) / 1024
 
 
 def _node_cpu(pids: set[int]) -> float:

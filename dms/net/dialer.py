@@ -24,6 +24,8 @@ GIVE_UP_S: Final = 600.0
 """Seconds for which a lost peer that is not in the bootstrap list is dialled again."""
 UP_S: Final = 12.0
 """Seconds from connected to up: greeting limits, and a little."""
+MAX_KNOWN: Final = 1_024
+"""Peers whose addresses are remembered for that; who was reached longest ago is forgotten."""
 MAX_KEPT: Final = 256
 """Peers dialled again at a time."""
 
@@ -93,7 +95,10 @@ class Dialer:
             self._peers.remember_dialled(peer, f"{reached[0]}/p2p/{peer}" if reached else addresses[0])
         if why := await self._peers.wait_up(peer, UP_S):
             return ("incompatible_version" if "speak" in why else "peer_unreachable"), why
+        self._known.pop(peer, None)
         self._known[peer] = addresses
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
         return "", ""
 
     def _on_lost(self, peer: str) -> None:

@@ -252,6 +252,7 @@ class Peers(INotifee):
         if self._host.is_banned(link.peer):
             reason = "banned"
         del self._links[link.peer]
+        self._dialled.pop(link.peer, None)
         was_up, link.is_up = link.is_up, False
         link.detach()
         link.discard()
