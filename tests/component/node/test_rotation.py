@@ -15,10 +15,13 @@ from dms.node.rotation import rotate_key
 from dms.node.survey import survey
 from dms.store.projections import ProjectionRunner
 from dms.testing.market import CONFIG, Market, peer_of, submit, until, until_over
+from dms_actors.letters import AttemptNoted
+from dms_actors.node import NodeState
 from dms_proto.errors import MachineError, UserError
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.lineage import succeed
-from dms_proto.membership.machine import Peer, PeerPhase
+from dms_proto.membership.machine import Inherit, Peer, PeerPhase
+from dms_proto.reputation import Kind
 from dms_proto.wire import Signer, seal
 from dms_proto.work import EndReason
 
@@ -48,6 +51,11 @@ async def known(node: NodeApp, peer: PeerId, phase: PeerPhase) -> Peer:
     return found
 
 
+def kept(state: NodeState) -> dict[PeerId, int]:
+    """How often each provider kept its word."""
+    return {peer: evidence.counts[Kind.KEPT] for peer, evidence in state.evidence.items()}
+
+
 async def rotated(market: Market, index: int) -> NodeApp:
     """The same node with a new key, and among the others again."""
     home = market.nodes[index].services.home
@@ -62,7 +70,7 @@ async def test_peers_know_a_node_with_a_new_key_as_the_same_node(tmp_path: Path)
         await done(market)
         old = peer_of(market.nodes[1])
         before = await known(asker, old, PeerPhase.GREETED)
-        assert (await asker.state()).trust == {old: (1, 0)}
+        assert kept(await asker.state()) == {old: 1}
 
         new = peer_of(await rotated(market, 1))
 
@@ -72,11 +80,16 @@ async def test_peers_know_a_node_with_a_new_key_as_the_same_node(tmp_path: Path)
         assert before.hello is not None
         assert after.hello.uuid == before.hello.uuid
         assert old not in (await asker.state()).membership.peers
-        assert (await asker.state()).trust == {new: (1, 0)}
+        assert kept(await asker.state()) == {new: 1}
 
         await done(market)  # and it works under its new name
-        assert (await asker.state()).trust == {new: (2, 0)}
-        assert (await survey(asker.services.store)).trust == {new: (2, 0)}
+        assert kept(await asker.state()) == {new: 2}
+        first, heir, second = (await survey(asker.services.store)).notes  # and so does a node that starts anew
+        assert heir == Inherit(old, new)
+        assert isinstance(first, AttemptNoted)
+        assert isinstance(second, AttemptNoted)
+        assert (first.provider, first.kind) == (old, Kind.KEPT)
+        assert (second.provider, second.kind) == (new, Kind.KEPT)
         runner = ProjectionRunner(asker.services.store, projections(peer_of(asker)))
         await runner.start()
         await runner.catch_up()
@@ -125,7 +138,7 @@ async def test_a_hello_whose_names_are_not_proven_is_refused_and_takes_nothing(t
         refused = await known(asker, liar.peer_id, PeerPhase.REFUSED)
 
         assert refused.refused_because == "its identity is not proven: succession 1 is not signed by the old key"
-        assert (await asker.state()).trust == {names.peer_id: (1, 0)}
+        assert kept(await asker.state()) == {names.peer_id: 1}
         await known(asker, names.peer_id, PeerPhase.GREETED)
         await network.stop()
 
