@@ -40,6 +40,11 @@ def allocation_ids() -> st.SearchStrategy[ids.AllocationId]:
     return st.builds(ids.allocation_id, bid_ids(), st.integers(0, rules.MAX_COUNT - 1))
 
 
+def digests() -> st.SearchStrategy[ids.Digest]:
+    """Digests of short contents."""
+    return st.binary(max_size=8).map(ids.digest_of)
+
+
 def relative_paths() -> st.SearchStrategy[str]:
     """Paths below a directory."""
     part = st.text(st.characters(exclude_characters="\0/", codec="utf-8"), min_size=1, max_size=12)
@@ -61,7 +66,8 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.GoodGrantId): lambda: st.binary(max_size=8).map(ids.grant_id),
     _pattern(rules.GoodPeerId): peer_ids,
     _pattern(rules.Uuid): lambda: st.uuids().map(str),
-    _pattern(rules.GoodDigest): lambda: st.binary(max_size=8).map(ids.digest_of),
+    _pattern(rules.GoodDigest): digests,
+    _pattern(rules.DigestOrNone): lambda: st.one_of(st.just(""), digests()),
     _pattern(rules.RelativePath): relative_paths,
     _pattern(rules.Argument): lambda: st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
     _pattern(rules.VariableName): lambda: st.text(

@@ -28,6 +28,8 @@ GoodGrantId = Annotated[GrantId, Meta(pattern=rf"^g-{_SPELLED}\Z")]
 GoodPeerId = Annotated[PeerId, Meta(pattern=r"^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")]
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
 GoodDigest = Annotated[Digest, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+DigestOrNone = Annotated[Digest, Meta(pattern=r"^(sha256:[0-9a-f]{64})?\Z")]
+"""A digest, or empty where there may be nothing to name."""
 RelativePath = Annotated[
     str, Meta(pattern=r"^(?!/)(?!(?:[^/]*/)*\.\.?(?:/|\Z))[^\0/]+(?:/[^\0/]+)*\Z", min_length=1, max_length=1024)
 ]

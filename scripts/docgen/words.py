@@ -35,10 +35,11 @@ END_REASONS: dict[EndReason, str] = {
 COMMIT_REFUSALS: dict[CommitRefusal, str] = {
     CommitRefusal.UNKNOWN_BID: "This node made no such bid.",
     CommitRefusal.EXPIRED: "The bid's validity is over, and the second of grace after it.",
-    CommitRefusal.ALREADY_COMMITTED: "The bid was taken with other slots.",
+    CommitRefusal.ALREADY_COMMITTED: "The bid was taken with other slots or terms.",
     CommitRefusal.TOO_MANY_SLOTS: "More slots than the bid offered.",
     CommitRefusal.NOT_YOURS: "The bid was made to another node, or for another request.",
     CommitRefusal.NEEDS_CHANGED: "The task asks for more than the bid was made for.",
+    CommitRefusal.TERMS_DIFFER: "What the requester agrees on is not what this node agrees on: request, bid, price, limits or validity differ.",
     CommitRefusal.STOPPING: "The node is stopping.",
     CommitRefusal.NOT_GRANTED: "A right is missing that was there when the bid was made; the detail says which.",
 }

@@ -117,9 +117,9 @@ def resume(auction: Auction) -> tuple[Effect, ...]:
     """After a restart: whatever was under way is asked for again; providers answer repeats as they answered before."""
     if auction.phase not in (AuctionPhase.OPEN, AuctionPhase.CANCELLING) or auction.terms is None:
         return ()
-    effects: list[Effect] = []
-    for bid_id, bid in pending(auction).items():
-        effects.append(Send(bid.provider, commit_message(auction.terms, bid_id, bid.slots)))
+    effects: list[Effect] = [
+        Send(bid.provider, commit_message(auction.terms, bid, bid.slots)) for bid in pending(auction).values()
+    ]
     for slot in auction.slots:
         if slot.phase is SlotPhase.HELD:
             effects.append(_about(auction, slot))
@@ -170,10 +170,36 @@ def _note_decline(auction: Auction, stimulus: DeclineHeard, now: int) -> Decisio
 
 def _confirm(auction: Auction, stimulus: CommitAcked, now: int) -> Decision:
     ack = stimulus.ack
+    if disputed := _in_dispute(auction, stimulus):
+        return _end_dispute(auction, disputed, now)
     bid = auction.bids.get(ack.bid_id)
     if bid is None or not bid.ack_until or bid.provider != stimulus.provider:
         return _disown(auction, stimulus, now)
     return settle(auction, (CommitConfirmed(ack.bid_id, now),), _begin(auction, bid), now)
+
+
+def _in_dispute(auction: Auction, stimulus: CommitAcked) -> tuple[Slot, ...]:
+    """The slots for which a provider acknowledged other terms than were committed."""
+    ack = stimulus.ack
+    return tuple(
+        slot
+        for slot in auction.slots
+        if (slot.bid_id, slot.provider) == (ack.bid_id, stimulus.provider)
+        and slot.phase in (SlotPhase.COMMITTING, SlotPhase.HELD)
+        and slot.terms != ack.terms
+    )
+
+
+def _end_dispute(auction: Auction, slots: tuple[Slot, ...], now: int) -> Decision:
+    """There is no agreement: whatever the provider began is called off, and it counts against it."""
+    ending = Ending(EndReason.PROVIDER_FAULT, detail="it acknowledged other terms than those of the commit")
+    request_id = terms_of(auction).request_id
+    return settle(
+        auction,
+        tuple(attempt_over(auction, slot, ending) for slot in slots),
+        tuple(Send(slot.provider, Cancel(request_id, slot.allocation_id)) for slot in slots),
+        now,
+    )
 
 
 def _begin(auction: Auction, bid: OpenBid) -> tuple[Effect, ...]:
@@ -241,7 +267,7 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
     for event in events:
         finished = evolve(finished, event)
     ended = attempt_over(finished, finished.slots[slot.index], status.ending)
-    return settle(auction, (*events, ended), (*effects, *receipt(auction, ended)), now)
+    return settle(auction, (*events, ended), (*effects, *receipt(finished, ended)), now)
 
 
 def _progress(slot: Slot, status: AllocationStatus) -> list[Event]:
@@ -408,7 +434,9 @@ _ALIVE: Final[dict[type[Stimulus], Row[Auction]]] = {
     Announced: Row(_note_round, "the window opens; an older round is old news"),
     BidHeard: Row(_take_bid, "kept and compared when the window closes; too dear, forged or not needed: released"),
     DeclineHeard: Row(_note_decline, "its reasons are kept for the explanation; the last answer closes the window"),
-    CommitAcked: Row(_confirm, "the slots are held; one that comes too late is cancelled"),
+    CommitAcked: Row(
+        _confirm, "the slots are held; one that comes too late is cancelled; other terms are a fault of the node"
+    ),
     CommitTurnedAway: Row(_turned_away, "the slots seek again, next bid first"),
     InvocationAnswered: Row(_invocation_answered, "a refusal is a fault of the node"),
     StatusHeard: Row(

@@ -9,9 +9,10 @@ import msgspec
 from dms_proto.accounts.book import charge
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
+from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
-from dms_proto.messages import AllocationStatus, Cancel, Receipt
+from dms_proto.messages import AllocationStatus, Cancel
 from dms_proto.units import format_count, format_credits, format_millis
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Ending, EndReason, Usage
 
@@ -67,10 +68,10 @@ def fair_price(auction: Auction, slot: Slot, usage: Usage) -> int:
 
 def receipt(auction: Auction, ended: AttemptEnded) -> tuple[Effect, ...]:
     """Tells the provider that its ending has been heard and what is owed for it, and books the same."""
-    terms = terms_of(auction)
-    message = Receipt(terms.request_id, ended.allocation_id, ended.ending.reason, ended.ending.usage, ended.price)
-    entry = charge(ended.provider, terms.request_id, ended.allocation_id, ended.price, _objection(ended))
-    return (*entry, Send(ended.provider, message))
+    status = auction.slots[ended.slot].status
+    assert status is not None, "what has not ended at its provider has no receipt"
+    entry = charge(ended.provider, status.request_id, ended.allocation_id, ended.price, _objection(ended))
+    return (*entry, Send(ended.provider, receipt_for(status, ended.price)))
 
 
 def _objection(ended: AttemptEnded) -> str:
@@ -88,8 +89,6 @@ def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -
     terms = terms_of(auction)
     if status.ending is None:
         return Send(provider, Cancel(terms.request_id, status.allocation_id))
-    settled = (price for slot in auction.slots for known, price in slot.settled if known == status.allocation_id)
-    price = next(settled, 0)
-    return Send(
-        provider, Receipt(terms.request_id, status.allocation_id, status.ending.reason, status.ending.usage, price)
-    )
+    ours = (provider, status.allocation_id)
+    settled = (price for slot in auction.slots for *about, price in slot.settled if tuple(about) == ours)
+    return Send(provider, receipt_for(status, next(settled, 0)))

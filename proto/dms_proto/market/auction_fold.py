@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, allocation_id
 from dms_proto.machine import Event
+from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationCancelRequested,
@@ -36,6 +37,7 @@ from dms_proto.market.auction_state import (
     SearchPhase,
     Slot,
     SlotPhase,
+    Terms,
 )
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
@@ -175,6 +177,8 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
     for bid_id, indexes in event.awards:
         bid = bids[bid_id]
         bids[bid_id] = change(bid, ack_until=event.ack_until, slots=indexes)
+        assert auction.terms is not None
+        agreed_on = terms_agreed(auction.terms, bid, indexes)
         for index in indexes:
             slots = _replaced(
                 slots,
@@ -188,6 +192,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 number=-1,
                 agreed=bid.bid.price,
                 tariff=bid.bid.tariff,
+                terms=agreed_on,
                 held_since=0,
                 nudges=0,
                 nudge_at=0,
@@ -209,6 +214,11 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
     )
 
 
+def terms_agreed(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Digest:
+    """What this node agrees on when it takes a bid for `slots`, by what it asked for itself."""
+    return terms_digest(agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, slots))
+
+
 def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     slot, reason, provider = auction.slots[event.slot], event.ending.reason, event.provider
     own = reason in DETERMINISTIC and bool(provider)
@@ -222,7 +232,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         faults=slot.faults + (not own and not event.final),
         price=slot.price + event.price,
         outputs=event.outputs,
-        settled=(*slot.settled, (event.allocation_id, event.price)) if provider else slot.settled,
+        settled=(*slot.settled, (provider, event.allocation_id, event.price)) if provider else slot.settled,
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
     blamed = reason in NODE_FAULTS and bool(provider)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from dms_proto.ids import BidId
-from dms_proto.market.auction_fold import affordable, seeking
-from dms_proto.market.auction_state import Auction, Slot, Terms
+from dms_proto.market.auction_fold import affordable, seeking, terms_agreed
+from dms_proto.market.auction_state import Auction, OpenBid, Slot, Terms
 from dms_proto.market.reach import reach_for
 from dms_proto.messages import BidRequest, Commit, Invocation
 from dms_proto.work import Task
@@ -37,10 +36,10 @@ def task_of(terms: Terms, index: int) -> Task:
     return change(terms.task, environment=environment)
 
 
-def commit_message(terms: Terms, bid_id: BidId, slots: tuple[int, ...]) -> Commit:
+def commit_message(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Commit:
     """A commit to one slot carries its invocation and so saves a round trip."""
     invocations = (task_of(terms, slots[0]),) if len(slots) == 1 else ()
-    return Commit(terms.request_id, bid_id, slots, invocations)
+    return Commit(terms.request_id, taken.bid.bid_id, slots, invocations, terms=terms_agreed(terms, taken, slots))
 
 
 def invocation(terms: Terms, slot: Slot) -> Invocation:

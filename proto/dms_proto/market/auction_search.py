@@ -97,7 +97,9 @@ def _award_step(auction: Auction, now: int) -> Decision:
     if not awards:
         return IGNORED
     event = AwardMade(decision, awards, now + terms.ack_timeout_ms)
-    commits = tuple(Send(bids[bid_id].provider, commit_message(terms, bid_id, indexes)) for bid_id, indexes in awards)
+    commits = tuple(
+        Send(bids[bid_id].provider, commit_message(terms, bids[bid_id], indexes)) for bid_id, indexes in awards
+    )
     return Decision((event,), commits)
 
 

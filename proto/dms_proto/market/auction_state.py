@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import Capability, Price
-from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Decision as RankingDecision
@@ -401,6 +401,7 @@ class Slot(msgspec.Struct, frozen=True):
         source: where the provider is; see `reputation.sources`.
         agreed: micro-credits the bid asked for this allocation run to its wall limit: the most that is owed.
         tariff: by which what is owed is worked out from the usage.
+        terms: `agreement.terms_digest` of what was agreed for it.
         held_since: Unix ms of the acknowledged commit.
         nudges, nudge_at: how often its invocation was repeated, and when it is next, while nothing is heard of it.
         lost_at: when the allocation counts as lost; 0 while the provider is there.
@@ -421,6 +422,7 @@ class Slot(msgspec.Struct, frozen=True):
     number: int = -1
     agreed: int = 0
     tariff: Price = Price()
+    terms: Digest = Digest("")
     held_since: int = 0
     nudges: int = 0
     nudge_at: int = 0
@@ -435,8 +437,8 @@ class Slot(msgspec.Struct, frozen=True):
     price: int = 0
     usage: Usage = Usage()
     give_up_at: int = 0
-    settled: tuple[tuple[AllocationId, int], ...] = ()
-    """What was owed for each attempt that is over, so that a repeated receipt says the same."""
+    settled: tuple[tuple[PeerId, AllocationId, int], ...] = ()
+    """What is owed to whom for each attempt that is over, so that a repeated receipt says the same, and only to its provider."""
 
 
 class OpenBid(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from dms_proto.capability import NOTHING, Price, Resources
-from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.market.arithmetic import add, fits_within, subtract
 
 K = TypeVar("K")
@@ -33,6 +33,8 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
         slots: what each of the offered allocations would get; GPUs name their device.
         wall_ms: the run time the price was made for.
         expires_at: Unix ms; includes the grace for a commit on its way.
+        request: `agreement.request_digest` of what was asked.
+        valid_until: Unix ms until which the bid binds; 0 for what the owner holds back.
     """
 
     bid_id: BidId
@@ -43,6 +45,8 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
     price: int
     wall_ms: int
     expires_at: int
+    request: Digest = Digest("")
+    valid_until: int = 0
 
     @property
     def amount(self) -> Resources:

@@ -20,7 +20,7 @@ import msgspec
 from dms_proto.capability import NOTHING, Capability, Gpu, Price, Resources
 from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
 from dms_proto.grants.rights import Rights, uses_of
-from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, bid_id
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId, allocation_id, bid_id
 from dms_proto.machine import (
     IGNORED,
     Blame,
@@ -35,6 +35,7 @@ from dms_proto.machine import (
     Transient,
     earliest,
 )
+from dms_proto.market.agreement import Agreement, limits_of, request_digest, terms_digest
 from dms_proto.market.arithmetic import clamp_subtract, fits_within, subtract
 from dms_proto.market.comparator import CapabilityComparator, assign_gpus
 from dms_proto.market.comparators import judge_by
@@ -266,11 +267,12 @@ class LockExpired(Event, frozen=True):
 
 
 class BidCommitted(Event, frozen=True):
-    """A bid was taken: its lock became these reservations."""
+    """A bid was taken: its lock became these reservations. `terms`: what was agreed, as both sides have signed it."""
 
     bid_id: BidId
     requester: PeerId
     reservations: tuple[Reservation, ...]
+    terms: Digest = Digest("")
 
 
 class CommitTurnedDown(Event, frozen=True):
@@ -298,6 +300,15 @@ class OpenAllocation(Effect, frozen=True):
 
 
 # ------------------------------------------------------------------------------------------------------------------ state
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A bid that was committed: by whom, for what, under which terms."""
+
+    requester: PeerId
+    slots: tuple[int, ...]
+    terms: Digest
+    allocation_ids: tuple[AllocationId, ...]
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -339,7 +350,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     standing: Mapping[RequestId, Standing] = {}
     rounds: Mapping[RequestId, int] = {}
     numbers: Mapping[RequestId, int] = {}
-    committed: Mapping[BidId, tuple[PeerId, tuple[AllocationId, ...], tuple[int, ...]]] = {}
+    committed: Mapping[BidId, Taken] = {}
 
     @property
     def free(self) -> Resources:
@@ -482,7 +493,16 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
     if request.dry_run:
         return Decision((), (Send(requester, bid),))
     lock = CapabilityLock(
-        bid.bid_id, request.request_id, requester, slots, tariff, price, wall_ms, now + valid_ms + COMMIT_GRACE_MS
+        bid_id=bid.bid_id,
+        request_id=request.request_id,
+        requester=requester,
+        slots=slots,
+        tariff=tariff,
+        price=price,
+        wall_ms=wall_ms,
+        expires_at=bid.valid_until + COMMIT_GRACE_MS,
+        request=request_digest(request.request_id, request.needs),
+        valid_until=bid.valid_until,
     )
     stands = len(slots) < request.count and stands_until > now
     made = BidMade(bid, lock, request, stands_until, standing.rights) if stands else BidMade(bid, lock)
@@ -501,9 +521,8 @@ def _next_number(book: OfferBook, request_id: RequestId) -> int:
 def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
     commit, requester = stimulus.commit, stimulus.requester
     earlier = book.committed.get(commit.bid_id)
-    if earlier is not None and earlier[0] == requester and earlier[2] == commit.slots:
-        ack = CommitAck(commit.request_id, commit.bid_id, earlier[1], book.invoke_within_ms)
-        return Decision((), (Send(requester, ack),))
+    if earlier == Taken(requester, commit.slots, commit.terms, _allocations_of(commit)):
+        return Decision((), (Send(requester, _ack(book, commit)),))
     lock = book.ledger.locks.get(commit.bid_id)
     refusal = _refusal(book, commit, requester, lock)
     if refusal is None and book.phase is BookPhase.STOPPING:
@@ -531,31 +550,66 @@ def _commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
         )
         for slot, resources in zip(commit.slots, lock.slots, strict=False)
     )
-    ids = tuple(reservation.allocation_id for reservation in reservations)
     tasks: tuple[Task | None, ...] = commit.invocations or (None,) * len(reservations)
     return Decision(
-        (BidCommitted(commit.bid_id, requester, reservations),),
+        (BidCommitted(commit.bid_id, requester, reservations, commit.terms),),
         (
-            Send(requester, CommitAck(commit.request_id, commit.bid_id, ids, book.invoke_within_ms)),
+            Send(requester, _ack(book, commit)),
             *(OpenAllocation(reservation, task) for reservation, task in zip(reservations, tasks, strict=True)),
         ),
     )
 
 
+def _allocations_of(commit: Commit) -> tuple[AllocationId, ...]:
+    return tuple(allocation_id(commit.bid_id, slot) for slot in commit.slots)
+
+
+def _ack(book: OfferBook, commit: Commit) -> CommitAck:
+    """Says yes to the very terms of the commit."""
+    return CommitAck(
+        commit.request_id, commit.bid_id, _allocations_of(commit), book.invoke_within_ms, terms=commit.terms
+    )
+
+
+def _terms(book: OfferBook, lock: CapabilityLock, slots: tuple[int, ...]) -> Digest:
+    """What this node agrees on when a bid is taken for `slots`, by what it wrote down itself."""
+    agreement = Agreement(
+        request_id=lock.request_id,
+        request=lock.request,
+        bid_id=lock.bid_id,
+        provider=book.me,
+        requester=lock.requester,
+        slots=slots,
+        tariff=lock.tariff,
+        price=lock.price,
+        limits=limits_of(lock.slots[0]),
+        wall_ms=lock.wall_ms,
+        valid_until=lock.valid_until,
+    )
+    return terms_digest(agreement)
+
+
 def _refusal(book: OfferBook, commit: Commit, requester: PeerId, lock: CapabilityLock | None) -> CommitRefusal | None:
     if lock is None:
-        if commit.bid_id in book.committed:
-            return CommitRefusal.ALREADY_COMMITTED
-        made = book.numbers.get(commit.request_id, 0)
-        ours = (bid_id(commit.request_id, book.me, number) for number in range(max(0, made - 8), made))
-        return CommitRefusal.EXPIRED if commit.bid_id in ours else CommitRefusal.UNKNOWN_BID
+        return _refusal_of_the_gone(book, commit)
     if lock.requester != requester or lock.request_id != commit.request_id:
         return CommitRefusal.NOT_YOURS
     if len(commit.slots) > len(lock.slots):
         return CommitRefusal.TOO_MANY_SLOTS
+    if commit.terms != _terms(book, lock, commit.slots):
+        return CommitRefusal.TERMS_DIFFER
     if any(not task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations):
         return CommitRefusal.NEEDS_CHANGED
     return None
+
+
+def _refusal_of_the_gone(book: OfferBook, commit: Commit) -> CommitRefusal:
+    """Nothing is locked for it: it was taken before, came too late, or never was."""
+    if commit.bid_id in book.committed:
+        return CommitRefusal.ALREADY_COMMITTED
+    made = book.numbers.get(commit.request_id, 0)
+    ours = (bid_id(commit.request_id, book.me, number) for number in range(max(0, made - 8), made))
+    return CommitRefusal.EXPIRED if commit.bid_id in ours else CommitRefusal.UNKNOWN_BID
 
 
 def _missing_right(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock) -> str:
@@ -575,7 +629,7 @@ def _release(book: OfferBook, stimulus: ReleaseHeard, now: int) -> Decision:
         # Also when only a bid was let go: bidding again at once on what was just refused would go round for ever.
         events.append(RequestWithdrawn(release.request_id, stimulus.requester))
     lock = book.ledger.locks.get(release.bid_id)
-    if lock is not None and lock.requester == stimulus.requester:
+    if lock is not None and (lock.requester, lock.request_id) == (stimulus.requester, release.request_id):
         events.append(LockReleased(release.bid_id))
     return _with_standing(book, tuple(events), now)
 
@@ -810,13 +864,13 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, ledger=book.ledger.lock(lock))
         case LockReleased(bid_id=bid) | LockExpired(bid_id=bid):
             return change(book, ledger=book.ledger.unlock(bid))
-        case BidCommitted(bid_id=bid, requester=requester, reservations=reservations):
+        case BidCommitted(bid_id=bid, requester=requester, reservations=reservations, terms=terms):
             ids = tuple(reservation.allocation_id for reservation in reservations)
             slots = tuple(reservation.slot for reservation in reservations)
             return change(
                 book,
                 ledger=book.ledger.commit(bid, reservations),
-                committed=remember(book.committed, bid, (requester, ids, slots), MAX_REMEMBERED),
+                committed=remember(book.committed, bid, Taken(requester, slots, terms, ids), MAX_REMEMBERED),
             )
         case CapacityFreed(allocation_id=allocation):
             return change(book, ledger=book.ledger.free(allocation))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dms_proto.accounts.book import Accounts
 from dms_proto.ids import PeerId
 from dms_proto.machine import Send
+from dms_proto.market.agreement import receipt_for
 from dms_proto.messages import (
     AllocationStatus,
     Bid,
@@ -16,7 +17,6 @@ from dms_proto.messages import (
     Invocation,
     InvocationAck,
     Message,
-    Receipt,
     Release,
 )
 
@@ -34,8 +34,7 @@ def answer(sender: PeerId, message: Message, accounts: Accounts) -> tuple[Send, 
         case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=ending):
             if ending is None:
                 return (Send(sender, Cancel(request_id, allocation_id)),)
-            price = accounts.charged(sender, allocation_id)
-            return (Send(sender, Receipt(request_id, allocation_id, ending.reason, ending.usage, price)),)
+            return (Send(sender, receipt_for(message, accounts.charged(sender, allocation_id))),)
         case Invocation(request_id=request_id, allocation_id=allocation_id):
             return (Send(sender, InvocationAck(request_id, allocation_id, "no such allocation here")),)
         case _:

@@ -25,13 +25,14 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.capability import Capability, Price
-from dms_proto.ids import BidId
+from dms_proto.ids import BidId, Digest
 from dms_proto.rules import (
     MAX_COUNT,
     Address,
     Amount,
     BidIdOrNone,
     Count,
+    DigestOrNone,
     GoodAllocationId,
     GoodBidId,
     GoodGrantId,
@@ -148,12 +149,14 @@ class Commit(Message, frozen=True, tag=True):
     Attributes:
         slots: indexes (of the request's count) to be filled, at most the bid's `slots`.
         invocations: empty, or one per slot: start at once.
+        terms: what is agreed: `market.agreement.terms_digest`. A provider refuses any that are not its own, so none at all too.
     """
 
     request_id: GoodRequestId
     bid_id: GoodBidId
     slots: Annotated[tuple[Slot, ...], msgspec.Meta(min_length=1, max_length=MAX_COUNT)]
     invocations: Annotated[tuple[Task, ...], msgspec.Meta(max_length=MAX_COUNT)] = ()
+    terms: DigestOrNone = Digest("")
 
     def __post_init__(self) -> None:
         if len(set(self.slots)) != len(self.slots):
@@ -168,12 +171,14 @@ class CommitAck(Message, frozen=True, tag=True):
     Attributes:
         allocation_ids: one per slot of the commit, in its order; `ids.allocation_id(bid, slot)`.
         invoke_within_ms: how long they wait for an invocation if the commit carried none.
+        terms: what is agreed, as in the commit. With any other it is no acknowledgement, and a fault of the provider.
     """
 
     request_id: GoodRequestId
     bid_id: GoodBidId
     allocation_ids: Annotated[tuple[GoodAllocationId, ...], msgspec.Meta(min_length=1, max_length=MAX_COUNT)]
     invoke_within_ms: Amount = 0
+    terms: DigestOrNone = Digest("")
 
 
 class CommitRefusal(StrEnum):
@@ -185,6 +190,7 @@ class CommitRefusal(StrEnum):
     TOO_MANY_SLOTS = "too_many_slots"
     NOT_YOURS = "not_yours"
     NEEDS_CHANGED = "needs_changed"
+    TERMS_DIFFER = "terms_differ"
     STOPPING = "stopping"
     NOT_GRANTED = "not_granted"
 
@@ -300,12 +306,16 @@ class Cancel(Message, frozen=True, tag=True):
 
 
 class Receipt(Message, frozen=True, tag=True):
-    """The requester has the ending: what was run, used and owed, as both see it. Ends the provider's repeating of the status.
+    """The requester has the ending: what was run, used and owed, as it sees it. Ends the provider's repeating of the status.
+
+    It states the figures of the status with the ending; where it states others, the two are in dispute, and the provider writes that down.
 
     Attributes:
         reason: how it ended.
         usage: final figures.
         price: micro-credits owed.
+        results: `market.agreement.results_digest` of the outputs; empty if there are none.
+        log_bytes: total length of (stdout, stderr).
     """
 
     request_id: GoodRequestId
@@ -313,6 +323,8 @@ class Receipt(Message, frozen=True, tag=True):
     reason: EndReason
     usage: Usage
     price: Amount
+    results: DigestOrNone = Digest("")
+    log_bytes: tuple[Amount, Amount] = (0, 0)
 
 
 class Iou(Message, frozen=True, tag=True):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from dms_proto import ids
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, Price, Resources
 from dms_proto.ids import BidId, PeerId, RequestId
 from dms_proto.market import offer_book
+from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.offer_book import (
     CapabilityMeasured,
     CommitHeard,
@@ -62,11 +65,13 @@ class Provider(Driven[OfferBook]):
 
     def __init__(self, capability: Capability = MACHINE, policy: ProviderPolicy | None = None) -> None:
         super().__init__(offer_book.decide, offer_book.evolve, offer_book.next_deadline, OfferBook(ME))
+        self.asked: dict[RequestId, BidRequest] = {}
         self.tell(PolicyWished(policy or ProviderPolicy(tariff=TARIFF)))
         self.tell(CapabilityMeasured(capability))
 
     def hears(self, heard: BidRequest, requester: str = "a") -> Bid | Decline | None:
         """A request is heard; gives the answer to it."""
+        self.asked[heard.request_id] = heard
         self.tell(RequestHeard(PeerId(requester), heard))
         answers: list[Bid | Decline] = [*self.sent(Bid, PeerId(requester)), *self.sent(Decline, PeerId(requester))]
         return answers[0] if answers else None
@@ -84,10 +89,12 @@ class Provider(Driven[OfferBook]):
         return answer
 
     def commits(
-        self, bid: Bid, requester: str = "a", slots: tuple[int, ...] = (0,), tasks: tuple[Task, ...] = ()
+        self, bid: Bid, requester: str = "a", slots: tuple[int, ...] = (0,), tasks: tuple[Task, ...] = (), **agreed: Any
     ) -> list[OpenAllocation]:
-        """A commit is heard; gives the allocations it opened."""
-        commit = Commit(bid.request_id, bid.bid_id, slots, tasks)
+        """A commit is heard, under the terms of the bid but for what is `agreed` otherwise; gives the allocations it opened."""
+        meant = agreement_on(bid, self.asked[bid.request_id].needs, PeerId(requester), self.state.me, slots)
+        terms = terms_digest(msgspec.structs.replace(meant, **agreed))
+        commit = Commit(bid.request_id, bid.bid_id, slots, tasks, terms=terms)
         self.tell(CommitHeard(PeerId(requester), commit))
         return self.wanted(OpenAllocation)
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dms_proto import ids
 from dms_proto.capability import Capability, Price, Resources
-from dms_proto.ids import AllocationId, BidId, PeerId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_state import (
     Announce,
@@ -111,11 +111,13 @@ class Requester(Driven[Auction]):
         round_ = self.state.round if round_ is None else round_
         self.tell(DeclineHeard(PeerId(peer), Decline(REQUEST, round_, clauses)))
 
-    def acks(self, peer: str, bid_id: BidId) -> None:
-        """A commit is acknowledged."""
+    def acks(self, peer: str, bid_id: BidId, terms: Digest | None = None) -> None:
+        """A commit is acknowledged; under the terms of the commit unless others are given."""
         slots = self.state.bids[bid_id].slots if bid_id in self.state.bids else (0,)
         allocations = tuple(ids.allocation_id(bid_id, slot) for slot in slots)
-        self.tell(CommitAcked(PeerId(peer), CommitAck(REQUEST, bid_id, allocations)))
+        ours = (slot.terms for slot in self.state.slots if slot.bid_id == bid_id)
+        agreed = next(ours, Digest("")) if terms is None else terms
+        self.tell(CommitAcked(PeerId(peer), CommitAck(REQUEST, bid_id, allocations, terms=agreed)))
 
     def refuses(self, peer: str, bid_id: BidId, refusal: CommitRefusal = CommitRefusal.STOPPING) -> None:
         """A commit is refused."""

@@ -37,6 +37,7 @@ _PATTERNS: Final = {
         (rules.GoodPeerId, "peer id"),
         (rules.Uuid, "UUID"),
         (rules.GoodDigest, "digest"),
+        (rules.DigestOrNone, "digest or empty"),
         (rules.RelativePath, "relative path"),
         (rules.Argument, "text without NUL"),
         (rules.VariableName, "text without NUL and ="),

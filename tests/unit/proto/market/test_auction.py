@@ -2,7 +2,7 @@
 
 import pytest
 
-from dms_proto.ids import PeerId, allocation_id, bid_id
+from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
 from dms_proto.machine import Send, Transient
 from dms_proto.market.auction import CANCEL_GRACE_MS, resume
 from dms_proto.market.auction_attempts import STOPPED
@@ -11,6 +11,7 @@ from dms_proto.market.auction_state import (
     AllocationCancelAsked,
     Announce,
     Announced,
+    AttemptEnded,
     AuctionPhase,
     AwardMade,
     CommitFailed,
@@ -361,6 +362,48 @@ def test_an_acknowledgement_by_somebody_else_is_not_believed() -> None:
     requester.acks("b", offered)
 
     assert requester.state.slots[0].phase is SlotPhase.COMMITTING
+
+
+def test_an_acknowledgement_of_other_terms_is_none_and_counts_against_the_provider() -> None:
+    requester = Requester(bids_wanted=1)
+    requester.submit("a", "b")
+    offered = requester.bid("a")
+
+    requester.acks("a", offered, terms=Digest("sha256:" + "0" * 64))
+
+    (over,) = requester.noted(AttemptEnded)
+    assert (over.provider, over.ending.reason) == ("a", EndReason.PROVIDER_FAULT)
+    assert over.ending.detail == "it acknowledged other terms than those of the commit"
+    assert requester.sent(Cancel, PeerId("a")) == [Cancel(REQUEST, allocation_id(offered, 0))]
+    assert requester.state.slots[0].phase is SlotPhase.SEEKING
+    assert PeerId("a") in requester.state.faulty
+
+
+def test_an_acknowledgement_of_other_terms_counts_as_much_when_a_status_overtook_it() -> None:
+    requester = Requester(bids_wanted=1)
+    requester.submit("a", "b")
+    offered = requester.bid("a")
+    requester.reports("a", allocation_id(offered, 0), Phase.RUNNING)
+    assert requester.state.slots[0].phase is SlotPhase.HELD
+
+    requester.acks("a", offered, terms=Digest(""))
+
+    (over,) = requester.noted(AttemptEnded)
+    assert over.ending.reason is EndReason.PROVIDER_FAULT
+    assert requester.sent_to(Cancel) == ["a"]
+
+
+def test_what_is_owed_to_one_provider_is_not_confirmed_to_another() -> None:
+    requester = Requester(bids_wanted=1)
+    requester.submit("a")
+    requester.acks("a", requester.bid("a"))
+    allocation = requester.state.slots[0].allocation_id
+    requester.ends("a", allocation, price=7)
+
+    requester.ends("thief", allocation, price=7)
+    assert [receipt.price for receipt in requester.sent(Receipt, PeerId("thief"))] == [0]
+    requester.ends("a", allocation, price=7)
+    assert [receipt.price for receipt in requester.sent(Receipt, PeerId("a"))] == [7]
 
 
 def test_an_acknowledgement_twice_changes_nothing() -> None:

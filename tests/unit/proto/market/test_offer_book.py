@@ -3,12 +3,14 @@
 import msgspec
 import pytest
 
-from dms_proto.capability import Gpu, Price, Resources
+from dms_proto.capability import Capability, Gpu, Price, Resources
 from dms_proto.ids import BidId, PeerId, bid_id
+from dms_proto.market.agreement import agreement_on, request_digest, terms_digest
 from dms_proto.market.offer_book import (
     COMMIT_GRACE_MS,
     AllocationOver,
     AvailableWished,
+    BidCommitted,
     BidMade,
     BookPhase,
     CapabilityMeasured,
@@ -26,7 +28,7 @@ from dms_proto.market.offer_book import (
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline, Release
 from dms_proto.sim.provider import MACHINE, ME, TARIFF, TASK, Provider, request, request_id
-from dms_proto.units import CORE, GIB, MINUTE
+from dms_proto.units import CORE, GIB, HOUR, MINUTE
 from dms_proto.work import Limits
 
 VALID_MS = 10_000
@@ -287,6 +289,56 @@ def test_a_bid_is_for_whom_it_was_made() -> None:
     assert len(provider.commits(bid)) == 1
 
 
+@pytest.mark.parametrize(
+    "agreed",
+    [
+        {"price": 1},
+        {"valid_until": 2**40},
+        {"wall_ms": 2 * HOUR},
+        {"limits": Resources(2 * CORE, GIB)},
+        {"tariff": Price()},
+        {"request": request_digest(request_id("r"), Capability())},
+    ],
+    ids=lambda agreed: next(iter(agreed)),
+)
+def test_a_commit_under_other_terms_is_refused_by_name_and_the_bid_stands(agreed: dict[str, object]) -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    assert provider.commits(bid, **agreed) == []
+    assert refusal(provider) is CommitRefusal.TERMS_DIFFER
+    assert len(provider.commits(bid)) == 1
+
+
+def test_a_commit_without_terms_is_refused() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    provider.tell(CommitHeard(PeerId("a"), Commit(bid.request_id, bid.bid_id, (0,))))
+
+    assert refusal(provider) is CommitRefusal.TERMS_DIFFER
+
+
+def test_an_acknowledgement_carries_the_terms_and_they_are_written_down() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    provider.commits(bid)
+
+    agreed = agreement_on(bid, request().needs, PeerId("a"), ME, (0,))
+    (ack,), (committed,) = provider.sent(CommitAck), provider.noted(BidCommitted)
+    assert ack.terms == committed.terms == terms_digest(agreed)
+
+
+def test_a_bid_that_was_taken_is_not_taken_again_under_other_terms() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+    provider.commits(bid)
+
+    assert provider.commits(bid, price=1) == []
+    assert refusal(provider) is CommitRefusal.ALREADY_COMMITTED
+
+
 def test_more_slots_than_were_offered_are_refused() -> None:
     provider = Provider()
 
@@ -367,6 +419,16 @@ def test_others_cannot_release_a_bid() -> None:
     bid = provider.bids(request())
 
     provider.is_released(bid, requester="thief")
+
+    assert provider.events == ()
+    assert len(provider.commits(bid)) == 1
+
+
+def test_a_release_names_the_request_its_bid_was_made_for() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+
+    provider.tell(ReleaseHeard(PeerId("a"), Release(request_id("another"), bid.bid_id)))
 
     assert provider.events == ()
     assert len(provider.commits(bid)) == 1

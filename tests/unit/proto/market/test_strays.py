@@ -36,7 +36,7 @@ ENDED = Ending(EndReason.COMPLETED, 0, usage=Usage(wall_ms=5))
         (CommitAck(REQUEST, BID, (ONE, TWO)), [Cancel(REQUEST, ONE), Cancel(REQUEST, TWO)]),
         (AllocationStatus(REQUEST, ONE, 2, Phase.RUNNING), [Cancel(REQUEST, ONE)]),
         (
-            AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ending=ENDED, price=9),
+            AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ENDED.usage, ENDED, price=9),
             [Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 0)],
         ),
         (Invocation(REQUEST, ONE, Task("sandbox")), [InvocationAck(REQUEST, ONE, "no such allocation here")]),
@@ -55,7 +55,10 @@ def test_a_stray_is_answered_so_that_its_sender_can_go_on(message: Message, answ
 
 
 def test_a_receipt_that_was_lost_is_given_again_with_the_price_that_was_accepted() -> None:
-    accounts, status = Accounts(PeerId("me")), AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ending=ENDED, price=9)
+    accounts, status = (
+        Accounts(PeerId("me")),
+        AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ENDED.usage, ENDED, price=9),
+    )
     for booked in charge(PeerId("p"), REQUEST, ONE, 7):
         accounts = accounts.post(booked.entry)
 
