@@ -13,7 +13,7 @@ from dms_actors.draft import Journal
 from dms_actors.events import from_row
 from dms_actors.shell import Shell, Turn
 from dms_actors.world import World
-from dms_proto.allocation.machine import AllocationEnded, EndingUnclaimed
+from dms_proto.allocation.machine import CLOSING, AllocationEnded, EndingUnclaimed
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, RequestId
 from dms_proto.market.auction_state import AttemptEnded, RequestEnded
@@ -43,7 +43,7 @@ def allocation(world: World, turn: Turn, book: Shell[Any], allocation_id: Alloca
     world.workbench.stop(allocation_id, 0)
     kinds = _kinds(world.journal, allocation_id)
     ending = Ending(EndReason.PROVIDER_FAULT, detail=WHY)
-    if "AllocationOpened" in kinds and not kinds & {"ReceiptReceived", "EndingUnclaimed"}:
+    if "AllocationOpened" in kinds and not kinds & {kind.__name__ for kind in CLOSING}:
         if "AllocationEnded" not in kinds:
             turn.record(allocation_id, AllocationEnded(ending, (), (0, 0), 0, now), CAUSE)
         turn.record(allocation_id, EndingUnclaimed(), CAUSE)

@@ -373,10 +373,10 @@ class Node(MachineActor):
                 turn.apply(self.book, ReleaseHeard(peer, message), now, cause)
             case Invocation():
                 self._hear_invocation(peer, message, cause, shown)
-            case Cancel(allocation_id=allocation_id):
-                self._to_allocation(allocation_id, CancelHeard(peer), cause)
-            case Receipt(allocation_id=allocation_id, price=price):
-                self._to_allocation(allocation_id, ReceiptHeard(peer, price), cause)
+            case Cancel(request_id=request_id, allocation_id=allocation_id):
+                self._to_allocation(allocation_id, CancelHeard(peer, request_id), cause)
+            case Receipt(allocation_id=allocation_id):
+                self._to_allocation(allocation_id, ReceiptHeard(peer, message), cause)
             case Iou():
                 self._account(turn, IouHeard(peer, message), now, cause)
             case AllocationMessage():
@@ -431,7 +431,7 @@ class Node(MachineActor):
             return
         if self._allocations.get(message.allocation_id) is None:
             self._answer_stray(peer, message, cause)
-        self._to_allocation(message.allocation_id, Invoked(peer, message.task), cause)
+        self._to_allocation(message.allocation_id, Invoked(peer, message.request_id, message.task), cause)
 
     def _to_allocation(self, allocation_id: AllocationId, stimulus: Stimulus, cause: str) -> None:
         self._allocations.tell(allocation_id, Told(stimulus, cause))

@@ -46,7 +46,7 @@ from dms_actors.ports import Executor, Network, NetworkDown, NetworkEvent, Netwo
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_actors.world import World
 from dms_proto.accounts.book import Accounts
-from dms_proto.allocation.machine import Allocation, CancelHeard, LifePhase
+from dms_proto.allocation.machine import Allocation, LifePhase, StopWished
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
@@ -136,10 +136,9 @@ class NodeApp:
 
     async def _stop_allocations(self, grace: float) -> None:
         services = self.services
-        me = services.identity.node_id.peer_id
         stopped = {id_ for id_ in services.allocations.ids() if not await self._has_ended(id_)}
         for allocation_id in stopped:
-            services.allocations.tell(allocation_id, Told(CancelHeard(me, EndReason.PROVIDER_STOPPED), "stop"))
+            services.allocations.tell(allocation_id, Told(StopWished(EndReason.PROVIDER_STOPPED), "stop"))
         await self._until_over(stopped, self._has_ended, grace)
         await self._until_over(stopped, self._is_closed, RECEIPT_GRACE)
 

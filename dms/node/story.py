@@ -15,6 +15,7 @@ from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, short
+from dms_proto.market.agreement import difference
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationCancelRequested,
@@ -75,6 +76,7 @@ class AttemptStory:
     usage: Usage = field(default_factory=Usage)
     price: int = 0
     why: str = ""
+    disputed: str = ""
     outputs: tuple[Output, ...] = ()
     log_bytes: tuple[int, int] = (0, 0)
 
@@ -91,6 +93,7 @@ class AttemptStory:
             self.usage,
             self.price,
             self.why,
+            self.disputed,
         )
 
 
@@ -325,6 +328,7 @@ class JobStory:
         attempt = self.by_allocation[event.allocation_id]
         attempt.ended_at, attempt.ending, attempt.usage = at, event.ending, event.ending.usage
         attempt.price, attempt.why, attempt.outputs = event.price, event.why, event.outputs
+        attempt.disputed = difference("price", event.claimed, event.price) if event.claimed else ""
         if event.ending.reason is not EndReason.COMPLETED:
             self.notes[event.provider] = f"ran it, which ended as {event.ending.reason}: {event.ending.detail}"
         return attempt

@@ -12,6 +12,7 @@ from dms_actors.events import from_row
 from dms_actors.letters import AttemptNoted
 from dms_actors.ports import EventLog, StoredEvent
 from dms_actors.world import Survey
+from dms_proto.allocation.machine import CLOSING
 from dms_proto.ids import AllocationId, RequestId
 from dms_proto.market.auction_state import AttemptEnded
 from dms_proto.membership.machine import Inherit, PeerSucceeded
@@ -23,7 +24,7 @@ EVIDENCE_EVENTS: Final = 10_000
 _BEGUN_REQUEST: Final = ("RequestOpened",)
 _OVER_REQUEST: Final = ("RequestEnded",)
 _BEGUN_ALLOCATION: Final = ("AllocationOpened",)
-_OVER_ALLOCATION: Final = ("ReceiptReceived", "EndingUnclaimed")
+_OVER_ALLOCATION: Final = tuple(kind.__name__ for kind in CLOSING)
 
 
 async def survey(log: EventLog) -> Survey:

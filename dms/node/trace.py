@@ -231,6 +231,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "EndingRepeated": lambda e: f"the ending was told again (repeat {e.repeat}): no receipt yet",
     "ReceiptReceived": lambda e: f"the requester has the ending, and accepts {format_credits(e.price)}",
+    "ReceiptDisputed": lambda e: f"the requester has the ending and disputes it: {'; '.join(e.differences)}",
     "EndingUnclaimed": lambda _e: "no receipt ever came; what it left is removed",
     "RequesterWentAway": lambda _e: "the requester cannot be reached; the work goes on for a while",
     "RequesterCameBack": lambda _e: "the requester is back",

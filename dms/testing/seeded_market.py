@@ -35,6 +35,7 @@ from dms_actors.ports import NetworkUp, PeerUp, StoredEvent
 from dms_actors.testing.seeded import EPOCH, SeededAddress, SeededLoop, SeededRuntime
 from dms_actors.world import World
 from dms_proto.accounts.book import Accounts
+from dms_proto.allocation.machine import CLOSING
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.errors import DmsError, MachineError
 from dms_proto.grants.trust import Trust
@@ -350,6 +351,6 @@ def _check_streams(events: tuple[StoredEvent, ...]) -> None:
         if "AllocationOpened" in kinds:
             assert kinds.count("AllocationEnded") == 1, f"{stream}: {kinds}"
             behind = set(kinds[kinds.index("AllocationEnded") + 1 :])
-            assert behind <= {"EndingRepeated", "ReceiptReceived", "EndingUnclaimed"}, f"{stream}: {kinds}"
+            assert behind <= {"EndingRepeated", *(kind.__name__ for kind in CLOSING)}, f"{stream}: {kinds}"
         if "RequestEnded" in kinds:
             assert kinds[-1] == "RequestEnded", f"{stream}: {kinds}"

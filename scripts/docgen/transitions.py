@@ -21,10 +21,11 @@ from dms_proto.allocation import machine as allocation
 from dms_proto.machine import Decision, Stimulus, Table, TimeCame
 from dms_proto.market import auction, auction_fold, offer_book
 from dms_proto.membership import machine as membership
+from dms_proto.messages import Receipt
 from dms_proto.sim.node import ACCOUNTS, BOOK, MEMBERS, SimNode
 from dms_proto.sim.scenarios import SCENARIOS, plan_of
 from dms_proto.sim.simulation import Simulation
-from dms_proto.work import Ending, EndReason
+from dms_proto.work import Ending, EndReason, Usage
 
 change = msgspec.structs.replace
 FILE = Path(__file__).parents[2] / "docs" / "concepts" / "transitions.json"
@@ -54,6 +55,7 @@ VARIANTS: tuple[Stimulus, ...] = (
     allocation.RequesterBack(),
     allocation.NodeRestarted(adopted=True),
     allocation.NodeRestarted(adopted=False),
+    allocation.StopWished(EndReason.PROVIDER_STOPPED),
     TimeCame(),
 )
 """What an allocation of any kind may meet; what names its requester is added by `meet`."""
@@ -125,7 +127,9 @@ def meet(state: allocation.Allocation) -> Iterator[Edge]:
     """Where every stimulus leads from `state`, now and after everything has been waited for."""
     assert state.reservation is not None
     requester = state.reservation.requester
-    own = (allocation.CancelHeard(requester), allocation.ReceiptHeard(requester))
+    request_id = state.reservation.request_id
+    receipt = Receipt(request_id, state.reservation.allocation_id, EndReason.COMPLETED, Usage(), 0)
+    own = (allocation.CancelHeard(requester, request_id), allocation.ReceiptHeard(requester, receipt))
     for start in (state, change(state, gone_until=1) if state.phase in _AT_WORK else state):
         for stimulus in (*VARIANTS, *own):
             for now in (start.ended_at, start.ended_at + allocation.KEEP_MS):

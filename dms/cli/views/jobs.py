@@ -84,7 +84,7 @@ def job(view: JobView) -> Iterator[Block]:
             words.span(attempt.started_at, attempt.ended_at),
             metered(attempt.usage) if attempt.usage.wall_ms else "-",
             format_credits(attempt.price),
-            words.ending(attempt.ending) + (f"; {attempt.why}" if attempt.why else ""),
+            "; ".join(filter(None, (words.ending(attempt.ending), attempt.why, _dispute(attempt.disputed)))),
         )
         for slot in view.slots
         for attempt in slot.attempts
@@ -93,6 +93,10 @@ def job(view: JobView) -> Iterator[Block]:
         yield Table(("SLOT", "TRY", "NODE", "ALLOCATION", "PHASE", "TOOK", "USED", "PRICE", "ENDING"), rows)
     if summary.reason is None or not rows:
         yield Line(f"dms job explain {short(summary.job_id)} says what each node answers", "dim")
+
+
+def _dispute(differences: str) -> str:
+    return f"disputed: {differences}" if differences else ""
 
 
 def results(found: JobResults) -> Iterator[Block]:
@@ -163,6 +167,7 @@ def allocation(view: AllocationView) -> Iterator[Block]:
             ("used", f"{_used(usage)} peak memory ({usage.meter})"),
             ("price", format_credits(view.price)),
             ("log", f"{format_bytes(view.log_bytes[0])} stdout, {format_bytes(view.log_bytes[1])} stderr"),
+            *((("dispute", _dispute(view.disputed)),) if view.disputed else ()),
         ),
     )
 

@@ -21,7 +21,7 @@ from dms.rpc.api.allocations import (
 from dms.store.tables import MAX_ALTERNATIVES, Condition
 from dms_actors.letters import ShowState, Told
 from dms_actors.runtime import ask_from_loop
-from dms_proto.allocation.machine import Allocation, CancelHeard
+from dms_proto.allocation.machine import Allocation, StopWished
 from dms_proto.ids import AllocationId
 from dms_proto.market.auction_state import AllocationCancelAsked, Auction, Terms
 from dms_proto.messages import Phase
@@ -70,7 +70,7 @@ class AllocationGroup(Base):
             return CancelResult(id_, cancelled=False, already_over=True)
         if row["requested"]:
             return await self._take_back(row)
-        stop = Told(CancelHeard(self._me, EndReason.PROVIDER_STOPPED), call_id("alloc.cancel"))
+        stop = Told(StopWished(EndReason.PROVIDER_STOPPED), call_id("alloc.cancel"))
         told = self._services.allocations.tell(id_, stop)
         return CancelResult(id_, told, not told, "its requester tries another node" if told else "")
 

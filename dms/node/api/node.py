@@ -214,7 +214,9 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
             return Started(id_, "no such allocation here")
         refused = self._why_not(await ask_from_loop(actor, ShowState(), ASK_S), params)
         if not refused:
-            actor.tell(Told(Invoked(self._me, invocation.task), call_id("node.start_allocation")))
+            actor.tell(
+                Told(Invoked(self._me, invocation.request_id, invocation.task), call_id("node.start_allocation"))
+            )
             await ask_from_loop(actor, ShowState(), ASK_S)  # answered once the invocation is written down
         return Started(id_, refused)
 

@@ -79,6 +79,7 @@ def allocation_view(
         owner=OWNERS[ending.reason] if ending is not None and ending.reason is not EndReason.COMPLETED else None,
         outputs=_blob(row, "outputs", tuple[Output, ...], ()),
         log_bytes=ended if any(ended) else logs,
+        disputed=text(row, "disputed"),
     )
 
 

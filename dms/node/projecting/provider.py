@@ -25,6 +25,7 @@ from dms_proto.allocation.machine import (
     AllocationEnded,
     AllocationInvoked,
     AllocationStarted,
+    ReceiptDisputed,
     RunEnded,
     StopBegun,
 )
@@ -181,6 +182,10 @@ def _ended(_me: PeerId, rows: Rows, row: StoredEvent, event: AllocationEnded) ->
     yield from add_total(rows, "earned", event.price)
 
 
+def _disputed(_me: PeerId, rows: Rows, row: StoredEvent, event: ReceiptDisputed) -> Iterator[Change]:
+    yield from change_row(rows, ALLOCATIONS, (row.stream,), disputed="; ".join(event.differences))
+
+
 HANDLERS: Final[dict[type[Event], Handler]] = {
     BidMade: _bid,
     RequestDeclined: _declined,
@@ -194,4 +199,5 @@ HANDLERS: Final[dict[type[Event], Handler]] = {
     StopBegun: _stopping,
     RunEnded: _stopping,
     AllocationEnded: _ended,
+    ReceiptDisputed: _disputed,
 }

@@ -24,6 +24,7 @@ from dms.store.tables import Change, Delete, Upsert
 from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id
 from dms_proto.machine import Event
+from dms_proto.market.agreement import difference
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationFinished,
@@ -169,6 +170,7 @@ def new_allocation(  # noqa: PLR0917 - the columns, in their order
         "slot": slot,
         "provider": provider,
         "requester": requester,
+        "disputed": "",
         "opened_at": at,
         "started_at": 0,
         "ended_at": 0,
@@ -226,7 +228,8 @@ def _close(rows: Rows, row: StoredEvent, event: AttemptEnded) -> Iterator[Change
     values: dict[str, Any] = {"open_there": 0, "open": number(before, "open_here")}
     if not number(before, "ended_at"):
         values |= {"ended_at": row.at, "ending": pack(event.ending), "price": event.price}
-    values["outputs"] = pack(event.outputs)
+    disputed = difference("price", event.claimed, event.price) if event.claimed else ""
+    values |= {"outputs": pack(event.outputs), "disputed": disputed}
     yield Upsert(ALLOCATIONS.name, (event.allocation_id,), values)
 
 

@@ -33,7 +33,7 @@ JOBS: Final = Table(
 ALLOCATIONS: Final = Table(
     "allocations",
     (
-        *_columns("TEXT", "allocation_id request_id bid_id provider requester asked_phase run_phase"),
+        *_columns("TEXT", "allocation_id request_id bid_id provider requester asked_phase run_phase disputed"),
         *_columns("INTEGER", "slot requested provided open open_there open_here opened_at started_at ended_at price"),
         *_columns("INTEGER", "log_out log_err"),
         *_columns("BLOB", "task ending outputs"),

@@ -57,6 +57,7 @@ class AllocationView(msgspec.Struct, frozen=True):
         owner: whose doing the end was; None before it, or when it completed.
         outputs: files it left, with the end.
         log_bytes: length of (stdout, stderr) so far.
+        disputed: where the requester's receipt does not say what the provider's status said; empty while both agree.
     """
 
     allocation_id: AllocationId
@@ -76,6 +77,7 @@ class AllocationView(msgspec.Struct, frozen=True):
     owner: Owner | None = None
     outputs: tuple[Output, ...] = ()
     log_bytes: tuple[int, int] = (0, 0)
+    disputed: str = ""
 
 
 class AllocationListParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -73,6 +73,7 @@ class Attempt(msgspec.Struct, frozen=True):
         usage: so far.
         price: micro-credits owed so far.
         why: when another try follows, why.
+        disputed: where this node's receipt does not say what the provider's status said; empty while both agree.
     """
 
     number: int
@@ -85,6 +86,7 @@ class Attempt(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     price: int = 0
     why: str = ""
+    disputed: str = ""
 
 
 class SlotView(msgspec.Struct, frozen=True):

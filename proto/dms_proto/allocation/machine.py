@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.accounts.book import answered, claim
-from dms_proto.ids import AllocationId, PeerId
+from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import (
     IGNORED,
     Blame,
@@ -35,9 +35,10 @@ from dms_proto.machine import (
     earliest,
     ignore,
 )
+from dms_proto.market.agreement import differences
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import task_fits
-from dms_proto.messages import AllocationStatus, InvocationAck, Phase
+from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt
 from dms_proto.units import HOUR, MINUTE
 from dms_proto.wire import Offence
 from dms_proto.work import NODE_FAULTS, Ending, EndReason, Output, Task, Usage
@@ -62,9 +63,10 @@ class Opened(Stimulus, frozen=True):
 
 
 class Invoked(Stimulus, frozen=True):
-    """An invocation from `requester`. Repeating it asks for the status."""
+    """An invocation from `requester`, for an allocation of its request. Repeating it asks for the status."""
 
     requester: PeerId
+    request_id: RequestId
     task: Task
 
 
@@ -102,17 +104,23 @@ class OutputsStored(Stimulus, frozen=True):
 
 
 class CancelHeard(Stimulus, frozen=True):
-    """The requester (or, with the node's own id, the owner of this machine) wants it stopped."""
+    """A node wants an allocation of its request stopped."""
 
     by: PeerId
-    reason: EndReason = EndReason.CANCELLED
+    request_id: RequestId
+
+
+class StopWished(Stimulus, frozen=True):
+    """This node wants it stopped: for its owner, or because nobody waits for it any more. `reason` says which."""
+
+    reason: EndReason
 
 
 class ReceiptHeard(Stimulus, frozen=True):
-    """The requester has the ending, and accepts this price for it."""
+    """`requester` has the ending, and states what it owes."""
 
     requester: PeerId
-    price: int = 0
+    receipt: Receipt
 
 
 class RequesterGone(Stimulus, frozen=True):
@@ -204,8 +212,19 @@ class ReceiptReceived(Event, frozen=True):
     price: int = 0
 
 
+class ReceiptDisputed(Event, frozen=True):
+    """The requester has the ending, and its receipt states other figures than the status did. What it left may go."""
+
+    receipt: Receipt
+    differences: tuple[str, ...]
+
+
 class EndingUnclaimed(Event, frozen=True):
     """No receipt ever came; what it left may go."""
+
+
+CLOSING: Final = (ReceiptReceived, ReceiptDisputed, EndingUnclaimed)
+"""Events after which nothing of an allocation is left to do."""
 
 
 class RequesterWentAway(Event, frozen=True):
@@ -382,8 +401,8 @@ def _begin(requester: PeerId, task: Task) -> tuple[tuple[Event, ...], Effect]:
 
 def _invoke(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
     reservation = _of(allocation)
-    if stimulus.requester != reservation.requester:
-        return Decision((), (_ack(allocation, stimulus.requester, "it was committed to somebody else"),))
+    if not _is_party(allocation, stimulus.requester, stimulus.request_id):
+        return _turn_away(allocation, stimulus)
     if not task_fits(stimulus.task, reservation.resources, reservation.wall_ms):
         why = "the task asks for more than was committed"
         return Decision((InvocationRefused(why),), (_ack(allocation, stimulus.requester, why),))
@@ -393,10 +412,16 @@ def _invoke(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
 
 def _tell(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
     """A repeated invocation asks where it stands."""
-    reservation = _of(allocation)
-    if stimulus.requester != reservation.requester:
-        return Decision((), (_ack(allocation, stimulus.requester, "it was committed to somebody else"),))
-    return Decision((), (_ack(allocation, stimulus.requester), Send(reservation.requester, status_of(allocation))))
+    if not _is_party(allocation, stimulus.requester, stimulus.request_id):
+        return _turn_away(allocation, stimulus)
+    return Decision((), (_ack(allocation, stimulus.requester), Send(stimulus.requester, status_of(allocation))))
+
+
+def _turn_away(allocation: Allocation, stimulus: Invoked) -> Decision:
+    """Is told of nothing but what it said itself."""
+    why = "it was committed to somebody else"
+    answer = InvocationAck(stimulus.request_id, _of(allocation).allocation_id, why)
+    return Decision((), (Send(stimulus.requester, answer),))
 
 
 def _inputs(allocation: Allocation, stimulus: InputsArrived, now: int) -> Decision:
@@ -441,27 +466,32 @@ def _stored(allocation: Allocation, stimulus: OutputsStored, now: int) -> Decisi
     return _end(allocation, ending, now, stimulus.outputs, stimulus.log_bytes)
 
 
-def _cancel_early(allocation: Allocation, stimulus: CancelHeard, now: int) -> Decision:
-    """Nothing runs yet."""
-    if not _may_stop(allocation, stimulus):
+def _cancel(allocation: Allocation, stimulus: CancelHeard, now: int) -> Decision:
+    if not _is_party(allocation, stimulus.by, stimulus.request_id):
         return IGNORED
+    return decide(allocation, StopWished(EndReason.CANCELLED), now)
+
+
+def _stop_early(allocation: Allocation, stimulus: StopWished, now: int) -> Decision:
+    """Nothing runs yet."""
     return _end(allocation, Ending(stimulus.reason, detail="stopped before it started"), now)
 
 
-def _cancel_run(allocation: Allocation, stimulus: CancelHeard, _now: int) -> Decision:
-    if not _may_stop(allocation, stimulus):
-        return IGNORED
+def _stop_run(allocation: Allocation, stimulus: StopWished, _now: int) -> Decision:
     return Decision((StopBegun(stimulus.reason),), (StopRun(_task(allocation).limits.grace_ms),))
 
 
 def _receipt(allocation: Allocation, stimulus: ReceiptHeard, _now: int) -> Decision:
-    if stimulus.requester != _of(allocation).requester:
+    """Other figures than ours end the repeating as well: the requester would only say them again."""
+    receipt = stimulus.receipt
+    if not _is_party(allocation, stimulus.requester, receipt.request_id):
         return IGNORED
-    reservation = _of(allocation)
+    reservation, disputed = _of(allocation), differences(status_of(allocation), receipt)
     entry = answered(
-        reservation.requester, reservation.request_id, reservation.allocation_id, allocation.price, stimulus.price
+        reservation.requester, reservation.request_id, reservation.allocation_id, allocation.price, receipt.price
     )
-    return Decision((ReceiptReceived(stimulus.price),), (*entry, Close()))
+    closed = ReceiptDisputed(receipt, disputed) if disputed else ReceiptReceived(receipt.price)
+    return Decision((closed,), (*entry, Close()))
 
 
 def _gone(allocation: Allocation, _stimulus: RequesterGone, now: int) -> Decision:
@@ -502,8 +532,7 @@ def _time(allocation: Allocation, _stimulus: TimeCame, now: int) -> Decision:
         ending = Ending(EndReason.NOT_INVOKED, detail="no invocation came in time")
         return _end(allocation, ending, now).then(Blame(_of(allocation).requester, Offence.ABANDONED))
     if allocation.phase in _WORKING and allocation.gone_until and now >= allocation.gone_until:
-        stimulus = CancelHeard(_of(allocation).requester, EndReason.REQUESTER_LOST)
-        return decide(allocation, stimulus, now)
+        return decide(allocation, StopWished(EndReason.REQUESTER_LOST), now)
     return IGNORED
 
 
@@ -536,9 +565,10 @@ def _end(
     return Decision((event,), (*entry, FreeCapacity(reservation.allocation_id), told))
 
 
-def _may_stop(allocation: Allocation, stimulus: CancelHeard) -> bool:
-    """Its requester may; the owner of this machine may, and then the reason is not CANCELLED."""
-    return stimulus.by == _of(allocation).requester or stimulus.reason is not EndReason.CANCELLED
+def _is_party(allocation: Allocation, peer: PeerId, request_id: RequestId) -> bool:
+    """Whether a message is from the requester of the agreement and about its request. Knowing the ids makes nobody a party."""
+    reservation = _of(allocation)
+    return (peer, request_id) == (reservation.requester, reservation.request_id)
 
 
 def _ack(allocation: Allocation, requester: PeerId, refused: str = "") -> Send:
@@ -599,7 +629,7 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
         case EndingRepeated(repeat=repeat, at=at):
             pause = REPEAT_MS[min(repeat, len(REPEAT_MS) - 1)]
             return change(allocation, repeats=repeat, repeat_at=at + pause)
-        case ReceiptReceived() | EndingUnclaimed():
+        case ReceiptReceived() | ReceiptDisputed() | EndingUnclaimed():
             return change(allocation, phase=LifePhase.CLOSED)
         case RequesterWentAway(until=until):
             return change(allocation, gone_until=until)
@@ -626,6 +656,7 @@ _STIMULI: Final = (
     RunExited,
     OutputsStored,
     CancelHeard,
+    StopWished,
     ReceiptHeard,
     RequesterGone,
     RequesterBack,
@@ -652,10 +683,14 @@ TABLE: Final[Table[Allocation]] = {
         for phase in _ACTIVE
     },
     (LifePhase.STORING, OutputsStored): Row(_stored, "capacity is freed, the requester is told"),
-    **{(phase, CancelHeard): Row(_cancel_early, "ended: nothing runs yet") for phase in _EARLY},
-    (LifePhase.STARTING, CancelHeard): Row(_cancel_run, "stopped as soon as it has started"),
-    (LifePhase.RUNNING, CancelHeard): Row(_cancel_run, "asked to stop, killed after the grace"),
-    (LifePhase.ENDED, ReceiptHeard): Row(_receipt, "what it left may go"),
+    **{
+        (phase, CancelHeard): Row(_cancel, "its requester stops it; nobody else does")
+        for phase in (*_EARLY, LifePhase.STARTING, LifePhase.RUNNING)
+    },
+    **{(phase, StopWished): Row(_stop_early, "ended: nothing runs yet") for phase in _EARLY},
+    (LifePhase.STARTING, StopWished): Row(_stop_run, "stopped as soon as it has started"),
+    (LifePhase.RUNNING, StopWished): Row(_stop_run, "asked to stop, killed after the grace"),
+    (LifePhase.ENDED, ReceiptHeard): Row(_receipt, "what it left may go; other figures than ours are written down"),
     **{(phase, RequesterGone): Row(_gone, "the work goes on for a while") for phase in _WORKING},
     **{
         (phase, RequesterBack): Row(_back, "told where it stands")

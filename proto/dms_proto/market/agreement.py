@@ -114,10 +114,15 @@ def differences(status: AllocationStatus, receipt: Receipt) -> tuple[str, ...]:
     """Where a receipt does not say what the status said, one line each; nothing when both sides agree."""
     stated = receipt_for(status, status.price)
     return tuple(
-        f"{name}: the provider says {ours}, the requester {theirs}"
+        difference(name, ours, theirs)
         for name in ("reason", "usage", "price", "results", "log_bytes")
         if (ours := getattr(stated, name)) != (theirs := getattr(receipt, name))
     )
+
+
+def difference(name: str, provider: object, requester: object) -> str:
+    """What both sides state of a figure, in a line."""
+    return f"{name}: the provider says {provider}, the requester {requester}"
 
 
 def _digest(domain: bytes, value: object) -> Digest:

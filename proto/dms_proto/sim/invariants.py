@@ -266,7 +266,7 @@ class Watch:
 
 
 _NOT_TWICE: Final = (TimeCame, auctions.Announced, allocation_machine.NodeRestarted)
-_AFTER_END: Final = (EndingRepeated, allocation_machine.ReceiptReceived, allocation_machine.EndingUnclaimed)
+_AFTER_END: Final = (EndingRepeated, *allocation_machine.CLOSING)
 _ACCEPTED: Final = frozenset(
     {EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.WALL_TIME}
 )

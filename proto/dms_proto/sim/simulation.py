@@ -299,7 +299,7 @@ class Simulation:
     def _stop_all(self, node: SimNode) -> None:
         if node.up:
             for allocation_id in node.allocations():
-                node.feed(allocation_id, allocation_machine.CancelHeard(node.peer, EndReason.PROVIDER_STOPPED))
+                node.feed(allocation_id, allocation_machine.StopWished(EndReason.PROVIDER_STOPPED))
 
     def _misbehave(self, node: SimNode) -> None:
         assert node.liar is not None

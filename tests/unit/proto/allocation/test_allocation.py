@@ -1,5 +1,7 @@
 """An allocation's life at its provider: every way through it, every way out, restarts, billing, and the receipt."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -25,6 +27,7 @@ from dms_proto.allocation.machine import (
     NodeRestarted,
     Opened,
     OutputsStored,
+    ReceiptDisputed,
     ReceiptHeard,
     RequesterBack,
     RequesterGone,
@@ -32,11 +35,13 @@ from dms_proto.allocation.machine import (
     RunStarted,
     RunUsed,
     StopRun,
+    StopWished,
     StoreOutputs,
 )
 from dms_proto.capability import Gpu, Price, Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
-from dms_proto.machine import Blame, Transient
+from dms_proto.machine import Blame, Send, Transient
+from dms_proto.market.agreement import receipt_for
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
@@ -46,11 +51,12 @@ from dms_proto.wire import Offence
 from dms_proto.work import Ending, EndReason, Input, Limits, Output, Task, Usage
 
 REQUESTER = PeerId("requester")
+REQUEST = RequestId("r")
 SIMPLE = Task("sandbox", ("true",), resources=Resources(CORE, GIB), limits=Limits(wall_ms=10 * MINUTE, grace_ms=2_000))
 TASK = msgspec.structs.replace(SIMPLE, inputs=(Input("in", Digest("sha256:" + "1" * 64), 3),), outputs=("out",))
 TARIFF = Price(start=10, cpu_core_hour=3_600)
 RESERVED = Reservation(
-    AllocationId("a"), BidId("b"), RequestId("r"), REQUESTER, 0, Resources(CORE, GIB), TARIFF, 610, 10 * MINUTE
+    AllocationId("a"), BidId("b"), REQUEST, REQUESTER, 0, Resources(CORE, GIB), TARIFF, 610, 10 * MINUTE
 )
 FILE = Output("out", Digest("sha256:" + "0" * 64), 3)
 INVOKE_WITHIN = 10_000
@@ -72,13 +78,12 @@ class Work(Driven[Allocation]):
         """On the straight way to a phase."""
         steps = {
             LifePhase.COMMITTED: Opened(RESERVED, None, INVOKE_WITHIN),
-            LifePhase.PREPARING: Invoked(REQUESTER, TASK),
+            LifePhase.PREPARING: Invoked(REQUESTER, REQUEST, TASK),
             LifePhase.STARTING: InputsArrived(),
             LifePhase.RUNNING: RunStarted("handle"),
-            LifePhase.STOPPING: CancelHeard(REQUESTER),
+            LifePhase.STOPPING: CancelHeard(REQUESTER, REQUEST),
             LifePhase.STORING: RunExited(ended(EndReason.COMPLETED)),
             LifePhase.ENDED: OutputsStored((FILE,), (5, 0)),
-            LifePhase.CLOSED: ReceiptHeard(REQUESTER),
         }
         for reached, stimulus in steps.items():
             if self.phase is phase:
@@ -87,8 +92,15 @@ class Work(Driven[Allocation]):
                 continue
             self.now += 1_000 if reached is LifePhase.STORING else 0
             self.tell(stimulus)
+        if phase is LifePhase.CLOSED:
+            self.tell(self.receipt())
         assert self.phase is phase
         return self
+
+    def receipt(self, **other: Any) -> ReceiptHeard:
+        """Its requester's receipt, which agrees with the status but for what is `other`."""
+        receipt = receipt_for(machine.status_of(self.state), self.state.price)
+        return ReceiptHeard(REQUESTER, msgspec.structs.replace(receipt, **other))
 
     def status(self) -> AllocationStatus:
         (status,) = self.sent(AllocationStatus, REQUESTER)
@@ -115,7 +127,7 @@ def test_without_inputs_it_is_handed_to_the_executor_at_once() -> None:
     committed, invoked = Work(), Work().to(LifePhase.COMMITTED)
 
     committed.tell(Opened(RESERVED, SIMPLE, INVOKE_WITHIN))
-    invoked.tell(Invoked(REQUESTER, SIMPLE))
+    invoked.tell(Invoked(REQUESTER, REQUEST, SIMPLE))
 
     for work in (committed, invoked):
         assert work.phase is LifePhase.STARTING
@@ -136,7 +148,7 @@ def test_without_outputs_it_is_over_when_nothing_runs_any_more() -> None:
 
 def test_from_the_invocation_to_the_receipt() -> None:
     work = Work().to(LifePhase.COMMITTED)
-    work.tell(Invoked(REQUESTER, TASK))
+    work.tell(Invoked(REQUESTER, REQUEST, TASK))
     assert work.sent(InvocationAck) == [InvocationAck(RequestId("r"), AllocationId("a"))]
     work.tell(InputsArrived())
     assert work.wanted(Execute) == [Execute(TASK)]
@@ -155,7 +167,7 @@ def test_from_the_invocation_to_the_receipt() -> None:
         (5, 0),
         11,
     )
-    work.tell(ReceiptHeard(REQUESTER))
+    work.tell(work.receipt())
 
     assert work.wanted(Close) == [Close()]
     assert work.phase is LifePhase.CLOSED
@@ -199,7 +211,7 @@ def test_without_an_invocation_it_ends_in_time() -> None:
 def test_an_invocation_by_somebody_else_is_refused() -> None:
     work = Work().to(LifePhase.COMMITTED)
 
-    work.tell(Invoked(PeerId("thief"), TASK))
+    work.tell(Invoked(PeerId("thief"), REQUEST, TASK))
 
     assert work.sent(InvocationAck, PeerId("thief"))[0].refused == "it was committed to somebody else"
     assert work.phase is LifePhase.COMMITTED
@@ -209,7 +221,7 @@ def test_an_invocation_by_somebody_else_is_refused() -> None:
 def test_where_it_stands_is_not_told_to_somebody_else(phase: LifePhase) -> None:
     work = Work().to(phase)
 
-    work.tell(Invoked(PeerId("thief"), TASK))
+    work.tell(Invoked(PeerId("thief"), REQUEST, TASK))
 
     assert work.sent(AllocationStatus) == []
 
@@ -226,7 +238,7 @@ def test_where_it_stands_is_not_told_to_somebody_else(phase: LifePhase) -> None:
 def test_a_task_that_asks_for_more_than_was_committed_is_refused(task: Task) -> None:
     work = Work().to(LifePhase.COMMITTED)
 
-    work.tell(Invoked(REQUESTER, task))
+    work.tell(Invoked(REQUESTER, REQUEST, task))
 
     assert "more than was committed" in work.sent(InvocationAck)[0].refused
     assert work.phase is LifePhase.COMMITTED
@@ -237,7 +249,7 @@ def test_a_repeated_invocation_asks_where_it_stands(phase: LifePhase) -> None:
     work = Work().to(phase)
     before = work.state
 
-    work.tell(Invoked(REQUESTER, TASK))
+    work.tell(Invoked(REQUESTER, REQUEST, TASK))
 
     assert work.status() == machine.status_of(before)
     assert work.state is before
@@ -259,7 +271,7 @@ def test_inputs_that_cannot_be_had_end_it() -> None:
 def test_cancelled_before_it_runs_it_ends_at_once_and_costs_nothing(phase: LifePhase) -> None:
     work = Work().to(phase)
 
-    work.tell(CancelHeard(REQUESTER))
+    work.tell(CancelHeard(REQUESTER, REQUEST))
 
     assert (work.phase, work.reason, work.state.price) == (LifePhase.ENDED, EndReason.CANCELLED, 0)
     assert work.wanted(FreeCapacity)
@@ -268,7 +280,7 @@ def test_cancelled_before_it_runs_it_ends_at_once_and_costs_nothing(phase: LifeP
 @pytest.mark.parametrize("phase", [LifePhase.STARTING, LifePhase.RUNNING])
 def test_cancelled_while_it_runs_it_is_stopped_and_holds_its_capacity_until_it_is_over(phase: LifePhase) -> None:
     work = Work().to(phase)
-    work.tell(CancelHeard(REQUESTER))
+    work.tell(CancelHeard(REQUESTER, REQUEST))
     assert work.wanted(StopRun) == [StopRun(2_000)]
     assert work.wanted(FreeCapacity) == []
 
@@ -282,7 +294,7 @@ def test_cancelled_while_it_runs_it_is_stopped_and_holds_its_capacity_until_it_i
 
 def test_a_run_that_starts_after_it_was_cancelled_is_stopped_again() -> None:
     work = Work().to(LifePhase.STARTING)
-    work.tell(CancelHeard(REQUESTER))
+    work.tell(CancelHeard(REQUESTER, REQUEST))
 
     work.tell(RunStarted("handle"))
 
@@ -302,7 +314,7 @@ def test_what_had_completed_when_the_stop_came_has_completed() -> None:
 def test_cancelling_twice_stops_once() -> None:
     work = Work().to(LifePhase.STOPPING)
 
-    work.tell(CancelHeard(REQUESTER))
+    work.tell(CancelHeard(REQUESTER, REQUEST))
 
     assert work.effects == ()
 
@@ -311,7 +323,7 @@ def test_cancelling_twice_stops_once() -> None:
 def test_others_cannot_cancel_it(phase: LifePhase) -> None:
     work = Work().to(phase)
 
-    work.tell(CancelHeard(PeerId("thief")))
+    work.tell(CancelHeard(PeerId("thief"), REQUEST))
 
     assert work.events == ()
 
@@ -319,7 +331,7 @@ def test_others_cannot_cancel_it(phase: LifePhase) -> None:
 def test_the_owner_of_the_machine_can_stop_it_and_it_costs_nothing() -> None:
     work = Work().to(LifePhase.RUNNING)
 
-    work.tell(CancelHeard(PeerId("provider"), EndReason.PROVIDER_STOPPED))
+    work.tell(StopWished(EndReason.PROVIDER_STOPPED))
     work.tell(RunExited(ended(EndReason.KILLED_BY_SIGNAL)))
     work.tell(OutputsStored())
 
@@ -385,7 +397,7 @@ def test_an_ending_is_told_again_until_the_receipt_comes() -> None:
         work.wait(1)
         assert work.status().phase is Phase.ENDED
 
-    work.tell(ReceiptHeard(REQUESTER))
+    work.tell(work.receipt())
     work.wait(HOUR)
 
     assert work.effects == ()
@@ -411,9 +423,77 @@ def test_a_requester_that_is_back_is_told_the_ending_at_once() -> None:
 def test_others_cannot_confirm_it() -> None:
     work = Work().to(LifePhase.ENDED)
 
-    work.tell(ReceiptHeard(PeerId("thief")))
+    work.tell(msgspec.structs.replace(work.receipt(), requester=PeerId("thief")))
 
     assert work.phase is LifePhase.ENDED
+
+
+OTHERS = pytest.mark.parametrize(
+    ("who", "request_id"),
+    [(PeerId("thief"), REQUEST), (REQUESTER, RequestId("another"))],
+    ids=["a stranger who knows the ids", "its requester, for another request"],
+)
+"""Nobody but the parties of the agreement, about nothing but its own request."""
+
+
+@OTHERS
+@pytest.mark.parametrize("phase", [LifePhase.COMMITTED, LifePhase.PREPARING, LifePhase.RUNNING, LifePhase.ENDED])
+def test_an_invocation_is_honoured_for_the_agreement_alone(
+    phase: LifePhase, who: PeerId, request_id: RequestId
+) -> None:
+    work = Work().to(phase)
+
+    work.tell(Invoked(who, request_id, TASK))
+
+    assert [effect.message for effect in work.effects if isinstance(effect, Send)] == [
+        InvocationAck(request_id, RESERVED.allocation_id, "it was committed to somebody else")
+    ]
+    assert (work.events, work.phase) == ((), phase)
+
+
+@OTHERS
+@pytest.mark.parametrize("phase", [LifePhase.COMMITTED, LifePhase.PREPARING, LifePhase.STARTING, LifePhase.RUNNING])
+def test_a_cancel_is_honoured_for_the_agreement_alone(phase: LifePhase, who: PeerId, request_id: RequestId) -> None:
+    work = Work().to(phase)
+
+    work.tell(CancelHeard(who, request_id))
+
+    assert (work.events, work.effects) == ((), ())
+
+
+@OTHERS
+def test_a_receipt_is_honoured_for_the_agreement_alone(who: PeerId, request_id: RequestId) -> None:
+    work = Work().to(LifePhase.ENDED)
+
+    work.tell(ReceiptHeard(who, work.receipt(request_id=request_id).receipt))
+
+    assert (work.events, work.effects, work.phase) == ((), (), LifePhase.ENDED)
+
+
+@pytest.mark.parametrize(
+    ("stated", "difference"),
+    [
+        ({"price": 0}, "price: the provider says 11, the requester 0"),
+        ({"reason": EndReason.WALL_TIME}, "reason: the provider says completed, the requester wall_time"),
+        ({"log_bytes": (4, 0)}, "log_bytes: the provider says (5, 0), the requester (4, 0)"),
+        ({"results": Digest("")}, "results: the provider says sha256:"),
+        ({"usage": Usage(wall_ms=1)}, "usage: the provider says Usage("),
+    ],
+)
+def test_a_receipt_that_states_other_figures_is_written_down_as_disputed(
+    stated: dict[str, Any], difference: str
+) -> None:
+    work = Work().to(LifePhase.ENDED)
+    receipt = work.receipt(**stated)
+
+    work.tell(receipt)
+
+    (disputed,) = work.noted(ReceiptDisputed)
+    assert disputed.receipt == receipt.receipt
+    assert len(disputed.differences) == 1
+    assert disputed.differences[0].startswith(difference)
+    assert work.wanted(Close)
+    assert work.phase is LifePhase.CLOSED
 
 
 def test_outputs_that_could_not_be_taken_are_a_failure_of_a_run_that_completed() -> None:
@@ -480,7 +560,7 @@ def test_the_ending_is_claimed_and_the_receipt_answers_the_claim() -> None:
     work.tell(RunExited(ended(EndReason.COMPLETED, 60 * SECOND)))
     work.tell(OutputsStored())
     (claimed,) = work.wanted(Book)
-    work.tell(ReceiptHeard(REQUESTER, 50))
+    work.tell(work.receipt(price=50))
     (answered,) = work.wanted(Book)
 
     assert (claimed.entry.peer, claimed.entry.about, claimed.entry.moves(Account.CLAIMED)) == (REQUESTER, "a", 70)
@@ -587,7 +667,7 @@ def test_opening_it_a_second_time_changes_nothing() -> None:
 def test_it_ends_exactly_once() -> None:
     work = Work().to(LifePhase.ENDED)
     for late in (
-        CancelHeard(REQUESTER),
+        CancelHeard(REQUESTER, REQUEST),
         RunExited(ended(EndReason.WALL_TIME)),
         OutputsStored(),
         InputsArrived("late"),

@@ -25,10 +25,12 @@ from dms_proto.allocation.machine import (
     RunExited,
     RunStarted,
     StopRun,
+    StopWished,
 )
 from dms_proto.capability import Price, Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.market.ledger import Reservation
+from dms_proto.messages import Receipt
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, MINUTE
 from dms_proto.work import Ending, EndReason, Input, Task, Usage
@@ -76,7 +78,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(peer=peers, task=st.sampled_from([SIMPLE, TASK]))
     def invoked(self, peer: PeerId, task: Task) -> None:
-        self.work.tell(Invoked(peer, task))
+        self.work.tell(Invoked(peer, RequestId("r"), task))
         self._look()
 
     @rule(failed=st.sampled_from(["", "gone"]))
@@ -102,14 +104,20 @@ class AnyLife(RuleBasedStateMachine):
         self.work.tell(OutputsStored(failed=failed))
         self._look()
 
-    @rule(peer=peers, reason=st.sampled_from([EndReason.CANCELLED, EndReason.PROVIDER_STOPPED]))
-    def cancelled(self, peer: PeerId, reason: EndReason) -> None:
-        self.work.tell(CancelHeard(peer, reason))
+    @rule(peer=peers, request=st.sampled_from([RequestId("r"), RequestId("another")]))
+    def cancelled(self, peer: PeerId, request: RequestId) -> None:
+        self.work.tell(CancelHeard(peer, request))
         self._look()
 
-    @rule(peer=peers)
-    def receipted(self, peer: PeerId) -> None:
-        self.work.tell(ReceiptHeard(peer))
+    @rule()
+    def stopped(self) -> None:
+        self.work.tell(StopWished(EndReason.PROVIDER_STOPPED))
+        self._look()
+
+    @rule(peer=peers, price=st.sampled_from([0, 10]))
+    def receipted(self, peer: PeerId, price: int) -> None:
+        receipt = Receipt(RequestId("r"), AllocationId("a"), EndReason.COMPLETED, Usage(), price)
+        self.work.tell(ReceiptHeard(peer, receipt))
         self._look()
 
     @rule(back=st.booleans())
@@ -154,7 +162,7 @@ class AnyLife(RuleBasedStateMachine):
         """Left alone, with an executor that obeys, it ends."""
         if self.work.state.phase is LifePhase.NEW:
             return
-        self.work.tell(CancelHeard(REQUESTER))
+        self.work.tell(CancelHeard(REQUESTER, RequestId("r")))
         stopping = [effect for effect in self.work.effects if isinstance(effect, StopRun)]
         self._look()
         assert bool(stopping) <= self.runs

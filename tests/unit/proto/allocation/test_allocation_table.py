@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import msgspec
 import pytest
 
 from dms_proto.allocation import machine
@@ -21,26 +22,29 @@ from dms_proto.allocation.machine import (
     RunExited,
     RunStarted,
     RunUsed,
+    StopWished,
 )
 from dms_proto.capability import Price, Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market.ledger import Reservation
+from dms_proto.messages import Receipt
 from dms_proto.sim.driven import Driven
 from dms_proto.work import Ending, EndReason, Input, Task, Usage
 
 WHO = PeerId("requester")
 TASK = Task("sandbox", ("true",), inputs=(Input("in", Digest("sha256:" + "1" * 64), 3),), outputs=("out",))
 RESERVED = Reservation(AllocationId("a"), BidId("b"), RequestId("r"), WHO, 0, Resources(), Price(start=5), 5, 600_000)
+RECEIPT = Receipt(RequestId("r"), AllocationId("a"), EndReason.COMPLETED, Usage(), 5)
 OPENED = Opened(RESERVED, None, 10_000)
 STRAIGHT = (
     OPENED,
-    Invoked(WHO, TASK),
+    Invoked(WHO, RequestId("r"), TASK),
     InputsArrived(),
     RunStarted("h"),
     RunExited(Ending(EndReason.COMPLETED, 0)),
     OutputsStored(),
-    ReceiptHeard(WHO),
+    ReceiptHeard(WHO, RECEIPT),
 )
 WAYS: dict[LifePhase, tuple[Stimulus, ...]] = {
     LifePhase.NEW: (),
@@ -48,24 +52,26 @@ WAYS: dict[LifePhase, tuple[Stimulus, ...]] = {
     LifePhase.PREPARING: STRAIGHT[:2],
     LifePhase.STARTING: STRAIGHT[:3],
     LifePhase.RUNNING: STRAIGHT[:4],
-    LifePhase.STOPPING: (*STRAIGHT[:4], CancelHeard(WHO)),
+    LifePhase.STOPPING: (*STRAIGHT[:4], CancelHeard(WHO, RequestId("r"))),
     LifePhase.STORING: STRAIGHT[:5],
     LifePhase.ENDED: STRAIGHT[:6],
     LifePhase.CLOSED: STRAIGHT,
 }
 STIMULI: tuple[Stimulus, ...] = (
     OPENED,
-    Invoked(WHO, TASK),
-    Invoked(PeerId("thief"), TASK),
+    Invoked(WHO, RequestId("r"), TASK),
+    Invoked(PeerId("thief"), RequestId("r"), TASK),
     InputsArrived(),
     InputsArrived("gone"),
     RunStarted("h"),
     RunUsed(Usage()),
     RunExited(Ending(EndReason.COMPLETED, 0)),
     OutputsStored(),
-    CancelHeard(WHO),
-    CancelHeard(PeerId("thief")),
-    ReceiptHeard(WHO),
+    CancelHeard(WHO, RequestId("r")),
+    CancelHeard(PeerId("thief"), RequestId("r")),
+    ReceiptHeard(WHO, RECEIPT),
+    ReceiptHeard(WHO, msgspec.structs.replace(RECEIPT, price=4)),
+    StopWished(EndReason.PROVIDER_STOPPED),
     RequesterGone(),
     RequesterBack(),
     NodeRestarted(True),
