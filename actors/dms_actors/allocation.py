@@ -10,6 +10,7 @@ from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
 from dms_actors.letters import AllocationClosed, Blamed, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
+from dms_actors.proofs import record_heard, record_sent
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Post, Workbench
 from dms_proto.accounts.book import Book
@@ -22,6 +23,7 @@ from dms_proto.allocation.machine import (
     FetchInputs,
     FreeCapacity,
     LifePhase,
+    ReceiptHeard,
     StopRun,
     StoreOutputs,
 )
@@ -29,7 +31,7 @@ from dms_proto.ids import AllocationId
 from dms_proto.machine import Blame, Effect, Send
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_book import AllocationOver
-from dms_proto.messages import AllocationStatus
+from dms_proto.messages import AllocationStatus, AnyMessage
 
 LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)
 _WITH_A_RUN: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
@@ -48,6 +50,7 @@ class AllocationActor(MachineActor):
         self._workbench = workbench
         self._node = node
         self._has_looked = False
+        self._is_ending_kept = False
 
     def begin(self, turn: Turn, now: int) -> None:
         """A run that may have outlived the node is looked for; everything else is resumed by the machine."""
@@ -64,8 +67,10 @@ class AllocationActor(MachineActor):
     def handle(self, turn: Turn, message: object, now: int) -> object:
         """A stimulus, or the question for the state."""
         match message:
-            case Told(stimulus=stimulus, cause_id=cause_id):
-                turn.apply(self.shell, stimulus, now, cause_id)
+            case Told(stimulus=stimulus, cause_id=cause_id, heard=heard):
+                closed = turn.apply(self.shell, stimulus, now, cause_id).events
+                if closed and isinstance(stimulus, ReceiptHeard):
+                    record_heard(turn, stimulus.receipt.request_id, heard, cause_id)
                 return None
             case ShowState():
                 return self.shell.state
@@ -85,7 +90,7 @@ class AllocationActor(MachineActor):
         """Sends, fetches, runs, stops, stores, books, frees, closes."""
         match effect:
             case Send(peer=peer, message=message):
-                self._post.send(peer, message, cause_id)
+                self._keep_ending(message, self._post.send(peer, message, cause_id), cause_id)
             case FetchInputs(requester=requester, task=task):
                 self._workbench.fetch_inputs(self._id, requester, task)
             case Execute(task=task):
@@ -108,6 +113,12 @@ class AllocationActor(MachineActor):
                 self._node.tell(AllocationClosed(self._id))
             case _:
                 raise TypeError(f"no hands for {effect!r}")
+
+    def _keep_ending(self, message: AnyMessage, frame: bytes | None, cause_id: str) -> None:
+        """Of what was sent, the first status with the ending is kept as proof; the repeats say the same."""
+        if isinstance(message, AllocationStatus) and message.ending is not None and not self._is_ending_kept:
+            self._is_ending_kept = True
+            record_sent(self.journal, message.request_id, frame, cause_id)
 
     def _reservation(self) -> Reservation:
         reservation = self.shell.state.reservation

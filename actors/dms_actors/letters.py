@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from dms_actors.proofs import NO_FRAME, Heard
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Terms
@@ -14,10 +15,11 @@ from dms_proto.wire import Offence
 
 
 class Told(NamedTuple):
-    """A stimulus for the receiver's machine, and what caused it."""
+    """A stimulus for the receiver's machine, what caused it, and the signed frame it came in, if it came in one."""
 
     stimulus: Stimulus
     cause_id: str = ""
+    heard: Heard = NO_FRAME
 
 
 class ShowState(NamedTuple):

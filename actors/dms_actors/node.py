@@ -52,6 +52,7 @@ from dms_actors.ports import (
     PeerFound,
     PeerUp,
 )
+from dms_actors.proofs import NO_FRAME, Heard, ProviderProofs
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
@@ -138,6 +139,15 @@ class NodeState(NamedTuple):
     grants: Trust
 
 
+class _Origin(NamedTuple):
+    """How a message came: the id of its envelope, the rights it showed, its frame. What a node tells itself has no frame."""
+
+    cause_id: str
+    shown: Credential = NOTHING_SHOWN
+    heard: Heard = NO_FRAME
+    is_gossip: bool = False
+
+
 class Node(MachineActor):
     """The node."""
 
@@ -169,6 +179,7 @@ class Node(MachineActor):
         self._requesters: dict[AllocationId, PeerId] = {}
         self._record = Record()
         self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
+        self._proofs = ProviderProofs(world.journal)
 
     # ------------------------------------------------------------------------------------------------------ beginning
 
@@ -219,7 +230,7 @@ class Node(MachineActor):
             case GossipReceived(topic=topic, forwarder=forwarder, frame=frame):
                 self._open(turn, frame, forwarder, topic, now)
             case Delivered(message=delivered, cause_id=cause_id):
-                self._route(turn, self._peer_id, delivered, cause_id, now, gossiped=False)
+                self._route(turn, self._peer_id, delivered, _Origin(cause_id), now)
             case Told(stimulus=stimulus, cause_id=cause_id):
                 self._apply(turn, stimulus, now, cause_id)
             case PeerUp(peer=peer, addresses=addresses, relayed=relayed, remote=remote):
@@ -328,7 +339,8 @@ class Node(MachineActor):
         match opened:
             case Envelope():
                 shown = self._shown_with(opened, now) if type(opened.message) in KINDS else NOTHING_SHOWN
-                self._route(turn, opened.sender, opened.message, opened.id.hex(), now, shown, gossiped=bool(topic))
+                origin = _Origin(opened.id.hex(), shown, Heard(frame, now), is_gossip=bool(topic))
+                self._route(turn, opened.sender, opened.message, origin, now)
             case Refusal():
                 self._world.post.send(via, opened, "")
             case Muted():
@@ -350,33 +362,28 @@ class Node(MachineActor):
         begun = isinstance(message, Invocation) and self._requesters.get(message.allocation_id) == opened.sender
         return self.grants.state.credential(opened.auth, opened.sender, now, self._world.read_grant, begun=begun)
 
-    def _route(  # noqa: C901, PLR0912, PLR0917 - one case per kind
-        self,
-        turn: Turn,
-        peer: PeerId,
-        message: AnyMessage,
-        cause: str,
-        now: int,
-        shown: Credential = NOTHING_SHOWN,
-        *,
-        gossiped: bool,
+    def _route(  # noqa: C901, PLR0912 - one case per kind
+        self, turn: Turn, peer: PeerId, message: AnyMessage, origin: _Origin, now: int
     ) -> None:
-        """Hands a message to whoever it concerns. `cause` is its envelope's id, `shown` what rights came with it."""
+        """Hands a message to whoever it concerns."""
+        cause = origin.cause_id
         match message:
             case BidRequest():
-                self._hear_request(turn, peer, message, cause, now, shown, gossiped=gossiped)
+                self._hear_request(turn, peer, message, origin, now)
             case Bid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
-                self._to_orchestrator(peer, message, cause, now)
+                self._to_orchestrator(peer, message, origin, now)
             case Commit():
-                turn.apply(self.book, CommitHeard(peer, message, shown), now, cause)
+                committing = CommitHeard(peer, message, origin.shown)
+                events = turn.apply(self.book, committing, now, cause).events
+                self._proofs.committed(turn, committing, events, origin.heard, cause)
             case Release():
                 turn.apply(self.book, ReleaseHeard(peer, message), now, cause)
             case Invocation():
-                self._hear_invocation(peer, message, cause, shown)
+                self._hear_invocation(peer, message, cause, origin.shown)
             case Cancel(request_id=request_id, allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer, request_id), cause)
             case Receipt(allocation_id=allocation_id):
-                self._to_allocation(allocation_id, ReceiptHeard(peer, message), cause)
+                self._to_allocation(allocation_id, ReceiptHeard(peer, message), cause, origin.heard)
             case Iou():
                 self._account(turn, IouHeard(peer, message), now, cause)
             case AllocationMessage():
@@ -405,22 +412,13 @@ class Node(MachineActor):
         except ValueError as error:
             return HelloHeard(peer, hello, doubt=f"its identity is not proven: {error}")
 
-    def _hear_request(  # noqa: PLR0917 - as `_route` has it
-        self,
-        turn: Turn,
-        peer: PeerId,
-        request: BidRequest,
-        cause: str,
-        now: int,
-        shown: Credential,
-        *,
-        gossiped: bool,
-    ) -> None:
-        if not self._provides or (gossiped and not is_within(request.request_id, self._peer_id, request.reach)):
+    def _hear_request(self, turn: Turn, peer: PeerId, request: BidRequest, origin: _Origin, now: int) -> None:
+        if not self._provides or (origin.is_gossip and not is_within(request.request_id, self._peer_id, request.reach)):
             return
         self._world.post.learn(peer, request.reply_to)
-        written = self._gate.may_be_written(peer, now)
-        turn.apply(self.book, RequestHeard(peer, request, shown, written), now, cause)
+        asking = RequestHeard(peer, request, origin.shown, self._gate.may_be_written(peer, now))
+        events = turn.apply(self.book, asking, now, origin.cause_id).events
+        self._proofs.asked(asking, events, origin.heard)
 
     def _hear_invocation(self, peer: PeerId, message: Invocation, cause: str, shown: Credential) -> None:
         book = self.book.state
@@ -433,14 +431,16 @@ class Node(MachineActor):
             self._answer_stray(peer, message, cause)
         self._to_allocation(message.allocation_id, Invoked(peer, message.request_id, message.task), cause)
 
-    def _to_allocation(self, allocation_id: AllocationId, stimulus: Stimulus, cause: str) -> None:
-        self._allocations.tell(allocation_id, Told(stimulus, cause))
+    def _to_allocation(
+        self, allocation_id: AllocationId, stimulus: Stimulus, cause: str, heard: Heard = NO_FRAME
+    ) -> None:
+        self._allocations.tell(allocation_id, Told(stimulus, cause, heard))
 
     def _to_orchestrator(
         self,
         peer: PeerId,
         message: Bid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus,
-        cause: str,
+        origin: _Origin,
         now: int,
     ) -> None:
         hear = self._listeners.get(message.request_id)
@@ -448,8 +448,9 @@ class Node(MachineActor):
             hear(peer, message)
             return
         if self._orchestrators.get(message.request_id) is None:
-            self._answer_stray(peer, message, cause)
-        self._orchestrators.tell(message.request_id, Told(self._as_stimulus(peer, message, now), cause))
+            self._answer_stray(peer, message, origin.cause_id)
+        told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard)
+        self._orchestrators.tell(message.request_id, told)
 
     def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
         for send in strays.answer(peer, message, self.accounts.state):
@@ -536,7 +537,8 @@ class Node(MachineActor):
         """Sends, opens allocations, dials, drops, tells children who came and went."""
         match effect:
             case Send(peer=peer, message=message):
-                self._world.post.send(peer, message, cause_id)
+                frame = self._world.post.send(peer, message, cause_id)
+                self._proofs.sent(message, frame, cause_id)
             case OpenAllocation():
                 self._open_allocation(effect, cause_id)
             case Dial(peer=peer, addresses=addresses):

@@ -9,6 +9,7 @@ from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
 from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
+from dms_actors.proofs import RequesterProofs
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Collector, Post
 from dms_proto.accounts.book import Book
@@ -22,6 +23,7 @@ from dms_proto.market.auction_state import (
     Auction,
     AuctionPhase,
     Collect,
+    CommitAcked,
     Conclude,
     Restarted,
     SlotPhase,
@@ -46,6 +48,7 @@ class Orchestrator(MachineActor):
         self._post = post
         self._collector = collector
         self._node = node
+        self._proofs = RequesterProofs(journal, request_id)
         self._notes: list[AttemptNoted] = []
         """What this turn says of providers; told once it is written."""
 
@@ -60,12 +63,15 @@ class Orchestrator(MachineActor):
     def handle(self, turn: Turn, message: object, now: int) -> object:
         """A stimulus, or the question for the state."""
         match message:
-            case Told(stimulus=stimulus, cause_id=cause_id):
+            case Told(stimulus=stimulus, cause_id=cause_id, heard=heard):
                 if isinstance(stimulus, StatusHeard) and stimulus.status.ending is not None:
                     stimulus = StatusHeard(
                         stimulus.provider, stimulus.status, complete=self._collector.is_complete(stimulus.status)
                     )
+                if isinstance(stimulus, CommitAcked):
+                    self._proofs.acknowledged(turn, self.shell.state, stimulus, heard, cause_id)
                 for event in turn.apply(self.shell, stimulus, now, cause_id).events:
+                    self._proofs.happened(turn, event, heard, cause_id)
                     if isinstance(event, AttemptEnded) and event.provider:
                         self._note(event, now)
                 return None
@@ -101,7 +107,8 @@ class Orchestrator(MachineActor):
                 if isinstance(message, Commit):
                     for slot in message.slots:
                         self._expect(peer, allocation_id(message.bid_id, slot))
-                self._post.send(peer, message, cause_id)
+                frame = self._post.send(peer, message, cause_id)
+                self._proofs.sent(peer, message, frame, cause_id)
             case Announce(request=request):
                 self._node.tell(AnnounceWanted(request, cause_id))
             case Collect(provider=provider, status=status):

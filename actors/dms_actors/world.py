@@ -23,8 +23,11 @@ from dms_proto.work import Output, Task
 class Post(Protocol):
     """Messages to other nodes, signed and sent."""
 
-    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
-        """Sends to one peer; to this node itself it comes back through the mailbox. Undeliverable: dropped, the machines repeat."""
+    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> bytes:
+        """Sends to one peer; to this node itself it comes back through the mailbox. Undeliverable: dropped, the machines repeat.
+
+        Returns the signed frame; nothing for this node itself, or if no frame could be made.
+        """
         ...
 
     def announce(self, message: BidRequest, peers: Sequence[PeerId], *, gossip: bool, cause_id: str) -> None:

@@ -82,16 +82,18 @@ class NodePost:
 
     # -------------------------------------------------------------------------------------------- from the actors' thread
 
-    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
+    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> bytes:
         """See `Post.send`."""
         message = self._sealer.address(message, peer)
         if peer == self._me:
             self._to_self(Delivered(message, cause_id))
-            return
+            return b""
         auth = self._wallet.shown_to(peer) if type(message) in KINDS else b""
         frame = self._sealed(message, cause_id, to=peer, auth=auth)
-        if frame is not None:
-            self._on_loop(self._send, peer, frame)
+        if frame is None:
+            return b""
+        self._on_loop(self._send, peer, frame)
+        return frame
 
     def announce(self, message: BidRequest, peers: Sequence[PeerId], *, gossip: bool, cause_id: str) -> None:
         """See `Post.announce`."""

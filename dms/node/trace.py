@@ -235,6 +235,8 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "EndingUnclaimed": lambda _e: "no receipt ever came; what it left is removed",
     "RequesterWentAway": lambda _e: "the requester cannot be reached; the work goes on for a while",
     "RequesterCameBack": lambda _e: "the requester is back",
+    # proofs, on both sides
+    "FrameKept": lambda e: f"kept as a proof: a signed frame of {format_bytes(len(e.frame))}",
     # peers and the owner
     "PeerMet": lambda e: f"heard of {short(e.peer)}",
     "PeerGreeted": lambda e: f"{short(e.peer)} ({e.hello.name}) takes part; clocks differ by {e.clock_offset_ms} ms",

@@ -172,12 +172,14 @@ class SeededPost:
         self.grants: dict[PeerId, bytes] = {}
         self.to_self: Callable[[Delivered], object] = lambda _message: None
 
-    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> None:
+    def send(self, peer: PeerId, message: AnyMessage, cause_id: str) -> bytes:
         """See `Post.send`."""
         if peer == self._signer.peer_id:
             self.to_self(Delivered(message, cause_id))
-        else:
-            self._fabric.send(self._signer.peer_id, peer, self._sealed(message, cause_id, (peer,), to=peer))
+            return b""
+        frame = self._sealed(message, cause_id, (peer,), to=peer)
+        self._fabric.send(self._signer.peer_id, peer, frame)
+        return frame
 
     def announce(self, message: BidRequest, peers: Sequence[PeerId], *, gossip: bool, cause_id: str) -> None:
         """See `Post.announce`."""
