@@ -114,7 +114,7 @@ class AllocationActor(MachineActor):
             case _:
                 raise TypeError(f"no hands for {effect!r}")
 
-    def _keep_ending(self, message: AnyMessage, frame: bytes | None, cause_id: str) -> None:
+    def _keep_ending(self, message: AnyMessage, frame: bytes, cause_id: str) -> None:
         """Of what was sent, the first status with the ending is kept as proof; the repeats say the same."""
         if isinstance(message, AllocationStatus) and message.ending is not None and not self._is_ending_kept:
             self._is_ending_kept = True

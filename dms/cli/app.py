@@ -49,6 +49,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
         "identity": Entry("identity", "The key of this node: protect, replace, export, restore, verify."),
         "events": Entry("events", "Everything that happened: query, follow, verify."),
         "trace": Entry("events", "The story of one job, step by step."),
+        "audit": Entry("audit", "Proof of what was agreed, run and owed: export, verify."),
         "version": Entry("about", "The version of dms."),
         "help": Entry("about", "Help on a command, or on exit-codes."),
         "completion": Entry("about", "A script for your shell that completes dms commands."),

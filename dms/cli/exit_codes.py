@@ -14,7 +14,7 @@ BROKEN_PIPE: Final = 141
 EXIT_CODES: Final[dict[int, str]] = {
     OK: "Done. For `dms run`: the job exited with 0.",
     FAILURE: "It failed; the message says why. Also: `dms doctor` found something to fix, `dms status` found the node unhealthy, "
-    "`dms ask` found no node that would bid, `dms events verify` found damage.",
+    "`dms ask` found no node that would bid, `dms events verify` found damage, `dms audit verify` found a fault.",
     USAGE: "The command or the job was written wrongly; nothing was done.",
     NOT_RUN: "`dms run` only: dms itself could not run the job (no node, no bids, bad options). Other codes of `dms run` are the job's own; "
     "128 + N means that signal N ended it.",

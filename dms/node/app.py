@@ -292,6 +292,7 @@ async def _assemble(  # noqa: PLR0917 - called once, above
         counters=counters,
         executors=probed.executors,
         unavailable=probed.unavailable,
+        written=lambda: asyncio.to_thread(journal.flush),
         stop=stop,
         started_at=clock(),
         notes=notes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +45,7 @@ class Services:
         orchestrators, allocations: the actors of requests and allocations that are not over, by id.
         executors: what was proven to work here, by name.
         unavailable: what was not, and why.
+        written: returns when all that the actors have said so far is in the event log.
         stop: asks the node process to end.
         started_at: Unix ms.
     """
@@ -69,6 +70,7 @@ class Services:
     counters: Counters
     executors: Mapping[str, tuple[Executor, ExecutorOffer]]
     unavailable: tuple[Unavailable, ...]
+    written: Callable[[], Awaitable[None]]
     stop: asyncio.Event
     started_at: int
     notes: dict[str, str] = field(default_factory=dict)

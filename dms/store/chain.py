@@ -37,6 +37,13 @@ class Row(NamedTuple):
     hash: bytes
 
 
+class Link(NamedTuple):
+    """A row and the hash before it: enough to check the row's hash without the rest of the history."""
+
+    previous: bytes
+    row: Row
+
+
 class Head(NamedTuple):
     """Where the history ends: the last event's `seq` (0: there is none), its `hash`, and its time `at` in Unix ms."""
 

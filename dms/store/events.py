@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from dms.store.chain import Head
+from dms.store.chain import Head, Link
 from dms.store.connection import Connection, open_reader, open_writer
 from dms.store.durability import DurabilityTable
 from dms.store.errors import failed, store_error
@@ -218,6 +218,10 @@ class EventStore:
         if after_seq >= until_seq:
             return ()
         return await self.reading.run(lambda connection: self._reader.chunk(connection, after_seq, until_seq))
+
+    async def links(self, seqs: Sequence[int]) -> Sequence[Link]:
+        """Events by their `seq` as they are stored, not upcast, with what ties them into the chain; of those that are not there, none."""
+        return await self.reading.run(lambda connection: self._reader.links(connection, seqs))
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` on the writer's thread, between appends, in a transaction of its own that need not survive a power cut.

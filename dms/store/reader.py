@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from dms.store.chain import Row
+from dms.store.chain import GENESIS, Link, Row
 from dms.store.upcast import Upcaster
 from dms_actors.ports import StoredEvent
 from dms_proto.errors import UserError
@@ -83,6 +83,18 @@ class Reader:
     def stream(self, connection: sqlite3.Connection, stream: str, after_version: int) -> list[StoredEvent]:
         """The events of one stream after a version."""
         return [self._event(row) for row in connection.execute(_STREAM, (stream, after_version))]
+
+    def links(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> list[Link]:
+        """Events as they are stored, each with the hash before it."""
+        return [
+            Link(self._hash(connection, seq - 1), Row(*row))
+            for seq in seqs
+            for row in connection.execute("SELECT * FROM events WHERE seq = ?", (seq,))
+        ]
+
+    def _hash(self, connection: sqlite3.Connection, seq: int) -> bytes:
+        row = connection.execute("SELECT hash FROM events WHERE seq = ?", (seq,)).fetchone()
+        return GENESIS if row is None else bytes(row[0])
 
     def query(self, connection: sqlite3.Connection, wanted: Filter) -> list[StoredEvent]:
         """The events a filter lets through, oldest first."""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from dms.rpc.api import allocations, events, jobs, market, node, peers
+from dms.audit.lines import FORM, Header, Party, written
+from dms.rpc.api import allocations, audit, events, jobs, market, node, peers
 from dms.rpc.feed import Feed
 from dms.rpc.ids import match_peer
 from dms.testing.node_accounts import MemoryAccounts
@@ -31,6 +32,7 @@ from dms_proto.market.preferences import Preferences, check_preferences
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind
 from dms_proto.units import GIB
+from dms_proto.wire import Signer
 
 KEY = bytes(range(32))
 
@@ -285,6 +287,11 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
             if item.stream == job
         ]
         return events.Trace(job, tuple(steps))
+
+    async def audit_export(self, params: audit.AuditExportParams) -> audit.AuditFile:
+        job, signer = self._job(params.job_id), Signer(KEY)
+        header = Header(1, FORM, job, signer.peer_id, NOW, (Party(signer.peer_id, signer.public_key),))
+        return audit.AuditFile(job, signer.peer_id, 0, written(header, (), signer).decode())
 
     async def watch_events(self, params: events.WatchEventsParams) -> AsyncIterator[events.EventView]:
         async for item in self.log.follow(params.since):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dms.node.feeds import Hub, JobFeeds
-from dms.node.projecting.tables import ALLOCATIONS, JOBS, REQUESTS
+from dms.node.projecting.tables import ALLOCATIONS, JOBS, REQUESTS, text
 from dms.node.services import Services
 from dms.node.story import JobStory
 from dms.rpc.ids import match_id, match_peer
@@ -92,6 +92,18 @@ class Base:
     async def _request_id(self, given: str) -> RequestId:
         """A request sent or heard."""
         return RequestId(await self._resolve(REQUESTS, "request_id", given, "bid request"))
+
+    async def _traced(self, given: str) -> RequestId:
+        """The request a person means: of this node, of another, or the one an allocation belongs to."""
+        if given.startswith("a-"):
+            return RequestId(text(await self._allocation(given), "request_id"))
+        for table in (JOBS, REQUESTS, ALLOCATIONS):
+            try:
+                return RequestId(await self._resolve(table, "request_id", given, "job"))
+            except UserError as error:
+                if error.code != "not_found":
+                    raise
+        raise UserError("not_found", f"no job {given!r} has left a trace here", hint="dms job list, dms requests")
 
     async def _allocation(self, given: str) -> Row:
         id_ = AllocationId(await self._resolve(ALLOCATIONS, "allocation_id", given, "allocation"))

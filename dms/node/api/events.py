@@ -9,7 +9,7 @@ import msgspec
 
 from dms.node.api.base import Base
 from dms.node.doctor import Live, Subject, examine
-from dms.node.projecting.tables import ALLOCATIONS, JOBS, REQUESTS, text
+from dms.node.projecting.tables import text
 from dms.node.projections import projections
 from dms.node.trace import gather, steps
 from dms.rpc.api.events import (
@@ -25,8 +25,6 @@ from dms.rpc.api.events import (
 )
 from dms.rpc.ids import MIN_CHARACTERS
 from dms_actors.ports import StoredEvent
-from dms_proto.errors import UserError
-from dms_proto.ids import RequestId
 
 STREAMS: Final = ("market", "peers", "owner")
 """Streams that are not named after an id."""
@@ -97,18 +95,6 @@ class EventGroup(Base):
         """See `EventMethods`."""
         job = await self._traced(params.job_id)
         return Trace(job, steps(await gather(self._services.store, self._runner, job)))
-
-    async def _traced(self, given: str) -> RequestId:
-        """The request a person means: of this node, of another, or the one an allocation belongs to."""
-        if given.startswith("a-"):
-            return RequestId(text(await self._allocation(given), "request_id"))
-        for table in (JOBS, REQUESTS, ALLOCATIONS):
-            try:
-                return RequestId(await self._resolve(table, "request_id", given, "job"))
-            except UserError as error:
-                if error.code != "not_found":
-                    raise
-        raise UserError("not_found", f"no job {given!r} has left a trace here", hint="dms job list, dms requests")
 
     async def doctor_run(self, params: DoctorParams) -> DoctorReport:
         """See `EventMethods`."""

@@ -7,6 +7,7 @@ import logging
 from typing import Final
 
 from dms.node.api.accounts import AccountGroup
+from dms.node.api.audit import AuditGroup
 from dms.node.api.base import Parts
 from dms.node.api.events import EventGroup
 from dms.node.api.jobs import view_of
@@ -31,7 +32,7 @@ BEHIND: Final = 500
 log = logging.getLogger(__name__)
 
 
-class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup):
+class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup):
     """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
 
     _following: asyncio.Task[None] | None = None

@@ -9,6 +9,7 @@
     peers        peers.*               other nodes
     grants       grants.*              signed permissions
     events       events.* doctor.*     what happened; is this machine fit
+    audit        audit.*               what was agreed, run and owed, for somebody else to check
 
 An id in a parameter may be a unique beginning of the id (of a PeerID also its end, or the peer's name): `not_found` and `ambiguous_id` otherwise.
 Times are Unix milliseconds, spans milliseconds, prices micro-credits, sizes bytes, CPU millicores. Bytes are base64 in JSON.

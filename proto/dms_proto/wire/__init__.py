@@ -1,8 +1,8 @@
 """Envelopes: signed, expiring, replay-proof bytes around a message.
 
-`seal` makes a frame, `open_frame` turns bytes into an `Envelope` or a `RefusedFrame`. Between them stand `signing` (Ed25519), `encoding`
-(msgpack with limits), `replay` (what was seen), `buckets` (who sends how much), `refusals` (why not) and `scores` (who is muted for it).
-`proto/README.md` says the same in words for other implementations.
+`seal` makes a frame, `open_frame` turns bytes into an `Envelope` or a `RefusedFrame`, `read_frame` one that was kept. Between them stand `signing`
+(Ed25519), `encoding` (msgpack with limits), `replay` (what was seen), `buckets` (who sends how much), `refusals` (why not) and `scores` (who is muted
+for it). `proto/README.md` says the same in words for other implementations.
 """
 
 from dms_proto.wire.buckets import DEFAULT_LIMITS, KindClass, Limit, PeerBuckets, TokenBucket, kind_class
@@ -22,6 +22,7 @@ from dms_proto.wire.opening import (
     answer_to,
     misdeed,
     open_frame,
+    read_frame,
     refuse_unopened,
     take_always,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "kind_class",
     "misdeed",
     "open_frame",
+    "read_frame",
     "refuse_unopened",
     "seal",
     "take_always",

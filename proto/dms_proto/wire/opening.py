@@ -98,7 +98,7 @@ def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | Re
         An `Envelope` that passed every check: signed by its sender, for us, in time (a direct hello at any), not seen before, its message valid.
         Or a `RefusedFrame`.
     """
-    parsed = _parse(frame, context)
+    parsed = _parse(frame, frame_limit(is_gossip=context.topic != ""))
     if isinstance(parsed, RefusedFrame):
         return parsed
     refused = _first_refusal(_CHECKS, parsed, context, now)
@@ -110,7 +110,24 @@ def open_frame(frame: bytes, context: OpeningContext, now: int) -> Envelope | Re
     window.record(parsed.sender, MessageId(signed.id), signed.sent_ms, until, now)
     if signed.is_gossip and not context.take(parsed.sender, KindClass.GOSSIP_AUTHORED, now):
         return _refused(parsed, (RefusalCode.RATE, "the author gossips too much"), is_proven=True)
-    message = encoding.decode_body(signed.kind, signed.body)
+    return _opened(parsed)
+
+
+def read_frame(frame: bytes) -> Envelope | RefusedFrame:
+    """What a frame shown later says, to whomever it was sent and whenever: the proof that its sender did say it. Never raises.
+
+    Its structure, kind, signature and message are checked as in `open_frame`. Whether it was new, in time and for its receiver is not: that is
+    for who knows the circumstances.
+    """
+    parsed = _parse(frame, frame_limit(is_gossip=False))
+    if isinstance(parsed, RefusedFrame):
+        return parsed
+    refusal = _kind_refusal(parsed) or _signature_refusal(parsed)
+    return _refused(parsed, refusal) if refusal is not None else _opened(parsed)
+
+
+def _opened(parsed: _Parsed) -> Envelope | RefusedFrame:
+    message = encoding.decode_body(parsed.signed.kind, parsed.signed.body)
     if isinstance(message, Malformed):
         return _refused(parsed, (RefusalCode.BAD_BODY, message.why), is_proven=True)
     return _envelope(parsed, cast("AnyMessage", message))
@@ -155,8 +172,7 @@ def misdeed(refused: RefusedFrame, context: OpeningContext) -> tuple[PeerId, Off
 _Refusal: TypeAlias = tuple[RefusalCode, str]
 
 
-def _parse(frame: bytes, context: OpeningContext) -> _Parsed | RefusedFrame:
-    limit = frame_limit(is_gossip=context.topic != "")
+def _parse(frame: bytes, limit: int) -> _Parsed | RefusedFrame:
     if len(frame) > limit:
         return RefusedFrame(RefusalCode.TOO_LARGE, f"{format_count(len(frame), 'byte')}; at most {limit} are read")
     outer = encoding.unpack(frame)
@@ -191,6 +207,10 @@ def _parse_signed(data: bytes, signature: bytes, size: int) -> _Parsed | Refused
 
 
 def _check_kind(parsed: _Parsed, _context: OpeningContext, _now: int) -> _Refusal | None:
+    return _kind_refusal(parsed)
+
+
+def _kind_refusal(parsed: _Parsed) -> _Refusal | None:
     signed = parsed.signed
     if signed.kind not in KINDS:
         return RefusalCode.UNKNOWN_KIND, printable(f"kind {signed.kind}")
@@ -261,6 +281,10 @@ def _check_rate(parsed: _Parsed, context: OpeningContext, now: int) -> _Refusal 
 
 
 def _check_signature(parsed: _Parsed, _context: OpeningContext, _now: int) -> _Refusal | None:
+    return _signature_refusal(parsed)
+
+
+def _signature_refusal(parsed: _Parsed) -> _Refusal | None:
     if verify(parsed.signed.key, DOMAIN + parsed.data, parsed.signature):
         return None
     return RefusalCode.BAD_SIGNATURE, "not the sender's signature over these bytes"

@@ -12,8 +12,10 @@ from dms.cli.app import cli
 from dms.config.paths import Home
 from dms.rpc.api.events import Check, Finding
 from dms.rpc.api.node import Pressure, Trouble
+from dms.testing.audit_story import Story
 from dms.testing.commands import Dms
 from dms.testing.node_jobs import ALPHA, BETA, GAMMA
+from dms.testing.samples import PROVIDER
 from dms_proto.capability import Resources
 from dms_proto.ids import short
 
@@ -313,6 +315,51 @@ def test_preferences_are_shown_set_and_checked(dms: Dms, tmp_path: Path) -> None
 )
 def test_every_output_has_a_json_form(dms: Dms, command: list[str]) -> None:
     assert isinstance(dms.json(*command), dict)
+
+
+def test_an_audit_file_is_written_and_checked_without_a_node(dms: Dms, tmp_path: Path) -> None:
+    file = tmp_path / "job.audit"
+    assert dms("run", "--", "true").exit_code == 0
+    job = dms.json("job", "list")["jobs"][0]["job_id"]
+
+    assert dms("audit", "export", job[:8], "--out", str(file)).stdout == (
+        f"0 events of job {job} in {file}; dms audit verify {file} checks it\n"
+    )
+    assert dms("audit", "export", job[:8]).stdout == file.read_text()
+
+    assert dms("down").exit_code == 0
+    assert dms("audit", "verify", str(file)).stdout.startswith("sound: 0 events and 0 signed frames of job ")
+    assert dms.json("audit", "verify", str(file))["sound"] is True
+
+
+def test_a_fault_in_an_audit_file_is_named_and_exits_with_1(dms: Dms, tmp_path: Path) -> None:
+    file = tmp_path / "job.audit"
+    file.write_bytes(Story().file().replace(b'"line":5', b'"line":6'))
+
+    result = dms("audit", "verify", str(file))
+
+    assert result.exit_code == 1
+    assert "line 5: missing: line 5 is missing\n" in result.stdout
+    assert "line 6: repeated: line 6 is there twice\n" in result.stdout
+
+
+def test_an_audit_file_tells_what_was_agreed_run_and_owed(dms: Dms, tmp_path: Path) -> None:
+    file = tmp_path / "job.audit"
+    file.write_bytes(Story().change("receipt", price=4).file())
+
+    told = dms("audit", "verify", str(file)).stdout
+
+    assert f"  provider   {PROVIDER.peer_id}\n" in told
+    assert "  signed by  requester and provider\n" in told
+    assert "  agreed     1 allocation of 1 core, 1 GiB memory, up to 1m 0s each\n" in told
+    assert "disputed: price: the provider says 10, the requester 4\n" in told
+    assert told.endswith("; 0.000004 credits confirmed as owed\n")
+
+
+def test_an_audit_file_that_is_not_there_is_an_error_of_use(dms: Dms, tmp_path: Path) -> None:
+    result = dms("audit", "verify", str(tmp_path / "none"))
+
+    assert (result.exit_code, "cannot be read: No such file or directory [bad_argument]" in result.stderr) == (2, True)
 
 
 def test_an_error_in_json_mode_is_json(dms: Dms) -> None:

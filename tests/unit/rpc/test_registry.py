@@ -21,7 +21,7 @@ NAMES = [
     "node.get_locked_capabilities", "node.set_preferences", "node.get_preferences", "node.get_registered_bids", "node.get_allocation",
     "node.check_allocation_status", "node.route_to_allocation", "node.start_allocation", "node.pause", "node.resume", "node.stop",
     "job.submit", "job.list", "job.show", "job.explain", "job.decision", "job.cancel", "job.logs", "job.results", "job.wait",
-    "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.cancel",
+    "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.cancel", "audit.export",
     "peers.list", "peers.join", "peers.invite", "peers.ping", "peers.ban",
     "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",

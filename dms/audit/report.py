@@ -1,0 +1,84 @@
+"""What a file proves."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dms.audit.faults import Fault
+from dms_proto.capability import Resources
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.work import EndReason, Usage
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One allocation, as both sides have signed it.
+
+    Attributes:
+        allocation_id: its id.
+        slot: index of the job's count.
+        reason: how it ended, as its provider states; None if no such statement is there.
+        usage: likewise.
+        claimed: micro-credits the provider states as owed.
+        confirmed: micro-credits the requester's receipt confirms; None without a receipt.
+        disputed: where receipt and statement differ, one line each; or where the provider claims more than was agreed.
+    """
+
+    allocation_id: AllocationId
+    slot: int
+    reason: EndReason | None = None
+    usage: Usage = Usage()
+    claimed: int = 0
+    confirmed: int | None = None
+    disputed: tuple[str, ...] = ()
+
+
+class Agreed(msgspec.Struct, frozen=True):
+    """One agreement.
+
+    Attributes:
+        bid_id: the bid that was taken.
+        provider: who has promised to run it.
+        requester: who has promised to pay.
+        terms: digest of what both have signed.
+        is_acknowledged: the provider has signed it too.
+        price: micro-credits per allocation at most.
+        limits: what each allocation may use, apart from GPUs.
+        wall_ms: the longest run.
+        valid_until: Unix ms by the provider's clock until which the bid was binding.
+        runs: what became of each slot.
+    """
+
+    bid_id: BidId
+    provider: PeerId
+    requester: PeerId
+    terms: Digest
+    is_acknowledged: bool
+    price: int
+    limits: Resources
+    wall_ms: int
+    valid_until: int
+    runs: tuple[Run, ...]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What checking a file has shown.
+
+    Attributes:
+        sound: nothing is wrong with it.
+        job: whose events these are; empty if the file does not say.
+        exporter: whose log they are from; likewise.
+        exported_at: Unix ms.
+        events: how many it holds.
+        frames: how many signed frames in them prove something.
+        agreements: what they prove.
+        faults: everything wrong, in the order of the file.
+    """
+
+    sound: bool
+    job: RequestId
+    exporter: PeerId
+    exported_at: int
+    events: int
+    frames: int
+    agreements: tuple[Agreed, ...]
+    faults: tuple[Fault, ...]

@@ -1,0 +1,78 @@
+"""dms audit: proof of what was agreed, run and owed."""
+
+# ruff: noqa: D301 - \b is the character by which click keeps line breaks
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from dms.cli.app import CONTEXT, group
+from dms.cli.context import Io, existing, with_io
+from dms.cli.exit_codes import FAILURE
+
+audit: Final = group("audit", "Proof of what was agreed, run and owed: export, verify.")
+
+
+@audit.command(context_settings=CONTEXT)
+@click.argument("job_id", metavar="JOB")
+@click.option("--out", metavar="FILE", help="Write it there. Default: standard output.")
+@with_io
+def export(io: Io, *, job_id: str, out: str | None) -> None:
+    """Write one file with all that this node's log holds of a job, and what the parties have signed.
+
+    Either party can export: whoever asked for the job, and whoever ran it. Anybody can check the file with dms audit verify.
+
+    \b
+    dms audit export r-abc --out job.audit
+    """
+    from dms.cli.views.audit import exported  # noqa: PLC0415
+    from dms.rpc.api.audit import AuditExportParams, AuditFile  # noqa: PLC0415
+
+    with io.node() as node:
+        found = node.call("audit.export", AuditExportParams(job_id), AuditFile)
+    if out is None and not io.as_json:
+        sys.stdout.write(found.text)
+        return
+    if out is not None:
+        _write(existing(out), found.text)
+    io.show(found, lambda file: exported(file, out or ""))
+
+
+def _write(path: Path, text: str) -> None:
+    from dms_proto.errors import UserError  # noqa: PLC0415
+
+    try:
+        path.write_bytes(text.encode())
+    except OSError as error:
+        raise UserError("bad_argument", f"{path} cannot be written: {error.strerror}") from error
+
+
+@audit.command(context_settings=CONTEXT)
+@click.argument("file", metavar="FILE")
+@with_io
+def verify(io: Io, *, file: str) -> None:
+    """Check a file of dms audit export, and say what it proves. Needs no node. Exits with 1 when anything is wrong with it.
+
+    \b
+    dms audit verify job.audit
+    """
+    from dms.audit.verify import verify as check  # noqa: PLC0415
+    from dms.cli.views.audit import report  # noqa: PLC0415
+
+    found = check(_read(existing(file)))
+    io.show(found, report)
+    if not found.sound:
+        raise SystemExit(FAILURE)
+
+
+def _read(path: Path) -> bytes:
+    from dms_proto.errors import UserError  # noqa: PLC0415
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError("bad_argument", f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,63 @@
+"""Files of an audit, and what they prove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dms.audit.report import Agreed, Report, Run
+from dms.cli.blocks import Block, Box, Line, Table
+from dms.cli.views import words
+from dms.rpc.api.audit import AuditFile
+from dms_proto.units import format_count, format_credits, format_millis
+
+
+def exported(file: AuditFile, path: str) -> Iterator[Block]:
+    """That a file was written."""
+    yield Line(
+        f"{format_count(file.events, 'event')} of job {file.job_id} in {path}; dms audit verify {path} checks it"
+    )
+
+
+def report(found: Report) -> Iterator[Block]:
+    """What was agreed, run and owed; then everything wrong."""
+    for agreed in found.agreements:
+        yield _agreement(agreed)
+        yield Table(("SLOT", "ALLOCATION", "ENDED", "USED", "CLAIMED", "CONFIRMED"), [_run(run) for run in agreed.runs])
+        for run in agreed.runs:
+            for dispute in run.disputed:
+                yield Line(f"disputed: {dispute}", "warn")
+    for fault in found.faults:
+        yield Line(f"line {fault.line}: {fault.code}: {fault.detail}", "bad")
+    yield Line(_verdict(found), "good" if found.sound else "bad")
+
+
+def _verdict(found: Report) -> str:
+    if not found.sound:
+        return f"{format_count(len(found.faults), 'fault')}: this proves nothing until they are explained"
+    held = f"{format_count(found.events, 'event')} and {format_count(found.frames, 'signed frame')}"
+    owed = sum(run.confirmed or 0 for agreed in found.agreements for run in agreed.runs)
+    return f"sound: {held} of job {found.job}, exported by {found.exporter}; {format_credits(owed)} confirmed as owed"
+
+
+def _agreement(agreed: Agreed) -> Box:
+    signed = "requester and provider" if agreed.is_acknowledged else "the requester alone"
+    slots = format_count(len(agreed.runs), "allocation")
+    return Box(
+        f"Agreement {agreed.bid_id}",
+        (
+            ("provider", agreed.provider),
+            ("requester", agreed.requester),
+            ("signed by", signed),
+            ("agreed", f"{slots} of {words.resources(agreed.limits)}, up to {format_millis(agreed.wall_ms)} each"),
+            ("price", f"at most {format_credits(agreed.price)} each"),
+            ("terms", agreed.terms),
+        ),
+    )
+
+
+def _run(run: Run) -> tuple[str, ...]:
+    if run.reason is None:
+        return str(run.slot), run.allocation_id, "no statement", "-", "-", "-"
+    used = f"{format_millis(run.usage.wall_ms)}, {run.usage.cpu_us / 1e6:.2f} s CPU ({run.usage.meter})"
+    confirmed = "no receipt" if run.confirmed is None else format_credits(run.confirmed)
+    return str(run.slot), run.allocation_id, run.reason.value, used, format_credits(run.claimed), confirmed

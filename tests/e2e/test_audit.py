@@ -1,0 +1,80 @@
+"""A real job, exported by both of its parties, and checked by who has neither of their nodes nor one of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dms.testing.whole_market import DMS, WholeMarket, wait_until, whole_market
+
+pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
+    with whole_market(tmp_path_factory.mktemp("market")) as market:
+        yield market
+
+
+def checked(file: Path, elsewhere: Path) -> tuple[int, Any]:
+    """What `dms audit verify` makes of a file, on a machine with no home: exit code and report."""
+    environment = {"HOME": str(elsewhere), "DMS_HOME": str(elsewhere / "none"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [*DMS, "audit", "verify", str(file), "--json"],
+        env=environment,
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert list(elsewhere.iterdir()) == [], "it makes no home"
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_requester_and_provider_prove_the_same_to_a_third_machine(market: WholeMarket, tmp_path: Path) -> None:
+    script = "echo hello; echo 42 > a.txt"
+    done = market.dms("run", "-o", "a.txt", "--into", str(tmp_path), "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    job = market.last_job()["job_id"]
+    wait_until(
+        lambda: market.json("events", "query", "--kind", "ReceiptReceived", node="provider")["events"],
+        "the provider has the receipt",
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    reports = {}
+    for node in ("requester", "provider"):
+        file = tmp_path / f"{node}.audit"
+        assert market.dms("audit", "export", job, "--out", str(file), node=node).returncode == 0
+        code, reports[node] = checked(file, elsewhere)
+        assert (code, reports[node]["faults"]) == (0, [])
+
+    assert reports["requester"]["agreements"] == reports["provider"]["agreements"]
+    (agreed,) = reports["provider"]["agreements"]
+    assert agreed["is_acknowledged"]
+    assert reports["requester"]["exporter"] == agreed["requester"]
+    assert reports["provider"]["exporter"] == agreed["provider"]
+    (run,) = agreed["runs"]
+    assert (run["reason"], run["disputed"]) == ("completed", [])
+    assert run["claimed"] == run["confirmed"]
+
+
+def test_a_file_that_was_touched_on_its_way_is_refused(market: WholeMarket, tmp_path: Path) -> None:
+    assert market.dms("run", "--", "true").returncode == 0
+    file = tmp_path / "job.audit"
+    assert market.dms("audit", "export", market.last_job()["job_id"], "--out", str(file)).returncode == 0
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    code, report = checked(file, elsewhere)
+
+    assert code == 1
+    assert {"code": "missing", "line": 4, "detail": "line 4 is missing"} in report["faults"]
