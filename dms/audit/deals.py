@@ -158,12 +158,14 @@ def _order(deal: Deal) -> Iterator[Fault]:
 
 
 def _strays(found: Sequence[Deal], proofs: Sequence[Proof]) -> Iterator[Fault]:
-    """Statements and receipts for allocations that nobody committed to."""
+    """Statements and receipts for allocations that no commit here is for."""
     known = {id_ for deal in found for id_ in deal.allocations}
     for proof in proofs:
         if isinstance(proof.message, AllocationStatus | Receipt) and proof.message.allocation_id not in known:
             kind = type(proof.message).__name__
-            yield Fault(FaultCode.FIGURES_DIFFER, proof.line, f"the {kind} is about an allocation of no agreement here")
+            yield Fault(
+                FaultCode.MISSING, proof.line, f"the Commit of the allocation that the {kind} is about is missing"
+            )
 
 
 def _baseless(found: Sequence[Deal], proofs: Sequence[Proof]) -> Iterator[Fault]:
@@ -188,7 +190,7 @@ def _told_otherwise(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterat
             status = ended.get(entry.stream)
             figures = (over.ending, over.outputs, over.log_bytes, over.price)
             told = status, status is None or figures == _figures_of(status.message)
-        elif (closed := event_of(entry, AttemptEnded)) is not None:
+        elif (closed := event_of(entry, AttemptEnded)) is not None and closed.provider:
             receipt = receipts.get(closed.allocation_id)
             told = receipt, receipt is None or closed.price == receipt.message.price
         elif (disputed := event_of(entry, ReceiptDisputed)) is not None:

@@ -253,16 +253,17 @@ def test_whatever_of_the_terms_is_changed_both_signatures_show_it(name: str, cha
     assert FaultCode.TERMS_DIFFER in codes(Story().change(name, **changed).file())
 
 
-@pytest.mark.parametrize(
-    ("name", "changed"),
-    [
-        ("ack", {"allocation_ids": ("a-" + "a" * 26,)}),
-        ("status", {"allocation_id": "a-" + "a" * 26}),
-        ("receipt", {"allocation_id": "a-" + "a" * 26}),
-    ],
-)
-def test_an_allocation_of_no_agreement_is_named(name: str, changed: dict[str, Any]) -> None:
-    assert FaultCode.FIGURES_DIFFER in codes(Story().change(name, **changed).file())
+def test_an_acknowledgement_of_other_allocations_is_named() -> None:
+    assert FaultCode.FIGURES_DIFFER in codes(Story().change("ack", allocation_ids=("a-" + "a" * 26,)).file())
+
+
+@pytest.mark.parametrize("name", ["status", "receipt"])
+def test_of_an_allocation_of_no_agreement_the_commit_is_missing(name: str) -> None:
+    found = verify(Story().change(name, allocation_id="a-" + "a" * 26).file())
+
+    assert any(
+        fault.code is FaultCode.MISSING and "the Commit of the allocation" in fault.detail for fault in found.faults
+    )
 
 
 def test_more_slots_than_were_bid_are_named() -> None:
