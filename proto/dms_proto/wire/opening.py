@@ -151,7 +151,7 @@ def refuse_unopened(frame: bytes, context: OpeningContext, now: int) -> RefusedF
 
     The part of `open_frame` that costs microseconds: with it nodes check gossip before they hand it on.
     """
-    parsed = _parse(frame, context)
+    parsed = _parse(frame, frame_limit(is_gossip=context.topic != ""))
     return parsed if isinstance(parsed, RefusedFrame) else _first_refusal(_MEMORYLESS_CHECKS, parsed, context, now)
 
 
