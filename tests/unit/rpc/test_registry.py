@@ -22,7 +22,7 @@ NAMES = [
     "node.check_allocation_status", "node.route_to_allocation", "node.start_allocation", "node.pause", "node.resume", "node.stop",
     "job.submit", "job.list", "job.show", "job.explain", "job.decision", "job.cancel", "job.logs", "job.results", "job.wait",
     "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.cancel", "audit.export",
-    "peers.list", "peers.join", "peers.invite", "peers.ping", "peers.ban",
+    "peers.list", "peers.show", "peers.join", "peers.invite", "peers.ping", "peers.ban",
     "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
     "grants.revoke", "grants.list",
