@@ -62,8 +62,11 @@ class RunWatcher:
 
     async def wait_for(self, condition: Callable[[list[ExecutorEvent]], bool]) -> None:
         """Returns when `condition` holds for the events so far."""
-        async with asyncio.timeout(PATIENCE_S), self._changed:
-            await self._changed.wait_for(lambda: condition(self.events))
+        try:
+            async with asyncio.timeout(PATIENCE_S), self._changed:
+                await self._changed.wait_for(lambda: condition(self.events))
+        except TimeoutError:
+            raise AssertionError(f"within {PATIENCE_S} s there was nothing but {self.events}") from None
 
     async def wait_started(self) -> str:
         """The handle, once the program runs."""
