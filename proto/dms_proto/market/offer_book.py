@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -320,6 +320,10 @@ class Standing(msgspec.Struct, frozen=True):
     rights: Rights | None = None
 
 
+Asking: TypeAlias = tuple[PeerId, RequestId]
+"""A request and who made it: request ids are drawn by requesters, and a stranger may draw that of somebody else."""
+
+
 class OfferBook(msgspec.Struct, frozen=True):
     """The provider's state.
 
@@ -331,7 +335,8 @@ class OfferBook(msgspec.Struct, frozen=True):
         pressure: what other programs use beyond the allowance.
         default_credit: what a peer may come to owe of whom the accounts say nothing else.
         credit: what each peer may still come to owe beside what is at stake here.
-        rounds: the last round answered, by request.
+        standing: requests declined for now.
+        rounds: the last round answered.
         numbers: how many bids were made, by request.
         committed: bids taken lately, with what became of them, so that a repeated commit gets the same answer.
     """
@@ -347,8 +352,8 @@ class OfferBook(msgspec.Struct, frozen=True):
     pressure: Resources = NOTHING
     default_credit: int = NO_LIMIT
     credit: Mapping[PeerId, int] = {}
-    standing: Mapping[RequestId, Standing] = {}
-    rounds: Mapping[RequestId, int] = {}
+    standing: Mapping[Asking, Standing] = {}
+    rounds: Mapping[Asking, int] = {}
     numbers: Mapping[RequestId, int] = {}
     committed: Mapping[BidId, Taken] = {}
 
@@ -451,7 +456,7 @@ def _set_available(book: OfferBook, stimulus: AvailableWished, now: int) -> Deci
 
 def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
     request = stimulus.request
-    if book.rounds.get(request.request_id, -1) >= request.round and not request.dry_run:
+    if book.rounds.get((stimulus.requester, request.request_id), -1) >= request.round and not request.dry_run:
         return IGNORED  # heard before: once by gossip, once directly
     rights = stimulus.credential.rights
     judged = judge(book, stimulus.requester, request, stimulus.credential)
@@ -624,8 +629,7 @@ def _missing_right(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock)
 def _release(book: OfferBook, stimulus: ReleaseHeard, now: int) -> Decision:
     release = stimulus.release
     events: list[Event] = []
-    standing = book.standing.get(release.request_id)
-    if standing is not None and standing.requester == stimulus.requester:
+    if (stimulus.requester, release.request_id) in book.standing:
         # Also when only a bid was let go: bidding again at once on what was just refused would go round for ever.
         events.append(RequestWithdrawn(release.request_id, stimulus.requester))
     lock = book.ledger.locks.get(release.bid_id)
@@ -643,12 +647,12 @@ def _free(book: OfferBook, stimulus: AllocationOver, now: int) -> Decision:
 def _expire(book: OfferBook, _stimulus: TimeCame, now: int) -> Decision:
     expired = [lock for lock in book.ledger.locks.values() if lock.expires_at <= now]
     # Who neither takes nor releases a bid does not listen: its request stands no longer, or it would be bid on for ever.
-    deaf = {lock.request_id for lock in expired}
+    deaf = {(lock.requester, lock.request_id) for lock in expired}
     events: list[Event] = [LockExpired(lock.bid_id) for lock in expired]
     events += [
-        RequestWithdrawn(standing.request.request_id, standing.requester)
-        for standing in book.standing.values()
-        if standing.until <= now or standing.request.request_id in deaf
+        RequestWithdrawn(request_id, requester)
+        for (requester, request_id), standing in book.standing.items()
+        if standing.until <= now or (requester, request_id) in deaf
     ]
     if not events:
         return IGNORED
@@ -834,32 +838,32 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
         case WorkResumed():
             return change(book, phase=BookPhase.OPEN, paused_because="")
         case BidMade(bid=bid, lock=lock, stands=request, stands_until=until, rights=rights):
-            standing = without(book.standing, bid.request_id)
+            asking = (lock.requester, bid.request_id)
+            standing = without(book.standing, asking)
             if request is not None:
-                standing[bid.request_id] = Standing(lock.requester, request, until, rights)
+                standing[asking] = Standing(lock.requester, request, until, rights)
             return change(
                 book,
                 ledger=book.ledger.lock(lock),
                 standing=_bounded(standing),
-                rounds=remember(
-                    book.rounds, bid.request_id, max(bid.round, book.rounds.get(bid.request_id, 0)), MAX_REMEMBERED
-                ),
+                rounds=remember(book.rounds, asking, max(bid.round, book.rounds.get(asking, 0)), MAX_REMEMBERED),
                 numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
             )
         case (
             RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights)
             | RequestTurnedAway(requester=requester, request=request, stands_until=until, rights=rights)
         ):
-            standing = without(book.standing, request.request_id)
+            asking = (requester, request.request_id)
+            standing = without(book.standing, asking)
             if until:
-                standing[request.request_id] = Standing(requester, request, until, rights)
+                standing[asking] = Standing(requester, request, until, rights)
             return change(
                 book,
                 standing=_bounded(standing),
-                rounds=remember(book.rounds, request.request_id, request.round, MAX_REMEMBERED),
+                rounds=remember(book.rounds, asking, request.round, MAX_REMEMBERED),
             )
-        case RequestWithdrawn(request_id=request_id):
-            return change(book, standing=without(book.standing, request_id))
+        case RequestWithdrawn(request_id=request_id, requester=requester):
+            return change(book, standing=without(book.standing, (requester, request_id)))
         case CapacityHeld(lock=lock):
             return change(book, ledger=book.ledger.lock(lock))
         case LockReleased(bid_id=bid) | LockExpired(bid_id=bid):
@@ -878,7 +882,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return book
 
 
-def _bounded(standing: dict[RequestId, Standing]) -> dict[RequestId, Standing]:
+def _bounded(standing: dict[Asking, Standing]) -> dict[Asking, Standing]:
     if len(standing) > MAX_STANDING:
         most = Counter(one.requester for one in standing.values()).most_common(1)[0][0]
         del standing[min((k for k, one in standing.items() if one.requester == most), key=lambda k: standing[k].until)]

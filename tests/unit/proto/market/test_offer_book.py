@@ -91,6 +91,18 @@ def test_an_older_round_is_not_answered() -> None:
     assert provider.hears(request(round=2)) is None
 
 
+def test_a_stranger_who_draws_the_id_of_another_request_takes_nothing_from_it() -> None:
+    provider = Provider()
+    provider.bids(request("first", cores=4))
+    provider.declines(request(round=1))
+
+    provider.declines(request(round=900), requester="stranger")  # does not make later rounds of the other old
+    provider.tell(ReleaseHeard(PeerId("stranger"), Release(request_id("r"))))  # withdraws nothing but its own
+
+    assert (PeerId("a"), request_id("r")) in provider.state.standing
+    provider.declines(request(round=2))
+
+
 def test_as_many_slots_are_offered_as_fit() -> None:
     provider = Provider()
 
@@ -153,7 +165,7 @@ def test_what_is_there_but_not_free_is_passing() -> None:
     decline = provider.declines(request())
 
     assert all(clause.passing for clause in decline.clauses)
-    assert request_id("r") in provider.state.standing
+    assert (PeerId("a"), request_id("r")) in provider.state.standing
 
 
 def test_what_can_never_be_does_not_stand() -> None:
@@ -537,7 +549,7 @@ def test_bids_for_a_part_do_not_make_a_request_stand_longer() -> None:
 
     provider.tell(AllocationOver(allocation))
 
-    assert provider.state.standing[request_id("r")].until == until
+    assert provider.state.standing[PeerId("a"), request_id("r")].until == until
 
 
 def test_a_requester_that_neither_takes_nor_releases_is_not_bid_to_again() -> None:
@@ -566,7 +578,7 @@ def test_others_cannot_withdraw_it() -> None:
 
     provider.tell(ReleaseHeard(PeerId("thief"), Release(request_id("r"))))
 
-    assert request_id("r") in provider.state.standing
+    assert (PeerId("a"), request_id("r")) in provider.state.standing
 
 
 def test_only_so_many_stand() -> None:
@@ -575,7 +587,7 @@ def test_only_so_many_stand() -> None:
         provider.declines(request(f"r{number}", stands_ms=60_000 + number), requester="flood")
 
     assert len(provider.state.standing) == 256
-    assert request_id("r0") not in provider.state.standing
+    assert (PeerId("a"), request_id("r0")) not in provider.state.standing
 
 
 # ---------------------------------------------------------------------------------------------------------------- the owner

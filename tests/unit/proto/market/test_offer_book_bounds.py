@@ -63,7 +63,7 @@ def test_a_requester_with_hundreds_of_standing_requests_does_not_push_out_anothe
         provider.declines(request(str(number)))
 
     assert len(provider.state.standing) == MAX_STANDING
-    assert honest.request_id in provider.state.standing
+    assert (PeerId("honest"), honest.request_id) in provider.state.standing
 
 
 def test_invented_requesters_do_not_grow_the_tables_of_repeats() -> None:
