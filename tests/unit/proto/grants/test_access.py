@@ -10,7 +10,8 @@ import pytest
 from dms_proto.capability import Gpu, JobClass, Resources
 from dms_proto.grants.access import Access, Credential, refusals, stricter
 from dms_proto.grants.rights import CEILINGS, Rights, uses_of
-from dms_proto.ids import PeerId
+from dms_proto.ids import Digest, PeerId
+from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.offer_book import CommitHeard, RequestHeard
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline
@@ -36,6 +37,11 @@ def answer(there: Provider, credential: Credential, **asked: Any) -> Bid | tuple
         return tuple(clause.observed for clause in declined.clauses)
     (bid,) = there.sent(Bid)
     return bid
+
+
+def agreed(there: Provider, bid: Bid) -> Digest:
+    """The terms under which the asker commits to a bid."""
+    return terms_digest(agreement_on(bid, request().needs, ASKER, there.state.me, (0,)))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def test_a_commit_needs_the_right_when_it_comes() -> None:
     there = provider(access=Access.AUTHORISED)
     bid = answer(there, ALL)
     assert isinstance(bid, Bid)
-    commit = Commit(bid.request_id, bid.bid_id, (0,), (TASK,))
+    commit = Commit(bid.request_id, bid.bid_id, (0,), (TASK,), terms=agreed(there, bid))
     there.tell(CommitHeard(ASKER, commit, Credential(flaw="the grant g-abc is revoked", anchors=(ANCHOR,))))
     (refused,) = there.sent(CommitRefused)
     assert refused.refusal is CommitRefusal.NOT_GRANTED
@@ -90,7 +96,7 @@ def test_a_repeated_commit_gets_its_answer_again_whatever_became_of_the_grant() 
     there = provider(access=Access.AUTHORISED)
     bid = answer(there, ALL)
     assert isinstance(bid, Bid)
-    commit = Commit(bid.request_id, bid.bid_id, (0,))
+    commit = Commit(bid.request_id, bid.bid_id, (0,), terms=agreed(there, bid))
     there.tell(CommitHeard(ASKER, commit, ALL))
     there.tell(CommitHeard(ASKER, commit, NONE))
     assert there.sent(CommitAck)
