@@ -57,7 +57,7 @@ from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
-from dms_proto.accounts.machine import ACCOUNTS_STREAM, IouHeard
+from dms_proto.accounts.machine import ACCOUNTS_STREAM, IouHeard, PeerRenamed
 from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.grants import trust
@@ -277,7 +277,13 @@ class Node(MachineActor):
             case AttemptNoted(provider=provider, source=source, kind=kind, at=at):
                 self._record.note(provider, source, kind, at)
             case Inherit(old=old, new=new):
-                self._record.inherit(old, new)
+                self._inherit(old, new)
+
+    def _inherit(self, old: PeerId, new: PeerId) -> None:
+        """A peer has proven a new name: what was seen of it and what it owes go with it. Also said anew at each start; a repeat changes nothing."""
+        self._record.inherit(old, new)
+        if self.me is not None:
+            self.me.tell(Told(PeerRenamed(old, new), "succession"))
 
     def _apply(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         kind = type(stimulus)
@@ -546,7 +552,7 @@ class Node(MachineActor):
             case Drop(peer=peer, why=why):
                 self._world.post.drop(peer, why)
             case Inherit(old=old, new=new):
-                self._record.inherit(old, new)
+                self._inherit(old, new)
             case Blame(peer=peer, offence=offence) if self.me is not None:
                 self.me.tell(Blamed(peer, offence))
             case TellJoined(peer=peer):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from dms_proto.machine import Effect
 from dms_proto.market.ledger import remember, without
 from dms_proto.messages import Iou
 from dms_proto.rules import Amount, Line
+
+V = TypeVar("V")
 
 MAX_REMEMBERED: Final = 4_096
 """Entries known by their names, so that one that comes twice is posted once; the oldest are forgotten first."""
@@ -120,6 +122,10 @@ class Balances(msgspec.Struct, frozen=True, omit_defaults=True):
         moved = {name: getattr(self, name) + entry.moves(Account(name)) for name in self.__struct_fields__}
         return Balances(**moved)
 
+    def plus(self, other: Balances) -> Balances:
+        """Both together."""
+        return Balances(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
     @property
     def total(self) -> int:
         """Debits less credits over all accounts: zero."""
@@ -193,10 +199,27 @@ class Accounts(msgspec.Struct, frozen=True):
         limits = without(self.limits, peer)
         return msgspec.structs.replace(self, limits=limits if limit is None else {**limits, peer: limit})
 
+    def inherit(self, old: PeerId, new: PeerId) -> Accounts:
+        """The book after a peer got a new name: what is known of the new one already stays, and the balances are added."""
+        return msgspec.structs.replace(
+            self,
+            peers={**without(self.peers, old), new: self.of(new).plus(self.of(old))},
+            limits=_inherited(self.limits, old, new),
+            received=_inherited(self.received, old, new),
+            given=_inherited(self.given, old, new),
+        )
+
     def check(self) -> None:
         """Raises AssertionError when credit was created or destroyed."""
         for peer, balances in self.peers.items():
             assert balances.total == 0, f"the accounts of {peer} do not balance: {balances}"
+
+
+def _inherited(table: Mapping[PeerId, V], old: PeerId, new: PeerId) -> dict[PeerId, V]:
+    moved = without(table, old)
+    if old in table and new not in moved:
+        moved[new] = table[old]
+    return moved
 
 
 NO_BALANCES: Final = Balances()

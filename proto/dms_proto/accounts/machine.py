@@ -66,6 +66,13 @@ class IouHeard(Stimulus, frozen=True):
     iou: Iou
 
 
+class PeerRenamed(Stimulus, frozen=True):
+    """A peer has proven that it is the one known as `old`."""
+
+    old: PeerId
+    new: PeerId
+
+
 # ----------------------------------------------------------------------------------------------------------------- events
 
 
@@ -106,6 +113,13 @@ class IouGiven(Event, frozen=True):
 
     iou: Iou
     entry: Entry
+
+
+class AccountsInherited(Event, frozen=True):
+    """What was booked with `old`, its limit and its IOUs are those of `new` from now on."""
+
+    old: PeerId
+    new: PeerId
 
 
 # ----------------------------------------------------------------------------------------------------------------- decide
@@ -170,6 +184,11 @@ def _keep(accounts: Accounts, stimulus: IouHeard, _now: int) -> Decision:
     return Decision((IouKept(iou, book.iou_received(iou, last.amount if last is not None else 0)),))
 
 
+def _inherit(accounts: Accounts, stimulus: PeerRenamed, _now: int) -> Decision:
+    known = stimulus.old in accounts.known
+    return Decision((AccountsInherited(stimulus.old, stimulus.new),)) if known else IGNORED
+
+
 # ----------------------------------------------------------------------------------------------------------------- evolve
 
 
@@ -185,6 +204,8 @@ def evolve(accounts: Accounts, event: Event) -> Accounts:
             return msgspec.structs.replace(accounts.post(entry), received=received)
         case IouGiven(iou=iou, entry=entry):
             return msgspec.structs.replace(accounts.post(entry), given={**accounts.given, iou.creditor: iou})
+        case AccountsInherited(old=old, new=new):
+            return accounts.inherit(old, new)
         case _:
             return accounts
 
@@ -192,7 +213,7 @@ def evolve(accounts: Accounts, event: Event) -> Accounts:
 def concerned(event: Event) -> PeerId:
     """Whose accounts an event of this machine is about."""
     match event:
-        case LimitSet(peer=peer):
+        case LimitSet(peer=peer) | AccountsInherited(new=peer):
             return peer
         case (
             Posted(entry=entry)
@@ -216,6 +237,7 @@ _ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
     IouHeard: Row(
         _keep, "kept, if it is genuine and newer than the last; it moves what is owed, and changes nothing of it"
     ),
+    PeerRenamed: Row(_inherit, "what it owed under the old name it owes under the new one"),
 }
 
 TABLE: Final[Table[Accounts]] = {(AccountsPhase.OPEN, kind): row for kind, row in _ROWS.items()}

@@ -71,6 +71,8 @@ async def test_peers_know_a_node_with_a_new_key_as_the_same_node(tmp_path: Path)
         old = peer_of(market.nodes[1])
         before = await known(asker, old, PeerPhase.GREETED)
         assert kept(await asker.state()) == {old: 1}
+        owed = (await asker.state()).accounts.of(old).owed
+        assert owed < 0
 
         new = peer_of(await rotated(market, 1))
 
@@ -81,6 +83,8 @@ async def test_peers_know_a_node_with_a_new_key_as_the_same_node(tmp_path: Path)
         assert after.hello.uuid == before.hello.uuid
         assert old not in (await asker.state()).membership.peers
         assert kept(await asker.state()) == {new: 1}
+        assert (await asker.state()).accounts.known == (new,)
+        assert (await asker.state()).accounts.of(new).owed == owed
 
         await done(market)  # and it works under its new name
         assert kept(await asker.state()) == {new: 2}

@@ -14,6 +14,7 @@ from dms_proto.accounts.machine import (
     LimitWished,
     PaymentBooked,
     PaymentNoted,
+    PeerRenamed,
     next_iou,
 )
 from dms_proto.ids import PeerId
@@ -250,3 +251,43 @@ def test_an_iou_is_not_kept_when_it_is(why: str) -> None:
 
 def test_a_debtor_that_is_no_key_has_signed_nothing() -> None:
     assert not is_genuine(Iou(PeerId("nobody"), ME.peer_id, 1, 1, b"\0" * 64))
+
+
+# -------------------------------------------------------------------------------------------------------------------- names
+
+
+def test_a_peer_with_a_new_name_owes_what_it_owed_and_is_trusted_no_further() -> None:
+    books = Books()
+    books.earns(300)
+    books.tell(LimitWished(PEER.peer_id, 500))
+    books.books(claim(THIRD.peer_id, "r-3", "a-3", 40))  # there was work under the new name before the news came
+    iou = signed(PEER, ME.peer_id, 1, 300)
+    books.tell(IouHeard(PEER.peer_id, iou))
+
+    books.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
+
+    books.state.check()
+    assert (books.of(THIRD).owed, books.of(THIRD).claimed, books.of(THIRD).income) == (300, 40, -340)
+    assert books.state.limit(THIRD.peer_id) == 500
+    assert books.state.credit(THIRD.peer_id) == 160
+    assert books.state.received[THIRD.peer_id] == iou
+    assert PEER.peer_id not in books.state.known
+
+
+def test_a_new_name_of_somebody_with_whom_nothing_was_booked_changes_nothing() -> None:
+    books = Books()
+
+    books.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
+
+    assert books.events == ()
+
+
+def test_ious_go_on_from_those_under_the_old_name() -> None:
+    books = Books()
+    books.owes(100)
+    books.signs()
+    books.owes(50, "a-9")
+
+    books.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
+
+    assert next_iou(books.state, THIRD.peer_id) == (2, 150)
