@@ -249,6 +249,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "LimitSet": lambda e: (
         f"{short(e.peer)} may owe {format_credits(e.limit) if e.limit is not None else 'as much as any other'}"
     ),
+    "AccountsInherited": lambda e: f"what {short(e.old)} owes is owed by {short(e.new)}, its new name",
     "IouKept": lambda e: f"{short(e.iou.debtor)} signed that it owes us {format_credits(e.iou.amount)}",
     "IouGiven": lambda e: f"signed that we owe {short(e.iou.creditor)} {format_credits(e.iou.amount)}",
     "PreferencesChanged": lambda _e: "the owner's preferences changed",
