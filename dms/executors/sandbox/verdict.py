@@ -43,7 +43,9 @@ def judge(seen: Observed, allowance: Allowance, usage: Usage) -> Ending:
     code = -1 if seen.exit_code is None else seen.exit_code
     if seen.killed is not None:
         return Ending(seen.killed[0], code, seen.killed[1], usage)
-    if seen.last.oom_kills:
+    # Where memory is only polled a process may have been refused more, and given up, before anybody saw it over its limit.
+    gave_up = code > 0 and seen.last.memory_peak_bytes > allowance.memory_bytes
+    if seen.last.oom_kills or gave_up:
         return Ending(EndReason.OUT_OF_MEMORY, code, over_memory(allowance, seen.last), usage)
     if seen.overdue:
         return Ending(EndReason.WALL_TIME, code, over_time(allowance), usage)

@@ -21,8 +21,9 @@ def judge(
     overdue: bool = False,
     complaint: str = "",
     oom_kills: int = 0,
+    peak_bytes: int = 64 * MIB,
 ) -> Ending:
-    last = Reading(memory_peak_bytes=64 * MIB, oom_kills=oom_kills)
+    last = Reading(memory_peak_bytes=peak_bytes, oom_kills=oom_kills)
     return verdict.judge(Observed(exit_code, killed, overdue, complaint, last), ALLOWANCE, USAGE)
 
 
@@ -52,6 +53,13 @@ def test_an_exit_code_means_what_shells_mean_by_it(exit_code: int, reason: EndRe
 def test_the_nodes_own_reason_comes_first() -> None:
     ending = judge(0, killed=(EndReason.CANCELLED, "stopped"), oom_kills=1, overdue=True)
     assert (ending.reason, ending.exit_code, ending.detail) == (EndReason.CANCELLED, 0, "stopped")
+
+
+def test_a_program_that_gives_up_over_its_memory_is_out_of_memory_though_nobody_saw_it_there() -> None:
+    ending = judge(1, peak_bytes=64 * MIB + 1)
+
+    assert (ending.reason, ending.exit_code) == (EndReason.OUT_OF_MEMORY, 1)
+    assert judge(0, peak_bytes=64 * MIB + 1).reason is EndReason.COMPLETED
 
 
 def test_a_kill_for_memory_counts_even_if_the_program_survived_it() -> None:
