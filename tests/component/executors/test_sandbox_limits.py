@@ -181,13 +181,13 @@ async def test_processor_time_is_capped_where_cgroups_are_and_metered_everywhere
 async def test_processor_time_of_orphans_is_metered(
     executor: SandboxExecutor, sandbox: Sandbox, directory: Path
 ) -> None:
-    burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
+    burn = "i=0; while [ $i -lt {} ]; do i=$((i+1)); done"
     # The orphan ends first: without a cgroup what is killed at the end of the sandbox is not counted (a lower bound).
-    task = shell(f"(setsid sh -c '{burn}; : > over' &); {burn}; while [ ! -e over ]; do sleep 0.02; done")
+    task = shell(f"(setsid sh -c '{burn.format(400_000)}; : > over' &); while [ ! -e over ]; do sleep 0.02; done")
     ending = await ending_of(await executor.run("a-1", task, directory))
-    alone = await ending_of(await executor.run("a-2", shell(burn), directory))
+    quarter = await ending_of(await executor.run("a-2", shell(burn.format(100_000)), directory))
     assert ending.reason is EndReason.COMPLETED
-    assert ending.usage.cpu_us > 1.3 * alone.usage.cpu_us
+    assert ending.usage.cpu_us > quarter.usage.cpu_us  # also when the machine is half as fast the second time
     assert ending.usage.meter is sandbox.limiter.meter
     assert ending.usage.meter in (Meter.EXACT, Meter.LOWER_BOUND)
 
