@@ -30,7 +30,14 @@ from dms_proto.market.auction_state import (
     BidReceived,
     CommitAcked,
 )
-from dms_proto.market.offer_book import BidCommitted, BidMade, CommitHeard, RequestDeclined, RequestHeard
+from dms_proto.market.offer_book import (
+    BidCommitted,
+    BidMade,
+    CommitHeard,
+    RequestDeclined,
+    RequestHeard,
+    RequestTurnedAway,
+)
 from dms_proto.market.proofs import FrameKept
 from dms_proto.messages import AnyMessage, Bid, Commit, CommitAck, Receipt
 
@@ -87,6 +94,9 @@ class _Kept(Generic[K, V]):
         return self._found.pop(key, otherwise)
 
 
+_MAY_STAND: Final = (RequestDeclined, RequestTurnedAway)
+
+
 class ProviderProofs:
     """A provider's part, up to the acknowledgement. One per node actor, on its thread."""
 
@@ -99,7 +109,7 @@ class ProviderProofs:
 
     def asked(self, stimulus: RequestHeard, events: Sequence[Event], heard: Heard) -> None:
         """A request that was bid on, or that stands and may be bid on later."""
-        if any(isinstance(e, BidMade) or (isinstance(e, RequestDeclined) and e.stands_until) for e in events):
+        if any(isinstance(e, BidMade) or (isinstance(e, _MAY_STAND) and e.stands_until) for e in events):
             self._asked.keep((stimulus.requester, stimulus.request.request_id, stimulus.request.round), heard)
 
     def committed(
