@@ -230,7 +230,9 @@ def _turned_away(auction: Auction, stimulus: CommitTurnedAway, now: int) -> Deci
     bid = auction.bids.get(refused.bid_id)
     if bid is None or not bid.ack_until or bid.provider != stimulus.provider:
         return IGNORED
-    return settle(auction, (CommitFailed(refused.bid_id, bid.provider, refused.refusal),), (), now)
+    # The bid is open there as long as nobody takes it or lets it go.
+    let_go = Send(bid.provider, Release(terms_of(auction).request_id, refused.bid_id))
+    return settle(auction, (CommitFailed(refused.bid_id, bid.provider, refused.refusal),), (let_go,), now)
 
 
 def _invocation_answered(auction: Auction, stimulus: InvocationAnswered, now: int) -> Decision:
@@ -238,7 +240,9 @@ def _invocation_answered(auction: Auction, stimulus: InvocationAnswered, now: in
     if slot is None or slot.phase is not SlotPhase.HELD or not stimulus.answer.refused:
         return IGNORED
     ending = Ending(EndReason.PROVIDER_FAULT, detail=f"refused the invocation: {stimulus.answer.refused}")
-    return settle(auction, (attempt_over(auction, slot, ending),), (), now)
+    # It may run all the same: a repeated invocation was refused, and not the first.
+    stop = Send(stimulus.provider, Cancel(terms_of(auction).request_id, stimulus.answer.allocation_id))
+    return settle(auction, (attempt_over(auction, slot, ending),), (stop,), now)
 
 
 def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:

@@ -218,6 +218,7 @@ def test_a_bid_that_comes_again_after_it_was_let_go_is_not_taken() -> None:
     requester.bid("b")
     first = requester.state.slots[0]
     requester.refuses(first.provider, first.bid_id)
+    assert first.provider in requester.sent_to(Release)  # or its capacity would be held until the bid lapses
 
     requester.bid(first.provider, number=0)
 

@@ -150,6 +150,9 @@ def test_a_refused_invocation_is_a_fault_of_the_node() -> None:
 
     requester.tell(InvocationAnswered(PeerId("a"), InvocationAck(REQUEST, allocation, "no such allocation here")))
 
+    assert requester.sent(Cancel, PeerId("a")) == [
+        Cancel(REQUEST, allocation)
+    ]  # it may run: only the repeat was refused
     assert requester.called() == [1]
     assert requester.state.faulty == {"a": 0}
 
