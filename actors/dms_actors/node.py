@@ -371,8 +371,10 @@ class Node(MachineActor):
     def _route(  # noqa: C901, PLR0912 - one case per kind
         self, turn: Turn, peer: PeerId, message: AnyMessage, origin: _Origin, now: int
     ) -> None:
-        """Hands a message to whoever it concerns."""
+        """Hands a message to whoever it concerns. A name that was succeeded is over: whoever still has its key is nobody."""
         cause = origin.cause_id
+        if peer in self.members.state.heirs and not isinstance(message, Hello):  # which is answered with the reason
+            return
         match message:
             case BidRequest():
                 self._hear_request(turn, peer, message, origin, now)
@@ -544,7 +546,8 @@ class Node(MachineActor):
         match effect:
             case Send(peer=peer, message=message):
                 frame = self._world.post.send(peer, message, cause_id)
-                self._proofs.sent(message, frame, cause_id)
+                if not isinstance(message, Bid) or message.bid_id in self.book.state.ledger.locks:  # not of a dry run
+                    self._proofs.sent(message, frame, cause_id)
             case OpenAllocation():
                 self._open_allocation(effect, cause_id)
             case Dial(peer=peer, addresses=addresses):

@@ -17,12 +17,14 @@ from dms.store.projections import ProjectionRunner
 from dms.testing.market import CONFIG, Market, peer_of, submit, until, until_over
 from dms_actors.letters import AttemptNoted
 from dms_actors.node import NodeState
+from dms_actors.ports import FrameReceived, NetworkEvent
 from dms_proto.errors import MachineError, UserError
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.lineage import succeed
 from dms_proto.membership.machine import Inherit, Peer, PeerPhase
+from dms_proto.messages import Probe
 from dms_proto.reputation import Kind
-from dms_proto.wire import Signer, seal
+from dms_proto.wire import Envelope, Signer, read_frame, seal
 from dms_proto.work import EndReason
 
 
@@ -120,6 +122,32 @@ async def test_the_old_name_and_a_second_heir_of_its_key_are_refused(tmp_path: P
             refused = await known(asker, peer_of(node), PeerPhase.REFUSED)
             assert "was replaced: its node goes on as" in refused.refused_because
             assert (peer_of(node) == old) == (not has_own_heir)
+
+
+async def test_who_has_the_key_of_an_old_name_gets_no_answer_whatever_it_leaves_unsaid(tmp_path: Path) -> None:
+    async with Market(tmp_path, 2) as market:
+        provider, old = market.nodes[0], Signer(market.nodes[1].services.identity.seed())
+        await known(provider, old.peer_id, PeerPhase.GREETED)
+        await known(provider, peer_of(await rotated(market, 1)), PeerPhase.GREETED)
+        answered: list[PeerId] = []
+        for who in (old, Signer(b"\x08" * 32)):  # the second shows when the first would have been answered
+
+            def hear(event: NetworkEvent, who: Signer = who) -> None:
+                said = read_frame(event.frame) if isinstance(event, FrameReceived) else None
+                if isinstance(said, Envelope) and isinstance(said.message, Probe) and said.message.reply:
+                    answered.append(who.peer_id)
+
+            network = market.fabric.network(who.peer_id, CONFIG.network.topic)
+            await network.start(hear)
+            await network.dial((f"/memory/{peer_of(provider)}/p2p/{peer_of(provider)}",))
+            now = provider.services.clock()
+            probe = Probe(7, now=now)  # and no hello, which would be refused with the reason
+            network.send(
+                peer_of(provider),
+                seal(who, probe, id=MessageId(bytes(16)), sent=now, ttl_ms=60_000, to=peer_of(provider)),
+            )
+        await until(lambda: answered, bool)
+        assert answered == [who.peer_id]
 
 
 async def test_a_hello_whose_names_are_not_proven_is_refused_and_takes_nothing(tmp_path: Path) -> None:
