@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dms_actors.events import WRITTEN_FIRST
 from dms_actors.ports import NewEvent, StoredEvent
+from dms_proto.promises import WRITTEN_FIRST
 
 
 class Journal(Protocol):

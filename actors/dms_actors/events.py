@@ -42,37 +42,6 @@ def _kinds(modules: Iterable[ModuleType]) -> dict[str, type[Event]]:
 EVENT_KINDS: Final = _kinds(MACHINES)
 """Every event of every machine by its kind; transient ones included, though they are never in the log."""
 
-PROMISES: Final = frozenset(
-    {
-        "RequestOpened",
-        "AwardMade",
-        "AttemptEnded",
-        "RequestEnded",
-        "CancelRequested",
-        "AllocationCancelRequested",
-        "BidMade",
-        "BidCommitted",
-        "AllocationInvoked",
-        "AllocationEnded",
-        "CapabilityRegistered",
-        "PolicyChanged",
-        "PreferencesChanged",
-        "PaymentBooked",
-        "LimitSet",
-        "IouKept",
-        "IouGiven",
-        "AnchorAdded",
-        "AnchorRemoved",
-        "GrantRevoked",
-    }
-)
-"""Kinds on which somebody relies from the moment they are told: written durably *before* the effects are performed. The others are written
-in the same order and at most one group commit later; if they are lost with the machine, the worst is that something is asked or told twice."""
-
-WRITTEN_FIRST: Final = PROMISES | {"AllocationReady"}
-"""Kinds written before their effects are performed. Work is handed to the executor once: whoever finds this event after a restart looks for
-the run instead of starting another. It need not survive the machine, which the run does not survive either."""
-
 _ENCODER: Final = msgspec.msgpack.Encoder()
 """Fields in the order of their declaration, mappings in that of their making: as deterministic as the machines are."""
 _DECODERS: Final[dict[str, Any]] = {}

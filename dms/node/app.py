@@ -36,7 +36,7 @@ from dms.trust.grant import read_grant
 from dms.trust.wallet import Wallet
 from dms_actors.behaviour import Address
 from dms_actors.directory import Directory
-from dms_actors.events import EVENT_KINDS, PROMISES
+from dms_actors.events import EVENT_KINDS
 from dms_actors.gate import Gate
 from dms_actors.journal import CrewJournal
 from dms_actors.letters import ShowState, Told
@@ -54,6 +54,7 @@ from dms_proto.machine import Stimulus
 from dms_proto.market.offer_book import OfferBook
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import AllocationMessage, Hello
+from dms_proto.promises import PROMISES
 from dms_proto.units import SECOND
 from dms_proto.wire import Scores, Signer
 from dms_proto.work import EndReason

@@ -11,13 +11,14 @@ import msgspec
 from dms.config.reference import sections, settings
 from dms.jobs.schema import job_schema
 from dms.node.app import RELAXED
-from dms_actors.events import EVENT_KINDS, MACHINES, PROMISES
+from dms_actors.events import EVENT_KINDS, MACHINES
 from dms_proto import errors as error_module
 from dms_proto.errors import CODES
 from dms_proto.machine import Event, Transient
 from dms_proto.market import terms
 from dms_proto.market.variables import BID_VARIABLES, REQUEST_VARIABLES, Variable
 from dms_proto.messages import CommitRefusal
+from dms_proto.promises import PROMISES
 from dms_proto.wire.reference import kinds_reference, refusals_reference
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, OWNERS, EndReason
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from dms_actors import events
+from dms_actors import draft
 from dms_proto.sim import node
 from dms_proto.sim.crash_points import crash_points
 from dms_proto.sim.plan import CrashPoint, JobSpec, NodeSpec, Outcome, Plan
@@ -59,4 +59,4 @@ def test_a_node_dies_where_it_is_told_to() -> None:
 
 
 def test_what_a_crash_may_forget_is_what_no_promise_rests_on() -> None:
-    assert node.WRITTEN_FIRST == events.WRITTEN_FIRST
+    assert node.WRITTEN_FIRST == draft.WRITTEN_FIRST

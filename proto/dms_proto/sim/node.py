@@ -42,6 +42,7 @@ from dms_proto.messages import (
     Receipt,
     Release,
 )
+from dms_proto.promises import WRITTEN_FIRST
 from dms_proto.reputation import Record
 from dms_proto.reputation.evidence import kinds_of
 from dms_proto.sim.clock import Clock
@@ -57,34 +58,6 @@ EPOCH: Final = 1_700_000_000_000
 BOOK: Final = "book"
 MEMBERS: Final = "members"
 ACCOUNTS: Final = "credits"
-
-
-WRITTEN_FIRST: Final = frozenset(
-    {
-        "RequestOpened",
-        "AwardMade",
-        "AttemptEnded",
-        "RequestEnded",
-        "CancelRequested",
-        "AllocationCancelRequested",
-        "BidMade",
-        "BidCommitted",
-        "AllocationInvoked",
-        "AllocationReady",
-        "AllocationEnded",
-        "CapabilityRegistered",
-        "PolicyChanged",
-        "PreferencesChanged",
-        "PaymentBooked",
-        "LimitSet",
-        "IouKept",
-        "IouGiven",
-        "AnchorAdded",
-        "AnchorRemoved",
-        "GrantRevoked",
-    }
-)
-"""Kinds of events that are written durably before their effects are performed; the others soon after."""
 
 
 class Part(NamedTuple):

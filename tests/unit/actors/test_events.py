@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dms.testing.strategies import structs
-from dms_actors.events import EVENT_KINDS, MACHINES, PROMISES, WRITTEN_FIRST, from_row, is_stored, to_row
+from dms_actors.events import EVENT_KINDS, MACHINES, from_row, is_stored, to_row
 from dms_actors.ports import StoredEvent
 from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
@@ -16,6 +16,7 @@ from dms_proto.market.auction_state import ProviderSuspected
 from dms_proto.market.owner import Owner, PreferencesChanged, evolve
 from dms_proto.market.preferences import fastest
 from dms_proto.membership.machine import LookedAround, PeerLeft
+from dms_proto.promises import PROMISES, WRITTEN_FIRST
 
 
 def stored(event: Event, cause_id: str = "c") -> StoredEvent:
