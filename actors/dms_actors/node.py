@@ -61,7 +61,7 @@ from dms_proto.accounts.machine import ACCOUNTS_STREAM, IouHeard, PeerRenamed
 from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.grants import trust
-from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
+from dms_proto.grants.access import NOTHING_SHOWN, Credential, refusals
 from dms_proto.grants.rights import KINDS, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -78,7 +78,7 @@ from dms_proto.market.offer_book import (
     OpenAllocation,
     ReleaseHeard,
     RequestHeard,
-    is_known,
+    access_to,
 )
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
@@ -429,8 +429,7 @@ class Node(MachineActor):
         self._proofs.asked(asking, events, origin.heard)
 
     def _hear_invocation(self, peer: PeerId, message: Invocation, cause: str, shown: Credential) -> None:
-        book = self.book.state
-        access = Access.PUBLIC if is_known(book, peer) else book.policy.access_to(message.task.resources)
+        access = access_to(self.book.state, peer, message.task.resources)
         missing = next(refusals(access, uses_of(message), shown), None)
         if missing is not None:
             self._world.post.send(peer, _not_granted(message, missing), cause)

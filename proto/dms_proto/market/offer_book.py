@@ -619,10 +619,8 @@ def _refusal_of_the_gone(book: OfferBook, commit: Commit) -> CommitRefusal:
 
 def _missing_right(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock) -> str:
     """The first right that is missing for a commit, for a person; empty when none is."""
-    if is_known(book, stimulus.requester):
-        return ""
-    access, credential = book.policy.access_to(lock.slots[0]), stimulus.credential
-    clauses = refusals(access, uses_of(stimulus.commit), credential)
+    access = access_to(book, stimulus.requester, lock.slots[0])
+    clauses = refusals(access, uses_of(stimulus.commit), stimulus.credential)
     return next((f"wanted {c.wanted}, there {c.observed}; would take {c.nearest}"[:MAX_LINE] for c in clauses), "")
 
 
@@ -715,16 +713,20 @@ def is_known(book: OfferBook, peer: PeerId) -> bool:
     return peer == book.me or peer in book.policy.own_peers
 
 
+def access_to(book: OfferBook, peer: PeerId, resources: Resources) -> Access:
+    """What a peer has to show for these resources: nothing, where its owner is this node's."""
+    return Access.PUBLIC if is_known(book, peer) else book.policy.access_to(resources)
+
+
 def judge(
     book: OfferBook, requester: PeerId, request: BidRequest, credential: Credential = NOTHING_SHOWN
 ) -> Price | tuple[Clause, ...]:
     """The tariff at which this node would do it now, or every reason why not. The same for bids, dry runs and explanations."""
     offered = msgspec.structs.replace(book.capability, resources=book.free)
     comparison = COMPARATOR.compare(request.needs, offered, total=book.capability.resources)
-    known = is_known(book, requester)
-    facts = RequesterFacts(requester, own=known or credential.own)
+    facts = RequesterFacts(requester, own=is_known(book, requester) or credential.own)
     terms = judge_request(book.policy, request, facts, in_use(book.ledger.registered, offered.resources))
-    access = Access.PUBLIC if known else book.policy.access_to(request.needs.resources)
+    access = access_to(book, requester, request.needs.resources)
     clauses = () if access is Access.PUBLIC else tuple(refusals(access, uses_of(request), credential))
     clauses += tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
     if book.policy.comparator:
