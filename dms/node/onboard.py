@@ -19,13 +19,12 @@ from dms.executors.settings import ExecutorSettings
 from dms.hardware.benchmark import Benchmark, Progress, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import read_facts
-from dms.node.app import RELAXED, unix_ms
 from dms.node.pricing import policy_of
-from dms.store.events import EventStore
+from dms.node.stopped import open_stopped
 from dms_actors.events import to_row
 from dms_actors.node import MARKET_STREAM
 from dms_proto.capability import Capability, ExecutorOffer
-from dms_proto.errors import MachineError, UserError
+from dms_proto.errors import UserError
 from dms_proto.ids import NodeId
 from dms_proto.market.offer_book import CapabilityRegistered, PolicyChanged
 from dms_proto.market.preferences import ProviderPolicy
@@ -148,12 +147,6 @@ async def _measure(home: Home, report: Report, *, quick: bool) -> Benchmark:
 
 
 async def _register(home: Home, policy: ProviderPolicy, capability: Capability) -> None:
-    try:
-        store = await EventStore.open(home.events, clock=unix_ms, relaxed=RELAXED)
-    except MachineError as error:
-        if error.code == "home_in_use":
-            error.hint = "stop the node first: `dms down`"
-        raise
-    async with store:
+    async with await open_stopped(home) as store:
         events = (PolicyChanged(policy), CapabilityRegistered(capability))
         await store.append([to_row(MARKET_STREAM, event, "onboard") for event in events])

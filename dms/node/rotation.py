@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dms.config import Home
 from dms.config.identity import read_names, rotate
-from dms.node.app import RELAXED, unix_ms
+from dms.node.app import unix_ms
+from dms.node.stopped import open_stopped
 from dms.node.survey import survey
-from dms.store.events import EventStore
-from dms_proto.errors import MachineError, UserError
+from dms_proto.errors import UserError
 from dms_proto.lineage import PublicIdentity
 from dms_proto.units import format_count
 
@@ -20,13 +20,7 @@ async def rotate_key(home: Home) -> PublicIdentity:
         MachineError: `home_in_use`: the node runs; `disk_full`, `store_failed`.
     """
     read_names(home)
-    try:
-        store = await EventStore.open(home.events, clock=unix_ms, relaxed=RELAXED)
-    except MachineError as error:
-        if error.code == "home_in_use":
-            error.hint = "stop the node first: `dms down`"
-        raise
-    async with store:
+    async with await open_stopped(home) as store:
         found = await survey(store)
         if found.requests or found.allocations:
             jobs, runs = len(found.requests), len(found.allocations)
