@@ -1,7 +1,28 @@
-"""What holds for every test."""
+"""What holds for every test, and the market of whole nodes that several files share."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from dms.testing.whole_market import WholeMarket, marked_job, whole_market
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 """No time limit for an example: machines that run tests are shared, and a slow example is no wrong one."""
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
+    """One requester and one provider, for all tests of a file. A file that wants another market has its own."""
+    with whole_market(tmp_path_factory.mktemp("market")) as market:
+        yield market
+
+
+@pytest.fixture
+def mark(market: WholeMarket) -> Iterator[str]:
+    """The mark of one job, whose processes must all be gone when the test is over."""
+    with marked_job(market) as mark:
+        yield mark

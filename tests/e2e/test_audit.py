@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dms.testing.whole_market import DMS, WholeMarket, wait_until, whole_market
+from dms.testing.whole_market import DMS, WholeMarket, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    with whole_market(tmp_path_factory.mktemp("market")) as market:
-        yield market
 
 
 def checked(file: Path, elsewhere: Path) -> tuple[int, Any]:

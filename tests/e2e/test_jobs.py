@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from dms.testing.whole_market import MARK, WholeMarket, first_line, marked_job, processes_marked, whole_market
+from dms.testing.whole_market import MARK, WholeMarket, first_line, processes_marked
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    with whole_market(tmp_path_factory.mktemp("market")) as market:
-        yield market
-
-
-@pytest.fixture
-def mark(market: WholeMarket) -> Iterator[str]:
-    with marked_job(market) as mark:
-        yield mark
 
 
 # ---------------------------------------------------------------------------------------------------------------- ctrl-C

@@ -7,7 +7,6 @@ import hashlib
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from dms.devnet.network import environment
-from dms.testing.whole_market import DMS, MARK, WholeMarket, marked_job, processes_marked, wait_until, whole_market
+from dms.testing.whole_market import DMS, MARK, WholeMarket, processes_marked, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
@@ -47,18 +46,6 @@ def _forms(value: bytes) -> tuple[bytes, ...]:
     # What base64 makes of the middle depends on where the value begins: three ways.
     spelled = (base64.b64encode(bytes(start) + value)[4:-4] for start in range(3))
     return value, value.hex().encode(), *spelled
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    with whole_market(tmp_path_factory.mktemp("market")) as market:
-        yield market
-
-
-@pytest.fixture
-def mark(market: WholeMarket) -> Iterator[str]:
-    with marked_job(market) as mark:
-        yield mark
 
 
 @pytest.fixture

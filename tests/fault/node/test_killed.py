@@ -8,7 +8,6 @@ is left, and no allocation has run twice.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,29 +20,15 @@ from dms.testing.whole_market import (
     MARK,
     WholeMarket,
     first_line,
-    marked_job,
     processes_marked,
     wait_gone,
     wait_until,
-    whole_market,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
 SCRIPT = "echo up; sleep 3; echo held; while [ ! -e go ]; do sleep 0.05; done; echo result > out.txt; echo over; exit 7"
 """Has run for a while when it says "held", so that it is worth waiting for; then goes on until it is let go."""
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    with whole_market(tmp_path_factory.mktemp("market")) as market:
-        yield market
-
-
-@pytest.fixture
-def mark(market: WholeMarket) -> Iterator[str]:
-    with marked_job(market) as mark:
-        yield mark
 
 
 def run_of(mark: str, into: Path) -> tuple[str, ...]:
