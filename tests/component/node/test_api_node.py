@@ -190,7 +190,9 @@ async def test_an_allocation_can_be_followed_from_both_sides(local: Local) -> No
     assert (await provider.node_route_to_allocation(AllocationParams(mine.allocation_id))).here
     bids = await local.api.node_get_registered_bids(BidRequestParams(job))
     assert bids.total == 2
-    assert (await provider.node_status()).work.running == 1
+    # That it has started is no promise, and is written down up to `journal.SOON_S` later than its requester is told.
+    status = await until(provider.node_status, lambda status: status.work.running)
+    assert status.work.running == 1
     await local.api.job_cancel(JobParams(job))
     ended = await until(
         lambda: provider.alloc_show(AllocationParams(mine.allocation_id)), lambda a: a.phase is Phase.ENDED
