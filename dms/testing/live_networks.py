@@ -62,17 +62,18 @@ async def still_serves(crew: Crew, victim: LiveMember) -> None:
 
 
 class Wire:
-    """A TCP proxy that can be cut: in silence, or after so many bytes."""
+    """A TCP proxy that can be cut: in silence, or after so many bytes.
+
+    It works on bare sockets, so that whatever was accepted is closed at the end, be it handed to a task or not.
+    """
 
     def __init__(self, to_port: int) -> None:
         self.is_silent = False
         self.break_after: int | None = None
         self.carried = 0
-        self._is_over = False
         self._to_port = to_port
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._ends: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._opening: set[asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -80,57 +81,62 @@ class Wire:
         """A wire to `address` (a multiaddr), and the multiaddr of its near end."""
         parts = address.split("/")
         wire = cls(int(parts[4]))
-        server = await asyncio.start_server(wire._carry, "127.0.0.1", 0)
-        parts[4] = str(server.sockets[0].getsockname()[1])
-        try:
-            yield wire, "/".join(parts)
-        finally:
-            wire._is_over = True
-            server.close()
-            await wire.cut()
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            parts[4] = str(listener.getsockname()[1])
+            loop.add_reader(listener, wire._accept, listener)
+            try:
+                yield wire, "/".join(parts)
+            finally:
+                loop.remove_reader(listener)
+                await wire.cut()
 
     async def cut(self) -> None:
         """Breaks all connections."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        writers, self._writers = self._writers, set()
-        opened = await asyncio.gather(*self._opening, return_exceptions=True)
-        writers.update(ends[1] for ends in opened if not isinstance(ends, BaseException))
-        for writer in writers:
-            writer.transport.abort()
-            with suppress(OSError):
-                await writer.wait_closed()
+        while self._ends:
+            self._ends.pop().close()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_over:
-            writer.transport.abort()  # accepted before the end, and only handed over after it
-            return
-        self._writers.add(writer)
-        opening = asyncio.create_task(asyncio.open_connection("127.0.0.1", self._to_port))
-        self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
-        far_reader, far_writer = await opening
-        if writer not in self._writers:
-            far_writer.transport.abort()  # the near end was cut meanwhile
-            return
-        self._writers.add(far_writer)
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._copy(source, sink))
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            near = self._end(listener.accept()[0])
+            task = asyncio.create_task(self._carry(near, self._end(socket.socket())))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    def _end(self, end: socket.socket) -> socket.socket:
+        end.setblocking(False)
+        self._ends.add(end)
+        return end
+
+    async def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
-            while data := await source.read(65536):
-                self.carried += len(data)
-                if self.break_after is not None and self.carried > self.break_after:
-                    break
-                if not self.is_silent:
-                    sink.write(data)
-                    await sink.drain()
+            await asyncio.get_running_loop().sock_connect(far, ("127.0.0.1", self._to_port))
+            ways = {asyncio.create_task(self._copy(near, far)), asyncio.create_task(self._copy(far, near))}
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                if self.is_silent:
+                    await asyncio.wait(ways)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
         if not self.is_silent:
-            sink.close()
+            for end in (near, far):
+                self._ends.discard(end)
+                end.close()
+
+    async def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(source, 65536):
+            self.carried += len(data)
+            if self.break_after is not None and self.carried > self.break_after:
+                break
+            if not self.is_silent:
+                await loop.sock_sendall(sink, data)
 
 
 def free_port() -> int:

@@ -76,7 +76,8 @@ async def test_children_together_over_the_memory_are_out_of_memory(executor: San
 async def test_a_fork_bomb_stays_within_its_processes(
     executor: SandboxExecutor, sandbox: Sandbox, directory: Path
 ) -> None:
-    bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null; printf lit; exec sleep 60"
+    # The shell lights it in a child: were it to make the bomb's first pipe itself, the bomb could take the last process from it.
+    bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null & printf lit; exec sleep 60"
     watcher = RunWatcher(await executor.run("a-1", shell(bomb, Limits(wall_ms=60_000, processes=20)), directory))
     pid = int((await watcher.wait_started()).split(":")[0])
     await watcher.wait_output(b"lit")
