@@ -17,7 +17,7 @@ from dms_proto.allocation.machine import CLOSING, AllocationEnded, EndingUnclaim
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, RequestId
 from dms_proto.market.auction_state import AttemptEnded, RequestEnded
-from dms_proto.market.offer_book import AllocationOver
+from dms_proto.market.offer_state import AllocationOver
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.work import Ending, EndReason
 

@@ -30,7 +30,7 @@ from dms_proto.allocation.machine import (
 from dms_proto.ids import AllocationId
 from dms_proto.machine import Blame, Effect, Send
 from dms_proto.market.ledger import Reservation
-from dms_proto.market.offer_book import AllocationOver
+from dms_proto.market.offer_state import AllocationOver
 from dms_proto.messages import AllocationStatus, AnyMessage
 
 LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)

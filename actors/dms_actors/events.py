@@ -14,12 +14,12 @@ from dms_proto.allocation import machine as allocation
 from dms_proto.errors import MachineError
 from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
-from dms_proto.market import auction_state, offer_book, owner, proofs
+from dms_proto.market import auction_state, offer_state, owner, proofs
 from dms_proto.membership import machine as membership
 
 MACHINES: Final[tuple[ModuleType, ...]] = (
     auction_state,
-    offer_book,
+    offer_state,
     allocation,
     membership,
     owner,

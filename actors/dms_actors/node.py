@@ -68,9 +68,10 @@ from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.lineage import predecessors
 from dms_proto.machine import Blame, Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
-from dms_proto.market import offer_book, strays
+from dms_proto.market import offer_book, offer_fold, offer_state, strays
 from dms_proto.market.auction_state import BidderFacts
-from dms_proto.market.offer_book import (
+from dms_proto.market.offer_judgement import access_to
+from dms_proto.market.offer_state import (
     MAX_LINE,
     CommitHeard,
     CreditSeen,
@@ -78,7 +79,6 @@ from dms_proto.market.offer_book import (
     OpenAllocation,
     ReleaseHeard,
     RequestHeard,
-    access_to,
 )
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
@@ -115,7 +115,7 @@ MARKET_STREAM: Final = "market"
 PEERS_STREAM: Final = "peers"
 TRUST_STREAM: Final = "trust"
 BOOK: Final[Machine[OfferBook]] = Machine(
-    offer_book.decide, offer_book.evolve, offer_book.next_deadline, offer_book.resume
+    offer_book.decide, offer_fold.evolve, offer_book.next_deadline, offer_book.resume
 )
 TRUST: Final[Machine[Trust]] = Machine(trust.decide, trust.evolve, trust.next_deadline, trust.resume)
 MEMBERS: Final[Machine[Membership]] = Machine(
@@ -315,7 +315,7 @@ class Node(MachineActor):
         """Tells the peers when what this node says of itself has changed: addresses, capability, whether it takes work."""
         book = self.book.state
         summary = msgspec.structs.replace(book.capability, price=Price())
-        accepts = self._provides and book.phase is offer_book.BookPhase.OPEN
+        accepts = self._provides and book.phase is offer_state.BookPhase.OPEN
         grants = self.grants.state
         hello = msgspec.structs.replace(
             self._hello,

@@ -30,7 +30,7 @@ from dms_proto.market.auction_state import (
     BidReceived,
     CommitAcked,
 )
-from dms_proto.market.offer_book import (
+from dms_proto.market.offer_state import (
     BidCommitted,
     BidMade,
     CommitHeard,

@@ -13,7 +13,7 @@ from dms_proto.allocation.machine import AllocationEnded, AllocationOpened, Rece
 from dms_proto.ids import AllocationId, PeerId, allocation_id
 from dms_proto.machine import Event
 from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, AwardMade, BidReceived, CommitConfirmed
-from dms_proto.market.offer_book import BidCommitted
+from dms_proto.market.offer_state import BidCommitted
 from dms_proto.messages import AllocationStatus, Bid, BidRequest, Commit, CommitAck, Message, Receipt
 
 Wanted = tuple[type[Message], str]

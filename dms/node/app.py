@@ -51,7 +51,7 @@ from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.offer_book import OfferBook
+from dms_proto.market.offer_state import OfferBook
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import AllocationMessage, Hello
 from dms_proto.promises import PROMISES

@@ -26,7 +26,7 @@ from dms_actors.node import MARKET_STREAM
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import UserError
 from dms_proto.ids import NodeId
-from dms_proto.market.offer_book import CapabilityRegistered, PolicyChanged
+from dms_proto.market.offer_state import CapabilityRegistered, PolicyChanged
 from dms_proto.market.preferences import ProviderPolicy
 
 

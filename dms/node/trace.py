@@ -19,7 +19,7 @@ from dms_proto.accounts.book import Entry
 from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
 from dms_proto.market import auction_state as auction
-from dms_proto.market import offer_book as book
+from dms_proto.market import offer_state as book
 from dms_proto.messages import Clause
 from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 from dms_proto.work import Ending

@@ -36,7 +36,7 @@ from dms.telemetry.logs import set_up, shut_down
 from dms_actors.letters import Told
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.market.comparators import install
-from dms_proto.market.offer_book import CapabilityMeasured, PauseWished, PolicyWished, PressureSeen
+from dms_proto.market.offer_state import CapabilityMeasured, PauseWished, PolicyWished, PressureSeen
 
 log = logging.getLogger(__name__)
 

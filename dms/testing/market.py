@@ -22,7 +22,7 @@ from dms_actors.testing.network import MemoryFabric
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.ids import PeerId, RequestId, request_id
 from dms_proto.market.auction_state import Auction, AuctionPhase, Terms
-from dms_proto.market.offer_book import CapabilityMeasured, PolicyWished
+from dms_proto.market.offer_state import CapabilityMeasured, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.work import Limits, Task

@@ -41,7 +41,7 @@ from dms_proto.errors import DmsError, MachineError
 from dms_proto.grants.trust import Trust
 from dms_proto.ids import RequestId, request_id, uuid_of
 from dms_proto.market.auction_state import RequestEnded, Terms
-from dms_proto.market.offer_book import CapabilityMeasured, OfferBook, PolicyWished
+from dms_proto.market.offer_state import CapabilityMeasured, OfferBook, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.proofs import FrameKept
 from dms_proto.membership.machine import PROTOCOL_VERSION

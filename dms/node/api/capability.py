@@ -31,13 +31,7 @@ from dms_proto.ids import BidId, PeerId
 from dms_proto.market.arithmetic import canonical, fits_within
 from dms_proto.market.gpus import assign_gpus
 from dms_proto.market.ledger import CapabilityLock, Ledger
-from dms_proto.market.offer_book import (
-    OWNER_HOLD,
-    AvailableWished,
-    CapabilityMeasured,
-    HoldWished,
-    OfferBook,
-)
+from dms_proto.market.offer_state import OWNER_HOLD, AvailableWished, CapabilityMeasured, HoldWished, OfferBook
 from dms_proto.units import format_bytes, format_cores, format_count
 
 POD: Final = "pod:"

@@ -46,7 +46,7 @@ from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_state import CancelAsked, Terms
 from dms_proto.market.comparators import check_comparator, replay
 from dms_proto.market.explain import Explanation
-from dms_proto.market.offer_book import task_fits
+from dms_proto.market.offer_judgement import task_fits
 from dms_proto.market.preferences import check_preferences
 from dms_proto.units import KIB, format_bytes, format_count
 from dms_proto.wire import MAX_DIRECT_FRAME

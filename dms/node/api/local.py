@@ -22,7 +22,7 @@ from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.letters import Told
 from dms_proto.errors import DmsError
-from dms_proto.market.offer_book import BookPhase, PauseWished
+from dms_proto.market.offer_state import BookPhase, PauseWished
 from dms_proto.market.owner import OWNER_STREAM, Owner, evolve
 
 KEEP_UP_S: Final = 2.0

@@ -41,7 +41,8 @@ from dms_actors.runtime import ask_from_loop
 from dms_proto.allocation.machine import TOLD, Allocation, Invoked, LifePhase
 from dms_proto.ids import AllocationId, NodeId, PeerId
 from dms_proto.market.comparators import check_comparator
-from dms_proto.market.offer_book import BookPhase, PauseWished, task_fits
+from dms_proto.market.offer_judgement import task_fits
+from dms_proto.market.offer_state import BookPhase, PauseWished
 from dms_proto.market.owner import OWNER_STREAM, Owner, PreferencesChanged
 from dms_proto.market.preferences import Preferences, check_preferences
 from dms_proto.membership.machine import PeerPhase

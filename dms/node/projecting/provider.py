@@ -32,7 +32,7 @@ from dms_proto.allocation.machine import (
 from dms_proto.capability import Capability
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.market.offer_book import (
+from dms_proto.market.offer_state import (
     BidCommitted,
     BidMade,
     CommitTurnedDown,

@@ -37,7 +37,7 @@ from dms_proto.machine import (
 )
 from dms_proto.market.agreement import differences
 from dms_proto.market.ledger import Reservation
-from dms_proto.market.offer_book import task_fits
+from dms_proto.market.offer_judgement import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt
 from dms_proto.units import HOUR, MINUTE
 from dms_proto.wire import Offence

@@ -21,10 +21,10 @@ from dms_proto.allocation.machine import Allocation, AllocationEnded, EndingRepe
 from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction_state as auctions
-from dms_proto.market import offer_book
+from dms_proto.market import offer_state
 from dms_proto.market.auction_fold import pending, seeking, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
-from dms_proto.market.offer_book import OfferBook
+from dms_proto.market.offer_state import OfferBook
 from dms_proto.membership import machine as membership_machine
 from dms_proto.messages import CommitRefusal, CommitRefused
 from dms_proto.work import OWNERS, EndReason, Usage
@@ -94,20 +94,20 @@ class Watch:
             for allocation_id, reservation in after.ledger.reservations.items():
                 earlier = per_slot.setdefault((reservation.bid_id, reservation.slot), allocation_id)
                 demand(earlier == allocation_id, "one allocation per reservation", f"{node!r}: {reservation}")
-        if isinstance(stimulus, offer_book.CommitHeard):
+        if isinstance(stimulus, offer_state.CommitHeard):
             self._binding(node, stimulus, before, decision)
 
-    def _binding(self, node: SimNode, heard: offer_book.CommitHeard, before: OfferBook, decision: Decision) -> None:
+    def _binding(self, node: SimNode, heard: offer_state.CommitHeard, before: OfferBook, decision: Decision) -> None:
         commit = heard.commit
         for effect in decision.effects:
             if not isinstance(effect, Send) or not isinstance(effect.message, CommitRefused):
                 continue
             refused_for_capacity = effect.message.refusal in (CommitRefusal.UNKNOWN_BID, CommitRefusal.EXPIRED)
             bid = next(
-                (e.bid for _, e in node.log if isinstance(e, offer_book.BidMade) and e.bid.bid_id == commit.bid_id),
+                (e.bid for _, e in node.log if isinstance(e, offer_state.BidMade) and e.bid.bid_id == commit.bid_id),
                 None,
             )
-            released = any(isinstance(e, offer_book.LockReleased) and e.bid_id == commit.bid_id for _, e in node.log)
+            released = any(isinstance(e, offer_state.LockReleased) and e.bid_id == commit.bid_id for _, e in node.log)
             if refused_for_capacity and bid is not None and not released and commit.bid_id not in before.committed:
                 demand(
                     node.now > bid.valid_until,

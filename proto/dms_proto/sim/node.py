@@ -17,7 +17,7 @@ from dms_proto.allocation import machine as allocation_machine
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
-from dms_proto.market import auction, auction_fold, offer_book, strays
+from dms_proto.market import auction, auction_fold, offer_book, offer_fold, offer_state, strays
 from dms_proto.market import auction_state as auctions
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
@@ -70,7 +70,7 @@ class Part(NamedTuple):
 
 
 PARTS: Final = {
-    "b": Part(offer_book.decide, offer_book.evolve, offer_book.next_deadline, offer_book.resume),
+    "b": Part(offer_book.decide, offer_fold.evolve, offer_book.next_deadline, offer_book.resume),
     "m": Part(
         membership_machine.decide,
         membership_machine.evolve,
@@ -152,9 +152,9 @@ class SimNode:
         return self.world.clock.now + self.offset
 
     @property
-    def book(self) -> offer_book.OfferBook:
+    def book(self) -> offer_state.OfferBook:
         """The provider's side."""
-        book: offer_book.OfferBook = self.states[BOOK]
+        book: offer_state.OfferBook = self.states[BOOK]
         return book
 
     @property
@@ -188,9 +188,9 @@ class SimNode:
         self._set_over_aside()
         self.states[MEMBERS] = membership_machine.after_restart(self.states[MEMBERS])
         self.feed(MEMBERS, membership_machine.SelfDescribed(self._hello()))
-        self.feed(BOOK, offer_book.PolicyWished(self._policy()))
+        self.feed(BOOK, offer_state.PolicyWished(self._policy()))
         self._show_credit(*self.accounts.known)
-        self.feed(BOOK, offer_book.CapabilityMeasured(capability_of(self.spec)))
+        self.feed(BOOK, offer_state.CapabilityMeasured(capability_of(self.spec)))
         for stream, state in list(self.states.items()):
             if stream[0] == "a" and state.phase in allocation_machine.RUNS:
                 adopted = self.machine.adopt(self, AllocationId(stream))
@@ -200,9 +200,9 @@ class SimNode:
         for reservation in self.book.ledger.reservations.values():
             over = self.past.get(reservation.allocation_id)
             if over is not None:
-                self.feed(BOOK, offer_book.AllocationOver(reservation.allocation_id))
+                self.feed(BOOK, offer_state.AllocationOver(reservation.allocation_id))
             elif reservation.allocation_id not in self.states:  # died between the commit and the opening
-                self._open_allocation(BOOK, offer_book.OpenAllocation(reservation, None))
+                self._open_allocation(BOOK, offer_state.OpenAllocation(reservation, None))
         for stream, state in list(self.states.items()):
             for effect in PARTS[stream[0]].resume(state):
                 self._perform(stream, effect)
@@ -225,7 +225,7 @@ class SimNode:
     def fold(self) -> dict[str, Any]:
         """The states as they follow from the log alone."""
         states: dict[str, Any] = {
-            BOOK: offer_book.OfferBook(self.peer),
+            BOOK: offer_state.OfferBook(self.peer),
             MEMBERS: membership_machine.Membership(self.peer),
             ACCOUNTS: Accounts(self.peer),
         }
@@ -405,7 +405,7 @@ class SimNode:
 
     def _show_credit(self, *peers: PeerId) -> None:
         for peer in peers:
-            self.feed(BOOK, offer_book.CreditSeen(peer, self.accounts.credit(peer)))
+            self.feed(BOOK, offer_state.CreditSeen(peer, self.accounts.credit(peer)))
 
     def later(self, span: int, stream: str, stimulus: Stimulus) -> None:
         """An outcome that takes time; lost if the process dies first."""
@@ -425,7 +425,7 @@ class SimNode:
             self.world.network.gossip(self, asked.request)
         self.feed(stream, auctions.Announced(effect.request.round, asked.direct, asked.gossip, asked.known))
 
-    def _open_allocation(self, _stream: str, effect: offer_book.OpenAllocation) -> None:
+    def _open_allocation(self, _stream: str, effect: offer_state.OpenAllocation) -> None:
         opened = allocation_machine.Opened(effect.reservation, effect.task, self.book.invoke_within_ms)
         self.feed(effect.reservation.allocation_id, opened)
 
@@ -485,9 +485,9 @@ def _hear_status(_node: SimNode, sender: PeerId, message: AllocationStatus) -> _
 
 
 _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] = {
-    BidRequest: lambda _node, sender, m: (BOOK, offer_book.RequestHeard(sender, m)),
-    Commit: lambda _node, sender, m: (BOOK, offer_book.CommitHeard(sender, m)),
-    Release: lambda _node, sender, m: (BOOK, offer_book.ReleaseHeard(sender, m)),
+    BidRequest: lambda _node, sender, m: (BOOK, offer_state.RequestHeard(sender, m)),
+    Commit: lambda _node, sender, m: (BOOK, offer_state.CommitHeard(sender, m)),
+    Release: lambda _node, sender, m: (BOOK, offer_state.ReleaseHeard(sender, m)),
     Bid: lambda node, sender, m: (m.request_id, auctions.BidHeard(sender, m, node.facts_of(sender))),
     Decline: lambda _node, sender, m: (m.request_id, auctions.DeclineHeard(sender, m)),
     CommitAck: lambda _node, sender, m: (m.request_id, auctions.CommitAcked(sender, m)),
@@ -508,7 +508,7 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     auctions.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
     auctions.Conclude: SimNode._conclude,
     Book: SimNode._book,
-    offer_book.OpenAllocation: SimNode._open_allocation,
+    offer_state.OpenAllocation: SimNode._open_allocation,
     allocation_machine.FetchInputs: lambda node, stream, effect: node.world.fetch(
         node, AllocationId(stream), effect.requester
     ),
@@ -518,7 +518,7 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     allocation_machine.StopRun: lambda node, stream, effect: node.machine.stop(AllocationId(stream), effect.grace_ms),
     allocation_machine.StoreOutputs: lambda node, stream, _effect: node.world.store(node, AllocationId(stream)),
     allocation_machine.FreeCapacity: lambda node, _stream, effect: node.feed(
-        BOOK, offer_book.AllocationOver(effect.allocation_id)
+        BOOK, offer_state.AllocationOver(effect.allocation_id)
     ),
     allocation_machine.Close: SimNode._conclude,
     Blame: lambda _node, _stream, _effect: None,  # nobody is muted here: the invariants are to hold with liars at work

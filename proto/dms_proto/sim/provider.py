@@ -9,9 +9,9 @@ import msgspec
 from dms_proto import ids
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, Price, Resources
 from dms_proto.ids import BidId, PeerId, RequestId
-from dms_proto.market import offer_book
+from dms_proto.market import offer_book, offer_fold
 from dms_proto.market.agreement import agreement_on, terms_digest
-from dms_proto.market.offer_book import (
+from dms_proto.market.offer_state import (
     CapabilityMeasured,
     CommitHeard,
     OfferBook,
@@ -64,7 +64,7 @@ class Provider(Driven[OfferBook]):
     """The provider's side of the market."""
 
     def __init__(self, capability: Capability = MACHINE, policy: ProviderPolicy | None = None) -> None:
-        super().__init__(offer_book.decide, offer_book.evolve, offer_book.next_deadline, OfferBook(ME))
+        super().__init__(offer_book.decide, offer_fold.evolve, offer_book.next_deadline, OfferBook(ME))
         self.asked: dict[RequestId, BidRequest] = {}
         self.tell(PolicyWished(policy or ProviderPolicy(tariff=TARIFF)))
         self.tell(CapabilityMeasured(capability))

@@ -18,7 +18,7 @@ from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Decision, Stimulus
 from dms_proto.market import auction_state as auctions
-from dms_proto.market import offer_book
+from dms_proto.market import offer_state
 from dms_proto.sim.chance import chance
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.executor import SimMachine
@@ -350,12 +350,12 @@ class Simulation:
             case Freeze(node=index, at=when, until=until):
                 at(when, self._freeze, self.nodes[index], until)
             case Pressure(node=index, at=when, until=until, cores=cores, memory=memory):
-                at(when, self._wish, self.nodes[index], offer_book.PressureSeen(Resources(cores * CORE, memory)))
-                at(until, self._wish, self.nodes[index], offer_book.PressureSeen(Resources()))
+                at(when, self._wish, self.nodes[index], offer_state.PressureSeen(Resources(cores * CORE, memory)))
+                at(until, self._wish, self.nodes[index], offer_state.PressureSeen(Resources()))
             case Pause(node=index, at=when, until=until, stopping=stopping):
-                wish = offer_book.PauseWished(True, "" if stopping else "the owner needs it", stopping)
+                wish = offer_state.PauseWished(True, "" if stopping else "the owner needs it", stopping)
                 at(when, self._wish, self.nodes[index], wish)
-                at(until, self._wish, self.nodes[index], offer_book.PauseWished(False))
+                at(until, self._wish, self.nodes[index], offer_state.PauseWished(False))
             case Stop(node=index, at=when):
                 at(when, self._stop_all, self.nodes[index])
                 return when

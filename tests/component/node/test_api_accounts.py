@@ -18,7 +18,7 @@ from dms_proto.accounts.iou import is_genuine
 from dms_proto.capability import Price
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
-from dms_proto.market.offer_book import PolicyWished
+from dms_proto.market.offer_state import PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.units import CREDIT, MAX_QUANTITY
 from dms_proto.work import EndReason

@@ -22,7 +22,7 @@ from dms_proto.capability import NOTHING, Capability, ExecutorOffer, Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import allocation_id, bid_id, request_id
 from dms_proto.market.arithmetic import add, subtract
-from dms_proto.market.offer_book import PressureSeen
+from dms_proto.market.offer_state import PressureSeen
 from dms_proto.market.preferences import cheapest, fastest
 from dms_proto.messages import Invocation, Phase
 from dms_proto.units import GIB

@@ -14,7 +14,7 @@ from dms_actors.shell import Machine, Shell, Turn
 from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
 from dms_proto.machine import Decision, Effect, Event, Stimulus, TimeCame
-from dms_proto.market.offer_book import PolicyChanged, WorkPaused, WorkResumed
+from dms_proto.market.offer_state import PolicyChanged, WorkPaused, WorkResumed
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.membership.machine import LookedAround, PeerLeft
 

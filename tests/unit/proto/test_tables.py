@@ -13,12 +13,12 @@ from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
 from dms_proto.grants import trust
 from dms_proto.machine import Row, Stimulus
-from dms_proto.market import auction, auction_state, offer_book
+from dms_proto.market import auction, auction_state, offer_book, offer_state
 from dms_proto.membership import machine as membership
 
 MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "auction": (auction.TABLE, auction_state.AuctionPhase),
-    "offer book": (offer_book.TABLE, offer_book.BookPhase),
+    "offer book": (offer_book.TABLE, offer_state.BookPhase),
     "allocation": (allocation.TABLE, allocation.LifePhase),
     "accounts": (accounts.TABLE, accounts.AccountsPhase),
     "trust": (trust.TABLE, trust.TrustPhase),

@@ -43,7 +43,7 @@ from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Blame, Send, Transient
 from dms_proto.market.agreement import receipt_for
 from dms_proto.market.ledger import Reservation
-from dms_proto.market.offer_book import task_fits
+from dms_proto.market.offer_judgement import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, HOUR, MINUTE, SECOND

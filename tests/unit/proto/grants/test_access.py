@@ -12,7 +12,7 @@ from dms_proto.grants.access import Access, Credential, refusals, stricter
 from dms_proto.grants.rights import CEILINGS, Rights, uses_of
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.agreement import agreement_on, terms_digest
-from dms_proto.market.offer_book import CommitHeard, RequestHeard
+from dms_proto.market.offer_state import CommitHeard, RequestHeard
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline
 from dms_proto.sim.provider import MACHINE, TARIFF, TASK, Provider, request

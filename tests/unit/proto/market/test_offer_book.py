@@ -6,8 +6,8 @@ import pytest
 from dms_proto.capability import Capability, Gpu, Price, Resources
 from dms_proto.ids import BidId, PeerId, bid_id
 from dms_proto.market.agreement import agreement_on, request_digest, terms_digest
-from dms_proto.market.offer_book import (
-    COMMIT_GRACE_MS,
+from dms_proto.market.offer_book import COMMIT_GRACE_MS, resume
+from dms_proto.market.offer_state import (
     AllocationOver,
     AvailableWished,
     BidCommitted,
@@ -23,7 +23,6 @@ from dms_proto.market.offer_book import (
     PressureSeen,
     ReleaseHeard,
     RequestWithdrawn,
-    resume,
 )
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline, Release

@@ -7,17 +7,10 @@ import msgspec
 from dms_proto.capability import Capability, Resources
 from dms_proto.ids import PeerId
 from dms_proto.machine import Blame, Transient
-from dms_proto.market.offer_book import (
-    COMMIT_GRACE_MS,
-    MAX_OPEN_BIDS,
-    MAX_OPEN_BIDS_EACH,
-    MAX_REMEMBERED,
-    MAX_STANDING,
-    OWNER_HOLD,
-    CommitHeard,
-    HoldWished,
-    RequestHeard,
-)
+from dms_proto.market.offer_book import COMMIT_GRACE_MS
+from dms_proto.market.offer_fold import MAX_REMEMBERED, MAX_STANDING
+from dms_proto.market.offer_judgement import MAX_OPEN_BIDS, MAX_OPEN_BIDS_EACH
+from dms_proto.market.offer_state import OWNER_HOLD, CommitHeard, HoldWished, RequestHeard
 from dms_proto.messages import Commit, Decline
 from dms_proto.sim.provider import MACHINE, ME, Provider, request
 from dms_proto.units import CORE, GIB, MINUTE

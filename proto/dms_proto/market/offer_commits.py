@@ -1,0 +1,133 @@
+"""A commit to a bid of ours: taken, answered again, or refused by name."""
+
+from __future__ import annotations
+
+from dms_proto.grants.access import refusals
+from dms_proto.grants.rights import uses_of
+from dms_proto.ids import AllocationId, Digest, PeerId, allocation_id, bid_id
+from dms_proto.machine import (
+    Decision,
+    Send,
+)
+from dms_proto.market.agreement import Agreement, limits_of, terms_digest
+from dms_proto.market.ledger import CapabilityLock, Reservation
+from dms_proto.market.offer_judgement import access_to, task_fits
+from dms_proto.market.offer_state import (
+    MAX_LINE,
+    BidCommitted,
+    BookPhase,
+    CommitHeard,
+    CommitTurnedDown,
+    OfferBook,
+    OpenAllocation,
+    Taken,
+)
+from dms_proto.messages import (
+    Commit,
+    CommitAck,
+    CommitRefusal,
+    CommitRefused,
+)
+from dms_proto.work import Task
+
+
+def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
+    """The lock becomes reservations, and each opens an allocation; a repeat gets the same answer, anything else is refused by name."""
+    commit, requester = stimulus.commit, stimulus.requester
+    earlier = book.committed.get(commit.bid_id)
+    if earlier == Taken(requester, commit.slots, commit.terms, _allocations_of(commit)):
+        return Decision((), (Send(requester, _ack(book, commit)),))
+    lock = book.ledger.locks.get(commit.bid_id)
+    refusal = _refusal(book, commit, requester, lock)
+    if refusal is None and book.phase is BookPhase.STOPPING:
+        refusal = CommitRefusal.STOPPING
+    missing = "" if refusal is not None or lock is None else _missing_right(book, stimulus, lock)
+    if missing:
+        refusal = CommitRefusal.NOT_GRANTED
+    if refusal is not None or lock is None:
+        refusal = refusal or CommitRefusal.UNKNOWN_BID
+        answer = Send(requester, CommitRefused(commit.request_id, commit.bid_id, refusal, missing))
+        if refusal is CommitRefusal.UNKNOWN_BID:
+            return Decision((), (answer,))  # it tells nothing of our bids, and anyone may invent one
+        return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (answer,))
+    reservations = tuple(
+        Reservation(
+            allocation_id(commit.bid_id, slot),
+            commit.bid_id,
+            lock.request_id,
+            requester,
+            slot,
+            resources,
+            lock.tariff,
+            lock.price,
+            lock.wall_ms,
+        )
+        for slot, resources in zip(commit.slots, lock.slots, strict=False)
+    )
+    tasks: tuple[Task | None, ...] = commit.invocations or (None,) * len(reservations)
+    return Decision(
+        (BidCommitted(commit.bid_id, requester, reservations, commit.terms),),
+        (
+            Send(requester, _ack(book, commit)),
+            *(OpenAllocation(reservation, task) for reservation, task in zip(reservations, tasks, strict=True)),
+        ),
+    )
+
+
+def _allocations_of(commit: Commit) -> tuple[AllocationId, ...]:
+    return tuple(allocation_id(commit.bid_id, slot) for slot in commit.slots)
+
+
+def _ack(book: OfferBook, commit: Commit) -> CommitAck:
+    """Says yes to the very terms of the commit."""
+    return CommitAck(
+        commit.request_id, commit.bid_id, _allocations_of(commit), book.invoke_within_ms, terms=commit.terms
+    )
+
+
+def _terms(book: OfferBook, lock: CapabilityLock, slots: tuple[int, ...]) -> Digest:
+    """What this node agrees on when a bid is taken for `slots`, by what it wrote down itself."""
+    agreement = Agreement(
+        request_id=lock.request_id,
+        request=lock.request,
+        bid_id=lock.bid_id,
+        provider=book.me,
+        requester=lock.requester,
+        slots=slots,
+        tariff=lock.tariff,
+        price=lock.price,
+        limits=limits_of(lock.slots[0]),
+        wall_ms=lock.wall_ms,
+        valid_until=lock.valid_until,
+    )
+    return terms_digest(agreement)
+
+
+def _refusal(book: OfferBook, commit: Commit, requester: PeerId, lock: CapabilityLock | None) -> CommitRefusal | None:
+    if lock is None:
+        return _refusal_of_the_gone(book, commit)
+    if lock.requester != requester or lock.request_id != commit.request_id:
+        return CommitRefusal.NOT_YOURS
+    if len(commit.slots) > len(lock.slots):
+        return CommitRefusal.TOO_MANY_SLOTS
+    if commit.terms != _terms(book, lock, commit.slots):
+        return CommitRefusal.TERMS_DIFFER
+    if any(not task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations):
+        return CommitRefusal.NEEDS_CHANGED
+    return None
+
+
+def _refusal_of_the_gone(book: OfferBook, commit: Commit) -> CommitRefusal:
+    """Nothing is locked for it: it was taken before, came too late, or never was."""
+    if commit.bid_id in book.committed:
+        return CommitRefusal.ALREADY_COMMITTED
+    made = book.numbers.get(commit.request_id, 0)
+    ours = (bid_id(commit.request_id, book.me, number) for number in range(max(0, made - 8), made))
+    return CommitRefusal.EXPIRED if commit.bid_id in ours else CommitRefusal.UNKNOWN_BID
+
+
+def _missing_right(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock) -> str:
+    """The first right that is missing for a commit, for a person; empty when none is."""
+    access = access_to(book, stimulus.requester, lock.slots[0])
+    clauses = refusals(access, uses_of(stimulus.commit), stimulus.credential)
+    return next((f"wanted {c.wanted}, there {c.observed}; would take {c.nearest}"[:MAX_LINE] for c in clauses), "")

@@ -1,0 +1,110 @@
+"""How the provider's state follows from its events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from dms_proto.machine import (
+    Event,
+)
+from dms_proto.market.ledger import remember, without
+from dms_proto.market.offer_state import (
+    Asking,
+    BidCommitted,
+    BidMade,
+    BookPhase,
+    CapabilityRegistered,
+    CapacityFreed,
+    CapacityHeld,
+    CreditChanged,
+    LockExpired,
+    LockReleased,
+    OfferBook,
+    PolicyChanged,
+    PressureChanged,
+    RequestDeclined,
+    RequestTurnedAway,
+    RequestWithdrawn,
+    Standing,
+    Taken,
+    WorkPaused,
+    WorkResumed,
+)
+
+MAX_STANDING: Final = 256
+"""Requests that stand at once; of the requester with the most, the one that ends first makes room. Bounds what strangers can make us remember."""
+MAX_REMEMBERED: Final = 4_096
+"""Committed bids and bid counts kept for repeats; the oldest go first."""
+
+
+def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, PLR0912 - one line per event kind
+    """The state after `event`."""
+    change = msgspec.structs.replace
+    match event:
+        case CapabilityRegistered(capability=capability):
+            return change(book, capability=capability, ledger=book.ledger.register(capability.resources))
+        case PolicyChanged(policy=policy):
+            return change(book, policy=policy)
+        case PressureChanged(pressure=pressure):
+            return change(book, pressure=pressure)
+        case CreditChanged(peer=peer, credit=credit):
+            return change(book, credit={**book.credit, peer: credit})
+        case WorkPaused(stopping=True):
+            return change(book, phase=BookPhase.STOPPING)  # `paused_because` stays: so the owner left it
+        case WorkPaused(because=because):
+            return change(book, phase=BookPhase.PAUSED, paused_because=because)
+        case WorkResumed():
+            return change(book, phase=BookPhase.OPEN, paused_because="")
+        case BidMade(bid=bid, lock=lock, stands=request, stands_until=until, rights=rights):
+            asking = (lock.requester, bid.request_id)
+            standing = without(book.standing, asking)
+            if request is not None:
+                standing[asking] = Standing(lock.requester, request, until, rights)
+            return change(
+                book,
+                ledger=book.ledger.lock(lock),
+                standing=_bounded(standing),
+                rounds=remember(book.rounds, asking, max(bid.round, book.rounds.get(asking, 0)), MAX_REMEMBERED),
+                numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
+            )
+        case (
+            RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights)
+            | RequestTurnedAway(requester=requester, request=request, stands_until=until, rights=rights)
+        ):
+            asking = (requester, request.request_id)
+            standing = without(book.standing, asking)
+            if until:
+                standing[asking] = Standing(requester, request, until, rights)
+            return change(
+                book,
+                standing=_bounded(standing),
+                rounds=remember(book.rounds, asking, request.round, MAX_REMEMBERED),
+            )
+        case RequestWithdrawn(request_id=request_id, requester=requester):
+            return change(book, standing=without(book.standing, (requester, request_id)))
+        case CapacityHeld(lock=lock):
+            return change(book, ledger=book.ledger.lock(lock))
+        case LockReleased(bid_id=bid) | LockExpired(bid_id=bid):
+            return change(book, ledger=book.ledger.unlock(bid))
+        case BidCommitted(bid_id=bid, requester=requester, reservations=reservations, terms=terms):
+            ids = tuple(reservation.allocation_id for reservation in reservations)
+            slots = tuple(reservation.slot for reservation in reservations)
+            return change(
+                book,
+                ledger=book.ledger.commit(bid, reservations),
+                committed=remember(book.committed, bid, Taken(requester, slots, terms, ids), MAX_REMEMBERED),
+            )
+        case CapacityFreed(allocation_id=allocation):
+            return change(book, ledger=book.ledger.free(allocation))
+        case _:
+            return book
+
+
+def _bounded(standing: dict[Asking, Standing]) -> dict[Asking, Standing]:
+    if len(standing) > MAX_STANDING:
+        most = Counter(one.requester for one in standing.values()).most_common(1)[0][0]
+        del standing[min((k for k, one in standing.items() if one.requester == most), key=lambda k: standing[k].until)]
+    return standing

@@ -1,0 +1,331 @@
+"""The provider's side of the market in words: what it hears, what it notes, what follows, and its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+import msgspec
+
+from dms_proto.capability import NOTHING, Capability, Resources
+from dms_proto.grants.access import NOTHING_SHOWN, Credential
+from dms_proto.grants.rights import Rights
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.machine import (
+    Effect,
+    Event,
+    Stimulus,
+    Transient,
+)
+from dms_proto.market.arithmetic import clamp_subtract
+from dms_proto.market.ledger import CapabilityLock, Ledger, Reservation
+from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.messages import (
+    Bid,
+    BidRequest,
+    Clause,
+    Commit,
+    CommitRefusal,
+    Release,
+)
+from dms_proto.work import Task
+
+MAX_LINE: Final = 500
+"""Characters of a `rules.Line`."""
+OWNER_HOLD: Final = BidId("owner")
+"""Name of the lock by which the owner holds back what is not to be available."""
+NO_LIMIT: Final = 2**53
+
+
+class BookPhase(StrEnum):
+    """Whether the node takes new work."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    """The owner wants the machine to itself: nothing new, what runs goes on."""
+    STOPPING = "stopping"
+    """The node ends: nothing new, and no commit either; what runs has what is left of the grace."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class CapabilityMeasured(Stimulus, frozen=True):
+    """The capability to register: measured, reduced by what the owner keeps."""
+
+    capability: Capability
+
+
+class PolicyWished(Stimulus, frozen=True):
+    """The owner's conditions and prices."""
+
+    policy: ProviderPolicy
+
+
+class PressureSeen(Stimulus, frozen=True):
+    """What other programs on this machine use beyond what was allowed for at registration."""
+
+    pressure: Resources
+
+
+class PauseWished(Stimulus, frozen=True):
+    """The owner pauses (or resumes) taking work. `stopping`: the node ends; unpaused, it is as the owner left it before."""
+
+    paused: bool
+    because: str = ""
+    stopping: bool = False
+
+
+class HoldWished(Stimulus, frozen=True):
+    """The owner holds capacity back under a name (`OWNER_HOLD` …), until `until` (Unix ms; 0: for good). Nothing: lets it go."""
+
+    name: BidId
+    resources: Resources
+    until: int = 0
+
+
+class AvailableWished(Stimulus, frozen=True):
+    """The owner wants exactly this much available now; the rest of what is free is held back under `OWNER_HOLD`."""
+
+    resources: Resources
+
+
+class CreditSeen(Stimulus, frozen=True):
+    """What a peer may still come to owe, by the accounts."""
+
+    peer: PeerId
+    credit: int
+
+
+class RequestHeard(Stimulus, frozen=True):
+    """A bid request from `requester` (proven by its signature), and the rights it has shown.
+
+    `is_written`: a decline of it is written down; not for who asks without end.
+    """
+
+    requester: PeerId
+    request: BidRequest
+    credential: Credential = NOTHING_SHOWN
+    is_written: bool = True
+
+
+class CommitHeard(Stimulus, frozen=True):
+    """A commit from `requester`, and the rights it has shown."""
+
+    requester: PeerId
+    commit: Commit
+    credential: Credential = NOTHING_SHOWN
+
+
+class ReleaseHeard(Stimulus, frozen=True):
+    """A release from `requester`."""
+
+    requester: PeerId
+    release: Release
+
+
+class AllocationOver(Stimulus, frozen=True):
+    """An allocation ended; its capacity is free."""
+
+    allocation_id: AllocationId
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class CapabilityRegistered(Event, frozen=True):
+    """This is what the node offers from now on."""
+
+    capability: Capability
+
+
+class PolicyChanged(Event, frozen=True):
+    """These are the owner's conditions from now on."""
+
+    policy: ProviderPolicy
+
+
+class PressureChanged(Event, frozen=True):
+    """Other programs use this much; bids leave it out."""
+
+    pressure: Resources
+
+
+class CreditChanged(Transient, frozen=True):
+    """A peer may still come to owe this much. Not stored: the accounts say it again after a restart."""
+
+    peer: PeerId
+    credit: int
+
+
+class WorkPaused(Event, frozen=True):
+    """The node takes no new work; `stopping`: nor does it take commits to bids it made."""
+
+    because: str
+    stopping: bool = False
+
+
+class WorkResumed(Event, frozen=True):
+    """The node takes work again."""
+
+
+class BidMade(Event, frozen=True):
+    """A bid was made and its capacity locked. Of a bid for a part, `stands` is the request that still stands for the rest."""
+
+    bid: Bid
+    lock: CapabilityLock
+    stands: BidRequest | None = None
+    stands_until: int = 0
+    rights: Rights | None = None
+
+
+class RequestDeclined(Event, frozen=True):
+    """A request was declined, with every reason. It stands until `stands_until` (0: it does not stand), with the rights that were shown."""
+
+    requester: PeerId
+    request: BidRequest
+    clauses: tuple[Clause, ...]
+    stands_until: int = 0
+    rights: Rights | None = None
+
+
+class RequestTurnedAway(Transient, frozen=True):
+    """As `RequestDeclined`, of a requester that asks more than is written down."""
+
+    requester: PeerId
+    request: BidRequest
+    stands_until: int = 0
+    rights: Rights | None = None
+
+
+class RequestWithdrawn(Event, frozen=True):
+    """A standing request is over: its requester said so, or its time ran out."""
+
+    request_id: RequestId
+    requester: PeerId
+
+
+class CapacityHeld(Event, frozen=True):
+    """The owner holds capacity back: a lock without a bid."""
+
+    lock: CapabilityLock
+
+
+class LockReleased(Event, frozen=True):
+    """A bid was not needed; its lock is gone."""
+
+    bid_id: BidId
+
+
+class LockExpired(Event, frozen=True):
+    """A bid was not taken in time; its lock is gone."""
+
+    bid_id: BidId
+
+
+class BidCommitted(Event, frozen=True):
+    """A bid was taken: its lock became these reservations. `terms`: what was agreed, as both sides have signed it."""
+
+    bid_id: BidId
+    requester: PeerId
+    reservations: tuple[Reservation, ...]
+    terms: Digest = Digest("")
+
+
+class CommitTurnedDown(Event, frozen=True):
+    """A commit was refused."""
+
+    bid_id: BidId
+    requester: PeerId
+    refusal: CommitRefusal
+
+
+class CapacityFreed(Event, frozen=True):
+    """An allocation's reservation is gone."""
+
+    allocation_id: AllocationId
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class OpenAllocation(Effect, frozen=True):
+    """Start the actor of a committed allocation, with its work if the commit carried it."""
+
+    reservation: Reservation
+    task: Task | None
+
+
+# ------------------------------------------------------------------------------------------------------------------ state
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A bid that was committed: by whom, for what, under which terms."""
+
+    requester: PeerId
+    slots: tuple[int, ...]
+    terms: Digest
+    allocation_ids: tuple[AllocationId, ...]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A request that was declined for now, and the rights its requester has shown for it."""
+
+    requester: PeerId
+    request: BidRequest
+    until: int
+    rights: Rights | None = None
+
+
+Asking: TypeAlias = tuple[PeerId, RequestId]
+"""A request and who made it: request ids are drawn by requesters, and a stranger may draw that of somebody else."""
+
+
+class OfferBook(msgspec.Struct, frozen=True):
+    """The provider's state.
+
+    Attributes:
+        me: this node.
+        bid_validity_ms: how long a bid binds.
+        invoke_within_ms: how long a committed allocation waits for its invocation.
+        capability: as registered; its resources are the ledger's `registered`.
+        pressure: what other programs use beyond the allowance.
+        default_credit: what a peer may come to owe of whom the accounts say nothing else.
+        credit: what each peer may still come to owe beside what is at stake here.
+        standing: requests declined for now.
+        rounds: the last round answered.
+        numbers: how many bids were made, by request.
+        committed: bids taken lately, with what became of them, so that a repeated commit gets the same answer.
+    """
+
+    me: PeerId
+    bid_validity_ms: int = 10_000
+    invoke_within_ms: int = 10_000
+    phase: BookPhase = BookPhase.OPEN
+    paused_because: str = ""
+    capability: Capability = Capability()
+    policy: ProviderPolicy = ProviderPolicy()
+    ledger: Ledger = Ledger()
+    pressure: Resources = NOTHING
+    default_credit: int = NO_LIMIT
+    credit: Mapping[PeerId, int] = {}
+    standing: Mapping[Asking, Standing] = {}
+    rounds: Mapping[Asking, int] = {}
+    numbers: Mapping[RequestId, int] = {}
+    committed: Mapping[BidId, Taken] = {}
+
+    @property
+    def free(self) -> Resources:
+        """What can be offered now: available, less what other programs use."""
+        return clamp_subtract(self.ledger.available, self.pressure)
+
+    def credit_of(self, peer: PeerId) -> int:
+        """What a peer may still come to owe, in micro-credits."""
+        return self.credit.get(peer, self.default_credit)
+
+    def credit_left(self, peer: PeerId) -> int:
+        """The same, less what it will owe if everything it holds here runs to its limit."""
+        locked = sum(lock.price * len(lock.slots) for lock in self.ledger.locks.values() if lock.requester == peer)
+        running = sum(r.price for r in self.ledger.reservations.values() if r.requester == peer)
+        return self.credit_of(peer) - locked - running
