@@ -63,11 +63,15 @@ class Opened(Stimulus, frozen=True):
 
 
 class Invoked(Stimulus, frozen=True):
-    """An invocation from `requester`, for an allocation of its request. Repeating it asks for the status."""
+    """An invocation from `requester`, for an allocation of its request. Repeating it asks for the status.
+
+    `missing`: the right to it that was not shown, in words. What has begun goes on without.
+    """
 
     requester: PeerId
     request_id: RequestId
     task: Task
+    missing: str = ""
 
 
 class InputsArrived(Stimulus, frozen=True):
@@ -403,8 +407,10 @@ def _invoke(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
     reservation = _of(allocation)
     if not _is_party(allocation, stimulus.requester, stimulus.request_id):
         return _turn_away(allocation, stimulus)
+    why = stimulus.missing
     if not task_fits(stimulus.task, reservation.resources, reservation.wall_ms):
         why = "the task asks for more than was committed"
+    if why:
         return Decision((InvocationRefused(why),), (_ack(allocation, stimulus.requester, why),))
     events, effect = _begin(reservation.requester, stimulus.task)
     return Decision(events, (_ack(allocation, stimulus.requester), effect))

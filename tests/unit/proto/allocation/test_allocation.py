@@ -244,12 +244,24 @@ def test_a_task_that_asks_for_more_than_was_committed_is_refused(task: Task) -> 
     assert work.phase is LifePhase.COMMITTED
 
 
+def test_an_invocation_without_the_right_to_it_is_refused_with_what_is_missing() -> None:
+    work = Work().to(LifePhase.COMMITTED)
+
+    work.tell(Invoked(REQUESTER, REQUEST, TASK, missing="not granted: wanted the right to invoke"))
+
+    assert work.sent(InvocationAck)[0].refused == "not granted: wanted the right to invoke"
+    assert work.phase is LifePhase.COMMITTED
+
+
+@pytest.mark.parametrize("missing", ["", "not granted: revoked"])
 @pytest.mark.parametrize("phase", [p for p in LifePhase if p not in (LifePhase.NEW, LifePhase.COMMITTED)])
-def test_a_repeated_invocation_asks_where_it_stands(phase: LifePhase) -> None:
+def test_a_repeated_invocation_asks_where_it_stands_whatever_became_of_the_right(
+    phase: LifePhase, missing: str
+) -> None:
     work = Work().to(phase)
     before = work.state
 
-    work.tell(Invoked(REQUESTER, REQUEST, TASK))
+    work.tell(Invoked(REQUESTER, REQUEST, TASK, missing))
 
     assert work.status() == machine.status_of(before)
     assert work.state is before
