@@ -21,8 +21,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dms_actors import abandonment
-from dms_actors.allocation import AllocationActor
-from dms_actors.behaviour import Address, Forward, Runtime
+from dms_actors.behaviour import Forward, Runtime
+from dms_actors.children import Children
 from dms_actors.gate import Gate, Muted
 from dms_actors.letters import (
     AllocationAbandoned,
@@ -38,11 +38,9 @@ from dms_actors.letters import (
     ShowState,
     StopListening,
     Submit,
-    TellAgain,
     Told,
 )
 from dms_actors.machine_actor import MachineActor
-from dms_actors.orchestrator import Orchestrator
 from dms_actors.ports import (
     FrameReceived,
     GossipReceived,
@@ -58,13 +56,13 @@ from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
 from dms_proto.accounts.machine import ACCOUNTS_STREAM, IouHeard, PeerRenamed
-from dms_proto.allocation.machine import CancelHeard, Invoked, Opened, ReceiptHeard, RequesterBack, RequesterGone
+from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Credential, refusals
 from dms_proto.grants.rights import KINDS, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
-from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.ids import AllocationId, PeerId
 from dms_proto.lineage import predecessors
 from dms_proto.machine import Blame, Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
@@ -169,14 +167,11 @@ class Node(MachineActor):
         super().__init__(world.journal, (self.book, self.members, self.accounts, self.grants))
         self._peer_id = book.me
         self._hello = hello
-        self._runtime = runtime
         self._world = world
         self._gate = gate
         self._provides = hello.accepts_work
         self._ask_directly = ask_directly
-        self._orchestrators = world.orchestrators
-        self._allocations = world.allocations
-        self._requesters: dict[AllocationId, PeerId] = {}
+        self._children = Children(runtime, world, self)
         self._record = Record()
         self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
         self._proofs = ProviderProofs(world.journal)
@@ -190,21 +185,8 @@ class Node(MachineActor):
         self._record = Record()
         for note in survey.notes:
             self._note(note)
-        reserved = self.book.state.ledger.reservations
-        self._requesters = {id_: reservation.requester for id_, reservation in reserved.items()}
-        for child in (*self._orchestrators, *self._allocations):  # after a failure of this actor alone
-            child.tell(TellAgain())
-        for allocation_id in dict.fromkeys((*survey.allocations, *reserved)):
-            if self._allocations.get(allocation_id) is not None:
-                continue
-            self._start_allocation(allocation_id)
-            if allocation_id in reserved and allocation_id not in survey.allocations:
-                # Committed, and the node died before the allocation was written down: it waits for its invocation.
-                opened = Opened(reserved[allocation_id], None, self.book.state.invoke_within_ms)
-                self._allocations.tell(allocation_id, Told(opened, "restart"))
-        for request_id in survey.requests:
-            if self._orchestrators.get(request_id) is None:
-                self._start_orchestrator(request_id)
+        book = self.book.state
+        self._children.resume(survey, book.ledger.reservations, book.invoke_within_ms)
         for peer in self.accounts.state.known:
             self._show_credit(turn, peer, now, "restart")
         self._describe(turn, now)
@@ -247,25 +229,24 @@ class Node(MachineActor):
             case StopListening(key=key):
                 self._listeners.pop(key, None)
             case Submit(terms=terms):
-                return Forward(self._start_orchestrator(terms.request_id, is_new=True), message)
+                return Forward(self._children.open_request(terms.request_id), message)
             case AnnounceWanted(request=request, cause_id=cause_id):
                 self._announce(request, cause_id)
             case AttemptNoted():
                 self._note(message)
             case RequestOver(request_id=request_id):
-                self._end(self._orchestrators.remove(request_id))
+                self._children.request_over(request_id)
             case AllocationClosed(allocation_id=allocation_id):
-                self._requesters.pop(allocation_id, None)
-                self._end(self._allocations.remove(allocation_id))
+                self._children.allocation_over(allocation_id)
             case Blamed(peer=peer, offence=offence):
                 self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
                 abandonment.request(self._world, turn, request_id, now)
             case AllocationAbandoned(allocation_id=allocation_id):
-                self._requesters.pop(allocation_id, None)
+                self._children.forget(allocation_id)
                 abandonment.allocation(self._world, turn, self.book, allocation_id, now)
             case FindActor(id=id_):
-                return self._orchestrators.get(id_) or self._allocations.get(id_)
+                return self._children.find(id_)
             case ShowState():
                 return self._shown()
             case _:
@@ -331,8 +312,8 @@ class Node(MachineActor):
             self.book.state,
             self.members.state,
             self.accounts.state,
-            self._orchestrators.ids(),
-            self._allocations.ids(),
+            self._world.orchestrators.ids(),
+            self._world.allocations.ids(),
             self._record.all(),
             dict(self._gate.refused),
             self.grants.state,
@@ -365,7 +346,7 @@ class Node(MachineActor):
         if self.book.state.policy.is_public:
             return NOTHING_SHOWN
         message = opened.message
-        begun = isinstance(message, Invocation) and self._requesters.get(message.allocation_id) == opened.sender
+        begun = isinstance(message, Invocation) and self._children.is_held_by(opened.sender, message.allocation_id)
         return self.grants.state.credential(opened.auth, opened.sender, now, self._world.read_grant, begun=begun)
 
     def _route(  # noqa: C901, PLR0912 - one case per kind
@@ -429,19 +410,24 @@ class Node(MachineActor):
         self._proofs.asked(asking, events, origin.heard)
 
     def _hear_invocation(self, peer: PeerId, message: Invocation, cause: str, shown: Credential) -> None:
-        access = access_to(self.book.state, peer, message.task.resources)
-        missing = next(refusals(access, uses_of(message), shown), None)
-        if missing is not None:
-            self._world.post.send(peer, _not_granted(message, missing), cause)
-            return
-        if self._allocations.get(message.allocation_id) is None:
+        if self._world.allocations.get(message.allocation_id) is None:
             self._answer_stray(peer, message, cause)
-        self._to_allocation(message.allocation_id, Invoked(peer, message.request_id, message.task), cause)
+        missing = self._missing_right(peer, message, shown)
+        self._to_allocation(message.allocation_id, Invoked(peer, message.request_id, message.task, missing), cause)
+
+    def _missing_right(self, peer: PeerId, message: Invocation, shown: Credential) -> str:
+        """The right that an invocation lacks, for what was committed: what its task says of that is not to be trusted."""
+        reservation = self.book.state.ledger.reservations.get(message.allocation_id)
+        if reservation is None:  # over, or of no commit: nothing will begin
+            return ""
+        access = access_to(self.book.state, peer, reservation.resources)
+        missing = next(refusals(access, uses_of(message), shown), None)
+        return "" if missing is None else _not_granted(missing)
 
     def _to_allocation(
         self, allocation_id: AllocationId, stimulus: Stimulus, cause: str, heard: Heard = NO_FRAME
     ) -> None:
-        self._allocations.tell(allocation_id, Told(stimulus, cause, heard))
+        self._world.allocations.tell(allocation_id, Told(stimulus, cause, heard))
 
     def _to_orchestrator(
         self,
@@ -454,10 +440,10 @@ class Node(MachineActor):
         if hear is not None:
             hear(peer, message)
             return
-        if self._orchestrators.get(message.request_id) is None:
+        if self._world.orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, origin.cause_id)
         told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard)
-        self._orchestrators.tell(message.request_id, told)
+        self._world.orchestrators.tell(message.request_id, told)
 
     def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
         for send in strays.answer(peer, message, self.accounts.state):
@@ -484,50 +470,11 @@ class Node(MachineActor):
         known = self.members.state.peers.get(peer)
         return bidder_facts(known, self._record.of(peer), now, own=peer == self._peer_id)
 
-    # ------------------------------------------------------------------------------------------------------- children
-
-    def _start_orchestrator(self, request_id: RequestId, *, is_new: bool = False) -> Address:
-        assert self.me is not None
-        me, world = self.me, self._world
-        address = self._runtime.spawn(
-            f"orchestrator {request_id[:10]}",
-            lambda: Orchestrator(
-                request_id, journal=world.journal, post=world.post, collector=world.collector, node=me
-            ),
-            lambda _name: me.tell(RequestAbandoned(request_id)),
-            is_new=is_new,
-        )
-        self._orchestrators.add(request_id, address)
-        return address
-
-    def _start_allocation(self, allocation_id: AllocationId, *, is_new: bool = False) -> Address:
-        assert self.me is not None
-        me, world = self.me, self._world
-        address = self._runtime.spawn(
-            f"allocation {allocation_id[:10]}",
-            lambda: AllocationActor(
-                allocation_id, journal=world.journal, post=world.post, workbench=world.workbench, node=me
-            ),
-            lambda _name: me.tell(AllocationAbandoned(allocation_id)),
-            is_new=is_new,
-        )
-        self._allocations.add(allocation_id, address)
-        return address
-
-    def _open_allocation(self, effect: OpenAllocation, cause_id: str) -> None:
-        """Starts the actor of a committed allocation; with its invocation, if the commit carried it."""
-        reservation, task = effect.reservation, effect.task
-        self._requesters[reservation.allocation_id] = reservation.requester
-        address = self._start_allocation(reservation.allocation_id, is_new=True)
-        address.tell(Told(Opened(reservation, task, self.book.state.invoke_within_ms), cause_id))
-
-    def _end(self, address: Address | None) -> None:
-        if address is not None:
-            address.stop()
+    # ------------------------------------------------------------------------------------------------------- requests
 
     def _announce(self, request: BidRequest, cause_id: str) -> None:
         chosen = audience(self.members.state, request, self_bids=self._provides, ask_directly=self._ask_directly)
-        address = self._orchestrators.get(request.request_id)
+        address = self._world.orchestrators.get(request.request_id)
         if address is None:
             return
         hello = self.members.state.hello
@@ -548,7 +495,7 @@ class Node(MachineActor):
                 if not isinstance(message, Bid) or message.bid_id in self.book.state.ledger.locks:  # not of a dry run
                     self._proofs.sent(message, frame, cause_id)
             case OpenAllocation():
-                self._open_allocation(effect, cause_id)
+                self._children.open_allocation(effect, self.book.state.invoke_within_ms, cause_id)
             case Dial(peer=peer, addresses=addresses):
                 self._world.post.dial(peer, addresses)
             case Drop(peer=peer, why=why):
@@ -558,23 +505,15 @@ class Node(MachineActor):
             case Blame(peer=peer, offence=offence) if self.me is not None:
                 self.me.tell(Blamed(peer, offence))
             case TellJoined(peer=peer):
-                self._tell_all(auction.PeerThere(peer), peer, RequesterBack(), cause_id)
+                self._children.tell_of(peer, auction.PeerThere(peer), RequesterBack(), cause_id)
             case TellLost(peer=peer, ours=ours):
-                self._tell_all(auction.PeerLost(peer, ours), peer, RequesterGone(), cause_id)
+                self._children.tell_of(peer, auction.PeerLost(peer, ours), RequesterGone(), cause_id)
             case _:
                 raise TypeError(f"no hands for {effect!r}")
 
-    def _tell_all(self, to_requests: Stimulus, peer: PeerId, to_work: Stimulus, cause_id: str) -> None:
-        for address in self._orchestrators:
-            address.tell(Told(to_requests, cause_id))
-        for allocation_id, requester in self._requesters.items():
-            if requester == peer:
-                self._to_allocation(allocation_id, to_work, cause_id)
 
-
-def _not_granted(message: Invocation, missing: Clause) -> InvocationAck:
-    refused = f"not granted: wanted {missing.wanted}, there {missing.observed}"
-    return InvocationAck(message.request_id, message.allocation_id, refused[:MAX_LINE])
+def _not_granted(missing: Clause) -> str:
+    return f"not granted: wanted {missing.wanted}, there {missing.observed}"[:MAX_LINE]
 
 
 def _with_reply_to(request: BidRequest, addresses: Sequence[str]) -> BidRequest:
