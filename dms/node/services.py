@@ -1,4 +1,4 @@
-"""The parts of a running node, by name. Built in one place (`dms.node.app`), used by its local interfaces (`dms.node.api`)."""
+"""The parts of a running node, by name. Built in one place (`dms.node.assembly`), used by its local interfaces (`dms.node.api`)."""
 
 from __future__ import annotations
 

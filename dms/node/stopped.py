@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dms.config.paths import Home
-from dms.node.app import RELAXED, unix_ms
+from dms.node.app import unix_ms
+from dms.node.assembly import RELAXED
 from dms.store.events import EventStore
 from dms_proto.errors import MachineError
 

@@ -21,11 +21,13 @@ from dms.hardware.monitor import Monitor
 from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
 from dms.node.api import LocalApi
-from dms.node.app import NodeApp, Probed, merged_capability, unix_ms
+from dms.node.app import NodeApp, unix_ms
+from dms.node.assembly import Probed
 from dms.node.comparators import check_configured, load_comparators
 from dms.node.networking import net_config
 from dms.node.onboard import last_benchmark, proposed, prove
 from dms.node.pricing import policy_of
+from dms.node.registration import merged_capability
 from dms.rpc.api import NodeApi
 from dms.rpc.dispatcher import Dispatcher
 from dms.rpc.openrpc import document

@@ -13,7 +13,8 @@ import msgspec
 from dms.config import Config, Home, Identity
 from dms.config.identity import create
 from dms.executors.scripted import ScriptedExecutor
-from dms.node.app import ASK_TIMEOUT, NodeApp, Probed, unix_ms
+from dms.node.app import ASK_TIMEOUT, NodeApp, unix_ms
+from dms.node.assembly import Probed
 from dms.node.services import Services
 from dms_actors.letters import ShowState, Submit, Told
 from dms_actors.ports import Executor

@@ -10,7 +10,7 @@ import msgspec
 
 from dms.config.reference import sections, settings
 from dms.jobs.schema import job_schema
-from dms.node.app import RELAXED
+from dms.node.assembly import RELAXED
 from dms_actors.events import EVENT_KINDS, MACHINES
 from dms_proto import errors as error_module
 from dms_proto.errors import CODES

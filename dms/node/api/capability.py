@@ -11,6 +11,7 @@ from dms.hardware.benchmark import TOLERANCE, Benchmark, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import Facts, read_facts
 from dms.node.api.base import Base, call_id
+from dms.node.registration import merged_capability
 from dms.node.services import PRESSURE
 from dms.rpc.api.node import (
     BenchmarkParams,
@@ -127,7 +128,6 @@ class CapabilityGroup(Base):
         return _report(benchmark, capability, said)
 
     def _propose(self, benchmark: Benchmark, registered: Capability) -> tuple[Capability, tuple[str, ...]]:
-        from dms.node.app import merged_capability  # noqa: PLC0415 - the application is built on this package, not the other way round
 
         services = self._services
         facts, gpus = read_facts(services.home.root), find_gpus(services.config.provider)

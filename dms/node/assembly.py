@@ -1,0 +1,281 @@
+"""The node's objects, built and joined, stage by stage. What was begun is undone by the stack, in reverse order.
+
+::
+
+    event store ─▶ network launched, executors proven ─▶ post ─▶ workbench, collector ─▶ Node actor ─▶ network heard
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from dms import __version__
+from dms.config import Config, Home, Identity
+from dms.executors.detect import Unavailable
+from dms.node.collector import Collector
+from dms.node.hearing import Hearing
+from dms.node.logs import LogStore
+from dms.node.post import NodePost
+from dms.node.sealing import Sealer
+from dms.node.services import GIVEN_UP, Services
+from dms.node.survey import survey_from_thread
+from dms.node.workbench import Workbench
+from dms.store.blobs import BlobStore
+from dms.store.events import EventStore
+from dms.telemetry.counters import Counters
+from dms.trust.grant import read_grant
+from dms.trust.wallet import Wallet
+from dms_actors.behaviour import Address
+from dms_actors.directory import Directory
+from dms_actors.events import EVENT_KINDS
+from dms_actors.gate import Gate
+from dms_actors.journal import CrewJournal
+from dms_actors.letters import ShowState, Told
+from dms_actors.loop_calls import LoopCalls
+from dms_actors.node import Node
+from dms_actors.ports import Executor, Network, NetworkUp
+from dms_actors.runtime import ThreadRuntime, ask_from_loop
+from dms_actors.world import World
+from dms_proto.accounts.book import Accounts
+from dms_proto.capability import Capability, ExecutorOffer
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.machine import Stimulus
+from dms_proto.market.offer_state import OfferBook
+from dms_proto.membership.machine import PROTOCOL_VERSION
+from dms_proto.messages import AllocationMessage, Hello
+from dms_proto.promises import PROMISES
+from dms_proto.units import SECOND
+from dms_proto.wire import Scores, Signer
+
+RELAXED = frozenset(EVENT_KINDS) - PROMISES
+"""Kinds that need not survive a power cut; everything survives the death of the process."""
+FOLD_TIMEOUT = 60.0
+"""Seconds in which the Node actor has to have folded its log."""
+
+
+async def _nothing() -> None:
+    """There is nothing to let go of."""
+
+
+class Probed(NamedTuple):
+    """What was found to run work with."""
+
+    executors: Mapping[str, tuple[Executor, ExecutorOffer]]
+    unavailable: tuple[Unavailable, ...] = ()
+    close: Callable[[], Awaitable[object]] = _nothing
+
+
+class Assembly:
+    """Builds one node.
+
+    Args:
+        stack: gets what undoes each stage.
+        home: where it keeps what it has.
+        config: what its owner set.
+        identity: who it is.
+        network: not started yet.
+        clock: Unix ms.
+    """
+
+    def __init__(  # noqa: PLR0917 - called once
+        self,
+        stack: AsyncExitStack,
+        home: Home,
+        config: Config,
+        identity: Identity,
+        network: Network,
+        clock: Callable[[], int],
+    ) -> None:
+        self._stack = stack
+        self._home = home
+        self._config = config
+        self._identity = identity
+        self._me = identity.node_id.peer_id
+        self._network = network
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._calls = LoopCalls(self._loop)
+        self._blobs = BlobStore(home.blobs)
+        self._counters = Counters()
+        self._orchestrators, self._allocations = Directory(), Directory()
+        self._wallet = Wallet(home, self._me)
+        self._sealer = Sealer(identity.seed(), self._me)
+        self._notes = dict[str, str]()
+        self._stop = asyncio.Event()
+        self._hearing = Hearing(network, self._notes)
+
+    async def build(self, probe: Callable[[], Awaitable[Probed]]) -> Services:
+        """A node that runs and listens.
+
+        Raises:
+            MachineError: `home_in_use`, `store_newer`, `store_corrupt`, `port_in_use`, …
+        """
+        stack = self._stack
+        store = await EventStore.open(self._home.events, clock=self._clock, relaxed=RELAXED)
+        stack.push_async_callback(store.close)
+        listening = asyncio.create_task(self._network.start(self._hearing.hear), name="network start")
+        stack.push_async_callback(_end_network, self._network, listening)
+        probed = await probe()
+        stack.push_async_callback(probed.close)
+        post = self._make_post()
+        stack.push_async_callback(post.close)
+        workbench = self._make_workbench(probed, post)
+        stack.push_async_callback(workbench.close_all)
+        collector = self._make_collector(post)
+        stack.push_async_callback(collector.close)
+        self._network.serve_blobs(self._open_blob(workbench, collector))
+        journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
+        node = self._spawn(runtime, self._world(store, journal, post, workbench, collector))
+        stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
+        stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
+        post.deliver_to_self_by(node.tell)
+        await ask_from_loop(node, ShowState(), FOLD_TIMEOUT)  # the log is folded, what was under way is resumed
+        await workbench.sweep(self._allocations.ids())
+        self._hearing.listen(node, post)
+        self._hearing.hear(NetworkUp(await listening))
+        return Services(
+            loop=self._loop,
+            clock=self._clock,
+            config=self._config,
+            home=self._home,
+            identity=self._identity,
+            store=store,
+            blobs=self._blobs,
+            network=self._network,
+            runtime=runtime,
+            node=node,
+            orchestrators=self._orchestrators,
+            allocations=self._allocations,
+            post=post,
+            wallet=self._wallet,
+            sealer=self._sealer,
+            workbench=workbench,
+            collector=collector,
+            counters=self._counters,
+            executors=probed.executors,
+            unavailable=probed.unavailable,
+            written=lambda: asyncio.to_thread(journal.flush),
+            stop=self._stop,
+            started_at=self._clock(),
+            notes=self._notes,
+        )
+
+    def _make_post(self) -> NodePost:
+        return NodePost(
+            signer=Signer(self._identity.seed()),
+            sealer=self._sealer,
+            me=self._me,
+            topic=self._config.network.topic,
+            network=self._network,
+            wallet=self._wallet,
+            clock=self._clock,
+            loop=self._loop,
+            calls=self._calls,
+            forgive_s=self._config.network.forgive_s,
+        )
+
+    def _make_workbench(self, probed: Probed, post: NodePost) -> Workbench:
+        def tell(allocation_id: AllocationId, stimulus: Stimulus) -> None:
+            self._allocations.tell(allocation_id, Told(stimulus, "workbench"))
+
+        return Workbench(
+            loop=self._loop,
+            calls=self._calls,
+            executors={name: executor for name, (executor, _) in probed.executors.items()},
+            jobs=self._home.jobs,
+            blobs=self._blobs,
+            logs=LogStore(self._home.log / "allocations"),
+            network=self._network,
+            post=post,
+            sealer=self._sealer,
+            tell=tell,
+        )
+
+    def _make_collector(self, post: NodePost) -> Collector:
+        def tell(request_id: RequestId, stimulus: Stimulus) -> None:
+            self._orchestrators.tell(request_id, Told(stimulus, "collector"))
+
+        return Collector(
+            loop=self._loop,
+            calls=self._calls,
+            me=self._me,
+            blobs=self._blobs,
+            logs=LogStore(self._home.log / "jobs"),
+            network=self._network,
+            post=post,
+            tell=tell,
+        )
+
+    def _open_blob(self, workbench: Workbench, collector: Collector) -> Callable[[PeerId, Digest], Path | None]:
+        def open_blob(peer: PeerId, digest: Digest) -> Path | None:
+            allowed = collector.may_read(peer, digest) or workbench.may_read(peer, digest)
+            return self._blobs.path(digest) if allowed else None
+
+        return open_blob
+
+    def _world(
+        self, store: EventStore, journal: CrewJournal, post: NodePost, workbench: Workbench, collector: Collector
+    ) -> World:
+        def log_bytes(peer: PeerId, message: AllocationMessage) -> None:
+            wanted = message.channel.startswith("want:")
+            self._calls.call(workbench.resend_logs if wanted else collector.log_arrived, peer, message)
+
+        return World(
+            journal=journal,
+            post=post,
+            workbench=workbench,
+            collector=collector,
+            logs=log_bytes,
+            survey=lambda: survey_from_thread(store, self._loop),
+            introduce=lambda: self._loop.call_soon_threadsafe(self._hearing.introduce),
+            read_grant=read_grant,
+            orchestrators=self._orchestrators,
+            allocations=self._allocations,
+        )
+
+    def _spawn(self, runtime: ThreadRuntime, world: World) -> Address:
+        me, config = self._me, self._config
+        limit = config.accounts.credit_limit
+        book = OfferBook(me, bid_validity_ms=config.market.bid_validity_ms, default_credit=limit)
+        return runtime.spawn(
+            "node",
+            lambda: Node(
+                runtime=runtime,
+                world=world,
+                gate=Gate(me, config.network.topic, self._counters.inc, Scores(config.network.forgive_s * SECOND)),
+                book=book,
+                accounts=Accounts(me, limit),
+                hello=self._hello(),
+                ask_directly=config.market.ask_directly,
+            ),
+            self._give_up,
+        )
+
+    def _hello(self) -> Hello:
+        node_id = self._identity.node_id
+        return Hello(
+            version=PROTOCOL_VERSION,
+            software=f"dms/{__version__}",
+            now=0,
+            uuid=node_id.uuid,
+            name=self._config.node.name or self._me[-8:],
+            addresses=(),
+            summary=Capability(),
+            accepts_work=self._config.provider.enabled,
+            successions=self._identity.successions,
+        )
+
+    def _give_up(self, name: str) -> None:
+        self._notes[GIVEN_UP] = f"actor {name} failed again and again; the log says why"
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+
+async def _end_network(network: Network, listening: asyncio.Task[tuple[str, ...]]) -> None:
+    if not listening.done():
+        listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await network.stop()

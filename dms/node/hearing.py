@@ -1,0 +1,51 @@
+"""What the network says, for the node: kept until there is somebody to hear it."""
+
+from __future__ import annotations
+
+from dms.node.post import NodePost
+from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY
+from dms_actors.behaviour import Address
+from dms_actors.ports import Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
+
+
+class Hearing:
+    """Hears the network for the node. Keeps what it says until there is somebody to hear it: it is started early, because it takes the longest."""
+
+    def __init__(self, network: Network, notes: dict[str, str]) -> None:
+        self._network = network
+        self._notes = notes
+        self._early: list[NetworkEvent] = []
+        self._announced: NetworkUp | None = None
+        self._listeners: tuple[Address, NodePost] | None = None
+
+    def hear(self, event: NetworkEvent) -> None:
+        """Tells the node actor, and notes how the network is."""
+        if self._listeners is None:
+            self._early.append(event)
+            return
+        node, post = self._listeners
+        node.tell(event)
+        match event:
+            case PeerUp(peer=peer):
+                post.peer_up(peer)
+                if (link := self._network.links().get(peer)) is not None and link.inbound:
+                    self._notes[REACHED_BY] = peer
+            case NetworkDown(reason=reason):
+                self._notes[NETWORK_DOWN] = reason
+                self._notes[NETWORK_RESTARTS] = str(int(self._notes.get(NETWORK_RESTARTS, "0")) + 1)
+            case NetworkUp():
+                self._notes.pop(NETWORK_DOWN, None)
+                self._announced = event
+
+    def listen(self, node: Address, post: NodePost) -> None:
+        """From now on there is somebody."""
+        self._listeners = (node, post)
+        for event in self._early:
+            self.hear(event)
+
+    def introduce(self) -> None:
+        """Says again what a node actor that was built anew has forgotten. Nothing at its first start."""
+        if self._announced is not None:
+            self.hear(self._announced)
+            for link in self._network.links().values():
+                self.hear(PeerUp(link.peer, link.addresses, link.relayed))
