@@ -24,7 +24,7 @@ from dms.sim.city import GPU_JOBS, run_city
 from dms.testing.attackers import KINDS, SYBIL
 from dms_proto.sim import boasters
 from dms_proto.sim import crowd as crowds
-from dms_proto.units import HOUR, MINUTE
+from dms_proto.units import HOUR, MINUTE, format_count
 
 RESULTS = Path(__file__).parent / "results"
 PIECES = 60
@@ -179,6 +179,17 @@ def component_figures() -> Iterator[Figure]:
     yield at_least("event append / bare sqlite3", stored["ratio"], "x", store.BAR, how)
 
 
+def wire_figures() -> Iterator[Figure]:
+    """What it costs to know who sent a message, that it is new, and that its sender may ask for it."""
+    from bench import wire  # noqa: PLC0415
+
+    rounds = 200
+    for cost in wire.checking(rounds):
+        less = format_count(cost.checks, "Ed25519 check")
+        how = f"signature, replay, grant: {cost.all_us:.0f} us, less {less} beside it; median of {rounds}, best of {wire.REPETITIONS} (bench/wire.py)"
+        yield at_most(f"checking {cost.name}", cost.beyond_us, "us", 250, how)
+
+
 def attack_figures(rounds: int) -> Iterator[Figure]:
     """An honest pair under each attack."""
     with attacks.pair() as net:
@@ -203,6 +214,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "simulated": lambda _options: simulated_figures(),
     "verification": lambda _options: verification_figures(),
     "attacks": lambda options: attack_figures(options.rounds),
+    "wire": lambda _options: wire_figures(),
     "components": lambda _options: component_figures(),
 }
 

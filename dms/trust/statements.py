@@ -19,20 +19,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
-
-import msgspec
 
 from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
 from dms_proto.units import SECOND
 
 _VALUE: Final = "[A-Za-z0-9_-]+"
-_CEILING: Final = re.compile(rf"check if ({'|'.join(CEILINGS)})\(\$x\), \$x <= (\d{{1,16}});")
-_LIST: Final = re.compile(rf'check if ({"|".join(LISTS)})\(\$x\), \[((?:"{_VALUE}"(?:, )?)*)\]\.contains\(\$x\);')
-_END: Final = re.compile(r"check if time\(\$x\), \$x <= (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ);")
+_BOUND: Final = re.compile(
+    rf"check if (?:({'|'.join(CEILINGS)})\(\$x\), \$x <= (\d{{1,16}})"
+    rf'|({"|".join(LISTS)})\(\$x\), \[((?:"{_VALUE}"(?:, )?)*)\]\.contains\(\$x\)'
+    r"|time\(\$x\), \$x <= (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ));"
+)
+"""One statement that bounds: a ceiling and its amount, a list and its values, or the end."""
+_VALUES: Final = re.compile(_VALUE)
 _OWN: Final = "own(true)"
+_OWN_LINE: Final = f"{_OWN};"
 LATEST: Final = 253_402_300_799_000
 """The last second that can be written, in Unix ms: the year 9999."""
+CACHED: Final = 1_024
+"""Blocks whose reading is remembered, of at most 4 KiB each: grants that one was narrowed to share all of its blocks but the last."""
 
 
 def statements(rights: Rights) -> str:
@@ -44,18 +50,27 @@ def statements(rights: Rights) -> str:
     return "".join(f"{line};\n" for line in _lines(rights))
 
 
+@lru_cache(maxsize=CACHED)
 def read_statements(source: str, *, is_first: bool) -> Rights | None:
     """What a block says, or None when it says anything that is not in the vocabulary."""
-    rights = Rights()
+    own = False
+    at_most: dict[str, int] = {}
+    one_of: dict[str, tuple[str, ...]] = {}
     for line in source.splitlines():
-        if line == f"{_OWN};" and is_first:
-            rights = msgspec.structs.replace(rights, own=True)
+        if line == _OWN_LINE and is_first:
+            own = True
             continue
-        bound = _read(line)
+        bound = _BOUND.fullmatch(line)
         if bound is None:
             return None
-        rights = rights.narrowed(bound)
-    return rights
+        ceiling, amount, listed, values, end = bound.groups()
+        if listed is not None:
+            allowed = set(_VALUES.findall(values))
+            one_of[listed] = tuple(sorted(allowed.intersection(one_of.get(listed, allowed))))
+        else:
+            name, most = (ceiling, int(amount)) if ceiling is not None else (TIME, _ms_of(end))
+            at_most[name] = min(most, at_most.get(name, most))
+    return Rights(at_most, one_of, own)
 
 
 def _lines(rights: Rights) -> Iterator[str]:
@@ -70,15 +85,8 @@ def _lines(rights: Rights) -> Iterator[str]:
         yield f"check if {name}($x), [{listed}].contains($x)"
 
 
-def _read(line: str) -> Rights | None:
-    """One statement that bounds."""
-    if (found := _CEILING.fullmatch(line)) is not None:
-        return Rights(at_most={found[1]: int(found[2])})
-    if (found := _LIST.fullmatch(line)) is not None:
-        return Rights(one_of={found[1]: tuple(sorted(re.findall(_VALUE, found[2])))})
-    if (found := _END.fullmatch(line)) is not None:
-        return Rights(at_most={TIME: round(datetime.fromisoformat(found[1]).timestamp()) * SECOND})
-    return None
+def _ms_of(moment: str) -> int:
+    return round(datetime.fromisoformat(moment).timestamp()) * SECOND
 
 
 def _moment(at: int) -> str:
