@@ -72,6 +72,10 @@ class Gate:
         self._count("peers_muted", offence)
         return Muted(peer, offence)
 
+    def inherit(self, old: PeerId, new: PeerId, now: int) -> None:
+        """A peer has a new name: it stays muted, and what it did still counts."""
+        self._scores.inherit(old, new, now)
+
     def may_be_written(self, requester: PeerId, now: int) -> bool:
         """Whether a decline of one more request of a peer may go into the event log; counts it if so."""
         both = ((requester, KindClass.WRITTEN), (NOBODY, KindClass.WRITTEN_IN_ALL))

@@ -55,7 +55,7 @@ from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
-from dms_proto.accounts.machine import ACCOUNTS_STREAM, IouHeard, PeerRenamed
+from dms_proto.accounts.machine import ACCOUNTS_STREAM, EntryWritten, IouHeard, PeerRenamed
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.grants import trust
@@ -77,6 +77,7 @@ from dms_proto.market.offer_state import (
     OpenAllocation,
     ReleaseHeard,
     RequestHeard,
+    SuccessionSeen,
 )
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
@@ -261,10 +262,15 @@ class Node(MachineActor):
                 self._inherit(old, new)
 
     def _inherit(self, old: PeerId, new: PeerId) -> None:
-        """A peer has proven a new name: what was seen of it and what it owes go with it. Also said anew at each start; a repeat changes nothing."""
+        """A peer has proven a new name: what was seen of it, what it owes, has at stake and is kept away for go with it.
+
+        Also said anew at each start; a repeat changes nothing.
+        """
         self._record.inherit(old, new)
+        self._world.post.inherit(old, new)
         if self.me is not None:
             self.me.tell(Told(PeerRenamed(old, new), "succession"))
+            self.me.tell(Told(SuccessionSeen(old, new), "succession"))
 
     def _apply(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         kind = type(stimulus)
@@ -286,8 +292,13 @@ class Node(MachineActor):
 
     def _account(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         """What changes what a peer owes, or may owe, changes which of its requests are bid on."""
+        if isinstance(stimulus, PeerRenamed):
+            self._gate.inherit(stimulus.old, stimulus.new, now)
         for event in turn.apply(self.accounts, stimulus, now, cause_id).events:
-            self._show_credit(turn, accounting.concerned(event), now, cause_id)
+            self._show_credit(turn, self.accounts.state.present(accounting.concerned(event)), now, cause_id)
+        if isinstance(stimulus, EntryWritten) and (heir := self.members.state.heirs.get(stimulus.entry.peer)):
+            # Its accounts begin with work that was agreed under a name that is over: there was nothing to inherit before.
+            self._account(turn, PeerRenamed(stimulus.entry.peer, heir), now, cause_id)
 
     def _show_credit(self, turn: Turn, peer: PeerId, now: int, cause_id: str) -> None:
         turn.apply(self.book, CreditSeen(peer, self.accounts.state.credit(peer)), now, cause_id)

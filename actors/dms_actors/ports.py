@@ -143,7 +143,11 @@ class Network(Protocol):
         ...
 
     def ban(self, peer: PeerId, seconds: float) -> None:
-        """Closes connections to a peer and refuses it for a while."""
+        """Closes connections to a peer and refuses it for a while; 0 seconds lifts a ban."""
+        ...
+
+    def inherit_ban(self, old: PeerId, new: PeerId) -> None:
+        """A peer has a new name: a ban on the old one holds for the new one as well, for the time it has left."""
         ...
 
     async def stop(self) -> None:

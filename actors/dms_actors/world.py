@@ -50,6 +50,10 @@ class Post(Protocol):
         """Closes the connections to a peer and refuses it for a while."""
         ...
 
+    def inherit(self, old: PeerId, new: PeerId) -> None:
+        """A peer has a new name: it is refused for as long as it was under the old one. A repeat changes nothing."""
+        ...
+
 
 class Workbench(Protocol):
     """The provider's hands: inputs, runs, outputs. Outcomes are told to the allocation."""

@@ -179,6 +179,13 @@ class NetworkProcess:
         if self._child is not None:
             self._child.post(Ban(peer, seconds))
 
+    def inherit_ban(self, old: PeerId, new: PeerId) -> None:
+        """See `Network.inherit_ban`."""
+        now = time.monotonic()
+        left = self._bans.left(old, now)
+        if left > self._bans.left(new, now):
+            self.ban(new, left)
+
     async def stop(self) -> None:
         """Says goodbye to the peers and stops listening. Idempotent."""
         self._is_stopping = True

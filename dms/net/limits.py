@@ -83,6 +83,10 @@ class Bans:
             return False
         return True
 
+    def left(self, peer: str, now: float) -> float:
+        """Seconds for which `peer` is still refused at `now`; 0 if it is not."""
+        return max(0.0, self._until.get(peer, now) - now)
+
     def running(self, now: float) -> tuple[tuple[str, float], ...]:
         """The bans in force at `now`, each with the seconds it has left."""
         return tuple((peer, until - now) for peer, until in self._until.items() if until > now)

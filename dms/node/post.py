@@ -137,6 +137,10 @@ class NodePost:
         log.info("dropping peer %s: %s", peer, why)
         self._on_loop(self._network.ban, peer, self._forgive_s)
 
+    def inherit(self, old: PeerId, new: PeerId) -> None:
+        """See `Post.inherit`."""
+        self._on_loop(self._network.inherit_ban, old, new)
+
     def check_fits(self, request: BidRequest) -> None:
         """Refuses a bid request that would not fit into a gossip frame.
 

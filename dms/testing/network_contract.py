@@ -251,6 +251,18 @@ class NetworkContract:
             await bob.network.dial(ann.addresses)
         assert bob.peer not in ann.network.links()
 
+    async def test_a_ban_holds_for_the_name_that_succeeds(self, pair: tuple[Member, Member]) -> None:
+        """Who has a new key is another peer for the network, which is told whose it is when they have connected."""
+        ann, bob = pair
+        old = PeerId("12D3KooWA1bysjrTACSWqf6q172inxvwKHUxAnBtVgaVDKMxpZtx")
+        ann.network.ban(old, 60)
+        ann.network.inherit_ban(PeerId("nobody"), bob.peer)
+        assert bob.peer in ann.network.links()
+        ann.network.inherit_ban(old, bob.peer)
+        assert (await ann.seen.first(PeerDown)).peer == bob.peer
+        with pytest.raises(PeerError):
+            await bob.network.dial(ann.addresses)
+
     async def test_a_blob_is_fetched_checked_and_put_in_place(
         self, pair: tuple[Member, Member], tmp_path: Path
     ) -> None:

@@ -208,6 +208,9 @@ class SeededPost:
         """See `Post.drop`."""
         self._fabric.disconnect(self._signer.peer_id, peer, "banned")
 
+    def inherit(self, old: PeerId, new: PeerId) -> None:
+        """See `Post.inherit`. Keys are not replaced here."""
+
     def _sealed(
         self, message: AnyMessage, cause: str, peers: Sequence[PeerId], *, to: str = "", topic: str = ""
     ) -> bytes:

@@ -146,6 +146,11 @@ class MemoryNetwork:
         if other is not None:
             other.lose(self._peer, "closed")
 
+    def inherit_ban(self, old: PeerId, new: PeerId) -> None:
+        """See `Network.inherit_ban`."""
+        if old in self._banned:
+            self.ban(new, 1)  # in memory a ban has no end of its own
+
     async def stop(self) -> None:
         """See `Network.stop`."""
         if self._fabric.networks.pop(self._peer, None) is None:

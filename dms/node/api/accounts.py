@@ -42,10 +42,14 @@ class AccountGroup(Base):
     async def account_statement(self, params: StatementParams) -> Statement:
         """See `AccountMethods`."""
         where: dict[str, Condition] = {}
+        accounts = (await self._state()).accounts
         if params.peer:
-            where["peer"] = _peer_of(params.peer, await self._state())
+            where["peer"] = accounts.names(_peer_of(params.peer, await self._state()))
         rows, total = await self._newest(ENTRIES, where, "seq", params.limit)
-        return Statement(tuple(entry_view(unpack(row["entry"], Entry), number(row, "at")) for row in rows), total)
+        entries = (accounts.under_present_name(unpack(row["entry"], Entry)) for row in rows)
+        return Statement(
+            tuple(entry_view(entry, number(row, "at")) for entry, row in zip(entries, rows, strict=True)), total
+        )
 
     async def account_limit(self, params: LimitParams) -> AccountView:
         """See `AccountMethods`."""

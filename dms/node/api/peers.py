@@ -185,17 +185,17 @@ class PeerGroup(GrantGroup):
         """See `PeerMethods`."""
         state = await self._state()
         peer = self._peer(params.peer, state)
-        self._services.network.ban(peer, params.seconds)
+        for name in _names(peer, state) if not params.seconds else (peer,):
+            self._services.network.ban(name, params.seconds)
+            self._parts.bans.pop(name, None)
         if params.seconds:
             self._parts.bans[peer] = self._now() + params.seconds * 1000
-        else:
-            self._parts.bans.pop(peer, None)
         return self._view_of((await self._state()).membership.peers.get(peer) or Peer(peer), state)
 
     def _view_of(self, peer: Peer, state: NodeState) -> PeerView:
         hello = peer.hello
         link = self._services.network.links().get(peer.peer)
-        phase, detail = self._standing(peer)
+        phase, detail = self._standing(peer, state)
         evidence = state.evidence.get(peer.peer, NOTHING_KNOWN)
         stands = standing(evidence, self._now())
         return PeerView(
@@ -219,8 +219,8 @@ class PeerGroup(GrantGroup):
             uuid=hello.uuid if hello is not None else "",
         )
 
-    def _standing(self, peer: Peer) -> tuple[PeerState, str]:
-        banned_until = self._parts.bans.get(peer.peer, 0)
+    def _standing(self, peer: Peer, state: NodeState) -> tuple[PeerState, str]:
+        banned_until = max(self._parts.bans.get(name, 0) for name in _names(peer.peer, state))
         if banned_until > self._now():
             return PeerState.BANNED, f"for {(banned_until - self._now()) // 1000} s more, by this node's owner"
         match peer.phase:
@@ -232,3 +232,8 @@ class PeerGroup(GrantGroup):
                 return PeerState.INCOMPATIBLE, peer.refused_because
             case PeerPhase.MET:
                 return PeerState.KNOWN, f"not connected: {peer.left_because}" if peer.left_because else "not connected"
+
+
+def _names(peer: PeerId, state: NodeState) -> tuple[PeerId, ...]:
+    """The name of a peer, and those it had before."""
+    return (peer, *(old for old, heir in state.membership.heirs.items() if heir == peer))

@@ -152,6 +152,7 @@ class Accounts(msgspec.Struct, frozen=True):
         limits: the most a peer may owe, where its owner has said so.
         posted: names of the newest entries, and what they moved: a claim's or charge's amount.
         received, given: the newest signed statement of each peer, and of ours to each peer.
+        heirs: earlier names of peers whose accounts these are, each with the present one: what was agreed under a name is booked under it.
     """
 
     me: PeerId
@@ -161,10 +162,23 @@ class Accounts(msgspec.Struct, frozen=True):
     posted: Mapping[str, int] = {}
     received: Mapping[PeerId, Iou] = {}
     given: Mapping[PeerId, Iou] = {}
+    heirs: Mapping[PeerId, PeerId] = {}
 
     def of(self, peer: PeerId) -> Balances:
         """The accounts of a peer; all zero for one with whom nothing was booked."""
         return self.peers.get(peer, NO_BALANCES)
+
+    def present(self, peer: PeerId) -> PeerId:
+        """The name that a peer has now; its own, unless its accounts were inherited."""
+        return self.heirs.get(peer, peer)
+
+    def names(self, peer: PeerId) -> tuple[PeerId, ...]:
+        """The name of a peer, and those it had before as far as its accounts were inherited."""
+        return (peer, *(old for old, heir in self.heirs.items() if heir == peer))
+
+    def under_present_name(self, entry: Entry) -> Entry:
+        """An entry as one of whose accounts it is in now."""
+        return msgspec.structs.replace(entry, peer=self.present(entry.peer))
 
     @property
     def known(self) -> tuple[PeerId, ...]:
@@ -180,17 +194,19 @@ class Accounts(msgspec.Struct, frozen=True):
         return NO_LIMIT if peer == self.me else self.limit(peer) - self.of(peer).exposure
 
     def charged(self, peer: PeerId, allocation_id: str) -> int:
-        """What we owe a peer for an allocation, as far as it is remembered."""
-        return self.posted.get(Entry(Why.CHARGE, allocation_id, peer, ()).name, 0)
+        """What we owe a peer for an allocation, as far as it is remembered; also of one that was charged under an earlier name."""
+        charges = (Entry(Why.CHARGE, allocation_id, name, ()).name for name in self.names(peer))
+        return next((self.posted[charge] for charge in charges if charge in self.posted), 0)
 
     def post(self, entry: Entry) -> Accounts:
-        """The book with an entry, unless it is in it already."""
+        """The book with an entry, unless it is in it already. One under an earlier name of a peer is one of the peer."""
         if entry.name in self.posted:
             return self
         amount = sum(transfer.amount for transfer in entry.transfers)
+        peer = self.present(entry.peer)
         return msgspec.structs.replace(
             self,
-            peers={**self.peers, entry.peer: self.of(entry.peer).after(entry)},
+            peers={**self.peers, peer: self.of(peer).after(entry)},
             posted=remember(self.posted, entry.name, amount, MAX_REMEMBERED),
         )
 
@@ -207,6 +223,7 @@ class Accounts(msgspec.Struct, frozen=True):
             limits=_inherited(self.limits, old, new),
             received=_inherited(self.received, old, new),
             given=_inherited(self.given, old, new),
+            heirs={name: new if heir == old else heir for name, heir in self.heirs.items()} | {old: new},
         )
 
     def check(self) -> None:

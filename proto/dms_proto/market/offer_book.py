@@ -63,7 +63,9 @@ from dms_proto.market.offer_state import (
     RequestHeard,
     RequestTurnedAway,
     RequestWithdrawn,
+    StakesInherited,
     Standing,
+    SuccessionSeen,
     WorkPaused,
     WorkResumed,
 )
@@ -122,6 +124,12 @@ def _note_credit(book: OfferBook, stimulus: CreditSeen, now: int) -> Decision:
     if stimulus.credit == before:
         return IGNORED
     return _with_standing(book, (changed,), now) if stimulus.credit > before else Decision((changed,))
+
+
+def _note_succession(book: OfferBook, stimulus: SuccessionSeen, _now: int) -> Decision:
+    known = {stimulus.old, *(name for name, heir in book.heirs.items() if heir == stimulus.old)} & book.at_stake
+    repeated = book.heirs.get(stimulus.old) == stimulus.new
+    return Decision((StakesInherited(stimulus.old, stimulus.new),)) if known and not repeated else IGNORED
 
 
 def _pause(_book: OfferBook, stimulus: PauseWished, _now: int) -> Decision:
@@ -317,6 +325,7 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
         take_commit, "the lock becomes reservations; a repeat gets the same answer; anything else is refused by name"
     ),
     ReleaseHeard: Row(_release, "the lock goes, or the request stands no longer; standing requests are judged again"),
+    SuccessionSeen: Row(_note_succession, "what the old name has locked or running counts for the new one's credit"),
     AllocationOver: Row(_free, "the reservation goes; standing requests are judged again"),
     TimeCame: Row(_expire, "locks and standing requests past their time go"),
     HoldWished: Row(_hold, "capacity is held back for the owner, if it is free"),

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.ids import PeerId
 from dms_proto.machine import (
     Event,
 )
@@ -28,6 +29,7 @@ from dms_proto.market.offer_state import (
     RequestDeclined,
     RequestTurnedAway,
     RequestWithdrawn,
+    StakesInherited,
     Standing,
     Taken,
     WorkPaused,
@@ -52,6 +54,8 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, pressure=pressure)
         case CreditChanged(peer=peer, credit=credit):
             return change(book, credit={**book.credit, peer: credit})
+        case StakesInherited(old=old, new=new):
+            return change(book, heirs=_heirs(book, old, new), credit=without(book.credit, old))
         case WorkPaused(stopping=True):
             return change(book, phase=BookPhase.STOPPING)  # `paused_because` stays: so the owner left it
         case WorkPaused(because=because):
@@ -101,6 +105,13 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, ledger=book.ledger.free(allocation))
         case _:
             return book
+
+
+def _heirs(book: OfferBook, old: PeerId, new: PeerId) -> dict[PeerId, PeerId]:
+    """With one more; of a name under which nothing is at stake any more nothing is remembered."""
+    renamed = {name: new if heir == old else heir for name, heir in book.heirs.items()} | {old: new}
+    at_stake = book.at_stake
+    return {name: heir for name, heir in renamed.items() if name in at_stake}
 
 
 def _bounded(standing: dict[Asking, Standing]) -> dict[Asking, Standing]:

@@ -98,6 +98,13 @@ class CreditSeen(Stimulus, frozen=True):
     credit: int
 
 
+class SuccessionSeen(Stimulus, frozen=True):
+    """A peer has proven that it is the one known as `old`."""
+
+    old: PeerId
+    new: PeerId
+
+
 class RequestHeard(Stimulus, frozen=True):
     """A bid request from `requester` (proven by its signature), and the rights it has shown.
 
@@ -157,6 +164,13 @@ class CreditChanged(Transient, frozen=True):
 
     peer: PeerId
     credit: int
+
+
+class StakesInherited(Transient, frozen=True):
+    """What `old` has locked or running here counts as the stake of `new`. Not stored: who has a new name is said again after a restart."""
+
+    old: PeerId
+    new: PeerId
 
 
 class WorkPaused(Event, frozen=True):
@@ -293,6 +307,7 @@ class OfferBook(msgspec.Struct, frozen=True):
         pressure: what other programs use beyond the allowance.
         default_credit: what a peer may come to owe of whom the accounts say nothing else.
         credit: what each peer may still come to owe beside what is at stake here.
+        heirs: earlier names under which something is at stake here, each with the present name of its node.
         standing: requests declined for now.
         rounds: the last round answered.
         numbers: how many bids were made, by request.
@@ -310,6 +325,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     pressure: Resources = NOTHING
     default_credit: int = NO_LIMIT
     credit: Mapping[PeerId, int] = {}
+    heirs: Mapping[PeerId, PeerId] = {}
     standing: Mapping[Asking, Standing] = {}
     rounds: Mapping[Asking, int] = {}
     numbers: Mapping[RequestId, int] = {}
@@ -326,6 +342,13 @@ class OfferBook(msgspec.Struct, frozen=True):
 
     def credit_left(self, peer: PeerId) -> int:
         """The same, less what it will owe if everything it holds here runs to its limit."""
-        locked = sum(lock.price * len(lock.slots) for lock in self.ledger.locks.values() if lock.requester == peer)
-        running = sum(r.price for r in self.ledger.reservations.values() if r.requester == peer)
+        names = {peer, *(old for old, heir in self.heirs.items() if heir == peer)}
+        locked = sum(lock.price * len(lock.slots) for lock in self.ledger.locks.values() if lock.requester in names)
+        running = sum(r.price for r in self.ledger.reservations.values() if r.requester in names)
         return self.credit_of(peer) - locked - running
+
+    @property
+    def at_stake(self) -> frozenset[PeerId]:
+        """Who has something locked or running here."""
+        locked = {lock.requester for lock in self.ledger.locks.values()}
+        return frozenset(locked | {reservation.requester for reservation in self.ledger.reservations.values()})

@@ -93,6 +93,17 @@ class Scores:
         score.muted_until = now + self.half_life_ms
         return True
 
+    def inherit(self, old: PeerId, new: PeerId, now: int) -> None:
+        """A peer has a new name: what it did under the old one counts against the new one, and a mute goes on."""
+        past = self._scores.pop(old, None)
+        if past is None:
+            return
+        score = self._scores.get(new) or _Score(now)
+        score.points = min(MUTE_AT, self._points(score, now) + self._points(past, now))
+        score.at = now
+        score.muted_until = max(score.muted_until, past.muted_until)
+        self._scores[new] = score
+
     def is_muted(self, peer: PeerId, now: int) -> bool:
         """Whether `peer` is not to be listened to at `now`. After a clock went back by more than a half-life: no."""
         score = self._scores.get(peer)

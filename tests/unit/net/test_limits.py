@@ -83,3 +83,9 @@ def test_waits_double_up_to_the_longest_and_begin_again() -> None:
     assert backoff.next(0) == 2.5
     backoff.reset()
     assert backoff.next(1) == 1
+
+
+def test_a_ban_says_how_long_it_lasts() -> None:
+    bans = Bans()
+    bans.add("a", 10, now=5)
+    assert [bans.left("a", 7), bans.left("a", 20), bans.left("b", 7)] == [8, 0, 0]

@@ -291,3 +291,29 @@ def test_ious_go_on_from_those_under_the_old_name() -> None:
     books.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
 
     assert next_iou(books.state, THIRD.peer_id) == (2, 150)
+
+
+def test_what_was_agreed_under_an_old_name_is_booked_under_the_new_one() -> None:
+    """The claims of jobs that ran while their requester got a new key were nobody's until the next start."""
+    books = Books()
+    books.owes(100)
+    books.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
+
+    books.books(claim(PEER.peer_id, "r-9", "a-9", 40))
+
+    assert books.state.known == (THIRD.peer_id,)
+    assert books.of(THIRD) == Balances(open=-100, claimed=40, expense=100, income=-40)
+    assert books.restart().of(THIRD.peer_id) == books.of(THIRD)
+
+
+def test_a_price_is_remembered_over_changes_of_the_name_it_was_agreed_under() -> None:
+    books = Books()
+    books.owes(100, "a-1")
+    newest = Signer(b"\x04" * 32).peer_id
+
+    books.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
+    books.tell(PeerRenamed(THIRD.peer_id, newest))
+
+    assert set(books.state.names(newest)) == {newest, PEER.peer_id, THIRD.peer_id}
+    assert books.state.charged(newest, "a-1") == 100
+    assert books.state.charged(ME.peer_id, "a-1") == 0

@@ -23,6 +23,7 @@ from dms_proto.market.offer_state import (
     PressureSeen,
     ReleaseHeard,
     RequestWithdrawn,
+    SuccessionSeen,
 )
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline, Release
@@ -781,3 +782,35 @@ def test_credit_is_each_requesters_own_and_what_is_free_needs_none() -> None:
     assert isinstance(free.hears(request()), Bid)
     provider.tell(CreditSeen(ME, 0))
     assert isinstance(provider.hears(request("own"), ME), Bid)
+
+
+def test_what_is_at_stake_under_an_old_name_uses_up_the_credit_of_the_new_one() -> None:
+    """A requester that replaced its key began with its whole credit again, while its work ran on."""
+    provider = with_credit(2 * PRICE - 1)
+    (opened,) = provider.commits(provider.bids(request("one")))
+    provider.tell(CreditSeen(PeerId("b"), 2 * PRICE - 1))
+    provider.tell(CreditSeen(PeerId("c"), 2 * PRICE - 1))
+
+    provider.tell(SuccessionSeen(PeerId("a"), PeerId("b")))
+    provider.tell(SuccessionSeen(PeerId("b"), PeerId("c")))
+
+    assert isinstance(provider.hears(request("two"), "c"), Decline)
+    assert provider.state.credit_left(PeerId("c")) == PRICE - 1
+    provider.tell(AllocationOver(opened.reservation.allocation_id))
+    assert [bid.request_id for bid in provider.sent(Bid, PeerId("c"))] == [request_id("two")]
+
+
+def test_of_names_without_a_stake_nothing_is_remembered() -> None:
+    provider = with_credit(2 * PRICE)
+
+    provider.tell(SuccessionSeen(PeerId("x"), PeerId("y")))
+    assert provider.state.heirs == {}
+
+    (opened,) = provider.commits(provider.bids(request("one")))
+    provider.tell(SuccessionSeen(PeerId("a"), PeerId("b")))
+    provider.tell(SuccessionSeen(PeerId("a"), PeerId("b")))
+    assert provider.events == ()
+    provider.tell(AllocationOver(opened.reservation.allocation_id))
+    provider.commits(provider.bids(request("two"), "z"))
+    provider.tell(SuccessionSeen(PeerId("z"), PeerId("w")))
+    assert provider.state.heirs == {"z": "w"}

@@ -67,3 +67,15 @@ def test_a_receipt_that_was_lost_is_given_again_with_the_price_that_was_accepted
 
     assert to_provider.message == Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 7)
     assert to_another.message == Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 0)
+
+
+def test_a_lost_receipt_is_given_again_to_a_provider_that_has_a_new_name() -> None:
+    old, new = PeerId("old"), PeerId("new")
+    status = AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ENDED.usage, ENDED, price=9)
+    (booked,) = charge(old, REQUEST, ONE, 7)
+    accounts = Accounts(PeerId("me")).post(booked.entry).inherit(old, new)
+
+    (sent,) = strays.answer(new, status, accounts)
+
+    assert isinstance(sent.message, Receipt)
+    assert sent.message.price == 7

@@ -88,3 +88,25 @@ def test_a_bid_request_that_comes_both_ways_is_no_replay() -> None:
 @pytest.mark.parametrize("code", [RefusalCode.NEWER_VERSION, RefusalCode.UNKNOWN_KIND, RefusalCode.FROM_FUTURE])
 def test_a_newer_version_and_a_wrong_clock_are_no_offence(code: RefusalCode) -> None:
     assert misdeed(RefusedFrame(code), ON_STREAM) is None
+
+
+def test_a_new_name_sheds_neither_points_nor_a_mute() -> None:
+    scores = Scores(HALF_LIFE)
+    for _ in range(needed(Offence.FORGED)):
+        scores.blame(A, Offence.FORGED, 0)
+    scores.blame(B, Offence.FORGED, 0)
+
+    scores.inherit(A, B, 0)
+    scores.inherit(A, B, 0)
+
+    assert scores.is_muted(B, HALF_LIFE - 1)
+    assert (scores.is_muted(A, 0), scores.points(A, 0), scores.points(B, 0)) == (False, 0, MUTE_AT)
+    assert not scores.is_muted(B, HALF_LIFE)
+
+
+def test_points_of_both_names_add_up() -> None:
+    scores = Scores(HALF_LIFE)
+    scores.blame(A, Offence.FORGED, 0)
+    scores.blame(B, Offence.FORGED, HALF_LIFE)
+    scores.inherit(A, B, HALF_LIFE)
+    assert scores.points(B, HALF_LIFE) == POINTS[Offence.FORGED] * 3 // 2
