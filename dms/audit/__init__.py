@@ -8,6 +8,7 @@
               proofs  the signed frames in them: who said what to whom, when
               deals   the agreements they prove: terms, figures, order, completeness
           ──▶ verify  all of these together, as a `Report`
+    a log ──▶ logs    whose it is, by what the file proves
 
 No part of it opens a home, a store or a network. The form of the file is in docs/reference/audit-file.md.
 """

@@ -7,7 +7,7 @@ from typing import Final
 
 from dms.audit.faults import Fault, FaultCode
 from dms.audit.lines import Entry
-from dms.store.chain import Row, follows
+from dms.store.chain import follows
 
 SHARED: Final = "market"
 """The stream all requests share: of its events only those about the job are there."""
@@ -26,33 +26,30 @@ def check(job: str, entries: Sequence[Entry]) -> Iterator[Fault]:
 
 
 def _itself(job: str, entry: Entry) -> Iterator[Fault]:
-    row = Row(
-        entry.seq, entry.stream, entry.version, entry.kind, entry.at, entry.cause_id, entry.form, entry.body, entry.hash
-    )
+    row = entry.row
     if not follows(entry.previous, row):
-        yield Fault(FaultCode.CHANGED, entry.line, f"event {entry.seq} ({entry.kind}) is not what was written")
-    if entry.stream not in (job, SHARED) and not entry.stream.startswith("a-"):
-        yield Fault(FaultCode.FOREIGN, entry.line, f"event {entry.seq} is of {entry.stream!r}, not of the job")
+        yield Fault(FaultCode.CHANGED, entry.line, f"event {row.seq} ({row.kind}) is not what was written")
+    if row.stream not in (job, SHARED) and not row.stream.startswith("a-"):
+        yield Fault(FaultCode.FOREIGN, entry.line, f"event {row.seq} is of {row.stream!r}, not of the job")
 
 
 def _in_stream(entry: Entry, versions: dict[str, int]) -> Iterator[Fault]:
-    last = versions.get(entry.stream, 0)
-    about = f"event {entry.version} of {entry.stream}"
-    if entry.version == last:
+    stream, version = entry.row.stream, entry.row.version
+    last = versions.get(stream, 0)
+    about = f"event {version} of {stream}"
+    if version == last:
         yield Fault(FaultCode.REPEATED, entry.line, f"{about} is there twice")
-    elif entry.version < last:
+    elif version < last:
         yield Fault(FaultCode.REORDERED, entry.line, f"{about} stands behind event {last}")
-    elif entry.stream != SHARED and entry.version > last + 1:
-        yield Fault(
-            FaultCode.MISSING, entry.line, f"event {last + 1} of {entry.stream} is missing before {entry.version}"
-        )
-    versions[entry.stream] = max(last, entry.version)
+    elif stream != SHARED and version > last + 1:
+        yield Fault(FaultCode.MISSING, entry.line, f"event {last + 1} of {stream} is missing before {version}")
+    versions[stream] = max(last, version)
 
 
 def _behind(before: Entry, entry: Entry) -> Iterator[Fault]:
-    if entry.seq <= before.seq:
-        what = f"event {entry.seq} stands behind event {before.seq}"
+    if entry.row.seq <= before.row.seq:
+        what = f"event {entry.row.seq} stands behind event {before.row.seq}"
         yield Fault(FaultCode.REORDERED, entry.line, what)
-    elif entry.seq == before.seq + 1 and entry.previous != before.hash:
-        what = f"event {entry.seq} was not written after the event before it"
+    elif entry.row.seq == before.row.seq + 1 and entry.previous != before.row.hash:
+        what = f"event {entry.row.seq} was not written after the event before it"
         yield Fault(FaultCode.CHANGED, entry.line, what)

@@ -18,6 +18,7 @@ from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, Req
 from dms_proto.messages import AllocationStatus, Bid, BidRequest, Commit, CommitAck, Receipt
 from dms_proto.units import format_count, format_credits
 from dms_proto.wire import CLOCK_SKEW_MS
+from dms_proto.work import Logs
 
 
 class Asked(NamedTuple):
@@ -187,23 +188,23 @@ def _told_otherwise(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterat
             status = ended.get(finished.status.allocation_id)
             told = status, status is None or finished.status == status.message
         elif (over := event_of(entry, AllocationEnded)) is not None:
-            status = ended.get(entry.stream)
-            figures = (over.ending, over.outputs, over.log_bytes, over.price)
+            status = ended.get(entry.row.stream)
+            figures = (over.ending, over.outputs, over.log_bytes, over.log_digests, over.price)
             told = status, status is None or figures == _figures_of(status.message)
         elif (closed := event_of(entry, AttemptEnded)) is not None and closed.provider:
             receipt = receipts.get(closed.allocation_id)
             told = receipt, receipt is None or closed.price == receipt.message.price
         elif (disputed := event_of(entry, ReceiptDisputed)) is not None:
-            receipt = receipts.get(entry.stream)
+            receipt = receipts.get(entry.row.stream)
             told = receipt, receipt is None or disputed.receipt == receipt.message
         proof, agrees = told
         if proof is not None and not agrees:
-            what = f"event {entry.seq} ({entry.kind}) does not say what the signed {type(proof.message).__name__} says"
+            what = f"event {entry.row.seq} ({entry.row.kind}) does not say what the signed {type(proof.message).__name__} says"
             yield Fault(FaultCode.FIGURES_DIFFER, entry.line, what)
 
 
 def _figures_of(status: AllocationStatus) -> tuple[object, ...]:
-    return status.ending, status.outputs, status.log_bytes, status.price
+    return status.ending, status.outputs, status.log_bytes, status.log_digests, status.price
 
 
 # ------------------------------------------------------------------------------------------------------------------ telling
@@ -244,4 +245,5 @@ def _run(deal: Deal, id_: AllocationId, slot: int) -> Run:
         claimed=status.price,
         confirmed=receipt.message.price if receipt is not None else None,
         disputed=disputed,
+        logs=Logs(status.log_bytes, status.log_digests),
     )

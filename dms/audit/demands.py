@@ -52,10 +52,10 @@ class _Wants:
     def of(self, entries: Sequence[Entry]) -> Iterator[tuple[int, Wanted]]:
         """Every frame that the events ask for, with the line that does."""
         for entry in entries:
-            kind = EVENT_KINDS.get(entry.kind)
+            kind = EVENT_KINDS.get(entry.row.kind)
             event = event_of(entry, kind) if kind is not None else None
             if event is not None:
-                wants = chain(self._by_requester(event), self._by_provider(entry.stream, event))
+                wants = chain(self._by_requester(event), self._by_provider(entry.row.stream, event))
                 yield from ((entry.line, wanted) for wanted in wants)
 
     def _by_requester(self, event: Event) -> Iterator[Wanted]:

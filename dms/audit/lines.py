@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dms.audit.faults import Fault, FaultCode
-from dms.store.chain import Link
+from dms.store.chain import Link, Row
 from dms_proto.ids import PUBLIC_KEY_BYTES, PeerId, RequestId, peer_id_of, public_key_of
 from dms_proto.wire import Signer, verify
 
@@ -52,19 +52,11 @@ class Header(msgspec.Struct, frozen=True, tag="header", tag_field="is"):
 
 
 class Entry(msgspec.Struct, frozen=True, tag="event", tag_field="is"):
-    """An event as it is stored (`dms.store.chain.Row`), with the hash before it."""
+    """An event as it is stored, with the hash before it: a `dms.store.chain.Link` with a number."""
 
     line: int
-    seq: int
-    stream: str
-    version: int
-    kind: str
-    at: int
-    cause_id: str
-    form: int
-    body: bytes
     previous: bytes
-    hash: bytes
+    row: Row
 
 
 class Seal(msgspec.Struct, frozen=True, tag="seal", tag_field="is"):
@@ -92,9 +84,7 @@ class Contents(NamedTuple):
 
 def written(header: Header, links: Sequence[Link], signer: Signer) -> bytes:
     """The file. `header.line` is 1, `header.exporter` the signer."""
-    entries = (
-        Entry(number, *link.row[:8], previous=link.previous, hash=link.row.hash) for number, link in enumerate(links, 2)
-    )
+    entries = (Entry(number, *link) for number, link in enumerate(links, 2))
     told = _line(header) + b"".join(_line(entry) for entry in entries)
     return told + _line(Seal(len(links) + 2, signer.sign(_sealed(told))))
 

@@ -37,10 +37,10 @@ class Proof(NamedTuple):
 
 def event_of(entry: Entry, kind: type[E]) -> E | None:
     """The event in an entry, if it is of this kind and can be read."""
-    if entry.kind != kind.__name__:
+    if entry.row.kind != kind.__name__:
         return None
     try:
-        return msgspec.msgpack.decode(entry.body, type=kind)
+        return msgspec.msgpack.decode(entry.row.body, type=kind)
     except (msgspec.DecodeError, ValueError):
         return None
 
@@ -51,21 +51,21 @@ def opened(job: str, entries: Sequence[Entry]) -> tuple[tuple[Proof, ...], tuple
     faults: list[Fault] = []
     seen: set[tuple[PeerId, MessageId]] = set()
     for entry in entries:
-        if entry.kind != FrameKept.__name__:
+        if entry.row.kind != FrameKept.__name__:
             continue
         kept = event_of(entry, FrameKept)
         found = read_frame(kept.frame) if kept is not None else None
         if kept is None or found is None:
-            faults.append(Fault(FaultCode.MALFORMED, entry.line, f"event {entry.seq} holds no frame"))
+            faults.append(Fault(FaultCode.MALFORMED, entry.line, f"event {entry.row.seq} holds no frame"))
             continue
         if isinstance(found, RefusedFrame):
             forged = found.code is RefusalCode.BAD_SIGNATURE
             code = FaultCode.BAD_SIGNATURE if forged else FaultCode.MALFORMED
-            faults.append(Fault(code, entry.line, f"the frame in event {entry.seq}: {found.detail}"))
+            faults.append(Fault(code, entry.line, f"the frame in event {entry.row.seq}: {found.detail}"))
             continue
         if (found.sender, found.id) in seen:
             faults.append(
-                Fault(FaultCode.REPLAYED, entry.line, f"the {found.kind} in event {entry.seq} was shown before")
+                Fault(FaultCode.REPLAYED, entry.line, f"the {found.kind} in event {entry.row.seq} was shown before")
             )
             continue
         seen.add((found.sender, found.id))
@@ -78,21 +78,21 @@ def opened(job: str, entries: Sequence[Entry]) -> tuple[tuple[Proof, ...], tuple
 
 def _circumstances(job: str, entry: Entry, found: Envelope, heard_at: int) -> Iterator[Fault]:
     about = getattr(found.message, "request_id", "")
-    if about != job or entry.stream != job:
+    if about != job or entry.row.stream != job:
         yield Fault(
-            FaultCode.FOREIGN, entry.line, f"the {found.kind} in event {entry.seq} is about {about or 'no job'}"
+            FaultCode.FOREIGN, entry.line, f"the {found.kind} in event {entry.row.seq} is about {about or 'no job'}"
         )
     longest = MAX_GOSSIP_LIFETIME_MS if found.topic else MAX_DIRECT_LIFETIME_MS
     if not 0 < found.expires_ms - found.sent_ms <= longest:
         yield Fault(
-            FaultCode.EXPIRED, entry.line, f"the {found.kind} in event {entry.seq} has no lifetime a node accepts"
+            FaultCode.EXPIRED, entry.line, f"the {found.kind} in event {entry.row.seq} has no lifetime a node accepts"
         )
     elif heard_at and heard_at > found.expires_ms + CLOCK_SKEW_MS:
         late = heard_at - found.expires_ms
         yield Fault(
-            FaultCode.EXPIRED, entry.line, f"the {found.kind} in event {entry.seq} was heard {late} ms too late"
+            FaultCode.EXPIRED, entry.line, f"the {found.kind} in event {entry.row.seq} was heard {late} ms too late"
         )
     elif heard_at and heard_at < found.sent_ms - CLOCK_SKEW_MS:
         yield Fault(
-            FaultCode.EXPIRED, entry.line, f"the {found.kind} in event {entry.seq} was heard before it was sent"
+            FaultCode.EXPIRED, entry.line, f"the {found.kind} in event {entry.row.seq} was heard before it was sent"
         )

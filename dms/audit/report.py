@@ -7,7 +7,7 @@ import msgspec
 from dms.audit.faults import Fault
 from dms_proto.capability import Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
-from dms_proto.work import EndReason, Usage
+from dms_proto.work import NO_LOGS, EndReason, Logs, Usage
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -21,6 +21,7 @@ class Run(msgspec.Struct, frozen=True):
         claimed: micro-credits the provider states as owed.
         confirmed: micro-credits the requester's receipt confirms; None without a receipt.
         disputed: where receipt and statement differ, one line each; or where the provider claims more than was agreed.
+        logs: what it has written, as its provider states.
     """
 
     allocation_id: AllocationId
@@ -30,6 +31,7 @@ class Run(msgspec.Struct, frozen=True):
     claimed: int = 0
     confirmed: int | None = None
     disputed: tuple[str, ...] = ()
+    logs: Logs = NO_LOGS
 
 
 class Agreed(msgspec.Struct, frozen=True):
@@ -60,6 +62,22 @@ class Agreed(msgspec.Struct, frozen=True):
     runs: tuple[Run, ...]
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """A log that was shown with the file.
+
+    Attributes:
+        name: of the log's file, as it was given.
+        bytes: how many it has.
+        digest: of them; empty if there are none.
+        of: the allocations whose provider states exactly this, each with the stream: `ALLOCATION stdout`. None: nobody has signed it.
+    """
+
+    name: str
+    bytes: int
+    digest: Digest
+    of: tuple[str, ...]
+
+
 class Report(msgspec.Struct, frozen=True):
     """What checking a file has shown.
 
@@ -72,6 +90,7 @@ class Report(msgspec.Struct, frozen=True):
         frames: how many signed frames in them prove something.
         agreements: what they prove.
         faults: everything wrong, in the order of the file.
+        shown: the logs that were shown with it.
     """
 
     sound: bool
@@ -82,3 +101,4 @@ class Report(msgspec.Struct, frozen=True):
     frames: int
     agreements: tuple[Agreed, ...]
     faults: tuple[Fault, ...]
+    shown: tuple[Shown, ...] = ()

@@ -94,7 +94,8 @@ class Collector:
 
     def is_complete(self, status: AllocationStatus) -> bool:
         """See `world.Collector`."""
-        return not status.outputs and not any(self._missing(status))
+        is_whole = self.logs.known(status.allocation_id, status.log_bytes) == status.log_digests
+        return not status.outputs and is_whole and not any(self._missing(status))
 
     def collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
         """See `world.Collector`."""
@@ -174,11 +175,17 @@ class Collector:
         while tries and clock() < until:
             missing = [stream for stream, is_short in zip(STREAMS, self._missing(status), strict=True) if is_short]
             if not missing:
-                return ""
+                return await self._compare(status)
             for stream in missing:
                 self._ask_for(expected, status.allocation_id, stream)
             tries = TRIES if await self._has_grown(status, until) else tries - 1
         return "parts of its log are missing"
+
+    async def _compare(self, status: AllocationStatus) -> str:
+        """Whether what the provider has signed is what it sent."""
+        there = await self.logs.digests(status.allocation_id, status.log_bytes)
+        differ = [name for name, ours, stated in zip(STREAMS, there, status.log_digests, strict=True) if ours != stated]
+        return f"its {' and '.join(differ)} is not what it has signed" if differ else ""
 
     async def _has_grown(self, status: AllocationStatus, until: float) -> bool:
         """Returns when the logs are whole, or grow no longer, or at `until` on the loop's clock; whether anything came."""

@@ -2,22 +2,41 @@
 
 The provider appends what the program writes and sends it on at once; the requester mirrors it. Bytes travel once, unacknowledged; a gap at
 the requester (a cut, a full queue, a restart) shows as an offset beyond the end of its mirror, and is asked for again by offset.
+
+Each stream is hashed as it grows. Of a file that was there before this process, and of the beginning of one, the digest is read from the file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
-from dms_proto.ids import AllocationId
+from dms_proto.ids import AllocationId, Digest
+from dms_proto.work import Logs
 
 STREAMS: Final = ("stdout", "stderr")
 OPEN_FILES: Final = 64
 """Files kept open; the least recently written is closed first."""
+
+
+PIECE: Final = 1024 * 1024
+"""Bytes read at once for a digest."""
+_EMPTY: Final = Digest("")
+
+
+class _Hash(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: bytes, /) -> None:
+        """Takes more bytes in."""
+
+    def hexdigest(self) -> str:
+        """Of all bytes so far."""
 
 
 class LogStore:
@@ -27,6 +46,8 @@ class LogStore:
         self._root = root
         self._open: OrderedDict[tuple[str, str], BinaryIO] = OrderedDict()
         self._lengths: dict[tuple[str, str], int] = {}
+        self._hashes: dict[tuple[str, str], _Hash] = {}
+        """Of the streams that this process has seen from their first byte on."""
         self._grown: dict[str, asyncio.Event] = {}
         self._listeners: dict[str, Callable[[str, int, int], None]] = {}
 
@@ -37,8 +58,13 @@ class LogStore:
             return False
         fresh = data[length - offset :]
         if fresh:
-            self._file(allocation_id, stream).write(fresh)
-            self._lengths[allocation_id, stream] = length + len(fresh)
+            key = (allocation_id, stream)
+            fresh = fresh[: self._file(allocation_id, stream).write(fresh)]  # a full disk takes a part
+            if not length:
+                self._hashes[key] = hashlib.sha256()
+            if key in self._hashes:
+                self._hashes[key].update(fresh)
+            self._lengths[key] = length + len(fresh)
             listener = self._listeners.get(allocation_id)
             if listener is not None:
                 listener(stream, length, len(fresh))
@@ -58,6 +84,21 @@ class LogStore:
     def lengths(self, allocation_id: AllocationId) -> tuple[int, int]:
         """Bytes of stdout and of stderr."""
         return self.length(allocation_id, "stdout"), self.length(allocation_id, "stderr")
+
+    def known(self, allocation_id: AllocationId, lengths: tuple[int, int]) -> tuple[Digest, Digest] | None:
+        """The digests of the first so many bytes of both streams, if they are known without reading them."""
+        known = [self._known(allocation_id, stream, length) for stream, length in zip(STREAMS, lengths, strict=True)]
+        return (known[0], known[1]) if known[0] is not None and known[1] is not None else None
+
+    async def digests(self, allocation_id: AllocationId, lengths: tuple[int, int]) -> tuple[Digest, Digest]:
+        """The digests of the first so many bytes of both streams, or of all there are if these are fewer."""
+        known = self.known(allocation_id, lengths)
+        return known if known is not None else await asyncio.to_thread(self._read_all, allocation_id, lengths)
+
+    async def logs(self, allocation_id: AllocationId) -> Logs:
+        """All that there is now."""
+        lengths = self.lengths(allocation_id)
+        return Logs(lengths, await self.digests(allocation_id, lengths))
 
     def read(self, allocation_id: AllocationId, stream: str, offset: int, limit: int) -> bytes:
         """At most `limit` bytes from `offset`."""
@@ -87,6 +128,7 @@ class LogStore:
             if file is not None:
                 file.close()
             self._lengths.pop(key, None)
+            self._hashes.pop(key, None)
             self._path(allocation_id, stream).unlink(missing_ok=True)
 
     def unused_since(self, then: int) -> list[str]:
@@ -109,6 +151,17 @@ class LogStore:
         while self._open:
             self._open.popitem()[1].close()
 
+    def _known(self, allocation_id: AllocationId, stream: str, length: int) -> Digest | None:
+        if not length:
+            return _EMPTY
+        whole = self._hashes.get((allocation_id, stream))
+        return _named(whole) if whole is not None and length == self.length(allocation_id, stream) else None
+
+    def _read_all(self, allocation_id: AllocationId, lengths: tuple[int, int]) -> tuple[Digest, Digest]:
+        """Blocking; from any thread."""
+        out, err = (self._path(allocation_id, stream) for stream in STREAMS)
+        return _digest_of_first(lengths[0], out), _digest_of_first(lengths[1], err)
+
     def _file(self, allocation_id: AllocationId, stream: str) -> BinaryIO:
         key = (allocation_id, stream)
         file = self._open.get(key)
@@ -122,3 +175,19 @@ class LogStore:
 
     def _path(self, allocation_id: AllocationId, stream: str) -> Path:
         return self._root / f"{allocation_id}.{stream}"
+
+
+def _digest_of_first(length: int, path: Path) -> Digest:
+    """Of the first `length` bytes of a file, or of all it has."""
+    if not length or not path.exists():
+        return _EMPTY
+    read = hashlib.sha256()
+    with path.open("rb") as file:
+        while length > 0 and (piece := file.read(min(length, PIECE))):
+            read.update(piece)
+            length -= len(piece)
+    return _named(read)
+
+
+def _named(whole: _Hash) -> Digest:
+    return Digest(f"sha256:{whole.hexdigest()}")

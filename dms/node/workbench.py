@@ -216,7 +216,7 @@ class Workbench:
                     case UsageSample(usage=usage):
                         self._tell(allocation_id, RunUsed(usage))
                     case Exited(ending=ending):
-                        self._tell(allocation_id, RunExited(ending, self.logs.lengths(allocation_id)))
+                        self._tell(allocation_id, RunExited(ending, await self.logs.logs(allocation_id)))
         finally:
             self._runs.pop(allocation_id, None)
             self._stops.pop(allocation_id, None)
@@ -256,7 +256,7 @@ class Workbench:
             except OSError as error:
                 failed = f"outputs could not be stored: {error.strerror or error}"
         self._offer(allocation_id, requester, outputs)
-        self._tell(allocation_id, OutputsStored(outputs, self.logs.lengths(allocation_id), failed))
+        self._tell(allocation_id, OutputsStored(outputs, await self.logs.logs(allocation_id), failed))
 
     def _take_in(self, directory: Path, patterns: tuple[str, ...]) -> list[Output]:
         taken = directory.with_name(directory.name + ".outputs")

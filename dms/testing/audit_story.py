@@ -14,7 +14,7 @@ from dms.testing.samples import NOW, PROVIDER, REQUESTER, TOPIC
 from dms_actors.events import to_row
 from dms_proto import ids
 from dms_proto.capability import Capability, Price, Resources
-from dms_proto.ids import MessageId, digest_of
+from dms_proto.ids import Digest, MessageId, digest_of
 from dms_proto.machine import Event
 from dms_proto.market.agreement import agreement_on, receipt_for, terms_digest
 from dms_proto.market.auction_state import (
@@ -38,6 +38,7 @@ TASK: Final = Task("sandbox", ("true",), resources=NEEDS.resources, limits=Limit
 BID: Final = Bid(JOB, 0, 0, ids.bid_id(JOB, PROVIDER.peer_id, 0), NEEDS, 1, Price(start=10), 10, NOW + 10_000, 10_000)
 ALLOCATION: Final = ids.allocation_id(BID.bid_id, 0)
 AGREED: Final = terms_digest(agreement_on(BID, NEEDS, REQUESTER.peer_id, PROVIDER.peer_id, (0,)))
+LOG: Final = b"hello\n"
 USED: Final = Usage(wall_ms=1_500, cpu_us=900_000)
 STATUS: Final = AllocationStatus(
     JOB,
@@ -49,6 +50,7 @@ STATUS: Final = AllocationStatus(
     (Output("out", digest_of(b"42"), 2),),
     (6, 0),
     10,
+    (digest_of(LOG), Digest("")),
 )
 MESSAGES: Final[dict[str, AnyMessage]] = {
     "request": BidRequest(JOB, 0, NEEDS, 1, 1, 2**32, 100, 250),
@@ -145,8 +147,5 @@ def sealed_again(lines: Sequence[bytes], signer: Signer = REQUESTER) -> bytes:
     """A file of these lines (without the seal), numbered anew and sealed: what a dishonest exporter can do."""
     header = msgspec.json.decode(lines[0], type=Header)
     entries = [msgspec.json.decode(line, type=Entry) for line in lines[1:]]
-    links = [
-        Link(e.previous, Row(e.seq, e.stream, e.version, e.kind, e.at, e.cause_id, e.form, e.body, e.hash))
-        for e in entries
-    ]
+    links = [Link(entry.previous, entry.row) for entry in entries]
     return written(msgspec.structs.replace(header, exporter=signer.peer_id), links, signer)

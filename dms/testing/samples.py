@@ -175,3 +175,27 @@ GUARDED: Final[tuple[AnyMessage, ...]] = (
     CommitRefused(REQUEST, BID, CommitRefusal.NOT_GRANTED, "the grant g-abc is revoked"),
 )
 """Of the kinds that grants added something to, one each."""
+
+LOGGED: Final[tuple[AnyMessage, ...]] = (
+    AllocationStatus(
+        REQUEST,
+        ALLOCATION,
+        9,
+        Phase.ENDED,
+        _USAGE,
+        Ending(EndReason.COMPLETED, 0, usage=_USAGE),
+        log_bytes=(7, 0),
+        price=1_234,
+        log_digests=(DIGEST, ids.Digest("")),
+    ),
+    Receipt(
+        REQUEST,
+        ALLOCATION,
+        EndReason.COMPLETED,
+        _USAGE,
+        1_234,
+        log_bytes=(7, 0),
+        log_digests=(DIGEST, ids.Digest("")),
+    ),
+)
+"""Of the kinds that state what a run has written, one each."""

@@ -31,6 +31,8 @@ MessageId = NewType("MessageId", bytes)
 """16 bytes, unique per sender: what the replay window remembers."""
 Digest = NewType("Digest", str)
 """``sha256:`` and 64 hexadecimal digits: the name of a blob by its content."""
+NO_DIGESTS: Final = (Digest(""), Digest(""))
+"""Of an empty standard output and an empty standard error."""
 
 ID_BYTES: Final = 16
 PUBLIC_KEY_BYTES: Final = 32

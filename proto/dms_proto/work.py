@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.capability import Meter, Resources
+from dms_proto.ids import NO_DIGESTS, Digest
 from dms_proto.rules import Amount, Argument, ExitCode, GoodDigest, Line, RelativePath, VariableName, Word
 from dms_proto.secrets import MAX_SECRETS, Secret
 from dms_proto.units import MIB, MINUTE
@@ -41,6 +42,21 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     path: RelativePath
     digest: GoodDigest
     size: Amount
+
+
+class Logs(msgspec.Struct, frozen=True):
+    """What a run has written to its standard output and its standard error.
+
+    Attributes:
+        lengths: bytes of each.
+        digests: of each; empty where nothing was written.
+    """
+
+    lengths: tuple[int, int] = (0, 0)
+    digests: tuple[Digest, Digest] = NO_DIGESTS
+
+
+NO_LOGS: Final = Logs()
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,11 +14,11 @@ from dms.testing.whole_market import DMS, WholeMarket, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
 
-def checked(file: Path, elsewhere: Path) -> tuple[int, Any]:
+def checked(file: Path, elsewhere: Path, *options: str) -> tuple[int, Any]:
     """What `dms audit verify` makes of a file, on a machine with no home: exit code and report."""
     environment = {"HOME": str(elsewhere), "DMS_HOME": str(elsewhere / "none"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [*DMS, "audit", "verify", str(file), "--json"],
+        [*DMS, "audit", "verify", str(file), "--json", *options],
         env=environment,
         cwd=elsewhere,
         capture_output=True,
@@ -71,3 +71,24 @@ def test_a_file_that_was_touched_on_its_way_is_refused(market: WholeMarket, tmp_
 
     assert code == 1
     assert {"code": "missing", "line": 4, "detail": "line 4 is missing"} in report["faults"]
+
+
+def test_a_log_is_checked_against_what_its_provider_has_signed(market: WholeMarket, tmp_path: Path) -> None:
+    script = "echo one; echo two; echo three >&2"
+    done = market.dms("run", "--", "sh", "-c", script)
+    assert done.returncode == 0
+    file, out, err = (tmp_path / name for name in ("job.audit", "out.txt", "err.txt"))
+    job = market.last_job()["job_id"]
+    assert market.dms("audit", "export", job, "--out", str(file)).returncode == 0
+    out.write_text(market.dms("job", "logs", job).stdout)
+    err.write_text(market.dms("job", "logs", job, "--stderr").stdout)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    code, report = checked(file, elsewhere, "--log", str(out), "--log", str(err))
+    streams = [[of.partition(" ")[2] for of in shown["of"]] for shown in report["shown"]]
+    assert (code, streams) == (0, [["stdout"], ["stderr"]])
+
+    out.write_text("one\ntwo!\n")
+    code, report = checked(file, elsewhere, "--log", str(out), "--log", str(err))
+    assert (code, [bool(shown["of"]) for shown in report["shown"]]) == (1, [False, True])

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from dms.cli.app import CONTEXT, group
 from dms.cli.context import Io, existing, with_io
 from dms.cli.exit_codes import FAILURE
+
+if TYPE_CHECKING:
+    from dms.audit.report import Report, Shown
 
 audit: Final = group("audit", "Proof of what was agreed, run and owed: export, verify.")
 
@@ -53,20 +56,42 @@ def _write(path: Path, text: str) -> None:
 
 @audit.command(context_settings=CONTEXT)
 @click.argument("file", metavar="FILE")
+@click.option(
+    "--log",
+    "logs",
+    metavar="LOG",
+    multiple=True,
+    help="Also check that this file is the whole standard output or standard error of a run in it; may be given more than once.",
+)
 @with_io
-def verify(io: Io, *, file: str) -> None:
+def verify(io: Io, *, file: str, logs: tuple[str, ...]) -> None:
     """Check a file of dms audit export, and say what it proves. Needs no node. Exits with 1 when anything is wrong with it.
 
     \b
     dms audit verify job.audit
+    dms audit verify job.audit --log out.txt
     """
+    import msgspec  # noqa: PLC0415
+
     from dms.audit.verify import verify as check  # noqa: PLC0415
     from dms.cli.views.audit import report  # noqa: PLC0415
 
     found = check(_read(existing(file)))
+    found = msgspec.structs.replace(found, shown=tuple(_compared(found, existing(log)) for log in logs))
     io.show(found, report)
-    if not found.sound:
+    if not found.sound or not all(shown.of for shown in found.shown):
         raise SystemExit(FAILURE)
+
+
+def _compared(found: Report, path: Path) -> Shown:
+    from dms.audit.logs import compare  # noqa: PLC0415
+    from dms_proto.errors import UserError  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as log:
+            return compare(found, path.name, log)
+    except OSError as error:
+        raise UserError("bad_argument", f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dms.audit.report import Agreed, Report, Run
+from dms.audit.report import Agreed, Report, Run, Shown
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.rpc.api.audit import AuditFile
@@ -29,6 +29,14 @@ def report(found: Report) -> Iterator[Block]:
     for fault in found.faults:
         yield Line(f"line {fault.line}: {fault.code}: {fault.detail}", "bad")
     yield Line(_verdict(found), "good" if found.sound else "bad")
+    yield from (_shown(shown) for shown in found.shown)
+
+
+def _shown(shown: Shown) -> Line:
+    size = format_count(shown.bytes, "byte")
+    if not shown.of:
+        return Line(f"{shown.name}, {size}, is no log in this file: nobody has signed it as it is", "bad")
+    return Line(f"{shown.name}, {size}, is as its provider has signed it: {', '.join(shown.of)}", "good")
 
 
 def _verdict(found: Report) -> str:

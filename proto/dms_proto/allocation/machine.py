@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.accounts.book import answered, claim
-from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import (
     IGNORED,
     Blame,
@@ -41,7 +41,7 @@ from dms_proto.market.offer_judgement import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt
 from dms_proto.units import HOUR, MINUTE
 from dms_proto.wire import Offence
-from dms_proto.work import NODE_FAULTS, Ending, EndReason, Output, Task, Usage
+from dms_proto.work import NO_LOGS, NODE_FAULTS, Ending, EndReason, Logs, Output, Task, Usage
 
 REPEAT_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000)
 """Pauses between repeats of an ending that has no receipt."""
@@ -93,17 +93,17 @@ class RunUsed(Stimulus, frozen=True):
 
 
 class RunExited(Stimulus, frozen=True):
-    """Nothing of it runs any more. `log_bytes`: lengths of its standard output and standard error."""
+    """Nothing of it runs any more. `logs`: what it has written."""
 
     ending: Ending
-    log_bytes: tuple[int, int] = (0, 0)
+    logs: Logs = NO_LOGS
 
 
 class OutputsStored(Stimulus, frozen=True):
     """What it left is in the blob store; or could not be taken (`failed`)."""
 
     outputs: tuple[Output, ...] = ()
-    log_bytes: tuple[int, int] = (0, 0)
+    logs: Logs = NO_LOGS
     failed: str = ""
 
 
@@ -201,6 +201,7 @@ class AllocationEnded(Event, frozen=True):
     log_bytes: tuple[int, int]
     price: int
     at: int
+    log_digests: tuple[Digest, Digest] = NO_DIGESTS
 
 
 class EndingRepeated(Event, frozen=True):
@@ -331,7 +332,7 @@ class Allocation(msgspec.Struct, frozen=True):
     stopping_for: EndReason | None = None
     ending: Ending | None = None
     outputs: tuple[Output, ...] = ()
-    log_bytes: tuple[int, int] = (0, 0)
+    logs: Logs = NO_LOGS
     price: int = 0
     ended_at: int = 0
     repeats: int = 0
@@ -375,7 +376,8 @@ def status_of(allocation: Allocation) -> AllocationStatus:
         usage=allocation.usage,
         ending=allocation.ending if ended else None,
         outputs=allocation.outputs,
-        log_bytes=allocation.log_bytes,
+        log_bytes=allocation.logs.lengths,
+        log_digests=allocation.logs.digests,
         price=allocation.price,
     )
 
@@ -460,7 +462,7 @@ def _exited(allocation: Allocation, stimulus: RunExited, now: int) -> Decision:
     ended = RunEnded(ending)
     if allocation.task is None or allocation.task.outputs:
         return Decision((ended,), (StoreOutputs(allocation.task),))
-    over = _end(evolve(allocation, ended), ending, now, log_bytes=stimulus.log_bytes)
+    over = _end(evolve(allocation, ended), ending, now, logs=stimulus.logs)
     return Decision((ended, *over.events), over.effects)
 
 
@@ -469,7 +471,7 @@ def _stored(allocation: Allocation, stimulus: OutputsStored, now: int) -> Decisi
     assert ending is not None, "what a run left is stored after the run has ended"
     if stimulus.failed and ending.reason is EndReason.COMPLETED:
         ending = Ending(EndReason.DISK_LIMIT, ending.exit_code, stimulus.failed, ending.usage)
-    return _end(allocation, ending, now, stimulus.outputs, stimulus.log_bytes)
+    return _end(allocation, ending, now, stimulus.outputs, stimulus.logs)
 
 
 def _cancel(allocation: Allocation, stimulus: CancelHeard, now: int) -> Decision:
@@ -556,7 +558,7 @@ def _end(
     ending: Ending,
     now: int,
     outputs: tuple[Output, ...] = (),
-    log_bytes: tuple[int, int] = (0, 0),
+    logs: Logs = NO_LOGS,
 ) -> Decision:
     reservation = _of(allocation)
     ran_ms = ending.usage.wall_ms or (now - allocation.started_at if allocation.started_at else 0)
@@ -565,7 +567,7 @@ def _end(
         ending = msgspec.structs.replace(ending, usage=msgspec.structs.replace(ending.usage, wall_ms=ran_ms))
     owed = reservation.tariff.cost(reservation.resources, ran_ms) if billed else 0
     price = min(owed, reservation.price)
-    event = AllocationEnded(ending, outputs, log_bytes, price, now)
+    event = AllocationEnded(ending, outputs, logs.lengths, price, now, logs.digests)
     told = Send(reservation.requester, status_of(evolve(allocation, event)))
     entry = claim(reservation.requester, reservation.request_id, reservation.allocation_id, price)
     return Decision((event,), (*entry, FreeCapacity(reservation.allocation_id), told))
@@ -619,14 +621,14 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
             return change(allocation, usage=usage)
         case RunEnded(ending=ending):
             return change(allocation, ending=ending, usage=ending.usage, phase=LifePhase.STORING)
-        case AllocationEnded(ending=ending, outputs=outputs, log_bytes=log_bytes, price=price, at=at):
+        case AllocationEnded(ending=ending, outputs=outputs, price=price, at=at):
             return change(
                 allocation,
                 phase=LifePhase.ENDED,
                 ending=ending,
                 usage=ending.usage,
                 outputs=outputs,
-                log_bytes=log_bytes,
+                logs=Logs(event.log_bytes, event.log_digests),
                 price=price,
                 ended_at=at,
                 repeat_at=at + REPEAT_MS[0],

@@ -107,6 +107,7 @@ def receipt_for(status: AllocationStatus, price: int) -> Receipt:
         price=price,
         results=results_digest(status.outputs),
         log_bytes=status.log_bytes,
+        log_digests=status.log_digests,
     )
 
 
@@ -115,7 +116,7 @@ def differences(status: AllocationStatus, receipt: Receipt) -> tuple[str, ...]:
     stated = receipt_for(status, status.price)
     return tuple(
         difference(name, ours, theirs)
-        for name in ("reason", "usage", "price", "results", "log_bytes")
+        for name in ("reason", "usage", "price", "results", "log_bytes", "log_digests")
         if (ours := getattr(stated, name)) != (theirs := getattr(receipt, name))
     )
 

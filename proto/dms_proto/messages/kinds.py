@@ -25,7 +25,7 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.capability import Capability, Price
-from dms_proto.ids import BidId, Digest
+from dms_proto.ids import NO_DIGESTS, BidId, Digest
 from dms_proto.rules import (
     MAX_COUNT,
     Address,
@@ -265,6 +265,7 @@ class AllocationStatus(Message, frozen=True, tag=True):
         outputs: files to fetch from this provider, with ENDED.
         log_bytes: total length of (stdout, stderr) with ENDED, so that a missing tail is noticed.
         price: micro-credits owed so far under the bid's tariff.
+        log_digests: of (stdout, stderr) with ENDED; empty where nothing was written.
     """
 
     request_id: GoodRequestId
@@ -276,6 +277,7 @@ class AllocationStatus(Message, frozen=True, tag=True):
     outputs: Annotated[tuple[Output, ...], msgspec.Meta(max_length=4096)] = ()
     log_bytes: tuple[Amount, Amount] = (0, 0)
     price: Amount = 0
+    log_digests: tuple[DigestOrNone, DigestOrNone] = NO_DIGESTS
 
     def __post_init__(self) -> None:
         if (self.ending is not None) != (self.phase is Phase.ENDED):
@@ -316,6 +318,7 @@ class Receipt(Message, frozen=True, tag=True):
         price: micro-credits owed.
         results: `market.agreement.results_digest` of the outputs; empty if there are none.
         log_bytes: total length of (stdout, stderr).
+        log_digests: of (stdout, stderr); empty where nothing was written.
     """
 
     request_id: GoodRequestId
@@ -325,6 +328,7 @@ class Receipt(Message, frozen=True, tag=True):
     price: Amount
     results: DigestOrNone = Digest("")
     log_bytes: tuple[Amount, Amount] = (0, 0)
+    log_digests: tuple[DigestOrNone, DigestOrNone] = NO_DIGESTS
 
 
 class Iou(Message, frozen=True, tag=True):

@@ -1,4 +1,4 @@
-"""The requester's hands: neither a provider that drips its log nor one that sends too much of it has its way."""
+"""The requester's hands: no provider that drips its log, sends too much of it, or signs another has its way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dms.node.collector import Collector, Pace
 from dms.node.logs import LogStore
 from dms.testing.market import until
 from dms_actors.loop_calls import LoopCalls
-from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId, digest_of
 from dms_proto.messages import AllocationMessage, AllocationStatus, Phase
 from dms_proto.work import Ending, EndReason, Limits, Task
 
@@ -34,13 +34,18 @@ def told() -> list[Any]:
 
 @pytest.fixture
 async def collector(tmp_path: Path, told: list[Any]) -> Collector:
+    return collecting(tmp_path, told)
+
+
+def collecting(logs: Path, told: list[Any]) -> Collector:
+    """A requester's hands that find the logs that an earlier process left."""
     loop = asyncio.get_running_loop()
     hands: Any = {"blobs": None, "network": None, "post": Post()}
     collector = Collector(
         loop=loop,
         calls=LoopCalls(loop),
         me=PeerId("me"),
-        logs=LogStore(tmp_path),
+        logs=LogStore(logs),
         tell=lambda _request, stimulus: told.append(stimulus),
         pace=Pace(wait_s=0.05, pause_s=0.02, slowest=1_000_000_000),
         **hands,
@@ -49,10 +54,16 @@ async def collector(tmp_path: Path, told: list[Any]) -> Collector:
     return collector
 
 
-def collect(collector: Collector, log_bytes: tuple[int, int]) -> None:
+def ended(log_bytes: tuple[int, int], log_digests: tuple[Digest, Digest] = NO_DIGESTS) -> AllocationStatus:
+    """A run that wrote this, as its provider has it."""
     ending = Ending(EndReason.COMPLETED)
-    status = AllocationStatus(REQUEST, ALLOCATION, 5, Phase.ENDED, ending=ending, log_bytes=log_bytes)
-    collector.collect(REQUEST, PROVIDER, status)
+    return AllocationStatus(
+        REQUEST, ALLOCATION, 5, Phase.ENDED, ending=ending, log_bytes=log_bytes, log_digests=log_digests
+    )
+
+
+def collect(collector: Collector, log_bytes: tuple[int, int]) -> None:
+    collector.collect(REQUEST, PROVIDER, ended(log_bytes))
 
 
 def arrives(collector: Collector, stream: str, offset: int, data: bytes) -> None:
@@ -82,3 +93,53 @@ async def test_a_log_longer_than_the_job_may_write_is_not_asked_for(collector: C
     await until(lambda: told, bool)
     await collector.close()
     assert told[0].failed == f"its log is said to have {LIMIT + 1} bytes, more than the job may write"
+
+
+async def test_a_log_that_is_what_its_provider_has_signed_is_complete_at_once(collector: Collector) -> None:
+    arrives(collector, "stdout", 0, b"hel")
+    arrives(collector, "stdout", 3, b"lo")
+    assert collector.is_complete(ended((5, 0), (digest_of(b"hello"), Digest(""))))
+    await collector.close()
+
+
+async def test_a_log_that_its_provider_has_signed_otherwise_is_not_accepted(
+    collector: Collector, told: list[Any]
+) -> None:
+    arrives(collector, "stdout", 0, b"hello")
+    arrives(collector, "stderr", 0, b"oh")
+    signed = ended((5, 2), (digest_of(b"hullo"), digest_of(b"oh")))
+
+    assert not collector.is_complete(signed)
+    collector.collect(REQUEST, PROVIDER, signed)
+    await until(lambda: told, bool)
+
+    assert told[0].failed == "its stdout is not what it has signed"
+    await collector.close()
+
+
+async def test_bytes_after_those_that_the_provider_could_keep_are_no_difference(
+    collector: Collector, told: list[Any]
+) -> None:
+    """Its disk was full: it sent on what it could not write down."""
+    arrives(collector, "stdout", 0, b"hello and more")
+
+    collector.collect(REQUEST, PROVIDER, ended((5, 0), (digest_of(b"hello"), Digest(""))))
+    await until(lambda: told, bool)
+
+    assert told[0].failed == ""
+    await collector.close()
+
+
+async def test_a_log_whose_beginning_came_before_a_restart_is_read_again(
+    collector: Collector, tmp_path: Path, told: list[Any]
+) -> None:
+    arrives(collector, "stdout", 0, b"hel")
+    await collector.close()
+    again = collecting(tmp_path, told)
+    arrives(again, "stdout", 3, b"lo")
+
+    again.collect(REQUEST, PROVIDER, ended((5, 0), (digest_of(b"hello"), Digest(""))))
+    await until(lambda: told, bool)
+
+    assert told[0].failed == ""
+    await again.close()

@@ -48,7 +48,7 @@ from dms_proto.messages import AllocationStatus, InvocationAck, Phase
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, HOUR, MINUTE, SECOND
 from dms_proto.wire import Offence
-from dms_proto.work import Ending, EndReason, Input, Limits, Output, Task, Usage
+from dms_proto.work import Ending, EndReason, Input, Limits, Logs, Output, Task, Usage
 
 REQUESTER = PeerId("requester")
 REQUEST = RequestId("r")
@@ -59,6 +59,7 @@ RESERVED = Reservation(
     AllocationId("a"), BidId("b"), REQUEST, REQUESTER, 0, Resources(CORE, GIB), TARIFF, 610, 10 * MINUTE
 )
 FILE = Output("out", Digest("sha256:" + "0" * 64), 3)
+WRITTEN = (Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64))
 INVOKE_WITHIN = 10_000
 
 
@@ -83,7 +84,7 @@ class Work(Driven[Allocation]):
             LifePhase.RUNNING: RunStarted("handle"),
             LifePhase.STOPPING: CancelHeard(REQUESTER, REQUEST),
             LifePhase.STORING: RunExited(ended(EndReason.COMPLETED)),
-            LifePhase.ENDED: OutputsStored((FILE,), (5, 0)),
+            LifePhase.ENDED: OutputsStored((FILE,), Logs((5, 0), WRITTEN)),
         }
         for reached, stimulus in steps.items():
             if self.phase is phase:
@@ -139,10 +140,11 @@ def test_without_outputs_it_is_over_when_nothing_runs_any_more() -> None:
     work.tell(Opened(RESERVED, SIMPLE, INVOKE_WITHIN))
     work.tell(RunStarted("handle"))
 
-    work.tell(RunExited(ended(EndReason.COMPLETED), (5, 7)))
+    work.tell(RunExited(ended(EndReason.COMPLETED), Logs((5, 7), WRITTEN)))
 
     assert work.phase is LifePhase.ENDED
-    assert work.status().log_bytes == (5, 7)
+    assert (work.status().log_bytes, work.status().log_digests) == ((5, 7), WRITTEN)
+    assert (work.receipt().receipt.log_bytes, work.receipt().receipt.log_digests) == ((5, 7), WRITTEN)
     assert work.wanted(FreeCapacity) == [FreeCapacity(AllocationId("a"))]
 
 
@@ -157,7 +159,7 @@ def test_from_the_invocation_to_the_receipt() -> None:
     work.now += 1_000
     work.tell(RunExited(ended(EndReason.COMPLETED)))
     assert work.wanted(StoreOutputs) == [StoreOutputs(TASK)]
-    work.tell(OutputsStored((FILE,), (5, 0)))
+    work.tell(OutputsStored((FILE,), Logs((5, 0), WRITTEN)))
     assert work.wanted(FreeCapacity) == [FreeCapacity(AllocationId("a"))]
     told = work.status()
     assert (told.phase, told.ending, told.outputs, told.log_bytes, told.price) == (
@@ -488,6 +490,7 @@ def test_a_receipt_is_honoured_for_the_agreement_alone(who: PeerId, request_id: 
         ({"price": 0}, "price: the provider says 11, the requester 0"),
         ({"reason": EndReason.WALL_TIME}, "reason: the provider says completed, the requester wall_time"),
         ({"log_bytes": (4, 0)}, "log_bytes: the provider says (5, 0), the requester (4, 0)"),
+        ({"log_digests": (Digest(""), WRITTEN[1])}, "log_digests: the provider says ('sha256:1111"),
         ({"results": Digest("")}, "results: the provider says sha256:"),
         ({"usage": Usage(wall_ms=1)}, "usage: the provider says Usage("),
     ],
