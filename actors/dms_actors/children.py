@@ -98,7 +98,12 @@ class Children:
         address = self._runtime.spawn(
             f"orchestrator {request_id[:10]}",
             lambda: Orchestrator(
-                request_id, journal=world.journal, post=world.post, collector=world.collector, node=node
+                request_id,
+                journal=world.journal,
+                post=world.post,
+                collector=world.collector,
+                node=node,
+                obligations=world.obligations,
             ),
             lambda _name: node.tell(RequestAbandoned(request_id)),
             is_new=is_new,

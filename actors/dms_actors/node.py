@@ -186,6 +186,7 @@ class Node(MachineActor):
         self._record = Record()
         for note in survey.notes:
             self._note(note)
+        self._world.obligations.note(self.accounts.state)
         book = self.book.state
         self._children.resume(survey, book.ledger.reservations, book.invoke_within_ms)
         for peer in self.accounts.state.known:
@@ -193,6 +194,11 @@ class Node(MachineActor):
         self._describe(turn, now)
         super().begin(turn, now)
         self._world.introduce()
+
+    def turn_written(self, turn: Turn) -> None:
+        """Also: what may come to be owed from now on rests on the accounts as they are now."""
+        super().turn_written(turn)
+        self._world.obligations.note(self.accounts.state)
 
     def is_kept(self, message: object) -> bool:
         """Also who came, went or was given up: it is said once."""
@@ -242,6 +248,7 @@ class Node(MachineActor):
             case Blamed(peer=peer, offence=offence):
                 self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
+                self._world.obligations.stake(request_id, {})
                 abandonment.request(self._world, turn, request_id, now)
             case AllocationAbandoned(allocation_id=allocation_id):
                 self._children.forget(allocation_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dms_actors.behaviour import Address
-from dms_actors.draft import Journal
+from dms_actors.draft import Draft, Journal
 from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.proofs import RequesterProofs
@@ -15,8 +15,9 @@ from dms_actors.world import Collector, Post
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
-from dms_proto.machine import Effect, Send
+from dms_proto.machine import Decision, Effect, Send, Stimulus
 from dms_proto.market import auction, auction_fold
+from dms_proto.market.auction_fold import stakes
 from dms_proto.market.auction_state import (
     Announce,
     AttemptEnded,
@@ -30,6 +31,7 @@ from dms_proto.market.auction_state import (
     StatusHeard,
     Submitted,
 )
+from dms_proto.market.obligations import Obligations
 from dms_proto.messages import Commit
 from dms_proto.reputation.evidence import kinds_of
 
@@ -40,9 +42,17 @@ class Orchestrator(MachineActor):
     """Runs one request."""
 
     def __init__(
-        self, request_id: RequestId, *, journal: Journal, post: Post, collector: Collector, node: Address
+        self,
+        request_id: RequestId,
+        *,
+        journal: Journal,
+        post: Post,
+        collector: Collector,
+        node: Address,
+        obligations: Obligations,
     ) -> None:
-        self.shell = Shell(AUCTION, request_id, Auction())
+        self.shell = Shell(AUCTION._replace(decide=self._decide), request_id, Auction())
+        self._obligations = obligations
         super().__init__(journal, (self.shell,))
         self._request_id = request_id
         self._post = post
@@ -51,6 +61,17 @@ class Orchestrator(MachineActor):
         self._proofs = RequesterProofs(journal, request_id)
         self._notes: list[AttemptNoted] = []
         """What this turn says of providers; told once it is written."""
+
+    def start(self, me: Address, *, is_new: bool) -> None:
+        """Also: what is at work counts before anything of this node decides."""
+        super().start(me, is_new=is_new)
+        self._obligations.stake(self._request_id, stakes(self.shell.state))
+
+    def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
+        """Also: what was decided counts at once, so that no other request of this node decides on the same money."""
+        handled = super().receive(batch, now)
+        self._obligations.hold(self._request_id, stakes(self.shell.state))
+        return handled
 
     def begin(self, turn: Turn, now: int) -> None:
         """Expects again what was expected, gives the providers time to be reached again; resumes."""
@@ -94,11 +115,13 @@ class Orchestrator(MachineActor):
         for note in notes:
             self._node.tell(note)
         super().turn_written(turn)
+        self._obligations.stake(self._request_id, stakes(self.shell.state))
 
     def turn_refused(self, turn: Turn, messages: Sequence[object], now: int) -> None:
         """Also: nothing is said of providers; it comes again with what is tried again."""
         self._notes = []
         super().turn_refused(turn, messages, now)
+        self._obligations.stake(self._request_id, stakes(self.shell.state))
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
         """Sends, announces, collects, books, concludes."""
@@ -114,12 +137,16 @@ class Orchestrator(MachineActor):
             case Collect(provider=provider, status=status):
                 self._collector.collect(self._request_id, provider, status)
             case Book(entry=entry):
+                self._obligations.written(entry)
                 self._node.tell(Told(EntryWritten(entry), cause_id))
             case Conclude():
                 self._collector.forget(self._request_id)
                 self._node.tell(RequestOver(self._request_id))
             case _:
                 raise TypeError(f"no hands for {effect!r}")
+
+    def _decide(self, state: Auction, stimulus: Stimulus, now: int) -> Decision:
+        return auction.decide(self._obligations.informed(self._request_id, state, stimulus), stimulus, now)
 
     def _expect(self, provider: PeerId, allocation: AllocationId) -> None:
         assert self.shell.state.terms is not None

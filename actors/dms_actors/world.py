@@ -15,6 +15,7 @@ from dms_actors.draft import Journal
 from dms_actors.letters import AttemptNoted
 from dms_proto.grants.trust import ReadGrant
 from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
 from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest
 from dms_proto.work import Output, Task
@@ -133,3 +134,5 @@ class World(NamedTuple):
     read_grant: ReadGrant
     orchestrators: Directory
     allocations: Directory
+    obligations: Obligations
+    """On the actors' thread; outlives each of them."""

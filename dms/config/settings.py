@@ -254,13 +254,21 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What peers may owe this node."""
+    """What peers may owe this node, and it them."""
 
     credit_limit: Annotated[
         Amount,
         about(
             "The most a peer may owe that has no limit of its own (`dms account limit`); past it, its requests are declined until it has paid. "
             "0: strangers prepay, or get what is free only. Every new identity starts with it: set it low where prices are real money.",
+            unit="credits",
+        ),
+    ] = 100 * CREDIT
+    debt_limit: Annotated[
+        Amount,
+        about(
+            "The most this node may owe a peer that has no limit of its own (`dms account limit --ours`), over all its jobs, with what runs there "
+            "counted at its agreed price; bids that would go past it are passed over. 0: only what is free or paid in advance.",
             unit="credits",
         ),
     ] = 100 * CREDIT

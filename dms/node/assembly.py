@@ -44,6 +44,7 @@ from dms_proto.accounts.book import Accounts
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
+from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import AllocationMessage, Hello
@@ -235,6 +236,7 @@ class Assembly:
             read_grant=read_grant,
             orchestrators=self._orchestrators,
             allocations=self._allocations,
+            obligations=Obligations(),
         )
 
     def _spawn(self, runtime: ThreadRuntime, world: World) -> Address:
@@ -248,7 +250,7 @@ class Assembly:
                 world=world,
                 gate=Gate(me, config.network.topic, self._counters.inc, Scores(config.network.forgive_s * SECOND)),
                 book=book,
-                accounts=Accounts(me, limit),
+                accounts=Accounts(me, limit, default_debt_limit=config.accounts.debt_limit),
                 hello=self._hello(),
                 ask_directly=config.market.ask_directly,
             ),

@@ -15,7 +15,7 @@ from dms_proto.ids import PeerId
 from dms_proto.market.auction import UNREACHABLE
 from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request
-from dms_proto.market.auction_state import Auction, BidderFacts, BidReceived, RequestOpened, Terms
+from dms_proto.market.auction_state import Auction, BidderFacts, BidPassedOver, BidReceived, RequestOpened, Terms
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
@@ -76,6 +76,8 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
 def _answer(event: object, note: str) -> Answer:
     if isinstance(event, BidReceived):
         return Answer(bid=event.bid, facts=event.facts, note=note)
+    if isinstance(event, BidPassedOver):
+        return Answer(clauses=(event.clause,), note="it bids, and was passed over: no more may come to be owed to it")
     return Answer(clauses=getattr(event, "clauses", ()), note=note)
 
 

@@ -22,6 +22,7 @@ from dms_proto.market.auction_state import (
     AllocationFinished,
     AttemptEnded,
     AwardMade,
+    BidPassedOver,
     BidReceived,
     CancelRequested,
     CommitConfirmed,
@@ -137,7 +138,7 @@ class JobStory:
         self.asked: dict[PeerId, int] = {}
         self.gossiped: dict[int, int] = {}
         """Round to number of nodes known then, of the rounds that were gossiped."""
-        self.answers: dict[PeerId, BidReceived | DeclineReceived] = {}
+        self.answers: dict[PeerId, BidReceived | BidPassedOver | DeclineReceived] = {}
         self.notes: dict[PeerId, str] = {}
         """What became of a provider that was chosen."""
         self.bids = 0
@@ -197,6 +198,10 @@ class JobStory:
                 self.declined_now.add(provider)
                 why = "; ".join(f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses[:3])
                 return (Moved(f"{short(provider)} declines: {why}"),)
+            case BidPassedOver(provider=provider, clause=clause) as event:
+                self.answers[provider] = event
+                self.declined_now.add(provider)
+                return (Moved(f"a bid of {short(provider)} is passed over: {clause.dimension}: {clause.observed}"),)
             case AwardMade() as event:
                 return self._award(event, row.at)
             case CommitConfirmed(bid_id=bid_id, at=at):

@@ -175,6 +175,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AwardMade": _award,
     "CommitConfirmed": lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
     "CommitFailed": lambda e: f"{short(e.provider)} did not take the commit: {e.why}",
+    "BidPassedOver": lambda e: f"a bid of {short(e.provider)} is passed over: {_clauses((e.clause,))}",
     "BidsReleased": lambda e: (
         f"{format_count(len(e.bid_ids), 'bid')} and {format_count(len(e.withdrawn), 'standing request')} let go"
     ),
@@ -248,6 +249,9 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "PaymentBooked": lambda e: f"a payment was booked: {_booked(e.entry)}",
     "LimitSet": lambda e: (
         f"{short(e.peer)} may owe {format_credits(e.limit) if e.limit is not None else 'as much as any other'}"
+    ),
+    "DebtLimitSet": lambda e: (
+        f"we may owe {short(e.peer)} {format_credits(e.limit) if e.limit is not None else 'as much as any other'}"
     ),
     "AccountsInherited": lambda e: f"what {short(e.old)} owes is owed by {short(e.new)}, its new name",
     "IouKept": lambda e: f"{short(e.iou.debtor)} signed that it owes us {format_credits(e.iou.amount)}",

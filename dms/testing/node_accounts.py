@@ -11,7 +11,15 @@ from dms.rpc.ids import match_peer
 from dms.testing.node_jobs import ALPHA, BETA, NOW
 from dms_proto.accounts import machine
 from dms_proto.accounts.book import Accounts, Entry, answered, charge, claim
-from dms_proto.accounts.machine import EntryWritten, IouGiven, IouKept, LimitWished, PaymentBooked, PaymentNoted
+from dms_proto.accounts.machine import (
+    DebtLimitWished,
+    EntryWritten,
+    IouGiven,
+    IouKept,
+    LimitWished,
+    PaymentBooked,
+    PaymentNoted,
+)
 from dms_proto.ids import PeerId
 from dms_proto.machine import Stimulus
 from dms_proto.units import CREDIT
@@ -24,7 +32,7 @@ class MemoryAccounts:
     def __init__(self, seed: bytes, names: dict[str, str]) -> None:
         self._signer = Signer(seed)
         self._names = names
-        self._book = Accounts(self._signer.peer_id, 100 * CREDIT)
+        self._book = Accounts(self._signer.peer_id, 100 * CREDIT, default_debt_limit=100 * CREDIT)
         self._entries: list[Entry] = []
         for booked in (
             *charge(ALPHA, "r-1", "a-1", 20_000),
@@ -47,7 +55,11 @@ class MemoryAccounts:
         return account_view(self._book, peer, self._names.get(peer, ""))
 
     async def account_show(self) -> api.AccountList:
-        return api.AccountList(tuple(self._account(peer) for peer in self._book.known), self._book.default_limit)
+        return api.AccountList(
+            tuple(self._account(peer) for peer in self._book.known),
+            self._book.default_limit,
+            self._book.default_debt_limit,
+        )
 
     async def account_statement(self, params: api.StatementParams) -> api.Statement:
         peer = self._peer(params.peer) if params.peer else ""
@@ -56,7 +68,7 @@ class MemoryAccounts:
 
     async def account_limit(self, params: api.LimitParams) -> api.AccountView:
         peer = self._peer(params.peer)
-        self._tell(LimitWished(peer, params.limit))
+        self._tell((DebtLimitWished if params.ours else LimitWished)(peer, params.limit))
         return self._account(peer)
 
     async def account_deposit(self, params: api.DepositParams) -> api.AccountView:

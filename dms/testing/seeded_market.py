@@ -41,6 +41,7 @@ from dms_proto.errors import DmsError, MachineError
 from dms_proto.grants.trust import Trust
 from dms_proto.ids import RequestId, request_id, uuid_of
 from dms_proto.market.auction_state import RequestEnded, Terms
+from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import CapabilityMeasured, OfferBook, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.proofs import FrameKept
@@ -117,6 +118,7 @@ class SeededNode:
             read_grant=read_grant,
             orchestrators=self.orchestrators,
             allocations=self.allocations,
+            obligations=Obligations(),
         )
         self.node = runtime.spawn("node", lambda: self._build(world, runtime), lambda _name: self._give_up())
         post.to_self = self.node.tell

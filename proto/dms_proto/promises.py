@@ -21,6 +21,7 @@ PROMISES: Final = frozenset(
         "PreferencesChanged",
         "PaymentBooked",
         "LimitSet",
+        "DebtLimitSet",
         "IouKept",
         "IouGiven",
         "AnchorAdded",

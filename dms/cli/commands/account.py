@@ -65,20 +65,22 @@ def export(io: Io, *, as_csv: bool) -> None:
 @account.command(context_settings=CONTEXT)
 @PEER
 @click.argument("amount", metavar="AMOUNT")
+@click.option("--ours", is_flag=True, help="The other way: the most we may owe it, over all jobs.")
 @with_io
-def limit(io: Io, *, peer: str, amount: str) -> None:
+def limit(io: Io, *, peer: str, amount: str, ours: bool) -> None:
     """Set the most a peer may owe, in credits: 0 lets it prepay only, "default" treats it as any other.
 
     \b
     dms account limit alpha 25
     dms account limit alpha default
+    dms account limit alpha 5 --ours
     """
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import AccountView, LimitParams  # noqa: PLC0415
 
     most = None if amount == "default" else _credits(amount)
     with io.node() as node:
-        io.show(node.call("account.limit", LimitParams(peer, most), AccountView), views.account)
+        io.show(node.call("account.limit", LimitParams(peer, most, ours), AccountView), views.account)
 
 
 @account.command(context_settings=CONTEXT)

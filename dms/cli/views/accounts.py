@@ -30,11 +30,13 @@ def book(found: AccountList) -> Iterator[Block]:
                 format_credits(item.earned),
                 format_credits(item.spent),
                 format_credits(item.limit),
+                format_credits(item.debt_limit),
             )
             for item in found.accounts
         ]
-        yield Table(("PEER", "BALANCE", "CLAIMED", "DISPUTED", "EARNED", "SPENT", "MAY OWE"), rows)
-    yield Line(f"others may owe {format_credits(found.default_limit)} each", "dim")
+        yield Table(("PEER", "BALANCE", "CLAIMED", "DISPUTED", "EARNED", "SPENT", "MAY OWE", "WE MAY OWE"), rows)
+    most, ours = format_credits(found.default_limit), format_credits(found.default_debt_limit)
+    yield Line(f"others may owe {most} each, and we {ours} to each", "dim")
 
 
 def account(view: AccountView) -> Iterator[Block]:
@@ -49,6 +51,7 @@ def account(view: AccountView) -> Iterator[Block]:
             ("spent", format_credits(view.spent)),
             ("paid", f"{format_credits(view.paid)} received outside of the market, less what was paid"),
             ("may owe", f"{format_credits(view.limit)}; {format_credits(max(0, view.credit))} are left"),
+            ("we may owe", f"{format_credits(view.debt_limit)}; {format_credits(max(0, view.debt_left))} are left"),
             ("their IOU", _iou(view.received)),
             ("our IOU", _iou(view.given)),
         ),

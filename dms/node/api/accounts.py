@@ -20,7 +20,7 @@ from dms.rpc.ids import match_peer
 from dms.store.tables import Condition
 from dms_actors.node import NodeState
 from dms_proto.accounts.book import Account, Accounts, Entry
-from dms_proto.accounts.machine import LimitWished, PaymentNoted
+from dms_proto.accounts.machine import DebtLimitWished, LimitWished, PaymentNoted
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
 from dms_proto.machine import Stimulus
@@ -37,7 +37,7 @@ class AccountGroup(Base):
         accounts = state.accounts
         views = [account_view(accounts, peer, _names(state).get(peer, "")) for peer in accounts.known]
         views.sort(key=lambda view: -(abs(view.owed) + view.claimed + view.disputed))
-        return AccountList(tuple(views), accounts.default_limit)
+        return AccountList(tuple(views), accounts.default_limit, accounts.default_debt_limit)
 
     async def account_statement(self, params: StatementParams) -> Statement:
         """See `AccountMethods`."""
@@ -54,7 +54,8 @@ class AccountGroup(Base):
     async def account_limit(self, params: LimitParams) -> AccountView:
         """See `AccountMethods`."""
         peer = _peer_of(params.peer, await self._state())
-        return await self._told(peer, LimitWished(peer, params.limit), call_id("account.limit"))
+        wished = DebtLimitWished if params.ours else LimitWished
+        return await self._told(peer, wished(peer, params.limit), call_id("account.limit"))
 
     async def account_deposit(self, params: DepositParams) -> AccountView:
         """See `AccountMethods`."""
@@ -94,6 +95,8 @@ def account_view(accounts: Accounts, peer: PeerId, name: str) -> AccountView:
         paid=balances.paid,
         limit=accounts.limit(peer),
         credit=accounts.credit(peer),
+        debt_limit=accounts.debt_limit(peer),
+        debt_left=accounts.debt_limit(peer) + balances.owed,
         received=accounts.received.get(peer),
         given=accounts.given.get(peer),
     )

@@ -30,6 +30,7 @@ from dms_proto.market.auction_state import (
     AllocationFinished,
     AttemptEnded,
     AwardMade,
+    BidPassedOver,
     BidReceived,
     BidsReleased,
     CancelRequested,
@@ -130,6 +131,11 @@ def _bid(me: PeerId, rows: Rows, row: StoredEvent, event: BidReceived) -> Iterat
             "awarded": pack(()),
         }
     yield Upsert(BIDS.name, (event.bid.bid_id,), values)
+
+
+def _passed_over(_me: PeerId, rows: Rows, _row: StoredEvent, event: BidPassedOver) -> Iterator[Change]:
+    reason = f"{event.clause.dimension}: {event.clause.observed}"
+    yield from change_row(rows, BIDS, (event.bid_id,), state="released", reason=reason)
 
 
 def _released(_me: PeerId, rows: Rows, _row: StoredEvent, event: BidsReleased) -> Iterator[Change]:
@@ -278,6 +284,7 @@ HANDLERS: Final[dict[type[Event], Handler]] = {
     RequestAnnounced: _announced,
     RequestWaiting: _waiting,
     BidReceived: _bid,
+    BidPassedOver: _passed_over,
     BidsReleased: _released,
     AwardMade: _awarded,
     CommitConfirmed: _confirmed,

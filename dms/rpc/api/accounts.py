@@ -29,6 +29,8 @@ class AccountView(msgspec.Struct, frozen=True):
         paid: received from it outside of the market, less paid to it.
         limit: the most it may owe; owed, claimed and disputed count.
         credit: what it may still come to owe.
+        debt_limit: the most this node may owe it, over all jobs.
+        debt_left: what this node may still come to owe it, without what is at work there now.
         received: its newest IOU to us.
         given: our newest IOU to it.
     """
@@ -44,6 +46,8 @@ class AccountView(msgspec.Struct, frozen=True):
     paid: int
     limit: int
     credit: int
+    debt_limit: int
+    debt_left: int
     received: Iou | None = None
     given: Iou | None = None
 
@@ -54,10 +58,12 @@ class AccountList(msgspec.Struct, frozen=True):
     Attributes:
         accounts: a peer each, with whom something was ever booked or who has a limit of its own; the largest sums first.
         default_limit: micro-credits that a peer without a limit of its own may owe.
+        default_debt_limit: micro-credits that may be owed to a peer without a limit of its own.
     """
 
     accounts: tuple[AccountView, ...]
     default_limit: int
+    default_debt_limit: int
 
 
 class StatementParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,15 +125,17 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class LimitParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a peer may owe.
+    """What a peer may owe, or be owed.
 
     Attributes:
         peer: its PeerID, a unique beginning or end of it, or its name.
         limit: micro-credits; 0: it prepays, or gets what is free only; null: as much as any other.
+        ours: the other way: the most this node may owe it.
     """
 
     peer: str
     limit: Amount | None
+    ours: bool = False
 
 
 class DepositParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,7 +188,7 @@ class AccountMethods(Protocol):
 
     @method("account.limit", mutates=True)
     async def account_limit(self, params: LimitParams) -> AccountView:
-        """Sets the most a peer may owe. Its next request is judged by it."""
+        """Sets the most a peer may owe, by which its next request is judged; or the most this node may owe it, by which the next bid is."""
         ...
 
     @method("account.deposit", mutates=True)

@@ -150,6 +150,7 @@ class Accounts(msgspec.Struct, frozen=True):
         default_limit: the most a peer may owe that has no limit of its own.
         peers: the accounts of each peer with whom something was ever booked.
         limits: the most a peer may owe, where its owner has said so.
+        default_debt_limit, debt_limits: the same for what this node may owe a peer, over all its jobs.
         posted: names of the newest entries, and what they moved: a claim's or charge's amount.
         received, given: the newest signed statement of each peer, and of ours to each peer.
         heirs: earlier names of peers whose accounts these are, each with the present one: what was agreed under a name is booked under it.
@@ -163,6 +164,8 @@ class Accounts(msgspec.Struct, frozen=True):
     received: Mapping[PeerId, Iou] = {}
     given: Mapping[PeerId, Iou] = {}
     heirs: Mapping[PeerId, PeerId] = {}
+    default_debt_limit: int = NO_LIMIT
+    debt_limits: Mapping[PeerId, int] = {}
 
     def of(self, peer: PeerId) -> Balances:
         """The accounts of a peer; all zero for one with whom nothing was booked."""
@@ -183,7 +186,7 @@ class Accounts(msgspec.Struct, frozen=True):
     @property
     def known(self) -> tuple[PeerId, ...]:
         """Every peer of whom the book says anything."""
-        return tuple(dict.fromkeys((*self.peers, *self.limits)))
+        return tuple(dict.fromkeys((*self.peers, *self.limits, *self.debt_limits)))
 
     def limit(self, peer: PeerId) -> int:
         """The most that a peer may owe."""
@@ -192,6 +195,10 @@ class Accounts(msgspec.Struct, frozen=True):
     def credit(self, peer: PeerId) -> int:
         """What a peer may still come to owe; a node needs no credit with itself."""
         return NO_LIMIT if peer == self.me else self.limit(peer) - self.of(peer).exposure
+
+    def debt_limit(self, peer: PeerId) -> int:
+        """The most that this node may owe a peer, over all its jobs; a node needs no credit with itself."""
+        return NO_LIMIT if peer == self.me else self.debt_limits.get(peer, self.default_debt_limit)
 
     def charged(self, peer: PeerId, allocation_id: str) -> int:
         """What we owe a peer for an allocation, as far as it is remembered; also of one that was charged under an earlier name."""
@@ -215,12 +222,18 @@ class Accounts(msgspec.Struct, frozen=True):
         limits = without(self.limits, peer)
         return msgspec.structs.replace(self, limits=limits if limit is None else {**limits, peer: limit})
 
+    def with_debt_limit(self, peer: PeerId, limit: int | None) -> Accounts:
+        """The book with another limit for what this node may owe a peer; None: the default again."""
+        limits = without(self.debt_limits, peer)
+        return msgspec.structs.replace(self, debt_limits=limits if limit is None else {**limits, peer: limit})
+
     def inherit(self, old: PeerId, new: PeerId) -> Accounts:
         """The book after a peer got a new name: what is known of the new one already stays, and the balances are added."""
         return msgspec.structs.replace(
             self,
             peers={**without(self.peers, old), new: self.of(new).plus(self.of(old))},
             limits=_inherited(self.limits, old, new),
+            debt_limits=_inherited(self.debt_limits, old, new),
             received=_inherited(self.received, old, new),
             given=_inherited(self.given, old, new),
             heirs={name: new if heir == old else heir for name, heir in self.heirs.items()} | {old: new},

@@ -53,6 +53,13 @@ class LimitWished(Stimulus, frozen=True):
     limit: int | None
 
 
+class DebtLimitWished(Stimulus, frozen=True):
+    """The owner says how much this node may owe a peer, over all its jobs; None: as much as any other."""
+
+    peer: PeerId
+    limit: int | None
+
+
 class IouSigned(Stimulus, frozen=True):
     """The owner settles by an IOU of this node, as `next_iou` says."""
 
@@ -96,6 +103,13 @@ class EntryNoted(Transient, frozen=True):
 
 class LimitSet(Event, frozen=True):
     """A peer may owe this much, or (none) as much as any other."""
+
+    peer: PeerId
+    limit: int | None
+
+
+class DebtLimitSet(Event, frozen=True):
+    """This node may owe a peer this much, or (none) as much as any other."""
 
     peer: PeerId
     limit: int | None
@@ -164,6 +178,12 @@ def _limit(accounts: Accounts, stimulus: LimitWished, _now: int) -> Decision:
     return Decision((LimitSet(stimulus.peer, stimulus.limit),))
 
 
+def _limit_debt(accounts: Accounts, stimulus: DebtLimitWished, _now: int) -> Decision:
+    if accounts.debt_limits.get(stimulus.peer) == stimulus.limit:
+        return IGNORED
+    return Decision((DebtLimitSet(stimulus.peer, stimulus.limit),))
+
+
 def _give(accounts: Accounts, stimulus: IouSigned, _now: int) -> Decision:
     """Only the one that is due: what was booked since it was made up may have changed the amount."""
     iou = stimulus.iou
@@ -192,13 +212,15 @@ def _inherit(accounts: Accounts, stimulus: PeerRenamed, _now: int) -> Decision:
 # ----------------------------------------------------------------------------------------------------------------- evolve
 
 
-def evolve(accounts: Accounts, event: Event) -> Accounts:
+def evolve(accounts: Accounts, event: Event) -> Accounts:  # noqa: PLR0911 - one case per event kind
     """The book after `event`."""
     match event:
         case Posted(entry=entry) | EntryNoted(entry=entry) | PaymentBooked(entry=entry):
             return accounts.post(entry)
         case LimitSet(peer=peer, limit=limit):
             return accounts.with_limit(peer, limit)
+        case DebtLimitSet(peer=peer, limit=limit):
+            return accounts.with_debt_limit(peer, limit)
         case IouKept(iou=iou, entry=entry):
             received = {**accounts.received, iou.debtor: iou}
             return msgspec.structs.replace(accounts.post(entry), received=received)
@@ -213,7 +235,7 @@ def evolve(accounts: Accounts, event: Event) -> Accounts:
 def concerned(event: Event) -> PeerId:
     """Whose accounts an event of this machine is about."""
     match event:
-        case LimitSet(peer=peer) | AccountsInherited(new=peer):
+        case LimitSet(peer=peer) | DebtLimitSet(peer=peer) | AccountsInherited(new=peer):
             return peer
         case (
             Posted(entry=entry)
@@ -233,6 +255,7 @@ _ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
     EntryWritten: Row(_note, "is in the live book from now on; a repeat changes nothing"),
     PaymentNoted: Row(_pay, "what is owed changes by it; a repeat of the same payment changes nothing"),
     LimitWished: Row(_limit, "holds from the next request on"),
+    DebtLimitWished: Row(_limit_debt, "holds from the next commit on"),
     IouSigned: Row(_give, "sent to the creditor, unless the amount it is over has changed meanwhile"),
     IouHeard: Row(
         _keep, "kept, if it is genuine and newer than the last; it moves what is owed, and changes nothing of it"

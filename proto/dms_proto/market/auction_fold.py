@@ -19,6 +19,7 @@ from dms_proto.market.auction_state import (
     Auction,
     AuctionPhase,
     AwardMade,
+    BidPassedOver,
     BidReceived,
     BidsReleased,
     CancelRequested,
@@ -99,6 +100,13 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             faulty = {**auction.faulty, provider: auction.round}
             auction = change(auction, slots=slots, bids=without(auction.bids, bid_id), faulty=faulty)
             return _slots_came_back(auction)
+        case BidPassedOver(bid_id=bid_id, provider=provider, clause=clause):
+            return change(
+                auction,
+                bids=without(auction.bids, bid_id),
+                declines={**auction.declines, provider: (clause,)},
+                standing_at=auction.standing_at - {provider},
+            )
         case BidsReleased(bid_ids=bid_ids, withdrawn=withdrawn):
             return change(
                 auction,
@@ -322,6 +330,33 @@ def money_left(auction: Auction) -> int:
     assert auction.terms is not None
     at_work = sum(slot.agreed for slot in auction.slots if slot.phase in AT_WORK)
     return auction.terms.budget - spent(auction) - at_work
+
+
+def stakes(auction: Auction) -> dict[PeerId, int]:
+    """What is at work, by provider: micro-credits that will be owed if all of it runs to its limit."""
+    amounts: dict[PeerId, int] = {}
+    for slot in auction.slots:
+        if slot.phase in AT_WORK:
+            amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.agreed
+    return amounts
+
+
+def settled_by(auction: Auction) -> dict[PeerId, int]:
+    """What is owed for attempts that are over, by provider, in micro-credits."""
+    amounts: dict[PeerId, int] = {}
+    for slot in auction.slots:
+        for provider, _, price in slot.settled:
+            amounts[provider] = amounts.get(provider, 0) + price
+    return amounts
+
+
+def room_with(auction: Auction) -> dict[PeerId, int]:
+    """What may yet come to be owed to each bidder beyond what is at work, in micro-credits; one that is missing has no ceiling."""
+    working, settled = stakes(auction), settled_by(auction)
+    return {
+        peer: purse.most - purse.elsewhere - working.get(peer, 0) - settled.get(peer, 0)
+        for peer, purse in auction.purses.items()
+    }
 
 
 def is_left_out(auction: Auction, provider: PeerId) -> bool:

@@ -8,10 +8,12 @@ The search for the slots that seek::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from dms_proto.accounts.book import NO_LIMIT
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.auction_attempts import STOPPED
@@ -23,8 +25,10 @@ from dms_proto.market.auction_fold import (
     is_passing,
     money_left,
     pending,
+    room_with,
     seeking,
     spent,
+    stakes,
     usable,
 )
 from dms_proto.market.auction_messages import bid_request, commit_message, terms_of
@@ -34,6 +38,7 @@ from dms_proto.market.auction_state import (
     Auction,
     AuctionPhase,
     AwardMade,
+    BidPassedOver,
     BidsReleased,
     Conclude,
     OpenBid,
@@ -47,10 +52,12 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.comparators import choose
 from dms_proto.market.ranking import Candidate, Ranking
 from dms_proto.market.reach import EVERYBODY, reach_for
-from dms_proto.messages import Release
+from dms_proto.messages import Clause, Release
 from dms_proto.units import format_count, format_credits
 from dms_proto.work import Ending, EndReason
 
+DEBT: Final = "debt"
+"""Dimension in which a bid is passed over because too much would be owed to its provider."""
 NO_PEERS_GRACE_MS: Final = 3_000
 """A node that has just started may not have met anyone yet."""
 ROUND_BACKOFF_MS: Final = (1_000, 2_000, 4_000, 8_000, 15_000, 30_000)
@@ -63,7 +70,7 @@ def settle(auction: Auction, events: tuple[Event, ...], effects: tuple[Effect, .
     """After `events`: awards what can be awarded, asks again where that helps, lets go what is not needed, ends what is over."""
     for event in events:
         auction = evolve(auction, event)
-    for step in (_cancelled_step, _award_step, _search_step, _release_step, _end_step):
+    for step in (_cancelled_step, _ceiling_step, _award_step, _search_step, _release_step, _end_step):
         more = step(auction, now)
         for event in more.events:
             auction = evolve(auction, event)
@@ -83,6 +90,32 @@ def _cancelled_step(auction: Auction, _now: int) -> Decision:
     )
 
 
+def _ceiling_step(auction: Auction, _now: int) -> Decision:
+    """Bids that cost more than may yet come to be owed to their providers are let go: they hold capacity that cannot be taken."""
+    if not auction.purses or not auction.bids:
+        return IGNORED
+    room, request_id = room_with(auction), terms_of(auction).request_id
+    over = {
+        bid_id: bid
+        for bid_id, bid in auction.bids.items()
+        if not bid.ack_until and bid.bid.price > max(0, room.get(bid.provider, bid.bid.price))
+    }
+    events = tuple(BidPassedOver(bid_id, bid.provider, _ceiling(auction, bid, room)) for bid_id, bid in over.items())
+    return Decision(events, tuple(Send(bid.provider, Release(request_id, bid_id)) for bid_id, bid in over.items()))
+
+
+def _ceiling(auction: Auction, bid: OpenBid, room: Mapping[PeerId, int]) -> Clause:
+    """Why a bid is passed over. It passes if what is at work there may turn out cheaper."""
+    working = stakes(auction).get(bid.provider, 0) + auction.purses[bid.provider].elsewhere
+    return Clause(
+        DEBT,
+        format_credits(bid.bid.price),
+        f"{format_credits(max(0, room[bid.provider]))} may yet be owed to it",
+        f"pay or settle with it, or let this node owe it more (`dms account limit {bid.provider} AMOUNT --ours`)",
+        passing=bid.bid.price <= room[bid.provider] + working,
+    )
+
+
 def _award_step(auction: Auction, now: int) -> Decision:
     slots = seeking(auction)
     if auction.phase is not AuctionPhase.OPEN or not slots:
@@ -93,7 +126,7 @@ def _award_step(auction: Auction, now: int) -> Decision:
     terms = terms_of(auction)
     decision = choose(bid_request(auction, auction.round), _candidates(bids), terms.preferences)
     money = money_left(auction) if terms.budget else None
-    awards = _fill(slots, decision.ranking, bids, money)
+    awards = _fill(slots, decision.ranking, bids, money, room_with(auction))
     if not awards:
         return IGNORED
     event = AwardMade(decision, awards, now + terms.ack_timeout_ms)
@@ -140,19 +173,27 @@ def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
 
 
 def _fill(
-    slots: tuple[Slot, ...], ranking: Ranking, bids: dict[BidId, OpenBid], money: int | None
+    slots: tuple[Slot, ...],
+    ranking: Ranking,
+    bids: dict[BidId, OpenBid],
+    money: int | None,
+    owing: dict[PeerId, int],
 ) -> tuple[tuple[BidId, tuple[int, ...]], ...]:
-    """Gives each slot the best-ranked bid with room, on a node where its job has not failed, as far as the money goes."""
+    """Gives each slot the best-ranked bid with room, on a node where its job has not failed, as far as the money goes.
+
+    `owing`: what may yet come to be owed to a provider; one that is missing has no ceiling.
+    """
     room = {bid_id: bid.bid.slots for bid_id, bid in bids.items()}
     awards: dict[BidId, list[int]] = {}
     for slot in slots:
         for bid_id in ranking.order:
-            price = bids[bid_id].bid.price
-            if money is not None and price > money:
+            price, provider = bids[bid_id].bid.price, bids[bid_id].provider
+            if (money is not None and price > money) or price > max(0, owing.get(provider, price)):
                 continue
-            if room[bid_id] and bids[bid_id].provider not in slot.failed_on:
+            if room[bid_id] and provider not in slot.failed_on:
                 room[bid_id] -= 1
                 money = None if money is None else money - price
+                owing[provider] = owing.get(provider, NO_LIMIT) - price
                 awards.setdefault(bid_id, []).append(slot.index)
                 break
     return tuple((bid_id, tuple(indexes)) for bid_id, indexes in awards.items())
@@ -193,7 +234,10 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     if held and not any(slot.failed_on for slot in seeking(auction)):
         return _wait(auction, now, now, "waits for its own other allocations to free capacity")
     if busy:
+        owed = sum(clause.dimension == DEBT and clause.passing for said in auction.declines.values() for clause in said)
         why = format_count(busy, "node could do it but is busy", "nodes could do it but are busy")
+        if owed == busy:
+            why = f"waits until what is at work elsewhere leaves room to owe {format_count(owed, 'bidder')} more"
         verdict, patience = EndReason.NO_BIDS, terms.queue_ms
     elif alone:
         why, verdict = (
@@ -237,6 +281,11 @@ def _why_impossible(auction: Auction) -> tuple[str, EndReason]:
         return "every bid was excluded by the job's own constraints", EndReason.IMPOSSIBLE
     clauses = min(auction.declines.values(), key=len)
     price = all(clause.dimension == "price" for clause in clauses)
+    if all(clause.dimension == DEBT for clause in clauses):
+        return (
+            f"a bid would cost more than may yet be owed to its provider; nearest: {clauses[0].nearest}",
+            EndReason.BUDGET_SPENT,
+        )
     policy = all(any(clause.dimension == "policy" for clause in said) for said in auction.declines.values())
     nearest = "; ".join(c.nearest or f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses)
     counted = (

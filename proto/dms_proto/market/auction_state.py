@@ -260,6 +260,14 @@ class CommitFailed(Event, frozen=True):
     why: str
 
 
+class BidPassedOver(Event, frozen=True):
+    """A bid was let go, since taking it could come to owe its provider more than this node's owner lets it; `clause` says how much."""
+
+    bid_id: BidId
+    provider: PeerId
+    clause: Clause
+
+
 class BidsReleased(Event, frozen=True):
     """Bids that are not needed were let go."""
 
@@ -477,6 +485,18 @@ class SearchPhase(StrEnum):
     """Nobody can take them now; a pause until the next round, or until a standing request is answered."""
 
 
+class Purse(msgspec.Struct, frozen=True):
+    """What may come to be owed to one provider, in micro-credits.
+
+    Attributes:
+        most: for this request, all it has come to owe the provider included, if nothing else of this node were at work there.
+        elsewhere: what other requests of this node have at work there, as if all of it ran to its limit.
+    """
+
+    most: int
+    elsewhere: int = 0
+
+
 class Auction(msgspec.Struct, frozen=True):
     """The requester's state of one request.
 
@@ -491,6 +511,8 @@ class Auction(msgspec.Struct, frozen=True):
         waiting_since: since when nobody could serve it; 0 when not so.
         waits: rounds in a row that found nothing.
         why: what it waits for.
+        purses: what may come to be owed to each bidder. Never follows from events: whoever drives the machine says it with each stimulus
+            (`obligations`), and for a provider without one there is no ceiling.
     """
 
     terms: Terms | None = None
@@ -516,3 +538,4 @@ class Auction(msgspec.Struct, frozen=True):
     stopped_for: EndReason = EndReason.CANCELLED
     ending: RequestEnded | None = None
     decision: RankingDecision | None = None
+    purses: Mapping[PeerId, Purse] = {}

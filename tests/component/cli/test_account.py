@@ -24,7 +24,7 @@ def test_the_balance_with_every_peer(dms: Dms) -> None:
     assert "we owe 0.02 credits" in lines[1]
     assert "owes us 1 credit" in lines[2]
     assert "0.25 credits" in lines[2]
-    assert lines[3] == "others may owe 100 credits each"
+    assert lines[3] == "others may owe 100 credits each, and we 100 credits to each"
 
 
 def test_a_statement_in_words_and_as_json(dms: Dms) -> None:
@@ -52,7 +52,14 @@ def test_no_text_of_another_node_becomes_a_formula() -> None:
 
 def test_a_limit_is_set_and_taken_back(dms: Dms) -> None:
     assert "25 credits; 23.75 credits are left" in dms("account", "limit", "beta", "25").stdout
-    assert "may owe    100 credits" in dms("account", "limit", "beta", "default").stdout
+    assert "may owe     100 credits" in dms("account", "limit", "beta", "default").stdout
+
+
+def test_the_most_we_may_owe_a_peer_is_another_limit(dms: Dms) -> None:
+    shown = dms("account", "limit", "alpha", "5", "--ours").stdout
+    assert "we may owe  5 credits; 4.98 credits are left" in shown
+    assert "may owe     100 credits" in shown
+    assert "we may owe  100 credits" in dms("account", "limit", "alpha", "default", "--ours").stdout
 
 
 def test_a_payment_in_either_direction(dms: Dms) -> None:

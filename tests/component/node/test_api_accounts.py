@@ -12,7 +12,8 @@ from dms.rpc.api.accounts import (
     SettleParams,
     StatementParams,
 )
-from dms.rpc.api.market import RequestListParams
+from dms.rpc.api.jobs import JobParams, WaitParams
+from dms.rpc.api.market import BidListParams, RequestListParams
 from dms.testing.market import peer_of, until
 from dms_proto.accounts.iou import is_genuine
 from dms_proto.capability import Price
@@ -156,3 +157,30 @@ async def test_payments_add_up_to_no_more_than_an_account_can_hold(local: Local)
     view = await account_of(local, 0, provider)
     assert view is not None
     assert abs(view.owed) == MAX_QUANTITY
+
+
+async def test_no_more_is_owed_to_a_peer_than_its_owner_lets_over_all_jobs(local: Local) -> None:
+    provider = await priced(local)
+    view = await local.api.account_limit(LimitParams(provider, START, ours=True))
+    assert (view.debt_limit, view.debt_left) == (START, START)
+
+    first = await local.submit(spec("wait"))
+    await until(local.market.nodes[1].services.allocations.ids, bool)
+    second = await local.submit(spec("print", "x"))
+    waiting = await until(lambda: local.show(second), lambda view: "could do it" in view.summary.detail)
+
+    explained = await local.api.job_explain(JobParams(second))
+    (verdict,) = [node for node in explained.verdicts if node.peer == provider]
+    assert [(clause.dimension, clause.wanted) for clause in verdict.clauses] == [("debt", "0.001 credits")]
+    assert "passed over" in verdict.detail
+    shown = await local.api.bids_list(BidListParams(request_id=second))
+    assert {(bid.state, bid.reason.partition(":")[0]) for bid in shown.bids} == {("released", "debt")}
+    assert waiting.summary.ended_at == 0
+
+    await local.api.job_cancel(JobParams(first))
+    await local.api.account_limit(LimitParams(provider, 2 * START, ours=True))
+    ended = await local.api.job_wait(WaitParams(second, 20_000))
+    assert ended.summary.reason is EndReason.COMPLETED
+    ours = await account_of(local, 0, provider)
+    assert ours is not None
+    assert ours.owed >= -2 * START

@@ -9,6 +9,7 @@ from dms_actors.letters import AttemptNoted, Told
 from dms_actors.orchestrator import Orchestrator
 from dms_proto.errors import MachineError
 from dms_proto.market.auction_state import StatusHeard
+from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.sim.requester import Requester
 from dms_proto.work import Ending, EndReason
@@ -38,7 +39,9 @@ def test_a_provider_s_good_work_is_noted_once_though_it_could_not_be_written_at_
     requester = Requester(bids_wanted=1).submit("a")
     allocation = requester.hold("a")
     request = requester.terms.request_id
-    orchestrator = Orchestrator(request, journal=anything, post=anything, collector=anything, node=node)
+    orchestrator = Orchestrator(
+        request, journal=anything, post=anything, collector=anything, node=node, obligations=Obligations()
+    )
     orchestrator.start(anything, is_new=True)
     orchestrator.receive([], requester.now)
     orchestrator.shell.state = requester.state

@@ -7,6 +7,7 @@ from dms_proto.accounts import machine
 from dms_proto.accounts.book import Account, Accounts, Balances, Book, Transfer, answered, charge, claim
 from dms_proto.accounts.iou import is_genuine, signed
 from dms_proto.accounts.machine import (
+    DebtLimitWished,
     EntryWritten,
     IouHeard,
     IouKept,
@@ -317,3 +318,16 @@ def test_a_price_is_remembered_over_changes_of_the_name_it_was_agreed_under() ->
     assert set(books.state.names(newest)) == {newest, PEER.peer_id, THIRD.peer_id}
     assert books.state.charged(newest, "a-1") == 100
     assert books.state.charged(ME.peer_id, "a-1") == 0
+
+
+def test_the_most_we_may_owe_a_peer_is_its_own_until_it_is_taken_back_and_outlives_its_name() -> None:
+    books = Books()
+
+    books.tell(DebtLimitWished(PEER.peer_id, 7))
+    books.tell(DebtLimitWished(PEER.peer_id, 7))
+    assert books.events == ()
+    books.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
+    assert books.restart().debt_limit(THIRD.peer_id) == 7
+
+    books.tell(DebtLimitWished(THIRD.peer_id, None))
+    assert books.state.debt_limit(THIRD.peer_id) == books.state.default_debt_limit
