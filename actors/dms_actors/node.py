@@ -59,8 +59,8 @@ from dms_proto.accounts.machine import ACCOUNTS_STREAM, EntryWritten, IouHeard, 
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.grants import trust
-from dms_proto.grants.access import NOTHING_SHOWN, Credential, refusals
-from dms_proto.grants.rights import KINDS, uses_of
+from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, in_words, refusals
+from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.lineage import predecessors
@@ -68,7 +68,7 @@ from dms_proto.machine import Blame, Effect, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, offer_fold, offer_state, strays
 from dms_proto.market.auction_state import BidderFacts
-from dms_proto.market.offer_judgement import access_to
+from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
     MAX_LINE,
     CommitHeard,
@@ -105,6 +105,7 @@ from dms_proto.messages import (
     Refusal,
     Release,
 )
+from dms_proto.messages.kinds import NOT_GRANTED
 from dms_proto.reputation import Evidence, Record
 from dms_proto.wire import Envelope, Offence
 
@@ -320,7 +321,7 @@ class Node(MachineActor):
             self._hello,
             summary=summary,
             accepts_work=accepts,
-            anchors=() if book.policy.is_public else grants.anchors,
+            anchors=grants.anchors if book.policy.asks_for_grants else (),
             revoked=grants.told(now),
         )
         turn.apply(self.members, membership.SelfDescribed(hello), now, "self")
@@ -343,7 +344,7 @@ class Node(MachineActor):
         opened = self._gate.open(frame, via, topic, now)
         match opened:
             case Envelope():
-                shown = self._shown_with(opened, now) if type(opened.message) in KINDS else NOTHING_SHOWN
+                shown = self._shown_with(opened, now) if may_need_right(opened.message) else NOTHING_SHOWN
                 origin = _Origin(opened.id.hex(), shown, Heard(frame, now), is_gossip=bool(topic))
                 self._route(turn, opened.sender, opened.message, origin, now)
             case Refusal():
@@ -361,9 +362,9 @@ class Node(MachineActor):
 
     def _shown_with(self, opened: Envelope, now: int) -> Credential:
         """The rights that a message from another node comes with. Not looked at where everybody is served."""
-        if self.book.state.policy.is_public:
-            return NOTHING_SHOWN
         message = opened.message
+        if self.book.state.policy.is_public and not isinstance(message, AllocationMessage):
+            return NOTHING_SHOWN
         begun = isinstance(message, Invocation) and self._children.is_held_by(opened.sender, message.allocation_id)
         return self.grants.state.credential(opened.auth, opened.sender, now, self._world.read_grant, begun=begun)
 
@@ -394,13 +395,15 @@ class Node(MachineActor):
             case Iou():
                 self._account(turn, IouHeard(peer, message), now, cause)
             case AllocationMessage():
-                self._world.logs(peer, message)
+                self._hear_log(peer, message, origin)
             case Hello(addresses=addresses):
                 self._world.post.learn(peer, addresses)
                 self._world.post.learn_anchors(peer, message.anchors)
                 turn.apply(self.members, self._as_proven(peer, message), now, cause)
                 if message.revoked:
                     self._apply(turn, RevocationsHeard(message.revoked), now, cause)
+            case Refusal(about=about) if f"about:{about}" in self._listeners:
+                self._listeners[f"about:{about}"](peer, message)
             case Probe(nonce=nonce, reply=True) if f"probe:{nonce}" in self._listeners:
                 self._listeners[f"probe:{nonce}"](peer, message)
             case Probe():
@@ -432,6 +435,22 @@ class Node(MachineActor):
             self._answer_stray(peer, message, cause)
         missing = self._missing_right(peer, message, shown)
         self._to_allocation(message.allocation_id, Invoked(peer, message.request_id, message.task, missing), cause)
+
+    def _hear_log(self, peer: PeerId, message: AllocationMessage, origin: _Origin) -> None:
+        """Bytes for a job of ours, a question of the requester of a job here; or of another reader, who needs the right to it."""
+        if (hear := self._listeners.get(f"log:{message.allocation_id}")) is not None and not message.is_question:
+            hear(peer, message)
+        elif not message.is_question or self._children.is_held_by(peer, message.allocation_id):
+            self._world.logs(peer, message)
+        else:
+            book = self.book.state
+            access = Access.PUBLIC if is_known(book, peer) else book.policy.log_access
+            missing = next(refusals(access, uses_of(message), origin.shown), None)
+            if missing is None:
+                self._world.show_log(peer, message, origin.cause_id)
+            else:
+                refusal = Refusal(NOT_GRANTED, origin.cause_id, in_words(missing)[:MAX_LINE])
+                self._world.post.send(peer, refusal, origin.cause_id)
 
     def _missing_right(self, peer: PeerId, message: Invocation, shown: Credential) -> str:
         """The right that an invocation lacks, for what was committed: what its task says of that is not to be trusted."""
@@ -531,7 +550,7 @@ class Node(MachineActor):
 
 
 def _not_granted(missing: Clause) -> str:
-    return f"not granted: wanted {missing.wanted}, there {missing.observed}"[:MAX_LINE]
+    return f"not granted: {in_words(missing)}"[:MAX_LINE]
 
 
 def _with_reply_to(request: BidRequest, addresses: Sequence[str]) -> BidRequest:

@@ -127,7 +127,9 @@ class World(NamedTuple):
     workbench: Workbench
     collector: Collector
     logs: Callable[[PeerId, AllocationMessage], None]
-    """Log bytes, and questions for them; they pass the actors by."""
+    """Log bytes, and the questions of who is party; they pass the actors by."""
+    show_log: Callable[[PeerId, AllocationMessage, str], None]
+    """Answers the question of another reader, who may read it; also given: the id of its envelope."""
     survey: Callable[[], Survey]
     introduce: Callable[[], object]
     """Has the network say again that it is up and who is connected: a node actor that is built anew has forgotten it."""

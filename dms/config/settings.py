@@ -275,7 +275,7 @@ class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may ask this node for work. See docs/guides/private-market.md."""
+    """Who may ask this node for what. See docs/guides/private-market.md."""
 
     market: Annotated[
         Served,
@@ -288,6 +288,13 @@ class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Served,
         about("The same for requests that want a GPU, where that is stricter than `market`."),
     ] = Served.PUBLIC
+    logs: Annotated[
+        Served,
+        about(
+            "Who may read what the jobs of others wrote, of those that ran here or were asked for here; the requester always may. public: everybody "
+            "who knows an allocation's id; authorised: who shows a grant with the right `logs`; own: machines of the same owner."
+        ),
+    ] = Served.OWN
     own: Annotated[
         tuple[PeerName, ...],
         about("PeerIDs of machines of the same owner: they need no grant, and pay nothing."),

@@ -18,6 +18,7 @@ from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
 from dms.node.hearing import Hearing
+from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
 from dms.node.sealing import Sealer
@@ -222,8 +223,10 @@ class Assembly:
         self, store: EventStore, journal: CrewJournal, post: NodePost, workbench: Workbench, collector: Collector
     ) -> World:
         def log_bytes(peer: PeerId, message: AllocationMessage) -> None:
-            wanted = message.channel.startswith("want:")
-            self._calls.call(workbench.resend_logs if wanted else collector.log_arrived, peer, message)
+            self._calls.call(workbench.resend_logs if message.is_question else collector.log_arrived, peer, message)
+
+        def show_log(peer: PeerId, message: AllocationMessage, about: str) -> None:
+            self._calls.call(answer, (workbench.logs, collector.logs), post, Question(peer, message, about))
 
         return World(
             journal=journal,
@@ -231,6 +234,7 @@ class Assembly:
             workbench=workbench,
             collector=collector,
             logs=log_bytes,
+            show_log=show_log,
             survey=lambda: survey_from_thread(store, self._loop),
             introduce=lambda: self._loop.call_soon_threadsafe(self._hearing.introduce),
             read_grant=read_grant,

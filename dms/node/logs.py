@@ -108,6 +108,10 @@ class LogStore:
             file.seek(offset)
             return file.read(limit)
 
+    def holds(self, allocation_id: AllocationId) -> bool:
+        """Whether there is anything of an allocation. Remembers nothing: a stranger may have made its id up."""
+        return any(self._path(allocation_id, stream).exists() for stream in STREAMS)
+
     def listen(self, allocation_id: AllocationId, heard: Callable[[str, int, int], None]) -> None:
         """Has `heard(stream, offset, bytes)` called whenever the allocation's log grows; one listener per allocation."""
         self._listeners[allocation_id] = heard

@@ -23,7 +23,7 @@ from dms_actors.letters import Delivered
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Network
 from dms_proto.errors import DmsError, UserError
-from dms_proto.grants.rights import KINDS
+from dms_proto.grants.rights import KINDS, MARKET, may_need_right
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.messages import AnyMessage, BidRequest
 from dms_proto.wire import Signer, seal
@@ -88,7 +88,7 @@ class NodePost:
         if peer == self._me:
             self._to_self(Delivered(message, cause_id))
             return b""
-        auth = self._wallet.shown_to(peer) if type(message) in KINDS else b""
+        auth = self._wallet.shown_to(peer, _rights_for(message)) if may_need_right(message) else b""
         frame = self._sealed(message, cause_id, to=peer, auth=auth)
         if frame is None:
             return b""
@@ -235,3 +235,9 @@ class NodePost:
 
 def _new_id() -> MessageId:
     return MessageId(os.urandom(16))
+
+
+def _rights_for(message: AnyMessage) -> Sequence[str]:
+    """What a grant should allow that is shown with a message: where it is one of the market, all that a job takes."""
+    kind = KINDS[type(message)]
+    return MARKET if kind in MARKET else (kind,)

@@ -36,6 +36,7 @@ def policy_of(config: Config) -> ProviderPolicy:
         comparator=provider.comparator,
         access=access.market,
         gpu_access=access.gpus,
+        log_access=access.logs,
         own_peers=access.own,
     )
     check_policy(policy)

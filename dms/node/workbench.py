@@ -113,7 +113,7 @@ class Workbench:
     def resend_logs(self, peer: PeerId, message: AllocationMessage) -> None:
         """Answers the requester's question for log bytes it has missed."""
         request = self._requesters.get(message.allocation_id)
-        stream = message.channel.removeprefix("want:")
+        stream = message.stream
         if request is None or request[1] != peer or stream not in ("stdout", "stderr"):
             return
         offset = message.offset

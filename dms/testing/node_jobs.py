@@ -287,6 +287,10 @@ class MemoryJobs:
         wanted = jobs.JobLogParams(view.request_id, view.slot, 0, params.stream, params.offset, params.limit)
         return await self.job_logs(wanted)
 
+    async def alloc_read(self, params: allocations.AllocationReadParams) -> allocations.LogPart:
+        wanted = allocations.AllocationLogParams(params.allocation_id, params.stream, params.offset)
+        return await self.alloc_logs(wanted)
+
     async def alloc_cancel(self, params: allocations.AllocationParams) -> allocations.CancelResult:
         view = await self.alloc_show(params)
         return allocations.CancelResult(view.allocation_id, cancelled=False, already_over=True)

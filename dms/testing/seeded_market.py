@@ -112,6 +112,7 @@ class SeededNode:
             post=post,
             workbench=SeededWorkbench(self.machine, runtime, self.allocations),
             collector=SeededCollector(runtime, self.orchestrators),
+            show_log=lambda _peer, _message, _about: None,
             logs=lambda _peer, _message: None,
             survey=lambda: finish(survey(self.machine.log)),
             introduce=lambda: runtime.later(1, self._introduce),

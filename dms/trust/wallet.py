@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from dms.config.paths import Home, open_private, require_private
 from dms.trust.grant import FORM, narrow, read_grant
 from dms_proto.errors import UserError
-from dms_proto.grants.rights import Rights
+from dms_proto.grants.rights import MARKET, Rights
 from dms_proto.grants.trust import Proven
 from dms_proto.ids import GrantId, PeerId
 from dms_proto.messages.kinds import MAX_ANCHORS
@@ -83,13 +83,20 @@ class Wallet:
                 del self._wanted[next(iter(self._wanted))]
             self._wanted[peer] = tuple(anchors[:MAX_ANCHORS])
 
-    def shown_to(self, peer: PeerId) -> bytes:
-        """The grant to show to a peer, bound to this node: of those it accepts the one that ends last. Empty: none, or none is wanted."""
-        wanted = self._wanted.get(peer)
-        if not wanted:
-            return b""
+    def shown_to(self, peer: PeerId, kinds: Sequence[str] = MARKET) -> bytes:
+        """The grant to show to a peer, bound to this node. Empty: none, or none is wanted.
+
+        Of those it accepts one for all `kinds` of message rather than for some, and of these the one that ends last. Outside the market every node
+        believes what it has signed itself, and says so to nobody.
+        """
+        wanted = self._wanted.get(peer, ()) if kinds == MARKET else (*self._wanted.get(peer, ()), peer)
         fitting = [held for held in self.held.values() if held.proven.issuer in wanted]
-        return max(fitting, key=lambda held: held.proven.rights.until or _NEVER).bound if fitting else b""
+
+        def rank(held: Held) -> tuple[int, int]:
+            rights = held.proven.rights
+            return -sum(any(rights.unmet({"kind": kind})) for kind in kinds), rights.until or _NEVER
+
+        return max(fitting, key=rank).bound if fitting else b""
 
     def _held(self, grant: bytes) -> Held:
         proven = read_grant(grant)

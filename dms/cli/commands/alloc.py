@@ -62,8 +62,14 @@ def show(io: Io, *, allocation_id: str) -> None:
 @alloc.command(context_settings=CONTEXT)
 @ALLOCATION
 @click.option("--stderr", is_flag=True, help="Standard error instead of standard output.")
+@click.option(
+    "--from",
+    "peer",
+    metavar="PEERID",
+    help="Of a job of another node: read it from this node, which ran it or asked for it and lets us. Needs the whole id.",
+)
 @with_io
-def logs(io: Io, *, allocation_id: str, stderr: bool) -> None:
+def logs(io: Io, *, allocation_id: str, stderr: bool, peer: str | None) -> None:
     """Print what an allocation wrote so far.
 
     \b
@@ -71,14 +77,19 @@ def logs(io: Io, *, allocation_id: str, stderr: bool) -> None:
     """
     import msgspec  # noqa: PLC0415
 
-    from dms.rpc.api.allocations import AllocationLogParams, LogPart  # noqa: PLC0415
+    from dms.rpc.api.allocations import AllocationLogParams, AllocationReadParams, LogPart  # noqa: PLC0415
+    from dms_proto.ids import AllocationId, PeerId  # noqa: PLC0415
 
-    params = AllocationLogParams(allocation_id, stream="stderr" if stderr else "stdout")
+    stream = "stderr" if stderr else "stdout"
+    params: AllocationLogParams | AllocationReadParams = AllocationLogParams(allocation_id, stream)
+    method = "alloc.logs"
+    if peer is not None:
+        params, method = AllocationReadParams(PeerId(peer), AllocationId(allocation_id), stream), "alloc.read"
     with io.node() as node:
         if io.as_json:
-            io.show_json(node.call("alloc.logs", params))
+            io.show_json(node.call(method, params))
             return
-        while (part := node.call("alloc.logs", params, LogPart)).data:
+        while (part := node.call(method, params, LogPart)).data:
             sys.stdout.buffer.write(part.data)
             params = msgspec.structs.replace(params, offset=part.next_offset)
     sys.stdout.buffer.flush()

@@ -28,7 +28,9 @@ DEFAULT_UNTIL: Final = "30d"
 
 _LIMITS: Final = (
     click.option("--to", "peers", metavar="PEERID", multiple=True, help="Node that may use it; several for several."),
-    click.option("--can", "kinds", metavar="KINDS", help="Of request, commit, invoke, separated by commas."),
+    click.option(
+        "--can", "kinds", metavar="KINDS", help="Of request, commit, invoke, logs, exec, separated by commas."
+    ),
     click.option("--class", "job_classes", metavar="CLASSES", help="Of batch, interactive, service."),
     click.option("--max-cpu", "cpu", metavar="CORES", help="Cores of one request, such as 4."),
     click.option("--max-memory", "memory", metavar="SIZE", help="Memory of one request, such as 8GiB."),

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 from dms.node.api.base import ASK_S, Base, Row, call_id
 from dms.node.api.views import allocation_view, phase_of
+from dms.node.log_reading import read
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, number, text, unpack
 from dms.rpc.api.allocations import (
     AllocationList,
     AllocationListParams,
     AllocationLogParams,
     AllocationParams,
+    AllocationReadParams,
     AllocationView,
     CancelResult,
     LogPart,
@@ -61,6 +63,10 @@ class AllocationGroup(Base):
         after = params.offset + len(data)
         is_over = phase_of(row) is Phase.ENDED and not number(row, "open_there")
         return LogPart(data, params.offset, after, complete=is_over and after >= logs.length(id_, params.stream))
+
+    async def alloc_read(self, params: AllocationReadParams) -> LogPart:
+        """See `AllocationMethods`."""
+        return await read(self._services, params, call_id("alloc.read"))
 
     async def alloc_cancel(self, params: AllocationParams) -> CancelResult:
         """See `AllocationMethods`."""

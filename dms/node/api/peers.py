@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -31,7 +32,7 @@ from dms_actors.ports import LinkFacts
 from dms_proto.capability import Capability
 from dms_proto.errors import PeerError, UserError
 from dms_proto.grants.access import Access
-from dms_proto.grants.rights import TIME, Rights
+from dms_proto.grants.rights import MARKET, TIME, Rights
 from dms_proto.ids import PeerId
 from dms_proto.membership.machine import Peer, PeerPhase
 from dms_proto.messages import AnyMessage, Probe
@@ -118,7 +119,7 @@ class PeerGroup(GrantGroup):
         if state.book.policy.is_public:
             return Invite(invite.make(topic, addresses, self._me), addresses, warning)
         at_most = {TIME: params.until} if params.until else {}
-        grant = await self._issue(Rights(at_most, own=state.book.policy.access is Access.OWN))
+        grant = await self._issue(_invited(at_most, own=state.book.policy.access is Access.OWN))
         proven = read_grant(grant)
         assert proven is not None
         return Invite(invite.make(topic, addresses, self._me, grant), addresses, warning, proven.ids[-1])
@@ -237,3 +238,8 @@ class PeerGroup(GrantGroup):
 def _names(peer: PeerId, state: NodeState) -> tuple[PeerId, ...]:
     """The name of a peer, and those it had before."""
     return (peer, *(old for old, heir in state.membership.heirs.items() if heir == peer))
+
+
+def _invited(at_most: Mapping[str, int], *, own: bool) -> Rights:
+    """What an invitation grants: to take part in the market; to a machine of the same owner everything."""
+    return Rights(at_most, own=True) if own else Rights(at_most, {"kind": tuple(sorted(MARKET))})

@@ -10,7 +10,7 @@ import msgspec
 from dms.rpc.registry import method
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.messages import Phase
-from dms_proto.rules import Amount
+from dms_proto.rules import Amount, GoodAllocationId, GoodPeerId
 from dms_proto.work import Ending, Output, Owner, Task, Usage
 
 MAX_LOG_CHUNK = 1024 * 1024
@@ -122,6 +122,22 @@ class AllocationLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     limit: ChunkBytes = MAX_LOG_CHUNK
 
 
+class AllocationReadParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which part of a log that another node keeps.
+
+    Attributes:
+        peer: the node that ran it, or that asked for it.
+        allocation_id: its whole id.
+        stream: "stdout" or "stderr".
+        offset: first byte wanted.
+    """
+
+    peer: GoodPeerId
+    allocation_id: GoodAllocationId
+    stream: Annotated[str, msgspec.Meta(pattern="^std(out|err)$")] = "stdout"
+    offset: Amount = 0
+
+
 class LogPart(msgspec.Struct, frozen=True):
     """Bytes of a log.
 
@@ -170,6 +186,11 @@ class AllocationMethods(Protocol):
     @method("alloc.logs")
     async def alloc_logs(self, params: AllocationLogParams) -> LogPart:
         """Part of what an allocation wrote."""
+        ...
+
+    @method("alloc.read", mutates=True)
+    async def alloc_read(self, params: AllocationReadParams) -> LogPart:
+        """Part of what a job of another node wrote, from a node that lets this one read it: see `access.logs`. Without data: that is all so far."""
         ...
 
     @method("alloc.cancel", mutates=True)

@@ -19,13 +19,15 @@ from typing import Final
 
 import msgspec
 
-from dms_proto.grants.rights import CEILINGS, LISTS, Rights, Use, show_limit
+from dms_proto.grants.rights import CEILINGS, LISTS, LOGS, Rights, Use, show_limit
 from dms_proto.ids import PeerId
 from dms_proto.market.verdicts import bad
 from dms_proto.messages import Clause
 
 DIMENSION: Final = "grant"
 """What a clause about a missing right is about."""
+_TO_DO: Final = {LOGS: "read logs"}
+"""What a right is to, where that is not its name."""
 NAMED: Final = 3
 """Anchors named in a clause; more are counted."""
 
@@ -39,6 +41,8 @@ class Access(StrEnum):
 
 
 _ORDER: Final = tuple(Access)
+_FOR: Final = {Access.AUTHORISED: "", Access.OWN: " for own machines"}
+"""Which grant it would take."""
 
 
 def stricter(one: Access, other: Access) -> Access:
@@ -74,14 +78,20 @@ def refusals(access: Access, uses: Sequence[Use], credential: Credential) -> Ite
         return
     rights = credential.rights
     if rights is None:
-        yield _clause(f"the right to {uses[0]['kind']}", credential.flaw, credential, "")
+        kind = str(uses[0]["kind"])
+        yield _clause(f"the right to {_TO_DO.get(kind, kind)}", credential.flaw, credential, _FOR[access])
         return
     if access is Access.OWN and not rights.own:
-        yield _clause("a machine of the same owner", "a grant without that right", credential, " for own machines")
+        yield _clause("a machine of the same owner", "a grant without that right", credential, _FOR[access])
     for use in uses:
         for name in rights.unmet(use):
             observed = f"granted: {show_limit(name, rights.at_most.get(name, rights.one_of.get(name, ())))}"
             yield _clause(_wanted(name, use[name]), observed, credential, f" with {_words(name)}")
+
+
+def in_words(missing: Clause) -> str:
+    """A clause in one line, for messages that have room for no more."""
+    return f"wanted {missing.wanted}, there {missing.observed}; would take {missing.nearest}"
 
 
 def _wanted(name: str, value: int | str) -> str:

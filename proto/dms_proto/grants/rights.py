@@ -13,13 +13,25 @@ import msgspec
 
 from dms_proto.capability import JobClass
 from dms_proto.market.changes import show_bytes, show_credits, show_millis, show_thousandths
-from dms_proto.messages import BidRequest, Commit, Invocation, Message
+from dms_proto.messages import AllocationMessage, BidRequest, Commit, Invocation, Message
 
 Use = Mapping[str, int | str]
 """Facts about one use, by the names in `CEILINGS` and `LISTS`."""
 
-KINDS: Final[dict[type[Message], str]] = {BidRequest: "request", Commit: "commit", Invocation: "invoke"}
-"""The kinds of message that need a right, and its name. All others concern an agreement there is, and pass between its parties."""
+LOGS: Final = "logs"
+"""The right to read what the jobs of others wrote."""
+EXEC: Final = "exec"
+"""The right to a shell in a job of another. No message asks for it yet."""
+KINDS: Final[dict[type[Message], str]] = {
+    BidRequest: "request",
+    Commit: "commit",
+    Invocation: "invoke",
+    AllocationMessage: LOGS,
+}
+"""The kinds of message that need a right, and its name; of an `AllocationMessage` the question of who is no party. All others concern an agreement
+there is and count from its parties alone, or give nothing."""
+MARKET: Final = ("request", "commit", "invoke")
+"""The rights that a job takes, from the bid request on."""
 
 
 class Ceiling(NamedTuple):
@@ -49,7 +61,7 @@ CEILINGS: Final[dict[str, Ceiling]] = {
 TIME: Final = "time"
 """Unix ms, whole seconds: the ceiling that is the grant's end."""
 LISTS: Final[dict[str, Listed]] = {
-    "kind": Listed("kinds of message", frozenset(KINDS.values())),
+    "kind": Listed("kinds of message", frozenset((*MARKET, LOGS, EXEC))),
     "job_class": Listed("job classes", frozenset(JobClass)),
     "peer": Listed("nodes"),
 }
@@ -94,6 +106,11 @@ class Rights(msgspec.Struct, frozen=True, omit_defaults=True):
                 yield name
 
 
+def may_need_right(message: Message) -> bool:
+    """Whether what its sender has shown is worth looking at."""
+    return type(message) in KINDS and not (isinstance(message, AllocationMessage) and not message.is_question)
+
+
 def uses_of(message: Message) -> tuple[Use, ...]:
     """The uses of a node that a message amounts to, each of which needs a right. Only kinds in `KINDS` amount to any.
 
@@ -101,7 +118,7 @@ def uses_of(message: Message) -> tuple[Use, ...]:
     """
     match message:
         case BidRequest():
-            first, *others = KINDS.values()
+            first, *others = MARKET
             return ({"kind": first, **_facts(message)}, *({"kind": kind} for kind in others if not message.dry_run))
         case Commit(invocations=invocations) if invocations:
             return {"kind": KINDS[Commit]}, {"kind": KINDS[Invocation]}

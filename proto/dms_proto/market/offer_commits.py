@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dms_proto.grants.access import refusals
+from dms_proto.grants.access import in_words, refusals
 from dms_proto.grants.rights import uses_of
 from dms_proto.ids import AllocationId, Digest, PeerId, allocation_id, bid_id
 from dms_proto.machine import (
@@ -130,4 +130,4 @@ def _missing_right(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock)
     """The first right that is missing for a commit, for a person; empty when none is."""
     access = access_to(book, stimulus.requester, lock.slots[0])
     clauses = refusals(access, uses_of(stimulus.commit), stimulus.credential)
-    return next((f"wanted {c.wanted}, there {c.observed}; would take {c.nearest}"[:MAX_LINE] for c in clauses), "")
+    return next((in_words(clause)[:MAX_LINE] for clause in clauses), "")

@@ -160,6 +160,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         comparator: a plug-in that is asked as well whether a request fits, or empty. It can refuse more, and never promise more.
         access: who is served.
         gpu_access: who is served with GPUs, where that is stricter.
+        log_access: who may read what the jobs of others wrote.
         own_peers: machines of the same owner that need no grant.
     """
 
@@ -174,12 +175,18 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     comparator: Annotated[str, msgspec.Meta(max_length=128)] = ""
     access: Access = Access.PUBLIC
     gpu_access: Access = Access.PUBLIC
+    log_access: Access = Access.OWN
     own_peers: tuple[PeerId, ...] = ()
 
     @property
     def is_public(self) -> bool:
-        """Whether no grant is ever asked for."""
+        """Whether no job ever needs a grant."""
         return self.access is self.gpu_access is Access.PUBLIC
+
+    @property
+    def asks_for_grants(self) -> bool:
+        """Whether its owner wants to see grants for anything: by default nobody shows one."""
+        return not self.is_public or self.log_access is Access.AUTHORISED
 
     def access_to(self, resources: Resources) -> Access:
         """Who is served with these resources."""

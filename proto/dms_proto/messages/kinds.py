@@ -46,6 +46,12 @@ from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_ANCHORS: Final = 16
 """Peers whose grants a node accepts, itself included."""
+WANTED: Final = "want:"
+"""Stands before the stream in the channel of a question for a log."""
+NOT_GRANTED: Final = "not_granted"
+"""Code of a `Refusal`: who asks lacks a right, which `detail` names."""
+NOT_KEPT: Final = "not_kept"
+"""Code of a `Refusal`: there is no such log here, or none any more."""
 MAX_REVOKED: Final = 64
 """Revocations told in one hello."""
 
@@ -288,9 +294,9 @@ class AllocationMessage(Message, frozen=True, tag=True):
     """Bytes of a log stream, or a question for them.
 
     Attributes:
-        channel: "stdout", "stderr"; or "want:stdout" / "want:stderr" from the requester: resend from `offset`.
+        channel: "stdout", "stderr"; or "want:stdout" / "want:stderr": send from `offset`, to the requester all there is, to another reader a piece.
         offset: position of `data` in the stream.
-        data: the bytes; empty in a question.
+        data: the bytes; empty in a question, and in the answer to a reader who has all there is.
     """
 
     request_id: GoodRequestId
@@ -298,6 +304,16 @@ class AllocationMessage(Message, frozen=True, tag=True):
     channel: Annotated[str, msgspec.Meta(max_length=32)]
     offset: Amount
     data: Annotated[bytes, msgspec.Meta(max_length=128 * 1024)] = b""
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it asks for bytes."""
+        return self.channel.startswith(WANTED)
+
+    @property
+    def stream(self) -> str:
+        """The stream that it is about."""
+        return self.channel.removeprefix(WANTED)
 
 
 class Cancel(Message, frozen=True, tag=True):
@@ -427,7 +443,7 @@ class Refusal(Message, frozen=True, tag=True):
     """A message of the receiver's was not accepted.
 
     Attributes:
-        code: a `wire.RefusalCode`.
+        code: a `wire.RefusalCode`; or of a question for a log `NOT_GRANTED` or `NOT_KEPT`.
         about: the refused envelope's id in hex; empty if it could not be read.
         detail: the reason for a person.
     """

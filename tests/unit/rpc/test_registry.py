@@ -21,7 +21,8 @@ NAMES = [
     "node.get_locked_capabilities", "node.set_preferences", "node.get_preferences", "node.get_registered_bids", "node.get_allocation",
     "node.check_allocation_status", "node.route_to_allocation", "node.start_allocation", "node.pause", "node.resume", "node.stop",
     "job.submit", "job.list", "job.show", "job.explain", "job.decision", "job.cancel", "job.logs", "job.results", "job.wait",
-    "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.cancel", "audit.export",
+    "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.read", "alloc.cancel",
+    "audit.export",
     "peers.list", "peers.show", "peers.join", "peers.invite", "peers.ping", "peers.ban",
     "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
@@ -39,7 +40,7 @@ def test_what_changes_something_says_so() -> None:
     assert {entry.name for entry in METHODS.values() if entry.mutates} == {
         "node.benchmark_capability", "node.set_registered_capability", "node.set_available_capability", "node.lock_capability",
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
-        "job.submit", "job.cancel", "alloc.cancel", "peers.join", "peers.invite", "peers.ban", "market.ask", "peers.ping",
+        "job.submit", "job.cancel", "alloc.read", "alloc.cancel", "peers.join", "peers.invite", "peers.ban", "market.ask", "peers.ping",
         "grants.anchor", "grants.create", "grants.delegate", "grants.keep", "grants.forget", "grants.revoke",
         "account.limit", "account.deposit", "account.settle",
     }  # fmt: skip
