@@ -41,7 +41,7 @@ class Gate:
         self._replay = ReplayWindow()
         self._gossip_replay = ReplayWindow()
         self._buckets = PeerBuckets()
-        self._scores = scores or Scores()
+        self._scores = Scores() if scores is None else scores  # those of nobody yet are empty
         self._count = count
         self.refused: Counter[str] = Counter()
 

@@ -11,7 +11,7 @@ from dms_actors.gate import Gate, Muted
 from dms_proto.capability import Capability
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.messages import AnyMessage, BidRequest, Cancel, Probe, Refusal
-from dms_proto.wire import DEFAULT_LIMITS, Envelope, KindClass, Offence, Signer, seal
+from dms_proto.wire import DEFAULT_LIMITS, Envelope, KindClass, Offence, Scores, Signer, seal
 from dms_proto.wire.scores import HALF_LIFE_MS, MUTE_AT, POINTS
 
 CANCEL = Cancel(REQUEST, ALLOCATION)
@@ -120,3 +120,11 @@ def test_declines_of_one_requester_are_written_down_up_to_a_number_and_those_of_
 def test_declines_of_any_number_of_invented_requesters_are_written_down_up_to_a_number(gate: Gate) -> None:
     written = [gate.may_be_written(PeerId(f"invented {number}"), NOW) for number in range(10_000)]
     assert written.count(True) <= DEFAULT_LIMITS[KindClass.WRITTEN_IN_ALL].burst
+
+
+def test_the_scores_it_is_given_say_how_soon_a_peer_is_forgiven() -> None:
+    gate = Gate(PROVIDER.peer_id, TOPIC, lambda _name, _label: None, Scores(half_life_ms=1_000))
+    for _ in range(MUTE_AT // POINTS[Offence.MALFORMED]):
+        gate.open(b"\xc1", REQUESTER.peer_id, "", NOW)
+    assert gate.open(frame(), REQUESTER.peer_id, "", NOW) is None
+    assert isinstance(gate.open(frame(sent=NOW + 1_000), REQUESTER.peer_id, "", NOW + 1_000), Envelope)
