@@ -33,6 +33,7 @@ BIG = {
     "provider.memory": "2GiB",
     "provider.disk": "4GiB",
     "executors.enabled": ["sandbox", "wasm", "scripted"],
+    "store.strangers_daily": "1TiB",  # the one that asks is a stranger, with more jobs than one has
     "executors.minimum_isolation": "none",  # the scripted executor isolates nothing, and runs nothing
 }
 

@@ -72,6 +72,10 @@ class Children:
         """Whether an allocation that is not over was committed by `peer`."""
         return self._requesters.get(allocation_id) == peer
 
+    def held_by(self, peer: PeerId) -> int:
+        """How many allocations that are not over were committed by `peer`."""
+        return sum(requester == peer for requester in self._requesters.values())
+
     def request_over(self, request_id: RequestId) -> None:
         """A request has ended: so does its actor."""
         _end(self._world.orchestrators.remove(request_id))

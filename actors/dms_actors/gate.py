@@ -21,7 +21,6 @@ from dms_proto.wire import (
     misdeed,
     open_frame,
 )
-from dms_proto.wire.refusals import NOBODY
 
 
 class Muted(NamedTuple):
@@ -75,11 +74,6 @@ class Gate:
     def inherit(self, old: PeerId, new: PeerId, now: int) -> None:
         """A peer has a new name: it stays muted, and what it did still counts."""
         self._scores.inherit(old, new, now)
-
-    def may_be_written(self, requester: PeerId, now: int) -> bool:
-        """Whether a decline of one more request of a peer may go into the event log; counts it if so."""
-        both = ((requester, KindClass.WRITTEN), (NOBODY, KindClass.WRITTEN_IN_ALL))
-        return all(self._buckets.take(peer, kind_class, now) for peer, kind_class in both)
 
     def _take(self, peer: PeerId, kind_class: KindClass, now: int) -> bool:
         """Who is muted has no tokens: so what it sent before its connection closed, and its gossip by way of others, goes no further."""

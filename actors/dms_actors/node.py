@@ -23,6 +23,7 @@ import msgspec
 from dms_actors import abandonment
 from dms_actors.behaviour import Forward, Runtime
 from dms_actors.children import Children
+from dms_actors.events import is_stored
 from dms_actors.gate import Gate, Muted
 from dms_actors.letters import (
     AllocationAbandoned,
@@ -52,6 +53,7 @@ from dms_actors.ports import (
 )
 from dms_actors.proofs import NO_FRAME, Heard, ProviderProofs
 from dms_actors.shell import Machine, Shell, Turn
+from dms_actors.strangers import Strangers
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
@@ -64,7 +66,8 @@ from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.lineage import predecessors
-from dms_proto.machine import Blame, Effect, Send, Stimulus
+from dms_proto.log_costs import CONNECTION_BYTES, payer, to_follow
+from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, offer_fold, offer_state, strays
 from dms_proto.market.auction_state import BidderFacts
@@ -108,6 +111,7 @@ from dms_proto.messages import (
 from dms_proto.messages.kinds import NOT_GRANTED
 from dms_proto.reputation import Evidence, Record
 from dms_proto.wire import Envelope, Offence
+from dms_proto.wire.log_budget import ROW_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +161,7 @@ class Node(MachineActor):
         runtime: Runtime,
         world: World,
         gate: Gate,
+        strangers: Strangers,
         book: OfferBook,
         accounts: Accounts,
         hello: Hello,
@@ -171,12 +176,14 @@ class Node(MachineActor):
         self._hello = hello
         self._world = world
         self._gate = gate
+        self._strangers = strangers
+        strangers.is_named = self._is_named
         self._provides = hello.accepts_work
         self._ask_directly = ask_directly
         self._children = Children(runtime, world, self)
         self._record = Record()
         self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
-        self._proofs = ProviderProofs(world.journal)
+        self._proofs = ProviderProofs(world.journal, strangers.source)
 
     # ------------------------------------------------------------------------------------------------------ beginning
 
@@ -224,7 +231,7 @@ class Node(MachineActor):
             case Told(stimulus=stimulus, cause_id=cause_id):
                 self._apply(turn, stimulus, now, cause_id)
             case PeerUp(peer=peer, addresses=addresses, relayed=relayed, remote=remote):
-                self._apply(turn, membership.PeerConnected(peer, addresses, relayed, remote), now, "network")
+                self._came(turn, membership.PeerConnected(peer, addresses, relayed, remote), now)
             case PeerDown(peer=peer, reason=reason):
                 self._apply(turn, membership.PeerDisconnected(peer, reason), now, "network")
             case PeerFound() | NetworkDown():
@@ -280,14 +287,38 @@ class Node(MachineActor):
             self.me.tell(Told(PeerRenamed(old, new), "succession"))
             self.me.tell(Told(SuccessionSeen(old, new), "succession"))
 
+    def _is_named(self, peer: PeerId) -> bool:
+        """Whether the owner has named a peer: what it causes to be written is the owner's wish."""
+        named = is_known(self.book.state, peer) or peer in self.grants.state.anchors
+        return named or peer in self.accounts.state.limits
+
+    def _decide(self, turn: Turn, shell: Shell[Any], stimulus: Stimulus, now: int, cause_id: str) -> Sequence[Event]:
+        """Lets a machine decide; whoever its events are owed to pays for them in the log budget."""
+        written = len(turn.rows)
+        events = turn.apply(shell, stimulus, now, cause_id).events
+        if len(turn.rows) > written:
+            for event, row in zip(filter(is_stored, events), turn.rows[written:], strict=False):
+                if (peer := payer(event)) is not None:
+                    self._strangers.wrote(peer, len(row.body) + ROW_BYTES + to_follow(event), now)
+        return events
+
+    def _came(self, turn: Turn, came: membership.PeerConnected, now: int) -> None:
+        """A stranger for which nothing more may be written is not let in: that it came and went would be."""
+        self._strangers.came(came.peer, came.remote)
+        if not self._strangers.may_write(came.peer, now):
+            self._world.post.drop(came.peer, "there is no room left in the log budget for it")
+            return
+        self._strangers.wrote(came.peer, CONNECTION_BYTES * (1 + self._children.held_by(came.peer)), now)
+        self._decide(turn, self.members, came, now, "network")
+
     def _apply(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         kind = type(stimulus)
         if any(listed is kind for _, listed in offer_book.TABLE):
-            if turn.apply(self.book, stimulus, now, cause_id).events:
+            if self._decide(turn, self.book, stimulus, now, cause_id):
                 self._describe(turn, now)
             return
         if any(listed is kind for _, listed in membership.TABLE):
-            turn.apply(self.members, stimulus, now, cause_id)
+            self._decide(turn, self.members, stimulus, now, cause_id)
             return
         if any(listed is kind for _, listed in accounting.TABLE):
             self._account(turn, stimulus, now, cause_id)
@@ -302,14 +333,15 @@ class Node(MachineActor):
         """What changes what a peer owes, or may owe, changes which of its requests are bid on."""
         if isinstance(stimulus, PeerRenamed):
             self._gate.inherit(stimulus.old, stimulus.new, now)
-        for event in turn.apply(self.accounts, stimulus, now, cause_id).events:
+            self._strangers.inherit(stimulus.old, stimulus.new)
+        for event in self._decide(turn, self.accounts, stimulus, now, cause_id):
             self._show_credit(turn, self.accounts.state.present(accounting.concerned(event)), now, cause_id)
         if isinstance(stimulus, EntryWritten) and (heir := self.members.state.heirs.get(stimulus.entry.peer)):
             # Its accounts begin with work that was agreed under a name that is over: there was nothing to inherit before.
             self._account(turn, PeerRenamed(stimulus.entry.peer, heir), now, cause_id)
 
     def _show_credit(self, turn: Turn, peer: PeerId, now: int, cause_id: str) -> None:
-        turn.apply(self.book, CreditSeen(peer, self.accounts.state.credit(peer)), now, cause_id)
+        self._decide(turn, self.book, CreditSeen(peer, self.accounts.state.credit(peer)), now, cause_id)
 
     def _describe(self, turn: Turn, now: int) -> None:
         """Tells the peers when what this node says of itself has changed: addresses, capability, whether it takes work."""
@@ -346,6 +378,8 @@ class Node(MachineActor):
             case Envelope():
                 shown = self._shown_with(opened, now) if may_need_right(opened.message) else NOTHING_SHOWN
                 origin = _Origin(opened.id.hex(), shown, Heard(frame, now), is_gossip=bool(topic))
+                if shown.rights is not None:
+                    self._strangers.showed_grant(opened.sender)
                 self._route(turn, opened.sender, opened.message, origin, now)
             case Refusal():
                 self._world.post.send(via, opened, "")
@@ -381,35 +415,52 @@ class Node(MachineActor):
             case Bid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
                 self._to_orchestrator(peer, message, origin, now)
             case Commit():
-                committing = CommitHeard(peer, message, origin.shown)
-                events = turn.apply(self.book, committing, now, cause).events
-                self._proofs.committed(turn, committing, events, origin.heard, cause)
+                self._hear_commit(turn, peer, message, origin, now)
             case Release():
-                turn.apply(self.book, ReleaseHeard(peer, message), now, cause)
+                self._decide(turn, self.book, ReleaseHeard(peer, message), now, cause)
             case Invocation():
-                self._hear_invocation(peer, message, cause, origin.shown)
+                self._hear_invocation(peer, message, origin, now)
             case Cancel(request_id=request_id, allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer, request_id), cause)
             case Receipt(allocation_id=allocation_id):
+                if self._children.is_held_by(peer, allocation_id):
+                    self._pay(peer, origin, now)
                 self._to_allocation(allocation_id, ReceiptHeard(peer, message), cause, origin.heard)
-            case Iou():
+            case Iou() if self._strangers.may_write(peer, now):
                 self._account(turn, IouHeard(peer, message), now, cause)
+            case Iou():
+                log.info(
+                    "an IOU of %s is not kept: no room is left for it in the log budget; its next one may be", peer
+                )
             case AllocationMessage():
                 self._hear_log(peer, message, origin)
-            case Hello(addresses=addresses):
-                self._world.post.learn(peer, addresses)
-                self._world.post.learn_anchors(peer, message.anchors)
-                turn.apply(self.members, self._as_proven(peer, message), now, cause)
-                if message.revoked:
-                    self._apply(turn, RevocationsHeard(message.revoked), now, cause)
+            case Hello():
+                self._hear_hello(turn, peer, message, cause, now)
             case Refusal(about=about) if f"about:{about}" in self._listeners:
                 self._listeners[f"about:{about}"](peer, message)
             case Probe(nonce=nonce, reply=True) if f"probe:{nonce}" in self._listeners:
                 self._listeners[f"probe:{nonce}"](peer, message)
             case Probe():
-                turn.apply(self.members, membership.ProbeHeard(peer, message), now, cause)
+                self._decide(turn, self.members, membership.ProbeHeard(peer, message), now, cause)
             case Refusal(code=code, detail=detail):
                 log.warning("peer %s refused a message of ours: %s %s", peer, code, detail)
+
+    def _pay(self, peer: PeerId, origin: _Origin, now: int) -> None:
+        """A message whose frame, or as much, is written down."""
+        self._strangers.wrote(peer, len(origin.heard.frame) + ROW_BYTES, now)
+
+    def _hear_hello(self, turn: Turn, peer: PeerId, hello: Hello, cause: str, now: int) -> None:
+        """Past its log budget a stranger cannot say anything new of itself, and who has not been greeted yet is not."""
+        if not self._strangers.may_write(peer, now):
+            known = self.members.state.peers.get(peer)
+            if known is None or known.phase is not membership.PeerPhase.GREETED:
+                self._world.post.drop(peer, "there is no room left in the log budget for it")
+            return
+        self._world.post.learn(peer, hello.addresses)
+        self._world.post.learn_anchors(peer, hello.anchors)
+        self._decide(turn, self.members, self._as_proven(peer, hello), now, cause)
+        if hello.revoked:
+            self._apply(turn, RevocationsHeard(hello.revoked), now, cause)
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
         """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""
@@ -426,15 +477,28 @@ class Node(MachineActor):
         if not self._provides or (origin.is_gossip and not is_within(request.request_id, self._peer_id, request.reach)):
             return
         self._world.post.learn(peer, request.reply_to)
-        asking = RequestHeard(peer, request, origin.shown, self._gate.may_be_written(peer, now))
-        events = turn.apply(self.book, asking, now, origin.cause_id).events
-        self._proofs.asked(asking, events, origin.heard)
+        asking = RequestHeard(peer, request, origin.shown, self._strangers.may_write(peer, now))
+        events = self._decide(turn, self.book, asking, now, origin.cause_id)
+        self._proofs.asked(turn, asking, events, origin.heard)
 
-    def _hear_invocation(self, peer: PeerId, message: Invocation, cause: str, shown: Credential) -> None:
+    def _hear_commit(self, turn: Turn, peer: PeerId, commit: Commit, origin: _Origin, now: int) -> None:
+        committing = CommitHeard(peer, commit, origin.shown, self._strangers.may_write(peer, now))
+        events = self._decide(turn, self.book, committing, now, origin.cause_id)
+        written = len(turn.rows)
+        self._proofs.committed(turn, committing, events, origin.heard, origin.cause_id)
+        if len(turn.rows) > written:
+            proofs = sum(len(row.body) + ROW_BYTES for row in turn.rows[written:])
+            self._strangers.wrote(peer, proofs, now)
+            self._pay(peer, origin, now)  # what it is to run is written down once more, with its allocation
+
+    def _hear_invocation(self, peer: PeerId, message: Invocation, origin: _Origin, now: int) -> None:
         if self._world.allocations.get(message.allocation_id) is None:
-            self._answer_stray(peer, message, cause)
-        missing = self._missing_right(peer, message, shown)
-        self._to_allocation(message.allocation_id, Invoked(peer, message.request_id, message.task, missing), cause)
+            self._answer_stray(peer, message, origin.cause_id)
+        else:
+            self._pay(peer, origin, now)
+        missing = self._missing_right(peer, message, origin.shown)
+        invoked = Invoked(peer, message.request_id, message.task, missing)
+        self._to_allocation(message.allocation_id, invoked, origin.cause_id)
 
     def _hear_log(self, peer: PeerId, message: AllocationMessage, origin: _Origin) -> None:
         """Bytes for a job of ours, a question of the requester of a job here; or of another reader, who needs the right to it."""
@@ -479,6 +543,10 @@ class Node(MachineActor):
             return
         if self._world.orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, origin.cause_id)
+        elif isinstance(message, Bid | Decline) and not self._strangers.may_write(peer, now):
+            return  # a provider that answers without end; its bid lapses
+        elif not isinstance(message, AllocationStatus) or message.ending is not None:  # how it goes is not written down
+            self._pay(peer, origin, now)
         told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard)
         self._world.orchestrators.tell(message.request_id, told)
 
@@ -530,7 +598,7 @@ class Node(MachineActor):
             case Send(peer=peer, message=message):
                 frame = self._world.post.send(peer, message, cause_id)
                 if not isinstance(message, Bid) or message.bid_id in self.book.state.ledger.locks:  # not of a dry run
-                    self._proofs.sent(message, frame, cause_id)
+                    self._proofs.sent(peer, message, frame, cause_id)
             case OpenAllocation():
                 self._children.open_allocation(effect, self.book.state.invoke_within_ms, cause_id)
             case Dial(peer=peer, addresses=addresses):

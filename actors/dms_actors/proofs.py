@@ -4,7 +4,7 @@
 
     heard ──▶ Turn ──────── in the transaction of the fact it led to
     sent  ──▶ Journal ───── with what is written next
-    requests heard, bids of either side ──▶ `_Kept`, in memory, until a bid is taken: most never are
+    requests heard, bids of either side ──▶ `FairMemory`, until a bid is taken: most never are; nothing of before a restart
 
 A message of a node to itself has no frame, and what one node agrees with itself needs no proof.
 """
@@ -12,13 +12,14 @@ A message of a node to itself has no frame, and what one node agrees with itself
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from dms_actors.draft import Journal
 from dms_actors.events import to_row
 from dms_actors.shell import Turn
 from dms_proto.errors import MachineError
+from dms_proto.fair_memory import FairMemory
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.machine import Event
 from dms_proto.market.auction_state import (
@@ -36,17 +37,14 @@ from dms_proto.market.offer_state import (
     CommitHeard,
     RequestDeclined,
     RequestHeard,
-    RequestTurnedAway,
 )
 from dms_proto.market.proofs import FrameKept
 from dms_proto.messages import AnyMessage, Bid, Commit, CommitAck, Receipt
 
 log = logging.getLogger(__name__)
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 MAX_UNTAKEN: Final = 1_024
-"""Frames of requests, and of bids on them, that a provider remembers until one is taken; bounds what strangers can make it remember."""
+"""Frames of requests, and of bids on them, that a provider remembers until one is taken; as many as there can be bids open."""
 
 
 class Heard(NamedTuple):
@@ -75,42 +73,26 @@ def record_sent(journal: Journal, request_id: RequestId, frame: bytes, cause_id:
         log.warning("a frame of %s is not kept as a proof: %s", request_id, error)
 
 
-class _Kept(Generic[K, V]):
-    """What may yet become a proof, the newest `most`; nothing of before a restart."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._found: dict[K, V] = {}
-
-    def keep(self, key: K, value: V) -> None:
-        """Remembers it; the oldest goes when there is too much."""
-        self._found.pop(key, None)
-        self._found[key] = value
-        if len(self._found) > self._most:
-            del self._found[next(iter(self._found))]
-
-    def take(self, key: K, otherwise: V) -> V:
-        """What is remembered; it becomes a proof, once."""
-        return self._found.pop(key, otherwise)
-
-
-_MAY_STAND: Final = (RequestDeclined, RequestTurnedAway)
-
-
 class ProviderProofs:
     """A provider's part, up to the acknowledgement. One per node actor, on its thread."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, source_of: Callable[[PeerId], str] = lambda _peer: "") -> None:
+        """`source_of` tells where a peer is: those of one source share what is remembered for them."""
         self._journal = journal
-        self._asked: _Kept[tuple[PeerId, RequestId, int], Heard] = _Kept(MAX_UNTAKEN)
-        self._bids: _Kept[BidId, tuple[int, Heard]] = _Kept(MAX_UNTAKEN)
+        self._source_of = source_of
+        self._asked: FairMemory[tuple[PeerId, RequestId, int], Heard] = FairMemory(MAX_UNTAKEN)
+        self._bids: FairMemory[BidId, tuple[int, Heard]] = FairMemory(MAX_UNTAKEN)
         """With the round that a bid answers."""
         self._acks_due: set[BidId] = set()
 
-    def asked(self, stimulus: RequestHeard, events: Sequence[Event], heard: Heard) -> None:
+    def asked(self, turn: Turn, stimulus: RequestHeard, events: Sequence[Event], heard: Heard) -> None:
         """A request that was bid on, or that stands and may be bid on later."""
-        if any(isinstance(e, BidMade) or (isinstance(e, _MAY_STAND) and e.stands_until) for e in events):
-            self._asked.keep((stimulus.requester, stimulus.request.request_id, stimulus.request.round), heard)
+        if not heard.frame:
+            return
+        if any(isinstance(e, BidMade) or (isinstance(e, RequestDeclined) and e.stands_until) for e in events):
+            peer, request = stimulus.requester, stimulus.request
+            key = (peer, request.request_id, request.round)
+            turn.once_written(lambda: self._asked.keep(key, peer, self._source_of(peer), heard))
 
     def committed(
         self, turn: Turn, stimulus: CommitHeard, events: Sequence[Event], heard: Heard, cause_id: str
@@ -119,17 +101,23 @@ class ProviderProofs:
         if not any(isinstance(event, BidCommitted) for event in events):
             return
         commit = stimulus.commit
-        self._acks_due.add(commit.bid_id)
-        round_, bid = self._bids.take(commit.bid_id, (-1, NO_FRAME))
-        asked = self._asked.take((stimulus.requester, commit.request_id, round_), NO_FRAME)
-        for proof in (asked, bid, heard):
+        round_, bid = self._bids.get(commit.bid_id) or (-1, NO_FRAME)
+        asked_by = (stimulus.requester, commit.request_id, round_)
+        for proof in (self._asked.get(asked_by) or NO_FRAME, bid, heard):
             record_heard(turn, commit.request_id, proof, cause_id)
 
-    def sent(self, message: AnyMessage, frame: bytes, cause_id: str) -> None:
+        def forget() -> None:
+            self._acks_due.add(commit.bid_id)
+            self._bids.take(commit.bid_id)
+            self._asked.take(asked_by)
+
+        turn.once_written(forget)
+
+    def sent(self, peer: PeerId, message: AnyMessage, frame: bytes, cause_id: str) -> None:
         """A bid may yet be taken; of acknowledgements the first is kept, repeats say the same."""
         match message:
-            case Bid(round=round_, bid_id=bid_id):
-                self._bids.keep(bid_id, (round_, Heard(frame)))
+            case Bid(round=round_, bid_id=bid_id) if frame:
+                self._bids.keep(bid_id, peer, self._source_of(peer), (round_, Heard(frame)))
             case CommitAck(request_id=request_id, bid_id=bid_id) if bid_id in self._acks_due:
                 self._acks_due.remove(bid_id)
                 record_sent(self._journal, request_id, frame, cause_id)
@@ -141,22 +129,23 @@ class RequesterProofs:
     def __init__(self, journal: Journal, request_id: RequestId) -> None:
         self._journal = journal
         self._request_id = request_id
-        self._bids: _Kept[BidId, Heard] = _Kept(MAX_BIDS)
+        self._bids: FairMemory[BidId, Heard] = FairMemory(MAX_BIDS)
         self._acked: set[BidId] = set()
         self._receipts_due: set[tuple[PeerId, AllocationId]] = set()
 
     def happened(self, turn: Turn, event: Event, heard: Heard, cause_id: str) -> None:
         """Keeps the frame that led to an event, and those of the bids that are taken by it."""
         match event:
-            case BidReceived(bid=bid):
-                self._bids.keep(bid.bid_id, heard)
+            case BidReceived(provider=provider, bid=bid):
+                self._bids.keep(bid.bid_id, provider, "", heard)  # of a turn that is refused: nobody will ask for it
             case AwardMade(awards=awards):
                 for bid_id, _ in awards:
-                    record_heard(turn, self._request_id, self._bids.take(bid_id, NO_FRAME), cause_id)
+                    record_heard(turn, self._request_id, self._bids.get(bid_id) or NO_FRAME, cause_id)
+                turn.once_written(lambda: [self._bids.take(bid_id) for bid_id, _ in awards])
             case AllocationFinished():
                 record_heard(turn, self._request_id, heard, cause_id)
             case AttemptEnded(provider=provider, allocation_id=allocation) if provider:
-                self._receipts_due.add((provider, allocation))
+                turn.once_written(lambda: self._receipts_due.add((provider, allocation)))
 
     def acknowledged(self, turn: Turn, before: Auction, acked: CommitAcked, heard: Heard, cause_id: str) -> None:
         """The first acknowledgement of a commit of ours; whatever it says, its provider has signed it."""
@@ -164,6 +153,7 @@ class RequesterProofs:
         is_ours = any((slot.bid_id, slot.provider) == (bid_id, acked.provider) for slot in before.slots)
         if is_ours and bid_id not in self._acked:
             self._acked.add(bid_id)
+            turn.once_undone(lambda: self._acked.discard(bid_id))
             record_heard(turn, self._request_id, heard, cause_id)
 
     def sent(self, peer: PeerId, message: AnyMessage, frame: bytes, cause_id: str) -> None:

@@ -58,6 +58,8 @@ class Turn:
         self._before: dict[int, tuple[Shell[Any], Any]] = {}
         self.rows: list[NewEvent] = []
         self._effects: list[tuple[Shell[Any], Effect, str]] = []
+        self._once_written: list[Callable[[], object]] = []
+        self._once_undone: list[Callable[[], object]] = []
 
     def apply(self, shell: Shell[S], stimulus: Stimulus, now: int, cause_id: str) -> Decision:
         """Lets a machine decide; its state moves on at once, everything else waits. What it books is written with its events."""
@@ -84,6 +86,14 @@ class Turn:
         """Adds effects that follow from the state, not from a stimulus (after a restart)."""
         self._effects.extend((shell, effect, cause_id) for effect in effects)
 
+    def once_written(self, change: Callable[[], object]) -> None:
+        """Adds a change of what is remembered beside the states; made before the effects, and not at all if nothing was written."""
+        self._once_written.append(change)
+
+    def once_undone(self, revert: Callable[[], object]) -> None:
+        """Adds what takes such a change back, where it has to show already in the rest of the turn."""
+        self._once_undone.append(revert)
+
     def keep_last(self, is_one: Callable[[Effect], bool]) -> None:
         """Of the effects of a sort wants only the last: it makes the ones before it needless."""
         ours = [wanted for wanted in self._effects if is_one(wanted[1])]
@@ -92,10 +102,14 @@ class Turn:
 
     def undo(self) -> None:
         """Nothing was written: the states are again as before the batch."""
+        for revert in self._once_undone:
+            revert()
         for shell, state in self._before.values():
             shell.state = state
 
     def perform(self, perform: Callable[[Shell[Any], Effect, str], None]) -> None:
         """Everything is written: performs the effects, in order."""
+        for change in self._once_written:
+            change()
         for shell, effect, cause_id in self._effects:
             perform(shell, effect, cause_id)

@@ -17,6 +17,7 @@ from dms_proto.capability import Isolation, JobClass
 from dms_proto.grants.access import Access as Served
 from dms_proto.ids import PeerId
 from dms_proto.units import CREDIT, GIB, HOUR, MIB, SECOND
+from dms_proto.wire.log_budget import PER_DAY_BYTES
 from dms_proto.wire.scores import HALF_LIFE_MS
 
 VERSION: Final = 1
@@ -337,6 +338,22 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="ms",
         ),
     ] = 7 * 24 * HOUR
+    strangers_daily: Annotated[
+        int,
+        Meta(ge=MIB, le=2**53),
+        about(
+            "What strangers may make this node write into its event log in a day, all of them together; those of one source a quarter of it, one "
+            "of them an eighth. Past it their requests are declined as `log_budget`. Peers that the owner names or that show a grant do not count.",
+            unit="bytes",
+        ),
+    ] = PER_DAY_BYTES
+    events_max: Annotated[
+        Amount,
+        about(
+            "Size of the event log from which on strangers are declined altogether, so that they make it no longer. 0: no limit.",
+            unit="bytes",
+        ),
+    ] = 16 * GIB
 
 
 class Rpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

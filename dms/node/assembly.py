@@ -40,6 +40,7 @@ from dms_actors.loop_calls import LoopCalls
 from dms_actors.node import Node
 from dms_actors.ports import Executor, Network, NetworkUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
+from dms_actors.strangers import NO_END, Strangers
 from dms_actors.world import World
 from dms_proto.accounts.book import Accounts
 from dms_proto.capability import Capability, ExecutorOffer
@@ -52,6 +53,7 @@ from dms_proto.messages import AllocationMessage, Hello
 from dms_proto.promises import PROMISES
 from dms_proto.units import SECOND
 from dms_proto.wire import Scores, Signer
+from dms_proto.wire.log_budget import LogBudget
 
 RELAXED = frozenset(EVENT_KINDS) - PROMISES
 """Kinds that need not survive a power cut; everything survives the death of the process."""
@@ -246,6 +248,7 @@ class Assembly:
     def _spawn(self, runtime: ThreadRuntime, world: World) -> Address:
         me, config = self._me, self._config
         limit = config.accounts.credit_limit
+        strangers = self._strangers()
         book = OfferBook(me, bid_validity_ms=config.market.bid_validity_ms, default_credit=limit)
         return runtime.spawn(
             "node",
@@ -253,12 +256,23 @@ class Assembly:
                 runtime=runtime,
                 world=world,
                 gate=Gate(me, config.network.topic, self._counters.inc, Scores(config.network.forgive_s * SECOND)),
+                strangers=strangers,
                 book=book,
                 accounts=Accounts(me, limit, default_debt_limit=config.accounts.debt_limit),
                 hello=self._hello(),
                 ask_directly=config.market.ask_directly,
             ),
             self._give_up,
+        )
+
+    def _strangers(self) -> Strangers:
+        """Outlives the node actor: what was written is written."""
+        events, store = self._home.events, self._config.store
+        journal = events.with_name(events.name + "-wal")
+        return Strangers(
+            LogBudget(store.strangers_daily),
+            log_bytes=lambda: sum(file.stat().st_size for file in (events, journal) if file.exists()),
+            most_log_bytes=store.events_max or NO_END,
         )
 
     def _hello(self) -> Hello:

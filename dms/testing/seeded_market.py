@@ -7,6 +7,7 @@ and started again, links are cut, frames lost and doubled, disks fill up, behavi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from itertools import product
 from typing import Any, Final
 
@@ -31,7 +32,8 @@ from dms_actors.gate import Gate
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.node import PEERS_STREAM, Node
-from dms_actors.ports import NetworkUp, PeerUp, StoredEvent
+from dms_actors.ports import NetworkUp, StoredEvent
+from dms_actors.strangers import Strangers
 from dms_actors.testing.seeded import EPOCH, SeededAddress, SeededLoop, SeededRuntime
 from dms_actors.world import World
 from dms_proto.accounts.book import Accounts
@@ -141,13 +143,21 @@ class SeededNode:
         )
         gate = Gate(self.signer.peer_id, TOPIC, lambda _name, _label: None)
         book = OfferBook(self.signer.peer_id)
-        return Node(runtime=runtime, world=world, gate=gate, book=book, accounts=Accounts(book.me), hello=hello)
+        return Node(
+            runtime=runtime,
+            world=world,
+            gate=gate,
+            strangers=self._market.strangers(),
+            book=book,
+            accounts=Accounts(book.me),
+            hello=hello,
+        )
 
     def _introduce(self) -> None:
         me = self.signer.peer_id
         self.node.tell(NetworkUp((f"/memory/{me}",)))
         for peer in self._market.fabric.links_of(me):
-            self.node.tell(PeerUp(peer, (f"/memory/{peer}/p2p/{peer}",)))
+            self.node.tell(self._market.fabric.seen(peer))
 
     def _give_up(self) -> None:
         """The process ends when its node actor is given up, and is started again by whoever looks after it."""
@@ -166,9 +176,16 @@ class SeededNode:
 
 
 class SeededMarket:
-    """A market in a box."""
+    """A market in a box.
 
-    def __init__(self, seed: int, troubles: Troubles = CALM) -> None:
+    Args:
+        seed: of all chance.
+        troubles: what may go wrong.
+        strangers: makes what each node thinks of strangers.
+    """
+
+    def __init__(self, seed: int, troubles: Troubles = CALM, *, strangers: Callable[[], Strangers] = Strangers) -> None:
+        self.strangers = strangers
         self.loop = SeededLoop(seed)
         self.loop.watch = self._check_batch
         self.fabric = SeededFabric(self.loop)
@@ -218,6 +235,19 @@ class SeededMarket:
             max_price=10_000_000,
             deadline_at=EPOCH + 20_000 if rng.random() < 0.1 else 0,
         )
+
+    def submit(self, node: SeededNode, millis: int = 50) -> RequestId:
+        """A node's owner asks for one core for a while."""
+        command = ("work", str(millis), EndReason.COMPLETED.value)
+        task = Task("seeded", command, resources=Resources(CORE, 256 * MIB), limits=Limits(wall_ms=MINUTE))
+        needs = Capability(resources=task.resources, executors=(ExecutorOffer("seeded"),), max_wall_ms=MINUTE)
+        id_ = request_id(self.loop.rng.randbytes(16))
+        terms = Terms(
+            request_id=id_, requester=node.signer.peer_id, task=task, needs=needs, count=1, max_price=10_000_000
+        )
+        node.node.ask(Submit(terms, "owner"), 5)
+        self.requests[id_] = node
+        return id_
 
     # ---------------------------------------------------------------------------------------------------- what goes wrong
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from dms_actors.directory import Directory
 from dms_actors.letters import Delivered, Told
 from dms_actors.ports import FrameReceived, GossipReceived, NewEvent, PeerDown, PeerUp, StoredEvent
 from dms_actors.testing.event_log import MemoryEventLog
-from dms_actors.testing.seeded import SeededAddress, SeededLoop, SeededRuntime
+from dms_actors.testing.seeded import SeededLoop, SeededRuntime
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId
 from dms_proto.machine import Stimulus
@@ -100,19 +100,29 @@ class SeededJournal:
             self.append(())
 
 
+class Listener(Protocol):
+    """Whoever hears what the network says."""
+
+    def tell(self, message: object) -> object:
+        """Something has come."""
+        ...
+
+
 class SeededFabric:
     """Carries frames between the nodes that are up: late, out of order, twice, or not at all.
 
     Attributes:
         loss, doubling: how likely that is for each frame, 0 to 1.
-        up: the node actors that are alive, and their processes.
+        up: the node actors that are alive, and their processes; or others that listen, of none.
+        remotes: the IP addresses that nodes are seen to come from; none for who is not named.
     """
 
     def __init__(self, loop: SeededLoop) -> None:
         self.loop = loop
         self.loss = 0.0
         self.doubling = 0.0
-        self.up: dict[PeerId, tuple[SeededRuntime, SeededAddress]] = {}
+        self.up: dict[PeerId, tuple[SeededRuntime | None, Listener]] = {}
+        self.remotes: dict[PeerId, str] = {}
         self.links: dict[frozenset[PeerId], None] = {}  # not a set: its order must not depend on how strings are hashed
         self.cuts: set[frozenset[PeerId]] = set()
 
@@ -132,7 +142,7 @@ class SeededFabric:
             return
         self.links[link] = None
         for here, there in ((one, other), (other, one)):
-            self._hear(here, PeerUp(there, (f"/memory/{there}/p2p/{there}",)))
+            self._hear(here, self.seen(there))
 
     def disconnect(self, one: PeerId, other: PeerId, reason: str = "lost") -> None:
         """Closes a link; who is up hears of it a little later."""
@@ -141,6 +151,10 @@ class SeededFabric:
             del self.links[link]
             for here, there in ((one, other), (other, one)):
                 self._hear(here, PeerDown(there, reason))
+
+    def seen(self, peer: PeerId) -> PeerUp:
+        """What others are told of a peer that is connected."""
+        return PeerUp(peer, (f"/memory/{peer}/p2p/{peer}",), remote=self.remotes.get(peer, ""))
 
     def links_of(self, peer: PeerId) -> list[PeerId]:
         """Whom a node is linked with."""

@@ -320,6 +320,7 @@ class Allocation(msgspec.Struct, frozen=True):
         stopping_for: why it is being stopped.
         repeats, repeat_at: of the ending without receipt.
         gone_until: when to stop for want of a requester; 0 while it can be reached.
+        refused: why an invocation was refused; others after it are refused without being written down.
     """
 
     reservation: Reservation | None = None
@@ -338,6 +339,7 @@ class Allocation(msgspec.Struct, frozen=True):
     repeats: int = 0
     repeat_at: int = 0
     gone_until: int = 0
+    refused: str = ""
 
 
 def next_deadline(allocation: Allocation) -> int | None:
@@ -413,7 +415,8 @@ def _invoke(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
     if not task_fits(stimulus.task, reservation.resources, reservation.wall_ms):
         why = "the task asks for more than was committed"
     if why:
-        return Decision((InvocationRefused(why),), (_ack(allocation, stimulus.requester, why),))
+        told = () if allocation.refused else (InvocationRefused(why),)
+        return Decision(told, (_ack(allocation, stimulus.requester, why),))
     events, effect = _begin(reservation.requester, stimulus.task)
     return Decision(events, (_ack(allocation, stimulus.requester), effect))
 
@@ -605,6 +608,8 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
             return change(allocation, reservation=reservation, invoke_by=invoke_by, phase=LifePhase.COMMITTED)
         case AllocationInvoked(task=task):
             return change(allocation, task=task, phase=LifePhase.PREPARING)
+        case InvocationRefused(why=why):
+            return change(allocation, refused=why)
         case AllocationReady():
             return change(allocation, phase=LifePhase.STARTING)
         case AllocationStarted(handle=handle, at=at):

@@ -35,7 +35,7 @@ from dms_proto.market.arithmetic import fits_within, subtract
 from dms_proto.market.ledger import CapabilityLock
 from dms_proto.market.offer_commits import take_commit
 from dms_proto.market.offer_fold import evolve
-from dms_proto.market.offer_judgement import countable, judge, slots_for
+from dms_proto.market.offer_judgement import LOG_IS_FULL, MAX_CLAUSES, countable, judge, slots_for
 from dms_proto.market.offer_state import (
     OWNER_HOLD,
     AllocationOver,
@@ -175,6 +175,10 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
         return IGNORED  # heard before: once by gossip, once directly
     rights = stimulus.credential.rights
     judged = judge(book, stimulus.requester, request, stimulus.credential)
+    if not stimulus.may_write and not request.dry_run:
+        reasons = () if isinstance(judged, Price) else judged
+        declined = Decline(request.request_id, request.round, (LOG_IS_FULL, *reasons)[:MAX_CLAUSES])
+        return Decision((RequestTurnedAway(stimulus.requester, request),), (Send(stimulus.requester, declined),))
     if isinstance(judged, Price):
         return _bid(book, Standing(stimulus.requester, request, now + request.stands_ms, rights), judged, now)
     answer = Send(stimulus.requester, Decline(request.request_id, request.round, judged))
@@ -183,8 +187,6 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
     stands = request.stands_ms > 0 and all(clause.passing for clause in judged)
     until = now + request.stands_ms if stands else 0
     kept = rights if until else None
-    if not stimulus.is_written:
-        return Decision((RequestTurnedAway(stimulus.requester, request, until, kept),), (answer,))
     return Decision((RequestDeclined(stimulus.requester, request, judged, until, kept),), (answer,))
 
 

@@ -47,8 +47,8 @@ def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
     if refusal is not None or lock is None:
         refusal = refusal or CommitRefusal.UNKNOWN_BID
         answer = Send(requester, CommitRefused(commit.request_id, commit.bid_id, refusal, missing))
-        if refusal is CommitRefusal.UNKNOWN_BID:
-            return Decision((), (answer,))  # it tells nothing of our bids, and anyone may invent one
+        if refusal is CommitRefusal.UNKNOWN_BID or not stimulus.may_write:
+            return Decision((), (answer,))  # the first tells nothing of our bids, and anyone may invent one
         return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (answer,))
     reservations = tuple(
         Reservation(

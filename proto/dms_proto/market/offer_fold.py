@@ -74,10 +74,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 rounds=remember(book.rounds, asking, max(bid.round, book.rounds.get(asking, 0)), MAX_REMEMBERED),
                 numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
             )
-        case (
-            RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights)
-            | RequestTurnedAway(requester=requester, request=request, stands_until=until, rights=rights)
-        ):
+        case RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights):
             asking = (requester, request.request_id)
             standing = without(book.standing, asking)
             if until:
@@ -85,6 +82,13 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(
                 book,
                 standing=_bounded(standing),
+                rounds=remember(book.rounds, asking, request.round, MAX_REMEMBERED),
+            )
+        case RequestTurnedAway(requester=requester, request=request):
+            asking = (requester, request.request_id)
+            return change(
+                book,
+                standing=without(book.standing, asking),
                 rounds=remember(book.rounds, asking, request.round, MAX_REMEMBERED),
             )
         case RequestWithdrawn(request_id=request_id, requester=requester):

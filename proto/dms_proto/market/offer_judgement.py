@@ -29,6 +29,14 @@ MAX_OPEN_BIDS_EACH: Final = 256
 MAX_OPEN_BIDS: Final = 1_024
 """Bids open at once. Bounds the ledger's locks where the capacity would admit thousands of small ones."""
 MAX_CLAUSES: Final = 32
+LOG_IS_FULL: Final = Clause(
+    "log_budget",
+    "room in what this node writes down for strangers",
+    "none is left for now: of this requester, of where it comes from, or of all strangers",
+    "ask later, show a grant, or be listed by its owner as an own machine",
+    passing=True,
+)
+"""Said to a stranger that is past the log budget (`wire.log_budget`)."""
 COMPARATOR: Final = CapabilityComparator()
 
 

@@ -108,21 +108,22 @@ class SuccessionSeen(Stimulus, frozen=True):
 class RequestHeard(Stimulus, frozen=True):
     """A bid request from `requester` (proven by its signature), and the rights it has shown.
 
-    `is_written`: a decline of it is written down; not for who asks without end.
+    `may_write`: its requester has room left in the log budget (`wire.log_budget`); without, it is declined and nothing of it is written down.
     """
 
     requester: PeerId
     request: BidRequest
     credential: Credential = NOTHING_SHOWN
-    is_written: bool = True
+    may_write: bool = True
 
 
 class CommitHeard(Stimulus, frozen=True):
-    """A commit from `requester`, and the rights it has shown."""
+    """A commit from `requester`, and the rights it has shown. `may_write`: as of a request; a bid binds without it all the same."""
 
     requester: PeerId
     commit: Commit
     credential: Credential = NOTHING_SHOWN
+    may_write: bool = True
 
 
 class ReleaseHeard(Stimulus, frozen=True):
@@ -205,12 +206,10 @@ class RequestDeclined(Event, frozen=True):
 
 
 class RequestTurnedAway(Transient, frozen=True):
-    """As `RequestDeclined`, of a requester that asks more than is written down."""
+    """A request was declined of a requester that has no room left in the log budget. It does not stand."""
 
     requester: PeerId
     request: BidRequest
-    stands_until: int = 0
-    rights: Rights | None = None
 
 
 class RequestWithdrawn(Event, frozen=True):

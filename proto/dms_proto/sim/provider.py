@@ -92,11 +92,16 @@ class Provider(Driven[OfferBook]):
         self, bid: Bid, requester: str = "a", slots: tuple[int, ...] = (0,), tasks: tuple[Task, ...] = (), **agreed: Any
     ) -> list[OpenAllocation]:
         """A commit is heard, under the terms of the bid but for what is `agreed` otherwise; gives the allocations it opened."""
+        self.tell(CommitHeard(PeerId(requester), self.commit_of(bid, requester, slots, tasks, **agreed)))
+        return self.wanted(OpenAllocation)
+
+    def commit_of(
+        self, bid: Bid, requester: str = "a", slots: tuple[int, ...] = (0,), tasks: tuple[Task, ...] = (), **agreed: Any
+    ) -> Commit:
+        """A commit under the terms of the bid but for what is `agreed` otherwise."""
         meant = agreement_on(bid, self.asked[bid.request_id].needs, PeerId(requester), self.state.me, slots)
         terms = terms_digest(msgspec.structs.replace(meant, **agreed))
-        commit = Commit(bid.request_id, bid.bid_id, slots, tasks, terms=terms)
-        self.tell(CommitHeard(PeerId(requester), commit))
-        return self.wanted(OpenAllocation)
+        return Commit(bid.request_id, bid.bid_id, slots, tasks, terms=terms)
 
     def is_released(self, bid: Bid, requester: str = "a", bid_id: BidId | None = None) -> None:
         """A release is heard."""

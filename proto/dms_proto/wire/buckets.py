@@ -5,13 +5,16 @@ A bucket holds up to `burst` tokens and gains `per_second`; a message takes one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from enum import StrEnum
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from dms_proto.ids import PeerId
 from dms_proto.units import SECOND
+
+K = TypeVar("K", bound=Hashable)
 
 
 class KindClass(StrEnum):
@@ -35,11 +38,6 @@ class KindClass(StrEnum):
 
     ANSWER = "answer"
     """Refused frames of a peer that are answered with a `Refusal`."""
-
-    WRITTEN = "written"
-    """Requests of a peer whose decline is written down for good; the others are declined all the same."""
-    WRITTEN_IN_ALL = "written_in_all"
-    """Likewise, of all peers together."""
 
 
 _STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage"})
@@ -70,9 +68,6 @@ DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
     # Within the life of a gossiped envelope (2 minutes with both skews) one neighbour introduces at most 800 authors of a window's 4,096.
     KindClass.INTRODUCTION: Limit(5, 200),
     KindClass.ANSWER: Limit(1, 20),
-    # A decline takes about 1 kB of disk for ever: at most 170 MB a day, whoever asks.
-    KindClass.WRITTEN: Limit(1, 1_024),
-    KindClass.WRITTEN_IN_ALL: Limit(2, 8_192),
 }
 
 
@@ -96,6 +91,16 @@ class TokenBucket:
         self._level -= cost * SECOND
         return True
 
+    def has(self, now: int) -> bool:
+        """Whether a token is there."""
+        self._refill(now)
+        return self._level >= SECOND
+
+    def spend(self, now: int, cost: int) -> None:
+        """Takes `cost` tokens, also those that are not there: the debt is gained back first."""
+        self._refill(now)
+        self._level -= cost * SECOND
+
     def is_full(self, now: int) -> bool:
         """Whether it could be forgotten without giving anything away."""
         self._refill(now)
@@ -106,33 +111,53 @@ class TokenBucket:
         self._at = now
 
 
-class PeerBuckets:
-    """The buckets of all peers, in bounded memory: a peer's bucket is forgotten only when it is full again.
+class Buckets(Generic[K]):
+    """Buckets by key, in bounded memory: one is forgotten only when it is full again.
 
-    One per receiving machine; not shared between threads.
+    One table per receiving machine; not shared between threads.
     """
 
-    def __init__(self, limits: dict[KindClass, Limit] | None = None, *, max_buckets: int = 8_192) -> None:
-        """`limits` replace the defaults class by class. `max_buckets`: past it, peers without a bucket are refused until one is full again."""
-        self._limits = {**DEFAULT_LIMITS, **(limits or {})}
-        self._max_buckets = max_buckets
-        self._buckets: dict[tuple[PeerId, KindClass], TokenBucket] = {}
+    def __init__(self, limit_of: Callable[[K], Limit], *, most: int = 8_192) -> None:
+        """`limit_of` gives the limit of a key's bucket. `most` buckets at a time, at least 1."""
+        self._limit_of = limit_of
+        self._most = most
+        self._buckets: dict[K, TokenBucket] = {}
         self._next_sweep = 0
 
-    def take(self, peer: PeerId, kind_class: KindClass, now: int) -> bool:
-        """Whether `peer` may send one more of `kind_class` at `now` (Unix ms); counts it if so."""
-        bucket = self._buckets.get((peer, kind_class))
-        if bucket is None:
-            if not self._has_room(now):
-                return False
-            bucket = self._buckets[peer, kind_class] = TokenBucket(self._limits[kind_class], now)
-        return bucket.take(now)
+    def get(self, key: K, now: int) -> TokenBucket | None:
+        """The bucket of `key` at `now` (Unix ms). None: it has none, and there is no room until another one is full again."""
+        bucket = self._buckets.get(key)
+        if bucket is None and self._has_room(now):
+            bucket = self._buckets[key] = TokenBucket(self._limit_of(key), now)
+        return bucket
+
+    def rename(self, old: K, new: K) -> None:
+        """The bucket of `old`, if there is one, is that of `new` from now on."""
+        if (bucket := self._buckets.pop(old, None)) is not None:
+            self._buckets[new] = bucket
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def _has_room(self, now: int) -> bool:
-        if len(self._buckets) >= self._max_buckets and (now >= self._next_sweep or now < self._next_sweep - SECOND):
+        if len(self._buckets) >= self._most and (now >= self._next_sweep or now < self._next_sweep - SECOND):
             self._next_sweep = now + SECOND  # a sweep walks all buckets: not for every frame of a flood
             self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_full(now)}
-        return len(self._buckets) < self._max_buckets
+        return len(self._buckets) < self._most
+
+
+class PeerBuckets:
+    """How much of each class of message each peer may send."""
+
+    def __init__(self, limits: dict[KindClass, Limit] | None = None, *, max_buckets: int = 8_192) -> None:
+        """`limits` replace the defaults class by class. `max_buckets`: past it, peers without a bucket are refused until one is full again."""
+        by_class = {**DEFAULT_LIMITS, **(limits or {})}
+        self._buckets: Buckets[tuple[PeerId, KindClass]] = Buckets(lambda key: by_class[key[1]], most=max_buckets)
+
+    def take(self, peer: PeerId, kind_class: KindClass, now: int) -> bool:
+        """Whether `peer` may send one more of `kind_class` at `now` (Unix ms); counts it if so."""
+        bucket = self._buckets.get((peer, kind_class), now)
+        return bucket is not None and bucket.take(now)
+
+    def __len__(self) -> int:
+        return len(self._buckets)

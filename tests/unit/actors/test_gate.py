@@ -9,9 +9,9 @@ import pytest
 from dms.testing.samples import ALLOCATION, NOW, PROVIDER, REQUEST, REQUESTER, STRANGER, TOPIC
 from dms_actors.gate import Gate, Muted
 from dms_proto.capability import Capability
-from dms_proto.ids import MessageId, PeerId
+from dms_proto.ids import MessageId
 from dms_proto.messages import AnyMessage, BidRequest, Cancel, Probe, Refusal
-from dms_proto.wire import DEFAULT_LIMITS, Envelope, KindClass, Offence, Scores, Signer, seal
+from dms_proto.wire import Envelope, Offence, Scores, Signer, seal
 from dms_proto.wire.scores import HALF_LIFE_MS, MUTE_AT, POINTS
 
 CANCEL = Cancel(REQUEST, ALLOCATION)
@@ -109,17 +109,6 @@ def test_gossip_of_a_muted_author_goes_no_further_whoever_hands_it_on(gate: Gate
         gate.open(b"\xc1", REQUESTER.peer_id, "", NOW)
     assert gate.open(frame(ASKING, topic=TOPIC), STRANGER.peer_id, TOPIC, NOW) is None
     assert gate.refused["rate"] == 1
-
-
-def test_declines_of_one_requester_are_written_down_up_to_a_number_and_those_of_others_still_are(gate: Gate) -> None:
-    written = [gate.may_be_written(REQUESTER.peer_id, NOW) for _ in range(2_000)]
-    assert written.count(True) == DEFAULT_LIMITS[KindClass.WRITTEN].burst
-    assert gate.may_be_written(STRANGER.peer_id, NOW)
-
-
-def test_declines_of_any_number_of_invented_requesters_are_written_down_up_to_a_number(gate: Gate) -> None:
-    written = [gate.may_be_written(PeerId(f"invented {number}"), NOW) for number in range(10_000)]
-    assert written.count(True) <= DEFAULT_LIMITS[KindClass.WRITTEN_IN_ALL].burst
 
 
 def test_the_scores_it_is_given_say_how_soon_a_peer_is_forgiven() -> None:

@@ -188,3 +188,20 @@ def test_time_is_a_stimulus_like_others() -> None:
     shell = Shell(MACHINE._replace(decide=note), "stream", Count())
     Turn().apply(shell, TimeCame(), 5, "time")
     assert seen == [TimeCame()]
+
+
+def test_what_is_remembered_beside_the_states_changes_once_it_is_written_and_not_before() -> None:
+    turn, seen = Turn(), list[str]()
+    turn.once_written(lambda: seen.append("written"))
+    turn.once_undone(lambda: seen.append("undone"))
+    assert seen == []
+    turn.perform(lambda _shell, _effect, _cause: None)
+    assert seen == ["written"]
+
+
+def test_of_a_turn_that_was_not_written_nothing_is_remembered() -> None:
+    turn, seen = Turn(), list[str]()
+    turn.once_written(lambda: seen.append("written"))
+    turn.once_undone(lambda: seen.append("undone"))
+    turn.undo()
+    assert seen == ["undone"]

@@ -246,6 +246,21 @@ def test_a_task_that_asks_for_more_than_was_committed_is_refused(task: Task) -> 
     assert work.phase is LifePhase.COMMITTED
 
 
+def test_invocations_that_are_refused_again_and_again_are_written_down_once() -> None:
+    work = Work().to(LifePhase.COMMITTED)
+    greedy = msgspec.structs.replace(TASK, resources=Resources(2 * CORE, GIB))
+
+    work.tell(Invoked(REQUESTER, REQUEST, greedy))
+    written = len(work.log)
+    for missing in ("the right to invoke", "", "the right to run"):
+        work.tell(Invoked(REQUESTER, REQUEST, greedy if not missing else TASK, missing=missing))
+        assert work.sent(InvocationAck)[0].refused
+    assert len(work.log) == written
+
+    work.tell(Invoked(REQUESTER, REQUEST, TASK))
+    assert work.phase is LifePhase.PREPARING
+
+
 def test_an_invocation_without_the_right_to_it_is_refused_with_what_is_missing() -> None:
     work = Work().to(LifePhase.COMMITTED)
 

@@ -11,7 +11,7 @@ from dms_proto.market.offer_book import COMMIT_GRACE_MS
 from dms_proto.market.offer_fold import MAX_REMEMBERED, MAX_STANDING
 from dms_proto.market.offer_judgement import MAX_OPEN_BIDS, MAX_OPEN_BIDS_EACH
 from dms_proto.market.offer_state import OWNER_HOLD, CommitHeard, HoldWished, RequestHeard
-from dms_proto.messages import Commit, Decline
+from dms_proto.messages import Commit, CommitAck, CommitRefused, Decline
 from dms_proto.sim.provider import MACHINE, ME, Provider, request
 from dms_proto.units import CORE, GIB, MINUTE
 from dms_proto.wire import Offence
@@ -68,24 +68,51 @@ def test_invented_requesters_do_not_grow_the_tables_of_repeats() -> None:
     assert len(provider.state.standing) == 0
 
 
-def test_a_decline_that_is_not_written_down_is_answered_once_all_the_same() -> None:
+def test_past_its_log_budget_a_stranger_is_declined_and_told_so_and_nothing_is_written_down() -> None:
     provider = Provider()
     written = len(provider.log)
 
-    provider.tell(RequestHeard(PeerId("a"), request(cores=1_000), is_written=False))
-    assert len(provider.sent(Decline)) == 1
+    provider.tell(RequestHeard(PeerId("a"), request(), may_write=False))
+    (declined,) = provider.sent(Decline)
+    assert dimensions(declined) == [("log_budget", True)]
     assert all(isinstance(event, Transient) for event in provider.events)
-    provider.tell(RequestHeard(PeerId("a"), request(cores=1_000), is_written=False))
+    provider.tell(RequestHeard(PeerId("a"), request(), may_write=False))
     assert provider.sent(Decline) == []
     assert len(provider.log) == written
+    provider.check()
 
 
-def test_what_is_declined_for_now_stands_although_it_is_not_written_down() -> None:
+def test_past_its_log_budget_a_stranger_still_hears_every_other_reason() -> None:
+    provider = Provider()
+    provider.tell(RequestHeard(PeerId("a"), request(cores=1_000), may_write=False))
+    (declined,) = provider.sent(Decline)
+    assert dimensions(declined) == [("log_budget", True), ("cpu", False), ("price", False)]
+
+
+def test_a_request_past_the_log_budget_does_not_stand() -> None:
     provider = Provider()
     provider.tell(HoldWished(OWNER_HOLD, MACHINE.resources))
-    provider.tell(RequestHeard(PeerId("a"), request(), is_written=False))
+    provider.tell(RequestHeard(PeerId("a"), request(), may_write=False))
     provider.tell(HoldWished(OWNER_HOLD, Resources()))
-    assert len(provider.state.ledger.locks) == 1
+    assert not provider.state.standing
+    assert not provider.state.ledger.locks
+
+
+def test_a_bid_binds_although_its_requester_is_past_its_log_budget_by_now() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+    provider.tell(CommitHeard(PeerId("a"), provider.commit_of(bid), may_write=False))
+    assert len(provider.sent(CommitAck)) == 1
+
+
+def test_refused_commits_past_the_log_budget_are_answered_and_not_written_down() -> None:
+    provider = Provider()
+    bid = provider.bids(request())
+    written = len(provider.log)
+    for _ in range(100):
+        provider.tell(CommitHeard(PeerId("thief"), provider.commit_of(bid), may_write=False))
+        assert len(provider.sent(CommitRefused)) == 1
+    assert len(provider.log) == written
 
 
 def test_invented_commits_leave_nothing_behind() -> None:

@@ -1,0 +1,66 @@
+"""The log budget: how many bytes strangers can make a node write into its event log, one of them, those of one source, and all of them. Pure.
+
+An event log keeps everything for ever, so what others cause of it is metered in bytes as it is written. Three token buckets are asked before a
+stranger is heard on anything that may be written, and all three pay afterwards what it came to. A bucket may go into debt, since a promise once made
+is kept: whoever is in debt waits until it is gained back. Over any time *t* a bucket lets no more through than its burst, its rate times *t*, and
+what one message and the bids that were open then lead to.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dms_proto.ids import PeerId
+from dms_proto.units import GIB, HOUR, SECOND
+from dms_proto.wire.buckets import Buckets, Limit, TokenBucket
+
+PER_DAY_BYTES: Final = GIB
+"""What all strangers together can have written in a day, unless the owner says otherwise."""
+OF_SOURCE: Final = 4
+"""One source gets a quarter of it,"""
+OF_PEER: Final = 8
+"""one peer an eighth."""
+BURSTS_A_DAY: Final = 4
+"""So much of a day's share can be used at once: six hours' worth. With what is gained meanwhile, a day has five quarters of its share at most."""
+ROW_BYTES: Final = 200
+"""What an event takes on disk beside its body: its columns, its hash, its place in two indexes."""
+_DAY_S: Final = 24 * HOUR // SECOND
+
+
+def daily(share_bytes: int) -> Limit:
+    """The limit by which `share_bytes` are gained in a day."""
+    return Limit(max(1, share_bytes // _DAY_S), max(1, share_bytes // BURSTS_A_DAY))
+
+
+class LogBudget:
+    """What strangers may still have written. One per node; not shared between threads."""
+
+    def __init__(self, per_day_bytes: int = PER_DAY_BYTES, *, most: int = 8_192) -> None:
+        """`per_day_bytes`: for all strangers. `most`: peers, and sources, that are metered at a time; past it others wait."""
+        self._of_all = daily(per_day_bytes)
+        self._all: TokenBucket | None = None
+        of_peer, of_source = daily(per_day_bytes // OF_PEER), daily(per_day_bytes // OF_SOURCE)
+        self._peers: Buckets[PeerId] = Buckets(lambda _peer: of_peer, most=most)
+        self._sources: Buckets[str] = Buckets(lambda _source: of_source, most=most)
+
+    def has_room(self, peer: PeerId, source: str, now: int) -> bool:
+        """Whether `peer`, connected from `source`, may cause more to be written at `now` (Unix ms)."""
+        return all(bucket is not None and bucket.has(now) for bucket in self._paying(peer, source, now))
+
+    def wrote(self, peer: PeerId, source: str, size_bytes: int, now: int) -> None:
+        """Counts what was written because of `peer`."""
+        for bucket in self._paying(peer, source, now):
+            if bucket is not None:
+                bucket.spend(now, size_bytes)
+
+    def inherit(self, old: PeerId, new: PeerId) -> None:
+        """A peer has a new name: what it wrote still counts."""
+        self._peers.rename(old, new)
+
+    def __len__(self) -> int:
+        return len(self._peers) + len(self._sources)
+
+    def _paying(self, peer: PeerId, source: str, now: int) -> tuple[TokenBucket | None, ...]:
+        if self._all is None:
+            self._all = TokenBucket(self._of_all, now)
+        return self._all, self._sources.get(source, now), self._peers.get(peer, now)
