@@ -7,13 +7,18 @@ from pathlib import Path, PurePosixPath
 
 from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
-from dms_proto.errors import DmsError, PeerError
+from dms_proto.errors import DmsError, MachineError, PeerError
 from dms_proto.ids import PeerId
 from dms_proto.work import Input, Task
 
 
-async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: BlobStore) -> str:
-    """Fetches the inputs that are not here. Returns what cannot be had, or an empty string."""
+async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: BlobStore) -> None:
+    """Fetches the inputs that are not here.
+
+    Raises:
+        PeerError: one cannot be had from its requester.
+        MachineError: one cannot be stored here.
+    """
     for wanted in task.inputs:
         if blobs.use(wanted.digest) is not None:
             continue
@@ -22,29 +27,29 @@ async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: 
             await network.fetch(requester, wanted.digest, wanted.size, into)
             blobs.adopt(into, wanted.digest)
         except PeerError as error:
-            return f"input {wanted.path}: {error.message}"
+            raise PeerError(error.code, f"input {wanted.path}: {error.message}") from error
         except DmsError as error:
-            return f"input {wanted.path} could not be stored here: {error.message}"
-    return ""
+            raise MachineError(error.code, f"input {wanted.path} could not be stored here: {error.message}") from error
 
 
-def lay_out(task: Task, directory: Path, blobs: BlobStore) -> str:
-    """Copies the inputs into `directory`. Blocking. Returns what went wrong, or an empty string.
+def lay_out(task: Task, directory: Path, blobs: BlobStore) -> None:
+    """Copies the inputs into `directory`. Blocking. Copies, since a link would let the job write into the blob store.
 
-    Copies, since a link would let the job write into the blob store.
+    Raises:
+        MachineError: one cannot be copied.
     """
     for wanted in task.inputs:
         source = blobs.use(wanted.digest)
         if source is None:
-            return f"input {wanted.path} vanished from the blob store"
+            raise MachineError("store_failed", f"input {wanted.path} vanished from the blob store")
         target = directory / _safe(wanted)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
             target.chmod(0o700 if wanted.executable else 0o600)
         except OSError as error:
-            return f"input {wanted.path} could not be laid out: {error.strerror or error}"
-    return ""
+            why = f"input {wanted.path} could not be laid out: {error.strerror or error}"
+            raise MachineError("store_failed", why) from error
 
 
 def _safe(wanted: Input) -> PurePosixPath:

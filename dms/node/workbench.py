@@ -24,7 +24,7 @@ from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Exited, LogChunk, Network, Run, Started, UsageSample
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
-from dms_proto.errors import DmsError, UserError
+from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.messages import AllocationMessage
@@ -153,16 +153,22 @@ class Workbench:
         self.logs.close()
 
     async def _prepare(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
+        self._tell(allocation_id, await self._prepared(allocation_id, requester, task))
+
+    async def _prepared(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> InputsArrived:
         directory = self.directory(allocation_id)
-        failed = ""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if task.inputs:
-                failed = await fetch_missing(task, requester, self._network, self._blobs)
-                failed = failed or await asyncio.to_thread(lay_out, task, directory, self._blobs)
+                await fetch_missing(task, requester, self._network, self._blobs)
+                await asyncio.to_thread(lay_out, task, directory, self._blobs)
+        except PeerError as error:
+            return InputsArrived(error.message)
+        except DmsError as error:
+            return InputsArrived(error.message, ours=True)
         except OSError as error:
-            failed = _no_directory(error)
-        self._tell(allocation_id, InputsArrived(failed))
+            return InputsArrived(_no_directory(error), ours=True)
+        return InputsArrived()
 
     async def _execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
         executor = self._executors.get(task.executor)
@@ -246,17 +252,19 @@ class Workbench:
     async def _store(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         self._stops.pop(allocation_id, None)
         outputs: tuple[Output, ...] = ()
-        failed = ""
+        failed, ours = "", False
         if task is not None and task.outputs:
             directory = self.directory(allocation_id)
             try:
                 outputs = tuple(await asyncio.to_thread(self._take_in, directory, task.outputs))
-            except DmsError as error:
+            except UserError as error:
                 failed = error.message
+            except DmsError as error:
+                failed, ours = f"outputs could not be stored: {error.message}", True
             except OSError as error:
-                failed = f"outputs could not be stored: {error.strerror or error}"
+                failed, ours = f"outputs could not be stored: {error.strerror or error}", True
         self._offer(allocation_id, requester, outputs)
-        self._tell(allocation_id, OutputsStored(outputs, await self.logs.logs(allocation_id), failed))
+        self._tell(allocation_id, OutputsStored(outputs, await self.logs.logs(allocation_id), failed, ours))
 
     def _take_in(self, directory: Path, patterns: tuple[str, ...]) -> list[Output]:
         taken = directory.with_name(directory.name + ".outputs")

@@ -13,7 +13,7 @@ END_REASONS: dict[EndReason, str] = {
     EndReason.OUT_OF_FUEL: "A WebAssembly module used up `limits.fuel`.",
     EndReason.WALL_TIME: "It ran longer than `timeouts.run`.",
     EndReason.OUTPUT_LIMIT: "Standard output and error together grew past `limits.log`.",
-    EndReason.DISK_LIMIT: "Its directory grew past `resources.disk`, or what it left could not be taken into the store.",
+    EndReason.DISK_LIMIT: "Its directory grew past `resources.disk`, or it left more than may be taken.",
     EndReason.BAD_PROGRAM: "There is no such program, it may not be executed, or the module is not one.",
     EndReason.CANCELLED: "Its owner stopped it.",
     EndReason.INPUT_UNAVAILABLE: "An input could not be fetched from the requester, or had another digest.",

@@ -51,6 +51,12 @@ class LimitWatch:
         if written > self._allowance.log_bytes:
             self._on_breach(EndReason.OUTPUT_LIMIT, verdict.over_output(self._allowance, written))
 
+    async def check_left(self) -> None:
+        """Looks at what a run that is over has left: a quick one writes as it likes between two looks."""
+        used = await asyncio.to_thread(self._disk.measure, [])
+        if used > self._allowance.disk_bytes:
+            self._on_breach(EndReason.DISK_LIMIT, verdict.over_disk(self._allowance, used))
+
     def stop(self) -> None:
         """Watches no more. Idempotent."""
         for timer in self._timers:

@@ -276,6 +276,8 @@ class SandboxRun:
         self._status = self.place.files.status()
         if self.place.limiter.meter is not Meter.EXACT:
             await self._wait_for_meter()
+        if not job_directory.is_empty(self.place.directory):
+            await self._limits.check_left()
         ending = self._judged()
         await self._take_back()
         self._conclude(ending)

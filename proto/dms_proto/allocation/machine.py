@@ -75,9 +75,10 @@ class Invoked(Stimulus, frozen=True):
 
 
 class InputsArrived(Stimulus, frozen=True):
-    """All inputs are here and verified; or (`failed` non-empty) cannot be had."""
+    """All inputs are here and verified; or (`failed` non-empty) they are not. `ours`: it is this node that failed, not who has them."""
 
     failed: str = ""
+    ours: bool = False
 
 
 class RunStarted(Stimulus, frozen=True):
@@ -100,11 +101,12 @@ class RunExited(Stimulus, frozen=True):
 
 
 class OutputsStored(Stimulus, frozen=True):
-    """What it left is in the blob store; or could not be taken (`failed`)."""
+    """What it left is in the blob store; or could not be taken (`failed`). `ours`: it is this node that failed, not what was left."""
 
     outputs: tuple[Output, ...] = ()
     logs: Logs = NO_LOGS
     failed: str = ""
+    ours: bool = False
 
 
 class CancelHeard(Stimulus, frozen=True):
@@ -437,7 +439,8 @@ def _turn_away(allocation: Allocation, stimulus: Invoked) -> Decision:
 
 def _inputs(allocation: Allocation, stimulus: InputsArrived, now: int) -> Decision:
     if stimulus.failed:
-        return _end(allocation, Ending(EndReason.INPUT_UNAVAILABLE, detail=stimulus.failed), now)
+        reason = EndReason.PROVIDER_FAULT if stimulus.ours else EndReason.INPUT_UNAVAILABLE
+        return _end(allocation, Ending(reason, detail=stimulus.failed), now)
     return Decision((AllocationReady(),), (Execute(_task(allocation)),))
 
 
@@ -473,7 +476,8 @@ def _stored(allocation: Allocation, stimulus: OutputsStored, now: int) -> Decisi
     ending = allocation.ending
     assert ending is not None, "what a run left is stored after the run has ended"
     if stimulus.failed and ending.reason is EndReason.COMPLETED:
-        ending = Ending(EndReason.DISK_LIMIT, ending.exit_code, stimulus.failed, ending.usage)
+        reason = EndReason.PROVIDER_FAULT if stimulus.ours else EndReason.DISK_LIMIT
+        ending = Ending(reason, ending.exit_code, stimulus.failed, ending.usage)
     return _end(allocation, ending, now, stimulus.outputs, stimulus.logs)
 
 
@@ -687,7 +691,9 @@ TABLE: Final[Table[Allocation]] = {
         (phase, Invoked): Row(_tell, "a repeat: answered with the status")
         for phase in (*_WORKING, LifePhase.STOPPING, *_AFTER)
     },
-    (LifePhase.PREPARING, InputsArrived): Row(_inputs, "handed to the executor, or ended as INPUT_UNAVAILABLE"),
+    (LifePhase.PREPARING, InputsArrived): Row(
+        _inputs, "handed to the executor, or ended: as INPUT_UNAVAILABLE, or as the fault of this node"
+    ),
     (LifePhase.STARTING, RunStarted): Row(_started, "the requester is told"),
     (LifePhase.STOPPING, RunStarted): Row(_started_while_stopping, "it started after all: stopped again"),
     (LifePhase.RUNNING, RunUsed): Row(_used, "the requester is told"),

@@ -103,6 +103,19 @@ async def test_a_large_file_is_over_the_disk_limit(executor: SandboxExecutor, di
     assert sum(path.stat().st_size for path in directory.iterdir()) <= 21 * MIB
 
 
+@pytest.mark.parametrize(
+    "fill",
+    ["head -c 8000000 /dev/zero > big", "for n in 1 2 3 4 5 6 7 8; do head -c 1000000 /dev/zero > $n; done"],
+    ids=["one file", "many files"],
+)
+async def test_a_job_that_is_over_before_anybody_has_looked_is_over_the_disk_limit(
+    executor: SandboxExecutor, directory: Path, fill: str
+) -> None:
+    ending = await ending_of(await executor.run("a-1", shell(fill, disk_bytes=MIB), directory))
+    assert ending.reason is EndReason.DISK_LIMIT
+    assert "limit 1 MiB" in ending.detail
+
+
 async def test_many_files_together_are_over_the_disk_limit(executor: SandboxExecutor, directory: Path) -> None:
     fill = "mkdir deep; i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > deep/$i; sleep 0.01; done"
     ending = await ending_of(await executor.run("a-1", shell(fill, disk_bytes=20 * MIB), directory))

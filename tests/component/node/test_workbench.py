@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dms.config import Home
+from dms.executors.outputs import DEFAULT_LIMITS
 from dms.executors.scripted import ScriptedExecutor
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
@@ -19,11 +20,11 @@ from dms.trust.wallet import Wallet
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Run
 from dms_actors.testing.network import MemoryFabric
-from dms_proto.allocation.machine import NodeRestarted, RunExited, RunStarted
-from dms_proto.ids import AllocationId
+from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
+from dms_proto.ids import AllocationId, Digest
 from dms_proto.machine import Stimulus
 from dms_proto.secrets import OpenSecret
-from dms_proto.work import EndReason, Task
+from dms_proto.work import EndReason, Input, Task
 
 TASK = Task("scripted", ("exit", "0"))
 
@@ -106,3 +107,56 @@ async def test_work_nobody_knows_of_is_not_adopted(tmp_path: Path) -> None:
         bench.adopt(ALLOCATION, REQUEST, REQUESTER.peer_id, TASK, "")
 
         assert await told.get() == NodeRestarted(adopted=False)
+
+
+def _takes_nothing(home: Path) -> None:
+    """Puts a file where the blobs of this node were to go."""
+    (home / "blobs").rename(home / "away")
+    (home / "blobs").write_text("in the way")
+
+
+async def test_what_a_node_cannot_store_is_its_own_fault(tmp_path: Path) -> None:
+    told = asyncio.Queue[Stimulus]()
+    task = Task("scripted", ("write", "out.txt", "42"), outputs=("out.txt",))
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
+        while not isinstance(await told.get(), RunExited):
+            pass
+        _takes_nothing(tmp_path)
+
+        bench.store_outputs(ALLOCATION, REQUESTER.peer_id, task)
+
+        stored = await told.get()
+        assert isinstance(stored, OutputsStored)
+        assert stored.ours
+        assert stored.failed.startswith("outputs could not be stored")
+
+
+async def test_what_a_job_leaves_beyond_the_limits_is_its_own_failure(tmp_path: Path) -> None:
+    told = asyncio.Queue[Stimulus]()
+    task = Task("scripted", ("write", "out.txt", "42"), outputs=("*",))
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
+        while not isinstance(await told.get(), RunExited):
+            pass
+        for number in range(DEFAULT_LIMITS.files):
+            (bench.directory(ALLOCATION) / str(number)).touch()
+
+        bench.store_outputs(ALLOCATION, REQUESTER.peer_id, task)
+
+        stored = await told.get()
+        assert isinstance(stored, OutputsStored)
+        assert stored.failed
+        assert not stored.ours
+
+
+async def test_an_input_that_is_not_to_be_had_is_not_the_providers_fault(tmp_path: Path) -> None:
+    told = asyncio.Queue[Stimulus]()
+    task = Task("scripted", ("exit", "0"), inputs=(Input("in.txt", Digest("sha256:" + "0" * 64), 2),))
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+
+        arrived = await told.get()
+        assert isinstance(arrived, InputsArrived)
+        assert arrived.failed.startswith("input in.txt")
+        assert not arrived.ours

@@ -534,6 +534,24 @@ def test_outputs_that_could_not_be_taken_are_a_failure_of_a_run_that_completed()
     assert work.reason is EndReason.DISK_LIMIT
 
 
+def test_outputs_that_this_node_could_not_store_are_its_fault_and_cost_nothing() -> None:
+    work = Work().to(LifePhase.STORING)
+
+    work.tell(OutputsStored(failed="no space left on device", ours=True))
+
+    assert work.reason is EndReason.PROVIDER_FAULT
+    assert work.status().price == 0
+
+
+@pytest.mark.parametrize(("ours", "reason"), [(False, EndReason.INPUT_UNAVAILABLE), (True, EndReason.PROVIDER_FAULT)])
+def test_inputs_that_did_not_arrive_are_whose_fault_it_is(ours: bool, reason: EndReason) -> None:
+    work = Work().to(LifePhase.PREPARING)
+
+    work.tell(InputsArrived("no room", ours))
+
+    assert work.reason is reason
+
+
 def test_a_run_that_failed_keeps_its_own_reason() -> None:
     work = Work().to(LifePhase.RUNNING)
     work.tell(RunExited(ended(EndReason.OUT_OF_MEMORY)))
