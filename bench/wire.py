@@ -33,11 +33,11 @@ from dms_proto.ids import MessageId
 from dms_proto.messages import GOSSIPED, AllocationMessage, AnyMessage
 from dms_proto.units import HOUR
 from dms_proto.wire import (
+    ClassBuckets,
     Envelope,
     KindClass,
     Limit,
     OpeningContext,
-    PeerBuckets,
     ReplayWindow,
     open_frame,
     seal,
@@ -179,7 +179,7 @@ def _timed(case: Case, rounds: int) -> tuple[float, float]:
     read_grant.cache_clear()
     read_statements.cache_clear()
     trust = Trust(PROVIDER.peer_id)
-    take = PeerBuckets(UNLIMITED).take
+    take = ClassBuckets(UNLIMITED).take
     context = OpeningContext(PROVIDER.peer_id, REQUESTER.peer_id, ReplayWindow(), ReplayWindow(), take=take)
     taken: list[int] = []
     beyond: list[int] = []
@@ -223,7 +223,7 @@ def open_all_us(frames: list[bytes], topic: str) -> float:
     """Microseconds of CPU per frame to open all, each once."""
     best = float("inf")
     for _ in range(REPETITIONS):
-        windows, take = (ReplayWindow(), ReplayWindow()), PeerBuckets(UNLIMITED).take
+        windows, take = (ReplayWindow(), ReplayWindow()), ClassBuckets(UNLIMITED).take
         context = OpeningContext(PROVIDER.peer_id, REQUESTER.peer_id, *windows, topic=topic, take=take)
         started = time.process_time_ns()
         opened = [open_frame(frame, context, NOW) for frame in frames]

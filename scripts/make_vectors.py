@@ -228,6 +228,11 @@ def state_cases() -> Cases:
             {"before": (gossip("one author").hex(),), "topic": TOPIC, "window": Window(senders=1)},
         ),
         "rate.deliverer": ("the deliverer has no token left", direct("rate"), {"has_tokens": False}),
+        "source_rate.crowd": (
+            "the deliverer has a token, all from where it is have none",
+            direct("source rate"),
+            {"source_has_tokens": False},
+        ),
         "bad_signature.flipped": ("one bit of the signature differs", _flip_last_bit(direct("flipped")), {}),
         "bad_signature.domain": ("signed without the domain", _undomained(), {}),
     }

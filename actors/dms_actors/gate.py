@@ -9,11 +9,12 @@ from typing import NamedTuple
 from dms_proto.ids import PeerId
 from dms_proto.messages import Refusal
 from dms_proto.wire import (
+    SOURCE_LIMITS,
+    ClassBuckets,
     Envelope,
     KindClass,
     Offence,
     OpeningContext,
-    PeerBuckets,
     RefusedFrame,
     ReplayWindow,
     Scores,
@@ -33,13 +34,23 @@ class Muted(NamedTuple):
 class Gate:
     """One per node; lives on the actors' thread."""
 
-    def __init__(self, me: PeerId, topic: str, count: Callable[[str, str], None], scores: Scores | None = None) -> None:
+    def __init__(
+        self,
+        me: PeerId,
+        topic: str,
+        count: Callable[[str, str], None],
+        scores: Scores | None = None,
+        source_of: Callable[[PeerId], str] = lambda _peer: "",
+    ) -> None:
+        """`source_of` tells where a peer comes from: all from there share a rate limit as well."""
         self._me = me
         self._topic = topic
         self._topics = frozenset({topic})
         self._replay = ReplayWindow()
         self._gossip_replay = ReplayWindow()
-        self._buckets = PeerBuckets()
+        self._buckets: ClassBuckets[PeerId] = ClassBuckets()
+        self._source_buckets: ClassBuckets[str] = ClassBuckets(SOURCE_LIMITS)
+        self._source_of = source_of
         self._scores = Scores() if scores is None else scores  # those of nobody yet are empty
         self._count = count
         self.refused: Counter[str] = Counter()
@@ -54,6 +65,7 @@ class Gate:
             topic=topic,
             topics=self._topics,
             take=self._take,
+            take_from_source=self._take_from_source,
         )
         opened = open_frame(frame, context, now)
         if isinstance(opened, RefusedFrame):
@@ -78,3 +90,6 @@ class Gate:
     def _take(self, peer: PeerId, kind_class: KindClass, now: int) -> bool:
         """Who is muted has no tokens: so what it sent before its connection closed, and its gossip by way of others, goes no further."""
         return not self._scores.is_muted(peer, now) and self._buckets.take(peer, kind_class, now)
+
+    def _take_from_source(self, peer: PeerId, kind_class: KindClass, now: int) -> bool:
+        return self._source_buckets.take(self._source_of(peer), kind_class, now)

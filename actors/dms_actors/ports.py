@@ -89,7 +89,7 @@ NetworkEvent = PeerUp | PeerDown | FrameReceived | GossipReceived | PeerFound | 
 
 
 class LinkFacts(msgspec.Struct, frozen=True):
-    """What is measured about the link to one peer. `rtt_us` 0: not yet measured. `inbound`: the peer dialled us."""
+    """What is measured about the link to one peer. `rtt_us` 0: not yet measured. `inbound`: the peer dialled us. `remote` as in `PeerUp`."""
 
     peer: PeerId
     addresses: tuple[str, ...] = ()
@@ -97,6 +97,7 @@ class LinkFacts(msgspec.Struct, frozen=True):
     relayed: bool = False
     connected_ms: int = 0
     inbound: bool = False
+    remote: str = ""
 
 
 class Network(Protocol):

@@ -366,7 +366,9 @@ class NetworkProcess:
         peer = PeerId(up.peer)
         self._credits[peer] = Credit(self._config.queue_bytes)
         now_ms = time.time_ns() // 1_000_000
-        self._links[peer] = LinkFacts(peer, up.addresses, relayed=up.relayed, connected_ms=now_ms, inbound=up.inbound)
+        self._links[peer] = LinkFacts(
+            peer, up.addresses, relayed=up.relayed, connected_ms=now_ms, inbound=up.inbound, remote=up.remote
+        )
         self._listener(PeerUp(peer, up.addresses, up.relayed, up.remote))
 
     def _took(self, frame: bytes) -> None:

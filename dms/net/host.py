@@ -41,6 +41,7 @@ from dms.net.guards.yamux import YamuxHooks, connection_under
 from dms.net.guards.yamux_stream import stream_under
 from dms.net.limits import Bans
 from dms_proto.ids import PeerId
+from dms_proto.reputation.sources import source_of
 from dms_proto.units import SECOND
 from dms_proto.wire.scores import Offence, Scores
 
@@ -48,6 +49,8 @@ PING: Final = TProtocol("/ipfs/ping/1.0.0")
 PING_BYTES: Final = 32
 NEGOTIATE_S: Final = 10
 """Seconds to agree on the protocol of a stream."""
+SOURCES: Final = 1_024
+"""Peers whose source is remembered: twice as many as can be connected."""
 
 logger = logging.getLogger("dms.net.host")
 
@@ -76,6 +79,7 @@ class Host:
         self.counters = counters
         self.crashes = Crashes(counters)
         self.bans = Bans()
+        self._sources: dict[str, str] = {}
         self.on_muted: Callable[[str, float], None] = lambda _peer, _seconds: None
         self._scores = Scores(max(1, round(config.half_life_s * SECOND)))
         self._keys = key_pair(config.private_key)
@@ -144,6 +148,21 @@ class Host:
         except ValueError:  # not a peer id at all
             return []
         return [c for c in found if isinstance(c, SwarmConn) and not c.muxed_conn.is_closed]
+
+    def remote(self, peer: str) -> str:
+        """The IP address at the other end of a connection with a peer; empty if there is none."""
+        ends = (connection_under(connection).get_remote_address() for connection in self.connections(peer))
+        return next((end[0] for end in ends if end is not None), "")
+
+    def source(self, peer: str) -> str:
+        """Where a connected peer comes from. Asked for every frame, so remembered."""
+        found = self._sources.get(peer)
+        if found is None:
+            found = source_of(self.remote(peer))
+            if len(self._sources) >= SOURCES:
+                del self._sources[next(iter(self._sources))]
+            self._sources[peer] = found
+        return found
 
     def ban(self, peer: str, seconds: float) -> None:
         """Refuses a peer for a while and closes its connections."""

@@ -43,7 +43,7 @@ class Bucket:
 
 
 class Meter:
-    """Judges one peer's frames against a `RateLimit`. One per peer and kind of traffic."""
+    """Judges items against a `RateLimit`: those of one peer, or of all peers of one source. One per kind of traffic."""
 
     __slots__ = ("_bytes", "_frames")
 
@@ -54,6 +54,11 @@ class Meter:
     def admit(self, size: int, now: float) -> bool:
         """Whether a frame of `size` bytes may pass."""
         return self._bytes.available(now) >= size and self._frames.take(1, now) and self._bytes.take(size, now)
+
+    def is_full(self, now: float) -> bool:
+        """Whether it could be forgotten without giving anything away."""
+        buckets = (self._frames, self._bytes)
+        return all(bucket.available(now) >= bucket.burst for bucket in buckets)
 
 
 class Bans:

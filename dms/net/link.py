@@ -19,7 +19,7 @@ from dms.net import frames
 from dms.net.config import NetConfig
 from dms.net.counters import Counters
 from dms.net.frames import Greeting, Kind
-from dms.net.limits import Bucket, Meter
+from dms.net.limits import Bucket
 from dms.net.pipe import Credit, FrameIn, Rtt, Sent, Splitter, ToNode, cost
 from dms_proto.wire.scores import Offence
 
@@ -57,6 +57,10 @@ class LinkOwner(Protocol):
 
     def on_outbound(self, link: Link) -> None:
         """The outbound stream was answered, or ended."""
+        ...
+
+    def judge(self, peer: str, size: int, now: float) -> Offence | None:
+        """Whether an item of a peer passes; else what it is."""
         ...
 
     def blame(self, peer: str, offence: Offence) -> None:
@@ -97,7 +101,6 @@ class Link:
         self._rest = memoryview(b"")
         self._rest_cost = 0
         self._credit = Credit(owner.config.queue_bytes)
-        self.meter = Meter(owner.config.frame_limit)
         limit = owner.config.frame_limit
         self._pace_frames = Bucket(limit.frames_per_s * PACE, limit.frames_burst * PACE)
         self._pace_bytes = Bucket(limit.bytes_per_s * PACE, limit.bytes_burst * PACE)
@@ -105,10 +108,11 @@ class Link:
 
     def admits(self, body: bytes, now: float) -> bool:
         """Judges an item of the peer, of whatever kind and on whichever stream. One too many and it is banned."""
-        if self.meter.admit(max(0, len(body) - 1), now):
+        excess = self._owner.judge(self.peer, max(0, len(body) - 1), now)
+        if excess is None:
             return True
-        self._owner.counters["refused.rate"] += 1
-        self._owner.blame(self.peer, Offence.FLOODED)
+        self._owner.counters["refused.rate" if excess is Offence.FLOODED else "refused.source_rate"] += 1
+        self._owner.blame(self.peer, excess)
         return False
 
     # -------------------------------------------------------------------------------------------------------- outbound

@@ -26,6 +26,7 @@ from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.host import Host
 from dms.net.link import Inbound, Link
 from dms.net.pipe import Down, ToNode, Up
+from dms.net.quotas import Quota
 from dms_proto.wire.scores import Offence
 
 GREETING_S: Final = 10.0
@@ -56,6 +57,7 @@ class Peers(INotifee):
         self.on_lost: Callable[[str], None] = lambda _peer: None
         self._host = host
         self._bridge = bridge
+        self._quota = Quota(host.config.frame_limit)
         self._links: dict[str, Link] = {}
         self._dialled: dict[str, str] = {}
         self._waiters: dict[str, list[trio.Event]] = {}
@@ -150,6 +152,10 @@ class Peers(INotifee):
         elif link.welcome is not None:
             self._up(link)
 
+    def judge(self, peer: str, size: int, now: float) -> Offence | None:
+        """Whether an item of `size` bytes passes."""
+        return self._quota.judge(peer, self._host.source(peer), size, now)
+
     def blame(self, peer: str, offence: Offence) -> None:
         """A peer did what it should not."""
         self._host.blame(peer, offence)
@@ -225,8 +231,7 @@ class Peers(INotifee):
             link.is_up = True
             connections = self._host.connections(link.peer)
             dialled_us = any(not connection_under(connection).is_initiator for connection in connections)
-            ends = (connection_under(connection).get_remote_address() for connection in connections)
-            remote = next((end[0] for end in ends if end is not None), "")
+            remote = self._host.remote(link.peer)
             self.post(Up(link.peer, self._addresses(link), inbound=dialled_us, remote=remote))
         self._wake(link.peer)
         link.pump()

@@ -255,7 +255,13 @@ class Assembly:
             lambda: Node(
                 runtime=runtime,
                 world=world,
-                gate=Gate(me, config.network.topic, self._counters.inc, Scores(config.network.forgive_s * SECOND)),
+                gate=Gate(
+                    me,
+                    config.network.topic,
+                    self._counters.inc,
+                    Scores(config.network.forgive_s * SECOND),
+                    strangers.source,
+                ),
                 strangers=strangers,
                 book=book,
                 accounts=Accounts(me, limit, default_debt_limit=config.accounts.debt_limit),

@@ -48,4 +48,4 @@ class Hearing:
         if self._announced is not None:
             self.hear(self._announced)
             for link in self._network.links().values():
-                self.hear(PeerUp(link.peer, link.addresses, link.relayed))
+                self.hear(PeerUp(link.peer, link.addresses, link.relayed, link.remote))

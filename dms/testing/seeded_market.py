@@ -141,13 +141,14 @@ class SeededNode:
             addresses=(),
             summary=Capability(),
         )
-        gate = Gate(self.signer.peer_id, TOPIC, lambda _name, _label: None)
+        strangers = self._market.strangers()
+        gate = Gate(self.signer.peer_id, TOPIC, lambda _name, _label: None, source_of=strangers.source)
         book = OfferBook(self.signer.peer_id)
         return Node(
             runtime=runtime,
             world=world,
             gate=gate,
-            strangers=self._market.strangers(),
+            strangers=strangers,
             book=book,
             accounts=Accounts(book.me),
             hello=hello,

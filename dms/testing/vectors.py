@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from dms_proto.ids import PeerId
-from dms_proto.wire import OpeningContext, PeerBuckets, RefusalCode, ReplayWindow
+from dms_proto.wire import OpeningContext, RefusalCode, ReplayWindow, take_always
 from dms_proto.wire.buckets import KindClass
 
 VECTORS: Final = Path(__file__).parents[2] / "proto" / "vectors"
@@ -52,7 +52,7 @@ class Window(msgspec.Struct, frozen=True):
     senders: int = 4_096
 
 
-class RefusalVector(msgspec.Struct, frozen=True):
+class RefusalVector(msgspec.Struct, frozen=True, omit_defaults=True):
     """A frame that is refused.
 
     Attributes:
@@ -64,6 +64,7 @@ class RefusalVector(msgspec.Struct, frozen=True):
         topics: topics taken from direct streams.
         now: the receiver's clock.
         has_tokens: whether the deliverer may still send.
+        source_has_tokens: whether all from where it is may.
         window: bounds of the replay windows.
         before: frames opened, and accepted, just before.
         frame: the refused one.
@@ -80,6 +81,7 @@ class RefusalVector(msgspec.Struct, frozen=True):
     window: Window
     before: tuple[str, ...]
     frame: str
+    source_has_tokens: bool = True
 
     def context(self) -> OpeningContext:
         """The circumstances, fresh: nothing seen yet."""
@@ -91,7 +93,8 @@ class RefusalVector(msgspec.Struct, frozen=True):
             gossip_replay=ReplayWindow(**window),
             topic=self.topic,
             topics=frozenset(self.topics),
-            take=PeerBuckets().take if self.has_tokens else _no_tokens,
+            take=take_always if self.has_tokens else _no_tokens,
+            take_from_source=take_always if self.source_has_tokens else _no_tokens,
         )
 
 

@@ -32,7 +32,7 @@ from dms.net.guards.crashes import Crashes
 from dms.net.guards.varint import VarintSplitter
 from dms.net.guards.yamux_stream import stream_under
 from dms.net.host import Host
-from dms.net.limits import Meter
+from dms.net.quotas import Quota
 from dms_proto.ids import PeerId
 from dms_proto.wire import RULES, Offence, OpeningContext, ReplayWindow, refuse_unopened
 from dms_proto.wire.refusals import NOBODY
@@ -106,7 +106,8 @@ class FixedPubsub(Pubsub):
         self._crashes: Crashes = host.crashes
         self._blame: Callable[[str, Offence], None] = host.blame
         self._is_refused: Callable[[str], bool] = host.is_banned
-        self._limit = config.gossip_limit
+        self._quota = Quota(config.gossip_limit)
+        self._source: Callable[[str], str] = host.source
         self._sink = sink
         self._inbound: dict[ID, INetStream] = {}
         me = PeerId(host.peer_id)
@@ -153,13 +154,12 @@ class FixedPubsub(Pubsub):
         """Reads RPCs from one peer until the stream ends, whatever the bytes are."""
         peer = stream.muxed_conn.peer_id
         self._inbound[peer] = stream
-        meter = Meter(self._limit)
         splitter = VarintSplitter(self.max_inbound_rpc_size)
         muxed = stream_under(stream)
         try:
             while True:
                 for body in splitter.feed(await muxed.read()):
-                    await self._on_rpc(peer, body, meter)
+                    await self._on_rpc(peer, body)
         except MuxedStreamError:
             pass
         except Exception as error:  # noqa: BLE001 - the process edge: protobuf, keys and ids of a peer fail in every kind of exception
@@ -171,22 +171,22 @@ class FixedPubsub(Pubsub):
             if self._inbound.get(peer) is stream:
                 del self._inbound[peer]
 
-    async def _on_rpc(self, peer: ID, body: bytes, meter: Meter) -> None:
+    async def _on_rpc(self, peer: ID, body: bytes) -> None:
         rpc = rpc_pb2.RPC.FromString(body)
         rpc.ClearField("senderRecord")
         now = trio.current_time()
         for message in rpc.publish:
             if self._is_refused(peer.to_base58()):
                 return  # muted for a message before
-            if self._may_pass(peer, message, meter, now):
+            if self._may_pass(peer, message, now):
                 await self.push_msg(peer, message)
         if len(rpc.subscriptions) <= self.max_subscriptions_per_rpc:
             for subscription in rpc.subscriptions:
                 self.handle_subscription(peer, subscription)
-        if rpc.HasField("control") and meter.admit(len(body), now):
+        if rpc.HasField("control") and self._judge(peer, len(body), now) is None:
             await self.router.handle_rpc(rpc, peer)
 
-    def _may_pass(self, peer: ID, message: rpc_pb2.Message, meter: Meter, now: float) -> bool:
+    def _may_pass(self, peer: ID, message: rpc_pb2.Message, now: float) -> bool:
         """The cheap checks, before any signature."""
         if not self._is_subscribed_to_msg(message):
             return False
@@ -194,11 +194,15 @@ class FixedPubsub(Pubsub):
             self._counters.add("refused.gossip_oversized")
             self._blame(peer.to_base58(), Offence.OVERSIZED)
             return False
-        if not meter.admit(len(message.data), now):
+        if (excess := self._judge(peer, len(message.data), now)) is not None:
             self._counters.add("refused.gossip_rate")
-            self._blame(peer.to_base58(), Offence.FLOODED)
+            self._blame(peer.to_base58(), excess)
             return False
         return self._is_msg_seen(message) or self._may_be_envelope(peer, message)
+
+    def _judge(self, peer: ID, size: int, now: float) -> Offence | None:
+        name = peer.to_base58()
+        return self._quota.judge(name, self._source(name), size, now)
 
     def _may_be_envelope(self, peer: ID, message: rpc_pb2.Message) -> bool:
         """What is not is not handed on, so who hands it on is its author or does not check: either way to blame, except for old age."""

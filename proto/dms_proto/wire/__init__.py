@@ -5,7 +5,15 @@
 for it). `proto/README.md` says the same in words for other implementations.
 """
 
-from dms_proto.wire.buckets import DEFAULT_LIMITS, KindClass, Limit, PeerBuckets, TokenBucket, kind_class
+from dms_proto.wire.buckets import (
+    DEFAULT_LIMITS,
+    SOURCE_LIMITS,
+    ClassBuckets,
+    KindClass,
+    Limit,
+    TokenBucket,
+    kind_class,
+)
 from dms_proto.wire.envelope import (
     CLOCK_SKEW_MS,
     MAX_DIRECT_FRAME,
@@ -39,13 +47,14 @@ __all__ = [
     "MAX_GOSSIP_FRAME",
     "MAX_GOSSIP_LIFETIME_MS",
     "RULES",
+    "SOURCE_LIMITS",
     "VERSION",
+    "ClassBuckets",
     "Envelope",
     "KindClass",
     "Limit",
     "Offence",
     "OpeningContext",
-    "PeerBuckets",
     "RefusalCode",
     "RefusalRule",
     "RefusedFrame",

@@ -11,7 +11,6 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from dms_proto.ids import PeerId
 from dms_proto.units import SECOND
 
 K = TypeVar("K", bound=Hashable)
@@ -68,6 +67,21 @@ DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
     # Within the life of a gossiped envelope (2 minutes with both skews) one neighbour introduces at most 800 authors of a window's 4,096.
     KindClass.INTRODUCTION: Limit(5, 200),
     KindClass.ANSWER: Limit(1, 20),
+}
+
+
+OF_SOURCE: Final[dict[KindClass, int]] = {
+    KindClass.MARKET: 2,
+    KindClass.STREAM: 2,
+    KindClass.MEMBERSHIP: 8,  # the nodes of a house, or of a lab, start together
+    KindClass.GOSSIP_FORWARDED: 2,
+    KindClass.GOSSIP_AUTHORED: 2,
+    KindClass.INTRODUCTION: 4,
+    KindClass.ANSWER: 8,
+}
+"""A source may send as much as this many peers at their limit: more than a few honest ones do, less than a crowd of identities could."""
+SOURCE_LIMITS: Final = {
+    of: Limit(limit.per_second * OF_SOURCE[of], limit.burst * OF_SOURCE[of]) for of, limit in DEFAULT_LIMITS.items()
 }
 
 
@@ -146,17 +160,17 @@ class Buckets(Generic[K]):
         return len(self._buckets) < self._most
 
 
-class PeerBuckets:
-    """How much of each class of message each peer may send."""
+class ClassBuckets(Generic[K]):
+    """How much of each class of message each peer may send; or, with `SOURCE_LIMITS`, all peers of each source."""
 
     def __init__(self, limits: dict[KindClass, Limit] | None = None, *, max_buckets: int = 8_192) -> None:
-        """`limits` replace the defaults class by class. `max_buckets`: past it, peers without a bucket are refused until one is full again."""
+        """`limits` replace the defaults class by class. `max_buckets`: past it, whoever has none is refused until one is full again."""
         by_class = {**DEFAULT_LIMITS, **(limits or {})}
-        self._buckets: Buckets[tuple[PeerId, KindClass]] = Buckets(lambda key: by_class[key[1]], most=max_buckets)
+        self._buckets: Buckets[tuple[K, KindClass]] = Buckets(lambda key: by_class[key[1]], most=max_buckets)
 
-    def take(self, peer: PeerId, kind_class: KindClass, now: int) -> bool:
-        """Whether `peer` may send one more of `kind_class` at `now` (Unix ms); counts it if so."""
-        bucket = self._buckets.get((peer, kind_class), now)
+    def take(self, who: K, kind_class: KindClass, now: int) -> bool:
+        """Whether `who` may send one more of `kind_class` at `now` (Unix ms); counts it if so."""
+        bucket = self._buckets.get((who, kind_class), now)
         return bucket is not None and bucket.take(now)
 
     def __len__(self) -> int:

@@ -37,7 +37,7 @@ from dms_proto.wire.scores import Offence
 from dms_proto.wire.signing import SIGNATURE_BYTES, verify
 
 TakeToken: TypeAlias = Callable[[PeerId, KindClass, int], bool]
-"""Whether a peer may send one more message of a class at a time; `buckets.PeerBuckets.take` is one."""
+"""Whether a peer may send one more message of a class at a time; `buckets.ClassBuckets.take` is one."""
 
 _sender_of = lru_cache(maxsize=1_024)(peer_id_of)
 """Spelling a key in base58 takes as long as all other cheap checks together, and the same peers write again and again."""
@@ -58,7 +58,8 @@ class OpeningContext(msgspec.Struct, frozen=True):
         topics: topics whose gossip is also taken from direct streams: its author or anyone else may hand it on there.
         replay: the window for envelopes addressed to us.
         gossip_replay: the window for gossip, whichever way it came; apart, so that invented authors cannot crowd out peers.
-        take: the rate limit.
+        take: the rate limit of a peer.
+        take_from_source: the rate limit of all peers that come from where a peer does.
         skew_ms: tolerated difference between clocks, either way.
     """
 
@@ -69,6 +70,7 @@ class OpeningContext(msgspec.Struct, frozen=True):
     topic: str = ""
     topics: frozenset[str] = frozenset()
     take: TakeToken = take_always
+    take_from_source: TakeToken = take_always
     skew_ms: int = CLOCK_SKEW_MS
 
     def window(self, signed: Signed) -> ReplayWindow:
@@ -142,6 +144,8 @@ def answer_to(refused: RefusedFrame, context: OpeningContext, now: int) -> Refus
     if context.topic or refused.kind == Refusal.__name__ or not RULES[refused.code].is_answered:
         return None
     if not context.take(context.via, KindClass.ANSWER, now):
+        return None
+    if not context.take_from_source(context.via, KindClass.ANSWER, now):
         return None
     return Refusal(code=refused.code.value, about=refused.id.hex(), detail=refused.detail)
 
@@ -277,7 +281,11 @@ def _check_rate(parsed: _Parsed, context: OpeningContext, now: int) -> _Refusal 
         paid_from = KindClass.GOSSIP_FORWARDED
     else:
         paid_from = KindClass.INTRODUCTION
-    return None if context.take(context.via, paid_from, now) else (RefusalCode.RATE, f"no token left for {paid_from}")
+    if not context.take(context.via, paid_from, now):
+        return RefusalCode.RATE, f"no token left for {paid_from}"
+    if not context.take_from_source(context.via, paid_from, now):
+        return RefusalCode.SOURCE_RATE, f"no token left for {paid_from} from where the sender is"
+    return None
 
 
 def _check_signature(parsed: _Parsed, _context: OpeningContext, _now: int) -> _Refusal | None:

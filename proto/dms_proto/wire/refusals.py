@@ -35,6 +35,7 @@ class RefusalCode(StrEnum):
     STALE = "stale"
     WINDOW_FULL = "window_full"
     RATE = "rate"
+    SOURCE_RATE = "source_rate"
     BAD_SIGNATURE = "bad_signature"
     BAD_BODY = "bad_body"
 
@@ -139,6 +140,12 @@ RULES: Final[dict[RefusalCode, RefusalRule]] = {
         is_answered=False,
         is_passing=True,
         offence=Offence.FLOODED,
+    ),
+    RefusalCode.SOURCE_RATE: RefusalRule(
+        "All peers from where the peer that delivered the frame is, together, send more than their share.",
+        is_answered=False,
+        is_passing=True,
+        offence=Offence.CROWDED,
     ),
     RefusalCode.BAD_SIGNATURE: RefusalRule(
         "The signature is not the sender's over these bytes.",

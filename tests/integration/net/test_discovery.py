@@ -70,5 +70,5 @@ async def test_a_peer_is_told_with_the_address_its_connection_comes_from_not_one
     ann, bob = await crew(announce=("/ip4/8.8.8.8/tcp/4001",)), await crew()
     await ann.network.dial([bob.addresses[0]])
     told = await bob.seen.first(PeerUp)
-    assert told.remote == "127.0.0.1"
+    assert told.remote == bob.network.links()[ann.peer].remote == "127.0.0.1"
     assert (await ann.seen.first(PeerUp)).remote == "127.0.0.1"

@@ -9,9 +9,9 @@ import pytest
 from dms.testing.samples import ALLOCATION, NOW, PROVIDER, REQUEST, REQUESTER, STRANGER, TOPIC
 from dms_actors.gate import Gate, Muted
 from dms_proto.capability import Capability
-from dms_proto.ids import MessageId
+from dms_proto.ids import MessageId, PeerId
 from dms_proto.messages import AnyMessage, BidRequest, Cancel, Probe, Refusal
-from dms_proto.wire import Envelope, Offence, Scores, Signer, seal
+from dms_proto.wire import DEFAULT_LIMITS, SOURCE_LIMITS, Envelope, KindClass, Offence, Scores, Signer, seal
 from dms_proto.wire.scores import HALF_LIFE_MS, MUTE_AT, POINTS
 
 CANCEL = Cancel(REQUEST, ALLOCATION)
@@ -117,3 +117,40 @@ def test_the_scores_it_is_given_say_how_soon_a_peer_is_forgiven() -> None:
         gate.open(b"\xc1", REQUESTER.peer_id, "", NOW)
     assert gate.open(frame(), REQUESTER.peer_id, "", NOW) is None
     assert isinstance(gate.open(frame(sent=NOW + 1_000), REQUESTER.peer_id, "", NOW + 1_000), Envelope)
+
+
+def from_where(peer: PeerId) -> str:
+    """Everybody is at one place, but for the provider and the requester."""
+    return "here" if peer in (PROVIDER.peer_id, REQUESTER.peer_id) else "there"
+
+
+@pytest.fixture(scope="module")
+def sybils() -> list[Signer]:
+    return [Signer(bytes([100 + number]) * 32) for number in range(100)]
+
+
+def test_a_hundred_identities_of_one_source_share_one_budget(sybils: list[Signer]) -> None:
+    gate = Gate(PROVIDER.peer_id, TOPIC, lambda _name, _label: None, source_of=from_where)
+    share = SOURCE_LIMITS[KindClass.MEMBERSHIP].burst
+    heard = 0
+    for sybil in sybils:
+        for number in range(DEFAULT_LIMITS[KindClass.MEMBERSHIP].burst // 10):
+            opened = gate.open(frame(Probe(number), signer=sybil, number=number), sybil.peer_id, "", NOW)
+            heard += isinstance(opened, Envelope)
+    assert heard == share
+    assert gate.refused == {"source_rate": 1_000 - share}
+    assert isinstance(gate.open(frame(Probe(1)), REQUESTER.peer_id, "", NOW), Envelope)
+
+
+def test_who_sends_little_is_not_muted_for_what_its_neighbours_send(sybils: list[Signer]) -> None:
+    gate = Gate(PROVIDER.peer_id, TOPIC, lambda _name, _label: None, source_of=from_where)
+    honest, floods = sybils[0], sybils[1:11]
+    for second in range(60):
+        now = NOW + second * 1_000
+        for sybil in floods:
+            for number in range(20):
+                gate.open(
+                    frame(Probe(number), signer=sybil, number=second * 100 + number, sent=now), sybil.peer_id, "", now
+                )
+        told = gate.open(frame(Probe(1), signer=honest, number=second, sent=now), honest.peer_id, "", now)
+        assert not isinstance(told, Muted)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dms_proto.ids import PeerId
 from dms_proto.messages import KINDS
-from dms_proto.wire import DEFAULT_LIMITS, KindClass, Limit, PeerBuckets, TokenBucket, kind_class
+from dms_proto.wire import DEFAULT_LIMITS, ClassBuckets, KindClass, Limit, TokenBucket, kind_class
 
 A, B = PeerId("A"), PeerId("B")
 TWO = {KindClass.MARKET: Limit(per_second=1, burst=2)}
@@ -62,14 +62,14 @@ def test_over_any_time_no_more_passes_than_burst_and_rate_allow(pauses: list[int
 
 
 def test_one_peers_flood_leaves_the_others_alone() -> None:
-    buckets = PeerBuckets(TWO)
+    buckets = ClassBuckets(TWO)
     assert [buckets.take(A, KindClass.MARKET, 0) for _ in range(3)] == [True, True, False]
     assert buckets.take(B, KindClass.MARKET, 0)
     assert buckets.take(A, KindClass.STREAM, 0)
 
 
 def test_memory_is_bounded_and_only_full_buckets_are_forgotten() -> None:
-    buckets = PeerBuckets(TWO, max_buckets=2)
+    buckets = ClassBuckets(TWO, max_buckets=2)
     assert [buckets.take(A, KindClass.MARKET, 0) for _ in range(3)] == [True, True, False]
     assert buckets.take(B, KindClass.MARKET, 0)
     assert not buckets.take(PeerId("C"), KindClass.MARKET, 0)

@@ -14,11 +14,11 @@ from dms.testing.strategies import messages
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.messages import AnyMessage, Hello, Probe
 from dms_proto.wire import (
+    ClassBuckets,
     Envelope,
     KindClass,
     Limit,
     OpeningContext,
-    PeerBuckets,
     RefusalCode,
     RefusedFrame,
     ReplayWindow,
@@ -282,7 +282,7 @@ def test_replays_and_floods_are_refused_before_the_signature_is_looked_at() -> N
     context, frame = stream(), sealed()
     assert isinstance(open_frame(frame, context, NOW), Envelope)
     assert code_of(open_frame(frame[:-1] + bytes((frame[-1] ^ 1,)), context, NOW)) is RefusalCode.DUPLICATE
-    empty = stream(take=PeerBuckets({KindClass.MEMBERSHIP: Limit(1, 1)}).take)
+    empty = stream(take=ClassBuckets({KindClass.MEMBERSHIP: Limit(1, 1)}).take)
     assert isinstance(open_frame(frame, empty, NOW), Envelope)
     other = sealed(id=MessageId(bytes(16)))
     assert code_of(open_frame(other[:-1] + bytes((other[-1] ^ 1,)), empty, NOW)) is RefusalCode.RATE
@@ -340,7 +340,7 @@ def test_the_deliverer_pays_and_the_author_once_proven() -> None:
 
 
 def test_forged_gossip_does_not_spend_the_tokens_of_the_author_it_names() -> None:
-    buckets = PeerBuckets({KindClass.GOSSIP_AUTHORED: Limit(1, 1)})
+    buckets = ClassBuckets({KindClass.GOSSIP_AUTHORED: Limit(1, 1)})
     context = topic(take=buckets.take)
     frame = gossiped()
     assert code_of(open_frame(frame[:-1] + bytes((frame[-1] ^ 1,)), context, NOW)) is RefusalCode.BAD_SIGNATURE
@@ -350,7 +350,7 @@ def test_forged_gossip_does_not_spend_the_tokens_of_the_author_it_names() -> Non
 
 
 def test_an_empty_bucket_refuses_before_the_signature_and_leaves_the_id_free() -> None:
-    buckets = PeerBuckets({KindClass.MEMBERSHIP: Limit(1, 1)})
+    buckets = ClassBuckets({KindClass.MEMBERSHIP: Limit(1, 1)})
     context = stream(take=buckets.take)
     assert isinstance(open_frame(sealed(id=MessageId(bytes(16))), context, NOW), Envelope)
     assert code_of(open_frame(sealed(), context, NOW)) is RefusalCode.RATE

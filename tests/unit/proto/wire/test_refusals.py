@@ -10,10 +10,10 @@ from dms_proto.ids import MessageId
 from dms_proto.messages import Refusal
 from dms_proto.wire import (
     RULES,
+    ClassBuckets,
     KindClass,
     Limit,
     OpeningContext,
-    PeerBuckets,
     RefusalCode,
     RefusedFrame,
     ReplayWindow,
@@ -54,7 +54,7 @@ def test_gossip_gets_no_answer() -> None:
 
 
 def test_answers_to_one_peer_are_limited_so_that_two_versions_do_not_argue_forever() -> None:
-    buckets = PeerBuckets({KindClass.ANSWER: Limit(1, 2)})
+    buckets = ClassBuckets({KindClass.ANSWER: Limit(1, 2)})
     context = msgspec.structs.replace(ON_STREAM, take=buckets.take)
     refused = RefusedFrame(RefusalCode.NEWER_VERSION)
     assert [answer_to(refused, context, NOW) is None for _ in range(3)] == [False, False, True]
