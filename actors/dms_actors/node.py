@@ -460,7 +460,8 @@ class Node(MachineActor):
         self._world.post.learn_anchors(peer, hello.anchors)
         self._decide(turn, self.members, self._as_proven(peer, hello), now, cause)
         if hello.revoked:
-            self._apply(turn, RevocationsHeard(hello.revoked), now, cause)
+            delegations = self.grants.state.delegations(hello.revoked, self._world.read_grant)
+            self._apply(turn, RevocationsHeard(hello.revoked, delegations), now, cause)
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
         """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dms.rpc.api import grants
 from dms.rpc.ids import match_id
 from dms.trust.grant import FORM, blocks, issue, narrow, read_grant
+from dms_proto.grants.trust import issuer_of
 from dms_proto.ids import GrantId, PeerId
 
 
@@ -23,6 +24,7 @@ class MemoryGrants:
         self.issued: dict[GrantId, bytes] = {}
         self.held: dict[GrantId, bytes] = {}
         self.void: dict[GrantId, None] = {}
+        self._me = me
         self._seed = seed
 
     async def grants_anchors(self) -> grants.Anchors:
@@ -41,7 +43,9 @@ class MemoryGrants:
         return made
 
     async def grants_delegate(self, params: grants.DelegateGrantParams) -> grants.Grant:
-        return self._made(narrow(self._grant(params.grant), params.by))
+        made = self._made(narrow(self._grant(params.grant), params.by, self._me))
+        self.issued[made.view.grant_id] = FORM.read(made.text)
+        return made
 
     async def grants_inspect(self, params: grants.GrantParams) -> grants.GrantView:
         return self._grant_view(self._grant(params.grant))
@@ -62,11 +66,15 @@ class MemoryGrants:
 
     async def grants_list(self) -> grants.GrantList:
         issued = (
-            grants.IssuedGrant(id_, self._grant_view(grant).rights, 0, id_ in self.void)
+            grants.IssuedGrant(id_, self._grant_view(grant).rights, 0, id_ in self.void, self._of(grant))
             for id_, grant in self.issued.items()
         )
         held = (self._grant_view(grant) for grant in self.held.values())
         return grants.GrantList(tuple(issued), tuple(held), tuple(self.void))
+
+    def _of(self, grant: bytes) -> PeerId:
+        issuer = issuer_of(grant)
+        return PeerId("") if issuer == self._me else issuer
 
     def _grant(self, given: str) -> bytes:
         if given.startswith(FORM.prefix):
@@ -80,6 +88,6 @@ class MemoryGrants:
         proven = read_grant(grant)
         if proven is None:
             raise FORM.refused("does not verify")
-        parts = tuple(grants.GrantPart(part.grant_id, part.rights) for part in blocks(grant))
+        parts = tuple(grants.GrantPart(*part) for part in blocks(grant))
         id_ = proven.ids[-1]
         return grants.GrantView(id_, proven.issuer, proven.rights, parts, id_ in self.held)

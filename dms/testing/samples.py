@@ -176,6 +176,22 @@ GUARDED: Final[tuple[AnyMessage, ...]] = (
 )
 """Of the kinds that grants added something to, one each."""
 
+DELEGATED: Final[tuple[AnyMessage, ...]] = (
+    Hello(
+        1,
+        "",
+        NOW,
+        "",
+        "",
+        (),
+        Capability(),
+        revoked=(
+            revoke(STRANGER, ids.grant_id(b"sample"), NOW + 1, PROVIDER.public_key + b"a grant in its sent form"),
+        ),
+    ),
+)
+"""Of the kind that tells what delegators have revoked, one."""
+
 LOGGED: Final[tuple[AnyMessage, ...]] = (
     AllocationStatus(
         REQUEST,

@@ -24,11 +24,11 @@ from biscuit_auth import (
 )
 
 from dms.trust.pasted import Form
-from dms.trust.statements import read_statements, statements
+from dms.trust.statements import NOBODY, read_statements, statements
 from dms_proto.errors import UserError
 from dms_proto.grants.rights import Rights
 from dms_proto.grants.trust import Proven, issuer_of
-from dms_proto.ids import PUBLIC_KEY_BYTES, GrantId, grant_id
+from dms_proto.ids import PUBLIC_KEY_BYTES, GrantId, PeerId, grant_id
 from dms_proto.units import format_count
 from dms_proto.wire import Signer
 from dms_proto.wire.envelope import MAX_AUTH
@@ -45,6 +45,7 @@ class Block(NamedTuple):
 
     grant_id: GrantId
     rights: Rights
+    delegator: PeerId = NOBODY
 
 
 def issue(seed: bytes, rights: Rights) -> bytes:
@@ -57,8 +58,13 @@ def issue(seed: bytes, rights: Rights) -> bytes:
     return _sent(Signer(seed).public_key, token)
 
 
-def narrow(grant: bytes, by: Rights) -> bytes:
+def narrow(grant: bytes, by: Rights, delegator: PeerId = NOBODY) -> bytes:
     """A grant that allows what `grant` and `by` both allow. Needs nobody's key.
+
+    Args:
+        grant: in its sent form.
+        by: the bounds to add.
+        delegator: the node that passes it on, which may revoke it; empty: nobody may who could not before.
 
     Raises:
         UserError: `bad_grant`: it is none; `bad_argument`: nothing would be left, it would be too large, or was narrowed too often.
@@ -69,7 +75,7 @@ def narrow(grant: bytes, by: Rights) -> bytes:
     _source(proven.rights.narrowed(by))  # refused here if nothing would be left
     if len(proven.ids) >= MAX_BLOCKS:
         raise UserError("bad_argument", f"the grant was narrowed {format_count(MAX_BLOCKS - 1, 'time')} already")
-    return _sent(grant[:PUBLIC_KEY_BYTES], _verified(grant).append(BlockBuilder(_source(by))))
+    return _sent(grant[:PUBLIC_KEY_BYTES], _verified(grant).append(BlockBuilder(_source(by, delegator))))
 
 
 @lru_cache(maxsize=CACHED)
@@ -84,7 +90,9 @@ def read_grant(grant: bytes) -> Proven | None:
     rights = parts[0].rights
     for part in parts[1:]:
         rights = rights.narrowed(part.rights)
-    return Proven(issuer_of(grant), tuple(part.grant_id for part in parts), rights)
+    return Proven(
+        issuer_of(grant), tuple(part.grant_id for part in parts), rights, tuple(part.delegator for part in parts)
+    )
 
 
 def blocks(grant: bytes) -> tuple[Block, ...]:
@@ -100,13 +108,25 @@ def blocks(grant: bytes) -> tuple[Block, ...]:
         return ()
     said = [read_statements(token.block_source(number), is_first=number == 0) for number in range(count)]
     ids = [grant_id(bytes.fromhex(signature)) for signature in token.revocation_ids]
-    understood = tuple(Block(id_, rights) for id_, rights in zip(ids, said, strict=True) if rights is not None)
+    understood = tuple(Block(id_, *part) for id_, part in zip(ids, said, strict=True) if part is not None)
     return understood if len(understood) == count else ()
 
 
-def _source(rights: Rights) -> str:
+def showable(grant: bytes, me: PeerId) -> bytes:
+    """A grant in a form that anybody may see: for certain nodes only. One for whoever has it is bound to `me`; its ids stay in it.
+
+    Raises:
+        UserError: `bad_grant`: it is none; `bad_argument`: it was narrowed too often, or would be too large.
+    """
+    proven = read_grant(grant)
+    if proven is not None and "peer" in proven.rights.one_of:
+        return grant
+    return narrow(grant, Rights(one_of={"peer": (me,)}))
+
+
+def _source(rights: Rights, delegator: PeerId = NOBODY) -> str:
     try:
-        return statements(rights)
+        return statements(rights, delegator)
     except ValueError as error:
         raise UserError("bad_argument", str(error)) from error
 

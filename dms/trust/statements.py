@@ -7,6 +7,7 @@ statement                                                            right
 ``check if kind($x), ["invoke", "request"].contains($x)``            a list, for each of `LISTS`
 ``check if time($x), $x <= 2030-01-01T00:00:00Z``                    the end
 ``own(true)``, in the first block only                               the holder is a machine of the same owner
+``delegator("12D3…")``, in every other block, once                   who has made this grant of the one before, and may revoke it
 ===================================================================  ==========================================
 
 They are ordinary Biscuit checks: any Biscuit library that is told the facts of a use decides as `Rights` does (a property test compares the two).
@@ -20,9 +21,10 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
+from dms_proto.ids import PeerId
 from dms_proto.units import SECOND
 
 _VALUE: Final = "[A-Za-z0-9_-]+"
@@ -33,32 +35,46 @@ _BOUND: Final = re.compile(
 )
 """One statement that bounds: a ceiling and its amount, a list and its values, or the end."""
 _VALUES: Final = re.compile(_VALUE)
+_DELEGATOR: Final = re.compile(rf'delegator\("({_VALUE})"\);')
 _OWN: Final = "own(true)"
 _OWN_LINE: Final = f"{_OWN};"
+NOBODY: Final = PeerId("")
 LATEST: Final = 253_402_300_799_000
 """The last second that can be written, in Unix ms: the year 9999."""
 CACHED: Final = 1_024
 """Blocks whose reading is remembered, of at most 4 KiB each: grants that one was narrowed to share all of its blocks but the last."""
 
 
-def statements(rights: Rights) -> str:
-    """The rights as the source of a block.
+class Said(NamedTuple):
+    """What a block says. `delegator`: who made it, by its own word; empty: nobody says so."""
+
+    rights: Rights
+    delegator: PeerId = NOBODY
+
+
+def statements(rights: Rights, delegator: PeerId = NOBODY) -> str:
+    """The rights as the source of a block, and who has passed the grant on with it.
 
     Raises:
         ValueError: a list is empty, or an end lies beyond the year 9999: what cannot be written is not granted.
     """
-    return "".join(f"{line};\n" for line in _lines(rights))
+    named = [f'delegator("{delegator}")'] if delegator else []
+    return "".join(f"{line};\n" for line in (*named, *_lines(rights)))
 
 
 @lru_cache(maxsize=CACHED)
-def read_statements(source: str, *, is_first: bool) -> Rights | None:
+def read_statements(source: str, *, is_first: bool) -> Said | None:
     """What a block says, or None when it says anything that is not in the vocabulary."""
-    own = False
+    own, delegator = False, PeerId("")
     at_most: dict[str, int] = {}
     one_of: dict[str, tuple[str, ...]] = {}
     for line in source.splitlines():
         if line == _OWN_LINE and is_first:
             own = True
+            continue
+        named = _DELEGATOR.fullmatch(line)
+        if named is not None and not is_first and not delegator:
+            delegator = PeerId(named[1])
             continue
         bound = _BOUND.fullmatch(line)
         if bound is None:
@@ -70,7 +86,7 @@ def read_statements(source: str, *, is_first: bool) -> Rights | None:
         else:
             name, most = (ceiling, int(amount)) if ceiling is not None else (TIME, _ms_of(end))
             at_most[name] = min(most, at_most.get(name, most))
-    return Rights(at_most, one_of, own)
+    return Said(Rights(at_most, one_of, own), delegator)
 
 
 def _lines(rights: Rights) -> Iterator[str]:

@@ -31,7 +31,8 @@ def one(view: GrantView) -> Iterator[Block]:
     yield Line(f"signed by  {view.issuer}")
     yield Line(f"allows     {allowed(view.rights)}")
     for number, part in enumerate(view.parts[1:], 1):
-        yield Line(f"narrowed   {number}: {allowed(part.rights)}", "dim")
+        by = f" by {short(part.delegator)}" if part.delegator else ""
+        yield Line(f"narrowed   {number}{by}: {allowed(part.rights)}", "dim")
     yield Line(f"ends       {end(view.rights)}")
     if view.flaw:
         yield Line(f"does not count here: {view.flaw}", "warn")
@@ -42,7 +43,12 @@ def one(view: GrantView) -> Iterator[Block]:
 def all_(found: GrantList) -> Iterator[Block]:
     """What was granted, and what is held."""
     rows = [
-        (one.grant_id, "made here", "revoked" if one.revoked else end(one.rights), allowed(one.rights))
+        (
+            one.grant_id,
+            f"made here of {short(one.of)}" if one.of else "made here",
+            "revoked" if one.revoked else end(one.rights),
+            allowed(one.rights),
+        )
         for one in found.issued
     ]
     rows += [

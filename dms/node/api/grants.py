@@ -19,11 +19,11 @@ from dms.rpc.api.grants import (
     RevokeGrantParams,
 )
 from dms.rpc.ids import match_id, match_peer
-from dms.trust.grant import FORM, blocks, issue, narrow, read_grant
+from dms.trust.grant import FORM, blocks, issue, narrow, read_grant, showable
 from dms_proto.errors import UserError
 from dms_proto.grants.revocations import revoke
 from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
-from dms_proto.grants.trust import AnchorWished, GrantMade, RevocationsHeard, Trust
+from dms_proto.grants.trust import AnchorWished, GrantMade, RevocationsHeard, Trust, issuer_of
 from dms_proto.ids import GrantId, PeerId, public_key_of
 from dms_proto.messages.kinds import MAX_ANCHORS
 from dms_proto.rules import GoodGrantId
@@ -70,7 +70,11 @@ class GrantGroup(Base):
         _check(params.by)
         if params.by.own:
             raise UserError("bad_argument", "own is granted by an anchor; delegating can only take rights away")
-        return self._made(narrow(self._grant(params.grant), params.by), (await self._state()).grants)
+        grant = narrow(self._grant(params.grant), params.by, self._me)
+        proven = read_grant(grant)
+        assert proven is not None
+        made = GrantMade(proven.ids[-1], proven.rights, showable(grant, self._me))
+        return self._made(grant, (await self._wish(made, call_id("grants.delegate"))).grants)
 
     async def grants_inspect(self, params: GrantParams) -> GrantView:
         """See `GrantMethods`."""
@@ -91,32 +95,39 @@ class GrantGroup(Base):
     async def grants_revoke(self, params: RevokeGrantParams) -> GrantList:
         """See `GrantMethods`."""
         state = (await self._state()).grants
-        id_, until = self._to_revoke(params.grant, state)
-        revocation = revoke(Signer(self._services.identity.seed()), id_, until)
+        id_, until, proof = self._to_revoke(params.grant, state)
+        revocation = revoke(Signer(self._services.identity.seed()), id_, until, proof)
         after = await self._wish(RevocationsHeard((revocation,)), call_id("grants.revoke"))
         if (id_, self._me) not in after.grants.revoked:
             raise UserError("bad_argument", f"the grant {id_} has ended, or too many are revoked already")
         return await self.grants_list()
 
-    def _to_revoke(self, given: str, trust: Trust) -> tuple[GrantId, int]:
-        """The id that is meant, and when that grant ends (0: never, or not known)."""
+    def _to_revoke(self, given: str, trust: Trust) -> tuple[GrantId, int, bytes]:
+        """The id that is meant, when that grant ends (0: never, or not known), and what the revocation rests on if this node passed it on."""
         if given.startswith(FORM.prefix):
-            proven = read_grant(FORM.read(given))
+            grant = FORM.read(given)
+            proven = read_grant(grant)
             if proven is None:
                 raise FORM.refused("does not verify")
-            return proven.ids[-1], proven.rights.until
+            passed_on = [id_ for id_, by in zip(proven.ids, proven.delegators, strict=True) if by == self._me]
+            if proven.issuer != self._me and passed_on:
+                return passed_on[-1], 0, showable(grant, self._me)
+            return proven.ids[-1], proven.rights.until, b""
         ends = {id_: issued.rights.until for id_, issued in trust.issued.items()}
         ends |= {id_: held.proven.rights.until for id_, held in self._services.wallet.held.items()}
         if given not in ends and _is_whole_id(given):
-            return GrantId(given), 0
+            return GrantId(given), 0, b""
         id_ = GrantId(match_id(given, ends, "grant"))
-        return id_, ends[id_]
+        return id_, ends[id_], trust.issued[id_].proof if id_ in trust.issued else b""
 
     async def grants_list(self) -> GrantList:
         """See `GrantMethods`."""
         trust = (await self._state()).grants
         void = dict.fromkeys(id_ for id_, _ in trust.revoked)
-        issued = (IssuedGrant(one.grant_id, one.rights, one.at, one.grant_id in void) for one in trust.issued.values())
+        issued = (
+            IssuedGrant(one.grant_id, one.rights, one.at, one.grant_id in void, issuer_of(one.proof))
+            for one in trust.issued.values()
+        )
         held = (self._grant_view(one.grant, trust) for one in self._services.wallet.held.values())
         return GrantList(tuple(issued), tuple(held), tuple(void))
 
@@ -136,7 +147,7 @@ class GrantGroup(Base):
             raise FORM.refused("does not verify, or says what this version does not understand")
         holder = PeerId(next(iter(proven.rights.one_of.get("peer", ())), self._me))
         flaw = trust.credential(grant, holder, self._now(), read_grant).flaw
-        parts = tuple(GrantPart(part.grant_id, part.rights) for part in blocks(grant))
+        parts = tuple(GrantPart(*part) for part in blocks(grant))
         is_held = proven.ids[-1] in self._services.wallet.held
         return GrantView(proven.ids[-1], proven.issuer, proven.rights, parts, is_held, flaw)
 

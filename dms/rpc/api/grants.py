@@ -83,10 +83,12 @@ class GrantPart(msgspec.Struct, frozen=True):
     Attributes:
         grant_id: of the grant up to here.
         rights: what this part says.
+        delegator: the node that made it, by its own word, and may revoke it; empty: nobody says so.
     """
 
     grant_id: GrantId
     rights: Rights
+    delegator: PeerId = PeerId("")
 
 
 class GrantView(msgspec.Struct, frozen=True):
@@ -122,26 +124,28 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class IssuedGrant(msgspec.Struct, frozen=True):
-    """A grant this node issued.
+    """A grant this node issued, or made of one it was given.
 
     Attributes:
         grant_id: its id.
         rights: what it allows.
         at: Unix ms.
         revoked: whether this node made it void.
+        of: who issued the grant that it was made from; empty: this node.
     """
 
     grant_id: GrantId
     rights: Rights
     at: int
     revoked: bool
+    of: PeerId = PeerId("")
 
 
 class GrantList(msgspec.Struct, frozen=True):
     """Grants.
 
     Attributes:
-        issued: by this node, oldest first.
+        issued: by this node, and those it made of grants it was given, oldest first.
         held: by this node: what it shows to those who ask for one.
         revoked: void here.
     """

@@ -1,4 +1,6 @@
-"""Revocations: a signed word that a grant, and every one made from it, is void. It counts if the grant's issuer signed it, or the node that checks.
+"""Revocations: a signed word that a grant, and every one made from it, is void.
+
+It counts if the grant's issuer signed it, the node that checks, or, for the grant that it passed on, the node that the grant names as its delegator.
 
 ::
 
@@ -16,15 +18,16 @@ from dms_proto.wire.signing import Signer, verify
 DOMAIN: Final = b"dms/revocation/1\0"
 
 
-def revoke(signer: Signer, grant_id: GrantId, until: int) -> Revocation:
+def revoke(signer: Signer, grant_id: GrantId, until: int, proof: bytes = b"") -> Revocation:
     """The revocation of a grant by `signer`.
 
     Args:
         signer: who revokes.
         grant_id: of the grant, or of the one it was made from.
         until: when the grant ends by itself, after which nobody need remember this; Unix ms, 0: never.
+        proof: of a delegator: the grant, in a form that is for certain nodes only.
     """
-    return Revocation(grant_id, signer.peer_id, until, signer.sign(_signed(grant_id, until)))
+    return Revocation(grant_id, signer.peer_id, until, signer.sign(_signed(grant_id, until)), proof)
 
 
 def is_genuine(revocation: Revocation) -> bool:

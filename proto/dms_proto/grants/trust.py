@@ -4,15 +4,16 @@ State     the anchors, the grants this node issued, the revocations it honours.
 Stimuli   the owner's wishes about anchors and grants; revocations that peers tell of.
 Effects   none: peers are told in the next hello.
 
-A revocation is honoured when this node made it, or the grant's issuer did. Peers tell each other those of their anchors in their hellos, so that one
-word of an anchor reaches every node that accepts its grants.
+A revocation is honoured when this node made it, or the grant's issuer did, or who passed the grant on. Peers tell each other those of grants of their
+anchors in their hellos, so that one word reaches every node that accepts them, those too that were away when it was said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 import msgspec
@@ -30,7 +31,12 @@ from dms_proto.wire import CLOCK_SKEW_MS
 MAX_ISSUED: Final = 1_024
 """Issued grants remembered for the owner's list; the oldest go first. They stay valid."""
 MAX_HONOURED: Final = 512
-"""Revocations of one anchor that are remembered: bounds what it can make us remember. More are not taken until some of them run out."""
+"""Revocations by one anchor that are remembered, and as many by all who passed its grants on: bounds what they can make us remember. More are not
+taken until some of them run out."""
+MAX_DELEGATED: Final = 64
+"""The same by all who passed on what came of one grant: whoever holds it can make any number of nodes up, and crowds out nobody who holds another."""
+MAX_PROOFS_TOLD_BYTES: Final = 64 * 1024
+"""Of the grants that revocations in one hello rest on: it has to fit into a frame."""
 
 
 class Proven(NamedTuple):
@@ -40,11 +46,20 @@ class Proven(NamedTuple):
         issuer: who signed its first block.
         ids: of the grant (last) and of those it was made from, the first first.
         rights: what all its blocks together allow.
+        delegators: of each of `ids`, who says to have made it of the one before; empty where nobody does.
     """
 
     issuer: PeerId
     ids: tuple[GrantId, ...]
     rights: Rights
+    delegators: tuple[PeerId, ...] = ()
+
+
+class Delegation(NamedTuple):
+    """By what a delegator's revocation counts: its grant came of `root`, which `issuer` has issued."""
+
+    issuer: PeerId
+    root: GrantId
 
 
 _name_of: Final = lru_cache(maxsize=MAX_ANCHORS * 4)(peer_id_of)
@@ -65,16 +80,18 @@ class AnchorWished(Stimulus, frozen=True):
 
 
 class GrantMade(Stimulus, frozen=True):
-    """The owner issued a grant. The text is not kept."""
+    """The owner issued a grant, or passed one on. The text is not kept; `proof`: of one passed on, what a revocation of it rests on."""
 
     grant_id: GrantId
     rights: Rights
+    proof: bytes = b""
 
 
 class RevocationsHeard(Stimulus, frozen=True):
-    """The owner revokes (signed by this node), or a peer tells what it knows of."""
+    """The owner revokes (signed by this node), or a peer tells what it knows of. `delegations`: see `Trust.delegations`; empty: there are none."""
 
     revocations: tuple[Revocation, ...]
+    delegations: tuple[Delegation | None, ...] = ()
 
 
 # ----------------------------------------------------------------------------------------------------------------- events
@@ -93,11 +110,12 @@ class AnchorRemoved(Event, frozen=True):
 
 
 class GrantIssued(Event, frozen=True):
-    """This node issued a grant."""
+    """This node issued a grant, or passed one on."""
 
     grant_id: GrantId
     rights: Rights
     at: int
+    proof: bytes = b""
 
 
 class GrantRevoked(Event, frozen=True):
@@ -105,6 +123,7 @@ class GrantRevoked(Event, frozen=True):
 
     revocation: Revocation
     at: int
+    delegation: Delegation | None = None
 
 
 # ------------------------------------------------------------------------------------------------------------------ state
@@ -117,11 +136,12 @@ class TrustPhase(StrEnum):
 
 
 class Issued(msgspec.Struct, frozen=True):
-    """A grant this node issued."""
+    """A grant this node issued, or passed on (`proof` is not empty)."""
 
     grant_id: GrantId
     rights: Rights
     at: int
+    proof: bytes = b""
 
 
 class Trust(msgspec.Struct, frozen=True):
@@ -130,14 +150,16 @@ class Trust(msgspec.Struct, frozen=True):
     Attributes:
         me: this node: always an anchor of its own.
         added: the other anchors, in the order they were added.
-        issued: grants of this node, oldest first.
+        issued: grants of this node, and those it passed on, oldest first.
         revoked: by grant and signer, oldest first.
+        delegated: of those in `revoked` that count by a delegation, which.
     """
 
     me: PeerId
     added: tuple[PeerId, ...] = ()
     issued: Mapping[GrantId, Issued] = {}
     revoked: Mapping[tuple[GrantId, PeerId], Revocation] = {}
+    delegated: Mapping[tuple[GrantId, PeerId], Delegation] = {}
 
     @property
     def anchors(self) -> tuple[PeerId, ...]:
@@ -145,8 +167,27 @@ class Trust(msgspec.Struct, frozen=True):
         return (self.me, *self.added)
 
     def told(self, now: int) -> tuple[Revocation, ...]:
-        """The revocations to tell peers of: the newest of those that still matter."""
-        return tuple(r for r in self.revoked.values() if _matters(r, now))[-MAX_REVOKED:]
+        """The revocations to tell peers of: the newest of those that still matter, as many as fit."""
+        newest: list[Revocation] = []
+        room = MAX_PROOFS_TOLD_BYTES
+        for revocation in reversed(tuple(self.revoked.values())):
+            if _matters(revocation, now) and len(newest) < MAX_REVOKED and len(revocation.proof) <= room:
+                room -= len(revocation.proof)
+                newest.append(revocation)
+        return tuple(reversed(newest))
+
+    def delegations(self, revocations: Sequence[Revocation], read: ReadGrant) -> tuple[Delegation | None, ...]:
+        """Of each revocation, by which delegation it would count. Proofs of grants that are nothing here, or known already, are not looked at."""
+        return tuple(self._delegation(revocation, read) for revocation in revocations)
+
+    def _delegation(self, revocation: Revocation, read: ReadGrant) -> Delegation | None:
+        key = (revocation.grant_id, revocation.signer)
+        if key in self.revoked or issuer_of(revocation.proof) not in self.anchors:
+            return None
+        proven = read(revocation.proof)
+        if proven is None or key not in zip(proven.ids, proven.delegators, strict=False):
+            return None
+        return Delegation(proven.issuer, proven.ids[0])
 
     def credential(self, auth: bytes, peer: PeerId, now: int, read: ReadGrant, *, begun: bool = False) -> Credential:
         """What `peer` has shown with the authorisation `auth` of an envelope.
@@ -164,11 +205,19 @@ class Trust(msgspec.Struct, frozen=True):
 
     def _flaw(self, proven: Proven, peer: PeerId, now: int, *, begun: bool) -> str:
         """Why a grant of an anchor does not count for `peer` now; empty when it does."""
-        if any((id_, signer) in self.revoked for id_ in proven.ids for signer in (self.me, proven.issuer)):
+        if self.revoked and self._is_void(proven):
             return f"the grant {short(proven.ids[-1])} is revoked"
         if not begun and any(proven.rights.unmet({TIME: now - CLOCK_SKEW_MS})):
             return f"the grant ended {(now - proven.rights.until) // SECOND} s ago"
         return "the grant is for another node" if any(proven.rights.unmet({"peer": peer})) else ""
+
+    def _is_void(self, proven: Proven) -> bool:
+        """Whether it, or one that it was made from, is revoked by this node, its issuer, or who passed that one on."""
+        return any(
+            (id_, signer) in self.revoked
+            for id_, delegator in zip_longest(proven.ids, proven.delegators)
+            for signer in (self.me, proven.issuer, delegator)
+        )
 
     def _stranger(self, auth: bytes) -> str:
         """Why what was shown is no grant of an anchor."""
@@ -211,18 +260,29 @@ def _anchor(trust: Trust, stimulus: AnchorWished, _now: int) -> Decision:
 
 
 def _issue(_trust: Trust, stimulus: GrantMade, now: int) -> Decision:
-    return Decision((GrantIssued(stimulus.grant_id, stimulus.rights, now),))
+    return Decision((GrantIssued(stimulus.grant_id, stimulus.rights, now, stimulus.proof),))
 
 
 def _hear(trust: Trust, stimulus: RevocationsHeard, now: int) -> Decision:
-    fresh: list[Event] = []
-    for revocation in dict.fromkeys(stimulus.revocations):
+    fresh: dict[tuple[GrantId, PeerId], Event] = {}
+    for revocation, delegation in zip_longest(stimulus.revocations, stimulus.delegations):
         key = (revocation.grant_id, revocation.signer)
-        known = key in trust.revoked or revocation.signer not in trust.anchors or not _matters(revocation, now)
-        theirs = sum(signer == revocation.signer for _, signer in trust.revoked) if not known else 0
-        if not known and theirs + len(fresh) < MAX_HONOURED and is_genuine(revocation):
-            fresh.append(GrantRevoked(revocation, now))
-    return Decision(tuple(fresh))
+        if key in trust.revoked or key in fresh or not _matters(revocation, now):
+            continue
+        room = _room(trust, revocation.signer, delegation)
+        if len(fresh) < room and is_genuine(revocation):
+            fresh[key] = GrantRevoked(revocation, now, None if revocation.signer in trust.anchors else delegation)
+    return Decision(tuple(fresh.values()))
+
+
+def _room(trust: Trust, signer: PeerId, delegation: Delegation | None) -> int:
+    """How many more revocations are taken that count as this one does; 0 for one that does not count."""
+    if signer in trust.anchors:
+        return MAX_HONOURED - sum(by == signer for _, by in trust.revoked)
+    if delegation is None or delegation.issuer not in trust.anchors:
+        return 0
+    of_issuer = MAX_HONOURED - sum(other.issuer == delegation.issuer for other in trust.delegated.values())
+    return min(of_issuer, MAX_DELEGATED - sum(other.root == delegation.root for other in trust.delegated.values()))
 
 
 def _matters(revocation: Revocation, now: int) -> bool:
@@ -237,12 +297,16 @@ def evolve(trust: Trust, event: Event) -> Trust:
             return change(trust, added=(*trust.added, peer))
         case AnchorRemoved(peer=peer):
             return change(trust, added=tuple(other for other in trust.added if other != peer))
-        case GrantIssued(grant_id=id_, rights=rights, at=at):
-            issued = {**trust.issued, id_: Issued(id_, rights, at)}
+        case GrantIssued(grant_id=id_, rights=rights, at=at, proof=proof):
+            issued = {**trust.issued, id_: Issued(id_, rights, at, proof)}
             return change(trust, issued=dict(tuple(issued.items())[-MAX_ISSUED:]))
-        case GrantRevoked(revocation=revocation, at=at):
-            kept = {key: other for key, other in trust.revoked.items() if _matters(other, at)}
-            return change(trust, revoked={**kept, (revocation.grant_id, revocation.signer): revocation})
+        case GrantRevoked(revocation=revocation, at=at, delegation=delegation):
+            key = (revocation.grant_id, revocation.signer)
+            revoked = {id_: other for id_, other in trust.revoked.items() if _matters(other, at)} | {key: revocation}
+            delegated = {id_: other for id_, other in trust.delegated.items() if id_ in revoked}
+            return change(
+                trust, revoked=revoked, delegated=delegated | ({key: delegation} if delegation is not None else {})
+            )
         case _:
             return trust
 
@@ -253,6 +317,6 @@ TABLE: Final[Table[Trust]] = {
     ),
     (TrustPhase.HELD, GrantMade): Row(_issue, "noted for the owner's list, without the grant itself"),
     (TrustPhase.HELD, RevocationsHeard): Row(
-        _hear, "honoured when an anchor, or this node, signed it; a repeat changes nothing"
+        _hear, "honoured when this node, an anchor, or who passed on a grant of one signed it; a repeat changes nothing"
     ),
 }

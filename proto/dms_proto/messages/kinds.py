@@ -52,6 +52,8 @@ NOT_GRANTED: Final = "not_granted"
 """Code of a `Refusal`: who asks lacks a right, which `detail` names."""
 NOT_KEPT: Final = "not_kept"
 """Code of a `Refusal`: there is no such log here, or none any more."""
+MAX_PROOF_BYTES: Final = 4 * 1024
+"""Of a grant that a revocation rests on: as in an envelope."""
 MAX_REVOKED: Final = 64
 """Revocations told in one hello."""
 
@@ -377,7 +379,7 @@ class KnownPeer(msgspec.Struct, frozen=True):
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
 
 
-class Revocation(msgspec.Struct, frozen=True):
+class Revocation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A grant, and every one made from it, is void. See `grants.revocations`.
 
     Attributes:
@@ -385,12 +387,15 @@ class Revocation(msgspec.Struct, frozen=True):
         signer: who says so; it counts where the grant's issuer does.
         until: when the grant ends by itself, Unix ms; 0: never.
         signature: of the signer.
+        proof: of a signer who issued nothing: the grant, as it is sent in an envelope, which names the signer as who passed it on. Of no use to
+            whom it is told: it is for certain nodes only.
     """
 
     grant_id: GoodGrantId
     signer: GoodPeerId
     until: Amount
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    proof: Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF_BYTES)] = b""
 
 
 class Hello(Message, frozen=True, tag=True):

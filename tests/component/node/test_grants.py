@@ -12,7 +12,15 @@ import pytest
 from dms.config import Config
 from dms.node.api import LocalApi
 from dms.node.app import unix_ms
-from dms.rpc.api.grants import AnchorParams, CreateGrantParams, DelegateGrantParams, GrantParams, RevokeGrantParams
+from dms.rpc.api.grants import (
+    AnchorParams,
+    CreateGrantParams,
+    DelegateGrantParams,
+    Grant,
+    GrantList,
+    GrantParams,
+    RevokeGrantParams,
+)
 from dms.rpc.api.jobs import JobParams, JobView
 from dms.rpc.api.market import AskParams
 from dms.rpc.api.peers import InviteParams, JoinParams
@@ -142,6 +150,67 @@ async def test_a_revoked_grant_and_those_made_from_it_are_refused_wherever_the_i
     await guarded.restart(2)
     await guarded.market.connect(guarded.market.nodes[2], guarded.market.nodes[0])
     await until(lambda: clauses(guarded), lambda found: found.get(peer_of(guarded.market.nodes[2])))
+
+
+async def passed_on(local: Local) -> Grant:
+    """A grant that node 1 issued and the requester keeps, of which it made a narrower one for whoever has it."""
+    issued = await local.apis[1].grants_create(CreateGrantParams(Rights()))
+    return await local.api.grants_delegate(DelegateGrantParams(issued.text, Rights({"cpu": 2000})))
+
+
+async def told(local: Local, index: int) -> GrantList:
+    return await local.apis[index].grants_list()
+
+
+async def test_who_passed_a_grant_on_can_revoke_it_by_its_id(guarded: Local) -> None:
+    """Node 1 has issued it, node 0 passes it on to node 2, and takes it back."""
+    made = await passed_on(guarded)
+    await guarded.apis[2].grants_keep(GrantParams(made.text))
+    issuer = peer_of(guarded.market.nodes[1])
+    (listed,) = (await guarded.api.grants_list()).issued
+    assert (listed.grant_id, listed.of, listed.revoked) == (made.view.grant_id, issuer, False)
+    assert made.view.parts[-1].delegator == peer_of(guarded.market.nodes[0])
+
+    await guarded.api.grants_revoke(RevokeGrantParams(made.view.grant_id[:8]))
+
+    await until(lambda: told(guarded, 1), lambda found: made.view.grant_id in found.revoked)
+    (held,) = (await guarded.apis[2].grants_list()).held
+    assert (await guarded.apis[1].grants_inspect(GrantParams(made.text))).flaw.endswith("is revoked")
+    assert held.grant_id == made.view.grant_id
+
+
+async def test_a_delegator_s_word_survives_restarts_and_reaches_who_was_away(guarded: Local) -> None:
+    """Node 2 accepts node 1's grants, and is away when node 0 takes back what it passed on. It hears of it from node 1, node 0 being gone."""
+    await guarded.apis[2].grants_anchor(AnchorParams(peer_of(guarded.market.nodes[1])))
+    made = await passed_on(guarded)
+    assert not (await told(guarded, 2)).revoked
+    await guarded.apis[2].close()
+    await guarded.market.nodes[2].stop()
+
+    await guarded.api.grants_revoke(RevokeGrantParams(made.text))
+    await until(lambda: told(guarded, 1), lambda found: made.view.grant_id in found.revoked)
+    await guarded.apis[0].close()
+    await guarded.market.nodes[0].stop()
+    await guarded.restart(1)
+    guarded.apis[2] = await LocalApi.start((await guarded.market.start(2)).services)
+    await guarded.market.connect(guarded.market.nodes[2], guarded.market.nodes[1])
+
+    await until(lambda: told(guarded, 2), lambda found: made.view.grant_id in found.revoked)
+    await guarded.restart(2)
+    assert (await guarded.apis[2].grants_inspect(GrantParams(made.text))).flaw.endswith("is revoked")
+
+
+async def test_who_passed_a_grant_on_revokes_no_other(guarded: Local) -> None:
+    """The issuer's own grant, and what another made of it, go on: the word of node 0 about them counts at node 0 alone."""
+    issued = await guarded.apis[1].grants_create(CreateGrantParams(Rights()))
+    other = await guarded.apis[2].grants_delegate(DelegateGrantParams(issued.text, Rights({"cpu": 1000})))
+    made = await guarded.api.grants_delegate(DelegateGrantParams(issued.text, Rights({"cpu": 2000})))
+    for text in (issued.text, other.text, made.text):
+        await guarded.api.grants_revoke(RevokeGrantParams(text))
+
+    await until(lambda: told(guarded, 1), lambda found: made.view.grant_id in found.revoked)
+
+    assert (await told(guarded, 1)).revoked == (made.view.grant_id,)
 
 
 async def test_a_grant_that_ends_while_a_job_runs_ends_no_job(guarded: Local, clock: Clock) -> None:

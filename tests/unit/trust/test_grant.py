@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dms.testing.samples import STRANGER
-from dms.trust.grant import FORM, MAX_BLOCKS, blocks, issue, narrow, read_grant
+from dms.trust.grant import FORM, MAX_BLOCKS, blocks, issue, narrow, read_grant, showable
+from dms.trust.statements import read_statements
 from dms_proto.errors import UserError
 from dms_proto.grants.rights import CEILINGS, KINDS, TIME, Rights, Use
 from dms_proto.wire import Signer
@@ -186,3 +187,33 @@ def test_the_text_is_checked_like_an_invitation() -> None:
         with pytest.raises(UserError, match=says) as refused:
             FORM.read(wrong)
         assert refused.value.code == "bad_grant"
+
+
+def test_who_passed_a_grant_on_stands_in_it_and_cannot_be_taken_out() -> None:
+    passed_on = narrow(issue(SEED, Rights()), Rights({"cpu": 1000}), PEERS[0])
+    again = narrow(narrow(passed_on, Rights()), Rights({"cpu": 500}), PEERS[1])
+
+    for grant, delegators in ((passed_on, ("", PEERS[0])), (again, ("", PEERS[0], "", PEERS[1]))):
+        proven = read_grant(grant)
+        assert proven is not None
+        assert proven.delegators == delegators
+    assert allows(again, {"cpu": 500})
+    assert not allows(again, {"cpu": 501})
+
+
+@pytest.mark.parametrize(
+    ("source", "is_first"), [('delegator("a");\n', True), ('delegator("a");\ndelegator("b");\n', False)]
+)
+def test_a_grant_names_no_delegator_of_its_first_part_and_no_two_of_one(source: str, is_first: bool) -> None:
+    assert read_statements(source, is_first=is_first) is None
+
+
+def test_what_anybody_may_see_of_a_grant_is_of_use_to_nobody_else() -> None:
+    bearer = narrow(issue(SEED, Rights()), Rights({"cpu": 1000}), PEERS[0])
+    shown, whole = read_grant(showable(bearer, PEERS[0])), read_grant(bearer)
+    assert shown is not None
+    assert whole is not None
+    assert shown.rights.one_of["peer"] == (PEERS[0],)
+    assert shown.ids[:2] == whole.ids
+    bound = narrow(bearer, Rights(one_of={"peer": (PEERS[1],)}))
+    assert showable(bound, PEERS[0]) == bound

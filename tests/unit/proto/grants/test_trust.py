@@ -8,8 +8,10 @@ from dms_proto.grants import trust as machine
 from dms_proto.grants.revocations import is_genuine, revoke
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.grants.trust import (
+    MAX_DELEGATED,
     MAX_HONOURED,
     MAX_ISSUED,
+    MAX_PROOFS_TOLD_BYTES,
     AnchorWished,
     GrantMade,
     Proven,
@@ -18,7 +20,7 @@ from dms_proto.grants.trust import (
 )
 from dms_proto.ids import GrantId, PeerId, grant_id
 from dms_proto.messages import Revocation
-from dms_proto.messages.kinds import MAX_ANCHORS, MAX_REVOKED
+from dms_proto.messages.kinds import MAX_ANCHORS, MAX_PROOF_BYTES, MAX_REVOKED
 from dms_proto.sim.driven import Driven
 from dms_proto.wire import CLOCK_SKEW_MS, Signer
 
@@ -48,6 +50,22 @@ class Believer(Driven[Trust]):
         assert (credential.rights is None) == bool(credential.flaw)
         assert credential.anchors == self.state.anchors
         return credential.flaw
+
+
+def delegated(
+    delegator: Signer, id_: GrantId = CHILD, *, root: GrantId = ROOT, issuer: Signer = ANCHOR
+) -> tuple[Revocation, Proven]:
+    """A revocation by who says to have made `id_` of `root`, and what its proof says."""
+    proof = issuer.public_key + b"proof of " + id_.encode() + delegator.public_key
+    proven = Proven(issuer.peer_id, (root, id_), EVERYTHING, (PeerId(""), delegator.peer_id))
+    return revoke(delegator, id_, 0, proof), proven
+
+
+def hear(node: Believer, *told: tuple[Revocation, Proven]) -> None:
+    """As the node does it: the machine is told what the proofs show."""
+    proofs = {revocation.proof: proven for revocation, proven in told}
+    revocations = tuple(revocation for revocation, _ in told)
+    node.tell(RevocationsHeard(revocations, node.state.delegations(revocations, proofs.get)))
 
 
 def revocation(signer: Signer, id_: GrantId = ROOT, until: int = 0) -> RevocationsHeard:
@@ -163,3 +181,91 @@ def test_issued_grants_are_listed_and_the_list_is_bounded() -> None:
         node.tell(GrantMade(grant_id(b"%d" % number), Rights()))
     assert len(node.state.issued) == MAX_ISSUED
     assert next(reversed(node.state.issued)) == grant_id(b"%d" % (MAX_ISSUED + 9))
+
+
+# ----------------------------------------------------------------------------------------------------------------- delegators
+
+
+def void(node: Believer, proven: Proven) -> bool:
+    """Whether a grant that says this is revoked here."""
+    return "is revoked" in node.state.credential(ANCHOR.public_key, ASKER, node.now, lambda _auth: proven).flaw
+
+
+def test_who_passed_a_grant_on_can_revoke_it_where_its_issuer_is_an_anchor() -> None:
+    told = delegated(STRANGER)
+    node = Believer()
+    hear(node, told)
+    assert node.events == (), "whose grant it is does not matter here"
+
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    hear(node, told)
+    assert void(node, told[1])
+    assert node.state.told(node.now) == (told[0],), "it is told on, with what it rests on"
+    hear(node, told)
+    assert node.events == ()
+
+
+def test_who_passed_a_grant_on_cannot_revoke_what_it_was_made_from_or_another_made_of_it() -> None:
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    told, proven = delegated(STRANGER)
+    hear(node, (revoke(STRANGER, ROOT, 0, told.proof), proven))
+    hear(node, (revoke(STRANGER, grant_id(b"sister"), 0, told.proof), proven))
+    assert not node.state.revoked
+
+    hear(node, (told, proven))
+    root = Proven(ANCHOR.peer_id, (ROOT,), EVERYTHING, (PeerId(""),))
+    sister = Proven(ANCHOR.peer_id, (ROOT, grant_id(b"sister")), EVERYTHING, (PeerId(""), ME.peer_id))
+    assert not void(node, root)
+    assert not void(node, sister)
+
+
+def test_a_word_about_a_grant_that_another_passed_on_counts_for_nothing() -> None:
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    _, proven = delegated(STRANGER)
+    other = Signer(b"\x09" * 32)
+    hear(node, (revoke(other, CHILD, 0, ANCHOR.public_key + b"proof"), proven))
+    assert not node.state.revoked
+    forged = Revocation(CHILD, STRANGER.peer_id, 0, bytes(64), ANCHOR.public_key + b"proof")
+    hear(node, (forged, proven))
+    assert not node.state.revoked
+
+
+def test_what_is_made_of_a_revoked_delegation_is_void_as_well() -> None:
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    hear(node, delegated(STRANGER))
+    grandchild = Proven(
+        ANCHOR.peer_id, (ROOT, CHILD, grant_id(b"x")), EVERYTHING, (PeerId(""), STRANGER.peer_id, ASKER)
+    )
+    assert void(node, grandchild)
+
+
+def test_who_holds_one_grant_cannot_make_the_node_remember_without_end_nor_crowd_out_others() -> None:
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    for number in range(MAX_DELEGATED + 20):
+        hear(node, delegated(Signer(number.to_bytes(32, "big")), grant_id(b"%d" % number)))
+    assert len(node.state.revoked) == len(node.state.delegated) == MAX_DELEGATED
+
+    hear(node, delegated(STRANGER, root=grant_id(b"another")))
+    node.tell(revocation(ANCHOR))
+    assert len(node.state.revoked) == MAX_DELEGATED + 2
+
+
+def test_delegators_of_all_grants_of_an_anchor_together_are_bounded() -> None:
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    for number in range(MAX_HONOURED + 20):
+        hear(node, delegated(STRANGER, grant_id(b"%d" % number), root=grant_id(b"root %d" % number)))
+    assert len(node.state.delegated) == MAX_HONOURED
+
+
+def test_proofs_that_do_not_fit_into_a_hello_wait_for_the_next() -> None:
+    node = Believer()
+    for number in range(MAX_REVOKED):
+        node.tell(RevocationsHeard((revoke(ME, grant_id(b"%d" % number), 0, bytes(MAX_PROOF_BYTES)),)))
+    told = node.state.told(node.now)
+    assert sum(len(one.proof) for one in told) <= MAX_PROOFS_TOLD_BYTES
+    assert told[-1].grant_id == grant_id(b"%d" % (MAX_REVOKED - 1))
