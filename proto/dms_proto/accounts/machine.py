@@ -195,11 +195,15 @@ def _give(accounts: Accounts, stimulus: IouSigned, _now: int) -> Decision:
 
 
 def _keep(accounts: Accounts, stimulus: IouHeard, _now: int) -> Decision:
-    """Cheap questions first. Strangers with whom nothing was ever booked are not remembered for an IOU."""
+    """Cheap questions first. Strangers with whom nothing was ever booked are not remembered for an IOU.
+
+    Nor is one that takes back what was signed: a debtor may sign for less than before once our own book says that less is owed.
+    """
     iou, last = stimulus.iou, accounts.received.get(stimulus.peer)
     meant = (iou.debtor, iou.creditor) == (stimulus.peer, accounts.me) and stimulus.peer in accounts.peers
     newer = last is None or iou.number > last.number
-    if not meant or not newer or not is_genuine(iou):
+    takes_back = last is not None and iou.amount < min(last.amount, accounts.of(stimulus.peer).owed)
+    if not meant or not newer or takes_back or not is_genuine(iou):
         return IGNORED
     return Decision((IouKept(iou, book.iou_received(iou, last.amount if last is not None else 0)),))
 
@@ -258,7 +262,8 @@ _ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
     DebtLimitWished: Row(_limit_debt, "holds from the next commit on"),
     IouSigned: Row(_give, "sent to the creditor, unless the amount it is over has changed meanwhile"),
     IouHeard: Row(
-        _keep, "kept, if it is genuine and newer than the last; it moves what is owed, and changes nothing of it"
+        _keep,
+        "kept, if it is genuine, newer than the last, and takes nothing back; it moves what is owed, and changes nothing of it",
     ),
     PeerRenamed: Row(_inherit, "what it owed under the old name it owes under the new one"),
 }

@@ -233,6 +233,7 @@ NOT_OURS = {
     "to another creditor": (PEER.peer_id, signed(PEER, THIRD.peer_id, 9, 9)),
     "from another debtor": (PEER.peer_id, signed(THIRD, ME.peer_id, 9, 9)),
     "of a stranger": (THIRD.peer_id, signed(THIRD, ME.peer_id, 9, 9)),
+    "less than before, of which nothing was paid": (PEER.peer_id, signed(PEER, ME.peer_id, 9, 24)),
     "a changed amount": (PEER.peer_id, msgspec.structs.replace(signed(PEER, ME.peer_id, 9, 9), amount=8)),
     "no signature": (PEER.peer_id, Iou(PEER.peer_id, ME.peer_id, 9, 9, b"")),
 }
@@ -248,6 +249,18 @@ def test_an_iou_is_not_kept_when_it_is(why: str) -> None:
     books.tell(IouHeard(sender, iou))
 
     assert books.events == ()
+
+
+def test_who_has_paid_signs_for_less() -> None:
+    books = Books()
+    books.earns(30)
+    books.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 1, 30)))
+    books.tell(PaymentNoted(PEER.peer_id, 20, "p-1", ""))
+
+    books.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 2, 10)))
+
+    assert books.state.received[PEER.peer_id].amount == 10
+    assert books.of().owed == 10
 
 
 def test_a_debtor_that_is_no_key_has_signed_nothing() -> None:
