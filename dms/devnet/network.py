@@ -107,7 +107,14 @@ class DevNode:
             said.append(line)
             if '"ready"' in line:
                 return
-        raise MachineError("internal", f"{self.spec.name} did not start: {''.join(said).strip()}")
+        raise self._refused_start("".join(said).strip())
+
+    def _refused_start(self, said: str) -> MachineError:
+        try:
+            error = json.loads(said.splitlines()[-1])["error"]
+        except (ValueError, LookupError, TypeError):
+            return MachineError("internal", f"{self.spec.name} did not start: {said}")
+        return MachineError(error["code"], f"{self.spec.name} did not start: {error['message']}", hint=error["hint"])
 
     def client(self) -> Client:
         """A new connection to its socket."""
