@@ -57,7 +57,14 @@ from dms_actors.strangers import Strangers
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
-from dms_proto.accounts.machine import ACCOUNTS_STREAM, EntryWritten, IouHeard, PeerRenamed
+from dms_proto.accounts.machine import (
+    ACCOUNTS_STREAM,
+    ClaimLowered,
+    EntryWritten,
+    IouHeard,
+    PeerRenamed,
+    ReceiptHeardAgain,
+)
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.grants import trust
@@ -413,6 +420,8 @@ class Node(MachineActor):
             case BidRequest():
                 self._hear_request(turn, peer, message, origin, now)
             case Bid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
+                if isinstance(message, AllocationStatus) and message.ending is not None:
+                    self._account(turn, ClaimLowered(peer, message.allocation_id, message.price), now, cause)
                 self._to_orchestrator(peer, message, origin, now)
             case Commit():
                 self._hear_commit(turn, peer, message, origin, now)
@@ -422,6 +431,8 @@ class Node(MachineActor):
                 self._hear_invocation(peer, message, origin, now)
             case Cancel(request_id=request_id, allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer, request_id), cause)
+            case Receipt(allocation_id=allocation_id) if self._world.allocations.get(allocation_id) is None:
+                self._account(turn, ReceiptHeardAgain(peer, message, origin.heard.frame), now, cause)
             case Receipt(allocation_id=allocation_id):
                 if self._children.is_held_by(peer, allocation_id):
                     self._pay(peer, origin, now)

@@ -256,6 +256,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AccountsInherited": lambda e: f"what {short(e.old)} owes is owed by {short(e.new)}, its new name",
     "IouKept": lambda e: f"{short(e.iou.debtor)} signed that it owes us {format_credits(e.iou.amount)}",
     "IouGiven": lambda e: f"signed that we owe {short(e.iou.creditor)} {format_credits(e.iou.amount)}",
+    "DisputeSettled": lambda e: _booked(e.entry),
     "PreferencesChanged": lambda _e: "the owner's preferences changed",
     # grants
     "AnchorAdded": lambda e: f"grants of {short(e.peer)} are accepted",

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dms.node.api.accounts import account_view, entry_view
+from dms.node.api.accounts import account_view, chosen_disputes, dispute_views, entry_view
 from dms.node.settlement import LocalCredit, SignedIou
 from dms.rpc.api import accounts as api
 from dms.rpc.ids import match_peer
@@ -12,22 +12,27 @@ from dms.testing.node_jobs import ALPHA, BETA, NOW
 from dms_proto.accounts import machine
 from dms_proto.accounts.book import Accounts, Entry, answered, charge, claim
 from dms_proto.accounts.machine import (
+    AcceptWished,
     DebtLimitWished,
+    DisputeSettled,
     EntryWritten,
+    ForgiveWished,
     IouGiven,
     IouKept,
     LimitWished,
     PaymentBooked,
     PaymentNoted,
 )
-from dms_proto.ids import PeerId
+from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
+from dms_proto.messages import Receipt
 from dms_proto.units import CREDIT
 from dms_proto.wire import Signer
+from dms_proto.work import EndReason, Usage
 
 
 class MemoryAccounts:
-    """Implements `AccountMethods`. We owe ALPHA for one allocation; BETA owes us for one, and does not accept all of it."""
+    """Implements `AccountMethods`. We owe ALPHA for two allocations, not all it asked; BETA owes us for one, and does not accept all of it."""
 
     def __init__(self, seed: bytes, names: dict[str, str]) -> None:
         self._signer = Signer(seed)
@@ -35,7 +40,8 @@ class MemoryAccounts:
         self._book = Accounts(self._signer.peer_id, 100 * CREDIT, default_debt_limit=100 * CREDIT)
         self._entries: list[Entry] = []
         for booked in (
-            *charge(ALPHA, "r-1", "a-1", 20_000),
+            *charge(ALPHA, "r-1", "a-01", 15_000, "20000 were claimed", refused=5_000),
+            *charge(ALPHA, "r-1", "a-1", 5_000),
             *claim(BETA, "r-2", "a-2", 1_250_000),
             *answered(BETA, "r-2", "a-2", 1_250_000, 1_000_000),
         ):
@@ -45,7 +51,7 @@ class MemoryAccounts:
     def _tell(self, stimulus: Stimulus) -> None:
         for event in machine.decide(self._book, stimulus, NOW).events:
             self._book = machine.evolve(self._book, event)
-            if isinstance(event, PaymentBooked | IouGiven | IouKept):
+            if isinstance(event, PaymentBooked | IouGiven | IouKept | DisputeSettled):
                 self._entries.append(event.entry)
 
     def _peer(self, given: str) -> PeerId:
@@ -74,6 +80,25 @@ class MemoryAccounts:
     async def account_deposit(self, params: api.DepositParams) -> api.AccountView:
         peer = self._peer(params.peer)
         self._tell(PaymentNoted(peer, params.received, f"p-{len(self._entries)}", params.detail))
+        return self._account(peer)
+
+    async def account_disputes(self, params: api.DisputesParams) -> api.DisputeList:
+        peers = (self._peer(params.peer),) if params.peer else self._book.known
+        return api.DisputeList(dispute_views(self._book, peers, self._names))
+
+    async def account_forgive(self, params: api.ForgiveParams) -> api.AccountView:
+        peer = self._peer(params.peer)
+        chosen = chosen_disputes(self._book.disputed_with(peer, ours=True), params.allocation_id)
+        self._tell(ForgiveWished(peer, tuple(AllocationId(dispute.allocation_id) for dispute in chosen)))
+        return self._account(peer)
+
+    async def account_accept(self, params: api.AcceptParams) -> api.AccountView:
+        peer = self._peer(params.peer)
+        found = self._book.disputed_with(peer, ours=False)
+        (dispute,) = chosen_disputes(found, params.allocation_id, only=True)
+        allocation, request = AllocationId(dispute.allocation_id), RequestId(dispute.request_id)
+        receipt = Receipt(request, allocation, EndReason.COMPLETED, Usage(), dispute.asked)
+        self._tell(AcceptWished(peer, receipt))
         return self._account(peer)
 
     async def account_settle(self, params: api.SettleParams) -> api.AccountView:

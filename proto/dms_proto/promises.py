@@ -23,6 +23,7 @@ PROMISES: Final = frozenset(
         "LimitSet",
         "DebtLimitSet",
         "IouKept",
+        "DisputeSettled",
         "IouGiven",
         "AnchorAdded",
         "AnchorRemoved",

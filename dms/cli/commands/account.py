@@ -128,6 +128,62 @@ def settle(io: Io, *, peer: str, by: str) -> None:
         io.show(node.call("account.settle", SettleParams(peer, SettleBy(by)), AccountView), views.account)
 
 
+@account.command(context_settings=CONTEXT)
+@click.argument("peer", metavar="[PEER]", required=False, default="")
+@with_io
+def disputes(io: Io, *, peer: str) -> None:
+    """List what was asked and not accepted: by us of our peers, and by them of us.
+
+    \b
+    dms account disputes
+    dms account disputes alpha
+    """
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import DisputeList, DisputesParams  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("account.disputes", DisputesParams(peer), DisputeList), views.disputes)
+
+
+@account.command(context_settings=CONTEXT)
+@PEER
+@click.argument("allocation", metavar="[ALLOCATION]", required=False, default="")
+@click.option("--all", "every", is_flag=True, help="All that this peer has not accepted.")
+@with_io
+def forgive(io: Io, *, peer: str, allocation: str, every: bool) -> None:
+    """Ask a peer no longer for what it did not accept, and tell it so. It was not earned then.
+
+    \b
+    dms account forgive alpha a-7xk2m
+    dms account forgive alpha --all
+    """
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import AccountView, ForgiveParams  # noqa: PLC0415
+    from dms_proto.errors import UserError  # noqa: PLC0415
+
+    if bool(allocation) == every:
+        raise UserError("bad_argument", "name one ALLOCATION, or say --all", hint=f"dms account disputes {peer}")
+    with io.node() as node:
+        io.show(node.call("account.forgive", ForgiveParams(peer, allocation), AccountView), views.account)
+
+
+@account.command(context_settings=CONTEXT)
+@PEER
+@click.argument("allocation", metavar="ALLOCATION")
+@with_io
+def accept(io: Io, *, peer: str, allocation: str) -> None:
+    """Accept after all what a peer asked for an allocation, by a signed receipt. Again: the receipt is sent again.
+
+    \b
+    dms account accept alpha a-7xk2m
+    """
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import AcceptParams, AccountView  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("account.accept", AcceptParams(peer, allocation), AccountView), views.account)
+
+
 def _entries(io: Io, peer: str, most: int, *, as_csv: bool) -> None:
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import Statement, StatementParams  # noqa: PLC0415

@@ -11,7 +11,7 @@ import msgspec
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import short
-from dms.rpc.api.accounts import AccountList, AccountView, EntryView, Statement
+from dms.rpc.api.accounts import AccountList, AccountView, DisputeList, EntryView, Statement
 from dms_proto.messages import Iou
 from dms_proto.units import format_count, format_credits
 
@@ -47,6 +47,7 @@ def account(view: AccountView) -> Iterator[Block]:
             ("balance", _owed(view)),
             ("claimed", f"{format_credits(view.claimed)}, their receipts have not come"),
             ("disputed", f"{format_credits(view.disputed)}, not accepted by their receipts"),
+            ("refused", f"{format_credits(view.refused)} asked of us, not accepted by ours"),
             ("earned", format_credits(view.earned)),
             ("spent", format_credits(view.spent)),
             ("paid", f"{format_credits(view.paid)} received outside of the market, less what was paid"),
@@ -79,6 +80,27 @@ def statement(found: Statement) -> Iterator[Block]:
     yield Table(("AT", "PEER", "WHY", "ABOUT", "OWED", "CLAIMED", "DISPUTED", "DETAIL"), rows, frozenset({4, 5, 6}))
     if found.total > len(found.entries):
         yield Line(f"{format_count(found.total - len(found.entries), 'older entry', 'older entries')} not shown", "dim")
+
+
+def disputes(found: DisputeList) -> Iterator[Block]:
+    """A dispute per line, and what may be done about it."""
+    if not found.disputes:
+        yield Line("nothing is in dispute", "dim")
+        return
+    rows = [
+        (
+            words.node(item.peer, item.name),
+            short(item.allocation_id),
+            short(item.job_id),
+            "us" if item.ours else "them",
+            format_credits(item.asked),
+            format_credits(item.accepted),
+            format_credits(item.disputed),
+        )
+        for item in found.disputes
+    ]
+    yield Table(("PEER", "ALLOCATION", "JOB", "ASKED BY", "ASKED", "ACCEPTED", "DISPUTED"), rows, frozenset({4, 5, 6}))
+    yield Line("asked by us: `dms account forgive`; asked by them: `dms account accept`", "dim")
 
 
 def as_csv(entries: Iterable[EntryView]) -> str:

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
 from dms.node.api.base import Base, call_id
 from dms.node.projecting.tables import ENTRIES, number, unpack
 from dms.node.settlement import LocalCredit, Settlement, SignedIou
 from dms.rpc.api.accounts import (
+    AcceptParams,
     AccountList,
     AccountView,
     DepositParams,
+    DisputeList,
+    DisputesParams,
+    DisputeView,
     EntryView,
+    ForgiveParams,
     LimitParams,
     SettleBy,
     SettleParams,
     Statement,
     StatementParams,
 )
-from dms.rpc.ids import match_peer
+from dms.rpc.ids import match_id, match_peer
 from dms.store.tables import Condition
+from dms_actors.events import from_row
 from dms_actors.node import NodeState
-from dms_proto.accounts.book import Account, Accounts, Entry
-from dms_proto.accounts.machine import DebtLimitWished, LimitWished, PaymentNoted
+from dms_proto.accounts.book import Account, Accounts, Dispute, Entry
+from dms_proto.accounts.machine import AcceptWished, DebtLimitWished, ForgiveWished, LimitWished, PaymentNoted
+from dms_proto.allocation.machine import Allocation, evolve, status_of
 from dms_proto.errors import UserError
-from dms_proto.ids import PeerId
+from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
+from dms_proto.market.agreement import receipt_for
+from dms_proto.market.auction_state import AllocationFinished
+from dms_proto.messages import AllocationStatus
 from dms_proto.units import MAX_QUANTITY, format_credits
 from dms_proto.wire import Signer
 
@@ -75,6 +89,55 @@ class AccountGroup(Base):
         }
         return await self._told(peer, ways[params.by].settle(state.accounts, peer), cause)
 
+    async def account_disputes(self, params: DisputesParams) -> DisputeList:
+        """See `AccountMethods`."""
+        state = await self._state()
+        peers = (_peer_of(params.peer, state),) if params.peer else state.accounts.known
+        return DisputeList(dispute_views(state.accounts, peers, _names(state)))
+
+    async def account_forgive(self, params: ForgiveParams) -> AccountView:
+        """See `AccountMethods`."""
+        state, cause = await self._state(), call_id("account.forgive")
+        peer = _peer_of(params.peer, state)
+        chosen = chosen_disputes(state.accounts.disputed_with(peer, ours=True), params.allocation_id)
+        ids = tuple(AllocationId(dispute.allocation_id) for dispute in chosen)
+        view = await self._told(peer, ForgiveWished(peer, ids), cause)
+        for dispute in chosen:
+            ended = await self._ended_here(AllocationId(dispute.allocation_id))
+            lowered = msgspec.structs.replace(ended, price=dispute.asked - dispute.amount)
+            self._services.post.send(peer, lowered, cause)
+        return view
+
+    async def _ended_here(self, allocation_id: AllocationId) -> AllocationStatus:
+        """What was told of the end of an allocation that ran here."""
+        state = Allocation()
+        for row in await self._services.store.read_stream(allocation_id):
+            state = evolve(state, from_row(row))
+        return status_of(state)
+
+    async def account_accept(self, params: AcceptParams) -> AccountView:
+        """See `AccountMethods`."""
+        state, cause = await self._state(), call_id("account.accept")
+        peer, accounts = _peer_of(params.peer, state), state.accounts
+        asked = {dispute.allocation_id: dispute for dispute in accounts.disputed_with(peer, ours=False)}
+        if accounts.charged(peer, params.allocation_id) and params.allocation_id not in asked:
+            row, price = await self._allocation(params.allocation_id), accounts.charged(peer, params.allocation_id)
+            request = RequestId(str(row["request_id"]))
+        else:
+            (dispute,) = chosen_disputes(tuple(asked.values()), params.allocation_id, only=True)
+            request, price = RequestId(dispute.request_id), dispute.asked
+            params = msgspec.structs.replace(params, allocation_id=dispute.allocation_id)
+        receipt = receipt_for(await self._ended_there(request, params.allocation_id), price)
+        return await self._told(peer, AcceptWished(peer, receipt), cause)
+
+    async def _ended_there(self, request: RequestId, allocation_id: str) -> AllocationStatus:
+        """What a provider told of the end of an allocation of ours."""
+        for row in await self._services.store.read_stream(request):
+            event = from_row(row) if row.kind == AllocationFinished.__name__ else None
+            if isinstance(event, AllocationFinished) and event.status.allocation_id == allocation_id:
+                return event.status
+        raise UserError("not_found", f"how {allocation_id} ended was not told here")
+
     async def _told(self, peer: PeerId, stimulus: Stimulus, cause: str) -> AccountView:
         state = await self._wish(stimulus, cause)
         return account_view(state.accounts, peer, _names(state).get(peer, ""))
@@ -90,6 +153,7 @@ def account_view(accounts: Accounts, peer: PeerId, name: str) -> AccountView:
         signed=balances.noted,
         claimed=balances.claimed,
         disputed=balances.disputed,
+        refused=sum(dispute.amount for dispute in accounts.disputed_with(peer, ours=False)),
         earned=-balances.income,
         spent=balances.expense,
         paid=balances.paid,
@@ -100,6 +164,38 @@ def account_view(accounts: Accounts, peer: PeerId, name: str) -> AccountView:
         received=accounts.received.get(peer),
         given=accounts.given.get(peer),
     )
+
+
+def dispute_views(accounts: Accounts, peers: Iterable[PeerId], names: Mapping[str, str]) -> tuple[DisputeView, ...]:
+    """What is in dispute with some peers."""
+    return tuple(
+        DisputeView(
+            peer=peer,
+            name=names.get(peer, ""),
+            allocation_id=dispute.allocation_id,
+            job_id=dispute.request_id,
+            asked=dispute.asked,
+            accepted=dispute.asked - dispute.amount,
+            disputed=dispute.amount,
+            ours=dispute.ours,
+        )
+        for peer in peers
+        for dispute in accounts.disputed_with(peer)
+    )
+
+
+def chosen_disputes(found: Sequence[Dispute], given: str, *, only: bool = False) -> tuple[Dispute, ...]:
+    """Those a person means: of one allocation, or, with nothing given and not `only` one, all.
+
+    Raises:
+        UserError: `not_found`: there is none, with what there is.
+    """
+    if not found:
+        raise UserError("not_found", "nothing of that kind is in dispute with this peer", hint="dms account disputes")
+    if not given and not only:
+        return tuple(found)
+    wanted = match_id(given, [dispute.allocation_id for dispute in found], "dispute over an allocation")
+    return tuple(dispute for dispute in found if dispute.allocation_id == wanted)
 
 
 def entry_view(entry: Entry, at: int) -> EntryView:

@@ -24,6 +24,7 @@ class AccountView(msgspec.Struct, frozen=True):
         signed: the part of `owed` that an IOU says.
         claimed: asked of the peer for our work; its receipt has not come.
         disputed: asked of the peer, and not accepted by its receipt.
+        refused: asked of us, and not accepted by our receipts.
         earned: for all our work for it, accepted or not.
         spent: for all its work for us.
         paid: received from it outside of the market, less paid to it.
@@ -41,6 +42,7 @@ class AccountView(msgspec.Struct, frozen=True):
     signed: int
     claimed: int
     disputed: int
+    refused: int
     earned: int
     spent: int
     paid: int
@@ -66,6 +68,74 @@ class AccountList(msgspec.Struct, frozen=True):
     default_debt_limit: int
 
 
+class DisputesParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which disputes.
+
+    Attributes:
+        peer: with this peer only: its PeerID, a unique beginning or end of it, or its name; empty: with all.
+    """
+
+    peer: str = ""
+
+
+class DisputeView(msgspec.Struct, frozen=True):
+    """What was asked for an allocation and not accepted, in micro-credits.
+
+    Attributes:
+        peer: with whom.
+        name: chosen by its owner; nothing proves it.
+        allocation_id: for what.
+        job_id: whose job.
+        asked: for all of it.
+        accepted: by the receipt.
+        disputed: the rest.
+        ours: this node asks for it, and may forgive it; otherwise the peer does, and this node may accept it.
+    """
+
+    peer: PeerId
+    name: str
+    allocation_id: str
+    job_id: str
+    asked: int
+    accepted: int
+    disputed: int
+    ours: bool
+
+
+class DisputeList(msgspec.Struct, frozen=True):
+    """Disputes.
+
+    Attributes:
+        disputes: oldest first with each peer.
+    """
+
+    disputes: tuple[DisputeView, ...]
+
+
+class ForgiveParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to ask for no longer.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+        allocation_id: for this allocation, or a unique beginning of it; empty: for all.
+    """
+
+    peer: str
+    allocation_id: str = ""
+
+
+class AcceptParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to accept after all.
+
+    Attributes:
+        peer: its PeerID, a unique beginning or end of it, or its name.
+        allocation_id: the allocation, or a unique beginning of it.
+    """
+
+    peer: str
+    allocation_id: str
+
+
 class StatementParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which entries.
 
@@ -84,7 +154,7 @@ class EntryView(msgspec.Struct, frozen=True):
     Attributes:
         at: Unix ms it was booked.
         peer: whose accounts.
-        why: claim, receipt, charge, payment, iou_received or iou_given.
+        why: claim, receipt, charge, payment, iou_received, iou_given, forgiven or accepted.
         about: the allocation, the payment, or the number of the IOU.
         job_id: the job, where there is one.
         open: of what is owed without a signature.
@@ -194,6 +264,21 @@ class AccountMethods(Protocol):
     @method("account.deposit", mutates=True)
     async def account_deposit(self, params: DepositParams) -> AccountView:
         """Books a payment that was made outside of the market, in either direction; in advance as well."""
+        ...
+
+    @method("account.disputes")
+    async def account_disputes(self, params: DisputesParams) -> DisputeList:
+        """What was asked and not accepted, either way, and is not settled."""
+        ...
+
+    @method("account.forgive", mutates=True)
+    async def account_forgive(self, params: ForgiveParams) -> AccountView:
+        """Asks a peer no longer for what it did not accept, and tells it so."""
+        ...
+
+    @method("account.accept", mutates=True)
+    async def account_accept(self, params: AcceptParams) -> AccountView:
+        """Accepts after all what a peer asked, by a receipt that says so. Of what is accepted already the receipt is sent again."""
         ...
 
     @method("account.settle", mutates=True)

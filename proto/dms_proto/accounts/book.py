@@ -9,6 +9,8 @@ whatever is posted::
     a peer's work for us ends     expense  ◀── open          we owe it this much
     the peer pays, outside        paid     ◀── open          we paid: open ◀── paid
     a signed statement            noted    ◀── open          what is owed by signature; ours: open ◀── noted
+    we forgive a dispute          income   ◀── disputed      it was not earned after all
+    the peer accepts one          open     ◀── disputed      … and we, one that was asked of us: expense ◀── open
 
 The accounts are those of one peer; those of all peers together are the book. A balance is debits less credits: an `open` above zero is owed
 to us, below zero by us. The capital of a job that runs is not booked: its hold is the price of its reservation (provider) or slot (requester).
@@ -25,13 +27,15 @@ import msgspec
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect
 from dms_proto.market.ledger import remember, without
-from dms_proto.messages import Iou
+from dms_proto.messages import Iou, Receipt
 from dms_proto.rules import Amount, Line
 
 V = TypeVar("V")
 
 MAX_REMEMBERED: Final = 4_096
 """Entries known by their names, so that one that comes twice is posted once; the oldest are forgotten first."""
+MAX_DISPUTES: Final = 1_024
+"""Disputes known one by one; past it the oldest are in the balance alone. Bounds what a peer that asks too much can make us remember."""
 NO_LIMIT: Final = 2**53
 
 
@@ -61,6 +65,10 @@ class Why(StrEnum):
     PAYMENT = "payment"
     IOU_RECEIVED = "iou_received"
     IOU_GIVEN = "iou_given"
+    FORGIVEN = "forgiven"
+    """A dispute is over: who asked for the rest asks for it no more."""
+    ACCEPTED = "accepted"
+    """A dispute is over: who was asked for the rest owes it after all."""
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -80,6 +88,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         transfers: may be none, for a fact that changes no balance.
         request_id: the job, where there is one.
         detail: one line for a person.
+        refused: of a charge: what was asked beyond it, and not accepted.
     """
 
     why: Why
@@ -88,6 +97,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     transfers: tuple[Transfer, ...]
     request_id: str = ""
     detail: Line = ""
+    refused: int = 0
 
     @property
     def name(self) -> str:
@@ -104,6 +114,25 @@ class Book(Effect, frozen=True):
     """This entry belongs to the events it comes with: it is written in the same transaction, into the stream of the accounts."""
 
     entry: Entry
+
+
+class Dispute(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked for an allocation and not accepted.
+
+    Attributes:
+        peer: with whom, as it was called then.
+        allocation_id, request_id: for what.
+        asked: micro-credits for all of it.
+        amount: the part that was not accepted.
+        ours: we ask for it; otherwise the peer does.
+    """
+
+    peer: PeerId
+    allocation_id: str
+    request_id: str
+    asked: int
+    amount: int
+    ours: bool
 
 
 class Balances(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -152,6 +181,7 @@ class Accounts(msgspec.Struct, frozen=True):
         limits: the most a peer may owe, where its owner has said so.
         default_debt_limit, debt_limits: the same for what this node may owe a peer, over all its jobs.
         posted: names of the newest entries, and what they moved: a claim's or charge's amount.
+        disputes: what was asked and not accepted, either way, by the name of the entry it comes from; the newest.
         received, given: the newest signed statement of each peer, and of ours to each peer.
         heirs: earlier names of peers whose accounts these are, each with the present one: what was agreed under a name is booked under it.
     """
@@ -161,6 +191,7 @@ class Accounts(msgspec.Struct, frozen=True):
     peers: Mapping[PeerId, Balances] = {}
     limits: Mapping[PeerId, int] = {}
     posted: Mapping[str, int] = {}
+    disputes: Mapping[str, Dispute] = {}
     received: Mapping[PeerId, Iou] = {}
     given: Mapping[PeerId, Iou] = {}
     heirs: Mapping[PeerId, PeerId] = {}
@@ -202,8 +233,23 @@ class Accounts(msgspec.Struct, frozen=True):
 
     def charged(self, peer: PeerId, allocation_id: str) -> int:
         """What we owe a peer for an allocation, as far as it is remembered; also of one that was charged under an earlier name."""
-        charges = (Entry(Why.CHARGE, allocation_id, name, ()).name for name in self.names(peer))
-        return next((self.posted[charge] for charge in charges if charge in self.posted), 0)
+        return self._moved(Why.CHARGE, allocation_id, peer) + self._moved(Why.ACCEPTED, allocation_id, peer)
+
+    def _moved(self, why: Why, about: str, peer: PeerId) -> int:
+        names = (Entry(why, about, name, ()).name for name in self.names(peer))
+        return sum(self.posted.get(name, 0) for name in names)
+
+    def forgiven_to(self, peer: PeerId, receipt: Receipt) -> Dispute | None:
+        """What was forgiven to a peer for an allocation of which it sends a receipt now, as far as it is remembered; None: nothing."""
+        allocation = receipt.allocation_id
+        amount = 0 if self._moved(Why.ACCEPTED, allocation, peer) else self._moved(Why.FORGIVEN, allocation, peer)
+        asked = self._moved(Why.RECEIPT, allocation, peer)
+        return Dispute(peer, allocation, receipt.request_id, asked, amount, ours=True) if asked and amount else None
+
+    def disputed_with(self, peer: PeerId, *, ours: bool | None = None) -> tuple[Dispute, ...]:
+        """What is in dispute with a peer, oldest first; `ours`: only what we ask for, or only what we are asked for."""
+        names = self.names(peer)
+        return tuple(d for d in self.disputes.values() if d.peer in names and ours in (None, d.ours))
 
     def post(self, entry: Entry) -> Accounts:
         """The book with an entry, unless it is in it already. One under an earlier name of a peer is one of the peer."""
@@ -215,7 +261,25 @@ class Accounts(msgspec.Struct, frozen=True):
             self,
             peers={**self.peers, peer: self.of(peer).after(entry)},
             posted=remember(self.posted, entry.name, amount, MAX_REMEMBERED),
+            disputes=self._disputes(entry),
         )
+
+    def _disputes(self, entry: Entry) -> Mapping[str, Dispute]:
+        """What is in dispute after an entry; a node has none with itself."""
+        match entry.why:
+            case _ if entry.peer == self.me:
+                return self.disputes
+            case Why.RECEIPT | Why.CHARGE:
+                ours = entry.why is Why.RECEIPT
+                amount = entry.moves(Account.DISPUTED) if ours else entry.refused
+                asked = sum(transfer.amount for transfer in entry.transfers) + entry.refused
+                new = Dispute(entry.peer, entry.about, entry.request_id, asked, amount, ours)
+                return remember(self.disputes, entry.name, new, MAX_DISPUTES) if amount else self.disputes
+            case Why.FORGIVEN | Why.ACCEPTED:
+                names = self.names(self.present(entry.peer))
+                return {k: d for k, d in self.disputes.items() if d.allocation_id != entry.about or d.peer not in names}
+            case _:
+                return self.disputes
 
     def with_limit(self, peer: PeerId, limit: int | None) -> Accounts:
         """The book with another limit for a peer; None: the default again."""
@@ -271,10 +335,27 @@ def answered(peer: PeerId, request_id: str, allocation_id: str, claimed: Amount,
     return (Book(Entry(Why.RECEIPT, allocation_id, peer, made, request_id)),) if made else ()
 
 
-def charge(peer: PeerId, request_id: str, allocation_id: str, price: Amount, detail: str = "") -> tuple[Book, ...]:
-    """A peer's work for us has ended, and we accept this price. Nothing for what was free."""
+def charge(
+    peer: PeerId, request_id: str, allocation_id: str, price: Amount, detail: str = "", *, refused: Amount = 0
+) -> tuple[Book, ...]:
+    """A peer's work for us has ended, and we accept this price; `refused`: what it asked beyond that. Nothing for what was free."""
     made = _transfers((Account.EXPENSE, Account.OPEN, price))
-    return (Book(Entry(Why.CHARGE, allocation_id, peer, made, request_id, detail)),) if made or detail else ()
+    entry = Entry(Why.CHARGE, allocation_id, peer, made, request_id, detail, refused)
+    return (Book(entry),) if made or detail else ()
+
+
+def forgiven(dispute: Dispute, peer: PeerId) -> Entry:
+    """A dispute is over without payment: of ours nothing is asked any more, of what we were asked for nothing is owed."""
+    made = _transfers((Account.INCOME, Account.DISPUTED, dispute.amount)) if dispute.ours else ()
+    return Entry(Why.FORGIVEN, dispute.allocation_id, peer, made, dispute.request_id)
+
+
+def accepted(dispute: Dispute, peer: PeerId, *, was_forgiven: bool = False) -> Entry:
+    """What was in dispute is owed after all; of ours also when it `was_forgiven` before the peer's word came."""
+    source = Account.INCOME if was_forgiven else Account.DISPUTED
+    into = (Account.OPEN, source) if dispute.ours else (Account.EXPENSE, Account.OPEN)
+    made = _transfers((*into, dispute.amount))
+    return Entry(Why.ACCEPTED, dispute.allocation_id, peer, made, dispute.request_id)
 
 
 def payment(peer: PeerId, received: int, about: str, detail: str = "") -> Entry:

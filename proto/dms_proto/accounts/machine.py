@@ -14,9 +14,9 @@ import msgspec
 from dms_proto.accounts import book
 from dms_proto.accounts.book import Accounts, Entry
 from dms_proto.accounts.iou import is_genuine
-from dms_proto.ids import PeerId
+from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, Transient
-from dms_proto.messages import Iou
+from dms_proto.messages import Iou, Receipt
 from dms_proto.units import MAX_QUANTITY
 
 ACCOUNTS_STREAM: Final = "accounts"
@@ -73,6 +73,36 @@ class IouHeard(Stimulus, frozen=True):
     iou: Iou
 
 
+class ForgiveWished(Stimulus, frozen=True):
+    """The owner asks a peer no more for what it did not accept for these allocations."""
+
+    peer: PeerId
+    allocation_ids: tuple[AllocationId, ...]
+
+
+class AcceptWished(Stimulus, frozen=True):
+    """The owner accepts after all what a peer asked; `receipt` says so, with the whole price. A repeat sends it again."""
+
+    peer: PeerId
+    receipt: Receipt
+
+
+class ReceiptHeardAgain(Stimulus, frozen=True):
+    """A receipt for an allocation that is closed: its requester states another price than before. `frame`: as it was signed."""
+
+    peer: PeerId
+    receipt: Receipt
+    frame: bytes = b""
+
+
+class ClaimLowered(Stimulus, frozen=True):
+    """A provider states anew what it asks for an allocation that is over."""
+
+    peer: PeerId
+    allocation_id: AllocationId
+    price: int
+
+
 class PeerRenamed(Stimulus, frozen=True):
     """A peer has proven that it is the one known as `old`."""
 
@@ -127,6 +157,13 @@ class IouGiven(Event, frozen=True):
 
     iou: Iou
     entry: Entry
+
+
+class DisputeSettled(Event, frozen=True):
+    """What was asked and not accepted is asked no more, or accepted. `frame`: the receipt by which the debtor accepts it, as it was signed."""
+
+    entry: Entry
+    frame: bytes = b""
 
 
 class AccountsInherited(Event, frozen=True):
@@ -208,6 +245,50 @@ def _keep(accounts: Accounts, stimulus: IouHeard, _now: int) -> Decision:
     return Decision((IouKept(iou, book.iou_received(iou, last.amount if last is not None else 0)),))
 
 
+def _forgive(accounts: Accounts, stimulus: ForgiveWished, _now: int) -> Decision:
+    ours = accounts.disputed_with(stimulus.peer, ours=True)
+    chosen = [dispute for dispute in ours if dispute.allocation_id in stimulus.allocation_ids]
+    return Decision(tuple(DisputeSettled(book.forgiven(dispute, stimulus.peer)) for dispute in chosen))
+
+
+def _accept(accounts: Accounts, stimulus: AcceptWished, _now: int) -> Decision:
+    """The receipt goes out again with each wish: the one before may have been lost, and a repeat changes nothing there."""
+    told = Send(stimulus.peer, stimulus.receipt)
+    for dispute in accounts.disputed_with(stimulus.peer, ours=False):
+        if dispute.allocation_id == stimulus.receipt.allocation_id:
+            return Decision((DisputeSettled(book.accepted(dispute, stimulus.peer)),), (told,))
+    paid = accounts.charged(stimulus.peer, stimulus.receipt.allocation_id) == stimulus.receipt.price
+    return Decision((), (told,)) if paid else IGNORED
+
+
+def _hear_acceptance(accounts: Accounts, stimulus: ReceiptHeardAgain, _now: int) -> Decision:
+    """No more is taken for accepted than is in dispute; a receipt that still does not accept it changes nothing.
+
+    The peer's word and our forgiving may have crossed: it books what it accepts, so we do.
+    """
+    receipt = stimulus.receipt
+    for dispute in accounts.disputed_with(stimulus.peer, ours=True):
+        if (dispute.allocation_id, dispute.request_id) == (receipt.allocation_id, receipt.request_id):
+            settled = DisputeSettled(book.accepted(dispute, stimulus.peer), stimulus.frame)
+            return Decision((settled,)) if receipt.price >= dispute.asked else IGNORED
+    given = accounts.forgiven_to(stimulus.peer, receipt)
+    if given is None or receipt.price < given.asked:
+        return IGNORED
+    return Decision((DisputeSettled(book.accepted(given, stimulus.peer, was_forgiven=True), stimulus.frame),))
+
+
+def _hear_forgiveness(accounts: Accounts, stimulus: ClaimLowered, _now: int) -> Decision:
+    for dispute in accounts.disputed_with(stimulus.peer, ours=False):
+        if dispute.allocation_id == stimulus.allocation_id:
+            owed = accounts.charged(stimulus.peer, stimulus.allocation_id)
+            return (
+                Decision((DisputeSettled(book.forgiven(dispute, stimulus.peer)),))
+                if stimulus.price <= owed
+                else IGNORED
+            )
+    return IGNORED
+
+
 def _inherit(accounts: Accounts, stimulus: PeerRenamed, _now: int) -> Decision:
     known = stimulus.old in accounts.known
     return Decision((AccountsInherited(stimulus.old, stimulus.new),)) if known else IGNORED
@@ -219,7 +300,7 @@ def _inherit(accounts: Accounts, stimulus: PeerRenamed, _now: int) -> Decision:
 def evolve(accounts: Accounts, event: Event) -> Accounts:  # noqa: PLR0911 - one case per event kind
     """The book after `event`."""
     match event:
-        case Posted(entry=entry) | EntryNoted(entry=entry) | PaymentBooked(entry=entry):
+        case Posted(entry=entry) | EntryNoted(entry=entry) | PaymentBooked(entry=entry) | DisputeSettled(entry=entry):
             return accounts.post(entry)
         case LimitSet(peer=peer, limit=limit):
             return accounts.with_limit(peer, limit)
@@ -247,6 +328,7 @@ def concerned(event: Event) -> PeerId:
             | PaymentBooked(entry=entry)
             | IouKept(entry=entry)
             | IouGiven(entry=entry)
+            | DisputeSettled(entry=entry)
         ):
             return entry.peer
         case _:
@@ -265,6 +347,12 @@ _ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
         _keep,
         "kept, if it is genuine, newer than the last, and takes nothing back; it moves what is owed, and changes nothing of it",
     ),
+    ForgiveWished: Row(_forgive, "what was in dispute is asked no more, and was not earned"),
+    AcceptWished: Row(
+        _accept, "what was in dispute is owed, and its provider gets a receipt that says so; a repeat sends it again"
+    ),
+    ReceiptHeardAgain: Row(_hear_acceptance, "what was in dispute is owed, if the receipt accepts all of it"),
+    ClaimLowered: Row(_hear_forgiveness, "a dispute is over, if no more is asked than was accepted"),
     PeerRenamed: Row(_inherit, "what it owed under the old name it owes under the new one"),
 }
 

@@ -70,7 +70,10 @@ def receipt(auction: Auction, ended: AttemptEnded) -> tuple[Effect, ...]:
     """Tells the provider that its ending has been heard and what is owed for it, and books the same."""
     status = auction.slots[ended.slot].status
     assert status is not None, "what has not ended at its provider has no receipt"
-    entry = charge(ended.provider, status.request_id, ended.allocation_id, ended.price, _objection(ended))
+    refused = ended.claimed - ended.price if ended.claimed else 0
+    entry = charge(
+        ended.provider, status.request_id, ended.allocation_id, ended.price, _objection(ended), refused=refused
+    )
     return (*entry, Send(ended.provider, receipt_for(status, ended.price)))
 
 

@@ -80,3 +80,23 @@ def test_an_amount_that_is_none_is_refused(dms: Dms) -> None:
 
 def test_an_unknown_peer_is_refused(dms: Dms) -> None:
     assert "[not_found]" in dms("account", "limit", "nobody", "1").stderr
+
+
+def test_disputes_are_listed_with_who_asks_and_settled_by_either(dms: Dms) -> None:
+    listed = dms("account", "disputes").stdout
+    assert [line.split()[4] for line in listed.splitlines()[1:3]] == ["them", "us"]
+    assert "0.005 credits asked of us" in dms("account", "limit", "alpha", "default").stdout
+
+    assert "we owe 0.025 credits" in dms("account", "accept", "alpha", "a-01").stdout
+    assert "disputed    0 credits" in dms("account", "forgive", "beta", "--all").stdout
+
+    assert dms("account", "disputes").stdout == "nothing is in dispute\n"
+    assert dms("account", "statement", "beta").stdout.splitlines()[1].split()[3] == "forgiven"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("forgive", "beta"), ("forgive", "beta", "a-2", "--all"), ("accept", "beta", "a-2")]
+)
+def test_what_is_not_in_dispute_cannot_be_settled(dms: Dms, arguments: tuple[str, ...]) -> None:
+    result = dms("account", *arguments)
+    assert (result.exit_code > 0, "dms account disputes" in result.stderr) == (True, True)

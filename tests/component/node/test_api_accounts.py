@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dms.rpc.api.accounts import (
+    AcceptParams,
     AccountView,
     DepositParams,
+    DisputesParams,
+    ForgiveParams,
     LimitParams,
     SettleBy,
     SettleParams,
@@ -15,14 +18,17 @@ from dms.rpc.api.accounts import (
 from dms.rpc.api.jobs import JobParams, WaitParams
 from dms.rpc.api.market import BidListParams, RequestListParams
 from dms.testing.market import peer_of, until
+from dms_actors.letters import Told
 from dms_proto.accounts.iou import is_genuine
+from dms_proto.allocation.machine import StopWished
 from dms_proto.capability import Price
 from dms_proto.errors import UserError
-from dms_proto.ids import PeerId
+from dms_proto.ids import AllocationId, PeerId
 from dms_proto.market.offer_state import PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.units import CREDIT, MAX_QUANTITY
-from dms_proto.work import EndReason
+from dms_proto.work import Ending, EndReason, Usage
 
 from .conftest import Local, spec
 
@@ -184,3 +190,48 @@ async def test_no_more_is_owed_to_a_peer_than_its_owner_lets_over_all_jobs(local
     ours = await account_of(local, 0, provider)
     assert ours is not None
     assert ours.owed >= -2 * START
+
+
+async def over_claimed(local: Local) -> tuple[PeerId, PeerId, str]:
+    """An allocation for which its provider asked more than its first word of it gives; gives provider, requester and the allocation."""
+    provider, me = await priced(local), peer_of(local.market.nodes[0])
+    await local.apis[1]._wish(PolicyWished(ProviderPolicy(tariff=Price(start=START, cpu_core_hour=1))), "test")
+    asked, running = local.market.nodes[1].services, await local.submit(spec("wait"))
+    (allocation,) = await until(asked.allocations.ids, bool)
+    ending = Ending(EndReason.COMPLETED, 0)  # no time was used, for which no more than the fee is owed
+    status = AllocationStatus(running, AllocationId(allocation), 4, Phase.ENDED, Usage(), ending, price=START + 1)
+    asked.post.send(me, status, "test")
+    await local.api.job_wait(WaitParams(running, 20_000))
+    asked.allocations.tell(AllocationId(allocation), Told(StopWished(EndReason.REQUESTER_LOST), "test"))
+    await until(asked.allocations.ids, lambda ids: not ids)
+    return provider, me, allocation
+
+
+async def disputed(local: Local, index: int) -> list[tuple[int, int, bool]]:
+    """What a node knows to be in dispute: what was asked, what of it, and whether it asks itself."""
+    found = await local.apis[index].account_disputes(DisputesParams())
+    return [(dispute.asked, dispute.disputed, dispute.ours) for dispute in found.disputes]
+
+
+@pytest.mark.parametrize("forgives", [True, False])
+async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local: Local, forgives: bool) -> None:
+    provider, me, allocation = await over_claimed(local)
+    assert await disputed(local, 0) == [(START + 1, 1, False)]
+    assert await disputed(local, 1) == [(START + 1, 1, True)]
+
+    if forgives:
+        await local.apis[1].account_forgive(ForgiveParams(me))
+    else:
+        await local.api.account_accept(AcceptParams(provider, allocation[:8]))
+        await local.api.account_accept(AcceptParams(provider, allocation))
+
+    for index in (0, 1):
+        await until(lambda index=index: disputed(local, index), lambda found: not found)
+    ours, theirs = await account_of(local, 0, provider), await account_of(local, 1, me)
+    assert ours is not None
+    assert theirs is not None
+    owed = START if forgives else START + 1
+    assert (ours.owed, theirs.owed, theirs.earned, theirs.disputed, ours.refused) == (-owed, owed, owed, 0, 0)
+    for index, peer in ((0, provider), (1, me)):
+        newest = (await local.apis[index].account_statement(StatementParams(peer))).entries[0]
+        assert (newest.why, newest.about) == ("forgiven" if forgives else "accepted", allocation)

@@ -25,6 +25,7 @@ NAMES = [
     "audit.export",
     "peers.list", "peers.show", "peers.join", "peers.invite", "peers.ping", "peers.ban",
     "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
+    "account.disputes", "account.forgive", "account.accept",
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
     "grants.revoke", "grants.list",
     "events.query", "events.verify", "events.trace", "doctor.run",
@@ -42,7 +43,7 @@ def test_what_changes_something_says_so() -> None:
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
         "job.submit", "job.cancel", "alloc.read", "alloc.cancel", "peers.join", "peers.invite", "peers.ban", "market.ask", "peers.ping",
         "grants.anchor", "grants.create", "grants.delegate", "grants.keep", "grants.forget", "grants.revoke",
-        "account.limit", "account.deposit", "account.settle",
+        "account.limit", "account.deposit", "account.settle", "account.forgive", "account.accept",
     }  # fmt: skip
 
 

@@ -4,11 +4,15 @@ import msgspec
 import pytest
 
 from dms_proto.accounts import machine
-from dms_proto.accounts.book import Account, Accounts, Balances, Book, Transfer, answered, charge, claim
+from dms_proto.accounts.book import MAX_DISPUTES, Account, Accounts, Balances, Book, Transfer, answered, charge, claim
 from dms_proto.accounts.iou import is_genuine, signed
 from dms_proto.accounts.machine import (
+    AcceptWished,
+    ClaimLowered,
     DebtLimitWished,
+    DisputeSettled,
     EntryWritten,
+    ForgiveWished,
     IouHeard,
     IouKept,
     IouSigned,
@@ -16,13 +20,15 @@ from dms_proto.accounts.machine import (
     PaymentBooked,
     PaymentNoted,
     PeerRenamed,
+    ReceiptHeardAgain,
     next_iou,
 )
-from dms_proto.ids import PeerId
-from dms_proto.messages import Iou
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.messages import Iou, Receipt
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CREDIT, MAX_QUANTITY
 from dms_proto.wire import Signer
+from dms_proto.work import EndReason, Usage
 
 ME = Signer(b"\x01" * 32)
 PEER = Signer(b"\x02" * 32)
@@ -344,3 +350,98 @@ def test_the_most_we_may_owe_a_peer_is_its_own_until_it_is_taken_back_and_outliv
 
     books.tell(DebtLimitWished(THIRD.peer_id, None))
     assert books.state.debt_limit(THIRD.peer_id) == books.state.default_debt_limit
+
+
+# ---------------------------------------------------------------------------------------------------------------- disputes
+
+ALLOCATION = AllocationId("a-2")
+
+
+def in_dispute() -> tuple[Books, Books]:
+    """Our books as the provider of an allocation that was asked 70 for, and the books of its requester, who accepted 50."""
+    ours, theirs = Books(), Books(PEER)
+    ours.books(claim(PEER.peer_id, "r", "a-2", 70))
+    ours.books(answered(PEER.peer_id, "r", "a-2", 70, 50))
+    theirs.books(charge(ME.peer_id, "r", "a-2", 50, "70 were claimed", refused=20))
+    return ours, theirs
+
+
+def receipt(price: int, allocation: AllocationId = ALLOCATION) -> Receipt:
+    return Receipt(RequestId("r"), allocation, EndReason.COMPLETED, Usage(), price)
+
+
+def test_both_sides_know_what_is_in_dispute_and_who_asks() -> None:
+    ours, theirs = in_dispute()
+    (asked,), (refused,) = ours.state.disputed_with(PEER.peer_id), theirs.state.disputed_with(ME.peer_id)
+    assert (asked.asked, asked.amount, asked.ours) == (70, 20, True)
+    assert (refused.asked, refused.amount, refused.ours) == (70, 20, False)
+
+
+def test_what_is_forgiven_was_not_earned_and_both_sides_are_done_with_it() -> None:
+    ours, theirs = in_dispute()
+
+    ours.tell(ForgiveWished(PEER.peer_id, (ALLOCATION,)))
+    theirs.tell(ClaimLowered(ME.peer_id, ALLOCATION, 51))
+    assert theirs.events == ()
+    theirs.tell(ClaimLowered(ME.peer_id, ALLOCATION, 50))
+
+    assert ours.of() == Balances(open=50, income=-50)
+    assert theirs.of(ME) == Balances(open=-50, expense=50)
+    for books in (ours, theirs):
+        books.state.check()
+        assert books.state.disputes == {}
+    ours.tell(ForgiveWished(PEER.peer_id, (ALLOCATION,)))
+    assert ours.events == ()
+
+
+def test_what_is_accepted_after_all_is_owed_in_both_books_by_a_receipt_that_says_so() -> None:
+    ours, theirs = in_dispute()
+
+    theirs.tell(AcceptWished(ME.peer_id, receipt(70)))
+    (said,) = theirs.sent(Receipt, ME.peer_id)
+    ours.tell(ReceiptHeardAgain(PEER.peer_id, said, b"frame"))
+
+    (settled,) = ours.noted(DisputeSettled)
+    assert settled.frame == b"frame"
+    assert ours.of() == Balances(open=70, income=-70)
+    assert theirs.of(ME) == Balances(open=-70, expense=70)
+    assert theirs.state.charged(ME.peer_id, ALLOCATION) == 70
+    theirs.tell(AcceptWished(ME.peer_id, receipt(70)))  # the receipt may have been lost
+    assert (theirs.events, theirs.sent(Receipt, ME.peer_id)) == ((), [said])
+    ours.tell(ReceiptHeardAgain(PEER.peer_id, said))
+    assert ours.events == ()
+
+
+@pytest.mark.parametrize(
+    ("sender", "said"),
+    [(PEER, receipt(69)), (THIRD, receipt(70)), (PEER, receipt(70, AllocationId("a-9")))],
+    ids=["accepts less", "is nobody of it", "is about another allocation"],
+)
+def test_a_receipt_settles_no_dispute_when_it(sender: Signer, said: Receipt) -> None:
+    ours, _ = in_dispute()
+    ours.tell(ReceiptHeardAgain(sender.peer_id, said))
+    assert ours.events == ()
+
+
+def test_nothing_is_accepted_that_was_not_asked() -> None:
+    books = Books()
+    books.tell(AcceptWished(PEER.peer_id, receipt(70)))
+    assert (books.events, books.effects) == ((), ())
+
+
+def test_a_dispute_goes_with_the_name_of_its_peer() -> None:
+    ours, _ = in_dispute()
+    ours.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
+
+    ours.tell(ReceiptHeardAgain(THIRD.peer_id, receipt(70)))
+
+    assert ours.of(THIRD) == Balances(open=70, income=-70)
+    assert ours.state.disputes == {}
+
+
+def test_of_more_disputes_than_can_be_known_the_oldest_are_in_the_balance_alone() -> None:
+    books = Books()
+    for number in range(MAX_DISPUTES + 3):
+        books.books(answered(PEER.peer_id, "r", f"a-{number}", 2, 1))
+    assert len(books.state.disputes) == MAX_DISPUTES
+    assert books.of().disputed == MAX_DISPUTES + 3

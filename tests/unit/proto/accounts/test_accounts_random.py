@@ -9,13 +9,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dms_proto.accounts import machine
-from dms_proto.accounts.book import Accounts, Book, answered, charge, claim
+from dms_proto.accounts.book import Accounts, Book, Dispute, answered, charge, claim
 from dms_proto.accounts.iou import signed
-from dms_proto.accounts.machine import EntryWritten, IouHeard, IouSigned, PaymentNoted, Posted, next_iou
-from dms_proto.ids import PeerId
+from dms_proto.accounts.machine import (
+    AcceptWished,
+    ClaimLowered,
+    EntryWritten,
+    ForgiveWished,
+    IouHeard,
+    IouSigned,
+    PaymentNoted,
+    Posted,
+    ReceiptHeardAgain,
+    next_iou,
+)
+from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Event, Send, Stimulus, Transient
-from dms_proto.messages import Iou
+from dms_proto.messages import Iou, Receipt
 from dms_proto.wire import Signer
+from dms_proto.work import EndReason, Usage
 
 SIGNERS = tuple(Signer(bytes([number]) * 32) for number in (1, 2, 3))
 nodes = st.sampled_from(range(len(SIGNERS)))
@@ -35,6 +47,22 @@ class Answer(NamedTuple):
 
     allocation: str
     price: int
+
+
+class Accepted(NamedTuple):
+    """What a receipt says that accepts a dispute."""
+
+    receipt: Receipt
+
+
+class Lowered(NamedTuple):
+    """What a status says by which a dispute is forgiven."""
+
+    allocation: str
+    price: int
+
+
+Said = Claim | Answer | Iou | Accepted | Lowered
 
 
 class Node:
@@ -94,7 +122,8 @@ class Market(RuleBasedStateMachine):
         super().__init__()
         self.nodes = [Node(signer) for signer in SIGNERS]
         self.by_peer = {node.signer.peer_id: node for node in self.nodes}
-        self.wire: list[tuple[PeerId, PeerId, Claim | Answer | Iou]] = []
+        self.wire: list[tuple[PeerId, PeerId, Said]] = []
+        self.accepted: list[tuple[PeerId, PeerId, Said]] = []
         self.count = 0
 
     # -------------------------------------------------------------------------------------------------------- what happens
@@ -126,15 +155,18 @@ class Market(RuleBasedStateMachine):
             self.wire.remove(message)
         self.deliver(*message, dies=dies)
 
-    def deliver(self, sender: PeerId, receiver: PeerId, message: Claim | Answer | Iou, *, dies: bool = False) -> None:
+    def deliver(self, sender: PeerId, receiver: PeerId, message: Said, *, dies: bool = False) -> None:
         node = self.by_peer[receiver]
-        answers: list[tuple[PeerId, PeerId, Claim | Answer | Iou]] = []
+        answers: list[tuple[PeerId, PeerId, Said]] = []
         match message:
             case Claim(allocation=allocation, price=price, fair=fair):
                 known = node.catch_up().charged(sender, allocation)
                 accepted = known or min(price, fair)
                 if not known:
-                    node.write(charge(sender, "r", allocation, accepted, "too much" if price > fair else ""))
+                    refused = price - accepted
+                    node.write(
+                        charge(sender, "r", allocation, accepted, "too much" if refused else "", refused=refused)
+                    )
                 answers.append((receiver, sender, Answer(allocation, accepted)))
             case Answer(allocation=allocation, price=price):
                 if allocation in node.unanswered:
@@ -142,6 +174,10 @@ class Market(RuleBasedStateMachine):
                     node.write(answered(peer, "r", allocation, ended.price, price))
             case Iou():
                 node.tell(IouHeard(sender, message))
+            case Accepted(receipt=receipt):
+                node.tell(ReceiptHeardAgain(sender, receipt))
+            case Lowered(allocation=allocation, price=price):
+                node.tell(ClaimLowered(sender, AllocationId(allocation), price))
         if dies:
             node.crash()
         else:
@@ -159,6 +195,28 @@ class Market(RuleBasedStateMachine):
         sends = node.tell(IouSigned(signed(node.signer, peer, number, amount)))
         assert len(sends) == 1
         self.wire += [(node.signer.peer_id, peer, iou) for send in sends if isinstance(iou := send.message, Iou)]
+
+    def disputes(self, *, ours: bool) -> list[tuple[Node, Dispute]]:
+        return [(node, one) for node in self.nodes for one in node.catch_up().disputes.values() if one.ours is ours]
+
+    @precondition(lambda self: self.disputes(ours=True))
+    @rule(data=st.data(), told=st.booleans())
+    def one_forgives(self, data: st.DataObject, told: bool) -> None:
+        node, dispute = data.draw(st.sampled_from(self.disputes(ours=True)))
+        node.tell(ForgiveWished(dispute.peer, (AllocationId(dispute.allocation_id),)))
+        if told:
+            lowered = Lowered(dispute.allocation_id, dispute.asked - dispute.amount)
+            self.wire.append((node.signer.peer_id, dispute.peer, lowered))
+
+    @precondition(lambda self: self.disputes(ours=False))
+    @rule(data=st.data())
+    def one_accepts(self, data: st.DataObject) -> None:
+        node, dispute = data.draw(st.sampled_from(self.disputes(ours=False)))
+        about = RequestId(dispute.request_id), AllocationId(dispute.allocation_id)
+        receipt = Receipt(*about, EndReason.COMPLETED, Usage(), dispute.asked)
+        (send,) = node.tell(AcceptWished(dispute.peer, receipt))
+        self.accepted.append((node.signer.peer_id, send.peer, Accepted(receipt)))
+        self.wire.append(self.accepted[-1])
 
     @rule(payer=nodes, payee=nodes, amount=st.sampled_from([1, 500]), twice=st.booleans())
     def one_pays(self, payer: int, payee: int, amount: int, twice: bool) -> None:
@@ -208,6 +266,8 @@ class Market(RuleBasedStateMachine):
                 self.endings_are_repeated(number)
             while self.wire:
                 self.deliver(*self.wire.pop(0))
+        for accepted in self.accepted:  # its owner says so again until it has come
+            self.deliver(*accepted)
         for one in self.nodes:
             for other in self.nodes:
                 mine, theirs = one.catch_up().of(other.signer.peer_id), other.catch_up().of(one.signer.peer_id)
