@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
 from dms.node.services import Services
-from dms.rpc.api.allocations import AllocationReadParams, LogPart
+from dms.rpc.api.allocations import AllocationLogParams, LogPart
 from dms_actors.letters import ListenFor, StopListening
 from dms_proto.errors import PeerError
-from dms_proto.ids import ID_BYTES, PeerId, request_id, short
+from dms_proto.ids import ID_BYTES, AllocationId, PeerId, request_id, short
 from dms_proto.messages import AllocationMessage, AnyMessage, Refusal
 from dms_proto.messages.kinds import NOT_GRANTED, NOT_KEPT, WANTED
 from dms_proto.wire import Envelope, read_frame
@@ -46,13 +46,14 @@ def answer(kept: Iterable[LogStore], post: NodePost, question: Question) -> None
     post.send_now(question.reader, piece)
 
 
-async def read(services: Services, params: AllocationReadParams, cause: str) -> LogPart:
-    """Asks another node for the next piece of a log.
+async def read(services: Services, asked: PeerId, params: AllocationLogParams, cause: str) -> LogPart:
+    """Asks another node for the next piece of a log; of `params`, `limit` is the other node's to choose.
 
     Raises:
         PeerError: `not_granted`, `not_found`: what it answers; `peer_timeout`: it does not.
     """
-    wanted = AllocationMessage(NO_REQUEST, params.allocation_id, f"{WANTED}{params.stream}", params.offset)
+    allocation_id = AllocationId(params.allocation_id)
+    wanted = AllocationMessage(NO_REQUEST, allocation_id, f"{WANTED}{params.stream}", params.offset)
     answered: asyncio.Future[AnyMessage] = services.loop.create_future()
 
     def note(peer: PeerId, message: AnyMessage) -> None:
@@ -60,33 +61,33 @@ async def read(services: Services, params: AllocationReadParams, cause: str) -> 
             params.stream,
             params.offset,
         )
-        if peer == params.peer and not is_other and not answered.done():
+        if peer == asked and not is_other and not answered.done():
             answered.set_result(message)
 
     def hear(peer: PeerId, message: AnyMessage) -> None:
         services.loop.call_soon_threadsafe(note, peer, message)
 
-    opened = read_frame(services.post.send(params.peer, wanted, cause))
+    opened = read_frame(services.post.send(asked, wanted, cause))
     about = opened.id.hex() if isinstance(opened, Envelope) else ""
     keys = (f"log:{params.allocation_id}", f"about:{about}")
     for key in keys:
         services.node.tell(ListenFor(key, hear))
     try:
         async with asyncio.timeout(PATIENCE_S):
-            return _part(params, await answered)
+            return _part(asked, params, await answered)
     except TimeoutError:
-        raise PeerError("peer_timeout", f"{short(params.peer)} did not answer within {PATIENCE_S:.0f} s") from None
+        raise PeerError("peer_timeout", f"{short(asked)} did not answer within {PATIENCE_S:.0f} s") from None
     finally:
         for key in keys:
             services.node.tell(StopListening(key))
 
 
-def _part(params: AllocationReadParams, message: AnyMessage) -> LogPart:
+def _part(asked: PeerId, params: AllocationLogParams, message: AnyMessage) -> LogPart:
     match message:
         case AllocationMessage(data=data):
             return LogPart(data, params.offset, params.offset + len(data), complete=False)
         case Refusal(code=code, detail=detail):
             known = {NOT_GRANTED: "not_granted", NOT_KEPT: "not_found"}.get(code, "bad_frame")
-            raise PeerError(known, f"{short(params.peer)}: {detail}", retryable=False)
+            raise PeerError(known, f"{short(asked)}: {detail}", retryable=False)
         case _:
             raise TypeError(f"no answer to a question for a log: {message!r}")

@@ -65,7 +65,7 @@ def show(io: Io, *, allocation_id: str) -> None:
 @click.option(
     "--from",
     "peer",
-    metavar="PEERID",
+    metavar="PEER",
     help="Of a job of another node: read it from this node, which ran it or asked for it and lets us. Needs the whole id.",
 )
 @with_io
@@ -78,13 +78,12 @@ def logs(io: Io, *, allocation_id: str, stderr: bool, peer: str | None) -> None:
     import msgspec  # noqa: PLC0415
 
     from dms.rpc.api.allocations import AllocationLogParams, AllocationReadParams, LogPart  # noqa: PLC0415
-    from dms_proto.ids import AllocationId, PeerId  # noqa: PLC0415
 
     stream = "stderr" if stderr else "stdout"
     params: AllocationLogParams | AllocationReadParams = AllocationLogParams(allocation_id, stream)
     method = "alloc.logs"
     if peer is not None:
-        params, method = AllocationReadParams(PeerId(peer), AllocationId(allocation_id), stream), "alloc.read"
+        params, method = AllocationReadParams(peer, allocation_id, stream), "alloc.read"
     with io.node() as node:
         if io.as_json:
             io.show_json(node.call(method, params))

@@ -10,7 +10,7 @@ import msgspec
 from dms.rpc.registry import method
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.messages import Phase
-from dms_proto.rules import Amount, GoodAllocationId, GoodPeerId
+from dms_proto.rules import Amount
 from dms_proto.work import Ending, Output, Owner, Task, Usage
 
 MAX_LOG_CHUNK = 1024 * 1024
@@ -126,14 +126,14 @@ class AllocationReadParams(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """Which part of a log that another node keeps.
 
     Attributes:
-        peer: the node that ran it, or that asked for it.
+        peer: the node that ran it, or that asked for it: its name, or the beginning or end of its PeerID.
         allocation_id: its whole id.
         stream: "stdout" or "stderr".
         offset: first byte wanted.
     """
 
-    peer: GoodPeerId
-    allocation_id: GoodAllocationId
+    peer: str
+    allocation_id: str
     stream: Annotated[str, msgspec.Meta(pattern="^std(out|err)$")] = "stdout"
     offset: Amount = 0
 

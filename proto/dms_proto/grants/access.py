@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from dms_proto.grants.rights import CEILINGS, LISTS, LOGS, Rights, Use, show_limit
+from dms_proto.grants.rights import CEILINGS, LOGS, Rights, Use, show_limit
 from dms_proto.ids import PeerId
 from dms_proto.market.verdicts import bad
 from dms_proto.messages import Clause
@@ -78,28 +78,34 @@ def refusals(access: Access, uses: Sequence[Use], credential: Credential) -> Ite
         return
     rights = credential.rights
     if rights is None:
-        kind = str(uses[0]["kind"])
-        yield _clause(f"the right to {_TO_DO.get(kind, kind)}", credential.flaw, credential, _FOR[access])
+        kinds = [str(use["kind"]) for use in uses]
+        to_do = ", ".join(_TO_DO.get(kind, kind) for kind in kinds)
+        yield _clause(f"the right to {to_do}", credential.flaw, credential, _FOR[access])
         return
     if access is Access.OWN and not rights.own:
         yield _clause("a machine of the same owner", "a grant without that right", credential, _FOR[access])
+    for name, wanted in _unmet(rights, uses).items():
+        observed = f"granted: {show_limit(name, rights.at_most.get(name, rights.one_of.get(name, ())))}"
+        more = f"more {CEILINGS[name].words}" if name in CEILINGS else show_limit(name, wanted)
+        yield _clause(show_limit(name, wanted), observed, credential, f" with {more}")
+
+
+def _unmet(rights: Rights, uses: Sequence[Use]) -> dict[str, int | tuple[str, ...]]:
+    """What of `uses` is not allowed, by name of the fact: the amount, or all that should be in the list."""
+    missing: dict[str, int | tuple[str, ...]] = {}
     for use in uses:
         for name in rights.unmet(use):
-            observed = f"granted: {show_limit(name, rights.at_most.get(name, rights.one_of.get(name, ())))}"
-            yield _clause(_wanted(name, use[name]), observed, credential, f" with {_words(name)}")
+            match use[name], missing.get(name, ()):
+                case int() as amount, _:
+                    missing[name] = amount
+                case str() as value, tuple() as before:
+                    missing[name] = (*before, value)
+    return missing
 
 
 def in_words(missing: Clause) -> str:
     """A clause in one line, for messages that have room for no more."""
     return f"wanted {missing.wanted}, there {missing.observed}; would take {missing.nearest}"
-
-
-def _wanted(name: str, value: int | str) -> str:
-    return show_limit(name, value if isinstance(value, int) else (value,))
-
-
-def _words(name: str) -> str:
-    return f"more {CEILINGS[name].words}" if name in CEILINGS else f"other {LISTS[name].words}"
 
 
 def _clause(wanted: str, observed: str, credential: Credential, which: str) -> Clause:

@@ -61,7 +61,7 @@ CEILINGS: Final[dict[str, Ceiling]] = {
 TIME: Final = "time"
 """Unix ms, whole seconds: the ceiling that is the grant's end."""
 LISTS: Final[dict[str, Listed]] = {
-    "kind": Listed("kinds of message", frozenset((*MARKET, LOGS, EXEC))),
+    "kind": Listed("rights", frozenset((*MARKET, LOGS, EXEC))),
     "job_class": Listed("job classes", frozenset(JobClass)),
     "peer": Listed("nodes"),
 }

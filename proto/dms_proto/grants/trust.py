@@ -205,19 +205,21 @@ class Trust(msgspec.Struct, frozen=True):
 
     def _flaw(self, proven: Proven, peer: PeerId, now: int, *, begun: bool) -> str:
         """Why a grant of an anchor does not count for `peer` now; empty when it does."""
-        if self.revoked and self._is_void(proven):
-            return f"the grant {short(proven.ids[-1])} is revoked"
+        if self.revoked and (void := self._void(proven)):
+            return f"the grant {short(void)} is revoked"
         if not begun and any(proven.rights.unmet({TIME: now - CLOCK_SKEW_MS})):
             return f"the grant ended {(now - proven.rights.until) // SECOND} s ago"
         return "the grant is for another node" if any(proven.rights.unmet({"peer": peer})) else ""
 
-    def _is_void(self, proven: Proven) -> bool:
-        """Whether it, or one that it was made from, is revoked by this node, its issuer, or who passed that one on."""
-        return any(
-            (id_, signer) in self.revoked
-            for id_, delegator in zip_longest(proven.ids, proven.delegators)
-            for signer in (self.me, proven.issuer, delegator)
-        )
+    def _void(self, proven: Proven) -> str:
+        """The id of it, or of the one that it was made from, that is revoked by this node, its issuer, or who passed that one on; or empty.
+
+        That id is the one people know: what is shown was bound to its holder, and so has an id that nobody has seen.
+        """
+        for id_, delegator in zip_longest(proven.ids, proven.delegators):
+            if any((id_, signer) in self.revoked for signer in (self.me, proven.issuer, delegator)):
+                return str(id_)
+        return ""
 
     def _stranger(self, auth: bytes) -> str:
         """Why what was shown is no grant of an anchor."""

@@ -28,6 +28,7 @@ from dms.testing.market import CONFIG, TARIFF, Market, peer_of, until
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import TIME, Rights
+from dms_proto.ids import short
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Clause
 from dms_proto.units import HOUR
@@ -119,7 +120,7 @@ async def test_each_limit_of_a_grant_is_named_when_it_is_what_is_missing(guarded
     await guarded.api.grants_forget(GrantParams(grant_id))
     await give(guarded, Rights(one_of={"kind": ("commit", "invoke")}))
     (clause,) = (await clauses(guarded))[provider]
-    assert clause.wanted == "kinds of message request"
+    assert clause.wanted == "rights request"
 
 
 async def test_who_may_ask_and_not_commit_is_told_what_a_job_would_cost_and_gets_no_bid(guarded: Local) -> None:
@@ -130,7 +131,7 @@ async def test_who_may_ask_and_not_commit_is_told_what_a_job_would_cost_and_gets
     assert job.reason is EndReason.IMPOSSIBLE
     verdicts = (await guarded.api.job_explain(JobParams(job.job_id))).verdicts
     (told,) = (verdict for verdict in verdicts if verdict.peer == provider)
-    assert [clause.wanted for clause in told.clauses] == ["kinds of message commit", "kinds of message invoke"]
+    assert [clause.wanted for clause in told.clauses] == ["rights commit, invoke"]
 
 
 async def test_a_revoked_grant_and_those_made_from_it_are_refused_wherever_the_issuer_is_an_anchor(
@@ -145,7 +146,8 @@ async def test_a_revoked_grant_and_those_made_from_it_are_refused_wherever_the_i
 
     await guarded.apis[1].grants_revoke(RevokeGrantParams(made.view.grant_id))
     found = await until(lambda: clauses(guarded), lambda found: all(found.values()))
-    assert {clause.observed.split()[-1] for (clause,) in found.values()} == {"revoked"}
+    revoked = short(made.view.grant_id)
+    assert {clause.observed for (clause,) in found.values()} == {f"the grant {revoked} is revoked"}
 
     await guarded.restart(2)
     await guarded.market.connect(guarded.market.nodes[2], guarded.market.nodes[0])

@@ -21,7 +21,7 @@ from dms.testing.market import CONFIG, TARIFF, Market, peer_of, until
 from dms.testing.samples import FULL
 from dms_actors.letters import ListenFor, Told
 from dms_actors.node import NodeState
-from dms_proto.errors import PeerError
+from dms_proto.errors import PeerError, UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import MARKET, Rights
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -198,10 +198,27 @@ async def test_a_log_is_read_with_a_grant_for_it_and_not_with_one_for_the_market
         made = await provider.grants_create(CreateGrantParams(Rights(one_of={"kind": tuple(sorted(kinds))})))
         await guarded.apis[2].grants_keep(GrantParams(made.text))
         if kinds == MARKET:
-            with pytest.raises(PeerError, match="wanted kinds of message logs"):
+            told = (
+                "wanted rights logs, there granted: rights commit, invoke, request; would take a grant with rights logs"
+            )
+            with pytest.raises(PeerError, match=told):
                 await read(guarded, allocation)
 
     assert await read(guarded, allocation) == b"hello"
+    await ended(guarded, job)
+
+
+async def test_a_log_elsewhere_is_named_in_whole_and_its_node_by_any_name_it_is_known_by(guarded: Local) -> None:
+    job, allocation = await running(guarded, "print", "hello")
+    await until_written(guarded, allocation)
+    allow(guarded, Access.PUBLIC)
+    provider = peer_of(guarded.market.nodes[1])
+
+    part = await guarded.apis[2].alloc_read(AllocationReadParams(provider[-6:], allocation))
+    with pytest.raises(UserError, match="whole id"):
+        await guarded.apis[2].alloc_read(AllocationReadParams(provider, allocation[:6]))
+
+    assert part.data == b"hello"
     await ended(guarded, job)
 
 

@@ -176,7 +176,7 @@ def test_a_grant_is_narrowed_only_so_often() -> None:
 
 def test_a_narrowing_that_leaves_nothing_is_refused() -> None:
     grant = issue(SEED, Rights(one_of={"kind": ("request",)}))
-    with pytest.raises(UserError, match="no kinds of message are left"):
+    with pytest.raises(UserError, match="no rights are left"):
         narrow(grant, Rights(one_of={"kind": ("commit",)}))
 
 

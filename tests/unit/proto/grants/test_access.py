@@ -136,10 +136,29 @@ def test_a_class_that_is_not_granted_is_named() -> None:
     rights = Rights(one_of={"job_class": ("batch",)})
     (clause,) = refusals(Access.AUTHORISED, uses_of(asked), Credential(rights, "", (ANCHOR, ASKER)))
     assert (clause.wanted, clause.observed) == ("job classes service", "granted: job classes batch")
-    assert clause.nearest == f"a grant with other job classes from one of {ANCHOR}, {ASKER}"
+    assert clause.nearest == f"a grant with job classes service from one of {ANCHOR}, {ASKER}"
 
 
 def test_a_dry_run_needs_the_right_to_ask_alone() -> None:
     there, may_ask = provider(access=Access.AUTHORISED), Credential(Rights(one_of={"kind": ("request",)}), "")
     assert isinstance(answer(there, may_ask, dry_run=True), Bid)
-    assert answer(there, may_ask) == ("granted: kinds of message request",) * 2
+    assert answer(there, may_ask) == ("granted: rights request",)
+
+
+def test_who_shows_nothing_is_told_all_the_rights_that_a_job_takes_and_which_grant_has_them() -> None:
+    job, dry = ([*refusals(Access.OWN, uses_of(request(dry_run=dry)), NONE)] for dry in (False, True))
+
+    assert [clause.wanted for clause in job] == ["the right to request, commit, invoke"]
+    assert [clause.wanted for clause in dry] == ["the right to request"]
+    assert {clause.nearest for clause in job + dry} == {f"a grant for own machines from {ANCHOR}"}
+
+
+def test_rights_that_are_missing_are_named_together_and_each_limit_by_itself() -> None:
+    shown = Credential(Rights({"cpu": 1}, {"kind": ("request",)}), "", (ANCHOR,))
+
+    found = {clause.wanted: clause.nearest for clause in refusals(Access.AUTHORISED, uses_of(request()), shown)}
+
+    assert found == {
+        "cores 1": f"a grant with more cores from {ANCHOR}",
+        "rights commit, invoke": f"a grant with rights commit, invoke from {ANCHOR}",
+    }
