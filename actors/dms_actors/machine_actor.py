@@ -22,6 +22,9 @@ RETRY_MS: Final = 1_000
 MESSAGES_KEPT: Final = 1_000
 """Messages kept for the retry; with a full disk the oldest go, and their senders repeat them."""
 
+TIME: Final = "time"
+"""Cause of what a passed deadline leads to."""
+
 
 class MachineActor(ABC):
     """A behaviour around one or more machine shells. Lives on its crew's thread."""
@@ -53,6 +56,10 @@ class MachineActor(ABC):
         del message
         return False
 
+    def time_came(self, turn: Turn, shell: Shell[Any], now: int) -> None:
+        """A deadline of one of the machines has passed. What a subclass does beside each decision it does here as well."""
+        turn.apply(shell, TimeCame(), now, TIME)
+
     def begin(self, turn: Turn, now: int) -> None:
         """After the replay: resumes what was under way. Comes again when what it leads to could not be written down."""
         del now
@@ -80,7 +87,7 @@ class MachineActor(ABC):
         for shell in self.shells:
             due = shell.deadline()
             if due is not None and due <= now:
-                turn.apply(shell, TimeCame(), now, "time")
+                self.time_came(turn, shell, now)
         draft = _TurnDraft(self, turn, (*retried, *batch), answers, now)
         return draft if turn.rows else draft.written()
 

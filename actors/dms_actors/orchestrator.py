@@ -8,14 +8,14 @@ from typing import Any, Final
 from dms_actors.behaviour import Address
 from dms_actors.draft import Draft, Journal
 from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, TellAgain, Told
-from dms_actors.machine_actor import MachineActor
-from dms_actors.proofs import RequesterProofs
+from dms_actors.machine_actor import TIME, MachineActor
+from dms_actors.proofs import NO_FRAME, Heard, RequesterProofs
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Collector, Post
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
-from dms_proto.machine import Decision, Effect, Send, Stimulus
+from dms_proto.machine import Decision, Effect, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_fold import stakes
 from dms_proto.market.auction_state import (
@@ -91,10 +91,7 @@ class Orchestrator(MachineActor):
                     )
                 if isinstance(stimulus, CommitAcked):
                     self._proofs.acknowledged(turn, self.shell.state, stimulus, heard, cause_id)
-                for event in turn.apply(self.shell, stimulus, now, cause_id).events:
-                    self._proofs.happened(turn, event, heard, cause_id)
-                    if isinstance(event, AttemptEnded) and event.provider:
-                        self._note(event, now)
+                self._settle(turn, stimulus, heard, now, cause_id)
                 return None
             case Submit(terms=terms, cause_id=cause_id):
                 turn.apply(self.shell, Submitted(terms), now, cause_id)
@@ -108,6 +105,18 @@ class Orchestrator(MachineActor):
                 return None
             case _:
                 raise TypeError(f"an orchestrator is told stimuli, not {message!r}")
+
+    def time_came(self, turn: Turn, shell: Shell[Any], now: int) -> None:
+        """Also: what time decides is kept and noted like what a message decides."""
+        del shell
+        self._settle(turn, TimeCame(), NO_FRAME, now, TIME)
+
+    def _settle(self, turn: Turn, stimulus: Stimulus, heard: Heard, now: int, cause_id: str) -> None:
+        """Lets the machine decide; keeps the frames of what follows, and notes what it says of providers."""
+        for event in turn.apply(self.shell, stimulus, now, cause_id).events:
+            self._proofs.happened(turn, event, heard, cause_id)
+            if isinstance(event, AttemptEnded) and event.provider:
+                self._note(event, now)
 
     def turn_written(self, turn: Turn) -> None:
         """Also: what it says of providers goes into what is known of them."""

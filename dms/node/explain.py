@@ -27,12 +27,13 @@ from dms_proto.units import format_age
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a node said: a bid, or clauses. `note`: what became of it afterwards."""
+    """What a node said: a bid, or clauses. `note`: what became of it afterwards; `lost`: the node went away with the job."""
 
     bid: Bid | None = None
     clauses: tuple[Clause, ...] = ()
     facts: BidderFacts = BidderFacts()
     note: str = ""
+    lost: bool = False
 
 
 class Inquiry(msgspec.Struct, frozen=True):
@@ -69,13 +70,16 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
         for round_, known in story.gossiped.items()
         if is_within(terms.request_id, peer.peer, reach_for(terms.bids_wanted, max(known, 1), round_))
     }
-    answers = {peer: _answer(event, story.notes.get(peer, "")) for peer, event in story.answers.items()}
+    answers = {
+        peer: _answer(event, story.notes.get(peer, ""), lost=peer in story.lost)
+        for peer, event in story.answers.items()
+    }
     return Inquiry(request, terms.preferences, frozenset(story.asked), frozenset(reached), answers)
 
 
-def _answer(event: object, note: str) -> Answer:
+def _answer(event: object, note: str, *, lost: bool) -> Answer:
     if isinstance(event, BidReceived):
-        return Answer(bid=event.bid, facts=event.facts, note=note)
+        return Answer(bid=event.bid, facts=event.facts, note=note, lost=lost)
     if isinstance(event, BidPassedOver):
         return Answer(clauses=(event.clause,), note="it bids, and was passed over: no more may come to be owed to it")
     return Answer(clauses=getattr(event, "clauses", ()), note=note)
@@ -143,6 +147,8 @@ def _verdict(
         return _unanswered(inquiry, peer, known, now, lost=answer is not None, is_over=is_over)
     if answer.bid is None:
         return NodeVerdict(peer, Outcome.DECLINED, answer.clauses, detail=answer.note)
+    if answer.lost:
+        return NodeVerdict(peer, Outcome.UNREACHABLE, price=answer.bid.price, detail=f"it {answer.note}")
     if peer in excluded:
         note = answer.note or "it bids, and the job's own conditions rule it out"
         return NodeVerdict(peer, Outcome.DECLINED, excluded[peer], answer.bid.price, note)

@@ -141,6 +141,8 @@ class JobStory:
         self.answers: dict[PeerId, BidReceived | BidPassedOver | DeclineReceived] = {}
         self.notes: dict[PeerId, str] = {}
         """What became of a provider that was chosen."""
+        self.lost: set[PeerId] = set()
+        """Providers that were lost with the job, and have said nothing to it since."""
         self.bids = 0
         self.bids_now = 0
         self.declined_now: set[PeerId] = set()
@@ -188,6 +190,7 @@ class JobStory:
                 return (self._announced(event),)
             case BidReceived(provider=provider, bid=bid) as event:
                 self.answers[provider] = event
+                self.lost.discard(provider)
                 self.bids, self.bids_now = self.bids + 1, self.bids_now + 1
                 self.declined_now.discard(provider)
                 return (
@@ -195,6 +198,7 @@ class JobStory:
                 )
             case DeclineReceived(provider=provider, clauses=clauses) as event:
                 self.answers[provider] = event
+                self.lost.discard(provider)
                 self.declined_now.add(provider)
                 why = "; ".join(f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses[:3])
                 return (Moved(f"{short(provider)} declines: {why}"),)
@@ -317,7 +321,7 @@ class JobStory:
         slot.phase = SlotPhase.DONE if event.final else SlotPhase.SEEKING
         if event.final:
             self.done += 1
-            slot.ending, slot.outputs = event.ending, event.outputs
+            slot.ending, slot.outputs = event.slot_ending, event.outputs
         else:
             news.append(Moved(f"slot {slot.index} is tried again: {event.why or event.ending.detail}"))
         return tuple(news)
@@ -335,6 +339,8 @@ class JobStory:
         attempt.price, attempt.why, attempt.outputs = event.price, event.why, event.outputs
         attempt.disputed = difference("price", event.claimed, event.price) if event.claimed else ""
         if event.ending.reason is not EndReason.COMPLETED:
+            if event.ending.reason is EndReason.PROVIDER_LOST:
+                self.lost.add(event.provider)
             self.notes[event.provider] = f"ran it, which ended as {event.ending.reason}: {event.ending.detail}"
         return attempt
 

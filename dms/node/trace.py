@@ -189,7 +189,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         f"allocation {short(e.status.allocation_id)} ended, {format_count(len(e.status.outputs), 'output')} to fetch"
     ),
     "AttemptEnded": lambda e: (
-        f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.ending)}{f' ({e.why})' if e.why else ''}"
+        f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.slot_ending)}{f' ({e.why})' if e.why else ''}"
         + (f"; {format_credits(e.claimed)} were claimed, {format_credits(e.price)} accepted" if e.claimed else "")
     ),
     "RequestWaiting": lambda e: f"waiting: {e.why}",

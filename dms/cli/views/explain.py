@@ -54,7 +54,7 @@ def _summary(found: Explanation) -> Iterator[Line]:
             continue
         match outcome:
             case Outcome.BID:
-                best = min(verdicts, key=lambda verdict: verdict.price)
+                best = min(verdicts, key=lambda verdict: (bool(verdict.detail), verdict.price))
                 yield _row(outcome, len(verdicts), f"best {format_credits(best.price)} ({short(best.peer)})")
             case Outcome.DECLINED:
                 for text, number in _reasons(verdicts):
@@ -96,7 +96,7 @@ def _nodes(verdicts: Sequence[NodeVerdict], *, every_node: bool) -> Iterator[Blo
 
 def _node_detail(verdict: NodeVerdict) -> str:
     if verdict.outcome is Outcome.BID:
-        return format_credits(verdict.price)
+        return format_credits(verdict.price) + (f" · {verdict.detail}" if verdict.detail else "")
     return " · ".join(_clause(clause) for clause in verdict.clauses) or verdict.detail
 
 

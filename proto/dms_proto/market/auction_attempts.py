@@ -27,7 +27,7 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     status = slot.status
     claimed = status.price if status is not None and reason not in NODE_FAULTS else 0
     price = min(claimed, fair_price(auction, slot, ending.usage))
-    final, why = False, ""
+    final, why, exhausted = False, "", False
     if reason is EndReason.COMPLETED:
         final = True
     elif auction.phase is AuctionPhase.CANCELLING or slot.give_up_at:
@@ -42,10 +42,8 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     else:
         if reason is EndReason.CANCELLED:  # not by us
             ending = change(ending, reason=EndReason.PROVIDER_STOPPED)
-        final = slot.faults >= terms.node_faults
+        final = exhausted = slot.faults >= terms.node_faults
         why = f"fault {slot.faults + 1}, {format_count(terms.node_faults, 'is', 'are')} borne"
-        if final:
-            ending = Ending(EndReason.RETRIES_EXHAUSTED, detail=f"last: {reason}: {ending.detail}", usage=ending.usage)
     outputs = status.outputs if status is not None else ()
     return AttemptEnded(
         slot.index,
@@ -58,6 +56,7 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         "" if final else why,
         claimed if claimed > price else 0,
         slot.source,
+        exhausted,
     )
 
 

@@ -233,7 +233,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     after = change(
         slot,
         phase=SlotPhase.DONE if event.final else SlotPhase.SEEKING,
-        ending=event.ending,
+        ending=event.slot_ending,
         lost_at=0,
         failed_on=_plus(slot.failed_on, provider) if own else slot.failed_on,
         failure=event.ending if own else slot.failure,

@@ -323,6 +323,7 @@ class AttemptEnded(Event, frozen=True):
 
     `price` is what is owed for it; `claimed` what its provider asked, where that is more than the tariff gives.
     `source`: where its provider is; see `reputation.sources`.
+    `exhausted`: it was one node fault more than are borne. `ending` is still what the provider did: that goes into what is known of it.
     """
 
     slot: int
@@ -335,6 +336,15 @@ class AttemptEnded(Event, frozen=True):
     why: str = ""
     claimed: int = 0
     source: str = UNKNOWN
+    exhausted: bool = False
+
+    @property
+    def slot_ending(self) -> Ending:
+        """How the slot ends if this is its last attempt."""
+        if not self.exhausted:
+            return self.ending
+        detail = f"last: {self.ending.reason}: {self.ending.detail}"
+        return Ending(EndReason.RETRIES_EXHAUSTED, detail=detail, usage=self.ending.usage)
 
 
 class RequestWaiting(Event, frozen=True):

@@ -7,10 +7,13 @@ from typing import Any
 from dms_actors.draft import Draft
 from dms_actors.letters import AttemptNoted, Told
 from dms_actors.orchestrator import Orchestrator
+from dms_actors.proofs import Heard
 from dms_proto.errors import MachineError
-from dms_proto.market.auction_state import StatusHeard
+from dms_proto.ids import PeerId
+from dms_proto.market.auction_state import BidderFacts, BidHeard, PeerLost, StatusHeard
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Phase
+from dms_proto.reputation import Kind
 from dms_proto.sim.requester import Requester
 from dms_proto.work import Ending, EndReason
 
@@ -33,20 +36,32 @@ class Listener(Anything):
         return True
 
 
-def test_a_provider_s_good_work_is_noted_once_though_it_could_not_be_written_at_first() -> None:
+def orchestrating(requester: Requester, node: Any) -> Orchestrator:
+    """An orchestrator in the middle of a request."""
     anything: Any = Anything()
-    node: Any = Listener()
-    requester = Requester(bids_wanted=1).submit("a")
-    allocation = requester.hold("a")
-    request = requester.terms.request_id
     orchestrator = Orchestrator(
-        request, journal=anything, post=anything, collector=anything, node=node, obligations=Obligations()
+        requester.terms.request_id,
+        journal=anything,
+        post=anything,
+        collector=anything,
+        node=node,
+        obligations=Obligations(),
     )
     orchestrator.start(anything, is_new=True)
     orchestrator.receive([], requester.now)
     orchestrator.shell.state = requester.state
+    return orchestrator
+
+
+def test_a_provider_s_good_work_is_noted_once_though_it_could_not_be_written_at_first() -> None:
+    node: Any = Listener()
+    requester = Requester(bids_wanted=1).submit("a")
+    allocation = requester.hold("a")
+    orchestrator = orchestrating(requester, node)
     ending = Ending(EndReason.COMPLETED)
-    status = AllocationStatus(request, allocation, list(Phase).index(Phase.ENDED), Phase.ENDED, ending=ending)
+    status = AllocationStatus(
+        requester.terms.request_id, allocation, list(Phase).index(Phase.ENDED), Phase.ENDED, ending=ending
+    )
 
     first: Draft | Any = orchestrator.receive([Told(StatusHeard(requester.winner or "a", status), "c")], requester.now)
     assert node.messages == []
@@ -55,3 +70,38 @@ def test_a_provider_s_good_work_is_noted_once_though_it_could_not_be_written_at_
     again.written()
 
     assert [type(message) for message in node.messages].count(AttemptNoted) == 1
+
+
+def test_a_provider_that_is_given_up_when_its_time_is_over_is_noted_as_at_fault() -> None:
+    node: Any = Listener()
+    requester = Requester(bids_wanted=1).submit("a")
+    requester.hold("a")
+    orchestrator = orchestrating(requester, node)
+
+    lost: Any = orchestrator.receive([Told(PeerLost(PeerId("a")), "c")], requester.now)
+    lost.written()
+    assert node.messages == []
+    due = orchestrator.deadline()
+    assert due is not None
+    over: Any = orchestrator.receive([], due)
+    over.written()
+
+    noted = [message for message in node.messages if isinstance(message, AttemptNoted)]
+    assert [(note.provider, note.kind) for note in noted] == [("a", Kind.FAULT)]
+
+
+def test_the_bid_that_is_taken_when_the_window_closes_is_kept_as_a_proof() -> None:
+    requester = Requester(bids_wanted=3).submit("a", gossip=True, known=2)
+    orchestrator = orchestrating(requester, Listener())
+    bid_id = requester.bid("a")  # its effects do not matter: the same bid is told below
+    bid = requester.state.bids[bid_id].bid
+
+    told: Any = orchestrator.receive(
+        [Told(BidHeard(PeerId("a"), bid, BidderFacts()), "c", Heard(b"frame", 1))], requester.now
+    )
+    told.written()
+    due = orchestrator.deadline()
+    assert due is not None
+    over: Any = orchestrator.receive([], due)
+
+    assert [row.kind for row in over.rows] == ["AwardMade", "FrameKept"]

@@ -159,3 +159,13 @@ def test_every_node_known_asked_or_heard_of_counts_exactly_once(data: st.DataObj
     everybody = {known_.peer for known_ in known} | set(asked) | set(heard)
     assert {verdict.peer for verdict in explained.verdicts} == everybody
     assert len(explained.verdicts) == sum(explained.counts.values()) == len(everybody)
+
+
+def test_a_node_that_was_lost_with_the_job_bids_no_more() -> None:
+    gone, other = OTHERS[:2]
+    note = "ran it, which ended as provider_lost: it could not be reached any more"
+    answers = {gone: Answer(bid=bid(gone, 5), note=note, lost=True), other: Answer(bid=bid(other, 20))}
+    found = explanation(inquiry((gone, other), answers), members(), NOW)
+
+    told = {verdict.peer: (verdict.outcome, verdict.detail) for verdict in found.verdicts}
+    assert told == {other: (Outcome.BID, ""), gone: (Outcome.UNREACHABLE, f"it {note}")}

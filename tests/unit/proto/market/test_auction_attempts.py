@@ -142,6 +142,9 @@ def test_after_too_many_node_faults_the_slot_is_given_up() -> None:
     assert requester.reason is EndReason.RETRIES_EXHAUSTED
     assert requester.state.ending is not None
     assert "provider_fault" in requester.state.ending.detail
+    assert [ended.ending.reason for ended in requester.noted(AttemptEnded)] == [EndReason.PROVIDER_FAULT], (
+        "what is known of the provider rests on what it did, not on how often others had done the same"
+    )
 
 
 def test_a_refused_invocation_is_a_fault_of_the_node() -> None:
