@@ -11,7 +11,9 @@ from typing import Final
 import msgspec
 
 from dms.node.story import JobStory
-from dms_proto.ids import PeerId
+from dms_proto.capability import Price
+from dms_proto.ids import BidId, PeerId
+from dms_proto.market.admission import ruled_out_whatever_it_bids
 from dms_proto.market.auction import UNREACHABLE
 from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request
@@ -19,6 +21,7 @@ from dms_proto.market.auction_state import Auction, BidderFacts, BidPassedOver, 
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
+from dms_proto.market.impossible import on_budget
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.reach import is_within, reach_for
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
@@ -45,6 +48,7 @@ class Inquiry(msgspec.Struct, frozen=True):
         asked: nodes asked by name.
         reached: nodes that gossip may have reached besides.
         answers: by node.
+        max_price: micro-credits per allocation, as its owner said; more than the request's own where the budget keeps that down.
     """
 
     request: BidRequest
@@ -52,6 +56,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     asked: frozenset[PeerId]
     reached: frozenset[PeerId]
     answers: Mapping[PeerId, Answer]
+    max_price: int = 0
 
 
 def opening_request(terms: Terms) -> BidRequest:
@@ -74,7 +79,7 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
         peer: _answer(event, story.notes.get(peer, ""), lost=peer in story.lost)
         for peer, event in story.answers.items()
     }
-    return Inquiry(request, terms.preferences, frozenset(story.asked), frozenset(reached), answers)
+    return Inquiry(request, terms.preferences, frozenset(story.asked), frozenset(reached), answers, terms.max_price)
 
 
 def _answer(event: object, note: str, *, lost: bool) -> Answer:
@@ -146,7 +151,8 @@ def _verdict(
     if answer is None or answer.clauses == (UNREACHABLE,):
         return _unanswered(inquiry, peer, known, now, lost=answer is not None, is_over=is_over)
     if answer.bid is None:
-        return NodeVerdict(peer, Outcome.DECLINED, answer.clauses, detail=answer.note)
+        clauses = (*_on_budget(inquiry, answer.clauses), *_ruled_out(inquiry, known, answer.facts))
+        return NodeVerdict(peer, Outcome.DECLINED, clauses, detail=answer.note)
     if answer.lost:
         return NodeVerdict(peer, Outcome.UNREACHABLE, price=answer.bid.price, detail=f"it {answer.note}")
     if peer in excluded:
@@ -155,15 +161,35 @@ def _verdict(
     return NodeVerdict(peer, Outcome.BID, price=answer.bid.price, detail=answer.note)
 
 
+def _on_budget(inquiry: Inquiry, clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
+    """What was declined for the price, where the budget keeps that down, asks for more budget."""
+    budget = inquiry.request.max_price
+    if budget >= inquiry.max_price:
+        return clauses
+    return tuple(on_budget(clause, inquiry.max_price, budget, budget) for clause in clauses)
+
+
+def _ruled_out(inquiry: Inquiry, known: Peer | None, facts: BidderFacts) -> tuple[Clause, ...]:
+    """What the job's own constraints have against a node that declined, as far as the node has told what it has."""
+    constraints = inquiry.preferences.constraints
+    if not constraints or known is None or known.hello is None:
+        return ()
+    nothing_bid = Bid(
+        inquiry.request.request_id, 0, 0, BidId(""), known.hello.summary, 1, Price(), 0, valid_until=0, valid_ms=0
+    )
+    candidate = _candidate(known.peer, nothing_bid, facts)
+    return ruled_out_whatever_it_bids(inquiry.request, constraints, candidate)
+
+
 def _unanswered(
     inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
 ) -> NodeVerdict:
     idle = _takes_no_work(known)
-    if idle and not lost and peer not in inquiry.asked:
-        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_NO_WORK)
     away = _away(known, now)
     if lost or (away and peer not in inquiry.asked):
         return NodeVerdict(peer, Outcome.UNREACHABLE, detail=away or "the connection was lost before it answered")
+    if idle and peer not in inquiry.asked:
+        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_NO_WORK)
     if peer in inquiry.asked or peer in inquiry.reached:
         seen = f"; last heard of {format_age(now - known.seen_at)} ago" if known and known.seen_at else ""
         since = f"; by now {_NO_WORK}" if idle else ""

@@ -103,7 +103,11 @@ class NodePost:
         if not others and not gossip:
             return
         shown = [self._wallet.shown_to(peer) for peer in others]
-        frame, carried = self._announcement(message, cause_id, max(filter(None, shown), key=shown.count, default=b""))
+        # Gossip reaches nodes as well that are not asked by name: one that takes no work now may take this later.
+        carried = max(filter(None, shown), key=shown.count, default=b"") or (
+            self._wallet.shown_to_most() if gossip else b""
+        )
+        frame, carried = self._announcement(message, cause_id, carried)
         for peer, wanted in zip(others, shown, strict=True):
             if wanted not in (b"", carried):
                 self.send(peer, message, cause_id)

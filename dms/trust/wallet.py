@@ -5,6 +5,7 @@ A grant for whoever holds it is a secret until it is bound. Nobody who is shown 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -90,7 +91,16 @@ class Wallet:
         believes what it has signed itself, and says so to nobody.
         """
         wanted = self._wanted.get(peer, ()) if kinds == MARKET else (*self._wanted.get(peer, ()), peer)
-        fitting = [held for held in self.held.values() if held.proven.issuer in wanted]
+        return self._best_of(wanted, kinds)
+
+    def shown_to_most(self) -> bytes:
+        """The grant to show where it is not known who will see it: of those who sign what this node holds, of the one whom most peers want."""
+        issuers = {held.proven.issuer for held in self.held.values()}
+        wanted = Counter(anchor for anchors in self._wanted.values() for anchor in anchors if anchor in issuers)
+        return self._best_of(tuple(anchor for anchor, _ in wanted.most_common(1)), MARKET)
+
+    def _best_of(self, issuers: Sequence[PeerId], kinds: Sequence[str]) -> bytes:
+        fitting = [held for held in self.held.values() if held.proven.issuer in issuers]
 
         def rank(held: Held) -> tuple[int, int]:
             rights = held.proven.rights

@@ -45,14 +45,13 @@ def show_answers(io: Io, node: Client, spec: JobSpec, *, every_node: bool = Fals
     from msgspec.structs import replace  # noqa: PLC0415
 
     from dms.cli.views.explain import explanation  # noqa: PLC0415
-    from dms.cli.views.words import needs  # noqa: PLC0415
+    from dms.cli.views.words import most, needs  # noqa: PLC0415
     from dms.rpc.api.market import AskParams  # noqa: PLC0415
     from dms_proto.market.explain import Explanation, Outcome  # noqa: PLC0415
-    from dms_proto.units import format_credits  # noqa: PLC0415
 
     with Progress("asking every node"):
         # Nobody runs it: its secrets need not leave this process.
         found = node.call("market.ask", AskParams(replace(spec, secrets=())), Explanation)
-    title = f"{spec.name or 'job'}  {needs(spec.needs)}  at most {format_credits(spec.max_price)}"
+    title = f"{spec.name or 'job'}  {needs(spec.needs)}  {most(spec.max_price, spec.budget)}"
     io.show(found, lambda value: explanation(title, value, every_node=every_node))
     return OK if found.counts.get(Outcome.BID) else FAILURE

@@ -107,15 +107,14 @@ def explain(io: Io, *, job_id: str, every_node: bool) -> None:
     dms job explain r-abc
     """
     from dms.cli.views.explain import explanation  # noqa: PLC0415
-    from dms.cli.views.words import needs, short  # noqa: PLC0415
+    from dms.cli.views.words import most, needs, short  # noqa: PLC0415
     from dms.rpc.api.jobs import JobParams, JobView  # noqa: PLC0415
     from dms_proto.market.explain import Explanation  # noqa: PLC0415
-    from dms_proto.units import format_credits  # noqa: PLC0415
 
     with io.node() as node:
         view = node.call("job.show", JobParams(job_id), JobView)
         found = node.call("job.explain", JobParams(view.summary.job_id), Explanation)
-    title = f"job {short(view.summary.job_id)}  {needs(view.spec.needs)}  at most {format_credits(view.spec.max_price)}"
+    title = f"job {short(view.summary.job_id)}  {needs(view.spec.needs)}  {most(view.spec.max_price, view.spec.budget)}"
     io.show(found, lambda value: explanation(title, value, every_node=every_node))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -9,6 +10,7 @@ from dms.cli.blocks import Block, Line, Table
 from dms.cli.views.words import short
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
+from dms_proto.market.verdicts import CONSTRAINT
 from dms_proto.messages import Clause
 from dms_proto.units import format_count, format_credits
 
@@ -37,14 +39,27 @@ def explanation(title: str, found: Explanation, *, every_node: bool = False) -> 
     yield from _summary(found)
     if not known:
         yield Line("no other node is known; dms join INVITATION, or dms doctor", "warn")
-    if found.suggestions:
+    if helping := [*_without_constraints(found.verdicts), *_changes(found)]:
         yield Line("what would help:")
-        for suggestion in found.suggestions:
-            waiting = f" ({suggestion.waits} of them also if you wait)" if suggestion.waits else ""
-            yield Line(f"  {suggestion}{waiting}")
+        yield from (Line(f"  {text}") for text in helping)
     elif known and not found.counts.get(Outcome.BID):
         yield Line("no single change to the job would gain a bid", "dim")
     yield from _nodes(found.verdicts, every_node=every_node)
+
+
+def _changes(found: Explanation) -> Iterator[str]:
+    for suggestion in found.suggestions:
+        waiting = f" ({suggestion.waits} of them also if you wait)" if suggestion.waits else ""
+        yield f"{suggestion}{waiting}"
+
+
+def _without_constraints(verdicts: Sequence[NodeVerdict]) -> Iterator[str]:
+    """The constraints of the job that alone keep nodes out, the one that keeps out most first."""
+    alone = Counter(
+        v.clauses[0].wanted for v in verdicts if len(v.clauses) == 1 and v.clauses[0].dimension == CONSTRAINT
+    )
+    for source, number in alone.most_common():
+        yield f"without the constraint {source}: +{format_count(number, 'node')}"
 
 
 def _summary(found: Explanation) -> Iterator[Line]:

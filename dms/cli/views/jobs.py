@@ -48,8 +48,7 @@ def _kept(view: JobView) -> str:
 
 
 def _price(view: JobView) -> str:
-    budget = f", {format_credits(view.spec.budget)} for the job" if view.spec.budget else ""
-    return f"{format_credits(view.summary.price)}, at most {format_credits(view.spec.max_price)} per allocation{budget}"
+    return f"{format_credits(view.summary.price)}, {words.most(view.spec.max_price, view.spec.budget)}"
 
 
 def job(view: JobView) -> Iterator[Block]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.ids import short
-from dms_proto.units import GPU, format_age, format_bytes, format_cores, format_millis
+from dms_proto.units import GPU, format_age, format_bytes, format_cores, format_credits, format_millis
 from dms_proto.work import OWNERS, Ending, EndReason
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "clock",
     "ending",
     "gpu",
+    "most",
     "needs",
     "node",
     "reason",
@@ -53,6 +54,12 @@ def needs(wanted: Capability) -> str:
     """A requirement in a line: executor and amounts."""
     names = " ".join(executor.name for executor in wanted.executors)
     return f"{names} {resources(wanted.resources)}".strip()
+
+
+def most(max_price: int, budget: int) -> str:
+    """What a job may cost: ``at most 1 credit per allocation, 5 credits for the job``."""
+    whole = f", {format_credits(budget)} for the job" if budget else ""
+    return f"at most {format_credits(max_price)} per allocation{whole}"
 
 
 def node(peer: str, name: str = "") -> str:

@@ -52,7 +52,9 @@ class MarketGroup(JobGroup):
         state = await self._state()  # who came or went while we asked has a verdict as well
         heard |= lost_meanwhile(asked, heard, state.membership)
         facts = {peer: self._facts(state, peer) for peer in heard}
-        inquiry = Inquiry(request, terms.preferences, frozenset(asked), frozenset(), answers_of(heard, facts))
+        inquiry = Inquiry(
+            request, terms.preferences, frozenset(asked), frozenset(), answers_of(heard, facts), terms.max_price
+        )
         return explanation(inquiry, state.membership, self._now(), is_over=True)
 
     async def _ask_all(self, request: BidRequest, asked: tuple[PeerId, ...]) -> dict[PeerId, Bid | tuple[Clause, ...]]:

@@ -7,6 +7,7 @@ from math import gcd
 from typing import Final
 
 import cel
+import msgspec
 
 from dms_proto.capability import Price, Resources
 from dms_proto.market.candidates import Candidate
@@ -15,7 +16,7 @@ from dms_proto.market.expressions import Expression, Unknown
 from dms_proto.market.preferences import Preferences, compiled
 from dms_proto.market.terms import SCALE
 from dms_proto.market.variables import BID_SCHEMA, BID_VARIABLES, merged_uses, reader
-from dms_proto.market.verdicts import MAX_CLAUSES, bad
+from dms_proto.market.verdicts import CONSTRAINT, MAX_CLAUSES, bad
 from dms_proto.messages import BidRequest, Clause
 from dms_proto.units import CORE, GIB, HOUR, format_credits
 
@@ -23,6 +24,7 @@ RankValue = tuple[int, tuple[str, ...]]
 """What the CEL rank gives, in millionths, and what is to be said about it."""
 
 _NO_RANK: Final[RankValue] = (0, ())
+_OF_A_BID: Final = {name: fields for name, fields in BID_VARIABLES.items() if name != "request"}
 
 
 def cost_under(resources: Resources, millis: int) -> Callable[[Price], int]:
@@ -66,7 +68,7 @@ class Admission:
         if self._constraints or self._rank is not None:
             expressions = (*(expression for _, expression in self._constraints), self._rank)
             uses = merged_uses(*(e.uses for e in expressions if isinstance(e, Expression)))
-            self._read = reader({name: v for name, v in BID_VARIABLES.items() if name != "request"}, uses)
+            self._read = reader(_OF_A_BID, uses)
             self._context = cel.Context(variables=reader({"request": BID_VARIABLES["request"]}, uses)(request))
 
     def sift(
@@ -115,7 +117,40 @@ class Admission:
         met = constraint if isinstance(constraint, Unknown) else constraint.is_true(self._context)
         if met is True:
             return ()
-        return _clause("constraint", source, f"unknown: {met.reason}" if isinstance(met, Unknown) else "false")
+        return _clause(CONSTRAINT, source, f"unknown: {met.reason}" if isinstance(met, Unknown) else "false")
+
+
+def ruled_out_whatever_it_bids(
+    request: BidRequest, constraints: Iterable[str], summary: Candidate
+) -> tuple[Clause, ...]:
+    """The constraints that a node could not meet with any bid: so no change to the rest of the request would gain it.
+
+    Args:
+        request: what is needed.
+        constraints: of the requester.
+        summary: what is known of the node, with all it has as its offer. What a bid alone would tell (its price, the way to it) is not looked at.
+    """
+    least = msgspec.structs.replace(summary.offer, resources=request.needs.resources)
+    both = (summary, msgspec.structs.replace(summary, offer=least))
+    found: list[Clause] = []
+    for source in constraints:
+        expression = compiled(source, BID_SCHEMA)
+        if isinstance(expression, Unknown) or not _is_about_the_node(expression):
+            continue
+        read = reader(_OF_A_BID, expression.uses)
+        values = ({**read(candidate), **_request_values(expression, request)} for candidate in both)
+        if all(expression.is_true(context) is False for context in values):
+            found += _clause(CONSTRAINT, source, "false")
+    return tuple(found)
+
+
+def _is_about_the_node(expression: Expression) -> bool:
+    known = {"request", "offer", "provider"}
+    return expression.uses.keys() <= known and "slots" not in expression.uses.get("offer", ())
+
+
+def _request_values(expression: Expression, request: BidRequest) -> dict[str, object]:
+    return reader({"request": BID_VARIABLES["request"]}, expression.uses)(request)
 
 
 def _clause(dimension: str, wanted: str, observed: str) -> tuple[Clause, ...]:

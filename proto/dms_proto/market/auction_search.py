@@ -50,14 +50,13 @@ from dms_proto.market.auction_state import (
     SlotPhase,
 )
 from dms_proto.market.comparators import choose
+from dms_proto.market.impossible import DEBT, why_impossible
 from dms_proto.market.ranking import Candidate, Ranking
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.messages import Clause, Release
 from dms_proto.units import format_count, format_credits
 from dms_proto.work import Ending, EndReason
 
-DEBT: Final = "debt"
-"""Dimension in which a bid is passed over because too much would be owed to its provider."""
 NO_PEERS_GRACE_MS: Final = 3_000
 """A node that has just started may not have met anyone yet."""
 ROUND_BACKOFF_MS: Final = (1_000, 2_000, 4_000, 8_000, 15_000, 30_000)
@@ -241,10 +240,10 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
         verdict, patience = EndReason.NO_BIDS, terms.queue_ms
     elif alone:
         why, verdict = (
-            _why_impossible(auction) if auction.declines else ("no other node can be reached", EndReason.NO_PEERS)
+            _why_impossible(auction, now) if auction.declines else ("no other node can be reached", EndReason.NO_PEERS)
         )
         patience = max(terms.patience_ms, NO_PEERS_GRACE_MS)
-    elif silent or (auction.gossiped and not any(auction.asked.values())):
+    elif silent or (auction.gossiped and auction.known and not any(auction.asked.values())):
         why = format_count(
             silent or auction.known, "node was asked and has not answered", "nodes were asked and have not answered"
         )
@@ -252,7 +251,7 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     else:
         if unasked or reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
             return call_round(auction)  # all who were asked said no, but not everybody was asked
-        why, verdict = _why_impossible(auction)
+        why, verdict = _why_impossible(auction, now)
         patience = terms.patience_ms
     if waited < patience:
         return _wait(auction, now, since, why)
@@ -273,43 +272,10 @@ def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:
     return Decision(events, releases)
 
 
-def _why_impossible(auction: Auction) -> tuple[str, EndReason]:
-    """The reason in words, from the node that was nearest to a yes."""
-    if not auction.declines:
-        if _is_short(auction):
-            return _what_is_spent(auction), EndReason.BUDGET_SPENT
-        return "every bid was excluded by the job's own constraints", EndReason.IMPOSSIBLE
-    clauses = min(auction.declines.values(), key=len)
-    price = all(clause.dimension == "price" for clause in clauses)
-    if all(clause.dimension == DEBT for clause in clauses):
-        return (
-            f"a bid would cost more than may yet be owed to its provider; nearest: {clauses[0].nearest}",
-            EndReason.BUDGET_SPENT,
-        )
-    policy = all(any(clause.dimension == "policy" for clause in said) for said in auction.declines.values())
-    nearest = "; ".join(c.nearest or f"{c.dimension}: wanted {c.wanted}, observed {c.observed}" for c in clauses)
-    counted = (
-        "the only node declined"
-        if len(auction.declines) == 1
-        else f"all {format_count(len(auction.declines), 'node')} declined"
-    )
-    if policy:
-        whose = "its owner's" if len(auction.declines) == 1 else "their owners'"
-        return f"{counted} by {whose} rules; nearest: {nearest}", EndReason.REFUSED_BY_POLICY
-    if price and _is_short(auction):
-        return f"{_what_is_spent(auction)}; {counted}; nearest: {nearest}", EndReason.BUDGET_SPENT
-    return f"{counted}; nearest: {nearest}", EndReason.PRICE_TOO_LOW if price else EndReason.IMPOSSIBLE
-
-
-def _is_short(auction: Auction) -> bool:
-    """Whether money that this request has spent already stands in the way."""
-    return spent(auction) > 0 and affordable(auction) < terms_of(auction).max_price
-
-
-def _what_is_spent(auction: Auction) -> str:
-    budget = format_credits(terms_of(auction).budget)
-    left = format_credits(max(0, money_left(auction)))
-    return f"what is left of its budget of {budget}, {left}, pays for no further attempt"
+def _why_impossible(auction: Auction, now: int) -> tuple[str, EndReason]:
+    request = bid_request(auction, auction.round)
+    bids = {bid_id: bid for bid_id, bid in usable(auction, now).items() if bid.bid.price <= affordable(auction)}
+    return why_impossible(auction, choose(request, _candidates(bids), terms_of(auction).preferences).ranking)
 
 
 def give_up(auction: Auction, reason: EndReason, why: str) -> tuple[Event, ...]:

@@ -230,7 +230,16 @@ QUANTITIES: Final[dict[str, Quantity]] = {
         lambda request, value: msgspec.structs.replace(request, max_price=value),
         upwards=True,
     ),
+    "budget": Quantity(
+        "budget",
+        show_credits,
+        parse_credits,
+        lambda request: request.max_price,
+        lambda request, value: msgspec.structs.replace(request, max_price=value),
+        upwards=True,
+    ),
 }
+"""The budget shows in a request as its price, where it is what keeps that down."""
 
 # ------------------------------------------------------------------------------------------------------------------- kinds
 

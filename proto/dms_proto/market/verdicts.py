@@ -26,6 +26,8 @@ from dms_proto.messages import Clause
 
 MAX_CLAUSES: Final = 32
 """As many as a `Decline` may carry."""
+CONSTRAINT: Final = "constraint"
+"""Dimension in which a bid is ruled out by a constraint of its own requester."""
 _MAX_TEXT: Final = 500
 
 

@@ -104,7 +104,7 @@ def test_explain_in_words(dms: Dms, tmp_path: Path) -> None:
     result = dms("job", "explain", job)
     assert result.exit_code == 0
     assert result.stdout == (
-        f"job {short(job)}  sandbox 1 core, 12 GiB memory, 256 MiB disk  at most 1 credit   3 nodes known\n"
+        f"job {short(job)}  sandbox 1 core, 12 GiB memory, 256 MiB disk  at most 1 credit per allocation   3 nodes known\n"
         f"     1 bid          best 0.0012 credits ({short(ALPHA)})\n"
         "     1 declined     memory: wanted 12 GiB, there 8 GiB free of 16 GiB; would take memory 8 GiB\n"
         "     1 silent       last heard of 4 s ago, by relay\n"

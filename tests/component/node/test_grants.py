@@ -260,3 +260,18 @@ async def test_what_is_no_grant_is_not_revoked(guarded: Local) -> None:
         await guarded.api.grants_revoke(RevokeGrantParams("r-" + "a" * 26))
     assert caught.value.code == "not_found"
     assert not (await guarded.api.grants_list()).revoked
+
+
+async def test_a_paused_node_is_no_missing_grant(guarded: Local) -> None:
+    """It is not asked by name, since it says that it takes no work; what reaches it by gossip shows the grant."""
+    await guarded.apis[2].grants_anchor(AnchorParams(peer_of(guarded.market.nodes[1])))
+    await give(guarded, Rights())
+    for api in guarded.apis[1:]:
+        await api.node_pause()
+    await until(guarded.api.peers_list, lambda found: not any(peer.accepts_work for peer in found.peers))
+
+    job = await guarded.submit(spec())
+    explained = await until(
+        lambda: guarded.api.job_explain(JobParams(job)), lambda found: all(v.clauses for v in found.verdicts)
+    )
+    assert {clause.dimension for verdict in explained.verdicts for clause in verdict.clauses} == {"accepts_work"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from dms_proto.market.explain import Outcome
 from dms_proto.market.preferences import Preferences
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, Clause, Hello
+from dms_proto.units import GIB
 from dms_proto.work import Task
 
 ME, *OTHERS = (peer_id_of(bytes([number]) * 32) for number in range(1, 9))
@@ -65,7 +67,7 @@ def inquiry(asked: tuple[PeerId, ...], answers: dict[PeerId, Answer], **fields: 
         (peer(OTHERS[0], PeerPhase.REFUSED, refused_because="too old"), False, None, Outcome.UNREACHABLE, "too old"),
         (peer(OTHERS[0]), False, None, Outcome.NOT_ASKED, "later rounds"),
         (peer(OTHERS[0], accepts_work=False), False, None, Outcome.NOT_ASKED, "takes no work"),
-        (peer(OTHERS[0], PeerPhase.MET, accepts_work=False), False, None, Outcome.NOT_ASKED, "takes no work"),
+        (peer(OTHERS[0], PeerPhase.MET, accepts_work=False), False, None, Outcome.UNREACHABLE, "not connected"),
         (peer(OTHERS[0], accepts_work=False), True, None, Outcome.SILENT, "5 s ago; by now it takes no work"),
     ],
 )
@@ -169,3 +171,36 @@ def test_a_node_that_was_lost_with_the_job_bids_no_more() -> None:
 
     told = {verdict.peer: (verdict.outcome, verdict.detail) for verdict in found.verdicts}
     assert told == {other: (Outcome.BID, ""), gone: (Outcome.UNREACHABLE, f"it {note}")}
+
+
+def explained_as(**changed: object) -> Inquiry:
+    terms = msgspec.structs.replace(TERMS, **changed)
+    answers = {OTHERS[0]: Answer(clauses=(Clause("price", "at most 0.00001 credits", "0.00002", "max price 0.00002"),))}
+    return Inquiry(opening_request(terms), Preferences(), frozenset(), frozenset(), answers, terms.max_price)
+
+
+def test_what_the_budget_keeps_from_being_paid_is_a_matter_of_the_budget() -> None:
+    found = explanation(explained_as(budget=10), members(), NOW)
+    assert [str(suggestion) for suggestion in found.suggestions] == ["raise budget 0.00001 -> 0.00002: +1 node"]
+    assert found.verdicts[0].clauses[0].dimension == "budget"
+
+    without = explanation(explained_as(max_price=10), members(), NOW)
+    assert [str(suggestion) for suggestion in without.suggestions] == ["raise max price 0.00001 -> 0.00002: +1 node"]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "helps"),
+    [
+        ("offer.memory_gib >= 4.0", False),
+        ("offer.memory_gib >= 1.0", True),
+        ("price < 0.0001", True),
+        ("offer.slots > 5", True),
+        ("offer.memory_gib < 1.0", True),
+    ],
+)
+def test_no_change_is_suggested_that_a_constraint_would_make_vain(constraint: str, helps: bool) -> None:
+    hello = Hello(1, "dms", NOW, "", "", (), Capability(Resources(500, 2 * GIB)))
+    known = Peer(OTHERS[0], PeerPhase.GREETED, hello=hello, seen_at=NOW)
+    said = inquiry((OTHERS[0],), {OTHERS[0]: Answer(clauses=SHORT)}, preferences=Preferences(constraints=(constraint,)))
+    found = explanation(said, members(known), NOW)
+    assert bool(found.suggestions) is helps

@@ -87,3 +87,15 @@ def test_a_forgotten_grant_is_gone_for_good(home: Home) -> None:
     wallet.forget(held.grant_id)
     assert not wallet.held
     assert not Wallet(home, ME).held
+
+
+def test_who_is_not_asked_by_name_is_shown_what_most_want_to_see(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.note(PROVIDER, (ISSUER,))
+    assert wallet.shown_to_most() == b""
+    ours, other = wallet.keep(issue(SEED, Rights())), wallet.keep(issue(b"\x08" * 32, Rights()))
+    assert wallet.shown_to_most() == ours.bound
+
+    for peer in (REQUESTER.peer_id, ISSUER):
+        wallet.note(peer, (other.proven.issuer,))
+    assert wallet.shown_to_most() == other.bound

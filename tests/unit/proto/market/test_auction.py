@@ -25,8 +25,9 @@ from dms_proto.market.auction_state import (
     SlotPhase,
     Submitted,
 )
+from dms_proto.market.preferences import Preferences
 from dms_proto.market.reach import EVERYBODY
-from dms_proto.messages import BidRequest, Cancel, Commit, CommitRefusal, Invocation, Phase, Receipt, Release
+from dms_proto.messages import BidRequest, Cancel, Clause, Commit, CommitRefusal, Invocation, Phase, Receipt, Release
 from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
 from dms_proto.units import SECOND
 from dms_proto.work import OWNERS, EndReason, Usage
@@ -610,11 +611,89 @@ def test_what_can_no_more_be_paid_ends_with_the_budget_as_the_reason() -> None:
 
 
 def test_a_budget_of_which_nothing_is_spent_is_only_a_price() -> None:
-    requester = Requester(budget=50).submit("a", gossip=True)
+    requester = Requester(budget=50, max_price=30_000).submit("a", gossip=True)
     requester.declines("a", DEAR)
     requester.wait(requester.terms.window_ms)
 
     assert requester.reason is EndReason.PRICE_TOO_LOW
+    assert said(requester) == (
+        "its budget of 0.00005 credits pays for no attempt; the only node declined; nearest: budget 0.02"
+    )
+
+
+def said(requester: Requester) -> str:
+    """What its owner reads."""
+    assert requester.state.ending is not None
+    return requester.state.ending.detail
+
+
+def test_a_price_above_the_maximum_is_no_matter_of_the_budget() -> None:
+    requester = Requester(budget=50).submit("a", gossip=True)
+    requester.declines("a", DEAR)
+    requester.wait(requester.terms.window_ms)
+
+    assert said(requester).endswith("nearest: max price 0.02")
+
+
+def little(memory: str) -> tuple[Clause, ...]:
+    return (Clause("memory", "64 GiB", memory, f"memory {memory}"),)
+
+
+@pytest.mark.parametrize(
+    ("said_by", "nearest"),
+    [
+        ({"a": little("512 MiB"), "b": little("1 GiB"), "c": little("256 MiB")}, "memory 1 GiB"),
+        (
+            {"a": (Clause("price", "", "", "max price 0.003"),), "b": (Clause("price", "", "", "max price 0.002"),)},
+            "0.002",
+        ),
+        ({"a": (*little("1 GiB"), *NEVER), "b": little("1 MiB")}, "memory 1 MiB"),
+        (
+            {"a": (Clause("wall_time", "", "", "wall time 24h"), Clause("price", "", "", "max price 100"))},
+            "nearest: wall time 24h, which lowers the price as well",
+        ),
+    ],
+)
+def test_nearest_is_the_node_with_the_fewest_and_the_smallest_changes(
+    said_by: dict[str, tuple[Clause, ...]], nearest: str
+) -> None:
+    requester = Requester().submit(*said_by, gossip=True)
+    for peer, clauses in said_by.items():
+        requester.declines(peer, clauses)
+    requester.wait(requester.terms.window_ms)
+
+    assert said(requester).endswith(nearest)
+
+
+def test_bids_that_the_job_s_own_constraints_rule_out_are_counted_and_are_nearest() -> None:
+    own = Preferences(constraints=("offer.cpu > 100.0",))
+    requester = Requester(preferences=own, bids_wanted=3).submit("a", "b", "c", gossip=True)
+    requester.declines("a", NEVER)
+    requester.bid("b")
+    requester.bid("c")
+    requester.wait(requester.terms.window_ms)
+
+    assert requester.reason is EndReason.IMPOSSIBLE
+    assert said(requester) == (
+        "1 node declined, 2 bids were excluded by the job's own constraints; "
+        "nearest: without the constraint offer.cpu > 100.0, which is false"
+    )
+
+
+def test_nobody_to_ask_is_not_nought_nodes_that_are_silent() -> None:
+    requester = Requester(queue_ms=0).submit("a", gossip=True)
+    requester.declines("a", NEVER)
+    requester.wait(requester.terms.window_ms)
+    assert "0 nodes" not in said(requester)
+
+    gone = Requester(queue_ms=0, patience_ms=10 * SECOND).submit("a", gossip=True)
+    gone.declines("a", NEVER)
+    gone.wait(gone.terms.window_ms)
+    while gone.reason is None:  # in the rounds that follow it takes no work any more
+        gone.wait(SECOND)
+        for _ in gone.called():
+            gone.asks(gossip=True, known=0)
+    assert said(gone) == "the only node declined; nearest: gpus 0"
 
 
 def test_with_patience_the_impossible_is_waited_for() -> None:
