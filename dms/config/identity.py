@@ -81,17 +81,26 @@ def create(home: Home) -> Identity:
     home.prepare()
     if home.is_complete():
         raise UserError("already_onboarded", f"{home.root} already holds a node", hint="dms status shows it")
-    if home.identity_names.exists():
-        raise UserError(
-            "bad_config",
-            f"{home.identity_names} is there without its key",
-            hint="put identity.key back, restore an export with `dms identity restore`, or remove identity.json to become another node",
-        )
+    check_key_and_names(home)
     if not home.identity_key.exists():
         write_new(home.identity_key, write_key(Ed25519PrivateKey.generate()))
     identity = Identity(_read(home.identity_key, passphrases(home, "")).private)
     write_new(home.identity_names, as_json(identity.public()))
     return identity
+
+
+def check_key_and_names(home: Home) -> None:
+    """Refuses a home that cannot be made a node: one that holds names without their key.
+
+    Raises:
+        UserError: `bad_config`.
+    """
+    if home.identity_names.exists() and not home.identity_key.exists():
+        raise UserError(
+            "bad_config",
+            f"{home.identity_names} is there without its key",
+            hint="put identity.key back, restore an export with `dms identity restore`, or remove identity.json to become another node",
+        )
 
 
 def load(home: Home) -> Identity:

@@ -12,13 +12,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 
 from dms.config.migrations import Document, migrate
 from dms.config.paths import Home
-from dms.config.reference import Setting, nearest, sections, settings
+from dms.config.reference import Setting, nearest, sections, settings, unknown_setting
 from dms.config.settings import Config
 from dms_proto.errors import UserError
 from dms_proto.units import SECOND, format_count, parse_bytes, parse_credits, parse_millicores, parse_millis
@@ -42,8 +43,16 @@ def load_config(home: Home, environ: Mapping[str, str] | None = None) -> Config:
     return parse_config(text, home.config, os.environ if environ is None else environ)
 
 
-def parse_config(text: str, file: Path, environ: Mapping[str, str]) -> Config:
+def parse_config(
+    text: str, file: Path, environ: Mapping[str, str], given: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """What `text`, the content of `file`, and the variables of `environ` say together.
+
+    Args:
+        text: TOML.
+        file: named in errors, with the line.
+        environ: its DMS_… variables count.
+        given: names the place of a setting ("section.name") that errors shall tell instead of the file's line.
 
     Raises:
         UserError: `bad_config`.
@@ -56,7 +65,7 @@ def parse_config(text: str, file: Path, environ: Mapping[str, str]) -> Config:
     except UserError as error:
         raise UserError(error.code, f"{source.at('', 'version')}: {error.message}", hint=error.hint) from error
     _refuse_unknown(document, source)
-    places = _overlay(document, environ)
+    places = {**given, **_overlay(document, environ)}
     _convert_units(document, source, places)
     try:
         return msgspec.convert(document, Config)
@@ -112,7 +121,7 @@ def _refuse_unknown(document: Document, source: _Source) -> None:
             continue
         if section not in known:
             owner = next((s.key for s in settings() if s.name == section), "") or nearest(section, known)
-            raise _unknown(
+            raise unknown_setting(
                 source.at(section, "") if isinstance(table, dict) else source.at("", section), section, owner
             )
         if not isinstance(table, dict):
@@ -122,14 +131,9 @@ def _refuse_unknown(document: Document, source: _Source) -> None:
             if name not in names:
                 likely = nearest(name, names)
                 elsewhere = next((s.key for s in settings() if s.name == name), "")
-                raise _unknown(
+                raise unknown_setting(
                     source.at(section, name), f"{section}.{name}", f"{section}.{likely}" if likely else elsewhere
                 )
-
-
-def _unknown(place: str, key: str, likely: str) -> UserError:
-    hint = f"did you mean {likely}?" if likely else "`dms config` lists the settings"
-    return UserError("bad_config", f"{place}: {key} is not a setting", hint=hint)
 
 
 def _overlay(document: Document, environ: Mapping[str, str]) -> dict[str, str]:
@@ -142,7 +146,7 @@ def _overlay(document: Document, environ: Mapping[str, str]) -> dict[str, str]:
             continue
         setting = by_variable.get(variable)
         if setting is None:
-            raise _unknown("environment", variable, nearest(variable, by_variable))
+            raise unknown_setting("environment", variable, nearest(variable, by_variable))
         document[setting.section] = {**document.get(setting.section, {}), setting.name: _from_text(setting, text)}
         places[setting.key] = f"environment {variable}"
     return places

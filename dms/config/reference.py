@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from dms.config.settings import VERSION, Config
+from dms_proto.errors import UserError
 from dms_proto.units import CORE, CREDIT, GIB, HOUR, KIB, MIB, MINUTE, SECOND
 
 
@@ -75,21 +76,38 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return found[0] if found else ""
 
 
+def unknown_setting(place: str, key: str, likely: str) -> UserError:
+    """What to say of a name that is no setting.
+
+    Args:
+        place: where it stands: file and line, a variable or an option.
+        key: the name as it was given.
+        likely: what was probably meant, or empty.
+    """
+    hint = f"did you mean {likely}?" if likely else "config.toml in a home names and explains every setting"
+    return UserError("bad_config", f"{place}: {key} is not a setting", hint=hint)
+
+
 def template(chosen: Mapping[str, Any] | None = None) -> str:
     """A config.toml that explains itself: every setting commented out at its default, except those `chosen`.
 
     Args:
         chosen: ``"section.name"`` to the value as a person would write it (``"provider.cpu": "2"``).
+
+    Raises:
+        UserError: `bad_config`: one of them is not a setting.
     """
     values = dict(chosen or {})
+    known = [setting.key for setting in settings()]
+    for key in values:
+        if key not in known:
+            raise unknown_setting("--set", key, nearest(key, known))
     lines = ["# Settings of this node. A line without # overrides the default shown.", f"version = {VERSION}"]
     for section, meaning in sections().items():
         lines += ["", f"# {meaning}", f"[{section}]"]
         for setting in settings():
             if setting.section == section:
                 lines += _template_lines(setting, values)
-    unknown = set(values) - {setting.key for setting in settings()}
-    assert not unknown, f"not settings: {unknown}"
     return "\n".join(lines) + "\n"
 
 

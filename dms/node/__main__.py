@@ -83,11 +83,12 @@ def _onboard(options: argparse.Namespace) -> int:
 
 
 def _value(text: str) -> Any:
-    """A setting's value: JSON where it is JSON (numbers, true, lists), otherwise the text itself."""
+    """A setting's value: JSON where it is JSON (numbers, true, lists), otherwise the text itself. TOML knows no null."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    return text if value is None else value
 
 
 def _up(options: argparse.Namespace) -> int:

@@ -1,18 +1,22 @@
 """Onboarding: makes this machine a node. Identity, configuration, proven executors, a measured capability locked in the event store.
 
 Nothing here needs root, an account or a network. Running it again on the same home is refused, unless asked to measure again.
+
+The key comes last: a home without one holds no node and cannot be started. So onboarding that failed or was stopped is simply done again, and no node
+ever runs under other settings than its owner chose.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from dms.config import Config, Home
-from dms.config.identity import create, load
-from dms.config.loading import load_config
+from dms.config.identity import check_key_and_names, create, load
+from dms.config.loading import load_config, parse_config
 from dms.config.reference import template
 from dms.executors.detect import Detected, detect
 from dms.executors.settings import ExecutorSettings
@@ -67,23 +71,25 @@ async def onboard(
         report: told each step, one line.
 
     Raises:
-        UserError: `already_onboarded`, `bad_config`, `bad_expression`.
+        UserError: `already_onboarded`, `bad_argument`, `bad_config`, `bad_expression`; then nothing was written.
         MachineError: `home_in_use`, `disk_full`, `store_failed`.
     """
-    if home.is_complete() and not again:
+    if is_onboarded(home) and not again:
         raise UserError(
             "already_onboarded",
             f"{home.root} holds a node already",
             hint="start it with `dms up`, or measure again with `dms onboard --again`",
         )
+    if chosen and is_onboarded(home):
+        raise UserError(
+            "bad_argument",
+            f"--set writes config.toml anew, and the settings of this node are in {home.config}",
+            hint="change them there, then `dms onboard --again`",
+        )
+    check_key_and_names(home)
     home.prepare()
-    identity = load(home) if home.is_complete() else create(home)
-    report(f"identity  {identity.node_id.peer_id}")
-    if chosen or not home.config.exists():
-        home.config.write_text(template(chosen))
-        home.config.chmod(0o600)
-    config = load_config(home)
-    policy = policy_of(config)
+    known = load(home) if home.is_complete() else None
+    config = _settle(home, chosen)
     detected = await detect(executor_settings(home))
     try:
         for executor, offer in detected.available:
@@ -93,7 +99,9 @@ async def onboard(
         benchmark = await _measure(home, report, quick=quick) if measure else None
         offers = [offer for _, offer in detected.available]
         capability = proposed(home, config, offers, benchmark)
-        await _register(home, policy, capability)
+        await _register(home, policy_of(config), capability)
+        identity = known or create(home)
+        report(f"identity  {identity.node_id.peer_id}")
         return Onboarded(
             home=str(home.root),
             id=identity.node_id,
@@ -104,6 +112,11 @@ async def onboard(
         )
     finally:
         await detected.close()
+
+
+def is_onboarded(home: Home) -> bool:
+    """Whether onboarding came to its end here. A restored identity alone is not a node yet: nothing is registered."""
+    return home.is_complete() and home.events.exists()
 
 
 def executor_settings(home: Home) -> ExecutorSettings:
@@ -128,6 +141,25 @@ def last_benchmark(home: Home) -> Benchmark | None:
         return msgspec.json.decode(file.read_bytes(), type=Benchmark)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def _settle(home: Home, chosen: Mapping[str, Any]) -> Config:
+    """The configuration from now on. It is written down only if this machine can keep it."""
+    if home.config.exists() and not chosen:
+        config = load_config(home)
+        _check(home, config)
+        return config
+    text = template(chosen)
+    config = parse_config(text, home.config, os.environ, dict.fromkeys(chosen, "--set"))
+    _check(home, config)
+    home.config.write_text(text)
+    home.config.chmod(0o600)
+    return config
+
+
+def _check(home: Home, config: Config) -> None:
+    policy_of(config)
+    proposed(home, config, [], None)
 
 
 async def _measure(home: Home, report: Report, *, quick: bool) -> Benchmark:

@@ -116,7 +116,7 @@ def restore(io: Io, *, file: str, passphrase_file: Path | None) -> None:
     from dms.config.passphrase import given  # noqa: PLC0415
 
     names = restore(io.home, _read(file), given(passphrase_file, f"Passphrase of {file}: "))
-    _tell(io, names, f"{io.home.root} holds {names.peer_id}; next: dms onboard --again")
+    _tell(io, names, f"{io.home.root} holds {names.peer_id}; next: dms onboard")
 
 
 @identity.command(context_settings=CONTEXT)

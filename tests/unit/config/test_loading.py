@@ -116,7 +116,7 @@ def test_an_unknown_section_is_refused_with_line_and_nearest_name() -> None:
 
 
 def test_a_name_like_no_other_points_to_the_list() -> None:
-    assert "dms config" in refusal("[market]\nqqqqq = 3").hint
+    assert "config.toml" in refusal("[market]\nqqqqq = 3").hint
 
 
 def test_an_unknown_variable_with_a_sections_prefix_is_refused() -> None:
