@@ -9,7 +9,7 @@
     blocks, text   what to show, and showing it: plain, in colour on a terminal, or as JSON
     progress       for what takes longer than a second
     task_options   options that describe a task, shared by `run` and `ask`
-    streaming      following a job to its end
+    streaming      following a job to its end; interrupts: ctrl-C on the way
     node_process   starting `python -m dms.node`
 
 Nothing here knows the network, the store or an actor; importing this package imports nothing.

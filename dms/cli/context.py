@@ -123,6 +123,15 @@ class Io:
 
             self.blocks([Line(text)])
 
+    def remark(self, *texts: str) -> None:
+        """Says something beside the output, a line each on standard error; nothing when the output is JSON."""
+        if self.as_json or not texts:
+            return
+        from dms.cli.blocks import clean  # noqa: PLC0415
+
+        for text in texts:
+            click.echo(f"dms: {clean(text)}", err=True)
+
     def fail(self, error: DmsError, *, exit_code: int | None = None) -> NoReturn:
         """Ends the command with an error.
 

@@ -7,6 +7,7 @@ from typing import Final
 OK: Final = 0
 FAILURE: Final = 1
 USAGE: Final = 2
+NOT_SEEN_THROUGH: Final = 124
 NOT_RUN: Final = 125
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -16,8 +17,10 @@ EXIT_CODES: Final[dict[int, str]] = {
     FAILURE: "It failed; the message says why. Also: `dms doctor` found something to fix, `dms status` found the node unhealthy, "
     "`dms ask` found no node that would bid, `dms events verify` found damage, `dms audit verify` found a fault.",
     USAGE: "The command or the job was written wrongly; nothing was done.",
-    NOT_RUN: "`dms run` only: dms itself could not run the job (no node, no bids, bad options). Other codes of `dms run` are the job's own; "
-    "128 + N means that signal N ended it.",
+    NOT_SEEN_THROUGH: "`dms run` only: the job was handed over, and dms could not see it to its end (the node was away too long) or bring its files. "
+    "The message names the job: `dms job wait` and `dms job get` go on from there. Running it again would pay twice.",
+    NOT_RUN: "`dms run` only: dms itself could not run the job (no node, no bids, bad options), and nothing runs. "
+    "Other codes of `dms run` are the job's own; 128 + N means that signal N ended it.",
     INTERRUPTED: "Stopped by ctrl-C. `dms run` has asked for the job to be cancelled.",
     BROKEN_PIPE: "`dms run` only: whoever read its output went away, as in `dms run -- yes | head`; the job was cancelled.",
 }

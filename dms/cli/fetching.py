@@ -1,14 +1,61 @@
-"""Bringing a job's files here: copied from the node's own store, never over anything that is there already."""
+"""Bringing a job's files here: copied from the node's own store, never over anything that is there already.
+
+What can be known to stand in the way is looked at before the job is handed over (`make_ready`): afterwards it has been paid.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from dms.rpc.api.jobs import JobResults, ResultFile
 from dms_proto.errors import MachineError, UserError
+from dms_proto.globs import is_literal, is_match
+from dms_proto.units import format_count
+from dms_proto.work import EndReason
+
+
+def make_ready(into: Path, outputs: Sequence[str], count: int, *, force: bool = False) -> None:
+    """Makes the directory that results will be put in, and sees whether they can be.
+
+    Args:
+        into: the directory.
+        outputs: patterns of the files that will come.
+        count: slots of the job.
+        force: files that are there may be replaced.
+
+    Raises:
+        UserError: `bad_argument`: a file that an output names is already there.
+        MachineError: `store_failed`: the directory cannot be made or written to.
+    """
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=into):
+            pass
+    except OSError as error:
+        raise MachineError("store_failed", f"results cannot be put into {into}: {error.strerror}") from error
+    for index in range(0 if force else count):
+        directory = into / str(index) if count > 1 else into
+        for output in filter(is_literal, outputs):
+            if (directory / output).is_file():
+                raise _in_the_way(directory / output)
+
+
+def unmatched(results: JobResults, outputs: Sequence[str]) -> list[str]:
+    """The outputs that were asked for and that a slot which completed did not leave, each in words."""
+    ended = [slot for slot in results.slots if slot.ending is not None and slot.ending.reason is EndReason.COMPLETED]
+    found = []
+    for output in outputs:
+        without = [slot.index for slot in ended if not any(is_match(file.path, output) for file in slot.files)]
+        if without:
+            which = (
+                f" in {format_count(len(without), 'slot')} of {len(results.slots)}" if len(results.slots) > 1 else ""
+            )
+            found.append(f"no file matches the output {output!r}{which}; patterns of a directory's files end in /**")
+    return found
 
 
 def fetch(results: JobResults, into: Path, *, force: bool = False) -> list[Path]:
@@ -35,15 +82,19 @@ def _copy(file: ResultFile, directory: Path, *, force: bool) -> Path:
     if target.exists() and not force:
         if target.is_file() and target.stat().st_size == file.size and _same(Path(file.blob), target):
             return target
-        raise UserError(
-            "bad_argument", f"{target} is already there", hint="--into DIR puts results elsewhere, --force replaces"
-        )
+        raise _in_the_way(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _place(Path(file.blob), target)
     except OSError as error:
         raise MachineError("store_failed", f"{target} cannot be written: {error.strerror}") from error
     return target
+
+
+def _in_the_way(target: Path) -> UserError:
+    return UserError(
+        "bad_argument", f"{target} is already there", hint="--into DIR puts results elsewhere, --force replaces"
+    )
 
 
 def _place(source: Path, target: Path) -> None:

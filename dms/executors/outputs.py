@@ -11,13 +11,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
 
 from dms_proto.errors import UserError
+from dms_proto.globs import is_match
 from dms_proto.ids import Digest
 from dms_proto.units import GIB, format_count
 from dms_proto.work import Output
@@ -51,18 +51,16 @@ DEFAULT_LIMITS: Final = OutputLimits()
 def collect(directory: Path, patterns: Sequence[str], limits: OutputLimits = DEFAULT_LIMITS) -> list[tuple[str, int]]:
     """Regular files below `directory` that match a pattern, as (path, size), in order of path.
 
-    A pattern is a glob relative to the directory: `*` and `?` stay within one level, `**` spans levels. Anything but a regular file is passed over.
+    A pattern is a glob relative to the directory, as `dms_proto.globs` reads it. Anything but a regular file is passed over.
 
     Raises:
         UserError: `bad_job`: more files or bytes than the limits allow.
     """
     if not patterns:
         return []
-    matchers = [tuple(PurePosixPath(pattern).parts) for pattern in patterns]
     found: list[tuple[str, int]] = []
     for path, size in _regular_files(directory, limits):
-        parts = PurePosixPath(path).parts
-        if any(_matches(parts, matcher) for matcher in matchers):
+        if any(is_match(path, pattern) for pattern in patterns):
             found.append((path, size))
             _check(len(found) <= limits.files, f"more than {limits.files} output files")
             _check(
@@ -173,28 +171,6 @@ def _walk_to(directory: Path, parts: Sequence[str]) -> int:
             os.close(fd)
         fd = below
     return fd
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches; in time proportional to path times pattern, however many `**` there are."""
-    places = _skip_spans({0}, pattern)
-    for part in parts:
-        reached = set()
-        for place in places - {len(pattern)}:
-            if pattern[place] == "**":
-                reached.add(place)
-            elif fnmatchcase(part, pattern[place]):
-                reached.add(place + 1)
-        places = _skip_spans(reached, pattern)
-    return len(pattern) in places
-
-
-def _skip_spans(places: set[int], pattern: Sequence[str]) -> set[int]:
-    """Adds the places behind each `**`, which may stand for no level at all."""
-    for place in range(len(pattern)):
-        if place in places and pattern[place] == "**":
-            places.add(place + 1)
-    return places
 
 
 def _is_text(path: str) -> bool:

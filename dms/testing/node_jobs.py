@@ -94,6 +94,16 @@ class MemoryJobs:
         self._play(job, self.scripts.pop(0) if self.scripts else Script())
         return jobs.Submitted(job)
 
+    async def count_updates_anew(self) -> None:
+        """Tells every job's updates again, under greater ids: see `dms.node.feeds`."""
+        for job in self.feeds:
+            told = [item async for item in self._kept(job)]
+            base, self.feeds[job] = self.feeds[job].last, Feed()
+            for item in told:
+                self.feeds[job].publish(msgspec.structs.replace(item, id=item.id + base))
+            if self.views[job].summary.ended_at:
+                self.feeds[job].close()
+
     def _play(self, job: RequestId, script: Script) -> None:
         feed, count = self.feeds[job], self.specs[job].spec.count
         self.views[job] = self._view(job, jobs.JobPhase.ASKING, ())

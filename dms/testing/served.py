@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -43,10 +43,17 @@ class Served:
 
         return asyncio.run_coroutine_threadsafe(call(), self.loop).result(START_TIMEOUT_S)
 
-    async def restart(self) -> None:
-        """Closes every connection and listens again, as a node does that was restarted. Its jobs are still there."""
-        await self._server.stop()
-        await self._server.start()
+    def leave(self) -> None:
+        """Closes every connection and answers nobody, as a node that was stopped."""
+        self._wait(self._server.stop())
+
+    def come_back(self) -> None:
+        """Listens again. Its jobs are still there, their updates counted anew, as a restarted node counts them."""
+        self._wait(self.node.count_updates_anew())
+        self._wait(self._server.start())
+
+    def _wait(self, work: Coroutine[object, object, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(START_TIMEOUT_S)
 
     async def run(self, scripts: Sequence[Script]) -> None:
         """Serves until `node.stop` was called."""

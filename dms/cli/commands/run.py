@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +15,19 @@ import click
 
 from dms.cli.app import CONTEXT
 from dms.cli.context import Io, with_io
-from dms.cli.exit_codes import BROKEN_PIPE, NOT_RUN, OK
+from dms.cli.exit_codes import BROKEN_PIPE, NOT_RUN, NOT_SEEN_THROUGH, OK
 from dms.cli.task_options import spec_of, task_options
+from dms_proto.errors import DmsError
 
 if TYPE_CHECKING:
+    from dms.cli.interrupts import Interrupts
     from dms.jobs.spec import JobSpec
     from dms.rpc.api.jobs import JobView
     from dms.rpc.client import Client
 
 
 class RunCommand(click.Command):
-    """Exits with 125 whenever dms itself fails, so that every other code is the job's own."""
+    """Exits with 125 whenever dms itself fails before the job was handed over, so that every other code but 124 is the job's own."""
 
     failure_exit_code = NOT_RUN
 
@@ -79,46 +83,95 @@ def run(
 
 def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, quiet: bool) -> int:
     """Submits a job, shows what it does, brings its files; gives the exit code."""
-    from dms.cli.streaming import Interrupts, Watcher, cancel_on_own_connection, exit_code_of, summary_line  # noqa: PLC0415
-    from dms.rpc.api.jobs import JobParams, JobResults, SubmitParams, Submitted  # noqa: PLC0415
+    from dms.cli.interrupts import Interrupts, cancel_on_own_connection  # noqa: PLC0415
+    from dms.cli.streaming import Watcher, exit_code_of, summary_line  # noqa: PLC0415
 
+    if spec.task.outputs:
+        from dms.cli.fetching import make_ready  # noqa: PLC0415
+
+        make_ready(into, spec.task.outputs, spec.count, force=force)
     interrupts = Interrupts(io.home.socket)
     with interrupts.installed():
-        job = node.call("job.submit", SubmitParams(spec), Submitted, timeout=600).job_id
+        job = _submit(io, node, spec)
         interrupts.arm(job)
+        watcher = Watcher(io.home.socket, job, quiet=quiet, as_json=io.as_json, came_back=interrupts.ask_again)
         try:
-            view = Watcher(io.home.socket, job, quiet=quiet, as_json=io.as_json).watch(node, spec.count)
+            with _seeing_through(io, job, f"dms job wait {job} tells how it ended", interrupts):
+                view = watcher.watch(node, spec.count)
         except BrokenPipeError:
             # Whoever read our output has seen enough, as in `dms run -- yes | head`: a command run here would end by this signal.
             cancel_on_own_connection(io.home.socket, job)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
-    if spec.task.outputs and interrupts.exit_code is None:
-        from dms.cli.fetching import fetch  # noqa: PLC0415
-
-        with io.node() as again:  # the first connection may have been lost on the way
-            fetch(again.call("job.results", JobParams(job), JobResults), into, force=force)
+    if interrupts.exit_code is not None:
+        return interrupts.exit_code
+    if spec.task.outputs:
+        with _seeing_through(io, job, f"dms job get {job} --into DIR brings its files"):
+            _fetch(io, job, spec.task.outputs, into, force=force, quiet=quiet)
     code = exit_code_of(view)
     if not quiet and not io.as_json and sys.stderr.isatty() and code == OK:
         click.echo(f"dms: {summary_line(view)}", err=True)
-    if interrupts.exit_code is None:
-        _say_why(io, view, quiet=quiet)
-    return code if interrupts.exit_code is None else interrupts.exit_code
+    _say_why(io, view, quiet=quiet)
+    return code
+
+
+def _submit(io: Io, node: Client, spec: JobSpec) -> str:
+    from dms.rpc.api.jobs import SubmitParams, Submitted  # noqa: PLC0415
+    from dms.rpc.client import ConnectionLost  # noqa: PLC0415
+
+    try:
+        return node.call("job.submit", SubmitParams(spec), Submitted, timeout=600).job_id
+    except ConnectionLost as error:
+        error.hint = "it may have taken the job before: dms job list shows it"
+        io.fail(error, exit_code=NOT_SEEN_THROUGH)
+
+
+@contextmanager
+def _seeing_through(io: Io, job: str, then: str, interrupts: Interrupts | None = None) -> Iterator[None]:
+    """What goes wrong from here on concerns a job that was handed over: it is named, with how to go on.
+
+    Raises:
+        Failure: with an exit code that does not invite to run it again.
+    """
+    from dms_proto.ids import short  # noqa: PLC0415
+
+    try:
+        yield
+    except DmsError as error:
+        told = error.again()
+        told.message = f"job {short(job)} was handed over, but {error.message}"
+        told.hint = "; ".join(part for part in (error.hint, then) if part)
+        told.retryable = False
+        stopped = interrupts.exit_code if interrupts is not None else None
+        io.fail(told, exit_code=NOT_SEEN_THROUGH if stopped is None else stopped)
+
+
+def _fetch(io: Io, job: str, outputs: Sequence[str], into: Path, *, force: bool, quiet: bool) -> None:
+    from dms.cli.fetching import fetch, unmatched  # noqa: PLC0415
+    from dms.rpc.api.jobs import JobParams, JobResults  # noqa: PLC0415
+
+    with io.node() as node:  # the first connection may have been lost on the way
+        results = node.call("job.results", JobParams(job), JobResults)
+    fetch(results, into, force=force)
+    if not quiet:
+        io.remark(*unmatched(results, outputs))
 
 
 def _say_why(io: Io, view: JobView, *, quiet: bool) -> None:
     """A job that never ran says why, and one that was ended for what it did says that: its exit code alone would be taken for its own."""
-    from dms.cli.blocks import clean  # noqa: PLC0415
-    from dms.cli.streaming import has_run  # noqa: PLC0415
+    from dms.cli.streaming import failures, has_run  # noqa: PLC0415
     from dms.cli.views.words import reason, short  # noqa: PLC0415
     from dms_proto.work import EndReason  # noqa: PLC0415
 
     summary = view.summary
     ran = has_run(view)
-    if io.as_json or summary.reason in (EndReason.COMPLETED, EndReason.EXIT_NONZERO) or (ran and quiet):
+    if io.as_json or (ran and quiet):
+        return
+    name = short(summary.job_id)
+    if len(view.slots) > 1 and ran:
+        io.remark(*failures(view, f"dms job show {name}"))
+    if summary.reason in (EndReason.COMPLETED, EndReason.EXIT_NONZERO):
         return
     what, where = ("the job was ended", "show") if ran else ("the job did not run", "explain")
     detail = f": {summary.detail}" if summary.detail else ""
-    click.echo(
-        clean(f"dms: {what}: {reason(summary.reason)}{detail}; dms job {where} {short(summary.job_id)}"), err=True
-    )
+    io.remark(f"{what}: {reason(summary.reason)}{detail}; dms job {where} {name}")

@@ -55,6 +55,15 @@ def test_of_several_allocations_the_first_that_failed_decides(dms_with: Start) -
     result = dms_with([script])("run", "--count", "2", "--", "x")
     assert result.exit_code == 7
     assert result.stdout == "[0] one\n[0] tw[1] uno\no\n"
+    assert result.stderr.startswith(
+        "dms: 1 of 2 slots failed: slot 1: exit nonzero (requester), exit code 7; dms job show r-"
+    )
+
+
+def test_of_many_that_failed_a_few_are_named(dms_with: Start) -> None:
+    result = dms_with([Script(endings=(Ending(EndReason.EXIT_NONZERO, 1),))])("run", "--count", "7", "--", "x")
+    assert "7 of 7 slots failed" in result.stderr
+    assert "slot 4: exit nonzero (requester), exit code 1, and 2 more; " in result.stderr
 
 
 def test_a_job_nobody_takes_says_why_and_exits_with_125(dms_with: Start) -> None:
@@ -144,11 +153,40 @@ def test_outputs_are_brought_and_never_replace_what_is_there(dms_with: Start, tm
     assert dms(*run).exit_code == 0, "equal files are no conflict"
     (into / "b.txt").write_text("mine")
     refused = dms(*run)
-    assert refused.exit_code == 125
-    assert "is already there" in refused.stderr
+    assert refused.exit_code == 124, "not the 125 of a job that never ran: it has run and was paid"
+    job = list(dms.served.on_loop(lambda node: node.views))[-1]
+    assert refused.stderr.startswith(f"dms: job {short(job)} was handed over, but {into / 'b.txt'} is already there")
+    assert refused.stderr.endswith(f"; dms job get {job} --into DIR brings its files\n")
     assert (into / "b.txt").read_text() == "mine"
     assert dms("run", "--force", *run[1:]).exit_code == 0
     assert (into / "b.txt").read_bytes() == b"b"
+
+
+def test_what_stands_in_the_way_of_results_is_told_before_the_job_is_paid(dms: Dms, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "r.txt").touch()
+    for arguments, said in (
+        (("--into", str(tmp_path / "file")), "results cannot be put into"),
+        (("--into", str(tmp_path / "file" / "below")), "results cannot be put into"),
+        (("--into", str(tmp_path), "-o", "file"), "file is already there"),
+        (("--into", str(tmp_path), "-o", "r.txt", "--count", "2"), "1/r.txt is already there"),
+    ):
+        refused = dms("run", "-o", "*", *arguments, "--", "x")
+        assert (refused.exit_code, said in refused.stderr) == (125, True), refused.stderr
+    assert dms.served.on_loop(lambda node: len(node.specs)) == 0
+    assert dms("run", "-o", "file", "--force", "--into", str(tmp_path), "--", "x").exit_code == 0
+
+
+def test_an_output_that_no_file_matches_is_named(dms_with: Start, tmp_path: Path) -> None:
+    dms = dms_with([Script(files={"a/b.txt": b"x"})] * 3)
+    run = ("run", "-o", "a/*", "-o", "a", "--into", str(tmp_path), "--", "x")
+    said = "dms: no file matches the output 'a'; patterns of a directory's files end in /**\n"
+    assert (result := dms(*run)).stderr == said
+    assert result.exit_code == 0
+    assert dms("run", "-q", *run[1:]).stderr == ""
+    several = dms("run", "--count", "2", *run[1:])
+    assert "no file matches the output 'a' in 2 slots of 2;" in several.stderr
 
 
 def test_results_of_several_allocations_get_directories_of_their_own(dms_with: Start, tmp_path: Path) -> None:
@@ -247,8 +285,8 @@ def test_waiting_exits_with_the_jobs_code_or_with_1_when_the_time_is_up(dms_with
 # ------------------------------------------------------------------------------- processes: signals, pipes, restarting nodes
 
 
-def _start(dms: Dms, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    program = "from dms.cli import main; main()"
+def _start(dms: Dms, *arguments: str, program: str = "", **options: Any) -> subprocess.Popen[bytes]:
+    program += "from dms.cli import main; main()"
     env = {**os.environ, "DMS_HOME": str(dms.served.home.root)}
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, **options
@@ -317,19 +355,60 @@ def test_when_nobody_reads_any_more_the_job_is_cancelled(dms_with: Start) -> Non
     process.stderr.close()
 
 
-def test_a_node_that_restarts_is_waited_for_and_nothing_is_printed_twice(dms_with: Start) -> None:
-    import asyncio
+def _away(seconds: float) -> str:
+    """The beginning of a `dms` that waits only so long for a node that is away."""
+    return f"from dms.cli import streaming; streaming.RECONNECT_S = {seconds}; "
 
-    dms = dms_with([Script(holds=True)])
+
+def test_a_node_that_restarts_is_waited_for_and_nothing_is_printed_twice(dms_with: Start) -> None:
+    dms = dms_with([Script(logs=((0, "stdout", b"hello\n"), (0, "stdout", b"again\n")), holds=True)])
     process = _start(dms, "run", "--", "sleep", "1000")
     assert _first_line(process) == b"hello\n"
-    asyncio.run_coroutine_threadsafe(dms.served.restart(), dms.served.loop).result(10)
+    assert _first_line(process) == b"again\n"
+    dms.served.leave()
+    dms.served.come_back()
     (job,) = dms.served.on_loop(lambda node: list(node.views))
     assert dms("job", "cancel", job).exit_code == 0
     output, errors = process.communicate(timeout=20)
     assert output == b""
     assert errors.startswith(b"dms: the job was ended: cancelled (requester)")
     assert process.returncode == 143
+
+
+def test_ctrl_c_while_the_node_is_away_cancels_when_it_is_back(dms_with: Start) -> None:
+    dms = dms_with([Script(holds=True)])
+    process = _start(dms, "run", "--", "sleep", "1000")
+    assert _first_line(process) == b"hello\n"
+    dms.served.leave()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert b"could not be cancelled" in (told := process.stderr.readline()), told
+    assert b"it will be when the node is back, ctrl-C again leaves at once" in told
+    dms.served.come_back()
+    _, errors = process.communicate(timeout=20)
+    assert errors == b"dms: cancelling; ctrl-C again leaves at once\n"
+    assert process.returncode == 130
+    assert dms.served.on_loop(lambda node: len(node.cancelled)) == 1
+
+
+@pytest.mark.parametrize(("interrupted", "code"), [(False, 124), (True, 130)])
+def test_a_job_whose_node_stays_away_is_named_and_not_taken_for_one_that_never_ran(
+    dms_with: Start, interrupted: bool, code: int
+) -> None:
+    dms = dms_with([Script(holds=True)])
+    process = _start(dms, "run", "--", "sleep", "1000", program=_away(3 if interrupted else 0.1))
+    assert _first_line(process) == b"hello\n"
+    dms.served.leave()
+    assert process.stderr is not None
+    if interrupted:
+        process.send_signal(signal.SIGINT)
+        assert b"could not be cancelled" in process.stderr.readline()
+    _, errors = process.communicate(timeout=20)
+    dms.served.come_back()
+    (job,) = dms.served.on_loop(lambda node: list(node.views))
+    assert errors.decode().startswith(f"dms: job {short(job)} was handed over, but no node is running")
+    assert errors.decode().endswith(f"; dms job wait {job} tells how it ended\n")
+    assert process.returncode == code
 
 
 def test_a_job_that_waits_says_for_what_even_where_nobody_watches(dms_with: Start) -> None:
