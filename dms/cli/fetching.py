@@ -54,7 +54,7 @@ def unmatched(results: JobResults, outputs: Sequence[str]) -> list[str]:
             which = (
                 f" in {format_count(len(without), 'slot')} of {len(results.slots)}" if len(results.slots) > 1 else ""
             )
-            found.append(f"no file matches the output {output!r}{which}; patterns of a directory's files end in /**")
+            found.append(f"no file matches the output {output!r}{which}{_for_a_directory(output)}")
     return found
 
 
@@ -89,6 +89,11 @@ def _copy(file: ResultFile, directory: Path, *, force: bool) -> Path:
     except OSError as error:
         raise MachineError("store_failed", f"{target} cannot be written: {error.strerror}") from error
     return target
+
+
+def _for_a_directory(output: str) -> str:
+    is_file = not is_literal(output) or PurePosixPath(output).suffix
+    return "" if is_file else f"; the files of a directory are {output.rstrip('/')}/**"
 
 
 def _in_the_way(target: Path) -> UserError:

@@ -94,11 +94,25 @@ def spec_of_file(path: Path) -> JobSpec:
     return resolve(document, path.parent, origin=str(path), places=places)
 
 
-def job_file(argv: Sequence[str]) -> Path | None:
-    """The job file that the arguments name, when they are one existing file with the suffix of one; else None."""
-    if len(argv) == 1 and argv[0].endswith(JOB_SUFFIXES) and Path(argv[0]).is_file():
-        return Path(argv[0])
-    return None
+def job_file(task: dict[str, Any], argv: Sequence[str]) -> Path | None:
+    """The job file that arguments not introduced by ``--`` name; None when they are a command.
+
+    Raises:
+        click.UsageError: something stands beside the file that it alone can say.
+    """
+    if not argv[0].endswith(JOB_SUFFIXES):
+        return None
+    given = next((name for name, value in task.items() if value not in (None, ())), None)
+    if len(argv) > 1:
+        raise click.UsageError(f"{argv[0]} is taken for a job file, and nothing follows one; a command comes after --")
+    if given is not None:
+        option = next(parameter.opts[-1] for parameter in _parameters() if parameter.name == given)
+        raise click.UsageError(f"{option} describes a command after --; {argv[0]} is a job file and says this itself")
+    return Path(argv[0])
+
+
+def _parameters() -> list[click.Parameter]:
+    return click.get_current_context().command.params
 
 
 def _document(fields: dict[str, Any]) -> JobDocument:

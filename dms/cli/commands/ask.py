@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,8 +18,22 @@ if TYPE_CHECKING:
     from dms.jobs.spec import JobSpec
     from dms.rpc.client import Client
 
+_AFTER_DASHES: Final = f"{__name__}.after_dashes"
 
-@click.command(context_settings={**CONTEXT, "allow_interspersed_args": False})
+
+class AskCommand(click.Command):
+    """Knows whether its arguments came after ``--``: then they are a command, whatever they look like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses, and keeps what click forgets."""
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        argv = ctx.params["argv"]
+        ctx.meta[_AFTER_DASHES] = given[-len(argv) - 1 : -len(argv)] == ["--"]
+        return rest
+
+
+@click.command(cls=AskCommand, context_settings={**CONTEXT, "allow_interspersed_args": False})
 @task_options
 @click.option("--dry-run", is_flag=True, help="Understood: asking never does anything else.")
 @click.option("--all", "every_node", is_flag=True, help="List every node, however many.")
@@ -34,7 +48,8 @@ def ask(io: Io, *, task: dict[str, Any], dry_run: bool, every_node: bool, argv: 
     dms ask --memory 64GiB --gpus 1 -- python3 train.py
     dms ask job.yaml
     """
-    path = job_file(argv)
+    is_command = click.get_current_context().meta[_AFTER_DASHES]
+    path = None if is_command else job_file(task, argv)
     spec = spec_of(task, argv) if path is None else spec_of_file(path)
     with io.node() as node:
         raise SystemExit(show_answers(io, node, spec, every_node=every_node))

@@ -180,8 +180,8 @@ def test_what_stands_in_the_way_of_results_is_told_before_the_job_is_paid(dms: D
 
 def test_an_output_that_no_file_matches_is_named(dms_with: Start, tmp_path: Path) -> None:
     dms = dms_with([Script(files={"a/b.txt": b"x"})] * 3)
-    run = ("run", "-o", "a/*", "-o", "a", "--into", str(tmp_path), "--", "x")
-    said = "dms: no file matches the output 'a'; patterns of a directory's files end in /**\n"
+    run = ("run", "-o", "a/*", "-o", "a", "-o", "c.txt", "--into", str(tmp_path), "--", "x")
+    said = "dms: no file matches the output 'a'; the files of a directory are a/**\ndms: no file matches the output 'c.txt'\n"
     assert (result := dms(*run)).stderr == said
     assert result.exit_code == 0
     assert dms("run", "-q", *run[1:]).stderr == ""
@@ -246,6 +246,28 @@ def test_asking_runs_nothing(dms: Dms, command: tuple[str, ...]) -> None:
     assert "1 bid" in result.stdout
     assert "lower memory" in result.stdout
     assert dms.served.on_loop(lambda node: len(node.specs)) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("typo.yaml",), "typo.yaml: cannot be read: No such file or directory"),
+        (("nofile.json",), "nofile.json: cannot be read: No such file or directory"),
+        (("gpu.json", "--", "echo"), "gpu.json is taken for a job file, and nothing follows one"),
+        (("--cpu", "8", "gpu.json"), "--cpu describes a command after --; gpu.json is a job file"),
+        (("-l", "a=b", "gpu.json"), "--label describes a command after --"),
+    ],
+)
+def test_what_looks_like_a_job_file_is_never_priced_as_a_program(
+    dms: Dms, arguments: tuple[str, ...], said: str
+) -> None:
+    result = dms("ask", *arguments)
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+
+
+def test_after_dashes_a_command_may_be_called_anything(dms: Dms) -> None:
+    assert dms("ask", "--cpu", "1", "--", "job.yaml").exit_code == 0
+    assert dms("ask", "--", "job.json", "--", "x").exit_code == 0
 
 
 def test_asking_for_what_nobody_has_exits_with_1(dms: Dms, tmp_path: Path) -> None:

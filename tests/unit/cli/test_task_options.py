@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dms.cli.task_options import job_file, spec_of, spec_of_file
+from dms.cli.task_options import spec_of, spec_of_file
 from dms.jobs.problems import BadJob
 from dms.jobs.spec import JobSpec
 from dms_proto.secrets import OpenSecret
@@ -69,15 +69,6 @@ def test_a_missing_input_of_a_job_file_has_its_line(tmp_path: Path) -> None:
     path.write_text("command: [x]\ninputs:\n- data\n")
     with pytest.raises(BadJob, match=r"line 3, inputs\[0\]: data does not exist"):
         spec_of_file(path)
-
-
-def test_one_existing_file_with_the_right_suffix_is_a_job_file(tmp_path: Path) -> None:
-    path = tmp_path / "job.yaml"
-    assert job_file([str(path)]) is None
-    path.touch()
-    assert job_file([str(path)]) == path
-    assert job_file([str(path), "more"]) is None
-    assert job_file(["ls"]) is None
 
 
 def test_a_budget_is_for_the_whole_job() -> None:
