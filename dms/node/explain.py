@@ -49,6 +49,7 @@ class Inquiry(msgspec.Struct, frozen=True):
         reached: nodes that gossip may have reached besides.
         answers: by node.
         max_price: micro-credits per allocation, as its owner said; more than the request's own where the budget keeps that down.
+        ended: whether the job is over: what is known of who was neither asked nor heard is of today.
     """
 
     request: BidRequest
@@ -57,6 +58,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     reached: frozenset[PeerId]
     answers: Mapping[PeerId, Answer]
     max_price: int = 0
+    ended: bool = False
 
 
 def opening_request(terms: Terms) -> BidRequest:
@@ -79,7 +81,8 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
         peer: _answer(event, story.notes.get(peer, ""), lost=peer in story.lost)
         for peer, event in story.answers.items()
     }
-    return Inquiry(request, terms.preferences, frozenset(story.asked), frozenset(reached), answers, terms.max_price)
+    asked, is_over = frozenset(story.asked), story.ended is not None
+    return Inquiry(request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, is_over)
 
 
 def _answer(event: object, note: str, *, lost: bool) -> Answer:
@@ -107,6 +110,7 @@ def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: 
 
 
 _NO_WORK: Final = "it takes no work"
+_NOT_BY_NAME: Final = "not asked by name; whether gossip reached it was not noted"
 _ENOUGH: Final = "enough others were asked"
 _BEYOND: Final = "beyond the reach of the rounds so far; later rounds reach further"
 _ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -185,6 +189,8 @@ def _unanswered(
     inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
 ) -> NodeVerdict:
     idle = _takes_no_work(known)
+    if inquiry.ended and not lost and peer not in inquiry.asked:
+        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_NO_WORK if idle else _NOT_BY_NAME, today=True)
     away = _away(known, now)
     if lost or (away and peer not in inquiry.asked):
         return NodeVerdict(peer, Outcome.UNREACHABLE, detail=away or "the connection was lost before it answered")

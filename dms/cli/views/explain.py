@@ -75,7 +75,7 @@ def _summary(found: Explanation) -> Iterator[Line]:
                 for text, number in _reasons(verdicts):
                     yield _row(outcome, number, text)
             case _:
-                yield _row(outcome, len(verdicts), verdicts[0].detail)
+                yield _row(outcome, len(verdicts), _node_detail(verdicts[0]))
 
 
 def _row(outcome: Outcome, number: int, text: str) -> Line:
@@ -112,7 +112,8 @@ def _nodes(verdicts: Sequence[NodeVerdict], *, every_node: bool) -> Iterator[Blo
 def _node_detail(verdict: NodeVerdict) -> str:
     if verdict.outcome is Outcome.BID:
         return format_credits(verdict.price) + (f" · {verdict.detail}" if verdict.detail else "")
-    return " · ".join(_clause(clause) for clause in verdict.clauses) or verdict.detail
+    why = " · ".join(_clause(clause) for clause in verdict.clauses) or verdict.detail
+    return f"{why}, as known now" if verdict.today else why
 
 
 def decision(view: DecisionView) -> Iterator[Block]:
