@@ -20,7 +20,6 @@ from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_fold import stakes
 from dms_proto.market.auction_state import (
     Announce,
-    AttemptEnded,
     Auction,
     AuctionPhase,
     Collect,
@@ -31,9 +30,9 @@ from dms_proto.market.auction_state import (
     StatusHeard,
     Submitted,
 )
+from dms_proto.market.findings import seen_in
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import Commit
-from dms_proto.reputation.evidence import kinds_of
 
 AUCTION: Final[Machine[Auction]] = Machine(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume)
 
@@ -115,8 +114,7 @@ class Orchestrator(MachineActor):
         """Lets the machine decide; keeps the frames of what follows, and notes what it says of providers."""
         for event in turn.apply(self.shell, stimulus, now, cause_id).events:
             self._proofs.happened(turn, event, heard, cause_id)
-            if isinstance(event, AttemptEnded) and event.provider:
-                self._note(event, now)
+            self._notes += [AttemptNoted(*seen, now) for seen in seen_in(event)]
 
     def turn_written(self, turn: Turn) -> None:
         """Also: what it says of providers goes into what is known of them."""
@@ -160,7 +158,3 @@ class Orchestrator(MachineActor):
     def _expect(self, provider: PeerId, allocation: AllocationId) -> None:
         assert self.shell.state.terms is not None
         self._collector.expect(self._request_id, provider, allocation, self.shell.state.terms.task)
-
-    def _note(self, event: AttemptEnded, now: int) -> None:
-        for kind in kinds_of(event.ending.reason, event.claimed):
-            self._notes.append(AttemptNoted(event.provider, event.source, kind, now))

@@ -30,6 +30,7 @@ from dms_proto.market.auction_state import (
     AwardMade,
     BidReceived,
     CommitAcked,
+    ResultJudged,
 )
 from dms_proto.market.offer_state import (
     BidCommitted,
@@ -146,6 +147,9 @@ class RequesterProofs:
                 record_heard(turn, self._request_id, heard, cause_id)
             case AttemptEnded(provider=provider, allocation_id=allocation) if provider:
                 turn.once_written(lambda: self._receipts_due.add((provider, allocation)))
+            case ResultJudged(answers=answers):  # of before a restart as well
+                due = {(answer.provider, answer.allocation_id) for answer in answers}
+                turn.once_written(lambda: self._receipts_due.update(due))
 
     def acknowledged(self, turn: Turn, before: Auction, acked: CommitAcked, heard: Heard, cause_id: str) -> None:
         """The first acknowledgement of a commit of ours; whatever it says, its provider has signed it."""

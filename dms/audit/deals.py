@@ -14,7 +14,7 @@ from dms_proto.allocation.machine import AllocationEnded, ReceiptDisputed
 from dms_proto.capability import Capability
 from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id, bid_id
 from dms_proto.market.agreement import agreement_on, differences, limits_of, terms_digest
-from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, RequestOpened
+from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, RequestOpened, ResultJudged
 from dms_proto.messages import AllocationStatus, Bid, BidRequest, Commit, CommitAck, Receipt
 from dms_proto.units import format_count, format_credits
 from dms_proto.wire import CLOCK_SKEW_MS
@@ -182,6 +182,8 @@ def _baseless(found: Sequence[Deal], proofs: Sequence[Proof]) -> Iterator[Fault]
 def _told_otherwise(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterator[Fault]:
     """Where the exporter's own account does not say what was signed."""
     ended, receipts = _first(proofs, AllocationStatus), _first(proofs, Receipt)
+    judged = filter(None, (event_of(entry, ResultJudged) for entry in entries))
+    wrong = {answer.allocation_id for event in judged for answer in event.wrong}
     for entry in entries:
         told: tuple[Proof | None, bool] = (None, True)
         if (finished := event_of(entry, AllocationFinished)) is not None:
@@ -193,7 +195,8 @@ def _told_otherwise(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterat
             told = status, status is None or figures == _figures_of(status.message)
         elif (closed := event_of(entry, AttemptEnded)) is not None and closed.provider:
             receipt = receipts.get(closed.allocation_id)
-            told = receipt, receipt is None or closed.price == receipt.message.price
+            owed = 0 if closed.allocation_id in wrong else closed.price
+            told = receipt, receipt is None or owed == receipt.message.price
         elif (disputed := event_of(entry, ReceiptDisputed)) is not None:
             receipt = receipts.get(entry.row.stream)
             told = receipt, receipt is None or disputed.receipt == receipt.message

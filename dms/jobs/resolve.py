@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from dms.jobs.check import amount, line_of
+from dms.jobs.check import amount, line_of, verification_of
 from dms.jobs.document import GpuNeed, InputFile, JobDocument
 from dms.jobs.inputs import MAX_INPUT_FILES, Found, collect
 from dms.jobs.problems import BadJob, Problem, nearest
@@ -75,6 +75,7 @@ def resolve(
         retry_job_failures=job.retry.job_failures,
         retry_node_faults=job.retry.node_faults,
         priority=job.priority,
+        verify=verification_of(job),
         sources={item.entry.digest: str(item.source) for item in found},
         secrets=_secrets(job, SecretReader(base, allowed, variables), origin, places),
     )

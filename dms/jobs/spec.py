@@ -11,6 +11,7 @@ from dms_proto.market.preferences import Preferences
 from dms_proto.rules import Amount, Count, GoodDigest, Word
 from dms_proto.secrets import MAX_SECRETS, OpenSecret
 from dms_proto.units import MINUTE
+from dms_proto.verification.policy import Verification
 from dms_proto.work import Task
 
 
@@ -33,6 +34,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         retry_job_failures: distinct nodes on which the job's own failure is final.
         retry_node_faults: node faults after which a slot is given up.
         priority: order among this node's own jobs; higher first.
+        verify: how its results are checked.
         sources: where on this machine the content of each input digest lies. The node copies it and checks the digest again, for a file may
             have changed since.
         secrets: values that only the job sees. The node seals them at once: they are in no answer and in no event.
@@ -53,6 +55,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_node_faults: Amount = 5
     priority: Amount = 0
     budget: Amount = 0
+    verify: Verification = Verification()
     sources: Annotated[
         dict[GoodDigest, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=4096)
     ] = {}

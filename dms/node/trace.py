@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from dms.node.projecting.tables import ALLOCATIONS, REQUESTS
+from dms.node.verdicts import told_verdict
 from dms.rpc.api.events import TraceStep
 from dms.store.events import EventStore
 from dms.store.projections import ProjectionRunner
@@ -192,6 +193,8 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.slot_ending)}{f' ({e.why})' if e.why else ''}"
         + (f"; {format_credits(e.claimed)} were claimed, {format_credits(e.price)} accepted" if e.claimed else "")
     ),
+    "CopyCalled": lambda e: f"one more copy of piece {e.piece} is to run, at a node that has none",
+    "ResultJudged": lambda e: f"piece {e.piece} is judged: {told_verdict(e)}",
     "RequestWaiting": lambda e: f"waiting: {e.why}",
     "AllocationCancelRequested": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is being stopped",
     "CancelRequested": lambda _e: "being stopped",

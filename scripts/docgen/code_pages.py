@@ -218,7 +218,11 @@ def _object(name: str, schema: dict[str, Any]) -> str:
 def _schema_words(schema: dict[str, Any]) -> str:  # noqa: PLR0911 - one line per form of schema
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})" if name[0].isupper() and name not in ("Isolation", "JobClass") else name
+        return (
+            f"[{name}](#{name.lower()})"
+            if name[0].isupper() and name not in ("Apart", "Isolation", "JobClass", "Policy")
+            else name
+        )
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_schema_words(each) for each in schema["anyOf"]))
     if "enum" in schema:

@@ -118,7 +118,7 @@ def resume(auction: Auction) -> tuple[Effect, ...]:
     if auction.phase not in (AuctionPhase.OPEN, AuctionPhase.CANCELLING) or auction.terms is None:
         return ()
     effects: list[Effect] = [
-        Send(bid.provider, commit_message(auction.terms, bid, bid.slots)) for bid in pending(auction).values()
+        Send(bid.provider, commit_message(auction, bid, bid.slots)) for bid in pending(auction).values()
     ]
     for slot in auction.slots:
         if slot.phase is SlotPhase.HELD:
@@ -249,7 +249,7 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
     status = stimulus.status
     slot = slot_of(auction, status.allocation_id, stimulus.provider)
     if slot is None or slot.phase is SlotPhase.DONE:
-        return Decision((), (answer_stale(auction, status, stimulus.provider),))
+        return Decision((), answer_stale(auction, status, stimulus.provider))
     if slot.phase is SlotPhase.COLLECTING:
         return IGNORED
     events: list[Event] = []

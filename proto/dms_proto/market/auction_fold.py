@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dms_proto.ids import AllocationId, BidId, Digest, PeerId, allocation_id
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.auction_state import (
@@ -25,6 +25,7 @@ from dms_proto.market.auction_state import (
     CancelRequested,
     CommitConfirmed,
     CommitFailed,
+    CopyCalled,
     DeclineReceived,
     InvocationRepeated,
     OpenBid,
@@ -34,6 +35,7 @@ from dms_proto.market.auction_state import (
     RequestEnded,
     RequestOpened,
     RequestWaiting,
+    ResultJudged,
     RoundCalled,
     SearchPhase,
     Slot,
@@ -43,7 +45,8 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
 from dms_proto.units import MINUTE
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Usage
+from dms_proto.verification.policy import Policy
+from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Usage
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
@@ -62,9 +65,13 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
     """The state after `event`."""
     match event:
         case RequestOpened(terms=terms, at=at):
-            slots = tuple(Slot(index) for index in range(terms.count))
             return change(
-                auction, terms=terms, phase=AuctionPhase.OPEN, opened_at=at, slots=slots, search=SearchPhase.CALLED
+                auction,
+                terms=terms,
+                phase=AuctionPhase.OPEN,
+                opened_at=at,
+                slots=opening_slots(terms),
+                search=SearchPhase.CALLED,
             )
         case RoundCalled():
             return change(auction, search=SearchPhase.CALLED)
@@ -148,6 +155,11 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             )
         case AttemptEnded():
             return _attempt_ended(auction, event)
+        case CopyCalled(piece=piece):
+            more = (*auction.slots, Slot(len(auction.slots), piece))
+            return _slots_came_back(change(auction, slots=more))
+        case ResultJudged():
+            return _judged(auction, event)
         case RequestWaiting(why=why, next_round_at=next_round_at, since=since):
             return change(
                 auction,
@@ -165,6 +177,12 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, search=SearchPhase.IDLE)
         case _:
             return auction
+
+
+def opening_slots(terms: Terms) -> tuple[Slot, ...]:
+    """The slots that a request begins with: one per piece of work, or as many as are to run of each in any case."""
+    copies = terms.verify.copies if terms.verify.policy is Policy.REPLICATE else 1
+    return tuple(Slot(index, index % terms.count) for index in range(terms.count * copies))
 
 
 def _announced(auction: Auction, event: RequestAnnounced) -> Auction:
@@ -195,7 +213,8 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 bid_id=bid_id,
                 provider=bid.provider,
                 source=bid.facts.source,
-                allocation_id=allocation_id(bid_id, index),
+                streak=bid.facts.streak,
+                allocation_id=auction.terms.allocation_of(bid_id, index),
                 allocation=Phase.COMMITTED,
                 number=-1,
                 agreed=bid.bid.price,
@@ -224,7 +243,8 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
 
 def terms_agreed(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Digest:
     """What this node agrees on when it takes a bid for `slots`, by what it asked for itself."""
-    return terms_digest(agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, slots))
+    numbers = tuple(terms.number_of(index) for index in slots)
+    return terms_digest(agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, numbers))
 
 
 def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
@@ -241,6 +261,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         price=slot.price + event.price,
         outputs=event.outputs,
         settled=(*slot.settled, (provider, event.allocation_id, event.price)) if provider else slot.settled,
+        has_answered=is_answer(auction, slot, event),
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
     blamed = reason in NODE_FAULTS and bool(provider)
@@ -249,6 +270,29 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     bids = {b: bid for b, bid in auction.bids.items() if event.slot not in bid.slots}
     auction = change(auction, slots=slots, faulty=faulty, bids=bids)
     return auction if event.final else _slots_came_back(auction)
+
+
+def _judged(auction: Auction, event: ResultJudged) -> Auction:
+    """Nothing is owed for a result that was wrong."""
+    slots = auction.slots
+    for answer in event.wrong:
+        slot = slots[answer.slot]
+        settled = tuple(
+            (provider, allocation, 0 if allocation == answer.allocation_id else price)
+            for provider, allocation, price in slot.settled
+        )
+        slots = _replaced(slots, (slot.index,), price=slot.price - answer.price, settled=settled)
+    return change(auction, slots=slots, verdicts={**auction.verdicts, event.piece: event})
+
+
+def is_answer(auction: Auction, slot: Slot, ended: AttemptEnded) -> bool:
+    """Whether the end of an attempt says what the work gives, where that is checked. What was being stopped has not failed by itself."""
+    assert auction.terms is not None
+    if not auction.terms.verify.is_on or not ended.provider:
+        return False
+    is_stopped = auction.phase is AuctionPhase.CANCELLING or bool(slot.give_up_at)
+    reason = ended.ending.reason
+    return reason is EndReason.COMPLETED or (reason in ANSWERS and not is_stopped)
 
 
 def _overdue_at(auction: Auction, slot: Slot) -> int:
@@ -333,21 +377,29 @@ def money_left(auction: Auction) -> int:
 
 
 def stakes(auction: Auction) -> dict[PeerId, int]:
-    """What is at work, by provider: micro-credits that will be owed if all of it runs to its limit."""
+    """What is at work, by provider: micro-credits that will be owed if all of it runs to its limit, and if what is to be judged is right."""
     amounts: dict[PeerId, int] = {}
     for slot in auction.slots:
         if slot.phase in AT_WORK:
             amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.agreed
+        elif awaits_verdict(auction, slot):
+            amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.settled[-1][2]
     return amounts
 
 
 def settled_by(auction: Auction) -> dict[PeerId, int]:
-    """What is owed for attempts that are over, by provider, in micro-credits."""
+    """What is owed for attempts that are over, by provider, in micro-credits. What is to be judged is not owed yet."""
     amounts: dict[PeerId, int] = {}
     for slot in auction.slots:
-        for provider, _, price in slot.settled:
+        owed = slot.settled[:-1] if awaits_verdict(auction, slot) else slot.settled
+        for provider, _, price in owed:
             amounts[provider] = amounts.get(provider, 0) + price
     return amounts
+
+
+def awaits_verdict(auction: Auction, slot: Slot) -> bool:
+    """Whether a slot has an answer of which it is not clear yet whether it is right."""
+    return slot.has_answered and slot.piece not in auction.verdicts
 
 
 def room_with(auction: Auction) -> dict[PeerId, int]:

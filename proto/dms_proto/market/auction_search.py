@@ -8,7 +8,7 @@ The search for the slots that seek::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ from dms_proto.accounts.book import NO_LIMIT
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.auction_attempts import STOPPED
+from dms_proto.market.auction_copies import checks_due, endings, is_copy, is_over, judge_step, taker
 from dms_proto.market.auction_fold import (
     AT_WORK,
     affordable,
@@ -47,7 +48,6 @@ from dms_proto.market.auction_state import (
     RoundCalled,
     SearchPhase,
     Slot,
-    SlotPhase,
 )
 from dms_proto.market.comparators import choose
 from dms_proto.market.impossible import DEBT, why_impossible
@@ -69,7 +69,7 @@ def settle(auction: Auction, events: tuple[Event, ...], effects: tuple[Effect, .
     """After `events`: awards what can be awarded, asks again where that helps, lets go what is not needed, ends what is over."""
     for event in events:
         auction = evolve(auction, event)
-    for step in (_cancelled_step, _ceiling_step, _award_step, _search_step, _release_step, _end_step):
+    for step in _STEPS:
         more = step(auction, now)
         for event in more.events:
             auction = evolve(auction, event)
@@ -116,6 +116,17 @@ def _ceiling(auction: Auction, bid: OpenBid, room: Mapping[PeerId, int]) -> Clau
 
 
 def _award_step(auction: Auction, now: int) -> Decision:
+    """Awards what can be awarded, and what that calls for: copies whose results check each other."""
+    events: tuple[Event, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    while (more := _award_once(auction, now)) != IGNORED:
+        for event in more.events:
+            auction = evolve(auction, event)
+        events, effects = events + more.events, effects + more.effects
+    return Decision(events, effects)
+
+
+def _award_once(auction: Auction, now: int) -> Decision:
     slots = seeking(auction)
     if auction.phase is not AuctionPhase.OPEN or not slots:
         return IGNORED
@@ -125,14 +136,15 @@ def _award_step(auction: Auction, now: int) -> Decision:
     terms = terms_of(auction)
     decision = choose(bid_request(auction, auction.round), _candidates(bids), terms.preferences)
     money = money_left(auction) if terms.budget else None
-    awards = _fill(slots, decision.ranking, bids, money, room_with(auction))
+    awards = _fill(auction, slots, decision.ranking, bids, money)
     if not awards:
         return IGNORED
     event = AwardMade(decision, awards, now + terms.ack_timeout_ms)
     commits = tuple(
-        Send(bids[bid_id].provider, commit_message(terms, bids[bid_id], indexes)) for bid_id, indexes in awards
+        Send(bids[bid_id].provider, commit_message(auction, bids[bid_id], indexes)) for bid_id, indexes in awards
     )
-    return Decision((event,), commits)
+    awarded = [index for _, indexes in awards for index in indexes]
+    return Decision((event, *checks_due(evolve(auction, event), awarded)), commits)
 
 
 def _window_closed(auction: Auction, bids: dict[BidId, OpenBid], wanted: int, now: int) -> bool:
@@ -172,30 +184,41 @@ def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
 
 
 def _fill(
-    slots: tuple[Slot, ...],
+    auction: Auction, slots: tuple[Slot, ...], ranking: Ranking, bids: dict[BidId, OpenBid], money: int | None
+) -> tuple[tuple[BidId, tuple[int, ...]], ...]:
+    """Gives each slot the best-ranked bid with room, on a node where its job has not failed, as far as the money goes."""
+    owing = room_with(auction)
+    room = {bid_id: bid.bid.slots for bid_id, bid in bids.items()}
+    awards: dict[BidId, list[int]] = {}
+    given: list[tuple[int, OpenBid]] = []
+    for slot in slots:
+        taken = taker(auction, slot, _affordable(slot, ranking, bids, room, money, owing), given)
+        if taken is not None:
+            room[taken.bid.bid_id] -= 1
+            money = None if money is None else money - taken.bid.price
+            owing[taken.provider] = owing.get(taken.provider, NO_LIMIT) - taken.bid.price
+            awards.setdefault(taken.bid.bid_id, []).append(slot.index)
+            given.append((slot.piece, taken))
+    return tuple((bid_id, tuple(indexes)) for bid_id, indexes in awards.items())
+
+
+def _affordable(  # noqa: PLR0917 - what `_fill` keeps
+    slot: Slot,
     ranking: Ranking,
     bids: dict[BidId, OpenBid],
+    room: dict[BidId, int],
     money: int | None,
     owing: dict[PeerId, int],
-) -> tuple[tuple[BidId, tuple[int, ...]], ...]:
-    """Gives each slot the best-ranked bid with room, on a node where its job has not failed, as far as the money goes.
+) -> Iterator[OpenBid]:
+    """The bids that have room for a slot and are not too dear, on nodes where its job has not failed, best first.
 
     `owing`: what may yet come to be owed to a provider; one that is missing has no ceiling.
     """
-    room = {bid_id: bid.bid.slots for bid_id, bid in bids.items()}
-    awards: dict[BidId, list[int]] = {}
-    for slot in slots:
-        for bid_id in ranking.order:
-            price, provider = bids[bid_id].bid.price, bids[bid_id].provider
-            if (money is not None and price > money) or price > max(0, owing.get(provider, price)):
-                continue
-            if room[bid_id] and provider not in slot.failed_on:
-                room[bid_id] -= 1
-                money = None if money is None else money - price
-                owing[provider] = owing.get(provider, NO_LIMIT) - price
-                awards.setdefault(bid_id, []).append(slot.index)
-                break
-    return tuple((bid_id, tuple(indexes)) for bid_id, indexes in awards.items())
+    for bid_id in ranking.order:
+        bid, price = bids[bid_id], bids[bid_id].bid.price
+        is_too_dear = (money is not None and price > money) or price > max(0, owing.get(bid.provider, price))
+        if room[bid_id] and not is_too_dear and bid.provider not in slot.failed_on:
+            yield bid
 
 
 def _search_step(auction: Auction, now: int) -> Decision:
@@ -231,7 +254,13 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     unasked = auction.round == 0 and not auction.gossiped
     alone = all(peer == terms.requester for peer in (*auction.asked, *auction.declines)) and auction.known <= 1
     if held and not any(slot.failed_on for slot in seeking(auction)):
-        return _wait(auction, now, now, "waits for its own other allocations to free capacity")
+        copies = all(is_copy(auction, slot) for slot in seeking(auction))
+        why = (
+            "waits for a node that has no copy of it yet"
+            if copies
+            else "waits for its own other allocations to free capacity"
+        )
+        return _wait(auction, now, now, why)
     if busy:
         owed = sum(clause.dimension == DEBT and clause.passing for said in auction.declines.values() for clause in said)
         why = format_count(busy, "node could do it but is busy", "nodes could do it but are busy")
@@ -275,7 +304,11 @@ def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:
 def _why_impossible(auction: Auction, now: int) -> tuple[str, EndReason]:
     request = bid_request(auction, auction.round)
     bids = {bid_id: bid for bid_id, bid in usable(auction, now).items() if bid.bid.price <= affordable(auction)}
-    return why_impossible(auction, choose(request, _candidates(bids), terms_of(auction).preferences).ranking)
+    why, reason = why_impossible(auction, choose(request, _candidates(bids), terms_of(auction).preferences).ranking)
+    if not all(is_copy(auction, slot) for slot in seeking(auction)):
+        return why, reason
+    declined = f" ({why})" if auction.declines else ""
+    return f"no node is left that has no copy of it yet{declined}", EndReason.NO_BIDS
 
 
 def give_up(auction: Auction, reason: EndReason, why: str) -> tuple[Event, ...]:
@@ -302,9 +335,21 @@ def _release_step(auction: Auction, _now: int) -> Decision:
 
 
 def _end_step(auction: Auction, now: int) -> Decision:
-    if any(slot.phase is not SlotPhase.DONE for slot in auction.slots):
+    if not is_over(auction):
         return IGNORED
-    endings = [slot.ending for slot in auction.slots if slot.ending is not None]
-    failed = next((ending for ending in endings if ending.reason is not EndReason.COMPLETED), None)
+    failed = next((ending for ending in endings(auction) if ending.reason is not EndReason.COMPLETED), None)
     ended = failed or Ending(EndReason.COMPLETED)
     return Decision((RequestEnded(ended.reason, ended.detail, now, spent(auction)),), (Conclude(),))
+
+
+_STEPS: Final = (
+    _cancelled_step,
+    _ceiling_step,
+    _award_step,
+    judge_step,
+    _award_step,  # copies that were just called
+    _search_step,
+    judge_step,  # of what was just given up
+    _release_step,
+    _end_step,
+)

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import Capability, Price
-from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId, allocation_id
 from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Decision as RankingDecision
@@ -33,7 +33,10 @@ from dms_proto.messages import (
 )
 from dms_proto.reputation import NEWCOMER
 from dms_proto.reputation.sources import UNKNOWN
+from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
+from dms_proto.verification.chance import shuffled
+from dms_proto.verification.policy import Verification
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_BIDS: Final = 256
@@ -64,6 +67,8 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         job_failures: distinct nodes on which the job's own failure is final.
         node_faults: node faults after which a slot is given up.
         priority: order among this node's own requests.
+        verify: how its results are checked.
+        seed: secret of this node, drawn for this request; what is drawn from it no provider can foresee. Never sent.
     """
 
     request_id: RequestId
@@ -84,10 +89,20 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     node_faults: int = 5
     priority: int = 0
     budget: int = 0
+    verify: Verification = Verification()
+    seed: bytes = b""
+
+    def number_of(self, index: int) -> int:
+        """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""
+        return shuffled(self.seed, index, MAX_COUNT) if self.verify.is_on else index
+
+    def allocation_of(self, bid_id: BidId, index: int) -> AllocationId:
+        """The allocation that fills a slot under a bid."""
+        return allocation_id(bid_id, self.number_of(index))
 
 
 class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`: see `reputation`."""
+    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`."""
 
     rtt_us: int = 0
     relayed: bool = False
@@ -96,6 +111,7 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: int = 0
     standing: int = NEWCOMER
     source: str = UNKNOWN
+    streak: int = 0
 
 
 # ---------------------------------------------------------------------------------------------------------------- stimuli
@@ -347,6 +363,49 @@ class AttemptEnded(Event, frozen=True):
         return Ending(EndReason.RETRIES_EXHAUSTED, detail=detail, usage=self.ending.usage)
 
 
+class CopyCalled(Event, frozen=True):
+    """One more copy of a piece of work is to run, at somebody who has none: its result is to be checked, or those there are disagree."""
+
+    piece: int
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one copy of a piece of work gave, as far as judging goes. `price`: micro-credits that would be owed for it."""
+
+    slot: int
+    provider: PeerId
+    allocation_id: AllocationId
+    price: int = 0
+    source: str = UNKNOWN
+
+
+class ResultJudged(Event, frozen=True):
+    """It is clear, or given up, which result of a piece of work holds; its copies are paid by that. Once per piece.
+
+    Attributes:
+        piece: from 0 to the request's count.
+        at: Unix ms.
+        accepted: the slot whose result is the piece's; None: undecided.
+        right: who agree with it, once it was checked.
+        wrong: who do not; nothing is owed to them.
+        unjudged: of whom nothing follows: taken as it is, undecided, or another end that may be the machine's doing.
+        why: why it is undecided, for a person.
+    """
+
+    piece: int
+    at: int
+    accepted: int | None = None
+    right: tuple[Answer, ...] = ()
+    wrong: tuple[Answer, ...] = ()
+    unjudged: tuple[Answer, ...] = ()
+    why: str = ""
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """Everybody who answered."""
+        return self.right + self.wrong + self.unjudged
+
+
 class RequestWaiting(Event, frozen=True):
     """No usable bid: what stands in the way, and when it asks again."""
 
@@ -416,6 +475,8 @@ class Slot(msgspec.Struct, frozen=True):
     """One of the request's allocations-to-be.
 
     Attributes:
+        piece: the piece of work, from 0 to the request's count; where results are checked, several slots run copies of one.
+        streak: the provider's checked results in a row that were right, as known at the award.
         source: where the provider is; see `reputation.sources`.
         agreed: micro-credits the bid asked for this allocation run to its wall limit: the most that is owed.
         tariff: by which what is owed is worked out from the usage.
@@ -427,14 +488,17 @@ class Slot(msgspec.Struct, frozen=True):
         faults: node faults so far.
         ending: of the last attempt.
         usage: what it has used so far, as its provider says; of the final figures the status tells.
+        has_answered: its last attempt gave a result that is checked, and not by being stopped.
         give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
     """
 
     index: int
+    piece: int = 0
     phase: SlotPhase = SlotPhase.SEEKING
     bid_id: BidId = BidId("")
     provider: PeerId = PeerId("")
     source: str = UNKNOWN
+    streak: int = 0
     allocation_id: AllocationId = AllocationId("")
     allocation: Phase = Phase.COMMITTED
     number: int = -1
@@ -454,6 +518,7 @@ class Slot(msgspec.Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
     price: int = 0
     usage: Usage = Usage()
+    has_answered: bool = False
     give_up_at: int = 0
     settled: tuple[tuple[PeerId, AllocationId, int], ...] = ()
     """What is owed to whom for each attempt that is over, so that a repeated receipt says the same, and only to its provider."""
@@ -523,6 +588,7 @@ class Auction(msgspec.Struct, frozen=True):
         why: what it waits for.
         purses: what may come to be owed to each bidder. Never follows from events: whoever drives the machine says it with each stimulus
             (`obligations`), and for a provider without one there is no ceiling.
+        verdicts: by piece of work, where results are checked.
     """
 
     terms: Terms | None = None
@@ -549,3 +615,4 @@ class Auction(msgspec.Struct, frozen=True):
     ending: RequestEnded | None = None
     decision: RankingDecision | None = None
     purses: Mapping[PeerId, Purse] = {}
+    verdicts: Mapping[int, ResultJudged] = {}

@@ -3,7 +3,7 @@
 At every step of an honest node: the capacity law · no promise beyond capacity · a slot has at most one allocation · one terminal state, and
 nothing after it · a commit within validity is not refused for capacity · a silent winner costs one acknowledgement timeout and the next bid is
 taken at once · the same stimulus twice changes nothing more · no deadline stays in the past. When a node dies and at the end: the log alone
-gives the live state. At the end: everything is over, nothing is held, nothing runs, and the
+gives the live state · an accepted result has its quorum, and is accepted once. At the end: everything is over, nothing is held, nothing runs, and the
 books of both sides agree on the money. They balance at every step.
 """
 
@@ -22,6 +22,7 @@ from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction_state as auctions
 from dms_proto.market import offer_state
+from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import pending, seeking, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
 from dms_proto.market.offer_state import OfferBook
@@ -61,6 +62,8 @@ class Watch:
         self.twice_every = twice_every
         self.settled: dict[AllocationId, tuple[int, EndReason, PeerId]] = {}
         """What each requester says it owes, by allocation."""
+        self.overruled: set[AllocationId] = set()
+        """Allocations whose result was not the accepted one."""
 
     def step(self, node: SimNode, stream: str, stimulus: Stimulus, before: Any, decision: Decision) -> None:
         """Checks one step: from `before` to `node.states[stream]`."""
@@ -125,6 +128,9 @@ class Watch:
         if ends:
             demand(ends[0].reason in OWNERS, "every end has an owner", f"{ends[0]}")
             demand(ends[0].price == sum(s.price for s in after.slots), "money is conserved", f"{ends[0]}")
+            terms = after.terms
+            is_judged = terms is None or not terms.verify.is_on or len(after.verdicts) == terms.count
+            demand(is_judged, "every piece has a verdict", f"{node!r}: {after.verdicts}")
         taken: set[int] = set()
         for bid in pending(after).values():
             demand(taken.isdisjoint(bid.slots), "one commit per slot", f"{node!r}: {after.bids}")
@@ -138,8 +144,16 @@ class Watch:
                 assert terms is not None
                 demand(0 <= event.price <= terms.max_price, "no more than the maximum price", f"{event}")
                 self.settled[event.allocation_id] = (event.price, event.ending.reason, event.provider)
+            if isinstance(event, auctions.ResultJudged):
+                self._verdict(node, event, before, after)
         self._silent_winner_costs_one_timeout(node, after)
         self._next_bid_is_taken_at_once(node, after)
+
+    def _verdict(self, node: SimNode, judged: auctions.ResultJudged, before: Auction, after: Auction) -> None:
+        demand(judged.piece not in before.verdicts, "a result is accepted once", f"{node!r}: {judged}")
+        faults = quorum_faults(after, judged)
+        demand(not faults, "an accepted result has its quorum", f"{node!r}: {judged}: {faults}")
+        self.overruled |= {answer.allocation_id for answer in judged.wrong}
 
     def _silent_winner_costs_one_timeout(self, node: SimNode, after: Auction) -> None:
         late = [bid for bid in pending(after).values() if bid.ack_until < node.now]
@@ -158,7 +172,7 @@ class Watch:
         idle = [
             bid_id
             for bid_id, bid in bids.items()
-            if bid_id not in excluded and any(bid.provider not in slot.failed_on for slot in seeking(after))
+            if bid_id not in excluded and any(is_welcome(after, slot, bid) for slot in seeking(after))
         ]
         demand(not idle, "the next bid is taken at once", f"{node!r}: {idle} are at hand and {after.search}")
 
@@ -246,7 +260,7 @@ class Watch:
     def _money_agrees(self) -> None:
         for allocation_id, (price, reason, provider) in self.settled.items():
             node = self.world.by_peer.get(provider)
-            if node is None or node.spec.lie is not None or reason not in _ACCEPTED:
+            if allocation_id in self.overruled or node is None or node.spec.lie is not None or reason not in _ACCEPTED:
                 continue
             ended = node.states.get(allocation_id)
             if ended is None or ended.ending is None or ended.ending.reason is not reason:

@@ -126,6 +126,14 @@ class Liar:
             return (msgspec.structs.replace(message, price=message.price * 1_000 + 999_999),)
         return (message,)
 
+    def _answers_wrongly(self, _node: SimNode, message: Message) -> Said:
+        if not isinstance(message, AllocationStatus) or message.ending is None:
+            return (message,)
+        agreed = sum(message.request_id.encode()) % 2
+        code = 7 if agreed else 8 + sum(message.allocation_id.encode()) % 100
+        ending = Ending(EndReason.EXIT_NONZERO, code, usage=message.ending.usage)
+        return (msgspec.structs.replace(message, ending=ending, outputs=()),)
+
     # ----------------------------------------------------------------------------------------------------------- mischief
 
     def mischief(self, node: SimNode) -> tuple[PeerId, Message] | None:
@@ -210,4 +218,5 @@ _TWISTS: Final[dict[Lie, Callable[[Liar, SimNode, Message], Said]]] = {
     Lie.WRONG_OFFERS: Liar._offers_wrongly,
     Lie.STATUS_CHAOS: Liar._confuses,
     Lie.OVERCHARGES: Liar._overcharges,
+    Lie.WRONG_RESULTS: Liar._answers_wrongly,
 }

@@ -19,6 +19,7 @@ from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction, auction_fold, offer_book, offer_fold, offer_state, strays
 from dms_proto.market import auction_state as auctions
+from dms_proto.market.findings import seen_in
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership_machine
@@ -44,7 +45,6 @@ from dms_proto.messages import (
 )
 from dms_proto.promises import WRITTEN_FIRST
 from dms_proto.reputation import Record
-from dms_proto.reputation.evidence import kinds_of
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.executor import SimMachine
 from dms_proto.sim.invariants import Violation
@@ -443,10 +443,10 @@ class SimNode:
             elif stream[0] == "a" and _requester_of(state) == effect.peer:
                 self.feed(stream, allocation_machine.RequesterGone())
 
-    def note_attempt(self, event: auctions.AttemptEnded) -> None:
-        """What the next ranking knows of a provider."""
-        for kind in kinds_of(event.ending.reason, event.claimed):
-            self.record.note(event.provider, event.source, kind, self.now)
+    def note(self, event: Event) -> None:
+        """What the next ranking knows of providers."""
+        for provider, source, kind in seen_in(event):
+            self.record.note(provider, source, kind, self.now)
 
     def facts_of(self, peer: PeerId) -> auctions.BidderFacts:
         """What it knows of a bidder itself."""

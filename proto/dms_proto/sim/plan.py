@@ -12,6 +12,7 @@ import msgspec
 
 from dms_proto.capability import Gpu, Price
 from dms_proto.units import GIB, MINUTE, SECOND
+from dms_proto.verification.policy import Verification
 
 
 class Lie(StrEnum):
@@ -33,6 +34,8 @@ class Lie(StrEnum):
     """Claims a thousand times the agreed price."""
     GARBAGE_REQUESTS = "garbage requests"
     """Asks for the absurd, commits what others were promised, cancels and confirms what is not its own."""
+    WRONG_RESULTS = "wrong results"
+    """Does no work and says that it ended otherwise; of every other request all such liars say the same."""
     LOCK_HOG = "lock hog"
     """Asks for bids all the time and never commits."""
 
@@ -87,6 +90,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         work_ms: how long each runs.
         cancel_after: the owner cancels it this much later; 0: never.
         inputs, outputs: whether files go there and come back.
+        verify: how its results are checked.
         deadline_ms: after `at`; 0 for none.
     """
 
@@ -109,6 +113,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 0
     inputs: bool = False
     outputs: bool = False
+    verify: Verification = Verification()
 
 
 class Weather(msgspec.Struct, frozen=True, omit_defaults=True):

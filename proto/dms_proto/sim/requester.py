@@ -114,7 +114,7 @@ class Requester(Driven[Auction]):
     def acks(self, peer: str, bid_id: BidId, terms: Digest | None = None) -> None:
         """A commit is acknowledged; under the terms of the commit unless others are given."""
         slots = self.state.bids[bid_id].slots if bid_id in self.state.bids else (0,)
-        allocations = tuple(ids.allocation_id(bid_id, slot) for slot in slots)
+        allocations = tuple(self.terms.allocation_of(bid_id, slot) for slot in slots)
         ours = (slot.terms for slot in self.state.slots if slot.bid_id == bid_id)
         agreed = next(ours, Digest("")) if terms is None else terms
         self.tell(CommitAcked(PeerId(peer), CommitAck(REQUEST, bid_id, allocations, terms=agreed)))

@@ -23,6 +23,7 @@ from dms_proto.sim.plan import (
 )
 from dms_proto.sim.words import SETTLED_MS, change
 from dms_proto.units import GIB, MINUTE, SECOND
+from dms_proto.verification.policy import Apart, Policy, Verification
 
 
 def calm(rng: Random) -> Plan:
@@ -74,6 +75,20 @@ def liars(rng: Random) -> Plan:
     for lie in rng.sample(list(Lie), rng.randint(1, 4)):
         plan = words.with_liar(plan, lie)
     return words.with_jobs(plan, rng.randint(3, 8), rng, node=rng.randrange(2), wall_ms=MINUTE)
+
+
+def wrong_results(rng: Random) -> Plan:
+    """Some nodes give wrong results, alone or in agreement; requesters have them checked, by copies or by their good name."""
+    plan = words.priced(words.network(rng.randint(4, 7), rng), rng)
+    for _ in range(rng.randint(1, 3)):
+        plan = words.with_liar(plan, Lie.WRONG_RESULTS)
+    for _ in range(rng.randint(4, 10)):
+        policy = rng.choice((Policy.REPLICATE, Policy.ADAPTIVE, Policy.ADAPTIVE))
+        verify = Verification(policy, rng.choice((2, 3)), apart=Apart.NODES)
+        plan = words.with_jobs(plan, 1, rng, count=rng.choice((1, 1, 4)), outcome=words.any_outcome(rng), verify=verify)
+    if rng.random() < 0.5:
+        plan = words.crashing(words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1), 2, rng)
+    return plan
 
 
 def overload(rng: Random) -> Plan:
@@ -244,6 +259,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         crashes,
         skewed_clocks,
         liars,
+        wrong_results,
         overload,
         joining,
         cancel_storm,

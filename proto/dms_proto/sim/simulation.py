@@ -164,8 +164,7 @@ class Simulation:
             self._trace(_line(self.clock.now, node, stream, stimulus, decision))
         if stream[0] == "r":
             for event in decision.events:
-                if isinstance(event, auctions.AttemptEnded) and event.provider:
-                    node.note_attempt(event)
+                node.note(event)
         self.watch.step(node, stream, stimulus, before, decision)
 
     def collect(self, node: SimNode, effect: auctions.Collect, tries: int = 15) -> None:
@@ -395,6 +394,8 @@ class Simulation:
             patience_ms=job.patience_ms,
             deadline_at=node.now + job.deadline_ms if job.deadline_ms else 0,
             priority=job.priority,
+            verify=job.verify,
+            seed=f"secret {request_id}".encode(),
         )
 
     def _say(self, text: str) -> None:
