@@ -9,7 +9,6 @@ PROMISES: Final = frozenset(
         "RequestOpened",
         "AwardMade",
         "AttemptEnded",
-        "ResultJudged",
         "RequestEnded",
         "CancelRequested",
         "AllocationCancelRequested",

@@ -11,8 +11,8 @@ from enum import StrEnum
 import msgspec
 
 from dms_proto.capability import Gpu, Price
+from dms_proto.messages import Pricing
 from dms_proto.units import GIB, MINUTE, SECOND
-from dms_proto.verification.policy import Verification
 
 
 class Lie(StrEnum):
@@ -34,8 +34,10 @@ class Lie(StrEnum):
     """Claims a thousand times the agreed price."""
     GARBAGE_REQUESTS = "garbage requests"
     """Asks for the absurd, commits what others were promised, cancels and confirms what is not its own."""
-    WRONG_RESULTS = "wrong results"
-    """Does no work and says that it ended otherwise; of every other request all such liars say the same."""
+    OPENS_WRONGLY = "opens wrongly"
+    """Opens another bid than it sealed, or none, or somebody else's, or before it is asked."""
+    SETS_PRICES = "sets prices"
+    """Asks for sealed bids, and takes them at prices that it makes up."""
     LOCK_HOG = "lock hog"
     """Asks for bids all the time and never commits."""
 
@@ -90,8 +92,8 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         work_ms: how long each runs.
         cancel_after: the owner cancels it this much later; 0: never.
         inputs, outputs: whether files go there and come back.
-        verify: how its results are checked.
         deadline_ms: after `at`; 0 for none.
+        pricing: what the winner is paid.
     """
 
     node: int
@@ -113,7 +115,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 0
     inputs: bool = False
     outputs: bool = False
-    verify: Verification = Verification()
+    pricing: Pricing = Pricing.FIRST_PRICE
 
 
 class Weather(msgspec.Struct, frozen=True, omit_defaults=True):

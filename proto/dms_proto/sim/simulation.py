@@ -394,8 +394,7 @@ class Simulation:
             patience_ms=job.patience_ms,
             deadline_at=node.now + job.deadline_ms if job.deadline_ms else 0,
             priority=job.priority,
-            verify=job.verify,
-            seed=f"secret {request_id}".encode(),
+            pricing=job.pricing,
         )
 
     def _say(self, text: str) -> None:
