@@ -16,7 +16,7 @@ from dms_actors.world import World
 from dms_proto.allocation.machine import CLOSING, AllocationEnded, EndingUnclaimed
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, RequestId
-from dms_proto.market.auction_state import AttemptEnded, RequestEnded
+from dms_proto.market.auction_state import AttemptEnded, RequestEnded, ResultJudged
 from dms_proto.market.offer_state import AllocationOver
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.work import Ending, EndReason
@@ -67,8 +67,11 @@ def _spent(journal: Journal, stream: str) -> int:
     """What its attempts cost, as far as its events can be read."""
     spent = 0
     for row in journal.read_stream(stream):
-        if row.kind == AttemptEnded.__name__:
-            event = from_row(row)
-            assert isinstance(event, AttemptEnded)
-            spent += event.price
+        if row.kind not in (AttemptEnded.__name__, ResultJudged.__name__):
+            continue
+        match from_row(row):
+            case AttemptEnded(price=price):
+                spent += price
+            case ResultJudged(wrong=wrong):
+                spent -= sum(answer.price for answer in wrong)
     return spent

@@ -15,9 +15,8 @@ from dms_actors.world import Collector, Post
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
-from dms_proto.machine import Decision, Effect, Event, Send, Stimulus, TimeCame
+from dms_proto.machine import Decision, Effect, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
-from dms_proto.market.auction_evidence import seen_in
 from dms_proto.market.auction_fold import stakes
 from dms_proto.market.auction_state import (
     Announce,
@@ -31,6 +30,7 @@ from dms_proto.market.auction_state import (
     StatusHeard,
     Submitted,
 )
+from dms_proto.market.findings import seen_in
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import Commit
 
@@ -114,7 +114,7 @@ class Orchestrator(MachineActor):
         """Lets the machine decide; keeps the frames of what follows, and notes what it says of providers."""
         for event in turn.apply(self.shell, stimulus, now, cause_id).events:
             self._proofs.happened(turn, event, heard, cause_id)
-            self._note(event, now)
+            self._notes += [AttemptNoted(*seen, now) for seen in seen_in(event)]
 
     def turn_written(self, turn: Turn) -> None:
         """Also: what it says of providers goes into what is known of them."""
@@ -158,6 +158,3 @@ class Orchestrator(MachineActor):
     def _expect(self, provider: PeerId, allocation: AllocationId) -> None:
         assert self.shell.state.terms is not None
         self._collector.expect(self._request_id, provider, allocation, self.shell.state.terms.task)
-
-    def _note(self, event: Event, now: int) -> None:
-        self._notes += [AttemptNoted(provider, source, kind, now) for provider, source, kind in seen_in(event)]

@@ -10,11 +10,21 @@ from dms.audit.lines import Entry
 from dms.audit.proofs import Proof, event_of
 from dms_actors.events import EVENT_KINDS
 from dms_proto.allocation.machine import AllocationEnded, AllocationOpened, ReceiptDisputed, ReceiptReceived
-from dms_proto.ids import AllocationId, PeerId, allocation_id
+from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, AwardMade, BidReceived, CommitConfirmed
+from dms_proto.market.auction_state import (
+    AllocationFinished,
+    AttemptEnded,
+    AwardMade,
+    BidReceived,
+    CommitConfirmed,
+    RequestOpened,
+    ResultJudged,
+    Terms,
+)
 from dms_proto.market.offer_state import BidCommitted
 from dms_proto.messages import AllocationStatus, Bid, BidRequest, Commit, CommitAck, Message, Receipt
+from dms_proto.work import ANSWERS, EndReason
 
 Wanted = tuple[type[Message], str]
 """A kind of message, and the bid or allocation it is about (a request: nothing)."""
@@ -48,6 +58,7 @@ class _Wants:
         self._own: set[str] = set()
         """Bids and allocations this node has with itself."""
         self._finished: dict[AllocationId, AllocationFinished] = {}
+        self._terms: Terms | None = None
 
     def of(self, entries: Sequence[Entry]) -> Iterator[tuple[int, Wanted]]:
         """Every frame that the events ask for, with the line that does."""
@@ -60,11 +71,13 @@ class _Wants:
 
     def _by_requester(self, event: Event) -> Iterator[Wanted]:
         match event:
+            case RequestOpened(terms=terms):
+                self._terms = terms
             case BidReceived(provider=provider, bid=bid):
                 self._note(bid.bid_id, provider)
             case AwardMade(awards=awards):
                 own = [(bid_id, slots) for bid_id, slots in awards if bid_id in self._own]
-                self._own |= {allocation_id(bid_id, slot) for bid_id, slots in own for slot in slots}
+                self._own |= {self._of(bid_id, slot) for bid_id, slots in own for slot in slots}
             case CommitConfirmed(bid_id=bid_id):
                 yield from self._unless_own(bid_id, Bid, Commit, CommitAck)
             case AllocationFinished(status=status):
@@ -73,8 +86,19 @@ class _Wants:
             case AttemptEnded(allocation_id=allocation, ending=ending):
                 finished = self._finished.get(allocation)
                 said = finished.status.ending if finished is not None else None
-                if said is not None and said.reason is ending.reason:  # otherwise its results were not to be had
+                # Otherwise its results were not to be had, or its receipt comes with the verdict.
+                if said is not None and said.reason is ending.reason and not self._is_judged(ending.reason):
                     yield from self._unless_own(allocation, Receipt)
+            case ResultJudged():
+                for answer in event.answers:
+                    yield from self._unless_own(answer.allocation_id, Receipt)
+
+    def _of(self, bid_id: BidId, slot: int) -> AllocationId:
+        assert self._terms is not None, "a request begins with RequestOpened"
+        return self._terms.allocation_of(bid_id, slot)
+
+    def _is_judged(self, reason: EndReason) -> bool:
+        return self._terms is not None and self._terms.verify.is_on and reason in ANSWERS
 
     def _by_provider(self, stream: str, event: Event) -> Iterator[Wanted]:
         match event:

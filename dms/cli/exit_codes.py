@@ -19,7 +19,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     USAGE: "The command or the job was written wrongly; nothing was done.",
     NOT_SEEN_THROUGH: "`dms run` only: the job was handed over, and dms could not see it to its end (the node was away too long) or bring its files. "
     "The message names the job: `dms job wait` and `dms job get` go on from there. Running it again would pay twice.",
-    NOT_RUN: "`dms run` only: dms itself could not run the job (no node, no bids, bad options), and nothing runs. "
+    NOT_RUN: "`dms run` only: dms itself could not run the job (no node, no bids, bad options) and nothing runs, or its result is undecided. "
     "Other codes of `dms run` are the job's own; 128 + N means that signal N ended it.",
     INTERRUPTED: "Stopped by ctrl-C. `dms run` has asked for the job to be cancelled.",
     BROKEN_PIPE: "`dms run` only: whoever read its output went away, as in `dms run -- yes | head`; the job was cancelled.",

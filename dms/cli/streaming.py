@@ -175,10 +175,10 @@ class Watcher:
 
 
 def exit_code_of(job: JobView) -> int:
-    """The job's own exit code: of its first slot that did not end with 0. 125 when a slot never ran."""
+    """The job's own exit code: of its first piece that did not end with 0. 125 when one never ran, or nobody knows what it gives."""
     if job.summary.reason is EndReason.COMPLETED:
         return 0
-    for slot in job.slots:
+    for slot in job.outcomes:
         if slot.ending is not None and slot.ending.exit_code > 0:
             return slot.ending.exit_code
     return NOT_RUN

@@ -53,16 +53,24 @@ _OPTIONS: Final = (
     click.option(
         "--budget", metavar="CREDITS", help="Most to be paid for the whole job, all its tries. Default no limit."
     ),
-    click.option(
-        "--pricing",
-        metavar="RULE",
-        help="first-price: the winner is paid its bid. second-price: the most at which it still wins. Default first-price.",
-    ),
     click.option("--prefer", metavar="PRESET", help="cheapest, fastest, balanced or own-machines-first."),
     click.option(
         "--require", "constraints", metavar="CEL", multiple=True, help='Must hold, such as "link.rtt_ms < 50.0".'
     ),
     click.option("-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, help="Label a node must have."),
+    click.option(
+        "--verify",
+        metavar="POLICY",
+        type=click.Choice(["none", "replicate", "adaptive"]),
+        help="Check results by running the same on several nodes: replicate (on --copies nodes) or adaptive.",
+    ),
+    click.option("--copies", metavar="N", type=click.IntRange(2, 10), help="For --verify replicate. Default 2."),
+    click.option(
+        "--apart",
+        metavar="WHAT",
+        type=click.Choice(["sources", "nodes"]),
+        help="Copies run in different networks (sources, default) or just on different nodes.",
+    ),
     click.option("--priority", metavar="N", type=click.IntRange(0, 1000), help="Order among your own jobs."),
     click.option("--name", metavar="TEXT", help="For people."),
 )
@@ -158,11 +166,11 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "deadline": task["deadline"],
         "max_price": task["max_price"],
         "budget": task["budget"],
-        "pricing": task["pricing"],
         "preferences": task["prefer"],
         "constraints": list(task["constraints"]),
         "labels": dict(_pair(text, "--label") for text in task["labels"]),
         "priority": task["priority"],
+        "verify": _given(policy=task["verify"], copies=task["copies"], apart=task["apart"]),
         "retry": {"job_failures": 1},  # a command that fails has answered, as it would have here
     }
     return _given(**fields), roots

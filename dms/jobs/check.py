@@ -19,6 +19,7 @@ from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
 from dms_proto.rules import IDENTIFIER
+from dms_proto.verification.policy import Verification, faults
 
 MAX_LISTED: Final = 200
 """Problems collected before giving up."""
@@ -262,7 +263,7 @@ def _shown(node: Located) -> str:
 
 
 def _relations(job: JobDocument, root: Located) -> list[Problem]:
-    rules = (*_program_rules(job), *_text_rules(job), *_secret_rules(job), *_amount_rules(job))
+    rules = (*_program_rules(job), *_text_rules(job), *_secret_rules(job), *_amount_rules(job), *_verify_rules(job))
     return [Problem(line_of(root, field), field, rule) for field, rule in rules]
 
 
@@ -278,6 +279,20 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
         yield "command", "a job needs a command"
     if job.module:
         yield "module", f"only wasm jobs have a module; the executor is {job.executor!r}"
+
+
+def verification_of(job: JobDocument) -> Verification:
+    """How the job wants its results checked, as the protocol knows it."""
+    wanted = job.verify
+    return Verification(wanted.policy, wanted.copies, wanted.comparator, wanted.apart)
+
+
+def _verify_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    """What stands in the way of checking results."""
+    verify = verification_of(job)
+    yield from ((f"verify.{field}", rule) for field, rule in faults(verify, job.count))
+    if verify.is_on and job.secrets:
+        yield "verify.policy", "a job with secrets would show them to every node that runs a copy; leave it at none"
 
 
 def _text_rules(job: JobDocument) -> Iterator[tuple[str, str]]:

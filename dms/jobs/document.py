@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
-from dms_proto.messages import Pricing
 from dms_proto.secrets import MAX_SECRETS
+from dms_proto.verification.policy import HASH, MAX_COPIES, Apart, Policy
 
 Unit = Literal["bytes", "duration", "cores", "credits", "share"]
 
@@ -112,6 +112,35 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5
 
 
+class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether results are checked, by running the same work on several nodes. The work has to give the same wherever it runs."""
+
+    policy: Annotated[
+        Policy,
+        about(
+            "none: results are taken as they come. replicate: every piece runs on `copies` nodes. adaptive: a node is checked "
+            "until it was right ten times in a row, then ever more rarely."
+        ),
+    ] = Policy.NONE
+    copies: Annotated[
+        int, Meta(description="For replicate: nodes that run each piece; most of them must agree.", ge=2, le=MAX_COPIES)
+    ] = 2
+    comparator: Annotated[
+        str,
+        Meta(
+            description="What takes two results for the same. hash: equal exit codes, standard output and files.",
+            max_length=128,
+        ),
+    ] = HASH
+    apart: Annotated[
+        Apart,
+        about(
+            "Where two copies may run. sources: in different networks, as far as their addresses tell. nodes: on any two nodes, "
+            "for a market whose members you know."
+        ),
+    ] = Apart.SOURCES
+
+
 class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"class_": "class"}):
     """A program to run somewhere good, what it needs, and what it may cost."""
 
@@ -168,13 +197,6 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         str, Meta(description="Plug-in of the node that compares bids in its own way; empty: dms does.", max_length=128)
     ] = ""
     max_price: Annotated[Number, quantity("Most to be paid for one allocation run to its time limit.", "credits")] = 1
-    pricing: Annotated[
-        Pricing,
-        about(
-            "What the winner is paid: its bid (first-price), or the most it could have bid and still won (second-price). The latter is for "
-            "one allocation, and the lowest price per work decides alone."
-        ),
-    ] = Pricing.FIRST_PRICE
     budget: Annotated[
         Number, quantity("Most to be paid for the whole job, all its allocations and tries; 0: no limit.", "credits")
     ] = 0
@@ -182,6 +204,7 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     timeouts: Annotated[Timeouts, about("How long each part may take.")] = Timeouts()
     limits: Annotated[RunLimits, about("Hard limits of one run.")] = RunLimits()
     retry: Annotated[Retry, about("When to try another node.")] = Retry()
+    verify: Annotated[Verify, about("How its results are checked.")] = Verify()
     priority: Annotated[int, Meta(description="Order among this node's own jobs; higher first.", ge=0, le=1000)] = 0
     class_: Annotated[JobClass, about("Kind of demand; a provider may accept only some.")] = JobClass.BATCH
     labels: Annotated[dict[Text, Text], Meta(description="Labels a node must have.", max_length=32)] = {}

@@ -8,10 +8,10 @@ import msgspec
 
 from dms_proto.capability import Capability
 from dms_proto.market.preferences import Preferences
-from dms_proto.messages import Pricing
 from dms_proto.rules import Amount, Count, GoodDigest, Word
 from dms_proto.secrets import MAX_SECRETS, OpenSecret
 from dms_proto.units import MINUTE
+from dms_proto.verification.policy import Verification
 from dms_proto.work import Task
 
 
@@ -24,7 +24,6 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         name: for people.
         count: how many independent allocations.
         max_price: micro-credits for one allocation run to its wall limit.
-        pricing: what the winner is paid.
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         deadline_ms: from submission until all must be over; 0 for none.
         queue_ms: how long to wait for capacity that exists but is not free.
@@ -35,6 +34,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         retry_job_failures: distinct nodes on which the job's own failure is final.
         retry_node_faults: node faults after which a slot is given up.
         priority: order among this node's own jobs; higher first.
+        verify: how its results are checked.
         sources: where on this machine the content of each input digest lies. The node copies it and checks the digest again, for a file may
             have changed since.
         secrets: values that only the job sees. The node seals them at once: they are in no answer and in no event.
@@ -55,7 +55,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_node_faults: Amount = 5
     priority: Amount = 0
     budget: Amount = 0
-    pricing: Pricing = Pricing.FIRST_PRICE
+    verify: Verification = Verification()
     sources: Annotated[
         dict[GoodDigest, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=4096)
     ] = {}

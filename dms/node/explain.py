@@ -23,11 +23,9 @@ from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
 from dms_proto.market.impossible import on_budget
 from dms_proto.market.preferences import Preferences
-from dms_proto.market.ranking import Ranking
 from dms_proto.market.reach import is_within, reach_for
-from dms_proto.market.second_price import award_between, by_price_alone, words_of
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
-from dms_proto.messages import Bid, BidRequest, Clause, Pricing
+from dms_proto.messages import Bid, BidRequest, Clause
 from dms_proto.units import format_age
 
 
@@ -51,6 +49,7 @@ class Inquiry(msgspec.Struct, frozen=True):
         reached: nodes that gossip may have reached besides.
         answers: by node.
         max_price: micro-credits per allocation, as its owner said; more than the request's own where the budget keeps that down.
+        ended: whether the job is over: what is known of who was neither asked nor heard is of today.
     """
 
     request: BidRequest
@@ -59,6 +58,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     reached: frozenset[PeerId]
     answers: Mapping[PeerId, Answer]
     max_price: int = 0
+    ended: bool = False
 
 
 def opening_request(terms: Terms) -> BidRequest:
@@ -81,7 +81,8 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
         peer: _answer(event, story.notes.get(peer, ""), lost=peer in story.lost)
         for peer, event in story.answers.items()
     }
-    return Inquiry(request, terms.preferences, frozenset(story.asked), frozenset(reached), answers, terms.max_price)
+    asked, is_over = frozenset(story.asked), story.ended is not None
+    return Inquiry(request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, is_over)
 
 
 def _answer(event: object, note: str, *, lost: bool) -> Answer:
@@ -101,9 +102,7 @@ def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: 
         now: Unix ms.
         is_over: nobody will be asked any more.
     """
-    ranking = _ranked(inquiry)
-    excluded = {entry.provider: entry.clauses for entry in ranking.excluded}
-    inquiry = _with_price(inquiry, ranking)
+    excluded = _excluded(inquiry)
     known = dict.fromkeys((*inquiry.asked, *inquiry.answers, *membership.peers))
     verdicts = (_verdict(inquiry, peer, membership.peers.get(peer), excluded, now, is_over=is_over) for peer in known)
     ordered = sorted(verdicts, key=lambda verdict: (_ORDER[verdict.outcome], verdict.price, verdict.peer))
@@ -111,30 +110,19 @@ def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: 
 
 
 _NO_WORK: Final = "it takes no work"
+_NOT_BY_NAME: Final = "not asked by name; whether gossip reached it was not noted"
 _ENOUGH: Final = "enough others were asked"
 _BEYOND: Final = "beyond the reach of the rounds so far; later rounds reach further"
 _ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
 
 
-def _ranked(inquiry: Inquiry) -> Ranking:
-    """The bids as they would be compared, those left out that the requester's own conditions rule out."""
+def _excluded(inquiry: Inquiry) -> dict[PeerId, tuple[Clause, ...]]:
+    """Bidders that the requester's own conditions rule out."""
     candidates = [
         _candidate(peer, answer.bid, answer.facts) for peer, answer in inquiry.answers.items() if answer.bid is not None
     ]
-    is_second = inquiry.request.pricing is Pricing.SECOND_PRICE
-    preferences = by_price_alone(inquiry.preferences) if is_second else inquiry.preferences
-    return choose(inquiry.request, candidates, preferences).ranking
-
-
-def _with_price(inquiry: Inquiry, ranking: Ranking) -> Inquiry:
-    """Of a dry run for a second price, the best bid gets the note what it would be paid; a job's story has that already."""
-    if inquiry.request.pricing is not Pricing.SECOND_PRICE or not inquiry.request.dry_run or not ranking.ranked:
-        return inquiry
-    bids = [(entry.provider, inquiry.answers[entry.provider].bid) for entry in ranking.ranked[:2]]
-    (best, bid), *rest = ((peer, bid) for peer, bid in bids if bid is not None)
-    award = award_between(bid, best, rest[0] if rest else None, inquiry.request.max_price)
-    noted = msgspec.structs.replace(inquiry.answers[best], note=f"would be {words_of(award)}")
-    return msgspec.structs.replace(inquiry, answers={**inquiry.answers, best: noted})
+    ranking = choose(inquiry.request, candidates, inquiry.preferences).ranking
+    return {entry.provider: entry.clauses for entry in ranking.excluded}
 
 
 def _candidate(peer: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
@@ -201,6 +189,8 @@ def _unanswered(
     inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
 ) -> NodeVerdict:
     idle = _takes_no_work(known)
+    if inquiry.ended and not lost and peer not in inquiry.asked:
+        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_NO_WORK if idle else _NOT_BY_NAME, today=True)
     away = _away(known, now)
     if lost or (away and peer not in inquiry.asked):
         return NodeVerdict(peer, Outcome.UNREACHABLE, detail=away or "the connection was lost before it answered")

@@ -24,12 +24,13 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from dms.node.logs import STREAMS, LogStore
-from dms.node.story import AttemptStory, JobStory, Moved, News
+from dms.node.story import AttemptStory, JobStory, Judged, Moved, News
 from dms.rpc.api.jobs import AnyJobUpdate, JobEnded, JobLog, JobProgress, JobView, SlotProgress
 from dms.store.events import EventStore
 from dms_actors.ports import StoredEvent
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, RequestId
+from dms_proto.market.auction_state import ResultJudged
 
 CHUNK: Final = 64 * 1024
 """Bytes of log in one update."""
@@ -147,7 +148,7 @@ class JobRecord:
             return
         for news in self.story.apply(row):
             self._note(news, row.at)
-        if row.kind == "AwardMade" and self._is_live:
+        if row.kind == "AwardMade" and self._is_live and not self.story.is_verified:
             self._expect_logs()  # the acknowledgement is no promise and may be written down after the first output
         if self.story.ended is not None and not self.is_over:
             self._end(row.at)
@@ -155,6 +156,8 @@ class JobRecord:
     def open_logs(self) -> None:
         """After the replay: takes in the logs of attempts under way, and listens for more."""
         self._is_live = True
+        if self.story.is_verified:
+            return
         for attempt in self.story.by_allocation.values():
             if attempt.ending is None:
                 self._listen(attempt)
@@ -182,12 +185,23 @@ class JobRecord:
                 )
             )
             return
+        if isinstance(news, Judged):
+            self._take_in_accepted(news.verdict)
+            return
         attempt = story.slots[news.slot].attempts[news.attempt - 1]
+        if not story.is_verified:  # there, what it printed is the job's own once its result is accepted
+            self._hear(attempt)
+        self._say(SlotProgress(self.last + 1, at, news.slot, news.attempt, news.provider, news.phase, news.ending))
+
+    def _hear(self, attempt: AttemptStory) -> None:
         if attempt.ending is not None:
             self._take_in(attempt)
         elif self._is_live:
             self._listen(attempt)
-        self._say(SlotProgress(self.last + 1, at, news.slot, news.attempt, news.provider, news.phase, news.ending))
+
+    def _take_in_accepted(self, verdict: ResultJudged) -> None:
+        if verdict.accepted is not None:
+            self._take_in(self.story.slots[verdict.accepted].attempts[-1])
 
     def _expect_logs(self) -> None:
         for attempt in self.story.expected():
@@ -272,8 +286,9 @@ class JobRecord:
         if not data:
             return None, entry.last  # removed meanwhile
         position = entry.first + passed + len(data) - 1
+        piece = self.story.slots[entry.slot].piece
         return (
-            JobLog(position, entry.at, entry.slot, entry.attempt, entry.stream, entry.offset + passed, data),
+            JobLog(position, entry.at, piece, entry.attempt, entry.stream, entry.offset + passed, data),
             position,
         )
 

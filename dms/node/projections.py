@@ -26,7 +26,7 @@ from dms_actors.ports import StoredEvent
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when a handler changes its meaning: the tables are then made anew."""
 WORK: Final[tuple[Table, ...]] = (JOBS, ALLOCATIONS, BIDS, REQUESTS, TOTALS, TRUST)
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dms.jobs.spec import JobSpec
-from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView
+from dms.node.verdicts import told_verdict
+from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView, Verdict
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
-from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, short
+from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, short
 from dms_proto.market.agreement import difference
+from dms_proto.market.auction_fold import opening_slots
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationCancelRequested,
@@ -27,21 +29,19 @@ from dms_proto.market.auction_state import (
     CancelRequested,
     CommitConfirmed,
     CommitFailed,
+    CopyCalled,
     DeclineReceived,
-    OpeningRefused,
     ProviderReturned,
     ProviderSuspected,
     RequestAnnounced,
     RequestEnded,
     RequestOpened,
     RequestWaiting,
+    ResultJudged,
     RoundCalled,
-    SealReceived,
-    SealsListed,
     SlotPhase,
     Terms,
 )
-from dms_proto.market.second_price import words_of
 from dms_proto.messages import Phase
 from dms_proto.units import format_count, format_credits
 from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage, shown
@@ -63,7 +63,13 @@ class Entered(NamedTuple):
     ending: Ending | None = None
 
 
-News = Moved | Entered
+class Judged(NamedTuple):
+    """A piece of work has its verdict."""
+
+    verdict: ResultJudged
+
+
+News = Moved | Entered | Judged
 
 
 @dataclass
@@ -107,6 +113,7 @@ class SlotStory:
     """One of the job's allocations-to-be."""
 
     index: int
+    piece: int
     phase: SlotPhase = SlotPhase.SEEKING
     attempts: list[AttemptStory] = field(default_factory=list)
     ending: Ending | None = None
@@ -114,7 +121,8 @@ class SlotStory:
 
     def view(self) -> SlotView:
         """As callers see it."""
-        return SlotView(self.index, self.phase.value, tuple(attempt.view() for attempt in self.attempts), self.ending)
+        attempts = tuple(attempt.view() for attempt in self.attempts)
+        return SlotView(self.index, self.phase.value, attempts, self.ending, self.piece)
 
 
 class DecisionMade(NamedTuple):
@@ -138,6 +146,7 @@ class JobStory:
         self.is_waiting = False
         self.is_cancelling = False
         self.slots: list[SlotStory] = []
+        self.verdicts: dict[int, ResultJudged] = {}
         self.by_allocation: dict[AllocationId, AttemptStory] = {}
         self.asked: dict[PeerId, int] = {}
         self.gossiped: dict[int, int] = {}
@@ -185,7 +194,7 @@ class JobStory:
         match from_row(row):
             case RequestOpened(terms=terms, at=at):
                 self.terms, self.opened_at = terms, at
-                self.slots = [SlotStory(index) for index in range(terms.count)]
+                self.slots = [SlotStory(slot.index, slot.piece) for slot in opening_slots(terms)]
                 return (Moved("accepted; asking who can do it"),)
             case RoundCalled():
                 self.is_waiting = False
@@ -200,13 +209,6 @@ class JobStory:
                 return (
                     Moved(f"{short(provider)} bids {format_credits(bid.price)} per allocation, room for {bid.slots}"),
                 )
-            case SealReceived(provider=provider):
-                return (Moved(f"{short(provider)} bids, sealed"),)
-            case SealsListed(bid_ids=bid_ids):
-                return (Moved(f"{format_count(len(bid_ids), 'sealed bid is', 'sealed bids are')} to be opened"),)
-            case OpeningRefused(provider=provider, fault=fault):
-                self.notes[provider] = f"its sealed bid does not count: {fault}"
-                return (Moved(f"the sealed bid of {short(provider)} does not count: {fault}"),)
             case DeclineReceived(provider=provider, clauses=clauses) as event:
                 self.answers[provider] = event
                 self.lost.discard(provider)
@@ -229,6 +231,11 @@ class JobStory:
                 return self._finished(event)
             case AttemptEnded() as event:
                 return self._attempt_ended(event, row.at)
+            case CopyCalled(piece=piece):
+                self.slots.append(SlotStory(len(self.slots), piece))
+                return (Moved("one more copy is to run, to check the result"),)
+            case ResultJudged() as event:
+                return self._judge(event)
             case ProviderSuspected(peer=peer, until=until):
                 return (
                     Moved(
@@ -275,22 +282,38 @@ class JobStory:
                 self.slots[index].phase = SlotPhase.COMMITTING
             what = "" if len(self.slots) == 1 else f" {format_count(len(indexes), 'slot')}"
             news.append(Moved(f"{short(entry.provider)} wins{what}: {ranking.story(entry)}"))
-            if event.award is not None:
-                self.notes[entry.provider] = words_of(event.award)
-                news.append(Moved(self.notes[entry.provider]))
         return tuple(news)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether its results are checked."""
+        return self.terms is not None and self.terms.verify.is_on
+
+    @property
+    def outcomes(self) -> tuple[tuple[int, SlotStory | None], ...]:
+        """Each piece of work with the slot whose result is its own; None while there is none, or where it was never agreed on."""
+        if not self.is_verified:
+            return tuple((slot.index, slot) for slot in self.slots)
+        judged = [self.verdicts.get(piece) for piece in range(self._terms().count)]
+        return tuple(
+            (piece, None if verdict is None or verdict.accepted is None else self.slots[verdict.accepted])
+            for piece, verdict in enumerate(judged)
+        )
 
     def expected(self) -> list[AttemptStory]:
         """The attempts that were awarded and not yet acknowledged, as they will be: their logs may come before the acknowledgement."""
         return [
-            AttemptStory(index, len(self.slots[index].attempts) + 1, provider, allocation_id(bid_id, index), 0)
+            AttemptStory(index, len(self.slots[index].attempts) + 1, provider, self._allocation(bid_id, index), 0)
             for bid_id, (provider, indexes) in self._awarded.items()
             for index in indexes
         ]
 
     def _confirm(self, bid_id: BidId, at: int) -> tuple[News, ...]:
         provider, indexes = self._awarded.pop(bid_id, (PeerId(""), ()))
-        return tuple(self._begin(index, provider, allocation_id(bid_id, index), at) for index in indexes)
+        return tuple(self._begin(index, provider, self._allocation(bid_id, index), at) for index in indexes)
+
+    def _allocation(self, bid_id: BidId, index: int) -> AllocationId:
+        return self._terms().allocation_of(bid_id, index)
 
     def _begin(self, index: int, provider: PeerId, allocation: AllocationId, at: int) -> Entered:
         slot = self.slots[index]
@@ -334,11 +357,21 @@ class JobStory:
         self.price += event.price
         slot.phase = SlotPhase.DONE if event.final else SlotPhase.SEEKING
         if event.final:
-            self.done += 1
+            self.done += not self.is_verified
             slot.ending, slot.outputs = event.slot_ending, event.outputs
         else:
             news.append(Moved(f"slot {slot.index} is tried again: {event.why or event.ending.detail}"))
         return tuple(news)
+
+    def _judge(self, event: ResultJudged) -> tuple[News, ...]:
+        self.verdicts[event.piece] = event
+        self.done += 1
+        for answer in event.wrong:
+            attempt = self.by_allocation[answer.allocation_id]
+            self.price -= answer.price
+            attempt.disputed, attempt.price = f"wrong: {difference('price', answer.price, 0)}", 0
+            self.notes[answer.provider] = "ran it, and gave another result than those who agree"
+        return Judged(event), Moved(told_verdict(event))
 
     def _close(self, event: AttemptEnded, at: int) -> AttemptStory:
         """Ends the attempt; one whose commit was never acknowledged begins and ends here."""
@@ -368,7 +401,7 @@ class JobStory:
             job_id=self.request_id,
             name=self.terms.name,
             phase=self.phase,
-            count=len(self.slots),
+            count=self.terms.count,
             running=self.running,
             done=self.done,
             submitted_at=self.opened_at,
@@ -388,7 +421,15 @@ class JobStory:
             round=self.round + 1,
             bids=self.bids,
             declines=len(self.declined_now),
+            verdicts=tuple(self._verdict(event) for event in self.verdicts.values()),
         )
+
+    def _verdict(self, event: ResultJudged) -> Verdict:
+        prices = sum(attempt.price for slot in self.slots if slot.piece == event.piece for attempt in slot.attempts)
+        own = sum(attempt.price for attempt in self.slots[event.accepted].attempts) if event.accepted is not None else 0
+        names = (tuple(answer.provider for answer in part) for part in (event.right, event.wrong, event.unjudged))
+        right, wrong, unjudged = names
+        return Verdict(event.piece, event.at, event.accepted, right, wrong, unjudged, event.why, prices - own)
 
     def _terms(self) -> Terms:
         assert self.terms is not None, "a job begins with RequestOpened"
@@ -404,7 +445,6 @@ def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
         count=terms.count,
         max_price=terms.max_price,
         budget=terms.budget,
-        pricing=terms.pricing,
         deadline_ms=terms.deadline_at - at if terms.deadline_at else 0,
         queue_ms=terms.queue_ms,
         patience_ms=terms.patience_ms,
@@ -413,5 +453,6 @@ def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
         retry_job_failures=terms.job_failures,
         retry_node_faults=terms.node_faults,
         priority=terms.priority,
+        verify=terms.verify,
         sources=sources,  # type: ignore[arg-type] # digests, as the task's inputs spell them
     )

@@ -14,12 +14,12 @@ from dms_actors.ports import EventLog, StoredEvent
 from dms_actors.world import Survey
 from dms_proto.allocation.machine import CLOSING
 from dms_proto.ids import AllocationId, RequestId
-from dms_proto.market.auction_evidence import seen_in
+from dms_proto.market.findings import seen_in
 from dms_proto.membership.machine import Inherit, PeerSucceeded
 
 PAGE: Final = 10_000
 EVIDENCE_EVENTS: Final = 10_000
-"""Attempts that count for a provider's record, over all providers: the newest."""
+"""Attempts, and verdicts, that count for a provider's record, over all providers: the newest of each."""
 _BEGUN_REQUEST: Final = ("RequestOpened",)
 _OVER_REQUEST: Final = ("RequestEnded",)
 _BEGUN_ALLOCATION: Final = ("AllocationOpened",)
@@ -64,12 +64,12 @@ async def newest(log: EventLog, kind: str, count: int, *, page: int = PAGE) -> S
 async def _notes(log: EventLog) -> tuple[AttemptNoted | Inherit, ...]:
     notes: list[AttemptNoted | Inherit] = []
     attempts = await newest(log, "AttemptEnded", EVIDENCE_EVENTS)
-    openings = await newest(log, "OpeningRefused", EVIDENCE_EVENTS)
+    verdicts = await newest(log, "ResultJudged", EVIDENCE_EVENTS)
     successions = await newest(log, "PeerSucceeded", EVIDENCE_EVENTS)
-    for row in merge(attempts, openings, successions, key=lambda row: row.seq):
+    for row in merge(attempts, verdicts, successions, key=lambda row: row.seq):
         match from_row(row):
             case PeerSucceeded(old=old, new=new):
                 notes.append(Inherit(old, new))
             case event:
-                notes += [AttemptNoted(provider, source, kind, row.at) for provider, source, kind in seen_in(event)]
+                notes += [AttemptNoted(*seen, row.at) for seen in seen_in(event)]
     return tuple(notes)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from dms.node.projecting.tables import ALLOCATIONS, REQUESTS
+from dms.node.verdicts import told_verdict
 from dms.rpc.api.events import TraceStep
 from dms.store.events import EventStore
 from dms.store.projections import ProjectionRunner
@@ -20,7 +21,6 @@ from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_state as book
-from dms_proto.market.second_price import words_of
 from dms_proto.messages import Clause
 from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 from dms_proto.work import Ending
@@ -137,8 +137,7 @@ def _award(event: auction.AwardMade) -> str:
         f"{short(ranked[bid_id].provider)} for {_slots(slots)} ({ranking.story(ranked[bid_id])})"
         for bid_id, slots in event.awards
     )
-    paid = f"; {words_of(event.award)}" if event.award is not None else ""
-    return f"{format_count(len(ranking.ranked), 'bid')} compared; awarded to {chosen}{paid}"
+    return f"{format_count(len(ranking.ranked), 'bid')} compared; awarded to {chosen}"
 
 
 def _slots(slots: Sequence[int]) -> str:
@@ -173,11 +172,6 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "BidReceived": lambda e: (
         f"{short(e.provider)} bids {format_credits(e.bid.price)}, room for {e.bid.slots} (bid {short(e.bid.bid_id)})"
     ),
-    "SealReceived": lambda e: f"{short(e.provider)} bids, sealed (bid {short(e.sealed.bid_id)})",
-    "SealsListed": lambda e: (
-        f"no more bids count: {format_count(len(e.bid_ids), 'bidder is', 'bidders are')} asked to open"
-    ),
-    "OpeningRefused": lambda e: f"the sealed bid of {short(e.provider)} does not count: {e.fault}",
     "DeclineReceived": lambda e: f"{short(e.provider)} declines: {_clauses(e.clauses)}",
     "AwardMade": _award,
     "CommitConfirmed": lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
@@ -199,6 +193,8 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.slot_ending)}{f' ({e.why})' if e.why else ''}"
         + (f"; {format_credits(e.claimed)} were claimed, {format_credits(e.price)} accepted" if e.claimed else "")
     ),
+    "CopyCalled": lambda e: f"one more copy of piece {e.piece} is to run, at a node that has none",
+    "ResultJudged": lambda e: f"piece {e.piece} is judged: {told_verdict(e)}",
     "RequestWaiting": lambda e: f"waiting: {e.why}",
     "AllocationCancelRequested": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is being stopped",
     "CancelRequested": lambda _e: "being stopped",
@@ -216,7 +212,6 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "BidMade": lambda e: (
         f"bid {format_credits(e.bid.price)} to {short(e.lock.requester)} and locked capacity for {e.bid.slots} (bid {short(e.bid.bid_id)})"
     ),
-    "BidOpened": lambda e: f"bid {short(e.bid_id)} is on a closed list of {len(e.seals)} and was opened",
     "RequestDeclined": lambda e: (
         f"declined for {short(e.requester)}{', and it stands' if e.stands_until else ''}: {_clauses(e.clauses)}"
     ),

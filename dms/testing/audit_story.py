@@ -67,8 +67,6 @@ SIGNERS: Final = {
     "ack": PROVIDER,
     "status": PROVIDER,
     "receipt": REQUESTER,
-    "sealed": PROVIDER,
-    "closing": REQUESTER,
 }
 
 
@@ -76,8 +74,7 @@ class Story:
     """What is in the log, event by event; a test changes whatever it likes before the file is made.
 
     Attributes:
-        messages, signers: by the name of the frame ("bid", "commit", "ack", "status", "receipt"; "request" for a provider, "sealed" and
-            "closing" where a test has them).
+        messages, signers: by the name of the frame ("bid", "commit", "ack", "status", "receipt"; "request" for a provider).
         sent, heard: Unix ms, by the name of the frame; `NOW` where not given.
         exporter: who seals the file.
     """

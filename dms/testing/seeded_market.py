@@ -51,6 +51,7 @@ from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import Hello
 from dms_proto.sim.invariants import difference, durable
 from dms_proto.units import GIB, MIB, MINUTE
+from dms_proto.verification.policy import Apart, Policy, Verification
 from dms_proto.wire import Signer
 from dms_proto.work import EndReason, Limits, Task
 
@@ -64,6 +65,9 @@ OUTCOMES: Final = (EndReason.COMPLETED,) * 6 + (
     EndReason.OUT_OF_MEMORY,
     EndReason.PROVIDER_FAULT,
 )
+
+
+_POLICIES: Final = (Policy.NONE, Policy.REPLICATE, Policy.ADAPTIVE)
 
 
 class Troubles(msgspec.Struct, frozen=True):
@@ -235,6 +239,8 @@ class SeededMarket:
             count=rng.choice((1, 1, 1, 2, 4)),
             max_price=10_000_000,
             deadline_at=EPOCH + 20_000 if rng.random() < 0.1 else 0,
+            verify=Verification(_POLICIES[number % len(_POLICIES)], apart=Apart.NODES),
+            seed=f"secret {number}".encode(),
         )
 
     def submit(self, node: SeededNode, millis: int = 50) -> RequestId:
@@ -302,7 +308,7 @@ class SeededMarket:
     # --------------------------------------------------------------------------------------------------- what must be true
 
     def is_over(self) -> bool:
-        """Whether every request has ended, nothing is held anywhere, and nobody has anything more to do."""
+        """Whether every request has ended, nothing is held anywhere, nobody has anything more to do, and all of it is written."""
         return all(
             node.runtime is not None
             and isinstance(node.node.behaviour, Node)
@@ -310,6 +316,7 @@ class SeededMarket:
             and not node.node.behaviour.book.state.ledger.reservations
             and not node.orchestrators.ids()
             and not node.allocations.ids()
+            and node.journal.is_written
             for node in self.nodes
         )
 

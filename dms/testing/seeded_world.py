@@ -93,6 +93,11 @@ class SeededJournal:
         """What is not written yet."""
         return [event for event in self._soon if event.stream == stream]
 
+    @property
+    def is_written(self) -> bool:
+        """Whether everything is in the log."""
+        return not self._soon
+
     def _on_time(self) -> None:
         if self._log.fault is not None:
             self._runtime.later(1_000, self._on_time)

@@ -9,6 +9,7 @@ PROMISES: Final = frozenset(
         "RequestOpened",
         "AwardMade",
         "AttemptEnded",
+        "ResultJudged",
         "RequestEnded",
         "CancelRequested",
         "AllocationCancelRequested",

@@ -147,6 +147,7 @@ class EndReason(StrEnum):
     PROVIDER_STOPPED = "provider_stopped"
     RETRIES_EXHAUSTED = "retries_exhausted"
     REFUSED_BY_POLICY = "refused_by_policy"
+    UNDECIDED = "undecided"
 
 
 OWNERS: Final[dict[EndReason, Owner]] = {
@@ -174,6 +175,7 @@ OWNERS: Final[dict[EndReason, Owner]] = {
     EndReason.PROVIDER_STOPPED: Owner.PROVIDER,
     EndReason.RETRIES_EXHAUSTED: Owner.REQUESTER,
     EndReason.REFUSED_BY_POLICY: Owner.POLICY,
+    EndReason.UNDECIDED: Owner.REQUESTER,
 }
 
 DETERMINISTIC: Final = frozenset(
@@ -189,6 +191,9 @@ DETERMINISTIC: Final = frozenset(
     }
 )
 """The job's own failures: tried on a second, different node at most, and never counted against a node."""
+
+ANSWERS: Final = DETERMINISTIC | {EndReason.COMPLETED}
+"""Ends of a run that say what the work gives: where results are checked, each is one."""
 
 NODE_FAULTS: Final = frozenset({EndReason.PROVIDER_LOST, EndReason.PROVIDER_FAULT, EndReason.PROVIDER_STOPPED})
 """Failures of the node or the way to it: the next node is tried, and it counts against this one."""

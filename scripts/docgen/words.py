@@ -30,6 +30,7 @@ END_REASONS: dict[EndReason, str] = {
     EndReason.PROVIDER_STOPPED: "The provider's owner stopped it.",
     EndReason.RETRIES_EXHAUSTED: "Node faults came one after the other, `retry.node_faults` of them; the detail names the last.",
     EndReason.REFUSED_BY_POLICY: "Every node that answered refuses it by a condition that its owner set.",
+    EndReason.UNDECIDED: "Its results were to be checked (`verify`), and not enough nodes gave the same one; the detail counts.",
 }
 
 COMMIT_REFUSALS: dict[CommitRefusal, str] = {
@@ -42,8 +43,6 @@ COMMIT_REFUSALS: dict[CommitRefusal, str] = {
     CommitRefusal.TERMS_DIFFER: "What the requester agrees on is not what this node agrees on: request, bid, price, limits or validity differ.",
     CommitRefusal.STOPPING: "The node is stopping.",
     CommitRefusal.NOT_GRANTED: "A right is missing that was there when the bid was made; the detail says which.",
-    CommitRefusal.NOT_CLOSED: "The bid was sealed, and its list was never shown to the provider.",
-    CommitRefusal.PRICE_UNPROVEN: "The price does not follow from the list of sealed bids. The detail says what is wrong with it.",
 }
 
 UNREAD_SETTINGS: set[str] = set()

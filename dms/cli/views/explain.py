@@ -10,7 +10,6 @@ from dms.cli.blocks import Block, Line, Table
 from dms.cli.views.words import short
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
-from dms_proto.market.second_price import words_of
 from dms_proto.market.verdicts import CONSTRAINT
 from dms_proto.messages import Clause
 from dms_proto.units import format_count, format_credits
@@ -76,7 +75,7 @@ def _summary(found: Explanation) -> Iterator[Line]:
                 for text, number in _reasons(verdicts):
                     yield _row(outcome, number, text)
             case _:
-                yield _row(outcome, len(verdicts), verdicts[0].detail)
+                yield _row(outcome, len(verdicts), _node_detail(verdicts[0]))
 
 
 def _row(outcome: Outcome, number: int, text: str) -> Line:
@@ -113,7 +112,8 @@ def _nodes(verdicts: Sequence[NodeVerdict], *, every_node: bool) -> Iterator[Blo
 def _node_detail(verdict: NodeVerdict) -> str:
     if verdict.outcome is Outcome.BID:
         return format_credits(verdict.price) + (f" · {verdict.detail}" if verdict.detail else "")
-    return " · ".join(_clause(clause) for clause in verdict.clauses) or verdict.detail
+    why = " · ".join(_clause(clause) for clause in verdict.clauses) or verdict.detail
+    return f"{why}, as known now" if verdict.today else why
 
 
 def decision(view: DecisionView) -> Iterator[Block]:
@@ -136,8 +136,6 @@ def decision(view: DecisionView) -> Iterator[Block]:
             f"   -  {short(left_out.provider)}  left out: {' · '.join(_clause(clause) for clause in left_out.clauses)}",
             "dim",
         )
-    if view.award is not None:
-        yield Line(words_of(view.award))
     if view.replayed:
         yield Line("computed again from the stored facts: the same order", "good")
     elif view.why_not:

@@ -8,11 +8,11 @@ from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import short
 from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
-from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView
+from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView, Verdict
 from dms.rpc.api.market import BidList, RequestList
 from dms_proto.capability import Meter
-from dms_proto.messages import Pricing
 from dms_proto.units import format_bytes, format_count, format_credits, format_millis
+from dms_proto.verification.policy import Policy
 from dms_proto.work import Usage
 
 
@@ -49,8 +49,7 @@ def _kept(view: JobView) -> str:
 
 
 def _price(view: JobView) -> str:
-    rule = f", {view.spec.pricing}" if view.spec.pricing is not Pricing.FIRST_PRICE else ""
-    return f"{format_credits(view.summary.price)}, {words.most(view.spec.max_price, view.spec.budget)}{rule}"
+    return f"{format_credits(view.summary.price)}, {words.most(view.spec.max_price, view.spec.budget)}"
 
 
 def job(view: JobView) -> Iterator[Block]:
@@ -72,12 +71,13 @@ def job(view: JobView) -> Iterator[Block]:
             ("price", _price(view)),
             ("submitted", words.clock(summary.submitted_at)),
             ("took", took),
+            *((("checks", _checks(view)),) if view.spec.verify.is_on else ()),
             *((("kept", _kept(view)),) if view.kept_until else ()),
         ),
     )
     rows = [
         (
-            str(slot.index),
+            f"{slot.index} (piece {slot.piece})" if view.spec.verify.is_on and summary.count > 1 else str(slot.index),
             str(attempt.number),
             short(attempt.provider),
             short(attempt.allocation_id),
@@ -92,8 +92,26 @@ def job(view: JobView) -> Iterator[Block]:
     ]
     if rows:
         yield Table(("SLOT", "TRY", "NODE", "ALLOCATION", "PHASE", "TOOK", "USED", "PRICE", "ENDING"), rows)
+    if view.verdicts:
+        yield Table(("PIECE", "RESULT", "AGREE", "WRONG", "CHECK COST"), [_verdict(each) for each in view.verdicts])
     if summary.reason is None or not rows:
         yield Line(f"dms job explain {short(summary.job_id)} says what each node answers", "dim")
+
+
+def _checks(view: JobView) -> str:
+    """How results are checked, and what it cost beyond one run of each piece."""
+    verify = view.spec.verify
+    how = f"{verify.copies} copies of each" if verify.policy is Policy.REPLICATE else "by what is known of each node"
+    cost = sum(each.cost for each in view.verdicts)
+    return f"{verify.policy.value}, {how}; {len(view.verdicts)} of {view.summary.count} judged, checks cost {format_credits(cost)}"
+
+
+def _verdict(verdict: Verdict) -> tuple[str, ...]:
+    """A verdict in a row."""
+    taken = f"of slot {verdict.accepted}{'' if verdict.right else ', taken as it is'}"
+    result = "undecided" if verdict.accepted is None else taken
+    names = [", ".join(map(short, part)) or "-" for part in (verdict.right, verdict.wrong)]
+    return str(verdict.piece), result, *names, format_credits(verdict.cost)
 
 
 def _dispute(differences: str) -> str:

@@ -37,6 +37,7 @@ from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_state import AllocationFinished
+from dms_proto.market.offer_judgement import is_known
 from dms_proto.messages import AllocationStatus
 from dms_proto.units import MAX_QUANTITY, format_credits
 from dms_proto.wire import Signer
@@ -83,6 +84,12 @@ class AccountGroup(Base):
         """See `AccountMethods`."""
         state, cause = await self._state(), call_id("account.settle")
         peer = _peer_of(params.peer, state)
+        if params.by is SettleBy.LOCAL and not is_known(state.book, peer):
+            raise UserError(
+                "bad_argument",
+                f"{params.peer} is no machine of this node's owner: squared here alone, it would be owed there as before",
+                hint="without `--by local` an IOU is signed; `dms account deposit` books what was paid; `access.own` lists own machines",
+            )
         ways: dict[SettleBy, Settlement] = {
             SettleBy.IOU: SignedIou(Signer(self._services.identity.seed())),
             SettleBy.LOCAL: LocalCredit(cause),

@@ -48,12 +48,13 @@ from dms_proto.market.comparators import check_comparator, replay
 from dms_proto.market.explain import Explanation
 from dms_proto.market.offer_judgement import task_fits
 from dms_proto.market.preferences import check_preferences
-from dms_proto.market.second_price import check_usable
-from dms_proto.messages import Pricing
 from dms_proto.units import KIB, format_bytes, format_count
+from dms_proto.verification.policy import faults
 from dms_proto.wire import MAX_DIRECT_FRAME
 from dms_proto.work import EndReason, Output
 
+SEED_BYTES: Final = 32
+"""Of the secret that says which results are checked."""
 MAX_TASK: Final = MAX_DIRECT_FRAME - 8 * KIB
 """Bytes of a task: it travels in one message, beside the envelope and the slot's environment."""
 
@@ -89,7 +90,6 @@ class JobGroup(Base):
             bids_wanted=spec.bids_wanted or market.bids_wanted,
             max_price=spec.max_price,
             budget=spec.budget,
-            pricing=spec.pricing,
             preferences=spec.preferences_over(self._parts.owner.preferences),
             window_ms=market.window_ms,
             ack_timeout_ms=market.ack_timeout_ms,
@@ -99,6 +99,8 @@ class JobGroup(Base):
             job_failures=spec.retry_job_failures,
             node_faults=spec.retry_node_faults,
             priority=spec.priority,
+            verify=spec.verify,
+            seed=os.urandom(SEED_BYTES) if spec.verify.is_on else b"",
         )
 
     def _check(self, terms: Terms) -> None:
@@ -109,8 +111,8 @@ class JobGroup(Base):
         """
         check_preferences(terms.preferences)
         check_comparator(terms.preferences.comparator)
-        if terms.pricing is Pricing.SECOND_PRICE:
-            check_usable(terms.preferences, terms.count)
+        for field, rule in faults(terms.verify, terms.count):
+            raise UserError("bad_job", f"verify.{field}: {rule}")
         if not task_fits(terms.task, terms.needs.resources, terms.needs.max_wall_ms):
             raise UserError(
                 "bad_job", "the task may use more than its needs ask for: every node would refuse to run it"
@@ -163,8 +165,7 @@ class JobGroup(Base):
         except UserError as error:
             again, why_not = None, error.message
         winners = tuple(providers[bid_id] for bid_id, _ in award.awards)
-        is_same = again == decision.ranking
-        return DecisionView(job, number, len(made), at, decision, winners, is_same, why_not, award.award)
+        return DecisionView(job, number, len(made), at, decision, winners, again == decision.ranking, why_not)
 
     async def job_cancel(self, params: JobParams) -> CancelResult:
         """See `JobMethods`."""
@@ -198,8 +199,12 @@ class JobGroup(Base):
         job = await self._job_id(params.job_id)
         story = await self._story(job)
         slots = tuple(
-            SlotResults(slot.index, slot.ending, tuple(self._file(output) for output in slot.outputs))
-            for slot in story.slots
+            SlotResults(
+                piece,
+                slot.ending if slot is not None else None,
+                tuple(self._file(output) for output in slot.outputs) if slot is not None else (),
+            )
+            for piece, slot in story.outcomes
         )
         are_here = all(file.blob for slot in slots for file in slot.files)
         return JobResults(job, story.ended is not None and are_here, slots)
@@ -260,6 +265,9 @@ def _attempt(story: JobStory, params: JobLogParams) -> AttemptStory | None:
     """
     if params.slot >= len(story.slots):
         raise UserError("not_found", f"job {story.request_id} has the slots 0 to {len(story.slots) - 1}")
+    outcome = dict(story.outcomes).get(params.slot)
+    if params.attempt == 0 and outcome is not None:
+        return outcome.attempts[-1] if outcome.attempts else None
     attempts = story.slots[params.slot].attempts
     if params.attempt == 0:
         return attempts[-1] if attempts else None

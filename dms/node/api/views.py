@@ -89,7 +89,7 @@ def _task(row: Row, terms: Mapping[str, Terms]) -> Task:
         task: Task = unpack(row["task"], Task)
         return shown(task)
     own = terms.get(text(row, "request_id"))
-    return shown(task_of(own, number(row, "slot"))) if own is not None else Task("")
+    return shown(task_of(own, number(row, "piece"))) if own is not None else Task("")
 
 
 def bid_view(row: Row, now: int) -> BidView:

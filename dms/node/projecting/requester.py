@@ -22,9 +22,10 @@ from dms.node.projecting.tables import (
 from dms.store.projections import Rows
 from dms.store.tables import Change, Delete, Upsert
 from dms_actors.ports import StoredEvent
-from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id
+from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.agreement import difference
+from dms_proto.market.auction_fold import opening_slots
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationFinished,
@@ -36,11 +37,14 @@ from dms_proto.market.auction_state import (
     CancelRequested,
     CommitConfirmed,
     CommitFailed,
+    CopyCalled,
     RequestAnnounced,
     RequestEnded,
     RequestOpened,
     RequestWaiting,
+    ResultJudged,
     RoundCalled,
+    Terms,
 )
 from dms_proto.membership.machine import PeerSucceeded
 from dms_proto.messages import Phase
@@ -63,12 +67,14 @@ def _opened(me: PeerId, _rows: Rows, row: StoredEvent, event: RequestOpened) -> 
             "detail": "",
             "open": 1,
             "count": terms.count,
+            "verified": int(terms.verify.is_on),
             "submitted_at": event.at,
             "ended_at": 0,
             "price": 0,
             "held": 0,
             "running": 0,
             "done": 0,
+            "pieces": pack(tuple(slot.piece for slot in opening_slots(terms)) if terms.verify.is_on else ()),
             "terms": pack(terms),
         },
     )
@@ -158,11 +164,15 @@ def _confirmed(me: PeerId, rows: Rows, row: StoredEvent, event: CommitConfirmed)
     if bid is None:
         return
     yield Upsert(BIDS.name, (event.bid_id,), {"state": "committed"})
+    job = rows.get(JOBS.name, (row.stream,))
+    assert job is not None, "a commit is of a request"
+    terms, pieces = unpack(job["terms"], Terms), unpack(job["pieces"], tuple[int, ...])
     for slot in unpack(bid["awarded"], tuple[int, ...]):
-        key = (allocation_id(BidId(event.bid_id), slot),)
+        key = (terms.allocation_of(BidId(event.bid_id), slot),)
         values: dict[str, Any] = {"requested": 1, "open": 1, "open_there": 1, "asked_phase": Phase.COMMITTED.value}
         if rows.get(ALLOCATIONS.name, key) is None:
             values |= new_allocation(row.stream, event.bid_id, slot, text(bid, "provider"), me, event.at)
+        values["piece"] = pieces[slot] if pieces else slot
         yield Upsert(ALLOCATIONS.name, key, values)
 
 
@@ -223,8 +233,26 @@ def _attempt_ended(_me: PeerId, rows: Rows, row: StoredEvent, event: AttemptEnde
         yield from add_to(rows, JOBS, (row.stream,), held=-1)
         yield from _close(rows, row, event)
         yield from _judge(rows, event)
-    yield from add_to(rows, JOBS, (row.stream,), done=int(event.final), price=event.price)
+    job = rows.get(JOBS.name, (row.stream,))
+    is_verified = job is not None and bool(number(job, "verified"))
+    yield from add_to(rows, JOBS, (row.stream,), done=int(event.final and not is_verified), price=event.price)
     yield from add_total(rows, "spent", event.price)
+
+
+def _copy_called(_me: PeerId, rows: Rows, row: StoredEvent, event: CopyCalled) -> Iterator[Change]:
+    job = rows.get(JOBS.name, (row.stream,))
+    if job is not None:
+        yield Upsert(JOBS.name, (row.stream,), {"pieces": pack((*unpack(job["pieces"], tuple[int, ...]), event.piece))})
+
+
+def _judged(_me: PeerId, rows: Rows, row: StoredEvent, event: ResultJudged) -> Iterator[Change]:
+    """A piece of work is over when its result is judged; nothing is owed for a wrong one."""
+    unpaid = sum(answer.price for answer in event.wrong)
+    yield from add_to(rows, JOBS, (row.stream,), done=1, price=-unpaid)
+    yield from add_total(rows, "spent", -unpaid)
+    for answer in event.wrong:
+        disputed = f"wrong: {difference('price', answer.price, 0)}"
+        yield from change_row(rows, ALLOCATIONS, (answer.allocation_id,), price=0, disputed=disputed)
 
 
 def _close(rows: Rows, row: StoredEvent, event: AttemptEnded) -> Iterator[Change]:
@@ -292,6 +320,8 @@ HANDLERS: Final[dict[type[Event], Handler]] = {
     AllocationAdvanced: _advanced,
     AllocationFinished: _finished,
     AttemptEnded: _attempt_ended,
+    CopyCalled: _copy_called,
+    ResultJudged: _judged,
     CancelRequested: _cancelling,
     RequestEnded: _ended,
     PeerSucceeded: _succeeded,

@@ -22,19 +22,22 @@ JOBS: Final = Table(
     "jobs",
     (
         *_columns("TEXT", "request_id name phase reason detail"),
-        *_columns("INTEGER", "open count submitted_at ended_at price held running done"),
-        *_columns("BLOB", "terms"),
+        *_columns("INTEGER", "open count verified submitted_at ended_at price held running done"),
+        *_columns("BLOB", "pieces terms"),
     ),
     ("request_id",),
     (("submitted_at",), ("open", "submitted_at"), ("reason",)),
 )
-"""This node's own jobs. `open` 1 until the end; `held`: slots that have a provider; `running`, `done`: slots."""
+"""This node's own jobs. `open` 1 until the end; `held`: slots that have a provider; `running`, `done`: slots. Where results are checked
+(`verified`), `done` counts pieces of work that were judged, and `pieces` says of which each slot is a copy."""
 
 ALLOCATIONS: Final = Table(
     "allocations",
     (
         *_columns("TEXT", "allocation_id request_id bid_id provider requester asked_phase run_phase disputed"),
-        *_columns("INTEGER", "slot requested provided open open_there open_here opened_at started_at ended_at price"),
+        *_columns(
+            "INTEGER", "slot piece requested provided open open_there open_here opened_at started_at ended_at price"
+        ),
         *_columns("INTEGER", "log_out log_err"),
         *_columns("BLOB", "task ending outputs"),
     ),

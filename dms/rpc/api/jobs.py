@@ -14,7 +14,7 @@ from dms.rpc.registry import feed, method
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.explain import Explanation
 from dms_proto.market.ranking import Decision
-from dms_proto.messages import Award, Phase
+from dms_proto.messages import Phase
 from dms_proto.rules import Amount, Slot
 from dms_proto.work import Ending, EndReason, Owner, Usage
 
@@ -90,10 +90,11 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class SlotView(msgspec.Struct, frozen=True):
-    """One of a job's `count` allocations-to-be.
+    """One of a job's allocations-to-be.
 
     Attributes:
-        index: from 0; DMS_INDEX in its environment.
+        index: from 0.
+        piece: the piece of work, from 0 to `count`; DMS_INDEX in its environment. Several slots run copies of one where results are checked.
         phase: "seeking", "committing", "held", "collecting" or "done".
         attempts: oldest first.
         ending: final; None before.
@@ -103,6 +104,31 @@ class SlotView(msgspec.Struct, frozen=True):
     phase: str
     attempts: tuple[Attempt, ...] = ()
     ending: Ending | None = None
+    piece: int = 0
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Which result of a piece of work holds, where results are checked.
+
+    Attributes:
+        piece: from 0 to `count`.
+        at: Unix ms.
+        accepted: the slot whose result it is; None: undecided.
+        right: nodes that agree with it, once it was checked; none where it was taken as it is.
+        wrong: nodes that gave another result; they are not paid.
+        unjudged: nodes of whose answer nothing follows for them.
+        why: why it is undecided.
+        cost: micro-credits for all copies but the accepted one: what the check cost.
+    """
+
+    piece: int
+    at: int
+    accepted: int | None = None
+    right: tuple[PeerId, ...] = ()
+    wrong: tuple[PeerId, ...] = ()
+    unjudged: tuple[PeerId, ...] = ()
+    why: str = ""
+    cost: int = 0
 
 
 class JobSummary(msgspec.Struct, frozen=True):
@@ -114,7 +140,7 @@ class JobSummary(msgspec.Struct, frozen=True):
         phase: where it is.
         count: allocations wanted.
         running: allocations running now.
-        done: slots that ended.
+        done: of the allocations wanted, those that ended; where results are checked, those whose result was judged.
         submitted_at: Unix ms.
         ended_at: Unix ms; 0 before the end.
         price: micro-credits owed so far.
@@ -149,6 +175,7 @@ class JobView(msgspec.Struct, frozen=True):
         declines: nodes that declined in the last round.
         kept_until: Unix ms until which results and logs are kept at least, if there is room (`store.keep_jobs_ms`); 0 before the end.
         gone: result files that are not here any more.
+        verdicts: where results are checked, in the order in which they were judged.
     """
 
     summary: JobSummary
@@ -159,6 +186,14 @@ class JobView(msgspec.Struct, frozen=True):
     declines: int = 0
     kept_until: int = 0
     gone: int = 0
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def outcomes(self) -> tuple[SlotView, ...]:
+        """The slots that count for the job: all of them, or where results are checked those whose results were accepted."""
+        if not self.spec.verify.is_on:
+            return self.slots
+        return tuple(self.slots[each.accepted] for each in self.verdicts if each.accepted is not None)
 
 
 class JobListParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -209,7 +244,6 @@ class DecisionView(msgspec.Struct, frozen=True):
         winners: the nodes that were awarded slots, best first.
         replayed: computed again from the stored facts, it gives the same order.
         why_not: why it cannot be computed again: the plug-in that made it is gone.
-        award: what the winner of a second price is paid, and the bid that sets it.
     """
 
     job_id: RequestId
@@ -220,7 +254,6 @@ class DecisionView(msgspec.Struct, frozen=True):
     winners: tuple[PeerId, ...]
     replayed: bool
     why_not: str = ""
-    award: Award | None = None
 
 
 class JobLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -228,7 +261,7 @@ class JobLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         job_id: its request id, or a unique beginning of it.
-        slot: index of the allocation.
+        slot: index of the allocation. Without an attempt: the piece of work, by the slot whose result was accepted.
         attempt: number of the try; 0 for the last.
         stream: "stdout" or "stderr".
         offset: first byte wanted.
@@ -260,10 +293,10 @@ class ResultFile(msgspec.Struct, frozen=True):
 
 
 class SlotResults(msgspec.Struct, frozen=True):
-    """What one slot left.
+    """What one piece of work left: its slot, or where results are checked the slot whose result was accepted.
 
     Attributes:
-        index: of the slot.
+        index: of the piece.
         ending: how it ended; None before.
         files: collected outputs.
     """

@@ -10,6 +10,7 @@ from dms_proto.accounts.book import charge
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.agreement import receipt_for
+from dms_proto.market.auction_fold import awaits_verdict, is_answer
 from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
 from dms_proto.messages import AllocationStatus, Cancel
@@ -35,6 +36,8 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         if reason not in DETERMINISTIC:
             stopped_for = auction.stopped_for if auction.phase is AuctionPhase.CANCELLING else EndReason.CANCELLED
             ending = change(ending, reason=stopped_for)
+    elif reason in DETERMINISTIC and terms.verify.is_on:
+        final = True  # an answer, which others confirm or not
     elif reason in DETERMINISTIC:
         nodes = len({*slot.failed_on, slot.provider})
         final = nodes >= terms.job_failures
@@ -66,7 +69,9 @@ def fair_price(auction: Auction, slot: Slot, usage: Usage) -> int:
 
 
 def receipt(auction: Auction, ended: AttemptEnded) -> tuple[Effect, ...]:
-    """Tells the provider that its ending has been heard and what is owed for it, and books the same."""
+    """Tells the provider that its ending has been heard and what is owed for it, and books the same. Of what is yet to be judged, nothing."""
+    if is_answer(auction, auction.slots[ended.slot], ended):
+        return ()  # with the verdict
     status = auction.slots[ended.slot].status
     assert status is not None, "what has not ended at its provider has no receipt"
     refused = ended.claimed - ended.price if ended.claimed else 0
@@ -86,11 +91,13 @@ def _objection(ended: AttemptEnded) -> str:
     )
 
 
-def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -> Effect:
-    """An attempt that is over here: the provider is told to stop, or that its ending has been heard."""
+def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -> tuple[Effect, ...]:
+    """An attempt that is over here: the provider is told to stop, or that its ending has been heard; nothing while its result is to be judged."""
     terms = terms_of(auction)
     if status.ending is None:
-        return Send(provider, Cancel(terms.request_id, status.allocation_id))
+        return (Send(provider, Cancel(terms.request_id, status.allocation_id)),)
+    if any(slot.allocation_id == status.allocation_id and awaits_verdict(auction, slot) for slot in auction.slots):
+        return ()
     ours = (provider, status.allocation_id)
     settled = (price for slot in auction.slots for *about, price in slot.settled if tuple(about) == ours)
-    return Send(provider, receipt_for(status, next(settled, 0)))
+    return (Send(provider, receipt_for(status, next(settled, 0))),)

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from dms_proto.ids import AllocationId, BidId, Digest, PeerId, allocation_id
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.machine import Event
-from dms_proto.market.agreement import Agreement, agreement_on, terms_digest
+from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationCancelRequested,
@@ -25,20 +25,18 @@ from dms_proto.market.auction_state import (
     CancelRequested,
     CommitConfirmed,
     CommitFailed,
+    CopyCalled,
     DeclineReceived,
-    HeldSeal,
     InvocationRepeated,
     OpenBid,
-    OpeningRefused,
     ProviderReturned,
     ProviderSuspected,
     RequestAnnounced,
     RequestEnded,
     RequestOpened,
     RequestWaiting,
+    ResultJudged,
     RoundCalled,
-    SealReceived,
-    SealsListed,
     SearchPhase,
     Slot,
     SlotPhase,
@@ -47,7 +45,8 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
 from dms_proto.units import MINUTE
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Usage
+from dms_proto.verification.policy import Policy
+from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Usage
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
@@ -66,9 +65,13 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
     """The state after `event`."""
     match event:
         case RequestOpened(terms=terms, at=at):
-            slots = tuple(Slot(index) for index in range(terms.count))
             return change(
-                auction, terms=terms, phase=AuctionPhase.OPEN, opened_at=at, slots=slots, search=SearchPhase.CALLED
+                auction,
+                terms=terms,
+                phase=AuctionPhase.OPEN,
+                opened_at=at,
+                slots=opening_slots(terms),
+                search=SearchPhase.CALLED,
             )
         case RoundCalled():
             return change(auction, search=SearchPhase.CALLED)
@@ -78,28 +81,12 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             partial = bid.slots < len(seeking(auction))
             return change(
                 auction,
-                seals=without(auction.seals, bid.bid_id),
-                bids={**auction.bids, bid.bid_id: _opened(auction, event)},
+                bids={**auction.bids, bid.bid_id: OpenBid(provider, bid, facts, until)},
                 numbers={**auction.numbers, provider: bid.number},
                 declines=without(auction.declines, provider),
                 asked={**auction.asked, provider: True},
                 standing_at=auction.standing_at | {provider} if partial else auction.standing_at - {provider},
             )
-        case SealReceived(provider=provider, sealed=sealed, facts=facts, usable_until=until):
-            return change(
-                auction,
-                seals={**auction.seals, sealed.bid_id: HeldSeal(provider, sealed, facts, until)},
-                numbers={**auction.numbers, provider: sealed.number},
-                declines=without(auction.declines, provider),
-                asked={**auction.asked, provider: True},
-                standing_at=auction.standing_at - {provider},
-            )
-        case SealsListed(bid_ids=bid_ids, seals=seals, open_until=until):
-            listed = {b: change(auction.seals[b], listed=seals) for b in bid_ids}
-            return change(auction, seals={**auction.seals, **listed}, window_until=until, search=SearchPhase.OPENING)
-        case OpeningRefused(bid_id=bid_id, provider=provider):
-            faulty = {**auction.faulty, provider: auction.round}
-            return change(auction, seals=without(auction.seals, bid_id), faulty=faulty)
         case DeclineReceived(provider=provider, round=round_, clauses=clauses):
             return change(
                 auction,
@@ -131,8 +118,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return change(
                 auction,
                 bids=without(auction.bids, *bid_ids),
-                seals=without(auction.seals, *bid_ids),
-                standing_at=auction.standing_at - frozenset(withdrawn) - {bidder_of(auction, b) for b in bid_ids},
+                standing_at=auction.standing_at - frozenset(withdrawn) - {auction.bids[b].provider for b in bid_ids},
             )
         case AllocationAdvanced(slot=index, phase=phase):
             overdue = _overdue_at(auction, auction.slots[index]) if phase is not Phase.COMMITTED else 0
@@ -169,6 +155,11 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             )
         case AttemptEnded():
             return _attempt_ended(auction, event)
+        case CopyCalled(piece=piece):
+            more = (*auction.slots, Slot(len(auction.slots), piece))
+            return _slots_came_back(change(auction, slots=more))
+        case ResultJudged():
+            return _judged(auction, event)
         case RequestWaiting(why=why, next_round_at=next_round_at, since=since):
             return change(
                 auction,
@@ -183,15 +174,15 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
         case CancelRequested(give_up_at=give_up_at, reason=reason):
             return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=give_up_at, stopped_for=reason)
         case RequestEnded():
-            return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, seals={}, search=SearchPhase.IDLE)
+            return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, search=SearchPhase.IDLE)
         case _:
             return auction
 
 
-def _opened(auction: Auction, event: BidReceived) -> OpenBid:
-    opened = OpenBid(event.provider, event.bid, event.facts, event.usable_until)
-    seal = auction.seals.get(event.bid.bid_id)
-    return opened if seal is None else change(opened, listed=seal.listed, most=seal.sealed.max_price)
+def opening_slots(terms: Terms) -> tuple[Slot, ...]:
+    """The slots that a request begins with: one per piece of work, or as many as are to run of each in any case."""
+    copies = terms.verify.copies if terms.verify.policy is Policy.REPLICATE else 1
+    return tuple(Slot(index, index % terms.count) for index in range(terms.count * copies))
 
 
 def _announced(auction: Auction, event: RequestAnnounced) -> Auction:
@@ -211,10 +202,9 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
     bids, slots = dict(auction.bids), auction.slots
     for bid_id, indexes in event.awards:
         bid = bids[bid_id]
-        bids[bid_id] = taken = change(bid, ack_until=event.ack_until, slots=indexes, award=event.award)
+        bids[bid_id] = change(bid, ack_until=event.ack_until, slots=indexes)
         assert auction.terms is not None
-        agreed = agreement_of(auction.terms, taken, indexes)
-        agreed_on = terms_digest(agreed)
+        agreed_on = terms_agreed(auction.terms, bid, indexes)
         for index in indexes:
             slots = _replaced(
                 slots,
@@ -223,11 +213,12 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 bid_id=bid_id,
                 provider=bid.provider,
                 source=bid.facts.source,
-                allocation_id=allocation_id(bid_id, index),
+                streak=bid.facts.streak,
+                allocation_id=auction.terms.allocation_of(bid_id, index),
                 allocation=Phase.COMMITTED,
                 number=-1,
-                agreed=agreed.price,
-                tariff=agreed.tariff,
+                agreed=bid.bid.price,
+                tariff=bid.bid.tariff,
                 terms=agreed_on,
                 held_since=0,
                 nudges=0,
@@ -252,12 +243,8 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
 
 def terms_agreed(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Digest:
     """What this node agrees on when it takes a bid for `slots`, by what it asked for itself."""
-    return terms_digest(agreement_of(terms, taken, slots))
-
-
-def agreement_of(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Agreement:
-    """The same, spelled out."""
-    return agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, slots, award=taken.award)
+    numbers = tuple(terms.number_of(index) for index in slots)
+    return terms_digest(agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, numbers))
 
 
 def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
@@ -274,6 +261,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         price=slot.price + event.price,
         outputs=event.outputs,
         settled=(*slot.settled, (provider, event.allocation_id, event.price)) if provider else slot.settled,
+        has_answered=is_answer(auction, slot, event),
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
     blamed = reason in NODE_FAULTS and bool(provider)
@@ -282,6 +270,29 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     bids = {b: bid for b, bid in auction.bids.items() if event.slot not in bid.slots}
     auction = change(auction, slots=slots, faulty=faulty, bids=bids)
     return auction if event.final else _slots_came_back(auction)
+
+
+def _judged(auction: Auction, event: ResultJudged) -> Auction:
+    """Nothing is owed for a result that was wrong."""
+    slots = auction.slots
+    for answer in event.wrong:
+        slot = slots[answer.slot]
+        settled = tuple(
+            (provider, allocation, 0 if allocation == answer.allocation_id else price)
+            for provider, allocation, price in slot.settled
+        )
+        slots = _replaced(slots, (slot.index,), price=slot.price - answer.price, settled=settled)
+    return change(auction, slots=slots, verdicts={**auction.verdicts, event.piece: event})
+
+
+def is_answer(auction: Auction, slot: Slot, ended: AttemptEnded) -> bool:
+    """Whether the end of an attempt says what the work gives, where that is checked. What was being stopped has not failed by itself."""
+    assert auction.terms is not None
+    if not auction.terms.verify.is_on or not ended.provider:
+        return False
+    is_stopped = auction.phase is AuctionPhase.CANCELLING or bool(slot.give_up_at)
+    reason = ended.ending.reason
+    return reason is EndReason.COMPLETED or (reason in ANSWERS and not is_stopped)
 
 
 def _overdue_at(auction: Auction, slot: Slot) -> int:
@@ -332,17 +343,6 @@ def pending(auction: Auction) -> dict[BidId, OpenBid]:
     return {bid_id: bid for bid_id, bid in auction.bids.items() if bid.ack_until}
 
 
-def bidder_of(auction: Auction, bid_id: BidId) -> PeerId:
-    """Who made a bid that is held, sealed or not."""
-    held = auction.bids.get(bid_id) or auction.seals[bid_id]
-    return held.provider
-
-
-def unopened(auction: Auction) -> dict[BidId, HeldSeal]:
-    """The sealed bids whose bidders were told to open them."""
-    return {bid_id: seal for bid_id, seal in auction.seals.items() if seal.listed}
-
-
 def usable(auction: Auction, now: int) -> dict[BidId, OpenBid]:
     """The bids that could be taken now."""
     return {
@@ -377,21 +377,29 @@ def money_left(auction: Auction) -> int:
 
 
 def stakes(auction: Auction) -> dict[PeerId, int]:
-    """What is at work, by provider: micro-credits that will be owed if all of it runs to its limit."""
+    """What is at work, by provider: micro-credits that will be owed if all of it runs to its limit, and if what is to be judged is right."""
     amounts: dict[PeerId, int] = {}
     for slot in auction.slots:
         if slot.phase in AT_WORK:
             amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.agreed
+        elif awaits_verdict(auction, slot):
+            amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.settled[-1][2]
     return amounts
 
 
 def settled_by(auction: Auction) -> dict[PeerId, int]:
-    """What is owed for attempts that are over, by provider, in micro-credits."""
+    """What is owed for attempts that are over, by provider, in micro-credits. What is to be judged is not owed yet."""
     amounts: dict[PeerId, int] = {}
     for slot in auction.slots:
-        for provider, _, price in slot.settled:
+        owed = slot.settled[:-1] if awaits_verdict(auction, slot) else slot.settled
+        for provider, _, price in owed:
             amounts[provider] = amounts.get(provider, 0) + price
     return amounts
+
+
+def awaits_verdict(auction: Auction, slot: Slot) -> bool:
+    """Whether a slot has an answer of which it is not clear yet whether it is right."""
+    return slot.has_answered and slot.piece not in auction.verdicts
 
 
 def room_with(auction: Auction) -> dict[PeerId, int]:

@@ -27,26 +27,26 @@ def bid_request(auction: Auction, round_: int) -> BidRequest:
         wait_ms=terms.window_ms,
         stands_ms=terms.queue_ms,
         priority=terms.priority,
-        pricing=terms.pricing,
     )
 
 
-def task_of(terms: Terms, index: int) -> Task:
-    """The task of one slot: the job's, told which one it is."""
-    environment = {**terms.task.environment, "DMS_INDEX": str(index), "DMS_COUNT": str(terms.count)}
+def task_of(terms: Terms, piece: int) -> Task:
+    """The task of one piece of work: the job's, told which one it is. All its copies are the same."""
+    environment = {**terms.task.environment, "DMS_INDEX": str(piece), "DMS_COUNT": str(terms.count)}
     return change(terms.task, environment=environment)
 
 
-def commit_message(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Commit:
+def commit_message(auction: Auction, taken: OpenBid, slots: tuple[int, ...]) -> Commit:
     """A commit to one slot carries its invocation and so saves a round trip."""
-    invocations = (task_of(terms, slots[0]),) if len(slots) == 1 else ()
-    agreed = terms_agreed(terms, taken, slots)
-    return Commit(terms.request_id, taken.bid.bid_id, slots, invocations, terms=agreed, award=taken.award)
+    terms = terms_of(auction)
+    invocations = (task_of(terms, auction.slots[slots[0]].piece),) if len(slots) == 1 else ()
+    numbers = tuple(terms.number_of(index) for index in slots)
+    return Commit(terms.request_id, taken.bid.bid_id, numbers, invocations, terms=terms_agreed(terms, taken, slots))
 
 
 def invocation(terms: Terms, slot: Slot) -> Invocation:
     """Starts the work in the allocation that a slot holds; repeated, it asks where that stands."""
-    return Invocation(terms.request_id, slot.allocation_id, task_of(terms, slot.index))
+    return Invocation(terms.request_id, slot.allocation_id, task_of(terms, slot.piece))
 
 
 def terms_of(auction: Auction) -> Terms:

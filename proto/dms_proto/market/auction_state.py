@@ -16,14 +16,12 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import Capability, Price
-from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId, allocation_id
 from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Decision as RankingDecision
-from dms_proto.market.second_price import OpeningFault
 from dms_proto.messages import (
     AllocationStatus,
-    Award,
     Bid,
     BidRequest,
     Clause,
@@ -32,12 +30,13 @@ from dms_proto.messages import (
     Decline,
     InvocationAck,
     Phase,
-    Pricing,
-    SealedBid,
 )
 from dms_proto.reputation import NEWCOMER
 from dms_proto.reputation.sources import UNKNOWN
+from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
+from dms_proto.verification.chance import shuffled
+from dms_proto.verification.policy import Verification
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_BIDS: Final = 256
@@ -61,14 +60,15 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         preferences: how bids are compared.
         window_ms: longest wait for bids in a round.
-        ack_timeout_ms: how long a winner may be silent, or a bidder that is to open its bid.
+        ack_timeout_ms: how long a winner may be silent.
         queue_ms: how long to wait for capacity that exists but is not free.
         patience_ms: how long to wait when no known node could ever serve it.
         deadline_at: Unix ms by which it must be over; 0 for none.
         job_failures: distinct nodes on which the job's own failure is final.
         node_faults: node faults after which a slot is given up.
         priority: order among this node's own requests.
-        pricing: what the winner is paid.
+        verify: how its results are checked.
+        seed: secret of this node, drawn for this request; what is drawn from it no provider can foresee. Never sent.
     """
 
     request_id: RequestId
@@ -89,11 +89,20 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     node_faults: int = 5
     priority: int = 0
     budget: int = 0
-    pricing: Pricing = Pricing.FIRST_PRICE
+    verify: Verification = Verification()
+    seed: bytes = b""
+
+    def number_of(self, index: int) -> int:
+        """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""
+        return shuffled(self.seed, index, MAX_COUNT) if self.verify.is_on else index
+
+    def allocation_of(self, bid_id: BidId, index: int) -> AllocationId:
+        """The allocation that fills a slot under a bid."""
+        return allocation_id(bid_id, self.number_of(index))
 
 
 class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`: see `reputation`."""
+    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`."""
 
     rtt_us: int = 0
     relayed: bool = False
@@ -102,6 +111,7 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: int = 0
     standing: int = NEWCOMER
     source: str = UNKNOWN
+    streak: int = 0
 
 
 # ---------------------------------------------------------------------------------------------------------------- stimuli
@@ -127,14 +137,6 @@ class BidHeard(Stimulus, frozen=True):
 
     provider: PeerId
     bid: Bid
-    facts: BidderFacts
-
-
-class SealHeard(Stimulus, frozen=True):
-    """A sealed bid from `provider`."""
-
-    provider: PeerId
-    sealed: SealedBid
     facts: BidderFacts
 
 
@@ -243,32 +245,6 @@ class BidReceived(Event, frozen=True):
     usable_until: int
 
 
-class SealReceived(Event, frozen=True):
-    """A sealed bid came in."""
-
-    provider: PeerId
-    sealed: SealedBid
-    facts: BidderFacts
-    usable_until: int
-
-
-class SealsListed(Event, frozen=True):
-    """No more sealed bids count but these, whose bidders have until `open_until` to open them. `seals`: as their bidders were told."""
-
-    bid_ids: tuple[BidId, ...]
-    seals: tuple[Digest, ...]
-    open_until: int
-
-
-class OpeningRefused(Event, frozen=True):
-    """A sealed bid does not count any more: it was opened otherwise than it was sealed, or not at all. `source`: see `reputation.sources`."""
-
-    bid_id: BidId
-    provider: PeerId
-    fault: OpeningFault
-    source: str = UNKNOWN
-
-
 class DeclineReceived(Event, frozen=True):
     """A node declined, with its reasons."""
 
@@ -278,15 +254,11 @@ class DeclineReceived(Event, frozen=True):
 
 
 class AwardMade(Event, frozen=True):
-    """Bids were compared and slots awarded. `decision` is all that went into it: replaying it gives the same order.
-
-    `award`: what the winner of a second price is paid, and why.
-    """
+    """Bids were compared and slots awarded. `decision` is all that went into it: replaying it gives the same order."""
 
     decision: RankingDecision
     awards: tuple[tuple[BidId, tuple[int, ...]], ...]
     ack_until: int
-    award: Award | None = None
 
 
 class CommitConfirmed(Event, frozen=True):
@@ -391,6 +363,49 @@ class AttemptEnded(Event, frozen=True):
         return Ending(EndReason.RETRIES_EXHAUSTED, detail=detail, usage=self.ending.usage)
 
 
+class CopyCalled(Event, frozen=True):
+    """One more copy of a piece of work is to run, at somebody who has none: its result is to be checked, or those there are disagree."""
+
+    piece: int
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one copy of a piece of work gave, as far as judging goes. `price`: micro-credits that would be owed for it."""
+
+    slot: int
+    provider: PeerId
+    allocation_id: AllocationId
+    price: int = 0
+    source: str = UNKNOWN
+
+
+class ResultJudged(Event, frozen=True):
+    """It is clear, or given up, which result of a piece of work holds; its copies are paid by that. Once per piece.
+
+    Attributes:
+        piece: from 0 to the request's count.
+        at: Unix ms.
+        accepted: the slot whose result is the piece's; None: undecided.
+        right: who agree with it, once it was checked.
+        wrong: who do not; nothing is owed to them.
+        unjudged: of whom nothing follows: taken as it is, undecided, or another end that may be the machine's doing.
+        why: why it is undecided, for a person.
+    """
+
+    piece: int
+    at: int
+    accepted: int | None = None
+    right: tuple[Answer, ...] = ()
+    wrong: tuple[Answer, ...] = ()
+    unjudged: tuple[Answer, ...] = ()
+    why: str = ""
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """Everybody who answered."""
+        return self.right + self.wrong + self.unjudged
+
+
 class RequestWaiting(Event, frozen=True):
     """No usable bid: what stands in the way, and when it asks again."""
 
@@ -460,8 +475,10 @@ class Slot(msgspec.Struct, frozen=True):
     """One of the request's allocations-to-be.
 
     Attributes:
+        piece: the piece of work, from 0 to the request's count; where results are checked, several slots run copies of one.
+        streak: the provider's checked results in a row that were right, as known at the award.
         source: where the provider is; see `reputation.sources`.
-        agreed: micro-credits for this allocation run to its wall limit: the most that is owed.
+        agreed: micro-credits the bid asked for this allocation run to its wall limit: the most that is owed.
         tariff: by which what is owed is worked out from the usage.
         terms: `agreement.terms_digest` of what was agreed for it.
         held_since: Unix ms of the acknowledged commit.
@@ -471,14 +488,17 @@ class Slot(msgspec.Struct, frozen=True):
         faults: node faults so far.
         ending: of the last attempt.
         usage: what it has used so far, as its provider says; of the final figures the status tells.
+        has_answered: its last attempt gave a result that is checked, and not by being stopped.
         give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
     """
 
     index: int
+    piece: int = 0
     phase: SlotPhase = SlotPhase.SEEKING
     bid_id: BidId = BidId("")
     provider: PeerId = PeerId("")
     source: str = UNKNOWN
+    streak: int = 0
     allocation_id: AllocationId = AllocationId("")
     allocation: Phase = Phase.COMMITTED
     number: int = -1
@@ -498,6 +518,7 @@ class Slot(msgspec.Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
     price: int = 0
     usage: Usage = Usage()
+    has_answered: bool = False
     give_up_at: int = 0
     settled: tuple[tuple[PeerId, AllocationId, int], ...] = ()
     """What is owed to whom for each attempt that is over, so that a repeated receipt says the same, and only to its provider."""
@@ -513,26 +534,6 @@ class OpenBid(msgspec.Struct, frozen=True):
     ack_until: int = 0
     """0: not taken; otherwise when the provider's silence counts as refusal."""
     slots: tuple[int, ...] = ()
-    listed: tuple[Digest, ...] = ()
-    """Of a bid that was sealed: the list on which it was opened."""
-    most: int = 0
-    """Likewise: micro-credits that the request it answers would pay."""
-    award: Award | None = None
-
-    @property
-    def stake(self) -> int:
-        """Micro-credits that may come to be owed for an allocation under it: its price, or where that is second all that is offered."""
-        return max(self.bid.price, self.most) if self.bid.price else 0
-
-
-class HeldSeal(msgspec.Struct, frozen=True):
-    """A sealed bid that is not opened yet. `listed`: what its bidder was told when it was asked to open; empty: it was not asked yet."""
-
-    provider: PeerId
-    sealed: SealedBid
-    facts: BidderFacts
-    until: int
-    listed: tuple[Digest, ...] = ()
 
 
 class AuctionPhase(StrEnum):
@@ -553,8 +554,6 @@ class SearchPhase(StrEnum):
     """A round is due; the shell has not yet said whom it asked."""
     WINDOW = "window"
     """Bids of this round are awaited."""
-    OPENING = "opening"
-    """Sealed bids are listed, and to be opened."""
     SHORT = "short"
     """Slots were awarded, and some are left over."""
     WAITING = "waiting"
@@ -582,14 +581,14 @@ class Auction(msgspec.Struct, frozen=True):
         numbers: of the last bid heard from each node: an older or repeated one is old news.
         standing_at: nodes at which the request stands.
         faulty: in which round a node failed us; it is left out of the round after that.
-        seals: sealed bids that are not opened yet.
-        window_until: end of the current bidding window, or of the time for opening.
+        window_until: end of the current bidding window.
         next_round_at: when to ask again, while waiting.
         waiting_since: since when nobody could serve it; 0 when not so.
         waits: rounds in a row that found nothing.
         why: what it waits for.
         purses: what may come to be owed to each bidder. Never follows from events: whoever drives the machine says it with each stimulus
             (`obligations`), and for a provider without one there is no ceiling.
+        verdicts: by piece of work, where results are checked.
     """
 
     terms: Terms | None = None
@@ -601,7 +600,6 @@ class Auction(msgspec.Struct, frozen=True):
     known: int = 0
     declines: Mapping[PeerId, tuple[Clause, ...]] = {}
     bids: Mapping[BidId, OpenBid] = {}
-    seals: Mapping[BidId, HeldSeal] = {}
     numbers: Mapping[PeerId, int] = {}
     standing_at: frozenset[PeerId] = frozenset()
     faulty: Mapping[PeerId, int] = {}
@@ -617,3 +615,4 @@ class Auction(msgspec.Struct, frozen=True):
     ending: RequestEnded | None = None
     decision: RankingDecision | None = None
     purses: Mapping[PeerId, Purse] = {}
+    verdicts: Mapping[int, ResultJudged] = {}

@@ -39,6 +39,7 @@ class NodeVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
         clauses: every reason of a decline.
         price: of a bid, micro-credits per allocation.
         detail: for people: when a silent node was last heard of, why one is unreachable.
+        today: the job was over before: it rests on what is known of the node now, and not on what was known then.
     """
 
     peer: PeerId
@@ -46,6 +47,7 @@ class NodeVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
     clauses: tuple[Clause, ...] = ()
     price: int = 0
     detail: str = ""
+    today: bool = False
 
 
 class Suggestion(msgspec.Struct, frozen=True):

@@ -25,4 +25,5 @@ def bidder_facts(known: Peer | None, evidence: Evidence, now: int, *, own: bool)
         failures=evidence.counts.get(Kind.FAULT, 0),
         standing=standing(evidence, now).score,
         source=source_of(known.remote) if known is not None else UNKNOWN,
+        streak=evidence.streak,
     )

@@ -2,7 +2,7 @@
 
 ::
 
-    AttemptEnded, ResultChecked, … ──▶ Evidence of one provider ──▶ Standing: a score and its summands
+    AttemptEnded, ResultJudged, … ──▶ Evidence of one provider ──▶ Standing: a score and its summands
                                             ▲ less, the more other identities of its source have earned (`Record`)
 """
 

@@ -30,8 +30,6 @@ class Kind(StrEnum):
     """One failed by the node's doing, or the node was lost."""
     OVERCLAIMED = "overclaimed"
     """It asked more for one than it is owed by its own tariff."""
-    UNOPENED = "unopened"
-    """It sealed a bid and did not open it, or opened another one."""
     RIGHT = "right"
     """A result was checked, and it was the accepted one."""
     WRONG = "wrong"
@@ -47,7 +45,6 @@ POINTS: Final[Mapping[Kind, int]] = {
     Kind.RIGHT: 2,
     Kind.HONEST: 1,
     Kind.FAULT: -1,
-    Kind.UNOPENED: -1,
     Kind.OVERCLAIMED: -5,
     Kind.OVERSTATED: -20,
     Kind.WRONG: -50,

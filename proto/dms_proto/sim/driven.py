@@ -32,6 +32,7 @@ class Driven(Generic[S]):
         self.now = now
         self.log: list[Event] = []
         self.effects: tuple[Effect, ...] = ()
+        self.all_effects: list[Effect] = []
         self.events: tuple[Event, ...] = ()
 
     def tell(self, stimulus: Stimulus) -> Decision:
@@ -42,6 +43,7 @@ class Driven(Generic[S]):
             if not isinstance(event, Transient):
                 self.log.append(event)
         self.events, self.effects = decision.events, decision.effects
+        self.all_effects += decision.effects
         return decision
 
     def wait(self, span: int) -> None:
@@ -68,6 +70,11 @@ class Driven(Generic[S]):
             for effect in self.effects
             if isinstance(effect, Send) and isinstance(effect.message, kind) and to in (None, effect.peer)
         ]
+
+    def sent_ever(self, kind: type[K]) -> list[K]:
+        """The messages of a kind among all effects."""
+        sends = (effect.message for effect in self.all_effects if isinstance(effect, Send))
+        return [message for message in sends if isinstance(message, kind)]
 
     def sent_to(self, kind: type[Message]) -> list[PeerId]:
         """Who was sent a message of a kind."""

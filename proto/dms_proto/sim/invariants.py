@@ -3,7 +3,7 @@
 At every step of an honest node: the capacity law · no promise beyond capacity · a slot has at most one allocation · one terminal state, and
 nothing after it · a commit within validity is not refused for capacity · a silent winner costs one acknowledgement timeout and the next bid is
 taken at once · the same stimulus twice changes nothing more · no deadline stays in the past. When a node dies and at the end: the log alone
-gives the live state. At the end: everything is over, nothing is held, nothing runs, and the
+gives the live state · an accepted result has its quorum, and is accepted once. At the end: everything is over, nothing is held, nothing runs, and the
 books of both sides agree on the money. They balance at every step.
 """
 
@@ -22,13 +22,12 @@ from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction_state as auctions
 from dms_proto.market import offer_state
+from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import pending, seeking, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
-from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_state import OfferBook
-from dms_proto.market.second_price import check_award, seal_of
 from dms_proto.membership import machine as membership_machine
-from dms_proto.messages import CommitRefusal, CommitRefused, Pricing
+from dms_proto.messages import CommitRefusal, CommitRefused
 from dms_proto.work import OWNERS, EndReason, Usage
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ class Watch:
         self.twice_every = twice_every
         self.settled: dict[AllocationId, tuple[int, EndReason, PeerId]] = {}
         """What each requester says it owes, by allocation."""
+        self.overruled: set[AllocationId] = set()
+        """Allocations whose result was not the accepted one."""
 
     def step(self, node: SimNode, stream: str, stimulus: Stimulus, before: Any, decision: Decision) -> None:
         """Checks one step: from `before` to `node.states[stream]`."""
@@ -96,35 +97,8 @@ class Watch:
             for allocation_id, reservation in after.ledger.reservations.items():
                 earlier = per_slot.setdefault((reservation.bid_id, reservation.slot), allocation_id)
                 demand(earlier == allocation_id, "one allocation per reservation", f"{node!r}: {reservation}")
-        for bid in (event.reservations for event in decision.events if isinstance(event, offer_state.BidCommitted)):
-            self._price_is_proven(node, bid, before, stimulus)
         if isinstance(stimulus, offer_state.CommitHeard):
             self._binding(node, stimulus, before, decision)
-
-    def _price_is_proven(
-        self, node: SimNode, taken: tuple[Reservation, ...], before: OfferBook, stimulus: Stimulus
-    ) -> None:
-        """What was sealed is taken at no less than was bid, at no more than was offered, and as the list gives it."""
-        assert isinstance(stimulus, offer_state.CommitHeard)
-        for reservation in taken:
-            lock, sealed = before.ledger.locks[reservation.bid_id], before.sealed.get(reservation.bid_id)
-            most = lock.most if sealed is not None else lock.price
-            demand(
-                lock.price <= reservation.price <= most, "a price within bid and maximum", f"{node!r}: {reservation}"
-            )
-            if sealed is not None:
-                fault = check_award(sealed.bid, node.peer, most, sealed.seals, stimulus.commit.award)
-                demand(fault is None, "a second price is proven", f"{node!r}: {fault} {stimulus.commit}")
-
-    def _opened_after_sealed(self, node: SimNode, event: auctions.BidReceived, before: Auction) -> None:
-        """Where bids are sealed, only what its bidder sealed, and was told to open, takes part."""
-        if before.terms is None or before.terms.pricing is not Pricing.SECOND_PRICE:
-            return
-        held = before.seals.get(event.bid.bid_id)
-        is_its = (
-            held is not None and held.provider == event.provider and seal_of(event.bid, event.provider) in held.listed
-        )
-        demand(is_its, "bids are sealed before they are opened", f"{node!r}: {event}")
 
     def _binding(self, node: SimNode, heard: offer_state.CommitHeard, before: OfferBook, decision: Decision) -> None:
         commit = heard.commit
@@ -154,13 +128,14 @@ class Watch:
         if ends:
             demand(ends[0].reason in OWNERS, "every end has an owner", f"{ends[0]}")
             demand(ends[0].price == sum(s.price for s in after.slots), "money is conserved", f"{ends[0]}")
+            terms = after.terms
+            is_judged = terms is None or not terms.verify.is_on or len(after.verdicts) == terms.count
+            demand(is_judged, "every piece has a verdict", f"{node!r}: {after.verdicts}")
         taken: set[int] = set()
         for bid in pending(after).values():
             demand(taken.isdisjoint(bid.slots), "one commit per slot", f"{node!r}: {after.bids}")
             taken.update(bid.slots)
         for event in decision.events:
-            if isinstance(event, auctions.BidReceived):
-                self._opened_after_sealed(node, event, before)
             if isinstance(event, auctions.AwardMade):
                 wanted = [index for _, indexes in event.awards for index in indexes]
                 demand(len(set(wanted)) == len(wanted), "one commit per slot", f"{node!r}: {event.awards}")
@@ -169,8 +144,16 @@ class Watch:
                 assert terms is not None
                 demand(0 <= event.price <= terms.max_price, "no more than the maximum price", f"{event}")
                 self.settled[event.allocation_id] = (event.price, event.ending.reason, event.provider)
+            if isinstance(event, auctions.ResultJudged):
+                self._verdict(node, event, before, after)
         self._silent_winner_costs_one_timeout(node, after)
         self._next_bid_is_taken_at_once(node, after)
+
+    def _verdict(self, node: SimNode, judged: auctions.ResultJudged, before: Auction, after: Auction) -> None:
+        demand(judged.piece not in before.verdicts, "a result is accepted once", f"{node!r}: {judged}")
+        faults = quorum_faults(after, judged)
+        demand(not faults, "an accepted result has its quorum", f"{node!r}: {judged}: {faults}")
+        self.overruled |= {answer.allocation_id for answer in judged.wrong}
 
     def _silent_winner_costs_one_timeout(self, node: SimNode, after: Auction) -> None:
         late = [bid for bid in pending(after).values() if bid.ack_until < node.now]
@@ -182,14 +165,14 @@ class Watch:
 
     def _next_bid_is_taken_at_once(self, node: SimNode, after: Auction) -> None:
         """With a bid in hand for a slot that seeks, no time is lost outside a bidding window."""
-        if after.phase is not AuctionPhase.OPEN or after.search in _LISTENING:
+        if after.phase is not AuctionPhase.OPEN or after.search in (SearchPhase.WINDOW, SearchPhase.CALLED):
             return
         bids = usable(after, node.now)
         excluded = {entry.bid_id for entry in after.decision.ranking.excluded} if after.decision is not None else set()
         idle = [
             bid_id
             for bid_id, bid in bids.items()
-            if bid_id not in excluded and any(bid.provider not in slot.failed_on for slot in seeking(after))
+            if bid_id not in excluded and any(is_welcome(after, slot, bid) for slot in seeking(after))
         ]
         demand(not idle, "the next bid is taken at once", f"{node!r}: {idle} are at hand and {after.search}")
 
@@ -277,7 +260,7 @@ class Watch:
     def _money_agrees(self) -> None:
         for allocation_id, (price, reason, provider) in self.settled.items():
             node = self.world.by_peer.get(provider)
-            if node is None or node.spec.lie is not None or reason not in _ACCEPTED:
+            if allocation_id in self.overruled or node is None or node.spec.lie is not None or reason not in _ACCEPTED:
                 continue
             ended = node.states.get(allocation_id)
             if ended is None or ended.ending is None or ended.ending.reason is not reason:
@@ -296,7 +279,6 @@ class Watch:
             demand(not differs, "money is conserved", differs)
 
 
-_LISTENING: Final = (SearchPhase.WINDOW, SearchPhase.CALLED, SearchPhase.OPENING)
 _NOT_TWICE: Final = (TimeCame, auctions.Announced, allocation_machine.NodeRestarted)
 _AFTER_END: Final = (EndingRepeated, *allocation_machine.CLOSING)
 _ACCEPTED: Final = frozenset(

@@ -19,10 +19,9 @@ from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction, auction_fold, offer_book, offer_fold, offer_state, strays
 from dms_proto.market import auction_state as auctions
-from dms_proto.market.auction_evidence import seen_in
+from dms_proto.market.findings import seen_in
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
-from dms_proto.market.second_price import Salts
 from dms_proto.membership import machine as membership_machine
 from dms_proto.membership.audience import audience
 from dms_proto.membership.bidder import bidder_facts
@@ -31,7 +30,6 @@ from dms_proto.messages import (
     Bid,
     BidRequest,
     Cancel,
-    Closing,
     Commit,
     CommitAck,
     CommitRefused,
@@ -44,7 +42,6 @@ from dms_proto.messages import (
     Probe,
     Receipt,
     Release,
-    SealedBid,
 )
 from dms_proto.promises import WRITTEN_FIRST
 from dms_proto.reputation import Record
@@ -228,7 +225,7 @@ class SimNode:
     def fold(self) -> dict[str, Any]:
         """The states as they follow from the log alone."""
         states: dict[str, Any] = {
-            BOOK: offer_state.OfferBook(self.peer, salts=Salts(self.peer.encode())),
+            BOOK: offer_state.OfferBook(self.peer),
             MEMBERS: membership_machine.Membership(self.peer),
             ACCOUNTS: Accounts(self.peer),
         }
@@ -447,7 +444,7 @@ class SimNode:
                 self.feed(stream, allocation_machine.RequesterGone())
 
     def note(self, event: Event) -> None:
-        """What the next ranking knows of a provider."""
+        """What the next ranking knows of providers."""
         for provider, source, kind in seen_in(event):
             self.record.note(provider, source, kind, self.now)
 
@@ -489,11 +486,9 @@ def _hear_status(_node: SimNode, sender: PeerId, message: AllocationStatus) -> _
 
 _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] = {
     BidRequest: lambda _node, sender, m: (BOOK, offer_state.RequestHeard(sender, m)),
-    Closing: lambda _node, sender, m: (BOOK, offer_state.ClosingHeard(sender, m)),
     Commit: lambda _node, sender, m: (BOOK, offer_state.CommitHeard(sender, m)),
     Release: lambda _node, sender, m: (BOOK, offer_state.ReleaseHeard(sender, m)),
     Bid: lambda node, sender, m: (m.request_id, auctions.BidHeard(sender, m, node.facts_of(sender))),
-    SealedBid: lambda node, sender, m: (m.request_id, auctions.SealHeard(sender, m, node.facts_of(sender))),
     Decline: lambda _node, sender, m: (m.request_id, auctions.DeclineHeard(sender, m)),
     CommitAck: lambda _node, sender, m: (m.request_id, auctions.CommitAcked(sender, m)),
     CommitRefused: lambda _node, sender, m: (m.request_id, auctions.CommitTurnedAway(sender, m)),

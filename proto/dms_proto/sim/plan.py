@@ -11,8 +11,8 @@ from enum import StrEnum
 import msgspec
 
 from dms_proto.capability import Gpu, Price
-from dms_proto.messages import Pricing
 from dms_proto.units import GIB, MINUTE, SECOND
+from dms_proto.verification.policy import Verification
 
 
 class Lie(StrEnum):
@@ -34,10 +34,8 @@ class Lie(StrEnum):
     """Claims a thousand times the agreed price."""
     GARBAGE_REQUESTS = "garbage requests"
     """Asks for the absurd, commits what others were promised, cancels and confirms what is not its own."""
-    OPENS_WRONGLY = "opens wrongly"
-    """Opens another bid than it sealed, or none, or somebody else's, or before it is asked."""
-    SETS_PRICES = "sets prices"
-    """Asks for sealed bids, and takes them at prices that it makes up."""
+    WRONG_RESULTS = "wrong results"
+    """Does no work and says that it ended otherwise; of every other request all such liars say the same."""
     LOCK_HOG = "lock hog"
     """Asks for bids all the time and never commits."""
 
@@ -92,8 +90,8 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         work_ms: how long each runs.
         cancel_after: the owner cancels it this much later; 0: never.
         inputs, outputs: whether files go there and come back.
+        verify: how its results are checked.
         deadline_ms: after `at`; 0 for none.
-        pricing: what the winner is paid.
     """
 
     node: int
@@ -115,7 +113,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 0
     inputs: bool = False
     outputs: bool = False
-    pricing: Pricing = Pricing.FIRST_PRICE
+    verify: Verification = Verification()
 
 
 class Weather(msgspec.Struct, frozen=True, omit_defaults=True):

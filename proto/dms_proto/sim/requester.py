@@ -18,12 +18,10 @@ from dms_proto.market.auction_state import (
     CommitAcked,
     CommitTurnedAway,
     DeclineHeard,
-    SealHeard,
     StatusHeard,
     Submitted,
     Terms,
 )
-from dms_proto.market.offer_seals import sealed
 from dms_proto.messages import (
     AllocationStatus,
     Bid,
@@ -90,38 +88,23 @@ class Requester(Driven[Auction]):
 
     def bid(self, peer: str, number: int = 0, **changed: Any) -> BidId:
         """A bid is heard."""
-        facts = changed.pop("facts", BidderFacts())
-        bid = self.made(peer, number, **changed)
-        self.tell(BidHeard(PeerId(peer), bid, facts))
-        return ids.bid_id(REQUEST, PeerId(peer), number)
-
-    def made(self, peer: str, number: int = 0, *, price: int = 100, salt: bytes = b"", **changed: Any) -> Bid:
-        """A bid as this peer would make it now."""
+        bid_id = ids.bid_id(REQUEST, PeerId(peer), number)
+        price = changed.pop("price", 100)
         told: dict[str, Any] = {
             "request_id": REQUEST,
             "round": max(self.state.round, 0),
             "number": number,
-            "bid_id": ids.bid_id(REQUEST, PeerId(peer), number),
+            "bid_id": bid_id,
             "offer": OFFER,
             "slots": 1,
             "tariff": Price(start=price),
             "price": price,
             "valid_until": self.now + 10_000,
             "valid_ms": 10_000,
-            "salt": salt,
         }
-        return Bid(**(told | changed))
-
-    def seals(self, peer: str, number: int = 0, **changed: Any) -> Bid:
-        """A sealed bid is heard; gives the bid in it."""
-        bid = self.made(peer, number, salt=peer.encode(), **changed)
-        told = sealed(bid, PeerId(peer), self.terms.max_price)
-        self.tell(SealHeard(PeerId(peer), told, BidderFacts()))
-        return bid
-
-    def opens(self, peer: str, bid: Bid) -> None:
-        """A bid that was sealed, or not, is heard."""
-        self.tell(BidHeard(PeerId(peer), bid, BidderFacts()))
+        facts = changed.pop("facts", BidderFacts())
+        self.tell(BidHeard(PeerId(peer), Bid(**(told | changed)), facts))
+        return bid_id
 
     def declines(self, peer: str, clauses: tuple[Clause, ...] = BUSY, round_: int | None = None) -> None:
         """A decline is heard."""
@@ -131,7 +114,7 @@ class Requester(Driven[Auction]):
     def acks(self, peer: str, bid_id: BidId, terms: Digest | None = None) -> None:
         """A commit is acknowledged; under the terms of the commit unless others are given."""
         slots = self.state.bids[bid_id].slots if bid_id in self.state.bids else (0,)
-        allocations = tuple(ids.allocation_id(bid_id, slot) for slot in slots)
+        allocations = tuple(self.terms.allocation_of(bid_id, slot) for slot in slots)
         ours = (slot.terms for slot in self.state.slots if slot.bid_id == bid_id)
         agreed = next(ours, Digest("")) if terms is None else terms
         self.tell(CommitAcked(PeerId(peer), CommitAck(REQUEST, bid_id, allocations, terms=agreed)))

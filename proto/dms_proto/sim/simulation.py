@@ -394,7 +394,8 @@ class Simulation:
             patience_ms=job.patience_ms,
             deadline_at=node.now + job.deadline_ms if job.deadline_ms else 0,
             priority=job.priority,
-            pricing=job.pricing,
+            verify=job.verify,
+            seed=f"secret {request_id}".encode(),
         )
 
     def _say(self, text: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 
 _BYTES = 8
+_HALF_BITS = 7
+_ROUNDS = 4
 
 
 def is_drawn(seed: bytes, one_in: int, *names: object) -> bool:
@@ -17,3 +19,18 @@ def is_drawn(seed: bytes, one_in: int, *names: object) -> bool:
     """
     digest = hashlib.sha256(b"\0".join((seed, *(str(name).encode() for name in names)))).digest()
     return int.from_bytes(digest[:_BYTES], "big") * one_in < 1 << 8 * _BYTES
+
+
+def shuffled(seed: bytes, number: int, below: int) -> int:
+    """Where `number` (from 0, less than `below`) comes to lie when all numbers are shuffled. `below`: at most 2**14.
+
+    A Feistel network over the next power of two, walked until it comes out in range: a permutation that needs no table.
+    """
+    while True:
+        left, right = divmod(number, 1 << _HALF_BITS)
+        for turn in range(_ROUNDS):
+            digest = hashlib.sha256(b"\0".join((seed, b"shuffle", bytes((turn, right))))).digest()
+            left, right = right, left ^ digest[0] >> 8 - _HALF_BITS
+        number = left << _HALF_BITS | right
+        if number < below:
+            return number

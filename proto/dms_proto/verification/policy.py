@@ -18,11 +18,13 @@ provider that has little work is looked at as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from dms_proto.rules import MAX_COUNT
 from dms_proto.verification.chance import is_drawn
 
 PROVEN: Final = 10
@@ -32,11 +34,15 @@ RAREST: Final = 20
 CANARY_ONE_IN: Final = 6
 """A canary beside every so many pieces of work, on average."""
 PROVEN_QUORUM: Final = 4
-"""Two proven providers, one and a newcomer, or three newcomers: newcomers alone are too cheap to be believed in pairs."""
+"""Two proven providers, one and two newcomers, or four newcomers: newcomers alone are too cheap to be believed in pairs."""
 HASH: Final = "hash"
 """The comparator that takes results for equal when exit code and all outputs are, byte for byte."""
 MAX_COPIES: Final = 10
 """Copies of one piece of work after which it is given up as undecided: with that many answers, the work itself is not repeatable."""
+
+
+MOST_CHECKED: Final = MAX_COUNT // MAX_COPIES
+"""Pieces of work of one request that can be checked: each copy is a slot."""
 
 
 class Policy(StrEnum):
@@ -47,6 +53,15 @@ class Policy(StrEnum):
     ADAPTIVE = "adaptive"
 
 
+class Apart(StrEnum):
+    """What two copies of a piece of work must not have in common."""
+
+    SOURCES = "sources"
+    """The part of the network they are in, which one owner can fill with identities; see `reputation.sources`."""
+    NODES = "nodes"
+    """The node only: for a market whose members are known to be of different owners, or all one's own."""
+
+
 class Verification(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a job wants its results checked.
 
@@ -54,11 +69,18 @@ class Verification(msgspec.Struct, frozen=True, omit_defaults=True):
         policy: see the module.
         copies: for REPLICATE: how many nodes run each piece, from 2 to `MAX_COPIES`.
         comparator: what decides whether two results are the same: `HASH`, or a plug-in's name.
+        apart: where two copies may run.
     """
 
     policy: Policy = Policy.NONE
     copies: int = 2
     comparator: str = HASH
+    apart: Apart = Apart.SOURCES
+
+    @property
+    def is_on(self) -> bool:
+        """Whether results are checked at all."""
+        return self.policy is not Policy.NONE
 
     @property
     def quorum(self) -> int:
@@ -78,6 +100,21 @@ class Verification(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.policy is Policy.REPLICATE:
             return self.copies
         return 2 if is_check_due(streak, seed, *names) else 1
+
+
+def faults(verify: Verification, count: int) -> Iterator[tuple[str, str]]:
+    """What stands in the way of checking the results of `count` pieces of work like this: the field, and the rule it breaks."""
+    if not verify.is_on:
+        return
+    if not 2 <= verify.copies <= MAX_COPIES:
+        yield "copies", f"{verify.copies} is not from 2 to {MAX_COPIES}"
+    if verify.comparator != HASH:
+        yield "comparator", f"no comparator {verify.comparator!r} for results; there is {HASH!r}"
+    if count > MOST_CHECKED:
+        yield (
+            "policy",
+            f"at most {MOST_CHECKED} allocations can be checked, not {count}: each may take {MAX_COPIES} copies",
+        )
 
 
 def is_proven(streak: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from dms_proto.ids import PeerId
+from dms_proto.ids import Digest, PeerId
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.verification.policy import MAX_COPIES, Policy, Verification, is_proven
 from dms_proto.work import Ending, Output
@@ -21,10 +21,11 @@ PROVEN_WEIGHT: Final = 2
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What one run of the work gave: how it ended and what it left."""
+    """What one run of the work gave: how it ended, what files it left, and what it printed on standard output (its digest)."""
 
     ending: Ending
     outputs: tuple[Output, ...] = ()
+    printed: Digest = Digest("")
 
 
 class Voter(msgspec.Struct, frozen=True):
@@ -69,19 +70,22 @@ Same = Callable[[Result, Result], bool]
 
 
 def equal(left: Result, right: Result) -> bool:
-    """The comparator `policy.HASH`: the same reason, exit code and outputs, by digest. What the run used is not part of its answer."""
+    """The comparator `policy.HASH`: the same reason, exit code, outputs and standard output, by digest.
+
+    What the run used is not part of its answer, nor what it said on standard error.
+    """
     return _answer(left) == _answer(right)
 
 
 def _answer(result: Result) -> tuple[object, ...]:
     files = sorted((output.path, output.digest) for output in result.outputs)
-    return result.ending.reason, result.ending.exit_code, files
+    return result.ending.reason, result.ending.exit_code, result.printed, files
 
 
 def judge(votes: Sequence[Vote], verification: Verification, same: Same = equal) -> Verdict:
     """Counts the votes, in the order in which they came in."""
     camps = _camps(votes, same)
-    weights = [sum(_weight(vote, verification.policy) for vote in camp) for camp in camps]
+    weights = [weight_of((vote.voter for vote in camp), verification) for camp in camps]
     strongest = max(range(len(camps)), key=weights.__getitem__, default=None)
     if strongest is None:
         return Verdict()
@@ -90,6 +94,16 @@ def judge(votes: Sequence[Vote], verification: Verification, same: Same = equal)
         right = tuple(vote.voter.provider for vote in camp)
         return Verdict(camp[0], right, tuple(v.voter.provider for v in votes if v.voter.provider not in right))
     return Verdict(undecided=len(votes) >= MAX_COPIES)
+
+
+def support(votes: Sequence[Vote], verification: Verification, same: Same = equal) -> int:
+    """The weight of the votes for the answer that has most."""
+    return max((weight_of((vote.voter for vote in camp), verification) for camp in _camps(votes, same)), default=0)
+
+
+def weight_of(voters: Iterable[Voter], verification: Verification) -> int:
+    """What these voters weigh together, should they agree."""
+    return sum(_weight(voter, verification.policy) for voter in voters)
 
 
 def _camps(votes: Sequence[Vote], same: Same) -> list[list[Vote]]:
@@ -105,8 +119,8 @@ def _camps(votes: Sequence[Vote], same: Same) -> list[list[Vote]]:
     return camps
 
 
-def _weight(vote: Vote, policy: Policy) -> int:
-    return PROVEN_WEIGHT if policy is Policy.ADAPTIVE and is_proven(vote.voter.streak) else 1
+def _weight(voter: Voter, policy: Policy) -> int:
+    return PROVEN_WEIGHT if policy is Policy.ADAPTIVE and is_proven(voter.streak) else 1
 
 
 def next_voter(ranked: Iterable[Voter], asked: Sequence[Voter]) -> Voter | None:

@@ -132,6 +132,10 @@ async def test_machines_of_one_owner_settle_each_in_its_own_book(local: Local) -
     provider, me = await priced(local), peer_of(local.market.nodes[0])
     await local.run(spec("print", "x"))
     await answered(local, me, START)
+    with pytest.raises(UserError, match="no machine of this node's owner"):
+        await local.api.account_settle(SettleParams(provider, SettleBy.LOCAL))
+    await local.apis[0]._wish(PolicyWished(ProviderPolicy(own_peers=(provider,))), "test")
+    await local.apis[1]._wish(PolicyWished(ProviderPolicy(own_peers=(me,))), "test")
 
     ours = await local.api.account_settle(SettleParams(provider, SettleBy.LOCAL))
     theirs = await local.apis[1].account_settle(SettleParams(me, SettleBy.LOCAL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from dms.config import Config
+from dms.executors.scripted import ScriptedExecutor
 from dms.node.api import LocalApi
 from dms.node.app import unix_ms
 from dms.rpc.api.grants import (
@@ -21,10 +23,10 @@ from dms.rpc.api.grants import (
     GrantParams,
     RevokeGrantParams,
 )
-from dms.rpc.api.jobs import JobParams, JobView
+from dms.rpc.api.jobs import JobLogParams, JobParams, JobView
 from dms.rpc.api.market import AskParams
 from dms.rpc.api.peers import InviteParams, JoinParams
-from dms.testing.market import CONFIG, TARIFF, Market, peer_of, until
+from dms.testing.market import CAPABILITY, CONFIG, TARIFF, Market, peer_of, until
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import TIME, Rights
@@ -56,11 +58,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def guarded(tmp_path: Path, clock: Clock) -> AsyncIterator[Local]:
+def released() -> asyncio.Event:
+    """When it is set, jobs that sleep wake."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path, clock: Clock, released: asyncio.Event) -> AsyncIterator[Local]:
     """Node 0 asks, node 1 and node 2 work for those who show a grant of their own. They share a clock."""
 
+    async def sleep(_seconds: float) -> None:
+        await released.wait()
+
     def build(index: int) -> dict[str, Any]:
-        return {"clock": clock, **({"policy": GUARDED} if index else {"config": ASKS_ONLY})}
+        if not index:
+            return {"clock": clock, "config": ASKS_ONLY}
+        executors = {"scripted": (ScriptedExecutor(sleep), CAPABILITY.executors[0])}
+        return {"clock": clock, "policy": GUARDED, "executors": executors}
 
     async with Market(tmp_path, 3, build=build) as market:
         local = Local(market)
@@ -230,6 +244,31 @@ async def test_a_grant_that_ends_while_a_job_runs_ends_no_job(guarded: Local, cl
     view = await until(lambda: guarded.show(job), lambda view: bool(view.summary.ended_at))
     assert view.summary.reason is EndReason.CANCELLED
     await guarded.market.drained()
+
+
+async def test_a_job_whose_grant_ends_under_way_is_done_and_a_renewed_grant_serves_the_next(
+    guarded: Local, clock: Clock, released: asyncio.Event
+) -> None:
+    """What it writes after that comes, so do its outputs and the receipt; only something new needs a grant that has not ended."""
+    provider = guarded.market.nodes[1]
+    await give(guarded, Rights({TIME: clock() + HOUR}))
+    job = await guarded.submit(
+        spec("print", "before", "sleep_ms", "1", "print", "after", "write", "out", "42", outputs=("out",))
+    )
+    await until(lambda: guarded.show(job), lambda view: view.summary.running == 1)
+
+    clock.ahead = HOUR + 2 * CLOCK_SKEW_MS
+    (clause,) = (await clauses(guarded))[peer_of(provider)]
+    assert clause.observed.startswith("the grant ended")
+    released.set()
+    view = await until(lambda: guarded.show(job), lambda view: bool(view.summary.ended_at))
+    assert view.summary.reason is EndReason.COMPLETED
+    assert (await guarded.api.job_logs(JobLogParams(job))).data == b"beforeafter"
+    await until(provider.state, lambda state: not state.allocations)  # its receipt came
+    assert (await guarded.run(spec("print", "more"))).summary.reason is EndReason.IMPOSSIBLE
+
+    await give(guarded, Rights({TIME: clock() + HOUR}))
+    assert is_done(await guarded.run(spec("print", "more")))
 
 
 async def test_an_invitation_to_a_guarded_node_is_all_it_takes(guarded: Local) -> None:

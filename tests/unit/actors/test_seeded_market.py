@@ -58,6 +58,7 @@ def test_without_trouble_every_request_that_was_made_is_accepted_and_ends_for_it
     own |= {
         EndReason.DEADLINE,
         EndReason.RETRIES_EXHAUSTED,
+        EndReason.UNDECIDED,  # there are too few nodes to check its results
     }  # its deadline is part of it; so is its nodes' made-up fault
     for seed in range(20):
         market = played(seed, CALM)

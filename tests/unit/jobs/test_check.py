@@ -49,6 +49,7 @@ deadline: 2h
 timeouts: {queue: 5m, run: 90s, grace: 500ms}
 limits: {log: 1MiB, processes: 10, fuel: 0}
 retry: {job_failures: 1, node_faults: 3}
+verify: {policy: none, copies: 3, comparator: hash, apart: nodes}
 priority: 7
 class: interactive
 labels: {zone: lab}
@@ -60,7 +61,6 @@ country: NO
 relayed: false
 bids_wanted: 5
 budget: 8
-pricing: first-price
 comparator: mine
 wait_for_nodes: 30s
 """
@@ -104,6 +104,16 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("comand: x", 1, "comand", "did you mean 'command'?"),
         ("command: x\nresources:\n  memry: 1GiB", 3, "resources.memry", "did you mean 'memory'?"),
         ("command: x\nzzz: 1", 2, "zzz", "known here: architecture, bids_wanted"),
+        ("command: x\nverify: {policy: twice}", 2, "verify.policy", "adaptive"),
+        ("command: x\nverify: {policy: replicate, copies: 1}", 2, "verify.copies", ">= 2"),
+        ("command: x\nverify: {policy: adaptive, comparator: near}", 2, "verify.comparator", "there is 'hash'"),
+        ("command: x\ncount: 1001\nverify: {policy: adaptive}", 3, "verify.policy", "at most 1000 allocations"),
+        (
+            "command: x\nverify: {policy: adaptive}\nsecrets: {A: {env: DMS_SECRET_A}}",
+            2,
+            "verify.policy",
+            "would show them to every node",
+        ),
         ("command: x\nresources:\n  memory: lots", 3, "resources.memory", "a size such as 512MiB"),
         ("command: x\nresources:\n  cpu: -1", 3, "resources.cpu", "a number of cores"),
         ("command: x\nresources:\n  cpu: 0", 3, "resources.cpu", "more than 0"),

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dms.cli.blocks import Table
+from dms.cli.views.explain import explanation as screen
 from dms.node.explain import (
     Answer,
     Inquiry,
@@ -108,6 +110,34 @@ def test_gossip_that_passes_through_a_node_that_takes_no_work_is_no_question_to_
     assert told[OTHERS[0]][0] is Outcome.SILENT
     assert told[OTHERS[1]] == (Outcome.NOT_ASKED, "it takes no work")
     assert sum(explained.counts.values()) == 2
+
+
+def test_of_a_job_that_is_over_today_s_members_say_nothing_of_then() -> None:
+    """Who was met, left or stopped taking work since was judged as if it had been so when the job asked: silent, or unreachable."""
+    asked, met_since, left_since, idle = OTHERS[:4]
+    known = members(
+        peer(asked, PeerPhase.MET, left_because="closed"),
+        peer(met_since),
+        peer(left_since, PeerPhase.MET, left_because="closed"),
+        peer(idle, accepts_work=False),
+    )
+    said = inquiry((asked,), {}, reached=frozenset({met_since, left_since}), ended=True)
+
+    told = {verdict.peer: verdict for verdict in explanation(said, known, NOW, is_over=True).verdicts}
+
+    assert (told[asked].outcome, told[asked].today) == (Outcome.SILENT, False)
+    for since in (met_since, left_since, idle):
+        assert (told[since].outcome, told[since].today) == (Outcome.NOT_ASKED, True)
+    assert told[idle].detail == "it takes no work"
+
+
+def test_the_screen_says_which_verdicts_are_of_today() -> None:
+    said = inquiry((), {}, ended=True)
+    found = explanation(said, members(peer(OTHERS[0])), NOW, is_over=True)
+    (table,) = (block for block in screen("a job", found) if isinstance(block, Table))
+    assert [row[-1] for row in table.rows] == [
+        "not asked by name; whether gossip reached it was not noted, as known now"
+    ]
 
 
 def test_bids_come_first_the_cheapest_of_them_before_the_others() -> None:

@@ -6,7 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.market import auction
-from dms_proto.market.auction_fold import pending, seeking, usable
+from dms_proto.market.auction_copies import is_welcome, quorum_faults
+from dms_proto.market.auction_fold import awaits_verdict, pending, seeking, usable
 from dms_proto.market.auction_state import (
     AuctionPhase,
     CancelAsked,
@@ -15,12 +16,14 @@ from dms_proto.market.auction_state import (
     PeerThere,
     RequestEnded,
     Restarted,
+    ResultJudged,
     SearchPhase,
     SlotPhase,
 )
-from dms_proto.messages import InvocationAck, Phase
+from dms_proto.messages import InvocationAck, Phase, Receipt
 from dms_proto.sim.requester import BUSY, DEAR, NEVER, REQUEST, Requester
 from dms_proto.units import HOUR, SECOND
+from dms_proto.verification.policy import Apart, Policy, Verification
 from dms_proto.work import OWNERS, EndReason
 
 peers = st.sampled_from(["me", "a", "b", "c"])
@@ -38,11 +41,21 @@ class AnyMarket(RuleBasedStateMachine):
         ]
 
     @precondition(lambda self: self.requester.state.phase is AuctionPhase.NEW)
-    @rule(count=st.integers(1, 3), deadline=st.sampled_from([0, 3_000]), bids=st.integers(1, 3))
-    def submitted(self, count: int, deadline: int, bids: int) -> None:
+    @rule(
+        count=st.integers(1, 3),
+        deadline=st.sampled_from([0, 3_000]),
+        bids=st.integers(1, 3),
+        policy=st.sampled_from(Policy),
+    )
+    def submitted(self, count: int, deadline: int, bids: int, policy: Policy) -> None:
         deadline_at = self.requester.now + deadline if deadline else 0
         self.requester.terms = Requester(
-            count=count, deadline_at=deadline_at, bids_wanted=bids, queue_ms=5 * SECOND
+            count=count,
+            deadline_at=deadline_at,
+            bids_wanted=bids,
+            queue_ms=5 * SECOND,
+            verify=Verification(policy, apart=Apart.NODES),
+            seed=b"secret",
         ).terms
         self.requester.submit()
 
@@ -149,9 +162,8 @@ class AnyMarket(RuleBasedStateMachine):
         state = self.requester.state
         if state.phase is not AuctionPhase.OPEN or state.search in (SearchPhase.WINDOW, SearchPhase.CALLED):
             return
-        wanted = {slot.failed_on for slot in seeking(state)}
         for bid in usable(state, self.requester.now).values():
-            assert all(bid.provider in failed_on for failed_on in wanted)
+            assert not any(is_welcome(state, slot, bid) for slot in seeking(state))
 
     @invariant()
     def no_more_is_owed_than_was_offered(self) -> None:
@@ -161,6 +173,20 @@ class AnyMarket(RuleBasedStateMachine):
         if ending is not None:
             assert ending.price == sum(slot.price for slot in slots)
             assert ending.reason in OWNERS
+
+    @invariant()
+    def what_is_accepted_has_its_quorum_and_is_accepted_once(self) -> None:
+        judged = [event for event in self.requester.log if isinstance(event, ResultJudged)]
+        assert len({event.piece for event in judged}) == len(judged)
+        for event in judged:
+            assert not quorum_faults(self.requester.state, event)
+
+    @invariant()
+    def a_receipt_is_given_once_it_is_clear_who_was_right(self) -> None:
+        unpaid = {
+            slot.allocation_id for slot in self.requester.state.slots if awaits_verdict(self.requester.state, slot)
+        }
+        assert not any(receipt.allocation_id in unpaid for receipt in self.requester.sent(Receipt))
 
     @invariant()
     def no_deadline_is_left_in_the_past(self) -> None:

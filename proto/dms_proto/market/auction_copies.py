@@ -1,0 +1,284 @@
+"""Copies of one piece of work, where a job wants its results checked: who may have one, when one more is due, and which result holds.
+
+A piece of work is one of the request's `count`; its copies are slots like any other, so they are bid for, awarded, retried and paid alike::
+
+    slot of a piece ──award──▶ a check is due? ──CopyCalled──▶ one more slot, at somebody who has none
+                                                   ▲ they disagree
+    all copies are over ──▶ votes ──▶ `quorum.judge` ──▶ ResultJudged ──▶ receipts: what was wrong is not paid
+
+Until then what a copy gave is only a vote: its provider gets its receipt with the verdict. A failure of the job itself is an answer as well, and
+none is taken unchecked. Ends that are no answer (a node was lost, a copy cancelled) are handled as in any request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from dms_proto.accounts.book import charge
+from dms_proto.ids import PeerId
+from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
+from dms_proto.market.agreement import receipt_for
+from dms_proto.market.auction_messages import terms_of
+from dms_proto.market.auction_state import (
+    Answer,
+    AttemptEnded,
+    Auction,
+    AuctionPhase,
+    CopyCalled,
+    OpenBid,
+    ResultJudged,
+    Slot,
+    SlotPhase,
+    Terms,
+)
+from dms_proto.units import format_count, format_credits
+from dms_proto.verification.policy import MAX_COPIES, Apart, Policy
+from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, judge, next_voter, support, weight_of
+from dms_proto.work import Ending, EndReason
+
+FIRM: Final = frozenset({EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_FUEL, EndReason.OUTPUT_LIMIT})
+"""Answers that do not depend on the machine: who is outvoted with one was wrong. With any other (too slow for the time limit, a processor without
+the instruction, …) nothing is held against it."""
+_WORKING: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
+_AGREED: Final = Ending(EndReason.CANCELLED, detail="not needed any more: the other copies agree")
+
+
+def copies_of(auction: Auction, piece: int) -> tuple[Slot, ...]:
+    """The slots of a piece of work."""
+    return tuple(slot for slot in auction.slots if slot.piece == piece)
+
+
+# ---------------------------------------------------------------------------------------------------------------- placing
+
+
+def taker(
+    auction: Auction, slot: Slot, ranked: Iterable[OpenBid], given: Iterable[tuple[int, OpenBid]]
+) -> OpenBid | None:
+    """Who gets a slot that seeks: the best bid, or for a copy the best whose word would add anything; None: nobody here.
+
+    Args:
+        auction: the request.
+        slot: which seeks.
+        ranked: bids with room that may be taken for it, best first.
+        given: pieces of slots that were given away just now, and to whom.
+    """
+    terms = terms_of(auction)
+    if not terms.verify.is_on:
+        return next(iter(ranked), None)
+    just_now = [_voter_of_bid(terms, bid) for piece, bid in given if piece == slot.piece]
+    asked = [*_asked(auction, slot), *just_now]
+    bids = {_voter_of_bid(terms, bid): bid for bid in ranked}
+    chosen = next_voter(bids, asked) if asked else next(iter(bids), None)
+    return bids[chosen] if chosen is not None else None
+
+
+def is_welcome(auction: Auction, slot: Slot, bid: OpenBid) -> bool:
+    """Whether a bid may be taken for a slot that seeks."""
+    return bid.provider not in slot.failed_on and taker(auction, slot, (bid,), ()) is not None
+
+
+def _asked(auction: Auction, slot: Slot) -> list[Voter]:
+    """Who has, or has had, a copy of the same piece of work."""
+    terms = terms_of(auction)
+    others = (other for other in copies_of(auction, slot.piece) if other.index != slot.index)
+    return [_voter(terms, other) for other in others if other.phase is not SlotPhase.SEEKING and other.provider]
+
+
+def _voter(terms: Terms, slot: Slot) -> Voter:
+    return Voter(slot.provider, _place(terms, slot.provider, slot.source), slot.streak)
+
+
+def _voter_of_bid(terms: Terms, bid: OpenBid) -> Voter:
+    return Voter(bid.provider, _place(terms, bid.provider, bid.facts.source), bid.facts.streak)
+
+
+def _place(terms: Terms, provider: PeerId, source: str) -> str:
+    """What no two copies may have in common."""
+    return provider if terms.verify.apart is Apart.NODES else source
+
+
+def is_copy(auction: Auction, slot: Slot) -> bool:
+    """Whether somebody else has, or has had, a copy of the same piece."""
+    return bool(_asked(auction, slot))
+
+
+def checks_due(auction: Auction, awarded: Iterable[int]) -> tuple[Event, ...]:
+    """Copies beside the slots that were just awarded: where their providers' answers are to be checked, and until all would suffice if they agree.
+
+    They are awarded at once, with what else is: whoever is asked again only when an answer is there could tell why.
+    """
+    if not terms_of(auction).verify.is_on:
+        return ()
+    pieces = dict.fromkeys(auction.slots[index].piece for index in awarded)
+    return tuple(CopyCalled(piece) for piece in pieces if _is_copy_due(auction, piece))
+
+
+def _is_copy_due(auction: Auction, piece: int) -> bool:
+    terms, copies = terms_of(auction), copies_of(auction, piece)
+    if len(copies) >= MAX_COPIES or any(slot.phase is SlotPhase.SEEKING for slot in copies):
+        return False
+    if len(copies) == 1 and terms.verify.first_copies(copies[0].streak, terms.seed, piece) == 1:
+        return False
+    return weight_of((_voter(terms, slot) for slot in copies), terms.verify) < terms.verify.quorum
+
+
+# ---------------------------------------------------------------------------------------------------------------- judging
+
+
+def judge_step(auction: Auction, now: int) -> Decision:
+    """Judges every piece of work of which no copy is under way; calls one more where that may settle it."""
+    if not terms_of(auction).verify.is_on:
+        return IGNORED
+    decisions = [_judge_piece(auction, piece, now) for piece in _settled_pieces(auction)]
+    return Decision(
+        tuple(event for decision in decisions for event in decision.events),
+        tuple(effect for decision in decisions for effect in decision.effects),
+    )
+
+
+def _settled_pieces(auction: Auction) -> tuple[int, ...]:
+    """Pieces that are not judged, of which no copy is under way and at least one is over."""
+    working = {slot.piece for slot in auction.slots if slot.phase in _WORKING}
+    over = dict.fromkeys(slot.piece for slot in auction.slots if slot.phase is SlotPhase.DONE)
+    return tuple(piece for piece in over if piece not in working and piece not in auction.verdicts)
+
+
+def _judge_piece(auction: Auction, piece: int, now: int) -> Decision:
+    copies = copies_of(auction, piece)
+    answered = [slot for slot in copies if slot.has_answered]
+    verdict = _verdict(auction, copies, answered)
+    if verdict.accepted is not None:
+        spare = tuple(slot for slot in copies if slot.phase is SlotPhase.SEEKING)
+        ends = tuple(AttemptEnded(slot.index, PeerId(""), slot.allocation_id, _AGREED, final=True) for slot in spare)
+        judged = _accepted(piece, answered, verdict, now)
+    elif any(slot.phase is SlotPhase.SEEKING for slot in copies):
+        return IGNORED
+    elif auction.phase is AuctionPhase.OPEN and len(answered) == len(copies) and not verdict.undecided:
+        return Decision((CopyCalled(piece),))
+    else:
+        unjudged = tuple(_answer(slot) for slot in answered)
+        ends, judged = (), ResultJudged(piece, now, unjudged=unjudged, why=_why_undecided(auction, copies, answered))
+    return Decision((*ends, judged), _receipts(auction, answered, judged))
+
+
+def _verdict(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> Verdict:
+    terms = terms_of(auction)
+    votes = [_vote(terms, slot) for slot in answered]
+    alone = len(copies) == len(votes) == 1
+    if alone and terms.verify.policy is Policy.ADAPTIVE and votes[0].result.ending.reason is EndReason.COMPLETED:
+        return Verdict(votes[0])  # no check was called when it was awarded
+    return judge(votes, terms.verify)
+
+
+def _vote(terms: Terms, slot: Slot) -> Vote:
+    assert slot.ending is not None, "who has answered has ended"
+    assert slot.status is not None, "who has answered has told its status"
+    return Vote(_voter(terms, slot), Result(slot.ending, slot.outputs, slot.status.log_digests[0]))
+
+
+def _accepted(piece: int, answered: Sequence[Slot], verdict: Verdict, now: int) -> ResultJudged:
+    assert verdict.accepted is not None
+    slots = {slot.provider: slot for slot in answered}
+    outvoted = [slots[provider] for provider in verdict.wrong]
+    unchecked = () if verdict.right else answered
+    return ResultJudged(
+        piece,
+        now,
+        slots[verdict.accepted.voter.provider].index,
+        right=tuple(_answer(slots[provider]) for provider in verdict.right),
+        wrong=tuple(_answer(slot) for slot in outvoted if _is_firm(slot)),
+        unjudged=tuple(_answer(slot) for slot in (*unchecked, *outvoted) if not verdict.right or not _is_firm(slot)),
+    )
+
+
+def _is_firm(slot: Slot) -> bool:
+    return slot.ending is not None and slot.ending.reason in FIRM
+
+
+def _answer(slot: Slot) -> Answer:
+    return Answer(slot.index, slot.provider, slot.allocation_id, slot.settled[-1][2], slot.source)
+
+
+def _why_undecided(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> str:
+    """What there is, and what stands in the way of more."""
+    terms = terms_of(auction)
+    votes = support([_vote(terms, slot) for slot in answered], terms.verify)
+    given = f"{format_count(len(answered), 'answer')}; {votes} of {format_count(terms.verify.quorum, 'vote')} for the same one"
+    if len(answered) == len(copies):
+        return f"{given}, and one more copy would not settle it"
+    other = next(slot.ending for slot in copies if not slot.has_answered and slot.ending is not None)
+    return f"{given}; one more copy: {other.detail or other.reason}"
+
+
+def _receipts(auction: Auction, answered: Sequence[Slot], judged: ResultJudged) -> tuple[Effect, ...]:
+    """Tells every provider that answered what is owed for it, and books the same."""
+    wrong = {answer.slot for answer in judged.wrong}
+    effects: list[Effect] = []
+    for slot in answered:
+        status, (_, allocation, price) = slot.status, slot.settled[-1]
+        assert status is not None, "who has answered has told its status"
+        owed = 0 if slot.index in wrong else price
+        refused, objection = max(0, status.price - owed), _objection(status.price, price, owed)
+        effects += charge(slot.provider, status.request_id, allocation, owed, objection, refused=refused)
+        effects.append(Send(slot.provider, receipt_for(status, owed)))
+    return tuple(effects)
+
+
+def _objection(claimed: int, fair: int, owed: int) -> str:
+    """What is said of a claim that is not accepted as it is; empty for one that is."""
+    if owed < fair:
+        return f"{format_credits(claimed)} were claimed; others who did the same work agree on another result"
+    if owed < claimed:
+        return f"{format_credits(claimed)} were claimed; its tariff gives {format_credits(owed)}"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------------------------- the end
+
+
+def endings(auction: Auction) -> Iterator[Ending]:
+    """How each piece of work ended; each slot is one where nothing is checked."""
+    if not terms_of(auction).verify.is_on:
+        yield from (slot.ending for slot in auction.slots if slot.ending is not None)
+        return
+    for piece in range(terms_of(auction).count):
+        yield _ending_of(auction, auction.verdicts[piece])
+
+
+def _ending_of(auction: Auction, judged: ResultJudged) -> Ending:
+    copies = copies_of(auction, judged.piece)
+    if judged.accepted is not None:
+        ending = auction.slots[judged.accepted].ending
+    elif auction.phase is AuctionPhase.OPEN and any(slot.has_answered for slot in copies):
+        ending = Ending(EndReason.UNDECIDED, detail=judged.why)
+    else:
+        ending = next(slot.ending for slot in copies if not slot.has_answered)
+    assert ending is not None, "what was judged has ended"
+    return ending
+
+
+def is_over(auction: Auction) -> bool:
+    """Whether every piece of work has its ending."""
+    if any(slot.phase is not SlotPhase.DONE for slot in auction.slots):
+        return False
+    terms = terms_of(auction)
+    return not terms.verify.is_on or len(auction.verdicts) == terms.count
+
+
+# ------------------------------------------------------------------------------------------------------------------- laws
+
+
+def quorum_faults(auction: Auction, judged: ResultJudged) -> str:
+    """What is wrong with a verdict, by the state after it; empty: an accepted result has the votes it needs, from nodes with nothing in common."""
+    if judged.accepted is None:
+        return ""
+    terms = terms_of(auction)
+    if not judged.right:
+        alone = len(copies_of(auction, judged.piece)) == 1 and terms.verify.policy is Policy.ADAPTIVE
+        return "" if alone else "accepted without a vote"
+    voters = [_voter(terms, auction.slots[answer.slot]) for answer in judged.right]
+    if len({voter.provider for voter in voters}) < len(voters) or len({voter.source for voter in voters}) < len(voters):
+        return f"one and the same has voted twice: {voters}"
+    votes = [_vote(terms, auction.slots[answer.slot]) for answer in judged.right]
+    return "" if judge(votes, terms.verify).accepted is not None else f"no quorum: {voters}"

@@ -1,0 +1,23 @@
+"""What the events of a request say of its providers: the only way in which a requester's log becomes evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dms_proto.ids import PeerId
+from dms_proto.machine import Event
+from dms_proto.market.auction_state import AttemptEnded, ResultJudged
+from dms_proto.reputation.evidence import Kind, kinds_of
+
+Seen = tuple[PeerId, str, Kind]
+"""A provider, its source, and what was seen of it."""
+
+
+def seen_in(event: Event) -> Iterator[Seen]:
+    """What was seen: how an attempt ended; which result held, where others were asked."""
+    match event:
+        case AttemptEnded(provider=provider, source=source) if provider:
+            yield from ((provider, source, kind) for kind in kinds_of(event.ending.reason, event.claimed))
+        case ResultJudged(right=right, wrong=wrong):
+            yield from ((answer.provider, answer.source, Kind.RIGHT) for answer in right)
+            yield from ((answer.provider, answer.source, Kind.WRONG) for answer in wrong)
