@@ -55,7 +55,7 @@ class Proven(NamedTuple):
     delegators: tuple[PeerId, ...] = ()
 
 
-class Delegation(NamedTuple):
+class Delegation(msgspec.Struct, frozen=True):
     """By what a delegator's revocation counts: its grant came of `root`, which `issuer` has issued."""
 
     issuer: PeerId
