@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,6 +22,7 @@ from dms.config.paths import Home
 from dms.node.doctor import examine, subject_of
 from dms.rpc.api.events import Check, Finding
 from dms.testing.keyrings import NO_KEYRING, server
+from dms_proto.lineage import identity_of
 
 DMS = (sys.executable, "-c", "from dms.cli import main; main()")
 
@@ -73,9 +75,27 @@ def test_show_names_all_four_and_verify_checks_what_it_printed(home: Home) -> No
     assert "not encrypted; `dms identity protect` does it" in shown
     said = dms(home, "identity", "show", "--json").stdout_bytes
     assert "every name follows" in dms(home, "identity", "verify", "-", given=said).stdout
-    wrong = said.replace(names.uuid[:4].encode(), b"ffff")
-    refused = dms(home, "identity", "verify", "-", given=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("uuid", "does not follow from the key of"),
+        ("cid", "the CID is not that of"),
+        ("did", "the DID is not that of"),
+        ("peer_id", "the CID is not that of"),
+    ],
+)
+def test_another_node_s_name_among_the_four_is_told(home: Home, tmp_path: Path, name: str, told: str) -> None:
+    """Who checks has nothing but what is said: no node, no home."""
+    said = json.loads(dms(home, "identity", "show", "--json").stdout)
+    another = msgspec.to_builtins(identity_of(bytes(range(32))))
+    said[name] = another[name]
+
+    refused = dms(Home(tmp_path / "none"), "identity", "verify", "-", given=json.dumps(said).encode())
+
     assert (refused.exit_code, "[bad_identity]" in refused.stderr) == (1, True)
+    assert told in refused.stderr
 
 
 def test_protect_and_unprotect_and_what_the_doctor_says_of_them(home: Home, secret: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,8 +29,6 @@ def test_the_public_key_comes_back_out_of_the_peer_id(key: bytes) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_peer_id_equals_the_one_libp2p_computes(seed: int) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     private = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(str(seed).encode()).digest())
     key = private.public_key().public_bytes_raw()
     assert ids.peer_id_of(key) == libp2p_peer_id(key)
@@ -64,6 +64,31 @@ def test_peer_id_and_cid_agree_with_other_implementations(peer: str, cid: str) -
 def test_peer_id_of_a_published_key_is_the_published_one() -> None:
     key = bytes.fromhex("2ffa35a99d3a3cfbb17bb7c1dc5561b18a8dcca4df38dc613ea859c37eb1336b")
     assert ids.peer_id_of(key) == "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+
+
+def test_peer_id_of_the_key_in_the_libp2p_specification_is_the_one_its_implementations_compute() -> None:
+    """The Ed25519 test vector of the libp2p peer-ids specification; rust-libp2p gives this name to it."""
+    key = bytes.fromhex("1ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e")
+    assert ids.peer_id_of(key) == "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq"
+
+
+@pytest.mark.parametrize(
+    ("seed", "did"),
+    [
+        (0, "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"),
+        (1, "did:key:z6MkjchhfUsD6mmvni8mCdXHw216Xrm9bQe2mBH1P5RDjVJG"),
+        (2, "did:key:z6MknGc3ocHs3zdPiJbnaaqDi58NGb4pk1Sp9WxWufuXSdxf"),
+    ],
+)
+def test_did_key_is_the_published_one(seed: int, did: str) -> None:
+    """The first of the Ed25519 test vectors of the W3C did:key method; their seeds are numbers in 32 bytes."""
+    private = Ed25519PrivateKey.from_private_bytes(seed.to_bytes(32, "big"))
+    assert ids.did_of(private.public_key().public_bytes_raw()) == did
+
+
+def test_a_uuid_is_one_of_rfc_9562() -> None:
+    parsed = uuid.UUID(ids.uuid_of(KEY))
+    assert (parsed.version, parsed.variant) == (8, uuid.RFC_4122)
 
 
 def test_did_key_is_multibase_of_the_ed25519_multicodec_and_the_key() -> None:
