@@ -25,7 +25,7 @@ def stored(event: Event, cause_id: str = "c") -> StoredEvent:
 
 
 @pytest.mark.parametrize("kind", EVENT_KINDS.values(), ids=EVENT_KINDS.keys())
-@settings(max_examples=15, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_event_is_read_back_as_it_was_written(kind: type[Event], data: st.DataObject) -> None:
     event = data.draw(structs(kind))

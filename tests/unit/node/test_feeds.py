@@ -204,7 +204,7 @@ WRITES = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(writes=WRITES, cut=st.integers(0, 200))
 def test_whoever_resumes_anywhere_gets_exactly_the_rest(
     tmp_path: Path, writes: list[tuple[str, int, bytes]], cut: int

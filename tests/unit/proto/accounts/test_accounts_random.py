@@ -277,4 +277,4 @@ class Market(RuleBasedStateMachine):
 
 
 TestMarket = Market.TestCase
-TestMarket.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMarket.settings = settings(max_examples=60, stateful_step_count=30)

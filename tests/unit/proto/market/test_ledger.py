@@ -114,7 +114,7 @@ class LedgerAgainstAccount(RuleBasedStateMachine):
 
 
 TestLedgerAgainstAccount = LedgerAgainstAccount.TestCase
-TestLedgerAgainstAccount.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLedgerAgainstAccount.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 @pytest.fixture

@@ -314,4 +314,4 @@ class Market(RuleBasedStateMachine):
 
 
 TestMarket = Market.TestCase
-TestMarket.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestMarket.settings = settings(max_examples=100, stateful_step_count=40)
