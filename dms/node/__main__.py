@@ -1,4 +1,4 @@
-"""`python -m dms.node onboard|up|doctor|rotate`: what the `dms` command starts, since it imports nothing heavy itself."""
+"""`python -m dms.node onboard|up|doctor|rotate|verify-accounts`: what the `dms` command starts, since it imports nothing heavy itself."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import argparse
 import asyncio
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dms.config.paths import resolve_home
 from dms_proto.errors import DmsError, UserError
 
+if TYPE_CHECKING:
+    from dms.rpc.api.accounts import LedgerReport
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one of the four; returns the exit code: 0, 1 for a failure, 2 for a wrong request."""
+    """Runs one of these; returns the exit code: 0, 1 for a failure, 2 for a wrong request."""
     options = _parser().parse_args(arguments)
     try:
         result: int = options.run(options)
@@ -43,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     rotate = commands.add_parser("rotate", help="give the node, which must not run, a new key")
     rotate.set_defaults(run=_rotate)
-    for command in (onboard, up, doctor, rotate):
+    accounts = commands.add_parser("verify-accounts", help="check the accounts of the node, which must not run")
+    accounts.set_defaults(run=_verify_accounts)
+    for command in (onboard, up, doctor, rotate, accounts):
         command.add_argument("--home", help="the node's directory")
         command.add_argument("--json", action="store_true", help="answer in JSON")
     return parser
@@ -122,6 +127,21 @@ def _rotate(options: argparse.Namespace) -> int:
         print(f"{old} is {names.peer_id} from now on, and still the node {names.uuid}")
         print("its peers are told when it starts: `dms up -d`")
     return 0
+
+
+def _verify_accounts(options: argparse.Namespace) -> int:
+    from dms.config.identity import read_names  # noqa: PLC0415
+    from dms.node.api.accounts import ledger_report  # noqa: PLC0415
+    from dms.node.stopped import open_stopped  # noqa: PLC0415
+
+    home = resolve_home(options.home)
+
+    async def report() -> LedgerReport:
+        async with await open_stopped(home) as store:
+            return await ledger_report(store, read_names(home).peer_id)
+
+    print(msgspec.json.encode(found := asyncio.run(report())).decode())
+    return 0 if found.is_right else 1
 
 
 def _fail(error: DmsError, *, as_json: bool) -> None:

@@ -10,8 +10,10 @@ import click
 
 from dms.cli.app import CONTEXT, group
 from dms.cli.context import Io, with_io
+from dms.cli.exit_codes import FAILURE
 
 if TYPE_CHECKING:
+    from dms.rpc.api.accounts import LedgerReport
     from dms_proto.units import MicroCredits
 
 account: Final = group("account", "What this node and its peers owe each other.")
@@ -126,6 +128,43 @@ def settle(io: Io, *, peer: str, by: str) -> None:
 
     with io.node() as node:
         io.show(node.call("account.settle", SettleParams(peer, SettleBy(by)), AccountView), views.account)
+
+
+@account.command(context_settings=CONTEXT)
+@with_io
+def verify(io: Io) -> None:
+    """Check every entry against the event, the signed receipt or the IOU it rests on. Exits with 1 when one does not follow.
+
+    Asks no other node, and works without a running node too.
+
+    \b
+    dms account verify
+    """
+    from dms.cli.progress import Progress  # noqa: PLC0415
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+
+    with Progress("checking every entry"):
+        report = _verified(io)
+    io.show(report, views.verified)
+    if not report.is_right:
+        raise SystemExit(FAILURE)
+
+
+def _verified(io: Io) -> LedgerReport:
+    from dms.rpc.api.accounts import LedgerReport  # noqa: PLC0415
+    from dms_proto.errors import UserError  # noqa: PLC0415
+
+    try:
+        with io.node(timeout=600) as node:
+            return node.call("account.verify", None, LedgerReport)
+    except UserError as error:
+        if error.code != "node_not_running":
+            raise
+    import msgspec  # noqa: PLC0415
+
+    from dms.cli.node_process import answer, command  # noqa: PLC0415
+
+    return msgspec.json.decode(answer(command("verify-accounts", io.home, "--json")), type=LedgerReport)
 
 
 @account.command(context_settings=CONTEXT)

@@ -11,7 +11,7 @@ import msgspec
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import short
-from dms.rpc.api.accounts import AccountList, AccountView, DisputeList, EntryView, Statement
+from dms.rpc.api.accounts import AccountList, AccountView, DisputeList, EntryView, LedgerReport, Statement
 from dms_proto.messages import Iou
 from dms_proto.units import format_count, format_credits
 
@@ -101,6 +101,20 @@ def disputes(found: DisputeList) -> Iterator[Block]:
     ]
     yield Table(("PEER", "ALLOCATION", "JOB", "ASKED BY", "ASKED", "ACCEPTED", "DISPUTED"), rows, frozenset({4, 5, 6}))
     yield Line("asked by us: `dms account forgive`; asked by them: `dms account accept`", "dim")
+
+
+def verified(report: LedgerReport) -> Iterator[Block]:
+    """Whether the accounts follow from what happened and was signed, and what does not."""
+    if report.is_right:
+        yield Line(
+            f"right: {format_count(report.entries, 'entry follows', 'entries follow')} from what was signed", "good"
+        )
+        return
+    if report.chain:
+        yield Line(f"the store was changed: {report.chain}", "bad")
+    if report.faults:
+        rows = [(str(fault.seq), short(fault.peer), short(fault.about), fault.what) for fault in report.faults]
+        yield Table(("EVENT", "PEER", "ABOUT", "WHAT IS WRONG"), rows)
 
 
 def as_csv(entries: Iterable[EntryView]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from dms.node.api.base import Base, call_id
+from dms.node.ledger_check import walk
 from dms.node.projecting.tables import ENTRIES, number, unpack
 from dms.node.settlement import LocalCredit, Settlement, SignedIou
 from dms.rpc.api.accounts import (
@@ -19,6 +20,8 @@ from dms.rpc.api.accounts import (
     DisputeView,
     EntryView,
     ForgiveParams,
+    LedgerFault,
+    LedgerReport,
     LimitParams,
     SettleBy,
     SettleParams,
@@ -26,6 +29,7 @@ from dms.rpc.api.accounts import (
     StatementParams,
 )
 from dms.rpc.ids import match_id, match_peer
+from dms.store.events import EventStore
 from dms.store.tables import Condition
 from dms_actors.events import from_row
 from dms_actors.node import NodeState
@@ -102,6 +106,10 @@ class AccountGroup(Base):
         peers = (_peer_of(params.peer, state),) if params.peer else state.accounts.known
         return DisputeList(dispute_views(state.accounts, peers, _names(state)))
 
+    async def account_verify(self) -> LedgerReport:
+        """See `AccountMethods`."""
+        return await ledger_report(self._services.store, self._me)
+
     async def account_forgive(self, params: ForgiveParams) -> AccountView:
         """See `AccountMethods`."""
         state, cause = await self._state(), call_id("account.forgive")
@@ -171,6 +179,14 @@ def account_view(accounts: Accounts, peer: PeerId, name: str) -> AccountView:
         received=accounts.received.get(peer),
         given=accounts.given.get(peer),
     )
+
+
+async def ledger_report(store: EventStore, me: PeerId) -> LedgerReport:
+    """Checks the accounts of node `me` against its store."""
+    verdict = await store.verify()
+    found = await walk(me, store.read_all())
+    chain = f"{verdict.broken.what}: {verdict.broken.detail}" if verdict.broken is not None else ""
+    return LedgerReport(found.entries, tuple(LedgerFault(*fault) for fault in found.faults), chain)
 
 
 def dispute_views(accounts: Accounts, peers: Iterable[PeerId], names: Mapping[str, str]) -> tuple[DisputeView, ...]:

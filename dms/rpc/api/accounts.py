@@ -112,6 +112,41 @@ class DisputeList(msgspec.Struct, frozen=True):
     disputes: tuple[DisputeView, ...]
 
 
+class LedgerFault(msgspec.Struct, frozen=True):
+    """An entry that does not follow from what happened and was signed, or one that is missing.
+
+    Attributes:
+        seq: of the event, or of the one whose entry is missing.
+        peer: with whom; empty where that cannot be read.
+        about: the allocation, the payment, the number of the IOU, or the stream of what cannot be read.
+        what: one line for a person.
+    """
+
+    seq: int
+    peer: str
+    about: str
+    what: str
+
+
+class LedgerReport(msgspec.Struct, frozen=True):
+    """Whether the accounts follow from the event store alone.
+
+    Attributes:
+        entries: how many were checked.
+        faults: in the order of the events.
+        chain: where the store was changed since it was written; empty: nowhere.
+    """
+
+    entries: int
+    faults: tuple[LedgerFault, ...]
+    chain: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether there is nothing to say."""
+        return not self.faults and not self.chain
+
+
 class ForgiveParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to ask for no longer.
 
@@ -269,6 +304,11 @@ class AccountMethods(Protocol):
     @method("account.disputes")
     async def account_disputes(self, params: DisputesParams) -> DisputeList:
         """What was asked and not accepted, either way, and is not settled."""
+        ...
+
+    @method("account.verify")
+    async def account_verify(self) -> LedgerReport:
+        """Checks every entry against the event, the signed receipt or the IOU it rests on; asks no other node."""
         ...
 
     @method("account.forgive", mutates=True)

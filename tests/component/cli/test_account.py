@@ -100,3 +100,12 @@ def test_disputes_are_listed_with_who_asks_and_settled_by_either(dms: Dms) -> No
 def test_what_is_not_in_dispute_cannot_be_settled(dms: Dms, arguments: tuple[str, ...]) -> None:
     result = dms("account", *arguments)
     assert (result.exit_code > 0, "dms account disputes" in result.stderr) == (True, True)
+
+
+def test_what_is_wrong_in_the_accounts_is_told_and_exits_with_1(dms: Dms) -> None:
+    wrong = dms("account", "verify")
+    assert (wrong.exit_code, "no allocation of that id ended here" in wrong.stdout) == (1, True)
+    dms("account", "forgive", "beta", "--all")
+    dms("account", "accept", "alpha", "a-01")
+    right = dms("account", "verify")
+    assert (right.exit_code, right.stdout) == (0, "right: 6 entries follow from what was signed\n")

@@ -239,3 +239,4 @@ async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local
     for index, peer in ((0, provider), (1, me)):
         newest = (await local.apis[index].account_statement(StatementParams(peer))).entries[0]
         assert (newest.why, newest.about) == ("forgiven" if forgives else "accepted", allocation)
+        assert (await local.apis[index].account_verify()).faults == ()
