@@ -13,8 +13,16 @@ from dms_proto.units import format_count
 
 Scalar = str | int | float | bytes | None
 Values = Mapping[str, Scalar]
-Condition = Scalar | Collection[Scalar]
-"""A value a column must equal, or a collection (not a str or bytes) of which it must be one."""
+
+
+class Above(msgspec.Struct, frozen=True):
+    """Whatever is greater: where a page goes on."""
+
+    value: int
+
+
+Condition = Scalar | Collection[Scalar] | Above
+"""A value a column must equal, a collection (not a str or bytes) of which it must be one, or what it must be above."""
 
 MAX_ROWS: Final = 10_000
 """Largest `limit` of a query."""
@@ -135,6 +143,10 @@ class Table(msgspec.Struct, frozen=True):
         values: list[Scalar] = []
         for name, condition in where.items():
             self._check_column(name)
+            if isinstance(condition, Above):
+                clauses.append(f'"{name}" > ?')
+                values.append(condition.value)
+                continue
             if isinstance(condition, str | bytes) or not isinstance(condition, Collection):
                 clauses.append(f'"{name}" IS ?')
                 values.append(condition)

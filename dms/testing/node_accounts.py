@@ -69,8 +69,11 @@ class MemoryAccounts:
 
     async def account_statement(self, params: api.StatementParams) -> api.Statement:
         peer = self._peer(params.peer) if params.peer else ""
-        found = [entry_view(entry, NOW) for entry in reversed(self._entries) if peer in ("", entry.peer)]
-        return api.Statement(tuple(found[: params.limit]), len(found))
+        all_of_it = enumerate(self._entries, start=1)
+        found = [entry_view(entry, NOW, seq) for seq, entry in all_of_it if peer in ("", entry.peer)]
+        asked = found[::-1] if params.after is None else [view for view in found if view.seq > params.after]
+        shown = tuple(asked[: params.limit])
+        return api.Statement(shown, len(asked) if params.after is None else len(shown))
 
     async def account_limit(self, params: api.LimitParams) -> api.AccountView:
         peer = self._peer(params.peer)

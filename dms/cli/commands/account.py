@@ -13,13 +13,18 @@ from dms.cli.context import Io, with_io
 from dms.cli.exit_codes import FAILURE
 
 if TYPE_CHECKING:
-    from dms.rpc.api.accounts import LedgerReport
+    from collections.abc import Iterator
+
+    from dms.rpc.api.accounts import EntryView, LedgerReport
+    from dms.rpc.client import Client
     from dms_proto.units import MicroCredits
 
 account: Final = group("account", "What this node and its peers owe each other.")
 PEER = click.argument("peer", metavar="PEER")
 MOST: Final = 10_000
-"""Entries that are read at once."""
+"""Entries of a statement at most."""
+PAGE: Final = 1_000
+"""Entries that are asked for at once: so much is held in memory, however many there are."""
 
 
 @account.command(context_settings=CONTEXT)
@@ -56,12 +61,23 @@ def statement(io: Io, *, peer: str, as_csv: bool, limit: int) -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="As CSV, oldest first, amounts in micro-credits.")
 @with_io
 def export(io: Io, *, as_csv: bool) -> None:
-    """Print the entries with all peers, the newest 10,000.
+    """Print every entry with every peer, oldest first.
 
     \b
     dms account export --csv > accounts.csv
+    dms account export --json > accounts.json
     """
-    _entries(io, "", MOST, as_csv=as_csv)
+    from dms.cli.views import accounts as views  # noqa: PLC0415
+    from dms.rpc.api.accounts import Statement  # noqa: PLC0415
+
+    with io.node() as node:
+        entries = _every_entry(node)
+        if io.as_json or as_csv:
+            for line in (views.as_json if io.as_json else views.as_csv)(entries):
+                click.echo(line)
+        else:
+            found = tuple(entries)
+            io.show(Statement(found, len(found)), views.statement)
 
 
 @account.command(context_settings=CONTEXT)
@@ -223,6 +239,19 @@ def accept(io: Io, *, peer: str, allocation: str) -> None:
         io.show(node.call("account.accept", AcceptParams(peer, allocation), AccountView), views.account)
 
 
+def _every_entry(node: Client) -> Iterator[EntryView]:
+    """All entries, oldest first, a page at a time."""
+    from dms.rpc.api.accounts import Statement, StatementParams  # noqa: PLC0415
+
+    after = 0
+    while True:
+        page: Statement = node.call("account.statement", StatementParams(limit=PAGE, after=after), Statement)
+        yield from page.entries
+        if len(page.entries) < PAGE:
+            return
+        after = page.entries[-1].seq
+
+
 def _entries(io: Io, peer: str, most: int, *, as_csv: bool) -> None:
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import Statement, StatementParams  # noqa: PLC0415
@@ -230,7 +259,8 @@ def _entries(io: Io, peer: str, most: int, *, as_csv: bool) -> None:
     with io.node() as node:
         found: Statement = node.call("account.statement", StatementParams(peer, most), Statement)
     if as_csv:
-        click.echo(views.as_csv(found.entries), nl=False)
+        for line in views.as_csv(reversed(found.entries)):
+            click.echo(line)
     else:
         io.show(found, views.statement)
 

@@ -117,12 +117,26 @@ def verified(report: LedgerReport) -> Iterator[Block]:
         yield Table(("EVENT", "PEER", "ABOUT", "WHAT IS WRONG"), rows)
 
 
-def as_csv(entries: Iterable[EntryView]) -> str:
-    """Entries as CSV, oldest first: a header, then every field as it is, amounts in micro-credits."""
+def as_csv(entries: Iterable[EntryView]) -> Iterator[str]:
+    """Entries as lines of CSV, in their order: a header, then every field as it is, amounts in micro-credits."""
+    yield _csv_line(EntryView.__struct_fields__)
+    for entry in entries:
+        yield _csv_line(_harmless(msgspec.structs.astuple(entry)))
+
+
+def as_json(entries: Iterable[EntryView]) -> Iterator[str]:
+    """Entries as the lines of one JSON object, in their order."""
+    yield '{"entries": ['
+    before = ""
+    for entry in entries:
+        yield f"{before}  {msgspec.json.encode(entry).decode()}"
+        before = ","
+    yield "]}"
+
+
+def _csv_line(fields: Iterable[object]) -> str:
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(EntryView.__struct_fields__)
-    writer.writerows(_harmless(msgspec.structs.astuple(entry)) for entry in reversed(tuple(entries)))
+    csv.writer(written, lineterminator="").writerow(fields)
     return written.getvalue()
 
 

@@ -30,7 +30,7 @@ from dms.rpc.api.accounts import (
 )
 from dms.rpc.ids import match_id, match_peer
 from dms.store.events import EventStore
-from dms.store.tables import Condition
+from dms.store.tables import Above, Condition
 from dms_actors.events import from_row
 from dms_actors.node import NodeState
 from dms_proto.accounts.book import Account, Accounts, Dispute, Entry
@@ -64,10 +64,19 @@ class AccountGroup(Base):
         accounts = (await self._state()).accounts
         if params.peer:
             where["peer"] = accounts.names(_peer_of(params.peer, await self._state()))
-        rows, total = await self._newest(ENTRIES, where, "seq", params.limit)
+        if params.after is not None:
+            where["seq"] = Above(params.after)
+            rows = await self._runner.query(ENTRIES.name, where, order=("seq",), limit=params.limit)
+            total = len(rows)  # of each page the rest would be counted again
+        else:
+            rows, total = await self._newest(ENTRIES, where, "seq", params.limit)
         entries = (accounts.under_present_name(unpack(row["entry"], Entry)) for row in rows)
         return Statement(
-            tuple(entry_view(entry, number(row, "at")) for entry, row in zip(entries, rows, strict=True)), total
+            tuple(
+                entry_view(entry, number(row, "at"), number(row, "seq"))
+                for entry, row in zip(entries, rows, strict=True)
+            ),
+            total,
         )
 
     async def account_limit(self, params: LimitParams) -> AccountView:
@@ -221,10 +230,11 @@ def chosen_disputes(found: Sequence[Dispute], given: str, *, only: bool = False)
     return tuple(dispute for dispute in found if dispute.allocation_id == wanted)
 
 
-def entry_view(entry: Entry, at: int) -> EntryView:
-    """What an entry moves, booked at `at` (Unix ms)."""
+def entry_view(entry: Entry, at: int, seq: int) -> EntryView:
+    """What an entry moves, booked at `at` (Unix ms) with the event `seq`."""
     moves = {account.value: entry.moves(account) for account in Account}
     return EntryView(
+        seq=seq,
         at=at,
         peer=entry.peer,
         why=entry.why.value,

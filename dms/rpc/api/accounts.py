@@ -177,16 +177,19 @@ class StatementParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         peer: of this peer only: its PeerID, a unique beginning or end of it, or its name; empty: of all.
         limit: at most so many, newest first.
+        after: instead the oldest after the event with this number, oldest first; 0 from the beginning: so all are read, page by page.
     """
 
     peer: str = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    after: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class EntryView(msgspec.Struct, frozen=True):
     """One entry, with what it moves in micro-credits: debits less credits, so their sum is zero.
 
     Attributes:
+        seq: number of the event it was booked with; they grow.
         at: Unix ms it was booked.
         peer: whose accounts.
         why: claim, receipt, charge, payment, iou_received, iou_given, forgiven or accepted.
@@ -202,6 +205,7 @@ class EntryView(msgspec.Struct, frozen=True):
         detail: one line for a person, such as why a claim was not accepted.
     """
 
+    seq: int
     at: int
     peer: PeerId
     why: str
@@ -221,8 +225,8 @@ class Statement(msgspec.Struct, frozen=True):
     """Entries.
 
     Attributes:
-        entries: newest first.
-        total: how many match, shown or not.
+        entries: newest first, or as was asked.
+        total: how many match, shown or not; of a page, those in it: one that is not full is the last.
     """
 
     entries: tuple[EntryView, ...]

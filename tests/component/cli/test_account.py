@@ -12,6 +12,7 @@ from dms.cli.views.accounts import as_csv
 from dms.rpc.api.accounts import EntryView
 from dms.testing.commands import Dms
 from dms.testing.node_jobs import ALPHA
+from dms_proto.accounts.book import payment
 from dms_proto.ids import PeerId, short
 
 
@@ -46,8 +47,8 @@ def test_csv_has_every_entry_oldest_first_and_each_adds_up_to_nothing(dms: Dms, 
 
 
 def test_no_text_of_another_node_becomes_a_formula() -> None:
-    entry = EntryView(0, PeerId("p"), "payment", "x", "", 0, 0, 0, 0, 0, 0, 0, "=HYPERLINK(1)")
-    assert as_csv([entry]).splitlines()[1].endswith(",'=HYPERLINK(1)")
+    entry = EntryView(1, 0, PeerId("p"), "payment", "x", "", 0, 0, 0, 0, 0, 0, 0, "=HYPERLINK(1)")
+    assert list(as_csv([entry]))[1].endswith(",'=HYPERLINK(1)")
 
 
 def test_a_limit_is_set_and_taken_back(dms: Dms) -> None:
@@ -109,3 +110,21 @@ def test_what_is_wrong_in_the_accounts_is_told_and_exits_with_1(dms: Dms) -> Non
     dms("account", "accept", "alpha", "a-01")
     right = dms("account", "verify")
     assert (right.exit_code, right.stdout) == (0, "right: 6 entries follow from what was signed\n")
+
+
+def test_an_export_is_whole_however_many_entries_there_are(dms: Dms) -> None:
+    """The newest 10,000 were all there was."""
+    node = dms.served.node
+    made = [payment(ALPHA, 1, f"p-{number}") for number in range(10_500)]
+    node._entries += made
+
+    table = list(csv.DictReader(io.StringIO(dms("account", "export", "--csv").stdout)))
+    data = json.loads(dms("account", "export", "--json").stdout)["entries"]
+
+    assert [row["about"] for row in table][-len(made) :] == [entry.about for entry in made]
+    assert (
+        [str(entry["seq"]) for entry in data]
+        == [row["seq"] for row in table]
+        == [str(n) for n in range(1, len(table) + 1)]
+    )
+    assert len(dms("account", "export").stdout.splitlines()) == 1 + len(table)

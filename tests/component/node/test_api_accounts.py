@@ -240,3 +240,14 @@ async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local
         newest = (await local.apis[index].account_statement(StatementParams(peer))).entries[0]
         assert (newest.why, newest.about) == ("forgiven" if forgives else "accepted", allocation)
         assert (await local.apis[index].account_verify()).faults == ()
+
+
+async def test_entries_are_read_page_by_page_from_the_oldest(local: Local) -> None:
+    provider = peer_of(local.market.nodes[1])
+    for amount in range(1, 6):
+        await local.api.account_deposit(DepositParams(provider, amount))
+    first = await local.api.account_statement(StatementParams(limit=2, after=0))
+    second = await local.api.account_statement(StatementParams(provider, 2, first.entries[-1].seq))
+    last = await local.api.account_statement(StatementParams(limit=2, after=second.entries[-1].seq))
+    assert [(len(page.entries), page.total) for page in (first, second, last)] == [(2, 2), (2, 2), (1, 1)]
+    assert [entry.paid for page in (first, second, last) for entry in page.entries] == [1, 2, 3, 4, 5]

@@ -3,7 +3,7 @@ import sqlite3
 import pytest
 
 from dms.store.projections import Rows
-from dms.store.tables import MAX_ALTERNATIVES, MAX_ROWS, Column, Delete, Table, Upsert
+from dms.store.tables import MAX_ALTERNATIVES, MAX_ROWS, Above, Column, Delete, Table, Upsert
 from dms_proto.errors import UserError
 
 BIDS = Table(
@@ -118,3 +118,10 @@ def test_a_key_or_index_of_an_unknown_column_cannot_be_declared():
         Table("t", (Column("a"),), key=("a",), indexes=(("c",),))
     with pytest.raises(ValueError, match="empty key"):
         Table("t", (Column("a"),), key=())
+
+
+def test_a_page_goes_on_above_where_the_one_before_ended(connection):
+    fill(connection)
+    sql, values = BIDS.select({"price": Above(10)}, ("price",), 10)
+    assert [row[2] for row in connection.execute(sql, values)] == [20, 30]
+    assert connection.execute(*BIDS.count({"price": Above(20)})).fetchone() == (1,)
