@@ -117,6 +117,7 @@ from dms_proto.messages import (
 )
 from dms_proto.messages.kinds import NOT_GRANTED
 from dms_proto.reputation import Evidence, Record
+from dms_proto.reputation.silence import Silence
 from dms_proto.wire import Envelope, Offence
 from dms_proto.wire.log_budget import ROW_BYTES
 
@@ -189,6 +190,7 @@ class Node(MachineActor):
         self._ask_directly = ask_directly
         self._children = Children(runtime, world, self)
         self._record = Record()
+        self._silence = Silence()
         self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
         self._proofs = ProviderProofs(world.journal, strangers.source)
 
@@ -260,6 +262,8 @@ class Node(MachineActor):
                 self._children.request_over(request_id)
             case AllocationClosed(allocation_id=allocation_id):
                 self._children.allocation_over(allocation_id)
+            case auction.LetDown(provider=provider, bid_id=bid_id):
+                self._silence.let_down(provider, bid_id, now)
             case Blamed(peer=peer, offence=offence):
                 self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
@@ -553,8 +557,13 @@ class Node(MachineActor):
         if hear is not None:
             hear(peer, message)
             return
+        if isinstance(message, CommitAck | CommitRefused):
+            self._silence.answered(peer, message.bid_id)
         if self._world.orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, origin.cause_id)
+        elif isinstance(message, Bid) and self._silence.is_ignored(peer, now):
+            self._world.post.send(peer, Release(message.request_id, message.bid_id), origin.cause_id)
+            return
         elif isinstance(message, Bid | Decline) and not self._strangers.may_write(peer, now):
             return  # a provider that answers without end; its bid lapses
         elif not isinstance(message, AllocationStatus) or message.ending is not None:  # how it goes is not written down

@@ -25,6 +25,7 @@ from dms_proto.market.auction_state import (
     Collect,
     CommitAcked,
     Conclude,
+    LetDown,
     Restarted,
     SlotPhase,
     StatusHeard,
@@ -146,6 +147,8 @@ class Orchestrator(MachineActor):
             case Book(entry=entry):
                 self._obligations.written(entry)
                 self._node.tell(Told(EntryWritten(entry), cause_id))
+            case LetDown():
+                self._node.tell(effect)
             case Conclude():
                 self._collector.forget(self._request_id)
                 self._node.tell(RequestOver(self._request_id))

@@ -7,6 +7,7 @@ from typing import Final
 
 NAMES: Final[dict[str, str]] = {
     "refused.rate": "Frames, pings and other items of a peer above its rate limit, dropped.",
+    "refused.source_rate": "Items of peers above the rate limit of all from where they are, dropped.",
     "refused.oversized": "Frames announced longer than the longest accepted; the stream was reset.",
     "refused.malformed": "Frames that are not of the frame protocol; the stream was reset.",
     "refused.version": "Peers that speak another network version.",

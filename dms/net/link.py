@@ -63,6 +63,10 @@ class LinkOwner(Protocol):
         """Whether an item of a peer passes; else what it is."""
         ...
 
+    def on_queued(self) -> None:
+        """A frame was queued to a peer."""
+        ...
+
     def blame(self, peer: str, offence: Offence) -> None:
         """A peer did what it should not; one time too many, and its connections are closed."""
         ...
@@ -105,13 +109,23 @@ class Link:
         self._pace_frames = Bucket(limit.frames_per_s * PACE, limit.frames_burst * PACE)
         self._pace_bytes = Bucket(limit.bytes_per_s * PACE, limit.bytes_burst * PACE)
         self._is_pausing = False
+        self._taken_at = 0.0
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for the peer to take it."""
+        return self._queued_cost + self._rest_cost
+
+    def is_stuck(self, seconds: float, now: float) -> bool:
+        """Whether something has waited so long without the peer taking any of it: it does not read."""
+        return bool(self._rest) and now - self._taken_at > seconds
 
     def admits(self, body: bytes, now: float) -> bool:
         """Judges an item of the peer, of whatever kind and on whichever stream. One too many and it is banned."""
         excess = self._owner.judge(self.peer, max(0, len(body) - 1), now)
         if excess is None:
             return True
-        self._owner.counters["refused.rate" if excess is Offence.FLOODED else "refused.source_rate"] += 1
+        self._owner.counters.add("refused.rate" if excess is Offence.FLOODED else "refused.source_rate")
         self._owner.blame(self.peer, excess)
         return False
 
@@ -141,6 +155,7 @@ class Link:
         """Queues a frame; `pump` sends it."""
         self._queue.append(frames.frame(frame))
         self._queued_cost += cost(frame)
+        self._owner.on_queued()
 
     def pump(self) -> None:
         """Sends what is queued as far as the peer's window and our own pace admit."""
@@ -148,9 +163,13 @@ class Link:
         if stream is None or self.welcome is None or self._is_pausing:
             return
         while self._rest or self._queue:
-            if not self._rest and not self._next_batch():
-                break
+            if not self._rest:
+                self._taken_at = trio.current_time()
+                if not self._next_batch():
+                    break
             sent = stream.write_some(self._rest)
+            if sent:
+                self._taken_at = trio.current_time()
             self._owner.counters["bytes.out"] += sent
             self._rest = self._rest[sent:]
             if self._rest:

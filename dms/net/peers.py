@@ -27,6 +27,7 @@ from dms.net.host import Host
 from dms.net.link import Inbound, Link
 from dms.net.pipe import Down, ToNode, Up
 from dms.net.quotas import Quota
+from dms_proto.units import MIB
 from dms_proto.wire.scores import Offence
 
 GREETING_S: Final = 10.0
@@ -37,6 +38,12 @@ SETTLED_S: Final = 5.0
 """Age from which a lost stream is opened again at once."""
 MAX_INBOUND: Final = 2
 """Frame streams of one peer read at a time: one, and another while it moves to a new connection."""
+MAX_QUEUED: Final = 8 * MIB
+"""Bytes that may wait for all peers together, before those that take nothing are let go."""
+LOOK_EVERY: Final = 32
+"""Frames queued between two looks at it."""
+IMPATIENT_S: Final = 1.0
+"""Pause before those that take nothing are let go when too much waits; so that it is no hiccup, they have taken nothing for half of it."""
 PARTING_S: Final = 0.5
 """Seconds between refusing a peer and closing, so that it can read why."""
 
@@ -58,6 +65,8 @@ class Peers(INotifee):
         self._host = host
         self._bridge = bridge
         self._quota = Quota(host.config.frame_limit)
+        self._queued_since_look = 0
+        self._is_relieving = False
         self._links: dict[str, Link] = {}
         self._dialled: dict[str, str] = {}
         self._waiters: dict[str, list[trio.Event]] = {}
@@ -155,6 +164,34 @@ class Peers(INotifee):
     def judge(self, peer: str, size: int, now: float) -> Offence | None:
         """Whether an item of `size` bytes passes."""
         return self._quota.judge(peer, self._host.source(peer), size, now)
+
+    def on_queued(self) -> None:
+        """Looks now and then at what waits for peers in all."""
+        self._queued_since_look += 1
+        if self._queued_since_look >= LOOK_EVERY and not self._is_relieving:
+            self._queued_since_look = 0
+            self._relieve_later()
+
+    def _relieve_later(self) -> None:
+        self._is_relieving = sum(link.queued_bytes for link in self._links.values()) > MAX_QUEUED
+        if self._is_relieving:
+            self.later(IMPATIENT_S, self._relieve)
+
+    def _relieve(self) -> None:
+        """Lets go of peers that take nothing, the one with most first, until no more waits than may."""
+        waiting, now = sum(link.queued_bytes for link in self._links.values()), trio.current_time()
+        for link in sorted(self._links.values(), key=lambda link: -link.queued_bytes):
+            if waiting > MAX_QUEUED and link.is_stuck(IMPATIENT_S / 2, now):
+                waiting -= link.queued_bytes
+                self._let_go(link)
+        self._relieve_later()
+
+    def _let_go(self, link: Link) -> None:
+        """A peer that does not read what it is sent."""
+        self.counters.add("refused.stalled")
+        self.blame(link.peer, Offence.UNREAD)
+        for connection in self._host.connections(link.peer):
+            connection_under(connection).shut("silent")
 
     def blame(self, peer: str, offence: Offence) -> None:
         """A peer did what it should not."""
@@ -335,6 +372,9 @@ class Peers(INotifee):
     def _check(self, link: Link) -> None:
         """Pings a peer, or closes the connection on which nothing has come since the last pings."""
         assert link.outbound is not None
+        if link.is_stuck(self.config.write_stall_s, trio.current_time()):
+            self._let_go(link)
+            return
         connection = link.outbound.muxed_conn
         quiet = trio.current_time() - connection.last_received
         if quiet < self.config.keepalive_s:

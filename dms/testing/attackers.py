@@ -11,9 +11,11 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import count
 from typing import Final, NamedTuple
 
+import msgspec
 import trio
 import trio.lowlevel
 
@@ -22,14 +24,19 @@ from dms.net.config import MAX_FRAME, MAX_GOSSIP
 from dms.net.frames import Kind
 from dms.net.guards.dialing import DialError, dial_peer
 from dms.testing.hostile_peer import CLOSED, GOSSIP_PROTOCOL, Visit, signed, visit
-from dms_proto.ids import MessageId
-from dms_proto.messages import AnyMessage, Probe
+from dms_proto.capability import Capability, ExecutorOffer, Resources
+from dms_proto.ids import MessageId, request_id
+from dms_proto.messages import AnyMessage, BidRequest, Probe
+from dms_proto.units import CREDIT, MIB, MINUTE
 from dms_proto.wire import Signer, seal
 
 KNOCK_S: Final = 0.2
 """Pause between two tries of a muted attacker."""
 SYBILS: Final = 100
+STAY_S: Final = 20.0
 PATIENCE_S: Final = 120.0
+BID_PATIENCE_S: Final = 0.5
+"""Pause between two handfuls of requests whose bids are not taken."""
 
 
 class Target(NamedTuple):
@@ -100,6 +107,33 @@ async def litter(guest: Visit, target: Target) -> None:
         await stream.write(signed(target.topic, data))
 
 
+def asking() -> BidRequest:
+    """A new request for hardly anything, that any node serves."""
+    resources = Resources(cpu_millicores=10, memory_bytes=MIB)
+    needs = Capability(resources=resources, executors=(ExecutorOffer("sandbox"),), max_wall_ms=MINUTE)
+    return BidRequest(request_id(os.urandom(16)), 0, needs, 1, 1, 2**32, CREDIT, 250, 0)
+
+
+async def vanish(guest: Visit, target: Target) -> None:
+    """Asks for bids and takes none: each holds capacity until it expires."""
+    stream = await guest.greeted()
+    while True:
+        await stream.write(b"".join(frames.frame(target.sealed(asking())) for _ in range(10)))
+        await trio.sleep(BID_PATIENCE_S)
+
+
+async def read_nothing(guest: Visit, target: Target) -> None:
+    """Asks for what is declined at length, as fast as it may, and takes none of the answers."""
+    stream = await guest.greeted()
+    labels = {f"label-{number}": "x" * 50 for number in range(20)}
+    asked = asking()
+    needs = msgspec.structs.replace(asked.needs, labels=labels)
+    while True:
+        some = [msgspec.structs.replace(asking(), needs=needs) for _ in range(10)]
+        await stream.write(b"".join(frames.frame(target.sealed(one)) for one in some))
+        await trio.sleep(0.01)
+
+
 ATTACKS: Final[dict[str, Attack]] = {
     "flooder": flood,
     "malformer": malform,
@@ -107,6 +141,8 @@ ATTACKS: Final[dict[str, Attack]] = {
     "replayer": replay,
     "forger": forge,
     "litterer": litter,
+    "vanisher": vanish,
+    "slow reader": read_nothing,
 }
 """Each by the name of who does it."""
 
@@ -159,8 +195,46 @@ async def play_sybils(address: str, topic: str) -> None:
         async def act(guest: Visit, target: Target = target) -> float:
             return await attack_until_muted(guest, target, malform)
 
-        slowest = max(slowest, await visit(address, act, key))
+        try:
+            slowest = max(slowest, await visit(address, act, key))
+        except* (*CLOSED, DialError):
+            pass  # kept out
     tell(muted=slowest)
+
+
+async def play_eclipse(address: str, topic: str) -> None:
+    """A hundred identities of one source that behave, connect as often as they may, and stay: to be all that the victim knows.
+
+    There is nothing to mute: told is how long it took, and how many were let in.
+    """
+    began, inside = time.monotonic(), 0
+
+    async def stay(key: bytes, come: trio.Event) -> None:
+        nonlocal inside
+
+        async def act(guest: Visit) -> None:
+            nonlocal inside
+            with suppress(*CLOSED, AssertionError, IndexError):
+                await guest.greeted()
+                inside += 1
+            come.set()
+            await guest.yamux.event_closed.wait()
+
+        with trio.move_on_after(STAY_S):
+            try:
+                await visit(address, act, key)
+            except* (*CLOSED, DialError, trio.TooSlowError):
+                pass  # kept out
+        come.set()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(SYBILS):
+            come = trio.Event()
+            nursery.start_soon(stay, os.urandom(32), come)
+            with trio.move_on_after(1):
+                await come.wait()
+    del topic
+    tell(muted=0.0, inside=inside, took=time.monotonic() - began)
 
 
 def tell(**said: float) -> None:
@@ -169,13 +243,18 @@ def tell(**said: float) -> None:
 
 
 SYBIL: Final = "sybil"
-KINDS: Final = (*ATTACKS, SYBIL)
+ECLIPSE: Final = "eclipse"
+KINDS: Final = (*ATTACKS, SYBIL, ECLIPSE)
+ONE_BY_ONE: Final = (SYBIL, ECLIPSE)
+"""Those that are many, and do not come back."""
 
 
 def main(kind: str, address: str, topic: str) -> None:
     """Attacks."""
     if kind == SYBIL:
         trio.run(play_sybils, address, topic)
+    elif kind == ECLIPSE:
+        trio.run(play_eclipse, address, topic)
     else:
         trio.run(play, kind, address, topic)
 

@@ -56,6 +56,7 @@ from dms_proto.market.auction_state import (
     DeclineReceived,
     InvocationAnswered,
     InvocationRepeated,
+    LetDown,
     OpenBid,
     PeerLost,
     PeerThere,
@@ -388,7 +389,7 @@ def _time(auction: Auction, _stimulus: TimeCame, now: int) -> Decision:
     for bid_id, bid in pending(auction).items():
         if bid.ack_until <= now:
             events.append(CommitFailed(bid_id, bid.provider, f"silent for {terms.ack_timeout_ms} ms"))
-            effects.append(Send(bid.provider, Release(terms.request_id, bid_id)))
+            effects += [Send(bid.provider, Release(terms.request_id, bid_id)), LetDown(bid.provider, bid_id)]
             # It may have accepted, and only its answer was lost.
             effects += [Send(bid.provider, Cancel(terms.request_id, auction.slots[i].allocation_id)) for i in bid.slots]
     for slot in auction.slots:

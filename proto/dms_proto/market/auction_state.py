@@ -454,6 +454,13 @@ class Collect(Effect, frozen=True):
     status: AllocationStatus
 
 
+class LetDown(Effect, frozen=True):
+    """A provider did not answer the commit to a bid of its own in time: remember it, for other requests."""
+
+    provider: PeerId
+    bid_id: BidId
+
+
 class Conclude(Effect, frozen=True):
     """The request is over; nothing more will come."""
 

@@ -11,8 +11,10 @@ Peers tell each other about peers in their hellos, so an invitation to one is an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -33,6 +35,7 @@ from dms_proto.machine import (
     earliest,
 )
 from dms_proto.messages import Hello, KnownPeer, Probe
+from dms_proto.reputation.sources import source_of
 from dms_proto.units import HOUR, MINUTE
 
 PROTOCOL_VERSION: Final = 1
@@ -62,6 +65,8 @@ CLOCK_TOLERANCE_MS: Final = 30_000
 """The envelope's tolerance: a peer whose clock is further off cannot be understood (docs/protocol)."""
 REDIAL_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000, 5 * MINUTE)
 FORGET_MS: Final = 7 * 24 * HOUR
+_source_of: Final = lru_cache(maxsize=MAX_PEERS * 2)(source_of)
+"""Asked for every peer when the table is full."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- stimuli
@@ -362,10 +367,19 @@ def _connected(membership: Membership, stimulus: PeerConnected, now: int) -> Dec
 
 
 def _make_room(membership: Membership) -> tuple[Event, ...]:
+    """Of those that are away, of the source with most peers, who was away longest: a crowd of identities pushes out its own, and not the others."""
     if len(membership.peers) < MAX_PEERS:
         return ()
     away = [peer for peer in membership.peers.values() if not _is_connected(peer)]
-    return (PeerForgotten(min(away, key=lambda peer: peer.seen_at).peer),) if away else ()
+    if not away:
+        return ()
+    crowd = Counter(map(_origin, membership.peers.values()))
+    return (PeerForgotten(min(away, key=lambda peer: (-crowd[_origin(peer)], peer.seen_at)).peer),)
+
+
+def _origin(peer: Peer) -> str | None:
+    """Where a peer is; None for one that was never greeted, such as those that others only name."""
+    return _source_of(peer.remote) if peer.hello is not None else None
 
 
 def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:

@@ -506,6 +506,7 @@ _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] =
 _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     auctions.Announce: SimNode._announce,
     auctions.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
+    auctions.LetDown: lambda _node, _stream, _effect: None,  # what a node remembers of bidders is not simulated
     auctions.Conclude: SimNode._conclude,
     Book: SimNode._book,
     offer_state.OpenAllocation: SimNode._open_allocation,

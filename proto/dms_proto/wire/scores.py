@@ -45,6 +45,8 @@ class Offence(StrEnum):
     """A message that was accepted before, or whose time is over."""
     FLOODED = "flooded"
     """An item above the rate limit."""
+    UNREAD = "unread"
+    """It takes nothing of what it is sent, for longer than any slow link does."""
     CROWDED = "crowded"
     """An item above the rate limit of all from where its sender is, though not above its own."""
 
@@ -58,6 +60,7 @@ POINTS: Final[dict[Offence, int]] = {
     Offence.VANISHED: 400,
     Offence.REPLAYED: 10,  # a node that slept sends what has expired, once
     Offence.FLOODED: 2,  # an honest sender paces itself, but a slow link bunches what it sent
+    Offence.UNREAD: 500,
     Offence.CROWDED: 1,  # it may be the neighbour of an attacker: who sends little stays below what is forgiven meanwhile
 }
 """What each offence adds to the score."""

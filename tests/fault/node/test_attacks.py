@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from dms.devnet.topology import NodeSpec
-from dms.testing.attackers import KINDS, SYBIL
+from dms.testing.attackers import KINDS, ONE_BY_ONE
 from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket, whole_market
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -21,7 +21,9 @@ MAX_GROWTH = 100 * 1024 * 1024
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    victim = NodeSpec(PROVIDER.name, PROVIDER.role, {**PROVIDER.settings, "network.forgive_s": 3})
+    victim = NodeSpec(
+        PROVIDER.name, PROVIDER.role, {**PROVIDER.settings, "network.forgive_s": 3, "market.bid_validity_ms": 1_000}
+    )
     with whole_market(tmp_path_factory.mktemp("attacks"), REQUESTER, victim) as running:
         yield running
 
@@ -47,5 +49,6 @@ def test_an_attacker_is_muted_and_forgiven_and_honest_work_goes_on(market: Whole
         assert done.returncode == 0, done.stderr
         said, _ = attacker.communicate(timeout=200)
     told = {name for line in said.splitlines() for name in json.loads(line)}
-    assert told == ({"muted"} if kind == SYBIL else {"muted", "forgiven"})
+    assert "muted" in told
+    assert ("forgiven" in told) == (kind not in ONE_BY_ONE)
     assert memory(market) - before < MAX_GROWTH

@@ -449,6 +449,23 @@ def test_strangers_cannot_fill_the_memory() -> None:
     assert circle.phase("p0") is None
 
 
+def test_a_crowd_of_one_source_does_not_push_out_a_peer_that_is_away() -> None:
+    """An eclipse attempt: who is away for a while would be forgotten, and everybody left would be the attacker."""
+    circle = Circle()
+    circle.tell(PeerConnected(PeerId("honest"), ("/memory/honest",), remote="20.0.0.1"))
+    circle.greets("honest")
+    circle.tell(PeerDisconnected(PeerId("honest"), "lost"))
+    for number in range(2 * MAX_PEERS):
+        sybil = f"sybil {number}"
+        circle.wait(10)
+        circle.tell(PeerConnected(PeerId(sybil), (f"/memory/{sybil}",), remote=f"30.0.0.{number % 256}"))
+        circle.greets(sybil, knows=(f"named by {number}",))
+        circle.tell(PeerDisconnected(PeerId(sybil), "closed"))
+
+    assert len(circle.state.peers) <= MAX_PEERS + WANTED_PEERS
+    assert circle.phase("honest") is PeerPhase.MET
+
+
 # ------------------------------------------------------------------------------------------------------------------ restarting
 
 
