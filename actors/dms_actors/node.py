@@ -475,6 +475,7 @@ class Node(MachineActor):
         self._world.post.learn_anchors(peer, hello.anchors)
         self._decide(turn, self.members, self._as_proven(peer, hello), now, cause)
         if hello.revoked:
+            self._world.post.learn_revocations(hello.revoked)
             delegations = self.grants.state.delegations(hello.revoked, self._world.read_grant)
             self._apply(turn, RevocationsHeard(hello.revoked, delegations), now, cause)
 

@@ -17,7 +17,7 @@ from dms_proto.grants.trust import ReadGrant
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
-from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest
+from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest, Revocation
 from dms_proto.work import Output, Task
 
 
@@ -37,6 +37,10 @@ class Post(Protocol):
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Remembers where a peer that is not connected may be reached with an answer."""
+        ...
+
+    def learn_revocations(self, revocations: Sequence[Revocation]) -> None:
+        """Notes which grants that this node holds are void, by the word of whoever may say so."""
         ...
 
     def learn_anchors(self, peer: PeerId, anchors: Sequence[PeerId]) -> None:

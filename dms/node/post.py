@@ -25,7 +25,7 @@ from dms_actors.ports import Network
 from dms_proto.errors import DmsError, UserError
 from dms_proto.grants.rights import KINDS, MARKET, may_need_right
 from dms_proto.ids import MessageId, PeerId
-from dms_proto.messages import AnyMessage, BidRequest
+from dms_proto.messages import AnyMessage, BidRequest, Revocation
 from dms_proto.wire import Signer, seal
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,10 @@ class NodePost:
     def learn_anchors(self, peer: PeerId, anchors: Sequence[PeerId]) -> None:
         """See `Post.learn_anchors`."""
         self._wallet.note(peer, anchors)
+
+    def learn_revocations(self, revocations: Sequence[Revocation]) -> None:
+        """See `Post.learn_revocations`."""
+        self._wallet.hear(revocations)
 
     def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """See `Post.dial`."""

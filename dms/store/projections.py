@@ -21,7 +21,7 @@ from dms.store.events import EventStore
 from dms.store.migrations import Checkpoint, nowhere
 from dms.store.tables import Change, Condition, Delete, Scalar, Table, drop_statement
 from dms_actors.ports import StoredEvent
-from dms_proto.errors import UserError
+from dms_proto.errors import MachineError, UserError
 
 POINTS: Final = (
     "project_before_begin",
@@ -192,7 +192,13 @@ class ProjectionRunner:
             return before != await self._store.transact(lambda connection: _digest(connection, projection))
 
     async def query(
-        self, table: str, where: Mapping[str, Condition] | None = None, *, order: Sequence[str] = (), limit: int = 1000
+        self,
+        table: str,
+        where: Mapping[str, Condition] | None = None,
+        *,
+        order: Sequence[str] = (),
+        limit: int = 1000,
+        as_they_are: bool = False,
     ) -> list[dict[str, Scalar]]:
         """Rows of a table, as of now.
 
@@ -201,6 +207,7 @@ class ProjectionRunner:
             where: per column the value it must have, or a collection of which it must have one.
             order: columns to sort by, a leading ``-`` for descending.
             limit: rows at most.
+            as_they_are: with a full disk, the rows as they were when it filled up rather than none: to be looked at, not to decide by.
 
         Raises:
             UserError: `bad_argument`: no such table or column, or a limit out of range.
@@ -208,18 +215,27 @@ class ProjectionRunner:
         """
         declared = self._table(table)
         sql, values = declared.select(where or {}, order, limit)
-        return [declared.row(row) for row in await self._read(sql, values)]
+        return [declared.row(row) for row in await self._read(sql, values, as_they_are=as_they_are)]
 
-    async def count(self, table: str, where: Mapping[str, Condition] | None = None) -> int:
+    async def count(
+        self, table: str, where: Mapping[str, Condition] | None = None, *, as_they_are: bool = False
+    ) -> int:
         """How many rows of a table fulfil `where`; arguments and errors as `query`."""
         sql, values = self._table(table).count(where or {})
-        ((found,),) = await self._read(sql, values)
+        ((found,),) = await self._read(sql, values, as_they_are=as_they_are)
         return int(found)
 
-    async def _read(self, sql: str, values: Sequence[Scalar]) -> list[Any]:
-        """Rows as of now; read again where a table was empty meanwhile, since it was being made anew."""
+    async def _read(self, sql: str, values: Sequence[Scalar], *, as_they_are: bool) -> list[Any]:
+        """Rows as of now, or, without room to follow and `as_they_are`, of before.
+
+        Read again where a table was empty meanwhile, since it was being made anew.
+        """
         while True:
-            await self.catch_up()
+            try:
+                await self.catch_up()
+            except MachineError as error:
+                if not as_they_are or error.code != "disk_full":
+                    raise
             before = self._made_anew
             rows = await self._store.reading.run(lambda connection: connection.execute(sql, values).fetchall())
             if before == self._made_anew:

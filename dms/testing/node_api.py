@@ -51,6 +51,7 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
         MemoryAccounts.__init__(self, KEY, {ALPHA: "alpha", BETA: "beta"})
         MemoryGrants.__init__(self, self.id.peer_id, KEY)
         self.state = node.NodeState.RUNNING
+        self.provides = True
         self.troubles: tuple[node.Trouble, ...] = ()
         self.registered = OFFER
         self.pressure = node.Pressure()
@@ -92,6 +93,7 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
             capability=await self.node_capability(),
             market=node.MarketFigures(120, 40, 80, 12, 1_250_000),
             work=node.WorkFigures(1, len(self.views), 0, 3, 1, 20_000),
+            provides=self.provides,
         )
 
     async def node_identity(self) -> NodeId:

@@ -21,7 +21,7 @@ from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsSt
 from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Collected
-from dms_proto.messages import AllocationStatus, AnyMessage, BidRequest
+from dms_proto.messages import AllocationStatus, AnyMessage, BidRequest, Revocation
 from dms_proto.wire import Signer, seal
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
@@ -214,6 +214,9 @@ class SeededPost:
 
     def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """See `Post.learn`."""
+
+    def learn_revocations(self, revocations: Sequence[Revocation]) -> None:
+        """See `Post.learn_revocations`."""
 
     def learn_anchors(self, peer: PeerId, anchors: Sequence[PeerId]) -> None:
         """See `Post.learn_anchors`."""

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from dms.config.paths import Home, open_private, require_private
 from dms.trust.grant import FORM, narrow, read_grant
 from dms_proto.errors import UserError
+from dms_proto.grants.revocations import is_genuine
 from dms_proto.grants.rights import MARKET, Rights
 from dms_proto.grants.trust import Proven
 from dms_proto.ids import GrantId, PeerId
+from dms_proto.messages import Revocation
 from dms_proto.messages.kinds import MAX_ANCHORS
 
 MAX_KEPT: Final = 64
@@ -53,6 +56,8 @@ class Wallet:
         self._file = home.grants
         self._me = me
         self._wanted: dict[PeerId, tuple[PeerId, ...]] = {}
+        self.void: frozenset[GrantId] = frozenset()
+        """Grants held that are revoked, as far as peers have told since the start."""
         self.held: Mapping[GrantId, Held] = {}
         if self._file.exists():
             require_private(self._file)
@@ -84,11 +89,20 @@ class Wallet:
                 del self._wanted[next(iter(self._wanted))]
             self._wanted[peer] = tuple(anchors[:MAX_ANCHORS])
 
+    def hear(self, revocations: Sequence[Revocation]) -> None:
+        """Notes which grants held are void: their issuers, or who passed them on, say so. What others say of them counts for nothing."""
+        told = {(revocation.grant_id, revocation.signer): revocation for revocation in revocations}
+        for held in self.held.values():
+            if held.grant_id not in self.void and any(
+                is_genuine(told[key]) for key in _revocable_by(held) & told.keys()
+            ):
+                self.void |= {held.grant_id}
+
     def shown_to(self, peer: PeerId, kinds: Sequence[str] = MARKET) -> bytes:
         """The grant to show to a peer, bound to this node. Empty: none, or none is wanted.
 
-        Of those it accepts one for all `kinds` of message rather than for some, and of these the one that ends last. Outside the market every node
-        believes what it has signed itself, and says so to nobody.
+        Of those it accepts: one that is not void, as far as is known; then one for all `kinds` of message rather than for some; of these the one
+        that ends last. Outside the market every node believes what it has signed itself, and says so to nobody.
         """
         wanted = self._wanted.get(peer, ()) if kinds == MARKET else (*self._wanted.get(peer, ()), peer)
         return self._best_of(wanted, kinds)
@@ -102,9 +116,9 @@ class Wallet:
     def _best_of(self, issuers: Sequence[PeerId], kinds: Sequence[str]) -> bytes:
         fitting = [held for held in self.held.values() if held.proven.issuer in issuers]
 
-        def rank(held: Held) -> tuple[int, int]:
-            rights = held.proven.rights
-            return -sum(any(rights.unmet({"kind": kind})) for kind in kinds), rights.until or _NEVER
+        def rank(held: Held) -> tuple[bool, int, int]:
+            rights, counts = held.proven.rights, held.grant_id not in self.void
+            return counts, -sum(any(rights.unmet({"kind": kind})) for kind in kinds), rights.until or _NEVER
 
         return max(fitting, key=rank).bound if fitting else b""
 
@@ -126,6 +140,17 @@ class Wallet:
             stream.write("".join(f"{line}\n" for line in lines))
         partial.replace(self._file)
         self.held = held
+
+
+def _revocable_by(held: Held) -> set[tuple[GrantId, PeerId]]:
+    """By whose word about which id a grant is void."""
+    proven = held.proven
+    return {
+        (id_, by)
+        for id_, delegator in zip_longest(proven.ids, proven.delegators)
+        for by in (proven.issuer, delegator)
+        if by
+    }
 
 
 _NEVER: Final = 2**53

@@ -54,4 +54,9 @@ def _report(io: Io, only: tuple[str, ...]) -> DoctorReport:
     from dms.cli.node_process import answer, command  # noqa: PLC0415
 
     found = msgspec.json.decode(answer(command("doctor", io.home, "--json")), type=DoctorReport)
+    names = [check.name for check in found.checks]
+    for name in only:
+        if name not in names:
+            what = f"there is no check {name!r} without a running node"
+            raise UserError("bad_argument", what, hint=f"checks: {', '.join(names)}")
     return DoctorReport(tuple(check for check in found.checks if not only or check.name in only))

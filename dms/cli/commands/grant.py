@@ -27,7 +27,13 @@ DEFAULT_UNTIL: Final = "30d"
 """How long a grant lasts when its maker does not say."""
 
 _LIMITS: Final = (
-    click.option("--to", "peers", metavar="PEERID", multiple=True, help="Node that may use it; several for several."),
+    click.option(
+        "--to",
+        "peers",
+        metavar="PEER",
+        multiple=True,
+        help="Node that may use it, by name or PeerID; several for several.",
+    ),
     click.option(
         "--can", "kinds", metavar="KINDS", help="Of request, commit, invoke, logs, exec, separated by commas."
     ),
@@ -110,7 +116,7 @@ def create(io: Io, *, limits: dict[str, Any], bearer: bool, own: bool, until: st
     from dms_proto.errors import UserError  # noqa: PLC0415
 
     if bearer == bool(limits["peers"]):
-        raise UserError("bad_argument", "say for whom: --to PEERID, or --bearer for whoever has it")
+        raise UserError("bad_argument", "say for whom: --to PEER, or --bearer for whoever has it")
     rights = _rights(limits, until, own=own)
     _show_made(io, "grants.create", CreateGrantParams(rights))
 
@@ -175,7 +181,11 @@ def forget(io: Io, *, grant: str) -> None:
     \b
     dms grant forget g-abcd
     """
-    _show_view(io, "grants.forget", grant)
+    from dms.cli.views import grants as views  # noqa: PLC0415
+    from dms.rpc.api.grants import GrantParams, GrantView  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("grants.forget", GrantParams(grant), GrantView), views.forgotten)
 
 
 def _show_view(io: Io, method: str, given: str) -> None:

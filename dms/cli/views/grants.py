@@ -34,10 +34,19 @@ def one(view: GrantView) -> Iterator[Block]:
         by = f" by {short(part.delegator)}" if part.delegator else ""
         yield Line(f"narrowed   {number}{by}: {allowed(part.rights)}", "dim")
     yield Line(f"ends       {end(view.rights)}")
-    if view.flaw:
-        yield Line(f"does not count here: {view.flaw}", "warn")
-    else:
+    if view.revoked:
+        yield Line("revoked: it counts nowhere any more", "warn")
+    elif not view.flaw:
         yield Line("counts here", "good")
+    elif view.held:
+        yield Line(f"to be shown to others, who may accept it; here it counts for nothing: {view.flaw}", "dim")
+    else:
+        yield Line(f"does not count here: {view.flaw}", "warn")
+
+
+def forgotten(view: GrantView) -> Iterator[Block]:
+    """Which grant is kept no longer."""
+    yield Line(f"grant {view.grant_id} of {short(view.issuer)} is forgotten here; it stays valid")
 
 
 def all_(found: GrantList) -> Iterator[Block]:
@@ -52,7 +61,13 @@ def all_(found: GrantList) -> Iterator[Block]:
         for one in found.issued
     ]
     rows += [
-        (view.grant_id, f"held, of {short(view.issuer)}", end(view.rights), allowed(view.rights)) for view in found.held
+        (
+            view.grant_id,
+            f"held, of {short(view.issuer)}",
+            "revoked" if view.revoked else end(view.rights),
+            allowed(view.rights),
+        )
+        for view in found.held
     ]
     if rows:
         yield Table(("GRANT", "WHAT", "ENDS", "ALLOWS"), rows)

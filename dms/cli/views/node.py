@@ -49,14 +49,17 @@ def _market_box(node: NodeStatus) -> Box:
     return Box(
         "Market",
         (
-            ("offers", resources(capability.registered)),
-            ("free", resources(capability.free)),
-            *_withheld_lines(capability),
+            *(_offer_lines(capability) if node.provides else (("offers", "nothing: its owner lets it take no work"),)),
             ("requests", f"{market.heard} heard, {market.bids} bid on, {market.declines} declined"),
             ("bids", f"{market.won} won of {market.bids}"),
             ("earned", format_credits(market.earned)),
         ),
     )
+
+
+def _offer_lines(state: CapabilityStatus) -> tuple[tuple[str, str], ...]:
+    """What there is to take, and what of it is free."""
+    return ("offers", resources(state.registered)), ("free", resources(state.free)), *_withheld_lines(state)
 
 
 def _withheld_lines(state: CapabilityStatus) -> tuple[tuple[str, str], ...]:

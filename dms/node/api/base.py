@@ -119,11 +119,11 @@ class Base:
         return match_id(given, dict.fromkeys(str(row[column]) for row in rows), what)
 
     async def _count(self, table: Table, where: dict[str, Condition]) -> int:
-        return await self._runner.count(table.name, where)
+        return await self._runner.count(table.name, where, as_they_are=True)
 
     async def _newest(self, table: Table, where: dict[str, Condition], by: str, limit: int) -> tuple[list[Row], int]:
         """The newest rows that fulfil `where`, and how many do: counted only when not all of them are here."""
-        rows = await self._runner.query(table.name, where, order=(f"-{by}",), limit=limit)
+        rows = await self._runner.query(table.name, where, order=(f"-{by}",), limit=limit, as_they_are=True)
         return rows, len(rows) if len(rows) < limit else await self._count(table, where)
 
     async def _story(self, request_id: RequestId) -> JobStory:

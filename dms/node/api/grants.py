@@ -20,6 +20,7 @@ from dms.rpc.api.grants import (
 )
 from dms.rpc.ids import match_id, match_peer
 from dms.trust.grant import FORM, blocks, issue, narrow, read_grant, showable
+from dms_actors.node import NodeState
 from dms_proto.errors import UserError
 from dms_proto.grants.revocations import revoke
 from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
@@ -27,7 +28,7 @@ from dms_proto.grants.trust import AnchorWished, GrantMade, RevocationsHeard, Tr
 from dms_proto.ids import GrantId, PeerId, public_key_of
 from dms_proto.messages.kinds import MAX_ANCHORS
 from dms_proto.rules import GoodGrantId
-from dms_proto.units import MAX_QUANTITY
+from dms_proto.units import MAX_QUANTITY, format_age
 from dms_proto.wire import Signer
 
 
@@ -54,11 +55,19 @@ class GrantGroup(Base):
 
     async def grants_create(self, params: CreateGrantParams) -> Grant:
         """See `GrantMethods`."""
-        return self._made(await self._issue(params.rights), (await self._state()).grants)
+        rights = self._of_peers(params.rights, await self._state())
+        return self._made(await self._issue(rights), (await self._state()).grants)
+
+    def _of_peers(self, rights: Rights, state: NodeState) -> Rights:
+        """The rights, with the peers that are named in them by their whole PeerIDs."""
+        if "peer" not in rights.one_of:
+            return rights
+        peers = (given if _is_peer_id(given) else self._peer(given, state) for given in rights.one_of["peer"])
+        return msgspec.structs.replace(rights, one_of={**rights.one_of, "peer": tuple(sorted(set(peers)))})
 
     async def _issue(self, rights: Rights) -> bytes:
         """A grant by this node, written down as issued."""
-        _check(rights)
+        _check(rights, self._now())
         grant = issue(self._services.identity.seed(), rights)
         proven = read_grant(grant)
         assert proven is not None
@@ -67,10 +76,10 @@ class GrantGroup(Base):
 
     async def grants_delegate(self, params: DelegateGrantParams) -> Grant:
         """See `GrantMethods`."""
-        _check(params.by)
+        _check(params.by, self._now())
         if params.by.own:
             raise UserError("bad_argument", "own is granted by an anchor; delegating can only take rights away")
-        grant = narrow(self._grant(params.grant), params.by, self._me)
+        grant = narrow(self._grant(params.grant), self._of_peers(params.by, await self._state()), self._me)
         proven = read_grant(grant)
         assert proven is not None
         made = GrantMade(proven.ids[-1], proven.rights, showable(grant, self._me))
@@ -90,7 +99,7 @@ class GrantGroup(Base):
         grant = self._grant(params.grant)
         view = self._grant_view(grant, (await self._state()).grants)
         self._services.wallet.forget(view.grant_id)
-        return view
+        return msgspec.structs.replace(view, held=False)
 
     async def grants_revoke(self, params: RevokeGrantParams) -> GrantList:
         """See `GrantMethods`."""
@@ -149,7 +158,8 @@ class GrantGroup(Base):
         flaw = trust.credential(grant, holder, self._now(), read_grant).flaw
         parts = tuple(GrantPart(*part) for part in blocks(grant))
         is_held = proven.ids[-1] in self._services.wallet.held
-        return GrantView(proven.ids[-1], proven.issuer, proven.rights, parts, is_held, flaw)
+        is_void = proven.ids[-1] in self._services.wallet.void
+        return GrantView(proven.ids[-1], proven.issuer, proven.rights, parts, is_held, flaw, is_void)
 
 
 def _is_whole_id(text: str) -> bool:
@@ -168,8 +178,8 @@ def _is_peer_id(text: str) -> bool:
     return True
 
 
-def _check(rights: Rights) -> None:
-    """Refuses rights that no grant could carry.
+def _check(rights: Rights, now: int) -> None:
+    """Refuses rights that no grant could carry, or that ended before `now` (Unix ms).
 
     Raises:
         UserError: `bad_argument`: names what is wrong.
@@ -179,11 +189,14 @@ def _check(rights: Rights) -> None:
             raise UserError("bad_argument", f"there is no bound {name!r}", hint=f"bounds are {', '.join(CEILINGS)}")
         if not 0 <= most <= MAX_QUANTITY:
             raise UserError("bad_argument", f"{name} is {most}; it must be from 0 to {MAX_QUANTITY}")
+    if rights.until and rights.until <= now:
+        ago = format_age(now - rights.until)
+        raise UserError("bad_argument", f"the grant would have ended {ago} ago", hint="write an end that is to come")
     for name, allowed in rights.one_of.items():
         if name not in LISTS:
             raise UserError("bad_argument", f"there is no list {name!r}", hint=f"lists are {', '.join(LISTS)}")
         known = LISTS[name].known
         for value in allowed:
-            if (known and value not in known) or (name == "peer" and not _is_peer_id(value)):
-                hint = f"they are {', '.join(sorted(known))}" if known else "write its whole PeerID"
+            if known and value not in known:
+                hint = f"they are {', '.join(sorted(known))}"
                 raise UserError("bad_argument", f"{value!r} is none of the {LISTS[name].words}", hint=hint)

@@ -81,6 +81,7 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
             network=self._network_figures(state),
             capability=self._capability_status(state),
             market=await self._market_figures(),
+            provides=services.config.provider.enabled,
             work=await self._work_figures(),
         )
 
@@ -143,7 +144,9 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
         )
 
     async def _totals(self) -> dict[str, int]:
-        return {text(row, "name"): number(row, "value") for row in await self._runner.query(TOTALS.name)}
+        return {
+            text(row, "name"): number(row, "value") for row in await self._runner.query(TOTALS.name, as_they_are=True)
+        }
 
     # ---------------------------------------------------------------------------------------------------------- preferences
 

@@ -101,6 +101,7 @@ class GrantView(msgspec.Struct, frozen=True):
         parts: each of them, the first first.
         held: whether this node keeps it.
         flaw: why this node would not accept it now, if its holder showed it; empty: it would.
+        revoked: whether whoever may say so has told this node, which holds it, that it is void.
     """
 
     grant_id: GrantId
@@ -109,6 +110,7 @@ class GrantView(msgspec.Struct, frozen=True):
     parts: tuple[GrantPart, ...]
     held: bool = False
     flaw: str = ""
+    revoked: bool = False
 
 
 class Grant(msgspec.Struct, frozen=True):

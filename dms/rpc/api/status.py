@@ -146,6 +146,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
         capability: the ledger.
         market: as a provider.
         work: allocations and jobs.
+        provides: whether its owner lets it take work at all (`provider.enabled`).
     """
 
     id: NodeId
@@ -163,6 +164,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     capability: CapabilityStatus
     market: MarketFigures
     work: WorkFigures
+    provides: bool = True
 
 
 class Figure(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cel
 import msgspec
@@ -32,6 +32,18 @@ class Unknown(msgspec.Struct, frozen=True):
     """An expression has no value for this data; `reason` says why, in one line."""
 
     reason: str
+
+
+class Wanted(NamedTuple):
+    """What an expression has to give: of which types, in words, and how to write one that does."""
+
+    types: tuple[type, ...]
+    words: str
+    hint: str
+
+
+TRUTH: Final = Wanted((bool,), "true or false", "compare it with something: offer.memory_gib >= 4.0")
+NUMBER: Final = Wanted((bool, int, float), "a number", "make a number of it: (provider.own ? 1.0 : 0.5)")
 
 
 class Expression:
@@ -59,22 +71,22 @@ class Expression:
             return Unknown(_one_line(str(error)))
         return value
 
-    def misfit(self, sample: dict[str, Any]) -> str:
+    def misfit(self, sample: dict[str, Any], wanted: Wanted) -> str:
         """What is wrong with its types, by trying it on a sample in which every field has a value; empty if nothing is."""
         try:
-            self._program.execute(sample)
+            value = self._program.execute(sample)
         except TypeError as error:
             return _one_line(str(error).replace("CEL does not", "An expression does not"))
         except _RAISED:
             return ""  # a label or device the sample lacks: with other data it may be there
-        return ""
+        return "" if isinstance(value, wanted.types) else f"gives {_kind(value)}, not {wanted.words}"
 
     def is_true(self, context: cel.Context | dict[str, Any]) -> bool | Unknown:
         """True or false; a value of another type is `Unknown`."""
         value = self.evaluate(context)
         if isinstance(value, bool | Unknown):
             return value
-        return Unknown(f"gives {_kind(value)}, not true or false")
+        return Unknown(f"gives {_kind(value)}, not {TRUTH.words}")
 
     def number(self, context: cel.Context | dict[str, Any]) -> float | Unknown:
         """A finite number; any other value is `Unknown`. True counts as 1, false as 0."""
@@ -82,7 +94,7 @@ class Expression:
         if isinstance(value, Unknown):
             return value
         if not isinstance(value, int | float):
-            return Unknown(f"gives {_kind(value)}, not a number")
+            return Unknown(f"gives {_kind(value)}, not {NUMBER.words}")
         number = float(value) if abs(value) < 1e300 else float("inf")
         return number if abs(number) < float("inf") else Unknown("gives no finite number")
 

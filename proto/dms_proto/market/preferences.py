@@ -26,7 +26,7 @@ from dms_proto.grants.access import Access, stricter
 from dms_proto.ids import BidId, PeerId, RequestId
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.comparison import compare, fits
-from dms_proto.market.expressions import Expression, Schema, Unknown, compile_expression
+from dms_proto.market.expressions import NUMBER, TRUTH, Expression, Schema, Unknown, Wanted, compile_expression
 from dms_proto.market.terms import TERMS
 from dms_proto.market.variables import (
     BID_SCHEMA,
@@ -138,8 +138,10 @@ def check_preferences(preferences: Preferences) -> None:
             raise UserError("bad_argument", f"the weight of {name} is {weight}; it must be from 0 to {MAX_WEIGHT}")
     of_bid = {name: fields for name, fields in BID_VARIABLES.items() if name != "request"}
     sample = reader(of_bid, BID_SCHEMA)(SAMPLE_CANDIDATE) | _sample_request()
-    for source in (*preferences.constraints, *((preferences.rank,) if preferences.rank else ())):
-        _check_expression(source, BID_SCHEMA, sample)
+    for source in preferences.constraints:
+        _check_expression(source, BID_SCHEMA, sample, TRUTH)
+    if preferences.rank:
+        _check_expression(preferences.rank, BID_SCHEMA, sample, NUMBER)
 
 
 # --------------------------------------------------------------------------------------------------------------- provider
@@ -208,7 +210,8 @@ def check_policy(policy: ProviderPolicy) -> None:
         UserError: `bad_expression`: where and why.
     """
     for source in policy.constraints:
-        _check_expression(source, REQUEST_SCHEMA, _policy_context(SAMPLE_REQUEST, RequesterFacts(PeerId("sample"))))
+        context = _policy_context(SAMPLE_REQUEST, RequesterFacts(PeerId("sample")))
+        _check_expression(source, REQUEST_SCHEMA, context, TRUTH)
 
 
 def judge_request(
@@ -292,10 +295,11 @@ def why_not(constraint: Expression | Unknown, context: dict[str, object]) -> str
     return "" if met else "false"
 
 
-def _check_expression(source: str, schema: Schema, sample: dict[str, object]) -> None:
-    misfit = compile_expression(source, schema).misfit(sample)
+def _check_expression(source: str, schema: Schema, sample: dict[str, object], wanted: Wanted) -> None:
+    misfit = compile_expression(source, schema).misfit(sample, wanted)
     if misfit:
-        hint = "quantities are doubles: write 2.0, not 2, in arithmetic"
+        arithmetic = "quantities are doubles: write 2.0, not 2, in arithmetic"
+        hint = wanted.hint if misfit.startswith("gives") else arithmetic
         raise UserError("bad_expression", f"{source!r} cannot be used: {misfit}", hint=hint)
 
 

@@ -58,6 +58,13 @@ def test_status_of_an_unhealthy_node_says_what_is_wrong_and_exits_with_1(dms: Dm
     assert "healthy" not in result.stdout.splitlines()
 
 
+def test_status_of_a_node_that_takes_no_work_says_that_it_offers_nothing(dms: Dms) -> None:
+    dms.served.on_loop(lambda node: setattr(node, "provides", False))
+    shown = dms("status").stdout
+    assert "  offers    nothing: its owner lets it take no work\n" in shown
+    assert "  free " not in shown
+
+
 def test_status_takes_what_other_programs_use_from_what_is_free(dms: Dms) -> None:
     pressure = Pressure(False, "other programs use 1.5 cores more than they were left", Resources(1500))
     dms.served.on_loop(lambda node: setattr(node, "pressure", pressure))
@@ -380,6 +387,13 @@ def test_down_stops_the_node_and_waits_until_it_is_gone(dms: Dms, home: Home) ->
     assert (result.exit_code, "[not_onboarded]; dms onboard makes one" in result.stderr) == (1, True)
     home.identity_key.touch()
     assert "[node_not_running]; dms up -d starts one" in dms("status").stderr
+
+
+def test_without_a_node_a_check_that_there_is_not_is_no_success(dms: Dms) -> None:
+    dms("down")
+    result = dms("doctor", "--only", "nosuch")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no check 'nosuch' without a running node [bad_argument]; checks: identity, " in result.stderr
 
 
 def test_up_with_a_running_node_says_so(dms: Dms) -> None:

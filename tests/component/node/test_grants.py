@@ -163,6 +163,9 @@ async def test_a_revoked_grant_and_those_made_from_it_are_refused_wherever_the_i
     revoked = short(made.view.grant_id)
     assert {clause.observed for (clause,) in found.values()} == {f"the grant {revoked} is revoked"}
 
+    (held,) = (await guarded.api.grants_list()).held
+    assert held.revoked, "its holder has heard of it as well"
+
     await guarded.restart(2)
     await guarded.market.connect(guarded.market.nodes[2], guarded.market.nodes[0])
     await until(lambda: clauses(guarded), lambda found: found.get(peer_of(guarded.market.nodes[2])))
@@ -314,3 +317,26 @@ async def test_a_paused_node_is_no_missing_grant(guarded: Local) -> None:
         lambda: guarded.api.job_explain(JobParams(job)), lambda found: all(v.clauses for v in found.verdicts)
     )
     assert {clause.dimension for verdict in explained.verdicts for clause in verdict.clauses} == {"accepts_work"}
+
+
+async def test_a_grant_that_would_be_over_already_is_not_made(guarded: Local) -> None:
+    over = Rights({TIME: unix_ms() - HOUR})
+    with pytest.raises(UserError, match="would have ended 1 h ago"):
+        await guarded.api.grants_create(CreateGrantParams(over))
+    made = await guarded.api.grants_create(CreateGrantParams(Rights()))
+    with pytest.raises(UserError, match="would have ended"):
+        await guarded.api.grants_delegate(DelegateGrantParams(made.text, over))
+
+
+async def test_a_grant_may_name_its_holder_as_lists_show_it(guarded: Local) -> None:
+    holder = peer_of(guarded.market.nodes[1])
+    made = await guarded.api.grants_create(CreateGrantParams(Rights(one_of={"peer": (short(holder),)})))
+    assert made.view.rights.one_of["peer"] == (holder,)
+    with pytest.raises(UserError, match="no peer 'nobody' here"):
+        await guarded.api.grants_create(CreateGrantParams(Rights(one_of={"peer": ("nobody",)})))
+
+
+async def test_a_grant_that_was_forgotten_is_not_said_to_be_kept(guarded: Local) -> None:
+    made = await guarded.apis[1].grants_create(CreateGrantParams(Rights()))
+    assert (await guarded.api.grants_keep(GrantParams(made.text))).held
+    assert not (await guarded.api.grants_forget(GrantParams(made.text))).held

@@ -8,7 +8,7 @@ from dms.store.events import EventStore
 from dms.store.projections import Projection, ProjectionRunner
 from dms.store.tables import Column, Table
 from dms.testing.projections import ALLOCATIONS, PROJECTIONS, ended, forgotten, started
-from dms_proto.errors import UserError
+from dms_proto.errors import MachineError, UserError
 
 
 @pytest.fixture
@@ -177,3 +177,27 @@ async def test_a_table_declared_like_one_of_the_stores_own_does_not_meet_it(stor
     await store.append([started("a-1", "p1")])
     assert await runner.count("events") == 0
     assert store.head().seq == 1
+
+
+async def test_with_a_full_disk_people_see_the_tables_as_they_were(store, clock):
+    """Reading needs no room. Whoever decides by the rows is told that they are not of now."""
+    room = [True]
+
+    def checkpoint(point):
+        if point == "project_before_commit" and not room[0]:
+            raise MachineError("disk_full", "no room")
+
+    runner = ProjectionRunner(store, PROJECTIONS, checkpoint=checkpoint)
+    await runner.start()
+    await store.append([started("a-1", "p1")])
+    assert await runner.count("allocations") == 1
+    room[0] = False
+    await store.append([started("a-2", "p1")])
+
+    assert len(await runner.query("allocations", as_they_are=True)) == 1
+    assert await runner.count("allocations", as_they_are=True) == 1
+    with pytest.raises(MachineError, match="no room"):
+        await runner.query("allocations")
+
+    room[0] = True
+    assert await runner.count("allocations", as_they_are=True) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.config import Home
@@ -11,6 +12,7 @@ from dms.testing.samples import REQUESTER, STRANGER
 from dms.trust.grant import issue, read_grant
 from dms.trust.wallet import Wallet
 from dms_proto.errors import UserError
+from dms_proto.grants.revocations import revoke
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.ids import PeerId
 from dms_proto.wire import Signer
@@ -70,6 +72,24 @@ def test_of_several_the_one_that_ends_last_is_shown(home: Home) -> None:
     shown = read_grant(wallet.shown_to(PROVIDER))
     assert shown is not None
     assert shown.rights.until == 3_000_000
+
+
+def test_what_is_revoked_by_who_may_is_shown_only_where_there_is_nothing_else(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.note(PROVIDER, (ISSUER,))
+    held = wallet.keep(issue(SEED, Rights()))
+    wallet.hear((revoke(Signer(b"\x08" * 32), held.grant_id, 0),))
+    assert wallet.shown_to(PROVIDER) == held.bound, "whoever else says so"
+    forged = msgspec.structs.replace(revoke(Signer(b"\x08" * 32), held.grant_id, 0), signer=ISSUER)
+    wallet.hear((forged,))
+    assert not wallet.void
+
+    wallet.hear((revoke(Signer(SEED), held.grant_id, 0),))
+
+    assert wallet.void == {held.grant_id}
+    assert wallet.shown_to(PROVIDER) == held.bound, "who is shown it says what is wrong with it"
+    other = wallet.keep(issue(SEED, Rights({TIME: 1})))
+    assert wallet.shown_to(PROVIDER) == other.bound
 
 
 def test_a_grant_for_others_and_what_is_none_are_not_kept(home: Home) -> None:

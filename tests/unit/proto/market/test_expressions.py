@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dms_proto.errors import UserError
 from dms_proto.market.expression_rules import MAX_LENGTH, MAX_LOOPS
-from dms_proto.market.expressions import Expression, Unknown, compile_expression
+from dms_proto.market.expressions import TRUTH, Expression, Unknown, compile_expression
 from dms_proto.market.preferences import SAMPLE_CANDIDATE, SAMPLE_REQUEST
 from dms_proto.market.variables import BID_SCHEMA, BID_VARIABLES, reader
 
@@ -177,7 +177,7 @@ def judged(source: str) -> bool:
     met, number = expression.is_true(CONTEXT), expression.number(CONTEXT)
     assert isinstance(met, bool | Unknown)
     assert isinstance(number, float | Unknown)
-    expression.misfit(CONTEXT)
+    expression.misfit(CONTEXT, TRUTH)
     return True
 
 

@@ -70,6 +70,10 @@ def test_the_document_in_the_module_text_can_be_used() -> None:
         (Preferences(rank="price * 2"), "bad_expression", "price * 2"),
         (Preferences(constraints=("offer.cpu + request.count > 2.0",)), "bad_expression", "offer.cpu"),
         (Preferences(constraints=("requester.own",)), "bad_expression", "requester"),
+        (Preferences(constraints=("1",)), "bad_expression", "gives a number, not true or false"),
+        (Preferences(constraints=("offer.memory_gib",)), "bad_expression", "gives a number, not true or false"),
+        (Preferences(constraints=("offer.labels",)), "bad_expression", "gives a map, not true or false"),
+        (Preferences(rank="offer.country"), "bad_expression", "gives a text, not a number"),
     ],
 )
 def test_a_document_that_could_not_be_used_is_refused(preferences: Preferences, code: str, says: str) -> None:
