@@ -49,7 +49,7 @@ class Inquiry(msgspec.Struct, frozen=True):
         reached: nodes that gossip may have reached besides.
         answers: by node.
         max_price: micro-credits per allocation, as its owner said; more than the request's own where the budget keeps that down.
-        ended: whether the job is over: what is known of who was neither asked nor heard is of today.
+        opened_at: of a job that is over, when it was submitted, Unix ms: what is known of who was neither asked nor heard may be of later. Else 0.
     """
 
     request: BidRequest
@@ -58,7 +58,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     reached: frozenset[PeerId]
     answers: Mapping[PeerId, Answer]
     max_price: int = 0
-    ended: bool = False
+    opened_at: int = 0
 
 
 def opening_request(terms: Terms) -> BidRequest:
@@ -81,8 +81,8 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
         peer: _answer(event, story.notes.get(peer, ""), lost=peer in story.lost)
         for peer, event in story.answers.items()
     }
-    asked, is_over = frozenset(story.asked), story.ended is not None
-    return Inquiry(request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, is_over)
+    asked, opened_at = frozenset(story.asked), story.opened_at if story.ended is not None else 0
+    return Inquiry(request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, opened_at)
 
 
 def _answer(event: object, note: str, *, lost: bool) -> Answer:
@@ -189,9 +189,10 @@ def _unanswered(
     inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
 ) -> NodeVerdict:
     idle = _takes_no_work(known)
-    if inquiry.ended and not lost and peer not in inquiry.asked:
-        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_NO_WORK if idle else _NOT_BY_NAME, today=True)
     away = _away(known, now)
+    was_away = away and known is not None and 0 < known.seen_at <= inquiry.opened_at
+    if inquiry.opened_at and not lost and not was_away and peer not in inquiry.asked:
+        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_NO_WORK if idle else _NOT_BY_NAME, today=True)
     if lost or (away and peer not in inquiry.asked):
         return NodeVerdict(peer, Outcome.UNREACHABLE, detail=away or "the connection was lost before it answered")
     if idle and peer not in inquiry.asked:

@@ -114,14 +114,15 @@ def test_gossip_that_passes_through_a_node_that_takes_no_work_is_no_question_to_
 
 def test_of_a_job_that_is_over_today_s_members_say_nothing_of_then() -> None:
     """Who was met, left or stopped taking work since was judged as if it had been so when the job asked: silent, or unreachable."""
-    asked, met_since, left_since, idle = OTHERS[:4]
+    asked, met_since, left_since, idle, left_before = OTHERS[:5]
     known = members(
         peer(asked, PeerPhase.MET, left_because="closed"),
         peer(met_since),
         peer(left_since, PeerPhase.MET, left_because="closed"),
         peer(idle, accepts_work=False),
+        msgspec.structs.replace(peer(left_before, PeerPhase.MET, left_because="closed"), seen_at=NOW - 20_000),
     )
-    said = inquiry((asked,), {}, reached=frozenset({met_since, left_since}), ended=True)
+    said = inquiry((asked,), {}, reached=frozenset({met_since, left_since}), opened_at=NOW - 10_000)
 
     told = {verdict.peer: verdict for verdict in explanation(said, known, NOW, is_over=True).verdicts}
 
@@ -129,10 +130,11 @@ def test_of_a_job_that_is_over_today_s_members_say_nothing_of_then() -> None:
     for since in (met_since, left_since, idle):
         assert (told[since].outcome, told[since].today) == (Outcome.NOT_ASKED, True)
     assert told[idle].detail == "it takes no work"
+    assert (told[left_before].outcome, told[left_before].today) == (Outcome.UNREACHABLE, False), "and was away then"
 
 
 def test_the_screen_says_which_verdicts_are_of_today() -> None:
-    said = inquiry((), {}, ended=True)
+    said = inquiry((), {}, opened_at=NOW - 10_000)
     found = explanation(said, members(peer(OTHERS[0])), NOW, is_over=True)
     (table,) = (block for block in screen("a job", found) if isinstance(block, Table))
     assert [row[-1] for row in table.rows] == [
