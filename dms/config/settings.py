@@ -19,6 +19,7 @@ from dms_proto.ids import PeerId
 from dms_proto.units import CREDIT, GIB, HOUR, MIB, SECOND
 from dms_proto.wire.log_budget import PER_DAY_BYTES
 from dms_proto.wire.scores import HALF_LIFE_MS
+from dms_proto.wire.work import MAX_BITS
 
 VERSION: Final = 1
 """Of the file format. Raised, with a step in `migrations`, whenever a field changes its name or meaning."""
@@ -121,6 +122,19 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="seconds",
         ),
     ] = HALF_LIFE_MS // SECOND
+    work_bits: Annotated[
+        int,
+        Meta(ge=0, le=MAX_BITS),
+        about(
+            "Proof of work that a stranger shows once a day before it is let in from a public address: each bit doubles it, 16 take it some 0.1 s. "
+            "Raise it under attack by ever new identities. 0: none. The peers in `access.own` and those that this node dials show none."
+        ),
+    ] = 16
+    work_bits_private: Annotated[
+        int,
+        Meta(ge=0, le=MAX_BITS),
+        about("The same from an address that is not public: of this machine, or of the local network."),
+    ] = 0
     topic: Annotated[
         Name,
         about(

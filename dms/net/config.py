@@ -68,6 +68,9 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
         frame_limit: inbound rate of frames per peer.
         gossip_limit: inbound rate of gossiped messages per forwarder.
+        work_bits: bits of proof of work that a stranger has to show that connects from a public address; 0 for none.
+        work_bits_private: the same from an address that is not public, such as of the local network.
+        known: peers that need not show any.
         half_life_s: seconds in which the points of offenders halve (`dms_proto.wire.scores`); so long is one muted.
     """
 
@@ -97,6 +100,9 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     pipe_window: int = 4 * MIB
     frame_limit: RateLimit = RateLimit()
     gossip_limit: RateLimit = RateLimit(frames_per_s=50, frames_burst=500, bytes_per_s=256 * KIB, bytes_burst=2 * MIB)
+    work_bits: int = 0
+    work_bits_private: int = 0
+    known: tuple[str, ...] = ()
     half_life_s: float = HALF_LIFE_MS / SECOND
 
     def __post_init__(self) -> None:

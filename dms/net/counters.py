@@ -11,6 +11,7 @@ NAMES: Final[dict[str, str]] = {
     "refused.oversized": "Frames announced longer than the longest accepted; the stream was reset.",
     "refused.malformed": "Frames that are not of the frame protocol; the stream was reset.",
     "refused.version": "Peers that speak another network version.",
+    "refused.work": "Peers that did not show the proof of work they were asked for.",
     "refused.banned": "Connections of banned peers, closed.",
     "refused.gossip_rate": "Gossip of a forwarder above its rate limit, dropped.",
     "refused.gossip_invalid": "Gossiped messages that are no envelope for their topic and time, dropped and not forwarded.",

@@ -5,6 +5,7 @@ Each peer opens one stream to the other and sends its frames on it. On the same 
     opener                                   accepter
       HELLO {network, …}        ───────────►
                                 ◄───────────   WELCOME {network, …}   or   REFUSED {reason}, then the stream is closed
+                                               or   WORK {bits}: then once more HELLO, with a stamp of proof of work
       FRAME bytes …             ───────────►
       PING 8 bytes              ───────────►
                                 ◄───────────   PONG the same 8 bytes
@@ -46,14 +47,25 @@ class Kind(IntEnum):
     PING = 4
     PONG = 5
     BYE = 6
+    WORK = 7
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """HELLO and WELCOME: what the peer speaks, and where it can be dialled (multiaddrs, at most `MAX_ADDRESSES` are looked at)."""
+    """HELLO and WELCOME: what the peer speaks, and where it can be dialled (multiaddrs, at most `MAX_ADDRESSES` are looked at).
+
+    `work`: a stamp (`dms_proto.wire.work`), where the accepter asked for one, now or earlier in the day.
+    """
 
     network: str
     agent: str = ""
     addresses: tuple[str, ...] = ()
+    work: bytes = b""
+
+
+class Work(msgspec.Struct, frozen=True):
+    """WORK: how many bits a stamp has to be worth."""
+
+    bits: int
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -64,6 +76,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _greeting: Final = msgspec.msgpack.Decoder(Greeting)
+_work: Final = msgspec.msgpack.Decoder(Work)
 _reason: Final = msgspec.msgpack.Decoder(Reason)
 
 
@@ -97,6 +110,19 @@ def read_greeting(body: bytes) -> Greeting | None:
     """The greeting in an item body (after the kind), or None if it is not one."""
     try:
         return _greeting.decode(body)
+    except msgspec.DecodeError:
+        return None
+
+
+def work_wanted(bits: int) -> bytes:
+    """The bytes of a WORK."""
+    return item(Kind.WORK, _encoder.encode(Work(bits)))
+
+
+def read_work(body: bytes) -> int | None:
+    """The bits that a WORK asks for, or None if it is not readable."""
+    try:
+        return _work.decode(body).bits
     except msgspec.DecodeError:
         return None
 

@@ -71,6 +71,7 @@ class Host:
         bans: who is refused.
         swarm: the connections.
         peer_id: our own id, base58.
+        admission: whether a peer has shown the proof of work that is asked of it.
         on_muted: told of each peer that is muted, and for how many seconds.
     """
 
@@ -79,6 +80,7 @@ class Host:
         self.counters = counters
         self.crashes = Crashes(counters)
         self.bans = Bans()
+        self.admission: Callable[[str], bool] = lambda _peer: True
         self._sources: dict[str, str] = {}
         self.on_muted: Callable[[str, float], None] = lambda _peer, _seconds: None
         self._scores = Scores(max(1, round(config.half_life_s * SECOND)))
@@ -178,6 +180,10 @@ class Host:
             logger.warning("peer %s is muted for %.0f s, last for: %s", peer, self.config.half_life_s, offence)
             self.on_muted(peer, self.config.half_life_s)
             self.ban(peer, self.config.half_life_s)
+
+    def is_admitted(self, peer: str) -> bool:
+        """Whether a peer may be heard, as far as proof of work goes."""
+        return self.admission(peer)
 
     def is_banned(self, peer: str) -> bool:
         """Whether a peer is refused now."""

@@ -21,6 +21,7 @@ from dms.net.counters import Counters
 from dms.net.frames import Greeting, Kind
 from dms.net.limits import Bucket
 from dms.net.pipe import Credit, FrameIn, Rtt, Sent, Splitter, ToNode, cost
+from dms_proto.units import format_count
 from dms_proto.wire.scores import Offence
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ class LinkOwner(Protocol):
         """A frame was queued to a peer."""
         ...
 
+    def on_work_wanted(self, link: Link, bits: int) -> None:
+        """A peer asks for proof of work before it welcomes us."""
+        ...
+
+    def lacking_work(self, peer: str, stamp: bytes) -> tuple[int, int] | None:
+        """The bits that a peer has shown and those that are wanted, if it has shown too few."""
+        ...
+
     def blame(self, peer: str, offence: Offence) -> None:
         """A peer did what it should not; one time too many, and its connections are closed."""
         ...
@@ -110,6 +119,7 @@ class Link:
         self._pace_bytes = Bucket(limit.bytes_per_s * PACE, limit.bytes_burst * PACE)
         self._is_pausing = False
         self._taken_at = 0.0
+        self._works_for = 0
 
     @property
     def queued_bytes(self) -> int:
@@ -136,11 +146,18 @@ class Link:
         self.outbound = stream
         self.attached_at = trio.current_time()
         self.welcome = None
+        self._works_for = 0
         self._answers = Splitter(frames.MAX_GREETING)
         stream.write_some(memoryview(frames.greeting(Kind.HELLO, hello)))
         stream.muxed_conn.flush()
         stream.on_change = self._outbound_changed
         self._outbound_changed()
+
+    def greet_again(self, stream: SafeStream, hello: Greeting) -> None:
+        """The same greeting with what was asked for, if the stream is still ours."""
+        if self.outbound is stream and self.welcome is None:
+            stream.write_some(memoryview(frames.greeting(Kind.HELLO, hello)))
+            stream.muxed_conn.flush()
 
     def detach(self) -> None:
         """Lets go of the outbound stream; what was queued stays for the next one."""
@@ -245,7 +262,7 @@ class Link:
 
     def _is_awaited(self, body: bytes) -> bool:
         """The one welcome of a stream passes whatever the peer sent elsewhere: without it the link could not come up."""
-        return self.welcome is None and body[:1] == b"\x02"
+        return self.welcome is None and body[:1] in (b"\x02", b"\x07")
 
     def _on_answer(self, body: bytes) -> None:
         match body[:1]:
@@ -257,6 +274,9 @@ class Link:
             case b"\x03":
                 self.refusal = frames.read_reason(body[1:])
                 self._owner.on_outbound(self)
+            case b"\x07" if self.welcome is None and not self._works_for:
+                self._works_for = frames.read_work(body[1:]) or 0
+                self._owner.on_work_wanted(self, self._works_for)
             case b"\x05" if len(body) == 1 + frames.PING_BYTES and self.unanswered:
                 self._on_pong(_PING.unpack_from(body, 1)[0])
 
@@ -289,6 +309,7 @@ class Inbound:
         self._welcome = welcome
         self._splitter = Splitter(frames.MAX_GREETING)
         self._early: list[bytes] = []
+        self._has_asked = False
 
     def changed(self) -> None:
         """Reads what arrived, unless the link is not up yet or the node is slow."""
@@ -344,11 +365,23 @@ class Inbound:
             self._owner.counters.add("refused.version")
             self._link.refusal = f"we speak {self._welcome.network}, you speak {greeting.network[:50]}"
             self._answer(frames.reason(Kind.REFUSED, self._link.refusal))
+        elif lacking := self._owner.lacking_work(self._link.peer, greeting.work):
+            self._ask_for_work(*lacking)
         else:
             self._splitter.max_body = frames.MAX_ITEM
             self.is_greeted = True
             self.settled.set()
             self._answer(frames.greeting(Kind.WELCOME, self._welcome))
+
+    def _ask_for_work(self, shown: int, wanted: int) -> None:
+        """Once; who then shows too little is refused and told so."""
+        if self._has_asked:
+            self._owner.counters.add("refused.work")
+            self._link.refusal = f"proof of work: {format_count(shown, 'bit')} shown, {wanted} wanted"
+            self._answer(frames.reason(Kind.REFUSED, self._link.refusal))
+        else:
+            self._has_asked = True
+            self._answer(frames.work_wanted(wanted))
 
     def _give_up(self) -> None:
         self.settled.set()

@@ -18,6 +18,9 @@ def net_config(config: Config, seed: bytes) -> NetConfig:
         topics=(config.network.topic,),
         envelopes_only=True,
         keepalive_s=config.network.keepalive_s,
+        work_bits=config.network.work_bits,
+        work_bits_private=config.network.work_bits_private,
+        known=config.access.own,
         half_life_s=config.network.forgive_s,
         agent=f"dms/{__version__}",
     )

@@ -106,6 +106,7 @@ class FixedPubsub(Pubsub):
         self._crashes: Crashes = host.crashes
         self._blame: Callable[[str, Offence], None] = host.blame
         self._is_refused: Callable[[str], bool] = host.is_banned
+        self._is_admitted: Callable[[str], bool] = host.is_admitted
         self._quota = Quota(config.gossip_limit)
         self._source: Callable[[str], str] = host.source
         self._sink = sink
@@ -176,8 +177,8 @@ class FixedPubsub(Pubsub):
         rpc.ClearField("senderRecord")
         now = trio.current_time()
         for message in rpc.publish:
-            if self._is_refused(peer.to_base58()):
-                return  # muted for a message before
+            if self._is_refused(peer.to_base58()) or not self._is_admitted(peer.to_base58()):
+                return  # muted for a message before, or a stranger that has not shown its work
             if self._may_pass(peer, message, now):
                 await self.push_msg(peer, message)
         if len(rpc.subscriptions) <= self.max_subscriptions_per_rpc:

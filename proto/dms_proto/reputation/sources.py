@@ -14,6 +14,16 @@ UNKNOWN: Final = ""
 _PREFIX: Final = {4: 24, 6: 48}
 
 
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet. What is none counts as public: nothing is known of who is there."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return True
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_global
+
+
 def source_of(address: str) -> str:
     """The source of an IP address: ``203.0.113.0/24``; `UNKNOWN` for what is none."""
     try:

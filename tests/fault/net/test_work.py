@@ -1,0 +1,87 @@
+"""Proof of work at the door: an honest stranger shows it and is let in; who shows none is not heard, and costs the node nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from dms.net import frames
+from dms.net.config import FRAMES_PROTOCOL, NETWORK_VERSION
+from dms.net.frames import Greeting, Kind
+from dms.net.pipe import Splitter
+from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, signed
+from dms.testing.live_networks import TOPIC, Crew, still_serves
+from dms_actors.ports import GossipReceived, PeerUp
+from dms_proto.errors import PeerError
+from dms_proto.wire.work import STAMP_BYTES
+
+pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
+BITS = 10
+
+
+async def test_an_honest_stranger_shows_its_work_and_is_served(crew: Crew) -> None:
+    victim = await crew(work_bits_private=BITS)
+    await still_serves(crew, victim)
+
+
+async def test_whom_a_node_dials_it_does_not_ask(crew: Crew) -> None:
+    asking, other = await crew(work_bits_private=22), await crew()
+    await asking.connect(other)
+    assert other.peer in asking.network.links()
+
+
+async def say(visit: Visit, *stamps: bytes) -> list[bytes]:
+    """Greets with each stamp in turn; gives the answers."""
+    stream = await visit.open(FRAMES_PROTOCOL)
+    splitter, answers = Splitter(), list[bytes]()
+    for stamp in stamps:
+        await stream.write(frames.greeting(Kind.HELLO, Greeting(NETWORK_VERSION, "hostile", (), stamp)))
+        while not (items := splitter.feed(await stream.read())):
+            pass
+        answers += items
+    return answers
+
+
+async def test_who_shows_too_little_is_told_how_much_is_missing(crew: Crew) -> None:
+    victim = await crew(work_bits_private=22)
+
+    async def play(visit: Visit) -> list[bytes]:
+        return await say(visit, b"", bytes(STAMP_BYTES))
+
+    asked, refused = await attack(victim.addresses[0], play)
+    assert asked[0] == Kind.WORK
+    assert frames.read_work(asked[1:]) == 22
+    assert refused[0] == Kind.REFUSED
+    assert "shown, 22 wanted" in frames.read_reason(refused[1:])
+    assert await victim.counted("refused.work") == 1
+    assert not victim.seen.of(PeerUp)
+
+
+async def test_who_shows_nothing_is_not_heard_by_gossip_either(crew: Crew) -> None:
+    victim = await crew(work_bits_private=22)
+
+    async def play(visit: Visit) -> None:
+        stream = await visit.open(GOSSIP_PROTOCOL)
+        await stream.write(signed(TOPIC, b"news"))
+        await say(visit, b"", bytes(STAMP_BYTES))
+
+    await attack(victim.addresses[0], play)
+    assert not victim.seen.of(PeerUp)
+    assert not victim.seen.of(GossipReceived)
+
+
+async def test_a_known_peer_shows_none(crew: Crew) -> None:
+    known = await crew(private_key=bytes(range(32)))
+    victim = await crew(work_bits_private=22, known=(known.peer,))
+    await known.connect(victim)
+    assert victim.peer in known.network.links()
+
+
+async def test_a_node_does_not_work_without_end_for_whoever_asks(crew: Crew) -> None:
+    greedy = await crew(work_bits_private=200)
+    stranger = await crew(private_key=os.urandom(32))
+    with pytest.raises(PeerError, match="22 at most"):
+        async with asyncio.timeout(15):
+            await stranger.network.dial(greedy.addresses)
