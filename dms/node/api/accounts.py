@@ -117,6 +117,7 @@ class AccountGroup(Base):
 
     async def account_verify(self) -> LedgerReport:
         """See `AccountMethods`."""
+        await self._services.written()
         return await ledger_report(self._services.store, self._me)
 
     async def account_forgive(self, params: ForgiveParams) -> AccountView:

@@ -328,11 +328,13 @@ def claim(peer: PeerId, request_id: str, allocation_id: str, price: Amount) -> t
     return (Book(Entry(Why.CLAIM, allocation_id, peer, made, request_id)),) if made else ()
 
 
-def answered(peer: PeerId, request_id: str, allocation_id: str, claimed: Amount, accepted: Amount) -> tuple[Book, ...]:
-    """A peer's receipt for our work: it accepts so much of what was claimed. It cannot accept more than that."""
+def answered(
+    peer: PeerId, request_id: str, allocation_id: str, claimed: Amount, accepted: Amount, *, detail: str = ""
+) -> tuple[Book, ...]:
+    """A peer's receipt for our work: it accepts so much of what was claimed. It cannot accept more than that; `detail` says why not all."""
     agreed = min(claimed, accepted)
     made = _transfers((Account.OPEN, Account.CLAIMED, agreed), (Account.DISPUTED, Account.CLAIMED, claimed - agreed))
-    return (Book(Entry(Why.RECEIPT, allocation_id, peer, made, request_id)),) if made else ()
+    return (Book(Entry(Why.RECEIPT, allocation_id, peer, made, request_id, detail)),) if made else ()
 
 
 def charge(

@@ -38,6 +38,7 @@ from dms_proto.machine import (
 from dms_proto.market.agreement import differences
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_judgement import task_fits
+from dms_proto.market.offer_state import MAX_LINE
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt
 from dms_proto.units import HOUR, MINUTE
 from dms_proto.wire import Offence
@@ -503,7 +504,12 @@ def _receipt(allocation: Allocation, stimulus: ReceiptHeard, _now: int) -> Decis
         return IGNORED
     reservation, disputed = _of(allocation), differences(status_of(allocation), receipt)
     entry = answered(
-        reservation.requester, reservation.request_id, reservation.allocation_id, allocation.price, receipt.price
+        reservation.requester,
+        reservation.request_id,
+        reservation.allocation_id,
+        allocation.price,
+        receipt.price,
+        detail="; ".join(disputed)[:MAX_LINE],
     )
     closed = ReceiptDisputed(receipt, disputed) if disputed else ReceiptReceived(receipt.price)
     return Decision((closed,), (*entry, Close()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dms.rpc.api.accounts import (
@@ -27,8 +28,8 @@ from dms_proto.ids import AllocationId, PeerId
 from dms_proto.market.offer_state import PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import AllocationStatus, Phase
-from dms_proto.units import CREDIT, MAX_QUANTITY
-from dms_proto.work import Ending, EndReason, Usage
+from dms_proto.units import CREDIT, HOUR, MAX_QUANTITY
+from dms_proto.work import Ending, EndReason, Limits, Usage
 
 from .conftest import Local, spec
 
@@ -222,6 +223,12 @@ async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local
     provider, me, allocation = await over_claimed(local)
     assert await disputed(local, 0) == [(START + 1, 1, False)]
     assert await disputed(local, 1) == [(START + 1, 1, True)]
+    ours = (await local.api.account_statement(StatementParams(provider))).entries[0]
+    theirs = await until(
+        lambda: local.apis[1].account_statement(StatementParams(me)), lambda found: found.entries[0].why == "receipt"
+    )
+    assert "claimed; the tariff over" in ours.detail
+    assert f"price: the provider says {START + 1}, the requester {START}" in theirs.entries[0].detail
 
     if forgives:
         await local.apis[1].account_forgive(ForgiveParams(me))
@@ -237,8 +244,11 @@ async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local
     owed = START if forgives else START + 1
     assert (ours.owed, theirs.owed, theirs.earned, theirs.disputed, ours.refused) == (-owed, owed, owed, 0, 0)
     for index, peer in ((0, provider), (1, me)):
-        newest = (await local.apis[index].account_statement(StatementParams(peer))).entries[0]
-        assert (newest.why, newest.about) == ("forgiven" if forgives else "accepted", allocation)
+        wanted = ("forgiven" if forgives else "accepted", allocation)
+        await until(
+            lambda index=index, peer=peer: local.apis[index].account_statement(StatementParams(peer)),
+            lambda found: (found.entries[0].why, found.entries[0].about) == wanted,  # noqa: B023 - awaited here
+        )
         assert (await local.apis[index].account_verify()).faults == ()
 
 
@@ -251,3 +261,36 @@ async def test_entries_are_read_page_by_page_from_the_oldest(local: Local) -> No
     last = await local.api.account_statement(StatementParams(limit=2, after=second.entries[-1].seq))
     assert [(len(page.entries), page.total) for page in (first, second, last)] == [(2, 2), (2, 2), (1, 1)]
     assert [entry.paid for page in (first, second, last) for entry in page.entries] == [1, 2, 3, 4, 5]
+
+
+async def test_who_prepays_is_served_as_far_as_that_goes(local: Local) -> None:
+    _, me = await priced(local), peer_of(local.market.nodes[0])
+    await local.apis[1].account_limit(LimitParams(me, 0))
+    assert (await local.run(spec("print", "x", queue_ms=0))).summary.reason is EndReason.NO_BIDS
+
+    prepaid = await local.apis[1].account_deposit(DepositParams(me, START))
+    assert (prepaid.credit, prepaid.owed) == (START, -START)
+    assert (await local.run(spec("print", "x", queue_ms=0))).summary.reason is EndReason.COMPLETED
+    assert (await answered(local, me, START)).owed == 0
+    assert (await local.run(spec("print", "x", queue_ms=0))).summary.reason is EndReason.NO_BIDS
+
+
+@pytest.mark.parametrize(("budget", "reason"), [(START, EndReason.WALL_TIME), (START - 1, EndReason.NO_BIDS)])
+async def test_a_run_is_stopped_by_its_provider_where_the_budget_of_its_job_ends(
+    local: Local, budget: int, reason: EndReason
+) -> None:
+    """A budget that does not reach to the wall limit buys no run; one that does is never exceeded, however long the program would go on."""
+    provider, me = await priced(local), peer_of(local.market.nodes[0])
+    per_ms = Price(cpu_core_hour=START // 100 * HOUR)
+    await local.apis[1]._wish(PolicyWished(ProviderPolicy(tariff=per_ms)), "test")
+    asked = spec("wait", budget=budget, max_price=budget, queue_ms=0, limits=Limits(wall_ms=100))
+    asked = msgspec.structs.replace(asked, needs=msgspec.structs.replace(asked.needs, max_wall_ms=100))
+
+    ended = await local.run(asked)
+
+    assert ended.summary.reason is reason
+    ours = await account_of(local, 0, provider)
+    assert (ours.spent if ours is not None else 0) == ended.summary.price
+    assert (ended.summary.price, budget) in {(START, START), (0, START - 1)}
+    if reason is EndReason.WALL_TIME:
+        assert (await answered(local, me, START)).disputed == 0

@@ -40,7 +40,9 @@ async def traded(local: Local) -> tuple[PeerId, PeerId]:
 
 
 async def rows_of(local: Local, index: int) -> list[StoredEvent]:
-    return [row async for row in local.market.nodes[index].services.store.read_all()]
+    services = local.market.nodes[index].services
+    await services.written()
+    return [row async for row in services.store.read_all()]
 
 
 def checked(me: PeerId, rows: list[StoredEvent]) -> tuple[Fault, ...]:
