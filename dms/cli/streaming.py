@@ -198,14 +198,14 @@ def failures(job: JobView, where: str) -> list[str]:
     """
     failed = [
         (slot.index, slot.ending)
-        for slot in job.slots
+        for slot in job.outcomes
         if slot.ending is not None and slot.ending.reason is not EndReason.COMPLETED
     ]
     if not failed:
         return []
     told = [f"slot {index}: {ending(end)}" for index, end in failed[:FAILURES_TOLD]]
     more = [f"and {len(failed) - FAILURES_TOLD} more"] if len(failed) > FAILURES_TOLD else []
-    return [f"{len(failed)} of {format_count(len(job.slots), 'slot')} failed: {', '.join(told + more)}; {where}"]
+    return [f"{len(failed)} of {format_count(len(job.outcomes), 'slot')} failed: {', '.join(told + more)}; {where}"]
 
 
 def summary_line(job: JobView) -> str:

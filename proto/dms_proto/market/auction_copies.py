@@ -103,6 +103,19 @@ def is_copy(auction: Auction, slot: Slot) -> bool:
     return bool(_asked(auction, slot))
 
 
+def neighbours(auction: Auction, bids: Iterable[OpenBid]) -> int:
+    """How many bidders have no copy of what seeks, and get none only because they share a source with somebody who has."""
+    asked = [_asked(auction, slot) for slot in auction.slots if slot.phase is SlotPhase.SEEKING]
+    bidders = {bid.provider: bid.facts.source for bid in bids}
+    return sum(
+        all(
+            provider not in {voter.provider for voter in voters} and source in {voter.source for voter in voters}
+            for voters in asked
+        )
+        for provider, source in bidders.items()
+    )
+
+
 def checks_due(auction: Auction, awarded: Iterable[int]) -> tuple[Event, ...]:
     """Copies beside the slots that were just awarded: where their providers' answers are to be checked, and until all would suffice if they agree.
 

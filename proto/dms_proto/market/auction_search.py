@@ -17,7 +17,7 @@ from dms_proto.accounts.book import NO_LIMIT
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.auction_attempts import STOPPED
-from dms_proto.market.auction_copies import checks_due, endings, is_copy, is_over, judge_step, taker
+from dms_proto.market.auction_copies import checks_due, endings, is_copy, is_over, judge_step, neighbours, taker
 from dms_proto.market.auction_fold import (
     AT_WORK,
     affordable,
@@ -307,6 +307,9 @@ def _why_impossible(auction: Auction, now: int) -> tuple[str, EndReason]:
     why, reason = why_impossible(auction, choose(request, _candidates(bids), terms_of(auction).preferences).ranking)
     if not all(is_copy(auction, slot) for slot in seeking(auction)):
         return why, reason
+    if near := neighbours(auction, bids.values()):
+        shares = format_count(near, "node could but shares", "nodes could but share")
+        return f"{shares} a network with one that has a copy; `apart: nodes` would let it", EndReason.NO_BIDS
     declined = f" ({why})" if auction.declines else ""
     return f"no node is left that has no copy of it yet{declined}", EndReason.NO_BIDS
 

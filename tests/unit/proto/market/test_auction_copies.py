@@ -231,6 +231,27 @@ def test_a_copy_for_which_there_is_nobody_leaves_the_result_undecided_and_what_r
     assert not list(seen_in(judged))
 
 
+def test_a_copy_that_only_a_neighbour_could_have_says_so_and_what_would_let_it() -> None:
+    market = requester(Policy.REPLICATE, apart=Apart.SOURCES)
+    near = BidderFacts(source="8.8.8.0/24")
+    market.submit("a", "b")
+    for peer in "ab":
+        market.bid(peer, facts=near)
+    market.wait(market.terms.window_ms)
+    acknowledged(market)
+    (first,) = held(market)
+    (other,) = {"a", "b"} - {first}
+    answers(market, first)
+    while market.reason is None:
+        if market.state.search is SearchPhase.CALLED:
+            market.asks(other)
+            market.bid(other, market.state.numbers[PeerId(other)] + 1, facts=near)
+        market.wait(SECOND)
+
+    (judged,) = verdicts(market)
+    assert "1 node could but shares a network with one that has a copy; `apart: nodes` would let it" in judged.why
+
+
 def test_a_piece_on_which_nobody_agrees_is_given_up_after_the_last_copy() -> None:
     market = opened(requester(Policy.REPLICATE), "p0", "p1")
     for number in range(MAX_COPIES):
