@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.ids import Digest
+from dms_proto.rules import RelativePath
 from dms_proto.units import MAX_QUANTITY
 from dms_proto.work import Input
 
@@ -50,7 +51,7 @@ def collect(path: str, as_: str, base: Path, roots: Sequence[Path]) -> list[Foun
     found: list[Found] = []
     for file, below in _files(start, path):
         real = inside(file, path, roots)
-        found.append(Found(_digest(real, str(PurePosixPath(place, below)) if below else place, path), real))
+        found.append(Found(_digest(real, _checked(str(PurePosixPath(place, below)) if below else place), path), real))
         if len(found) > MAX_INPUT_FILES:
             raise ValueError(f"{path} holds more than {MAX_INPUT_FILES} files; pack them into one archive")
     return found
@@ -60,6 +61,19 @@ def _relative(path: str) -> str:
     """Where the job sees an input that says no place: the same path if it goes down, else its last part."""
     pure = PurePosixPath(path)
     return pure.name if pure.is_absolute() or ".." in pure.parts else str(pure)
+
+
+def _checked(place: str) -> str:
+    """A place, if it is one below the job's directory.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return msgspec.convert(place, RelativePath)
+    except msgspec.ValidationError:
+        what = f"{place!r} is no place below the job's directory"
+        raise ValueError(f"{what}: write a path such as data/in.csv, without a leading / and without ..") from None
 
 
 def _files(start: Path, shown: str) -> Iterator[tuple[Path, str]]:

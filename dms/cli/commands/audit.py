@@ -23,8 +23,9 @@ audit: Final = group("audit", "Proof of what was agreed, run and owed: export, v
 @audit.command(context_settings=CONTEXT)
 @click.argument("job_id", metavar="JOB")
 @click.option("--out", metavar="FILE", help="Write it there. Default: standard output.")
+@click.option("--force", is_flag=True, help="Replace a file that is already there.")
 @with_io
-def export(io: Io, *, job_id: str, out: str | None) -> None:
+def export(io: Io, *, job_id: str, out: str | None, force: bool) -> None:
     """Write one file with all that this node's log holds of a job, and what the parties have signed.
 
     Either party can export: whoever asked for the job, and whoever ran it. Anybody can check the file with dms audit verify.
@@ -41,15 +42,18 @@ def export(io: Io, *, job_id: str, out: str | None) -> None:
         sys.stdout.write(found.text)
         return
     if out is not None:
-        _write(existing(out), found.text)
+        _write(existing(out), found.text, force=force)
     io.show(found, lambda file: exported(file, out or ""))
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, *, force: bool) -> None:
     from dms_proto.errors import UserError  # noqa: PLC0415
 
     try:
-        path.write_bytes(text.encode())
+        with path.open("wb" if force else "xb") as file:
+            file.write(text.encode())
+    except FileExistsError:
+        raise UserError("bad_argument", f"{path} is there already", hint="--force replaces it") from None
     except OSError as error:
         raise UserError("bad_argument", f"{path} cannot be written: {error.strerror}") from error
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from dms.audit.report import Agreed, Report, Run, Shown
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.rpc.api.audit import AuditFile
 from dms_proto.units import format_count, format_credits, format_millis
+
+FAULTS_SHOWN: Final = 20
+"""Faults listed one by one."""
 
 
 def exported(file: AuditFile, path: str) -> Iterator[Block]:
@@ -19,17 +23,29 @@ def exported(file: AuditFile, path: str) -> Iterator[Block]:
 
 
 def report(found: Report) -> Iterator[Block]:
-    """What was agreed, run and owed; then everything wrong."""
+    """What was agreed, run and owed. Of a file that is not sound first what is wrong: the rest is what it says, and proves nothing."""
+    if not found.sound:
+        yield from _faults(found)
     for agreed in found.agreements:
         yield _agreement(agreed)
         yield Table(("SLOT", "ALLOCATION", "ENDED", "USED", "CLAIMED", "CONFIRMED"), [_run(run) for run in agreed.runs])
         for run in agreed.runs:
             for dispute in run.disputed:
                 yield Line(f"disputed: {dispute}", "warn")
-    for fault in found.faults:
-        yield Line(f"line {fault.line}: {fault.code}: {fault.detail}", "bad")
-    yield Line(_verdict(found), "good" if found.sound else "bad")
+    if found.sound:
+        yield Line(_verdict(found), "good")
     yield from (_shown(shown) for shown in found.shown)
+
+
+def _faults(found: Report) -> Iterator[Line]:
+    yield Line(_verdict(found), "bad")
+    if not found.events and not found.frames:
+        yield Line("nothing in it can be read: it is no file that dms audit export has written", "bad")
+    for fault in found.faults[:FAULTS_SHOWN]:
+        place = f"line {fault.line}: " if fault.line else ""
+        yield Line(f"{place}{fault.code}: {fault.detail}", "bad")
+    if len(found.faults) > FAULTS_SHOWN:
+        yield Line(f"and {len(found.faults) - FAULTS_SHOWN} more; --json lists them all", "dim")
 
 
 def _shown(shown: Shown) -> Line:

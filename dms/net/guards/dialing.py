@@ -9,6 +9,7 @@ wins. When to try again is decided elsewhere (`dms.net.dialer`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -80,6 +81,8 @@ def _explain(error: BaseException) -> str:
             error = cause
         else:
             break
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__
 
 

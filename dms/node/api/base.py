@@ -103,7 +103,9 @@ class Base:
             except UserError as error:
                 if error.code != "not_found":
                     raise
-        raise UserError("not_found", f"no job {given!r} has left a trace here", hint="dms job list, dms requests")
+        raise UserError(
+            "not_found", f"no job {given!r} has left a trace here", hint="dms job list, dms bids --requests"
+        )
 
     async def _allocation(self, given: str) -> Row:
         id_ = AllocationId(await self._resolve(ALLOCATIONS, "allocation_id", given, "allocation"))

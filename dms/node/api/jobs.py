@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from dms.executors.limiter.base import LEAST_MEMORY
 from dms.jobs.spec import JobSpec
 from dms.node.api.base import ASK_S, Base, call_id
 from dms.node.api.views import job_summary
@@ -116,6 +117,13 @@ class JobGroup(Base):
         if not task_fits(terms.task, terms.needs.resources, terms.needs.max_wall_ms):
             raise UserError(
                 "bad_job", "the task may use more than its needs ask for: every node would refuse to run it"
+            )
+        memory = terms.needs.resources.memory_bytes
+        if 0 < memory < LEAST_MEMORY:
+            raise UserError(
+                "bad_job",
+                f"memory is {format_bytes(memory)}, and no job can be held to less than {format_bytes(LEAST_MEMORY)}",
+                hint="write the amount with its unit, such as 64MiB; a number alone is bytes",
             )
         size = len(msgspec.msgpack.encode(task_of(terms, 0)))
         if size > MAX_TASK:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -33,7 +33,7 @@ from dms_proto.capability import Capability
 from dms_proto.errors import PeerError, UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import MARKET, TIME, Rights
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, short
 from dms_proto.membership.machine import Peer, PeerPhase
 from dms_proto.messages import AnyMessage, Probe
 from dms_proto.reputation import FULL, NOTHING_KNOWN, Kind, source_of, standing
@@ -45,6 +45,7 @@ DIAL_S: Final = 20.0
 """Seconds for dialling all addresses of an invitation."""
 PING_S: Final = 3.0
 """Seconds after which a probe counts as lost."""
+_UNREACHED: Final = "is it up, and still at that address? `dms invite` there prints the address of now"
 _NONCES: Final = 2**32
 """Our probes begin here; those of the membership count from 1."""
 
@@ -81,14 +82,33 @@ class PeerGroup(GrantGroup):
         stop = self._parts.hub.listen("peers", lambda _row: heard.set())
         try:
             async with asyncio.timeout(DIAL_S):
-                await services.network.dial(invitation.addresses)
+                await self._dial(invitation.peer, await self._name_of(invitation.peer), invitation.addresses)
             peer = await self._until_greeted(invitation.peer, heard)
         except TimeoutError:
-            raise PeerError("peer_unreachable", f"no answer within {DIAL_S:.0f} s") from None
+            raise PeerError("peer_unreachable", f"no answer within {DIAL_S:.0f} s", hint=_UNREACHED) from None
         finally:
             stop()
         state = await self._state()
         return Joined(self._view_of(peer, state), len(services.network.links()), held.grant_id if held else "")
+
+    async def _name_of(self, peer: PeerId) -> str:
+        known = (await self._state()).membership.peers.get(peer)
+        return known.hello.name if known is not None and known.hello is not None else ""
+
+    async def _dial(self, peer: PeerId, name: str, addresses: Sequence[str]) -> None:
+        """Connects to a peer.
+
+        Raises:
+            PeerError: `peer_unreachable`, with who it is and what to look at; `incompatible_version`.
+            MachineError: `network_down`.
+        """
+        try:
+            await self._services.network.dial(addresses)
+        except PeerError as error:
+            if error.code != "peer_unreachable":
+                raise
+            called = f"{name} ({short(peer)})" if name else short(peer)
+            raise PeerError(error.code, f"{called} cannot be reached: {error.message}", hint=_UNREACHED) from error
 
     async def _until_greeted(self, peer_id: PeerId, heard: asyncio.Event) -> Peer:
         """Waits until a dialled peer takes part.
@@ -155,7 +175,7 @@ class PeerGroup(GrantGroup):
             named = tuple(a if "/p2p/" in a else f"{a}/p2p/{known.peer}" for a in known.addresses)
             if not named:
                 raise PeerError("peer_unreachable", f"no address of {known.peer} is known")
-            await network.dial(named)
+            await self._dial(known.peer, known.hello.name if known.hello is not None else "", named)
         return network.links().get(known.peer) or LinkFacts(known.peer)
 
     async def _probe(self, peer: PeerId) -> int | None:

@@ -334,6 +334,12 @@ def test_an_audit_file_is_written_and_checked_without_a_node(dms: Dms, tmp_path:
     )
     assert dms("audit", "export", job[:8]).stdout == file.read_text()
 
+    file.write_text("something else")
+    refused = dms("audit", "export", job[:8], "--out", str(file))
+    assert (refused.exit_code, file.read_text()) == (2, "something else")
+    assert "is there already [bad_argument]; --force replaces it" in refused.stderr
+    assert dms("audit", "export", job[:8], "--out", str(file), "--force").exit_code == 0
+
     assert dms("down").exit_code == 0
     assert dms("audit", "verify", str(file)).stdout.startswith("sound: 0 events and 0 signed frames of job ")
     assert dms.json("audit", "verify", str(file))["sound"] is True
@@ -348,6 +354,23 @@ def test_a_fault_in_an_audit_file_is_named_and_exits_with_1(dms: Dms, tmp_path: 
     assert result.exit_code == 1
     assert "line 5: missing: line 5 is missing\n" in result.stdout
     assert "line 6: repeated: line 6 is there twice\n" in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("this proves nothing until they are explained")
+    assert lines.index("line 5: missing: line 5 is missing") < next(
+        number for number, line in enumerate(lines) if line.startswith("Agreement ")
+    )
+
+
+def test_what_is_no_audit_file_is_said_to_be_none_in_a_few_lines(dms: Dms, tmp_path: Path) -> None:
+    file = tmp_path / "noise"
+    file.write_bytes(b"\x00\xff\n" * 500)
+
+    told = dms("audit", "verify", str(file)).stdout.splitlines()
+
+    assert told[1] == "nothing in it can be read: it is no file that dms audit export has written"
+    assert told[2].startswith("unsealed: ")
+    assert told[-1].endswith(" more; --json lists them all")
+    assert len(told) < 30
 
 
 def test_an_audit_file_tells_what_was_agreed_run_and_owed(dms: Dms, tmp_path: Path) -> None:

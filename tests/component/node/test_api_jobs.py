@@ -22,6 +22,7 @@ from dms.rpc.api.jobs import (
     WaitParams,
     WatchJobParams,
 )
+from dms.rpc.api.market import AskParams
 from dms.testing.market import peer_of, until
 from dms_actors.events import from_row
 from dms_actors.letters import Submit
@@ -35,10 +36,10 @@ from dms_proto.market.explain import Outcome
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Phase
 from dms_proto.secrets import OpenSecret, Secret
-from dms_proto.units import GIB
+from dms_proto.units import GIB, MIB
 from dms_proto.work import EndReason, Input, Task
 
-from .conftest import Local, spec
+from .conftest import NEEDS, Local, spec
 
 
 async def test_a_job_that_does_not_say_how_many_bids_it_wants_has_the_setting_s(local: Local) -> None:
@@ -362,3 +363,13 @@ async def test_a_secret_sealed_for_somebody_else_ends_the_job_with_the_reason(lo
     view = await local.api.job_wait(WaitParams(changed.request_id, 20_000))
     assert view.summary.reason is EndReason.BAD_PROGRAM
     assert "KEY was not sealed for this node" in view.summary.detail
+
+
+@pytest.mark.parametrize(("memory", "said"), [(64, "memory is 64 B"), (MIB, "memory is 1 MiB")])
+async def test_less_memory_than_a_job_can_be_held_to_is_refused(local: Local, memory: int, said: str) -> None:
+    """It would be reserved, and paid for, as something else than what the job really gets."""
+    wanted = spec(needs=msgspec.structs.replace(NEEDS, memory_bytes=memory))
+    with pytest.raises(UserError, match=f"{said}, and no job can be held to less than 8 MiB") as refused:
+        await local.api.job_submit(SubmitParams(wanted))
+    assert "64MiB" in refused.value.hint
+    await local.api.market_ask(AskParams(spec(needs=msgspec.structs.replace(NEEDS, memory_bytes=8 * MIB))))

@@ -17,6 +17,7 @@ from dms.rpc.api.peers import BanParams, InviteParams, JoinParams, PeerParams, P
 from dms.rpc.registry import methods_of
 from dms.testing.market import peer_of, until
 from dms_proto.errors import PeerError, UserError
+from dms_proto.ids import short
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind
 from dms_proto.work import EndReason
@@ -134,8 +135,9 @@ async def test_peers_are_listed_pinged_banned_and_let_back(local: Local) -> None
     banned = await local.api.peers_ban(BanParams(other, 60))
     assert banned.state is PeerState.BANNED
     await until(local.market.nodes[0].state, lambda state: len(state.membership.greeted()) == 1)
-    with pytest.raises(PeerError):
+    with pytest.raises(PeerError, match=f"{short(other)}.* cannot be reached: ") as unreached:
         await local.api.peers_ping(PingParams(other, count=1))
+    assert "is it up" in unreached.value.hint
     back = await local.api.peers_ban(BanParams(other, 0))
     assert back.state is PeerState.KNOWN
     assert (await local.api.peers_ping(PingParams(other, count=1))).lost == 0
@@ -228,7 +230,7 @@ async def test_a_trace_tells_both_halves_of_a_job(local: Local) -> None:
     text = lines(mine.steps)
     assert len(text) == len(mine.steps)
     assert "+0.000 s" in text[0]
-    with pytest.raises(UserError, match="left a trace"):
+    with pytest.raises(UserError, match=r"left a trace.*dms bids --requests"):
         await local.api.events_trace(TraceParams("r-unknown"))
 
 
