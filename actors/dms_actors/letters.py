@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dms_actors.proofs import NO_FRAME, Heard
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import Terms
+from dms_proto.market.auction_state import ResultJudged, Terms
 from dms_proto.messages import AnyMessage, BidRequest
 from dms_proto.reputation import Kind
 from dms_proto.wire import Offence
@@ -79,6 +79,13 @@ class AttemptNoted(NamedTuple):
     source: str
     kind: Kind
     at: int
+
+
+class PieceJudged(NamedTuple):
+    """A request of this node has a verdict on a piece of work: what others agree on is known work from now on, and a canary may be due beside it."""
+
+    terms: Terms
+    judged: ResultJudged
 
 
 class TellAgain(NamedTuple):

@@ -23,7 +23,7 @@ import msgspec
 from dms_actors import abandonment
 from dms_actors.behaviour import Forward, Runtime
 from dms_actors.children import Children
-from dms_actors.events import is_stored
+from dms_actors.events import from_row, is_stored
 from dms_actors.gate import Gate, Muted
 from dms_actors.letters import (
     AllocationAbandoned,
@@ -34,6 +34,7 @@ from dms_actors.letters import (
     Delivered,
     FindActor,
     ListenFor,
+    PieceJudged,
     RequestAbandoned,
     RequestOver,
     ShowState,
@@ -67,6 +68,7 @@ from dms_proto.accounts.machine import (
 )
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
+from dms_proto.errors import MachineError
 from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
@@ -77,7 +79,9 @@ from dms_proto.log_costs import CONNECTION_BYTES, payer, to_follow
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, offer_fold, offer_state, strays
-from dms_proto.market.auction_state import BidderFacts
+from dms_proto.market.auction_fold import evolve
+from dms_proto.market.auction_state import Auction, BidderFacts, Terms
+from dms_proto.market.canaries import KnownWork, canary_terms
 from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
     MAX_LINE,
@@ -191,6 +195,7 @@ class Node(MachineActor):
         self._children = Children(runtime, world, self)
         self._record = Record()
         self._silence = Silence()
+        self._known = KnownWork()
         self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
         self._proofs = ProviderProofs(world.journal, strangers.source)
 
@@ -203,6 +208,9 @@ class Node(MachineActor):
         self._record = Record()
         for note in survey.notes:
             self._note(note)
+        self._known = KnownWork()
+        for request_id, judged in survey.verdicts:
+            self._known.note(request_id, judged)
         self._world.obligations.note(self.accounts.state)
         book = self.book.state
         self._children.resume(survey, book.ledger.reservations, book.invoke_within_ms)
@@ -258,6 +266,9 @@ class Node(MachineActor):
                 self._announce(request, cause_id)
             case AttemptNoted():
                 self._note(message)
+            case PieceJudged(terms=terms, judged=judged):
+                self._known.note(terms.request_id, judged)
+                self._check_with_canary(terms, judged.piece)
             case RequestOver(request_id=request_id):
                 self._children.request_over(request_id)
             case AllocationClosed(allocation_id=allocation_id):
@@ -286,6 +297,23 @@ class Node(MachineActor):
                 self._record.note(provider, source, kind, at)
             case Inherit(old=old, new=new):
                 self._inherit(old, new)
+
+    def _check_with_canary(self, beside: Terms, piece: int) -> None:
+        """Gives out known work once more, where that is due beside a piece of new work. Nothing at a repeat: its request is there already."""
+        work = self._known.drawn(beside, piece)
+        if work is None:
+            return
+        try:
+            known = Auction()
+            for row in self._world.journal.read_stream(work[0]):
+                known = evolve(known, from_row(row))
+            terms = canary_terms(beside, piece, known, work, self._known.asked(work))
+            is_new = terms is not None and not self._world.journal.read_stream(terms.request_id)
+        except MachineError as error:
+            log.warning("no canary is sent: %s cannot be read: %s", work[0], error)
+            return
+        if terms is not None and is_new:
+            self._children.open_request(terms.request_id).tell(Submit(terms, "canary"))
 
     def _inherit(self, old: PeerId, new: PeerId) -> None:
         """A peer has proven a new name: what was seen of it, what it owes, has at stake and is kept away for go with it.

@@ -7,7 +7,16 @@ from typing import Any, Final
 
 from dms_actors.behaviour import Address
 from dms_actors.draft import Draft, Journal
-from dms_actors.letters import AnnounceWanted, AttemptNoted, RequestOver, ShowState, Submit, TellAgain, Told
+from dms_actors.letters import (
+    AnnounceWanted,
+    AttemptNoted,
+    PieceJudged,
+    RequestOver,
+    ShowState,
+    Submit,
+    TellAgain,
+    Told,
+)
 from dms_actors.machine_actor import TIME, MachineActor
 from dms_actors.proofs import NO_FRAME, Heard, RequesterProofs
 from dms_actors.shell import Machine, Shell, Turn
@@ -18,6 +27,7 @@ from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
 from dms_proto.machine import Decision, Effect, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_fold import stakes
+from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import (
     Announce,
     Auction,
@@ -27,6 +37,7 @@ from dms_proto.market.auction_state import (
     Conclude,
     LetDown,
     Restarted,
+    ResultJudged,
     SlotPhase,
     StatusHeard,
     Submitted,
@@ -59,8 +70,8 @@ class Orchestrator(MachineActor):
         self._collector = collector
         self._node = node
         self._proofs = RequesterProofs(journal, request_id)
-        self._notes: list[AttemptNoted] = []
-        """What this turn says of providers; told once it is written."""
+        self._notes: list[AttemptNoted | PieceJudged] = []
+        """What this turn says of providers and of work; told once it is written."""
 
     def start(self, me: Address, *, is_new: bool) -> None:
         """Also: what is at work counts before anything of this node decides."""
@@ -116,6 +127,8 @@ class Orchestrator(MachineActor):
         for event in turn.apply(self.shell, stimulus, now, cause_id).events:
             self._proofs.happened(turn, event, heard, cause_id)
             self._notes += [AttemptNoted(*seen, now) for seen in seen_in(event)]
+            if isinstance(event, ResultJudged):
+                self._notes.append(PieceJudged(terms_of(self.shell.state), event))
 
     def turn_written(self, turn: Turn) -> None:
         """Also: what it says of providers goes into what is known of them."""

@@ -15,6 +15,7 @@ from dms_actors.draft import Journal
 from dms_actors.letters import AttemptNoted
 from dms_proto.grants.trust import ReadGrant
 from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.market.auction_state import ResultJudged
 from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
 from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest, Revocation
@@ -121,6 +122,8 @@ class Survey(NamedTuple):
     allocations: tuple[AllocationId, ...] = ()
     notes: tuple[AttemptNoted | Inherit, ...] = ()
     """What was seen of providers, and who has a new name, oldest first."""
+    verdicts: tuple[tuple[RequestId, ResultJudged], ...] = ()
+    """On results of this node's requests, oldest first."""
 
 
 class World(NamedTuple):

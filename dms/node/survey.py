@@ -14,6 +14,7 @@ from dms_actors.ports import EventLog, StoredEvent
 from dms_actors.world import Survey
 from dms_proto.allocation.machine import CLOSING
 from dms_proto.ids import AllocationId, RequestId
+from dms_proto.market.auction_state import ResultJudged
 from dms_proto.market.findings import seen_in
 from dms_proto.membership.machine import Inherit, PeerSucceeded
 
@@ -34,6 +35,7 @@ async def survey(log: EventLog) -> Survey:
         tuple(RequestId(stream) for stream in sorted(requests)),
         tuple(AllocationId(stream) for stream in sorted(allocations)),
         await _notes(log),
+        await _verdicts(log),
     )
 
 
@@ -59,6 +61,12 @@ async def newest(log: EventLog, kind: str, count: int, *, page: int = PAGE) -> S
         last.extend(found)
         after = found[-1].seq
     return tuple(last)
+
+
+async def _verdicts(log: EventLog) -> tuple[tuple[RequestId, ResultJudged], ...]:
+    rows = await newest(log, ResultJudged.__name__, EVIDENCE_EVENTS)
+    found = ((row.stream, from_row(row)) for row in rows)
+    return tuple((RequestId(stream), event) for stream, event in found if isinstance(event, ResultJudged))
 
 
 async def _notes(log: EventLog) -> tuple[AttemptNoted | Inherit, ...]:

@@ -192,6 +192,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AttemptEnded": lambda e: (
         f"slot {e.slot} {'is done' if e.final else 'is tried again'}: {_ending(e.slot_ending)}{f' ({e.why})' if e.why else ''}"
         + (f"; {format_credits(e.claimed)} were claimed, {format_credits(e.price)} accepted" if e.claimed else "")
+        + (f"; it began {format_millis(e.late_ms)} late" if e.late_ms else "")
     ),
     "CopyCalled": lambda e: f"one more copy of piece {e.piece} is to run, at a node that has none",
     "ResultJudged": lambda e: f"piece {e.piece} is judged: {told_verdict(e)}",

@@ -261,7 +261,7 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
     if slot.lost_at:
         events.append(ProviderReturned(stimulus.provider, now))
     if status.ending is None:
-        events += _progress(slot, status)
+        events += _progress(slot, status, now)
         if all(isinstance(event, AllocationUsed) for event in events):
             return Decision(tuple(events), effects)  # nothing to settle
         return settle(auction, tuple(events), effects, now)
@@ -275,11 +275,11 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
     return settle(auction, (*events, ended), (*effects, *receipt(finished, ended)), now)
 
 
-def _progress(slot: Slot, status: AllocationStatus) -> list[Event]:
+def _progress(slot: Slot, status: AllocationStatus, now: int) -> list[Event]:
     """What a status says that was not known: a later phase, more use."""
     events: list[Event] = []
     if _ORDER[status.phase] > _ORDER[slot.allocation]:
-        events.append(AllocationAdvanced(slot.index, status.allocation_id, status.phase))
+        events.append(AllocationAdvanced(slot.index, status.allocation_id, status.phase, now))
     if status.usage.wall_ms > slot.usage.wall_ms:
         events.append(AllocationUsed(slot.index, status.usage))
     return events

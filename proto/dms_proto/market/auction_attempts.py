@@ -10,7 +10,7 @@ from dms_proto.accounts.book import charge
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.agreement import receipt_for
-from dms_proto.market.auction_fold import awaits_verdict, is_answer
+from dms_proto.market.auction_fold import awaits_verdict, is_answer, late_ms
 from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
 from dms_proto.messages import AllocationStatus, Cancel
@@ -60,6 +60,7 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         claimed if claimed > price else 0,
         slot.source,
         exhausted,
+        late_ms(auction, slot),
     )
 
 

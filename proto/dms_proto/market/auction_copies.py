@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from dms_proto.accounts.book import charge
 from dms_proto.ids import PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
@@ -34,13 +36,14 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.units import format_count, format_credits
 from dms_proto.verification.policy import MAX_COPIES, Apart, Policy
-from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, judge, next_voter, support, weight_of
+from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, equal, judge, next_voter, support, weight_of
 from dms_proto.work import Ending, EndReason
 
 FIRM: Final = frozenset({EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_FUEL, EndReason.OUTPUT_LIMIT})
 """Answers that do not depend on the machine: who is outvoted with one was wrong. With any other (too slow for the time limit, a processor without
 the instruction, …) nothing is held against it."""
 _WORKING: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
+change = msgspec.structs.replace
 _AGREED: Final = Ending(EndReason.CANCELLED, detail="not needed any more: the other copies agree")
 
 
@@ -82,7 +85,9 @@ def _asked(auction: Auction, slot: Slot) -> list[Voter]:
     """Who has, or has had, a copy of the same piece of work."""
     terms = terms_of(auction)
     others = (other for other in copies_of(auction, slot.piece) if other.index != slot.index)
-    return [_voter(terms, other) for other in others if other.phase is not SlotPhase.SEEKING and other.provider]
+    voters = [_voter(terms, other) for other in others if other.phase is not SlotPhase.SEEKING and other.provider]
+    seen = terms.canary.asked if terms.canary is not None else ()
+    return [*(Voter(each.provider, _place(terms, each.provider, each.source)) for each in seen), *voters]
 
 
 def _voter(terms: Terms, slot: Slot) -> Voter:
@@ -131,8 +136,8 @@ def _is_copy_due(auction: Auction, piece: int) -> bool:
     terms, copies = terms_of(auction), copies_of(auction, piece)
     if len(copies) >= MAX_COPIES or any(slot.phase is SlotPhase.SEEKING for slot in copies):
         return False
-    if len(copies) == 1 and terms.verify.first_copies(copies[0].streak, terms.seed, piece) == 1:
-        return False
+    if len(copies) == 1 and (terms.canary or terms.verify.first_copies(copies[0].streak, terms.seed, piece) == 1):
+        return False  # a known answer is the check of a canary
     return weight_of((_voter(terms, slot) for slot in copies), terms.verify) < terms.verify.quorum
 
 
@@ -164,14 +169,13 @@ def _judge_piece(auction: Auction, piece: int, now: int) -> Decision:
     if verdict.accepted is not None:
         spare = tuple(slot for slot in copies if slot.phase is SlotPhase.SEEKING)
         ends = tuple(AttemptEnded(slot.index, PeerId(""), slot.allocation_id, _AGREED, final=True) for slot in spare)
-        judged = _accepted(piece, answered, verdict, now)
+        judged = _overturning(terms_of(auction), _accepted(piece, answered, verdict, now), verdict.accepted.result)
     elif any(slot.phase is SlotPhase.SEEKING for slot in copies):
         return IGNORED
     elif auction.phase is AuctionPhase.OPEN and len(answered) == len(copies) and not verdict.undecided:
         return Decision((CopyCalled(piece),))
     else:
-        unjudged = tuple(_answer(slot) for slot in answered)
-        ends, judged = (), ResultJudged(piece, now, unjudged=unjudged, why=_why_undecided(auction, copies, answered))
+        ends, judged = (), _undecided(auction, piece, copies, answered, now)
     return Decision((*ends, judged), _receipts(auction, answered, judged))
 
 
@@ -179,6 +183,9 @@ def _verdict(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot])
     terms = terms_of(auction)
     votes = [_vote(terms, slot) for slot in answered]
     alone = len(copies) == len(votes) == 1
+    if alone and terms.canary is not None:
+        is_as_known = equal(votes[0].result, terms.canary.result)
+        return Verdict(votes[0], (answered[0].provider,)) if is_as_known else Verdict()
     if alone and terms.verify.policy is Policy.ADAPTIVE and votes[0].result.ending.reason is EndReason.COMPLETED:
         return Verdict(votes[0])  # no check was called when it was awarded
     return judge(votes, terms.verify)
@@ -205,12 +212,34 @@ def _accepted(piece: int, answered: Sequence[Slot], verdict: Verdict, now: int) 
     )
 
 
+def _overturning(terms: Terms, judged: ResultJudged, accepted: Result) -> ResultJudged:
+    """The verdict on a canary: the known answer may have been the lie."""
+    known = terms.canary
+    if known is None:
+        return judged
+    wrong = () if equal(accepted, known.result) else known.right
+    return change(judged, canary=(known.request_id, known.piece), overturned=wrong)
+
+
 def _is_firm(slot: Slot) -> bool:
     return slot.ending is not None and slot.ending.reason in FIRM
 
 
 def _answer(slot: Slot) -> Answer:
     return Answer(slot.index, slot.provider, slot.allocation_id, slot.settled[-1][2], slot.source)
+
+
+def _undecided(
+    auction: Auction, piece: int, copies: Sequence[Slot], answered: Sequence[Slot], now: int
+) -> ResultJudged:
+    known = terms_of(auction).canary
+    return ResultJudged(
+        piece,
+        now,
+        unjudged=tuple(_answer(slot) for slot in answered),
+        why=_why_undecided(auction, copies, answered),
+        canary=(known.request_id, known.piece) if known is not None else None,
+    )
 
 
 def _why_undecided(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> str:
@@ -294,4 +323,6 @@ def quorum_faults(auction: Auction, judged: ResultJudged) -> str:
     if len({voter.provider for voter in voters}) < len(voters) or len({voter.source for voter in voters}) < len(voters):
         return f"one and the same has voted twice: {voters}"
     votes = [_vote(terms, auction.slots[answer.slot]) for answer in judged.right]
+    if terms.canary is not None and equal(votes[0].result, terms.canary.result):
+        return ""
     return "" if judge(votes, terms.verify).accepted is not None else f"no quorum: {voters}"

@@ -46,7 +46,7 @@ from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
 from dms_proto.units import MINUTE
 from dms_proto.verification.policy import Policy
-from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Usage
+from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Task, Usage
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
@@ -54,6 +54,8 @@ OVERDUE_MS: Final = 2 * MINUTE
 """Beyond its limits, an allocation may take this long for everything around its run."""
 SLOWEST_BYTES_PER_MS: Final = 64
 """How fast inputs are fetched at the least: half a megabit per second."""
+START_WITHIN_MS: Final = 10_000
+"""Whoever holds capacity has the program running so soon after the commit, beside fetching its inputs: that is what holding means."""
 
 AT_WORK: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
 """Phases of a slot for which something may yet become owed."""
@@ -120,9 +122,12 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                 bids=without(auction.bids, *bid_ids),
                 standing_at=auction.standing_at - frozenset(withdrawn) - {auction.bids[b].provider for b in bid_ids},
             )
-        case AllocationAdvanced(slot=index, phase=phase):
-            overdue = _overdue_at(auction, auction.slots[index]) if phase is not Phase.COMMITTED else 0
-            return change(auction, slots=with_slots(auction, (index,), allocation=phase, nudge_at=overdue))
+        case AllocationAdvanced(slot=index, phase=phase, at=at):
+            slot = auction.slots[index]
+            overdue = _overdue_at(auction, slot) if phase is not Phase.COMMITTED else 0
+            started = at if phase is Phase.RUNNING else slot.started_at
+            news = {"allocation": phase, "nudge_at": overdue, "started_at": started}
+            return change(auction, slots=with_slots(auction, (index,), **news))
         case AllocationUsed(slot=index, usage=usage):
             return change(auction, slots=with_slots(auction, (index,), usage=usage))
         case InvocationRepeated(slot=index, at=at):
@@ -221,6 +226,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 tariff=bid.bid.tariff,
                 terms=agreed_on,
                 held_since=0,
+                started_at=0,
                 nudges=0,
                 nudge_at=0,
                 lost_at=0,
@@ -299,8 +305,19 @@ def _overdue_at(auction: Auction, slot: Slot) -> int:
     """When an allocation that has said it is at work must have ended, whatever it says: its inputs, its run and its outputs took their time."""
     assert auction.terms is not None
     task = auction.terms.task
-    fetched = sum(item.size for item in task.inputs) // SLOWEST_BYTES_PER_MS
-    return slot.held_since + fetched + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS
+    return slot.held_since + fetching_ms(task) + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS
+
+
+def late_ms(auction: Auction, slot: Slot) -> int:
+    """How much later than it should have a slot's program began to run, in milliseconds; 0 where it did not, or nothing was heard of it."""
+    assert auction.terms is not None
+    due = slot.held_since + fetching_ms(auction.terms.task) + START_WITHIN_MS
+    return max(0, slot.started_at - due) if slot.held_since else 0
+
+
+def fetching_ms(task: Task) -> int:
+    """How long fetching a task's inputs may take."""
+    return sum(item.size for item in task.inputs) // SLOWEST_BYTES_PER_MS
 
 
 def _slots_came_back(auction: Auction) -> Auction:

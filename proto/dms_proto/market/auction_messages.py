@@ -32,7 +32,8 @@ def bid_request(auction: Auction, round_: int) -> BidRequest:
 
 def task_of(terms: Terms, piece: int) -> Task:
     """The task of one piece of work: the job's, told which one it is. All its copies are the same."""
-    environment = {**terms.task.environment, "DMS_INDEX": str(piece), "DMS_COUNT": str(terms.count)}
+    index, count = (piece, terms.count) if terms.canary is None else (terms.canary.piece, terms.canary.count)
+    environment = {**terms.task.environment, "DMS_INDEX": str(index), "DMS_COUNT": str(count)}
     return change(terms.task, environment=environment)
 
 

@@ -37,12 +37,41 @@ from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
 from dms_proto.verification.chance import shuffled
 from dms_proto.verification.policy import Verification
+from dms_proto.verification.quorum import Result
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_BIDS: Final = 256
 """Bids kept per request; more are released unread."""
 MAX_ANSWERS: Final = 2_048
 """Nodes whose answers are remembered per request; bounds what strangers can make us remember."""
+
+
+class Canary(msgspec.Struct, frozen=True):
+    """Earlier work of this node whose result is known, given out once more as if it were new; see `verification.policy`.
+
+    Attributes:
+        request_id, piece, count: which work it was: piece `piece` of `count`.
+        result: what was accepted.
+        right: who gave it.
+        asked: everybody who has seen the work since.
+    """
+
+    request_id: RequestId
+    piece: int
+    count: int
+    result: Result
+    right: tuple[Answer, ...]
+    asked: tuple[Answer, ...]
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one copy of a piece of work gave, as far as judging goes. `price`: micro-credits that would be owed for it."""
+
+    slot: int
+    provider: PeerId
+    allocation_id: AllocationId
+    price: int = 0
+    source: str = UNKNOWN
 
 
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,6 +97,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         node_faults: node faults after which a slot is given up.
         priority: order among this node's own requests.
         verify: how its results are checked.
+        canary: which known work this is; None: new work.
         seed: secret of this node, drawn for this request; what is drawn from it no provider can foresee. Never sent.
     """
 
@@ -91,6 +121,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     budget: int = 0
     verify: Verification = Verification()
     seed: bytes = b""
+    canary: Canary | None = None
 
     def number_of(self, index: int) -> int:
         """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""
@@ -292,11 +323,12 @@ class BidsReleased(Event, frozen=True):
 
 
 class AllocationAdvanced(Event, frozen=True):
-    """An allocation entered a phase."""
+    """An allocation entered a phase, as was heard at `at` (Unix ms)."""
 
     slot: int
     allocation_id: AllocationId
     phase: Phase
+    at: int = 0
 
 
 class InvocationRepeated(Event, frozen=True):
@@ -340,6 +372,7 @@ class AttemptEnded(Event, frozen=True):
     `price` is what is owed for it; `claimed` what its provider asked, where that is more than the tariff gives.
     `source`: where its provider is; see `reputation.sources`.
     `exhausted`: it was one node fault more than are borne. `ending` is still what the provider did: that goes into what is known of it.
+    `late_ms`: how much later than it should have its program began to run.
     """
 
     slot: int
@@ -353,6 +386,7 @@ class AttemptEnded(Event, frozen=True):
     claimed: int = 0
     source: str = UNKNOWN
     exhausted: bool = False
+    late_ms: int = 0
 
     @property
     def slot_ending(self) -> Ending:
@@ -369,16 +403,6 @@ class CopyCalled(Event, frozen=True):
     piece: int
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one copy of a piece of work gave, as far as judging goes. `price`: micro-credits that would be owed for it."""
-
-    slot: int
-    provider: PeerId
-    allocation_id: AllocationId
-    price: int = 0
-    source: str = UNKNOWN
-
-
 class ResultJudged(Event, frozen=True):
     """It is clear, or given up, which result of a piece of work holds; its copies are paid by that. Once per piece.
 
@@ -390,6 +414,8 @@ class ResultJudged(Event, frozen=True):
         wrong: who do not; nothing is owed to them.
         unjudged: of whom nothing follows: taken as it is, undecided, or another end that may be the machine's doing.
         why: why it is undecided, for a person.
+        canary: which earlier work it was whose result was known: its request and piece.
+        overturned: who gave that result, if it is not the accepted one.
     """
 
     piece: int
@@ -399,6 +425,8 @@ class ResultJudged(Event, frozen=True):
     wrong: tuple[Answer, ...] = ()
     unjudged: tuple[Answer, ...] = ()
     why: str = ""
+    canary: tuple[RequestId, int] | None = None
+    overturned: tuple[Answer, ...] = ()
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -489,6 +517,7 @@ class Slot(msgspec.Struct, frozen=True):
         tariff: by which what is owed is worked out from the usage.
         terms: `agreement.terms_digest` of what was agreed for it.
         held_since: Unix ms of the acknowledged commit.
+        started_at: Unix ms at which it was heard that its program runs; 0: not heard.
         nudges, nudge_at: how often its invocation was repeated, and when it is next, while nothing is heard of it.
         lost_at: when the allocation counts as lost; 0 while the provider is there.
         failed_on, failure: nodes on which the job itself failed, and how it did last.
@@ -513,6 +542,7 @@ class Slot(msgspec.Struct, frozen=True):
     tariff: Price = Price()
     terms: Digest = Digest("")
     held_since: int = 0
+    started_at: int = 0
     nudges: int = 0
     nudge_at: int = 0
     lost_at: int = 0

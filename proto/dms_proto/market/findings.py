@@ -17,7 +17,9 @@ def seen_in(event: Event) -> Iterator[Seen]:
     """What was seen: how an attempt ended; which result held, where others were asked."""
     match event:
         case AttemptEnded(provider=provider, source=source) if provider:
-            yield from ((provider, source, kind) for kind in kinds_of(event.ending.reason, event.claimed))
-        case ResultJudged(right=right, wrong=wrong):
+            yield from (
+                (provider, source, kind) for kind in kinds_of(event.ending.reason, event.claimed, event.late_ms)
+            )
+        case ResultJudged(right=right, wrong=wrong, overturned=overturned):
             yield from ((answer.provider, answer.source, Kind.RIGHT) for answer in right)
-            yield from ((answer.provider, answer.source, Kind.WRONG) for answer in wrong)
+            yield from ((answer.provider, answer.source, Kind.WRONG) for answer in (*wrong, *overturned))

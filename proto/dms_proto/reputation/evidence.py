@@ -26,6 +26,8 @@ class Kind(StrEnum):
 
     KEPT = "kept"
     """An allocation of ours ended well there, or by the job's own doing."""
+    LATE = "late"
+    """A program of ours began to run there later than whoever holds capacity lets it."""
     FAULT = "fault"
     """One failed by the node's doing, or the node was lost."""
     OVERCLAIMED = "overclaimed"
@@ -45,6 +47,7 @@ POINTS: Final[Mapping[Kind, int]] = {
     Kind.RIGHT: 2,
     Kind.HONEST: 1,
     Kind.FAULT: -1,
+    Kind.LATE: -1,
     Kind.OVERCLAIMED: -5,
     Kind.OVERSTATED: -20,
     Kind.WRONG: -50,
@@ -123,13 +126,14 @@ def fade(amount: int, passed_ms: int) -> int:
     return left - left * rest // (2 * HALF_LIFE_MS)
 
 
-def kinds_of(reason: EndReason, claimed: int = 0) -> tuple[Kind, ...]:
+def kinds_of(reason: EndReason, claimed: int = 0, late_ms: int = 0) -> tuple[Kind, ...]:
     """What the end of an attempt says of its provider: nothing where that is not its doing (cancelled, a budget spent, …).
 
     Args:
         reason: why it ended.
         claimed: micro-credits that the provider asked for it, where that is more than it is owed; else 0.
+        late_ms: how much later than it should have its program began to run; 0 where it did not.
     """
     kept = reason is EndReason.COMPLETED or reason in DETERMINISTIC
     ended = (Kind.KEPT,) if kept else (Kind.FAULT,) if reason in NODE_FAULTS else ()
-    return (*ended, Kind.OVERCLAIMED) if claimed else ended
+    return (*ended, *((Kind.OVERCLAIMED,) if claimed else ()), *((Kind.LATE,) if late_ms else ()))

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from dms.testing.seeded_market import CALM, EVERYTHING, SeededMarket, Troubles
+from dms_actors.events import from_row
+from dms_proto.ids import PeerId
+from dms_proto.market.auction_state import AttemptEnded, Canary, RequestOpened
 from dms_proto.work import EndReason
 
 SEEDS = range(50)
@@ -90,3 +93,21 @@ def test_no_order_depends_on_how_this_process_hashes_its_strings() -> None:
     ]
     assert told[0] == told[1]
     assert len(told[0].split()) == 5
+
+
+def test_known_work_is_given_out_once_more_to_somebody_who_has_not_seen_it() -> None:
+    canaries = [canary for seed in range(20) for canary in _canaries(played(seed, CALM))]
+
+    assert canaries
+    for canary, awarded in canaries:
+        assert not {answer.provider for answer in canary.asked} & awarded
+
+
+def _canaries(market: SeededMarket) -> Iterator[tuple[Canary, set[PeerId]]]:
+    """The canaries that were sent, and who got them."""
+    for node in market.nodes:
+        events = [(row.stream, from_row(row)) for row in node.machine.log.events]
+        for stream, event in events:
+            if isinstance(event, RequestOpened) and event.terms.canary is not None:
+                ends = (other for at, other in events if at == stream and isinstance(other, AttemptEnded))
+                yield event.terms.canary, {end.provider for end in ends if end.provider}

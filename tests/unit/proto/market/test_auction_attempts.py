@@ -7,7 +7,7 @@ from dms_proto.capability import Price
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market import auction
 from dms_proto.market.auction import CANCEL_GRACE_MS, LOST_GRACE_MAX_MS, LOST_GRACE_MIN_MS, OWN_OUTAGE_GRACE_MS
-from dms_proto.market.auction_fold import NUDGE_MS, OVERDUE_MS
+from dms_proto.market.auction_fold import NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     Announce,
@@ -25,10 +25,12 @@ from dms_proto.market.auction_state import (
     SearchPhase,
     SlotPhase,
 )
+from dms_proto.market.findings import seen_in
 from dms_proto.messages import BidRequest, Cancel, Commit, Invocation, InvocationAck, Phase, Receipt
+from dms_proto.reputation.evidence import Kind
 from dms_proto.sim.requester import BUSY, ME, REQUEST, Requester
 from dms_proto.units import HOUR, MINUTE, SECOND
-from dms_proto.work import DETERMINISTIC, OWNERS, EndReason, Output
+from dms_proto.work import DETERMINISTIC, OWNERS, EndReason, Input, Output, Task
 
 FILE = Output("out", Digest("sha256:" + "0" * 64), 3)
 WALL_MS = 10 * MINUTE
@@ -72,6 +74,34 @@ def test_the_end_of_an_attempt_says_where_its_provider_was() -> None:
 
     (ended,) = requester.noted(AttemptEnded)
     assert ended.source == "8.8.8.0/24"
+
+
+@pytest.mark.parametrize(("after", "late"), [(START_WITHIN_MS, 0), (START_WITHIN_MS + 700, 700)])
+def test_an_attempt_says_how_much_too_late_its_program_began(after: int, late: int) -> None:
+    requester = held()
+    allocation = requester.state.slots[0].allocation_id
+    requester.reports("a", allocation, Phase.PREPARING)
+    requester.wait(after)
+    requester.reports("a", allocation, Phase.RUNNING)
+
+    requester.ends("a", allocation)
+
+    (ended,) = requester.noted(AttemptEnded)
+    assert ended.late_ms == late
+    assert [kind for _, _, kind in seen_in(ended)] == [Kind.KEPT, *([Kind.LATE] if late else [])]
+
+
+def test_fetching_inputs_is_not_being_late() -> None:
+    task = Task("sandbox", ("true",), inputs=(Input("in", Digest("sha256:" + "0" * 64), 64 * 5_000),))
+    requester = held(task=task)
+    allocation = requester.state.slots[0].allocation_id
+    requester.reports("a", allocation, Phase.PREPARING)
+    requester.wait(START_WITHIN_MS + 5_000)
+    requester.reports("a", allocation, Phase.RUNNING)
+
+    requester.ends("a", allocation)
+
+    assert requester.noted(AttemptEnded)[0].late_ms == 0
 
 
 def test_the_jobs_own_failure_ends_it_where_there_is_no_second_node() -> None:

@@ -1,0 +1,91 @@
+"""Known work: results of this node's own jobs that others have confirmed, and one of them given out once more as if it were new.
+
+What is known follows from the verdicts in the log alone. A canary is a request like any other, so nothing on the wire tells it from new work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from dms_proto.ids import RequestId, request_id, short
+from dms_proto.market.auction_messages import terms_of
+from dms_proto.market.auction_state import Answer, Auction, Canary, ResultJudged, Terms
+from dms_proto.verification.policy import Policy, is_canary_due
+from dms_proto.verification.quorum import Result
+
+KEPT: Final = 500
+"""Pieces of work that are remembered; the oldest go."""
+Work = tuple[RequestId, int]
+"""A request, and a piece of it."""
+
+
+class KnownWork:
+    """What is known, and who has seen it. A fold of the verdicts in a node's log; not shared between threads."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Work, tuple[Answer, ...]] = {}
+
+    def note(self, request: RequestId, judged: ResultJudged) -> None:
+        """One more verdict. What two agree on gives the same wherever it runs; what a canary overturned, or left open, is not known after all."""
+        if judged.canary is None:
+            if len(judged.right) > 1:
+                self._keep((request, judged.piece), judged.answers)
+        elif judged.overturned or (judged.accepted is None and judged.answers):
+            self._asked.pop(judged.canary, None)
+        elif judged.canary in self._asked:
+            self._keep(judged.canary, self._asked[judged.canary] + judged.answers)
+
+    def _keep(self, work: Work, asked: tuple[Answer, ...]) -> None:
+        self._asked[work] = asked
+        if len(self._asked) > KEPT:
+            del self._asked[next(iter(self._asked))]
+
+    def drawn(self, terms: Terms, piece: int) -> Work | None:
+        """The known work to be given out beside a piece of new work; None: none is due, or nothing is known."""
+        due = terms.verify.policy is Policy.ADAPTIVE and terms.canary is None and is_canary_due(terms.seed, piece)
+        others = [work for work in self._asked if work[0] != terms.request_id]
+        if not due or not others:
+            return None
+        return others[int.from_bytes(_draw(terms, piece, b"which")) % len(others)]
+
+    def asked(self, work: Work) -> tuple[Answer, ...]:
+        """Who has seen it."""
+        return self._asked.get(work, ())
+
+
+def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, asked: tuple[Answer, ...]) -> Terms | None:
+    """What is asked of the market to have known work done once more.
+
+    Args:
+        beside: the request it goes with.
+        piece: of that request.
+        known: the request whose work it was, over.
+        work: which work.
+        asked: who has seen it.
+    """
+    judged = known.verdicts.get(work[1])
+    if judged is None or judged.accepted is None:
+        return None
+    slot, terms = known.slots[judged.accepted], terms_of(known)
+    if slot.ending is None or slot.status is None or terms.task.secrets:
+        return None
+    result = Result(slot.ending, slot.outputs, slot.status.log_digests[0])
+    return msgspec.structs.replace(
+        terms,
+        request_id=request_id(_draw(beside, piece, b"request")),
+        name=f"check of {terms.name or short(work[0])}"[:128],
+        count=1,
+        budget=0,
+        deadline_at=0,
+        node_faults=1,
+        verify=msgspec.structs.replace(terms.verify, policy=Policy.ADAPTIVE),
+        seed=_draw(beside, piece, b"seed"),
+        canary=Canary(work[0], work[1], terms.count, result, judged.right, asked),
+    )
+
+
+def _draw(terms: Terms, piece: int, what: bytes) -> bytes:
+    return hashlib.sha256(b"\0".join((terms.seed, b"canary", str(piece).encode(), what))).digest()
