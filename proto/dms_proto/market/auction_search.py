@@ -109,8 +109,7 @@ def _ceiling(auction: Auction, bid: OpenBid, room: Mapping[PeerId, int]) -> Clau
     return Clause(
         DEBT,
         format_credits(bid.bid.price),
-        f"{format_credits(max(0, room[bid.provider]))} may yet be owed to it",
-        f"pay or settle with it, or let this node owe it more (`dms account limit {bid.provider} AMOUNT --ours`)",
+        f"{format_credits(max(0, room[bid.provider]))} may yet be owed to it: pay it, or raise `dms account limit PEER AMOUNT --ours`",
         passing=bid.bid.price <= room[bid.provider] + working,
     )
 

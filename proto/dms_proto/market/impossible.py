@@ -41,13 +41,12 @@ def why_impossible(auction: Auction, ranking: Ranking) -> tuple[str, EndReason]:
         if _is_short(auction):
             return _what_is_left(auction), EndReason.BUDGET_SPENT
         return "every bid was excluded by the job's own constraints", EndReason.IMPOSSIBLE
+    passed_over = [said[0] for said in declines.values() if said and said[0].dimension == DEBT]
+    if passed_over:  # they did bid: only this node's owner stands in the way
+        bidders = format_count(len(passed_over), "bidder")
+        return f"{bidders} could be owed too much: {passed_over[0].observed}", EndReason.BUDGET_SPENT
     clauses = _nearest_of({**declines, **ruled_out}, bid_request(auction, auction.round))
     counted = _counted(len(declines), len(ruled_out))
-    if all(clause.dimension == DEBT for clause in clauses):
-        return (
-            f"a bid would cost more than may yet be owed to its provider; nearest: {clauses[0].nearest}",
-            EndReason.BUDGET_SPENT,
-        )
     nearest = _in_words(within_budget(clauses, auction))
     reason = EndReason.IMPOSSIBLE
     if not ruled_out and all(any(clause.dimension == "policy" for clause in said) for said in declines.values()):

@@ -123,7 +123,8 @@ def test_a_request_that_nobody_else_can_serve_ends_as_over_budget_with_the_way_o
             assert round_ == asking.state.round
     assert asking.reason is EndReason.BUDGET_SPENT
     assert asking.state.ending is not None
-    assert "dms account limit a AMOUNT --ours" in asking.state.ending.detail
+    assert "1 bidder could be owed too much" in asking.state.ending.detail
+    assert "dms account limit PEER AMOUNT --ours" in asking.state.ending.detail
 
 
 @pytest.mark.parametrize(("at_work", "passing"), [(60, True), (0, False)])
