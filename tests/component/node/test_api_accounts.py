@@ -221,9 +221,9 @@ async def disputed(local: Local, index: int) -> list[tuple[int, int, bool]]:
 @pytest.mark.parametrize("forgives", [True, False])
 async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local: Local, forgives: bool) -> None:
     provider, me, allocation = await over_claimed(local)
-    assert await disputed(local, 0) == [(START + 1, 1, False)]
-    assert await disputed(local, 1) == [(START + 1, 1, True)]
-    ours = (await local.api.account_statement(StatementParams(provider))).entries[0]
+    await until(lambda: disputed(local, 0), lambda found: found == [(START + 1, 1, False)])
+    await until(lambda: disputed(local, 1), lambda found: found == [(START + 1, 1, True)])
+    ours = (await until(lambda: local.api.account_statement(StatementParams(provider)), lambda f: f.entries)).entries[0]
     theirs = await until(
         lambda: local.apis[1].account_statement(StatementParams(me)), lambda found: found.entries[0].why == "receipt"
     )
