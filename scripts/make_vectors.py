@@ -14,7 +14,19 @@ from pathlib import Path
 
 import msgspec
 
-from dms.testing.samples import DELEGATED, FULL, GUARDED, LEAST, LOGGED, NOW, PROVIDER, REQUESTER, STRANGER, TOPIC
+from dms.testing.samples import (
+    DELEGATED,
+    FULL,
+    GUARDED,
+    LEAST,
+    LOGGED,
+    NOW,
+    PROVIDER,
+    REQUESTER,
+    SEALED,
+    STRANGER,
+    TOPIC,
+)
 from dms.testing.vectors import VECTORS, KindVector, RefusalVector, Window
 from dms_proto.ids import MessageId, digest_of
 from dms_proto.messages import GOSSIPED, AnyMessage, Bid, BidRequest, Probe
@@ -43,7 +55,14 @@ def keep(path: Path, content: bytes) -> bool:
 
 
 def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
-    named = {"least": LEAST, "full": FULL, "guarded": GUARDED, "logged": LOGGED, "delegated": DELEGATED}
+    named = {
+        "least": LEAST,
+        "full": FULL,
+        "guarded": GUARDED,
+        "logged": LOGGED,
+        "delegated": DELEGATED,
+        "sealed": SEALED,
+    }
     for name, messages in named.items():
         for message in messages:
             yield folder / "kinds" / f"{type(message).__name__}.{name}.json", pretty(kind_vector(name, message))

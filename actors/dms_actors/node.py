@@ -85,6 +85,7 @@ from dms_proto.market.canaries import KnownWork, canary_terms
 from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
     MAX_LINE,
+    ClosingHeard,
     CommitHeard,
     CreditSeen,
     OfferBook,
@@ -106,6 +107,7 @@ from dms_proto.messages import (
     BidRequest,
     Cancel,
     Clause,
+    Closing,
     Commit,
     CommitAck,
     CommitRefused,
@@ -118,6 +120,7 @@ from dms_proto.messages import (
     Receipt,
     Refusal,
     Release,
+    SealedBid,
 )
 from dms_proto.messages.kinds import NOT_GRANTED
 from dms_proto.reputation import Evidence, Record
@@ -451,10 +454,13 @@ class Node(MachineActor):
         match message:
             case BidRequest():
                 self._hear_request(turn, peer, message, origin, now)
-            case Bid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
+            case Bid() | SealedBid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
                 if isinstance(message, AllocationStatus) and message.ending is not None:
                     self._account(turn, ClaimLowered(peer, message.allocation_id, message.price), now, cause)
                 self._to_orchestrator(peer, message, origin, now)
+            case Closing():
+                events = turn.apply(self.book, ClosingHeard(peer, message), now, cause).events
+                self._proofs.closed(turn, peer, events, origin.heard)
             case Commit():
                 self._hear_commit(turn, peer, message, origin, now)
             case Release():
@@ -578,7 +584,7 @@ class Node(MachineActor):
     def _to_orchestrator(
         self,
         peer: PeerId,
-        message: Bid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus,
+        message: Bid | SealedBid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus,
         origin: _Origin,
         now: int,
     ) -> None:
@@ -604,10 +610,14 @@ class Node(MachineActor):
         for send in strays.answer(peer, message, self.accounts.state):
             self._world.post.send(send.peer, send.message, cause)
 
-    def _as_stimulus(self, peer: PeerId, message: AnyMessage, now: int) -> Stimulus:
+    def _as_stimulus(  # noqa: PLR0911 - one line per kind
+        self, peer: PeerId, message: AnyMessage, now: int
+    ) -> Stimulus:
         match message:
             case Bid():
                 return auction.BidHeard(peer, message, self._facts(peer, now))
+            case SealedBid():
+                return auction.SealHeard(peer, message, self._facts(peer, now))
             case Decline():
                 return auction.DeclineHeard(peer, message)
             case CommitAck():

@@ -31,16 +31,19 @@ from dms_proto.market.auction_state import (
     BidReceived,
     CommitAcked,
     ResultJudged,
+    SealReceived,
+    SealsListed,
 )
 from dms_proto.market.offer_state import (
     BidCommitted,
     BidMade,
+    BidOpened,
     CommitHeard,
     RequestDeclined,
     RequestHeard,
 )
 from dms_proto.market.proofs import FrameKept
-from dms_proto.messages import AnyMessage, Bid, Commit, CommitAck, Receipt
+from dms_proto.messages import AnyMessage, Bid, Closing, Commit, CommitAck, Receipt, SealedBid
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,9 @@ class ProviderProofs:
         self._asked: FairMemory[tuple[PeerId, RequestId, int], Heard] = FairMemory(MAX_UNTAKEN)
         self._bids: FairMemory[BidId, tuple[int, Heard]] = FairMemory(MAX_UNTAKEN)
         """With the round that a bid answers."""
+        self._seals: FairMemory[BidId, Heard] = FairMemory(MAX_UNTAKEN)
+        self._closings: FairMemory[BidId, Heard] = FairMemory(MAX_UNTAKEN)
+        """By the bid of ours that was opened for it."""
         self._acks_due: set[BidId] = set()
 
     def asked(self, turn: Turn, stimulus: RequestHeard, events: Sequence[Event], heard: Heard) -> None:
@@ -95,6 +101,16 @@ class ProviderProofs:
             key = (peer, request.request_id, request.round)
             turn.once_written(lambda: self._asked.keep(key, peer, self._source_of(peer), heard))
 
+    def closed(self, turn: Turn, peer: PeerId, events: Sequence[Event], heard: Heard) -> None:
+        """A list of sealed bids with one of ours on it."""
+        opened = [event.bid_id for event in events if isinstance(event, BidOpened) and heard.frame]
+
+        def keep() -> None:
+            for bid_id in opened:
+                self._closings.keep(bid_id, peer, self._source_of(peer), heard)
+
+        turn.once_written(keep)
+
     def committed(
         self, turn: Turn, stimulus: CommitHeard, events: Sequence[Event], heard: Heard, cause_id: str
     ) -> None:
@@ -104,12 +120,14 @@ class ProviderProofs:
         commit = stimulus.commit
         round_, bid = self._bids.get(commit.bid_id) or (-1, NO_FRAME)
         asked_by = (stimulus.requester, commit.request_id, round_)
-        for proof in (self._asked.get(asked_by) or NO_FRAME, bid, heard):
+        asked, sealed = self._asked.get(asked_by) or NO_FRAME, self._seals.get(commit.bid_id) or NO_FRAME
+        for proof in (asked, sealed, self._closings.get(commit.bid_id) or NO_FRAME, bid, heard):
             record_heard(turn, commit.request_id, proof, cause_id)
 
         def forget() -> None:
             self._acks_due.add(commit.bid_id)
-            self._bids.take(commit.bid_id)
+            for kept in (self._bids, self._seals, self._closings):
+                kept.take(commit.bid_id)
             self._asked.take(asked_by)
 
         turn.once_written(forget)
@@ -119,6 +137,8 @@ class ProviderProofs:
         match message:
             case Bid(round=round_, bid_id=bid_id) if frame:
                 self._bids.keep(bid_id, peer, self._source_of(peer), (round_, Heard(frame)))
+            case SealedBid(bid_id=bid_id) if frame:
+                self._seals.keep(bid_id, peer, self._source_of(peer), Heard(frame))
             case CommitAck(request_id=request_id, bid_id=bid_id) if bid_id in self._acks_due:
                 self._acks_due.remove(bid_id)
                 record_sent(self._journal, request_id, frame, cause_id)
@@ -131,6 +151,7 @@ class RequesterProofs:
         self._journal = journal
         self._request_id = request_id
         self._bids: FairMemory[BidId, Heard] = FairMemory(MAX_BIDS)
+        self._seals: FairMemory[BidId, Heard] = FairMemory(MAX_BIDS)
         self._acked: set[BidId] = set()
         self._receipts_due: set[tuple[PeerId, AllocationId]] = set()
 
@@ -139,10 +160,15 @@ class RequesterProofs:
         match event:
             case BidReceived(provider=provider, bid=bid):
                 self._bids.keep(bid.bid_id, provider, "", heard)  # of a turn that is refused: nobody will ask for it
-            case AwardMade(awards=awards):
-                for bid_id, _ in awards:
-                    record_heard(turn, self._request_id, self._bids.get(bid_id) or NO_FRAME, cause_id)
-                turn.once_written(lambda: [self._bids.take(bid_id) for bid_id, _ in awards])
+            case SealReceived(provider=provider, sealed=sealed):
+                self._seals.keep(sealed.bid_id, provider, "", heard)
+            case SealsListed(bid_ids=bid_ids):
+                self._prove(turn, self._seals, bid_ids, cause_id)
+            case AwardMade(awards=awards, decision=decision, award=award):
+                won = tuple(bid_id for bid_id, _ in awards)
+                opened = tuple(candidate.bid_id for candidate in decision.candidates)
+                # What was opened shows who could have set the price.
+                self._prove(turn, self._bids, won if award is None else opened, cause_id)
             case AllocationFinished():
                 record_heard(turn, self._request_id, heard, cause_id)
             case AttemptEnded(provider=provider, allocation_id=allocation) if provider:
@@ -150,6 +176,11 @@ class RequesterProofs:
             case ResultJudged(answers=answers):  # of before a restart as well
                 due = {(answer.provider, answer.allocation_id) for answer in answers}
                 turn.once_written(lambda: self._receipts_due.update(due))
+
+    def _prove(self, turn: Turn, kept: FairMemory[BidId, Heard], bid_ids: tuple[BidId, ...], cause_id: str) -> None:
+        for bid_id in bid_ids:
+            record_heard(turn, self._request_id, kept.get(bid_id) or NO_FRAME, cause_id)
+        turn.once_written(lambda: [kept.take(bid_id) for bid_id in bid_ids])
 
     def acknowledged(self, turn: Turn, before: Auction, acked: CommitAcked, heard: Heard, cause_id: str) -> None:
         """The first acknowledgement of a commit of ours; whatever it says, its provider has signed it."""
@@ -161,9 +192,9 @@ class RequesterProofs:
             record_heard(turn, self._request_id, heard, cause_id)
 
     def sent(self, peer: PeerId, message: AnyMessage, frame: bytes, cause_id: str) -> None:
-        """A commit; and a receipt once, since a provider that repeats its ending gets it again as often as it likes."""
+        """A list of seals, a commit; and a receipt once, since a provider that repeats its ending gets it again as often as it likes."""
         match message:
-            case Commit():
+            case Closing() | Commit():
                 record_sent(self._journal, self._request_id, frame, cause_id)
             case Receipt(allocation_id=allocation) if (peer, allocation) in self._receipts_due:
                 self._receipts_due.remove((peer, allocation))

@@ -53,6 +53,11 @@ _OPTIONS: Final = (
     click.option(
         "--budget", metavar="CREDITS", help="Most to be paid for the whole job, all its tries. Default no limit."
     ),
+    click.option(
+        "--pricing",
+        metavar="RULE",
+        help="first-price: the winner is paid its bid. second-price: the most at which it still wins. Default first-price.",
+    ),
     click.option("--prefer", metavar="PRESET", help="cheapest, fastest, balanced or own-machines-first."),
     click.option(
         "--require", "constraints", metavar="CEL", multiple=True, help='Must hold, such as "link.rtt_ms < 50.0".'
@@ -166,6 +171,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "deadline": task["deadline"],
         "max_price": task["max_price"],
         "budget": task["budget"],
+        "pricing": task["pricing"],
         "preferences": task["prefer"],
         "constraints": list(task["constraints"]),
         "labels": dict(_pair(text, "--label") for text in task["labels"]),

@@ -250,6 +250,13 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_service_percent: Annotated[
         int, Meta(ge=1, le=1_000), about("What services pay, in percent of the prices.")
     ] = 100
+    second_price: Annotated[
+        bool,
+        about(
+            "Whether to bid where the winner is paid the most it could have bid and still won. Bids are sealed there, and never paid less "
+            "than they ask."
+        ),
+    ] = True
     min_price: Annotated[
         Amount,
         about(

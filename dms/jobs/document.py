@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
+from dms_proto.messages import Pricing
 from dms_proto.secrets import MAX_SECRETS
 from dms_proto.verification.policy import HASH, MAX_COPIES, Apart, Policy
 
@@ -197,6 +198,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         str, Meta(description="Plug-in of the node that compares bids in its own way; empty: dms does.", max_length=128)
     ] = ""
     max_price: Annotated[Number, quantity("Most to be paid for one allocation run to its time limit.", "credits")] = 1
+    pricing: Annotated[
+        Pricing,
+        about(
+            "What the winner is paid: its bid (first-price), or the most it could have bid and still won (second-price). The latter is for "
+            "one allocation, and the lowest price per work decides alone."
+        ),
+    ] = Pricing.FIRST_PRICE
     budget: Annotated[
         Number, quantity("Most to be paid for the whole job, all its allocations and tries; 0: no limit.", "credits")
     ] = 0

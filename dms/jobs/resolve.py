@@ -18,6 +18,8 @@ from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
 from dms_proto.errors import UserError
 from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
+from dms_proto.market.second_price import check_usable
+from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import format_count
 from dms_proto.work import Limits, Task
@@ -66,6 +68,7 @@ def resolve(
         count=job.count,
         max_price=amount(job.max_price, "credits"),
         budget=amount(job.budget, "credits"),
+        pricing=job.pricing,
         deadline_ms=amount(job.deadline, "duration"),
         queue_ms=amount(job.timeouts.queue, "duration"),
         patience_ms=amount(job.wait_for_nodes, "duration"),
@@ -107,9 +110,28 @@ def _preferences(job: JobDocument, origin: str, places: Located | None) -> Prefe
             problems.append(
                 Problem(_line(places, field), field, f"{error.message}; {error.hint}" if error.hint else error.message)
             )
+    problems += _pricing(job, places)
     if problems:
         raise BadJob(origin, problems)
     return chosen
+
+
+def _pricing(job: JobDocument, places: Located | None) -> list[Problem]:
+    """What does not go with a second price: it would be ignored, or could not be decided."""
+    if job.pricing is not Pricing.SECOND_PRICE:
+        return []
+    rule = "does not go with pricing second-price, where the lowest price per work decides; constraints do"
+    said = {name: getattr(job, name) for name in ("preferences", "rank", "comparator")}
+    problems = [
+        Problem(_line(places, name), name, rule) for name, value in said.items() if value not in ("", "cheapest")
+    ]
+    try:
+        is_checked = verification_of(job).is_on
+        check_usable(Preferences(constraints=job.constraints), job.count, is_checked=is_checked)
+    except UserError as error:
+        field = "verify" if is_checked else "count" if job.count != 1 else "constraints"
+        problems.append(Problem(_line(places, field), field, f"{error.message}; {error.hint}"))
+    return problems
 
 
 def _inputs(job: JobDocument, base: Path, roots: Sequence[Path], origin: str, places: Located | None) -> list[Found]:

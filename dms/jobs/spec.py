@@ -8,6 +8,7 @@ import msgspec
 
 from dms_proto.capability import Capability
 from dms_proto.market.preferences import Preferences
+from dms_proto.messages import Pricing
 from dms_proto.rules import Amount, Count, GoodDigest, Word
 from dms_proto.secrets import MAX_SECRETS, OpenSecret
 from dms_proto.units import MINUTE
@@ -24,6 +25,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         name: for people.
         count: how many independent allocations.
         max_price: micro-credits for one allocation run to its wall limit.
+        pricing: what the winner is paid.
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         deadline_ms: from submission until all must be over; 0 for none.
         queue_ms: how long to wait for capacity that exists but is not free.
@@ -56,6 +58,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: Amount = 0
     budget: Amount = 0
     verify: Verification = Verification()
+    pricing: Pricing = Pricing.FIRST_PRICE
     sources: Annotated[
         dict[GoodDigest, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=4096)
     ] = {}

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -48,8 +49,9 @@ from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import OfferBook
+from dms_proto.market.second_price import Salts
 from dms_proto.membership.machine import PROTOCOL_VERSION
-from dms_proto.messages import AllocationMessage, Hello
+from dms_proto.messages import SALT_BYTES, AllocationMessage, Hello
 from dms_proto.promises import PROMISES
 from dms_proto.units import SECOND
 from dms_proto.wire import Scores, Signer
@@ -249,7 +251,9 @@ class Assembly:
         me, config = self._me, self._config
         limit = config.accounts.credit_limit
         strangers = self._strangers()
-        book = OfferBook(me, bid_validity_ms=config.market.bid_validity_ms, default_credit=limit)
+        book = OfferBook(
+            me, bid_validity_ms=config.market.bid_validity_ms, default_credit=limit, salts=Salts(os.urandom(SALT_BYTES))
+        )
         return runtime.spawn(
             "node",
             lambda: Node(

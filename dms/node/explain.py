@@ -23,9 +23,11 @@ from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
 from dms_proto.market.impossible import on_budget
 from dms_proto.market.preferences import Preferences
+from dms_proto.market.ranking import Ranking
 from dms_proto.market.reach import is_within, reach_for
+from dms_proto.market.second_price import award_between, by_price_alone, words_of
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
-from dms_proto.messages import Bid, BidRequest, Clause
+from dms_proto.messages import Bid, BidRequest, Clause, Pricing
 from dms_proto.units import format_age
 
 
@@ -102,7 +104,9 @@ def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: 
         now: Unix ms.
         is_over: nobody will be asked any more.
     """
-    excluded = _excluded(inquiry)
+    ranking = _ranked(inquiry)
+    excluded = {entry.provider: entry.clauses for entry in ranking.excluded}
+    inquiry = _with_price(inquiry, ranking)
     known = dict.fromkeys((*inquiry.asked, *inquiry.answers, *membership.peers))
     verdicts = (_verdict(inquiry, peer, membership.peers.get(peer), excluded, now, is_over=is_over) for peer in known)
     ordered = sorted(verdicts, key=lambda verdict: (_ORDER[verdict.outcome], verdict.price, verdict.peer))
@@ -116,13 +120,25 @@ _BEYOND: Final = "beyond the reach of the rounds so far; later rounds reach furt
 _ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
 
 
-def _excluded(inquiry: Inquiry) -> dict[PeerId, tuple[Clause, ...]]:
-    """Bidders that the requester's own conditions rule out."""
+def _ranked(inquiry: Inquiry) -> Ranking:
+    """The bids as they would be compared, those left out that the requester's own conditions rule out."""
     candidates = [
         _candidate(peer, answer.bid, answer.facts) for peer, answer in inquiry.answers.items() if answer.bid is not None
     ]
-    ranking = choose(inquiry.request, candidates, inquiry.preferences).ranking
-    return {entry.provider: entry.clauses for entry in ranking.excluded}
+    is_second = inquiry.request.pricing is Pricing.SECOND_PRICE
+    preferences = by_price_alone(inquiry.preferences) if is_second else inquiry.preferences
+    return choose(inquiry.request, candidates, preferences).ranking
+
+
+def _with_price(inquiry: Inquiry, ranking: Ranking) -> Inquiry:
+    """Of a dry run for a second price, the best bid gets the note what it would be paid; a job's story has that already."""
+    if inquiry.request.pricing is not Pricing.SECOND_PRICE or not inquiry.request.dry_run or not ranking.ranked:
+        return inquiry
+    bids = [(entry.provider, inquiry.answers[entry.provider].bid) for entry in ranking.ranked[:2]]
+    (best, bid), *rest = ((peer, bid) for peer, bid in bids if bid is not None)
+    award = award_between(bid, best, rest[0] if rest else None, inquiry.request.max_price)
+    noted = msgspec.structs.replace(inquiry.answers[best], note=f"would be {words_of(award)}")
+    return msgspec.structs.replace(inquiry, answers={**inquiry.answers, best: noted})
 
 
 def _candidate(peer: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:

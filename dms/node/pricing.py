@@ -38,6 +38,7 @@ def policy_of(config: Config) -> ProviderPolicy:
         gpu_access=access.gpus,
         log_access=access.logs,
         own_peers=access.own,
+        second_price=provider.second_price,
     )
     check_policy(policy)
     return policy

@@ -31,6 +31,7 @@ from dms_proto.market.auction_state import (
     CommitFailed,
     CopyCalled,
     DeclineReceived,
+    OpeningRefused,
     ProviderReturned,
     ProviderSuspected,
     RequestAnnounced,
@@ -39,9 +40,12 @@ from dms_proto.market.auction_state import (
     RequestWaiting,
     ResultJudged,
     RoundCalled,
+    SealReceived,
+    SealsListed,
     SlotPhase,
     Terms,
 )
+from dms_proto.market.second_price import words_of
 from dms_proto.messages import Phase
 from dms_proto.units import format_count, format_credits
 from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage, shown
@@ -209,6 +213,13 @@ class JobStory:
                 return (
                     Moved(f"{short(provider)} bids {format_credits(bid.price)} per allocation, room for {bid.slots}"),
                 )
+            case SealReceived(provider=provider):
+                return (Moved(f"{short(provider)} bids, sealed"),)
+            case SealsListed(bid_ids=bid_ids):
+                return (Moved(f"{format_count(len(bid_ids), 'sealed bid is', 'sealed bids are')} to be opened"),)
+            case OpeningRefused(provider=provider, fault=fault):
+                self.notes[provider] = f"its sealed bid does not count: {fault}"
+                return (Moved(f"the sealed bid of {short(provider)} does not count: {fault}"),)
             case DeclineReceived(provider=provider, clauses=clauses) as event:
                 self.answers[provider] = event
                 self.lost.discard(provider)
@@ -282,6 +293,9 @@ class JobStory:
                 self.slots[index].phase = SlotPhase.COMMITTING
             what = "" if len(self.slots) == 1 else f" {format_count(len(indexes), 'slot')}"
             news.append(Moved(f"{short(entry.provider)} wins{what}: {ranking.story(entry)}"))
+            if event.award is not None:
+                self.notes[entry.provider] = words_of(event.award)
+                news.append(Moved(self.notes[entry.provider]))
         return tuple(news)
 
     @property
@@ -445,6 +459,7 @@ def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
         count=terms.count,
         max_price=terms.max_price,
         budget=terms.budget,
+        pricing=terms.pricing,
         deadline_ms=terms.deadline_at - at if terms.deadline_at else 0,
         queue_ms=terms.queue_ms,
         patience_ms=terms.patience_ms,

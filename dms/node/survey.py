@@ -73,8 +73,9 @@ async def _notes(log: EventLog) -> tuple[AttemptNoted | Inherit, ...]:
     notes: list[AttemptNoted | Inherit] = []
     attempts = await newest(log, "AttemptEnded", EVIDENCE_EVENTS)
     verdicts = await newest(log, "ResultJudged", EVIDENCE_EVENTS)
+    openings = await newest(log, "OpeningRefused", EVIDENCE_EVENTS)
     successions = await newest(log, "PeerSucceeded", EVIDENCE_EVENTS)
-    for row in merge(attempts, verdicts, successions, key=lambda row: row.seq):
+    for row in merge(attempts, verdicts, openings, successions, key=lambda row: row.seq):
         match from_row(row):
             case PeerSucceeded(old=old, new=new):
                 notes.append(Inherit(old, new))

@@ -21,6 +21,7 @@ from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_state as book
+from dms_proto.market.second_price import words_of
 from dms_proto.messages import Clause
 from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 from dms_proto.work import Ending
@@ -137,7 +138,8 @@ def _award(event: auction.AwardMade) -> str:
         f"{short(ranked[bid_id].provider)} for {_slots(slots)} ({ranking.story(ranked[bid_id])})"
         for bid_id, slots in event.awards
     )
-    return f"{format_count(len(ranking.ranked), 'bid')} compared; awarded to {chosen}"
+    paid = f"; {words_of(event.award)}" if event.award is not None else ""
+    return f"{format_count(len(ranking.ranked), 'bid')} compared; awarded to {chosen}{paid}"
 
 
 def _slots(slots: Sequence[int]) -> str:
@@ -172,6 +174,11 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "BidReceived": lambda e: (
         f"{short(e.provider)} bids {format_credits(e.bid.price)}, room for {e.bid.slots} (bid {short(e.bid.bid_id)})"
     ),
+    "SealReceived": lambda e: f"{short(e.provider)} bids, sealed (bid {short(e.sealed.bid_id)})",
+    "SealsListed": lambda e: (
+        f"no more bids count: {format_count(len(e.bid_ids), 'bidder is', 'bidders are')} asked to open"
+    ),
+    "OpeningRefused": lambda e: f"the sealed bid of {short(e.provider)} does not count: {e.fault}",
     "DeclineReceived": lambda e: f"{short(e.provider)} declines: {_clauses(e.clauses)}",
     "AwardMade": _award,
     "CommitConfirmed": lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",
@@ -213,6 +220,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "BidMade": lambda e: (
         f"bid {format_credits(e.bid.price)} to {short(e.lock.requester)} and locked capacity for {e.bid.slots} (bid {short(e.bid.bid_id)})"
     ),
+    "BidOpened": lambda e: f"bid {short(e.bid_id)} is on a closed list of {len(e.seals)} and was opened",
     "RequestDeclined": lambda e: (
         f"declined for {short(e.requester)}{', and it stands' if e.stands_until else ''}: {_clauses(e.clauses)}"
     ),

@@ -13,10 +13,12 @@ from dms_proto.messages import (
     AllocationMessage,
     AllocationStatus,
     AnyMessage,
+    Award,
     Bid,
     BidRequest,
     Cancel,
     Clause,
+    Closing,
     Commit,
     CommitAck,
     CommitRefusal,
@@ -28,10 +30,13 @@ from dms_proto.messages import (
     Iou,
     KnownPeer,
     Phase,
+    Pricing,
     Probe,
     Receipt,
     Refusal,
     Release,
+    Rival,
+    SealedBid,
 )
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.wire import Signer
@@ -51,6 +56,7 @@ BID: Final = ids.bid_id(REQUEST, PROVIDER.peer_id, 0)
 ALLOCATION: Final = ids.allocation_id(BID, 0)
 ALLOCATION_2: Final = ids.allocation_id(BID, 3)
 DIGEST: Final = ids.digest_of(b"content")
+SEAL: Final = ids.digest_of(b"a seal")
 
 _GPU: Final = Gpu(device="0", vendor="nvidia", model="H200", memory_bytes=8 * GIB, milli=500)
 _FULL_RESOURCES: Final = Resources(2_000, 4 * GIB, 10 * GIB, (_GPU,))
@@ -91,6 +97,8 @@ _TASK: Final = Task(
 LEAST: Final[tuple[AnyMessage, ...]] = (
     BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0),
     Bid(REQUEST, 0, 0, BID, Capability(), 1, Price(), 0, NOW, 0),
+    SealedBid(REQUEST, 0, 0, BID, SEAL, 0, NOW, 0),
+    Closing(REQUEST, 0, (SEAL,)),
     Decline(REQUEST, 0, (Clause("memory", "12 GiB", "8 GiB free of 16 GiB"),)),
     Commit(REQUEST, BID, (0,)),
     CommitAck(REQUEST, BID, (ALLOCATION,)),
@@ -114,6 +122,8 @@ FULL: Final[tuple[AnyMessage, ...]] = (
         REQUEST, 2, _CAPABILITY, 10_000, 5, 2**32, 5_000_000, 1_000, 60_000, 7, dry_run=True, reply_to=_ADDRESSES
     ),
     Bid(REQUEST, 2, 1, BID, _CAPABILITY, 4, _PRICE, 123_456, NOW + 5_000, 5_000),
+    SealedBid(REQUEST, 2, 1, BID, SEAL, 5_000_000, NOW + 5_000, 5_000),
+    Closing(REQUEST, 2, (SEAL, DIGEST)),
     Decline(
         REQUEST,
         2,
@@ -159,6 +169,16 @@ FULL: Final[tuple[AnyMessage, ...]] = (
     Refusal("expired", "00112233445566778899aabbccddeeff", "expired 31000 ms ago"),
 )
 """One of each kind, with every field given that the first version had."""
+
+_RIVAL: Final = Rival(STRANGER.peer_id, ids.bid_id(REQUEST, STRANGER.peer_id, 0), 200_000, 1_000, DIGEST, b"\x05" * 32)
+
+SEALED: Final[tuple[AnyMessage, ...]] = (
+    BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0, pricing=Pricing.SECOND_PRICE),
+    Bid(REQUEST, 2, 1, BID, Capability(), 1, Price(), 123_456, NOW + 5_000, 5_000, b"\x06" * 32),
+    Commit(REQUEST, BID, (0,), terms=DIGEST, award=Award(199_999, _RIVAL)),
+    CommitRefused(REQUEST, BID, CommitRefusal.PRICE_UNPROVEN, "rival_unlisted"),
+)
+"""Of the kinds that second prices added something to, one each."""
 
 GUARDED: Final[tuple[AnyMessage, ...]] = (
     Hello(

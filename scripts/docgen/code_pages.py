@@ -220,7 +220,7 @@ def _schema_words(schema: dict[str, Any]) -> str:  # noqa: PLR0911 - one line pe
         name = schema["$ref"].rpartition("/")[2]
         return (
             f"[{name}](#{name.lower()})"
-            if name[0].isupper() and name not in ("Apart", "Isolation", "JobClass", "Policy")
+            if name[0].isupper() and name not in ("Apart", "Isolation", "JobClass", "Policy", "Pricing")
             else name
         )
     if "anyOf" in schema:

@@ -43,6 +43,8 @@ COMMIT_REFUSALS: dict[CommitRefusal, str] = {
     CommitRefusal.TERMS_DIFFER: "What the requester agrees on is not what this node agrees on: request, bid, price, limits or validity differ.",
     CommitRefusal.STOPPING: "The node is stopping.",
     CommitRefusal.NOT_GRANTED: "A right is missing that was there when the bid was made; the detail says which.",
+    CommitRefusal.NOT_CLOSED: "The bid was sealed, and its list was never shown to the provider.",
+    CommitRefusal.PRICE_UNPROVEN: "The price does not follow from the list of sealed bids. The detail says what is wrong with it.",
 }
 
 UNREAD_SETTINGS: set[str] = set()

@@ -10,6 +10,7 @@ from dms.cli.blocks import Block, Line, Table
 from dms.cli.views.words import short
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
+from dms_proto.market.second_price import words_of
 from dms_proto.market.verdicts import CONSTRAINT
 from dms_proto.messages import Clause
 from dms_proto.units import format_count, format_credits
@@ -136,6 +137,8 @@ def decision(view: DecisionView) -> Iterator[Block]:
             f"   -  {short(left_out.provider)}  left out: {' · '.join(_clause(clause) for clause in left_out.clauses)}",
             "dim",
         )
+    if view.award is not None:
+        yield Line(words_of(view.award))
     if view.replayed:
         yield Line("computed again from the stored facts: the same order", "good")
     elif view.why_not:

@@ -11,6 +11,7 @@ from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
 from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView, Verdict
 from dms.rpc.api.market import BidList, RequestList
 from dms_proto.capability import Meter
+from dms_proto.messages import Pricing
 from dms_proto.units import format_bytes, format_count, format_credits, format_millis
 from dms_proto.verification.policy import Policy
 from dms_proto.work import Usage
@@ -49,7 +50,8 @@ def _kept(view: JobView) -> str:
 
 
 def _price(view: JobView) -> str:
-    return f"{format_credits(view.summary.price)}, {words.most(view.spec.max_price, view.spec.budget)}"
+    rule = f", {view.spec.pricing}" if view.spec.pricing is not Pricing.FIRST_PRICE else ""
+    return f"{format_credits(view.summary.price)}, {words.most(view.spec.max_price, view.spec.budget)}{rule}"
 
 
 def job(view: JobView) -> Iterator[Block]:

@@ -49,6 +49,8 @@ from dms_proto.market.comparators import check_comparator, replay
 from dms_proto.market.explain import Explanation
 from dms_proto.market.offer_judgement import task_fits
 from dms_proto.market.preferences import check_preferences
+from dms_proto.market.second_price import check_usable
+from dms_proto.messages import Pricing
 from dms_proto.units import KIB, format_bytes, format_count
 from dms_proto.verification.policy import faults
 from dms_proto.wire import MAX_DIRECT_FRAME
@@ -91,6 +93,7 @@ class JobGroup(Base):
             bids_wanted=spec.bids_wanted or market.bids_wanted,
             max_price=spec.max_price,
             budget=spec.budget,
+            pricing=spec.pricing,
             preferences=spec.preferences_over(self._parts.owner.preferences),
             window_ms=market.window_ms,
             ack_timeout_ms=market.ack_timeout_ms,
@@ -114,6 +117,8 @@ class JobGroup(Base):
         check_comparator(terms.preferences.comparator)
         for field, rule in faults(terms.verify, terms.count):
             raise UserError("bad_job", f"verify.{field}: {rule}")
+        if terms.pricing is Pricing.SECOND_PRICE:
+            check_usable(terms.preferences, terms.count, is_checked=terms.verify.is_on)
         if not task_fits(terms.task, terms.needs.resources, terms.needs.max_wall_ms):
             raise UserError(
                 "bad_job", "the task may use more than its needs ask for: every node would refuse to run it"
@@ -173,7 +178,8 @@ class JobGroup(Base):
         except UserError as error:
             again, why_not = None, error.message
         winners = tuple(providers[bid_id] for bid_id, _ in award.awards)
-        return DecisionView(job, number, len(made), at, decision, winners, again == decision.ranking, why_not)
+        is_same = again == decision.ranking
+        return DecisionView(job, number, len(made), at, decision, winners, is_same, why_not, award.award)
 
     async def job_cancel(self, params: JobParams) -> CancelResult:
         """See `JobMethods`."""

@@ -14,7 +14,7 @@ from dms.rpc.registry import feed, method
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.explain import Explanation
 from dms_proto.market.ranking import Decision
-from dms_proto.messages import Phase
+from dms_proto.messages import Award, Phase
 from dms_proto.rules import Amount, Slot
 from dms_proto.work import Ending, EndReason, Owner, Usage
 
@@ -244,6 +244,7 @@ class DecisionView(msgspec.Struct, frozen=True):
         winners: the nodes that were awarded slots, best first.
         replayed: computed again from the stored facts, it gives the same order.
         why_not: why it cannot be computed again: the plug-in that made it is gone.
+        award: what the winner of a second price is paid, and the bid that sets it.
     """
 
     job_id: RequestId
@@ -254,6 +255,7 @@ class DecisionView(msgspec.Struct, frozen=True):
     winners: tuple[PeerId, ...]
     replayed: bool
     why_not: str = ""
+    award: Award | None = None
 
 
 class JobLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,7 +18,8 @@ import msgspec
 
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import BidId, Digest, PeerId, RequestId, digest_of
-from dms_proto.messages import AllocationStatus, Bid, Receipt
+from dms_proto.market.second_price import paid_tariff
+from dms_proto.messages import AllocationStatus, Award, Bid, Receipt
 from dms_proto.wire import encoding
 from dms_proto.work import Output
 
@@ -59,8 +60,17 @@ class Agreement(msgspec.Struct, frozen=True, omit_defaults=True):
     valid_until: int
 
 
-def agreement_on(bid: Bid, needs: Capability, requester: PeerId, provider: PeerId, slots: tuple[int, ...]) -> Agreement:
-    """What taking `bid` for `slots` of a request for `needs` agrees on."""
+def agreement_on(
+    bid: Bid,
+    needs: Capability,
+    requester: PeerId,
+    provider: PeerId,
+    slots: tuple[int, ...],
+    *,
+    award: Award | None = None,
+) -> Agreement:
+    """What taking `bid` for `slots` of a request for `needs` agrees on; at the price of the `award`, if there is one."""
+    price = award.price if award is not None else bid.price
     return Agreement(
         request_id=bid.request_id,
         request=request_digest(bid.request_id, needs),
@@ -68,8 +78,8 @@ def agreement_on(bid: Bid, needs: Capability, requester: PeerId, provider: PeerI
         provider=provider,
         requester=requester,
         slots=slots,
-        tariff=bid.tariff,
-        price=bid.price,
+        tariff=paid_tariff(bid.tariff, bid.price, price),
+        price=price,
         limits=limits_of(needs.resources),
         wall_ms=needs.max_wall_ms,
         valid_until=bid.valid_until,

@@ -27,6 +27,7 @@ from dms_proto.market.auction_fold import (
     slot_of,
 )
 from dms_proto.market.auction_messages import bid_request, commit_message, invocation, task_of, terms_of
+from dms_proto.market.auction_seals import is_sealed, opened, received, repeat_closing
 from dms_proto.market.auction_search import settle
 from dms_proto.market.auction_state import (
     MAX_ANSWERS,
@@ -65,6 +66,7 @@ from dms_proto.market.auction_state import (
     RequestAnnounced,
     RequestOpened,
     Restarted,
+    SealHeard,
     SearchPhase,
     Slot,
     SlotPhase,
@@ -86,6 +88,9 @@ UNREACHABLE: Final = Clause("connection", "a node that can be reached", "the con
 __all__ = ["TABLE", "bid_request", "decide", "evolve", "next_deadline", "resume", "task_of"]
 
 
+_WINDOWS: Final = (SearchPhase.WINDOW, SearchPhase.OPENING)
+
+
 def decide(auction: Auction, stimulus: Stimulus, now: int) -> Decision:
     """What the requester does about `stimulus` at `now` (Unix ms)."""
     return TABLE[auction.phase, type(stimulus)].handler(auction, stimulus, now)
@@ -96,7 +101,7 @@ def next_deadline(auction: Auction) -> int | None:
     if auction.phase in (AuctionPhase.NEW, AuctionPhase.ENDED) or auction.terms is None:
         return None
     return earliest(
-        auction.window_until if auction.search is SearchPhase.WINDOW and seeking(auction) else None,
+        auction.window_until if auction.search in _WINDOWS and seeking(auction) else None,
         auction.next_round_at if auction.search is SearchPhase.WAITING and seeking(auction) else None,
         auction.terms.deadline_at or None if auction.phase is AuctionPhase.OPEN else None,
         auction.give_up_at or None if auction.phase is AuctionPhase.CANCELLING else None,
@@ -128,6 +133,8 @@ def resume(auction: Auction) -> tuple[Effect, ...]:
             effects.append(Collect(slot.provider, slot.status))
     if seeking(auction) and auction.search is SearchPhase.CALLED:
         effects.append(Announce(bid_request(auction, auction.round + 1)))
+    if auction.search is SearchPhase.OPENING:
+        effects += repeat_closing(auction)
     return tuple(effects)
 
 
@@ -147,7 +154,17 @@ def _note_round(auction: Auction, stimulus: Announced, now: int) -> Decision:
     return settle(auction, (event,), (), now)
 
 
+def _take_seal(auction: Auction, stimulus: SealHeard, now: int) -> Decision:
+    return _settled(auction, received(auction, stimulus, now), now)
+
+
+def _settled(auction: Auction, decision: Decision, now: int) -> Decision:
+    return settle(auction, decision.events, decision.effects, now) if decision.events else decision
+
+
 def _take_bid(auction: Auction, stimulus: BidHeard, now: int) -> Decision:
+    if is_sealed(auction):
+        return _settled(auction, opened(auction, stimulus, now), now)
     terms, bid = terms_of(auction), stimulus.bid
     forged = bid.bid_id != derive_bid_id(terms.request_id, stimulus.provider, bid.number)
     if not forged and bid.number <= auction.numbers.get(stimulus.provider, -1):
@@ -308,6 +325,7 @@ def _suspect(auction: Auction, stimulus: PeerLost, now: int) -> Decision:
     peer = stimulus.peer
     events: list[Event] = []
     open_bids = tuple(b for b, bid in auction.bids.items() if bid.provider == peer and not bid.ack_until)
+    open_bids += tuple(b for b, seal in auction.seals.items() if seal.provider == peer)
     if open_bids:
         events.append(BidsReleased(open_bids))
     for bid_id, bid in pending(auction).items():
@@ -437,7 +455,11 @@ _NEW: Final = "nothing was submitted yet"
 _ALIVE: Final[dict[type[Stimulus], Row[Auction]]] = {
     Submitted: ignore("submitted already; a repeat changes nothing"),
     Announced: Row(_note_round, "the window opens; an older round is old news"),
-    BidHeard: Row(_take_bid, "kept and compared when the window closes; too dear, forged or not needed: released"),
+    BidHeard: Row(
+        _take_bid,
+        "kept and compared when the window closes; too dear, forged, not needed, or not what was sealed: released",
+    ),
+    SealHeard: Row(_take_seal, "kept until the list is closed; forged or not needed: released"),
     DeclineHeard: Row(_note_decline, "its reasons are kept for the explanation; the last answer closes the window"),
     CommitAcked: Row(
         _confirm, "the slots are held; one that comes too late is cancelled; other terms are a fault of the node"
@@ -471,6 +493,12 @@ TABLE: Final[Table[Auction]] = {
     **{(AuctionPhase.ENDED, kind): ignore(_OVER) for kind in _STIMULI},
     (AuctionPhase.ENDED, BidHeard): Row(
         lambda auction, s, _now: Decision((), (Send(s.provider, Release(terms_of(auction).request_id, s.bid.bid_id)),)),
+        "released: the request is over",
+    ),
+    (AuctionPhase.ENDED, SealHeard): Row(
+        lambda auction, s, _now: Decision(
+            (), (Send(s.provider, Release(terms_of(auction).request_id, s.sealed.bid_id)),)
+        ),
         "released: the request is over",
     ),
     (AuctionPhase.ENDED, CommitAcked): Row(_disown, "cancelled: the request is over"),

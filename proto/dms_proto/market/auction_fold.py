@@ -9,7 +9,7 @@ import msgspec
 
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.machine import Event
-from dms_proto.market.agreement import agreement_on, terms_digest
+from dms_proto.market.agreement import Agreement, agreement_on, terms_digest
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationCancelRequested,
@@ -27,8 +27,10 @@ from dms_proto.market.auction_state import (
     CommitFailed,
     CopyCalled,
     DeclineReceived,
+    HeldSeal,
     InvocationRepeated,
     OpenBid,
+    OpeningRefused,
     ProviderReturned,
     ProviderSuspected,
     RequestAnnounced,
@@ -37,6 +39,8 @@ from dms_proto.market.auction_state import (
     RequestWaiting,
     ResultJudged,
     RoundCalled,
+    SealReceived,
+    SealsListed,
     SearchPhase,
     Slot,
     SlotPhase,
@@ -83,12 +87,28 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             partial = bid.slots < len(seeking(auction))
             return change(
                 auction,
-                bids={**auction.bids, bid.bid_id: OpenBid(provider, bid, facts, until)},
+                seals=without(auction.seals, bid.bid_id),
+                bids={**auction.bids, bid.bid_id: _opened(auction, event)},
                 numbers={**auction.numbers, provider: bid.number},
                 declines=without(auction.declines, provider),
                 asked={**auction.asked, provider: True},
                 standing_at=auction.standing_at | {provider} if partial else auction.standing_at - {provider},
             )
+        case SealReceived(provider=provider, sealed=sealed, facts=facts, usable_until=until):
+            return change(
+                auction,
+                seals={**auction.seals, sealed.bid_id: HeldSeal(provider, sealed, facts, until)},
+                numbers={**auction.numbers, provider: sealed.number},
+                declines=without(auction.declines, provider),
+                asked={**auction.asked, provider: True},
+                standing_at=auction.standing_at - {provider},
+            )
+        case SealsListed(bid_ids=bid_ids, seals=seals, open_until=until):
+            listed = {b: change(auction.seals[b], listed=seals) for b in bid_ids}
+            return change(auction, seals={**auction.seals, **listed}, window_until=until, search=SearchPhase.OPENING)
+        case OpeningRefused(bid_id=bid_id, provider=provider):
+            faulty = {**auction.faulty, provider: auction.round}
+            return change(auction, seals=without(auction.seals, bid_id), faulty=faulty)
         case DeclineReceived(provider=provider, round=round_, clauses=clauses):
             return change(
                 auction,
@@ -120,7 +140,8 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return change(
                 auction,
                 bids=without(auction.bids, *bid_ids),
-                standing_at=auction.standing_at - frozenset(withdrawn) - {auction.bids[b].provider for b in bid_ids},
+                seals=without(auction.seals, *bid_ids),
+                standing_at=auction.standing_at - frozenset(withdrawn) - {bidder_of(auction, b) for b in bid_ids},
             )
         case AllocationAdvanced(slot=index, phase=phase, at=at):
             slot = auction.slots[index]
@@ -179,7 +200,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
         case CancelRequested(give_up_at=give_up_at, reason=reason):
             return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=give_up_at, stopped_for=reason)
         case RequestEnded():
-            return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, search=SearchPhase.IDLE)
+            return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, seals={}, search=SearchPhase.IDLE)
         case _:
             return auction
 
@@ -188,6 +209,12 @@ def opening_slots(terms: Terms) -> tuple[Slot, ...]:
     """The slots that a request begins with: one per piece of work, or as many as are to run of each in any case."""
     copies = terms.verify.copies if terms.verify.policy is Policy.REPLICATE else 1
     return tuple(Slot(index, index % terms.count) for index in range(terms.count * copies))
+
+
+def _opened(auction: Auction, event: BidReceived) -> OpenBid:
+    opened = OpenBid(event.provider, event.bid, event.facts, event.usable_until)
+    seal = auction.seals.get(event.bid.bid_id)
+    return opened if seal is None else change(opened, listed=seal.listed, most=seal.sealed.max_price)
 
 
 def _announced(auction: Auction, event: RequestAnnounced) -> Auction:
@@ -207,9 +234,10 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
     bids, slots = dict(auction.bids), auction.slots
     for bid_id, indexes in event.awards:
         bid = bids[bid_id]
-        bids[bid_id] = change(bid, ack_until=event.ack_until, slots=indexes)
+        bids[bid_id] = taken = change(bid, ack_until=event.ack_until, slots=indexes, award=event.award)
         assert auction.terms is not None
-        agreed_on = terms_agreed(auction.terms, bid, indexes)
+        agreed = agreement_of(auction.terms, taken, indexes)
+        agreed_on = terms_digest(agreed)
         for index in indexes:
             slots = _replaced(
                 slots,
@@ -222,8 +250,8 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 allocation_id=auction.terms.allocation_of(bid_id, index),
                 allocation=Phase.COMMITTED,
                 number=-1,
-                agreed=bid.bid.price,
-                tariff=bid.bid.tariff,
+                agreed=agreed.price,
+                tariff=agreed.tariff,
                 terms=agreed_on,
                 held_since=0,
                 started_at=0,
@@ -249,8 +277,13 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
 
 def terms_agreed(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Digest:
     """What this node agrees on when it takes a bid for `slots`, by what it asked for itself."""
+    return terms_digest(agreement_of(terms, taken, slots))
+
+
+def agreement_of(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Agreement:
+    """The same, spelled out."""
     numbers = tuple(terms.number_of(index) for index in slots)
-    return terms_digest(agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, numbers))
+    return agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, numbers, award=taken.award)
 
 
 def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
@@ -358,6 +391,17 @@ def seeking(auction: Auction) -> tuple[Slot, ...]:
 def pending(auction: Auction) -> dict[BidId, OpenBid]:
     """The bids that were taken and not yet acknowledged."""
     return {bid_id: bid for bid_id, bid in auction.bids.items() if bid.ack_until}
+
+
+def bidder_of(auction: Auction, bid_id: BidId) -> PeerId:
+    """Who made a bid that is held, sealed or not."""
+    held = auction.bids.get(bid_id) or auction.seals[bid_id]
+    return held.provider
+
+
+def unopened(auction: Auction) -> dict[BidId, HeldSeal]:
+    """The sealed bids whose bidders were told to open them."""
+    return {bid_id: seal for bid_id, seal in auction.seals.items() if seal.listed}
 
 
 def usable(auction: Auction, now: int) -> dict[BidId, OpenBid]:

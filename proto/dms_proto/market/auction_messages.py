@@ -27,6 +27,7 @@ def bid_request(auction: Auction, round_: int) -> BidRequest:
         wait_ms=terms.window_ms,
         stands_ms=terms.queue_ms,
         priority=terms.priority,
+        pricing=terms.pricing,
     )
 
 
@@ -41,8 +42,8 @@ def commit_message(auction: Auction, taken: OpenBid, slots: tuple[int, ...]) -> 
     """A commit to one slot carries its invocation and so saves a round trip."""
     terms = terms_of(auction)
     invocations = (task_of(terms, auction.slots[slots[0]].piece),) if len(slots) == 1 else ()
-    numbers = tuple(terms.number_of(index) for index in slots)
-    return Commit(terms.request_id, taken.bid.bid_id, numbers, invocations, terms=terms_agreed(terms, taken, slots))
+    numbers, agreed = tuple(terms.number_of(index) for index in slots), terms_agreed(terms, taken, slots)
+    return Commit(terms.request_id, taken.bid.bid_id, numbers, invocations, terms=agreed, award=taken.award)
 
 
 def invocation(terms: Terms, slot: Slot) -> Invocation:

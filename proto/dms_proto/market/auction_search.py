@@ -3,6 +3,7 @@
 The search for the slots that seek::
 
     CALLED ──announced──▶ WINDOW ──closes──▶ award ──slots left over──▶ SHORT ──▶ WAITING ──pause over, slots come back──▶ CALLED …
+                                       └──sealed bids: listed──▶ OPENING ──all opened, or time──▶ award
                                        └──nobody can, ever──▶ given up, with the reason of the node nearest to a yes
 """
 
@@ -21,6 +22,7 @@ from dms_proto.market.auction_copies import checks_due, endings, is_copy, is_ove
 from dms_proto.market.auction_fold import (
     AT_WORK,
     affordable,
+    bidder_of,
     evolve,
     is_left_out,
     is_passing,
@@ -30,9 +32,11 @@ from dms_proto.market.auction_fold import (
     seeking,
     spent,
     stakes,
+    unopened,
     usable,
 )
 from dms_proto.market.auction_messages import bid_request, commit_message, terms_of
+from dms_proto.market.auction_seals import award_for, close_step, fresh, is_sealed
 from dms_proto.market.auction_state import (
     Announce,
     AttemptEnded,
@@ -53,6 +57,7 @@ from dms_proto.market.comparators import choose
 from dms_proto.market.impossible import DEBT, why_impossible
 from dms_proto.market.ranking import Candidate, Ranking
 from dms_proto.market.reach import EVERYBODY, reach_for
+from dms_proto.market.second_price import by_price_alone
 from dms_proto.messages import Clause, Release
 from dms_proto.units import format_count, format_credits
 from dms_proto.work import Ending, EndReason
@@ -97,7 +102,7 @@ def _ceiling_step(auction: Auction, _now: int) -> Decision:
     over = {
         bid_id: bid
         for bid_id, bid in auction.bids.items()
-        if not bid.ack_until and bid.bid.price > max(0, room.get(bid.provider, bid.bid.price))
+        if not bid.ack_until and bid.stake > max(0, room.get(bid.provider, bid.stake))
     }
     events = tuple(BidPassedOver(bid_id, bid.provider, _ceiling(auction, bid, room)) for bid_id, bid in over.items())
     return Decision(events, tuple(Send(bid.provider, Release(request_id, bid_id)) for bid_id, bid in over.items()))
@@ -108,10 +113,15 @@ def _ceiling(auction: Auction, bid: OpenBid, room: Mapping[PeerId, int]) -> Clau
     working = stakes(auction).get(bid.provider, 0) + auction.purses[bid.provider].elsewhere
     return Clause(
         DEBT,
-        format_credits(bid.bid.price),
+        format_credits(bid.stake),
         f"{format_credits(max(0, room[bid.provider]))} may yet be owed to it: pay it, or raise `dms account limit PEER AMOUNT --ours`",
-        passing=bid.bid.price <= room[bid.provider] + working,
+        passing=bid.stake <= room[bid.provider] + working,
     )
+
+
+def _close_step(auction: Auction, now: int) -> Decision:
+    enough = len(fresh(auction, now)) >= terms_of(auction).bids_wanted
+    return close_step(auction, now, is_window_over=_window_closed(auction, now, enough=enough))
 
 
 def _award_step(auction: Auction, now: int) -> Decision:
@@ -130,24 +140,36 @@ def _award_once(auction: Auction, now: int) -> Decision:
     if auction.phase is not AuctionPhase.OPEN or not slots:
         return IGNORED
     bids = usable(auction, now)
-    if not bids or not _window_closed(auction, bids, len(slots), now):
+    if not bids or not _may_award(auction, bids, len(slots), now):
         return IGNORED
     terms = terms_of(auction)
-    decision = choose(bid_request(auction, auction.round), _candidates(bids), terms.preferences)
+    preferences = by_price_alone(terms.preferences) if is_sealed(auction) else terms.preferences
+    decision = choose(bid_request(auction, auction.round), _candidates(bids), preferences)
     money = money_left(auction) if terms.budget else None
     awards = _fill(auction, slots, decision.ranking, bids, money)
     if not awards:
         return IGNORED
-    event = AwardMade(decision, awards, now + terms.ack_timeout_ms)
+    award = None
+    if is_sealed(auction):
+        (bid_id, _), *_none = awards  # for one slot
+        award = award_for(bids[bid_id], slots[0], decision.ranking, bids)
+    event = AwardMade(decision, awards, now + terms.ack_timeout_ms, award)
     commits = tuple(
-        Send(bids[bid_id].provider, commit_message(auction, bids[bid_id], indexes)) for bid_id, indexes in awards
+        Send(bids[bid_id].provider, commit_message(auction, change(bids[bid_id], award=award), indexes))
+        for bid_id, indexes in awards
     )
     awarded = [index for _, indexes in awards for index in indexes]
     return Decision((event, *checks_due(evolve(auction, event), awarded)), commits)
 
 
-def _window_closed(auction: Auction, bids: dict[BidId, OpenBid], wanted: int, now: int) -> bool:
+def _may_award(auction: Auction, bids: dict[BidId, OpenBid], wanted: int, now: int) -> bool:
+    if is_sealed(auction):
+        return auction.search not in (SearchPhase.CALLED, SearchPhase.WINDOW) and not unopened(auction)
     enough = len(bids) >= terms_of(auction).bids_wanted and sum(bid.bid.slots for bid in bids.values()) >= wanted
+    return _window_closed(auction, now, enough=enough)
+
+
+def _window_closed(auction: Auction, now: int, *, enough: bool) -> bool:
     match auction.search:
         case SearchPhase.CALLED:
             return enough
@@ -194,8 +216,8 @@ def _fill(
         taken = taker(auction, slot, _affordable(slot, ranking, bids, room, money, owing), given)
         if taken is not None:
             room[taken.bid.bid_id] -= 1
-            money = None if money is None else money - taken.bid.price
-            owing[taken.provider] = owing.get(taken.provider, NO_LIMIT) - taken.bid.price
+            money = None if money is None else money - taken.stake
+            owing[taken.provider] = owing.get(taken.provider, NO_LIMIT) - taken.stake
             awards.setdefault(taken.bid.bid_id, []).append(slot.index)
             given.append((slot.piece, taken))
     return tuple((bid_id, tuple(indexes)) for bid_id, indexes in awards.items())
@@ -214,7 +236,7 @@ def _affordable(  # noqa: PLR0917 - what `_fill` keeps
     `owing`: what may yet come to be owed to a provider; one that is missing has no ceiling.
     """
     for bid_id in ranking.order:
-        bid, price = bids[bid_id], bids[bid_id].bid.price
+        bid, price = bids[bid_id], bids[bid_id].stake
         is_too_dear = (money is not None and price > money) or price > max(0, owing.get(bid.provider, price))
         if room[bid_id] and not is_too_dear and bid.provider not in slot.failed_on:
             yield bid
@@ -230,6 +252,7 @@ def _search_step(auction: Auction, now: int) -> Decision:
     # Whoever gossip may still reach is given the whole window before the answer is no.
     answered = _all_answered(auction) and not auction.gossiped
     window_over = search is SearchPhase.WINDOW and (auction.window_until <= now or answered)
+    window_over = window_over or (search is SearchPhase.OPENING and not unopened(auction))
     if search is SearchPhase.IDLE or (search is SearchPhase.WAITING and auction.next_round_at <= now):
         return call_round(auction)
     return _wait_or_give_up(auction, now) if window_over or search is SearchPhase.SHORT else IGNORED
@@ -291,12 +314,12 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
 def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:
     """Lets go of bids that cannot be used and pauses."""
     pause = ROUND_BACKOFF_MS[min(auction.waits, len(ROUND_BACKOFF_MS) - 1)]
-    unused = tuple(bid_id for bid_id, bid in auction.bids.items() if not bid.ack_until)
+    unused = tuple(bid_id for bid_id, bid in auction.bids.items() if not bid.ack_until) + tuple(auction.seals)
     events: tuple[Event, ...] = (RequestWaiting(why, now + pause, since),)
     if unused:
         events = (BidsReleased(unused), *events)
     request_id = terms_of(auction).request_id
-    releases = tuple(Send(auction.bids[bid_id].provider, Release(request_id, bid_id)) for bid_id in unused)
+    releases = tuple(Send(bidder_of(auction, bid_id), Release(request_id, bid_id)) for bid_id in unused)
     return Decision(events, releases)
 
 
@@ -325,13 +348,13 @@ def give_up(auction: Auction, reason: EndReason, why: str) -> tuple[Event, ...]:
 
 def _release_step(auction: Auction, _now: int) -> Decision:
     """With every slot held or done: the losers are free, and the request stands nowhere any more."""
-    if seeking(auction) or pending(auction) or not (auction.bids or auction.standing_at):
+    if seeking(auction) or pending(auction) or not (auction.bids or auction.seals or auction.standing_at):
         return IGNORED
     request_id = terms_of(auction).request_id
-    bids = tuple(auction.bids)
-    bidders = {auction.bids[bid_id].provider for bid_id in bids}
+    bids = (*auction.bids, *auction.seals)
+    bidders = {bidder_of(auction, bid_id) for bid_id in bids}
     withdrawn = tuple(sorted(auction.standing_at - bidders))
-    sends = [Send(auction.bids[bid_id].provider, Release(request_id, bid_id)) for bid_id in bids]
+    sends = [Send(bidder_of(auction, bid_id), Release(request_id, bid_id)) for bid_id in bids]
     sends += [Send(peer, Release(request_id)) for peer in withdrawn]
     return Decision((BidsReleased(bids, withdrawn),), tuple(sends))
 
@@ -347,6 +370,7 @@ def _end_step(auction: Auction, now: int) -> Decision:
 _STEPS: Final = (
     _cancelled_step,
     _ceiling_step,
+    _close_step,
     _award_step,
     judge_step,
     _award_step,  # copies that were just called

@@ -20,8 +20,10 @@ from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId, alloca
 from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Decision as RankingDecision
+from dms_proto.market.second_price import OpeningFault
 from dms_proto.messages import (
     AllocationStatus,
+    Award,
     Bid,
     BidRequest,
     Clause,
@@ -30,6 +32,8 @@ from dms_proto.messages import (
     Decline,
     InvocationAck,
     Phase,
+    Pricing,
+    SealedBid,
 )
 from dms_proto.reputation import NEWCOMER
 from dms_proto.reputation.sources import UNKNOWN
@@ -89,7 +93,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         preferences: how bids are compared.
         window_ms: longest wait for bids in a round.
-        ack_timeout_ms: how long a winner may be silent.
+        ack_timeout_ms: how long a winner may be silent, or a bidder that is to open its bid.
         queue_ms: how long to wait for capacity that exists but is not free.
         patience_ms: how long to wait when no known node could ever serve it.
         deadline_at: Unix ms by which it must be over; 0 for none.
@@ -99,6 +103,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         verify: how its results are checked.
         canary: which known work this is; None: new work.
         seed: secret of this node, drawn for this request; what is drawn from it no provider can foresee. Never sent.
+        pricing: what the winner is paid.
     """
 
     request_id: RequestId
@@ -122,6 +127,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     verify: Verification = Verification()
     seed: bytes = b""
     canary: Canary | None = None
+    pricing: Pricing = Pricing.FIRST_PRICE
 
     def number_of(self, index: int) -> int:
         """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""
@@ -168,6 +174,14 @@ class BidHeard(Stimulus, frozen=True):
 
     provider: PeerId
     bid: Bid
+    facts: BidderFacts
+
+
+class SealHeard(Stimulus, frozen=True):
+    """A sealed bid from `provider`."""
+
+    provider: PeerId
+    sealed: SealedBid
     facts: BidderFacts
 
 
@@ -276,6 +290,32 @@ class BidReceived(Event, frozen=True):
     usable_until: int
 
 
+class SealReceived(Event, frozen=True):
+    """A sealed bid came in."""
+
+    provider: PeerId
+    sealed: SealedBid
+    facts: BidderFacts
+    usable_until: int
+
+
+class SealsListed(Event, frozen=True):
+    """No more sealed bids count but these, whose bidders have until `open_until` to open them. `seals`: as their bidders were told."""
+
+    bid_ids: tuple[BidId, ...]
+    seals: tuple[Digest, ...]
+    open_until: int
+
+
+class OpeningRefused(Event, frozen=True):
+    """A sealed bid does not count any more: it was opened otherwise than it was sealed, or not at all. `source`: see `reputation.sources`."""
+
+    bid_id: BidId
+    provider: PeerId
+    fault: OpeningFault
+    source: str = UNKNOWN
+
+
 class DeclineReceived(Event, frozen=True):
     """A node declined, with its reasons."""
 
@@ -285,11 +325,15 @@ class DeclineReceived(Event, frozen=True):
 
 
 class AwardMade(Event, frozen=True):
-    """Bids were compared and slots awarded. `decision` is all that went into it: replaying it gives the same order."""
+    """Bids were compared and slots awarded. `decision` is all that went into it: replaying it gives the same order.
+
+    `award`: what the winner of a second price is paid, and why.
+    """
 
     decision: RankingDecision
     awards: tuple[tuple[BidId, tuple[int, ...]], ...]
     ack_until: int
+    award: Award | None = None
 
 
 class CommitConfirmed(Event, frozen=True):
@@ -513,7 +557,7 @@ class Slot(msgspec.Struct, frozen=True):
         piece: the piece of work, from 0 to the request's count; where results are checked, several slots run copies of one.
         streak: the provider's checked results in a row that were right, as known at the award.
         source: where the provider is; see `reputation.sources`.
-        agreed: micro-credits the bid asked for this allocation run to its wall limit: the most that is owed.
+        agreed: micro-credits for this allocation run to its wall limit: the most that is owed.
         tariff: by which what is owed is worked out from the usage.
         terms: `agreement.terms_digest` of what was agreed for it.
         held_since: Unix ms of the acknowledged commit.
@@ -571,6 +615,26 @@ class OpenBid(msgspec.Struct, frozen=True):
     ack_until: int = 0
     """0: not taken; otherwise when the provider's silence counts as refusal."""
     slots: tuple[int, ...] = ()
+    listed: tuple[Digest, ...] = ()
+    """Of a bid that was sealed: the list on which it was opened."""
+    most: int = 0
+    """Likewise: micro-credits that the request it answers would pay."""
+    award: Award | None = None
+
+    @property
+    def stake(self) -> int:
+        """Micro-credits that may come to be owed for an allocation under it: its price, or where that is second all that is offered."""
+        return max(self.bid.price, self.most) if self.bid.price else 0
+
+
+class HeldSeal(msgspec.Struct, frozen=True):
+    """A sealed bid that is not opened yet. `listed`: what its bidder was told when it was asked to open; empty: it was not asked yet."""
+
+    provider: PeerId
+    sealed: SealedBid
+    facts: BidderFacts
+    until: int
+    listed: tuple[Digest, ...] = ()
 
 
 class AuctionPhase(StrEnum):
@@ -591,6 +655,8 @@ class SearchPhase(StrEnum):
     """A round is due; the shell has not yet said whom it asked."""
     WINDOW = "window"
     """Bids of this round are awaited."""
+    OPENING = "opening"
+    """Sealed bids are listed, and to be opened."""
     SHORT = "short"
     """Slots were awarded, and some are left over."""
     WAITING = "waiting"
@@ -618,7 +684,8 @@ class Auction(msgspec.Struct, frozen=True):
         numbers: of the last bid heard from each node: an older or repeated one is old news.
         standing_at: nodes at which the request stands.
         faulty: in which round a node failed us; it is left out of the round after that.
-        window_until: end of the current bidding window.
+        seals: sealed bids that are not opened yet.
+        window_until: end of the current bidding window, or of the time for opening.
         next_round_at: when to ask again, while waiting.
         waiting_since: since when nobody could serve it; 0 when not so.
         waits: rounds in a row that found nothing.
@@ -637,6 +704,7 @@ class Auction(msgspec.Struct, frozen=True):
     known: int = 0
     declines: Mapping[PeerId, tuple[Clause, ...]] = {}
     bids: Mapping[BidId, OpenBid] = {}
+    seals: Mapping[BidId, HeldSeal] = {}
     numbers: Mapping[PeerId, int] = {}
     standing_at: frozenset[PeerId] = frozenset()
     faulty: Mapping[PeerId, int] = {}

@@ -35,6 +35,7 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
         expires_at: Unix ms; includes the grace for a commit on its way.
         request: `agreement.request_digest` of what was asked.
         valid_until: Unix ms until which the bid binds; 0 for what the owner holds back.
+        most: of a sealed bid, micro-credits that a slot may come to be paid.
     """
 
     bid_id: BidId
@@ -47,6 +48,12 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: int
     request: Digest = Digest("")
     valid_until: int = 0
+    most: int = 0
+
+    @property
+    def stake(self) -> int:
+        """Micro-credits that may become owed if all of it is taken."""
+        return max(self.price, self.most) * len(self.slots)
 
     @property
     def amount(self) -> Resources:

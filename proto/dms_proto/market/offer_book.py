@@ -36,6 +36,7 @@ from dms_proto.market.ledger import CapabilityLock
 from dms_proto.market.offer_commits import take_commit
 from dms_proto.market.offer_fold import evolve
 from dms_proto.market.offer_judgement import LOG_IS_FULL, MAX_CLAUSES, countable, judge, slots_for
+from dms_proto.market.offer_seals import heed, sealed
 from dms_proto.market.offer_state import (
     OWNER_HOLD,
     AllocationOver,
@@ -46,6 +47,7 @@ from dms_proto.market.offer_state import (
     CapabilityRegistered,
     CapacityFreed,
     CapacityHeld,
+    ClosingHeard,
     CommitHeard,
     CreditChanged,
     CreditSeen,
@@ -73,6 +75,7 @@ from dms_proto.market.reach import distance
 from dms_proto.messages import (
     Bid,
     Decline,
+    Pricing,
 )
 from dms_proto.wire.scores import Offence
 
@@ -197,20 +200,25 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
     number = _next_number(book, request.request_id)
     wall_ms = request.needs.max_wall_ms
     price = max(tariff.cost(slot, wall_ms) for slot in slots)
-    if price and requester != book.me:
+    is_sealed = request.pricing is Pricing.SECOND_PRICE and not request.dry_run
+    if is_sealed:
+        slots = slots[:1]
+    elif price and requester != book.me:
         slots = slots[: max(1, book.credit_left(requester) // price)]
     valid_ms = book.bid_validity_ms
+    id_ = bid_id(request.request_id, book.me, number)
     bid = Bid(
         request_id=request.request_id,
         round=request.round,
         number=number,
-        bid_id=bid_id(request.request_id, book.me, number),
+        bid_id=id_,
         offer=msgspec.structs.replace(book.capability, resources=book.free, price=tariff),
         slots=len(slots),
         tariff=tariff,
         price=price,
         valid_until=now + valid_ms,
         valid_ms=valid_ms,
+        salt=book.salts.of(requester, id_) if is_sealed else b"",
     )
     if request.dry_run:
         return Decision((), (Send(requester, bid),))
@@ -225,10 +233,12 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
         expires_at=bid.valid_until + COMMIT_GRACE_MS,
         request=request_digest(request.request_id, request.needs),
         valid_until=bid.valid_until,
+        most=request.max_price if is_sealed and price else 0,
     )
     stands = len(slots) < request.count and stands_until > now
     made = BidMade(bid, lock, request, stands_until, standing.rights) if stands else BidMade(bid, lock)
-    return Decision((made,), (Send(requester, bid),))
+    told = sealed(bid, book.me, request.max_price) if is_sealed else bid
+    return Decision((made,), (Send(requester, told),))
 
 
 def _next_number(book: OfferBook, request_id: RequestId) -> int:
@@ -325,6 +335,10 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
     CreditSeen: Row(_note_credit, "bids to it stay within; standing requests are judged again"),
     CommitHeard: Row(
         take_commit, "the lock becomes reservations; a repeat gets the same answer; anything else is refused by name"
+    ),
+    ClosingHeard: Row(
+        lambda book, stimulus, _now: heed(book, stimulus),
+        "a sealed bid that is on the list is opened, and again when asked again; the first list holds",
     ),
     ReleaseHeard: Row(_release, "the lock goes, or the request stands no longer; standing requests are judged again"),
     SuccessionSeen: Row(_note_succession, "what the old name has locked or running counts for the new one's credit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dms_proto.capability import Price
 from dms_proto.grants.access import in_words, refusals
 from dms_proto.grants.rights import uses_of
 from dms_proto.ids import AllocationId, Digest, PeerId, allocation_id, bid_id
@@ -12,6 +13,7 @@ from dms_proto.machine import (
 from dms_proto.market.agreement import Agreement, limits_of, terms_digest
 from dms_proto.market.ledger import CapabilityLock, Reservation
 from dms_proto.market.offer_judgement import access_to, task_fits
+from dms_proto.market.offer_seals import award_fault
 from dms_proto.market.offer_state import (
     MAX_LINE,
     BidCommitted,
@@ -22,7 +24,9 @@ from dms_proto.market.offer_state import (
     OpenAllocation,
     Taken,
 )
+from dms_proto.market.second_price import AwardFault, paid_tariff
 from dms_proto.messages import (
+    Award,
     Commit,
     CommitAck,
     CommitRefusal,
@@ -44,12 +48,15 @@ def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
     missing = "" if refusal is not None or lock is None else _missing_right(book, stimulus, lock)
     if missing:
         refusal = CommitRefusal.NOT_GRANTED
+    if refusal is CommitRefusal.PRICE_UNPROVEN and lock is not None:
+        missing = str(award_fault(book, lock, commit.award))
     if refusal is not None or lock is None:
         refusal = refusal or CommitRefusal.UNKNOWN_BID
         answer = Send(requester, CommitRefused(commit.request_id, commit.bid_id, refusal, missing))
         if refusal is CommitRefusal.UNKNOWN_BID or not stimulus.may_write:
             return Decision((), (answer,))  # the first tells nothing of our bids, and anyone may invent one
         return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (answer,))
+    tariff, price = _prices(lock, commit.award)
     reservations = tuple(
         Reservation(
             allocation_id(commit.bid_id, slot),
@@ -58,8 +65,8 @@ def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
             requester,
             slot,
             resources,
-            lock.tariff,
-            lock.price,
+            tariff,
+            price,
             lock.wall_ms,
         )
         for slot, resources in zip(commit.slots, lock.slots, strict=False)
@@ -85,17 +92,24 @@ def _ack(book: OfferBook, commit: Commit) -> CommitAck:
     )
 
 
-def _terms(book: OfferBook, lock: CapabilityLock, slots: tuple[int, ...]) -> Digest:
-    """What this node agrees on when a bid is taken for `slots`, by what it wrote down itself."""
+def _prices(lock: CapabilityLock, award: Award | None) -> tuple[Price, int]:
+    """The tariff that applies and what a slot costs at most: those of the bid, or what it is awarded."""
+    price = award.price if award is not None else lock.price
+    return paid_tariff(lock.tariff, lock.price, price), price
+
+
+def _terms(book: OfferBook, lock: CapabilityLock, commit: Commit) -> Digest:
+    """What this node agrees on when a bid is taken, by what it wrote down itself."""
+    tariff, price = _prices(lock, commit.award)
     agreement = Agreement(
         request_id=lock.request_id,
         request=lock.request,
         bid_id=lock.bid_id,
         provider=book.me,
         requester=lock.requester,
-        slots=slots,
-        tariff=lock.tariff,
-        price=lock.price,
+        slots=commit.slots,
+        tariff=tariff,
+        price=price,
         limits=limits_of(lock.slots[0]),
         wall_ms=lock.wall_ms,
         valid_until=lock.valid_until,
@@ -110,11 +124,19 @@ def _refusal(book: OfferBook, commit: Commit, requester: PeerId, lock: Capabilit
         return CommitRefusal.NOT_YOURS
     if len(commit.slots) > len(lock.slots):
         return CommitRefusal.TOO_MANY_SLOTS
-    if commit.terms != _terms(book, lock, commit.slots):
-        return CommitRefusal.TERMS_DIFFER
+    unproven = _price_refusal(book, lock, commit.award)
+    if unproven is not None or commit.terms != _terms(book, lock, commit):
+        return unproven or CommitRefusal.TERMS_DIFFER
     if any(not task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations):
         return CommitRefusal.NEEDS_CHANGED
     return None
+
+
+def _price_refusal(book: OfferBook, lock: CapabilityLock, award: Award | None) -> CommitRefusal | None:
+    fault = award_fault(book, lock, award)
+    if fault is None:
+        return None
+    return CommitRefusal.NOT_CLOSED if fault is AwardFault.NOT_CLOSED else CommitRefusal.PRICE_UNPROVEN
 
 
 def _refusal_of_the_gone(book: OfferBook, commit: Commit) -> CommitRefusal:

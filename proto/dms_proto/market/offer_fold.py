@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from dms_proto.ids import PeerId
-from dms_proto.machine import (
-    Event,
-)
+from dms_proto.ids import BidId, PeerId
+from dms_proto.machine import Event
 from dms_proto.market.ledger import remember, without
 from dms_proto.market.offer_state import (
     Asking,
     BidCommitted,
     BidMade,
+    BidOpened,
     BookPhase,
     CapabilityRegistered,
     CapacityFreed,
@@ -29,6 +29,7 @@ from dms_proto.market.offer_state import (
     RequestDeclined,
     RequestTurnedAway,
     RequestWithdrawn,
+    Sealed,
     StakesInherited,
     Standing,
     Taken,
@@ -70,6 +71,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(
                 book,
                 ledger=book.ledger.lock(lock),
+                sealed={**book.sealed, bid.bid_id: Sealed(bid)} if bid.salt else book.sealed,
                 standing=_bounded(standing),
                 rounds=remember(book.rounds, asking, max(bid.round, book.rounds.get(asking, 0)), MAX_REMEMBERED),
                 numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
@@ -93,16 +95,19 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             )
         case RequestWithdrawn(request_id=request_id, requester=requester):
             return change(book, standing=without(book.standing, (requester, request_id)))
+        case BidOpened(bid_id=bid_id, seals=seals):
+            return change(book, sealed={**book.sealed, bid_id: change(book.sealed[bid_id], seals=seals)})
         case CapacityHeld(lock=lock):
             return change(book, ledger=book.ledger.lock(lock))
         case LockReleased(bid_id=bid) | LockExpired(bid_id=bid):
-            return change(book, ledger=book.ledger.unlock(bid))
+            return change(book, ledger=book.ledger.unlock(bid), sealed=_unsealed(book, bid))
         case BidCommitted(bid_id=bid, requester=requester, reservations=reservations, terms=terms):
             ids = tuple(reservation.allocation_id for reservation in reservations)
             slots = tuple(reservation.slot for reservation in reservations)
             return change(
                 book,
                 ledger=book.ledger.commit(bid, reservations),
+                sealed=_unsealed(book, bid),
                 committed=remember(book.committed, bid, Taken(requester, slots, terms, ids), MAX_REMEMBERED),
             )
         case CapacityFreed(allocation_id=allocation):
@@ -116,6 +121,10 @@ def _heirs(book: OfferBook, old: PeerId, new: PeerId) -> dict[PeerId, PeerId]:
     renamed = {name: new if heir == old else heir for name, heir in book.heirs.items()} | {old: new}
     at_stake = book.at_stake
     return {name: heir for name, heir in renamed.items() if name in at_stake}
+
+
+def _unsealed(book: OfferBook, bid_id: BidId) -> Mapping[BidId, Sealed]:
+    return without(book.sealed, bid_id) if bid_id in book.sealed else book.sealed
 
 
 def _bounded(standing: dict[Asking, Standing]) -> dict[Asking, Standing]:

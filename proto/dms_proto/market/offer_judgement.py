@@ -18,6 +18,7 @@ from dms_proto.market.preferences import RequesterFacts, judge_request
 from dms_proto.messages import (
     BidRequest,
     Clause,
+    Pricing,
 )
 from dms_proto.units import format_bytes, format_cores, format_credits
 from dms_proto.work import Task
@@ -76,7 +77,8 @@ def judge(
     if isinstance(terms, tuple):
         clauses += terms
     elif requester != book.me:
-        clauses += _credit_clauses(book, requester, terms.cost(request.needs.resources, request.needs.max_wall_ms))
+        cost = terms.cost(request.needs.resources, request.needs.max_wall_ms)
+        clauses += _credit_clauses(book, requester, _stake(request, cost))
     clauses += _open_bids(book, requester)
     if not clauses and not isinstance(terms, tuple):
         return terms
@@ -92,6 +94,11 @@ def in_use(registered: Resources, free: Resources) -> int:
         (sum(gpu.milli for gpu in registered.gpus), sum(gpu.milli for gpu in free.gpus)),
     )
     return max((1000 * (whole - rest) // whole for whole, rest in pairs if whole), default=0)
+
+
+def _stake(request: BidRequest, cost: int) -> int:
+    """What may become owed for an allocation that is bid at `cost`: for a second price all that the request would pay."""
+    return max(cost, request.max_price) if cost and request.pricing is Pricing.SECOND_PRICE else cost
 
 
 def _credit_clauses(book: OfferBook, requester: PeerId, price: int) -> tuple[Clause, ...]:

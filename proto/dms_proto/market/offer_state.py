@@ -21,10 +21,12 @@ from dms_proto.machine import (
 from dms_proto.market.arithmetic import clamp_subtract
 from dms_proto.market.ledger import CapabilityLock, Ledger, Reservation
 from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.market.second_price import Salts
 from dms_proto.messages import (
     Bid,
     BidRequest,
     Clause,
+    Closing,
     Commit,
     CommitRefusal,
     Release,
@@ -126,6 +128,13 @@ class CommitHeard(Stimulus, frozen=True):
     may_write: bool = True
 
 
+class ClosingHeard(Stimulus, frozen=True):
+    """A list of sealed bids from `requester`."""
+
+    requester: PeerId
+    closing: Closing
+
+
 class ReleaseHeard(Stimulus, frozen=True):
     """A release from `requester`."""
 
@@ -193,6 +202,13 @@ class BidMade(Event, frozen=True):
     stands: BidRequest | None = None
     stands_until: int = 0
     rights: Rights | None = None
+
+
+class BidOpened(Event, frozen=True):
+    """A sealed bid of ours is on a list that is closed, and was opened. What it is paid has to follow from these `seals`."""
+
+    bid_id: BidId
+    seals: tuple[Digest, ...]
 
 
 class RequestDeclined(Event, frozen=True):
@@ -291,6 +307,13 @@ class Standing(msgspec.Struct, frozen=True):
     rights: Rights | None = None
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A bid of ours that was sealed. `seals`: the list on which it was opened; empty before."""
+
+    bid: Bid
+    seals: tuple[Digest, ...] = ()
+
+
 Asking: TypeAlias = tuple[PeerId, RequestId]
 """A request and who made it: request ids are drawn by requesters, and a stranger may draw that of somebody else."""
 
@@ -302,6 +325,7 @@ class OfferBook(msgspec.Struct, frozen=True):
         me: this node.
         bid_validity_ms: how long a bid binds.
         invoke_within_ms: how long a committed allocation waits for its invocation.
+        salts: for sealed bids.
         capability: as registered; its resources are the ledger's `registered`.
         pressure: what other programs use beyond the allowance.
         default_credit: what a peer may come to owe of whom the accounts say nothing else.
@@ -310,12 +334,14 @@ class OfferBook(msgspec.Struct, frozen=True):
         standing: requests declined for now.
         rounds: the last round answered.
         numbers: how many bids were made, by request.
+        sealed: open bids whose terms were sealed.
         committed: bids taken lately, with what became of them, so that a repeated commit gets the same answer.
     """
 
     me: PeerId
     bid_validity_ms: int = 10_000
     invoke_within_ms: int = 10_000
+    salts: Salts = Salts()
     phase: BookPhase = BookPhase.OPEN
     paused_because: str = ""
     capability: Capability = Capability()
@@ -328,6 +354,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     standing: Mapping[Asking, Standing] = {}
     rounds: Mapping[Asking, int] = {}
     numbers: Mapping[RequestId, int] = {}
+    sealed: Mapping[BidId, Sealed] = {}
     committed: Mapping[BidId, Taken] = {}
 
     @property
@@ -342,7 +369,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     def credit_left(self, peer: PeerId) -> int:
         """The same, less what it will owe if everything it holds here runs to its limit."""
         names = {peer, *(old for old, heir in self.heirs.items() if heir == peer)}
-        locked = sum(lock.price * len(lock.slots) for lock in self.ledger.locks.values() if lock.requester in names)
+        locked = sum(lock.stake for lock in self.ledger.locks.values() if lock.requester in names)
         running = sum(r.price for r in self.ledger.reservations.values() if r.requester in names)
         return self.credit_of(peer) - locked - running
 

@@ -9,12 +9,18 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from dms_proto.ids import BidId
+from dms_proto.ids import BidId, PeerId, RequestId
 from dms_proto.market.candidates import Candidate
 from dms_proto.messages import BidRequest
 
 MAX_BAND: Final = 64
 """Bids among which wins are spread at most. Telling who dominates whom takes the square of it."""
+
+
+def turn(request_id: RequestId, provider: PeerId, bid_id: BidId) -> tuple[int, BidId]:
+    """Decides among equals, lower first: another order of the providers for each request, the same for everyone who computes it."""
+    hashed = hashlib.sha256(f"{request_id}\0{provider}".encode()).digest()
+    return int.from_bytes(hashed[:8], "big"), bid_id
 
 
 class Board:
@@ -36,7 +42,7 @@ class Board:
     ) -> None:
         self._bids = bids
         self._columns = columns
-        self._hash = hashlib.sha256(f"{request.request_id}\0".encode())
+        self._request_id = request.request_id
         weighed = [[weight * value for value in column] for weight, column in zip(weights, columns, strict=True)]
         self.points: list[tuple[int, ...]] = list(zip(*weighed, strict=True)) if weighed else [()] * len(bids)
         self.scores = list(map(sum, self.points))
@@ -54,10 +60,9 @@ class Board:
         return order
 
     def tie(self, at: int) -> tuple[int, BidId]:
-        """Decides among equals: another order of the providers for each request, the same for everyone who computes it."""
-        hashed = self._hash.copy()
-        hashed.update(self._bids[at].provider.encode())
-        return int.from_bytes(hashed.digest()[:8], "big"), self._bids[at].bid_id
+        """`turn` of a bid."""
+        bid = self._bids[at]
+        return turn(self._request_id, bid.provider, bid.bid_id)
 
     def band(self, order: Sequence[int], percent: int) -> int:
         """How many of the best, in `order`, share the wins: those within `percent` of the best score; none for 0."""

@@ -37,7 +37,7 @@ from dms_proto.market.variables import (
     reader,
 )
 from dms_proto.market.verdicts import bad
-from dms_proto.messages import BidRequest, Clause
+from dms_proto.messages import BidRequest, Clause, Pricing
 from dms_proto.units import CREDIT, GIB, HOUR
 
 __all__ = [
@@ -164,6 +164,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         gpu_access: who is served with GPUs, where that is stricter.
         log_access: who may read what the jobs of others wrote.
         own_peers: machines of the same owner that need no grant.
+        second_price: whether it also bids where the price is second.
     """
 
     accepts_work: bool = True
@@ -179,6 +180,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     gpu_access: Access = Access.PUBLIC
     log_access: Access = Access.OWN
     own_peers: tuple[PeerId, ...] = ()
+    second_price: bool = True
 
     @property
     def is_public(self) -> bool:
@@ -240,6 +242,9 @@ def judge_request(
     clauses = () if agreed else compare(asked, offered, max_price=request.max_price).clauses
     if not policy.accepts_work:
         clauses += (Clause("accepts_work", "a node that takes work", "its owner lets it take none"),)
+    if request.pricing is Pricing.SECOND_PRICE and not policy.second_price:
+        observed = "its owner wants to be paid what it bids"
+        clauses += (Clause("pricing", str(request.pricing), observed, str(Pricing.FIRST_PRICE)),)
     clauses += _policy_clauses(policy, request, requester)
     return clauses or tariff
 

@@ -18,6 +18,7 @@ from dms_proto.messages import (
     InvocationAck,
     Message,
     Release,
+    SealedBid,
 )
 
 
@@ -27,7 +28,7 @@ def answer(sender: PeerId, message: Message, accounts: Accounts) -> tuple[Send, 
     A price is remembered longer than what it was agreed for: a receipt that was lost is given again as it was.
     """
     match message:
-        case Bid(request_id=request_id, bid_id=bid_id):
+        case Bid(request_id=request_id, bid_id=bid_id) | SealedBid(request_id=request_id, bid_id=bid_id):
             return (Send(sender, Release(request_id, bid_id)),)
         case CommitAck(request_id=request_id, allocation_ids=allocation_ids):
             return tuple(Send(sender, Cancel(request_id, allocation_id)) for allocation_id in allocation_ids)

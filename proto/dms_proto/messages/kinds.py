@@ -4,6 +4,7 @@ A round of the market, requester on the left::
 
     BidRequest  ──gossip and open streams──▶
                 ◀── Bid (a capability lock stands behind it) | Decline (why, and what would change it)
+                    of a second price, see `market.second_price`: SealedBid; Closing ──▶; then the Bid
     Commit      ──▶                              may carry the invocations, saving a round trip
                 ◀── CommitAck | CommitRefused
     Invocation  ──▶                              for allocations not invoked by the commit
@@ -35,6 +36,7 @@ from dms_proto.rules import (
     DigestOrNone,
     GoodAllocationId,
     GoodBidId,
+    GoodDigest,
     GoodGrantId,
     GoodPeerId,
     GoodRequestId,
@@ -58,8 +60,25 @@ MAX_REVOKED: Final = 64
 """Revocations told in one hello."""
 
 
+MAX_SEALS: Final = 64
+"""Sealed bids on one list."""
+SALT_BYTES: Final = 32
+
+
 class Message(msgspec.Struct, frozen=True, tag_field="kind", omit_defaults=True):
     """Base of all kinds; the class name is the kind on the wire."""
+
+
+class Pricing(StrEnum):
+    """What the winner of a request is paid."""
+
+    FIRST_PRICE = "first-price"
+    """What it bid."""
+    SECOND_PRICE = "second-price"
+    """The most it could have bid and still won: see `market.second_price`."""
+
+
+Salt = Annotated[bytes, msgspec.Meta(max_length=SALT_BYTES)]
 
 
 class BidRequest(Message, frozen=True, tag=True):
@@ -79,6 +98,7 @@ class BidRequest(Message, frozen=True, tag=True):
         priority: the requester's own order among its requests; higher first. Providers order standing requests by it per requester.
         dry_run: answer what would be answered, but lock nothing and do not expect a commit.
         reply_to: where the requester can be dialled, for nodes that only gossip reached.
+        pricing: what the winner is paid. For a second price bids are sealed first, and are for one allocation.
     """
 
     request_id: GoodRequestId
@@ -93,6 +113,7 @@ class BidRequest(Message, frozen=True, tag=True):
     priority: Amount = 0
     dry_run: bool = False
     reply_to: Annotated[tuple[Address, ...], msgspec.Meta(max_length=4)] = ()
+    pricing: Pricing = Pricing.FIRST_PRICE
 
 
 class Bid(Message, frozen=True, tag=True):
@@ -107,6 +128,7 @@ class Bid(Message, frozen=True, tag=True):
         price: micro-credits for one allocation run to its wall limit under `tariff`.
         valid_until: Unix ms by the provider's clock.
         valid_ms: the same as a span, for requesters whose clock differs.
+        salt: of a bid that was sealed before: what its seal was made with.
     """
 
     request_id: GoodRequestId
@@ -119,6 +141,42 @@ class Bid(Message, frozen=True, tag=True):
     price: Amount
     valid_until: Amount
     valid_ms: Amount
+    salt: Salt = b""
+
+
+class SealedBid(Message, frozen=True, tag=True):
+    """A binding offer whose terms are shown later: the capacity is locked, and the bid cannot be changed any more.
+
+    Attributes:
+        number: which bid of this provider for this request it is, from 0.
+        bid_id: as in the bid that it seals.
+        seal: `market.second_price.seal_of` that bid.
+        max_price: micro-credits: the most that the request it answers would pay.
+        valid_until: Unix ms by the provider's clock.
+        valid_ms: the same as a span.
+    """
+
+    request_id: GoodRequestId
+    round: Amount
+    number: Amount
+    bid_id: GoodBidId
+    seal: GoodDigest
+    max_price: Amount
+    valid_until: Amount
+    valid_ms: Amount
+
+
+class Closing(Message, frozen=True, tag=True):
+    """No sealed bid counts any more but these: their bidders may open them now. Sent to each of them, and to nobody else.
+
+    Attributes:
+        round: in which the list was closed.
+        seals: the list, each once, in rising order.
+    """
+
+    request_id: GoodRequestId
+    round: Amount
+    seals: Annotated[tuple[GoodDigest, ...], msgspec.Meta(min_length=1, max_length=MAX_SEALS)]
 
 
 class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -151,6 +209,38 @@ class Decline(Message, frozen=True, tag=True):
     clauses: Annotated[tuple[Clause, ...], msgspec.Meta(min_length=1, max_length=32)]
 
 
+class Rival(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The best of the bids that lost, as far as it sets the price: all that its seal is made of, and no more of its bid than that.
+
+    Attributes:
+        provider: who made it.
+        bid_id: the bid.
+        price: micro-credits for one allocation.
+        cpu_score: of its offer.
+        terms: `market.second_price.bid_digest` of the whole bid.
+        salt: which the seal was made with.
+    """
+
+    provider: GoodPeerId
+    bid_id: GoodBidId
+    price: Amount
+    cpu_score: Amount
+    terms: GoodDigest
+    salt: Salt
+
+
+class Award(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the winner of a second price is paid, and why so much.
+
+    Attributes:
+        price: micro-credits for one allocation run to its wall limit.
+        rival: whose bid sets it; None: nobody else's was opened and fits, and the price is the most that the request would pay.
+    """
+
+    price: Amount
+    rival: Rival | None = None
+
+
 class Commit(Message, frozen=True, tag=True):
     """The bid is taken. Within its validity this cannot fail for capacity.
 
@@ -158,6 +248,7 @@ class Commit(Message, frozen=True, tag=True):
         slots: indexes (of the request's count) to be filled, at most the bid's `slots`.
         invocations: empty, or one per slot: start at once.
         terms: what is agreed: `market.agreement.terms_digest`. A provider refuses any that are not its own, so none at all too.
+        award: of a bid that was sealed: its price and the proof of it.
     """
 
     request_id: GoodRequestId
@@ -165,6 +256,7 @@ class Commit(Message, frozen=True, tag=True):
     slots: Annotated[tuple[Slot, ...], msgspec.Meta(min_length=1, max_length=MAX_COUNT)]
     invocations: Annotated[tuple[Task, ...], msgspec.Meta(max_length=MAX_COUNT)] = ()
     terms: DigestOrNone = Digest("")
+    award: Award | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.slots)) != len(self.slots):
@@ -201,6 +293,8 @@ class CommitRefusal(StrEnum):
     TERMS_DIFFER = "terms_differ"
     STOPPING = "stopping"
     NOT_GRANTED = "not_granted"
+    NOT_CLOSED = "not_closed"
+    PRICE_UNPROVEN = "price_unproven"
 
 
 class CommitRefused(Message, frozen=True, tag=True):
@@ -461,6 +555,8 @@ class Refusal(Message, frozen=True, tag=True):
 AnyMessage = (
     BidRequest
     | Bid
+    | SealedBid
+    | Closing
     | Decline
     | Commit
     | CommitAck
@@ -483,6 +579,8 @@ KINDS: Final[dict[str, type[Message]]] = {
     for kind in (
         BidRequest,
         Bid,
+        SealedBid,
+        Closing,
         Decline,
         Commit,
         CommitAck,

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """One failed by the node's doing, or the node was lost."""
     OVERCLAIMED = "overclaimed"
     """It asked more for one than it is owed by its own tariff."""
+    UNOPENED = "unopened"
+    """It sealed a bid and did not open it, or opened another one."""
     RIGHT = "right"
     """A result was checked, and it was the accepted one."""
     WRONG = "wrong"
@@ -48,6 +50,7 @@ POINTS: Final[Mapping[Kind, int]] = {
     Kind.HONEST: 1,
     Kind.FAULT: -1,
     Kind.LATE: -1,
+    Kind.UNOPENED: -1,
     Kind.OVERCLAIMED: -5,
     Kind.OVERSTATED: -20,
     Kind.WRONG: -50,

@@ -25,9 +25,11 @@ from dms_proto.market import offer_state
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import pending, seeking, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
+from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_state import OfferBook
+from dms_proto.market.second_price import check_award, seal_of
 from dms_proto.membership import machine as membership_machine
-from dms_proto.messages import CommitRefusal, CommitRefused
+from dms_proto.messages import CommitRefusal, CommitRefused, Pricing
 from dms_proto.work import OWNERS, EndReason, Usage
 
 if TYPE_CHECKING:
@@ -97,8 +99,35 @@ class Watch:
             for allocation_id, reservation in after.ledger.reservations.items():
                 earlier = per_slot.setdefault((reservation.bid_id, reservation.slot), allocation_id)
                 demand(earlier == allocation_id, "one allocation per reservation", f"{node!r}: {reservation}")
+        for bid in (event.reservations for event in decision.events if isinstance(event, offer_state.BidCommitted)):
+            self._price_is_proven(node, bid, before, stimulus)
         if isinstance(stimulus, offer_state.CommitHeard):
             self._binding(node, stimulus, before, decision)
+
+    def _price_is_proven(
+        self, node: SimNode, taken: tuple[Reservation, ...], before: OfferBook, stimulus: Stimulus
+    ) -> None:
+        """What was sealed is taken at no less than was bid, at no more than was offered, and as the list gives it."""
+        assert isinstance(stimulus, offer_state.CommitHeard)
+        for reservation in taken:
+            lock, sealed = before.ledger.locks[reservation.bid_id], before.sealed.get(reservation.bid_id)
+            most = lock.most if sealed is not None else lock.price
+            demand(
+                lock.price <= reservation.price <= most, "a price within bid and maximum", f"{node!r}: {reservation}"
+            )
+            if sealed is not None:
+                fault = check_award(sealed.bid, node.peer, most, sealed.seals, stimulus.commit.award)
+                demand(fault is None, "a second price is proven", f"{node!r}: {fault} {stimulus.commit}")
+
+    def _opened_after_sealed(self, node: SimNode, event: auctions.BidReceived, before: Auction) -> None:
+        """Where bids are sealed, only what its bidder sealed, and was told to open, takes part."""
+        if before.terms is None or before.terms.pricing is not Pricing.SECOND_PRICE:
+            return
+        held = before.seals.get(event.bid.bid_id)
+        is_its = (
+            held is not None and held.provider == event.provider and seal_of(event.bid, event.provider) in held.listed
+        )
+        demand(is_its, "bids are sealed before they are opened", f"{node!r}: {event}")
 
     def _binding(self, node: SimNode, heard: offer_state.CommitHeard, before: OfferBook, decision: Decision) -> None:
         commit = heard.commit
@@ -136,6 +165,8 @@ class Watch:
             demand(taken.isdisjoint(bid.slots), "one commit per slot", f"{node!r}: {after.bids}")
             taken.update(bid.slots)
         for event in decision.events:
+            if isinstance(event, auctions.BidReceived):
+                self._opened_after_sealed(node, event, before)
             if isinstance(event, auctions.AwardMade):
                 wanted = [index for _, indexes in event.awards for index in indexes]
                 demand(len(set(wanted)) == len(wanted), "one commit per slot", f"{node!r}: {event.awards}")
@@ -165,7 +196,7 @@ class Watch:
 
     def _next_bid_is_taken_at_once(self, node: SimNode, after: Auction) -> None:
         """With a bid in hand for a slot that seeks, no time is lost outside a bidding window."""
-        if after.phase is not AuctionPhase.OPEN or after.search in (SearchPhase.WINDOW, SearchPhase.CALLED):
+        if after.phase is not AuctionPhase.OPEN or after.search in _LISTENING:
             return
         bids = usable(after, node.now)
         excluded = {entry.bid_id for entry in after.decision.ranking.excluded} if after.decision is not None else set()
@@ -279,6 +310,7 @@ class Watch:
             demand(not differs, "money is conserved", differs)
 
 
+_LISTENING: Final = (SearchPhase.WINDOW, SearchPhase.CALLED, SearchPhase.OPENING)
 _NOT_TWICE: Final = (TimeCame, auctions.Announced, allocation_machine.NodeRestarted)
 _AFTER_END: Final = (EndingRepeated, *allocation_machine.CLOSING)
 _ACCEPTED: Final = frozenset(

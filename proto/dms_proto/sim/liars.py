@@ -16,6 +16,7 @@ from dms_proto.messages import (
     Bid,
     BidRequest,
     Cancel,
+    Closing,
     Commit,
     CommitAck,
     CommitRefusal,
@@ -24,9 +25,11 @@ from dms_proto.messages import (
     Invocation,
     Message,
     Phase,
+    Pricing,
     Probe,
     Receipt,
     Release,
+    SealedBid,
 )
 from dms_proto.sim.plan import Lie
 from dms_proto.units import GIB
@@ -134,6 +137,39 @@ class Liar:
         ending = Ending(EndReason.EXIT_NONZERO, code, usage=message.ending.usage)
         return (msgspec.structs.replace(message, ending=ending, outputs=()),)
 
+    def _opens_wrongly(self, node: SimNode, message: Message) -> Said:
+        """Another bid than it sealed, none, one in another's name, one before it is asked; or as it should."""
+        change = msgspec.structs.replace
+        if isinstance(message, SealedBid) and self._rng.random() < 0.2:
+            sealed = node.book.sealed.get(message.bid_id)
+            return (message, sealed.bid) if sealed is not None else (message,)
+        if not isinstance(message, Bid) or not message.salt:
+            return (message,)
+        other = self._rng.choice(self._everybody())
+        wrong: tuple[Said, ...] = (
+            (),
+            (change(message, price=message.price + 1),),
+            (change(message, salt=b"another"),),
+            (change(message, bid_id=ids.bid_id(message.request_id, other, 0)),),
+            (message, change(message, price=0, tariff=Price())),
+            (message,),
+        )
+        return self._rng.choice(wrong)
+
+    def _sets_prices(self, _node: SimNode, message: Message) -> Said:
+        """Asks for sealed bids, closes other lists than it was told to, takes bids at prices and with rivals of its own making."""
+        change = msgspec.structs.replace
+        if isinstance(message, BidRequest):
+            return (change(message, pricing=Pricing.SECOND_PRICE),)
+        if isinstance(message, Closing):
+            return self._rng.choice(((message,), (change(message, seals=(ids.digest_of(b"?"),)),), (message, message)))
+        if not isinstance(message, Commit) or message.award is None:
+            return (message,)
+        award, rival = message.award, message.award.rival
+        cheaper = change(rival, price=max(0, rival.price - 1)) if rival is not None else None
+        made_up = (None, change(award, price=award.price // 2), change(award, rival=cheaper), change(award, rival=None))
+        return (change(message, award=self._rng.choice(made_up)),)
+
     # ----------------------------------------------------------------------------------------------------------- mischief
 
     def mischief(self, node: SimNode) -> tuple[PeerId, Message] | None:
@@ -219,4 +255,6 @@ _TWISTS: Final[dict[Lie, Callable[[Liar, SimNode, Message], Said]]] = {
     Lie.STATUS_CHAOS: Liar._confuses,
     Lie.OVERCHARGES: Liar._overcharges,
     Lie.WRONG_RESULTS: Liar._answers_wrongly,
+    Lie.OPENS_WRONGLY: Liar._opens_wrongly,
+    Lie.SETS_PRICES: Liar._sets_prices,
 }

@@ -22,6 +22,7 @@ from dms_proto.market import auction_state as auctions
 from dms_proto.market.findings import seen_in
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
+from dms_proto.market.second_price import Salts
 from dms_proto.membership import machine as membership_machine
 from dms_proto.membership.audience import audience
 from dms_proto.membership.bidder import bidder_facts
@@ -30,6 +31,7 @@ from dms_proto.messages import (
     Bid,
     BidRequest,
     Cancel,
+    Closing,
     Commit,
     CommitAck,
     CommitRefused,
@@ -42,6 +44,7 @@ from dms_proto.messages import (
     Probe,
     Receipt,
     Release,
+    SealedBid,
 )
 from dms_proto.promises import WRITTEN_FIRST
 from dms_proto.reputation import Record
@@ -225,7 +228,7 @@ class SimNode:
     def fold(self) -> dict[str, Any]:
         """The states as they follow from the log alone."""
         states: dict[str, Any] = {
-            BOOK: offer_state.OfferBook(self.peer),
+            BOOK: offer_state.OfferBook(self.peer, salts=Salts(self.peer.encode())),
             MEMBERS: membership_machine.Membership(self.peer),
             ACCOUNTS: Accounts(self.peer),
         }
@@ -486,9 +489,11 @@ def _hear_status(_node: SimNode, sender: PeerId, message: AllocationStatus) -> _
 
 _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] = {
     BidRequest: lambda _node, sender, m: (BOOK, offer_state.RequestHeard(sender, m)),
+    Closing: lambda _node, sender, m: (BOOK, offer_state.ClosingHeard(sender, m)),
     Commit: lambda _node, sender, m: (BOOK, offer_state.CommitHeard(sender, m)),
     Release: lambda _node, sender, m: (BOOK, offer_state.ReleaseHeard(sender, m)),
     Bid: lambda node, sender, m: (m.request_id, auctions.BidHeard(sender, m, node.facts_of(sender))),
+    SealedBid: lambda node, sender, m: (m.request_id, auctions.SealHeard(sender, m, node.facts_of(sender))),
     Decline: lambda _node, sender, m: (m.request_id, auctions.DeclineHeard(sender, m)),
     CommitAck: lambda _node, sender, m: (m.request_id, auctions.CommitAcked(sender, m)),
     CommitRefused: lambda _node, sender, m: (m.request_id, auctions.CommitTurnedAway(sender, m)),

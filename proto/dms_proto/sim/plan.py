@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from dms_proto.capability import Gpu, Price
+from dms_proto.messages import Pricing
 from dms_proto.units import GIB, MINUTE, SECOND
 from dms_proto.verification.policy import Verification
 
@@ -36,6 +37,10 @@ class Lie(StrEnum):
     """Asks for the absurd, commits what others were promised, cancels and confirms what is not its own."""
     WRONG_RESULTS = "wrong results"
     """Does no work and says that it ended otherwise; of every other request all such liars say the same."""
+    OPENS_WRONGLY = "opens wrongly"
+    """Opens another bid than it sealed, or none, or somebody else's, or before it is asked."""
+    SETS_PRICES = "sets prices"
+    """Asks for sealed bids, and takes them at prices that it makes up."""
     LOCK_HOG = "lock hog"
     """Asks for bids all the time and never commits."""
 
@@ -92,6 +97,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         inputs, outputs: whether files go there and come back.
         verify: how its results are checked.
         deadline_ms: after `at`; 0 for none.
+        pricing: what the winner is paid.
     """
 
     node: int
@@ -114,6 +120,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     inputs: bool = False
     outputs: bool = False
     verify: Verification = Verification()
+    pricing: Pricing = Pricing.FIRST_PRICE
 
 
 class Weather(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,11 +8,12 @@ import msgspec
 
 from dms_proto import ids
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, Price, Resources
-from dms_proto.ids import BidId, PeerId, RequestId
+from dms_proto.ids import BidId, Digest, PeerId, RequestId
 from dms_proto.market import offer_book, offer_fold
 from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.offer_state import (
     CapabilityMeasured,
+    ClosingHeard,
     CommitHeard,
     OfferBook,
     OpenAllocation,
@@ -21,7 +22,8 @@ from dms_proto.market.offer_state import (
     RequestHeard,
 )
 from dms_proto.market.preferences import ProviderPolicy
-from dms_proto.messages import Bid, BidRequest, Commit, Decline, Release
+from dms_proto.market.second_price import Salts
+from dms_proto.messages import Award, Bid, BidRequest, Closing, Commit, Decline, Release, SealedBid
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, CREDIT, GIB, HOUR, MINUTE
 from dms_proto.work import Limits, Task
@@ -64,7 +66,12 @@ class Provider(Driven[OfferBook]):
     """The provider's side of the market."""
 
     def __init__(self, capability: Capability = MACHINE, policy: ProviderPolicy | None = None) -> None:
-        super().__init__(offer_book.decide, offer_fold.evolve, offer_book.next_deadline, OfferBook(ME))
+        super().__init__(
+            offer_book.decide,
+            offer_fold.evolve,
+            offer_book.next_deadline,
+            OfferBook(ME, salts=Salts(b"of the provider")),
+        )
         self.asked: dict[RequestId, BidRequest] = {}
         self.tell(PolicyWished(policy or ProviderPolicy(tariff=TARIFF)))
         self.tell(CapabilityMeasured(capability))
@@ -88,20 +95,45 @@ class Provider(Driven[OfferBook]):
         assert isinstance(answer, Decline), answer
         return answer
 
+    def seals(self, heard: BidRequest, requester: str = "a") -> SealedBid:
+        """A request for a second price is heard, and bid on."""
+        assert self.hears(heard, requester) is None
+        (sealed,) = self.sent(SealedBid, PeerId(requester))
+        return sealed
+
+    def is_closed(self, sealed: SealedBid, *others: Digest, requester: str = "a", listed: bool = True) -> list[Bid]:
+        """A list of seals is heard, this bid's among them or not; gives what was opened."""
+        seals = tuple(sorted({*others, *((sealed.seal,) if listed else ())}))
+        self.tell(ClosingHeard(PeerId(requester), Closing(sealed.request_id, sealed.round, seals)))
+        return self.sent(Bid, PeerId(requester))
+
     def commits(
-        self, bid: Bid, requester: str = "a", slots: tuple[int, ...] = (0,), tasks: tuple[Task, ...] = (), **agreed: Any
+        self,
+        bid: Bid,
+        requester: str = "a",
+        slots: tuple[int, ...] = (0,),
+        tasks: tuple[Task, ...] = (),
+        award: Award | None = None,
+        **agreed: Any,
     ) -> list[OpenAllocation]:
         """A commit is heard, under the terms of the bid but for what is `agreed` otherwise; gives the allocations it opened."""
-        self.tell(CommitHeard(PeerId(requester), self.commit_of(bid, requester, slots, tasks, **agreed)))
+        self.tell(CommitHeard(PeerId(requester), self.commit_of(bid, requester, slots, tasks, award, **agreed)))
         return self.wanted(OpenAllocation)
 
     def commit_of(
-        self, bid: Bid, requester: str = "a", slots: tuple[int, ...] = (0,), tasks: tuple[Task, ...] = (), **agreed: Any
+        self,
+        bid: Bid,
+        requester: str = "a",
+        slots: tuple[int, ...] = (0,),
+        tasks: tuple[Task, ...] = (),
+        award: Award | None = None,
+        **agreed: Any,
     ) -> Commit:
         """A commit under the terms of the bid but for what is `agreed` otherwise."""
-        meant = agreement_on(bid, self.asked[bid.request_id].needs, PeerId(requester), self.state.me, slots)
+        needs = self.asked[bid.request_id].needs
+        meant = agreement_on(bid, needs, PeerId(requester), self.state.me, slots, award=award)
         terms = terms_digest(msgspec.structs.replace(meant, **agreed))
-        return Commit(bid.request_id, bid.bid_id, slots, tasks, terms=terms)
+        return Commit(bid.request_id, bid.bid_id, slots, tasks, terms=terms, award=award)
 
     def is_released(self, bid: Bid, requester: str = "a", bid_id: BidId | None = None) -> None:
         """A release is heard."""

@@ -18,10 +18,12 @@ from dms_proto.market.auction_state import (
     CommitAcked,
     CommitTurnedAway,
     DeclineHeard,
+    SealHeard,
     StatusHeard,
     Submitted,
     Terms,
 )
+from dms_proto.market.offer_seals import sealed
 from dms_proto.messages import (
     AllocationStatus,
     Bid,
@@ -88,23 +90,38 @@ class Requester(Driven[Auction]):
 
     def bid(self, peer: str, number: int = 0, **changed: Any) -> BidId:
         """A bid is heard."""
-        bid_id = ids.bid_id(REQUEST, PeerId(peer), number)
-        price = changed.pop("price", 100)
+        facts = changed.pop("facts", BidderFacts())
+        bid = self.made(peer, number, **changed)
+        self.tell(BidHeard(PeerId(peer), bid, facts))
+        return ids.bid_id(REQUEST, PeerId(peer), number)
+
+    def made(self, peer: str, number: int = 0, *, price: int = 100, salt: bytes = b"", **changed: Any) -> Bid:
+        """A bid as this peer would make it now."""
         told: dict[str, Any] = {
             "request_id": REQUEST,
             "round": max(self.state.round, 0),
             "number": number,
-            "bid_id": bid_id,
+            "bid_id": ids.bid_id(REQUEST, PeerId(peer), number),
             "offer": OFFER,
             "slots": 1,
             "tariff": Price(start=price),
             "price": price,
             "valid_until": self.now + 10_000,
             "valid_ms": 10_000,
+            "salt": salt,
         }
-        facts = changed.pop("facts", BidderFacts())
-        self.tell(BidHeard(PeerId(peer), Bid(**(told | changed)), facts))
-        return bid_id
+        return Bid(**(told | changed))
+
+    def seals(self, peer: str, number: int = 0, **changed: Any) -> Bid:
+        """A sealed bid is heard; gives the bid in it."""
+        bid = self.made(peer, number, salt=peer.encode(), **changed)
+        told = sealed(bid, PeerId(peer), self.terms.max_price)
+        self.tell(SealHeard(PeerId(peer), told, BidderFacts()))
+        return bid
+
+    def opens(self, peer: str, bid: Bid) -> None:
+        """A bid that was sealed, or not, is heard."""
+        self.tell(BidHeard(PeerId(peer), bid, BidderFacts()))
 
     def declines(self, peer: str, clauses: tuple[Clause, ...] = BUSY, round_: int | None = None) -> None:
         """A decline is heard."""

@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 
 from dms_proto.capability import Price
+from dms_proto.messages import Pricing
 from dms_proto.sim import words
 from dms_proto.sim.chance import chance
 from dms_proto.sim.plan import (
@@ -24,6 +25,10 @@ from dms_proto.sim.plan import (
 from dms_proto.sim.words import SETTLED_MS, change
 from dms_proto.units import GIB, MINUTE, SECOND
 from dms_proto.verification.policy import Apart, Policy, Verification
+
+SECOND_PRICE_LIES: Final = (Lie.OPENS_WRONGLY, Lie.SETS_PRICES)
+LIES: Final = tuple(lie for lie in Lie if lie not in SECOND_PRICE_LIES)
+"""Those that tell where bids are not sealed."""
 
 
 def calm(rng: Random) -> Plan:
@@ -72,7 +77,7 @@ def skewed_clocks(rng: Random) -> Plan:
 def liars(rng: Random) -> Plan:
     """Some nodes lie, in one way or several."""
     plan = words.with_node(words.network(rng.randint(2, 4), rng), 0, accepts_work=False)
-    for lie in rng.sample(list(Lie), rng.randint(1, 4)):
+    for lie in rng.sample(LIES, rng.randint(1, 4)):
         plan = words.with_liar(plan, lie)
     return words.with_jobs(plan, rng.randint(3, 8), rng, node=rng.randrange(2), wall_ms=MINUTE)
 
@@ -160,6 +165,33 @@ def price_floors(rng: Random) -> Plan:
     return plan
 
 
+def second_prices(rng: Random) -> Plan:
+    """Bids are sealed; some are opened wrongly or not, some prices are made up, messages are lost and nodes die."""
+    plan = words.priced(words.network(rng.randint(3, 6), rng, cores=rng.choice((1, 4))), rng)
+    plan = words.with_node(plan, 0, accepts_work=False)
+    lies = rng.sample((*SECOND_PRICE_LIES, Lie.SILENT_WINNER, Lie.WRONG_OFFERS), rng.randrange(3))
+    patience = MINUTE if lies else 0  # whoever has its commits refused or not answered goes on asking
+    for _ in range(rng.randint(4, 8)):
+        plan = words.with_jobs(
+            plan,
+            1,
+            rng,
+            outcome=words.any_outcome(rng),
+            max_price=rng.choice((10, 3_000, 100_000)),
+            pricing=rng.choice((Pricing.SECOND_PRICE,) * 4 + (Pricing.FIRST_PRICE,)),
+            cancel_after=rng.choice((0, 0, 0, 40, 400)),
+            deadline_ms=patience,
+        )
+    for lie in lies:
+        plan = words.with_liar(plan, lie)
+        if lie is Lie.SETS_PRICES:
+            liar, pricing = len(plan.nodes) - 1, Pricing.SECOND_PRICE
+            plan = words.with_jobs(plan, 3, rng, node=liar, pricing=pricing, deadline_ms=patience)
+    loss = rng.choice((0.0, 0.0, 0.1))
+    plan = words.with_weather(plan, loss=loss, duplication=rng.choice((0.0, 0.3)), reordering=rng.choice((0.0, 0.3)))
+    return words.crashing(words.frozen(plan, rng.randrange(3), rng), rng.randrange(3), rng)
+
+
 def silent_winner(rng: Random) -> Plan:
     """Nodes stand still just when they have won."""
     plan = words.with_node(words.network(rng.randint(3, 5), rng), 0, accepts_work=False)
@@ -211,7 +243,7 @@ def failing_jobs(rng: Random) -> Plan:
 def everything(rng: Random) -> Plan:
     """All at once."""
     plan = words.with_node(words.priced(words.network(rng.randint(3, 6), rng), rng), 1, accepts_work=False)
-    plan = words.with_liar(plan, rng.choice(list(Lie)))
+    plan = words.with_liar(plan, rng.choice(LIES))
     for _ in range(8):
         plan = words.with_jobs(
             plan,
@@ -266,6 +298,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         many_slots,
         gpus,
         price_floors,
+        second_prices,
         silent_winner,
         own_outage,
         hosts_at_work,

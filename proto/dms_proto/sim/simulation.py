@@ -396,6 +396,7 @@ class Simulation:
             priority=job.priority,
             verify=job.verify,
             seed=f"secret {request_id}".encode(),
+            pricing=job.pricing,
         )
 
     def _say(self, text: str) -> None:

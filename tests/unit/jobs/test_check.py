@@ -61,6 +61,7 @@ country: NO
 relayed: false
 bids_wanted: 5
 budget: 8
+pricing: first-price
 comparator: mine
 wait_for_nodes: 30s
 """

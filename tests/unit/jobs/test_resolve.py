@@ -17,6 +17,7 @@ from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Resources
 from dms_proto.ids import digest_of
 from dms_proto.market.preferences import Preferences
+from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import GIB, HOUR, MIB, MINUTE, SECOND
 from dms_proto.work import Limits
@@ -269,3 +270,26 @@ def test_a_secret_that_cannot_be_had_is_a_problem_of_its_field(
     assert problem.field == "secrets.S"
     assert rule in problem.rule
     assert "hunter2" not in problem.rule
+
+
+def test_a_second_price_is_passed_on_with_its_constraints(tmp_path: Path) -> None:
+    spec = _resolve(tmp_path, pricing="second-price", constraints=["provider.standing > 0.2"], preferences="cheapest")
+
+    assert spec.pricing is Pricing.SECOND_PRICE
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "way_out"),
+    [
+        ("count", 2, "jobs of their own"),
+        ("verify", {"policy": "replicate", "copies": 3}, "results unchecked"),
+        ("constraints", ["price < 0.5"], "max_price"),
+        ("preferences", "fastest", "lowest price per work decides"),
+        ("rank", "offer.cpu > 2.0 ? 1.0 : 0.0", "lowest price per work decides"),
+    ],
+)
+def test_what_does_not_go_with_a_second_price_is_named(tmp_path: Path, field: str, value: object, way_out: str) -> None:
+    (problem,) = _problems(tmp_path, pricing="second-price", **{field: value})
+
+    assert problem.field == field
+    assert way_out in problem.rule

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from dms_proto.capability import Price
-from dms_proto.ids import AllocationId, BidId, PeerId, bid_id
+from dms_proto.ids import AllocationId, BidId, PeerId, bid_id, digest_of
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market import auction
 from dms_proto.market.auction_state import (
@@ -23,6 +23,7 @@ from dms_proto.market.auction_state import (
     PeerLost,
     PeerThere,
     Restarted,
+    SealHeard,
     StatusHeard,
     Submitted,
 )
@@ -35,6 +36,8 @@ from dms_proto.messages import (
     Decline,
     InvocationAck,
     Phase,
+    Pricing,
+    SealedBid,
 )
 from dms_proto.sim.requester import BUSY, OFFER, REQUEST, Requester, terms
 from dms_proto.work import Ending, EndReason
@@ -42,6 +45,7 @@ from dms_proto.work import Ending, EndReason
 STRANGER = PeerId("stranger")
 OTHER_BID = bid_id(REQUEST, STRANGER, 9)
 OTHER_ALLOCATION = AllocationId("a-of-nobody")
+SEALED = SealedBid(REQUEST, 0, 0, OTHER_BID, digest_of(b"seal"), 0, 0, 0)
 
 STIMULI: tuple[Stimulus, ...] = (
     Submitted(terms()),
@@ -57,6 +61,7 @@ STIMULI: tuple[Stimulus, ...] = (
         AllocationStatus(REQUEST, OTHER_ALLOCATION, 4, Phase.ENDED, ending=Ending(EndReason.COMPLETED)),
         complete=True,
     ),
+    SealHeard(STRANGER, SEALED, BidderFacts()),
     Collected(OTHER_ALLOCATION),
     PeerLost(STRANGER),
     PeerThere(STRANGER),
@@ -77,6 +82,12 @@ def called() -> Requester:
 
 def window() -> Requester:
     return Requester().submit("a", "b")
+
+
+def opening() -> Requester:
+    requester = Requester(bids_wanted=1, pricing=Pricing.SECOND_PRICE).submit("a")
+    requester.seals("a")
+    return requester
 
 
 def committing() -> Requester:
@@ -116,7 +127,7 @@ def ended() -> Requester:
     return requester
 
 
-REACHED = (new, called, window, committing, held, collecting, waiting, cancelling, ended)
+REACHED = (new, called, window, opening, committing, held, collecting, waiting, cancelling, ended)
 
 
 def test_the_stimuli_here_are_all_there_are() -> None:
