@@ -14,8 +14,20 @@ from dms_proto.allocation.machine import AllocationEnded, ReceiptDisputed
 from dms_proto.capability import Capability
 from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id, bid_id
 from dms_proto.market.agreement import agreement_on, differences, limits_of, terms_digest
-from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, RequestOpened, ResultJudged
-from dms_proto.messages import AllocationStatus, Bid, BidRequest, Commit, CommitAck, Receipt
+from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, AwardMade, RequestOpened, ResultJudged
+from dms_proto.market.second_price import check_award, check_opening, words_of
+from dms_proto.messages import (
+    AllocationStatus,
+    Award,
+    Bid,
+    BidRequest,
+    Closing,
+    Commit,
+    CommitAck,
+    Pricing,
+    Receipt,
+    SealedBid,
+)
 from dms_proto.units import format_count, format_credits
 from dms_proto.wire import CLOCK_SKEW_MS
 from dms_proto.work import Logs
@@ -26,6 +38,7 @@ class Asked(NamedTuple):
 
     requester: PeerId
     needs: Capability
+    pricing: Pricing
 
 
 class Deal(NamedTuple):
@@ -36,8 +49,17 @@ class Deal(NamedTuple):
     bid: Proof
     commit: Proof
     ack: Proof | None
+    sealed: Proof | None
+    closing: Proof | None
     ended: dict[str, Proof]
     receipts: dict[str, Proof]
+
+    @property
+    def price(self) -> int:
+        """Micro-credits for one allocation at most."""
+        award: Award | None = self.commit.message.award
+        price: int = award.price if award is not None else self.bid.message.price
+        return price
 
     @property
     def allocations(self) -> dict[AllocationId, int]:
@@ -63,16 +85,33 @@ def _deals(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterator[Deal]:
     bids = _first(proofs, Bid)
     requests = {proof.message.round: proof for proof in proofs if isinstance(proof.message, BidRequest)}
     acks, ended, receipts = _first(proofs, CommitAck), _first(proofs, AllocationStatus), _first(proofs, Receipt)
+    seals = _first(proofs, SealedBid)
     for id_, commit in _first(proofs, Commit).items():
         bid = bids.get(id_)
         request = requests.get(bid.message.round) if bid is not None else None
         asked = _asked(entries, request)
         if bid is not None and asked is not None:
-            yield Deal(asked, request, bid, commit, acks.get(id_), ended, receipts)
+            sealed = seals.get(id_)
+            closing = _closing(proofs, sealed) if sealed is not None else None
+            yield Deal(asked, request, bid, commit, acks.get(id_), sealed, closing, ended, receipts)
+
+
+def _closing(proofs: Iterable[Proof], sealed: Proof) -> Proof | None:
+    """The first list with this seal on it that its bidder was shown."""
+    return next(
+        (
+            proof
+            for proof in proofs
+            if isinstance(proof.message, Closing)
+            and proof.to == sealed.sender
+            and sealed.message.seal in proof.message.seals
+        ),
+        None,
+    )
 
 
 def _first(
-    proofs: Iterable[Proof], kind: type[Bid | Commit | CommitAck | AllocationStatus | Receipt]
+    proofs: Iterable[Proof], kind: type[Bid | SealedBid | Commit | CommitAck | AllocationStatus | Receipt]
 ) -> dict[str, Proof]:
     """Of each bid or allocation the first frame of a kind: repeats are no news."""
     of = "allocation_id" if kind in (AllocationStatus, Receipt) else "bid_id"
@@ -86,9 +125,11 @@ def _first(
 def _asked(entries: Iterable[Entry], request: Proof | None) -> Asked | None:
     """As the requester's own log says, or as the request that a provider was sent."""
     if request is not None:
-        return Asked(request.sender, request.message.needs)
+        return Asked(request.sender, request.message.needs, request.message.pricing)
     opened = next(filter(None, (event_of(entry, RequestOpened) for entry in entries)), None)
-    return Asked(opened.terms.requester, opened.terms.needs) if opened is not None else None
+    if opened is None:
+        return None
+    return Asked(opened.terms.requester, opened.terms.needs, opened.terms.pricing)
 
 
 # ----------------------------------------------------------------------------------------------------------------- checking
@@ -97,6 +138,7 @@ def _asked(entries: Iterable[Entry], request: Proof | None) -> Asked | None:
 def _faults(deal: Deal) -> Iterator[Fault]:
     yield from _signers(deal)
     yield from _terms(deal)
+    yield from _second_price(deal)
     yield from _figures(deal)
     yield from _order(deal)
 
@@ -109,8 +151,8 @@ def _signers(deal: Deal) -> Iterator[Fault]:
         yield Fault(
             FaultCode.WRONG_SIGNER, deal.bid.line, f"{provider} has signed the bid {bid.bid_id} of another node"
         )
-    provided = [deal.bid, deal.ack, *(deal.ended.get(id_) for id_ in deal.allocations)]
-    required = [deal.commit, *(deal.receipts.get(id_) for id_ in deal.allocations)]
+    provided = [deal.sealed, deal.bid, deal.ack, *(deal.ended.get(id_) for id_ in deal.allocations)]
+    required = [deal.closing, deal.commit, *(deal.receipts.get(id_) for id_ in deal.allocations)]
     for side, other, proofs in ((provider, requester, provided), (requester, provider, required)):
         for proof in proofs:
             if proof is not None and (proof.sender, proof.to) != (side, other):
@@ -122,7 +164,8 @@ def _signers(deal: Deal) -> Iterator[Fault]:
 
 def _terms(deal: Deal) -> Iterator[Fault]:
     commit: Commit = deal.commit.message
-    agreed = agreement_on(deal.bid.message, deal.asked.needs, deal.asked.requester, deal.bid.sender, commit.slots)
+    needs, requester = deal.asked.needs, deal.asked.requester
+    agreed = agreement_on(deal.bid.message, needs, requester, deal.bid.sender, commit.slots, award=commit.award)
     terms = terms_digest(agreed)
     for proof in (deal.commit, deal.ack):
         if proof is not None and proof.message.terms != terms:
@@ -131,6 +174,34 @@ def _terms(deal: Deal) -> Iterator[Fault]:
     if deal.commit.sent_ms > agreed.valid_until + CLOCK_SKEW_MS:
         late = deal.commit.sent_ms - agreed.valid_until
         yield Fault(FaultCode.EXPIRED, deal.commit.line, f"the bid was taken {late} ms after its validity")
+
+
+def _second_price(deal: Deal) -> Iterator[Fault]:
+    """What is paid follows from a list that was closed before the bid was open; no log and no clock is believed for it."""
+    bid: Bid = deal.bid.message
+    commit: Commit = deal.commit.message
+    is_second = deal.asked.pricing is Pricing.SECOND_PRICE
+    if not is_second and not bid.salt and commit.award is None:
+        return
+    if not is_second or not bid.salt:
+        what = "bids are sealed exactly where the request is for a second price; this one is not"
+        yield Fault(FaultCode.PRICE_UNPROVEN, deal.bid.line, what)
+        return
+    if deal.sealed is None:
+        yield Fault(FaultCode.MISSING, deal.bid.line, f"the signed SealedBid of {bid.bid_id} is missing")
+        return
+    sealed: SealedBid = deal.sealed.message
+    broken = check_opening(sealed, bid, deal.bid.sender)
+    if broken is not None:
+        yield Fault(FaultCode.SEAL_DIFFERS, deal.bid.line, f"the bid {bid.bid_id} is not what was sealed: {broken}")
+    if deal.request is not None and deal.request.message.max_price != sealed.max_price:
+        yield Fault(FaultCode.FIGURES_DIFFER, deal.sealed.line, "it was sealed under another price than the request's")
+    if deal.closing is None:
+        yield Fault(FaultCode.MISSING, deal.bid.line, f"the signed Closing with the seal of {bid.bid_id} is missing")
+        return
+    wrong = check_award(bid, deal.bid.sender, sealed.max_price, deal.closing.message.seals, commit.award)
+    if wrong is not None:
+        yield Fault(FaultCode.PRICE_UNPROVEN, deal.commit.line, f"the price does not follow from the list: {wrong}")
 
 
 def _figures(deal: Deal) -> Iterator[Fault]:
@@ -149,7 +220,7 @@ def _figures(deal: Deal) -> Iterator[Fault]:
 
 
 def _order(deal: Deal) -> Iterator[Fault]:
-    ways: list[tuple[Proof | None, ...]] = [(deal.request, deal.bid, deal.commit, deal.ack)]
+    ways: list[tuple[Proof | None, ...]] = [(deal.request, deal.sealed, deal.closing, deal.bid, deal.commit, deal.ack)]
     ways += [(deal.commit, deal.ended.get(id_), deal.receipts.get(id_)) for id_ in deal.allocations]
     for way in ways:
         for before, after in pairwise(proof for proof in way if proof is not None):
@@ -181,6 +252,7 @@ def _baseless(found: Sequence[Deal], proofs: Sequence[Proof]) -> Iterator[Fault]
 
 def _told_otherwise(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterator[Fault]:
     """Where the exporter's own account does not say what was signed."""
+    commits = _first(proofs, Commit)
     ended, receipts = _first(proofs, AllocationStatus), _first(proofs, Receipt)
     judged = filter(None, (event_of(entry, ResultJudged) for entry in entries))
     wrong = {answer.allocation_id for event in judged for answer in event.wrong}
@@ -189,6 +261,9 @@ def _told_otherwise(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterat
         if (finished := event_of(entry, AllocationFinished)) is not None:
             status = ended.get(finished.status.allocation_id)
             told = status, status is None or finished.status == status.message
+        elif (award := event_of(entry, AwardMade)) is not None:
+            commit = next((commits[bid_id] for bid_id, _ in award.awards if bid_id in commits), None)
+            told = commit, commit is None or award.award == commit.message.award
         elif (over := event_of(entry, AllocationEnded)) is not None:
             status = ended.get(entry.row.stream)
             figures = (over.ending, over.outputs, over.log_bytes, over.log_digests, over.price)
@@ -221,7 +296,8 @@ def _agreed(deal: Deal) -> Agreed:
         requester=deal.asked.requester,
         terms=deal.commit.message.terms,
         is_acknowledged=deal.ack is not None and deal.ack.message.terms == deal.commit.message.terms,
-        price=bid.price,
+        price=deal.price,
+        because=words_of(deal.commit.message.award) if deal.commit.message.award is not None else "",
         limits=limits_of(deal.asked.needs.resources),
         wall_ms=deal.asked.needs.max_wall_ms,
         valid_until=bid.valid_until,
@@ -235,7 +311,7 @@ def _run(deal: Deal, id_: AllocationId, slot: int) -> Run:
         return Run(id_, slot)
     status: AllocationStatus = ended.message
     disputed = differences(status, receipt.message) if receipt is not None else ()
-    agreed = deal.bid.message.price
+    agreed = deal.price
     if status.price > agreed:
         disputed += (
             f"the provider claims {format_credits(status.price)}, agreed were at most {format_credits(agreed)}",

@@ -34,6 +34,10 @@ class FaultCode(StrEnum):
     """A frame was taken when its time was over, or a bid after its validity."""
     TERMS_DIFFER = "terms_differ"
     """A commit or acknowledgement is not for the terms of its bid."""
+    SEAL_DIFFERS = "seal_differs"
+    """A bid is not what its sender had sealed."""
+    PRICE_UNPROVEN = "price_unproven"
+    """A second price does not follow from the list of sealed bids."""
     FIGURES_DIFFER = "figures_differ"
     """Ids or amounts in two places that should be the same are not."""
 

@@ -44,6 +44,7 @@ class Agreed(msgspec.Struct, frozen=True):
         terms: digest of what both have signed.
         is_acknowledged: the provider has signed it too.
         price: micro-credits per allocation at most.
+        because: how a second price came about; empty where the bid's own price is paid.
         limits: what each allocation may use, apart from GPUs.
         wall_ms: the longest run.
         valid_until: Unix ms by the provider's clock until which the bid was binding.
@@ -60,6 +61,7 @@ class Agreed(msgspec.Struct, frozen=True):
     wall_ms: int
     valid_until: int
     runs: tuple[Run, ...]
+    because: str = ""
 
 
 class Shown(msgspec.Struct, frozen=True):

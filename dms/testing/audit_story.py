@@ -67,6 +67,8 @@ SIGNERS: Final = {
     "ack": PROVIDER,
     "status": PROVIDER,
     "receipt": REQUESTER,
+    "sealed": PROVIDER,
+    "closing": REQUESTER,
 }
 
 
@@ -74,7 +76,8 @@ class Story:
     """What is in the log, event by event; a test changes whatever it likes before the file is made.
 
     Attributes:
-        messages, signers: by the name of the frame ("bid", "commit", "ack", "status", "receipt"; "request" for a provider).
+        messages, signers: by the name of the frame ("bid", "commit", "ack", "status", "receipt"; "request" for a provider, "sealed" and
+            "closing" where a test has them).
         sent, heard: Unix ms, by the name of the frame; `NOW` where not given.
         exporter: who seals the file.
     """

@@ -92,3 +92,21 @@ def test_a_log_is_checked_against_what_its_provider_has_signed(market: WholeMark
     out.write_text("one\ntwo!\n")
     code, report = checked(file, elsewhere, "--log", str(out), "--log", str(err))
     assert (code, [bool(shown["of"]) for shown in report["shown"]]) == (1, [False, True])
+
+
+def test_a_second_price_is_proven_to_a_third_machine(market: WholeMarket, tmp_path: Path) -> None:
+    """With one bidder it is the maximum: the same messages, and a price that anybody can compute."""
+    done = market.dms("run", "--pricing", "second-price", "--max-price", "0.5", "--", "true")
+    assert done.returncode == 0, done.stderr
+    job = market.last_job()["job_id"]
+    assert market.json("job", "decision", job)["award"] == {"price": 500_000}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for node in ("requester", "provider"):
+        file = tmp_path / f"{node}.audit"
+        assert market.dms("audit", "export", job, "--out", str(file), node=node).returncode == 0
+        code, report = checked(file, elsewhere)
+        assert (code, report["faults"]) == (0, [])
+        (agreed,) = report["agreements"]
+        assert agreed["price"] == 500_000
+        assert "all that was offered" in agreed["because"]

@@ -73,7 +73,7 @@ def _agreement(agreed: Agreed) -> Box:
             ("requester", agreed.requester),
             ("signed by", signed),
             ("agreed", f"{slots} of {words.resources(agreed.limits)}, up to {format_millis(agreed.wall_ms)} each"),
-            ("price", f"at most {format_credits(agreed.price)} each"),
+            ("price", f"at most {format_credits(agreed.price)} each{f': {agreed.because}' if agreed.because else ''}"),
             ("terms", agreed.terms),
         ),
     )
