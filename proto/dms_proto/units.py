@@ -14,6 +14,7 @@ GpuMilli          1/1000 of one GPU                           ``1``, ``0.5``
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import ROUND_DOWN, Decimal
 from typing import Final, NewType
 
@@ -63,7 +64,7 @@ def parse_bytes(text: str | int) -> Bytes:
     Raises:
         ValueError: not a size; the message says what is accepted.
     """
-    return Bytes(_parse(text, _BYTE_UNITS, "a size such as 512MiB or 4GiB", bare=""))
+    return Bytes(_parse(text, _BYTE_UNITS, "a size such as 512MiB or 4GiB", format_bytes))
 
 
 def parse_millis(text: str | int) -> Millis:
@@ -72,7 +73,7 @@ def parse_millis(text: str | int) -> Millis:
     Raises:
         ValueError: not a duration.
     """
-    return Millis(_parse(text, _TIME_UNITS, "a duration such as 90s, 10m or 2h", bare="s"))
+    return Millis(_parse(text, _TIME_UNITS, "a duration such as 90s, 10m or 2h", format_millis, bare="s"))
 
 
 def parse_millicores(text: str | float) -> Millicores:
@@ -81,7 +82,7 @@ def parse_millicores(text: str | float) -> Millicores:
     Raises:
         ValueError: not a number of cores.
     """
-    return Millicores(_parse(text, {"": CORE, "m": 1}, "a number of cores such as 2, 0.5 or 500m", bare=""))
+    return Millicores(_parse(text, {"": CORE, "m": 1}, "a number of cores such as 2, 0.5 or 500m", format_cores))
 
 
 def parse_credits(text: str | float) -> MicroCredits:
@@ -90,7 +91,7 @@ def parse_credits(text: str | float) -> MicroCredits:
     Raises:
         ValueError: not an amount of credits.
     """
-    return MicroCredits(_parse(text, {"": CREDIT}, "an amount of credits such as 0.02", bare=""))
+    return MicroCredits(_parse(text, {"": CREDIT}, "an amount of credits such as 0.02", format_credits))
 
 
 def format_bytes(value: int) -> str:
@@ -143,7 +144,7 @@ def format_credits(value: int) -> str:
     return f"{text} {_noun(text, 'credit')}"
 
 
-def _parse(text: str | float, units: dict[str, int], wanted: str, *, bare: str) -> int:
+def _parse(text: str | float, units: dict[str, int], wanted: str, show: Callable[[int], str], *, bare: str = "") -> int:
     match = _NUMBER.fullmatch(str(text))
     unit = (match[2].lower() or bare) if match else "?"
     if match is None or unit not in units:
@@ -152,7 +153,7 @@ def _parse(text: str | float, units: dict[str, int], wanted: str, *, bare: str) 
     if value != value.to_integral_value():
         raise ValueError(f"{text!r} is finer than the smallest unit")
     if value > MAX_QUANTITY:
-        raise ValueError(f"{text!r} is larger than the largest quantity, {MAX_QUANTITY}")
+        raise ValueError(f"{text!r} is larger than the most there can be, {show(MAX_QUANTITY)}")
     return int(value)
 
 

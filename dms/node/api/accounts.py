@@ -89,6 +89,8 @@ class AccountGroup(Base):
         """See `AccountMethods`."""
         state, cause = await self._state(), call_id("account.deposit")
         peer = _peer_of(params.peer, state)
+        if not params.received:
+            raise UserError("bad_argument", "the amount is 0: there is nothing to book")
         if abs(state.accounts.of(peer).owed - params.received) > MAX_QUANTITY:
             raise UserError("bad_argument", f"no account holds more than {format_credits(MAX_QUANTITY)}")
         return await self._told(peer, PaymentNoted(peer, params.received, cause, params.detail), cause)
@@ -103,6 +105,8 @@ class AccountGroup(Base):
                 f"{params.peer} is no machine of this node's owner: squared here alone, it would be owed there as before",
                 hint="without `--by local` an IOU is signed; `dms account deposit` books what was paid; `access.own` lists own machines",
             )
+        if _is_square(state.accounts, peer, params.by):
+            raise UserError("bad_argument", f"nothing is owed to {params.peer}: there is nothing to settle")
         ways: dict[SettleBy, Settlement] = {
             SettleBy.IOU: SignedIou(Signer(self._services.identity.seed())),
             SettleBy.LOCAL: LocalCredit(cause),
@@ -166,6 +170,12 @@ class AccountGroup(Base):
     async def _told(self, peer: PeerId, stimulus: Stimulus, cause: str) -> AccountView:
         state = await self._wish(stimulus, cause)
         return account_view(state.accounts, peer, _names(state).get(peer, ""))
+
+
+def _is_square(accounts: Accounts, peer: PeerId, by: SettleBy) -> bool:
+    """Whether settling would change nothing. An IOU of before over more is taken back by one over nothing."""
+    owed, given = accounts.of(peer).owed, accounts.given.get(peer)
+    return owed == 0 if by is SettleBy.LOCAL else owed >= 0 and (given is None or not given.amount)
 
 
 def account_view(accounts: Accounts, peer: PeerId, name: str) -> AccountView:

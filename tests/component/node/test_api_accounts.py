@@ -294,3 +294,18 @@ async def test_a_run_is_stopped_by_its_provider_where_the_budget_of_its_job_ends
     assert (ended.summary.price, budget) in {(START, START), (0, START - 1)}
     if reason is EndReason.WALL_TIME:
         assert (await answered(local, me, START)).disputed == 0
+
+
+async def test_nothing_is_not_paid_and_an_iou_over_nothing_is_not_signed(local: Local) -> None:
+    provider = peer_of(local.market.nodes[1])
+    with pytest.raises(UserError, match="the amount is 0"):
+        await local.api.account_deposit(DepositParams(provider, 0))
+    with pytest.raises(UserError, match="there is nothing to settle"):
+        await local.api.account_settle(SettleParams(provider))
+    await local.api.account_deposit(DepositParams(provider, 5))
+    await local.api.account_settle(SettleParams(provider))
+    paid = await local.api.account_deposit(DepositParams(provider, -5))
+    assert (paid.owed, paid.given is not None) == (0, True)
+    taken_back = await local.api.account_settle(SettleParams(provider))
+    assert taken_back.given is not None
+    assert taken_back.given.amount == 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,3 +153,18 @@ def test_credits_know_no_milli_suffix() -> None:
 )
 def test_an_age_is_one_unit(value: int, text: str) -> None:
     assert units.format_age(value) == text
+
+
+@pytest.mark.parametrize(
+    ("parse", "largest"),
+    [
+        (units.parse_credits, "9007199254.740992 credits"),
+        (units.parse_bytes, "8192 TiB"),
+        (units.parse_millicores, "9007199254740.992 cores"),
+    ],
+)
+def test_too_much_is_refused_with_the_most_there_can_be_in_the_unit_it_was_asked_in(
+    parse: Callable[[str], int], largest: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'99999999999999999' is larger than the most there can be, {largest}"):
+        parse("99999999999999999")
