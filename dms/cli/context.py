@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -90,6 +90,14 @@ class Io:
                     "not_onboarded", f"{self.home.root} holds no node yet", hint="dms onboard makes one"
                 ) from None
             raise
+
+    def names(self, node: Client) -> Mapping[str, str]:
+        """What the peers of the node are called, by PeerID; nothing where the output is for programs."""
+        if self.as_json:
+            return {}
+        from dms.rpc.api.peers import PeerList  # noqa: PLC0415
+
+        return {peer.peer_id: peer.name for peer in node.call("peers.list", None, PeerList).peers}
 
     def show(self, value: V, render: Callable[[V], Iterable[Block]]) -> None:
         """Prints a result: as JSON when asked for, in colour on a terminal, else as plain text."""

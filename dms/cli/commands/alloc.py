@@ -40,7 +40,8 @@ def list_(io: Io, *, side: str, active: bool, limit: int) -> None:
 
     with io.node() as node:
         found = node.call("alloc.list", AllocationListParams(Side(side), active, limit), AllocationList)
-    io.show(found, jobs.allocation_list)
+        names = io.names(node)
+    io.show(found, lambda value: jobs.allocation_list(value, names))
 
 
 @alloc.command(context_settings=CONTEXT)
@@ -56,7 +57,8 @@ def show(io: Io, *, allocation_id: str) -> None:
     from dms.rpc.api.allocations import AllocationParams, AllocationView  # noqa: PLC0415
 
     with io.node() as node:
-        io.show(node.call("alloc.show", AllocationParams(allocation_id), AllocationView), jobs.allocation)
+        view, names = node.call("alloc.show", AllocationParams(allocation_id), AllocationView), io.names(node)
+    io.show(view, lambda value: jobs.allocation(value, names))
 
 
 @alloc.command(context_settings=CONTEXT)

@@ -67,6 +67,7 @@ def show_answers(io: Io, node: Client, spec: JobSpec, *, every_node: bool = Fals
     with Progress("asking every node"):
         # Nobody runs it: its secrets need not leave this process.
         found = node.call("market.ask", AskParams(replace(spec, secrets=())), Explanation)
+        names = io.names(node)
     title = f"{spec.name or 'job'}  {needs(spec.needs)}  {most(spec.max_price, spec.budget)}"
-    io.show(found, lambda value: explanation(title, value, every_node=every_node))
+    io.show(found, lambda value: explanation(title, value, names, every_node=every_node))
     return OK if found.counts.get(Outcome.BID) else FAILURE

@@ -121,7 +121,8 @@ def trace(io: Io, *, job_id: str) -> None:
     from dms.rpc.api.events import Trace, TraceParams  # noqa: PLC0415
 
     with io.node() as node:
-        io.show(node.call("events.trace", TraceParams(job_id), Trace), views.trace)
+        story, names = node.call("events.trace", TraceParams(job_id), Trace), io.names(node)
+    io.show(story, lambda value: views.trace(value, names))
 
 
 def _since(last: str | None) -> int:

@@ -90,10 +90,12 @@ def show(io: Io, *, job_id: str) -> None:
     dms job show r-abc
     """
     from dms.cli.views import jobs  # noqa: PLC0415
+    from dms.cli.views.words import now_ms  # noqa: PLC0415
     from dms.rpc.api.jobs import JobParams, JobView  # noqa: PLC0415
 
     with io.node() as node:
-        io.show(node.call("job.show", JobParams(job_id), JobView), jobs.job)
+        view, names = node.call("job.show", JobParams(job_id), JobView), io.names(node)
+    io.show(view, lambda value: jobs.job(value, names, now_ms()))
 
 
 @job.command(context_settings=CONTEXT)
@@ -113,9 +115,9 @@ def explain(io: Io, *, job_id: str, every_node: bool) -> None:
 
     with io.node() as node:
         view = node.call("job.show", JobParams(job_id), JobView)
-        found = node.call("job.explain", JobParams(view.summary.job_id), Explanation)
+        found, names = node.call("job.explain", JobParams(view.summary.job_id), Explanation), io.names(node)
     title = f"job {short(view.summary.job_id)}  {needs(view.spec.needs)}  {most(view.spec.max_price, view.spec.budget)}"
-    io.show(found, lambda value: explanation(title, value, every_node=every_node))
+    io.show(found, lambda value: explanation(title, value, names, every_node=every_node))
 
 
 @job.command(context_settings=CONTEXT)
@@ -132,8 +134,8 @@ def decision(io: Io, *, job_id: str, number: int | None) -> None:
     from dms.rpc.api.jobs import DecisionParams, DecisionView  # noqa: PLC0415
 
     with io.node() as node:
-        view = node.call("job.decision", DecisionParams(job_id, number or 0), DecisionView)
-    io.show(view, views.decision)
+        view, names = node.call("job.decision", DecisionParams(job_id, number or 0), DecisionView), io.names(node)
+    io.show(view, lambda value: views.decision(value, names))
     if not view.replayed:
         raise SystemExit(FAILURE)
 
@@ -235,6 +237,7 @@ def wait(io: Io, *, job_id: str, timeout: str) -> None:
     """
     from dms.cli.streaming import exit_code_of  # noqa: PLC0415
     from dms.cli.views import jobs  # noqa: PLC0415
+    from dms.cli.views.words import now_ms  # noqa: PLC0415
     from dms.rpc.api.jobs import JobView, WaitParams  # noqa: PLC0415
     from dms_proto.errors import UserError  # noqa: PLC0415
     from dms_proto.units import parse_millis  # noqa: PLC0415
@@ -250,7 +253,8 @@ def wait(io: Io, *, job_id: str, timeout: str) -> None:
             view = node.call("job.wait", WaitParams(job_id, max(0, min(left, WAIT_STEP_MS))), JobView)
             if view.summary.reason is not None or (limit and left <= 0):
                 break
-    io.show(view, jobs.job)
+        names = io.names(node)
+    io.show(view, lambda value: jobs.job(value, names, now_ms()))
     raise SystemExit(FAILURE if view.summary.reason is None else exit_code_of(view))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from dms.cli.blocks import Block, Line, Table
-from dms.cli.views.words import short
+from dms.cli.views.words import called, short
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
 from dms_proto.market.second_price import words_of
@@ -33,11 +33,13 @@ _TONES: Final = {
 }
 
 
-def explanation(title: str, found: Explanation, *, every_node: bool = False) -> Iterator[Block]:
-    """The whole story. The counts add up to the nodes known."""
+def explanation(
+    title: str, found: Explanation, names: Mapping[str, str], *, every_node: bool = False
+) -> Iterator[Block]:
+    """The whole story. The counts add up to the nodes known. `names`: of peers, by PeerID."""
     known = len(found.verdicts)
     yield Line(f"{title}   {format_count(known, 'node')} known", "strong")
-    yield from _summary(found)
+    yield from _summary(found, names)
     if not known:
         yield Line("no other node is known; dms join INVITATION, or dms doctor", "warn")
     if helping := [*_without_constraints(found.verdicts), *_changes(found)]:
@@ -45,7 +47,7 @@ def explanation(title: str, found: Explanation, *, every_node: bool = False) -> 
         yield from (Line(f"  {text}") for text in helping)
     elif known and not found.counts.get(Outcome.BID):
         yield Line("no single change to the job would gain a bid", "dim")
-    yield from _nodes(found.verdicts, every_node=every_node)
+    yield from _nodes(found.verdicts, names, every_node=every_node)
 
 
 def _changes(found: Explanation) -> Iterator[str]:
@@ -63,7 +65,7 @@ def _without_constraints(verdicts: Sequence[NodeVerdict]) -> Iterator[str]:
         yield f"without the constraint {source}: +{format_count(number, 'node')}"
 
 
-def _summary(found: Explanation) -> Iterator[Line]:
+def _summary(found: Explanation, names: Mapping[str, str]) -> Iterator[Line]:
     for outcome in Outcome:
         verdicts = [verdict for verdict in found.verdicts if verdict.outcome is outcome]
         if not verdicts:
@@ -71,7 +73,7 @@ def _summary(found: Explanation) -> Iterator[Line]:
         match outcome:
             case Outcome.BID:
                 best = min(verdicts, key=lambda verdict: (bool(verdict.detail), verdict.price))
-                yield _row(outcome, len(verdicts), f"best {format_credits(best.price)} ({short(best.peer)})")
+                yield _row(outcome, len(verdicts), f"best {format_credits(best.price)}, {called(best.peer, names)}")
             case Outcome.DECLINED:
                 for text, number in _reasons(verdicts):
                     yield _row(outcome, number, text)
@@ -100,9 +102,9 @@ def _clause(clause: Clause) -> str:
     return f"{clause.dimension}: wanted {clause.wanted}, there {clause.observed}{nearest}{passing}"
 
 
-def _nodes(verdicts: Sequence[NodeVerdict], *, every_node: bool) -> Iterator[Block]:
+def _nodes(verdicts: Sequence[NodeVerdict], names: Mapping[str, str], *, every_node: bool) -> Iterator[Block]:
     shown = verdicts if every_node else verdicts[:NODES_SHOWN]
-    rows = [(short(verdict.peer), _WORDS[verdict.outcome], _node_detail(verdict)) for verdict in shown]
+    rows = [(called(verdict.peer, names), _WORDS[verdict.outcome], _node_detail(verdict)) for verdict in shown]
     if rows:
         yield Line()
         yield Table(("NODE", "VERDICT", "WHY"), rows)
@@ -117,8 +119,8 @@ def _node_detail(verdict: NodeVerdict) -> str:
     return f"{why}, as known now" if verdict.today else why
 
 
-def decision(view: DecisionView) -> Iterator[Block]:
-    """How the choice was made, and whether computing it again gives the same."""
+def decision(view: DecisionView, names: Mapping[str, str]) -> Iterator[Block]:
+    """How the choice was made, and whether computing it again gives the same. `names`: of peers, by PeerID."""
     ranking = view.decision.ranking
     yield Line(
         f"decision {view.number} of {view.of} for {short(view.job_id)}   {format_count(len(view.decision.candidates), 'bid')}",
@@ -130,11 +132,11 @@ def decision(view: DecisionView) -> Iterator[Block]:
     for place, entry in enumerate(ranking.ranked, 1):
         mark = "chosen" if entry.provider in view.winners else ""
         reasons = f"   {'; '.join(entry.reasons)}" if entry.reasons else ""
-        text = f"{place:>4}. {short(entry.provider)}  {format_credits(prices[entry.bid_id])}  {ranking.story(entry)}{reasons}"
+        text = f"{place:>4}. {called(entry.provider, names)}  {format_credits(prices[entry.bid_id])}  {ranking.story(entry)}{reasons}"
         yield Line(f"{text}  {mark}".rstrip(), "good" if mark else "")
     for left_out in ranking.excluded:
         yield Line(
-            f"   -  {short(left_out.provider)}  left out: {' · '.join(_clause(clause) for clause in left_out.clauses)}",
+            f"   -  {called(left_out.provider, names)}  left out: {' · '.join(_clause(clause) for clause in left_out.clauses)}",
             "dim",
         )
     if view.award is not None:

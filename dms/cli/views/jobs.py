@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
@@ -51,13 +51,19 @@ def _kept(view: JobView) -> str:
 
 def _price(view: JobView) -> str:
     rule = f", {view.spec.pricing}" if view.spec.pricing is not Pricing.FIRST_PRICE else ""
-    return f"{format_credits(view.summary.price)}, {words.most(view.spec.max_price, view.spec.budget)}{rule}"
+    so_far = "" if view.summary.ended_at else " so far"
+    return f"{format_credits(view.summary.price)}{so_far}, {words.most(view.spec.max_price, view.spec.budget)}{rule}"
 
 
-def job(view: JobView) -> Iterator[Block]:
-    """A job in full."""
+def _took(since: int, until: int, now: int) -> str:
+    """How long something took; of what goes on, how long it has taken until `now`. All Unix ms."""
+    return words.span(since, until) if until or not since else f"{words.span(since, max(now, since))} so far"
+
+
+def job(view: JobView, names: Mapping[str, str], now: int) -> Iterator[Block]:
+    """A job in full. `names`: of peers, by PeerID; `now`: Unix ms."""
     summary = view.summary
-    took = words.span(summary.submitted_at, summary.ended_at)
+    took = _took(summary.submitted_at, summary.ended_at, now)
     yield Box(
         f"Job {summary.job_id}",
         (
@@ -81,12 +87,12 @@ def job(view: JobView) -> Iterator[Block]:
         (
             f"{slot.index} (piece {slot.piece})" if view.spec.verify.is_on and summary.count > 1 else str(slot.index),
             str(attempt.number),
-            short(attempt.provider),
+            words.called(attempt.provider, names),
             short(attempt.allocation_id),
             attempt.phase.value,
-            words.span(attempt.started_at, attempt.ended_at),
+            _took(attempt.started_at, attempt.ended_at, now),
             metered(attempt.usage) if attempt.usage.wall_ms else "-",
-            format_credits(attempt.price),
+            format_credits(attempt.price) if attempt.ended_at else "-",
             "; ".join(filter(None, (words.ending(attempt.ending), attempt.why, _dispute(attempt.disputed)))),
         )
         for slot in view.slots
@@ -95,7 +101,9 @@ def job(view: JobView) -> Iterator[Block]:
     if rows:
         yield Table(("SLOT", "TRY", "NODE", "ALLOCATION", "PHASE", "TOOK", "USED", "PRICE", "ENDING"), rows)
     if view.verdicts:
-        yield Table(("PIECE", "RESULT", "AGREE", "WRONG", "CHECK COST"), [_verdict(each) for each in view.verdicts])
+        yield Table(
+            ("PIECE", "RESULT", "AGREE", "WRONG", "CHECK COST"), [_verdict(each, names) for each in view.verdicts]
+        )
     if summary.reason is None or not rows:
         yield Line(f"dms job explain {short(summary.job_id)} says what each node answers", "dim")
 
@@ -108,12 +116,12 @@ def _checks(view: JobView) -> str:
     return f"{verify.policy.value}, {how}; {len(view.verdicts)} of {view.summary.count} judged, checks cost {format_credits(cost)}"
 
 
-def _verdict(verdict: Verdict) -> tuple[str, ...]:
+def _verdict(verdict: Verdict, names: Mapping[str, str]) -> tuple[str, ...]:
     """A verdict in a row."""
     taken = f"of slot {verdict.accepted}{'' if verdict.right else ', taken as it is'}"
     result = "undecided" if verdict.accepted is None else taken
-    names = [", ".join(map(short, part)) or "-" for part in (verdict.right, verdict.wrong)]
-    return str(verdict.piece), result, *names, format_credits(verdict.cost)
+    who = [", ".join(words.called(peer, names) for peer in part) or "-" for part in (verdict.right, verdict.wrong)]
+    return str(verdict.piece), result, *who, format_credits(verdict.cost)
 
 
 def _dispute(differences: str) -> str:
@@ -143,8 +151,8 @@ def cancelled(result: CancelResult) -> Iterator[Block]:
     )
 
 
-def allocation_list(found: AllocationList) -> Iterator[Block]:
-    """An allocation per line."""
+def allocation_list(found: AllocationList, names: Mapping[str, str]) -> Iterator[Block]:
+    """An allocation per line. `names`: of peers, by PeerID."""
     if not found.allocations:
         yield Line("no allocations", "dim")
         return
@@ -153,7 +161,7 @@ def allocation_list(found: AllocationList) -> Iterator[Block]:
             short(item.allocation_id),
             short(item.request_id),
             item.side.value,
-            short(item.requester if item.side.value == "provider" else item.provider),
+            words.called(item.requester if item.side.value == "provider" else item.provider, names),
             item.phase.value,
             _used(item.usage) if item.usage.wall_ms else "-",
             format_credits(item.price),
@@ -165,16 +173,16 @@ def allocation_list(found: AllocationList) -> Iterator[Block]:
     yield from _more(len(found.allocations), found.total, "allocations")
 
 
-def allocation(view: AllocationView) -> Iterator[Block]:
-    """An allocation in full."""
+def allocation(view: AllocationView, names: Mapping[str, str]) -> Iterator[Block]:
+    """An allocation in full. `names`: of peers, by PeerID."""
     usage = view.usage
     yield Box(
         f"Allocation {view.allocation_id}",
         (
             ("job", f"{view.request_id}, slot {view.slot}"),
             ("we are", view.side.value),
-            ("provider", view.provider),
-            ("requester", view.requester),
+            ("provider", _in_full(view.provider, names)),
+            ("requester", _in_full(view.requester, names)),
             ("phase", view.phase.value),
             ("ending", words.ending(view.ending) or "-"),
             ("runs", " ".join(view.task.command) or view.task.module),
@@ -191,6 +199,10 @@ def allocation(view: AllocationView) -> Iterator[Block]:
             *((("dispute", _dispute(view.disputed)),) if view.disputed else ()),
         ),
     )
+
+
+def _in_full(peer: str, names: Mapping[str, str]) -> str:
+    return f"{names[peer]} ({peer})" if names.get(peer) else peer
 
 
 def _used(usage: Usage) -> str:

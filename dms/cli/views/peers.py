@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
@@ -107,12 +107,18 @@ def verified(report: VerifyReport) -> Iterator[Block]:
         yield Line(f"DAMAGED at event {report.broken_at}: {report.detail}", "bad")
 
 
-def trace(story: Trace) -> Iterator[Block]:
-    """The story of a job with the time since its beginning."""
+def trace(story: Trace, names: Mapping[str, str]) -> Iterator[Block]:
+    """The story of a job with the time since its beginning. `names`: of peers, by PeerID."""
     yield Line(f"job {story.job_id}", "strong")
     start = story.steps[0].at if story.steps else 0
     rows = [
-        (str(step.id), f"+{(step.at - start) / 1000:.3f} s", short(step.stream), step.kind, step.text)
+        (
+            str(step.id),
+            f"+{(step.at - start) / 1000:.3f} s",
+            short(step.stream),
+            step.kind,
+            words.named(step.text, names),
+        )
         for step in story.steps
     ]
     yield Table(("EVENT", "AFTER", "ABOUT", "KIND", "WHAT"), rows, frozenset({0, 1}))

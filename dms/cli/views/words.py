@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from dms_proto.capability import Capability, Gpu, Resources
@@ -11,12 +13,15 @@ from dms_proto.work import OWNERS, Ending, EndReason
 
 __all__ = [
     "ago",
+    "called",
     "clock",
     "ending",
     "gpu",
     "most",
+    "named",
     "needs",
     "node",
+    "now_ms",
     "reason",
     "resources",
     "rtt",
@@ -62,6 +67,19 @@ def most(max_price: int, budget: int) -> str:
     return f"at most {format_credits(max_price)} per allocation{whole}"
 
 
+def called(peer: str, names: Mapping[str, str]) -> str:
+    """How a node is called: its name among `names` (by PeerID), if it is there, and the end of its PeerID."""
+    return node(peer, names.get(peer, ""))
+
+
+def named(text: str, names: Mapping[str, str]) -> str:
+    """A text of the node in which peers are told by the ends of their PeerIDs, with the names of those in `names`."""
+    for peer, name in names.items():
+        if name and short(peer) in text:
+            text = text.replace(short(peer), node(peer, name))
+    return text
+
+
 def node(peer: str, name: str = "") -> str:
     """How a node is called: its name, where it was given one, and the end of its PeerID."""
     return short(peer) if not name or short(peer).endswith(name) else f"{name} ({short(peer)})"
@@ -77,6 +95,11 @@ def ago(then: int, now: int) -> str:
 def span(since: int, until: int) -> str:
     """The time between two Unix ms, or "-" while one is missing."""
     return format_millis(until - since) if since and until >= since else "-"
+
+
+def now_ms() -> int:
+    """Unix ms by the clock of this machine, which is the node's."""
+    return time.time_ns() // 1_000_000
 
 
 def clock(at: int) -> str:

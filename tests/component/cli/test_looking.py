@@ -112,16 +112,16 @@ def test_explain_in_words(dms: Dms, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         f"job {short(job)}  sandbox 1 core, 12 GiB memory, 256 MiB disk  at most 1 credit per allocation   3 nodes known\n"
-        f"     1 bid          best 0.0012 credits ({short(ALPHA)})\n"
+        f"     1 bid          best 0.0012 credits, alpha ({short(ALPHA)})\n"
         "     1 declined     memory: wanted 12 GiB, there 8 GiB free of 16 GiB; would take memory 8 GiB\n"
         "     1 silent       last heard of 4 s ago, by relay\n"
         "what would help:\n"
         "  lower memory 12 GiB -> 8 GiB: +1 node\n"
         "\n"
-        "NODE       VERDICT   WHY\n"
-        f"{short(ALPHA)}  bid       0.0012 credits\n"
-        f"{short(BETA)}  declined  memory: wanted 12 GiB, there 8 GiB free of 16 GiB; would take memory 8 GiB\n"
-        f"{short(GAMMA)}  silent    last heard of 4 s ago, by relay\n"
+        "NODE                       VERDICT   WHY\n"
+        f"alpha ({short(ALPHA)})          bid       0.0012 credits\n"
+        f"beta ({short(BETA)})           declined  memory: wanted 12 GiB, there 8 GiB free of 16 GiB; would take memory 8 GiB\n"
+        f"gamma\\x1b[31m ({short(GAMMA)})  silent    last heard of 4 s ago, by relay\n"
     )
 
 
@@ -148,9 +148,18 @@ def test_a_job_can_be_shown_listed_and_traced(dms: Dms, tmp_path: Path) -> None:
     shown = dms("job", "show", job[:8]).stdout
     assert f"Job {job}" in shown
     assert "0.0012 credits, at most 1 credit per allocation" in shown
-    assert short(ALPHA) in shown
+    assert f"alpha ({short(ALPHA)})" in shown
     assert "the job was submitted" in dms("trace", job).stdout
     assert dms("job", "list", "--active").stdout == "no jobs; dms run -- echo hello\n"
+
+
+@pytest.mark.parametrize("command", [["job", "decision"], ["job", "show"], ["job", "explain"], ["alloc", "show"]])
+def test_nodes_are_shown_by_name(dms: Dms, tmp_path: Path, command: list[str]) -> None:
+    about = dms.submit(tmp_path)
+    if command[0] == "alloc":
+        about = dms.json("alloc", "list")["allocations"][0]["allocation_id"]
+        assert f"alpha ({short(ALPHA)})" in dms("alloc", "list").stdout
+    assert "alpha (" in dms(*command, about).stdout
 
 
 def test_short_ids_work_when_unique_and_say_what_they_could_mean(dms: Dms, tmp_path: Path) -> None:
