@@ -23,6 +23,7 @@ from dms_proto.market.offer_state import BidOpened, CommitTurnedDown, CreditSeen
 from dms_proto.market.preferences import Preferences, ProviderPolicy
 from dms_proto.market.second_price import OpeningFault, rival_from, seal_of
 from dms_proto.messages import (
+    MAX_SEALS,
     Award,
     Bid,
     Closing,
@@ -213,6 +214,17 @@ def test_a_sealed_bid_in_the_name_of_another_is_released() -> None:
 
     assert requester.sent(Release, PeerId("a"))
     assert requester.state.seals == {}
+
+
+def test_only_so_many_sealed_bids_are_kept() -> None:
+    requester = market("a", bids_wanted=MAX_SEALS + 2)
+    for number in range(MAX_SEALS):
+        requester.seals(f"p{number}")
+    assert len(requester.state.seals) == MAX_SEALS
+
+    requester.seals("one too many")
+    assert requester.sent(Release, PeerId("one too many"))
+    assert len(requester.state.seals) == MAX_SEALS
 
 
 def test_repeats_change_nothing() -> None:
