@@ -143,7 +143,7 @@ async def test_a_nodes_fault_moves_on_and_counts_against_the_node(tmp_path: Path
         assert [try_.ending.reason for try_ in faults] == [EndReason.PROVIDER_FAULT] * 2
         assert last.final
         evidence = (await market.nodes[0].state()).evidence
-        assert sum(seen.counts.get(Kind.FAULT, 0) for seen in evidence.values()) == 2
+        assert sum(seen.counts.get(Kind.FAULT, 0) for seen in evidence.values()) == 3, "the last one as well"
         await market.drained()
 
 
