@@ -20,6 +20,9 @@ from __future__ import annotations
 
 def main() -> None:
     """The console script."""
-    from dms.cli.app import cli  # noqa: PLC0415 - so that importing the package costs nothing
+    from dms.early import leave_on_ctrl_c  # noqa: PLC0415 - so that importing the package costs nothing
+
+    leave_on_ctrl_c()
+    from dms.cli.app import cli  # noqa: PLC0415
 
     cli(prog_name="dms")

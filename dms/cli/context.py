@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 import click
 
 from dms.cli.exit_codes import INTERRUPTED, exit_code_of
+from dms.early import begun, interrupt_or_leave
 from dms_proto.errors import DmsError
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def with_io(function: Callable[Concatenate[Io, P], R]) -> Callable[P, R]:
         inherited = context.find_root().params.get("home")
         io = Io(_text(given) or _text(inherited), as_json=bool(kwargs.pop("as_json")))
         try:
+            begun(interrupt_or_leave)
             return function(io, *args, **kwargs)
         except DmsError as error:
             io.fail(error, exit_code=getattr(context.command, "failure_exit_code", None))

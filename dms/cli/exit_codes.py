@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from dms import early
+
 OK: Final = 0
 FAILURE: Final = 1
 USAGE: Final = 2
+INTERRUPTED: Final = early.INTERRUPTED
 NOT_SEEN_THROUGH: Final = 124
 NOT_RUN: Final = 125
-INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
 EXIT_CODES: Final[dict[int, str]] = {

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from dms.cli.app import cli
-from dms.node.__main__ import _parser
+from dms.node.commands import _parser
 
 sys.path.insert(0, str(Path(__file__).parent))
 
