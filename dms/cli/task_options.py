@@ -105,11 +105,9 @@ def spec_of_file(path: Path) -> JobSpec:
     Raises:
         BadJob: with every problem, its field and its line.
     """
-    from dms.jobs.check import load  # noqa: PLC0415
-    from dms.jobs.resolve import resolve  # noqa: PLC0415
+    from dms.jobs.resolve import resolve_file  # noqa: PLC0415
 
-    document, places = load(path)
-    return resolve(document, path.parent, origin=str(path), places=places)
+    return resolve_file(path)
 
 
 def job_file(task: dict[str, Any], argv: Sequence[str]) -> Path | None:

@@ -1,16 +1,17 @@
 """Located values to a `JobDocument`, or every problem at once.
 
 A walk over the types: unknown and missing fields, then each leaf by itself, so that one mistake does not hide the next. What the types cannot
-say (two fields that need each other) is checked last.
+say (two fields that need each other) is checked last, on what is right so far.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -23,7 +24,7 @@ from dms_proto.verification.policy import Verification, faults
 
 MAX_LISTED: Final = 200
 """Problems collected before giving up."""
-_AS_WRITTEN: Final = ("env", "secrets")
+_AS_WRITTEN: Final = ("command", "env", "secrets")
 """Fields whose words are taken as written: ``1.10`` and ``yes`` stay what they look like."""
 OWN_VARIABLES: Final = "DMS_SECRET_"
 """Begins the names of variables a document may take for secrets: it may come from somebody else, who has no business with the others."""
@@ -66,20 +67,37 @@ def amount(value: str | float, unit: Unit) -> int:
     return PARSERS[unit](value)
 
 
+class Loaded(NamedTuple):
+    """A document as read.
+
+    Attributes:
+        document: with the defaults for what has problems.
+        problems: all that its text tells.
+        places: its values with their lines.
+    """
+
+    document: JobDocument
+    problems: list[Problem]
+    places: Located
+
+
 def load_job(path: Path) -> JobDocument:
     """The job in a file; its name is the file's when it has none.
 
     Raises:
         BadJob: naming field, line and rule of each problem; also when the file cannot be read.
     """
-    return load(path)[0]
+    loaded = load(path)
+    if loaded.problems:
+        raise BadJob(str(path), loaded.problems)
+    return loaded.document
 
 
-def load(path: Path) -> tuple[JobDocument, Located]:
-    """The job in a file, and its values with their lines, for errors found later.
+def load(path: Path) -> Loaded:
+    """What a file says, and all that is wrong with it, as far as its text tells.
 
     Raises:
-        BadJob: as `load_job`.
+        BadJob: it cannot be read, or is no document at all.
     """
     try:
         with path.open("rb") as file:
@@ -87,8 +105,9 @@ def load(path: Path) -> tuple[JobDocument, Located]:
     except OSError as error:
         raise BadJob(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
     places = parse(data, str(path))
-    document = check(places, str(path))
-    return document if document.name else msgspec.structs.replace(document, name=path.stem[:128]), places
+    document, problems = examine(places)
+    named = document if document.name else msgspec.structs.replace(document, name=path.stem[:128])
+    return Loaded(named, problems, places)
 
 
 def job_of(fields: dict[str, Any], origin: str = "command line") -> JobDocument:
@@ -106,13 +125,21 @@ def check(root: Located, origin: str) -> JobDocument:
     Raises:
         BadJob: with all problems found.
     """
-    walk = _Walk()
-    document = walk.struct(root, JobDocument, "")
-    if isinstance(document, JobDocument) and not walk.problems:
-        walk.problems.extend(_relations(document, root))
-    if walk.problems or not isinstance(document, JobDocument):
-        raise BadJob(origin, walk.problems)
+    document, problems = examine(root)
+    if problems:
+        raise BadJob(origin, problems)
     return document
+
+
+def examine(root: Located) -> tuple[JobDocument, list[Problem]]:
+    """The document in `root`, with the defaults for what has problems, and all problems found."""
+    walk = _Walk()
+    values = walk.fields(root, JobDocument, "") or {}
+    document = JobDocument(**{name: value for name, value in values.items() if value is not _MISSING})  # type: ignore[arg-type] # each was converted
+    wrong = {_first(problem.field) for problem in walk.problems}
+    if "" not in wrong:
+        walk.problems.extend(_relations(document, root, wrong))
+    return document, walk.problems
 
 
 class _Walk:
@@ -122,9 +149,17 @@ class _Walk:
         self.problems: list[Problem] = []
 
     def struct(self, node: Located, kind: type[msgspec.Struct], path: str) -> object:
+        values = self.fields(node, kind, path)
+        if values is None or any(value is _MISSING for value in values.values()):
+            return _MISSING
+        return kind(**values)
+
+    def fields(self, node: Located, kind: type[msgspec.Struct], path: str) -> dict[str, object] | None:
+        """The values of a struct's fields, by attribute; None if there is no mapping."""
         entries = node.value
         if not isinstance(entries, dict):
-            return self._wrong(node, path, f"a mapping of fields wanted, {_shown(node)} found")
+            self._wrong(node, path, f"a mapping of fields wanted, {_shown(node)} found")
+            return None
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         types = get_type_hints(kind, include_extras=True)
         values: dict[str, object] = {}
@@ -135,12 +170,8 @@ class _Walk:
                 self._wrong(item, _below(path, key), f"no such field; {nearest(key, fields)}")
         for key, field in fields.items():
             if field.required and key not in entries:
-                self._wrong(node, _below(path, key), "this field is required")
-        if any(value is _MISSING for value in values.values()) or any(
-            field.required and field.name not in values for field in fields.values()
-        ):
-            return _MISSING
-        return kind(**values)
+                values[field.name] = self._wrong(node, _below(path, key), "this field is required")
+        return values
 
     def _value(self, node: Located, kind: Any, path: str) -> object:
         bare, unit = _unwrap(kind)
@@ -153,6 +184,8 @@ class _Walk:
             return _MISSING if any(item is _MISSING for item in items) else self._leaf(node, kind, path, items)
         if unit is not None:
             return self._quantity(node, unit, path)
+        if path in _AS_WRITTEN and isinstance(node.value, list):
+            return self._leaf(node, kind, path, [item.text if _is_word(item) else item.plain() for item in node.value])
         if get_origin(bare) is dict and isinstance(node.value, dict):
             return self._dictionary(node, node.value, kind, path)
         return self._leaf(node, kind, path, node.plain())
@@ -262,9 +295,31 @@ def _shown(node: Located) -> str:
 # ------------------------------------------------------------------------------------- rules that join fields, or need code
 
 
-def _relations(job: JobDocument, root: Located) -> list[Problem]:
-    rules = (*_program_rules(job), *_text_rules(job), *_secret_rules(job), *_amount_rules(job), *_verify_rules(job))
-    return [Problem(line_of(root, field), field, rule) for field, rule in rules]
+_APART: Final = frozenset(field.encode_name for field in msgspec.structs.fields(JobDocument)) - {
+    "executor",
+    "command",
+    "module",
+}
+"""Fields that may be wrong while something can still be said of the program. A name that is no field may be meant as one of the others."""
+
+
+def _relations(job: JobDocument, root: Located, wrong: AbstractSet[str]) -> list[Problem]:
+    """What the fields break together.
+
+    Args:
+        job: with the defaults for what is wrong.
+        root: where it stands.
+        wrong: fields with problems of their own; nothing more is said of them.
+    """
+    program = _program_rules(job) if wrong <= _APART else ()
+    verify = () if "count" in wrong else _verify_rules(job)
+    rules = (*program, *_text_rules(job), *_secret_rules(job), *_amount_rules(job), *verify)
+    return [Problem(line_of(root, field), field, rule) for field, rule in rules if _first(field) not in wrong]
+
+
+def _first(field: str) -> str:
+    """The field of the document that a path begins with."""
+    return re.split(r"[.\[]", field, maxsplit=1)[0]
 
 
 def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:

@@ -151,7 +151,9 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     )
     command: Annotated[
         str | tuple[str, ...],
-        Meta(description="Program and arguments as a list; a string is given to /bin/sh -c. For wasm: the arguments."),
+        Meta(
+            description="Program and arguments as a list, each taken as written; a string is given to /bin/sh -c. For wasm: the arguments."
+        ),
     ] = ()
     module: Annotated[str, Meta(description="For wasm: the module's file, sent as an input.", max_length=4096)] = ""
     resources: Annotated[ResourceNeeds, about("What each allocation reserves.")] = ResourceNeeds()

@@ -57,6 +57,17 @@ def collect(path: str, as_: str, base: Path, roots: Sequence[Path]) -> list[Foun
     return found
 
 
+def look_at(path: str, base: Path, roots: Sequence[Path]) -> None:
+    """Sees what `collect` would find at `path`, without reading it.
+
+    Raises:
+        ValueError: as `collect`.
+    """
+    for file, _ in _files(base / path, path):
+        with open_regular(inside(file, path, roots), path):
+            pass
+
+
 def _relative(path: str) -> str:
     """Where the job sees an input that says no place: the same path if it goes down, else its last part."""
     pure = PurePosixPath(path)

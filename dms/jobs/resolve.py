@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
 
-from dms.jobs.check import amount, line_of, verification_of
+from dms.jobs.check import amount, line_of, load, verification_of
 from dms.jobs.document import GpuNeed, InputFile, JobDocument
-from dms.jobs.inputs import MAX_INPUT_FILES, Found, collect
+from dms.jobs.inputs import MAX_INPUT_FILES, Found, collect, look_at
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.secrets import SecretReader
 from dms.jobs.source import Located
@@ -50,7 +51,11 @@ def resolve(
         BadJob: an input or secret is missing, lies outside, or is no regular file; two inputs have one place; the task is too large.
     """
     allowed = (base.resolve(), *(root.resolve() for root in roots))
-    found = _inputs(job, base, allowed, origin, places)
+    problems = _Problems(places)
+    found = _inputs(job, base, allowed, problems)
+    preferences = _preferences(job, problems)
+    secrets = _secrets(job, SecretReader(base, allowed, variables), problems)
+    problems.refuse(origin)
     task = Task(
         executor=job.executor,
         command=(*SHELL, job.command) if isinstance(job.command, str) and job.command else tuple(job.command),
@@ -73,19 +78,62 @@ def resolve(
         queue_ms=amount(job.timeouts.queue, "duration"),
         patience_ms=amount(job.wait_for_nodes, "duration"),
         bids_wanted=job.bids_wanted,
-        preferences=_preferences(job, origin, places),
+        preferences=preferences,
         constraints=job.constraints,
         retry_job_failures=job.retry.job_failures,
         retry_node_faults=job.retry.node_faults,
         priority=job.priority,
         verify=verification_of(job),
         sources={item.entry.digest: str(item.source) for item in found},
-        secrets=_secrets(job, SecretReader(base, allowed, variables), origin, places),
+        secrets=secrets,
     )
     return _within_bounds(spec, origin)
 
 
-def _preferences(job: JobDocument, origin: str, places: Located | None) -> Preferences | None:
+def resolve_file(path: Path) -> JobSpec:
+    """The job in a file, its inputs read and digested.
+
+    Raises:
+        BadJob: with every problem, of its text and of what it names.
+    """
+    loaded = load(path)
+    if not loaded.problems:
+        return resolve(loaded.document, path.parent, origin=str(path), places=loaded.places)
+    problems = _Problems(loaded.places, loaded.problems)
+    allowed = (path.parent.resolve(),)
+    for field, item in _wanted(loaded.document):
+        with problems.of(field):
+            look_at(item.path, path.parent, allowed)
+    _preferences(loaded.document, problems)
+    _secrets(loaded.document, SecretReader(path.parent, allowed, ()), problems)
+    raise BadJob(str(path), problems.found)
+
+
+class _Problems:
+    """Collects what is wrong, each with its line."""
+
+    def __init__(self, places: Located | None, found: Iterable[Problem] = ()) -> None:
+        self._places = places
+        self.found = list(found)
+
+    def add(self, field: str, rule: str) -> None:
+        line = line_of(self._places, field) if self._places is not None else 0
+        self.found.append(Problem(line, field, rule))
+
+    @contextmanager
+    def of(self, field: str) -> Iterator[None]:
+        """A ValueError in here is a problem of `field`."""
+        try:
+            yield
+        except ValueError as error:
+            self.add(field, str(error))
+
+    def refuse(self, origin: str) -> None:
+        if self.found:
+            raise BadJob(origin, self.found)
+
+
+def _preferences(job: JobDocument, problems: _Problems) -> Preferences | None:
     """The job's own word on how bids are compared, or None; constraints and expressions are tried before anything is sent."""
     chosen: Preferences | None = None
     if isinstance(job.preferences, dict):
@@ -93,13 +141,11 @@ def _preferences(job: JobDocument, origin: str, places: Located | None) -> Prefe
     elif job.preferences in PRESETS:
         chosen = PRESETS[job.preferences]()
     elif job.preferences:
-        rule = f"no preset {job.preferences!r}; {nearest(job.preferences, PRESETS)}"
-        raise BadJob(origin, [Problem(_line(places, "preferences"), "preferences", rule)])
+        problems.add("preferences", f"no preset {job.preferences!r}; {nearest(job.preferences, PRESETS)}")
     if job.rank:
         chosen = msgspec.structs.replace(chosen or Preferences(), rank=job.rank)
     if job.comparator:
         chosen = msgspec.structs.replace(chosen or Preferences(), comparator=job.comparator)
-    problems = []
     for field, document in (
         *((f"constraints[{index}]", Preferences(constraints=(rule,))) for index, rule in enumerate(job.constraints)),
         *((("rank" if job.rank else "preferences", chosen),) if chosen else ()),
@@ -107,80 +153,62 @@ def _preferences(job: JobDocument, origin: str, places: Located | None) -> Prefe
         try:
             check_preferences(document)
         except UserError as error:
-            problems.append(
-                Problem(_line(places, field), field, f"{error.message}; {error.hint}" if error.hint else error.message)
-            )
-    problems += _pricing(job, places)
-    if problems:
-        raise BadJob(origin, problems)
+            problems.add(field, f"{error.message}; {error.hint}" if error.hint else error.message)
+    _check_pricing(job, problems)
     return chosen
 
 
-def _pricing(job: JobDocument, places: Located | None) -> list[Problem]:
+def _check_pricing(job: JobDocument, problems: _Problems) -> None:
     """What does not go with a second price: it would be ignored, or could not be decided."""
     if job.pricing is not Pricing.SECOND_PRICE:
-        return []
-    rule = "does not go with pricing second-price, where the lowest price per work decides; constraints do"
-    said = {name: getattr(job, name) for name in ("preferences", "rank", "comparator")}
-    problems = [
-        Problem(_line(places, name), name, rule) for name, value in said.items() if value not in ("", "cheapest")
-    ]
+        return
+    for name in ("preferences", "rank", "comparator"):
+        if getattr(job, name) not in ("", "cheapest"):
+            problems.add(
+                name, "does not go with pricing second-price, where the lowest price per work decides; constraints do"
+            )
+    is_checked = verification_of(job).is_on
     try:
-        is_checked = verification_of(job).is_on
         check_usable(Preferences(constraints=job.constraints), job.count, is_checked=is_checked)
     except UserError as error:
         field = "verify" if is_checked else "count" if job.count != 1 else "constraints"
-        problems.append(Problem(_line(places, field), field, f"{error.message}; {error.hint}"))
-    return problems
+        problems.add(field, f"{error.message}; {error.hint}")
 
 
-def _inputs(job: JobDocument, base: Path, roots: Sequence[Path], origin: str, places: Located | None) -> list[Found]:
+def _wanted(job: JobDocument) -> list[tuple[str, InputFile]]:
+    """Every file that is sent along, with the field that names it."""
     wanted = [
         (f"inputs[{index}]", item if isinstance(item, InputFile) else InputFile(item))
         for index, item in enumerate(job.inputs)
     ]
-    if job.module:
-        wanted.append(("module", InputFile(job.module, _place_of_module(job.module))))
-    problems: list[Problem] = []
+    return [*wanted, ("module", InputFile(job.module, _place_of_module(job.module)))] if job.module else wanted
+
+
+def _inputs(job: JobDocument, base: Path, roots: Sequence[Path], problems: _Problems) -> list[Found]:
     by_place: dict[str, Found] = {}
-    for field, item in wanted:
-        try:
+    for field, item in _wanted(job):
+        with problems.of(field):
             for found in collect(item.path, item.as_, base, roots):
                 other = by_place.setdefault(found.entry.path, found)
                 if other.entry.digest != found.entry.digest:
-                    problems.append(
-                        Problem(_line(places, field), field, f"{found.entry.path} is already another input")
-                    )
-        except ValueError as error:
-            problems.append(Problem(_line(places, field), field, str(error)))
+                    problems.add(field, f"{found.entry.path} is already another input")
     if len(by_place) > MAX_INPUT_FILES:
-        problems.append(
-            Problem(
-                _line(places, "inputs"),
-                "inputs",
-                f"{format_count(len(by_place), 'file')}; at most {MAX_INPUT_FILES}, pack them",
-            )
-        )
+        problems.add("inputs", f"{format_count(len(by_place), 'file')}; at most {MAX_INPUT_FILES}, pack them")
     disk = amount(job.resources.disk, "bytes")
     total = sum(found.entry.size for found in by_place.values())
     if total > disk:
         rule = f"{format_count(disk, 'byte is', 'bytes are')} less than the inputs, {format_count(total, 'byte')}"
-        problems.append(Problem(_line(places, "resources.disk"), "resources.disk", rule))
-    if problems:
-        raise BadJob(origin, problems)
+        problems.add("resources.disk", rule)
     return list(by_place.values())
 
 
-def _secrets(job: JobDocument, reader: SecretReader, origin: str, places: Located | None) -> tuple[OpenSecret, ...]:
-    problems, secrets = [], []
+def _secrets(job: JobDocument, reader: SecretReader, problems: _Problems) -> tuple[OpenSecret, ...]:
+    secrets = []
     for name, source in job.secrets.items():
-        assert not isinstance(source, str), "`check` refuses values"
-        try:
+        if isinstance(source, str):
+            continue  # a value, which `check` refuses
+        with problems.of(f"secrets.{name}"):
             secrets.append(OpenSecret(name, reader.read(source), source.as_ == "variable"))
-        except ValueError as error:
-            problems.append(Problem(_line(places, f"secrets.{name}"), f"secrets.{name}", str(error)))
-    if problems:
-        raise BadJob(origin, problems)
     return tuple(secrets)
 
 
@@ -235,7 +263,3 @@ def _within_bounds(spec: JobSpec, origin: str) -> JobSpec:
         return msgspec.convert(msgspec.to_builtins(spec), JobSpec)
     except msgspec.ValidationError as error:
         raise BadJob(origin, [Problem(0, "", str(error))]) from error
-
-
-def _line(places: Located | None, field: str) -> int:
-    return line_of(places, field) if places is not None else 0

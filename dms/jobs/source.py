@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final, NoReturn
 
 from dms.jobs.problems import BadJob, Problem
-from dms_proto.units import format_count
+from dms_proto.units import format_bytes
 
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 16
@@ -90,7 +90,7 @@ def parse(data: bytes, origin: str) -> Located:
         BadJob: too large, not UTF-8, not well-formed, or it uses what is not accepted (see the module).
     """
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise _bad(origin, 0, f"{format_count(len(data), 'byte')}; a job document has at most {MAX_DOCUMENT_BYTES}")
+        raise _bad(origin, 0, f"larger than {format_bytes(MAX_DOCUMENT_BYTES)}, the most a job document may have")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

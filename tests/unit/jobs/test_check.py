@@ -95,6 +95,22 @@ def test_environment_values_are_taken_as_written() -> None:
     assert _check(COMPLETE).env == {"EPOCHS": "3", "VERSION": "1.10", "DEBUG": "yes"}
 
 
+def test_arguments_are_taken_as_written() -> None:
+    assert _check("command: [sleep, 3, 1.10, yes, true]").command == ("sleep", "3", "1.10", "yes", "true")
+
+
+def test_what_is_right_is_checked_beside_what_is_wrong() -> None:
+    text = "command: x\nmodule: m\nresources: {memory: lots}\noutputs: [/abs]\nenv: {A-B: 1}\ncount: many"
+    assert [problem.field for problem in _problems(text)] == [
+        "module",
+        "resources.memory",
+        "outputs[0]",
+        "env",
+        "count",
+    ]
+    assert [problem.field for problem in _problems("executor: 3\noutputs: [/abs]")] == ["executor", "outputs[0]"]
+
+
 def test_a_command_may_be_a_shell_line() -> None:
     assert _check("command: echo hi | wc -c").command == "echo hi | wc -c"
 
@@ -140,7 +156,7 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("command: x\nsecrets:\n  A: {file: f, as: argument}", 3, "secrets.A.as", "found 'argument'"),
         ("command: x\nenv: {A: b}\nsecrets:\n  A: {file: f, as: variable}", 4, "secrets.A", "a variable of that name"),
         ("command: x\nlabels:\n  a: 1", 3, "labels.a", "Expected `str`"),
-        ("command: [a,\n  1]", 2, "command[1]", "Expected `str`"),
+        ("command: [a,\n  [1]]", 2, "command[1]", "Expected `str`"),
         ("command: x\ninputs:\n- {as: y}", 3, "inputs[0].path", "required"),
         ("command: x\ninputs:\n- 3", 3, "inputs[0]", "a mapping of fields wanted, 3 found"),
         ("command: x\noutputs:\n- a\n- ../b", 4, "outputs[1]", "leaves the job's directory"),

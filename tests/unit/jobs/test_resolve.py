@@ -11,7 +11,7 @@ import pytest
 
 from dms.jobs.check import check, job_of
 from dms.jobs.problems import BadJob, Problem
-from dms.jobs.resolve import resolve
+from dms.jobs.resolve import resolve, resolve_file
 from dms.jobs.source import parse
 from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Resources
@@ -293,3 +293,16 @@ def test_what_does_not_go_with_a_second_price_is_named(tmp_path: Path, field: st
 
     assert problem.field == field
     assert way_out in problem.rule
+
+
+@pytest.mark.parametrize("also", ["", "cpu: 2\n"])
+def test_all_that_is_wrong_with_a_file_is_told_at_once(tmp_path: Path, also: str) -> None:
+    """What it names is looked at whether or not its text has problems already."""
+    (tmp_path / "job.yaml").write_text(
+        "command: x\ninputs: [gone, job.yaml, ../out]\nsecrets: {A: {file: none}}\npreferences: best\nconstraints: [a b]\n"
+        + also
+    )
+    with pytest.raises(BadJob) as caught:
+        resolve_file(tmp_path / "job.yaml")
+    found = [problem.field for problem in caught.value.problems]
+    assert found == ["inputs[0]", "inputs[2]", "secrets.A", "preferences", "constraints[0]", *(["cpu"] if also else [])]
