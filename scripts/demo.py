@@ -2,7 +2,7 @@
 
 Four nodes, each with its own processes, home, key and event store, onboard, measure themselves and meet over libp2p on loopback: three that
 run work, one that asks. One real job over real files is asked about, run, explained and proven. Everything printed below a `$` is the output of
-the command shown. Ends non-zero if any step does not do what it should.
+the command shown, at the node before it. Ends non-zero if any step does not do what it should.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def show(root: Path) -> None:
         asker = net["requester"]
         title("They have found each other over libp2p (TCP, Noise, yamux; GossipSub for bid requests)")
         dms(asker, "peers", "list")
-        title("What one of them offers, as measured")
+        title("What one of them offers, and for how much")
         dms(net["provider-2"], "node", "capability")
         title("Who could do the job, at what price? One verdict per node; nothing is committed")
         dms(asker, "ask", "--dry-run", str(JOB))
@@ -80,7 +80,7 @@ def show(root: Path) -> None:
 def submit(asker: DevNode) -> str:
     said = dms(asker, "job", "submit", str(JOB), "--json", shown=False)
     job: str = json.loads(said)["job_id"]
-    print(f"$ dms job submit {JOB.relative_to(ROOT)}\n{job}")
+    print(f"{asker.spec.name} $ dms job submit {JOB.relative_to(ROOT)}\n{job}")
     return job
 
 
@@ -97,9 +97,9 @@ def title(text: str) -> None:
 
 
 def dms(node: DevNode, *arguments: str, expected: int = 0, shown: bool = True) -> str:
-    """Runs the `dms` command against a node, shows it and its output, and insists on its exit code."""
+    """Runs the `dms` command against a node, shows at which, it and its output, and insists on its exit code."""
     if shown:
-        print(f"$ dms {' '.join(arguments)}".replace(str(ROOT) + os.sep, ""), flush=True)
+        print(f"{node.spec.name} $ dms {' '.join(arguments)}".replace(str(ROOT) + os.sep, ""), flush=True)
     done = subprocess.run(
         [str(DMS), *arguments], env=environment(node), capture_output=True, text=True, check=False, timeout=120
     )

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -61,8 +63,49 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
 }
 
 
+_JSON: Final = f"{__name__}.json"
+
+
+def _asks_for_json(args: Sequence[str]) -> bool:
+    """Whether ``--json`` stands among our own options: after ``--`` comes somebody else's command line."""
+    return "--json" in args[: args.index("--")] if "--" in args else "--json" in args
+
+
+@contextmanager
+def _usage_errors_told(*, as_json: bool) -> Iterator[None]:
+    """A mistake in options and arguments is an error like any other, where errors are read by programs."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        if not as_json:
+            raise
+        from dms.cli.context import Failure  # noqa: PLC0415 - only for a mistake
+        from dms_proto.errors import UserError  # noqa: PLC0415
+
+        hint = f"{error.ctx.command_path} --help" if error.ctx is not None else ""
+        told = UserError("bad_argument", error.format_message(), hint=hint)
+        raise Failure(told, as_json=True, exit_code=error.exit_code) from None
+
+
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is used."""
+    """A group that imports a command's module when the command is used, and tells mistakes in JSON to who asked for JSON."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parses up to the command's name."""
+        as_json = _asks_for_json(args)
+        with _usage_errors_told(as_json=as_json):
+            context = super().make_context(info_name, args, parent, **extra)
+        context.meta[_JSON] = as_json
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:  # what the command returns
+        """Parses the rest, and runs."""
+        with _usage_errors_told(as_json=ctx.meta[_JSON]):
+            return super().invoke(ctx)
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """All names, in the order they are shown."""

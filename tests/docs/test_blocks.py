@@ -9,9 +9,9 @@ import pytest
 
 from dms.config.loading import parse_config
 from dms.config.paths import Home
-from dms.jobs.check import check, load
+from dms.jobs.check import check
 from dms.jobs.problems import BadJob
-from dms.jobs.resolve import resolve
+from dms.jobs.resolve import resolve_file
 from dms.jobs.source import parse
 from dms.testing.served import served_node
 from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
@@ -43,8 +43,7 @@ def test_a_job_document_keeps_every_rule(block: Block) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_complete(path: Path) -> None:
-    document, places = load(path)
-    assert resolve(document, path.parent, origin=str(path), places=places).count >= 1
+    assert resolve_file(path).count >= 1
 
 
 def test_a_wrong_document_would_be_noticed() -> None:

@@ -34,6 +34,7 @@ def test_the_demo_shows_a_whole_market_at_work(tmp_path: Path) -> None:
         "the same order",
         "intact:",
         "hello from job",
+        "provider-1 $ dms alloc list",
     ):
         assert told in done.stdout, f"{told!r} is missing from:\n{done.stdout}"
     assert _processes_with(str(tmp_path)) == []

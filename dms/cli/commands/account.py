@@ -70,6 +70,7 @@ def export(io: Io, *, as_csv: bool) -> None:
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import Statement  # noqa: PLC0415
 
+    _check_form(io, as_csv=as_csv)
     with io.node() as node:
         entries = _every_entry(node)
         if io.as_json or as_csv:
@@ -96,7 +97,7 @@ def limit(io: Io, *, peer: str, amount: str, ours: bool) -> None:
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import AccountView, LimitParams  # noqa: PLC0415
 
-    most = None if amount == "default" else _credits(amount)
+    most = None if amount == "default" else _credits(amount, or_else=', nor "default"')
     with io.node() as node:
         io.show(node.call("account.limit", LimitParams(peer, most, ours), AccountView), views.account)
 
@@ -252,10 +253,16 @@ def _every_entry(node: Client) -> Iterator[EntryView]:
         after = page.entries[-1].seq
 
 
+def _check_form(io: Io, *, as_csv: bool) -> None:
+    if as_csv and io.as_json:
+        raise click.UsageError("--csv and --json are two forms of the same; choose one")
+
+
 def _entries(io: Io, peer: str, most: int, *, as_csv: bool) -> None:
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import Statement, StatementParams  # noqa: PLC0415
 
+    _check_form(io, as_csv=as_csv)
     with io.node() as node:
         found: Statement = node.call("account.statement", StatementParams(peer, most), Statement)
     if as_csv:
@@ -265,11 +272,11 @@ def _entries(io: Io, peer: str, most: int, *, as_csv: bool) -> None:
         io.show(found, views.statement)
 
 
-def _credits(amount: str) -> MicroCredits:
+def _credits(amount: str, *, or_else: str = "") -> MicroCredits:
     from dms_proto.errors import UserError  # noqa: PLC0415
     from dms_proto.units import parse_credits  # noqa: PLC0415
 
     try:
         return parse_credits(amount)
     except ValueError as error:
-        raise UserError("bad_argument", f"AMOUNT: {error}") from error
+        raise UserError("bad_argument", f"AMOUNT: {error}{or_else}") from error

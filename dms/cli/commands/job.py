@@ -143,19 +143,22 @@ def decision(io: Io, *, job_id: str, number: int | None) -> None:
 @job.command(context_settings=CONTEXT)
 @JOB
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job is over.")
-@click.option("--slot", metavar="N", type=click.IntRange(0), default=0, show_default=True, help="Which allocation.")
+@click.option("--slot", metavar="N", type=click.IntRange(0), help="Which allocation, from 0. Default: the first.")
 @click.option("--stderr", is_flag=True, help="Standard error instead of standard output.")
 @with_io
-def logs(io: Io, *, job_id: str, follow: bool, slot: int, stderr: bool) -> None:
+def logs(io: Io, *, job_id: str, follow: bool, slot: int | None, stderr: bool) -> None:
     """Print what a job wrote.
 
     \b
     dms job logs -f r-abc
     """
-    from dms.rpc.api.jobs import JobLogParams  # noqa: PLC0415
+    from dms.rpc.api.jobs import JobLogParams, JobParams, JobView  # noqa: PLC0415
 
-    params = JobLogParams(job_id, slot, stream="stderr" if stderr else "stdout")
+    params = JobLogParams(job_id, slot or 0, stream="stderr" if stderr else "stdout")
     with io.node() as node:
+        if slot is None:
+            count = node.call("job.show", JobParams(job_id), JobView).summary.count
+            io.remark(*([f"this is slot 0 of {count}; --slot N shows another"] if count > 1 else []))
         if io.as_json:
             io.show_json(node.call("job.logs", params))
         else:
@@ -191,12 +194,16 @@ def get(io: Io, *, job_id: str, into: str, force: bool, dry_run: bool) -> None:
     \b
     dms job get r-abc --into results
     """
-    from dms.cli.fetching import fetch  # noqa: PLC0415
+    from dms.cli.fetching import fetch, unmatched  # noqa: PLC0415
     from dms.cli.views import jobs  # noqa: PLC0415
-    from dms.rpc.api.jobs import JobParams, JobResults  # noqa: PLC0415
+    from dms.cli.views.words import short  # noqa: PLC0415
+    from dms.rpc.api.jobs import JobParams, JobResults, JobView  # noqa: PLC0415
+    from dms_proto.errors import UserError  # noqa: PLC0415
+    from dms_proto.units import format_count  # noqa: PLC0415
 
     with io.node() as node:
-        results = node.call("job.results", JobParams(job_id), JobResults)
+        view = node.call("job.show", JobParams(job_id), JobView)
+        results = node.call("job.results", JobParams(view.summary.job_id), JobResults)
     if dry_run or io.as_json:
         io.show(results, jobs.results)
     if dry_run:
@@ -204,8 +211,16 @@ def get(io: Io, *, job_id: str, into: str, force: bool, dry_run: bool) -> None:
     copied = fetch(results, Path(into), force=force)
     for path in copied:
         io.line(str(path))
+    if view.summary.reason is None:
+        name = short(view.summary.job_id)
+        raise UserError(
+            "not_found",
+            f"job {name} is not over, and has left {format_count(len(copied), 'file')} so far",
+            hint=f"dms job wait {name}, then dms job get {name}",
+        )
     if not copied:
-        io.line("no files" if results.complete else "no files yet; the job is not over")
+        io.line("no files")
+    io.remark(*unmatched(results, view.spec.task.outputs))
 
 
 @job.command(context_settings=CONTEXT)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dms.jobs.spec import JobSpec
     from dms.rpc.api.jobs import JobView
     from dms.rpc.client import Client
+
+STDIN: Final = 0
 
 
 class RunCommand(click.Command):
@@ -78,7 +80,26 @@ def run(
             from dms.cli.commands.ask import show_answers  # noqa: PLC0415
 
             raise SystemExit(show_answers(io, node, spec))
+        if not quiet and _something_is_piped():
+            io.remark("standard input is not given to the job; --input sends it a file")
         raise SystemExit(run_to_end(io, node, spec, into=Path(into), force=force, quiet=quiet))
+
+
+def _something_is_piped() -> bool:
+    """Whether bytes wait on standard input, in a pipe or a file: a command run here would read them."""
+    import array  # noqa: PLC0415
+    import fcntl  # noqa: PLC0415
+    import stat  # noqa: PLC0415
+    import termios  # noqa: PLC0415
+
+    waiting = array.array("i", [0])
+    try:
+        mode = os.fstat(STDIN).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
+            fcntl.ioctl(STDIN, termios.FIONREAD, waiting)
+    except OSError:  # it is closed
+        return False
+    return waiting[0] > 0
 
 
 def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, quiet: bool) -> int:

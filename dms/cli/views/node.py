@@ -174,5 +174,5 @@ def _core_score(what: Capability) -> str:
     return (
         f"core score {what.cpu_score / 1000:g}"
         if what.cpu_score
-        else "no core score (`dms node benchmark` measures it)"
+        else "no core score: not measured, or not while the machine was idle (`dms node benchmark`)"
     )

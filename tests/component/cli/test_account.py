@@ -77,6 +77,7 @@ def test_settling_by_iou_and_in_the_own_book(dms: Dms) -> None:
 def test_an_amount_that_is_none_is_refused(dms: Dms) -> None:
     result = dms("account", "deposit", "beta", "much")
     assert (result.exit_code, "AMOUNT" in result.stderr) == (2, True)
+    assert ', nor "default"' in dms("account", "limit", "alpha", "foo").stderr
 
 
 def test_an_unknown_peer_is_refused(dms: Dms) -> None:

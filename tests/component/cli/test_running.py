@@ -210,6 +210,20 @@ def test_a_job_without_files_says_so(dms: Dms, tmp_path: Path) -> None:
     assert dms("job", "get", dms.submit(tmp_path)).stdout == "no files\n"
 
 
+def test_the_files_of_a_job_that_is_not_over_are_not_all(dms_with: Start, tmp_path: Path) -> None:
+    dms = dms_with([Script(holds=True), Script(files={"a": b"x"})])
+    job = dms.submit(tmp_path)
+    result = dms("job", "get", job)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"dms: job {short(job)} is not over, and has left 0 files so far [not_found]")
+    over = dms.submit(tmp_path, "command: [x]\noutputs: [a, b]")
+    result = dms("job", "get", over, "--into", str(tmp_path / "got"))
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "dms: no file matches the output 'b'; the files of a directory are b/**\n",
+    )
+
+
 def test_submitting_prints_the_id_alone(dms: Dms, tmp_path: Path) -> None:
     job = dms.submit(tmp_path)
     assert job.startswith("r-")
@@ -288,6 +302,15 @@ def test_logs_are_printed_as_they_are(dms_with: Start, tmp_path: Path) -> None:
     job = dms.submit(tmp_path)
     assert dms("job", "logs", job).stdout_bytes == b"out\xff\n"
     assert dms("job", "logs", "-f", "--stderr", job).stdout == "err\n"
+
+
+def test_logs_of_one_slot_of_several_are_said_to_be_that(dms_with: Start, tmp_path: Path) -> None:
+    dms = dms_with([Script(logs=((0, "stdout", b"one\n"), (1, "stdout", b"two\n")))])
+    job = dms.submit(tmp_path, "command: [x]\ncount: 2")
+    result = dms("job", "logs", job)
+    assert (result.stdout, result.stderr) == ("one\n", "dms: this is slot 0 of 2; --slot N shows another\n")
+    result = dms("job", "logs", job, "--slot", "1")
+    assert (result.stdout, result.stderr) == ("two\n", "")
 
 
 def test_cancelling_says_whether_it_was_in_time(dms_with: Start, tmp_path: Path) -> None:
@@ -431,6 +454,25 @@ def test_a_job_whose_node_stays_away_is_named_and_not_taken_for_one_that_never_r
     assert errors.decode().startswith(f"dms: job {short(job)} was handed over, but no node is running")
     assert errors.decode().endswith(f"; dms job wait {job} tells how it ended\n")
     assert process.returncode == code
+
+
+@pytest.mark.parametrize(("options", "said"), [((), True), (("-q",), False), (("--json",), False)])
+def test_standard_input_that_nobody_reads_is_named(dms: Dms, options: tuple[str, ...], said: bool) -> None:
+    read, write = os.pipe()
+    os.write(write, b"x")
+    process = _start(dms, "run", *options, "--", "cat", stdin=read)
+    os.close(read)
+    _, errors = process.communicate(timeout=20)
+    os.close(write)
+    assert process.returncode == 0
+    assert errors == (b"dms: standard input is not given to the job; --input sends it a file\n" if said else b"")
+
+
+def test_an_empty_standard_input_is_not_worth_a_word(dms: Dms, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with (tmp_path / "empty").open() as empty:
+        process = _start(dms, "run", "--", "cat", stdin=empty)
+        assert process.communicate(timeout=20) == (b"hello\n", b"")
 
 
 def test_a_job_that_waits_says_for_what_even_where_nobody_watches(dms_with: Start) -> None:

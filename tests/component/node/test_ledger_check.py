@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from dms.node.__main__ import main
 from dms.node.api import LocalApi
+from dms.node.commands import main
 from dms.node.ledger_check import Fault, LedgerWalk
 from dms.rpc.api.accounts import DepositParams, SettleParams
 from dms.testing.market import peer_of, until

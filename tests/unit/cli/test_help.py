@@ -138,6 +138,28 @@ def test_a_mistyped_command_is_told_the_nearest() -> None:
     assert CliRunner().invoke(cli, ["help", "nothing"]).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["status", "--bogus", "--json"], 2, "No such option '--bogus'"),
+        (["run", "--json"], 125, "What shall be run?"),
+        (["run", "--json", "--cpu"], 125, "requires an argument"),
+        (["statu", "--json"], 2, "Did you mean 'status'?"),
+        (["--json"], 2, "No such option"),
+        (["account", "export", "--csv", "--json"], 2, "choose one"),
+    ],
+)
+def test_a_mistake_is_told_in_json_to_who_asked_for_json(arguments: list[str], code: int, said: str) -> None:
+    result = CliRunner().invoke(cli, arguments, prog_name="dms")
+    error = json.loads(result.stderr)["error"]
+    assert (result.exit_code, error["code"], said in error["message"]) == (code, "bad_argument", True), error
+
+
+def test_a_json_option_of_somebody_else_is_not_ours() -> None:
+    result = CliRunner().invoke(cli, ["run", "--bogus", "--", "x", "--json"], prog_name="dms")
+    assert result.stderr.startswith("Usage: dms run ")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_for_dms(shell: str) -> None:
     output = CliRunner().invoke(cli, ["completion", shell]).output
