@@ -66,7 +66,7 @@ async def sweep(services: Services, runner: ProjectionRunner, now: int, *, recen
         recent_ms: what was used within so many ms stays.
     """
     store = services.config.store
-    pinned = await _pinned(services, runner)
+    pinned = await needed_blobs(services, runner)
     old = now - max(store.keep_jobs_ms, recent_ms)
     removed = await asyncio.to_thread(
         sweep_blobs, services.blobs, pinned, old, now - recent_ms, largest=store.blobs_max
@@ -109,7 +109,7 @@ async def _sweep_logs(logs: LogStore, runner: ProjectionRunner, old: int) -> int
     return len(gone)
 
 
-async def _pinned(services: Services, runner: ProjectionRunner) -> frozenset[Digest]:
+async def needed_blobs(services: Services, runner: ProjectionRunner) -> frozenset[Digest]:
     """Inputs and outputs of open jobs, and of allocations here that are not closed."""
     jobs = await runner.query(JOBS.name, {"open": 1}, limit=MAX_ROWS)
     terms: list[Terms] = [unpack(row["terms"], Terms) for row in jobs]

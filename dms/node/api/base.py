@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dms.node.feeds import Hub, JobFeeds
+from dms.node.incoming import IncomingInputs
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, REQUESTS, text
 from dms.node.services import Services
 from dms.node.story import JobStory
@@ -38,6 +39,7 @@ class Parts:
         runner: its read models.
         hub, feeds: what happens, as it happens.
         owner: the owner's standing word.
+        inputs: of jobs that are submitted.
         bans: peers kept away by the owner, and until when (Unix ms).
         reply_to: our addresses as last seen; they are part of a bid request's size.
     """
@@ -47,6 +49,7 @@ class Parts:
     hub: Hub
     feeds: JobFeeds
     owner: Owner
+    inputs: IncomingInputs
     bans: dict[PeerId, int] = field(default_factory=dict)
     reply_to: tuple[str, ...] = ()
 

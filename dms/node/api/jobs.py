@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -38,7 +37,6 @@ from dms.rpc.api.jobs import (
     WaitParams,
     WatchJobParams,
 )
-from dms.store.blobs import BlobStore
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import DmsError, UserError
@@ -71,14 +69,13 @@ class JobGroup(Base):
         _check_secrets(spec)
         terms = self._terms(spec, request_id(os.urandom(16)))
         self._check(terms)
-        if spec.task.inputs:
-            await asyncio.to_thread(import_inputs, spec, services.blobs)
         cause = call_id("job.submit")
-        try:
-            await ask_from_loop(services.node, Submit(terms, cause), ASK_S)
-        except DmsError:
-            services.node.tell(RequestOver(terms.request_id))  # it was not accepted: nobody is to resume it
-            raise
+        async with self._parts.inputs.copied(terms.request_id, spec):
+            try:
+                await ask_from_loop(services.node, Submit(terms, cause), ASK_S)
+            except DmsError:
+                services.node.tell(RequestOver(terms.request_id))  # it was not accepted: nobody is to resume it
+                raise
         return Submitted(terms.request_id)
 
     def _terms(self, spec: JobSpec, id_: RequestId) -> Terms:
@@ -296,31 +293,3 @@ def _logged(attempt: AttemptStory, stream: str) -> int:
     """Bytes the stream had, as far as was told and had to be there for the attempt to end well."""
     complete = attempt.ending is not None and attempt.ending.reason is EndReason.COMPLETED
     return attempt.log_bytes[STREAMS.index(stream)] if complete else 0
-
-
-def import_inputs(spec: JobSpec, blobs: BlobStore) -> None:
-    """Copies a job's inputs into the blob store, verified. Blocking.
-
-    Raises:
-        UserError: `bad_job`, naming the input: its content is not there, or not what it was.
-        MachineError: `disk_full`, `store_failed`.
-    """
-    for wanted in spec.task.inputs:
-        if blobs.use(wanted.digest) is not None:
-            continue
-        source = spec.sources.get(wanted.digest, "")
-        if not Path(source).is_absolute():
-            where = f"at {source!r}, which is no absolute path" if source else "nowhere: `sources` does not name it"
-            raise UserError("bad_job", f"input {wanted.path}: its content is said to lie {where}")
-        try:
-            digest, size = blobs.put_file(Path(source))
-        except UserError as error:
-            raise UserError("bad_job", f"input {wanted.path}: {error.message}") from error
-        except PermissionError as error:
-            raise UserError("bad_job", f"input {wanted.path}: {source} cannot be read") from error
-        if (digest, size) != (wanted.digest, wanted.size):
-            raise UserError(
-                "bad_job",
-                f"input {wanted.path}: {source} has changed since the job was made",
-                hint="submit it again: the file is then read anew",
-            )

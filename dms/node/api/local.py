@@ -15,9 +15,10 @@ from dms.node.api.market import MarketGroup
 from dms.node.api.node import NodeGroup
 from dms.node.api.peers import PeerGroup
 from dms.node.feeds import Hub, JobFeeds
+from dms.node.incoming import IncomingInputs
 from dms.node.projections import projections
 from dms.node.services import Services
-from dms.node.sweeping import keep_sweeping
+from dms.node.sweeping import keep_sweeping, needed_blobs
 from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.letters import Told
@@ -55,7 +56,8 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, Audi
         owner = Owner()
         for row in await services.store.read_stream(OWNER_STREAM):
             owner = evolve(owner, from_row(row))
-        api = cls(Parts(services, runner, hub, feeds, owner))
+        inputs = IncomingInputs(hub, services.blobs, lambda: needed_blobs(services, runner))
+        api = cls(Parts(services, runner, hub, feeds, owner, inputs))
         api._following = services.loop.create_task(_keep_up(services, runner), name="read models")
         api._sweeping = services.loop.create_task(keep_sweeping(services, runner), name="sweep")
         if (await api._state()).book.phase is BookPhase.STOPPING:
@@ -68,6 +70,7 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, Audi
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        await self._parts.inputs.close()
         self._parts.feeds.close()
         await self._parts.hub.close()
 
