@@ -250,6 +250,14 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_service_percent: Annotated[
         int, Meta(ge=1, le=1_000), about("What services pay, in percent of the prices.")
     ] = 100
+    price_concession_percent: Annotated[
+        int,
+        Meta(ge=0, le=99),
+        about(
+            "How far the hourly prices come down, in percent, to meet a job that would pay less (its `max_price`). Nobody is told of it before. "
+            "0: the prices are as posted."
+        ),
+    ] = 0
     second_price: Annotated[
         bool,
         about(

@@ -30,6 +30,7 @@ def policy_of(config: Config) -> ProviderPolicy:
             JobClass.INTERACTIVE: provider.price_interactive_percent,
             JobClass.SERVICE: provider.price_service_percent,
         },
+        concession_percent=provider.price_concession_percent,
         constraints=provider.constraints,
         max_wall_ms=provider.max_wall_ms,
         job_classes=provider.job_classes,

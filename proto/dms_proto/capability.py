@@ -83,6 +83,17 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
             *(-(-part * milli // 1000) for part in msgspec.structs.astuple(self)),
         )
 
+    def down_to(self, most: int, resources: Resources, millis: int, percent: int) -> Price:
+        """The tariff that comes down to meet what is paid at most, if it need not come down by more than `percent`; else itself.
+
+        The start fee stays: it is the least that is worth it. The hourly parts sink in proportion, rounded down, so the cost is at most `most`.
+        """
+        hourly, room = self.cost(resources, millis) - self.start, most - self.start
+        if hourly <= room or 100 * room < (100 - percent) * hourly:
+            return self
+        start, *parts = msgspec.structs.astuple(self)
+        return Price(start, *(part * room // hourly for part in parts))
+
     def cost(self, resources: Resources, millis: int) -> int:
         """Micro-credits for holding `resources` for `millis`, rounded up once at the end."""
         gpu_milli = sum(gpu.milli for gpu in resources.gpus)

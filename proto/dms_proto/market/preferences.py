@@ -156,6 +156,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         tariff: what strangers pay.
         busy_percent: how much dearer a full machine is than an idle one; in between in proportion.
         class_percent: what a class of jobs pays, in percent of the tariff; of several classes the dearest, of one not listed 100.
+        concession_percent: how far the hourly prices come down to meet a job's `max_price`. 0: they are as posted.
         own_tariff: what machines of the same owner pay, at any load; None for nothing.
         max_wall_ms: longest run accepted; 0 for any.
         job_classes: classes accepted; empty for all.
@@ -172,6 +173,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     tariff: Price = Price()
     busy_percent: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 0
     class_percent: dict[JobClass, Annotated[int, msgspec.Meta(ge=1, le=1_000)]] = {}
+    concession_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = 0
     own_tariff: Price | None = None
     max_wall_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     job_classes: tuple[JobClass, ...] = ()
@@ -228,7 +230,8 @@ def judge_request(
         load: how much of the machine is in use, in thousandths.
     """
     needs = request.needs
-    tariff = policy.tariff_for(requester, needs.job_classes, load)
+    posted = policy.tariff_for(requester, needs.job_classes, load)
+    tariff = posted.down_to(request.max_price, needs.resources, needs.max_wall_ms, policy.concession_percent)
     asked = Capability(
         resources=needs.resources, relayed=True, job_classes=needs.job_classes, max_wall_ms=needs.max_wall_ms
     )

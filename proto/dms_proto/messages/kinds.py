@@ -186,7 +186,7 @@ class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
         dimension: "memory", "price", "executor:wasm", "label:zone", …
         wanted: as a person reads it ("12 GiB").
         observed: likewise ("8 GiB free of 16 GiB").
-        nearest: the smallest change to the request that this node would accept, or empty if there is none.
+        nearest: the smallest change to the request that this node says it would accept, or empty if there is none.
         passing: waiting may help: the node has it, but not free now.
     """
 

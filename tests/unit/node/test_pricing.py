@@ -15,6 +15,7 @@ def test_every_condition_and_price_comes_from_the_configuration() -> None:
     provider = Provider(
         price_cpu_core=7,
         price_busy_percent=40,
+        price_concession_percent=15,
         price_interactive_percent=150,
         price_service_percent=200,
         constraints=("request.max_price >= 0.01",),
@@ -22,7 +23,7 @@ def test_every_condition_and_price_comes_from_the_configuration() -> None:
 
     policy = policy_of(Config(provider=provider))
 
-    assert (policy.tariff.cpu_core_hour, policy.busy_percent) == (7, 40)
+    assert (policy.tariff.cpu_core_hour, policy.busy_percent, policy.concession_percent) == (7, 40, 15)
     assert policy.class_percent == {JobClass.INTERACTIVE: 150, JobClass.SERVICE: 200}
     assert policy.constraints == ("request.max_price >= 0.01",)
 

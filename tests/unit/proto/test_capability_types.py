@@ -62,6 +62,22 @@ def test_splitting_a_span_in_two_costs_at_most_one_start_and_one_rounding_more(
     assert whole <= parts <= whole + price.start + 1
 
 
+@given(prices, resources, spans, st.integers(0, 10**15), st.integers(0, 99))
+def test_a_tariff_comes_down_to_what_is_paid_and_no_further_than_it_may(
+    price: Price, held: Resources, millis: int, most: int, percent: int
+) -> None:
+    cost, came = price.cost(held, millis), price.down_to(most, held, millis, percent)
+    least = price.start + Fraction((cost - price.start) * (100 - percent), 100)
+
+    if cost <= most or most < least:
+        assert came == price
+    else:
+        assert came.start <= came.cost(held, millis) <= most
+        assert came.start == price.start
+        parts = zip(msgspec.structs.astuple(came), msgspec.structs.astuple(price), strict=True)
+        assert all(now <= before for now, before in parts)
+
+
 def test_nothing_held_costs_the_start_fee_alone() -> None:
     assert Price(start=7, cpu_core_hour=10**6).cost(NOTHING, HOUR) == 7
 

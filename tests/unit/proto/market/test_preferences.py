@@ -194,6 +194,25 @@ def test_classes_of_jobs_have_their_prices(classes: tuple[JobClass, ...], core: 
     assert judge_request(policy, a_request(Capability(job_classes=classes)), STRANGER) == Price(cpu_core_hour=core)
 
 
+@pytest.mark.parametrize(
+    ("most", "core"),
+    [(200, 100), (100, 100), (99, 99), (80, 80), (79, None)],
+    ids=["more", "as posted", "less", "least", "too little"],
+)
+def test_an_owner_who_lets_prices_be_negotiated_comes_down_to_what_a_job_pays(most: int, core: int | None) -> None:
+    policy = ProviderPolicy(tariff=Price(cpu_core_hour=100), concession_percent=20)
+    request = a_request(Capability(Resources(cpu_millicores=1000), max_wall_ms=HOUR), max_price=most)
+
+    tariff = judge_request(policy, request, STRANGER)
+
+    if core is not None:
+        assert tariff == Price(cpu_core_hour=core)
+    else:
+        assert isinstance(tariff, tuple)
+        (clause,) = tariff
+        assert clause.nearest == "max price 0.0001", "how far it would have come down stays its own"
+
+
 def test_own_machines_pay_the_same_at_any_load() -> None:
     policy = ProviderPolicy(tariff=Price(cpu_core_hour=100), busy_percent=50, own_tariff=Price(cpu_core_hour=3))
     own = RequesterFacts(PeerId("me"), own=True)
