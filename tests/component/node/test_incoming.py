@@ -64,7 +64,7 @@ async def test_what_another_job_still_needs_stays_until_that_is_over_too(local: 
 
 
 async def test_a_file_that_changed_leaves_nothing_behind(local: Local, tmp_path: Path) -> None:
-    wanted, _ = with_input(tmp_path, b"before")
+    wanted, digest = with_input(tmp_path, b"before")
     (tmp_path / b"before".hex()).write_bytes(b"after")
     blobs = local.market.nodes[0].services.blobs
     with pytest.raises(UserError, match="has changed"):
