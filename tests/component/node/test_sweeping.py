@@ -94,7 +94,7 @@ async def test_results_and_logs_of_an_ended_job_go_after_their_time_and_job_show
 
     assert (swept.logs, swept.blobs >= 1) == (1, True)
     assert (await local.show(job)).gone == 1
-    assert "1 result file is gone" in str(list(job_blocks(await local.show(job))))
+    assert "1 result file is gone" in str(list(job_blocks(await local.show(job), {}, services.clock())))
     assert not (await local.api.job_results(JobParams(job))).complete
     with pytest.raises(UserError, match="is not here any more"):
         await local.api.job_logs(JobLogParams(job, stream="stdout"))
