@@ -28,7 +28,7 @@ EXIT_CODES: Final[dict[int, str]] = {
 }
 
 _USAGE_CODES: Final = frozenset(
-    {"bad_job", "bad_argument", "bad_config", "bad_expression", "bad_invite", "ambiguous_id"}
+    {"bad_job", "bad_argument", "bad_config", "bad_expression", "bad_invite", "other_market", "ambiguous_id"}
 )
 
 

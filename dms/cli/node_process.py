@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -14,10 +14,13 @@ from dms_proto.errors import DmsError, InternalError, MachineError
 
 if TYPE_CHECKING:
     from dms.config.paths import Home
+    from dms.rpc.client import Client
 
 READY_TIMEOUT_S: Final = 20.0
 POLL_S: Final = 0.05
 TAIL_LINES: Final = 5
+STARTUP_LOG: Final = "startup.log"
+"""In the home's log directory: what a node that runs in the background writes before it logs."""
 # -P: the working directory must not come before our own modules on the path.
 PYTHON: Final = (sys.executable, "-P", "-m")
 
@@ -46,14 +49,40 @@ def answer(arguments: Sequence[str]) -> bytes:
     return done.stdout
 
 
-def start_detached(home: Home, options: Sequence[str] = ()) -> int:
+def is_detached(home: Home, pid: int) -> bool:
+    """Whether `start_detached` has started the node: nobody else watches over it."""
+    try:
+        return Path(f"/proc/{pid}/fd/1").samefile(home.log / STARTUP_LOG)
+    except OSError:
+        return False
+
+
+def restart_detached(home: Home, node: Client, grace_s: float) -> None:
+    """Stops a node that runs in the background and starts it again as it was started, with the options and the environment that it had.
+
+    Raises:
+        MachineError: `home_in_use`: it does not end; `node_not_running`: it does not start again.
+    """
+    from dms.rpc.api.node import StateChange, StopParams  # noqa: PLC0415
+
+    pid = int(node.call("rpc.ping")["pid"])
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    pairs = (pair.partition(b"=") for pair in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if pair)
+    environment = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+    options = [os.fsdecode(word) for word in words[len(command("up", home)) :]]
+    node.call("node.stop", StopParams(0), StateChange)
+    wait_gone(home, pid, grace_s)
+    start_detached(home, options, environment)
+
+
+def start_detached(home: Home, options: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> int:
     """Starts the node in the background and waits until it answers; gives its process id.
 
     Raises:
         MachineError: `node_not_running`: it ended or did not answer; the end of its log is in the message.
     """
     home.log.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = home.log / "startup.log"
+    log = home.log / STARTUP_LOG
     with log.open("wb") as output:
         # Its own session: closing this terminal, or ctrl-C in it, does not reach the node.
         process = subprocess.Popen(
@@ -62,6 +91,7 @@ def start_detached(home: Home, options: Sequence[str] = ()) -> int:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            env=environment,
         )
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -58,6 +58,7 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
         self.locks: list[node.LockView] = []
         self.banned: dict[PeerId, int] = {}
         self.joined: list[str] = []
+        self.moved: list[str] = []
         self.log: Feed[events.EventView] = Feed()
         self.stopped = asyncio.Event()
         self.checks: tuple[events.Check, ...] = (
@@ -227,8 +228,14 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
     async def peers_join(self, params: peers.JoinParams) -> peers.Joined:
         if not params.invite.startswith("dms1"):
             raise UserError("bad_invite", "this is not a join string", hint="dms invite prints one")
+        if params.invite.startswith("dms1:lab") and params.invite not in self.moved:
+            raise UserError("other_market", "the invitation is to the market 'lab'; this node is in 'public'")
         self.joined.append(params.invite)
         return peers.Joined(self._peers()[ALPHA], 3)
+
+    async def peers_move(self, params: peers.JoinParams) -> peers.Moved:
+        self.moved.append(params.invite)
+        return peers.Moved("lab", "public")
 
     async def peers_invite(self, params: peers.InviteParams) -> peers.Invite:
         del params

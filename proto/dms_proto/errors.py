@@ -23,6 +23,7 @@ CODES: Final[dict[str, str]] = {
     "bad_config": "The configuration file or a setting breaks a rule.",
     "bad_expression": "A constraint or preference is not a valid expression; the message shows where.",
     "bad_invite": "The join string is damaged or not a join string.",
+    "other_market": "The invitation is to another market than the one this node is in; the message says what keeps the node where it is.",
     "bad_grant": "The grant is damaged, does not verify, or is no grant.",
     "not_found": "Nothing has that id or name here.",
     "ambiguous_id": "More than one thing begins with that short id.",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dms.config import Home
+from dms.config.loading import load_config
 from dms.devnet.network import DevNet
 from dms.devnet.topology import NodeSpec
-from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket
+from dms.testing.whole_market import DMS, PROVIDER, REQUESTER, WholeMarket
 
 pytestmark = pytest.mark.slow
 GUARDED = NodeSpec(PROVIDER.name, PROVIDER.role, {**PROVIDER.settings, "access.market": "authorised"})
@@ -57,3 +62,27 @@ def test_a_private_market_is_entered_by_one_invitation_and_left_by_one_revocatio
     assert "is revoked" in why_not(market)["observed"]
     assert market["provider"].home.grants.exists() is False
     assert market["requester"].home.grants.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_machine_that_is_in_no_market_of_a_name_joins_by_one_command(market: WholeMarket, tmp_path: Path) -> None:
+    """It is started anew in the market it was invited to, as it was started: in the background."""
+    home = Home(tmp_path / "new")
+    environment = {**os.environ, "DMS_HOME": str(home.root)}
+
+    def dms(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*DMS, *words], env=environment, capture_output=True, text=True, check=False)
+
+    settings = ("provider.enabled=false", "network.mdns=false", 'network.listen=["/ip4/127.0.0.1/tcp/0"]')
+    made = dms("onboard", "--", "--no-benchmark", *(f"--set={setting}" for setting in settings))
+    assert made.returncode == 0, made.stderr
+    assert dms("up", "-d").returncode == 0
+    try:
+        invited = market.dms("invite", "--until", "1d", node="provider")
+        joined = dms(*invited.stdout.split()[1:])
+        assert joined.returncode == 0, joined.stderr
+        assert "came with the invitation and is kept" in joined.stdout
+        assert load_config(home, {}).network.topic == "devnet"
+        ran = dms("run", "--", "echo", "hello")
+        assert (ran.returncode, ran.stdout) == (0, "hello\n"), ran.stderr
+    finally:
+        dms("down")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,8 +14,13 @@ from dms.cli.context import Io, with_io
 from dms.cli.exit_codes import FAILURE
 from dms.cli.progress import Progress
 
+if TYPE_CHECKING:
+    from dms.rpc.api.peers import JoinParams
+
 peers: Final = group("peers", "Other nodes: list, show, ping, ban.")
 PEER = click.argument("peer", metavar="PEER")
+GRACE_S: Final = 30.0
+"""Seconds for a node to stop before it is started anew."""
 
 
 @peers.command("list", context_settings=CONTEXT)
@@ -135,11 +140,43 @@ def invite(io: Io, *, until: str) -> None:
 def join(io: Io, *, invitation: str) -> None:
     """Join a market with the invitation that dms invite printed on another machine.
 
+    A node whose owner has put it into no market of a name, and that has nothing to do, changes to the market of the invitation: it is started anew
+    for that, if it runs in the background.
+
     \b
     dms join dms1:…
     """
     from dms.cli.views import peers as views  # noqa: PLC0415
     from dms.rpc.api.peers import Joined, JoinParams  # noqa: PLC0415
+    from dms_proto.errors import UserError  # noqa: PLC0415
 
-    with io.node() as node, Progress("connecting"):
-        io.show(node.call("peers.join", JoinParams(invitation), Joined), views.joined)
+    params = JoinParams(invitation)
+    with Progress("connecting"):
+        try:
+            with io.node() as node:
+                joined = node.call("peers.join", params, Joined)
+        except UserError as error:
+            if error.code != "other_market":
+                raise
+            _move(io, params)
+            with io.node() as node:
+                joined = node.call("peers.join", params, Joined)
+    io.show(joined, views.joined)
+
+
+def _move(io: Io, params: JoinParams) -> None:
+    """Has the node change to the market of an invitation.
+
+    Raises:
+        UserError: `other_market`: it stays where it is, or somebody has to restart it.
+    """
+    from dms.cli.node_process import is_detached, restart_detached  # noqa: PLC0415
+    from dms.rpc.api.peers import Moved  # noqa: PLC0415
+    from dms_proto.errors import UserError  # noqa: PLC0415
+
+    with io.node() as node:
+        moved = node.call("peers.move", params, Moved)
+        if not is_detached(io.home, int(node.call("rpc.ping")["pid"])):
+            what = f"this node is in the market {moved.market!r} from its next start"
+            raise UserError("other_market", what, hint="restart it, and give the same command again")
+        restart_detached(io.home, node, GRACE_S)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from dms.config.changing import with_setting, write_config
 from dms.node import invite
 from dms.node.api.base import call_id
 from dms.node.api.grants import GrantGroup
+from dms.node.projecting.tables import ALLOCATIONS, JOBS
 from dms.rpc.api.peers import (
     BanParams,
     EvidenceView,
@@ -18,6 +22,7 @@ from dms.rpc.api.peers import (
     InviteParams,
     Joined,
     JoinParams,
+    Moved,
     PeerList,
     PeerParams,
     PeerState,
@@ -38,6 +43,7 @@ from dms_proto.membership.machine import Peer, PeerPhase
 from dms_proto.messages import AnyMessage, Probe
 from dms_proto.reputation import FULL, NOTHING_KNOWN, Kind, source_of, standing
 from dms_proto.reputation.evidence import WHOLE
+from dms_proto.units import format_count
 
 GREET_S: Final = 5.0
 """Seconds a node that was dialled may take to say who it is."""
@@ -46,6 +52,7 @@ DIAL_S: Final = 20.0
 PING_S: Final = 3.0
 """Seconds after which a probe counts as lost."""
 _UNREACHED: Final = "is it up, and still at that address? `dms invite` there prints the address of now"
+TOPIC_VARIABLE: Final = "DMS_NETWORK_TOPIC"
 _NONCES: Final = 2**32
 """Our probes begin here; those of the membership count from 1."""
 
@@ -71,12 +78,7 @@ class PeerGroup(GrantGroup):
         if invitation.peer == self._me:
             raise UserError("bad_invite", "this is this node's own invitation", hint="use it on another machine")
         if invitation.topic != services.config.network.topic:
-            ours = services.config.network.topic
-            raise UserError(
-                "bad_invite",
-                f"the invitation is to the market {invitation.topic!r}; this node is in {ours!r}",
-                hint=f'set network.topic = "{invitation.topic}" and restart the node',
-            )
+            raise self._in_another(invitation.topic, "")
         held = self._services.wallet.keep(invitation.grant) if invitation.grant else None
         heard = asyncio.Event()
         stop = self._parts.hub.listen("peers", lambda _row: heard.set())
@@ -90,6 +92,32 @@ class PeerGroup(GrantGroup):
             stop()
         state = await self._state()
         return Joined(self._view_of(peer, state), len(services.network.links()), held.grant_id if held else "")
+
+    def _in_another(self, market: str, why: str) -> UserError:
+        ours = self._services.config.network.topic
+        return UserError(
+            "other_market",
+            f"the invitation is to the market {market!r}; this node is in {ours!r}{why}",
+            hint=f'set network.topic = "{market}" in {self._services.home.config} and restart the node',
+        )
+
+    async def peers_move(self, params: JoinParams) -> Moved:
+        """See `PeerMethods`."""
+        services, market = self._services, invite.read(params.invite).topic
+        ours, file = services.config.network.topic, services.home.config
+        if market == ours:
+            raise UserError(
+                "bad_argument", f"this node is in the market {market!r} already", hint="dms join INVITATION"
+            )
+        text = file.read_text() if file.exists() else ""
+        if "topic" in tomllib.loads(text).get("network", {}) or TOPIC_VARIABLE in os.environ:
+            raise self._in_another(market, ", by the word of its owner")
+        work = (await self._count(JOBS, {"open": 1}), await self._count(ALLOCATIONS, {"open": 1}))
+        if any(work):
+            jobs, runs = format_count(work[0], "job"), format_count(work[1], "allocation")
+            raise self._in_another(market, f", and has {jobs} and {runs} that are not over")
+        write_config(file, with_setting(text, "network.topic", market))
+        return Moved(market, ours)
 
     async def _name_of(self, peer: PeerId) -> str:
         known = (await self._state()).membership.peers.get(peer)

@@ -114,6 +114,18 @@ class Joined(msgspec.Struct, frozen=True):
     grant_id: str = ""
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """This node is in another market from its next start.
+
+    Attributes:
+        market: its name.
+        before: that of the market it is in until then.
+    """
+
+    market: str
+    before: str
+
+
 class InviteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An invitation to be made.
 
@@ -211,6 +223,14 @@ class PeerMethods(Protocol):
     @method("peers.join", mutates=True)
     async def peers_join(self, params: JoinParams) -> Joined:
         """Connects to the node that gave an invitation, and remembers it."""
+        ...
+
+    @method("peers.move", mutates=True)
+    async def peers_move(self, params: JoinParams) -> Moved:
+        """Puts this node into the market of an invitation from its next start, by a line in config.toml.
+
+        Not if its owner has put it into another, and not while it has jobs or runs some: `other_market` says which.
+        """
         ...
 
     @method("peers.invite", mutates=True)

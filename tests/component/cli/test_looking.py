@@ -153,6 +153,13 @@ def test_a_job_can_be_shown_listed_and_traced(dms: Dms, tmp_path: Path) -> None:
     assert dms("job", "list", "--active").stdout == "no jobs; dms run -- echo hello\n"
 
 
+def test_join_moves_a_node_and_says_who_has_to_restart_it(dms: Dms) -> None:
+    first = dms("join", "dms1:lab")
+    assert (first.exit_code, first.stdout) == (2, "")
+    assert "this node is in the market 'lab' from its next start [other_market]; restart it, and give" in first.stderr
+    assert dms("join", "dms1:lab").stdout.startswith("connected to alpha")
+
+
 @pytest.mark.parametrize("command", [["job", "decision"], ["job", "show"], ["job", "explain"], ["alloc", "show"]])
 def test_nodes_are_shown_by_name(dms: Dms, tmp_path: Path, command: list[str]) -> None:
     about = dms.submit(tmp_path)

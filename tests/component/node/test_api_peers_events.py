@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from dms.cli.views.jobs import allocation as allocation_blocks
+from dms.config.loading import load_config
+from dms.node import invite
 from dms.node.services import REACHED_BY
 from dms.node.trace import lines
 from dms.rpc.api import NodeApi
@@ -106,7 +108,7 @@ async def test_what_runs_shows_what_it_has_used_so_far_on_both_sides(local: Loca
         assert (shown.ending, shown.usage.cpu_us) == (None, 1_500_000)
         (listed,) = (await api.alloc_list(AllocationListParams(active=True))).allocations
         assert listed.usage == shown.usage
-        assert "1.50 s CPU, 1.46 GiB" in str(list(allocation_blocks(shown)))
+        assert "1.50 s CPU, 1.46 GiB" in str(list(allocation_blocks(shown, {})))
     await local.api.job_cancel(JobParams(job))
 
 
@@ -146,18 +148,18 @@ async def test_peers_are_listed_pinged_banned_and_let_back(local: Local) -> None
 
 
 async def test_an_invitation_leads_back_to_the_market(local: Local) -> None:
-    invite = await local.api.peers_invite(InviteParams())
-    assert invite.addresses
+    invitation = await local.api.peers_invite(InviteParams())
+    assert invitation.addresses
     me, joiner = peer_of(local.market.nodes[0]), local.apis[1]
     await joiner.peers_ban(BanParams(me, 1))
     await joiner.peers_ban(BanParams(me, 0))
     await until(local.market.nodes[1].state, lambda state: state.membership.peers[me].phase != "greeted")
-    joined = await joiner.peers_join(JoinParams(invite.invite))
+    joined = await joiner.peers_join(JoinParams(invitation.invite))
     assert (joined.peer.peer_id, joined.peer.state) == (me, PeerState.CONNECTED)
     with pytest.raises(UserError, match="own invitation"):
-        await local.api.peers_join(JoinParams(invite.invite))
+        await local.api.peers_join(JoinParams(invitation.invite))
     with pytest.raises(UserError) as damaged:
-        await joiner.peers_join(JoinParams(invite.invite[:-2]))
+        await joiner.peers_join(JoinParams(invitation.invite[:-2]))
     assert damaged.value.code == "bad_invite"
 
 
@@ -259,3 +261,32 @@ async def test_many_watchers_and_jobs_at_once_all_see_their_end(local: Local) ->
     jobs = [await local.submit(spec("print", f"{number}")) for number in range(8)]
     ended = await asyncio.gather(*(local.api.job_wait(WaitParams(job, 30_000)) for job in jobs))
     assert {view.summary.reason for view in ended} == {EndReason.COMPLETED}
+
+
+async def test_a_node_that_its_owner_has_put_into_no_market_can_be_moved_by_an_invitation(local: Local) -> None:
+    services = local.market.nodes[1].services
+    ours = services.config.network.topic
+    to_lab = JoinParams(invite.make("lab", ["/ip4/192.0.2.1/tcp/4600"], peer_of(local.market.nodes[0])))
+    joiner = local.apis[1]
+    with pytest.raises(UserError, match=f"to the market 'lab'; this node is in '{ours}'") as refused:
+        await joiner.peers_join(to_lab)
+    assert refused.value.code == "other_market"
+
+    moved = await joiner.peers_move(to_lab)
+    assert (moved.market, moved.before) == ("lab", ours)
+    assert load_config(services.home, {}).network.topic == "lab"
+
+    with pytest.raises(UserError, match="by the word of its owner"):
+        await joiner.peers_move(to_lab)
+    with pytest.raises(UserError, match="already"):
+        await joiner.peers_move(
+            JoinParams(invite.make(ours, ["/ip4/192.0.2.1/tcp/4600"], peer_of(local.market.nodes[0])))
+        )
+
+
+async def test_a_node_with_work_stays_in_its_market(local: Local) -> None:
+    await local.submit(spec("print", "x", "wait"))
+    to_lab = JoinParams(invite.make("lab", ["/ip4/192.0.2.1/tcp/4600"], peer_of(local.market.nodes[1])))
+    with pytest.raises(UserError, match=r"has 1 job and \d allocations? that"):
+        await local.api.peers_move(to_lab)
+    assert not local.market.nodes[0].services.home.config.exists()
