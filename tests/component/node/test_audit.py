@@ -79,5 +79,5 @@ async def test_a_dispute_is_shown_by_both_sides(local: Local) -> None:
     assert [allocation.disputed for allocation in shown] == [told, told]
     job = await local.api.job_show(JobParams(view.summary.job_id))
     assert job.slots[0].attempts[0].disputed == told
-    assert f"disputed: {told}" in "\n".join(plain(allocation(shown[0])))
-    assert f"disputed: {told}" in "\n".join(plain(job_words(job)))
+    assert f"disputed: {told}" in "\n".join(plain(allocation(shown[0], {})))
+    assert f"disputed: {told}" in "\n".join(plain(job_words(job, {}, 0)))

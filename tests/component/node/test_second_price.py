@@ -60,8 +60,8 @@ async def test_a_second_price_is_paid_booked_explained_and_proven(local: Local) 
     why = f"at more it would have lost to {short(dear._me)}"
     assert why in agreed.because
 
-    assert why in "\n".join(plain(decision_words(chosen)))
-    assert why in "\n".join(plain(explanation_words("why", await asked.job_explain(JobParams(job)))))
+    assert why in "\n".join(plain(decision_words(chosen, {})))
+    assert why in "\n".join(plain(explanation_words("why", await asked.job_explain(JobParams(job)), {})))
     assert any(why in step.text for step in (await asked.events_trace(TraceParams(job))).steps)
 
 

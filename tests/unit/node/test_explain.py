@@ -136,7 +136,7 @@ def test_of_a_job_that_is_over_today_s_members_say_nothing_of_then() -> None:
 def test_the_screen_says_which_verdicts_are_of_today() -> None:
     said = inquiry((), {}, opened_at=NOW - 10_000)
     found = explanation(said, members(peer(OTHERS[0])), NOW, is_over=True)
-    (table,) = (block for block in screen("a job", found) if isinstance(block, Table))
+    (table,) = (block for block in screen("a job", found, {}) if isinstance(block, Table))
     assert [row[-1] for row in table.rows] == [
         "not asked by name; whether gossip reached it was not noted, as known now"
     ]
