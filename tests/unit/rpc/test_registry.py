@@ -23,7 +23,7 @@ NAMES = [
     "job.submit", "job.list", "job.show", "job.explain", "job.decision", "job.cancel", "job.logs", "job.results", "job.wait",
     "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.read", "alloc.cancel",
     "audit.export",
-    "peers.list", "peers.show", "peers.join", "peers.invite", "peers.ping", "peers.ban",
+    "peers.list", "peers.show", "peers.join", "peers.move", "peers.invite", "peers.ping", "peers.ban",
     "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
     "account.disputes", "account.forgive", "account.accept", "account.verify",
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
@@ -41,7 +41,7 @@ def test_what_changes_something_says_so() -> None:
     assert {entry.name for entry in METHODS.values() if entry.mutates} == {
         "node.benchmark_capability", "node.set_registered_capability", "node.set_available_capability", "node.lock_capability",
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
-        "job.submit", "job.cancel", "alloc.read", "alloc.cancel", "peers.join", "peers.invite", "peers.ban", "market.ask", "peers.ping",
+        "job.submit", "job.cancel", "alloc.read", "alloc.cancel", "peers.join", "peers.move", "peers.invite", "peers.ban", "market.ask", "peers.ping",
         "grants.anchor", "grants.create", "grants.delegate", "grants.keep", "grants.forget", "grants.revoke",
         "account.limit", "account.deposit", "account.settle", "account.forgive", "account.accept",
     }  # fmt: skip
