@@ -27,17 +27,6 @@ from dms_proto.units import format_bytes, format_cores, format_count, format_cre
 from dms_proto.work import Ending
 
 MARKET: Final = "market"
-MARKET_KINDS: Final = (
-    "BidMade",
-    "RequestDeclined",
-    "RequestWithdrawn",
-    "LockReleased",
-    "LockExpired",
-    "BidCommitted",
-    "CommitTurnedDown",
-    "CapacityFreed",
-)
-"""Events of the market's stream that may be about one request."""
 AFTER_MS: Final = 120_000
 """Market events so long after the last event of the job still belong to it: locks that lapse, capacity that is freed."""
 PAGE: Final = 10_000
@@ -69,25 +58,54 @@ async def _market(store: EventStore, request_id: RequestId, since: int, until: i
     return found
 
 
-def _concerns(event: Event, request_id: RequestId, ours: set[str]) -> bool:  # noqa: PLR0911 - one case per event kind
+def _concerns(event: Event, request_id: RequestId, ours: set[str]) -> bool:
     """Whether a market event is about the request; `ours` collects the bids and allocations that are."""
-    match event:
-        case book.BidMade(bid=bid) if bid.request_id == request_id:
-            ours.add(bid.bid_id)
-            return True
-        case book.RequestDeclined(request=request):
-            return request.request_id == request_id
-        case book.RequestWithdrawn(request_id=about):
-            return about == request_id
-        case book.BidCommitted(bid_id=bid_id, reservations=reservations) if bid_id in ours:
-            ours.update(reservation.allocation_id for reservation in reservations)
-            return True
-        case book.LockReleased(bid_id=about) | book.LockExpired(bid_id=about) | book.CommitTurnedDown(bid_id=about):
-            return about in ours
-        case book.CapacityFreed(allocation_id=allocation):
-            return allocation in ours
-        case _:
-            return False
+    return _CONCERNS[type(event)](event, request_id, ours)
+
+
+def _is_bid(event: book.BidMade, request_id: RequestId, ours: set[str]) -> bool:
+    if event.bid.request_id != request_id:
+        return False
+    ours.add(event.bid.bid_id)
+    return True
+
+
+def _takes_bid(event: book.BidCommitted, _request_id: RequestId, ours: set[str]) -> bool:
+    if event.bid_id not in ours:
+        return False
+    ours.update(reservation.allocation_id for reservation in event.reservations)
+    return True
+
+
+def _is_of_bid(event: Any, _request_id: RequestId, ours: set[str]) -> bool:  # an event with a bid_id
+    return event.bid_id in ours
+
+
+def _is_declined(event: book.RequestDeclined, request_id: RequestId, _ours: set[str]) -> bool:
+    return event.request.request_id == request_id
+
+
+def _is_withdrawn(event: book.RequestWithdrawn, request_id: RequestId, _ours: set[str]) -> bool:
+    return event.request_id == request_id
+
+
+def _frees(event: book.CapacityFreed, _request_id: RequestId, ours: set[str]) -> bool:
+    return event.allocation_id in ours
+
+
+_CONCERNS: Final[dict[type[Event], Callable[[Any, RequestId, set[str]], bool]]] = {
+    book.BidMade: _is_bid,
+    book.BidOpened: _is_of_bid,
+    book.BidCommitted: _takes_bid,
+    book.CommitTurnedDown: _is_of_bid,
+    book.LockReleased: _is_of_bid,
+    book.LockExpired: _is_of_bid,
+    book.CapacityFreed: _frees,
+    book.RequestDeclined: _is_declined,
+    book.RequestWithdrawn: _is_withdrawn,
+}
+MARKET_KINDS: Final = tuple(kind.__name__ for kind in _CONCERNS)
+"""Events of the market's stream that may be about one request."""
 
 
 def steps(rows: Iterable[StoredEvent]) -> tuple[TraceStep, ...]:

@@ -63,6 +63,7 @@ async def test_a_second_price_is_paid_booked_explained_and_proven(local: Local) 
     assert why in "\n".join(plain(decision_words(chosen, {})))
     assert why in "\n".join(plain(explanation_words("why", await asked.job_explain(JobParams(job)), {})))
     assert any(why in step.text for step in (await asked.events_trace(TraceParams(job))).steps)
+    assert "BidOpened" in [step.kind for step in (await cheap.events_trace(TraceParams(job))).steps]
 
 
 async def test_who_stays_out_of_second_prices_says_so(local: Local) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dms.node.trace import _TELL, MARKET_KINDS, lines
 from dms.rpc.api.events import TraceStep
 from dms_actors.events import EVENT_KINDS
-from dms_proto.machine import Transient
+from dms_proto.machine import Event, Transient
+from dms_proto.market import offer_state
 
 
 def test_every_kind_that_is_stored_has_words() -> None:
@@ -13,8 +14,16 @@ def test_every_kind_that_is_stored_has_words() -> None:
     assert stored - set(_TELL) == set()
 
 
-def test_the_markets_kinds_exist() -> None:
-    assert set(MARKET_KINDS) <= set(EVENT_KINDS)
+def test_every_market_event_that_may_be_about_a_request_is_looked_at() -> None:
+    abouts = {"bid", "bid_id", "request", "request_id", "allocation_id"}
+    stored = {
+        kind
+        for kind in vars(offer_state).values()
+        if isinstance(kind, type) and issubclass(kind, Event) and not issubclass(kind, Transient)
+    }
+    about_one = {kind.__name__ for kind in stored if abouts & set(kind.__struct_fields__)}
+    assert "BidOpened" in about_one
+    assert set(MARKET_KINDS) == about_one
 
 
 def test_lines_count_from_the_first_step_and_indent_what_follows_from_the_same_cause() -> None:
