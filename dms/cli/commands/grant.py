@@ -200,7 +200,7 @@ def _show_view(io: Io, method: str, given: str) -> None:
 @GRANT
 @with_io
 def revoke(io: Io, *, grant: str) -> None:
-    """Make a grant void, and every one made from it: here, and at every node that accepts this node's grants.
+    """Make a grant void, and every one made from it: here, and at every node that accepts the grants of its issuer.
 
     \b
     dms grant revoke g-abcd
