@@ -2,7 +2,7 @@
 
 A `Behaviour` takes batches of messages and answers them. All behaviours of a node run on one thread (`runtime.ThreadRuntime`, on pykka) or,
 in tests, on the test's own in an order drawn from a seed (`testing.seeded.SeededRuntime`). It never waits for another actor. It may wait for
-the event log, which never waits for it: to read its stream when it starts; what it wants written it hands over as a draft.
+the event store, which never waits for it: to read its stream when it starts; what it wants written it hands over as a draft.
 
 Messages go down by `Address.tell` and `Address.ask`; what children have to say goes up by `tell`.
 """

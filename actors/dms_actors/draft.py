@@ -10,7 +10,7 @@ from dms_proto.promises import WRITTEN_FIRST
 
 
 class Journal(Protocol):
-    """The event log as an actor uses it, without a loop."""
+    """The event store as an actor uses it, without a loop."""
 
     def append(self, events: Sequence[NewEvent]) -> None:
         """Returns when they are durable, or raises MachineError and nothing was written."""

@@ -1,9 +1,9 @@
-"""The event log as actors use it: from their thread, in order, one transaction for everything that waits.
+"""The event store as actors use it: from their thread, in order, one transaction for everything that waits.
 
 ::
 
     append ────── waits ──┐
-    append_soon ──────────┴─▶ waiting ──▶ one group under way ──▶ event log ── its thread: settled or refused; the next group ──▶ …
+    append_soon ──────────┴─▶ waiting ──▶ one group under way ──▶ event store ── its thread: settled or refused; the next group ──▶ …
 
 Appends are written one group after the other, never two at once: a group that could not be written is then never followed by one that could,
 and the log has no holes. Of a failed group the promises are refused, and their makers take them back; what no promise rests on has become
@@ -26,7 +26,7 @@ from dms_proto.errors import DmsError, InternalError, MachineError
 log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT: Final = 30.0
-"""Seconds the event log may take. Longer means that the disk has failed without an error."""
+"""Seconds the event store may take. Longer means that the disk has failed without an error."""
 SOON_S: Final = 0.05
 """Seconds for which events are gathered on which no promise rests. Shorter shows progress sooner than anybody can read it, and costs a
 transaction for what the next promise would have taken along."""

@@ -5,7 +5,7 @@
     tell, ask ──▶ Mailboxes ──▶ Inbox ── a Shift ──▶ each member handles what waits for it
                                                         └─▶ one transaction for all of them ─▶ effects, answers
 
-One thread, because what actors mostly wait for is the event log, which they write together, and because handing a message from thread to thread
+One thread, because what actors mostly wait for is the event store, which they write together, and because handing a message from thread to thread
 costs more than what most of them do with it (docs/decisions/0017).
 
 loop  -> actor   `Address.tell`, which does not wait; `ask` from the loop is `ask_from_loop`, which awaits without blocking the loop

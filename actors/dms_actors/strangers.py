@@ -1,4 +1,4 @@
-"""Strangers: where peers are, which of them the owner has let in, and what the others may still cause to be written into the event log."""
+"""Strangers: where peers are, which of them the owner has let in, and what the others may still cause to be written into the event store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Strangers:
         log_bytes: Callable[[], int] = lambda: 0,
         most_log_bytes: int = NO_END,
     ) -> None:
-        """`log_bytes` tells how long the event log is; from `most_log_bytes` on strangers make it no longer."""
+        """`log_bytes` tells how long the event store is; from `most_log_bytes` on strangers make it no longer."""
         self.is_named: Callable[[PeerId], bool] = lambda _peer: False
         self._budget = LogBudget() if budget is None else budget  # one that has metered nothing yet is empty
         self._log_bytes = log_bytes

@@ -371,7 +371,7 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=MIB, le=2**53),
         about(
-            "What strangers may make this node write into its event log in a day, all of them together; those of one source a quarter of it, one "
+            "What strangers may make this node write into its event store in a day, all of them together; those of one source a quarter of it, one "
             "of them an eighth. Past it their requests are declined as `log_budget`. Peers that the owner names or that show a grant do not count.",
             unit="bytes",
         ),
@@ -379,7 +379,7 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events_max: Annotated[
         Amount,
         about(
-            "Size of the event log from which on strangers are declined altogether, so that they make it no longer. 0: no limit.",
+            "Size of the event store from which on strangers are declined altogether, so that they make it no longer. 0: no limit.",
             unit="bytes",
         ),
     ] = 16 * GIB

@@ -45,7 +45,7 @@ class Services:
         orchestrators, allocations: the actors of requests and allocations that are not over, by id.
         executors: what was proven to work here, by name.
         unavailable: what was not, and why.
-        written: returns when all that the actors have said so far is in the event log.
+        written: returns when all that the actors have said so far is in the event store.
         stop: asks the node process to end.
         started_at: Unix ms.
     """

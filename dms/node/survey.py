@@ -1,4 +1,4 @@
-"""What the event log says is not over: looked up once, when the node starts."""
+"""What the event store says is not over: looked up once, when the node starts."""
 
 from __future__ import annotations
 

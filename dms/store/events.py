@@ -1,4 +1,4 @@
-"""The node's memory: an append-only, hash-chained event log in one SQLite file.
+"""The node's memory: an append-only, hash-chained event store in one SQLite file.
 
 ::
 

@@ -63,7 +63,7 @@ class HonestPair:
         return ran and self.market.endings().get(job) is EndReason.COMPLETED
 
     def written(self, node: SeededNode | None = None) -> int:
-        """Bytes in a node's event log; the provider's unless said otherwise."""
+        """Bytes in a node's event store; the provider's unless said otherwise."""
         log = (node or self.provider).machine.log
         return sum(len(row.body) + ROW_BYTES for row in log.events)
 

@@ -118,7 +118,7 @@ class MemoryEventLog:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise MachineError("store_failed", "the event log is closed")
+            raise MachineError("store_failed", "the event store is closed")
 
 
 async def _each(events: Sequence[StoredEvent]) -> AsyncIterator[StoredEvent]:

@@ -464,7 +464,7 @@ def awaits_verdict(auction: Auction, slot: Slot) -> bool:
 
 
 def room_with(auction: Auction) -> dict[PeerId, int]:
-    """What may yet come to be owed to each bidder beyond what is at work, in micro-credits; one that is missing has no ceiling."""
+    """What may yet come to be owed to each bidder beyond what is at work, in micro-credits; one that is missing has no limit."""
     working, settled = stakes(auction), settled_by(auction)
     return {
         peer: purse.most - purse.elsewhere - working.get(peer, 0) - settled.get(peer, 0)

@@ -233,7 +233,7 @@ def _affordable(  # noqa: PLR0917 - what `_fill` keeps
 ) -> Iterator[OpenBid]:
     """The bids that have room for a slot and are not too dear, on nodes where its job has not failed, best first.
 
-    `owing`: what may yet come to be owed to a provider; one that is missing has no ceiling.
+    `owing`: what may yet come to be owed to a provider; one that is missing has no limit.
     """
     for bid_id in ranking.order:
         bid, price = bids[bid_id], bids[bid_id].stake

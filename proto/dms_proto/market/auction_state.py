@@ -691,7 +691,7 @@ class Auction(msgspec.Struct, frozen=True):
         waits: rounds in a row that found nothing.
         why: what it waits for.
         purses: what may come to be owed to each bidder. Never follows from events: whoever drives the machine says it with each stimulus
-            (`obligations`), and for a provider without one there is no ceiling.
+            (`obligations`), and for a provider without one there is no limit.
         verdicts: by piece of work, where results are checked.
     """
 

@@ -1,8 +1,8 @@
-"""What all requests of this node together may come to owe, provider by provider, so that no commit goes past the ceiling its owner has set.
+"""What all requests of this node together may come to owe, provider by provider, so that no commit goes past the debt limit its owner has set.
 
 ::
 
-    Accounts ── what is owed, and the ceiling ──┐
+    Accounts ── what is owed, the debt limit ───┐
     other requests ── what they have at work ───┼──▶ Purse of a provider ──▶ auction: a bid that costs more is passed over
     entries written, not in the live book yet ──┘
 

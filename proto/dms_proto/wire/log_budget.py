@@ -1,6 +1,6 @@
-"""The log budget: how many bytes strangers can make a node write into its event log, one of them, those of one source, and all of them. Pure.
+"""The log budget: how many bytes strangers can make a node write into its event store, one of them, those of one source, and all of them. Pure.
 
-An event log keeps everything for ever, so what others cause of it is metered in bytes as it is written. Three token buckets are asked before a
+An event store keeps everything for ever, so what others cause of it is metered in bytes as it is written. Three token buckets are asked before a
 stranger is heard on anything that may be written, and all three pay afterwards what it came to. A bucket may go into debt, since a promise once made
 is kept: whoever is in debt waits until it is gained back. Over any time *t* a bucket lets no more through than its burst, its rate times *t*, and
 what one message and the bids that were open then lead to.

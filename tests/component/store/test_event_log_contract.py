@@ -1,4 +1,4 @@
-"""Both event logs keep the contract of the port."""
+"""Both event stores keep the contract of the port."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever a stranger says, it makes an event log no longer than its share; honest work goes on, and the stranger is heard again in time."""
+"""Whatever a stranger says, it makes an event store no longer than its share; honest work goes on, and the stranger is heard again in time."""
 
 from __future__ import annotations
 
