@@ -76,13 +76,25 @@ def test_the_navigation_lists_every_page_once() -> None:
     assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
-def test_every_decision_is_listed_and_has_its_three_parts() -> None:
-    index = (DOCS / "decisions" / "index.md").read_text()
+def test_every_decision_is_listed_by_number_under_its_title_and_has_its_three_parts() -> None:
+    rows, entries = [], []
     for page in sorted((DOCS / "decisions").glob("0*.md")):
         text = page.read_text()
-        assert f"({page.name})" in index
-        assert text.startswith(f"# {page.name[:4]}: ")
+        number, title = re.match(r"# (\d{4}): (.*)", text).groups()  # type: ignore[union-attr] - else the page has no title
+        assert page.name.startswith(number)
+        rows.append(f"| [{number}]({page.name}) | {title} |")
+        entries.append(f'"{number}: {title}": decisions/{page.name}')
         assert all(f"**{part}.**" in text for part in ("Context", "Choice", "Consequence")), page.name
+    index = (DOCS / "decisions" / "index.md").read_text()
+    assert re.findall(r"^\| \[\d{4}\][^|]*\|[^|]*\|", index, re.MULTILINE) == rows
+    assert re.findall(r'"\d{4}: .*": .*', (ROOT / "mkdocs.yml").read_text()) == entries
+
+
+def test_a_decision_that_replaces_a_part_of_another_stands_beside_it() -> None:
+    index = (DOCS / "decisions" / "index.md").read_text()
+    for page in sorted((DOCS / "decisions").glob("0*.md")):
+        for replaced in re.findall(r"^Replaces .*?\[(\d{4})\]", page.read_text(), re.MULTILINE):
+            assert re.search(rf"^\| \[{replaced}\].*\({page.name}\) \|$", index, re.MULTILINE), page.name
 
 
 def test_the_readme_is_about_a_screen() -> None:
