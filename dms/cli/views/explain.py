@@ -10,6 +10,7 @@ from dms.cli.blocks import Block, Line, Table
 from dms.cli.views.words import called, short
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
+from dms_proto.market.impossible import DEBT
 from dms_proto.market.second_price import words_of
 from dms_proto.market.verdicts import CONSTRAINT
 from dms_proto.messages import Clause
@@ -42,7 +43,7 @@ def explanation(
     yield from _summary(found, names)
     if not known:
         yield Line("no other node is known; dms join INVITATION, or dms doctor", "warn")
-    if helping := [*_without_constraints(found.verdicts), *_changes(found)]:
+    if helping := [*_without_constraints(found.verdicts), *_debt_limits(found.verdicts), *_changes(found)]:
         yield Line("what would help:")
         yield from (Line(f"  {text}") for text in helping)
     elif known and not found.counts.get(Outcome.BID):
@@ -63,6 +64,13 @@ def _without_constraints(verdicts: Sequence[NodeVerdict]) -> Iterator[str]:
     )
     for source, number in alone.most_common():
         yield f"without the constraint {source}: +{format_count(number, 'node')}"
+
+
+def _debt_limits(verdicts: Sequence[NodeVerdict]) -> Iterator[str]:
+    """What the owner of this node can do where its debt limit alone stands in the way."""
+    alone = [v.peer for v in verdicts if [clause.dimension for clause in v.clauses] == [DEBT]]
+    if alone:
+        yield f"a higher debt limit (dms account limit {short(alone[0])} AMOUNT --ours): +{format_count(len(alone), 'node')}"
 
 
 def _summary(found: Explanation, names: Mapping[str, str]) -> Iterator[Line]:

@@ -114,7 +114,7 @@ def _ceiling(auction: Auction, bid: OpenBid, room: Mapping[PeerId, int]) -> Clau
     return Clause(
         DEBT,
         format_credits(bid.stake),
-        f"{format_credits(max(0, room[bid.provider]))} may yet be owed to it: pay it, or raise `dms account limit PEER AMOUNT --ours`",
+        f"{format_credits(max(0, room[bid.provider]))} may yet be owed to it: pay it, or raise the debt limit for it",
         passing=bid.stake <= room[bid.provider] + working,
     )
 
