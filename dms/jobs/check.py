@@ -81,20 +81,8 @@ class Loaded(NamedTuple):
     places: Located
 
 
-def load_job(path: Path) -> JobDocument:
-    """The job in a file; its name is the file's when it has none.
-
-    Raises:
-        BadJob: naming field, line and rule of each problem; also when the file cannot be read.
-    """
-    loaded = load(path)
-    if loaded.problems:
-        raise BadJob(str(path), loaded.problems)
-    return loaded.document
-
-
 def load(path: Path) -> Loaded:
-    """What a file says, and all that is wrong with it, as far as its text tells.
+    """What a file says, and all that is wrong with it, as far as its text tells. A job without a name gets the file's.
 
     Raises:
         BadJob: it cannot be read, or is no document at all.

@@ -123,11 +123,6 @@ class Simulation:
             tuple(node.appends for node in self.nodes),
         )
 
-    def is_honest(self, peer: PeerId) -> bool:
-        """Whether a node keeps to the protocol."""
-        node = self.by_peer.get(peer)
-        return node is not None and node.spec.lie is None
-
     def _is_over(self) -> bool:
         if len(self.submitted) < len(self.plan.jobs) or self.clock.now < self._quiet_at:
             return False

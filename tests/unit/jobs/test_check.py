@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.jobs.check import check, job_of, load_job
+from dms.jobs.check import check, job_of, load
 from dms.jobs.document import GpuNeed, InputFile, JobDocument, SecretSource
 from dms.jobs.problems import BadJob, Problem
 from dms.jobs.source import parse
@@ -203,10 +203,10 @@ def test_a_job_built_from_flags_obeys_the_same_rules() -> None:
 def test_a_job_is_named_after_its_file_when_it_has_no_name(tmp_path: Path) -> None:
     path = tmp_path / "hello.yaml"
     path.write_text("command: x")
-    assert load_job(path).name == "hello"
+    assert load(path).document.name == "hello"
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", "."])
 def test_a_file_that_cannot_be_read_is_a_bad_job(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadJob, match="cannot be read"):
-        load_job(tmp_path / name)
+        load(tmp_path / name)

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dms.jobs.check import load_job
 from dms.jobs.document import JobDocument
-from dms.jobs.resolve import resolve
+from dms.jobs.resolve import resolve_file
 from dms.jobs.schema import job_schema
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "jobs").glob("*.[yj]*"))
@@ -53,7 +52,7 @@ def test_every_reference_leads_somewhere_and_it_is_json() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
 def test_every_example_resolves(path: Path) -> None:
-    assert resolve(load_job(path), path.parent).task.executor
+    assert resolve_file(path).task.executor
 
 
 def test_there_are_examples() -> None:
