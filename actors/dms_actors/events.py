@@ -11,7 +11,7 @@ import msgspec
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
-from dms_proto.errors import MachineError
+from dms_proto.errors import InternalError, MachineError
 from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
 from dms_proto.market import auction_state, offer_state, owner, proofs
@@ -44,12 +44,21 @@ EVENT_KINDS: Final = _kinds(MACHINES)
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 """Fields in the order of their declaration, mappings in that of their making: as deterministic as the machines are."""
-_DECODERS: Final[dict[str, Any]] = {}
+_DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {}
 
 
 def to_row(stream: str, event: Event, cause_id: str) -> NewEvent:
-    """An event as it is written down."""
-    return NewEvent(stream, type(event).__name__, cause_id, _ENCODER.encode(event))
+    """An event as it is written down.
+
+    Raises:
+        InternalError: `internal`: it could not be read again. One such event in the log, and its node would not start any more.
+    """
+    kind, body = type(event).__name__, _ENCODER.encode(event)
+    try:
+        _decoder(kind).decode(body)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InternalError("internal", f"{kind} breaks a rule and is not written down: {error}") from error
+    return NewEvent(stream, kind, cause_id, body)
 
 
 def from_row(row: StoredEvent) -> Event:
@@ -58,19 +67,22 @@ def from_row(row: StoredEvent) -> Event:
     Raises:
         MachineError: `store_newer` for a kind this version does not know, `store_corrupt` for a body that does not decode.
     """
-    kind = EVENT_KINDS.get(row.kind)
-    if kind is None:
+    if row.kind not in EVENT_KINDS:
         raise MachineError(
             "store_newer", f"event {row.seq} has the unknown kind {row.kind!r}; was it written by a newer dms?"
         )
-    decoder = _DECODERS.get(row.kind)
-    if decoder is None:
-        decoder = _DECODERS[row.kind] = msgspec.msgpack.Decoder(kind)
     try:
-        event: Event = decoder.decode(row.body)
+        event: Event = _decoder(row.kind).decode(row.body)
     except (msgspec.DecodeError, ValueError) as error:
         raise MachineError("store_corrupt", f"event {row.seq} ({row.kind}) cannot be read: {error}") from error
     return event
+
+
+def _decoder(kind: str) -> msgspec.msgpack.Decoder[Any]:
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(EVENT_KINDS[kind])
+    return decoder
 
 
 def is_stored(event: Event) -> bool:

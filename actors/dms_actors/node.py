@@ -84,7 +84,6 @@ from dms_proto.market.auction_state import Auction, BidderFacts, Terms
 from dms_proto.market.canaries import KnownWork, canary_terms
 from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
-    MAX_LINE,
     ClosingHeard,
     CommitHeard,
     CreditSeen,
@@ -564,7 +563,7 @@ class Node(MachineActor):
             if missing is None:
                 self._world.show_log(peer, message, origin.cause_id)
             else:
-                refusal = Refusal(NOT_GRANTED, origin.cause_id, in_words(missing)[:MAX_LINE])
+                refusal = Refusal(NOT_GRANTED, origin.cause_id, in_words(missing))
                 self._world.post.send(peer, refusal, origin.cause_id)
 
     def _missing_right(self, peer: PeerId, message: Invocation, shown: Credential) -> str:
@@ -678,7 +677,7 @@ class Node(MachineActor):
 
 
 def _not_granted(missing: Clause) -> str:
-    return f"not granted: {in_words(missing)}"[:MAX_LINE]
+    return f"not granted: {in_words(missing)}"
 
 
 def _with_reply_to(request: BidRequest, addresses: Sequence[str]) -> BidRequest:

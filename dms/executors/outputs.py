@@ -19,6 +19,7 @@ import msgspec
 from dms_proto.errors import UserError
 from dms_proto.globs import is_match
 from dms_proto.ids import Digest
+from dms_proto.rules import MAX_PATH
 from dms_proto.units import GIB, format_count
 from dms_proto.work import Output
 
@@ -62,6 +63,7 @@ def collect(directory: Path, patterns: Sequence[str], limits: OutputLimits = DEF
     for path, size in _regular_files(directory, limits):
         if any(is_match(path, pattern) for pattern in patterns):
             found.append((path, size))
+            _check(len(path) <= MAX_PATH, f"the path of output {path[:100]!r}… has more than {MAX_PATH} characters")
             _check(len(found) <= limits.files, f"more than {limits.files} output files")
             _check(
                 size <= limits.file_bytes,

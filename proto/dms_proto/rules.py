@@ -1,6 +1,7 @@
 """Bounds on what arrives from strangers, as types: msgspec checks them whenever bytes become a message.
 
-They cost nothing when a value is built in code: there the type checker and the machines keep the rules. A value that crossed the wire has been
+They cost nothing when a value is built in code: there the type checker and the machines keep the rules, and `to_row` looks once more before
+anything is written down. A value that crossed the wire has been
 checked against all of them, so an id may name a file and an amount may enter the ledger without a second look.
 """
 
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from msgspec import Meta
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from dms_proto.ids import AllocationId, BidId, Digest, GrantId, PeerId, RequestId
 from dms_proto.units import GPU, MAX_QUANTITY
@@ -30,8 +32,9 @@ Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\
 GoodDigest = Annotated[Digest, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 DigestOrNone = Annotated[Digest, Meta(pattern=r"^(sha256:[0-9a-f]{64})?\Z")]
 """A digest, or empty where there may be nothing to name."""
+MAX_PATH: Final = 1024
 RelativePath = Annotated[
-    str, Meta(pattern=r"^(?!/)(?!(?:[^/]*/)*\.\.?(?:/|\Z))[^\0/]+(?:/[^\0/]+)*\Z", min_length=1, max_length=1024)
+    str, Meta(pattern=r"^(?!/)(?!(?:[^/]*/)*\.\.?(?:/|\Z))[^\0/]+(?:/[^\0/]+)*\Z", min_length=1, max_length=MAX_PATH)
 ]
 """A path below a directory: no leading, doubled or trailing slash, no "." or ".." part, no NUL."""
 
@@ -45,8 +48,9 @@ ExitCode = Annotated[int, Meta(ge=-1, le=2**32 - 1)]
 
 Word = Annotated[str, Meta(max_length=128)]
 """A name: of a model, a library, a label, an executor."""
-Line = Annotated[str, Meta(max_length=500)]
-"""One line for a person."""
+MAX_LINE: Final = 500
+Line = Annotated[str, Meta(max_length=MAX_LINE)]
+"""One line for a person. Whoever has one cuts it when it is made (`cut_lines`): it is often put together from what others have said."""
 Argument = Annotated[str, Meta(pattern=r"^[^\0]*\Z", max_length=32_768)]
 """An argument or environment value of a program. A NUL could not be passed to it."""
 VariableName = Annotated[str, Meta(pattern=r"^[^\0=]+\Z", max_length=256)]
@@ -55,3 +59,11 @@ SecretName = Annotated[str, Meta(pattern=rf"^{IDENTIFIER}\Z")]
 """Names an environment variable as well as a file."""
 Address = Annotated[str, Meta(max_length=256)]
 """A multiaddr."""
+
+
+def cut_lines(said: Struct, *names: str) -> None:
+    """For `__post_init__`: cuts fields that are a `Line` and longer than one may be."""
+    for name in names:
+        line = getattr(said, name)
+        if len(line) > MAX_LINE:
+            force_setattr(said, name, line[: MAX_LINE - 1] + "…")

@@ -9,7 +9,7 @@ import msgspec
 
 from dms_proto.capability import Meter, Resources
 from dms_proto.ids import NO_DIGESTS, Digest
-from dms_proto.rules import Amount, Argument, ExitCode, GoodDigest, Line, RelativePath, VariableName, Word
+from dms_proto.rules import Amount, Argument, ExitCode, GoodDigest, Line, RelativePath, VariableName, Word, cut_lines
 from dms_proto.secrets import MAX_SECRETS, Secret
 from dms_proto.units import MIB, MINUTE
 
@@ -231,3 +231,6 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
     exit_code: ExitCode = -1
     detail: Line = ""
     usage: Usage = Usage()
+
+    def __post_init__(self) -> None:
+        cut_lines(self, "detail")

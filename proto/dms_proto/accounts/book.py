@@ -28,7 +28,7 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import Effect
 from dms_proto.market.ledger import remember, without
 from dms_proto.messages import Iou, Receipt
-from dms_proto.rules import Amount, Line
+from dms_proto.rules import Amount, Line, cut_lines
 
 V = TypeVar("V")
 
@@ -98,6 +98,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str = ""
     detail: Line = ""
     refused: int = 0
+
+    def __post_init__(self) -> None:
+        cut_lines(self, "detail")
 
     @property
     def name(self) -> str:

@@ -38,7 +38,6 @@ from dms_proto.machine import (
 from dms_proto.market.agreement import differences
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_judgement import task_fits
-from dms_proto.market.offer_state import MAX_LINE
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt
 from dms_proto.units import HOUR, MINUTE
 from dms_proto.wire import Offence
@@ -509,7 +508,7 @@ def _receipt(allocation: Allocation, stimulus: ReceiptHeard, _now: int) -> Decis
         reservation.allocation_id,
         allocation.price,
         receipt.price,
-        detail="; ".join(disputed)[:MAX_LINE],
+        detail="; ".join(disputed),
     )
     closed = ReceiptDisputed(receipt, disputed) if disputed else ReceiptReceived(receipt.price)
     return Decision((closed,), (*entry, Close()))

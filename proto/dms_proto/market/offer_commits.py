@@ -15,7 +15,6 @@ from dms_proto.market.ledger import CapabilityLock, Reservation
 from dms_proto.market.offer_judgement import access_to, task_fits
 from dms_proto.market.offer_seals import award_fault
 from dms_proto.market.offer_state import (
-    MAX_LINE,
     BidCommitted,
     BookPhase,
     CommitHeard,
@@ -152,4 +151,4 @@ def _missing_right(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock)
     """The first right that is missing for a commit, for a person; empty when none is."""
     access = access_to(book, stimulus.requester, lock.slots[0])
     clauses = refusals(access, uses_of(stimulus.commit), stimulus.credential)
-    return next((in_words(clause)[:MAX_LINE] for clause in clauses), "")
+    return next((in_words(clause) for clause in clauses), "")

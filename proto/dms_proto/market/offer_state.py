@@ -33,8 +33,6 @@ from dms_proto.messages import (
 )
 from dms_proto.work import Task
 
-MAX_LINE: Final = 500
-"""Characters of a `rules.Line`."""
 OWNER_HOLD: Final = BidId("owner")
 """Name of the lock by which the owner holds back what is not to be available."""
 NO_LIMIT: Final = 2**53

@@ -42,6 +42,7 @@ from dms_proto.rules import (
     GoodRequestId,
     Line,
     Slot,
+    cut_lines,
 )
 from dms_proto.succession import Successions
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
@@ -196,6 +197,9 @@ class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
     nearest: Line = ""
     passing: bool = False
 
+    def __post_init__(self) -> None:
+        cut_lines(self, "dimension", "wanted", "observed", "nearest")
+
 
 class Decline(Message, frozen=True, tag=True):
     """No, and why.
@@ -310,6 +314,9 @@ class CommitRefused(Message, frozen=True, tag=True):
     refusal: CommitRefusal
     detail: Line = ""
 
+    def __post_init__(self) -> None:
+        cut_lines(self, "detail")
+
 
 class Release(Message, frozen=True, tag=True):
     """The bid is not needed: its lock may go. Sent to every loser.
@@ -344,6 +351,9 @@ class InvocationAck(Message, frozen=True, tag=True):
     request_id: GoodRequestId
     allocation_id: GoodAllocationId
     refused: Line = ""
+
+    def __post_init__(self) -> None:
+        cut_lines(self, "refused")
 
 
 class Phase(StrEnum):
@@ -550,6 +560,9 @@ class Refusal(Message, frozen=True, tag=True):
     code: Annotated[str, msgspec.Meta(max_length=32)]
     about: Annotated[str, msgspec.Meta(max_length=32)] = ""
     detail: Line = ""
+
+    def __post_init__(self) -> None:
+        cut_lines(self, "detail")
 
 
 AnyMessage = (

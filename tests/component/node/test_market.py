@@ -14,8 +14,9 @@ from dms.node.app import NodeApp
 from dms.testing.market import CAPABILITY, CONFIG, TARIFF, Market, auction_of, peer_of, submit, until, until_over
 from dms_actors.events import from_row
 from dms_actors.letters import Told
+from dms_proto.allocation.machine import AllocationEnded
 from dms_proto.capability import Resources
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, digest_of
 from dms_proto.market.auction_state import (
     AttemptEnded,
     Auction,
@@ -28,8 +29,9 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind
+from dms_proto.rules import MAX_LINE
 from dms_proto.units import GIB, MIB
-from dms_proto.work import EndReason
+from dms_proto.work import EndReason, Input
 
 CORE = 1000
 
@@ -435,3 +437,29 @@ async def test_a_flood_of_garbage_is_refused_by_count_and_the_node_still_works(t
         assert reason_of(ended) is EndReason.COMPLETED
         runtime = market.nodes[1].services.runtime
         await until(market.nodes[1].state, lambda s: sum(s.refused.values()) + runtime.refused() >= 30_000)
+
+
+async def test_what_is_put_together_from_what_others_say_is_cut_so_that_it_can_be_read_again(tmp_path: Path) -> None:
+    async with Market(tmp_path, 2, build=only_asks) as market:
+        asks, works = market.nodes
+        declined = market.terms("exit", "0", queue_ms=0, patience_ms=0)
+        labels = {f"{letter * 120}": "b" * 120 for letter in "xyz"}
+        declined = msgspec.structs.replace(declined, needs=msgspec.structs.replace(declined.needs, labels=labels))
+        await submit(asks.services, declined)
+        ended = await until_over(asks.services, declined.request_id)
+        assert ended.ending is not None
+        assert ended.ending.reason is EndReason.IMPOSSIBLE
+
+        unserved = market.terms("exit", "0", queue_ms=0, patience_ms=0, node_faults=0)
+        far = Input("/".join(["d" * 200] * 5), digest_of(b"nowhere"), 7)
+        unserved = msgspec.structs.replace(unserved, task=msgspec.structs.replace(unserved.task, inputs=(far,)))
+        await submit(asks.services, unserved)
+        assert reason_of(await until_over(asks.services, unserved.request_id)) is EndReason.RETRIES_EXHAUSTED
+        rows = await works.services.store.query(kinds=("AllocationEnded",))
+        (event,) = [from_row(row) for row in rows]
+        assert isinstance(event, AllocationEnded)
+        assert len(event.ending.detail) == MAX_LINE
+
+        for index in (0, 1):
+            await market.nodes[index].stop()
+            await (await market.rejoin(index)).state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,14 +10,17 @@ from hypothesis import strategies as st
 from dms.testing.strategies import structs
 from dms_actors.events import EVENT_KINDS, MACHINES, from_row, is_stored, to_row
 from dms_actors.ports import StoredEvent
-from dms_proto.errors import MachineError
-from dms_proto.ids import PeerId
+from dms_proto.allocation.machine import AllocationEnded
+from dms_proto.errors import InternalError, MachineError
+from dms_proto.ids import PeerId, digest_of
 from dms_proto.machine import Event, Transient
 from dms_proto.market.auction_state import ProviderSuspected
 from dms_proto.market.owner import Owner, PreferencesChanged, evolve
 from dms_proto.market.preferences import fastest
 from dms_proto.membership.machine import LookedAround, PeerLeft
 from dms_proto.promises import PROMISES, WRITTEN_FIRST
+from dms_proto.rules import MAX_LINE
+from dms_proto.work import Ending, EndReason, Output
 
 
 def stored(event: Event, cause_id: str = "c") -> StoredEvent:
@@ -71,6 +75,21 @@ def test_a_body_that_does_not_decode_is_corrupt(body: bytes) -> None:
         from_row(StoredEvent(9, "s", 1, "PeerLeft", 0, "", body))
     assert caught.value.code == "store_corrupt"
     assert "9" in caught.value.message
+
+
+def test_an_event_that_could_not_be_read_again_is_not_written_down() -> None:
+    unreadable = AllocationEnded(
+        Ending(EndReason.COMPLETED, 0), (Output("x" * 2_000, digest_of(b""), 0),), (0, 0), 0, 1
+    )
+    with pytest.raises(InternalError, match="AllocationEnded breaks a rule"):
+        to_row("a-1", unreadable, "test")
+
+
+def test_a_line_that_was_put_together_too_long_is_cut() -> None:
+    ending = Ending(EndReason.PROVIDER_FAULT, detail="x" * 1_000)
+    assert ending.detail == "x" * (MAX_LINE - 1) + "…"
+    assert msgspec.structs.replace(ending, detail="y" * (MAX_LINE + 1)).detail.endswith("y…")
+    assert Ending(EndReason.PROVIDER_FAULT, detail="x" * MAX_LINE).detail == "x" * MAX_LINE
 
 
 def test_transient_events_are_not_stored() -> None:

@@ -25,6 +25,13 @@ class Anything:
         return lambda *_arguments, **_named: True
 
 
+class Sends(Anything):
+    """Sends everything at once."""
+
+    def send(self, *_arguments: object, **_named: object) -> bytes:
+        return b"frame"
+
+
 class Listener(Anything):
     """Notes what it is told."""
 
@@ -39,10 +46,11 @@ class Listener(Anything):
 def orchestrating(requester: Requester, node: Any) -> Orchestrator:
     """An orchestrator in the middle of a request."""
     anything: Any = Anything()
+    post: Any = Sends()
     orchestrator = Orchestrator(
         requester.terms.request_id,
         journal=anything,
-        post=anything,
+        post=post,
         collector=anything,
         node=node,
         obligations=Obligations(),

@@ -152,6 +152,14 @@ def test_more_than_the_limits_is_refused(job: Path, limits: OutputLimits, words:
         collect(job, ("**",), limits)
 
 
+def test_a_path_that_is_too_long_to_be_told_is_refused(job: Path) -> None:
+    deep = job.joinpath(*["d" * 200] * 6)
+    deep.mkdir(parents=True)
+    (deep / "out").touch()
+    with pytest.raises(UserError, match="more than 1024 characters"):
+        collect(job, ["**"])
+
+
 def test_names_that_no_message_can_carry_are_passed_over(job: Path) -> None:
     (job / os.fsdecode(b"bad-\xff.txt")).write_text("x")
     assert paths(job, "*.txt") == ["result.txt"]
