@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+from dms_actors.listeners import Hear
 from dms_actors.proofs import NO_FRAME, Heard
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
@@ -50,19 +50,21 @@ class FindActor(NamedTuple):
 
 
 class ListenFor(NamedTuple):
-    """To the node: bids and declines for this request, or answers to the probe with this nonce (`probe:N`), go to `hear(peer, message)`.
+    """To the node: from now on `hear` is among those who hear what comes for a key. For questions that no orchestrator asks.
 
-    `hear` is called on the actors' thread and must return at once. For questions that no orchestrator asks: dry runs and pings.
+    Keys: a request's id, for bids and declines; `probe:N`, for answers to the probe with this nonce; `log:ID`, for bytes of an allocation's log;
+    `about:ID`, for refusals of the envelope with this id.
     """
 
     key: str
-    hear: Callable[[PeerId, AnyMessage], None]
+    hear: Hear
 
 
 class StopListening(NamedTuple):
     """To the node: what `ListenFor` began is over."""
 
     key: str
+    hear: Hear
 
 
 class AnnounceWanted(NamedTuple):

@@ -15,7 +15,7 @@ It drains its mailbox in batches: one transaction for the batch, then the effect
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -42,6 +42,7 @@ from dms_actors.letters import (
     Submit,
     Told,
 )
+from dms_actors.listeners import Listeners
 from dms_actors.machine_actor import MachineActor
 from dms_actors.ports import (
     FrameReceived,
@@ -198,7 +199,7 @@ class Node(MachineActor):
         self._record = Record()
         self._silence = Silence()
         self._known = KnownWork()
-        self._listeners: dict[str, Callable[[PeerId, AnyMessage], None]] = {}
+        self._listeners = Listeners()
         self._proofs = ProviderProofs(world.journal, strangers.source)
 
     # ------------------------------------------------------------------------------------------------------ beginning
@@ -259,9 +260,9 @@ class Node(MachineActor):
                 self._hello = msgspec.structs.replace(self._hello, addresses=addresses)
                 self._describe(turn, now)
             case ListenFor(key=key, hear=hear):
-                self._listeners[key] = hear
-            case StopListening(key=key):
-                self._listeners.pop(key, None)
+                self._listeners.begin(key, hear)
+            case StopListening(key=key, hear=hear):
+                self._listeners.end(key, hear)
             case Submit(terms=terms):
                 return Forward(self._children.open_request(terms.request_id), message)
             case AnnounceWanted(request=request, cause_id=cause_id):
@@ -484,10 +485,10 @@ class Node(MachineActor):
                 self._hear_log(peer, message, origin)
             case Hello():
                 self._hear_hello(turn, peer, message, cause, now)
-            case Refusal(about=about) if f"about:{about}" in self._listeners:
-                self._listeners[f"about:{about}"](peer, message)
-            case Probe(nonce=nonce, reply=True) if f"probe:{nonce}" in self._listeners:
-                self._listeners[f"probe:{nonce}"](peer, message)
+            case Refusal(about=about) if self._listeners.pass_on(f"about:{about}", peer, message):
+                pass
+            case Probe(nonce=nonce, reply=True) if self._listeners.pass_on(f"probe:{nonce}", peer, message):
+                pass
             case Probe():
                 self._decide(turn, self.members, membership.ProbeHeard(peer, message), now, cause)
             case Refusal(code=code, detail=detail):
@@ -552,9 +553,10 @@ class Node(MachineActor):
 
     def _hear_log(self, peer: PeerId, message: AllocationMessage, origin: _Origin) -> None:
         """Bytes for a job of ours, a question of the requester of a job here; or of another reader, who needs the right to it."""
-        if (hear := self._listeners.get(f"log:{message.allocation_id}")) is not None and not message.is_question:
-            hear(peer, message)
-        elif not message.is_question or self._children.is_held_by(peer, message.allocation_id):
+        if not message.is_question:
+            self._listeners.pass_on(f"log:{message.allocation_id}", peer, message)
+            self._world.logs(peer, message)
+        elif self._children.is_held_by(peer, message.allocation_id):
             self._world.logs(peer, message)
         else:
             book = self.book.state
@@ -587,9 +589,7 @@ class Node(MachineActor):
         origin: _Origin,
         now: int,
     ) -> None:
-        hear = self._listeners.get(message.request_id)
-        if hear is not None:
-            hear(peer, message)
+        if self._listeners.pass_on(message.request_id, peer, message):
             return
         if isinstance(message, CommitAck | CommitRefused):
             self._silence.answered(peer, message.bid_id)

@@ -79,7 +79,7 @@ async def read(services: Services, asked: PeerId, params: AllocationLogParams, c
         raise PeerError("peer_timeout", f"{short(asked)} did not answer within {PATIENCE_S:.0f} s") from None
     finally:
         for key in keys:
-            services.node.tell(StopListening(key))
+            services.node.tell(StopListening(key, hear))
 
 
 def _part(asked: PeerId, params: AllocationLogParams, message: AnyMessage) -> LogPart:

@@ -83,7 +83,7 @@ class MarketGroup(JobGroup):
         except TimeoutError:
             pass  # who has not answered is silent, and the explanation says so
         finally:
-            services.node.tell(StopListening(request.request_id))
+            services.node.tell(StopListening(request.request_id, hear))
         return heard
 
     async def bids_list(self, params: BidListParams) -> BidList:

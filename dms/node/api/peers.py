@@ -228,7 +228,7 @@ class PeerGroup(GrantGroup):
                 return max(round((await asyncio.wait_for(answered, PING_S) - began) * 1_000_000), 1)
             return None
         finally:
-            services.node.tell(StopListening(f"probe:{nonce}"))
+            services.node.tell(StopListening(f"probe:{nonce}", hear))
 
     async def peers_ban(self, params: BanParams) -> PeerView:
         """See `PeerMethods`."""

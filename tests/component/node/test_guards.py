@@ -189,6 +189,37 @@ async def test_a_log_that_is_public_is_read_at_both_ends_of_the_agreement(guarde
     await ended(guarded, job)
 
 
+async def test_two_readers_of_one_log_at_once_are_both_answered(guarded: Local) -> None:
+    job, allocation = await running(guarded, "print", "hello")
+    await until_written(guarded, allocation)
+    allow(guarded, Access.PUBLIC)
+
+    both = await asyncio.gather(read(guarded, allocation), read(guarded, allocation))
+
+    assert both == [b"hello", b"hello"]
+    await ended(guarded, job)
+
+
+async def test_what_a_job_prints_is_kept_while_another_call_listens_for_it(guarded: Local) -> None:
+    """A reader of the requester's own job does not keep its bytes from the collector."""
+    job, allocation = await running(guarded, "print", "first")
+    await until_written(guarded, allocation)
+    services = guarded.market.nodes[0].services
+    heard: asyncio.Queue[AnyMessage] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    services.node.tell(
+        ListenFor(f"log:{allocation}", lambda _peer, message: loop.call_soon_threadsafe(heard.put_nowait, message))
+    )
+    provider = guarded.market.nodes[1].services
+    more = AllocationMessage(job, allocation, "stdout", len(b"first"), b" second")
+    provider.post.send(peer_of(guarded.market.nodes[0]), more, "test")
+
+    assert await asyncio.wait_for(heard.get(), 10) == more
+    mirror = services.collector.logs
+    await until(lambda: _length(mirror.length(allocation, "stdout")), lambda length: length > len(b"first"))
+    await ended(guarded, job)
+
+
 async def test_a_log_is_read_with_a_grant_for_it_and_not_with_one_for_the_market(guarded: Local) -> None:
     job, allocation = await running(guarded, "print", "hello")
     await until_written(guarded, allocation)
