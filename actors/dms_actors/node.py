@@ -70,11 +70,12 @@ from dms_proto.accounts.machine import (
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
 from dms_proto.errors import MachineError
+from dms_proto.fair_memory import FairMemory
 from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
-from dms_proto.ids import AllocationId, PeerId
+from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.lineage import predecessors
 from dms_proto.log_costs import CONNECTION_BYTES, payer, to_follow
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
@@ -133,6 +134,8 @@ log = logging.getLogger(__name__)
 MARKET_STREAM: Final = "market"
 PEERS_STREAM: Final = "peers"
 TRUST_STREAM: Final = "trust"
+MOST_SEALS: Final = 4_096
+"""Sealed bids whose opening is heard even if nothing more may be written for its bidder by then; who has most makes room."""
 BOOK: Final[Machine[OfferBook]] = Machine(
     offer_book.decide, offer_fold.evolve, offer_book.next_deadline, offer_book.resume
 )
@@ -199,6 +202,7 @@ class Node(MachineActor):
         self._record = Record()
         self._silence = Silence()
         self._known = KnownWork()
+        self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
         self._proofs = ProviderProofs(world.journal, strangers.source)
 
@@ -595,13 +599,17 @@ class Node(MachineActor):
             self._silence.answered(peer, message.bid_id)
         if self._world.orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, origin.cause_id)
-        elif isinstance(message, Bid) and self._silence.is_ignored(peer, now):
+        elif isinstance(message, Bid) and self._seals.take((peer, message.bid_id)) is not None:
+            self._pay(peer, origin, now)  # it is owed: whether its bidder is heard was decided with its seal
+        elif isinstance(message, Bid | SealedBid) and self._silence.is_ignored(peer, now):
             self._world.post.send(peer, Release(message.request_id, message.bid_id), origin.cause_id)
             return
-        elif isinstance(message, Bid | Decline) and not self._strangers.may_write(peer, now):
+        elif isinstance(message, Bid | SealedBid | Decline) and not self._strangers.may_write(peer, now):
             return  # a provider that answers without end; its bid lapses
         elif not isinstance(message, AllocationStatus) or message.ending is not None:  # how it goes is not written down
             self._pay(peer, origin, now)
+        if isinstance(message, SealedBid):
+            self._seals.keep((peer, message.bid_id), peer, self._strangers.source(peer), now)
         told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard)
         self._world.orchestrators.tell(message.request_id, told)
 

@@ -55,6 +55,12 @@ class HonestPair:
         self.market.loop.later(millis, lambda: None)
         self.market.loop.run(lambda: self.now >= until, until)
 
+    def part(self) -> None:
+        """Neither reaches the other any more."""
+        me, other = self.requester.signer.peer_id, self.provider.signer.peer_id
+        self.market.fabric.cuts.add(frozenset((me, other)))
+        self.market.fabric.disconnect(me, other)
+
     def works(self) -> bool:
         """Whether a job of the requester is done by the provider."""
         job = self.market.submit(self.requester)

@@ -48,7 +48,7 @@ from dms_proto.market.offer_state import CapabilityMeasured, OfferBook, PolicyWi
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.proofs import FrameKept
 from dms_proto.membership.machine import PROTOCOL_VERSION
-from dms_proto.messages import Hello
+from dms_proto.messages import Hello, Pricing
 from dms_proto.sim.invariants import difference, durable
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.verification.policy import Apart, Policy, Verification
@@ -243,14 +243,20 @@ class SeededMarket:
             seed=f"secret {number}".encode(),
         )
 
-    def submit(self, node: SeededNode, millis: int = 50) -> RequestId:
+    def submit(self, node: SeededNode, millis: int = 50, *, pricing: Pricing = Pricing.FIRST_PRICE) -> RequestId:
         """A node's owner asks for one core for a while."""
         command = ("work", str(millis), EndReason.COMPLETED.value)
         task = Task("seeded", command, resources=Resources(CORE, 256 * MIB), limits=Limits(wall_ms=MINUTE))
         needs = Capability(resources=task.resources, executors=(ExecutorOffer("seeded"),), max_wall_ms=MINUTE)
         id_ = request_id(self.loop.rng.randbytes(16))
         terms = Terms(
-            request_id=id_, requester=node.signer.peer_id, task=task, needs=needs, count=1, max_price=10_000_000
+            request_id=id_,
+            requester=node.signer.peer_id,
+            task=task,
+            needs=needs,
+            count=1,
+            max_price=10_000_000,
+            pricing=pricing,
         )
         node.node.ask(Submit(terms, "owner"), 5)
         self.requests[id_] = node

@@ -34,7 +34,7 @@ class FairMemory(Generic[K, V]):
         """Remembers `value` for `owner`, in place of what `key` stood for."""
         self.take(key)
         if len(self._found) >= self._most:
-            self.take(self._least_due())
+            self.take(self._to_make_room())
         self._found[key] = _Entry(owner, group, value)
         self._of_group[group] += 1
         self._of_owner[group, owner] += 1
@@ -56,7 +56,7 @@ class FairMemory(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._found)
 
-    def _least_due(self) -> K:
+    def _to_make_room(self) -> K:
         group = max(self._of_group, key=self._of_group.__getitem__)
         owners = {owner: count for (of, owner), count in self._of_owner.items() if of == group}
         owner = max(owners, key=owners.__getitem__)

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 
@@ -17,18 +14,14 @@ from dms_actors.events import from_row
 from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
 from dms_proto.ids import PeerId, bid_id, request_id
 from dms_proto.market.agreement import agreement_on, terms_digest
-from dms_proto.market.auction_state import BidReceived
-from dms_proto.messages import AnyMessage, Bid, BidRequest, Commit, Release
+from dms_proto.market.auction_state import BidReceived, SealReceived
+from dms_proto.market.second_price import seal_of
+from dms_proto.messages import AnyMessage, Bid, BidRequest, Commit, Pricing, Release, SealedBid
 from dms_proto.reputation.silence import FIRST_PAUSE_MS, STRIKES
 from dms_proto.units import MIB, MINUTE, SECOND
 from dms_proto.wire.scores import HALF_LIFE_MS
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture
@@ -151,6 +144,27 @@ def test_who_bids_and_vanishes_is_not_heard_any_more_and_work_goes_elsewhere(pai
     heard = bids_heard(pair, guest)
     assert pair.works()
     assert bids_heard(pair, guest) == heard + 1
+
+
+def test_who_is_not_heard_for_its_silence_is_not_heard_sealed_either(pair: HonestPair) -> None:
+    guest = bidder(pair)
+    for _ in range(STRIKES):
+        assert pair.works()
+
+    def seal(peer: PeerId, said: AnyMessage) -> None:
+        if isinstance(said, BidRequest) and said.pricing is Pricing.SECOND_PRICE:
+            bid = msgspec.structs.replace(bid_on(said, guest.peer, RICH, pair.now), salt=bytes(32))
+            told = (bid.bid_id, seal_of(bid, guest.peer), said.max_price, bid.valid_until, bid.valid_ms)
+            guest.say(pair.requester, SealedBid(said.request_id, said.round, bid.number, *told))
+
+    guest.on_heard = seal
+    job = pair.market.submit(pair.requester, pricing=Pricing.SECOND_PRICE)
+    pair.pass_time(5 * SECOND)
+    assert any(isinstance(said, BidRequest) and said.request_id == job for said in guest.heard)
+    assert any(isinstance(said, Release) and said.request_id == job for said in guest.heard)
+    rows = (row for row in pair.requester.machine.log.events if row.kind == SealReceived.__name__)
+    sealed = [event.provider for event in map(from_row, rows) if isinstance(event, SealReceived)]
+    assert sealed == [pair.provider.signer.peer_id]
 
 
 def test_a_crowd_that_comes_and_goes_does_not_make_an_honest_peer_forgotten_or_unserved(pair: HonestPair) -> None:

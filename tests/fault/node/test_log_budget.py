@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -13,29 +13,34 @@ from dms_actors.strangers import Strangers
 from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
 from dms_proto.ids import bid_id, digest_of, request_id
 from dms_proto.log_costs import ALLOCATION_BYTES
-from dms_proto.messages import Bid, BidRequest, Clause, Commit, Decline, Release
+from dms_proto.market.auction_state import BidReceived, DeclineReceived, OpeningRefused
+from dms_proto.market.second_price import seal_of
+from dms_proto.messages import Bid, BidRequest, Clause, Closing, Commit, Decline, Pricing, Release, SealedBid
 from dms_proto.units import HOUR, MIB, MINUTE, SECOND
 from dms_proto.wire.log_budget import BURSTS_A_DAY, OF_PEER, OF_SOURCE, LogBudget
 
-SHARE = 16 * MIB
+pytestmark = pytest.mark.usefixtures("quiet")
+SHARE = MIB
 OF_ONE = SHARE // OF_PEER // BURSTS_A_DAY
-"""What one stranger has at once: half a MiB."""
-SLACK = 64 * 1024
+"""What one stranger has at once: 32 KiB."""
+SLACK = 16 * 1024
 """What the last message leads to, what is gained meanwhile, and what the honest pair writes."""
 TURNS = 60
+SALT = bytes(32)
 AT_ONCE = 50
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
 def pair() -> HonestPair:
     return HonestPair(lambda: Strangers(LogBudget(SHARE)))
+
+
+def without_budget() -> HonestPair:
+    """Its share is more than is ever said."""
+    return HonestPair(lambda: Strangers(LogBudget(2**50)))
+
+
+LABELLED = Capability(labels={f"label-{n}": "x" * 60 for n in range(10)})
 
 
 def asking(number: int, cores: int = 1, **changed: object) -> BidRequest:
@@ -88,32 +93,32 @@ def come_and_go(pair: HonestPair, guest: Guest, number: int) -> None:
 SAYINGS = [ask_for_too_much, ask_and_let_go, commit_to_other_terms, say_something_new, come_and_go]
 
 
-@pytest.mark.parametrize("say", SAYINGS)
-def test_one_stranger_makes_the_log_no_longer_than_its_share(
-    pair: HonestPair, say: Callable[[HonestPair, Guest, int], None]
-) -> None:
-    assert pair.works()
+def written_for_a_stranger(pair: HonestPair, say: Callable[[HonestPair, Guest, int], None]) -> int:
+    """Bytes that a provider writes while a stranger says the same for a minute."""
     guest, before = pair.guest(), pair.written()
     for turn in range(TURNS):
         for number in range(AT_ONCE):
             say(pair, guest, turn * AT_ONCE + number)
         pair.pass_time(SECOND)
         guest.connect(pair.provider)
-    assert pair.written() - before < OF_ONE + SLACK
+    return pair.written() - before
+
+
+@pytest.mark.parametrize("say", SAYINGS)
+def test_one_stranger_makes_the_log_no_longer_than_its_share(
+    pair: HonestPair, say: Callable[[HonestPair, Guest, int], None]
+) -> None:
+    assert pair.works()
+    before = pair.written()
+    assert written_for_a_stranger(pair, say) < OF_ONE + SLACK
     assert pair.works()
     assert pair.written() - before < OF_ONE + SLACK + 2 * ALLOCATION_BYTES
 
 
-def test_it_would_be_longer_without_a_budget() -> None:
-    """The test above tests something: this much is written for a peer whom the owner lets in."""
-    pair = HonestPair()
-    guest, before = pair.guest(), pair.written()
-    for number in range(TURNS * AT_ONCE):
-        ask_for_too_much(pair, guest, number)
-        if number % AT_ONCE == 0:
-            pair.pass_time(SECOND)
-    pair.pass_time(SECOND)
-    assert pair.written() - before > 2 * (OF_ONE + SLACK)
+@pytest.mark.parametrize("say", SAYINGS)
+def test_it_would_be_longer_without_a_budget(say: Callable[[HonestPair, Guest, int], None]) -> None:
+    """The test above tests something."""
+    assert written_for_a_stranger(without_budget(), say) > 2 * (OF_ONE + SLACK)
 
 
 def test_a_stranger_past_its_share_is_told_so_and_heard_again_when_it_has_gained_it_back(pair: HonestPair) -> None:
@@ -150,21 +155,40 @@ def test_a_hundred_strangers_of_one_source_share_its_share_and_another_source_is
     assert stranger.last(Bid) is not None
 
 
-def flood_of_bids(pair: HonestPair, guest: Guest, asked: BidRequest, number: int) -> None:
-    """Each is newer than the one before and ends at once: none of them is a repeat, and there is always room for one more."""
-    bid = Bid(
+def bid_of(guest: Guest, asked: BidRequest, number: int, *, until: int, valid_ms: int, salt: bytes = b"") -> Bid:
+    """A bid for nothing, of a machine without anything that is asked for."""
+    return Bid(
         request_id=asked.request_id,
         round=asked.round,
         number=number,
         bid_id=bid_id(asked.request_id, guest.peer, number),
-        offer=asked.needs,
+        offer=LABELLED,
         slots=1,
         tariff=Price(),
-        price=10**12,
-        valid_until=pair.now + 1,
-        valid_ms=1,
+        price=0,
+        valid_until=until,
+        valid_ms=valid_ms,
+        salt=salt,
     )
-    guest.say(pair.requester, bid)
+
+
+def sealed_of(bid: Bid, guest: Guest, asked: BidRequest) -> SealedBid:
+    """What is shown of a bid before the list is closed."""
+    seal = seal_of(bid, guest.peer)
+    return SealedBid(
+        bid.request_id, bid.round, bid.number, bid.bid_id, seal, asked.max_price, bid.valid_until, bid.valid_ms
+    )
+
+
+def flood_of_bids(pair: HonestPair, guest: Guest, asked: BidRequest, number: int) -> None:
+    """Each is newer than the one before and ends at once; none of them will do."""
+    guest.say(pair.requester, bid_of(guest, asked, number, until=pair.now + 1, valid_ms=1))
+
+
+def flood_of_seals(pair: HonestPair, guest: Guest, asked: BidRequest, number: int) -> None:
+    """The same, sealed, and never opened."""
+    bid = bid_of(guest, asked, number, until=pair.now + 1, valid_ms=1, salt=SALT)
+    guest.say(pair.requester, sealed_of(bid, guest, asked))
 
 
 def flood_of_declines(pair: HonestPair, guest: Guest, asked: BidRequest, number: int) -> None:
@@ -173,24 +197,65 @@ def flood_of_declines(pair: HonestPair, guest: Guest, asked: BidRequest, number:
     guest.say(pair.requester, Decline(asked.request_id, asked.round, clauses))
 
 
-@pytest.mark.parametrize("flood", [flood_of_bids, flood_of_declines])
-def test_one_provider_makes_the_log_of_who_asks_no_longer_than_its_share(
-    pair: HonestPair, flood: Callable[[HonestPair, Guest, BidRequest, int], None]
-) -> None:
+Flood = Callable[[HonestPair, Guest, BidRequest, int], None]
+FLOODS = [
+    (flood_of_bids, Pricing.FIRST_PRICE),
+    (flood_of_seals, Pricing.SECOND_PRICE),
+    (flood_of_declines, Pricing.FIRST_PRICE),
+]
+
+
+def asked_alone(pair: HonestPair, pricing: Pricing) -> tuple[Guest, BidRequest]:
+    """A stranger that the requester asks, and what for; nobody else can be reached."""
     guest = Guest(pair.market, "30.0.0.1")
     guest.connect(pair.requester)
     guest.say(pair.requester, guest.hello())
     pair.pass_time(SECOND)
-    pair.node().book.state.ledger.check()
-    pair.market.fabric.disconnect(pair.requester.signer.peer_id, pair.provider.signer.peer_id)
-    before = pair.written(pair.requester)
-    pair.market.submit(pair.requester)
-    pair.pass_time(SECOND)
+    pair.part()
+    pair.market.submit(pair.requester, pricing=pricing)
+    pair.pass_time(SECOND // 10)
     asked = guest.last(BidRequest)
     assert asked is not None
-    for number in range(TURNS * AT_ONCE):
-        flood(pair, guest, asked, number)
-        if number % AT_ONCE == 0:
-            pair.pass_time(SECOND)
+    return guest, asked
+
+
+def written_for_a_provider(pair: HonestPair, flood: Flood, pricing: Pricing) -> int:
+    """Bytes that a requester writes while it waits and a stranger answers it for a minute."""
+    before = pair.written(pair.requester)
+    guest, asked = asked_alone(pair, pricing)
+    for turn in range(TURNS):
+        for number in range(AT_ONCE // 5):
+            flood(pair, guest, asked, turn * AT_ONCE + number)
+        pair.pass_time(SECOND)
+        guest.connect(pair.requester)
+    return pair.written(pair.requester) - before
+
+
+@pytest.mark.parametrize(("flood", "pricing"), FLOODS)
+def test_one_provider_makes_the_log_of_who_asks_no_longer_than_its_share(
+    pair: HonestPair, flood: Flood, pricing: Pricing
+) -> None:
+    assert written_for_a_provider(pair, flood, pricing) < OF_ONE + SLACK
+
+
+@pytest.mark.parametrize(("flood", "pricing"), FLOODS)
+def test_it_would_be_longer_for_who_asks_without_a_budget(flood: Flood, pricing: Pricing) -> None:
+    """The test above tests something."""
+    assert written_for_a_provider(without_budget(), flood, pricing) > 2 * (OF_ONE + SLACK)
+
+
+def test_what_was_sealed_in_time_is_opened_though_nothing_is_left_by_then(pair: HonestPair) -> None:
+    guest, asked = asked_alone(pair, Pricing.SECOND_PRICE)
+    bid = bid_of(guest, asked, 0, until=pair.now + 10 * SECOND, valid_ms=10 * SECOND, salt=SALT)
+    guest.say(pair.requester, sealed_of(bid, guest, asked))
+    pair.pass_time(SECOND // 10)
+    assert guest.last(Closing) is not None
+    for number in range(AT_ONCE):
+        flood_of_declines(pair, guest, asked, number)
+    pair.pass_time(SECOND // 10)
+    guest.say(pair.requester, bid)
     pair.pass_time(SECOND)
-    assert pair.written(pair.requester) - before < OF_ONE + SLACK
+
+    kinds = Counter(row.kind for row in pair.requester.machine.log.events)
+    assert kinds[DeclineReceived.__name__] < AT_ONCE, "nothing is left"
+    assert (kinds[BidReceived.__name__], kinds[OpeningRefused.__name__]) == (1, 0)
