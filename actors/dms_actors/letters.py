@@ -8,7 +8,8 @@ from dms_actors.listeners import Hear
 from dms_actors.proofs import NO_FRAME, Heard
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import ResultJudged, Terms
+from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged, Terms
+from dms_proto.market.candidates import Candidate
 from dms_proto.messages import AnyMessage, BidRequest
 from dms_proto.reputation import Kind
 from dms_proto.wire import Offence
@@ -68,10 +69,11 @@ class StopListening(NamedTuple):
 
 
 class AnnounceWanted(NamedTuple):
-    """An orchestrator wants its request announced."""
+    """An orchestrator wants its request announced; to nobody but `only`, if that is given."""
 
     request: BidRequest
     cause_id: str
+    only: PeerId | None = None
 
 
 class AttemptNoted(NamedTuple):
@@ -88,6 +90,32 @@ class PieceJudged(NamedTuple):
 
     terms: Terms
     judged: ResultJudged
+
+
+class SlotAwarded(NamedTuple):
+    """A request of this node has taken a provider's bid: a spot check of what it claims may be due beside it."""
+
+    terms: Terms
+    taken: Candidate
+
+
+class CheckReady(NamedTuple):
+    """The answer of a spot check is known: it can go out."""
+
+    terms: Terms
+
+
+class CheckUnderWay(NamedTuple):
+    """After a restart: a spot check of a provider that was sent at `at` (Unix ms) is not over; no other is to be sent meanwhile."""
+
+    provider: PeerId
+    at: int
+
+
+class BenchmarkNoted(NamedTuple):
+    """A spot check is over: what it found is known of the provider from now on."""
+
+    finding: BenchmarkChecked
 
 
 class TellAgain(NamedTuple):

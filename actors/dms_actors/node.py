@@ -30,7 +30,10 @@ from dms_actors.letters import (
     AllocationClosed,
     AnnounceWanted,
     AttemptNoted,
+    BenchmarkNoted,
     Blamed,
+    CheckReady,
+    CheckUnderWay,
     Delivered,
     FindActor,
     ListenFor,
@@ -38,6 +41,7 @@ from dms_actors.letters import (
     RequestAbandoned,
     RequestOver,
     ShowState,
+    SlotAwarded,
     StopListening,
     Submit,
     Told,
@@ -75,15 +79,16 @@ from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
-from dms_proto.ids import AllocationId, BidId, PeerId
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.lineage import predecessors
 from dms_proto.log_costs import CONNECTION_BYTES, payer, to_follow
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, offer_fold, offer_state, strays
 from dms_proto.market.auction_fold import evolve
-from dms_proto.market.auction_state import Auction, BidderFacts, Terms
+from dms_proto.market.auction_state import Auction, BenchmarkChecked, BidderFacts, Terms
 from dms_proto.market.canaries import KnownWork, canary_terms
+from dms_proto.market.candidates import Candidate
 from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
     ClosingHeard,
@@ -96,6 +101,7 @@ from dms_proto.market.offer_state import (
     SuccessionSeen,
 )
 from dms_proto.market.reach import is_within
+from dms_proto.market.spot_checks import Benchmarks, answered, check_terms, seed_of
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
 from dms_proto.membership.bidder import bidder_facts
@@ -157,6 +163,7 @@ class NodeState(NamedTuple):
     requests: tuple[str, ...]
     allocations: tuple[str, ...]
     evidence: Mapping[PeerId, Evidence]
+    benchmarks: Mapping[PeerId, BenchmarkChecked]
     refused: Mapping[str, int]
     grants: Trust
 
@@ -184,6 +191,7 @@ class Node(MachineActor):
         accounts: Accounts,
         hello: Hello,
         ask_directly: bool = True,
+        spot_check_price: int = 0,
     ) -> None:
         self.book = Shell(BOOK, MARKET_STREAM, book)
         self.members = Shell(MEMBERS, PEERS_STREAM, Membership(book.me))
@@ -204,6 +212,8 @@ class Node(MachineActor):
         self._known = KnownWork()
         self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
+        self._benchmarks = Benchmarks()
+        self._spot_check_price = spot_check_price
         self._proofs = ProviderProofs(world.journal, strangers.source)
 
     # ------------------------------------------------------------------------------------------------------ beginning
@@ -212,7 +222,7 @@ class Node(MachineActor):
         """Nobody is connected yet; what was not over goes on."""
         self.members.state = membership.after_restart(self.members.state)
         survey = self._world.survey()
-        self._record = Record()
+        self._record, self._benchmarks = Record(), Benchmarks()
         for note in survey.notes:
             self._note(note)
         self._known = KnownWork()
@@ -243,7 +253,9 @@ class Node(MachineActor):
 
     # ------------------------------------------------------------------------------------------------------- messages
 
-    def handle(self, turn: Turn, message: object, now: int) -> object:  # noqa: C901, PLR0912 - a dispatch table in code
+    def handle(  # noqa: C901, PLR0912, PLR0915 - a dispatch table in code
+        self, turn: Turn, message: object, now: int
+    ) -> object:
         """One message from the network, the owner or a child."""
         match message:
             case FrameReceived(peer=peer, frame=frame):
@@ -269,13 +281,19 @@ class Node(MachineActor):
                 self._listeners.end(key, hear)
             case Submit(terms=terms):
                 return Forward(self._children.open_request(terms.request_id), message)
-            case AnnounceWanted(request=request, cause_id=cause_id):
-                self._announce(request, cause_id)
-            case AttemptNoted():
+            case AnnounceWanted(request=request, cause_id=cause_id, only=only):
+                self._announce(request, cause_id, only)
+            case AttemptNoted() | BenchmarkNoted():
                 self._note(message)
             case PieceJudged(terms=terms, judged=judged):
                 self._known.note(terms.request_id, judged)
                 self._check_with_canary(terms, judged.piece)
+            case SlotAwarded(terms=terms, taken=taken):
+                self._check_benchmark(terms, taken, now)
+            case CheckUnderWay(provider=provider, at=at):
+                self._benchmarks.sent(provider, at)
+            case CheckReady(terms=terms):
+                self._children.open_request(terms.request_id).tell(Submit(terms, "spot check"))
             case RequestOver(request_id=request_id):
                 self._children.request_over(request_id)
             case AllocationClosed(allocation_id=allocation_id):
@@ -298,10 +316,12 @@ class Node(MachineActor):
                 raise TypeError(f"the node does not understand {message!r}")
         return None
 
-    def _note(self, note: AttemptNoted | Inherit) -> None:
+    def _note(self, note: AttemptNoted | BenchmarkNoted | Inherit) -> None:
         match note:
             case AttemptNoted(provider=provider, source=source, kind=kind, at=at):
                 self._record.note(provider, source, kind, at)
+            case BenchmarkNoted(finding=finding):
+                self._benchmarks.note(finding)
             case Inherit(old=old, new=new):
                 self._inherit(old, new)
 
@@ -322,12 +342,29 @@ class Node(MachineActor):
         if terms is not None and is_new:
             self._children.open_request(terms.request_id).tell(Submit(terms, "canary"))
 
+    def _check_benchmark(self, beside: Terms, taken: Candidate, now: int) -> None:
+        """Has a spot check of a provider prepared, where one is due beside an award; it goes out when this node knows the answer."""
+        is_own = is_known(self.book.state, taken.provider)
+        if not self._spot_check_price or is_own or not self._benchmarks.is_due(beside, taken, now):
+            return
+        terms = check_terms(beside, taken, self._benchmarks.before(taken.provider), self._spot_check_price)
+        if terms.spot_check is None or self._world.journal.read_stream(terms.request_id):
+            return
+        self._benchmarks.sent(taken.provider, now)
+
+        def ready(answer: Digest) -> None:
+            if self.me is not None:
+                self.me.tell(CheckReady(answered(terms, answer)))
+
+        self._world.work_out(seed_of(beside, taken.provider), terms.spot_check.rounds, ready)
+
     def _inherit(self, old: PeerId, new: PeerId) -> None:
         """A peer has proven a new name: what was seen of it, what it owes, has at stake and is kept away for go with it.
 
         Also said anew at each start; a repeat changes nothing.
         """
         self._record.inherit(old, new)
+        self._benchmarks.inherit(old, new)
         self._world.post.inherit(old, new)
         if self.me is not None:
             self.me.tell(Told(PeerRenamed(old, new), "succession"))
@@ -412,6 +449,7 @@ class Node(MachineActor):
             self._world.orchestrators.ids(),
             self._world.allocations.ids(),
             self._record.all(),
+            self._benchmarks.all(),
             dict(self._gate.refused),
             self.grants.state,
         )
@@ -644,8 +682,10 @@ class Node(MachineActor):
 
     # ------------------------------------------------------------------------------------------------------- requests
 
-    def _announce(self, request: BidRequest, cause_id: str) -> None:
-        chosen = audience(self.members.state, request, self_bids=self._provides, ask_directly=self._ask_directly)
+    def _announce(self, request: BidRequest, cause_id: str, only: PeerId | None) -> None:
+        chosen = audience(
+            self.members.state, request, self_bids=self._provides, ask_directly=self._ask_directly, only=only
+        )
         address = self._world.orchestrators.get(request.request_id)
         if address is None:
             return

@@ -10,9 +10,12 @@ from dms_actors.draft import Draft, Journal
 from dms_actors.letters import (
     AnnounceWanted,
     AttemptNoted,
+    BenchmarkNoted,
+    CheckUnderWay,
     PieceJudged,
     RequestOver,
     ShowState,
+    SlotAwarded,
     Submit,
     TellAgain,
     Told,
@@ -32,6 +35,8 @@ from dms_proto.market.auction_state import (
     Announce,
     Auction,
     AuctionPhase,
+    AwardMade,
+    BenchmarkChecked,
     Collect,
     CommitAcked,
     Conclude,
@@ -44,6 +49,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.findings import seen_in
 from dms_proto.market.obligations import Obligations
+from dms_proto.market.spot_checks import awarded_in
 from dms_proto.messages import Commit
 
 AUCTION: Final[Machine[Auction]] = Machine(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume)
@@ -70,7 +76,7 @@ class Orchestrator(MachineActor):
         self._collector = collector
         self._node = node
         self._proofs = RequesterProofs(journal, request_id)
-        self._notes: list[AttemptNoted | PieceJudged] = []
+        self._notes: list[AttemptNoted | PieceJudged | SlotAwarded | BenchmarkNoted] = []
         """What this turn says of providers and of work; told once it is written."""
 
     def start(self, me: Address, *, is_new: bool) -> None:
@@ -89,6 +95,9 @@ class Orchestrator(MachineActor):
         for slot in self.shell.state.slots:
             if slot.phase in (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING):
                 self._expect(slot.provider, slot.allocation_id)
+        terms = self.shell.state.terms
+        if terms is not None and terms.spot_check is not None:
+            self._node.tell(CheckUnderWay(terms.spot_check.provider, self.shell.state.opened_at))
         turn.apply(self.shell, Restarted(), now, "restart")
         super().begin(turn, now)
 
@@ -127,8 +136,13 @@ class Orchestrator(MachineActor):
         for event in turn.apply(self.shell, stimulus, now, cause_id).events:
             self._proofs.happened(turn, event, heard, cause_id)
             self._notes += [AttemptNoted(*seen, now) for seen in seen_in(event)]
-            if isinstance(event, ResultJudged):
-                self._notes.append(PieceJudged(terms_of(self.shell.state), event))
+            match event:
+                case ResultJudged():
+                    self._notes.append(PieceJudged(terms_of(self.shell.state), event))
+                case AwardMade():
+                    self._notes += [SlotAwarded(terms_of(self.shell.state), taken) for taken in awarded_in(event)]
+                case BenchmarkChecked():
+                    self._notes.append(BenchmarkNoted(event))
 
     def turn_written(self, turn: Turn) -> None:
         """Also: what it says of providers goes into what is known of them."""
@@ -154,7 +168,8 @@ class Orchestrator(MachineActor):
                 frame = self._post.send(peer, message, cause_id)
                 self._proofs.sent(peer, message, frame, cause_id)
             case Announce(request=request):
-                self._node.tell(AnnounceWanted(request, cause_id))
+                check = terms_of(self.shell.state).spot_check
+                self._node.tell(AnnounceWanted(request, cause_id, check.provider if check is not None else None))
             case Collect(provider=provider, status=status):
                 self._collector.collect(self._request_id, provider, status)
             case Book(entry=entry):

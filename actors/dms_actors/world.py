@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
-from dms_actors.letters import AttemptNoted
+from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_proto.grants.trust import ReadGrant
-from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.auction_state import ResultJudged
 from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
@@ -120,10 +120,14 @@ class Survey(NamedTuple):
 
     requests: tuple[RequestId, ...] = ()
     allocations: tuple[AllocationId, ...] = ()
-    notes: tuple[AttemptNoted | Inherit, ...] = ()
+    notes: tuple[AttemptNoted | BenchmarkNoted | Inherit, ...] = ()
     """What was seen of providers, and who has a new name, oldest first."""
     verdicts: tuple[tuple[RequestId, ResultJudged], ...] = ()
     """On results of this node's requests, oldest first."""
+
+
+WorkOut = Callable[[bytes, int, Callable[[Digest], None]], None]
+"""Works out the answer of a spot check from its seed and number of rounds, at idle, and calls with it, from any thread. Not at all, if it fails."""
 
 
 class World(NamedTuple):
@@ -145,3 +149,4 @@ class World(NamedTuple):
     allocations: Directory
     obligations: Obligations
     """On the actors' thread; outlives each of them."""
+    work_out: WorkOut

@@ -185,6 +185,14 @@ class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="ms",
         ),
     ] = 500
+    spot_check_price: Annotated[
+        Amount,
+        about(
+            "The most that a spot check of a provider's benchmark may cost: a few seconds of one of its cores, and of one here to know the answer, "
+            "at most every twenty minutes for each provider that gets work. 0: none is sent.",
+            unit="credits",
+        ),
+    ] = 1_000
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -67,6 +67,7 @@ class DevNode:
             "network.mdns": False,
             "network.topic": "devnet",
             "provider.monitor_s": 0,  # the nodes share one machine: each would take the others' jobs for foreign load
+            "market.spot_check_price": 0,  # and each would slow down what the others measure
             **self.spec.settings,
         }
         wishes = [f"--set={key}={_spelled(value)}" for key, value in settings.items()]

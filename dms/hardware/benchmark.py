@@ -4,7 +4,7 @@ It runs in a process of its own (`benchmark_worker`), so the node answers meanwh
 slices spread over the whole run, so a busy neighbour costs slices and not the result. What was measured on a machine too busy to be measured is
 not trusted, and says why: an expected outcome, so a value and no exception.
 
-A score is the owner's claim, as every self-measurement; buyers can check it with spot jobs.
+A score is the owner's claim, as every self-measurement; buyers look after it with spot checks (`dms_proto.verification.spot_work`).
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from dms.node.logs import LogStore
 from dms.node.post import NodePost
 from dms.node.sealing import Sealer
 from dms.node.services import GIVEN_UP, Services
+from dms.node.spot_answers import SpotAnswers
 from dms.node.survey import survey_from_thread
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
@@ -113,6 +114,7 @@ class Assembly:
         self._notes = dict[str, str]()
         self._stop = asyncio.Event()
         self._hearing = Hearing(network, self._notes)
+        self._spot_answers = SpotAnswers(self._loop, self._calls)
 
     async def build(self, probe: Callable[[], Awaitable[Probed]]) -> Services:
         """A node that runs and listens.
@@ -133,6 +135,7 @@ class Assembly:
         stack.push_async_callback(workbench.close_all)
         collector = self._make_collector(post)
         stack.push_async_callback(collector.close)
+        stack.push_async_callback(self._spot_answers.close)
         self._network.serve_blobs(self._open_blob(workbench, collector))
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
         node = self._spawn(runtime, self._world(store, journal, post, workbench, collector))
@@ -245,6 +248,7 @@ class Assembly:
             orchestrators=self._orchestrators,
             allocations=self._allocations,
             obligations=Obligations(),
+            work_out=self._spot_answers.work_out,
         )
 
     def _spawn(self, runtime: ThreadRuntime, world: World) -> Address:
@@ -271,6 +275,7 @@ class Assembly:
                 accounts=Accounts(me, limit, default_debt_limit=config.accounts.debt_limit),
                 hello=self._hello(),
                 ask_directly=config.market.ask_directly,
+                spot_check_price=config.market.spot_check_price,
             ),
             self._give_up,
         )

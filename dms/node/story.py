@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dms.jobs.spec import JobSpec
-from dms.node.verdicts import told_verdict
+from dms.node.verdicts import benchmark_view, told_benchmark, told_verdict
 from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView, Verdict
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
@@ -24,6 +24,7 @@ from dms_proto.market.auction_state import (
     AllocationFinished,
     AttemptEnded,
     AwardMade,
+    BenchmarkChecked,
     BidPassedOver,
     BidReceived,
     CancelRequested,
@@ -151,6 +152,7 @@ class JobStory:
         self.is_cancelling = False
         self.slots: list[SlotStory] = []
         self.verdicts: dict[int, ResultJudged] = {}
+        self.finding: BenchmarkChecked | None = None
         self.by_allocation: dict[AllocationId, AttemptStory] = {}
         self.asked: dict[PeerId, int] = {}
         self.gossiped: dict[int, int] = {}
@@ -247,6 +249,9 @@ class JobStory:
                 return (Moved("one more copy is to run, to check the result"),)
             case ResultJudged() as event:
                 return self._judge(event)
+            case BenchmarkChecked() as event:
+                self.finding = event
+                return (Moved(told_benchmark(event)),)
             case ProviderSuspected(peer=peer, until=until):
                 return (
                     Moved(
@@ -436,6 +441,7 @@ class JobStory:
             bids=self.bids,
             declines=len(self.declined_now),
             verdicts=tuple(self._verdict(event) for event in self.verdicts.values()),
+            benchmark=benchmark_view(self.finding) if self.finding is not None else None,
         )
 
     def _verdict(self, event: ResultJudged) -> Verdict:

@@ -9,18 +9,18 @@ from heapq import merge
 from typing import Final
 
 from dms_actors.events import from_row
-from dms_actors.letters import AttemptNoted
+from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_actors.ports import EventLog, StoredEvent
 from dms_actors.world import Survey
 from dms_proto.allocation.machine import CLOSING
 from dms_proto.ids import AllocationId, RequestId
-from dms_proto.market.auction_state import ResultJudged
+from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged
 from dms_proto.market.findings import seen_in
 from dms_proto.membership.machine import Inherit, PeerSucceeded
 
 PAGE: Final = 10_000
 EVIDENCE_EVENTS: Final = 10_000
-"""Attempts, and verdicts, that count for a provider's record, over all providers: the newest of each."""
+"""Attempts, verdicts, and findings of spot checks that count for a provider's record, over all providers: the newest of each."""
 _BEGUN_REQUEST: Final = ("RequestOpened",)
 _OVER_REQUEST: Final = ("RequestEnded",)
 _BEGUN_ALLOCATION: Final = ("AllocationOpened",)
@@ -69,16 +69,19 @@ async def _verdicts(log: EventLog) -> tuple[tuple[RequestId, ResultJudged], ...]
     return tuple((RequestId(stream), event) for stream, event in found if isinstance(event, ResultJudged))
 
 
-async def _notes(log: EventLog) -> tuple[AttemptNoted | Inherit, ...]:
-    notes: list[AttemptNoted | Inherit] = []
+async def _notes(log: EventLog) -> tuple[AttemptNoted | BenchmarkNoted | Inherit, ...]:
+    notes: list[AttemptNoted | BenchmarkNoted | Inherit] = []
     attempts = await newest(log, "AttemptEnded", EVIDENCE_EVENTS)
     verdicts = await newest(log, "ResultJudged", EVIDENCE_EVENTS)
     openings = await newest(log, "OpeningRefused", EVIDENCE_EVENTS)
+    benchmarks = await newest(log, "BenchmarkChecked", EVIDENCE_EVENTS)
     successions = await newest(log, "PeerSucceeded", EVIDENCE_EVENTS)
-    for row in merge(attempts, verdicts, openings, successions, key=lambda row: row.seq):
+    for row in merge(attempts, verdicts, openings, benchmarks, successions, key=lambda row: row.seq):
         match from_row(row):
             case PeerSucceeded(old=old, new=new):
                 notes.append(Inherit(old, new))
             case event:
                 notes += [AttemptNoted(*seen, row.at) for seen in seen_in(event)]
+                if isinstance(event, BenchmarkChecked):
+                    notes.append(BenchmarkNoted(event))
     return tuple(notes)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from dms.node.projecting.tables import ALLOCATIONS, REQUESTS
-from dms.node.verdicts import told_verdict
+from dms.node.verdicts import told_benchmark, told_verdict
 from dms.rpc.api.events import TraceStep
 from dms.store.events import EventStore
 from dms.store.projections import ProjectionRunner
@@ -221,6 +221,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "CopyCalled": lambda e: f"one more copy of piece {e.piece} is to run, at a node that has none",
     "ResultJudged": lambda e: f"piece {e.piece} is judged: {told_verdict(e)}",
+    "BenchmarkChecked": lambda e: f"the spot check is over: {told_benchmark(e)}",
     "RequestWaiting": lambda e: f"waiting: {e.why}",
     "AllocationCancelRequested": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is being stopped",
     "CancelRequested": lambda _e: "being stopped",

@@ -1,9 +1,11 @@
-"""Verdicts on results, in words."""
+"""Verdicts on results and findings on benchmarks, in words."""
 
 from __future__ import annotations
 
+from dms.rpc.api.benchmarks import BenchmarkView
 from dms_proto.ids import short
-from dms_proto.market.auction_state import ResultJudged
+from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged
+from dms_proto.units import CORE
 
 
 def told_verdict(event: ResultJudged) -> str:
@@ -15,3 +17,22 @@ def told_verdict(event: ResultJudged) -> str:
         return f"the result of slot {event.accepted} is taken as it is"
     agree = ", ".join(short(answer.provider) for answer in event.right)
     return f"the result of slot {event.accepted} is accepted; {agree} agree{wrong}"
+
+
+def benchmark_view(event: BenchmarkChecked) -> BenchmarkView:
+    """What a spot check found, as it is shown."""
+    return BenchmarkView(
+        event.provider,
+        event.claimed / CORE,
+        event.measured / CORE,
+        event.at,
+        event.checks.good,
+        event.checks.short,
+        event.kind,
+        event.why,
+    )
+
+
+def told_benchmark(event: BenchmarkChecked) -> str:
+    """What a spot check found, in a line."""
+    return f"{short(event.provider)} {benchmark_view(event)}"

@@ -126,6 +126,7 @@ class SeededNode:
             orchestrators=self.orchestrators,
             allocations=self.allocations,
             obligations=Obligations(),
+            work_out=lambda _seed, _rounds, _then: None,
         )
         self.node = runtime.spawn("node", lambda: self._build(world, runtime), lambda _name: self._give_up())
         post.to_self = self.node.tell

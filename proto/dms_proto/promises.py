@@ -10,6 +10,7 @@ PROMISES: Final = frozenset(
         "AwardMade",
         "AttemptEnded",
         "ResultJudged",
+        "BenchmarkChecked",
         "RequestEnded",
         "CancelRequested",
         "AllocationCancelRequested",

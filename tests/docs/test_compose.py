@@ -25,7 +25,7 @@ from dms.rpc.client import Client
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
-DEVNET = {"network.topic": "devnet", "network.mdns": False, "provider.monitor_s": 0}
+DEVNET = {"network.topic": "devnet", "network.mdns": False, "provider.monitor_s": 0, "market.spot_check_price": 0}
 """What every node of a devnet has in common, apart from addresses."""
 
 

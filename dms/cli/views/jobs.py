@@ -104,6 +104,8 @@ def job(view: JobView, names: Mapping[str, str], now: int) -> Iterator[Block]:
         yield Table(
             ("PIECE", "RESULT", "AGREE", "WRONG", "CHECK COST"), [_verdict(each, names) for each in view.verdicts]
         )
+    if view.benchmark is not None:
+        yield Line(f"{words.called(view.benchmark.provider, names)} {view.benchmark}")
     if summary.reason is None or not rows:
         yield Line(f"dms job explain {short(summary.job_id)} says what each node answers", "dim")
 

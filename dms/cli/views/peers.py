@@ -43,6 +43,7 @@ def one_peer(item: PeerView) -> Iterator[Block]:
         ("addresses", ", ".join(item.addresses) or "-"),
         ("software", item.software or "-"),
         ("standing", f"{item.standing:.2f} of 1"),
+        *([("benchmark", str(item.benchmark))] if item.benchmark is not None else []),
     ]
     yield Box(item.name or short(item.peer_id), rows)
     if not item.evidence:

@@ -101,7 +101,7 @@ class JobGroup(Base):
             node_faults=spec.retry_node_faults,
             priority=spec.priority,
             verify=spec.verify,
-            seed=os.urandom(SEED_BYTES) if spec.verify.is_on else b"",
+            seed=os.urandom(SEED_BYTES),
         )
 
     def _check(self, terms: Terms) -> None:

@@ -15,6 +15,7 @@ from dms.node import invite
 from dms.node.api.base import call_id
 from dms.node.api.grants import GrantGroup
 from dms.node.projecting.tables import ALLOCATIONS, JOBS
+from dms.node.verdicts import benchmark_view
 from dms.rpc.api.peers import (
     BanParams,
     EvidenceView,
@@ -245,7 +246,7 @@ class PeerGroup(GrantGroup):
         hello = peer.hello
         link = self._services.network.links().get(peer.peer)
         phase, detail = self._standing(peer, state)
-        evidence = state.evidence.get(peer.peer, NOTHING_KNOWN)
+        evidence, finding = state.evidence.get(peer.peer, NOTHING_KNOWN), state.benchmarks.get(peer.peer)
         stands = standing(evidence, self._now())
         return PeerView(
             peer_id=peer.peer,
@@ -263,6 +264,7 @@ class PeerGroup(GrantGroup):
             failures=evidence.counts.get(Kind.FAULT, 0),
             standing=stands.score / FULL,
             evidence=tuple(EvidenceView(part.kind, part.count, part.points / WHOLE) for part in stands.summands),
+            benchmark=benchmark_view(finding) if finding is not None else None,
             source=source_of(peer.remote),
             summary=hello.summary if hello is not None else Capability(),
             uuid=hello.uuid if hello is not None else "",

@@ -10,6 +10,7 @@ import msgspec
 
 from dms.jobs.spec import JobSpec
 from dms.rpc.api.allocations import MAX_LOG_CHUNK, CancelResult, ChunkBytes, Limit, LogPart
+from dms.rpc.api.benchmarks import BenchmarkView
 from dms.rpc.registry import feed, method
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.explain import Explanation
@@ -176,6 +177,7 @@ class JobView(msgspec.Struct, frozen=True):
         kept_until: Unix ms until which results and logs are kept at least, if there is room (`store.keep_jobs_ms`); 0 before the end.
         gone: result files that are not here any more.
         verdicts: where results are checked, in the order in which they were judged.
+        benchmark: what a spot check has found; None: it is not over, or the job is none.
     """
 
     summary: JobSummary
@@ -187,6 +189,7 @@ class JobView(msgspec.Struct, frozen=True):
     kept_until: int = 0
     gone: int = 0
     verdicts: tuple[Verdict, ...] = ()
+    benchmark: BenchmarkView | None = None
 
     @property
     def outcomes(self) -> tuple[SlotView, ...]:

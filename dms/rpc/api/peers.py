@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
+from dms.rpc.api.benchmarks import BenchmarkView
 from dms.rpc.registry import method
 from dms_proto.capability import Capability
 from dms_proto.ids import PeerId
@@ -55,6 +56,7 @@ class PeerView(msgspec.Struct, frozen=True):
         failures: allocations for us that failed by its fault.
         standing: from 0 to 1, from this node's own evidence; the ranking's `reliability`.
         evidence: what the standing is made of; empty of a newcomer.
+        benchmark: what the last spot check of it has found; None: there was none.
         source: the network that its connection comes from; identities of one source share what they earn.
         summary: what it offers when idle.
         uuid: proven by its keys; stays when its key, and so its PeerID, is replaced. Empty before its first hello.
@@ -75,6 +77,7 @@ class PeerView(msgspec.Struct, frozen=True):
     failures: int = 0
     standing: float = 0.0
     evidence: tuple[EvidenceView, ...] = ()
+    benchmark: BenchmarkView | None = None
     source: str = ""
     summary: Capability = Capability()
     uuid: str = ""

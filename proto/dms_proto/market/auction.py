@@ -282,7 +282,7 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
         if all(isinstance(event, AllocationUsed) for event in events):
             return Decision(tuple(events), effects)  # nothing to settle
         return settle(auction, tuple(events), effects, now)
-    events.append(AllocationFinished(slot.index, status))
+    events.append(AllocationFinished(slot.index, status, now))
     if not stimulus.complete:
         return settle(auction, tuple(events), (*effects, Collect(stimulus.provider, status)), now)
     finished = auction
@@ -365,6 +365,7 @@ def _welcome(auction: Auction, stimulus: PeerThere, now: int) -> Decision:
         # The invocation is known to it already: it answers with the status.
         effects.append(_about(auction, slot) if auction.phase is AuctionPhase.OPEN else Send(peer, message))
     fresh = peer not in auction.asked or auction.declines.get(peer) == (UNREACHABLE,)
+    fresh = fresh and (terms.spot_check is None or terms.spot_check.provider == peer)
     if seeking(auction) and auction.round >= 0 and fresh and auction.phase is AuctionPhase.OPEN:
         effects.append(Send(peer, bid_request(auction, auction.round)))
     return Decision(events, tuple(effects))

@@ -19,6 +19,7 @@ from dms_proto.market.auction_state import (
     Auction,
     AuctionPhase,
     AwardMade,
+    BenchmarkChecked,
     BidPassedOver,
     BidReceived,
     BidsReleased,
@@ -158,7 +159,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
         case ProviderSuspected(until=until):
             slots = auction.slots
             for index, at in until.items():
-                slots = _replaced(slots, (index,), lost_at=at)
+                slots = _replaced(slots, (index,), lost_at=at, was_away=True)
             return change(auction, slots=slots)
         case ProviderReturned(peer=peer, at=at):
             slots = auction.slots
@@ -166,7 +167,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                 if slot.provider == peer and slot.lost_at:  # its news is on its way: not overdue before that can arrive
                     slots = _replaced(slots, (slot.index,), lost_at=0, nudge_at=max(slot.nudge_at, at + NUDGE_MS[0]))
             return change(auction, slots=slots)
-        case AllocationFinished(slot=index, status=status):
+        case AllocationFinished(slot=index, status=status, at=at):
             return change(
                 auction,
                 slots=with_slots(
@@ -177,6 +178,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                     lost_at=0,
                     status=status,
                     ending=status.ending,
+                    ended_at=at,
                 ),
             )
         case AttemptEnded():
@@ -186,6 +188,8 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return _slots_came_back(change(auction, slots=more))
         case ResultJudged():
             return _judged(auction, event)
+        case BenchmarkChecked():
+            return change(auction, finding=event)
         case RequestWaiting(why=why, next_round_at=next_round_at, since=since):
             return change(
                 auction,
@@ -259,6 +263,8 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 nudge_at=0,
                 lost_at=0,
                 attempts=slots[index].attempts + 1,
+                ended_at=0,
+                was_away=False,
                 status=None,
                 usage=Usage(),
             )

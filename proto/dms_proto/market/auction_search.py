@@ -58,6 +58,7 @@ from dms_proto.market.impossible import DEBT, why_impossible
 from dms_proto.market.ranking import Candidate, Ranking
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.market.second_price import by_price_alone
+from dms_proto.market.spot_checks import finding_step
 from dms_proto.messages import Clause, Release
 from dms_proto.units import format_count, format_credits
 from dms_proto.work import Ending, EndReason
@@ -377,5 +378,6 @@ _STEPS: Final = (
     _search_step,
     judge_step,  # of what was just given up
     _release_step,
+    finding_step,
     _end_step,
 )

@@ -35,13 +35,14 @@ from dms_proto.messages import (
     Pricing,
     SealedBid,
 )
-from dms_proto.reputation import NEWCOMER
+from dms_proto.reputation import NEWCOMER, Kind
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
 from dms_proto.verification.chance import shuffled
 from dms_proto.verification.policy import Verification
 from dms_proto.verification.quorum import Result
+from dms_proto.verification.spot_check import SpotChecks
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_BIDS: Final = 256
@@ -78,6 +79,24 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str = UNKNOWN
 
 
+class SpotCheck(msgspec.Struct, frozen=True):
+    """That a request is a spot check of one provider's benchmark; see `market.spot_checks`.
+
+    Attributes:
+        provider: who is checked; nobody else is asked.
+        claimed: the score in its bid, thousandths of the reference core.
+        rounds: how much work it is; see `verification.spot_work`.
+        before: what checks of it had found before.
+        answer: digest of what the program prints; this node has worked it out itself.
+    """
+
+    provider: PeerId
+    claimed: int
+    rounds: int
+    before: SpotChecks
+    answer: Digest = Digest("")
+
+
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one request asks of the market.
 
@@ -102,6 +121,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         priority: order among this node's own requests.
         verify: how its results are checked.
         canary: which known work this is; None: new work.
+        spot_check: whose benchmark it measures; None: nobody's.
         seed: secret of this node, drawn for this request; what is drawn from it no provider can foresee. Never sent.
         pricing: what the winner is paid.
     """
@@ -127,6 +147,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     verify: Verification = Verification()
     seed: bytes = b""
     canary: Canary | None = None
+    spot_check: SpotCheck | None = None
     pricing: Pricing = Pricing.FIRST_PRICE
 
     def number_of(self, index: int) -> int:
@@ -404,10 +425,11 @@ class AllocationUsed(Transient, frozen=True):
 
 
 class AllocationFinished(Event, frozen=True):
-    """An allocation ended at its provider; its results are being collected."""
+    """An allocation ended at its provider, as was heard at `at` (Unix ms); its results are being collected."""
 
     slot: int
     status: AllocationStatus
+    at: int = 0
 
 
 class AttemptEnded(Event, frozen=True):
@@ -476,6 +498,30 @@ class ResultJudged(Event, frozen=True):
     def answers(self) -> tuple[Answer, ...]:
         """Everybody who answered."""
         return self.right + self.wrong + self.unjudged
+
+
+class BenchmarkChecked(Event, frozen=True):
+    """A spot check of a provider's benchmark is over. Once per request that is one.
+
+    Attributes:
+        provider: who was checked.
+        claimed: the score that it claims, thousandths of the reference core.
+        measured: the score that was found; 0: none, or no right answer.
+        at: Unix ms.
+        checks: what checks of it have found, with this one.
+        kind: the evidence that follows; None: it is in doubt, or nothing was found.
+        source: where the provider is; see `reputation.sources`.
+        why: for a person, why nothing was measured; empty otherwise.
+    """
+
+    provider: PeerId
+    claimed: int
+    measured: int
+    at: int
+    checks: SpotChecks
+    kind: Kind | None = None
+    source: str = UNKNOWN
+    why: str = ""
 
 
 class RequestWaiting(Event, frozen=True):
@@ -570,6 +616,8 @@ class Slot(msgspec.Struct, frozen=True):
         usage: what it has used so far, as its provider says; of the final figures the status tells.
         has_answered: its last attempt gave a result that is checked, and not by being stopped.
         give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
+        ended_at: Unix ms at which its ending was heard; 0: not heard.
+        was_away: the way to its provider was gone since the award, or this node was: when something was heard tells nothing.
     """
 
     index: int
@@ -601,6 +649,8 @@ class Slot(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     has_answered: bool = False
     give_up_at: int = 0
+    ended_at: int = 0
+    was_away: bool = False
     settled: tuple[tuple[PeerId, AllocationId, int], ...] = ()
     """What is owed to whom for each attempt that is over, so that a repeated receipt says the same, and only to its provider."""
 
@@ -693,6 +743,7 @@ class Auction(msgspec.Struct, frozen=True):
         purses: what may come to be owed to each bidder. Never follows from events: whoever drives the machine says it with each stimulus
             (`obligations`), and for a provider without one there is no limit.
         verdicts: by piece of work, where results are checked.
+        finding: of a spot check that is over.
     """
 
     terms: Terms | None = None
@@ -721,3 +772,4 @@ class Auction(msgspec.Struct, frozen=True):
     decision: RankingDecision | None = None
     purses: Mapping[PeerId, Purse] = {}
     verdicts: Mapping[int, ResultJudged] = {}
+    finding: BenchmarkChecked | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import AttemptEnded, OpeningRefused, ResultJudged
+from dms_proto.market.auction_state import AttemptEnded, BenchmarkChecked, OpeningRefused, ResultJudged
 from dms_proto.reputation.evidence import Kind, kinds_of
 
 Seen = tuple[PeerId, str, Kind]
@@ -14,7 +14,7 @@ Seen = tuple[PeerId, str, Kind]
 
 
 def seen_in(event: Event) -> Iterator[Seen]:
-    """What was seen: how an attempt ended; a sealed bid that did not count; which result held, where others were asked."""
+    """What was seen: how an attempt ended; a sealed bid that did not count; which result held; what a benchmark is worth."""
     match event:
         case AttemptEnded(provider=provider, source=source) if provider:
             yield from (
@@ -25,3 +25,5 @@ def seen_in(event: Event) -> Iterator[Seen]:
         case ResultJudged(right=right, wrong=wrong, overturned=overturned):
             yield from ((answer.provider, answer.source, Kind.RIGHT) for answer in right)
             yield from ((answer.provider, answer.source, Kind.WRONG) for answer in (*wrong, *overturned))
+        case BenchmarkChecked(provider=provider, source=source, kind=Kind() as kind):
+            yield provider, source, kind

@@ -34,7 +34,14 @@ class Audience(msgspec.Struct, frozen=True):
     request: BidRequest
 
 
-def audience(membership: Membership, request: BidRequest, *, self_bids: bool, ask_directly: bool = True) -> Audience:
+def audience(
+    membership: Membership,
+    request: BidRequest,
+    *,
+    self_bids: bool,
+    ask_directly: bool = True,
+    only: PeerId | None = None,
+) -> Audience:
     """Chooses whom to ask for `request`.
 
     Args:
@@ -42,7 +49,10 @@ def audience(membership: Membership, request: BidRequest, *, self_bids: bool, as
         request: as the auction wants it asked; its reach is set here.
         self_bids: whether this node takes work itself. It hears its own requests without the network, either way.
         ask_directly: whether connected peers are asked by name; False leaves them to the gossip.
+        only: the one node that the request concerns; None: whoever can.
     """
+    if only is not None:
+        return Audience((only,), gossip=False, known=1, request=msgspec.structs.replace(request, reach=0))
     peers = [peer for peer in membership.greeted() if peer.hello is not None and peer.hello.accepts_work]
     limit = request.bids_wanted * OVERSAMPLING * WIDENING ** min(request.round, 16)
     known = len(peers) + self_bids

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from dms_actors.draft import Draft
-from dms_actors.letters import AttemptNoted, Told
+from dms_actors.letters import AttemptNoted, CheckUnderWay, Told
 from dms_actors.orchestrator import Orchestrator
 from dms_actors.proofs import Heard
+from dms_actors.shell import Turn
 from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import BidderFacts, BidHeard, PeerLost, StatusHeard
+from dms_proto.market.auction_state import BidderFacts, BidHeard, PeerLost, SpotCheck, StatusHeard
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.reputation import Kind
 from dms_proto.sim.requester import Requester
+from dms_proto.verification.spot_check import SpotChecks
 from dms_proto.work import Ending, EndReason
 
 
@@ -113,3 +115,15 @@ def test_the_bid_that_is_taken_when_the_window_closes_is_kept_as_a_proof() -> No
     over: Any = orchestrator.receive([], due)
 
     assert [row.kind for row in over.rows] == ["AwardMade", "FrameKept"]
+
+
+def test_after_a_restart_a_spot_check_says_that_it_is_under_way() -> None:
+    node: Any = Listener()
+    check = SpotCheck(PeerId("a"), 1_000, 7, SpotChecks())
+    requester = Requester(bids_wanted=1, spot_check=check).submit("a")
+    requester.hold("a")
+    orchestrator = orchestrating(requester, node)
+    orchestrator.begin(Turn(), requester.now + 5)
+
+    told = [message for message in node.messages if isinstance(message, CheckUnderWay)]
+    assert told == [CheckUnderWay(PeerId("a"), requester.state.opened_at)]
