@@ -21,6 +21,7 @@ from dms_proto.accounts.book import charge
 from dms_proto.ids import PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.agreement import receipt_for
+from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import (
     Answer,
@@ -71,7 +72,9 @@ def taker(
         return next(iter(ranked), None)
     just_now = [_voter_of_bid(terms, bid) for piece, bid in given if piece == slot.piece]
     asked = [*_asked(auction, slot), *just_now]
-    bids = {_voter_of_bid(terms, bid): bid for bid in ranked}
+    bids: dict[Voter, OpenBid] = {}
+    for bid in ranked:  # of several by one provider, the best
+        bids.setdefault(_voter_of_bid(terms, bid), bid)
     chosen = next_voter(bids, asked) if asked else next(iter(bids), None)
     return bids[chosen] if chosen is not None else None
 
@@ -248,7 +251,8 @@ def _why_undecided(auction: Auction, copies: Sequence[Slot], answered: Sequence[
     votes = support([_vote(terms, slot) for slot in answered], terms.verify)
     given = f"{format_count(len(answered), 'answer')}; {votes} of {format_count(terms.verify.quorum, 'vote')} for the same one"
     if len(answered) == len(copies):
-        return f"{given}, and one more copy would not settle it"
+        is_open = auction.phase is AuctionPhase.OPEN
+        return f"{given}, and {'one more copy would not settle it' if is_open else STOPPED[auction.stopped_for]}"
     other = next(slot.ending for slot in copies if not slot.has_answered and slot.ending is not None)
     return f"{given}; one more copy: {other.detail or other.reason}"
 
@@ -295,7 +299,8 @@ def _ending_of(auction: Auction, judged: ResultJudged) -> Ending:
     elif auction.phase is AuctionPhase.OPEN and any(slot.has_answered for slot in copies):
         ending = Ending(EndReason.UNDECIDED, detail=judged.why)
     else:
-        ending = next(slot.ending for slot in copies if not slot.has_answered)
+        stopped = Ending(auction.stopped_for, detail=STOPPED[auction.stopped_for])
+        ending = next((slot.ending for slot in copies if not slot.has_answered), stopped)
     assert ending is not None, "what was judged has ended"
     return ending
 

@@ -1,5 +1,6 @@
 """Copies of one piece of work: who gets one, whose result holds, what is paid, and what providers can tell from what they are told."""
 
+import msgspec
 import pytest
 
 from dms_proto.accounts.book import Account, Book
@@ -374,3 +375,32 @@ def _seed(*, check: bool) -> bytes:
     verify = Verification(Policy.ADAPTIVE)
     seeds = (b"seed %d" % number for number in range(1_000))
     return next(seed for seed in seeds if (verify.first_copies(PROVEN, seed, 0) > 1) is check)
+
+
+@pytest.mark.parametrize("deadline_ms", [0, 5_000])
+def test_a_request_that_is_stopped_ends_as_such_though_all_copies_have_answered_and_disagree(deadline_ms: int) -> None:
+    market = requester(Policy.REPLICATE)
+    market.terms = msgspec.structs.replace(market.terms, deadline_at=deadline_ms and market.now + deadline_ms)
+    opened(market, "a", "b")
+    if deadline_ms:
+        market.wait(deadline_ms)
+    else:
+        market.tell(CancelAsked())
+    answers(market, "a")
+
+    answers(market, "b", OTHER)
+
+    assert market.reason is (EndReason.DEADLINE if deadline_ms else EndReason.CANCELLED)
+    (judged,) = verdicts(market)
+    assert judged.why.endswith("its deadline passed" if deadline_ms else "cancelled by its owner")
+    assert [receipt.price for receipt in market.sent(Receipt)] == [50, 50]
+
+
+def test_of_several_bids_of_one_provider_the_best_is_taken_for_a_copy() -> None:
+    market = requester(Policy.REPLICATE, bids_wanted=3).submit("a", "b")
+    for number, price in enumerate((1, 1_000)):
+        market.bid("a", number, price=price, facts=BidderFacts(source="net a"))
+    market.bid("b", price=100, facts=BidderFacts(source="net b"))
+    market.wait(market.terms.window_ms)
+
+    assert {slot.provider: slot.agreed for slot in market.state.slots} == {"a": 1, "b": 100}
