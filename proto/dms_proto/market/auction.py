@@ -22,6 +22,7 @@ from dms_proto.market.auction_attempts import STOPPED, answer_stale, attempt_ove
 from dms_proto.market.auction_fold import (
     NUDGE_MS,
     evolve,
+    is_full,
     pending,
     seeking,
     slot_of,
@@ -32,6 +33,7 @@ from dms_proto.market.auction_search import settle
 from dms_proto.market.auction_state import (
     MAX_ANSWERS,
     MAX_BIDS,
+    MAX_BIDS_EACH,
     AllocationAdvanced,
     AllocationCancelAsked,
     AllocationCancelRequested,
@@ -170,7 +172,8 @@ def _take_bid(auction: Auction, stimulus: BidHeard, now: int) -> Decision:
     if not forged and bid.number <= auction.numbers.get(stimulus.provider, -1):
         return IGNORED  # a repeat, or overtaken by a newer one of the same provider
     wanted = seeking(auction) or pending(auction)  # a late bid is the next best should a winner be silent
-    full = len(auction.bids) >= MAX_BIDS or len(auction.numbers) >= MAX_ANSWERS
+    full = is_full(auction.bids.values(), stimulus.provider, stimulus.facts.source, MAX_BIDS, MAX_BIDS_EACH)
+    full = full or len(auction.numbers) >= MAX_ANSWERS
     if forged or full or not wanted or auction.phase is not AuctionPhase.OPEN or bid.price > terms.max_price:
         return Decision((), (Send(stimulus.provider, Release(terms.request_id, bid.bid_id)),))
     event = BidReceived(stimulus.provider, bid, stimulus.facts, now + bid.valid_ms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.agreement import Agreement, agreement_on, terms_digest
 from dms_proto.market.auction_state import (
+    SHARE,
     AllocationAdvanced,
     AllocationCancelRequested,
     AllocationFinished,
@@ -403,6 +404,13 @@ def bidder_of(auction: Auction, bid_id: BidId) -> PeerId:
     """Who made a bid that is held, sealed or not."""
     held = auction.bids.get(bid_id) or auction.seals[bid_id]
     return held.provider
+
+
+def is_full(kept: Collection[OpenBid | HeldSeal], provider: PeerId, source: str, most: int, each: int) -> bool:
+    """Whether a request keeps as many bids as it may: `most` in all, a share of them from one source, `each` by one provider."""
+    near = sum(bid.facts.source == source for bid in kept)
+    own = sum(bid.provider == provider for bid in kept)
+    return len(kept) >= most or near >= most // SHARE or own >= each
 
 
 def unopened(auction: Auction) -> dict[BidId, HeldSeal]:

@@ -7,7 +7,7 @@ from typing import Final
 from dms_proto.ids import BidId
 from dms_proto.ids import bid_id as derive_bid_id
 from dms_proto.machine import IGNORED, Decision, Send
-from dms_proto.market.auction_fold import affordable, is_left_out, pending, seeking, unopened, usable
+from dms_proto.market.auction_fold import affordable, is_full, is_left_out, pending, seeking, unopened, usable
 from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import (
     MAX_ANSWERS,
@@ -15,6 +15,7 @@ from dms_proto.market.auction_state import (
     AuctionPhase,
     BidHeard,
     BidReceived,
+    BidsReleased,
     HeldSeal,
     OpenBid,
     OpeningRefused,
@@ -24,6 +25,7 @@ from dms_proto.market.auction_state import (
     SearchPhase,
     Slot,
 )
+from dms_proto.market.ledger import without
 from dms_proto.market.ranking import Ranking
 from dms_proto.market.second_price import (
     OpeningFault,
@@ -48,11 +50,19 @@ def received(auction: Auction, stimulus: SealHeard, now: int) -> Decision:
     forged = sealed.bid_id != derive_bid_id(terms.request_id, stimulus.provider, sealed.number)
     if not forged and sealed.number <= auction.numbers.get(stimulus.provider, -1):
         return IGNORED  # a repeat, or overtaken by a newer one of the same provider
-    full = len(auction.seals) >= MAX_SEALS or len(auction.numbers) >= MAX_ANSWERS
+    provider, source = stimulus.provider, stimulus.facts.source
+    expired = tuple(
+        bid_id
+        for bid_id, seal in auction.seals.items()
+        if seal.provider == provider and seal.until <= now and not seal.listed
+    )
+    kept = without(auction.seals, *expired)
+    full = is_full(kept.values(), provider, source, MAX_SEALS, each=1) or len(auction.numbers) >= MAX_ANSWERS
     wanted = is_sealed(auction) and auction.phase is AuctionPhase.OPEN and (seeking(auction) or pending(auction))
-    if forged or full or not wanted or sealed.max_price > affordable(auction):
+    if forged or full or not wanted or is_left_out(auction, provider) or sealed.max_price > affordable(auction):
         return Decision((), (Send(stimulus.provider, Release(terms.request_id, sealed.bid_id)),))
-    return Decision((SealReceived(stimulus.provider, sealed, stimulus.facts, now + sealed.valid_ms),))
+    event = SealReceived(provider, sealed, stimulus.facts, now + sealed.valid_ms)
+    return Decision((BidsReleased(expired), event) if expired else (event,))
 
 
 def opened(auction: Auction, stimulus: BidHeard, now: int) -> Decision:

@@ -121,7 +121,8 @@ def _ceiling(auction: Auction, bid: OpenBid, room: Mapping[PeerId, int]) -> Clau
 
 
 def _close_step(auction: Auction, now: int) -> Decision:
-    enough = len(fresh(auction, now)) >= terms_of(auction).bids_wanted
+    bidders = {seal.provider for seal in fresh(auction, now).values()}
+    enough = len(bidders) >= terms_of(auction).bids_wanted
     return close_step(auction, now, is_window_over=_window_closed(auction, now, enough=enough))
 
 
@@ -166,7 +167,8 @@ def _award_once(auction: Auction, now: int) -> Decision:
 def _may_award(auction: Auction, bids: dict[BidId, OpenBid], wanted: int, now: int) -> bool:
     if is_sealed(auction):
         return auction.search not in (SearchPhase.CALLED, SearchPhase.WINDOW) and not unopened(auction)
-    enough = len(bids) >= terms_of(auction).bids_wanted and sum(bid.bid.slots for bid in bids.values()) >= wanted
+    bidders = {bid.provider for bid in bids.values()}
+    enough = len(bidders) >= terms_of(auction).bids_wanted and sum(bid.bid.slots for bid in bids.values()) >= wanted
     return _window_closed(auction, now, enough=enough)
 
 

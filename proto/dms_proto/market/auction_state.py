@@ -47,6 +47,10 @@ from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 MAX_BIDS: Final = 256
 """Bids kept per request; more are released unread."""
+MAX_BIDS_EACH: Final = 4
+"""Of these by one provider: who has bid for what was free bids again when more is."""
+SHARE: Final = 4
+"""One source has at most one in so many of all bids, sealed or open, that a request keeps."""
 MAX_ANSWERS: Final = 2_048
 """Nodes whose answers are remembered per request; bounds what strangers can make us remember."""
 

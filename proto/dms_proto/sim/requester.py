@@ -114,9 +114,10 @@ class Requester(Driven[Auction]):
 
     def seals(self, peer: str, number: int = 0, **changed: Any) -> Bid:
         """A sealed bid is heard; gives the bid in it."""
+        facts = changed.pop("facts", BidderFacts())
         bid = self.made(peer, number, salt=peer.encode(), **changed)
         told = sealed(bid, PeerId(peer), self.terms.max_price)
-        self.tell(SealHeard(PeerId(peer), told, BidderFacts()))
+        self.tell(SealHeard(PeerId(peer), told, facts))
         return bid
 
     def opens(self, peer: str, bid: Bid) -> None:

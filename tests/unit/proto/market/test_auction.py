@@ -8,12 +8,16 @@ from dms_proto.market.auction import CANCEL_GRACE_MS, resume
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
 from dms_proto.market.auction_state import (
+    MAX_BIDS,
+    MAX_BIDS_EACH,
+    SHARE,
     AllocationCancelAsked,
     Announce,
     Announced,
     AttemptEnded,
     AuctionPhase,
     AwardMade,
+    BidderFacts,
     CommitFailed,
     Conclude,
     PeerLost,
@@ -238,8 +242,8 @@ def test_an_expired_bid_is_not_taken() -> None:
 
 def test_more_bids_than_can_be_kept_are_released() -> None:
     requester = Requester(bids_wanted=10_000).submit("a", "b")
-    for number in range(256):
-        requester.bid(f"p{number}")
+    for number in range(MAX_BIDS):
+        requester.bid(f"p{number}", facts=BidderFacts(source=f"net {number}"))
 
     requester.bid("late")
 
@@ -907,3 +911,29 @@ def test_busy_nodes_are_no_answer_for_the_impatient_before_everybody_was_asked()
 
     assert requester.called() == [1]
     assert requester.reason is None
+
+
+def test_one_provider_does_not_close_the_window_with_bids_of_its_own() -> None:
+    requester = Requester(bids_wanted=3).submit("h", "b", "c", "d")
+    for number in range(3):
+        requester.bid("h", number, price=1_000)
+    assert not requester.sent_ever(Commit)
+
+    requester.bid("b")
+    requester.bid("c")
+
+    assert requester.sent_to(Commit) != ["h"]
+
+
+def test_bids_of_one_provider_and_of_one_source_leave_room_for_others() -> None:
+    requester = Requester(bids_wanted=MAX_BIDS).submit("h", "a")
+    for number in range(MAX_BIDS_EACH + 1):
+        requester.bid("h", number, facts=BidderFacts(source="8.8.8.0/24"))
+    assert requester.sent(Release, PeerId("h"))
+    for number in range(MAX_BIDS):
+        requester.bid(f"p{number}", facts=BidderFacts(source="8.8.8.0/24"))
+    assert len(requester.state.bids) == MAX_BIDS // SHARE
+
+    honest = requester.bid("a", facts=BidderFacts(source="9.9.9.0/24"))
+
+    assert honest in requester.state.bids

@@ -10,7 +10,9 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import TimeCame
 from dms_proto.market.auction import resume
 from dms_proto.market.auction_state import (
+    SHARE,
     AwardMade,
+    BidderFacts,
     OpeningRefused,
     PeerLost,
     RequestWaiting,
@@ -219,12 +221,59 @@ def test_a_sealed_bid_in_the_name_of_another_is_released() -> None:
 def test_only_so_many_sealed_bids_are_kept() -> None:
     requester = market("a", bids_wanted=MAX_SEALS + 2)
     for number in range(MAX_SEALS):
-        requester.seals(f"p{number}")
+        requester.seals(f"p{number}", facts=BidderFacts(source=f"net {number}"))
     assert len(requester.state.seals) == MAX_SEALS
 
-    requester.seals("one too many")
+    requester.seals("one too many", facts=BidderFacts(source="net of its own"))
     assert requester.sent(Release, PeerId("one too many"))
     assert len(requester.state.seals) == MAX_SEALS
+
+
+def test_one_provider_neither_fills_the_list_nor_closes_it() -> None:
+    requester = market("h", "a", bids_wanted=2)
+    for number in range(MAX_SEALS):
+        requester.seals("h", number)
+    assert len(requester.state.seals) == 1
+    assert requester.sent_ever(Closing) == []
+
+    requester.seals("a")
+
+    assert requester.sent_to(Closing) == ["h", "a"]
+
+
+def test_a_crowd_at_one_source_leaves_room_on_the_list() -> None:
+    requester = market("a", bids_wanted=MAX_SEALS)
+    for number in range(MAX_SEALS):
+        requester.seals(f"p{number}", facts=BidderFacts(source="8.8.8.0/24"))
+    assert len(requester.state.seals) == MAX_SEALS // SHARE
+
+    honest = requester.seals("a", facts=BidderFacts(source="9.9.9.0/24"))
+
+    assert honest.bid_id in requester.state.seals
+
+
+def test_a_seal_that_has_expired_makes_room_for_the_next_of_its_bidder() -> None:
+    requester = market("a", "b")
+    first = requester.seals("a", valid_ms=100)
+    requester.wait(100)
+
+    second = requester.seals("a", 1)
+
+    assert set(requester.state.seals) == {second.bid_id}
+    assert first.bid_id not in requester.state.seals
+    assert requester.restart() == requester.state
+
+
+def test_who_is_left_out_takes_no_place_on_the_list() -> None:
+    requester, bids = closed("a", "b")
+    requester.opens("b", bids["b"])
+    requester.wait(ACK)
+    assert requester.noted(OpeningRefused)
+
+    requester.seals("a", 1)
+
+    assert requester.sent(Release, PeerId("a"))
+    assert requester.state.seals == {}
 
 
 def test_repeats_change_nothing() -> None:
