@@ -195,6 +195,9 @@ DETERMINISTIC: Final = frozenset(
 ANSWERS: Final = DETERMINISTIC | {EndReason.COMPLETED}
 """Ends of a run that say what the work gives: where results are checked, each is one."""
 
+OWED: Final = ANSWERS | {EndReason.CANCELLED}
+"""Ends for whose use something is owed: what the work gives, or that its requester has stopped it. For any other end nothing is asked."""
+
 NODE_FAULTS: Final = frozenset({EndReason.PROVIDER_LOST, EndReason.PROVIDER_FAULT, EndReason.PROVIDER_STOPPED})
 """Failures of the node or the way to it: the next node is tried, and it counts against this one."""
 

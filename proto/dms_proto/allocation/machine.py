@@ -41,7 +41,7 @@ from dms_proto.market.offer_judgement import task_fits
 from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt
 from dms_proto.units import HOUR, MINUTE
 from dms_proto.wire import Offence
-from dms_proto.work import NO_LOGS, NODE_FAULTS, Ending, EndReason, Logs, Output, Task, Usage
+from dms_proto.work import NO_LOGS, OWED, Ending, EndReason, Logs, Output, Task, Usage
 
 REPEAT_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000)
 """Pauses between repeats of an ending that has no receipt."""
@@ -574,7 +574,7 @@ def _end(
 ) -> Decision:
     reservation = _of(allocation)
     ran_ms = ending.usage.wall_ms or (now - allocation.started_at if allocation.started_at else 0)
-    billed = allocation.started_at and ending.reason not in NODE_FAULTS
+    billed = allocation.started_at and ending.reason in OWED
     if billed and not ending.usage.wall_ms:  # its executor could not say: the bill names the time it rests on
         ending = msgspec.structs.replace(ending, usage=msgspec.structs.replace(ending.usage, wall_ms=ran_ms))
     owed = reservation.tariff.cost(reservation.resources, ran_ms) if billed else 0

@@ -15,7 +15,7 @@ from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
 from dms_proto.messages import AllocationStatus, Cancel
 from dms_proto.units import format_count, format_credits, format_millis
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Ending, EndReason, Usage
+from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, OWED, Ending, EndReason, Usage
 
 change = msgspec.structs.replace
 STOPPED: Final = {EndReason.CANCELLED: "cancelled by its owner", EndReason.DEADLINE: "its deadline passed"}
@@ -27,11 +27,13 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     terms, reason = terms_of(auction), ending.reason
     status = slot.status
     claimed = status.price if status is not None and reason not in NODE_FAULTS else 0
-    price = min(claimed, fair_price(auction, slot, ending.usage))
+    is_stopped = auction.phase is AuctionPhase.CANCELLING or bool(slot.give_up_at)
+    is_owed = reason in OWED and (is_stopped or reason is not EndReason.CANCELLED)
+    price = min(claimed, fair_price(auction, slot, ending.usage)) if is_owed else 0
     final, why, exhausted = False, "", False
     if reason is EndReason.COMPLETED:
         final = True
-    elif auction.phase is AuctionPhase.CANCELLING or slot.give_up_at:
+    elif is_stopped:
         final = True
         if reason not in DETERMINISTIC:
             stopped_for = auction.stopped_for if auction.phase is AuctionPhase.CANCELLING else EndReason.CANCELLED
@@ -86,6 +88,8 @@ def _objection(ended: AttemptEnded) -> str:
     """What is said of a claim that was not accepted; empty for one that was."""
     if not ended.claimed:
         return ""
+    if ended.ending.reason not in (*ANSWERS, *STOPPED):
+        return f"{format_credits(ended.claimed)} were claimed; for a run that gave nothing and that nobody here stopped nothing is owed"
     return (
         f"{format_credits(ended.claimed)} were claimed; the tariff over {format_millis(ended.ending.usage.wall_ms)}, "
         f"within what was agreed, gives {format_credits(ended.price)}"

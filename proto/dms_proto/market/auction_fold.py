@@ -310,7 +310,8 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         has_answered=is_answer(auction, slot, event),
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
-    blamed = reason in NODE_FAULTS and bool(provider)
+    # Who gave nothing is not asked again at once, whoever's doing it says that was.
+    blamed = bool(provider) and (reason in NODE_FAULTS or not (own or event.final))
     faulty = {**auction.faulty, provider: auction.round} if blamed else auction.faulty
     # A commit that was never acknowledged ends with its attempt.
     bids = {b: bid for b, bid in auction.bids.items() if event.slot not in bid.slots}

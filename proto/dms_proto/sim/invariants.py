@@ -22,6 +22,7 @@ from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction_state as auctions
 from dms_proto.market import offer_state
+from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import pending, seeking, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
@@ -30,7 +31,7 @@ from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import check_award, seal_of
 from dms_proto.membership import machine as membership_machine
 from dms_proto.messages import CommitRefusal, CommitRefused, Pricing
-from dms_proto.work import OWNERS, EndReason, Usage
+from dms_proto.work import ANSWERS, OWNERS, EndReason, Usage
 
 if TYPE_CHECKING:
     from dms_proto.sim.node import SimNode
@@ -174,6 +175,8 @@ class Watch:
                 terms = after.terms
                 assert terms is not None
                 demand(0 <= event.price <= terms.max_price, "no more than the maximum price", f"{event}")
+                is_for_work = event.ending.reason in ANSWERS | STOPPED.keys()
+                demand(is_for_work or not event.price, "only work is paid", f"{event}")
                 self.settled[event.allocation_id] = (event.price, event.ending.reason, event.provider)
             if isinstance(event, auctions.ResultJudged):
                 self._verdict(node, event, before, after)

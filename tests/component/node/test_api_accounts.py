@@ -207,7 +207,7 @@ async def over_claimed(local: Local) -> tuple[PeerId, PeerId, str]:
     status = AllocationStatus(running, AllocationId(allocation), 4, Phase.ENDED, Usage(), ending, price=START + 1)
     asked.post.send(me, status, "test")
     await local.api.job_wait(WaitParams(running, 20_000))
-    asked.allocations.tell(AllocationId(allocation), Told(StopWished(EndReason.REQUESTER_LOST), "test"))
+    asked.allocations.tell(AllocationId(allocation), Told(StopWished(EndReason.CANCELLED), "test"))
     await until(asked.allocations.ids, lambda ids: not ids)
     return provider, me, allocation
 

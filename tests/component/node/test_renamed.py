@@ -76,7 +76,7 @@ async def test_work_that_runs_while_its_requester_gets_a_new_key_is_claimed_of_t
         return old in state.membership.heirs and state.book.credit_left(new) == before
 
     await until(node.state, is_told)
-    node.services.allocations.tell(running, Told(StopWished(EndReason.REQUESTER_LOST), "test"))
+    node.services.allocations.tell(running, Told(StopWished(EndReason.CANCELLED), "test"))
     state = await until(node.state, lambda state: bool(state.accounts.known))
     assert state.accounts.known == (new,)
     assert state.accounts.of(new).claimed == START

@@ -381,7 +381,10 @@ def test_work_goes_on_for_a_while_for_a_requester_that_is_gone_and_then_stops() 
     work.tell(RunExited(ended(EndReason.KILLED_BY_SIGNAL)))
     work.tell(OutputsStored())
 
-    assert work.reason is EndReason.REQUESTER_LOST
+    assert (work.reason, work.state.price) == (
+        EndReason.REQUESTER_LOST,
+        0,
+    )  # nobody asked it to stop, and it gave nothing
 
 
 def test_a_requester_that_is_back_is_told_and_the_work_goes_on() -> None:

@@ -30,6 +30,7 @@ from dms_proto.messages import BidRequest, Cancel, Commit, Invocation, Invocatio
 from dms_proto.reputation.evidence import Kind
 from dms_proto.sim.requester import BUSY, ME, REQUEST, Requester
 from dms_proto.units import HOUR, MINUTE, SECOND
+from dms_proto.verification.policy import Policy, Verification
 from dms_proto.work import DETERMINISTIC, OWNERS, EndReason, Input, Output, Task
 
 FILE = Output("out", Digest("sha256:" + "0" * 64), 3)
@@ -738,3 +739,42 @@ def test_progress_is_noted_once_per_phase() -> None:
     requester.reports("a", allocation, Phase.RUNNING)
 
     assert requester.events == ()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        EndReason.INPUT_UNAVAILABLE,
+        EndReason.REQUESTER_LOST,
+        EndReason.NOT_INVOKED,
+        EndReason.UNDECIDED,
+        EndReason.CANCELLED,
+    ],
+)
+@pytest.mark.parametrize("policy", Policy)
+def test_for_a_run_that_gave_nothing_nothing_is_owed_and_its_node_is_not_asked_again_at_once(
+    reason: EndReason, policy: Policy
+) -> None:
+    requester = held(verify=Verification(policy))
+    allocation = requester.state.slots[0].allocation_id
+
+    requester.ends("a", allocation, reason, price=50)
+
+    assert [receipt.price for receipt in requester.sent(Receipt)] == [0]
+    (booked,) = requester.wanted(Book)
+    assert not booked.entry.transfers
+    assert "0.00005 credits were claimed; for a run that gave nothing" in booked.entry.detail
+    (ended,) = requester.noted(AttemptEnded)
+    assert (PeerId("a"), ended.source, Kind.OVERCLAIMED) in list(seen_in(ended))
+    retried_at(requester, "a", "b")
+    assert "b" in {slot.provider for slot in requester.state.slots}
+    assert all(slot.provider != "a" for slot in requester.state.slots if slot.phase is SlotPhase.COMMITTING)
+
+
+def test_what_its_owner_has_stopped_is_paid_for_as_far_as_it_ran() -> None:
+    requester = held()
+    requester.tell(CancelAsked())
+
+    requester.ends("a", requester.state.slots[0].allocation_id, EndReason.CANCELLED, price=50)
+
+    assert [receipt.price for receipt in requester.sent(Receipt)] == [50]

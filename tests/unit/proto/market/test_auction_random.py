@@ -1,14 +1,19 @@
 """One auction against providers that do anything, in any order, with crashes in between. It always ends, and never does anything wrong."""
 
+from collections import Counter
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dms_proto.ids import AllocationId, PeerId
+from dms_proto.ids import AllocationId, Digest, PeerId
 from dms_proto.market import auction
+from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import awaits_verdict, pending, seeking, usable
 from dms_proto.market.auction_state import (
+    MAX_BIDS_EACH,
+    AttemptEnded,
     AuctionPhase,
     CancelAsked,
     InvocationAnswered,
@@ -24,9 +29,10 @@ from dms_proto.messages import InvocationAck, Phase, Receipt
 from dms_proto.sim.requester import BUSY, DEAR, NEVER, REQUEST, Requester
 from dms_proto.units import HOUR, SECOND
 from dms_proto.verification.policy import Apart, Policy, Verification
-from dms_proto.work import OWNERS, EndReason
+from dms_proto.work import ANSWERS, OWNERS, EndReason, Output
 
 peers = st.sampled_from(["me", "a", "b", "c"])
+outputs = st.sampled_from([(), (Output("out", Digest("sha256:" + "0" * 64), 3),)])
 
 
 class AnyMarket(RuleBasedStateMachine):
@@ -97,12 +103,19 @@ class AnyMarket(RuleBasedStateMachine):
         self.requester.reports(slot.provider or "a", slot.allocation_id or AllocationId("a-0"), phase)
 
     @precondition(lambda self: self.requester.state.slots)
-    @rule(data=st.data(), reason=st.sampled_from(EndReason), price=st.integers(0, 5_000), complete=st.booleans())
-    def ending(self, data: st.DataObject, reason: EndReason, price: int, complete: bool) -> None:
+    @rule(
+        data=st.data(),
+        reason=st.sampled_from(EndReason),
+        price=st.integers(0, 5_000),
+        complete=st.booleans(),
+        outputs=outputs,
+    )
+    def ending(
+        self, data: st.DataObject, reason: EndReason, price: int, complete: bool, outputs: tuple[Output, ...]
+    ) -> None:
         slot = data.draw(st.sampled_from(self.requester.state.slots))
-        self.requester.ends(
-            slot.provider or "a", slot.allocation_id or AllocationId("a-0"), reason, price=price, complete=complete
-        )
+        allocation = slot.allocation_id or AllocationId("a-0")
+        self.requester.ends(slot.provider or "a", allocation, reason, price=price, complete=complete, outputs=outputs)
 
     @rule(data=st.data(), failed=st.sampled_from(["", "gone"]))
     def collected(self, data: st.DataObject, failed: str) -> None:
@@ -173,6 +186,16 @@ class AnyMarket(RuleBasedStateMachine):
         if ending is not None:
             assert ending.price == sum(slot.price for slot in slots)
             assert ending.reason in OWNERS
+
+    @invariant()
+    def only_an_answer_and_what_was_stopped_are_paid(self) -> None:
+        paid = {event.ending.reason for event in self.requester.log if isinstance(event, AttemptEnded) and event.price}
+        assert paid <= ANSWERS | STOPPED.keys()
+
+    @invariant()
+    def nobody_fills_the_list_of_bids(self) -> None:
+        bidders = Counter(bid.provider for bid in self.requester.state.bids.values())
+        assert all(count <= MAX_BIDS_EACH for count in bidders.values())
 
     @invariant()
     def what_is_accepted_has_its_quorum_and_is_accepted_once(self) -> None:
