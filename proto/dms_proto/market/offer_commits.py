@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dms_proto.capability import Price
 from dms_proto.grants.access import in_words, refusals
 from dms_proto.grants.rights import uses_of
-from dms_proto.ids import AllocationId, Digest, PeerId, allocation_id, bid_id
+from dms_proto.ids import AllocationId, Digest, allocation_id, bid_id
 from dms_proto.machine import (
     Decision,
     Send,
@@ -41,20 +43,11 @@ def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
     if earlier == Taken(requester, commit.slots, commit.terms, _allocations_of(commit)):
         return Decision((), (Send(requester, _ack(book, commit)),))
     lock = book.ledger.locks.get(commit.bid_id)
-    refusal = _refusal(book, commit, requester, lock)
-    if refusal is None and book.phase is BookPhase.STOPPING:
-        refusal = CommitRefusal.STOPPING
-    missing = "" if refusal is not None or lock is None else _missing_right(book, stimulus, lock)
-    if missing:
-        refusal = CommitRefusal.NOT_GRANTED
-    if refusal is CommitRefusal.PRICE_UNPROVEN and lock is not None:
-        missing = str(award_fault(book, lock, commit.award))
-    if refusal is not None or lock is None:
-        refusal = refusal or CommitRefusal.UNKNOWN_BID
-        answer = Send(requester, CommitRefused(commit.request_id, commit.bid_id, refusal, missing))
-        if refusal is CommitRefusal.UNKNOWN_BID or not stimulus.may_write:
-            return Decision((), (answer,))  # the first tells nothing of our bids, and anyone may invent one
-        return Decision((CommitTurnedDown(commit.bid_id, requester, refusal),), (answer,))
+    if lock is None:
+        return _turned_down(stimulus, _Refused(_refusal_of_the_gone(book, commit)))
+    refused = _refusal(book, stimulus, lock)
+    if refused is not None:
+        return _turned_down(stimulus, refused)
     tariff, price = _prices(lock, commit.award)
     reservations = tuple(
         Reservation(
@@ -116,26 +109,51 @@ def _terms(book: OfferBook, lock: CapabilityLock, commit: Commit) -> Digest:
     return terms_digest(agreement)
 
 
-def _refusal(book: OfferBook, commit: Commit, requester: PeerId, lock: CapabilityLock | None) -> CommitRefusal | None:
-    if lock is None:
-        return _refusal_of_the_gone(book, commit)
-    if lock.requester != requester or lock.request_id != commit.request_id:
-        return CommitRefusal.NOT_YOURS
-    if len(commit.slots) > len(lock.slots):
-        return CommitRefusal.TOO_MANY_SLOTS
-    unproven = _price_refusal(book, lock, commit.award)
-    if unproven is not None or commit.terms != _terms(book, lock, commit):
-        return unproven or CommitRefusal.TERMS_DIFFER
-    if any(not task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations):
-        return CommitRefusal.NEEDS_CHANGED
-    return None
+class _Refused(NamedTuple):
+    """Why a bid of ours is not taken; `detail` is for a person."""
+
+    refusal: CommitRefusal
+    detail: str = ""
 
 
-def _price_refusal(book: OfferBook, lock: CapabilityLock, award: Award | None) -> CommitRefusal | None:
-    fault = award_fault(book, lock, award)
-    if fault is None:
-        return None
-    return CommitRefusal.NOT_CLOSED if fault is AwardFault.NOT_CLOSED else CommitRefusal.PRICE_UNPROVEN
+def _turned_down(stimulus: CommitHeard, refused: _Refused) -> Decision:
+    commit, requester = stimulus.commit, stimulus.requester
+    answer = Send(requester, CommitRefused(commit.request_id, commit.bid_id, refused.refusal, refused.detail))
+    if refused.refusal is CommitRefusal.UNKNOWN_BID or not stimulus.may_write:
+        return Decision((), (answer,))  # the first tells nothing of our bids, and anyone may invent one
+    return Decision((CommitTurnedDown(commit.bid_id, requester, refused.refusal),), (answer,))
+
+
+def _refusal(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock) -> _Refused | None:
+    """Why a bid that is still locked is not taken, if anything is in the way."""
+    commit = stimulus.commit
+    return _not_for_it(stimulus, lock) or _on_other_terms(book, commit, lock) or _not_served(book, stimulus, lock)
+
+
+def _not_for_it(stimulus: CommitHeard, lock: CapabilityLock) -> _Refused | None:
+    commit = stimulus.commit
+    if lock.requester != stimulus.requester or lock.request_id != commit.request_id:
+        return _Refused(CommitRefusal.NOT_YOURS)
+    return _Refused(CommitRefusal.TOO_MANY_SLOTS) if len(commit.slots) > len(lock.slots) else None
+
+
+def _on_other_terms(book: OfferBook, commit: Commit, lock: CapabilityLock) -> _Refused | None:
+    flaw = award_fault(book, lock, commit.award)
+    if flaw is AwardFault.NOT_CLOSED:
+        return _Refused(CommitRefusal.NOT_CLOSED)
+    if flaw is not None:
+        return _Refused(CommitRefusal.PRICE_UNPROVEN, str(flaw))
+    if commit.terms != _terms(book, lock, commit):
+        return _Refused(CommitRefusal.TERMS_DIFFER)
+    fits = all(task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations)
+    return None if fits else _Refused(CommitRefusal.NEEDS_CHANGED)
+
+
+def _not_served(book: OfferBook, stimulus: CommitHeard, lock: CapabilityLock) -> _Refused | None:
+    if book.phase is BookPhase.STOPPING:
+        return _Refused(CommitRefusal.STOPPING)
+    missing = _missing_right(book, stimulus, lock)
+    return _Refused(CommitRefusal.NOT_GRANTED, missing) if missing else None
 
 
 def _refusal_of_the_gone(book: OfferBook, commit: Commit) -> CommitRefusal:
