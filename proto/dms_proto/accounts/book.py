@@ -37,6 +37,7 @@ MAX_REMEMBERED: Final = 4_096
 MAX_DISPUTES: Final = 1_024
 """Disputes known one by one; past it the oldest are in the balance alone. Bounds what a peer that asks too much can make us remember."""
 NO_LIMIT: Final = 2**53
+"""Micro-credits: no limit, or none for this node with itself."""
 
 
 class Account(StrEnum):

@@ -35,7 +35,7 @@ from dms_proto.market.arithmetic import fits_within, subtract
 from dms_proto.market.ledger import CapabilityLock
 from dms_proto.market.offer_commits import take_commit
 from dms_proto.market.offer_fold import evolve
-from dms_proto.market.offer_judgement import LOG_IS_FULL, MAX_CLAUSES, countable, judge, slots_for
+from dms_proto.market.offer_judgement import LOG_IS_FULL, countable, judge, slots_for
 from dms_proto.market.offer_seals import heed, sealed
 from dms_proto.market.offer_state import (
     OWNER_HOLD,
@@ -72,6 +72,7 @@ from dms_proto.market.offer_state import (
     WorkResumed,
 )
 from dms_proto.market.reach import distance
+from dms_proto.market.verdicts import MAX_CLAUSES
 from dms_proto.messages import (
     Bid,
     Decline,

@@ -15,6 +15,7 @@ from dms_proto.market.comparator import CapabilityComparator, assign_gpus
 from dms_proto.market.comparators import judge_by
 from dms_proto.market.offer_state import BookPhase, OfferBook
 from dms_proto.market.preferences import RequesterFacts, judge_request
+from dms_proto.market.verdicts import MAX_CLAUSES
 from dms_proto.messages import (
     BidRequest,
     Clause,
@@ -29,7 +30,6 @@ MAX_OPEN_BIDS_EACH: Final = 256
 """Bids of ours that one requester may have open; past it, it is declined until it takes or releases some."""
 MAX_OPEN_BIDS: Final = 1_024
 """Bids open at once. Bounds the ledger's locks where the capacity would admit thousands of small ones."""
-MAX_CLAUSES: Final = 32
 LOG_IS_FULL: Final = Clause(
     "log_budget",
     "room in what this node writes down for strangers",

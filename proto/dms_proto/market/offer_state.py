@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from dms_proto.accounts.book import NO_LIMIT
 from dms_proto.capability import NOTHING, Capability, Resources
 from dms_proto.grants.access import NOTHING_SHOWN, Credential
 from dms_proto.grants.rights import Rights
@@ -35,7 +36,6 @@ from dms_proto.work import Task
 
 OWNER_HOLD: Final = BidId("owner")
 """Name of the lock by which the owner holds back what is not to be available."""
-NO_LIMIT: Final = 2**53
 
 
 class BookPhase(StrEnum):
