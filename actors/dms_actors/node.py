@@ -86,9 +86,9 @@ from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, offer_fold, offer_state, strays
 from dms_proto.market.auction_fold import evolve
-from dms_proto.market.auction_state import Auction, BenchmarkChecked, BidderFacts, Terms
+from dms_proto.market.auction_state import Auction, BenchmarkChecked, Terms
 from dms_proto.market.canaries import KnownWork, canary_terms
-from dms_proto.market.candidates import Candidate
+from dms_proto.market.candidates import BidderFacts, Candidate
 from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
     ClosingHeard,

@@ -30,7 +30,6 @@ from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
 from dms_proto.machine import Decision, Effect, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_fold import stakes
-from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import (
     Announce,
     Auction,
@@ -46,6 +45,7 @@ from dms_proto.market.auction_state import (
     SlotPhase,
     StatusHeard,
     Submitted,
+    terms_of,
 )
 from dms_proto.market.findings import seen_in
 from dms_proto.market.obligations import Obligations

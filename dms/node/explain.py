@@ -17,8 +17,8 @@ from dms_proto.market.admission import ruled_out_whatever_it_bids
 from dms_proto.market.auction import UNREACHABLE
 from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request
-from dms_proto.market.auction_state import Auction, BidderFacts, BidPassedOver, BidReceived, RequestOpened, Terms
-from dms_proto.market.candidates import Candidate
+from dms_proto.market.auction_state import Auction, BidPassedOver, BidReceived, RequestOpened, Terms
+from dms_proto.market.candidates import BidderFacts, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
 from dms_proto.market.impossible import on_budget
@@ -31,7 +31,7 @@ from dms_proto.messages import Bid, BidRequest, Clause, Pricing
 from dms_proto.units import format_age
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True):
     """What a node said: a bid, or clauses. `note`: what became of it afterwards; `lost`: the node went away with the job."""
 
     bid: Bid | None = None
@@ -58,7 +58,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     preferences: Preferences
     asked: frozenset[PeerId]
     reached: frozenset[PeerId]
-    answers: Mapping[PeerId, Answer]
+    answers: Mapping[PeerId, Reply]
     max_price: int = 0
     opened_at: int = 0
 
@@ -87,12 +87,12 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
     return Inquiry(request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, opened_at)
 
 
-def _answer(event: object, note: str, *, lost: bool) -> Answer:
+def _answer(event: object, note: str, *, lost: bool) -> Reply:
     if isinstance(event, BidReceived):
-        return Answer(bid=event.bid, facts=event.facts, note=note, lost=lost)
+        return Reply(bid=event.bid, facts=event.facts, note=note, lost=lost)
     if isinstance(event, BidPassedOver):
-        return Answer(clauses=(event.clause,), note="it bids, and was passed over: no more may come to be owed to it")
-    return Answer(clauses=getattr(event, "clauses", ()), note=note)
+        return Reply(clauses=(event.clause,), note="it bids, and was passed over: no more may come to be owed to it")
+    return Reply(clauses=getattr(event, "clauses", ()), note=note)
 
 
 def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: bool = False) -> Explanation:
@@ -123,7 +123,9 @@ _ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
 def _ranked(inquiry: Inquiry) -> Ranking:
     """The bids as they would be compared, those left out that the requester's own conditions rule out."""
     candidates = [
-        _candidate(peer, answer.bid, answer.facts) for peer, answer in inquiry.answers.items() if answer.bid is not None
+        candidate_of(peer, answer.bid, answer.facts)
+        for peer, answer in inquiry.answers.items()
+        if answer.bid is not None
     ]
     is_second = inquiry.request.pricing is Pricing.SECOND_PRICE
     preferences = by_price_alone(inquiry.preferences) if is_second else inquiry.preferences
@@ -139,23 +141,6 @@ def _with_price(inquiry: Inquiry, ranking: Ranking) -> Inquiry:
     award = award_between(bid, best, rest[0] if rest else None, inquiry.request.max_price)
     noted = msgspec.structs.replace(inquiry.answers[best], note=f"would be {words_of(award)}")
     return msgspec.structs.replace(inquiry, answers={**inquiry.answers, best: noted})
-
-
-def _candidate(peer: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
-    return Candidate(
-        bid_id=bid.bid_id,
-        provider=peer,
-        offer=bid.offer,
-        tariff=bid.tariff,
-        price=bid.price,
-        slots=bid.slots,
-        rtt_us=facts.rtt_us,
-        relayed=facts.relayed,
-        own=facts.own,
-        successes=facts.successes,
-        failures=facts.failures,
-        standing=facts.standing,
-    )
 
 
 def _verdict(
@@ -197,7 +182,7 @@ def _ruled_out(inquiry: Inquiry, known: Peer | None, facts: BidderFacts) -> tupl
     nothing_bid = Bid(
         inquiry.request.request_id, 0, 0, BidId(""), known.hello.summary, 1, Price(), 0, valid_until=0, valid_ms=0
     )
-    candidate = _candidate(known.peer, nothing_bid, facts)
+    candidate = candidate_of(known.peer, nothing_bid, facts)
     return ruled_out_whatever_it_bids(inquiry.request, constraints, candidate)
 
 
@@ -239,10 +224,10 @@ def _takes_no_work(known: Peer | None) -> bool:
 
 def answers_of(
     heard: Mapping[PeerId, Bid | tuple[Clause, ...]], facts: Mapping[PeerId, BidderFacts]
-) -> dict[PeerId, Answer]:
+) -> dict[PeerId, Reply]:
     """Answers to a dry run."""
     return {
-        peer: Answer(bid=said, facts=facts.get(peer, BidderFacts())) if isinstance(said, Bid) else Answer(clauses=said)
+        peer: Reply(bid=said, facts=facts.get(peer, BidderFacts())) if isinstance(said, Bid) else Reply(clauses=said)
         for peer, said in heard.items()
     }
 

@@ -20,12 +20,12 @@ from dms_proto.market.agreement import agreement_on, receipt_for, terms_digest
 from dms_proto.market.auction_state import (
     AllocationFinished,
     AttemptEnded,
-    BidderFacts,
     BidReceived,
     CommitConfirmed,
     RequestOpened,
     Terms,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.proofs import FrameKept
 from dms_proto.messages import AllocationStatus, AnyMessage, Bid, BidRequest, Commit, CommitAck, Phase, Receipt
 from dms_proto.units import CORE, GIB, MINUTE

@@ -20,7 +20,7 @@ from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import BidderFacts
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.owner import Owner
 from dms_proto.membership.bidder import bidder_facts
 from dms_proto.reputation import NOTHING_KNOWN

@@ -27,7 +27,7 @@ from dms_proto.market.auction_fold import (
     seeking,
     slot_of,
 )
-from dms_proto.market.auction_messages import bid_request, commit_message, invocation, task_of, terms_of
+from dms_proto.market.auction_messages import bid_request, commit_message, invocation, task_of
 from dms_proto.market.auction_seals import is_sealed, opened, received, repeat_closing
 from dms_proto.market.auction_search import settle
 from dms_proto.market.auction_state import (
@@ -74,6 +74,7 @@ from dms_proto.market.auction_state import (
     SlotPhase,
     StatusHeard,
     Submitted,
+    terms_of,
 )
 from dms_proto.messages import AllocationStatus, Cancel, Clause, Phase, Release
 from dms_proto.work import Ending, EndReason

@@ -11,8 +11,7 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_fold import awaits_verdict, is_answer, late_ms
-from dms_proto.market.auction_messages import terms_of
-from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot
+from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot, terms_of
 from dms_proto.messages import AllocationStatus, Cancel
 from dms_proto.units import format_count, format_credits, format_millis
 from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, OWED, Ending, EndReason, Usage
@@ -103,6 +102,8 @@ def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -
         return (Send(provider, Cancel(terms.request_id, status.allocation_id)),)
     if any(slot.allocation_id == status.allocation_id and awaits_verdict(auction, slot) for slot in auction.slots):
         return ()
-    ours = (provider, status.allocation_id)
-    settled = (price for slot in auction.slots for *about, price in slot.settled if tuple(about) == ours)
+    attempts = (attempt for slot in auction.slots for attempt in slot.settled)
+    settled = (
+        each.price for each in attempts if (each.provider, each.allocation_id) == (provider, status.allocation_id)
+    )
     return (Send(provider, receipt_for(status, next(settled, 0))),)

@@ -22,7 +22,7 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_attempts import STOPPED
-from dms_proto.market.auction_messages import terms_of
+from dms_proto.market.auction_fold import AT_WORK
 from dms_proto.market.auction_state import (
     Answer,
     AttemptEnded,
@@ -34,6 +34,7 @@ from dms_proto.market.auction_state import (
     Slot,
     SlotPhase,
     Terms,
+    terms_of,
 )
 from dms_proto.units import format_count, format_credits
 from dms_proto.verification.policy import MAX_COPIES, Apart, Policy
@@ -43,7 +44,6 @@ from dms_proto.work import Ending, EndReason
 FIRM: Final = frozenset({EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_FUEL, EndReason.OUTPUT_LIMIT})
 """Answers that do not depend on the machine: who is outvoted with one was wrong. With any other (too slow for the time limit, a processor without
 the instruction, …) nothing is held against it."""
-_WORKING: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
 change = msgspec.structs.replace
 _AGREED: Final = Ending(EndReason.CANCELLED, detail="not needed any more: the other copies agree")
 
@@ -151,16 +151,16 @@ def judge_step(auction: Auction, now: int) -> Decision:
     """Judges every piece of work of which no copy is under way; calls one more where that may settle it."""
     if not terms_of(auction).verify.is_on:
         return IGNORED
-    decisions = [_judge_piece(auction, piece, now) for piece in _settled_pieces(auction)]
+    decisions = [_judge_piece(auction, piece, now) for piece in _pieces_to_judge(auction)]
     return Decision(
         tuple(event for decision in decisions for event in decision.events),
         tuple(effect for decision in decisions for effect in decision.effects),
     )
 
 
-def _settled_pieces(auction: Auction) -> tuple[int, ...]:
+def _pieces_to_judge(auction: Auction) -> tuple[int, ...]:
     """Pieces that are not judged, of which no copy is under way and at least one is over."""
-    working = {slot.piece for slot in auction.slots if slot.phase in _WORKING}
+    working = {slot.piece for slot in auction.slots if slot.phase in AT_WORK}
     over = dict.fromkeys(slot.piece for slot in auction.slots if slot.phase is SlotPhase.DONE)
     return tuple(piece for piece in over if piece not in working and piece not in auction.verdicts)
 
@@ -179,7 +179,7 @@ def _judge_piece(auction: Auction, piece: int, now: int) -> Decision:
         return Decision((CopyCalled(piece),))
     else:
         ends, judged = (), _undecided(auction, piece, copies, answered, now)
-    return Decision((*ends, judged), _receipts(auction, answered, judged))
+    return Decision((*ends, judged), _receipts(answered, judged))
 
 
 def _verdict(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> Verdict:
@@ -229,7 +229,7 @@ def _is_firm(slot: Slot) -> bool:
 
 
 def _answer(slot: Slot) -> Answer:
-    return Answer(slot.index, slot.provider, slot.allocation_id, slot.settled[-1][2], slot.source)
+    return Answer(slot.index, slot.provider, slot.allocation_id, slot.settled[-1].price, slot.source)
 
 
 def _undecided(
@@ -257,16 +257,16 @@ def _why_undecided(auction: Auction, copies: Sequence[Slot], answered: Sequence[
     return f"{given}; one more copy: {other.detail or other.reason}"
 
 
-def _receipts(auction: Auction, answered: Sequence[Slot], judged: ResultJudged) -> tuple[Effect, ...]:
+def _receipts(answered: Sequence[Slot], judged: ResultJudged) -> tuple[Effect, ...]:
     """Tells every provider that answered what is owed for it, and books the same."""
     wrong = {answer.slot for answer in judged.wrong}
     effects: list[Effect] = []
     for slot in answered:
-        status, (_, allocation, price) = slot.status, slot.settled[-1]
+        status, attempt = slot.status, slot.settled[-1]
         assert status is not None, "who has answered has told its status"
-        owed = 0 if slot.index in wrong else price
-        refused, objection = max(0, status.price - owed), _objection(status.price, price, owed)
-        effects += charge(slot.provider, status.request_id, allocation, owed, objection, refused=refused)
+        owed = 0 if slot.index in wrong else attempt.price
+        refused, objection = max(0, status.price - owed), _objection(status.price, attempt.price, owed)
+        effects += charge(slot.provider, status.request_id, attempt.allocation_id, owed, objection, refused=refused)
         effects.append(Send(slot.provider, receipt_for(status, owed)))
     return tuple(effects)
 

@@ -44,9 +44,11 @@ from dms_proto.market.auction_state import (
     SealReceived,
     SealsListed,
     SearchPhase,
+    Settled,
     Slot,
     SlotPhase,
     Terms,
+    terms_of,
 )
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
@@ -240,8 +242,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
     for bid_id, indexes in event.awards:
         bid = bids[bid_id]
         bids[bid_id] = taken = change(bid, ack_until=event.ack_until, slots=indexes, award=event.award)
-        assert auction.terms is not None
-        agreed = agreement_of(auction.terms, taken, indexes)
+        agreed = agreement_of(terms_of(auction), taken, indexes)
         agreed_on = terms_digest(agreed)
         for index in indexes:
             slots = _replaced(
@@ -252,7 +253,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 provider=bid.provider,
                 source=bid.facts.source,
                 streak=bid.facts.streak,
-                allocation_id=auction.terms.allocation_of(bid_id, index),
+                allocation_id=terms_of(auction).allocation_of(bid_id, index),
                 allocation=Phase.COMMITTED,
                 number=-1,
                 agreed=agreed.price,
@@ -306,7 +307,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         faults=slot.faults + (not own and not event.final),
         price=slot.price + event.price,
         outputs=event.outputs,
-        settled=(*slot.settled, (provider, event.allocation_id, event.price)) if provider else slot.settled,
+        settled=(*slot.settled, Settled(provider, event.allocation_id, event.price)) if provider else slot.settled,
         has_answered=is_answer(auction, slot, event),
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
@@ -325,8 +326,8 @@ def _judged(auction: Auction, event: ResultJudged) -> Auction:
     for answer in event.wrong:
         slot = slots[answer.slot]
         settled = tuple(
-            (provider, allocation, 0 if allocation == answer.allocation_id else price)
-            for provider, allocation, price in slot.settled
+            change(attempt, price=0) if attempt.allocation_id == answer.allocation_id else attempt
+            for attempt in slot.settled
         )
         slots = _replaced(slots, (slot.index,), price=slot.price - answer.price, settled=settled)
     return change(auction, slots=slots, verdicts={**auction.verdicts, event.piece: event})
@@ -334,8 +335,7 @@ def _judged(auction: Auction, event: ResultJudged) -> Auction:
 
 def is_answer(auction: Auction, slot: Slot, ended: AttemptEnded) -> bool:
     """Whether the end of an attempt says what the work gives, where that is checked. What was being stopped has not failed by itself."""
-    assert auction.terms is not None
-    if not auction.terms.verify.is_on or not ended.provider:
+    if not terms_of(auction).verify.is_on or not ended.provider:
         return False
     is_stopped = auction.phase is AuctionPhase.CANCELLING or bool(slot.give_up_at)
     reason = ended.ending.reason
@@ -344,15 +344,13 @@ def is_answer(auction: Auction, slot: Slot, ended: AttemptEnded) -> bool:
 
 def _overdue_at(auction: Auction, slot: Slot) -> int:
     """When an allocation that has said it is at work must have ended, whatever it says: its inputs, its run and its outputs took their time."""
-    assert auction.terms is not None
-    task = auction.terms.task
+    task = terms_of(auction).task
     return slot.held_since + fetching_ms(task) + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS
 
 
 def late_ms(auction: Auction, slot: Slot) -> int:
     """How much later than it should have a slot's program began to run, in milliseconds; 0 where it did not, or nothing was heard of it."""
-    assert auction.terms is not None
-    due = slot.held_since + fetching_ms(auction.terms.task) + START_WITHIN_MS
+    due = slot.held_since + fetching_ms(terms_of(auction).task) + START_WITHIN_MS
     return max(0, slot.started_at - due) if slot.held_since else 0
 
 
@@ -438,8 +436,7 @@ def affordable(auction: Auction) -> int:
 
     What is at work counts with all that may become owed for it.
     """
-    terms = auction.terms
-    assert terms is not None
+    terms = terms_of(auction)
     if not terms.budget:
         return terms.max_price
     return max(0, min(terms.max_price, money_left(auction)))
@@ -447,9 +444,8 @@ def affordable(auction: Auction) -> int:
 
 def money_left(auction: Auction) -> int:
     """What is left of the budget, in micro-credits."""
-    assert auction.terms is not None
     at_work = sum(slot.agreed for slot in auction.slots if slot.phase in AT_WORK)
-    return auction.terms.budget - spent(auction) - at_work
+    return terms_of(auction).budget - spent(auction) - at_work
 
 
 def stakes(auction: Auction) -> dict[PeerId, int]:
@@ -459,7 +455,7 @@ def stakes(auction: Auction) -> dict[PeerId, int]:
         if slot.phase in AT_WORK:
             amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.agreed
         elif awaits_verdict(auction, slot):
-            amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.settled[-1][2]
+            amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.settled[-1].price
     return amounts
 
 
@@ -468,8 +464,8 @@ def settled_by(auction: Auction) -> dict[PeerId, int]:
     amounts: dict[PeerId, int] = {}
     for slot in auction.slots:
         owed = slot.settled[:-1] if awaits_verdict(auction, slot) else slot.settled
-        for provider, _, price in owed:
-            amounts[provider] = amounts.get(provider, 0) + price
+        for attempt in owed:
+            amounts[attempt.provider] = amounts.get(attempt.provider, 0) + attempt.price
     return amounts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dms_proto.market.auction_fold import affordable, seeking, terms_agreed
-from dms_proto.market.auction_state import Auction, OpenBid, Slot, Terms
+from dms_proto.market.auction_state import Auction, OpenBid, Slot, Terms, terms_of
 from dms_proto.market.reach import reach_for
 from dms_proto.messages import BidRequest, Commit, Invocation
 from dms_proto.work import Task
@@ -49,9 +49,3 @@ def commit_message(auction: Auction, taken: OpenBid, slots: tuple[int, ...]) -> 
 def invocation(terms: Terms, slot: Slot) -> Invocation:
     """Starts the work in the allocation that a slot holds; repeated, it asks where that stands."""
     return Invocation(terms.request_id, slot.allocation_id, task_of(terms, slot.piece))
-
-
-def terms_of(auction: Auction) -> Terms:
-    """What was submitted."""
-    assert auction.terms is not None, "a new auction has no terms"
-    return auction.terms

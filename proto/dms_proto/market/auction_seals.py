@@ -8,7 +8,6 @@ from dms_proto.ids import BidId
 from dms_proto.ids import bid_id as derive_bid_id
 from dms_proto.machine import IGNORED, Decision, Send
 from dms_proto.market.auction_fold import affordable, is_full, is_left_out, pending, seeking, unopened, usable
-from dms_proto.market.auction_messages import terms_of
 from dms_proto.market.auction_state import (
     MAX_ANSWERS,
     Auction,
@@ -24,6 +23,7 @@ from dms_proto.market.auction_state import (
     SealsListed,
     SearchPhase,
     Slot,
+    terms_of,
 )
 from dms_proto.market.ledger import without
 from dms_proto.market.ranking import Ranking

@@ -10,7 +10,7 @@ The search for the slots that seek::
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -35,7 +35,7 @@ from dms_proto.market.auction_fold import (
     unopened,
     usable,
 )
-from dms_proto.market.auction_messages import bid_request, commit_message, terms_of
+from dms_proto.market.auction_messages import bid_request, commit_message
 from dms_proto.market.auction_seals import award_for, close_step, fresh, is_sealed
 from dms_proto.market.auction_state import (
     Announce,
@@ -52,10 +52,12 @@ from dms_proto.market.auction_state import (
     RoundCalled,
     SearchPhase,
     Slot,
+    terms_of,
 )
+from dms_proto.market.candidates import Candidate, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.impossible import DEBT, why_impossible
-from dms_proto.market.ranking import Candidate, Ranking
+from dms_proto.market.ranking import Ranking
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.market.second_price import by_price_alone
 from dms_proto.market.spot_checks import finding_step
@@ -188,23 +190,7 @@ def _all_answered(auction: Auction) -> bool:
 
 
 def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(
-            bid_id=bid_id,
-            provider=open_bid.provider,
-            offer=open_bid.bid.offer,
-            tariff=open_bid.bid.tariff,
-            price=open_bid.bid.price,
-            slots=open_bid.bid.slots,
-            rtt_us=open_bid.facts.rtt_us,
-            relayed=open_bid.facts.relayed,
-            own=open_bid.facts.own,
-            successes=open_bid.facts.successes,
-            failures=open_bid.facts.failures,
-            standing=open_bid.facts.standing,
-        )
-        for bid_id, open_bid in bids.items()
-    )
+    return tuple(candidate_of(bid.provider, bid.bid, bid.facts) for bid in bids.values())
 
 
 def _fill(
@@ -269,49 +255,84 @@ def call_round(auction: Auction) -> Decision:
 
 def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     """Nothing can be taken now. Waiting helps while some node is busy, silent or being tried again; otherwise the answer is no."""
-    terms = terms_of(auction)
+    if why := _own_work(auction):
+        return _wait(auction, now, now, why)
+    obstacle = _obstacle(auction, now)
+    if obstacle is None:
+        return call_round(auction)
     since = auction.waiting_since or now
-    waited = now - since
+    if now - since < obstacle.patience_ms:
+        return _wait(auction, now, since, obstacle.why)
+    if _is_unasked(auction):
+        return call_round(auction)  # there is no patience for those who were asked, but not everybody was
+    return Decision(give_up(auction, obstacle.verdict, obstacle.why))
+
+
+class _Obstacle(NamedTuple):
+    """What keeps slots from being taken, as the reason to end for, and how long it is waited for, in milliseconds."""
+
+    why: str
+    verdict: EndReason
+    patience_ms: int
+
+
+def _own_work(auction: Auction) -> str:
+    """In words that the request waits for its own other allocations, as long as they take; empty when it does not."""
+    is_held = any(slot.phase in AT_WORK for slot in auction.slots)
+    if not is_held or any(slot.failed_on for slot in seeking(auction)):
+        return ""
+    if all(is_copy(auction, slot) for slot in seeking(auction)):
+        return "waits for a node that has no copy of it yet"
+    return "waits for its own other allocations to free capacity"
+
+
+def _obstacle(auction: Auction, now: int) -> _Obstacle | None:
+    """What stands in the way; None: all who were asked said no, but not everybody was asked."""
+    terms = terms_of(auction)
+    patience_ms = max(terms.patience_ms, NO_PEERS_GRACE_MS)
+    if why := _busy(auction):
+        return _Obstacle(why, EndReason.NO_BIDS, terms.queue_ms)
+    if _is_alone(auction):
+        alone = "no other node can be reached", EndReason.NO_PEERS
+        return _Obstacle(*(_why_impossible(auction, now) if auction.declines else alone), patience_ms)
+    if why := _silent(auction):
+        return _Obstacle(why, EndReason.NO_BIDS, patience_ms)
+    if _is_unasked(auction) or reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
+        return None
+    return _Obstacle(*_why_impossible(auction, now), terms.patience_ms)
+
+
+def _busy(auction: Auction) -> str:
+    """How many nodes could take it at another time, in words; empty when none could."""
     busy = sum(is_passing(clauses) for clauses in auction.declines.values())
     busy += sum(is_left_out(auction, peer) for peer in auction.faulty)
-    held = any(slot.phase in AT_WORK for slot in auction.slots)
+    owed = sum(clause.dimension == DEBT and clause.passing for said in auction.declines.values() for clause in said)
+    if not busy:
+        return ""
+    if owed == busy:
+        return f"waits until what is at work elsewhere leaves room to owe {format_count(owed, 'bidder')} more"
+    return format_count(busy, "node could do it but is busy", "nodes could do it but are busy")
+
+
+def _is_alone(auction: Auction) -> bool:
+    """Whether there is nobody to ask but this node itself."""
+    requester = terms_of(auction).requester
+    return auction.known <= 1 and all(peer == requester for peer in (*auction.asked, *auction.declines))
+
+
+def _silent(auction: Auction) -> str:
+    """How many nodes were asked and may yet answer, in words; empty when there is none."""
     silent = sum(not answered for answered in auction.asked.values())
-    unasked = auction.round == 0 and not auction.gossiped
-    alone = all(peer == terms.requester for peer in (*auction.asked, *auction.declines)) and auction.known <= 1
-    if held and not any(slot.failed_on for slot in seeking(auction)):
-        copies = all(is_copy(auction, slot) for slot in seeking(auction))
-        why = (
-            "waits for a node that has no copy of it yet"
-            if copies
-            else "waits for its own other allocations to free capacity"
-        )
-        return _wait(auction, now, now, why)
-    if busy:
-        owed = sum(clause.dimension == DEBT and clause.passing for said in auction.declines.values() for clause in said)
-        why = format_count(busy, "node could do it but is busy", "nodes could do it but are busy")
-        if owed == busy:
-            why = f"waits until what is at work elsewhere leaves room to owe {format_count(owed, 'bidder')} more"
-        verdict, patience = EndReason.NO_BIDS, terms.queue_ms
-    elif alone:
-        why, verdict = (
-            _why_impossible(auction, now) if auction.declines else ("no other node can be reached", EndReason.NO_PEERS)
-        )
-        patience = max(terms.patience_ms, NO_PEERS_GRACE_MS)
-    elif silent or (auction.gossiped and auction.known and not any(auction.asked.values())):
-        why = format_count(
-            silent or auction.known, "node was asked and has not answered", "nodes were asked and have not answered"
-        )
-        verdict, patience = EndReason.NO_BIDS, max(terms.patience_ms, NO_PEERS_GRACE_MS)
-    else:
-        if unasked or reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
-            return call_round(auction)  # all who were asked said no, but not everybody was asked
-        why, verdict = _why_impossible(auction, now)
-        patience = terms.patience_ms
-    if waited < patience:
-        return _wait(auction, now, since, why)
-    if unasked:
-        return call_round(auction)  # there is no patience for those who were asked, but not everybody was
-    return Decision(give_up(auction, verdict, why))
+    if not silent and auction.gossiped and not any(auction.asked.values()):
+        silent = auction.known
+    if not silent:
+        return ""
+    return format_count(silent, "node was asked and has not answered", "nodes were asked and have not answered")
+
+
+def _is_unasked(auction: Auction) -> bool:
+    """Whether only those were asked who are asked first."""
+    return auction.round == 0 and not auction.gossiped
 
 
 def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:

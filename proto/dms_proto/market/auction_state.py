@@ -18,6 +18,7 @@ import msgspec
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId, allocation_id
 from dms_proto.machine import Effect, Event, Stimulus, Transient
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Decision as RankingDecision
 from dms_proto.market.second_price import OpeningFault
@@ -35,7 +36,7 @@ from dms_proto.messages import (
     Pricing,
     SealedBid,
 )
-from dms_proto.reputation import NEWCOMER, Kind
+from dms_proto.reputation import Kind
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
@@ -161,19 +162,6 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     def allocation_of(self, bid_id: BidId, index: int) -> AllocationId:
         """The allocation that fills a slot under a bid."""
         return allocation_id(bid_id, self.number_of(index))
-
-
-class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`."""
-
-    rtt_us: int = 0
-    relayed: bool = False
-    own: bool = False
-    successes: int = 0
-    failures: int = 0
-    standing: int = NEWCOMER
-    source: str = UNKNOWN
-    streak: int = 0
 
 
 # ---------------------------------------------------------------------------------------------------------------- stimuli
@@ -600,6 +588,17 @@ class SlotPhase(StrEnum):
     DONE = "done"
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """What is owed to whom for an attempt that is over, so that a repeated receipt says the same, and only to its provider.
+
+    `price` is in micro-credits.
+    """
+
+    provider: PeerId
+    allocation_id: AllocationId
+    price: int
+
+
 class Slot(msgspec.Struct, frozen=True):
     """One of the request's allocations-to-be.
 
@@ -622,6 +621,7 @@ class Slot(msgspec.Struct, frozen=True):
         give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
         ended_at: Unix ms at which its ending was heard; 0: not heard.
         was_away: the way to its provider was gone since the award, or this node was: when something was heard tells nothing.
+        settled: its attempts that are over, in order.
     """
 
     index: int
@@ -655,8 +655,7 @@ class Slot(msgspec.Struct, frozen=True):
     give_up_at: int = 0
     ended_at: int = 0
     was_away: bool = False
-    settled: tuple[tuple[PeerId, AllocationId, int], ...] = ()
-    """What is owed to whom for each attempt that is over, so that a repeated receipt says the same, and only to its provider."""
+    settled: tuple[Settled, ...] = ()
 
 
 class OpenBid(msgspec.Struct, frozen=True):
@@ -777,3 +776,9 @@ class Auction(msgspec.Struct, frozen=True):
     purses: Mapping[PeerId, Purse] = {}
     verdicts: Mapping[int, ResultJudged] = {}
     finding: BenchmarkChecked | None = None
+
+
+def terms_of(auction: Auction) -> Terms:
+    """What was submitted."""
+    assert auction.terms is not None, "a new auction has no terms"
+    return auction.terms

@@ -11,8 +11,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.ids import RequestId, request_id, short
-from dms_proto.market.auction_messages import terms_of
-from dms_proto.market.auction_state import Answer, Auction, Canary, ResultJudged, Terms
+from dms_proto.market.auction_state import Answer, Auction, Canary, ResultJudged, Terms, terms_of
 from dms_proto.verification.policy import Policy, is_canary_due
 from dms_proto.verification.quorum import Result
 

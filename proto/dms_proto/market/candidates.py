@@ -6,7 +6,22 @@ import msgspec
 
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import BidId, PeerId
+from dms_proto.messages import Bid
 from dms_proto.reputation import NEWCOMER
+from dms_proto.reputation.sources import UNKNOWN
+
+
+class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`."""
+
+    rtt_us: int = 0
+    relayed: bool = False
+    own: bool = False
+    successes: int = 0
+    failures: int = 0
+    standing: int = NEWCOMER
+    source: str = UNKNOWN
+    streak: int = 0
 
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,3 +54,21 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     successes: int = 0
     failures: int = 0
     standing: int = NEWCOMER
+
+
+def candidate_of(provider: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
+    """What is ranked of a bid."""
+    return Candidate(
+        bid_id=bid.bid_id,
+        provider=provider,
+        offer=bid.offer,
+        tariff=bid.tariff,
+        price=bid.price,
+        slots=bid.slots,
+        rtt_us=facts.rtt_us,
+        relayed=facts.relayed,
+        own=facts.own,
+        successes=facts.successes,
+        failures=facts.failures,
+        standing=facts.standing,
+    )

@@ -15,8 +15,16 @@ import msgspec
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.ids import Digest, PeerId, request_id, short
 from dms_proto.machine import IGNORED, Decision
-from dms_proto.market.auction_messages import terms_of
-from dms_proto.market.auction_state import Auction, AwardMade, BenchmarkChecked, Slot, SlotPhase, SpotCheck, Terms
+from dms_proto.market.auction_state import (
+    Auction,
+    AwardMade,
+    BenchmarkChecked,
+    Slot,
+    SlotPhase,
+    SpotCheck,
+    Terms,
+    terms_of,
+)
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing

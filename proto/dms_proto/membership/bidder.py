@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dms_proto.market.auction_state import BidderFacts
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.membership.machine import Peer
 from dms_proto.reputation import Evidence, Kind, source_of, standing
 from dms_proto.reputation.sources import UNKNOWN

@@ -19,6 +19,7 @@ from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction, auction_fold, offer_book, offer_fold, offer_state, strays
 from dms_proto.market import auction_state as auctions
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.findings import seen_in
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
@@ -451,7 +452,7 @@ class SimNode:
         for provider, source, kind in seen_in(event):
             self.record.note(provider, source, kind, self.now)
 
-    def facts_of(self, peer: PeerId) -> auctions.BidderFacts:
+    def facts_of(self, peer: PeerId) -> BidderFacts:
         """What it knows of a bidder itself."""
         known, evidence = self.membership.peers.get(peer), self.record.of(peer)
         return bidder_facts(known, evidence, self.now, own=peer == self.peer)

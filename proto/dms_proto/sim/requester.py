@@ -12,7 +12,6 @@ from dms_proto.market.auction_state import (
     Announce,
     Announced,
     Auction,
-    BidderFacts,
     BidHeard,
     Collected,
     CommitAcked,
@@ -23,6 +22,7 @@ from dms_proto.market.auction_state import (
     Submitted,
     Terms,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.offer_seals import sealed
 from dms_proto.messages import (
     AllocationStatus,

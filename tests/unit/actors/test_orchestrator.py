@@ -11,7 +11,8 @@ from dms_actors.proofs import Heard
 from dms_actors.shell import Turn
 from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import BidderFacts, BidHeard, PeerLost, SpotCheck, StatusHeard
+from dms_proto.market.auction_state import BidHeard, PeerLost, SpotCheck, StatusHeard
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.reputation import Kind

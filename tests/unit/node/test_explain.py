@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from dms.cli.blocks import Table
 from dms.cli.views.explain import explanation as screen
 from dms.node.explain import (
-    Answer,
     Inquiry,
+    Reply,
     answers_of,
     dry_request,
     explanation,
@@ -51,7 +51,7 @@ def bid(provider: PeerId, price: int = 10) -> Bid:
     return Bid(JOB, 0, 0, bid_id(JOB, provider, 0), offer, 1, Price(), price, NOW, 1000)
 
 
-def inquiry(asked: tuple[PeerId, ...], answers: dict[PeerId, Answer], **fields: object) -> Inquiry:
+def inquiry(asked: tuple[PeerId, ...], answers: dict[PeerId, Reply], **fields: object) -> Inquiry:
     request = opening_request(TERMS)
     given = {"preferences": Preferences(), "reached": frozenset()} | fields
     return Inquiry(request, asked=frozenset(asked), answers=answers, **given)  # type: ignore[arg-type]
@@ -60,10 +60,10 @@ def inquiry(asked: tuple[PeerId, ...], answers: dict[PeerId, Answer], **fields: 
 @pytest.mark.parametrize(
     ("known", "asked", "answer", "outcome", "says"),
     [
-        (peer(OTHERS[0]), True, Answer(bid=bid(OTHERS[0])), Outcome.BID, ""),
-        (peer(OTHERS[0]), True, Answer(clauses=SHORT), Outcome.DECLINED, ""),
+        (peer(OTHERS[0]), True, Reply(bid=bid(OTHERS[0])), Outcome.BID, ""),
+        (peer(OTHERS[0]), True, Reply(clauses=SHORT), Outcome.DECLINED, ""),
         (peer(OTHERS[0]), True, None, Outcome.SILENT, "last heard of 5 s ago"),
-        (peer(OTHERS[0]), True, Answer(clauses=(UNREACHABLE,)), Outcome.UNREACHABLE, "lost"),
+        (peer(OTHERS[0]), True, Reply(clauses=(UNREACHABLE,)), Outcome.UNREACHABLE, "lost"),
         (peer(OTHERS[0], PeerPhase.MET, left_because="closed"), False, None, Outcome.UNREACHABLE, "closed"),
         (peer(OTHERS[0], PeerPhase.MET), True, None, Outcome.SILENT, "not answered"),
         (peer(OTHERS[0], PeerPhase.REFUSED, refused_because="too old"), False, None, Outcome.UNREACHABLE, "too old"),
@@ -74,7 +74,7 @@ def inquiry(asked: tuple[PeerId, ...], answers: dict[PeerId, Answer], **fields: 
     ],
 )
 def test_each_node_gets_the_verdict_that_fits(
-    known: Peer, asked: bool, answer: Answer | None, outcome: Outcome, says: str
+    known: Peer, asked: bool, answer: Reply | None, outcome: Outcome, says: str
 ) -> None:
     said = inquiry((known.peer,) if asked else (), {} if answer is None else {known.peer: answer})
     explained = explanation(said, members(known), NOW)
@@ -87,7 +87,7 @@ def test_each_node_gets_the_verdict_that_fits(
 def test_a_bid_that_the_requester_rules_out_is_a_no_with_the_rule() -> None:
     own = Preferences(constraints=("offer.cpu > 8.0",))
     explained = explanation(
-        inquiry((OTHERS[0],), {OTHERS[0]: Answer(bid=bid(OTHERS[0]))}, preferences=own), members(), NOW
+        inquiry((OTHERS[0],), {OTHERS[0]: Reply(bid=bid(OTHERS[0]))}, preferences=own), members(), NOW
     )
     (verdict,) = explained.verdicts
     assert verdict.outcome is Outcome.DECLINED
@@ -144,9 +144,9 @@ def test_the_screen_says_which_verdicts_are_of_today() -> None:
 
 def test_bids_come_first_the_cheapest_of_them_before_the_others() -> None:
     answers = {
-        OTHERS[0]: Answer(clauses=SHORT),
-        OTHERS[1]: Answer(bid=bid(OTHERS[1], 30)),
-        OTHERS[2]: Answer(bid=bid(OTHERS[2], 20)),
+        OTHERS[0]: Reply(clauses=SHORT),
+        OTHERS[1]: Reply(bid=bid(OTHERS[1], 30)),
+        OTHERS[2]: Reply(bid=bid(OTHERS[2], 20)),
     }
     explained = explanation(inquiry(tuple(answers), answers), members(), NOW)
     assert [verdict.peer for verdict in explained.verdicts] == [OTHERS[2], OTHERS[1], OTHERS[0]]
@@ -188,7 +188,7 @@ def test_every_node_known_asked_or_heard_of_counts_exactly_once(data: st.DataObj
     known = [peer(id_, data.draw(phases), accepts_work=data.draw(st.booleans())) for id_ in met]
     asked = tuple(data.draw(st.lists(st.sampled_from([ME, *OTHERS]), unique=True)))
     heard = data.draw(st.lists(st.sampled_from([ME, *OTHERS]), unique=True))
-    answers = {id_: data.draw(st.sampled_from([Answer(bid=bid(id_)), Answer(clauses=SHORT)])) for id_ in heard}
+    answers = {id_: data.draw(st.sampled_from([Reply(bid=bid(id_)), Reply(clauses=SHORT)])) for id_ in heard}
     explained = explanation(inquiry(asked, answers), members(*known), NOW)
     everybody = {known_.peer for known_ in known} | set(asked) | set(heard)
     assert {verdict.peer for verdict in explained.verdicts} == everybody
@@ -198,7 +198,7 @@ def test_every_node_known_asked_or_heard_of_counts_exactly_once(data: st.DataObj
 def test_a_node_that_was_lost_with_the_job_bids_no_more() -> None:
     gone, other = OTHERS[:2]
     note = "ran it, which ended as provider_lost: it could not be reached any more"
-    answers = {gone: Answer(bid=bid(gone, 5), note=note, lost=True), other: Answer(bid=bid(other, 20))}
+    answers = {gone: Reply(bid=bid(gone, 5), note=note, lost=True), other: Reply(bid=bid(other, 20))}
     found = explanation(inquiry((gone, other), answers), members(), NOW)
 
     told = {verdict.peer: (verdict.outcome, verdict.detail) for verdict in found.verdicts}
@@ -207,7 +207,7 @@ def test_a_node_that_was_lost_with_the_job_bids_no_more() -> None:
 
 def explained_as(**changed: object) -> Inquiry:
     terms = msgspec.structs.replace(TERMS, **changed)
-    answers = {OTHERS[0]: Answer(clauses=(Clause("price", "at most 0.00001 credits", "0.00002", "max price 0.00002"),))}
+    answers = {OTHERS[0]: Reply(clauses=(Clause("price", "at most 0.00001 credits", "0.00002", "max price 0.00002"),))}
     return Inquiry(opening_request(terms), Preferences(), frozenset(), frozenset(), answers, terms.max_price)
 
 
@@ -233,6 +233,6 @@ def test_what_the_budget_keeps_from_being_paid_is_a_matter_of_the_budget() -> No
 def test_no_change_is_suggested_that_a_constraint_would_make_vain(constraint: str, helps: bool) -> None:
     hello = Hello(1, "dms", NOW, "", "", (), Capability(Resources(500, 2 * GIB)))
     known = Peer(OTHERS[0], PeerPhase.GREETED, hello=hello, seen_at=NOW)
-    said = inquiry((OTHERS[0],), {OTHERS[0]: Answer(clauses=SHORT)}, preferences=Preferences(constraints=(constraint,)))
+    said = inquiry((OTHERS[0],), {OTHERS[0]: Reply(clauses=SHORT)}, preferences=Preferences(constraints=(constraint,)))
     found = explanation(said, members(known), NOW)
     assert bool(found.suggestions) is helps

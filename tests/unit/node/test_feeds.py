@@ -24,7 +24,6 @@ from dms_proto.machine import Event
 from dms_proto.market.auction_state import (
     AttemptEnded,
     AwardMade,
-    BidderFacts,
     BidReceived,
     CommitConfirmed,
     CommitFailed,
@@ -33,7 +32,7 @@ from dms_proto.market.auction_state import (
     RequestOpened,
     Terms,
 )
-from dms_proto.market.candidates import Candidate
+from dms_proto.market.candidates import BidderFacts, Candidate
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import decide
 from dms_proto.messages import Bid, BidRequest, Phase

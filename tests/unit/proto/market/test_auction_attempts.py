@@ -13,7 +13,6 @@ from dms_proto.market.auction_state import (
     Announce,
     AttemptEnded,
     AuctionPhase,
-    BidderFacts,
     CancelAsked,
     Collect,
     InvocationAnswered,
@@ -25,6 +24,7 @@ from dms_proto.market.auction_state import (
     SearchPhase,
     SlotPhase,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.findings import seen_in
 from dms_proto.messages import BidRequest, Cancel, Commit, Invocation, InvocationAck, Phase, Receipt
 from dms_proto.reputation.evidence import Kind

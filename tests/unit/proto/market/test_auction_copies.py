@@ -9,7 +9,6 @@ from dms_proto.market.auction_state import (
     AllocationCancelAsked,
     Announce,
     AttemptEnded,
-    BidderFacts,
     CancelAsked,
     CopyCalled,
     ResultJudged,
@@ -17,6 +16,7 @@ from dms_proto.market.auction_state import (
     SlotPhase,
     StatusHeard,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.findings import seen_in
 from dms_proto.messages import Commit, Invocation, Receipt
 from dms_proto.reputation.evidence import Kind

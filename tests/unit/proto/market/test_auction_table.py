@@ -12,7 +12,6 @@ from dms_proto.market.auction_state import (
     AllocationCancelAsked,
     Announced,
     AuctionPhase,
-    BidderFacts,
     BidHeard,
     CancelAsked,
     Collected,
@@ -27,6 +26,7 @@ from dms_proto.market.auction_state import (
     StatusHeard,
     Submitted,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.messages import (
     AllocationStatus,
     Bid,

@@ -23,7 +23,6 @@ from dms_proto.market.auction_state import (
     Auction,
     AuctionPhase,
     AwardMade,
-    BidderFacts,
     BidHeard,
     BidPassedOver,
     CommitAcked,
@@ -31,6 +30,7 @@ from dms_proto.market.auction_state import (
     StatusHeard,
     Submitted,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Bid, Commit, CommitAck, Phase, Release
 from dms_proto.sim.requester import OFFER, Requester, terms

@@ -210,7 +210,8 @@ def test_a_sealed_bid_in_the_name_of_another_is_released() -> None:
     requester = market("a")
     bid = requester.made("b", salt=b"s")
     told = SealedBid(REQUEST, 0, 0, bid.bid_id, seal_of(bid, PeerId("a")), 1_000, bid.valid_until, bid.valid_ms)
-    from dms_proto.market.auction_state import BidderFacts, SealHeard
+    from dms_proto.market.auction_state import SealHeard
+    from dms_proto.market.candidates import BidderFacts
 
     requester.tell(SealHeard(PeerId("a"), told, BidderFacts()))
 
