@@ -47,8 +47,8 @@ from dms_proto.market.auction_state import (
     Submitted,
     terms_of,
 )
-from dms_proto.market.findings import seen_in
 from dms_proto.market.obligations import Obligations
+from dms_proto.market.seen import seen_in
 from dms_proto.market.spot_checks import awarded_in
 from dms_proto.messages import Commit
 

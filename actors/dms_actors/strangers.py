@@ -27,14 +27,14 @@ class Strangers:
         self,
         budget: LogBudget | None = None,
         *,
-        log_bytes: Callable[[], int] = lambda: 0,
-        most_log_bytes: int = NO_END,
+        store_bytes: Callable[[], int] = lambda: 0,
+        most_store_bytes: int = NO_END,
     ) -> None:
-        """`log_bytes` tells how long the event store is; from `most_log_bytes` on strangers make it no longer."""
+        """`store_bytes` tells how long the event store is; from `most_store_bytes` on strangers make it no longer."""
         self.is_named: Callable[[PeerId], bool] = lambda _peer: False
         self._budget = LogBudget() if budget is None else budget  # one that has metered nothing yet is empty
-        self._log_bytes = log_bytes
-        self._most_log_bytes = most_log_bytes
+        self._store_bytes = store_bytes
+        self._most_store_bytes = most_store_bytes
         self._looked_at, self._was_full = -SECOND, False
         self._sources: dict[PeerId, str] = {}
         self._granted: dict[PeerId, None] = {}
@@ -71,7 +71,7 @@ class Strangers:
     def _is_log_full(self, now: int) -> bool:
         """Looked at once a second: it takes longer than all other questions."""
         if not self._looked_at <= now < self._looked_at + SECOND:
-            self._looked_at, self._was_full = now, self._log_bytes() >= self._most_log_bytes
+            self._looked_at, self._was_full = now, self._store_bytes() >= self._most_store_bytes
         return self._was_full
 
     def _is_let_in(self, peer: PeerId) -> bool:

@@ -19,7 +19,7 @@ from dms_proto.ids import PeerId
 from dms_proto.units import CREDIT, GIB, HOUR, MIB, SECOND
 from dms_proto.wire.log_budget import PER_DAY_BYTES
 from dms_proto.wire.scores import HALF_LIFE_MS
-from dms_proto.wire.work import MAX_BITS
+from dms_proto.wire.stamps import MAX_BITS
 
 VERSION: Final = 1
 """Of the file format. Raised, with a step in `migrations`, whenever a field changes its name or meaning."""

@@ -53,7 +53,7 @@ class Kind(IntEnum):
 class Greeting(msgspec.Struct, frozen=True):
     """HELLO and WELCOME: what the peer speaks, and where it can be dialled (multiaddrs, at most `MAX_ADDRESSES` are looked at).
 
-    `work`: a stamp (`dms_proto.wire.work`), where the accepter asked for one, now or earlier in the day.
+    `work`: a stamp (`dms_proto.wire.stamps`), where the accepter asked for one, now or earlier in the day.
     """
 
     network: str

@@ -33,7 +33,7 @@ from dms_proto.ids import PeerId
 from dms_proto.reputation.sources import is_public
 from dms_proto.units import MIB
 from dms_proto.wire.scores import Offence
-from dms_proto.wire.work import day_of, make_stamp, worth
+from dms_proto.wire.stamps import day_of, make_stamp, worth
 
 GREETING_S: Final = 10.0
 """Seconds a peer may take to greet, or to answer a greeting."""

@@ -8,7 +8,7 @@ from dms.net.config import RateLimit
 from dms.net.limits import Meter
 from dms_proto.wire.scores import Offence
 
-OF_SOURCE: Final = 2
+SOURCE_PEERS: Final = 2
 """A source may send as much as this many of its peers at their limit: more than any few honest ones do, less than a crowd of identities could."""
 MOST_METERS: Final = 1_024
 """Peers, and sources, that are metered at a time: twice as many as can be connected."""
@@ -21,10 +21,10 @@ class Quota:
         """`limit` of one peer; `most`: meters of peers, and of sources, kept at a time."""
         self._of_peer = limit
         self._of_source = RateLimit(
-            limit.frames_per_s * OF_SOURCE,
-            limit.frames_burst * OF_SOURCE,
-            limit.bytes_per_s * OF_SOURCE,
-            limit.bytes_burst * OF_SOURCE,
+            limit.frames_per_s * SOURCE_PEERS,
+            limit.frames_burst * SOURCE_PEERS,
+            limit.bytes_per_s * SOURCE_PEERS,
+            limit.bytes_burst * SOURCE_PEERS,
         )
         self._most = most
         self._peers: dict[str, Meter] = {}

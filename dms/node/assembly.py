@@ -229,7 +229,7 @@ class Assembly:
     def _world(
         self, store: EventStore, journal: CrewJournal, post: NodePost, workbench: Workbench, collector: Collector
     ) -> World:
-        def log_bytes(peer: PeerId, message: AllocationMessage) -> None:
+        def forward_log(peer: PeerId, message: AllocationMessage) -> None:
             self._calls.call(workbench.resend_logs if message.is_question else collector.log_arrived, peer, message)
 
         def show_log(peer: PeerId, message: AllocationMessage, about: str) -> None:
@@ -240,7 +240,7 @@ class Assembly:
             post=post,
             workbench=workbench,
             collector=collector,
-            logs=log_bytes,
+            logs=forward_log,
             show_log=show_log,
             survey=lambda: survey_from_thread(store, self._loop),
             introduce=lambda: self._loop.call_soon_threadsafe(self._hearing.introduce),
@@ -286,8 +286,8 @@ class Assembly:
         journal = events.with_name(events.name + "-wal")
         return Strangers(
             LogBudget(store.strangers_daily),
-            log_bytes=lambda: sum(file.stat().st_size for file in (events, journal) if file.exists()),
-            most_log_bytes=store.events_max or NO_END,
+            store_bytes=lambda: sum(file.stat().st_size for file in (events, journal) if file.exists()),
+            most_store_bytes=store.events_max or NO_END,
         )
 
     def _hello(self) -> Hello:

@@ -20,10 +20,10 @@ from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, Ti
 from dms_proto.market import auction, auction_fold, offer_book, offer_fold, offer_state, strays
 from dms_proto.market import auction_state as auctions
 from dms_proto.market.candidates import BidderFacts
-from dms_proto.market.findings import seen_in
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
 from dms_proto.market.second_price import Salts
+from dms_proto.market.seen import seen_in
 from dms_proto.membership import machine as membership_machine
 from dms_proto.membership.audience import audience
 from dms_proto.membership.bidder import bidder_facts

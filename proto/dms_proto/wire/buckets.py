@@ -70,7 +70,7 @@ DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
 }
 
 
-OF_SOURCE: Final[dict[KindClass, int]] = {
+SOURCE_PEERS_BY_CLASS: Final[dict[KindClass, int]] = {
     KindClass.MARKET: 2,
     KindClass.STREAM: 2,
     KindClass.MEMBERSHIP: 8,  # the nodes of a house, or of a lab, start together
@@ -81,7 +81,8 @@ OF_SOURCE: Final[dict[KindClass, int]] = {
 }
 """A source may send as much as this many peers at their limit: more than a few honest ones do, less than a crowd of identities could."""
 SOURCE_LIMITS: Final = {
-    of: Limit(limit.per_second * OF_SOURCE[of], limit.burst * OF_SOURCE[of]) for of, limit in DEFAULT_LIMITS.items()
+    of: Limit(limit.per_second * SOURCE_PEERS_BY_CLASS[of], limit.burst * SOURCE_PEERS_BY_CLASS[of])
+    for of, limit in DEFAULT_LIMITS.items()
 }
 
 

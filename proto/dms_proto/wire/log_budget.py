@@ -16,9 +16,9 @@ from dms_proto.wire.buckets import Buckets, Limit, TokenBucket
 
 PER_DAY_BYTES: Final = GIB
 """What all strangers together can have written in a day, unless the owner says otherwise."""
-OF_SOURCE: Final = 4
+SOURCE_PART: Final = 4
 """One source gets a quarter of it,"""
-OF_PEER: Final = 8
+PEER_PART: Final = 8
 """one peer an eighth."""
 BURSTS_A_DAY: Final = 4
 """So much of a day's share can be used at once: six hours' worth. With what is gained meanwhile, a day has five quarters of its share at most."""
@@ -39,7 +39,7 @@ class LogBudget:
         """`per_day_bytes`: for all strangers. `most`: peers, and sources, that are metered at a time; past it others wait."""
         self._of_all = daily(per_day_bytes)
         self._all: TokenBucket | None = None
-        of_peer, of_source = daily(per_day_bytes // OF_PEER), daily(per_day_bytes // OF_SOURCE)
+        of_peer, of_source = daily(per_day_bytes // PEER_PART), daily(per_day_bytes // SOURCE_PART)
         self._peers: Buckets[PeerId] = Buckets(lambda _peer: of_peer, most=most)
         self._sources: Buckets[str] = Buckets(lambda _source: of_source, most=most)
 

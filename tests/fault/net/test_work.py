@@ -15,7 +15,7 @@ from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, signed
 from dms.testing.live_networks import TOPIC, Crew, still_serves
 from dms_actors.ports import GossipReceived, PeerUp
 from dms_proto.errors import PeerError
-from dms_proto.wire.work import STAMP_BYTES
+from dms_proto.wire.stamps import STAMP_BYTES
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
 BITS = 10

@@ -17,11 +17,11 @@ from dms_proto.market.auction_state import BidReceived, DeclineReceived, Opening
 from dms_proto.market.second_price import seal_of
 from dms_proto.messages import Bid, BidRequest, Clause, Closing, Commit, Decline, Pricing, Release, SealedBid
 from dms_proto.units import HOUR, MIB, MINUTE, SECOND
-from dms_proto.wire.log_budget import BURSTS_A_DAY, OF_PEER, OF_SOURCE, LogBudget
+from dms_proto.wire.log_budget import BURSTS_A_DAY, PEER_PART, SOURCE_PART, LogBudget
 
 pytestmark = pytest.mark.usefixtures("quiet")
 SHARE = MIB
-OF_ONE = SHARE // OF_PEER // BURSTS_A_DAY
+OF_ONE = SHARE // PEER_PART // BURSTS_A_DAY
 """What one stranger has at once: 32 KiB."""
 SLACK = 16 * 1024
 """What the last message leads to, what is gained meanwhile, and what the honest pair writes."""
@@ -147,7 +147,7 @@ def test_a_hundred_strangers_of_one_source_share_its_share_and_another_source_is
         for number in range(40):
             ask_for_too_much(pair, guest, sybil * 100 + number)
         pair.pass_time(SECOND // 10)
-    assert pair.written() - before < SHARE // OF_SOURCE // BURSTS_A_DAY + 2 * SLACK
+    assert pair.written() - before < SHARE // SOURCE_PART // BURSTS_A_DAY + 2 * SLACK
     neighbour, stranger = pair.guest(remote="30.0.0.200"), pair.guest(remote="40.0.0.1")
     assert not neighbour.is_connected(pair.provider)
     stranger.say(pair.provider, asking(99_999))

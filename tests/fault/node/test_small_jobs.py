@@ -8,9 +8,9 @@ from dms.testing.honest_pair import HonestPair
 from dms_actors.strangers import Strangers
 from dms_proto.ids import PeerId
 from dms_proto.units import HOUR, SECOND
-from dms_proto.wire.log_budget import BURSTS_A_DAY, OF_PEER, PER_DAY_BYTES, LogBudget
+from dms_proto.wire.log_budget import BURSTS_A_DAY, PEER_PART, PER_DAY_BYTES, LogBudget
 
-SHARE = PER_DAY_BYTES // OF_PEER
+SHARE = PER_DAY_BYTES // PEER_PART
 DAY_S = 24 * HOUR // SECOND
 
 

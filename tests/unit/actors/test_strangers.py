@@ -6,11 +6,11 @@ from dms_actors.strangers import MAX_REMEMBERED, Strangers
 from dms_proto.ids import PeerId
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.units import MIB
-from dms_proto.wire.log_budget import BURSTS_A_DAY, OF_PEER, OF_SOURCE, LogBudget
+from dms_proto.wire.log_budget import BURSTS_A_DAY, PEER_PART, SOURCE_PART, LogBudget
 
 A, B = PeerId("a"), PeerId("b")
 SHARE = 64 * MIB
-OF_ONE = SHARE // OF_PEER // BURSTS_A_DAY
+OF_ONE = SHARE // PEER_PART // BURSTS_A_DAY
 
 
 def test_identities_of_one_block_of_addresses_share_a_budget() -> None:
@@ -18,7 +18,7 @@ def test_identities_of_one_block_of_addresses_share_a_budget() -> None:
     for number in range(100):
         sybil = PeerId(f"sybil {number}")
         strangers.came(sybil, f"20.1.1.{number}")
-        strangers.wrote(sybil, SHARE // OF_SOURCE // 100, 0)
+        strangers.wrote(sybil, SHARE // SOURCE_PART // 100, 0)
     strangers.came(A, "20.1.1.200")
     strangers.came(B, "20.1.2.200")
     assert not strangers.may_write(A, 0)
@@ -57,7 +57,7 @@ def test_a_new_name_does_not_fill_a_budget_and_keeps_who_was_let_in() -> None:
 
 def test_a_log_that_is_long_enough_grows_by_no_stranger_any_more() -> None:
     size = 0
-    strangers = Strangers(log_bytes=lambda: size, most_log_bytes=1_000)
+    strangers = Strangers(store_bytes=lambda: size, most_store_bytes=1_000)
     strangers.is_named = lambda peer: peer == B
     assert strangers.may_write(A, 0)
     size = 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dms.net.config import RateLimit
-from dms.net.quotas import OF_SOURCE, Quota
+from dms.net.quotas import SOURCE_PEERS, Quota
 from dms_proto.wire.scores import Offence
 
 LIMIT = RateLimit(frames_per_s=10, frames_burst=20, bytes_per_s=1_000, bytes_burst=2_000)
@@ -20,7 +20,7 @@ def test_a_peer_above_its_own_limit_floods() -> None:
 def test_a_hundred_identities_of_one_source_get_what_two_do_and_another_source_is_not_touched() -> None:
     quota = Quota(LIMIT)
     told = Counter(quota.judge(f"sybil {number}", "there", 1, 1.0) for number in range(100) for _ in range(10))
-    assert told == {None: 20 * OF_SOURCE, Offence.CROWDED: 1_000 - 20 * OF_SOURCE}
+    assert told == {None: 20 * SOURCE_PEERS, Offence.CROWDED: 1_000 - 20 * SOURCE_PEERS}
     assert quota.judge("a", "here", 1, 1.0) is None
 
 

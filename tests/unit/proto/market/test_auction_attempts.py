@@ -25,7 +25,7 @@ from dms_proto.market.auction_state import (
     SlotPhase,
 )
 from dms_proto.market.candidates import BidderFacts
-from dms_proto.market.findings import seen_in
+from dms_proto.market.seen import seen_in
 from dms_proto.messages import BidRequest, Cancel, Commit, Invocation, InvocationAck, Phase, Receipt
 from dms_proto.reputation.evidence import Kind
 from dms_proto.sim.requester import BUSY, ME, REQUEST, Requester

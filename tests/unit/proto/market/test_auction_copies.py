@@ -17,7 +17,7 @@ from dms_proto.market.auction_state import (
     StatusHeard,
 )
 from dms_proto.market.candidates import BidderFacts
-from dms_proto.market.findings import seen_in
+from dms_proto.market.seen import seen_in
 from dms_proto.messages import Commit, Invocation, Receipt
 from dms_proto.reputation.evidence import Kind
 from dms_proto.rules import MAX_COUNT

@@ -4,7 +4,7 @@ from dms_proto.ids import Digest, PeerId, RequestId
 from dms_proto.market.auction_state import Announce, Answer, Canary, ResultJudged, SlotPhase, Terms
 from dms_proto.market.canaries import KEPT, KnownWork, canary_terms
 from dms_proto.market.candidates import BidderFacts
-from dms_proto.market.findings import seen_in
+from dms_proto.market.seen import seen_in
 from dms_proto.messages import Commit
 from dms_proto.reputation.evidence import Kind
 from dms_proto.sim.requester import REQUEST, Requester, terms

@@ -20,10 +20,10 @@ from dms_proto.market.auction_state import (
     SealsListed,
     SearchPhase,
 )
-from dms_proto.market.findings import seen_in
 from dms_proto.market.offer_state import BidOpened, CommitTurnedDown, CreditSeen, LockReleased
 from dms_proto.market.preferences import Preferences, ProviderPolicy
 from dms_proto.market.second_price import OpeningFault, rival_from, seal_of
+from dms_proto.market.seen import seen_in
 from dms_proto.messages import (
     MAX_SEALS,
     Award,

@@ -11,7 +11,7 @@ from dms_proto.capability import ExecutorOffer, Price
 from dms_proto.ids import Digest, PeerId, RequestId, bid_id, digest_of
 from dms_proto.market.auction_state import Announce, AwardMade, BenchmarkChecked, PeerLost, PeerThere, Restarted
 from dms_proto.market.candidates import Candidate
-from dms_proto.market.findings import seen_in
+from dms_proto.market.seen import seen_in
 from dms_proto.market.spot_checks import (
     START_ALLOWANCE_MS,
     Benchmarks,

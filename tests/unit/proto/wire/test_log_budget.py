@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dms_proto.ids import PeerId
 from dms_proto.units import HOUR, MIB
-from dms_proto.wire.log_budget import BURSTS_A_DAY, OF_PEER, OF_SOURCE, LogBudget
+from dms_proto.wire.log_budget import BURSTS_A_DAY, PEER_PART, SOURCE_PART, LogBudget
 
 DAY = 24 * HOUR
 SHARE = 64 * MIB
@@ -26,14 +26,14 @@ def used_up(budget: LogBudget, peer: PeerId, source: str, now: int, size: int = 
 def test_one_peer_gets_an_eighth_of_the_day_and_a_quarter_of_that_at_once() -> None:
     budget = LogBudget(SHARE)
     at_once = used_up(budget, A, "here", 0)
-    assert at_once <= SHARE // OF_PEER // BURSTS_A_DAY + 1_000
-    assert at_once + sum(used_up(budget, A, "here", hour * HOUR) for hour in range(1, 25)) <= SHARE // OF_PEER * 1.26
+    assert at_once <= SHARE // PEER_PART // BURSTS_A_DAY + 1_000
+    assert at_once + sum(used_up(budget, A, "here", hour * HOUR) for hour in range(1, 25)) <= SHARE // PEER_PART * 1.26
 
 
 def test_the_others_of_a_source_share_its_quarter_and_other_sources_are_not_touched() -> None:
     budget = LogBudget(SHARE)
     written = sum(used_up(budget, PeerId(f"sybil {n}"), "there", 0) for n in range(100))
-    assert written <= SHARE // OF_SOURCE // BURSTS_A_DAY + 100 * 1_000
+    assert written <= SHARE // SOURCE_PART // BURSTS_A_DAY + 100 * 1_000
     assert not budget.has_room(B, "there", 0)
     assert budget.has_room(B, "here", 0)
 
@@ -48,7 +48,7 @@ def test_all_strangers_of_any_number_of_sources_share_the_whole() -> None:
 
 def test_who_wrote_more_than_there_was_waits_until_it_is_gained_back() -> None:
     budget = LogBudget(SHARE)
-    budget.wrote(A, "here", SHARE // OF_PEER // BURSTS_A_DAY + SHARE // OF_PEER // 24, 0)
+    budget.wrote(A, "here", SHARE // PEER_PART // BURSTS_A_DAY + SHARE // PEER_PART // 24, 0)
     assert not budget.has_room(A, "here", HOUR - 1_000)
     assert budget.has_room(A, "here", HOUR + 60_000)
 
@@ -80,6 +80,6 @@ def test_over_any_time_no_share_is_exceeded_by_more_than_one_message(said: list[
         of_source[where] = of_source.get(where, 0) + size
         of_all += size
     gained = 1 / BURSTS_A_DAY + now / DAY
-    assert all(sent <= SHARE / OF_PEER * gained + MIB for sent in of_peer.values())
-    assert all(sent <= SHARE / OF_SOURCE * gained + MIB for sent in of_source.values())
+    assert all(sent <= SHARE / PEER_PART * gained + MIB for sent in of_peer.values())
+    assert all(sent <= SHARE / SOURCE_PART * gained + MIB for sent in of_source.values())
     assert of_all <= SHARE * gained + MIB

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dms_proto.ids import PeerId
-from dms_proto.wire.work import MAX_BITS, STAMP_BYTES, day_of, make_stamp, worth
+from dms_proto.wire.stamps import MAX_BITS, STAMP_BYTES, day_of, make_stamp, worth
 
 A, B = PeerId("12D3KooWA"), PeerId("12D3KooWB")
 GOLDEN = "0000000000000624"
