@@ -164,8 +164,8 @@ class RequesterProofs:
                 self._seals.keep(sealed.bid_id, provider, "", heard)
             case SealsListed(bid_ids=bid_ids):
                 self._prove(turn, self._seals, bid_ids, cause_id)
-            case AwardMade(awards=awards, decision=decision, award=award):
-                won = tuple(bid_id for bid_id, _ in awards)
+            case AwardMade(taken=taken, decision=decision, paid=award):
+                won = tuple(bid_id for bid_id, _ in taken)
                 opened = tuple(candidate.bid_id for candidate in decision.candidates)
                 # What was opened shows who could have set the price.
                 self._prove(turn, self._bids, won if award is None else opened, cause_id)

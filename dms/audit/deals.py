@@ -262,8 +262,8 @@ def _told_otherwise(entries: Sequence[Entry], proofs: Sequence[Proof]) -> Iterat
             status = ended.get(finished.status.allocation_id)
             told = status, status is None or finished.status == status.message
         elif (award := event_of(entry, AwardMade)) is not None:
-            commit = next((commits[bid_id] for bid_id, _ in award.awards if bid_id in commits), None)
-            told = commit, commit is None or award.award == commit.message.award
+            commit = next((commits[bid_id] for bid_id, _ in award.taken if bid_id in commits), None)
+            told = commit, commit is None or award.paid == commit.message.award
         elif (over := event_of(entry, AllocationEnded)) is not None:
             status = ended.get(entry.row.stream)
             figures = (over.ending, over.outputs, over.log_bytes, over.log_digests, over.price)

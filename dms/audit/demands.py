@@ -75,8 +75,8 @@ class _Wants:
                 self._terms = terms
             case BidReceived(provider=provider, bid=bid):
                 self._note(bid.bid_id, provider)
-            case AwardMade(awards=awards):
-                own = [(bid_id, slots) for bid_id, slots in awards if bid_id in self._own]
+            case AwardMade(taken=taken):
+                own = [(bid_id, slots) for bid_id, slots in taken if bid_id in self._own]
                 self._own |= {self._of(bid_id, slot) for bid_id, slots in own for slot in slots}
             case CommitConfirmed(bid_id=bid_id):
                 yield from self._unless_own(bid_id, Bid, Commit, CommitAck)

@@ -17,7 +17,7 @@ from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, short
 from dms_proto.market.agreement import difference
-from dms_proto.market.auction_fold import opening_slots
+from dms_proto.market.auction_fold import first_slots
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationCancelRequested,
@@ -200,7 +200,7 @@ class JobStory:
         match from_row(row):
             case RequestOpened(terms=terms, at=at):
                 self.terms, self.opened_at = terms, at
-                self.slots = [SlotStory(slot.index, slot.piece) for slot in opening_slots(terms)]
+                self.slots = [SlotStory(slot.index, slot.piece) for slot in first_slots(terms)]
                 return (Moved("accepted; asking who can do it"),)
             case RoundCalled():
                 self.is_waiting = False
@@ -290,7 +290,7 @@ class JobStory:
         ranking = event.decision.ranking
         ranked = {entry.bid_id: entry for entry in ranking.ranked}
         news: list[News] = []
-        for bid_id, indexes in event.awards:
+        for bid_id, indexes in event.taken:
             entry = ranked[bid_id]
             self._awarded[bid_id] = (entry.provider, indexes)
             self.held += len(indexes)
@@ -298,8 +298,8 @@ class JobStory:
                 self.slots[index].phase = SlotPhase.COMMITTING
             what = "" if len(self.slots) == 1 else f" {format_count(len(indexes), 'slot')}"
             news.append(Moved(f"{short(entry.provider)} wins{what}: {ranking.story(entry)}"))
-            if event.award is not None:
-                self.notes[entry.provider] = words_of(event.award)
+            if event.paid is not None:
+                self.notes[entry.provider] = words_of(event.paid)
                 news.append(Moved(self.notes[entry.provider]))
         return tuple(news)
 

@@ -154,9 +154,9 @@ def _award(event: auction.AwardMade) -> str:
     ranked = {entry.bid_id: entry for entry in ranking.ranked}
     chosen = ", ".join(
         f"{short(ranked[bid_id].provider)} for {_slots(slots)} ({ranking.story(ranked[bid_id])})"
-        for bid_id, slots in event.awards
+        for bid_id, slots in event.taken
     )
-    paid = f"; {words_of(event.award)}" if event.award is not None else ""
+    paid = f"; {words_of(event.paid)}" if event.paid is not None else ""
     return f"{format_count(len(ranking.ranked), 'bid')} compared; awarded to {chosen}{paid}"
 
 

@@ -96,7 +96,7 @@ def _durability(kind: type[Event]) -> str:
 
 def _fields(kind: type[Event]) -> str:
     hints = typing.get_type_hints(kind, include_extras=True)
-    return ", ".join(f"`{field.name}` {type_words(hints[field.name])}" for field in msgspec.structs.fields(kind))
+    return ", ".join(f"`{field.encode_name}` {type_words(hints[field.name])}" for field in msgspec.structs.fields(kind))
 
 
 def errors() -> str:

@@ -174,9 +174,9 @@ class JobGroup(Base):
             again, why_not = await asyncio.to_thread(replay, decision), ""
         except UserError as error:
             again, why_not = None, error.message
-        winners = tuple(providers[bid_id] for bid_id, _ in award.awards)
+        winners = tuple(providers[bid_id] for bid_id, _ in award.taken)
         is_same = again == decision.ranking
-        return DecisionView(job, number, len(made), at, decision, winners, is_same, why_not, award.award)
+        return DecisionView(job, number, len(made), at, decision, winners, is_same, why_not, award.paid)
 
     async def job_cancel(self, params: JobParams) -> CancelResult:
         """See `JobMethods`."""

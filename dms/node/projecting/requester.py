@@ -25,7 +25,7 @@ from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.agreement import difference
-from dms_proto.market.auction_fold import opening_slots
+from dms_proto.market.auction_fold import first_slots
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     AllocationFinished,
@@ -74,7 +74,7 @@ def _opened(me: PeerId, _rows: Rows, row: StoredEvent, event: RequestOpened) -> 
             "held": 0,
             "running": 0,
             "done": 0,
-            "pieces": pack(tuple(slot.piece for slot in opening_slots(terms)) if terms.verify.is_on else ()),
+            "pieces": pack(tuple(slot.piece for slot in first_slots(terms)) if terms.verify.is_on else ()),
             "terms": pack(terms),
         },
     )
@@ -152,9 +152,9 @@ def _released(_me: PeerId, rows: Rows, _row: StoredEvent, event: BidsReleased) -
 
 
 def _awarded(_me: PeerId, rows: Rows, row: StoredEvent, event: AwardMade) -> Iterator[Change]:
-    for bid_id, slots in event.awards:
+    for bid_id, slots in event.taken:
         yield from change_row(rows, BIDS, (bid_id,), awarded=pack(slots))
-    held = sum(len(slots) for _, slots in event.awards)
+    held = sum(len(slots) for _, slots in event.taken)
     yield from add_to(rows, JOBS, (row.stream,), held=held)
     yield from change_row(rows, JOBS, (row.stream,), phase="running", detail="")
 

@@ -80,7 +80,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                 terms=terms,
                 phase=AuctionPhase.OPEN,
                 opened_at=at,
-                slots=opening_slots(terms),
+                slots=first_slots(terms),
                 search=SearchPhase.CALLED,
             )
         case RoundCalled():
@@ -212,7 +212,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return auction
 
 
-def opening_slots(terms: Terms) -> tuple[Slot, ...]:
+def first_slots(terms: Terms) -> tuple[Slot, ...]:
     """The slots that a request begins with: one per piece of work, or as many as are to run of each in any case."""
     copies = terms.verify.copies if terms.verify.policy is Policy.REPLICATE else 1
     return tuple(Slot(index, index % terms.count) for index in range(terms.count * copies))
@@ -239,9 +239,9 @@ def _announced(auction: Auction, event: RequestAnnounced) -> Auction:
 
 def _awarded(auction: Auction, event: AwardMade) -> Auction:
     bids, slots = dict(auction.bids), auction.slots
-    for bid_id, indexes in event.awards:
+    for bid_id, indexes in event.taken:
         bid = bids[bid_id]
-        bids[bid_id] = taken = change(bid, ack_until=event.ack_until, slots=indexes, award=event.award)
+        bids[bid_id] = taken = change(bid, ack_until=event.ack_until, slots=indexes, award=event.paid)
         agreed = agreement_of(terms_of(auction), taken, indexes)
         agreed_on = terms_digest(agreed)
         for index in indexes:

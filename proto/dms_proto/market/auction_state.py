@@ -340,13 +340,13 @@ class DeclineReceived(Event, frozen=True):
 class AwardMade(Event, frozen=True):
     """Bids were compared and slots awarded. `decision` is all that went into it: replaying it gives the same order.
 
-    `award`: what the winner of a second price is paid, and why.
+    `taken`: the slots that each bid gets. `paid`: what the winner of a second price is paid, and why.
     """
 
     decision: RankingDecision
-    awards: tuple[tuple[BidId, tuple[int, ...]], ...]
+    taken: tuple[tuple[BidId, tuple[int, ...]], ...] = msgspec.field(name="awards")
     ack_until: int
-    award: Award | None = None
+    paid: Award | None = None
 
 
 class CommitConfirmed(Event, frozen=True):

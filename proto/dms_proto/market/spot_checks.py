@@ -97,7 +97,7 @@ def is_checkable(beside: Terms, candidate: Candidate) -> bool:
 
 def awarded_in(event: AwardMade) -> Iterator[Candidate]:
     """Who was awarded something, with what it offered."""
-    taken = {bid_id for bid_id, _ in event.awards}
+    taken = {bid_id for bid_id, _ in event.taken}
     return (candidate for candidate in event.decision.candidates if candidate.bid_id in taken)
 
 

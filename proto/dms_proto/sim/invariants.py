@@ -169,8 +169,8 @@ class Watch:
             if isinstance(event, auctions.BidReceived):
                 self._opened_after_sealed(node, event, before)
             if isinstance(event, auctions.AwardMade):
-                wanted = [index for _, indexes in event.awards for index in indexes]
-                demand(len(set(wanted)) == len(wanted), "one commit per slot", f"{node!r}: {event.awards}")
+                wanted = [index for _, indexes in event.taken for index in indexes]
+                demand(len(set(wanted)) == len(wanted), "one commit per slot", f"{node!r}: {event.taken}")
             if isinstance(event, auctions.AttemptEnded) and event.provider:
                 terms = after.terms
                 assert terms is not None

@@ -440,7 +440,7 @@ _TOLD: Final = (
     "final",
     "slots",
     "slot",
-    "awards",
+    "taken",
     "bid_id",
     "count",
     "price",

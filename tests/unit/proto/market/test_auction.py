@@ -1,5 +1,6 @@
 """The requester's machine, rule by rule: asking, choosing, committing, losers, silence, waiting, giving up."""
 
+import msgspec
 import pytest
 
 from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
@@ -173,6 +174,17 @@ def test_the_award_holds_all_that_went_into_it() -> None:
 
     assert {candidate.provider for candidate in award.decision.candidates} == {"a", "b"}
     assert award.decision.ranking.order[0] == bid_id(REQUEST, PeerId("b"), 0)
+
+
+def test_an_award_is_read_as_it_was_always_stored() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    bid = requester.bid("a")
+    (award,) = requester.noted(AwardMade)
+
+    stored = msgspec.msgpack.encode(award)
+
+    assert msgspec.msgpack.decode(stored)["awards"] == [[bid, [0]]]
+    assert msgspec.msgpack.decode(stored, type=AwardMade) == award
 
 
 def test_a_commit_to_one_slot_carries_its_invocation() -> None:

@@ -108,7 +108,7 @@ def test_no_more_slots_are_taken_than_may_be_owed_for() -> None:
     asking = asker(books(), count=4)
     asking.bid("a", price=40, slots=4)
     (made,) = asking.noted(AwardMade)
-    assert [len(slots) for _, slots in made.awards] == [2]
+    assert [len(slots) for _, slots in made.taken] == [2]
 
 
 def test_a_request_that_nobody_else_can_serve_ends_as_over_budget_with_the_way_out() -> None:

@@ -324,7 +324,7 @@ def test_bids_of_a_closed_list_and_of_a_later_one_do_not_set_each_others_prices(
     requester.tell(PeerLost(PeerId("b")))
 
     (award,) = requester.noted(AwardMade)
-    assert award.award == Award(requester.terms.max_price)
+    assert award.paid == Award(requester.terms.max_price)
 
 
 # ---------------------------------------------------------------------------------------------------------------- provider
