@@ -38,7 +38,7 @@ from dms_proto.wire import Envelope, read_frame
 _Make = Callable[[Iou, int], Entry]
 
 
-class Fault(NamedTuple):
+class Finding(NamedTuple):
     """An entry that does not follow, or that is missing.
 
     Attributes:
@@ -58,7 +58,7 @@ class Found(NamedTuple):
     """What a walk found. `entries`: how many were checked."""
 
     entries: int
-    faults: tuple[Fault, ...]
+    findings: tuple[Finding, ...]
 
 
 class _Signed(NamedTuple):
@@ -79,14 +79,14 @@ class LedgerWalk:
         self._receipts: dict[str, list[_Signed]] = {}
         self._statuses: dict[str, list[_Signed]] = {}
         self._entries: list[tuple[int, Event]] = []
-        self._faults: list[Fault] = []
+        self._findings: list[Finding] = []
 
     def feed(self, row: StoredEvent) -> None:
-        """Goes on with the next event. One that cannot be read is a fault if the accounts are made of its kind."""
+        """Goes on with the next event. One that cannot be read is a finding if the accounts are made of its kind."""
         try:
             event = from_row(row)
         except DmsError as error:
-            self._faults.append(Fault(row.seq, "", row.stream, error.message))
+            self._findings.append(Finding(row.seq, "", row.stream, error.message))
             return
         match event:
             case PeerSucceeded(old=old, new=new):
@@ -109,8 +109,8 @@ class LedgerWalk:
     def _keep(self, row: StoredEvent, frame: bytes) -> None:
         opened = read_frame(frame)
         if not isinstance(opened, Envelope):
-            self._faults.append(
-                Fault(row.seq, "", row.stream, f"a signed frame is not what was signed: {opened.detail}")
+            self._findings.append(
+                Finding(row.seq, "", row.stream, f"a signed frame is not what was signed: {opened.detail}")
             )
             return
         match opened.message:
@@ -125,7 +125,7 @@ class LedgerWalk:
         for seq, event in self._entries:
             match event:
                 case AccountsInherited(old=old, new=new) if not self._same(old, new):
-                    self._faults.append(Fault(seq, new, "", f"no succession leads from {old} to it"))
+                    self._findings.append(Finding(seq, new, "", f"no succession leads from {old} to it"))
                 case (
                     Posted(entry=entry)
                     | PaymentBooked(entry=entry)
@@ -136,10 +136,10 @@ class LedgerWalk:
                     entries += 1
                     what = "is booked twice" if entry.name in accounts.posted else self._doubt(accounts, event, entry)
                     if what:
-                        self._faults.append(Fault(seq, entry.peer, entry.about, f"{entry.why}: {what}"))
+                        self._findings.append(Finding(seq, entry.peer, entry.about, f"{entry.why}: {what}"))
             accounts = evolve(accounts, event)
-        self._faults += self._missing()
-        return Found(entries, tuple(sorted(self._faults)))
+        self._findings += self._missing()
+        return Found(entries, tuple(sorted(self._findings)))
 
     # ------------------------------------------------------------------------------------------------------------- entries
 
@@ -253,7 +253,7 @@ class LedgerWalk:
 
     # ------------------------------------------------------------------------------------------------------------- missing
 
-    def _missing(self) -> Iterator[Fault]:
+    def _missing(self) -> Iterator[Finding]:
         booked = {
             (entry.why, entry.about)
             for _, event in self._entries
@@ -263,9 +263,9 @@ class LedgerWalk:
         for allocation, (seq, price) in self._ended.items():
             peer = self._reservations[allocation].requester if allocation in self._reservations else ""
             if price and (Why.CLAIM, allocation) not in booked:
-                yield Fault(seq, peer, allocation, "claim: it ended with a price, and nothing is booked for it")
+                yield Finding(seq, peer, allocation, "claim: it ended with a price, and nothing is booked for it")
             if price and allocation in self._answered and (Why.RECEIPT, allocation) not in booked:
-                yield Fault(
+                yield Finding(
                     self._answered[allocation][0],
                     peer,
                     allocation,
@@ -273,7 +273,7 @@ class LedgerWalk:
                 )
         for (_, allocation), (seq, attempt) in self._attempts.items():
             if attempt.price and (Why.CHARGE, allocation) not in booked:
-                yield Fault(
+                yield Finding(
                     seq, attempt.provider, allocation, "charge: a price was accepted, and nothing is booked for it"
                 )
 

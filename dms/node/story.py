@@ -219,9 +219,9 @@ class JobStory:
                 return (Moved(f"{short(provider)} bids, sealed"),)
             case SealsListed(bid_ids=bid_ids):
                 return (Moved(f"{format_count(len(bid_ids), 'sealed bid is', 'sealed bids are')} to be opened"),)
-            case OpeningRefused(provider=provider, fault=fault):
-                self.notes[provider] = f"its sealed bid does not count: {fault}"
-                return (Moved(f"the sealed bid of {short(provider)} does not count: {fault}"),)
+            case OpeningRefused(provider=provider, flaw=flaw):
+                self.notes[provider] = f"its sealed bid does not count: {flaw}"
+                return (Moved(f"the sealed bid of {short(provider)} does not count: {flaw}"),)
             case DeclineReceived(provider=provider, clauses=clauses) as event:
                 self.answers[provider] = event
                 self.lost.discard(provider)

@@ -196,7 +196,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "SealsListed": lambda e: (
         f"no more bids count: {format_count(len(e.bid_ids), 'bidder is', 'bidders are')} asked to open"
     ),
-    "OpeningRefused": lambda e: f"the sealed bid of {short(e.provider)} does not count: {e.fault}",
+    "OpeningRefused": lambda e: f"the sealed bid of {short(e.provider)} does not count: {e.flaw}",
     "DeclineReceived": lambda e: f"{short(e.provider)} declines: {_clauses(e.clauses)}",
     "AwardMade": _award,
     "CommitConfirmed": lambda e: f"the provider of bid {short(e.bid_id)} holds the capacity",

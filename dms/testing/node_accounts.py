@@ -90,8 +90,8 @@ class MemoryAccounts:
         return api.DisputeList(dispute_views(self._book, peers, self._names))
 
     async def account_verify(self) -> api.LedgerReport:
-        fault = api.LedgerFault(7, BETA, "a-2", "claim: no allocation of that id ended here")
-        return api.LedgerReport(len(self._entries), (fault,) if self._book.disputes else ())
+        finding = api.LedgerFinding(7, BETA, "a-2", "claim: no allocation of that id ended here")
+        return api.LedgerReport(len(self._entries), (finding,) if self._book.disputes else ())
 
     async def account_forgive(self, params: api.ForgiveParams) -> api.AccountView:
         peer = self._peer(params.peer)

@@ -112,8 +112,10 @@ def verified(report: LedgerReport) -> Iterator[Block]:
         return
     if report.chain:
         yield Line(f"the store was changed: {report.chain}", "bad")
-    if report.faults:
-        rows = [(str(fault.seq), short(fault.peer), short(fault.about), fault.what) for fault in report.faults]
+    if report.findings:
+        rows = [
+            (str(finding.seq), short(finding.peer), short(finding.about), finding.what) for finding in report.findings
+        ]
         yield Table(("EVENT", "PEER", "ABOUT", "WHAT IS WRONG"), rows)
 
 

@@ -20,7 +20,7 @@ from dms.rpc.api.accounts import (
     DisputeView,
     EntryView,
     ForgiveParams,
-    LedgerFault,
+    LedgerFinding,
     LedgerReport,
     LimitParams,
     SettleBy,
@@ -206,7 +206,7 @@ async def ledger_report(store: EventStore, me: PeerId) -> LedgerReport:
     verdict = await store.verify()
     found = await walk(me, store.read_all())
     chain = f"{verdict.broken.what}: {verdict.broken.detail}" if verdict.broken is not None else ""
-    return LedgerReport(found.entries, tuple(LedgerFault(*fault) for fault in found.faults), chain)
+    return LedgerReport(found.entries, tuple(LedgerFinding(*finding) for finding in found.findings), chain)
 
 
 def dispute_views(accounts: Accounts, peers: Iterable[PeerId], names: Mapping[str, str]) -> tuple[DisputeView, ...]:

@@ -112,7 +112,7 @@ class DisputeList(msgspec.Struct, frozen=True):
     disputes: tuple[DisputeView, ...]
 
 
-class LedgerFault(msgspec.Struct, frozen=True):
+class LedgerFinding(msgspec.Struct, frozen=True):
     """An entry that does not follow from what happened and was signed, or one that is missing.
 
     Attributes:
@@ -133,18 +133,18 @@ class LedgerReport(msgspec.Struct, frozen=True):
 
     Attributes:
         entries: how many were checked.
-        faults: in the order of the events.
+        findings: in the order of the events.
         chain: where the store was changed since it was written; empty: nowhere.
     """
 
     entries: int
-    faults: tuple[LedgerFault, ...]
+    findings: tuple[LedgerFinding, ...]
     chain: str = ""
 
     @property
     def is_right(self) -> bool:
         """Whether there is nothing to say."""
-        return not self.faults and not self.chain
+        return not self.findings and not self.chain
 
 
 class ForgiveParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

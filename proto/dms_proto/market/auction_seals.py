@@ -28,14 +28,14 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.ledger import without
 from dms_proto.market.ranking import Ranking
 from dms_proto.market.second_price import (
-    OpeningFault,
+    OpeningFlaw,
     award_between,
     check_opening,
     seal_of,
 )
 from dms_proto.messages import MAX_SEALS, Award, Closing, Pricing, Release
 
-NOT_OURS: Final = (OpeningFault.NOT_SEALED, OpeningFault.FOREIGN)
+NOT_OURS: Final = (OpeningFlaw.NOT_SEALED, OpeningFlaw.FOREIGN)
 """Of these the one that sealed the bid, if there is one, knows nothing."""
 
 
@@ -71,26 +71,26 @@ def opened(auction: Auction, stimulus: BidHeard, now: int) -> Decision:
     known = auction.bids.get(bid.bid_id)
     if known is not None and known.provider == provider:
         return IGNORED
-    fault = _fault(auction, stimulus, now)
-    if fault is None:
+    flaw = _flaw(auction, stimulus, now)
+    if flaw is None:
         return Decision((BidReceived(provider, bid, stimulus.facts, auction.seals[bid.bid_id].until),))
     let_go = Send(provider, Release(terms_of(auction).request_id, bid.bid_id))
-    if fault in NOT_OURS:
+    if flaw in NOT_OURS:
         return Decision((), (let_go,))
     source = auction.seals[bid.bid_id].facts.source
-    return Decision((OpeningRefused(bid.bid_id, provider, fault, source),), (let_go,))
+    return Decision((OpeningRefused(bid.bid_id, provider, flaw, source),), (let_go,))
 
 
-def _fault(auction: Auction, stimulus: BidHeard, now: int) -> OpeningFault | None:
+def _flaw(auction: Auction, stimulus: BidHeard, now: int) -> OpeningFlaw | None:
     seal = auction.seals.get(stimulus.bid.bid_id)
     if seal is None:
-        return OpeningFault.NOT_SEALED
+        return OpeningFlaw.NOT_SEALED
     if seal.provider != stimulus.provider:
-        return OpeningFault.FOREIGN
+        return OpeningFlaw.FOREIGN
     if not seal.listed:
-        return OpeningFault.NOT_LISTED
+        return OpeningFlaw.NOT_LISTED
     if now >= auction.window_until:
-        return OpeningFault.LATE
+        return OpeningFlaw.LATE
     return check_opening(seal.sealed, stimulus.bid, stimulus.provider)
 
 
@@ -125,7 +125,7 @@ def _missed(auction: Auction) -> Decision:
     request_id, late = terms_of(auction).request_id, unopened(auction)
     return Decision(
         tuple(
-            OpeningRefused(bid_id, seal.provider, OpeningFault.UNOPENED, seal.facts.source)
+            OpeningRefused(bid_id, seal.provider, OpeningFlaw.UNOPENED, seal.facts.source)
             for bid_id, seal in late.items()
         ),
         tuple(Send(seal.provider, Release(request_id, bid_id)) for bid_id, seal in late.items()),

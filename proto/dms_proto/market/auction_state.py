@@ -21,7 +21,7 @@ from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Decision as RankingDecision
-from dms_proto.market.second_price import OpeningFault
+from dms_proto.market.second_price import OpeningFlaw
 from dms_proto.messages import (
     AllocationStatus,
     Award,
@@ -325,7 +325,7 @@ class OpeningRefused(Event, frozen=True):
 
     bid_id: BidId
     provider: PeerId
-    fault: OpeningFault
+    flaw: OpeningFlaw
     source: str = UNKNOWN
 
 

@@ -15,7 +15,7 @@ from dms_proto.machine import (
 from dms_proto.market.agreement import Agreement, limits_of, terms_digest
 from dms_proto.market.ledger import CapabilityLock, Reservation
 from dms_proto.market.offer_judgement import access_to, task_fits
-from dms_proto.market.offer_seals import award_fault
+from dms_proto.market.offer_seals import award_flaw
 from dms_proto.market.offer_state import (
     BidCommitted,
     BookPhase,
@@ -25,7 +25,7 @@ from dms_proto.market.offer_state import (
     OpenAllocation,
     Taken,
 )
-from dms_proto.market.second_price import AwardFault, paid_tariff
+from dms_proto.market.second_price import AwardFlaw, paid_tariff
 from dms_proto.messages import (
     Award,
     Commit,
@@ -138,8 +138,8 @@ def _not_for_it(stimulus: CommitHeard, lock: CapabilityLock) -> _Refused | None:
 
 
 def _on_other_terms(book: OfferBook, commit: Commit, lock: CapabilityLock) -> _Refused | None:
-    flaw = award_fault(book, lock, commit.award)
-    if flaw is AwardFault.NOT_CLOSED:
+    flaw = award_flaw(book, lock, commit.award)
+    if flaw is AwardFlaw.NOT_CLOSED:
         return _Refused(CommitRefusal.NOT_CLOSED)
     if flaw is not None:
         return _Refused(CommitRefusal.PRICE_UNPROVEN, str(flaw))

@@ -9,7 +9,7 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import Decision, Event, Send
 from dms_proto.market.ledger import CapabilityLock
 from dms_proto.market.offer_state import BidOpened, ClosingHeard, OfferBook
-from dms_proto.market.second_price import AwardFault, check_award, seal_of
+from dms_proto.market.second_price import AwardFlaw, check_award, seal_of
 from dms_proto.messages import Award, Bid, SealedBid
 
 
@@ -47,9 +47,9 @@ def heed(book: OfferBook, stimulus: ClosingHeard) -> Decision:
     return Decision(tuple(events), tuple(effects))
 
 
-def award_fault(book: OfferBook, lock: CapabilityLock, award: Award | None) -> AwardFault | None:
+def award_flaw(book: OfferBook, lock: CapabilityLock, award: Award | None) -> AwardFlaw | None:
     """What is wrong with the price at which a bid of ours is taken, if anything."""
     held = book.sealed.get(lock.bid_id)
     if held is None:
-        return AwardFault.NOT_SEALED if award is not None else None
+        return AwardFlaw.NOT_SEALED if award is not None else None
     return check_award(held.bid, book.me, lock.most, held.seals, award)

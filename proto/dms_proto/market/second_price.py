@@ -75,7 +75,7 @@ class Offered(NamedTuple):
     cpu_score: int
 
 
-class OpeningFault(StrEnum):
+class OpeningFlaw(StrEnum):
     """Why an opened bid does not count."""
 
     NOT_SEALED = "not_sealed"
@@ -94,7 +94,7 @@ class OpeningFault(StrEnum):
     """It did not come at all."""
 
 
-class AwardFault(StrEnum):
+class AwardFlaw(StrEnum):
     """Why an award does not prove its price."""
 
     NOT_CLOSED = "not_closed"
@@ -238,16 +238,16 @@ def words_of(award: Award) -> str:
 # ------------------------------------------------------------------------------------------------------------------ checks
 
 
-def check_opening(sealed: SealedBid, bid: Bid, provider: PeerId) -> OpeningFault | None:
+def check_opening(sealed: SealedBid, bid: Bid, provider: PeerId) -> OpeningFlaw | None:
     """What is wrong with a bid that was sealed before, if anything."""
     if seal_of(bid, provider) != sealed.seal or any(getattr(bid, told) != getattr(sealed, told) for told in _TOLD):
-        return OpeningFault.ALTERED
-    return OpeningFault.TOO_DEAR if bid.price > sealed.max_price else None
+        return OpeningFlaw.ALTERED
+    return OpeningFlaw.TOO_DEAR if bid.price > sealed.max_price else None
 
 
 def check_award(
     bid: Bid, provider: PeerId, most: int, seals: Iterable[Digest], award: Award | None
-) -> AwardFault | None:
+) -> AwardFlaw | None:
     """What is wrong with the award of a bid, if anything. The winner checks it before it agrees, and anybody afterwards.
 
     Args:
@@ -258,17 +258,17 @@ def check_award(
         award: as in the commit.
     """
     if not bid.salt:
-        return AwardFault.NOT_SEALED if award is not None else None
+        return AwardFlaw.NOT_SEALED if award is not None else None
     if award is None:
-        return AwardFault.NO_AWARD
+        return AwardFlaw.NO_AWARD
     listed = frozenset(seals)
     if seal_of(bid, provider) not in listed:
-        return AwardFault.NOT_CLOSED
+        return AwardFlaw.NOT_CLOSED
     rival = award.rival
     if rival is not None and seal_from(rival) not in listed:
-        return AwardFault.RIVAL_UNLISTED
+        return AwardFlaw.RIVAL_UNLISTED
     if rival is not None and rival.provider == provider:
-        return AwardFault.RIVAL_IS_WINNER
+        return AwardFlaw.RIVAL_IS_WINNER
     against = Offered(rival.provider, rival.bid_id, rival.price, rival.cpu_score) if rival is not None else None
     price = critical_price(bid.request_id, offered(bid, provider), against, most)
-    return None if price == award.price and price >= bid.price else AwardFault.PRICE_DIFFERS
+    return None if price == award.price and price >= bid.price else AwardFlaw.PRICE_DIFFERS

@@ -117,8 +117,8 @@ class Watch:
                 lock.price <= reservation.price <= most, "a price within bid and maximum", f"{node!r}: {reservation}"
             )
             if sealed is not None:
-                fault = check_award(sealed.bid, node.peer, most, sealed.seals, stimulus.commit.award)
-                demand(fault is None, "a second price is proven", f"{node!r}: {fault} {stimulus.commit}")
+                flaw = check_award(sealed.bid, node.peer, most, sealed.seals, stimulus.commit.award)
+                demand(flaw is None, "a second price is proven", f"{node!r}: {flaw} {stimulus.commit}")
 
     def _opened_after_sealed(self, node: SimNode, event: auctions.BidReceived, before: Auction) -> None:
         """Where bids are sealed, only what its bidder sealed, and was told to open, takes part."""

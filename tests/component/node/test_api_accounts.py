@@ -249,7 +249,7 @@ async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local
             lambda index=index, peer=peer: local.apis[index].account_statement(StatementParams(peer)),
             lambda found: (found.entries[0].why, found.entries[0].about) == wanted,  # noqa: B023 - awaited here
         )
-        assert (await local.apis[index].account_verify()).faults == ()
+        assert (await local.apis[index].account_verify()).findings == ()
 
 
 async def test_entries_are_read_page_by_page_from_the_oldest(local: Local) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dms.node.api import LocalApi
 from dms.node.commands import main
-from dms.node.ledger_check import Fault, LedgerWalk
+from dms.node.ledger_check import Finding, LedgerWalk
 from dms.rpc.api.accounts import DepositParams, SettleParams
 from dms.testing.market import peer_of, until
 from dms_actors.events import from_row
@@ -45,11 +45,11 @@ async def rows_of(local: Local, index: int) -> list[StoredEvent]:
     return [row async for row in services.store.read_all()]
 
 
-def checked(me: PeerId, rows: list[StoredEvent]) -> tuple[Fault, ...]:
+def checked(me: PeerId, rows: list[StoredEvent]) -> tuple[Finding, ...]:
     walk = LedgerWalk(me)
     for row in rows:
         walk.feed(row)
-    return walk.finish().faults
+    return walk.finish().findings
 
 
 def body(row: StoredEvent, event: object) -> StoredEvent:
@@ -151,7 +151,7 @@ async def test_the_accounts_of_real_nodes_are_right_and_whatever_was_changed_in_
     rows, names = [await rows_of(local, index) for index in (0, 1)], (me, provider)
     for index in (0, 1):
         report = await local.apis[index].account_verify()
-        assert (report.faults, report.chain, report.is_right) == ((), "", True)
+        assert (report.findings, report.chain, report.is_right) == ((), "", True)
         assert report.entries == len(
             [row for row in rows[index] if row.kind in ("Posted", "PaymentBooked", "IouKept", "IouGiven")]
         )
@@ -159,8 +159,8 @@ async def test_the_accounts_of_real_nodes_are_right_and_whatever_was_changed_in_
         meant = [row for row in rows[index] if is_meant(row)]
         assert meant, case
         changed = [change(row) if row is meant[0] else row for row in rows[index]]
-        faults = checked(names[index], [row for row in changed if row is not None])
-        assert any(wanted in fault.what for fault in faults), (case, faults)
+        findings = checked(names[index], [row for row in changed if row is not None])
+        assert any(wanted in finding.what for finding in findings), (case, findings)
 
 
 async def test_an_entry_that_comes_twice_and_one_that_cannot_be_read_are_named(local: Local) -> None:
@@ -172,7 +172,7 @@ async def test_an_entry_that_comes_twice_and_one_that_cannot_be_read_are_named(l
     unread = checked(provider, [msgspec.structs.replace(row, body=b"\xc1") if row is posted else row for row in rows])
 
     assert (twice.seq, "is booked twice" in twice.what) == (len(rows) + 1, True)
-    assert any(fault.seq == posted.seq and "cannot be read" in fault.what for fault in unread)
+    assert any(finding.seq == posted.seq and "cannot be read" in finding.what for finding in unread)
 
 
 async def test_without_a_node_its_home_is_enough(local: Local, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,5 +183,5 @@ async def test_without_a_node_its_home_is_enough(local: Local, capsys: pytest.Ca
 
     code = await asyncio.to_thread(main, ["verify-accounts", "--home", str(home.root), "--json"])
 
-    assert (code, '"faults":[]' in capsys.readouterr().out) == (0, True)
+    assert (code, '"findings":[]' in capsys.readouterr().out) == (0, True)
     local.apis[1] = await LocalApi.start((await local.market.start(1)).services)

@@ -60,7 +60,7 @@ async def test_the_statement_of_a_peer_with_a_new_name_has_what_was_agreed_under
     assert (await local.api.account_show()).accounts[0].owed == sum(entry.open for entry in found.entries)
     assert provider != new
     for api in local.apis[:2]:
-        assert (await api.account_verify()).faults == ()
+        assert (await api.account_verify()).findings == ()
 
 
 async def test_work_that_runs_while_its_requester_gets_a_new_key_is_claimed_of_the_new_one(local: Local) -> None:
@@ -86,7 +86,7 @@ async def test_work_that_runs_while_its_requester_gets_a_new_key_is_claimed_of_t
     assert (state.accounts.known, state.accounts.of(new).claimed) == ((new,), START)
     listed = await local.apis[1].account_statement(StatementParams(new))
     assert [(entry.why, entry.peer) for entry in listed.entries] == [("claim", new)]
-    assert (await local.apis[1].account_verify()).faults == ()
+    assert (await local.apis[1].account_verify()).findings == ()
 
 
 async def test_a_limit_is_that_of_the_peer_whatever_its_name(local: Local) -> None:

@@ -22,7 +22,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.offer_state import BidOpened, CommitTurnedDown, CreditSeen, LockReleased
 from dms_proto.market.preferences import Preferences, ProviderPolicy
-from dms_proto.market.second_price import OpeningFault, rival_from, seal_of
+from dms_proto.market.second_price import OpeningFlaw, rival_from, seal_of
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import (
     MAX_SEALS,
@@ -130,7 +130,7 @@ def test_a_bid_that_is_not_opened_in_time_is_none_and_its_bidder_is_left_out() -
 
     requester.wait(ACK)
 
-    assert requester.noted(OpeningRefused) == [OpeningRefused(bids["a"].bid_id, PeerId("a"), OpeningFault.UNOPENED)]
+    assert requester.noted(OpeningRefused) == [OpeningRefused(bids["a"].bid_id, PeerId("a"), OpeningFlaw.UNOPENED)]
     assert requester.sent(Release, PeerId("a")) == [Release(REQUEST, bids["a"].bid_id)]
     assert requester.winner == "c"
     seen = [found for event in requester.events for found in seen_in(event)]
@@ -149,34 +149,34 @@ def test_when_nobody_opens_it_waits_and_asks_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "changed", "fault"),
+    ("peer", "changed", "flaw"),
     [
-        ("a", {"price": 99}, OpeningFault.ALTERED),
-        ("a", {"price": 101}, OpeningFault.ALTERED),
-        ("a", {"salt": b"another"}, OpeningFault.ALTERED),
-        ("a", {"valid_ms": 60_000}, OpeningFault.ALTERED),
-        ("a", {"slots": 2}, OpeningFault.ALTERED),
+        ("a", {"price": 99}, OpeningFlaw.ALTERED),
+        ("a", {"price": 101}, OpeningFlaw.ALTERED),
+        ("a", {"salt": b"another"}, OpeningFlaw.ALTERED),
+        ("a", {"valid_ms": 60_000}, OpeningFlaw.ALTERED),
+        ("a", {"slots": 2}, OpeningFlaw.ALTERED),
         ("b", {}, None),
     ],
 )
 def test_what_is_not_what_was_sealed_is_refused_by_name(
-    peer: str, changed: dict[str, object], fault: OpeningFault | None
+    peer: str, changed: dict[str, object], flaw: OpeningFlaw | None
 ) -> None:
     requester, bids = closed("a", "b")
     requester.opens(peer, msgspec.structs.replace(bids["a"], **changed))
 
-    refused = [OpeningRefused(bids["a"].bid_id, PeerId("a"), fault)] if fault is not None else []
+    refused = [OpeningRefused(bids["a"].bid_id, PeerId("a"), flaw)] if flaw is not None else []
     assert requester.noted(OpeningRefused) == refused
     assert requester.sent(Release, PeerId(peer)) == [Release(REQUEST, bids["a"].bid_id)]
     assert requester.state.bids == {}
-    assert (bids["a"].bid_id in requester.state.seals) is (fault is None)  # a stranger takes nothing from its bidder
+    assert (bids["a"].bid_id in requester.state.seals) is (flaw is None)  # a stranger takes nothing from its bidder
 
 
 def test_what_is_opened_before_it_is_asked_for_is_refused_by_name() -> None:
     requester = market("a", "b")
     requester.opens("a", requester.seals("a"))
 
-    assert [event.fault for event in requester.noted(OpeningRefused)] == [OpeningFault.NOT_LISTED]
+    assert [event.flaw for event in requester.noted(OpeningRefused)] == [OpeningFlaw.NOT_LISTED]
 
 
 def test_what_comes_too_late_by_the_clock_alone_is_refused_by_name() -> None:
@@ -184,14 +184,14 @@ def test_what_comes_too_late_by_the_clock_alone_is_refused_by_name() -> None:
     requester.now += ACK
     requester.opens("a", bids["a"])
 
-    assert OpeningRefused(bids["a"].bid_id, PeerId("a"), OpeningFault.LATE) in requester.events
+    assert OpeningRefused(bids["a"].bid_id, PeerId("a"), OpeningFlaw.LATE) in requester.events
 
 
 def test_a_bid_dearer_than_what_it_was_sealed_under_is_refused_by_name() -> None:
     requester, bids = closed("a", prices=(2_000,))
     requester.opens("a", bids["a"])
 
-    assert [event.fault for event in requester.noted(OpeningRefused)] == [OpeningFault.TOO_DEAR]
+    assert [event.flaw for event in requester.noted(OpeningRefused)] == [OpeningFlaw.TOO_DEAR]
 
 
 def test_an_open_bid_takes_no_part_where_bids_are_sealed_and_a_sealed_one_none_where_they_are_open() -> None:

@@ -18,7 +18,7 @@ from dms_proto.market.candidates import Candidate
 from dms_proto.market.preferences import Preferences, cheapest
 from dms_proto.market.ranking import rank
 from dms_proto.market.second_price import (
-    AwardFault,
+    AwardFlaw,
     Offered,
     Salts,
     by_price_alone,
@@ -168,27 +168,27 @@ def award(rival: Bid | None = None, provider: str = "rival", price: int | None =
     return Award(fair if price is None else price, rival_from(rival, PeerId(provider)) if rival is not None else None)
 
 
-def fault(given: Award | None, seals: Sequence[Digest] | None = None, bid: Bid | None = None) -> AwardFault | None:
+def flaw(given: Award | None, seals: Sequence[Digest] | None = None, bid: Bid | None = None) -> AwardFlaw | None:
     listed = [seal_of(bid_of(WINNER), PeerId("winner")), seal_of(bid_of(RIVAL), PeerId("rival"))]
     return check_award(bid or bid_of(WINNER), PeerId("winner"), MOST, listed if seals is None else seals, given)
 
 
 def test_a_price_that_follows_from_the_list_is_accepted() -> None:
-    assert fault(award(bid_of(RIVAL))) is None
-    assert fault(award()) is None
+    assert flaw(award(bid_of(RIVAL))) is None
+    assert flaw(award()) is None
 
 
 @pytest.mark.parametrize("price", [99, 100, 298, 301, MOST, MOST + 1])
 def test_any_other_price_is_named(price: int) -> None:
-    assert fault(award(bid_of(RIVAL), price=price)) is AwardFault.PRICE_DIFFERS
+    assert flaw(award(bid_of(RIVAL), price=price)) is AwardFlaw.PRICE_DIFFERS
 
 
 def test_a_rival_that_would_have_won_proves_nothing() -> None:
     better = bid_of(RIVAL, price=50)
     listed = [seal_of(bid_of(WINNER), PeerId("winner")), seal_of(better, PeerId("rival"))]
 
-    assert fault(award(better), listed) is AwardFault.PRICE_DIFFERS
-    assert fault(award(better, price=100), listed) is AwardFault.PRICE_DIFFERS
+    assert flaw(award(better), listed) is AwardFlaw.PRICE_DIFFERS
+    assert flaw(award(better, price=100), listed) is AwardFlaw.PRICE_DIFFERS
 
 
 @pytest.mark.parametrize(
@@ -197,17 +197,17 @@ def test_a_rival_that_would_have_won_proves_nothing() -> None:
 def test_a_rival_that_was_changed_after_the_list_was_closed_is_named(changed: dict[str, object]) -> None:
     told = rival_from(bid_of(RIVAL), PeerId("rival"))
 
-    assert fault(Award(200, msgspec.structs.replace(told, **changed))) is AwardFault.RIVAL_UNLISTED
+    assert flaw(Award(200, msgspec.structs.replace(told, **changed))) is AwardFlaw.RIVAL_UNLISTED
 
 
 def test_what_else_an_award_can_lack_is_named() -> None:
     winner = PeerId("winner")
 
-    assert fault(None) is AwardFault.NO_AWARD
-    assert fault(award(), ()) is AwardFault.NOT_CLOSED
-    assert fault(award(), bid=bid_of(WINNER, salt=b"")) is AwardFault.NOT_SEALED
-    assert fault(None, bid=bid_of(WINNER, salt=b"")) is None
-    assert fault(Award(100, rival_from(bid_of(WINNER), winner))) is AwardFault.RIVAL_IS_WINNER
+    assert flaw(None) is AwardFlaw.NO_AWARD
+    assert flaw(award(), ()) is AwardFlaw.NOT_CLOSED
+    assert flaw(award(), bid=bid_of(WINNER, salt=b"")) is AwardFlaw.NOT_SEALED
+    assert flaw(None, bid=bid_of(WINNER, salt=b"")) is None
+    assert flaw(Award(100, rival_from(bid_of(WINNER), winner))) is AwardFlaw.RIVAL_IS_WINNER
 
 
 @given(st.integers(0, 10**6), st.binary(min_size=32, max_size=32), st.sampled_from(("winner", "rival")))
