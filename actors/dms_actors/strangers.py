@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from dms_proto.ids import PeerId
+from dms_proto.recent import Recent
 from dms_proto.reputation.sources import UNKNOWN, source_of
 from dms_proto.units import SECOND
 from dms_proto.wire.log_budget import LogBudget
@@ -13,7 +14,6 @@ from dms_proto.wire.log_budget import LogBudget
 MAX_REMEMBERED: Final = 4_096
 """Peers whose source is remembered, and as many that have shown a grant; the oldest go. More than connections, so that who is there is remembered."""
 NO_END: Final = 2**63
-V = TypeVar("V")
 
 
 class Strangers:
@@ -36,16 +36,16 @@ class Strangers:
         self._store_bytes = store_bytes
         self._most_store_bytes = most_store_bytes
         self._looked_at, self._was_full = -SECOND, False
-        self._sources: dict[PeerId, str] = {}
-        self._granted: dict[PeerId, None] = {}
+        self._sources: Recent[PeerId, str] = Recent(MAX_REMEMBERED)
+        self._granted: Recent[PeerId, None] = Recent(MAX_REMEMBERED)
 
     def came(self, peer: PeerId, remote: str) -> None:
         """A peer is connected from the IP address `remote`. Remembered after it has left: what it caused may be written later."""
-        _remember(self._sources, peer, source_of(remote))
+        self._sources.keep(peer, source_of(remote))
 
     def showed_grant(self, peer: PeerId) -> None:
         """A peer has shown a grant that counts here: it was let in."""
-        _remember(self._granted, peer, None)
+        self._granted.keep(peer, None)
 
     def inherit(self, old: PeerId, new: PeerId) -> None:
         """A peer has a new name: it was let in as before, and its budget is no fuller. Where it is, its connection says."""
@@ -55,7 +55,7 @@ class Strangers:
 
     def source(self, peer: PeerId) -> str:
         """Where a peer is, or was last; `UNKNOWN` for who was never connected, such as the author of gossip."""
-        return self._sources.get(peer, UNKNOWN)
+        return self._sources.get(peer) or UNKNOWN
 
     def may_write(self, peer: PeerId, now: int) -> bool:
         """Whether what `peer` says may lead to something written down."""
@@ -76,10 +76,3 @@ class Strangers:
 
     def _is_let_in(self, peer: PeerId) -> bool:
         return peer in self._granted or self.is_named(peer)
-
-
-def _remember(table: dict[PeerId, V], peer: PeerId, value: V) -> None:
-    table.pop(peer, None)
-    table[peer] = value
-    if len(table) > MAX_REMEMBERED:
-        del table[next(iter(table))]

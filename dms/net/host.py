@@ -41,6 +41,7 @@ from dms.net.guards.yamux import YamuxHooks, connection_under
 from dms.net.guards.yamux_stream import stream_under
 from dms.net.limits import Bans
 from dms_proto.ids import PeerId
+from dms_proto.recent import Recent
 from dms_proto.reputation.sources import source_of
 from dms_proto.units import SECOND
 from dms_proto.wire.scores import Offence, Scores
@@ -81,7 +82,7 @@ class Host:
         self.crashes = Crashes(counters)
         self.bans = Bans()
         self.admission: Callable[[str], bool] = lambda _peer: True
-        self._sources: dict[str, str] = {}
+        self._sources: Recent[str, str] = Recent(SOURCES)
         self.on_muted: Callable[[str, float], None] = lambda _peer, _seconds: None
         self._scores = Scores(max(1, round(config.half_life_s * SECOND)))
         self._keys = key_pair(config.private_key)
@@ -161,9 +162,7 @@ class Host:
         found = self._sources.get(peer)
         if found is None:
             found = source_of(self.remote(peer))
-            if len(self._sources) >= SOURCES:
-                del self._sources[next(iter(self._sources))]
-            self._sources[peer] = found
+            self._sources.keep(peer, found)
         return found
 
     def ban(self, peer: str, seconds: float) -> None:

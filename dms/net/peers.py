@@ -7,7 +7,6 @@ carries our stream ends and another one exists, the stream is opened there; else
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, cast
@@ -19,6 +18,7 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from multiaddr import Multiaddr
 
 from dms.net import addresses
+from dms.net.admission import Admission
 from dms.net.bridge import Bridge
 from dms.net.config import FRAMES_PROTOCOL
 from dms.net.frames import MAX_ADDRESSES, Greeting
@@ -29,11 +29,8 @@ from dms.net.host import Host
 from dms.net.link import Inbound, Link
 from dms.net.pipe import Down, ToNode, Up
 from dms.net.quotas import Quota
-from dms_proto.ids import PeerId
-from dms_proto.reputation.sources import is_public
-from dms_proto.units import MIB
+from dms.net.relief import Relief
 from dms_proto.wire.scores import Offence
-from dms_proto.wire.stamps import day_of, make_stamp, worth
 
 GREETING_S: Final = 10.0
 """Seconds a peer may take to greet, or to answer a greeting."""
@@ -43,14 +40,6 @@ SETTLED_S: Final = 5.0
 """Age from which a lost stream is opened again at once."""
 MAX_INBOUND: Final = 2
 """Frame streams of one peer read at a time: one, and another while it moves to a new connection."""
-MAX_QUEUED: Final = 8 * MIB
-"""Bytes that may wait for all peers together, before those that take nothing are let go."""
-LOOK_EVERY: Final = 32
-"""Frames queued between two looks at it."""
-IMPATIENT_S: Final = 1.0
-"""Pause before those that take nothing are let go when too much waits; so that it is no hiccup, they have taken nothing for half of it."""
-MAX_PROVEN: Final = 1_024
-"""Peers whose proof of work is remembered, and to which ours is: twice as many as can be connected."""
 PARTING_S: Final = 0.5
 """Seconds between refusing a peer and closing, so that it can read why."""
 
@@ -72,13 +61,10 @@ class Peers(INotifee):
         self._host = host
         self._bridge = bridge
         self._quota = Quota(host.config.frame_limit)
-        self._proven: dict[str, None] = {}
-        self._stamps: dict[str, bytes] = {}
-        self._working = trio.CapacityLimiter(1)
-        host.admission = self.is_admitted
-        self._queued_since_look = 0
-        self._is_relieving = False
+        self._admission = Admission(host)
+        host.admission = self._admission.is_admitted
         self._links: dict[str, Link] = {}
+        self._relief = Relief(self._links.values, self.later, self._let_go)
         self._dialled: dict[str, str] = {}
         self._waiters: dict[str, list[trio.Event]] = {}
         self._nursery: trio.Nursery | None = None
@@ -177,30 +163,8 @@ class Peers(INotifee):
         return self._quota.judge(peer, self._host.source(peer), size, now)
 
     def lacking_work(self, peer: str, stamp: bytes) -> tuple[int, int] | None:
-        """The bits that a peer has shown and those that are wanted, if it has shown too few. Who has shown them once is not asked again."""
-        wanted = self._work_wanted(peer)
-        if not wanted:
-            return None
-        me, day = PeerId(self._host.peer_id), day_of(time.time_ns() // 1_000_000)
-        shown = worth(stamp, PeerId(peer), me, day)
-        if shown < wanted:
-            return shown, wanted
-        if len(self._proven) >= MAX_PROVEN:
-            del self._proven[next(iter(self._proven))]
-        self._proven[peer] = None
-        return None
-
-    def _work_wanted(self, peer: str) -> int:
-        """The bits that a peer still has to show: none if it is known, was dialled by us, or has shown them."""
-        if peer in self._proven or peer in self.config.known:
-            return 0
-        if any(connection_under(connection).is_initiator for connection in self._host.connections(peer)):
-            return 0
-        return self.config.work_bits if is_public(self._host.remote(peer)) else self.config.work_bits_private
-
-    def is_admitted(self, peer: str) -> bool:
-        """Whether a peer need not show anything, or has."""
-        return not self._work_wanted(peer)
+        """The bits that a peer has shown and those that are wanted, if it has shown too few."""
+        return self._admission.lacking_work(peer, stamp)
 
     def on_work_wanted(self, link: Link, bits: int) -> None:
         """Works for a peer in a thread, and greets it again."""
@@ -208,38 +172,17 @@ class Peers(INotifee):
             self._nursery.start_soon(self._host.crashes.run, self._work_for, link, link.outbound, bits)
 
     async def _work_for(self, link: Link, stream: SafeStream, bits: int) -> None:
-        me, peer, day = PeerId(self._host.peer_id), PeerId(link.peer), day_of(time.time_ns() // 1_000_000)
         try:
-            stamp = await trio.to_thread.run_sync(make_stamp, me, peer, day, bits, limiter=self._working)
+            await self._admission.work_for(link.peer, bits)
         except ValueError as error:
             link.refusal = str(error)
             self.on_outbound(link)
             return
-        if len(self._stamps) >= MAX_PROVEN:
-            del self._stamps[next(iter(self._stamps))]
-        self._stamps[link.peer] = stamp
         link.greet_again(stream, self._greeting(link.peer))
 
     def on_queued(self) -> None:
-        """Looks now and then at what waits for peers in all."""
-        self._queued_since_look += 1
-        if self._queued_since_look >= LOOK_EVERY and not self._is_relieving:
-            self._queued_since_look = 0
-            self._relieve_later()
-
-    def _relieve_later(self) -> None:
-        self._is_relieving = sum(link.queued_bytes for link in self._links.values()) > MAX_QUEUED
-        if self._is_relieving:
-            self.later(IMPATIENT_S, self._relieve)
-
-    def _relieve(self) -> None:
-        """Lets go of peers that take nothing, the one with most first, until no more waits than may."""
-        waiting, now = sum(link.queued_bytes for link in self._links.values()), trio.current_time()
-        for link in sorted(self._links.values(), key=lambda link: -link.queued_bytes):
-            if waiting > MAX_QUEUED and link.is_stuck(IMPATIENT_S / 2, now):
-                waiting -= link.queued_bytes
-                self._let_go(link)
-        self._relieve_later()
+        """A frame waits for a peer."""
+        self._relief.on_queued()
 
     def _let_go(self, link: Link) -> None:
         """A peer that does not read what it is sent."""
@@ -258,7 +201,7 @@ class Peers(INotifee):
         """A connection was registered: greet the peer, unless that is done."""
         peer = cast("SwarmConn", conn).muxed_conn.peer_id.to_base58()
         link = self._links.setdefault(peer, Link(peer, self))
-        if not self.is_admitted(peer):
+        if not self._admission.is_admitted(peer):
             self.later(
                 GREETING_S, partial(self._close_unproven, peer)
             )  # it opens a stream to us and shows its work first
@@ -266,7 +209,7 @@ class Peers(INotifee):
             self._open(link)
 
     def _close_unproven(self, peer: str) -> None:
-        for connection in [] if self.is_admitted(peer) else self._host.connections(peer):
+        for connection in [] if self._admission.is_admitted(peer) else self._host.connections(peer):
             connection_under(connection).shut("closed here")
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:
@@ -411,7 +354,7 @@ class Peers(INotifee):
 
     def _greeting(self, to: str = "") -> Greeting:
         known = tuple(str(a) for a in self._host.get_addrs())[:MAX_ADDRESSES]
-        return Greeting(self.config.network_version, self.config.agent[:100], known, self._stamps.get(to, b""))
+        return Greeting(self.config.network_version, self.config.agent[:100], known, self._admission.stamp(to))
 
     def _addresses(self, link: Link) -> tuple[str, ...]:
         """Where the peer can be dialled: how we reached it, then what it announces, as far as it can be read."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from dms_proto.ids import BidId, PeerId
+from dms_proto.recent import Recent
 from dms_proto.units import MINUTE, SECOND
 
 STRIKES: Final = 3
@@ -34,25 +35,23 @@ class Silence:
     """Of all providers, by one requester. Not shared between threads."""
 
     def __init__(self) -> None:
-        self._strikes: dict[PeerId, _Strikes] = {}
+        self._strikes: Recent[PeerId, _Strikes] = Recent(MOST)
 
     def let_down(self, provider: PeerId, bid: BidId, now: int) -> None:
         """It did not answer a commit to `bid`, at `now` (Unix ms). What was long before does not count."""
-        before = self._strikes.pop(provider, _NONE)
+        before = self._strikes.get(provider) or _NONE
         if not before.at <= now < before.at + LONGEST_PAUSE_MS:
             before = _NONE
-        if len(self._strikes) >= MOST:
-            del self._strikes[next(iter(self._strikes))]
-        self._strikes[provider] = _Strikes((*before.bids, bid)[-STRIKES:], before.strikes + 1, now)
+        self._strikes.keep(provider, _Strikes((*before.bids, bid)[-STRIKES:], before.strikes + 1, now))
 
     def answered(self, provider: PeerId, bid: BidId) -> None:
         """It did answer; only what it let down counts, since anybody can make up a bid."""
-        if bid in self._strikes.get(provider, _NONE).bids:
-            del self._strikes[provider]
+        if bid in (self._strikes.get(provider) or _NONE).bids:
+            self._strikes.take(provider)
 
     def is_ignored(self, provider: PeerId, now: int) -> bool:
         """Whether its bids are not worth waiting for at `now`. After a clock went back: no."""
-        _, count, at = self._strikes.get(provider, _NONE)
+        _, count, at = self._strikes.get(provider) or _NONE
         pause = min(FIRST_PAUSE_MS << min(max(0, count - STRIKES), 10), LONGEST_PAUSE_MS)
         return count >= STRIKES and at <= now < at + pause
 
