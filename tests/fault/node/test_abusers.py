@@ -124,12 +124,19 @@ def bids_heard(pair: HonestPair, guest: Guest) -> int:
     return sum(isinstance(event, BidReceived) and event.provider == guest.peer for event in events)
 
 
+def let_down(pair: HonestPair, guest: Guest) -> None:
+    """Jobs until a guest has won as many as are forgiven; it need not win each, since bids that are close take turns."""
+    for _ in range(10 * STRIKES):
+        assert pair.works()
+        if commits(guest) == STRIKES:
+            return
+    raise AssertionError(f"the guest won {commits(guest)} of {10 * STRIKES} jobs")
+
+
 def test_who_bids_and_vanishes_is_not_heard_any_more_and_work_goes_elsewhere(pair: HonestPair) -> None:
     """It won every auction, and every job waited for it until its time for an answer was over."""
     guest = bidder(pair)
-    for _ in range(STRIKES):
-        assert pair.works()
-    assert commits(guest) == STRIKES
+    let_down(pair, guest)
     heard = bids_heard(pair, guest)
     for _ in range(5):
         assert pair.works()
@@ -148,8 +155,7 @@ def test_who_bids_and_vanishes_is_not_heard_any_more_and_work_goes_elsewhere(pai
 
 def test_who_is_not_heard_for_its_silence_is_not_heard_sealed_either(pair: HonestPair) -> None:
     guest = bidder(pair)
-    for _ in range(STRIKES):
-        assert pair.works()
+    let_down(pair, guest)
 
     def seal(peer: PeerId, said: AnyMessage) -> None:
         if isinstance(said, BidRequest) and said.pricing is Pricing.SECOND_PRICE:
