@@ -13,7 +13,7 @@ from dms_actors.strangers import Strangers
 from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
 from dms_proto.ids import bid_id, digest_of, request_id
 from dms_proto.log_costs import ALLOCATION_BYTES
-from dms_proto.market.auction_state import BidReceived, DeclineReceived, OpeningRefused
+from dms_proto.market.auction_state import BidReceived, DeclineReceived, OpeningRefused, SealReceived
 from dms_proto.market.second_price import seal_of
 from dms_proto.messages import Bid, BidRequest, Clause, Closing, Commit, Decline, Pricing, Release, SealedBid
 from dms_proto.units import HOUR, MIB, MINUTE, SECOND
@@ -238,10 +238,26 @@ def test_one_provider_makes_the_log_of_who_asks_no_longer_than_its_share(
     assert written_for_a_provider(pair, flood, pricing) < OF_ONE + SLACK
 
 
-@pytest.mark.parametrize(("flood", "pricing"), FLOODS)
-def test_it_would_be_longer_for_who_asks_without_a_budget(flood: Flood, pricing: Pricing) -> None:
-    """The test above tests something."""
-    assert written_for_a_provider(without_budget(), flood, pricing) > 2 * (OF_ONE + SLACK)
+def test_it_would_be_longer_for_who_asks_without_a_budget() -> None:
+    """By declines: of one provider's bids an auction takes a few only."""
+    assert written_for_a_provider(without_budget(), flood_of_declines, Pricing.FIRST_PRICE) > 2 * (OF_ONE + SLACK)
+
+
+@pytest.mark.parametrize("has_budget", [True, False])
+@pytest.mark.parametrize(("flood", "pricing"), [each for each in FLOODS if each[0] is not flood_of_declines])
+def test_no_bid_is_heard_sealed_or_open_when_nothing_is_left(
+    pair: HonestPair, flood: Flood, pricing: Pricing, *, has_budget: bool
+) -> None:
+    pair = pair if has_budget else without_budget()
+    guest, asked = asked_alone(pair, pricing)
+    for number in range(AT_ONCE):
+        flood_of_declines(pair, guest, asked, number)
+    pair.pass_time(SECOND // 10)
+    flood(pair, guest, asked, 0)
+    pair.pass_time(SECOND // 10)
+    kinds = Counter(row.kind for row in pair.requester.machine.log.events)
+    heard = kinds[BidReceived.__name__] + kinds[SealReceived.__name__]
+    assert heard == (0 if has_budget else 1)
 
 
 def test_what_was_sealed_in_time_is_opened_though_nothing_is_left_by_then(pair: HonestPair) -> None:
