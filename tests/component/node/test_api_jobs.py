@@ -251,7 +251,7 @@ async def test_a_job_that_cannot_be_written_down_is_not_accepted_and_leaves_nobo
     (pages,) = await services.store.writing.run(lambda c: c.execute("PRAGMA page_count").fetchone())
     await services.store.writing.run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))  # as full as a disk
     with pytest.raises(MachineError) as refused:
-        await local.submit(spec("print", "x" * 60_000))
+        await local.submit(spec("print", "x" * 30_000, "print", "x" * 30_000))
     assert refused.value.code == "disk_full"
     await services.store.writing.run(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
     assert (await local.api.job_list(JobListParams())).total == 0

@@ -22,6 +22,7 @@ from dms_actors.orchestrator import Orchestrator
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.market.auction_state import CancelAsked
+from dms_proto.market.obligations import Obligations
 from dms_proto.sim.requester import Requester
 
 LOADS = PROJECTIONS[1:]
@@ -121,7 +122,14 @@ async def test_a_job_of_many_slots_can_be_cancelled(store: EventStore) -> None:
     terms = Requester(count=10_000).submit().terms
 
     def build() -> Orchestrator:
-        return Orchestrator(terms.request_id, journal=journal, post=anything, collector=anything, node=anything)
+        return Orchestrator(
+            terms.request_id,
+            journal=journal,
+            post=anything,
+            collector=anything,
+            node=anything,
+            obligations=Obligations(),
+        )
 
     try:
         orchestrator = runtime.spawn("orchestrator", build, is_new=True)
