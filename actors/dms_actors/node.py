@@ -15,15 +15,15 @@ It drains its mailbox in batches: one transaction for the batch, then the effect
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from dms_actors import abandonment
 from dms_actors.behaviour import Forward, Runtime
+from dms_actors.canaries import Canaries
 from dms_actors.children import Children
-from dms_actors.events import from_row, is_stored
 from dms_actors.gate import Gate, Muted
 from dms_actors.letters import (
     AllocationAbandoned,
@@ -47,7 +47,9 @@ from dms_actors.letters import (
     Told,
 )
 from dms_actors.listeners import Listeners
+from dms_actors.log_messages import LogMessages
 from dms_actors.machine_actor import MachineActor
+from dms_actors.meter import Meter
 from dms_actors.ports import (
     FrameReceived,
     GossipReceived,
@@ -73,21 +75,17 @@ from dms_proto.accounts.machine import (
 )
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
-from dms_proto.errors import MachineError
 from dms_proto.fair_memory import FairMemory
 from dms_proto.grants import trust
-from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, in_words, refusals
+from dms_proto.grants.access import NOTHING_SHOWN, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import RevocationsHeard, Trust
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.lineage import predecessors
-from dms_proto.log_costs import CONNECTION_BYTES, payer, to_follow
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
 from dms_proto.market import auction_state as auction
 from dms_proto.market import offer_book, offer_fold, offer_state, strays
-from dms_proto.market.auction_fold import evolve
-from dms_proto.market.auction_state import Auction, BenchmarkChecked, Terms
-from dms_proto.market.canaries import KnownWork, canary_terms
+from dms_proto.market.auction_state import BenchmarkChecked, Terms
 from dms_proto.market.candidates import BidderFacts, Candidate
 from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
@@ -129,11 +127,9 @@ from dms_proto.messages import (
     Release,
     SealedBid,
 )
-from dms_proto.messages.kinds import NOT_GRANTED
 from dms_proto.reputation import Evidence, Record
 from dms_proto.reputation.silence import Silence
 from dms_proto.wire import Envelope, Offence
-from dms_proto.wire.log_budget import ROW_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -203,17 +199,28 @@ class Node(MachineActor):
         self._world = world
         self._gate = gate
         self._strangers = strangers
-        strangers.is_named = self._is_named
+        self._meter = Meter(strangers, self._is_named)
+        self._appliers: dict[type[Stimulus], Callable[[Turn, Any, int, str], None]] = {
+            kind: apply
+            for table, apply in (
+                (trust.TABLE, self._apply_to_grants),
+                (accounting.TABLE, self._account),
+                (membership.TABLE, self._apply_to_members),
+                (offer_book.TABLE, self._apply_to_book),
+            )
+            for _, kind in table
+        }
         self._provides = hello.accepts_work
         self._ask_directly = ask_directly
         self._children = Children(runtime, world, self)
         self._record = Record()
         self._silence = Silence()
-        self._known = KnownWork()
+        self._canaries = Canaries(world.journal, self._children.open_request)
         self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
         self._benchmarks = Benchmarks()
         self._spot_check_price = spot_check_price
+        self._logs = LogMessages(world, self._children, self._listeners, self.book)
         self._proofs = ProviderProofs(world.journal, strangers.source)
 
     # ------------------------------------------------------------------------------------------------------ beginning
@@ -225,9 +232,7 @@ class Node(MachineActor):
         self._record, self._benchmarks = Record(), Benchmarks()
         for note in survey.notes:
             self._note(note)
-        self._known = KnownWork()
-        for request_id, judged in survey.verdicts:
-            self._known.note(request_id, judged)
+        self._canaries = Canaries(self._world.journal, self._children.open_request, survey.verdicts)
         self._world.obligations.note(self.accounts.state)
         book = self.book.state
         self._children.resume(survey, book.ledger.reservations, book.invoke_within_ms)
@@ -286,8 +291,7 @@ class Node(MachineActor):
             case AttemptNoted() | BenchmarkNoted():
                 self._note(message)
             case PieceJudged(terms=terms, judged=judged):
-                self._known.note(terms.request_id, judged)
-                self._check_with_canary(terms, judged.piece)
+                self._canaries.judged(terms, judged)
             case SlotAwarded(terms=terms, taken=taken):
                 self._check_benchmark(terms, taken, now)
             case CheckUnderWay(provider=provider, at=at):
@@ -324,23 +328,6 @@ class Node(MachineActor):
                 self._benchmarks.note(finding)
             case Inherit(old=old, new=new):
                 self._inherit(old, new)
-
-    def _check_with_canary(self, beside: Terms, piece: int) -> None:
-        """Gives out known work once more, where that is due beside a piece of new work. Nothing at a repeat: its request is there already."""
-        work = self._known.drawn(beside, piece)
-        if work is None:
-            return
-        try:
-            known = Auction()
-            for row in self._world.journal.read_stream(work[0]):
-                known = evolve(known, from_row(row))
-            terms = canary_terms(beside, piece, known, work, self._known.asked(work))
-            is_new = terms is not None and not self._world.journal.read_stream(terms.request_id)
-        except MachineError as error:
-            log.warning("no canary is sent: %s cannot be read: %s", work[0], error)
-            return
-        if terms is not None and is_new:
-            self._children.open_request(terms.request_id).tell(Submit(terms, "canary"))
 
     def _check_benchmark(self, beside: Terms, taken: Candidate, now: int) -> None:
         """Has a spot check of a provider prepared, where one is due beside an award; it goes out when this node knows the answer."""
@@ -379,38 +366,34 @@ class Node(MachineActor):
         """Lets a machine decide; whoever its events are owed to pays for them in the log budget."""
         written = len(turn.rows)
         events = turn.apply(shell, stimulus, now, cause_id).events
-        if len(turn.rows) > written:
-            for event, row in zip(filter(is_stored, events), turn.rows[written:], strict=False):
-                if (peer := payer(event)) is not None:
-                    self._strangers.wrote(peer, len(row.body) + ROW_BYTES + to_follow(event), now)
+        self._meter.decided(events, turn.rows[written:], now)
         return events
 
     def _came(self, turn: Turn, came: membership.PeerConnected, now: int) -> None:
         """A stranger for which nothing more may be written is not let in: that it came and went would be."""
         self._strangers.came(came.peer, came.remote)
-        if not self._strangers.may_write(came.peer, now):
+        if not self._meter.may_write(came.peer, now):
             self._world.post.drop(came.peer, "there is no room left in the log budget for it")
             return
-        self._strangers.wrote(came.peer, CONNECTION_BYTES * (1 + self._children.held_by(came.peer)), now)
+        self._meter.came(came.peer, self._children.held_by(came.peer), now)
         self._decide(turn, self.members, came, now, "network")
 
     def _apply(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
-        kind = type(stimulus)
-        if any(listed is kind for _, listed in offer_book.TABLE):
-            if self._decide(turn, self.book, stimulus, now, cause_id):
-                self._describe(turn, now)
-            return
-        if any(listed is kind for _, listed in membership.TABLE):
-            self._decide(turn, self.members, stimulus, now, cause_id)
-            return
-        if any(listed is kind for _, listed in accounting.TABLE):
-            self._account(turn, stimulus, now, cause_id)
-            return
-        if any(listed is kind for _, listed in trust.TABLE):
-            if turn.apply(self.grants, stimulus, now, cause_id).events:
-                self._describe(turn, now)
-            return
-        raise TypeError(f"no machine of the node meets {stimulus!r}")
+        apply = self._appliers.get(type(stimulus))
+        if apply is None:
+            raise TypeError(f"no machine of the node meets {stimulus!r}")
+        apply(turn, stimulus, now, cause_id)
+
+    def _apply_to_book(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
+        if self._decide(turn, self.book, stimulus, now, cause_id):
+            self._describe(turn, now)
+
+    def _apply_to_members(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
+        self._decide(turn, self.members, stimulus, now, cause_id)
+
+    def _apply_to_grants(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
+        if turn.apply(self.grants, stimulus, now, cause_id).events:
+            self._describe(turn, now)
 
     def _account(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         """What changes what a peer owes, or may owe, changes which of its requests are bid on."""
@@ -515,16 +498,16 @@ class Node(MachineActor):
                 self._account(turn, ReceiptHeardAgain(peer, message, origin.heard.frame), now, cause)
             case Receipt(allocation_id=allocation_id):
                 if self._children.is_held_by(peer, allocation_id):
-                    self._pay(peer, origin, now)
+                    self._meter.heard(peer, origin.heard.frame, now)
                 self._to_allocation(allocation_id, ReceiptHeard(peer, message), cause, origin.heard)
-            case Iou() if self._strangers.may_write(peer, now):
+            case Iou() if self._meter.may_write(peer, now):
                 self._account(turn, IouHeard(peer, message), now, cause)
             case Iou():
                 log.info(
                     "an IOU of %s is not kept: no room is left for it in the log budget; its next one may be", peer
                 )
             case AllocationMessage():
-                self._hear_log(peer, message, origin)
+                self._logs.hear(peer, message, origin.shown, cause)
             case Hello():
                 self._hear_hello(turn, peer, message, cause, now)
             case Refusal(about=about) if self._listeners.pass_on(f"about:{about}", peer, message):
@@ -536,13 +519,9 @@ class Node(MachineActor):
             case Refusal(code=code, detail=detail):
                 log.warning("peer %s refused a message of ours: %s %s", peer, code, detail)
 
-    def _pay(self, peer: PeerId, origin: _Origin, now: int) -> None:
-        """A message whose frame, or as much, is written down."""
-        self._strangers.wrote(peer, len(origin.heard.frame) + ROW_BYTES, now)
-
     def _hear_hello(self, turn: Turn, peer: PeerId, hello: Hello, cause: str, now: int) -> None:
         """Past its log budget a stranger cannot say anything new of itself, and who has not been greeted yet is not."""
-        if not self._strangers.may_write(peer, now):
+        if not self._meter.may_write(peer, now):
             known = self.members.state.peers.get(peer)
             if known is None or known.phase is not membership.PeerPhase.GREETED:
                 self._world.post.drop(peer, "there is no room left in the log budget for it")
@@ -570,45 +549,28 @@ class Node(MachineActor):
         if not self._provides or (origin.is_gossip and not is_within(request.request_id, self._peer_id, request.reach)):
             return
         self._world.post.learn(peer, request.reply_to)
-        asking = RequestHeard(peer, request, origin.shown, self._strangers.may_write(peer, now))
+        asking = RequestHeard(peer, request, origin.shown, self._meter.may_write(peer, now))
         events = self._decide(turn, self.book, asking, now, origin.cause_id)
         self._proofs.asked(turn, asking, events, origin.heard)
 
     def _hear_commit(self, turn: Turn, peer: PeerId, commit: Commit, origin: _Origin, now: int) -> None:
-        committing = CommitHeard(peer, commit, origin.shown, self._strangers.may_write(peer, now))
+        committing = CommitHeard(peer, commit, origin.shown, self._meter.may_write(peer, now))
         events = self._decide(turn, self.book, committing, now, origin.cause_id)
         written = len(turn.rows)
         self._proofs.committed(turn, committing, events, origin.heard, origin.cause_id)
         if len(turn.rows) > written:
-            proofs = sum(len(row.body) + ROW_BYTES for row in turn.rows[written:])
-            self._strangers.wrote(peer, proofs, now)
-            self._pay(peer, origin, now)  # what it is to run is written down once more, with its allocation
+            self._meter.kept(peer, turn.rows[written:], now)
+            # What it is to run is written down once more, with its allocation.
+            self._meter.heard(peer, origin.heard.frame, now)
 
     def _hear_invocation(self, peer: PeerId, message: Invocation, origin: _Origin, now: int) -> None:
         if self._world.allocations.get(message.allocation_id) is None:
             self._answer_stray(peer, message, origin.cause_id)
         else:
-            self._pay(peer, origin, now)
+            self._meter.heard(peer, origin.heard.frame, now)
         missing = self._missing_right(peer, message, origin.shown)
         invoked = Invoked(peer, message.request_id, message.task, missing)
         self._to_allocation(message.allocation_id, invoked, origin.cause_id)
-
-    def _hear_log(self, peer: PeerId, message: AllocationMessage, origin: _Origin) -> None:
-        """Bytes for a job of ours, a question of the requester of a job here; or of another reader, who needs the right to it."""
-        if not message.is_question:
-            self._listeners.pass_on(f"log:{message.allocation_id}", peer, message)
-            self._world.logs(peer, message)
-        elif self._children.is_held_by(peer, message.allocation_id):
-            self._world.logs(peer, message)
-        else:
-            book = self.book.state
-            access = Access.PUBLIC if is_known(book, peer) else book.policy.log_access
-            missing = next(refusals(access, uses_of(message), origin.shown), None)
-            if missing is None:
-                self._world.show_log(peer, message, origin.cause_id)
-            else:
-                refusal = Refusal(NOT_GRANTED, origin.cause_id, in_words(missing))
-                self._world.post.send(peer, refusal, origin.cause_id)
 
     def _missing_right(self, peer: PeerId, message: Invocation, shown: Credential) -> str:
         """The right that an invocation lacks, for what was committed: what its task says of that is not to be trusted."""
@@ -638,14 +600,15 @@ class Node(MachineActor):
         if self._world.orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, origin.cause_id)
         elif isinstance(message, Bid) and self._seals.take((peer, message.bid_id)) is not None:
-            self._pay(peer, origin, now)  # it is owed: whether its bidder is heard was decided with its seal
+            # It is owed: whether its bidder is heard was decided with its seal.
+            self._meter.heard(peer, origin.heard.frame, now)
         elif isinstance(message, Bid | SealedBid) and self._silence.is_ignored(peer, now):
             self._world.post.send(peer, Release(message.request_id, message.bid_id), origin.cause_id)
             return
-        elif isinstance(message, Bid | SealedBid | Decline) and not self._strangers.may_write(peer, now):
+        elif isinstance(message, Bid | SealedBid | Decline) and not self._meter.may_write(peer, now):
             return  # a provider that answers without end; its bid lapses
         elif not isinstance(message, AllocationStatus) or message.ending is not None:  # how it goes is not written down
-            self._pay(peer, origin, now)
+            self._meter.heard(peer, origin.heard.frame, now)
         if isinstance(message, SealedBid):
             self._seals.keep((peer, message.bid_id), peer, self._strangers.source(peer), now)
         told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard)

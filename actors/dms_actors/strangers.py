@@ -17,11 +17,7 @@ NO_END: Final = 2**63
 
 
 class Strangers:
-    """One per node; lives on the actors' thread.
-
-    Attributes:
-        is_named: whether the owner has named a peer: an own machine, an anchor, one with a credit limit of its own. The node sets it.
-    """
+    """One per node; lives on the actors' thread."""
 
     def __init__(
         self,
@@ -31,7 +27,6 @@ class Strangers:
         most_store_bytes: int = NO_END,
     ) -> None:
         """`store_bytes` tells how long the event store is; from `most_store_bytes` on strangers make it no longer."""
-        self.is_named: Callable[[PeerId], bool] = lambda _peer: False
         self._budget = LogBudget() if budget is None else budget  # one that has metered nothing yet is empty
         self._store_bytes = store_bytes
         self._most_store_bytes = most_store_bytes
@@ -57,15 +52,15 @@ class Strangers:
         """Where a peer is, or was last; `UNKNOWN` for who was never connected, such as the author of gossip."""
         return self._sources.get(peer) or UNKNOWN
 
-    def may_write(self, peer: PeerId, now: int) -> bool:
-        """Whether what `peer` says may lead to something written down."""
-        if self._is_let_in(peer):
+    def may_write(self, peer: PeerId, now: int, *, is_named: bool) -> bool:
+        """Whether what `peer` says may lead to something written down; always, if the owner has named it."""
+        if is_named or peer in self._granted:
             return True
         return not self._is_log_full(now) and self._budget.has_room(peer, self.source(peer), now)
 
-    def wrote(self, peer: PeerId, size_bytes: int, now: int) -> None:
+    def wrote(self, peer: PeerId, size_bytes: int, now: int, *, is_named: bool) -> None:
         """So much was written because of `peer`, or will be when what was promised to it ends."""
-        if not self._is_let_in(peer):
+        if not is_named and peer not in self._granted:
             self._budget.wrote(peer, self.source(peer), size_bytes, now)
 
     def _is_log_full(self, now: int) -> bool:
@@ -73,6 +68,3 @@ class Strangers:
         if not self._looked_at <= now < self._looked_at + SECOND:
             self._looked_at, self._was_full = now, self._store_bytes() >= self._most_store_bytes
         return self._was_full
-
-    def _is_let_in(self, peer: PeerId) -> bool:
-        return peer in self._granted or self.is_named(peer)
