@@ -46,7 +46,7 @@ from dms_proto.market.preferences import Preferences, compiled
 from dms_proto.market.terms.price import WORK, price_per_work
 from dms_proto.market.variables import BID_SCHEMA
 from dms_proto.messages import Award, Bid, Rival, SealedBid
-from dms_proto.units import format_credits
+from dms_proto.units import MAX_QUANTITY, format_credits
 from dms_proto.wire import encoding
 
 BID_DOMAIN: Final = b"dms/bid/1\0"
@@ -188,13 +188,14 @@ def by_price_alone(preferences: Preferences) -> Preferences:
 
 
 def paid_tariff(tariff: Price, asked: int, paid: int) -> Price:
-    """The tariff that applies when a bid of `asked` is paid `paid`, which is not less: each part in proportion, rounded down.
+    """The tariff that applies when a bid of `asked` is paid `paid`, which is not less.
 
+    Each part is raised in proportion and rounded down, and is no more than a tariff can say.
     A run to the wall limit then costs at most `paid`, and a shorter one never less than the bid asked for it.
     """
     if paid == asked or not asked:
         return tariff
-    return Price(*(part * paid // asked for part in msgspec.structs.astuple(tariff)))
+    return Price(*(min(part * paid // asked, MAX_QUANTITY) for part in msgspec.structs.astuple(tariff)))
 
 
 def check_usable(preferences: Preferences, count: int, *, is_checked: bool = False) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from dms_proto import ids
+from dms_proto.capability import Price
 from dms_proto.ids import PeerId
 from dms_proto.machine import TimeCame
 from dms_proto.market.auction import resume
@@ -39,6 +40,7 @@ from dms_proto.messages import (
 from dms_proto.reputation import Kind
 from dms_proto.sim.provider import ME, TARIFF, Provider, request
 from dms_proto.sim.requester import REQUEST, Requester
+from dms_proto.units import MAX_QUANTITY
 
 ACK = 500
 SECOND = Pricing.SECOND_PRICE
@@ -483,3 +485,14 @@ def test_folding_the_log_gives_the_live_state() -> None:
     provider.now = sealed.valid_until + 1_000
     provider.tell(TimeCame())
     assert provider.state.sealed == {}
+
+
+def test_a_tariff_that_costs_nothing_here_and_more_than_can_be_said_elsewhere_wins_like_any_other() -> None:
+    requester = market("h", max_price=100_000)
+    bid = requester.seals("h", price=1, tariff=Price(start=1, gpu_hour=MAX_QUANTITY))
+
+    requester.opens("h", bid)
+
+    (slot,) = requester.state.slots
+    assert (slot.provider, slot.agreed) == ("h", 100_000)
+    assert slot.tariff == Price(start=100_000, gpu_hour=MAX_QUANTITY)

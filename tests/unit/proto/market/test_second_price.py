@@ -30,7 +30,7 @@ from dms_proto.market.second_price import (
     seal_of,
 )
 from dms_proto.messages import Award, Bid, BidRequest, Pricing
-from dms_proto.units import CORE, GIB, HOUR, MINUTE
+from dms_proto.units import CORE, GIB, HOUR, MAX_QUANTITY, MINUTE
 
 REQUEST = ids.request_id(b"a request with a second price")
 MOST = 1_000
@@ -152,6 +152,16 @@ def test_a_tariff_that_is_paid_more_covers_the_bids_own_and_stays_within_the_pri
     assert raised.cost(NEEDS.resources, wall_ms) <= paid
     for used in (0, wall_ms // 3, wall_ms):
         assert raised.cost(NEEDS.resources, used) >= tariff.cost(NEEDS.resources, used)
+
+
+amounts = st.integers(0, MAX_QUANTITY)
+
+
+@given(st.builds(Price, amounts, amounts, amounts, amounts, amounts), amounts, amounts)
+def test_a_tariff_that_is_paid_more_is_one_that_can_be_said(tariff: Price, asked: int, more: int) -> None:
+    raised = paid_tariff(tariff, asked, min(asked + more, MAX_QUANTITY))
+
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(raised), type=Price) == raised
 
 
 # ------------------------------------------------------------------------------------------------------------------ proofs
