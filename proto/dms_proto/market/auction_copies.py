@@ -172,7 +172,9 @@ def _judge_piece(auction: Auction, piece: int, now: int) -> Decision:
     if verdict.accepted is not None:
         spare = tuple(slot for slot in copies if slot.phase is SlotPhase.SEEKING)
         ends = tuple(AttemptEnded(slot.index, PeerId(""), slot.allocation_id, _AGREED, final=True) for slot in spare)
-        judged = _overturning(terms_of(auction), _accepted(piece, answered, verdict, now), verdict.accepted.result)
+        judged = _overturning(
+            terms_of(auction), _accepted(auction, piece, answered, verdict, now), verdict.accepted.result
+        )
     elif any(slot.phase is SlotPhase.SEEKING for slot in copies):
         return IGNORED
     elif auction.phase is AuctionPhase.OPEN and len(answered) == len(copies) and not verdict.undecided:
@@ -200,7 +202,7 @@ def _vote(terms: Terms, slot: Slot) -> Vote:
     return Vote(_voter(terms, slot), Result(slot.ending, slot.outputs, slot.status.log_digests[0]))
 
 
-def _accepted(piece: int, answered: Sequence[Slot], verdict: Verdict, now: int) -> ResultJudged:
+def _accepted(auction: Auction, piece: int, answered: Sequence[Slot], verdict: Verdict, now: int) -> ResultJudged:
     assert verdict.accepted is not None
     slots = {slot.provider: slot for slot in answered}
     outvoted = [slots[provider] for provider in verdict.wrong]
@@ -212,6 +214,7 @@ def _accepted(piece: int, answered: Sequence[Slot], verdict: Verdict, now: int) 
         right=tuple(_answer(slots[provider]) for provider in verdict.right),
         wrong=tuple(_answer(slot) for slot in outvoted if _is_firm(slot)),
         unjudged=tuple(_answer(slot) for slot in (*unchecked, *outvoted) if not verdict.right or not _is_firm(slot)),
+        pieces=terms_of(auction).count,
     )
 
 

@@ -474,6 +474,7 @@ class ResultJudged(Event, frozen=True):
         why: why it is undecided, for a person.
         canary: which earlier work it was whose result was known: its request and piece.
         overturned: who gave that result, if it is not the accepted one.
+        pieces: of the request; 0: not known.
     """
 
     piece: int
@@ -485,6 +486,7 @@ class ResultJudged(Event, frozen=True):
     why: str = ""
     canary: tuple[RequestId, int] | None = None
     overturned: tuple[Answer, ...] = ()
+    pieces: int = 0
 
     @property
     def answers(self) -> tuple[Answer, ...]:

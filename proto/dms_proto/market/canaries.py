@@ -28,9 +28,12 @@ class KnownWork:
         self._asked: dict[Work, tuple[Answer, ...]] = {}
 
     def note(self, request: RequestId, judged: ResultJudged) -> None:
-        """One more verdict. What two agree on gives the same wherever it runs; what a canary overturned, or left open, is not known after all."""
+        """One more verdict. What two agree on gives the same wherever it runs; what a canary overturned, or left open, is not known after all.
+
+        A piece of several is never known work: its program is told how many there are, and asked for alone it could be told from new work by that.
+        """
         if judged.canary is None:
-            if len(judged.right) > 1:
+            if judged.pieces == 1 and len(judged.right) > 1:
                 self._keep((request, judged.piece), judged.answers)
         elif judged.overturned or (judged.accepted is None and judged.answers):
             self._asked.pop(judged.canary, None)

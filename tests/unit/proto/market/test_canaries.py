@@ -24,7 +24,7 @@ def answer(peer: str) -> Answer:
 
 
 def judged(*right: str, **told: object) -> ResultJudged:
-    return ResultJudged(0, 1, 0, tuple(map(answer, right)), **told)  # type: ignore[arg-type]
+    return ResultJudged(0, 1, 0, tuple(map(answer, right)), **({"pieces": 1} | told))  # type: ignore[arg-type]
 
 
 def canary(*bidders: str, streaks: int = PROVEN) -> Requester:
@@ -182,3 +182,11 @@ def test_the_terms_of_a_canary_are_those_of_the_known_work() -> None:
 
 def _new(**changed: object) -> Terms:
     return terms(**({"verify": VERIFY, "seed": DUE, "request_id": RequestId("r-now")} | changed))
+
+
+def test_a_piece_of_several_is_not_given_out_again() -> None:
+    known = KnownWork()
+
+    known.note(EARLIER, judged("x", "y", pieces=3))
+
+    assert known.drawn(terms(verify=VERIFY, seed=DUE), 0) is None
