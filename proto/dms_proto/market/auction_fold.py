@@ -53,7 +53,7 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
 from dms_proto.units import MINUTE
-from dms_proto.verification.policy import Policy
+from dms_proto.verification.policy import Policy, is_proven
 from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Task, Usage
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
@@ -67,6 +67,8 @@ START_WITHIN_MS: Final = 10_000
 
 AT_WORK: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
 """Phases of a slot for which something may yet become owed."""
+
+_UNANSWERED: Final = (SlotPhase.COMMITTING, SlotPhase.HELD)
 
 change = msgspec.structs.replace
 
@@ -187,8 +189,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
         case AttemptEnded():
             return _attempt_ended(auction, event)
         case CopyCalled(piece=piece):
-            more = (*auction.slots, Slot(len(auction.slots), piece))
-            return _slots_came_back(change(auction, slots=more))
+            return _copy_called(auction, piece)
         case ResultJudged():
             return _judged(auction, event)
         case BenchmarkChecked():
@@ -270,11 +271,10 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 status=None,
                 usage=Usage(),
             )
-    short = any(slot.phase is SlotPhase.SEEKING for slot in slots)
+    auction = change(auction, bids=bids, slots=slots)
+    short = bool(seeking(auction))
     return change(
         auction,
-        bids=bids,
-        slots=slots,
         decision=event.decision,
         search=SearchPhase.SHORT if short else SearchPhase.IDLE,
         waiting_since=0,
@@ -318,6 +318,11 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     bids = {b: bid for b, bid in auction.bids.items() if event.slot not in bid.slots}
     auction = change(auction, slots=slots, faulty=faulty, bids=bids)
     return auction if event.final else _slots_came_back(auction)
+
+
+def _copy_called(auction: Auction, piece: int) -> Auction:
+    called = change(auction, slots=(*auction.slots, Slot(len(auction.slots), piece)))
+    return _slots_came_back(called) if len(seeking(called)) > len(seeking(auction)) else called
 
 
 def _judged(auction: Auction, event: ResultJudged) -> Auction:
@@ -390,7 +395,21 @@ def slot_of(auction: Auction, allocation: AllocationId, provider: PeerId) -> Slo
 
 
 def seeking(auction: Auction) -> tuple[Slot, ...]:
-    """The slots that look for a node."""
+    """The slots that look for a node.
+
+    A copy beside the run of a proven provider is looked for when that has its answer. It takes a bid that is at hand, but asking for one would
+    tell the provider, which hears whatever is asked of the market, that this time its answer is checked.
+    """
+    open_slots, terms = unfilled(auction), auction.terms
+    is_secret = terms is not None and terms.verify.policy is Policy.ADAPTIVE and auction.phase is AuctionPhase.OPEN
+    if not open_slots or not is_secret:
+        return open_slots
+    watched = {slot.piece for slot in auction.slots if slot.phase in _UNANSWERED and is_proven(slot.streak)}
+    return tuple(slot for slot in open_slots if slot.piece not in watched)
+
+
+def unfilled(auction: Auction) -> tuple[Slot, ...]:
+    """The slots that no node has, whether or not one is looked for now."""
     return tuple(slot for slot in auction.slots if slot.phase is SlotPhase.SEEKING)
 
 

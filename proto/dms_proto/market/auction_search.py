@@ -32,6 +32,7 @@ from dms_proto.market.auction_fold import (
     seeking,
     spent,
     stakes,
+    unfilled,
     unopened,
     usable,
 )
@@ -91,7 +92,7 @@ def _cancelled_step(auction: Auction, _now: int) -> Decision:
     return Decision(
         tuple(
             AttemptEnded(slot.index, PeerId(""), slot.allocation_id, ending, final=True)
-            for slot in seeking(auction)
+            for slot in unfilled(auction)
             if slot.give_up_at
         )
     )
@@ -140,7 +141,7 @@ def _award_step(auction: Auction, now: int) -> Decision:
 
 
 def _award_once(auction: Auction, now: int) -> Decision:
-    slots = seeking(auction)
+    slots = unfilled(auction)
     if auction.phase is not AuctionPhase.OPEN or not slots:
         return IGNORED
     bids = usable(auction, now)

@@ -18,7 +18,6 @@ from dms_proto.market.auction_state import (
     AttemptEnded,
     AuctionPhase,
     AwardMade,
-    BidderFacts,
     CommitFailed,
     Conclude,
     PeerLost,
@@ -30,6 +29,7 @@ from dms_proto.market.auction_state import (
     SlotPhase,
     Submitted,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.reach import EVERYBODY
 from dms_proto.messages import BidRequest, Cancel, Clause, Commit, CommitRefusal, Invocation, Phase, Receipt, Release

@@ -2,15 +2,19 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dms_proto.accounts.book import Account, Book
 from dms_proto.ids import AllocationId, Digest, PeerId
+from dms_proto.machine import Send
 from dms_proto.market.auction_state import (
     AllocationCancelAsked,
     Announce,
     AttemptEnded,
     CancelAsked,
     CopyCalled,
+    PeerThere,
     ResultJudged,
     SearchPhase,
     SlotPhase,
@@ -18,7 +22,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in
-from dms_proto.messages import Commit, Invocation, Receipt
+from dms_proto.messages import Commit, Invocation, Phase, Receipt
 from dms_proto.reputation.evidence import Kind
 from dms_proto.rules import MAX_COUNT
 from dms_proto.sim.requester import NEVER, Requester
@@ -404,3 +408,54 @@ def test_of_several_bids_of_one_provider_the_best_is_taken_for_a_copy() -> None:
     market.wait(market.terms.window_ms)
 
     assert {slot.provider: slot.agreed for slot in market.state.slots} == {"a": 1, "b": 100}
+
+
+def lone(seed: bytes) -> Requester:
+    """The only bidder is proven; whether it is checked follows from the seed."""
+    market = requester(seed=seed, queue_ms=MINUTE).submit("a", known=5)
+    market.bid("a", facts=BidderFacts(source="net a", streak=PROVEN))
+    market.wait(market.terms.window_ms)
+    acknowledged(market)
+    market.reports("a", held(market)["a"], Phase.RUNNING)
+    return market
+
+
+def steps(market: Requester, step: str) -> None:
+    match step:
+        case "joins":
+            market.tell(PeerThere(PeerId("c")))
+        case "declines":
+            market.declines("d")
+        case "bids":
+            market.bid("b", market.state.numbers.get(PeerId("b"), -1) + 1, facts=BidderFacts(source="net b"))
+        case _:
+            market.wait(int(step))
+
+
+@given(st.lists(st.sampled_from(["joins", "declines", "bids", "100", "1000", "30000"]), max_size=12))
+def test_until_it_has_answered_a_lone_provider_hears_the_same_whether_or_not_it_is_checked(taken: list[str]) -> None:
+    heard = []
+    for is_checked in (False, True):
+        market = lone(_seed(check=is_checked))
+        assert any(isinstance(event, CopyCalled) for event in market.log) is is_checked
+        for step in taken:
+            steps(market, step)
+        asked = [effect.request for effect in market.all_effects if isinstance(effect, Announce)]
+        told = [type(e.message) for e in market.all_effects if isinstance(e, Send) and e.peer == "a"]
+        heard.append((asked, told))
+
+    assert heard[0] == heard[1]
+
+
+def test_a_check_for_which_nobody_had_bid_is_asked_for_when_the_answer_is_there() -> None:
+    market = lone(_seed(check=True))
+    market.wait(MINUTE)
+    assert market.called() == []
+
+    answers(market, "a")
+    assert market.called() == [1]
+    opened(market, "a", "b", streaks={"b": PROVEN})
+    answers(market, "b")
+
+    (judged,) = verdicts(market)
+    assert {answer.provider for answer in judged.right} == {"a", "b"}

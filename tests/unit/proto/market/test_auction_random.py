@@ -13,6 +13,7 @@ from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import awaits_verdict, pending, seeking, usable
 from dms_proto.market.auction_state import (
     MAX_BIDS_EACH,
+    Announce,
     AttemptEnded,
     AuctionPhase,
     CancelAsked,
@@ -25,13 +26,16 @@ from dms_proto.market.auction_state import (
     SearchPhase,
     SlotPhase,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.messages import InvocationAck, Phase, Receipt
 from dms_proto.sim.requester import BUSY, DEAR, NEVER, REQUEST, Requester
 from dms_proto.units import HOUR, SECOND
-from dms_proto.verification.policy import Apart, Policy, Verification
+from dms_proto.verification.policy import PROVEN, Apart, Policy, Verification, is_check_due
 from dms_proto.work import ANSWERS, OWNERS, EndReason, Output
 
 peers = st.sampled_from(["me", "a", "b", "c"])
+CHECKED = next(seed for seed in (b"%d" % number for number in range(1_000)) if is_check_due(PROVEN, seed, 0))
+"""A secret by which the first piece of work is checked, whoever has it."""
 outputs = st.sampled_from([(), (Output("out", Digest("sha256:" + "0" * 64), 3),)])
 
 
@@ -52,8 +56,9 @@ class AnyMarket(RuleBasedStateMachine):
         deadline=st.sampled_from([0, 3_000]),
         bids=st.integers(1, 3),
         policy=st.sampled_from(Policy),
+        seed=st.sampled_from([b"secret", CHECKED]),
     )
-    def submitted(self, count: int, deadline: int, bids: int, policy: Policy) -> None:
+    def submitted(self, count: int, deadline: int, bids: int, policy: Policy, seed: bytes) -> None:
         deadline_at = self.requester.now + deadline if deadline else 0
         self.requester.terms = Requester(
             count=count,
@@ -61,7 +66,7 @@ class AnyMarket(RuleBasedStateMachine):
             bids_wanted=bids,
             queue_ms=5 * SECOND,
             verify=Verification(policy, apart=Apart.NODES),
-            seed=b"secret",
+            seed=seed,
         ).terms
         self.requester.submit()
 
@@ -77,9 +82,11 @@ class AnyMarket(RuleBasedStateMachine):
         slots=st.integers(1, 4),
         price=st.sampled_from([0, 100, 1_000, 2_000]),
         valid=st.sampled_from([0, 300, 10_000, 2**53]),
+        streak=st.sampled_from([0, PROVEN]),
     )
-    def bid(self, peer: str, number: int, slots: int, price: int, valid: int) -> None:
-        self.requester.bid(peer, number, slots=slots, price=price, valid_ms=valid)
+    def bid(self, peer: str, number: int, slots: int, price: int, valid: int, streak: int) -> None:
+        facts = BidderFacts(streak=streak)
+        self.requester.bid(peer, number, slots=slots, price=price, valid_ms=valid, facts=facts)
 
     @precondition(lambda self: self.requester.state.phase is not AuctionPhase.NEW)
     @rule(peer=peers, clauses=st.sampled_from([BUSY, NEVER, DEAR]), round_=st.integers(0, 5))
@@ -196,6 +203,17 @@ class AnyMarket(RuleBasedStateMachine):
     def nobody_fills_the_list_of_bids(self) -> None:
         bidders = Counter(bid.provider for bid in self.requester.state.bids.values())
         assert all(count <= MAX_BIDS_EACH for count in bidders.values())
+
+    @invariant()
+    def the_market_is_not_asked_to_check_what_a_proven_provider_has_not_answered_yet(self) -> None:
+        state = self.requester.state
+        if state.phase is not AuctionPhase.OPEN or self.requester.terms.verify.policy is not Policy.ADAPTIVE:
+            return
+        at_work = (SlotPhase.COMMITTING, SlotPhase.HELD)
+        watched = {slot.piece for slot in state.slots if slot.phase in at_work and slot.streak}
+        sought = [slot for slot in state.slots if slot.phase is SlotPhase.SEEKING and slot.piece not in watched]
+        for announced in self.requester.wanted(Announce):
+            assert 0 < announced.request.count <= len(sought)
 
     @invariant()
     def what_is_accepted_has_its_quorum_and_is_accepted_once(self) -> None:

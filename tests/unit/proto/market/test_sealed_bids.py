@@ -13,7 +13,6 @@ from dms_proto.market.auction import resume
 from dms_proto.market.auction_state import (
     SHARE,
     AwardMade,
-    BidderFacts,
     OpeningRefused,
     PeerLost,
     RequestWaiting,
@@ -21,6 +20,7 @@ from dms_proto.market.auction_state import (
     SealsListed,
     SearchPhase,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.offer_state import BidOpened, CommitTurnedDown, CreditSeen, LockReleased
 from dms_proto.market.preferences import Preferences, ProviderPolicy
 from dms_proto.market.second_price import OpeningFlaw, rival_from, seal_of
