@@ -76,6 +76,8 @@ from dms_proto.market.auction_state import (
     Submitted,
     terms_of,
 )
+from dms_proto.market.offer_judgement import MAX_SLOTS
+from dms_proto.market.strays import called_off
 from dms_proto.messages import AllocationStatus, Cancel, Clause, Phase, Release
 from dms_proto.work import Ending, EndReason
 
@@ -242,9 +244,9 @@ def _about(auction: Auction, slot: Slot) -> Send:
 
 def _disown(auction: Auction, stimulus: CommitAcked, _now: int) -> Decision:
     """An acknowledgement that came too late: another bid was taken. A repeat for allocations we hold changes nothing."""
-    terms = terms_of(auction)
-    stale = [a for a in stimulus.ack.allocation_ids if slot_of(auction, a, stimulus.provider) is None]
-    return Decision((), tuple(Send(stimulus.provider, Cancel(terms.request_id, a)) for a in stale))
+    named = stimulus.ack.allocation_ids[:MAX_SLOTS]
+    stale = tuple(a for a in named if slot_of(auction, a, stimulus.provider) is None)
+    return Decision((), called_off(stimulus.provider, terms_of(auction).request_id, stale))
 
 
 def _turned_away(auction: Auction, stimulus: CommitTurnedAway, now: int) -> Decision:

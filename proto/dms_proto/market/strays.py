@@ -6,9 +6,10 @@ The sender is told what lets it go on: a lock may go, an allocation is to stop, 
 from __future__ import annotations
 
 from dms_proto.accounts.book import Accounts
-from dms_proto.ids import PeerId
+from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Send
 from dms_proto.market.agreement import receipt_for
+from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.messages import (
     AllocationStatus,
     Bid,
@@ -31,7 +32,7 @@ def answer(sender: PeerId, message: Message, accounts: Accounts) -> tuple[Send, 
         case Bid(request_id=request_id, bid_id=bid_id) | SealedBid(request_id=request_id, bid_id=bid_id):
             return (Send(sender, Release(request_id, bid_id)),)
         case CommitAck(request_id=request_id, allocation_ids=allocation_ids):
-            return tuple(Send(sender, Cancel(request_id, allocation_id)) for allocation_id in allocation_ids)
+            return called_off(sender, request_id, allocation_ids)
         case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=ending):
             if ending is None:
                 return (Send(sender, Cancel(request_id, allocation_id)),)
@@ -40,3 +41,8 @@ def answer(sender: PeerId, message: Message, accounts: Accounts) -> tuple[Send, 
             return (Send(sender, InvocationAck(request_id, allocation_id, "no such allocation here")),)
         case _:
             return ()
+
+
+def called_off(sender: PeerId, request_id: RequestId, allocation_ids: tuple[AllocationId, ...]) -> tuple[Send, ...]:
+    """Tells the sender of an acknowledgement to stop what nobody wants; as many as a bid has slots, however many it names."""
+    return tuple(Send(sender, Cancel(request_id, allocation_id)) for allocation_id in allocation_ids[:MAX_SLOTS])

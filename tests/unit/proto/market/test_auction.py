@@ -18,6 +18,9 @@ from dms_proto.market.auction_state import (
     AttemptEnded,
     AuctionPhase,
     AwardMade,
+    BidderFacts,
+    CancelAsked,
+    CommitAcked,
     CommitFailed,
     Conclude,
     PeerLost,
@@ -30,9 +33,21 @@ from dms_proto.market.auction_state import (
     Submitted,
 )
 from dms_proto.market.candidates import BidderFacts
+from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.reach import EVERYBODY
-from dms_proto.messages import BidRequest, Cancel, Clause, Commit, CommitRefusal, Invocation, Phase, Receipt, Release
+from dms_proto.messages import (
+    BidRequest,
+    Cancel,
+    Clause,
+    Commit,
+    CommitAck,
+    CommitRefusal,
+    Invocation,
+    Phase,
+    Receipt,
+    Release,
+)
 from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
 from dms_proto.units import SECOND
 from dms_proto.work import OWNERS, EndReason, Usage
@@ -949,3 +964,14 @@ def test_bids_of_one_provider_and_of_one_source_leave_room_for_others() -> None:
     honest = requester.bid("a", facts=BidderFacts(source="9.9.9.0/24"))
 
     assert honest in requester.state.bids
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_an_acknowledgement_of_thousands_is_answered_for_as_many_as_a_bid_has_slots(*, is_over: bool) -> None:
+    requester = Requester().submit("a")
+    if is_over:
+        requester.tell(CancelAsked())
+    bid = bid_id(REQUEST, PeerId("liar"), 0)
+    named = tuple(allocation_id(bid, slot) for slot in range(8_500))
+    requester.tell(CommitAcked(PeerId("liar"), CommitAck(REQUEST, bid, named)))
+    assert len(requester.sent(Cancel)) == MAX_SLOTS

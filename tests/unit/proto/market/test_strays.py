@@ -4,8 +4,9 @@ import pytest
 
 from dms_proto.accounts.book import Accounts, charge
 from dms_proto.capability import Price
-from dms_proto.ids import AllocationId, PeerId, bid_id
+from dms_proto.ids import AllocationId, PeerId, allocation_id, bid_id
 from dms_proto.market import strays
+from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.messages import (
     AllocationStatus,
     Bid,
@@ -79,3 +80,9 @@ def test_a_lost_receipt_is_given_again_to_a_provider_that_has_a_new_name() -> No
 
     assert isinstance(sent.message, Receipt)
     assert sent.message.price == 7
+
+
+def test_an_acknowledgement_of_thousands_is_answered_for_as_many_as_a_bid_has_slots() -> None:
+    named = tuple(allocation_id(BID, slot) for slot in range(8_500))
+    sent = strays.answer(PeerId("p"), CommitAck(REQUEST, BID, named), Accounts(PeerId("me")))
+    assert [send.message for send in sent] == [Cancel(REQUEST, id_) for id_ in named[:MAX_SLOTS]]
