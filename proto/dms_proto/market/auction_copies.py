@@ -36,6 +36,7 @@ from dms_proto.market.auction_state import (
     Terms,
     terms_of,
 )
+from dms_proto.reputation.sources import place_of
 from dms_proto.units import format_count, format_credits
 from dms_proto.verification.policy import MAX_COPIES, Apart, Policy
 from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, equal, judge, next_voter, support, weight_of
@@ -103,7 +104,7 @@ def _voter_of_bid(terms: Terms, bid: OpenBid) -> Voter:
 
 def _place(terms: Terms, provider: PeerId, source: str) -> str:
     """What no two copies may have in common."""
-    return provider if terms.verify.apart is Apart.NODES else source
+    return provider if terms.verify.apart is Apart.NODES else place_of(source)
 
 
 def is_copy(auction: Auction, slot: Slot) -> bool:
@@ -114,7 +115,7 @@ def is_copy(auction: Auction, slot: Slot) -> bool:
 def neighbours(auction: Auction, bids: Iterable[OpenBid]) -> int:
     """How many bidders have no copy of what seeks, and get none only because they share a source with somebody who has."""
     asked = [_asked(auction, slot) for slot in auction.slots if slot.phase is SlotPhase.SEEKING]
-    bidders = {bid.provider: bid.facts.source for bid in bids}
+    bidders = {bid.provider: _place(terms_of(auction), bid.provider, bid.facts.source) for bid in bids}
     return sum(
         all(
             provider not in {voter.provider for voter in voters} and source in {voter.source for voter in voters}

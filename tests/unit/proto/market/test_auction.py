@@ -18,7 +18,6 @@ from dms_proto.market.auction_state import (
     AttemptEnded,
     AuctionPhase,
     AwardMade,
-    BidderFacts,
     CancelAsked,
     CommitAcked,
     CommitFailed,

@@ -459,3 +459,13 @@ def test_a_check_for_which_nobody_had_bid_is_asked_for_when_the_answer_is_there(
 
     (judged,) = verdicts(market)
     assert {answer.provider for answer in judged.right} == {"a", "b"}
+
+
+def test_two_addresses_of_a_private_network_do_not_vote_apart() -> None:
+    market = requester(Policy.REPLICATE, apart=Apart.SOURCES).submit("a", "b", "c")
+    for peer, source in (("a", "192.168.1.7"), ("b", "10.9.8.7"), ("c", "8.8.8.0/24")):
+        market.bid(peer, facts=BidderFacts(source=source))
+    market.wait(market.terms.window_ms)
+    acknowledged(market)
+    assert len(held(market)) == 2
+    assert "c" in held(market)
