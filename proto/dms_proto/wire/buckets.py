@@ -121,6 +121,13 @@ class TokenBucket:
         self._refill(now)
         return self._level == self._burst
 
+    def is_emptier_than(self, other: TokenBucket) -> bool:
+        """Whether less is left in it, at the later of the times at which both were looked at."""
+        now = max(self._at, other._at)
+        self._refill(now)
+        other._refill(now)
+        return self._level < other._level
+
     def _refill(self, now: int) -> None:
         self._level = min(self._burst, self._level + max(0, now - self._at) * self._gain)
         self._at = now
@@ -147,9 +154,10 @@ class Buckets(Generic[K]):
         return bucket
 
     def rename(self, old: K, new: K) -> None:
-        """The bucket of `old`, if there is one, is that of `new` from now on."""
+        """The bucket of `old`, if there is one, is that of `new` from now on, unless that has an emptier one of its own."""
         if (bucket := self._buckets.pop(old, None)) is not None:
-            self._buckets[new] = bucket
+            own = self._buckets.get(new)
+            self._buckets[new] = bucket if own is None or bucket.is_emptier_than(own) else own
 
     def __len__(self) -> int:
         return len(self._buckets)
