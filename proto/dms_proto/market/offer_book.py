@@ -182,7 +182,9 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
     if not stimulus.may_write and not request.dry_run:
         reasons = () if isinstance(judged, Price) else judged
         declined = Decline(request.request_id, request.round, (LOG_IS_FULL, *reasons)[:MAX_CLAUSES])
-        return Decision((RequestTurnedAway(stimulus.requester, request),), (Send(stimulus.requester, declined),))
+        withdrawn = _withdrawn(book, stimulus.requester, request.request_id)
+        turned_away = RequestTurnedAway(stimulus.requester, request)
+        return Decision((turned_away, *withdrawn), (Send(stimulus.requester, declined),))
     if isinstance(judged, Price):
         return _bid(book, Standing(stimulus.requester, request, now + request.stands_ms, rights), judged, now)
     answer = Send(stimulus.requester, Decline(request.request_id, request.round, judged))
@@ -253,14 +255,16 @@ def _next_number(book: OfferBook, request_id: RequestId) -> int:
 
 def _release(book: OfferBook, stimulus: ReleaseHeard, now: int) -> Decision:
     release = stimulus.release
-    events: list[Event] = []
-    if (stimulus.requester, release.request_id) in book.standing:
-        # Also when only a bid was let go: bidding again at once on what was just refused would go round for ever.
-        events.append(RequestWithdrawn(release.request_id, stimulus.requester))
+    # Also when only a bid was let go: bidding again at once on what was just refused would go round for ever.
+    events: list[Event] = [*_withdrawn(book, stimulus.requester, release.request_id)]
     lock = book.ledger.locks.get(release.bid_id)
     if lock is not None and (lock.requester, lock.request_id) == (stimulus.requester, release.request_id):
         events.append(LockReleased(release.bid_id))
     return _with_standing(book, tuple(events), now)
+
+
+def _withdrawn(book: OfferBook, requester: PeerId, request_id: RequestId) -> tuple[Event, ...]:
+    return (RequestWithdrawn(request_id, requester),) if (requester, request_id) in book.standing else ()
 
 
 def _free(book: OfferBook, stimulus: AllocationOver, now: int) -> Decision:

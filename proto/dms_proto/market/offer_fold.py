@@ -88,11 +88,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             )
         case RequestTurnedAway(requester=requester, request=request):
             asking = (requester, request.request_id)
-            return change(
-                book,
-                standing=without(book.standing, asking),
-                rounds=remember(book.rounds, asking, request.round, MAX_REMEMBERED),
-            )
+            return change(book, rounds=remember(book.rounds, asking, request.round, MAX_REMEMBERED))
         case RequestWithdrawn(request_id=request_id, requester=requester):
             return change(book, standing=without(book.standing, (requester, request_id)))
         case BidOpened(bid_id=bid_id, seals=seals):

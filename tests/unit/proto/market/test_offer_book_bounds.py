@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import msgspec
 
 from dms_proto.capability import Capability, Resources
 from dms_proto.ids import PeerId
 from dms_proto.machine import Blame, Transient
 from dms_proto.market.offer_book import COMMIT_GRACE_MS
-from dms_proto.market.offer_fold import MAX_REMEMBERED, MAX_STANDING
+from dms_proto.market.offer_fold import MAX_REMEMBERED, MAX_STANDING, evolve
 from dms_proto.market.offer_judgement import MAX_OPEN_BIDS, MAX_OPEN_BIDS_EACH
-from dms_proto.market.offer_state import OWNER_HOLD, CommitHeard, HoldWished, RequestHeard
+from dms_proto.market.offer_state import OWNER_HOLD, CommitHeard, HoldWished, OfferBook, RequestHeard
 from dms_proto.messages import Commit, CommitAck, CommitRefused, Decline
 from dms_proto.sim.provider import MACHINE, ME, Provider, request
 from dms_proto.units import CORE, GIB, MINUTE
@@ -140,3 +142,14 @@ def test_who_takes_or_releases_bids_is_not_blamed() -> None:
     provider.is_released(provider.bids(request("s")))
     provider.wait(MINUTE)
     assert provider.wanted(Blame) == []
+
+
+def test_a_request_that_stood_and_is_turned_away_later_does_not_stand_again_after_a_restart() -> None:
+    provider = Provider()
+    provider.tell(HoldWished(OWNER_HOLD, MACHINE.resources))
+    provider.tell(RequestHeard(PeerId("a"), request()))
+    assert provider.state.standing
+    provider.tell(RequestHeard(PeerId("a"), request(round=1), may_write=False))
+    assert not provider.state.standing
+    again = reduce(evolve, (event for event in provider.log if not isinstance(event, Transient)), OfferBook(ME))
+    assert not again.standing
