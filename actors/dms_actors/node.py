@@ -474,7 +474,7 @@ class Node(MachineActor):
     ) -> None:
         """Hands a message to whoever it concerns. A name that was succeeded is over: whoever still has its key is nobody."""
         cause = origin.cause_id
-        if peer in self.members.state.heirs and not isinstance(message, Hello):  # which is answered with the reason
+        if self._is_succeeded(peer) and not isinstance(message, Hello):  # which is answered with the reason
             return
         match message:
             case BidRequest():
@@ -484,7 +484,7 @@ class Node(MachineActor):
                     self._account(turn, ClaimLowered(peer, message.allocation_id, message.price), now, cause)
                 self._to_orchestrator(peer, message, origin, now)
             case Closing():
-                events = turn.apply(self.book, ClosingHeard(peer, message), now, cause).events
+                events = self._decide(turn, self.book, ClosingHeard(peer, message), now, cause)
                 self._proofs.closed(turn, peer, events, origin.heard)
             case Commit():
                 self._hear_commit(turn, peer, message, origin, now)
@@ -518,6 +518,10 @@ class Node(MachineActor):
                 self._decide(turn, self.members, membership.ProbeHeard(peer, message), now, cause)
             case Refusal(code=code, detail=detail):
                 log.warning("peer %s refused a message of ours: %s %s", peer, code, detail)
+
+    def _is_succeeded(self, name: PeerId) -> bool:
+        """Whether a name is over. The accounts know it as long as there are any, the membership as long as it knows the heir."""
+        return name in self.members.state.heirs or name in self.accounts.state.heirs
 
     def _hear_hello(self, turn: Turn, peer: PeerId, hello: Hello, cause: str, now: int) -> None:
         """Past its log budget a stranger cannot say anything new of itself, and who has not been greeted yet is not."""

@@ -7,7 +7,7 @@ from typing import Final
 from dms_proto.accounts.machine import AccountsInherited, IouKept
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.market.offer_state import BidCommitted, BidMade, CommitTurnedDown, RequestDeclined
+from dms_proto.market.offer_state import BidCommitted, BidMade, BidOpened, CommitTurnedDown, RequestDeclined
 from dms_proto.membership.machine import PeerGreeted, PeerLeft, PeerMet, PeerRefused, PeerSucceeded
 
 END_OF_BID_BYTES: Final = 1_024
@@ -25,7 +25,12 @@ def payer(event: Event) -> PeerId | None:
     match event:
         case BidMade(lock=lock):
             return lock.requester
-        case RequestDeclined(requester=peer) | BidCommitted(requester=peer) | CommitTurnedDown(requester=peer):
+        case (
+            BidOpened(requester=peer)
+            | RequestDeclined(requester=peer)
+            | BidCommitted(requester=peer)
+            | CommitTurnedDown(requester=peer)
+        ):
             return peer
         case PeerMet(peer=peer) | PeerGreeted(peer=peer) | PeerRefused(peer=peer) | PeerLeft(peer=peer):
             return peer

@@ -42,7 +42,7 @@ def heed(book: OfferBook, stimulus: ClosingHeard) -> Decision:
         if held.seals:
             effects += [Send(stimulus.requester, held.bid)] if held.seals == closing.seals else []
         elif seal_of(held.bid, book.me) in closing.seals:
-            events.append(BidOpened(bid_id, closing.seals))
+            events.append(BidOpened(bid_id, closing.seals, stimulus.requester))
             effects.append(Send(stimulus.requester, held.bid))
     return Decision(tuple(events), tuple(effects))
 

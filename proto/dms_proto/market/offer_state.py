@@ -203,10 +203,11 @@ class BidMade(Event, frozen=True):
 
 
 class BidOpened(Event, frozen=True):
-    """A sealed bid of ours is on a list that is closed, and was opened. What it is paid has to follow from these `seals`."""
+    """A sealed bid of ours is on a list that `requester` has closed, and was opened. What it is paid has to follow from these `seals`."""
 
     bid_id: BidId
     seals: tuple[Digest, ...]
+    requester: PeerId = PeerId("")
 
 
 class RequestDeclined(Event, frozen=True):
@@ -220,7 +221,7 @@ class RequestDeclined(Event, frozen=True):
 
 
 class RequestTurnedAway(Transient, frozen=True):
-    """A request was declined of a requester that has no room left in the log budget. It does not stand."""
+    """A request was declined of a requester that has no room left in the log budget. It does not stand; `RequestWithdrawn` follows if it did."""
 
     requester: PeerId
     request: BidRequest

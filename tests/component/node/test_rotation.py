@@ -15,13 +15,13 @@ from dms.node.rotation import rotate_key
 from dms.node.survey import survey
 from dms.store.projections import ProjectionRunner
 from dms.testing.market import CONFIG, Market, peer_of, submit, until, until_over
-from dms_actors.letters import AttemptNoted
+from dms_actors.letters import AttemptNoted, Told
 from dms_actors.node import NodeState
 from dms_actors.ports import FrameReceived, NetworkEvent
 from dms_proto.errors import MachineError, UserError
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.lineage import succeed
-from dms_proto.membership.machine import Inherit, Peer, PeerPhase
+from dms_proto.membership.machine import ForgetWished, Inherit, Peer, PeerPhase
 from dms_proto.messages import Probe
 from dms_proto.reputation import Kind
 from dms_proto.wire import Envelope, Signer, read_frame, seal
@@ -124,11 +124,21 @@ async def test_the_old_name_and_a_second_heir_of_its_key_are_refused(tmp_path: P
             assert (peer_of(node) == old) == (not has_own_heir)
 
 
-async def test_who_has_the_key_of_an_old_name_gets_no_answer_whatever_it_leaves_unsaid(tmp_path: Path) -> None:
-    async with Market(tmp_path, 2) as market:
+@pytest.mark.parametrize("heir_is_known", [True, False])
+async def test_who_has_the_key_of_an_old_name_gets_no_answer_whatever_it_leaves_unsaid(
+    tmp_path: Path, *, heir_is_known: bool
+) -> None:
+    """Also when the heir was away so long that it is forgotten: what it owes is not, nor whose it is."""
+    async with Market(tmp_path, 2, build=first_asks) as market:
         provider, old = market.nodes[0], Signer(market.nodes[1].services.identity.seed())
+        await done(market)
         await known(provider, old.peer_id, PeerPhase.GREETED)
-        await known(provider, peer_of(await rotated(market, 1)), PeerPhase.GREETED)
+        heir = await rotated(market, 1)
+        await known(provider, peer_of(heir), PeerPhase.GREETED)
+        if not heir_is_known:
+            await heir.stop()
+            provider.services.node.tell(Told(ForgetWished(peer_of(heir)), "test"))
+            await until(provider.state, lambda state: not state.membership.heirs)
         answered: list[PeerId] = []
         for who in (old, Signer(b"\x08" * 32)):  # the second shows when the first would have been answered
 
