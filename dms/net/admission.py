@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
-
-import trio
 
 from dms.net.guards.yamux import connection_under
 from dms.net.host import Host
+from dms.net.stamps import Stamps
 from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
 from dms_proto.reputation.sources import is_public
-from dms_proto.wire.stamps import day_of, make_stamp, worth
+from dms_proto.wire.stamps import day_of, worth
 
 MAX_PROVEN: Final = 1_024
-"""Peers whose proof of work is remembered, and to which ours is: twice as many as can be connected."""
+"""Peers whose proof of work is remembered: twice as many as can be connected."""
 
 
 class Admission:
@@ -24,8 +24,7 @@ class Admission:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._proven: Recent[str, None] = Recent(MAX_PROVEN)
-        self._stamps: Recent[str, bytes] = Recent(MAX_PROVEN)
-        self._working = trio.CapacityLimiter(1)
+        self._stamps = Stamps(PeerId(host.peer_id))
 
     def is_admitted(self, peer: str) -> bool:
         """Whether a peer need not show anything, or has."""
@@ -36,7 +35,7 @@ class Admission:
         wanted = self._wanted(peer)
         if not wanted:
             return None
-        shown = worth(stamp, PeerId(peer), PeerId(self._host.peer_id), _today())
+        shown = worth(stamp, PeerId(peer), PeerId(self._host.peer_id), day_of(_now()))
         if shown < wanted:
             return shown, wanted
         self._proven.keep(peer, None)
@@ -44,27 +43,30 @@ class Admission:
 
     def stamp(self, peer: str) -> bytes:
         """What is shown to a peer: empty, unless this node has worked for it."""
-        return self._stamps.get(peer) or b""
+        return self._stamps.of(PeerId(peer))
 
-    async def work_for(self, peer: str, bits: int) -> None:
-        """Works in a thread, for one peer at a time, until there is a stamp to show to `peer`.
+    async def work_for(self, peer: str, bits: int, is_wanted: Callable[[], bool]) -> None:
+        """Works until there is a stamp to show to `peer`, or it is not wanted any more. Whoever dialled us asks for none.
 
         Raises:
-            ValueError: `bits` are more than this node works for.
+            ValueError: `bits` are more than this node works for, it has done enough for its source, or it has not dialled the peer.
         """
-        me, other = PeerId(self._host.peer_id), PeerId(peer)
-        stamp = await trio.to_thread.run_sync(make_stamp, me, other, _today(), bits, limiter=self._working)
-        self._stamps.keep(peer, stamp)
+        if not self._is_dialled(peer):
+            raise ValueError("it dialled this node and asks it for proof of work")
+        await self._stamps.make(PeerId(peer), self._host.source(peer), bits, _now(), is_wanted)
 
     def _wanted(self, peer: str) -> int:
         """The bits that a peer still has to show: none if it is known, was dialled by us, or has shown them."""
         config = self._host.config
         if peer in self._proven or peer in config.known:
             return 0
-        if any(connection_under(connection).is_initiator for connection in self._host.connections(peer)):
+        if self._is_dialled(peer):
             return 0
         return config.work_bits if is_public(self._host.remote(peer)) else config.work_bits_private
 
+    def _is_dialled(self, peer: str) -> bool:
+        return any(connection_under(connection).is_initiator for connection in self._host.connections(peer))
 
-def _today() -> int:
-    return day_of(time.time_ns() // 1_000_000)
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

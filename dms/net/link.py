@@ -119,7 +119,7 @@ class Link:
         self._pace_bytes = Bucket(limit.bytes_per_s * PACE, limit.bytes_burst * PACE)
         self._is_pausing = False
         self._taken_at = 0.0
-        self._works_for = 0
+        self._is_asked = False
 
     @property
     def queued_bytes(self) -> int:
@@ -146,7 +146,7 @@ class Link:
         self.outbound = stream
         self.attached_at = trio.current_time()
         self.welcome = None
-        self._works_for = 0
+        self._is_asked = False
         self._answers = Splitter(frames.MAX_GREETING)
         stream.write_some(memoryview(frames.greeting(Kind.HELLO, hello)))
         stream.muxed_conn.flush()
@@ -261,8 +261,8 @@ class Link:
             self.pump()
 
     def _is_awaited(self, body: bytes) -> bool:
-        """The one welcome of a stream passes whatever the peer sent elsewhere: without it the link could not come up."""
-        return self.welcome is None and body[:1] in (b"\x02", b"\x07")
+        """The one welcome of a stream, and one demand before it, pass whatever the peer sent elsewhere: without them the link could not come up."""
+        return self.welcome is None and (body[:1] == b"\x02" or (body[:1] == b"\x07" and not self._is_asked))
 
     def _on_answer(self, body: bytes) -> None:
         match body[:1]:
@@ -274,9 +274,9 @@ class Link:
             case b"\x03":
                 self.refusal = frames.read_reason(body[1:])
                 self._owner.on_outbound(self)
-            case b"\x07" if self.welcome is None and not self._works_for:
-                self._works_for = frames.read_work(body[1:]) or 0
-                self._owner.on_work_wanted(self, self._works_for)
+            case b"\x07" if self.welcome is None and not self._is_asked:
+                self._is_asked = True
+                self._owner.on_work_wanted(self, frames.read_work(body[1:]) or 0)
             case b"\x05" if len(body) == 1 + frames.PING_BYTES and self.unanswered:
                 self._on_pong(_PING.unpack_from(body, 1)[0])
 

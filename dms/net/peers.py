@@ -173,7 +173,7 @@ class Peers(INotifee):
 
     async def _work_for(self, link: Link, stream: SafeStream, bits: int) -> None:
         try:
-            await self._admission.work_for(link.peer, bits)
+            await self._admission.work_for(link.peer, bits, lambda: link.outbound is stream)
         except ValueError as error:
             link.refusal = str(error)
             self.on_outbound(link)

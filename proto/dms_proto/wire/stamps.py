@@ -8,7 +8,6 @@ good for nobody else, for no other receiver and for no longer, so it cannot be c
 from __future__ import annotations
 
 import hashlib
-from itertools import count
 from typing import Final
 
 from dms_proto.ids import PeerId
@@ -16,9 +15,10 @@ from dms_proto.units import HOUR
 
 STAMP_BYTES: Final = 8
 MAX_BITS: Final = 22
-"""The most that a node works for: some seconds. Whoever wants more is not joined."""
+"""The most that a node works for: 4 million hashes, ten seconds or so. Whoever wants more is not joined."""
 DAY_MS: Final = 24 * HOUR
 _DOMAIN: Final = b"dms-work"
+_NUMBERS: Final = 2 ** (8 * STAMP_BYTES)
 
 
 def day_of(now: int) -> int:
@@ -39,16 +39,32 @@ def make_stamp(by: PeerId, to: PeerId, day: int, bits: int) -> bytes:
     Raises:
         ValueError: more bits than a node works for.
     """
+    check_bits(bits)
+    stamp = find_stamp(by, to, day, bits, range(_NUMBERS))
+    assert stamp is not None, "one in four million is worth that"
+    return stamp
+
+
+def check_bits(bits: int) -> None:
+    """Looks whether this is work that a node does.
+
+    Raises:
+        ValueError: more bits than a node works for.
+    """
     if not 0 <= bits <= MAX_BITS:
         raise ValueError(f"{bits} bits of work are wanted; a node works for {MAX_BITS} at most")
+
+
+def find_stamp(by: PeerId, to: PeerId, day: int, bits: int, numbers: range) -> bytes | None:
+    """The first stamp among `numbers` that is worth `bits` or more; None if there is none."""
     start, limit = hashlib.sha256(_prefix(by, to, day)), 1 << (256 - bits)
-    for number in count():
+    for number in numbers:
         stamp = number.to_bytes(STAMP_BYTES, "big")
         tried = start.copy()
         tried.update(stamp)
         if int.from_bytes(tried.digest(), "big") < limit:
             return stamp
-    raise AssertionError("count ends")
+    return None
 
 
 def _prefix(by: PeerId, to: PeerId, day: int) -> bytes:

@@ -6,10 +6,12 @@ import asyncio
 import os
 
 import pytest
+from libp2p.abc import INetStream
 
 from dms.net import frames
 from dms.net.config import FRAMES_PROTOCOL, NETWORK_VERSION
 from dms.net.frames import Greeting, Kind
+from dms.net.guards.yamux_stream import stream_under
 from dms.net.pipe import Splitter
 from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, signed
 from dms.testing.live_networks import TOPIC, Crew, still_serves
@@ -77,6 +79,25 @@ async def test_a_known_peer_shows_none(crew: Crew) -> None:
     victim = await crew(work_bits_private=22, known=(known.peer,))
     await known.connect(victim)
     assert victim.peer in known.network.links()
+
+
+async def test_a_node_does_not_work_for_who_dialled_it(crew: Crew) -> None:
+    victim = await crew()
+
+    async def play(visit: Visit) -> None:
+        await visit.greeted()
+        await visit.until_closed()
+
+    async def ask_for_work(net_stream: INetStream) -> None:
+        stream = stream_under(net_stream)
+        await stream.read()
+        await stream.write(frames.work_wanted(1))
+        answers.append(await stream.read())
+
+    answers = list[bytes]()
+    await attack(victim.addresses[0], play, answer=ask_for_work)
+    assert not any(answers)
+    assert not victim.seen.of(PeerUp)
 
 
 async def test_a_node_does_not_work_without_end_for_whoever_asks(crew: Crew) -> None:
