@@ -393,6 +393,7 @@ class Node(MachineActor):
 
     def _apply_to_grants(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         if turn.apply(self.grants, stimulus, now, cause_id).events:
+            self._strangers.doubt_grants()
             self._describe(turn, now)
 
     def _account(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
@@ -446,7 +447,9 @@ class Node(MachineActor):
                 shown = self._shown_with(opened, now) if may_need_right(opened.message) else NOTHING_SHOWN
                 origin = _Origin(opened.id.hex(), shown, Heard(frame, now), is_gossip=bool(topic))
                 if shown.rights is not None:
-                    self._strangers.showed_grant(opened.sender)
+                    self._strangers.showed_grant(opened.sender, shown.rights.until)
+                if topic:
+                    self._strangers.heard_of(opened.sender, via)
                 self._route(turn, opened.sender, opened.message, origin, now)
             case Refusal():
                 self._world.post.send(via, opened, "")

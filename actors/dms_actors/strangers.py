@@ -12,7 +12,8 @@ from dms_proto.units import SECOND
 from dms_proto.wire.log_budget import LogBudget
 
 MAX_REMEMBERED: Final = 4_096
-"""Peers whose source is remembered, and as many that have shown a grant; the oldest go. More than connections, so that who is there is remembered."""
+"""Peers whose source is remembered, as many authors of gossip and peers that have shown a grant. The oldest go; more than connections, so that who is
+there is remembered."""
 NO_END: Final = 2**63
 
 
@@ -32,20 +33,31 @@ class Strangers:
         self._most_store_bytes = most_store_bytes
         self._looked_at, self._was_full = -SECOND, False
         self._sources: Recent[PeerId, str] = Recent(MAX_REMEMBERED)
-        self._granted: Recent[PeerId, None] = Recent(MAX_REMEMBERED)
+        self._heard_by: Recent[PeerId, str] = Recent(MAX_REMEMBERED)
+        self._granted: Recent[PeerId, int] = Recent(MAX_REMEMBERED)
 
     def came(self, peer: PeerId, remote: str) -> None:
         """A peer is connected from the IP address `remote`. Remembered after it has left: what it caused may be written later."""
+        self._heard_by.take(peer)
         self._sources.keep(peer, source_of(remote))
 
-    def showed_grant(self, peer: PeerId) -> None:
-        """A peer has shown a grant that counts here: it was let in."""
-        self._granted.keep(peer, None)
+    def heard_of(self, author: PeerId, forwarder: PeerId) -> None:
+        """`forwarder` has handed on gossip of an author. Until the author connects, it pays with a share of the source that brought it last."""
+        if author not in self._sources:
+            self._heard_by.keep(author, self.source(forwarder))
+
+    def showed_grant(self, peer: PeerId, until: int) -> None:
+        """A peer has shown a grant that counts here: it is let in `until` then (Unix ms; 0: without end), or until grants are looked at anew."""
+        self._granted.keep(peer, until or NO_END)
+
+    def doubt_grants(self) -> None:
+        """Which grants count has changed: whoever was let in by one shows it again."""
+        self._granted = Recent(MAX_REMEMBERED)
 
     def inherit(self, old: PeerId, new: PeerId) -> None:
         """A peer has a new name: it was let in as before, and its budget is no fuller. Where it is, its connection says."""
-        if old in self._granted:
-            self.showed_grant(new)
+        if (until := self._granted.get(old)) is not None:
+            self.showed_grant(new, until)
         self._budget.inherit(old, new)
 
     def source(self, peer: PeerId) -> str:
@@ -54,17 +66,27 @@ class Strangers:
 
     def may_write(self, peer: PeerId, now: int, *, is_named: bool) -> bool:
         """Whether what `peer` says may lead to something written down; always, if the owner has named it."""
-        if is_named or peer in self._granted:
+        if is_named or self._is_let_in(peer, now):
             return True
-        return not self._is_log_full(now) and self._budget.has_room(peer, self.source(peer), now)
+        source, is_gossiped = self._paying(peer)
+        return not self._is_log_full(now) and self._budget.has_room(peer, source, now, is_gossiped=is_gossiped)
 
     def wrote(self, peer: PeerId, size_bytes: int, now: int, *, is_named: bool) -> None:
         """So much was written because of `peer`, or will be when what was promised to it ends."""
-        if not is_named and peer not in self._granted:
-            self._budget.wrote(peer, self.source(peer), size_bytes, now)
+        if not is_named and not self._is_let_in(peer, now):
+            source, is_gossiped = self._paying(peer)
+            self._budget.wrote(peer, source, size_bytes, now, is_gossiped=is_gossiped)
+
+    def _paying(self, peer: PeerId) -> tuple[str, bool]:
+        """The source that pays for a peer, and whether it only handed on its gossip."""
+        by = self._heard_by.get(peer)
+        return (self.source(peer), False) if by is None else (by, True)
 
     def _is_log_full(self, now: int) -> bool:
         """Looked at once a second: it takes longer than all other questions."""
         if not self._looked_at <= now < self._looked_at + SECOND:
             self._looked_at, self._was_full = now, self._store_bytes() >= self._most_store_bytes
         return self._was_full
+
+    def _is_let_in(self, peer: PeerId, now: int) -> bool:
+        return now < (self._granted.get(peer) or 0)

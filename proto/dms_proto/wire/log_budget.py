@@ -20,6 +20,8 @@ SOURCE_PART: Final = 4
 """One source gets a quarter of it,"""
 PEER_PART: Final = 8
 """one peer an eighth."""
+AUTHOR_PART: Final = 1_024
+"""One whose gossip was handed on and that never connected: enough to be bid to or declined a few dozen times, upon which it connects."""
 BURSTS_A_DAY: Final = 4
 """So much of a day's share can be used at once: six hours' worth. With what is gained meanwhile, a day has five quarters of its share at most."""
 ROW_BYTES: Final = 200
@@ -41,15 +43,21 @@ class LogBudget:
         self._all: TokenBucket | None = None
         of_peer, of_source = daily(per_day_bytes // PEER_PART), daily(per_day_bytes // SOURCE_PART)
         self._peers: Buckets[PeerId] = Buckets(lambda _peer: of_peer, most=most)
-        self._sources: Buckets[str] = Buckets(lambda _source: of_source, most=most)
+        of_author = daily(per_day_bytes // AUTHOR_PART)
+        self._authors: Buckets[PeerId] = Buckets(lambda _author: of_author, most=most)
+        self._sources: Buckets[tuple[str, bool]] = Buckets(lambda _source: of_source, most=most)
 
-    def has_room(self, peer: PeerId, source: str, now: int) -> bool:
-        """Whether `peer`, connected from `source`, may cause more to be written at `now` (Unix ms)."""
-        return all(bucket is not None and bucket.has(now) for bucket in self._paying(peer, source, now))
+    def has_room(self, peer: PeerId, source: str, now: int, *, is_gossiped: bool = False) -> bool:
+        """Whether `peer`, connected from `source`, may cause more to be written at `now` (Unix ms).
 
-    def wrote(self, peer: PeerId, source: str, size_bytes: int, now: int) -> None:
+        `is_gossiped`: it was never connected, and its gossip was handed on from `source`, which has a share of its own for that: inventing authors
+        costs nothing, so they neither share one for all, nor use up what their forwarders need themselves.
+        """
+        return all(bucket is not None and bucket.has(now) for bucket in self._paying(peer, source, now, is_gossiped))
+
+    def wrote(self, peer: PeerId, source: str, size_bytes: int, now: int, *, is_gossiped: bool = False) -> None:
         """Counts what was written because of `peer`."""
-        for bucket in self._paying(peer, source, now):
+        for bucket in self._paying(peer, source, now, is_gossiped):
             if bucket is not None:
                 bucket.spend(now, size_bytes)
 
@@ -58,9 +66,16 @@ class LogBudget:
         self._peers.rename(old, new)
 
     def __len__(self) -> int:
-        return len(self._peers) + len(self._sources)
+        return len(self._peers) + len(self._authors) + len(self._sources)
 
-    def _paying(self, peer: PeerId, source: str, now: int) -> tuple[TokenBucket | None, ...]:
+    def _paying(
+        self,
+        peer: PeerId,
+        source: str,
+        now: int,
+        is_gossiped: bool,
+    ) -> tuple[TokenBucket | None, ...]:
         if self._all is None:
             self._all = TokenBucket(self._of_all, now)
-        return self._all, self._sources.get(source, now), self._peers.get(peer, now)
+        each = self._authors if is_gossiped else self._peers
+        return self._all, self._sources.get((source, is_gossiped), now), each.get(peer, now)

@@ -9,14 +9,20 @@ import pytest
 
 from dms.testing.guest import Guest
 from dms.testing.honest_pair import HonestPair
+from dms.testing.seeded_world import TOPIC, TTL_MS
+from dms_actors.letters import Told
+from dms_actors.ports import GossipReceived
 from dms_actors.strangers import Strangers
 from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
-from dms_proto.ids import bid_id, digest_of, request_id
+from dms_proto.grants.trust import AnchorWished
+from dms_proto.ids import MessageId, bid_id, digest_of, request_id
 from dms_proto.log_costs import ALLOCATION_BYTES
 from dms_proto.market.auction_state import BidReceived, DeclineReceived, OpeningRefused, SealReceived
+from dms_proto.market.offer_state import RequestDeclined
 from dms_proto.market.second_price import seal_of
 from dms_proto.messages import Bid, BidRequest, Clause, Closing, Commit, Decline, Pricing, Release, SealedBid
 from dms_proto.units import HOUR, MIB, MINUTE, SECOND
+from dms_proto.wire import seal
 from dms_proto.wire.log_budget import BURSTS_A_DAY, PEER_PART, SOURCE_PART, LogBudget
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -275,3 +281,32 @@ def test_what_was_sealed_in_time_is_opened_though_nothing_is_left_by_then(pair: 
     kinds = Counter(row.kind for row in pair.requester.machine.log.events)
     assert kinds[DeclineReceived.__name__] < AT_ONCE, "nothing is left"
     assert (kinds[BidReceived.__name__], kinds[OpeningRefused.__name__]) == (1, 0)
+
+
+def test_authors_known_by_gossip_only_leave_room_for_another_one(pair: HonestPair) -> None:
+    forwarder = pair.guest()
+
+    def gossip(times: int) -> int:
+        """Has so many requests of a new author handed on; gives how many declines are written down by then."""
+        author = Guest(pair.market)
+        for number in range(times):
+            id_ = MessageId(pair.market.loop.rng.randbytes(16))
+            asked = asking(number, cores=1_000)
+            frame = seal(author.signer, asked, id=id_, sent=pair.now, ttl_ms=TTL_MS, topic=TOPIC)
+            pair.provider.node.tell(GossipReceived(TOPIC, forwarder.peer, frame))
+        pair.pass_time(SECOND)
+        return sum(row.kind == RequestDeclined.__name__ for row in pair.provider.machine.log.events)
+
+    assert 0 < gossip(200) < gossip(200) < gossip(200) < gossip(1)
+
+
+def test_who_showed_a_grant_is_metered_until_it_shows_it_anew_once_grants_have_changed(pair: HonestPair) -> None:
+    guest = pair.guest()
+    strangers = pair.node()._strangers
+    strangers.showed_grant(guest.peer, 0)
+    strangers.wrote(guest.peer, OF_ONE, pair.now, is_named=False)
+    assert strangers.may_write(guest.peer, pair.now, is_named=False)
+    pair.provider.node.tell(Told(AnchorWished(pair.requester.signer.peer_id), "test"))
+    pair.pass_time(SECOND)
+    strangers.wrote(guest.peer, OF_ONE, pair.now, is_named=False)
+    assert not strangers.may_write(guest.peer, pair.now, is_named=False)

@@ -88,14 +88,14 @@ def test_over_any_time_no_share_is_exceeded_by_more_than_one_message(said: list[
 def test_a_new_name_does_not_take_away_a_debt_of_its_own() -> None:
     budget = LogBudget(SHARE)
     budget.has_room(A, "there", 0)  # of which nothing is used
-    budget.wrote(B, "here", SHARE // OF_PEER, 0)
+    budget.wrote(B, "here", SHARE // PEER_PART, 0)
     budget.inherit(A, B)
     assert not budget.has_room(B, "elsewhere", 0)
 
 
 def test_nor_does_the_debt_of_an_earlier_name_go() -> None:
     budget = LogBudget(SHARE)
-    budget.wrote(A, "there", SHARE // OF_PEER, 0)
+    budget.wrote(A, "there", SHARE // PEER_PART, 0)
     budget.has_room(B, "here", HOUR // 2)
     budget.inherit(A, B)
     assert not budget.has_room(B, "elsewhere", HOUR // 2)
