@@ -50,6 +50,7 @@ from dms_actors.listeners import Listeners
 from dms_actors.log_messages import LogMessages
 from dms_actors.machine_actor import MachineActor
 from dms_actors.meter import Meter
+from dms_actors.past import Past
 from dms_actors.ports import (
     FrameReceived,
     GossipReceived,
@@ -221,6 +222,7 @@ class Node(MachineActor):
         self._benchmarks = Benchmarks()
         self._spot_check_price = spot_check_price
         self._logs = LogMessages(world, self._children, self._listeners, self.book)
+        self._past = Past(world.journal)
         self._proofs = ProviderProofs(world.journal, strangers.source)
 
     # ------------------------------------------------------------------------------------------------------ beginning
@@ -572,7 +574,7 @@ class Node(MachineActor):
 
     def _hear_invocation(self, peer: PeerId, message: Invocation, origin: _Origin, now: int) -> None:
         if self._world.allocations.get(message.allocation_id) is None:
-            self._answer_stray(peer, message, origin.cause_id)
+            self._answer_stray(peer, message, origin.cause_id, now)
         else:
             self._meter.heard(peer, origin.heard.frame, now)
         missing = self._missing_right(peer, message, origin.shown)
@@ -605,7 +607,7 @@ class Node(MachineActor):
         if isinstance(message, CommitAck | CommitRefused):
             self._silence.answered(peer, message.bid_id)
         if self._world.orchestrators.get(message.request_id) is None:
-            self._answer_stray(peer, message, origin.cause_id)
+            self._answer_stray(peer, message, origin.cause_id, now)
         elif isinstance(message, Bid) and self._seals.take((peer, message.bid_id)) is not None:
             # It is owed: whether its bidder is heard was decided with its seal.
             self._meter.heard(peer, origin.heard.frame, now)
@@ -621,8 +623,13 @@ class Node(MachineActor):
         told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard)
         self._world.orchestrators.tell(message.request_id, told)
 
-    def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str) -> None:
-        for send in strays.answer(peer, message, self.accounts.state):
+    def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str, now: int) -> None:
+        is_as_heard: bool | None = False
+        if isinstance(message, AllocationStatus) and message.ending is not None:
+            is_as_heard = self._past.is_as_heard(message, now)
+        if is_as_heard is None:
+            return  # it will be told again
+        for send in strays.answer(peer, message, self.accounts.state, is_as_heard=is_as_heard):
             self._world.post.send(send.peer, send.message, cause)
 
     def _as_stimulus(  # noqa: PLR0911 - one line per kind

@@ -21,10 +21,11 @@ from dms_proto.ids import BidId, Digest, PeerId, RequestId, digest_of
 from dms_proto.market.second_price import paid_tariff
 from dms_proto.messages import AllocationStatus, Award, Bid, Receipt
 from dms_proto.wire import encoding
-from dms_proto.work import Output
+from dms_proto.work import EndReason, Output, Usage
 
 REQUEST_DOMAIN: Final = b"dms/request/1\0"
 AGREEMENT_DOMAIN: Final = b"dms/agreement/1\0"
+FIGURES_DOMAIN: Final = b"dms/figures/1\0"
 RESULTS_DOMAIN: Final = b"dms/results/1\0"
 NO_DIGEST: Final = Digest("")
 
@@ -119,6 +120,16 @@ def receipt_for(status: AllocationStatus, price: int) -> Receipt:
         log_bytes=status.log_bytes,
         log_digests=status.log_digests,
     )
+
+
+def unheard(status: AllocationStatus, price: int) -> Receipt:
+    """An answer to an ending that was not heard, or not as it is told now: it ends the repeating, and confirms nothing but the price that is owed."""
+    return Receipt(status.request_id, status.allocation_id, EndReason.PROVIDER_LOST, Usage(), price)
+
+
+def figures_digest(status: AllocationStatus) -> Digest:
+    """The name of what a status with an ending states, but for its price: that may be forgiven later."""
+    return _digest(FIGURES_DOMAIN, receipt_for(status, 0))
 
 
 def differences(status: AllocationStatus, receipt: Receipt) -> tuple[str, ...]:

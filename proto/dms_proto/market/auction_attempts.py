@@ -9,7 +9,7 @@ import msgspec
 from dms_proto.accounts.book import charge
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
-from dms_proto.market.agreement import receipt_for
+from dms_proto.market.agreement import figures_digest, receipt_for, unheard
 from dms_proto.market.auction_fold import awaits_verdict, is_answer, late_ms
 from dms_proto.market.auction_state import AttemptEnded, Auction, AuctionPhase, Slot, terms_of
 from dms_proto.messages import AllocationStatus, Cancel
@@ -96,7 +96,10 @@ def _objection(ended: AttemptEnded) -> str:
 
 
 def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -> tuple[Effect, ...]:
-    """An attempt that is over here: the provider is told to stop, or that its ending has been heard; nothing while its result is to be judged."""
+    """An attempt that is over here: the provider is told to stop, or that its ending has been heard; nothing while its result is to be judged.
+
+    Whatever it tells instead of the ending that was heard is not confirmed.
+    """
     terms = terms_of(auction)
     if status.ending is None:
         return (Send(provider, Cancel(terms.request_id, status.allocation_id)),)
@@ -106,4 +109,7 @@ def answer_stale(auction: Auction, status: AllocationStatus, provider: PeerId) -
     settled = (
         each.price for each in attempts if (each.provider, each.allocation_id) == (provider, status.allocation_id)
     )
-    return (Send(provider, receipt_for(status, next(settled, 0))),)
+    heard = (slot.heard.get(status.allocation_id) for slot in auction.slots)
+    is_as_heard = figures_digest(status) in heard
+    price = next(settled, 0)
+    return (Send(provider, receipt_for(status, price) if is_as_heard else unheard(status, price)),)

@@ -9,7 +9,7 @@ import msgspec
 
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.machine import Event
-from dms_proto.market.agreement import Agreement, agreement_on, terms_digest
+from dms_proto.market.agreement import Agreement, agreement_on, figures_digest, terms_digest
 from dms_proto.market.auction_state import (
     SHARE,
     AllocationAdvanced,
@@ -184,6 +184,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                     status=status,
                     ending=status.ending,
                     ended_at=at,
+                    heard={**auction.slots[index].heard, status.allocation_id: figures_digest(status)},
                 ),
             )
         case AttemptEnded():

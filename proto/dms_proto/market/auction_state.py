@@ -658,6 +658,8 @@ class Slot(msgspec.Struct, frozen=True):
     ended_at: int = 0
     was_away: bool = False
     settled: tuple[Settled, ...] = ()
+    heard: Mapping[AllocationId, Digest] = {}
+    """`agreement.figures_digest` of each ending that was heard, so that no other one is confirmed."""
 
 
 class OpenBid(msgspec.Struct, frozen=True):

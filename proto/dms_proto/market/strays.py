@@ -8,7 +8,7 @@ from __future__ import annotations
 from dms_proto.accounts.book import Accounts
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Send
-from dms_proto.market.agreement import receipt_for
+from dms_proto.market.agreement import receipt_for, unheard
 from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.messages import (
     AllocationStatus,
@@ -23,10 +23,11 @@ from dms_proto.messages import (
 )
 
 
-def answer(sender: PeerId, message: Message, accounts: Accounts) -> tuple[Send, ...]:
+def answer(sender: PeerId, message: Message, accounts: Accounts, *, is_as_heard: bool = False) -> tuple[Send, ...]:
     """What `sender` is told about `message`, which belongs to nothing known here; empty for kinds that need no answer.
 
-    A price is remembered longer than what it was agreed for: a receipt that was lost is given again as it was.
+    `is_as_heard`: an ending is told as it was when there was a request; then a receipt that was lost is given again as it was. A price is remembered
+    longer than what it was agreed for, and confirmed also without.
     """
     match message:
         case Bid(request_id=request_id, bid_id=bid_id) | SealedBid(request_id=request_id, bid_id=bid_id):
@@ -36,7 +37,8 @@ def answer(sender: PeerId, message: Message, accounts: Accounts) -> tuple[Send, 
         case AllocationStatus(request_id=request_id, allocation_id=allocation_id, ending=ending):
             if ending is None:
                 return (Send(sender, Cancel(request_id, allocation_id)),)
-            return (Send(sender, receipt_for(message, accounts.charged(sender, allocation_id))),)
+            price = accounts.charged(sender, allocation_id)
+            return (Send(sender, receipt_for(message, price) if is_as_heard else unheard(message, price)),)
         case Invocation(request_id=request_id, allocation_id=allocation_id):
             return (Send(sender, InvocationAck(request_id, allocation_id, "no such allocation here")),)
         case _:

@@ -4,7 +4,7 @@ import pytest
 
 from dms_proto.accounts.book import Account, Book
 from dms_proto.capability import Price
-from dms_proto.ids import Digest, PeerId
+from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
 from dms_proto.market import auction
 from dms_proto.market.auction import CANCEL_GRACE_MS, LOST_GRACE_MAX_MS, LOST_GRACE_MIN_MS, OWN_OUTAGE_GRACE_MS
 from dms_proto.market.auction_fold import NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
@@ -31,7 +31,7 @@ from dms_proto.reputation.evidence import Kind
 from dms_proto.sim.requester import BUSY, ME, REQUEST, Requester
 from dms_proto.units import HOUR, MINUTE, SECOND
 from dms_proto.verification.policy import Policy, Verification
-from dms_proto.work import DETERMINISTIC, OWNERS, EndReason, Input, Output, Task
+from dms_proto.work import DETERMINISTIC, OWNERS, EndReason, Input, Output, Task, Usage
 
 FILE = Output("out", Digest("sha256:" + "0" * 64), 3)
 WALL_MS = 10 * MINUTE
@@ -778,3 +778,24 @@ def test_what_its_owner_has_stopped_is_paid_for_as_far_as_it_ran() -> None:
     requester.ends("a", requester.state.slots[0].allocation_id, EndReason.CANCELLED, price=50)
 
     assert [receipt.price for receipt in requester.sent(Receipt)] == [50]
+
+
+def test_an_ending_that_is_told_otherwise_later_is_not_confirmed() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    allocation = requester.hold("a")
+    requester.ends("a", allocation, price=50)
+    (receipt,) = requester.sent(Receipt)
+
+    requester.ends("a", allocation, price=50)
+    assert requester.sent(Receipt) == [receipt]
+    requester.ends("a", allocation, EndReason.EXIT_NONZERO, price=50)
+    (other,) = requester.sent(Receipt)
+    assert (other.reason, other.usage, other.price) == (EndReason.PROVIDER_LOST, Usage(), receipt.price)
+
+
+def test_an_ending_of_which_nothing_was_heard_in_time_is_not_confirmed() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    requester.hold("a")
+    requester.ends("a", allocation_id(bid_id(REQUEST, PeerId("a"), 9), 0), price=50)
+    (other,) = requester.sent(Receipt)
+    assert (other.reason, other.usage, other.price) == (EndReason.PROVIDER_LOST, Usage(), 0)

@@ -38,7 +38,7 @@ ENDED = Ending(EndReason.COMPLETED, 0, usage=Usage(wall_ms=5))
         (AllocationStatus(REQUEST, ONE, 2, Phase.RUNNING), [Cancel(REQUEST, ONE)]),
         (
             AllocationStatus(REQUEST, ONE, 4, Phase.ENDED, ENDED.usage, ENDED, price=9),
-            [Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 0)],
+            [Receipt(REQUEST, ONE, EndReason.PROVIDER_LOST, Usage(), 0)],
         ),
         (Invocation(REQUEST, ONE, Task("sandbox")), [InvocationAck(REQUEST, ONE, "no such allocation here")]),
         (Decline(REQUEST, 0, BUSY), []),
@@ -63,11 +63,13 @@ def test_a_receipt_that_was_lost_is_given_again_with_the_price_that_was_accepted
     for booked in charge(PeerId("p"), REQUEST, ONE, 7):
         accounts = accounts.post(booked.entry)
 
-    (to_provider,) = strays.answer(PeerId("p"), status, accounts)
+    (to_provider,) = strays.answer(PeerId("p"), status, accounts, is_as_heard=True)
+    (of_another,) = strays.answer(PeerId("p"), status, accounts)
     (to_another,) = strays.answer(PeerId("q"), status, accounts)
 
     assert to_provider.message == Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 7)
-    assert to_another.message == Receipt(REQUEST, ONE, EndReason.COMPLETED, ENDED.usage, 0)
+    assert of_another.message == Receipt(REQUEST, ONE, EndReason.PROVIDER_LOST, Usage(), 7)
+    assert to_another.message == Receipt(REQUEST, ONE, EndReason.PROVIDER_LOST, Usage(), 0)
 
 
 def test_a_lost_receipt_is_given_again_to_a_provider_that_has_a_new_name() -> None:

@@ -1,0 +1,58 @@
+"""What requests that are over heard of their allocations, so that a receipt which was lost is given again for what was heard and for nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from dms_actors.draft import Journal
+from dms_actors.events import from_row
+from dms_proto.errors import MachineError
+from dms_proto.ids import AllocationId, Digest, RequestId
+from dms_proto.market.agreement import figures_digest
+from dms_proto.market.auction_state import AllocationFinished
+from dms_proto.messages import AllocationStatus
+from dms_proto.wire.buckets import Limit, TokenBucket
+
+MAX_KEPT: Final = 16
+"""Requests of which it is remembered; the oldest go."""
+READING: Final = Limit(per_second=10, burst=50)
+"""Requests that are read again for whoever repeats an ending: each takes as long as the request has events."""
+
+log = logging.getLogger(__name__)
+
+
+class Past:
+    """One per node actor, on its thread."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._kept: dict[RequestId, Mapping[AllocationId, Digest]] = {}
+        self._reading: TokenBucket | None = None
+
+    def is_as_heard(self, status: AllocationStatus, now: int) -> bool | None:
+        """Whether a request of ours heard this ending; None: it cannot be looked up now (Unix ms), and will be told again."""
+        heard = self._kept.get(status.request_id)
+        if heard is None:
+            heard = self._read(status.request_id, now)
+        return None if heard is None else heard.get(status.allocation_id) == figures_digest(status)
+
+    def _read(self, request_id: RequestId, now: int) -> Mapping[AllocationId, Digest] | None:
+        if self._reading is None:
+            self._reading = TokenBucket(READING, now)
+        if not self._reading.take(now):
+            return None
+        try:
+            rows = [r for r in self._journal.read_stream(request_id) if r.kind == AllocationFinished.__name__]
+            events = [from_row(row) for row in rows]
+        except MachineError as error:
+            log.warning("an ending is not confirmed again: %s cannot be read: %s", request_id, error)
+            return None
+        statuses = [event.status for event in events if isinstance(event, AllocationFinished)]
+        heard = {status.allocation_id: figures_digest(status) for status in statuses}
+        if heard:  # what strangers invent takes no place
+            self._kept[request_id] = heard
+            if len(self._kept) > MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return heard
