@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from dms.node.arrivals import fetch_blob
 from dms.node.hands import Hands
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
@@ -148,10 +149,8 @@ class Collector:
             return "it is not in this node's own blob store"
         failed = ""
         for attempt in range(TRIES):
-            into = self._blobs.partial_path(digest)
             try:
-                await self._network.fetch(provider, digest, size, into)
-                self._blobs.adopt(into, digest)
+                await fetch_blob(self._network, self._blobs, provider, digest, size)
             except DmsError as error:
                 failed = error.message
                 if not error.retryable:

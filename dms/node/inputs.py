@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path, PurePosixPath
 
+from dms.node.arrivals import fetch_blob
 from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
 from dms_proto.errors import DmsError, MachineError, PeerError
@@ -22,10 +23,8 @@ async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: 
     for wanted in task.inputs:
         if blobs.use(wanted.digest) is not None:
             continue
-        into = blobs.partial_path(wanted.digest)
         try:
-            await network.fetch(requester, wanted.digest, wanted.size, into)
-            blobs.adopt(into, wanted.digest)
+            await fetch_blob(network, blobs, requester, wanted.digest, wanted.size)
         except PeerError as error:
             raise PeerError(error.code, f"input {wanted.path}: {error.message}") from error
         except DmsError as error:
