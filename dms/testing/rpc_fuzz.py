@@ -60,6 +60,7 @@ SPARED: Final[Mapping[str, int]] = {
     "market_ask": 20,  # waits for others
     "peers_ping": 20,
     "peers_join": 20,
+    "alloc_read": 5,
     "job_submit": 100,  # a job is remembered, as it should be
     "node_lock_capability": 100,  # so is a capability lock, in the history
 }

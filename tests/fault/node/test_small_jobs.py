@@ -21,9 +21,9 @@ class CountedBudget(LogBudget):
         super().__init__()
         self.paid: Counter[PeerId] = Counter()
 
-    def wrote(self, peer: PeerId, source: str, size_bytes: int, now: int) -> None:
+    def wrote(self, peer: PeerId, source: str, size_bytes: int, now: int, *, is_gossiped: bool = False) -> None:
         self.paid[peer] += size_bytes
-        super().wrote(peer, source, size_bytes, now)
+        super().wrote(peer, source, size_bytes, now, is_gossiped=is_gossiped)
 
 
 def test_a_stranger_gets_about_2400_small_jobs_at_once_and_one_in_nine_seconds_after_that() -> None:
