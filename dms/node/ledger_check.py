@@ -26,6 +26,7 @@ from dms_proto.accounts.machine import (
 )
 from dms_proto.allocation.machine import AllocationEnded, AllocationOpened, ReceiptDisputed, ReceiptReceived
 from dms_proto.errors import DmsError
+from dms_proto.heirs import with_heir
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
 from dms_proto.market.auction_state import AttemptEnded
@@ -90,7 +91,7 @@ class LedgerWalk:
             return
         match event:
             case PeerSucceeded(old=old, new=new):
-                self._heirs = {name: new if heir == old else heir for name, heir in self._heirs.items()} | {old: new}
+                self._heirs = with_heir(self._heirs, old, new)
             case AllocationOpened(reservation=reservation):
                 self._reservations[row.stream] = reservation
             case AllocationEnded(price=price):

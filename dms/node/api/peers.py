@@ -39,6 +39,7 @@ from dms_proto.capability import Capability
 from dms_proto.errors import PeerError, UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import MARKET, TIME, Rights
+from dms_proto.heirs import names_of
 from dms_proto.ids import PeerId, short
 from dms_proto.membership.machine import Peer, PeerPhase
 from dms_proto.messages import AnyMessage, Probe
@@ -235,7 +236,7 @@ class PeerGroup(GrantGroup):
         """See `PeerMethods`."""
         state = await self._state()
         peer = self._peer(params.peer, state)
-        for name in _names(peer, state) if not params.seconds else (peer,):
+        for name in names_of(state.membership.heirs, peer) if not params.seconds else (peer,):
             self._services.network.ban(name, params.seconds)
             self._parts.bans.pop(name, None)
         if params.seconds:
@@ -271,7 +272,7 @@ class PeerGroup(GrantGroup):
         )
 
     def _standing(self, peer: Peer, state: NodeState) -> tuple[PeerState, str]:
-        banned_until = max(self._parts.bans.get(name, 0) for name in _names(peer.peer, state))
+        banned_until = max(self._parts.bans.get(name, 0) for name in names_of(state.membership.heirs, peer.peer))
         if banned_until > self._now():
             return PeerState.BANNED, f"for {(banned_until - self._now()) // 1000} s more, by this node's owner"
         match peer.phase:
@@ -283,11 +284,6 @@ class PeerGroup(GrantGroup):
                 return PeerState.INCOMPATIBLE, peer.refused_because
             case PeerPhase.MET:
                 return PeerState.KNOWN, f"not connected: {peer.left_because}" if peer.left_because else "not connected"
-
-
-def _names(peer: PeerId, state: NodeState) -> tuple[PeerId, ...]:
-    """The name of a peer, and those it had before."""
-    return (peer, *(old for old, heir in state.membership.heirs.items() if heir == peer))
 
 
 def _invited(at_most: Mapping[str, int], *, own: bool) -> Rights:

@@ -24,6 +24,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from dms_proto.heirs import names_of, with_heir
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect
 from dms_proto.market.ledger import remember, without
@@ -212,7 +213,7 @@ class Accounts(msgspec.Struct, frozen=True):
 
     def names(self, peer: PeerId) -> tuple[PeerId, ...]:
         """The name of a peer, and those it had before as far as its accounts were inherited."""
-        return (peer, *(old for old, heir in self.heirs.items() if heir == peer))
+        return names_of(self.heirs, peer)
 
     def under_present_name(self, entry: Entry) -> Entry:
         """An entry as one of whose accounts it is in now."""
@@ -304,7 +305,7 @@ class Accounts(msgspec.Struct, frozen=True):
             debt_limits=_inherited(self.debt_limits, old, new),
             received=_inherited(self.received, old, new),
             given=_inherited(self.given, old, new),
-            heirs={name: new if heir == old else heir for name, heir in self.heirs.items()} | {old: new},
+            heirs=with_heir(self.heirs, old, new),
         )
 
     def check(self) -> None:

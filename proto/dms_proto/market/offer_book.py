@@ -16,6 +16,7 @@ import msgspec
 
 from dms_proto.capability import NOTHING, Price
 from dms_proto.grants.access import Credential
+from dms_proto.heirs import names_of
 from dms_proto.ids import PeerId, RequestId, bid_id
 from dms_proto.machine import (
     IGNORED,
@@ -131,7 +132,7 @@ def _note_credit(book: OfferBook, stimulus: CreditSeen, now: int) -> Decision:
 
 
 def _note_succession(book: OfferBook, stimulus: SuccessionSeen, _now: int) -> Decision:
-    known = {stimulus.old, *(name for name, heir in book.heirs.items() if heir == stimulus.old)} & book.at_stake
+    known = book.at_stake.intersection(names_of(book.heirs, stimulus.old))
     repeated = book.heirs.get(stimulus.old) == stimulus.new
     return Decision((StakesInherited(stimulus.old, stimulus.new),)) if known and not repeated else IGNORED
 

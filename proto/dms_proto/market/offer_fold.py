@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.heirs import with_heir
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.ledger import remember, without
@@ -114,9 +115,8 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
 
 def _heirs(book: OfferBook, old: PeerId, new: PeerId) -> dict[PeerId, PeerId]:
     """With one more; of a name under which nothing is at stake any more nothing is remembered."""
-    renamed = {name: new if heir == old else heir for name, heir in book.heirs.items()} | {old: new}
     at_stake = book.at_stake
-    return {name: heir for name, heir in renamed.items() if name in at_stake}
+    return {name: heir for name, heir in with_heir(book.heirs, old, new).items() if name in at_stake}
 
 
 def _unsealed(book: OfferBook, bid_id: BidId) -> Mapping[BidId, Sealed]:

@@ -12,6 +12,7 @@ from dms_proto.accounts.book import NO_LIMIT
 from dms_proto.capability import NOTHING, Capability, Resources
 from dms_proto.grants.access import NOTHING_SHOWN, Credential
 from dms_proto.grants.rights import Rights
+from dms_proto.heirs import names_of
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import (
     Effect,
@@ -367,7 +368,7 @@ class OfferBook(msgspec.Struct, frozen=True):
 
     def credit_left(self, peer: PeerId) -> int:
         """The same, less what it will owe if everything it holds here runs to its limit."""
-        names = {peer, *(old for old, heir in self.heirs.items() if heir == peer)}
+        names = names_of(self.heirs, peer)
         locked = sum(lock.stake for lock in self.ledger.locks.values() if lock.requester in names)
         running = sum(r.price for r in self.ledger.reservations.values() if r.requester in names)
         return self.credit_of(peer) - locked - running

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import Capability
+from dms_proto.heirs import with_heir
 from dms_proto.ids import PeerId, short
 from dms_proto.machine import (
     IGNORED,
@@ -602,7 +603,7 @@ def _evolve_names(membership: Membership, event: PeerForgotten | DialGivenUp | P
     """A name goes. Its heirs are remembered as long as the node they became; a second heir takes the place of the first."""
     if isinstance(event, PeerSucceeded):
         gone = event.old
-        heirs = {old: event.new if heir == gone else heir for old, heir in membership.heirs.items()} | {gone: event.new}
+        heirs = with_heir(membership.heirs, gone, event.new)
     else:
         gone = event.peer
         heirs = {old: heir for old, heir in membership.heirs.items() if heir != gone}
