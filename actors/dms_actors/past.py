@@ -13,6 +13,7 @@ from dms_proto.ids import AllocationId, Digest, RequestId
 from dms_proto.market.agreement import figures_digest
 from dms_proto.market.auction_state import AllocationFinished
 from dms_proto.messages import AllocationStatus
+from dms_proto.recent import Recent
 from dms_proto.wire.buckets import Limit, TokenBucket
 
 MAX_KEPT: Final = 16
@@ -28,7 +29,7 @@ class Past:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._kept: dict[RequestId, Mapping[AllocationId, Digest]] = {}
+        self._kept: Recent[RequestId, Mapping[AllocationId, Digest]] = Recent(MAX_KEPT)
         self._reading: TokenBucket | None = None
 
     def is_as_heard(self, status: AllocationStatus, now: int) -> bool | None:
@@ -52,7 +53,5 @@ class Past:
         statuses = [event.status for event in events if isinstance(event, AllocationFinished)]
         heard = {status.allocation_id: figures_digest(status) for status in statuses}
         if heard:  # what strangers invent takes no place
-            self._kept[request_id] = heard
-            if len(self._kept) > MAX_KEPT:
-                del self._kept[next(iter(self._kept))]
+            self._kept.keep(request_id, heard)
         return heard
