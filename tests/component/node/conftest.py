@@ -12,13 +12,16 @@ from dms.jobs.spec import JobSpec
 from dms.node.api import LocalApi
 from dms.node.projections import projections
 from dms.rpc.api.jobs import JobParams, JobView, SubmitParams, WaitParams
-from dms.testing.market import CAPABILITY, Market
-from dms_proto.capability import Capability, ExecutorOffer, Resources
-from dms_proto.ids import RequestId
+from dms.testing.market import CAPABILITY, Market, peer_of
+from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
+from dms_proto.ids import PeerId, RequestId
+from dms_proto.market.offer_state import PolicyWished
+from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.units import MIB, MINUTE
 from dms_proto.work import Limits, Task
 
 NEEDS = Resources(cpu_millicores=1000, memory_bytes=256 * MIB, disk_bytes=64 * MIB)
+START = 1_000
 
 
 def spec(*command: str, needs: Resources = NEEDS, **changes: object) -> JobSpec:
@@ -64,6 +67,14 @@ class Local:
         self.apis[index] = await LocalApi.start((await self.market.start(index)).services)
 
 
+async def priced(local: Local) -> PeerId:
+    """Has the second node alone work, for a fee of `START`; gives its name."""
+    for api in (local.apis[0], local.apis[2]):
+        await api.node_pause()
+    await local.apis[1]._wish(PolicyWished(ProviderPolicy(tariff=Price(start=START))), "test")
+    return peer_of(local.market.nodes[1])
+
+
 @pytest.fixture
 async def local(tmp_path: Path) -> AsyncIterator[Local]:
     async with Market(tmp_path, 3) as market:
@@ -80,4 +91,4 @@ async def local(tmp_path: Path) -> AsyncIterator[Local]:
                 await api.close()
 
 
-__all__ = ["CAPABILITY", "Local", "local", "spec"]
+__all__ = ["CAPABILITY", "START", "Local", "local", "priced", "spec"]

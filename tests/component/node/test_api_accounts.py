@@ -31,17 +31,7 @@ from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.units import CREDIT, HOUR, MAX_QUANTITY
 from dms_proto.work import Ending, EndReason, Limits, Usage
 
-from .conftest import Local, spec
-
-START = 1_000
-
-
-async def priced(local: Local) -> PeerId:
-    """Has the second node alone work, for a fee; gives its name."""
-    for api in (local.apis[0], local.apis[2]):
-        await api.node_pause()
-    await local.apis[1]._wish(PolicyWished(ProviderPolicy(tariff=Price(start=START))), "test")
-    return peer_of(local.market.nodes[1])
+from .conftest import START, Local, priced, spec
 
 
 async def account_of(local: Local, index: int, peer: PeerId) -> AccountView | None:

@@ -11,23 +11,10 @@ from dms.testing.market import peer_of, until
 from dms_actors.letters import Told
 from dms_actors.node import NodeState
 from dms_proto.allocation.machine import StopWished
-from dms_proto.capability import Price
 from dms_proto.ids import PeerId
-from dms_proto.market.offer_state import PolicyWished
-from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.work import EndReason
 
-from .conftest import Local, spec
-
-START = 1_000
-
-
-async def priced(local: Local) -> PeerId:
-    """Has the second node alone work, for a fee; gives its name."""
-    for api in (local.apis[0], local.apis[2]):
-        await api.node_pause()
-    await local.apis[1]._wish(PolicyWished(ProviderPolicy(tariff=Price(start=START))), "test")
-    return peer_of(local.market.nodes[1])
+from .conftest import START, Local, priced, spec
 
 
 async def rotated(local: Local, index: int, *, at_once: bool = False) -> PeerId:
