@@ -5,13 +5,13 @@ What is known follows from the verdicts in the log alone. A canary is a request 
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 import msgspec
 
 from dms_proto.ids import RequestId, request_id, short
 from dms_proto.market.auction_state import Answer, Auction, Canary, ResultJudged, Terms, terms_of
+from dms_proto.verification.chance import drawn
 from dms_proto.verification.policy import Policy, is_canary_due
 from dms_proto.verification.quorum import Result
 
@@ -51,7 +51,7 @@ class KnownWork:
         others = [work for work in self._asked if work[0] != terms.request_id]
         if not due or not others:
             return None
-        return others[int.from_bytes(_draw(terms, piece, b"which")) % len(others)]
+        return others[int.from_bytes(drawn(terms.seed, "canary", piece, "which")) % len(others)]
 
     def asked(self, work: Work) -> tuple[Answer, ...]:
         """Who has seen it."""
@@ -77,17 +77,13 @@ def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, asked: t
     result = Result(slot.ending, slot.outputs, slot.status.log_digests[0])
     return msgspec.structs.replace(
         terms,
-        request_id=request_id(_draw(beside, piece, b"request")),
+        request_id=request_id(drawn(beside.seed, "canary", piece, "request")),
         name=f"check of {terms.name or short(work[0])}"[:128],
         count=1,
         budget=0,
         deadline_at=0,
         node_faults=1,
         verify=msgspec.structs.replace(terms.verify, policy=Policy.ADAPTIVE),
-        seed=_draw(beside, piece, b"seed"),
+        seed=drawn(beside.seed, "canary", piece, "seed"),
         canary=Canary(work[0], work[1], terms.count, result, judged.right, asked),
     )
-
-
-def _draw(terms: Terms, piece: int, what: bytes) -> bytes:
-    return hashlib.sha256(b"\0".join((terms.seed, b"canary", str(piece).encode(), what))).digest()

@@ -6,7 +6,6 @@ goes out, so it is not sent twice after a restart, and nobody can do it before i
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -30,6 +29,7 @@ from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
 from dms_proto.units import MINUTE, SECOND
 from dms_proto.verification import spot_work
+from dms_proto.verification.chance import drawn
 from dms_proto.verification.policy import Verification
 from dms_proto.verification.spot_check import APART_MS, SpotChecks, found, is_due
 from dms_proto.work import DETERMINISTIC, Ending, EndReason
@@ -115,7 +115,7 @@ def check_terms(beside: Terms, candidate: Candidate, before: SpotChecks, most_pr
     task = spot_work.task(seed_of(beside, provider), rounds)
     return msgspec.structs.replace(
         beside,
-        request_id=request_id(_draw(beside, provider, b"request")),
+        request_id=request_id(drawn(beside.seed, "spot check", provider, "request")),
         name=f"spot check of {short(provider)}",
         task=task,
         needs=Capability(
@@ -136,7 +136,7 @@ def check_terms(beside: Terms, candidate: Candidate, before: SpotChecks, most_pr
         node_faults=0,
         verify=Verification(),
         canary=None,
-        seed=_draw(beside, provider, b"seed"),
+        seed=drawn(beside.seed, "spot check", provider, "seed"),
         spot_check=SpotCheck(provider, claimed, rounds, before),
         pricing=Pricing.FIRST_PRICE,
     )
@@ -144,7 +144,7 @@ def check_terms(beside: Terms, candidate: Candidate, before: SpotChecks, most_pr
 
 def seed_of(beside: Terms, provider: PeerId) -> bytes:
     """From what the work of a check starts."""
-    return _draw(beside, provider, b"work")
+    return drawn(beside.seed, "spot check", provider, "work")
 
 
 def answered(terms: Terms, answer: Digest) -> Terms:
@@ -182,7 +182,3 @@ def _measured(check: SpotCheck, slot: Slot, ending: Ending) -> int:
         return 0
     latest = slot.held_since + START_ALLOWANCE_MS
     return spot_work.score_in(check.rounds, slot.ended_at - min(slot.started_at or latest, latest))
-
-
-def _draw(beside: Terms, provider: PeerId, what: bytes) -> bytes:
-    return hashlib.sha256(b"\0".join((beside.seed, b"spot check", provider.encode(), what))).digest()

@@ -9,6 +9,11 @@ _HALF_BITS = 7
 _ROUNDS = 4
 
 
+def drawn(seed: bytes, *names: object) -> bytes:
+    """32 bytes that follow from `seed` for one purpose: an id, another seed, a draw. Another purpose, by its `names`, gets others."""
+    return hashlib.sha256(b"\0".join((seed, *(str(name).encode() for name in names)))).digest()
+
+
 def is_drawn(seed: bytes, one_in: int, *names: object) -> bool:
     """Whether something that happens once in `one_in` times (at least 1) happens this time.
 
@@ -17,8 +22,7 @@ def is_drawn(seed: bytes, one_in: int, *names: object) -> bool:
         one_in: how rarely.
         names: what the draw is for; another purpose is another draw.
     """
-    digest = hashlib.sha256(b"\0".join((seed, *(str(name).encode() for name in names)))).digest()
-    return int.from_bytes(digest[:_BYTES], "big") * one_in < 1 << 8 * _BYTES
+    return int.from_bytes(drawn(seed, *names)[:_BYTES], "big") * one_in < 1 << 8 * _BYTES
 
 
 def shuffled(seed: bytes, number: int, below: int) -> int:
