@@ -76,6 +76,13 @@ class AnnounceWanted(NamedTuple):
     only: PeerId | None = None
 
 
+class WantGrant(NamedTuple):
+    """To the node: a grant that it uses is near its end; who made it, under whatever name it has now, is asked for a renewal."""
+
+    maker: PeerId
+    grant: bytes
+
+
 class AttemptNoted(NamedTuple):
     """What was seen of a provider, and when (Unix ms): goes into what is known of it. `source`: see `reputation.sources`."""
 

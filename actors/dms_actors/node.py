@@ -45,6 +45,7 @@ from dms_actors.letters import (
     StopListening,
     Submit,
     Told,
+    WantGrant,
 )
 from dms_actors.listeners import Listeners
 from dms_actors.log_messages import LogMessages
@@ -80,7 +81,8 @@ from dms_proto.fair_memory import FairMemory
 from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
-from dms_proto.grants.trust import RevocationsHeard, Trust
+from dms_proto.grants.trust import Renew, RenewalAsked, RevocationsHeard, Trust
+from dms_proto.heirs import names_of
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.lineage import predecessors
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
@@ -118,6 +120,8 @@ from dms_proto.messages import (
     CommitAck,
     CommitRefused,
     Decline,
+    GrantGiven,
+    GrantWanted,
     Hello,
     Invocation,
     InvocationAck,
@@ -304,6 +308,8 @@ class Node(MachineActor):
                 self._children.request_over(request_id)
             case AllocationClosed(allocation_id=allocation_id):
                 self._children.allocation_over(allocation_id)
+            case WantGrant(maker=maker, grant=grant):
+                self._world.post.send(self.members.state.heirs.get(maker, maker), GrantWanted(grant), "renewal")
             case auction.LetDown(provider=provider, bid_id=bid_id):
                 self._silence.let_down(provider, bid_id, now)
             case Blamed(peer=peer, offence=offence):
@@ -511,6 +517,10 @@ class Node(MachineActor):
                 log.info(
                     "an IOU of %s is not kept: no room is left for it in the log budget; its next one may be", peer
                 )
+            case GrantWanted(grant=grant):
+                self._hear_grant_wanted(turn, peer, grant, cause, now)
+            case GrantGiven(grant=grant):
+                self._world.renewals.keep(names_of(self.members.state.heirs, peer), grant)
             case AllocationMessage():
                 self._logs.hear(peer, message, origin.shown, cause)
             case Hello():
@@ -542,6 +552,11 @@ class Node(MachineActor):
             self._world.post.learn_revocations(hello.revoked)
             delegations = self.grants.state.delegations(hello.revoked, self._world.read_grant)
             self._apply(turn, RevocationsHeard(hello.revoked, delegations), now, cause)
+
+    def _hear_grant_wanted(self, turn: Turn, peer: PeerId, grant: bytes, cause: str, now: int) -> None:
+        proven = self._world.read_grant(grant)
+        latest = self._world.renewals.latest(proven) if proven is not None else 0
+        self._apply(turn, RenewalAsked(peer, grant, proven, latest), now, cause)
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
         """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""
@@ -676,7 +691,9 @@ class Node(MachineActor):
 
     # -------------------------------------------------------------------------------------------------------- effects
 
-    def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
+    def perform(  # noqa: C901 - one case per kind
+        self, shell: Shell[Any], effect: Effect, cause_id: str
+    ) -> None:
         """Sends, opens allocations, dials, drops, tells children who came and went."""
         match effect:
             case Send(peer=peer, message=message):
@@ -685,6 +702,8 @@ class Node(MachineActor):
                     self._proofs.sent(peer, message, frame, cause_id)
             case OpenAllocation():
                 self._children.open_allocation(effect, self.book.state.invoke_within_ms, cause_id)
+            case Renew():
+                self._world.renewals.give(effect, cause_id)
             case Dial(peer=peer, addresses=addresses):
                 self._world.post.dial(peer, addresses)
             case Drop(peer=peer, why=why):

@@ -7,13 +7,13 @@ The node process implements these over its ports (`dms.node`); the seeded runtim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
 from dms_actors.letters import AttemptNoted, BenchmarkNoted
-from dms_proto.grants.trust import ReadGrant
+from dms_proto.grants.trust import Proven, ReadGrant, Renew
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.auction_state import ResultJudged
 from dms_proto.market.obligations import Obligations
@@ -115,6 +115,22 @@ class Collector(Protocol):
         ...
 
 
+class Renewals(Protocol):
+    """The hands that make grants anew, and keep what was made anew for this node."""
+
+    def latest(self, proven: Proven) -> int:
+        """When a renewal of a grant ends at the latest that this node can make, Unix ms; 0: it has nothing to make it of."""
+        ...
+
+    def give(self, wanted: Renew, cause_id: str) -> None:
+        """Makes a grant anew and sends it. One that cannot be made is not sent."""
+        ...
+
+    def keep(self, senders: Collection[PeerId], grant: bytes) -> None:
+        """Keeps a grant in place of the one that it stands for. `senders`: the names, now and earlier, of who has sent it."""
+        ...
+
+
 class Survey(NamedTuple):
     """What the log says is not over: found once, at the start."""
 
@@ -137,6 +153,7 @@ class World(NamedTuple):
     post: Post
     workbench: Workbench
     collector: Collector
+    renewals: Renewals
     logs: Callable[[PeerId, AllocationMessage], None]
     """Log bytes, and the questions of who is party; they pass the actors by."""
     show_log: Callable[[PeerId, AllocationMessage, str], None]

@@ -18,10 +18,12 @@ from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
+from dms.node.hands import Hands
 from dms.node.hearing import Hearing
 from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
+from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
 from dms.node.services import GIVEN_UP, Services
 from dms.node.spot_answers import SpotAnswers
@@ -137,8 +139,9 @@ class Assembly:
         stack.push_async_callback(collector.close)
         stack.push_async_callback(self._spot_answers.close)
         self._network.serve_blobs(self._open_blob(workbench, collector))
+        renewals = self._make_renewals(post, collector)
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
-        node = self._spawn(runtime, self._world(store, journal, post, workbench, collector))
+        node = self._spawn(runtime, self._world(store, journal, post, workbench, collector, renewals))
         stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
         stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
         post.deliver_to_self_by(node.tell)
@@ -146,6 +149,9 @@ class Assembly:
         await workbench.sweep(self._allocations.ids())
         self._hearing.listen(node, post)
         self._hearing.hear(NetworkUp(await listening))
+        asking = Hands(self._loop, self._calls)
+        stack.push_async_callback(asking.close)
+        asking.start(lambda: renewals.ask_on_time(node), "asking for renewals")
         return Services(
             loop=self._loop,
             clock=self._clock,
@@ -161,6 +167,7 @@ class Assembly:
             allocations=self._allocations,
             post=post,
             wallet=self._wallet,
+            renewals=renewals,
             sealer=self._sealer,
             workbench=workbench,
             collector=collector,
@@ -219,6 +226,17 @@ class Assembly:
             tell=tell,
         )
 
+    def _make_renewals(self, post: NodePost, collector: Collector) -> Renewals:
+        return Renewals(
+            seed=self._identity.seed(),
+            me=self._me,
+            wallet=self._wallet,
+            post=post,
+            providers=collector.providers,
+            clock=self._clock,
+            calls=self._calls,
+        )
+
     def _open_blob(self, workbench: Workbench, collector: Collector) -> Callable[[PeerId, Digest], Path | None]:
         def open_blob(peer: PeerId, digest: Digest) -> Path | None:
             allowed = collector.may_read(peer, digest) or workbench.may_read(peer, digest)
@@ -226,8 +244,14 @@ class Assembly:
 
         return open_blob
 
-    def _world(
-        self, store: EventStore, journal: CrewJournal, post: NodePost, workbench: Workbench, collector: Collector
+    def _world(  # noqa: PLR0917 - called once
+        self,
+        store: EventStore,
+        journal: CrewJournal,
+        post: NodePost,
+        workbench: Workbench,
+        collector: Collector,
+        renewals: Renewals,
     ) -> World:
         def forward_log(peer: PeerId, message: AllocationMessage) -> None:
             self._calls.call(workbench.resend_logs if message.is_question else collector.log_arrived, peer, message)
@@ -240,6 +264,7 @@ class Assembly:
             post=post,
             workbench=workbench,
             collector=collector,
+            renewals=renewals,
             logs=forward_log,
             show_log=show_log,
             survey=lambda: survey_from_thread(store, self._loop),

@@ -109,6 +109,10 @@ class Collector:
         expected = tuple(self._expected.values())  # one step: orchestrators add and remove on the actors' thread
         return any(one.provider == peer and digest in one.inputs for one in expected)
 
+    def providers(self) -> set[PeerId]:
+        """The nodes that have work of this one."""
+        return {expected.provider for expected in tuple(self._expected.values())}
+
     def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:
         """Keeps log bytes from the provider of an allocation of ours; asks again where there is a gap."""
         expected = self._expected.get(message.allocation_id)

@@ -1,4 +1,4 @@
-"""What workbench and collector share: work on the loop, started from any thread, whose outcome is told to an actor."""
+"""What workbench, collector and renewals share: work on the loop, started from any thread, whose outcome is told to an actor."""
 
 from __future__ import annotations
 

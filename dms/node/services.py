@@ -11,6 +11,7 @@ from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
 from dms.node.post import NodePost
+from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
@@ -64,6 +65,7 @@ class Services:
     allocations: Directory
     post: NodePost
     wallet: Wallet
+    renewals: Renewals
     sealer: Sealer
     workbench: Workbench
     collector: Collector

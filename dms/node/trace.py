@@ -293,6 +293,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AnchorAdded": lambda e: f"grants of {short(e.peer)} are accepted",
     "AnchorRemoved": lambda e: f"grants of {short(e.peer)} are accepted no longer",
     "GrantIssued": lambda e: f"issued the grant {short(e.grant_id)}",
+    "GrantRenewed": lambda e: f"renewed the grant {short(e.grant_id)} for {short(e.holder)}",
     "GrantRevoked": lambda e: f"the grant {short(e.revocation.grant_id)} is void, says {short(e.revocation.signer)}",
 }
 """By the kind of the event."""

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from dms.node.api.grants import parts_of
 from dms.rpc.api import grants
 from dms.rpc.ids import match_id
-from dms.trust.grant import FORM, blocks, issue, narrow, read_grant
+from dms.trust.grant import FORM, issue, narrow, read_grant
+from dms_proto.grants.renewal import promised
 from dms_proto.grants.trust import issuer_of
 from dms_proto.ids import GrantId, PeerId
 
@@ -38,12 +40,14 @@ class MemoryGrants:
         return await self.grants_anchors()
 
     async def grants_create(self, params: grants.CreateGrantParams) -> grants.Grant:
-        made = self._made(issue(self._seed, params.rights))
+        renewal = promised(params.renew_until, params.rights.until, 0)
+        made = self._made(issue(self._seed, params.rights, renewal))
         self.issued[made.view.grant_id] = FORM.read(made.text)
         return made
 
     async def grants_delegate(self, params: grants.DelegateGrantParams) -> grants.Grant:
-        made = self._made(narrow(self._grant(params.grant), params.by, self._me))
+        renewal = promised(params.renew_until, params.by.until, 0)
+        made = self._made(narrow(self._grant(params.grant), params.by, self._me, renewal))
         self.issued[made.view.grant_id] = FORM.read(made.text)
         return made
 
@@ -66,8 +70,9 @@ class MemoryGrants:
 
     async def grants_list(self) -> grants.GrantList:
         issued = (
-            grants.IssuedGrant(id_, self._grant_view(grant).rights, 0, id_ in self.void, self._of(grant))
+            grants.IssuedGrant(id_, view.rights, 0, id_ in self.void, self._of(grant), view.renewal)
             for id_, grant in self.issued.items()
+            for view in (self._grant_view(grant),)
         )
         held = (self._grant_view(grant) for grant in self.held.values())
         return grants.GrantList(tuple(issued), tuple(held), tuple(self.void))
@@ -88,6 +93,7 @@ class MemoryGrants:
         proven = read_grant(grant)
         if proven is None:
             raise FORM.refused("does not verify")
-        parts = tuple(grants.GrantPart(*part) for part in blocks(grant))
         id_ = proven.ids[-1]
-        return grants.GrantView(id_, proven.issuer, proven.rights, parts, id_ in self.held)
+        return grants.GrantView(
+            id_, proven.issuer, proven.rights, parts_of(grant), id_ in self.held, renewal=proven.renewal
+        )

@@ -21,6 +21,7 @@ from dms.testing.seeded_world import (
     SeededJournal,
     SeededMachine,
     SeededPost,
+    SeededRenewals,
     SeededWorkbench,
     finish,
 )
@@ -118,6 +119,7 @@ class SeededNode:
             post=post,
             workbench=SeededWorkbench(self.machine, runtime, self.allocations),
             collector=SeededCollector(runtime, self.orchestrators),
+            renewals=SeededRenewals(),
             show_log=lambda _peer, _message, _about: None,
             logs=lambda _peer, _message: None,
             survey=lambda: finish(survey(self.machine.log)),

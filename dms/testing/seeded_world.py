@@ -7,7 +7,7 @@ its log, and the runs that go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from dms_actors.ports import FrameReceived, GossipReceived, NewEvent, PeerDown, 
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededLoop, SeededRuntime
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
+from dms_proto.grants.trust import Proven, Renew
 from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Collected
@@ -240,6 +241,20 @@ class SeededPost:
         issuers = (issuer for peer in peers for issuer in self.anchors.get(peer, ()))
         auth = next((self.grants[issuer] for issuer in issuers if issuer in self.grants), b"")
         return seal(self._signer, message, id=id_, sent=sent, ttl_ms=TTL_MS, to=to, topic=topic, cause=cause, auth=auth)
+
+
+class SeededRenewals:
+    """Implements `world.Renewals`: no grant is kept here."""
+
+    def latest(self, proven: Proven) -> int:
+        """See `Renewals.latest`."""
+        return 0
+
+    def give(self, wanted: Renew, cause_id: str) -> None:
+        """See `Renewals.give`."""
+
+    def keep(self, senders: Collection[PeerId], grant: bytes) -> None:
+        """See `Renewals.keep`."""
 
 
 class SeededWorkbench:

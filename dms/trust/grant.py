@@ -24,8 +24,9 @@ from biscuit_auth import (
 )
 
 from dms.trust.pasted import Form
-from dms.trust.statements import NOBODY, read_statements, statements
+from dms.trust.statements import NOBODY, Said, read_statements, statements
 from dms_proto.errors import UserError
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.rights import Rights
 from dms_proto.grants.trust import Proven, issuer_of
 from dms_proto.ids import PUBLIC_KEY_BYTES, GrantId, PeerId, grant_id
@@ -39,32 +40,51 @@ MAX_BLOCKS: Final = 8
 CACHED: Final = 1_024
 """Grants whose verification is remembered, good and bad: at most 4 MiB."""
 
+NEW: Final = GrantId("")
+"""In place of the id of a grant that is renewed: it renews none."""
+
 
 class Block(NamedTuple):
-    """One signed part of a grant: the first grants, every other narrows."""
+    """One signed part of a grant: the first grants, every other narrows. `said`: by its own word."""
 
     grant_id: GrantId
-    rights: Rights
-    delegator: PeerId = NOBODY
+    said: Said
+
+    @property
+    def ids(self) -> tuple[GrantId, ...]:
+        """Its ids, oldest first: of the grant that it stands for, if it renews one, and its own."""
+        return (self.said.renews, self.grant_id) if self.said.renews else (self.grant_id,)
 
 
-def issue(seed: bytes, rights: Rights) -> bytes:
+def issue(seed: bytes, rights: Rights, renewal: Renewal | None = None, renews: GrantId = NEW) -> bytes:
     """A grant by the node with this Ed25519 seed, in its sent form.
+
+    Args:
+        seed: of the node's key.
+        rights: what it allows.
+        renewal: the promise to make it anew; None: it runs out.
+        renews: the grant that it stands for; empty: none.
 
     Raises:
         UserError: `bad_argument`: the rights allow nothing, or cannot be written.
     """
-    token = BiscuitBuilder(_source(rights)).build(PrivateKey(f"ed25519-private/{seed.hex()}"))
+    token = BiscuitBuilder(_source(Said(rights, NOBODY, renewal, renews))).build(
+        PrivateKey(f"ed25519-private/{seed.hex()}")
+    )
     return _sent(Signer(seed).public_key, token)
 
 
-def narrow(grant: bytes, by: Rights, delegator: PeerId = NOBODY) -> bytes:
+def narrow(
+    grant: bytes, by: Rights, delegator: PeerId = NOBODY, renewal: Renewal | None = None, renews: GrantId = NEW
+) -> bytes:
     """A grant that allows what `grant` and `by` both allow. Needs nobody's key.
 
     Args:
         grant: in its sent form.
         by: the bounds to add.
         delegator: the node that passes it on, which may revoke it; empty: nobody may who could not before.
+        renewal: the delegator's promise to make it anew; None: it runs out.
+        renews: the grant that it stands for; empty: none.
 
     Raises:
         UserError: `bad_grant`: it is none; `bad_argument`: nothing would be left, it would be too large, or was narrowed too often.
@@ -72,10 +92,12 @@ def narrow(grant: bytes, by: Rights, delegator: PeerId = NOBODY) -> bytes:
     proven = read_grant(grant)
     if proven is None:
         raise FORM.refused("does not verify")
-    _source(proven.rights.narrowed(by))  # refused here if nothing would be left
-    if len(proven.ids) >= MAX_BLOCKS:
+    _source(Said(proven.rights.narrowed(by)))  # refused here if nothing would be left
+    token = _verified(grant)
+    if token.block_count() >= MAX_BLOCKS:
         raise UserError("bad_argument", f"the grant was narrowed {format_count(MAX_BLOCKS - 1, 'time')} already")
-    return _sent(grant[:PUBLIC_KEY_BYTES], _verified(grant).append(BlockBuilder(_source(by, delegator))))
+    added = BlockBuilder(_source(Said(by, delegator, renewal, renews)))
+    return _sent(grant[:PUBLIC_KEY_BYTES], token.append(added))
 
 
 @lru_cache(maxsize=CACHED)
@@ -87,11 +109,18 @@ def read_grant(grant: bytes) -> Proven | None:
     parts = blocks(grant)
     if not parts:
         return None
-    rights = parts[0].rights
+    rights = parts[0].said.rights
     for part in parts[1:]:
-        rights = rights.narrowed(part.rights)
+        rights = rights.narrowed(part.said.rights)
+    issuer, last = issuer_of(grant), parts[-1]
     return Proven(
-        issuer_of(grant), tuple(part.grant_id for part in parts), rights, tuple(part.delegator for part in parts)
+        issuer,
+        tuple(id_ for part in parts for id_ in part.ids),
+        rights,
+        tuple(part.said.delegator for part in parts for _ in part.ids),
+        issuer if len(parts) == 1 else last.said.delegator,
+        last.ids[0],
+        last.said.renewal,
     )
 
 
@@ -108,7 +137,7 @@ def blocks(grant: bytes) -> tuple[Block, ...]:
         return ()
     said = [read_statements(token.block_source(number), is_first=number == 0) for number in range(count)]
     ids = [grant_id(bytes.fromhex(signature)) for signature in token.revocation_ids]
-    understood = tuple(Block(id_, *part) for id_, part in zip(ids, said, strict=True) if part is not None)
+    understood = tuple(Block(id_, part) for id_, part in zip(ids, said, strict=True) if part is not None)
     return understood if len(understood) == count else ()
 
 
@@ -124,9 +153,9 @@ def showable(grant: bytes, me: PeerId) -> bytes:
     return narrow(grant, Rights(one_of={"peer": (me,)}))
 
 
-def _source(rights: Rights, delegator: PeerId = NOBODY) -> str:
+def _source(said: Said) -> str:
     try:
-        return statements(rights, delegator)
+        return statements(said)
     except ValueError as error:
         raise UserError("bad_argument", str(error)) from error
 

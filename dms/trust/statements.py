@@ -8,6 +8,8 @@ statement                                                            right
 ``check if time($x), $x <= 2030-01-01T00:00:00Z``                    the end
 ``own(true)``, in the first block only                               the holder is a machine of the same owner
 ``delegator("12D3…")``, in every other block, once                   who has made this grant of the one before, and may revoke it
+``renew(2031-01-01T00:00:00Z, 2592000)``, once                       who made this block makes it anew, for so many seconds each time, until then
+``renews("g-…")``, once                                              it stands for this one: whoever revokes that has revoked it
 ===================================================================  ==========================================
 
 They are ordinary Biscuit checks: any Biscuit library that is told the facts of a use decides as `Rights` does (a property test compares the two).
@@ -18,26 +20,35 @@ without escaping them; that a statement is read as another one can only narrow t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
-from dms_proto.ids import PeerId
+from dms_proto.ids import GrantId, PeerId
 from dms_proto.units import SECOND
 
 _VALUE: Final = "[A-Za-z0-9_-]+"
+_MOMENT: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 _BOUND: Final = re.compile(
     rf"check if (?:({'|'.join(CEILINGS)})\(\$x\), \$x <= (\d{{1,16}})"
     rf'|({"|".join(LISTS)})\(\$x\), \[((?:"{_VALUE}"(?:, )?)*)\]\.contains\(\$x\)'
-    r"|time\(\$x\), \$x <= (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ));"
+    rf"|time\(\$x\), \$x <= ({_MOMENT}));"
 )
 """One statement that bounds: a ceiling and its amount, a list and its values, or the end."""
 _VALUES: Final = re.compile(_VALUE)
-_DELEGATOR: Final = re.compile(rf'delegator\("({_VALUE})"\);')
 _OWN: Final = "own(true)"
-_OWN_LINE: Final = f"{_OWN};"
+_FACTS: Final = {
+    "own": re.compile(r"own\((true)\);"),
+    "delegator": re.compile(rf'delegator\("({_VALUE})"\);'),
+    "renew": re.compile(rf"renew\(({_MOMENT}), ([1-9]\d{{0,9}})\);"),
+    "renews": re.compile(rf'renews\("({_VALUE})"\);'),
+}
+"""The statements that bound nothing. A block makes each once at the most."""
+_ELSEWHERE: Final = {True: "delegator", False: "own"}
+"""Which of them does not stand in the first block (True), and in every other."""
 NOBODY: Final = PeerId("")
 LATEST: Final = 253_402_300_799_000
 """The last second that can be written, in Unix ms: the year 9999."""
@@ -46,52 +57,81 @@ CACHED: Final = 1_024
 
 
 class Said(NamedTuple):
-    """What a block says. `delegator`: who made it, by its own word; empty: nobody says so."""
+    """What a block says.
+
+    Attributes:
+        rights: its bounds.
+        delegator: who made it, by its own word; empty: nobody says so.
+        renewal: by which it is made anew; None: it is not.
+        renews: the grant that it stands for; empty: it is the first of its kind.
+    """
 
     rights: Rights
     delegator: PeerId = NOBODY
+    renewal: Renewal | None = None
+    renews: GrantId = GrantId("")
 
 
-def statements(rights: Rights, delegator: PeerId = NOBODY) -> str:
-    """The rights as the source of a block, and who has passed the grant on with it.
+def statements(said: Said) -> str:
+    """The source of a block that says this.
 
     Raises:
         ValueError: a list is empty, or an end lies beyond the year 9999: what cannot be written is not granted.
     """
-    named = [f'delegator("{delegator}")'] if delegator else []
-    return "".join(f"{line};\n" for line in (*named, *_lines(rights)))
+    return "".join(f"{line};\n" for line in (*_facts(said), *_bounds(said.rights)))
 
 
 @lru_cache(maxsize=CACHED)
 def read_statements(source: str, *, is_first: bool) -> Said | None:
     """What a block says, or None when it says anything that is not in the vocabulary."""
-    own, delegator = False, PeerId("")
+    facts: dict[str, tuple[str, ...]] = {}
     at_most: dict[str, int] = {}
     one_of: dict[str, tuple[str, ...]] = {}
     for line in source.splitlines():
-        if line == _OWN_LINE and is_first:
-            own = True
-            continue
-        named = _DELEGATOR.fullmatch(line)
-        if named is not None and not is_first and not delegator:
-            delegator = PeerId(named[1])
+        name, values = _fact(line)
+        if name:
+            if name in facts or name == _ELSEWHERE[is_first]:
+                return None
+            facts[name] = values
             continue
         bound = _BOUND.fullmatch(line)
         if bound is None:
             return None
-        ceiling, amount, listed, values, end = bound.groups()
+        ceiling, amount, listed, listing, end = bound.groups()
         if listed is not None:
-            allowed = set(_VALUES.findall(values))
+            allowed = set(_VALUES.findall(listing))
             one_of[listed] = tuple(sorted(allowed.intersection(one_of.get(listed, allowed))))
         else:
             name, most = (ceiling, int(amount)) if ceiling is not None else (TIME, _ms_of(end))
             at_most[name] = min(most, at_most.get(name, most))
-    return Said(Rights(at_most, one_of, own), delegator)
+    return _said(Rights(at_most, one_of, "own" in facts), facts)
 
 
-def _lines(rights: Rights) -> Iterator[str]:
-    if rights.own:
+def _fact(line: str) -> tuple[str, tuple[str, ...]]:
+    """The name of the fact in a line, and its values; an empty name: it is none."""
+    found = ((name, pattern.fullmatch(line)) for name, pattern in _FACTS.items())
+    return next(((name, match.groups()) for name, match in found if match is not None), ("", ()))
+
+
+def _said(rights: Rights, facts: Mapping[str, tuple[str, ...]]) -> Said:
+    (delegator,), (renews,) = facts.get("delegator", ("",)), facts.get("renews", ("",))
+    until, seconds = facts.get("renew", ("", ""))
+    renewal = Renewal(_ms_of(until), int(seconds) * SECOND) if until else None
+    return Said(rights, PeerId(delegator), renewal, GrantId(renews))
+
+
+def _facts(said: Said) -> Iterator[str]:
+    if said.rights.own:
         yield _OWN
+    if said.delegator:
+        yield f'delegator("{said.delegator}")'
+    if said.renewal is not None:
+        yield f"renew({_moment(said.renewal.until)}, {said.renewal.span_ms // SECOND})"
+    if said.renews:
+        yield f'renews("{said.renews}")'
+
+
+def _bounds(rights: Rights) -> Iterator[str]:
     for name, most in rights.at_most.items():
         yield f"check if {name}($x), $x <= {_moment(most) if name == TIME else most}"
     for name, allowed in rights.one_of.items():

@@ -6,12 +6,13 @@ A grant for whoever holds it is a secret until it is bound. Nobody who is shown 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from dms.config.paths import Home, open_private, require_private
 from dms.trust.grant import FORM, narrow, read_grant
+from dms.trust.statements import NOBODY
 from dms_proto.errors import UserError
 from dms_proto.grants.revocations import is_genuine
 from dms_proto.grants.rights import MARKET, Rights
@@ -19,6 +20,7 @@ from dms_proto.grants.trust import Proven
 from dms_proto.ids import GrantId, PeerId
 from dms_proto.messages import Revocation
 from dms_proto.messages.kinds import MAX_ANCHORS
+from dms_proto.wire import CLOCK_SKEW_MS
 
 MAX_KEPT: Final = 64
 KNOWN: Final = 4_096
@@ -58,6 +60,8 @@ class Wallet:
         self._wanted: dict[PeerId, tuple[PeerId, ...]] = {}
         self.void: frozenset[GrantId] = frozenset()
         """Grants held that are revoked, as far as peers have told since the start."""
+        self._used: set[GrantId] = set()
+        """Grants held that were shown since the start, or whose renewal somebody who holds one made of them has asked for."""
         self.held: Mapping[GrantId, Held] = {}
         if self._file.exists():
             require_private(self._file)
@@ -76,6 +80,44 @@ class Wallet:
                 raise UserError("bad_argument", f"{MAX_KEPT} grants are kept already", hint="dms grant forget ID")
             self._write({**self.held, held.grant_id: held})
         return held
+
+    def renew(self, grant: bytes, senders: Collection[PeerId]) -> Held | None:
+        """Keeps a grant, durably, in place of that of which it is a renewal. None: it is none, or not by who made the one it stands for.
+
+        Args:
+            grant: as it was given.
+            senders: the names of who has given it, now and earlier.
+
+        Raises:
+            UserError: `bad_grant`: it is no grant; `bad_argument`: it is for other nodes.
+        """
+        new = self._held(grant)
+        before = {key for key, held in self.held.items() if _is_renewed_by(held, new, senders)}
+        if not before:
+            return None
+        self._write({key: held for key, held in self.held.items() if key not in before} | {new.grant_id: new})
+        return new
+
+    def due(self, now: int) -> tuple[Held, ...]:
+        """Grants in use that others have made, and that are to be renewed at `now` (Unix ms)."""
+        return tuple(held for held in self.held.values() if held.grant_id in self._used and self._is_due(held, now))
+
+    def _is_due(self, held: Held, now: int) -> bool:
+        proven, end = held.proven, held.proven.rights.until
+        if proven.renewal is None or proven.maker in (NOBODY, self._me) or held.grant_id in self.void:
+            return False
+        return proven.renewal.is_due(end, now) and now <= end + CLOCK_SKEW_MS
+
+    def source_of(self, made: Proven) -> Held | None:
+        """Of the grants held of which this node has made another, or would make it now, the one that ends last. It is in use from now on."""
+        sources = [
+            held for held in self.held.values() if _is_source(held.proven, made) and held.grant_id not in self.void
+        ]
+        if not sources:
+            return None
+        best = max(sources, key=lambda held: held.proven.rights.until or _NEVER)
+        self._used.add(best.grant_id)
+        return best
 
     def forget(self, grant_id: GrantId) -> None:
         """Keeps a grant no longer."""
@@ -120,7 +162,11 @@ class Wallet:
             rights, counts = held.proven.rights, held.grant_id not in self.void
             return counts, -sum(any(rights.unmet({"kind": kind})) for kind in kinds), rights.until or _NEVER
 
-        return max(fitting, key=rank).bound if fitting else b""
+        if not fitting:
+            return b""
+        best = max(fitting, key=rank)
+        self._used.add(best.grant_id)
+        return best.bound
 
     def _held(self, grant: bytes) -> Held:
         proven = read_grant(grant)
@@ -140,6 +186,19 @@ class Wallet:
             stream.write("".join(f"{line}\n" for line in lines))
         partial.replace(self._file)
         self.held = held
+        self._used.intersection_update(held)
+
+
+def _is_renewed_by(held: Held, new: Held, senders: Collection[PeerId]) -> bool:
+    """Whether `new` stands for a grant that is held, goes on further, and comes from who made that one: who holds the same could have made it up."""
+    before, after = held.proven, new.proven
+    same = (before.issuer, before.origin) == (after.issuer, after.origin) and before.maker in senders
+    return same and 0 < before.rights.until < (after.rights.until or _NEVER)
+
+
+def _is_source(held: Proven, made: Proven) -> bool:
+    """Whether a grant is one of those that `made` was made of, or a renewal of one."""
+    return held.issuer == made.issuer and held.origin in made.ids and held.origin != made.origin
 
 
 def _revocable_by(held: Held) -> set[tuple[GrantId, PeerId]]:

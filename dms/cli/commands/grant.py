@@ -47,6 +47,11 @@ _LIMITS: Final = (
 )
 
 
+renewed: Final = click.option(
+    "--renew", metavar="WHEN", help="Made anew while it is in use, for as long each time, until then: a span or a date."
+)
+
+
 def _limits(function: Callable[P, R]) -> Callable[P, R]:
     """Adds the options; the command gets what was given as one dict, `limits`."""
     return gathered(_LIMITS, function, "limits")
@@ -104,12 +109,14 @@ def _wish(io: Io, peer: str, *, wanted: bool) -> None:
 @click.option("--bearer", is_flag=True, help="For whoever has it, instead of --to.")
 @click.option("--own", is_flag=True, help="The holder counts as a machine of the same owner.")
 @click.option("--until", metavar="WHEN", default=DEFAULT_UNTIL, show_default=True, help="A span, a date, or never.")
+@renewed
 @with_io
-def create(io: Io, *, limits: dict[str, Any], bearer: bool, own: bool, until: str) -> None:
+def create(io: Io, *, limits: dict[str, Any], bearer: bool, own: bool, until: str, renew: str | None) -> None:
     """Make a grant: a text that lets its holder ask this node, and all that accept its grants, for work.
 
     \b
     dms grant create --to 12D3KooW… --max-cpu 4 --until 30d
+    dms grant create --to 12D3KooW… --until 7d --renew 365d
     dms grant create --bearer --can request,commit,invoke --max-price 0.5
     """
     from dms.rpc.api.grants import CreateGrantParams  # noqa: PLC0415
@@ -118,15 +125,16 @@ def create(io: Io, *, limits: dict[str, Any], bearer: bool, own: bool, until: st
     if bearer == bool(limits["peers"]):
         raise UserError("bad_argument", "say for whom: --to PEER, or --bearer for whoever has it")
     rights = _rights(limits, until, own=own)
-    _show_made(io, "grants.create", CreateGrantParams(rights))
+    _show_made(io, "grants.create", CreateGrantParams(rights, last_renewal(renew)))
 
 
 @grant.command(context_settings=CONTEXT)
 @GRANT
 @_limits
 @click.option("--until", metavar="WHEN", help="A span or a date; no later than before in any case.")
+@renewed
 @with_io
-def delegate(io: Io, *, grant: str, limits: dict[str, Any], until: str | None) -> None:
+def delegate(io: Io, *, grant: str, limits: dict[str, Any], until: str | None, renew: str | None) -> None:
     """Make a narrower grant of one you have; the old limits stay, and what it is made from is not needed to use it.
 
     \b
@@ -134,7 +142,8 @@ def delegate(io: Io, *, grant: str, limits: dict[str, Any], until: str | None) -
     """
     from dms.rpc.api.grants import DelegateGrantParams  # noqa: PLC0415
 
-    _show_made(io, "grants.delegate", DelegateGrantParams(grant, _rights(limits, until or "never", own=False)))
+    rights = _rights(limits, until or "never", own=False)
+    _show_made(io, "grants.delegate", DelegateGrantParams(grant, rights, last_renewal(renew)))
 
 
 def _show_made(io: Io, method: str, params: object) -> None:
@@ -262,7 +271,7 @@ def _rights(limits: dict[str, Any], until: str, *, own: bool) -> Rights:
     return Rights(at_most, {name: words for name, words in lists.items() if words}, own)
 
 
-def moment(when: str) -> int | None:
+def moment(when: str, option: str = "--until") -> int | None:
     """A span from now, or a date, as Unix ms; None for "never".
 
     Raises:
@@ -286,9 +295,25 @@ def moment(when: str) -> int | None:
     except ValueError as error:
         raise UserError(
             "bad_argument",
-            f"--until {when}: {error}",
+            f"{option} {when}: {error}",
             hint='write a span such as 30d, a date such as 2030-01-31, or "never"',
         ) from error
+
+
+def last_renewal(when: str | None) -> int:
+    """What `--renew` says, as Unix ms; 0: it was not given.
+
+    Raises:
+        UserError: `bad_argument`: it is no moment.
+    """
+    from dms_proto.errors import UserError  # noqa: PLC0415
+
+    if when is None:
+        return 0
+    until = moment(when, "--renew")
+    if until is None:
+        raise UserError("bad_argument", "--renew never", hint="leave it out for a grant that runs out")
+    return until
 
 
 def _words(given: str | None) -> tuple[str, ...]:

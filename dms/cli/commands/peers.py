@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dms.cli.app import CONTEXT, group
-from dms.cli.commands.grant import DEFAULT_UNTIL, moment
+from dms.cli.commands.grant import DEFAULT_UNTIL, last_renewal, moment, renewed
 from dms.cli.context import Io, with_io
 from dms.cli.exit_codes import FAILURE
 from dms.cli.progress import Progress
@@ -112,19 +112,20 @@ def ban(io: Io, *, peer: str, span: str) -> None:
     show_default=True,
     help="When the grant in it ends, where the market asks for one: a span, a date, or never.",
 )
+@renewed
 @with_io
-def invite(io: Io, *, until: str) -> None:
+def invite(io: Io, *, until: str, renew: str | None) -> None:
     """Print the command by which another machine joins this node's market; where that asks for a grant, one is in it.
 
     \b
     dms invite
-    dms invite --until 7d
+    dms invite --until 7d --renew 365d
     """
     from dms.cli.views import peers as views  # noqa: PLC0415
     from dms.rpc.api.peers import Invite, InviteParams  # noqa: PLC0415
 
     with io.node() as node:
-        invitation = node.call("peers.invite", InviteParams(moment(until) or 0), Invite)
+        invitation = node.call("peers.invite", InviteParams(moment(until) or 0, last_renewal(renew)), Invite)
     io.show(invitation, views.invite)
     if invitation.grant_id and not io.as_json:
         click.echo(

@@ -8,6 +8,7 @@ from dms.cli.blocks import Block, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import short
 from dms.rpc.api.grants import Anchors, Grant, GrantList, GrantView
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.rights import TIME, Rights, show_limit
 from dms_proto.units import format_count
 
@@ -33,7 +34,10 @@ def one(view: GrantView) -> Iterator[Block]:
     for number, part in enumerate(view.parts[1:], 1):
         by = f" by {short(part.delegator)}" if part.delegator else ""
         yield Line(f"narrowed   {number}{by}: {allowed(part.rights)}", "dim")
-    yield Line(f"ends       {end(view.rights)}")
+    yield Line(f"ends       {end(view.rights, view.renewal)}")
+    for part in view.parts[-1:]:
+        if part.renews:
+            yield Line(f"renewal    of {part.renews}: whoever revokes that has revoked it", "dim")
     if view.revoked:
         yield Line("revoked: it counts nowhere any more", "warn")
     elif not view.flaw:
@@ -55,7 +59,7 @@ def all_(found: GrantList) -> Iterator[Block]:
         (
             one.grant_id,
             f"made here of {short(one.of)}" if one.of else "made here",
-            "revoked" if one.revoked else end(one.rights),
+            "revoked" if one.revoked else end(one.rights, one.renewal, one.renewed_until),
             allowed(one.rights),
         )
         for one in found.issued
@@ -64,7 +68,7 @@ def all_(found: GrantList) -> Iterator[Block]:
         (
             view.grant_id,
             f"held, of {short(view.issuer)}",
-            "revoked" if view.revoked else end(view.rights),
+            "revoked" if view.revoked else end(view.rights, view.renewal),
             allowed(view.rights),
         )
         for view in found.held
@@ -87,6 +91,9 @@ def allowed(rights: Rights) -> str:
     return "; ".join([*own, *bounds] if bounds else [*own, "everything"])
 
 
-def end(rights: Rights) -> str:
-    """When rights end."""
-    return words.clock(rights.until) if rights.until else "never"
+def end(rights: Rights, renewal: Renewal | None = None, renewed_until: int = 0) -> str:
+    """When rights end, and how long they are renewed."""
+    if not rights.until:
+        return "never"
+    ends = words.clock(max(rights.until, renewed_until))
+    return f"{ends}, renewed in use until {words.clock(renewal.until)}" if renewal is not None else ends

@@ -22,6 +22,7 @@ from dms.rpc.ids import match_id, match_peer
 from dms.trust.grant import FORM, blocks, issue, narrow, read_grant, showable
 from dms_actors.node import NodeState
 from dms_proto.errors import UserError
+from dms_proto.grants.renewal import Renewal, promised
 from dms_proto.grants.revocations import revoke
 from dms_proto.grants.rights import CEILINGS, LISTS, TIME, Rights
 from dms_proto.grants.trust import AnchorWished, GrantMade, RevocationsHeard, Trust, issuer_of
@@ -56,7 +57,7 @@ class GrantGroup(Base):
     async def grants_create(self, params: CreateGrantParams) -> Grant:
         """See `GrantMethods`."""
         rights = self._of_peers(params.rights, await self._state())
-        return self._made(await self._issue(rights), (await self._state()).grants)
+        return self._made(await self._issue(rights, params.renew_until), (await self._state()).grants)
 
     def _of_peers(self, rights: Rights, state: NodeState) -> Rights:
         """The rights, with the peers that are named in them by their whole PeerIDs."""
@@ -65,13 +66,14 @@ class GrantGroup(Base):
         peers = (given if _is_peer_id(given) else self._peer(given, state) for given in rights.one_of["peer"])
         return msgspec.structs.replace(rights, one_of={**rights.one_of, "peer": tuple(sorted(set(peers)))})
 
-    async def _issue(self, rights: Rights) -> bytes:
+    async def _issue(self, rights: Rights, renew_until: int) -> bytes:
         """A grant by this node, written down as issued."""
         _check(rights, self._now())
-        grant = issue(self._services.identity.seed(), rights)
+        grant = issue(self._services.identity.seed(), rights, _renewal(renew_until, rights.until, self._now()))
         proven = read_grant(grant)
         assert proven is not None
-        await self._wish(GrantMade(proven.ids[-1], proven.rights), call_id("grants.create"))
+        made = GrantMade(proven.origin, proven.rights, renewal=proven.renewal)
+        await self._wish(made, call_id("grants.create"))
         return grant
 
     async def grants_delegate(self, params: DelegateGrantParams) -> Grant:
@@ -79,11 +81,25 @@ class GrantGroup(Base):
         _check(params.by, self._now())
         if params.by.own:
             raise UserError("bad_argument", "own is granted by an anchor; delegating can only take rights away")
-        grant = narrow(self._grant(params.grant), self._of_peers(params.by, await self._state()), self._me)
+        of, by = self._grant(params.grant), self._of_peers(params.by, await self._state())
+        grant = narrow(of, by, self._me, self._to_renew(of, by, params.renew_until))
         proven = read_grant(grant)
         assert proven is not None
-        made = GrantMade(proven.ids[-1], proven.rights, showable(grant, self._me))
+        made = GrantMade(proven.origin, proven.rights, showable(grant, self._me), proven.renewal)
         return self._made(grant, (await self._wish(made, call_id("grants.delegate"))).grants)
+
+    def _to_renew(self, of: bytes, by: Rights, renew_until: int) -> Renewal | None:
+        """The promise to renew what is made of a grant, which has to be kept here for that."""
+        source = read_grant(of)
+        if not renew_until or source is None:
+            return None
+        if not any(held.proven.origin == source.origin for held in self._services.wallet.held.values()):
+            raise UserError(
+                "bad_argument",
+                "what is passed on is renewed of a grant that this node keeps, and it does not keep this one",
+                hint="dms grant keep it first",
+            )
+        return _renewal(renew_until, source.rights.narrowed(by).until, self._now())
 
     async def grants_inspect(self, params: GrantParams) -> GrantView:
         """See `GrantMethods`."""
@@ -121,8 +137,8 @@ class GrantGroup(Base):
             passed_on = [id_ for id_, by in zip(proven.ids, proven.delegators, strict=True) if by == self._me]
             if proven.issuer != self._me and passed_on:
                 return passed_on[-1], 0, showable(grant, self._me)
-            return proven.ids[-1], proven.rights.until, b""
-        ends = {id_: issued.rights.until for id_, issued in trust.issued.items()}
+            return proven.origin, proven.renewal.until if proven.renewal is not None else proven.rights.until, b""
+        ends = {id_: issued.last for id_, issued in trust.issued.items()}
         ends |= {id_: held.proven.rights.until for id_, held in self._services.wallet.held.items()}
         if given not in ends and _is_whole_id(given):
             return GrantId(given), 0, b""
@@ -134,7 +150,15 @@ class GrantGroup(Base):
         trust = (await self._state()).grants
         void = dict.fromkeys(id_ for id_, _ in trust.revoked)
         issued = (
-            IssuedGrant(one.grant_id, one.rights, one.at, one.grant_id in void, issuer_of(one.proof))
+            IssuedGrant(
+                one.grant_id,
+                one.rights,
+                one.at,
+                one.grant_id in void,
+                issuer_of(one.proof),
+                one.renewal,
+                one.renewed_until,
+            )
             for one in trust.issued.values()
         )
         held = (self._grant_view(one.grant, trust) for one in self._services.wallet.held.values())
@@ -156,10 +180,31 @@ class GrantGroup(Base):
             raise FORM.refused("does not verify, or says what this version does not understand")
         holder = PeerId(next(iter(proven.rights.one_of.get("peer", ())), self._me))
         flaw = trust.credential(grant, holder, self._now(), read_grant).flaw
-        parts = tuple(GrantPart(*part) for part in blocks(grant))
         is_held = proven.ids[-1] in self._services.wallet.held
         is_void = proven.ids[-1] in self._services.wallet.void
-        return GrantView(proven.ids[-1], proven.issuer, proven.rights, parts, is_held, flaw, is_void)
+        return GrantView(
+            proven.ids[-1], proven.issuer, proven.rights, parts_of(grant), is_held, flaw, is_void, proven.renewal
+        )
+
+
+def parts_of(grant: bytes) -> tuple[GrantPart, ...]:
+    """What each signed part of a grant says."""
+    return tuple(
+        GrantPart(part.grant_id, part.said.rights, part.said.delegator, part.said.renews) for part in blocks(grant)
+    )
+
+
+def _renewal(until: int, end: int, now: int) -> Renewal | None:
+    """The promise to renew a grant that ends at `end`, until `until`; 0: none is made.
+
+    Raises:
+        UserError: `bad_argument`: nothing would ever be renewed by it.
+    """
+    renewal = promised(until, end, now)
+    if until and renewal is None:
+        what = "a grant without end needs no renewal" if not end else "it would be renewed no longer than it lasts"
+        raise UserError("bad_argument", what, hint="let it end (--until) before the last renewal does (--renew)")
+    return renewal
 
 
 def _is_whole_id(text: str) -> bool:

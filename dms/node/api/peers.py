@@ -169,7 +169,8 @@ class PeerGroup(GrantGroup):
         if state.book.policy.is_public:
             return Invite(invite.make(topic, addresses, self._me), addresses, warning)
         at_most = {TIME: params.until} if params.until else {}
-        grant = await self._issue(_invited(at_most, own=state.book.policy.access is Access.OWN))
+        rights = _invited(at_most, own=state.book.policy.access is Access.OWN)
+        grant = await self._issue(rights, params.renew_until)
         proven = read_grant(grant)
         assert proven is not None
         return Invite(invite.make(topic, addresses, self._me, grant), addresses, warning, proven.ids[-1])

@@ -7,10 +7,12 @@ from typing import Annotated, Protocol
 import msgspec
 
 from dms.rpc.registry import method
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.rights import Rights
 from dms_proto.ids import GrantId, PeerId
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class AnchorParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,9 +42,12 @@ class CreateGrantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     Attributes:
         rights: what it allows.
+        renew_until: this node makes it anew for a holder that uses it, each time for as long as the first lasts, until then at the latest (Unix ms);
+            0: it runs out.
     """
 
     rights: Rights
+    renew_until: Moment = 0
 
 
 class DelegateGrantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,10 +56,12 @@ class DelegateGrantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     Attributes:
         grant: its text, or the id of one this node holds.
         by: what it is to allow at most from then on; the old bounds stay.
+        renew_until: as of a grant that is issued. What it is made of must be kept here: of that, or of a renewal of it, each renewal is made.
     """
 
     grant: Text
     by: Rights
+    renew_until: Moment = 0
 
 
 class GrantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,11 +91,13 @@ class GrantPart(msgspec.Struct, frozen=True):
         grant_id: of the grant up to here.
         rights: what this part says.
         delegator: the node that made it, by its own word, and may revoke it; empty: nobody says so.
+        renews: the grant that it stands for; empty: none.
     """
 
     grant_id: GrantId
     rights: Rights
     delegator: PeerId = PeerId("")
+    renews: GrantId = GrantId("")
 
 
 class GrantView(msgspec.Struct, frozen=True):
@@ -102,6 +111,7 @@ class GrantView(msgspec.Struct, frozen=True):
         held: whether this node keeps it.
         flaw: why this node would not accept it now, if its holder showed it; empty: it would.
         revoked: whether whoever may say so has told this node, which holds it, that it is void.
+        renewal: by which its maker makes it anew while it is in use; null: it runs out.
     """
 
     grant_id: GrantId
@@ -111,6 +121,7 @@ class GrantView(msgspec.Struct, frozen=True):
     held: bool = False
     flaw: str = ""
     revoked: bool = False
+    renewal: Renewal | None = None
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -134,6 +145,8 @@ class IssuedGrant(msgspec.Struct, frozen=True):
         at: Unix ms.
         revoked: whether this node made it void.
         of: who issued the grant that it was made from; empty: this node.
+        renewal: by which this node makes it anew while it is in use; null: it runs out.
+        renewed_until: when its last renewal ends, Unix ms; 0: there was none.
     """
 
     grant_id: GrantId
@@ -141,6 +154,8 @@ class IssuedGrant(msgspec.Struct, frozen=True):
     at: int
     revoked: bool
     of: PeerId = PeerId("")
+    renewal: Renewal | None = None
+    renewed_until: int = 0
 
 
 class GrantList(msgspec.Struct, frozen=True):

@@ -134,9 +134,11 @@ class InviteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         until: when the grant in it ends, Unix ms; 0: never. Without meaning where no grant is needed.
+        renew_until: this node makes it anew for a holder that uses it, until then at the latest (Unix ms); 0: it runs out.
     """
 
     until: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    renew_until: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
 class Invite(msgspec.Struct, frozen=True):

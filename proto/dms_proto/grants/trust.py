@@ -1,8 +1,8 @@
 """Whom a node believes about grants: its anchors, what it granted itself, and which grants are void. Stream "trust".
 
 State     the anchors, the grants this node issued, the revocations it honours.
-Stimuli   the owner's wishes about anchors and grants; revocations that peers tell of.
-Effects   none: peers are told in the next hello.
+Stimuli   the owner's wishes about anchors and grants; revocations that peers tell of; holders that ask for a renewal.
+Effects   a renewal is made and given, or refused. Of all else peers are told in the next hello.
 
 A revocation is honoured when this node made it, or the grant's issuer did, or who passed the grant on. Peers tell each other those of grants of their
 anchors in their hellos, so that one word reaches every node that accepts them, those too that were away when it was said.
@@ -19,12 +19,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dms_proto.grants.access import NOTHING_SHOWN, Credential
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.revocations import is_genuine
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.ids import PUBLIC_KEY_BYTES, GrantId, PeerId, peer_id_of, short
-from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Stimulus, Table
-from dms_proto.messages import Revocation
-from dms_proto.messages.kinds import MAX_ANCHORS, MAX_REVOKED
+from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table
+from dms_proto.messages import Refusal, Revocation
+from dms_proto.messages.kinds import MAX_ANCHORS, MAX_REVOKED, NOT_GRANTED
 from dms_proto.units import SECOND
 from dms_proto.wire import CLOCK_SKEW_MS
 
@@ -47,12 +48,23 @@ class Proven(NamedTuple):
         ids: of the grant (last) and of those it was made from, the first first.
         rights: what all its blocks together allow.
         delegators: of each of `ids`, who says to have made it of the one before; empty where nobody does.
+        maker: who made the grant itself: its issuer, or who passed it on; empty: nobody says so.
+        origin: the id by which its maker knows it: of the grant of which it is a renewal, or its own.
+        renewal: by which its maker makes it anew; None: it runs out.
     """
 
     issuer: PeerId
     ids: tuple[GrantId, ...]
     rights: Rights
     delegators: tuple[PeerId, ...] = ()
+    maker: PeerId = PeerId("")
+    origin: GrantId = GrantId("")
+    renewal: Renewal | None = None
+
+    @property
+    def is_issued(self) -> bool:
+        """Whether its maker issued it; otherwise it was made of another."""
+        return self.maker == self.issuer and not self.delegators[-1]
 
 
 class Delegation(msgspec.Struct, frozen=True):
@@ -85,6 +97,16 @@ class GrantMade(Stimulus, frozen=True):
     grant_id: GrantId
     rights: Rights
     proof: bytes = b""
+    renewal: Renewal | None = None
+
+
+class RenewalAsked(Stimulus, frozen=True):
+    """A peer asks for a renewal of the grant that it holds. `proven`: what that says; `most`: when one that this node can make ends at the latest."""
+
+    peer: PeerId
+    grant: bytes
+    proven: Proven | None
+    most: int
 
 
 class RevocationsHeard(Stimulus, frozen=True):
@@ -116,6 +138,16 @@ class GrantIssued(Event, frozen=True):
     rights: Rights
     at: int
     proof: bytes = b""
+    renewal: Renewal | None = None
+
+
+class GrantRenewed(Event, frozen=True):
+    """A grant that this node issued, or passed on, was made anew for a holder; told once for all holders of it, as long as it goes on no further."""
+
+    grant_id: GrantId
+    holder: PeerId
+    until: int
+    at: int
 
 
 class GrantRevoked(Event, frozen=True):
@@ -124,6 +156,17 @@ class GrantRevoked(Event, frozen=True):
     revocation: Revocation
     at: int
     delegation: Delegation | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class Renew(Effect, frozen=True):
+    """Make the grant anew, until then (Unix ms), and give it to the peer."""
+
+    peer: PeerId
+    grant: bytes
+    until: int
 
 
 # ------------------------------------------------------------------------------------------------------------------ state
@@ -136,12 +179,24 @@ class TrustPhase(StrEnum):
 
 
 class Issued(msgspec.Struct, frozen=True):
-    """A grant this node issued, or passed on (`proof` is not empty)."""
+    """A grant this node issued, or passed on (`proof` is not empty). `renewed_until`: when the last renewal of it ends; 0: there was none."""
 
     grant_id: GrantId
     rights: Rights
     at: int
     proof: bytes = b""
+    renewal: Renewal | None = None
+    renewed_until: int = 0
+
+    @property
+    def until(self) -> int:
+        """When it and its renewals end, Unix ms; 0: never."""
+        return max(self.rights.until, self.renewed_until)
+
+    @property
+    def last(self) -> int:
+        """When no renewal of it can be in force any more, Unix ms; 0: never."""
+        return self.renewal.until if self.renewal is not None else self.rights.until
 
 
 class Trust(msgspec.Struct, frozen=True):
@@ -211,6 +266,18 @@ class Trust(msgspec.Struct, frozen=True):
             return f"the grant ended {(now - proven.rights.until) // SECOND} s ago"
         return "the grant is for another node" if any(proven.rights.unmet({"peer": peer})) else ""
 
+    def renewal_flaw(self, proven: Proven, peer: PeerId, most: int, now: int) -> str:
+        """Why this node does not make a grant anew for `peer` now; empty when it does. `most`: see `RenewalAsked`."""
+        if proven.maker != self.me:
+            return "it was not made here"
+        if flaw := self._flaw(proven, peer, now, begun=False):
+            return flaw
+        if proven.renewal is None:
+            return "it is not renewed: it was made to run out"
+        if not proven.renewal.is_due(proven.rights.until, now):
+            return "it is not near its end, or was to be renewed no longer"
+        return "" if most > proven.rights.until else "what it was made of ends with it, or is not kept here any more"
+
     def _void(self, proven: Proven) -> str:
         """The id of it, or of the one that it was made from, that is revoked by this node, its issuer, or who passed that one on; or empty.
 
@@ -262,7 +329,28 @@ def _anchor(trust: Trust, stimulus: AnchorWished, _now: int) -> Decision:
 
 
 def _issue(_trust: Trust, stimulus: GrantMade, now: int) -> Decision:
-    return Decision((GrantIssued(stimulus.grant_id, stimulus.rights, now, stimulus.proof),))
+    return Decision((GrantIssued(stimulus.grant_id, stimulus.rights, now, stimulus.proof, stimulus.renewal),))
+
+
+def _renew(trust: Trust, stimulus: RenewalAsked, now: int) -> Decision:
+    """An answer that was lost is asked for again, and given again: it is written down when the grant goes on further than was known."""
+    peer, proven = stimulus.peer, stimulus.proven
+    if proven is None:
+        return IGNORED
+    if flaw := trust.renewal_flaw(proven, peer, stimulus.most, now):
+        return Decision((), (Send(peer, Refusal(NOT_GRANTED, detail=f"no renewal of {proven.origin}: {flaw}")),))
+    assert proven.renewal is not None
+    until = min(proven.renewal.end(now), stimulus.most)
+    events = (GrantRenewed(proven.origin, peer, until, now),) if _goes_on(trust, proven, until) else ()
+    return Decision(events, (Renew(peer, stimulus.grant, until),))
+
+
+def _goes_on(trust: Trust, proven: Proven, until: int) -> bool:
+    """Whether a renewal until then is worth writing down: one for each third of its span, however many holders there are."""
+    known, renewal = trust.issued.get(proven.origin), proven.renewal
+    if known is None or renewal is None or until <= known.until:
+        return False
+    return until == renewal.until or until - known.until >= renewal.span_ms // 3
 
 
 def _hear(trust: Trust, stimulus: RevocationsHeard, now: int) -> Decision:
@@ -299,9 +387,12 @@ def evolve(trust: Trust, event: Event) -> Trust:
             return change(trust, added=(*trust.added, peer))
         case AnchorRemoved(peer=peer):
             return change(trust, added=tuple(other for other in trust.added if other != peer))
-        case GrantIssued(grant_id=id_, rights=rights, at=at, proof=proof):
-            issued = {**trust.issued, id_: Issued(id_, rights, at, proof)}
+        case GrantIssued(grant_id=id_, rights=rights, at=at, proof=proof, renewal=renewal):
+            issued = {**trust.issued, id_: Issued(id_, rights, at, proof, renewal)}
             return change(trust, issued=dict(tuple(issued.items())[-MAX_ISSUED:]))
+        case GrantRenewed(grant_id=id_, until=until) if id_ in trust.issued:
+            renewed = change(trust.issued[id_], renewed_until=until)
+            return change(trust, issued={**trust.issued, id_: renewed})
         case GrantRevoked(revocation=revocation, at=at, delegation=delegation):
             key = (revocation.grant_id, revocation.signer)
             revoked = {id_: other for id_, other in trust.revoked.items() if _matters(other, at)} | {key: revocation}
@@ -318,6 +409,10 @@ TABLE: Final[Table[Trust]] = {
         _anchor, "grants of the peer are accepted, or no longer; this node's own always"
     ),
     (TrustPhase.HELD, GrantMade): Row(_issue, "noted for the owner's list, without the grant itself"),
+    (TrustPhase.HELD, RenewalAsked): Row(
+        _renew,
+        "made anew and given, if that was promised with it, it is near its end, and nobody has revoked it; or refused by name",
+    ),
     (TrustPhase.HELD, RevocationsHeard): Row(
         _hear, "honoured when this node, an anchor, or who passed on a grant of one signed it; a repeat changes nothing"
     ),

@@ -14,6 +14,8 @@ A round of the market, requester on the left::
     Release | Cancel ──▶
                 ◀── Receipt
     Iou         ──▶                              whenever the debtor's owner settles by it
+    GrantWanted ──▶                              when a grant it uses is near its end
+                ◀── GrantGiven
 
 Adding a field with a default keeps the version; changing a meaning is a new version of the envelope.
 """
@@ -55,8 +57,8 @@ NOT_GRANTED: Final = "not_granted"
 """Code of a `Refusal`: who asks lacks a right, which `detail` names."""
 NOT_KEPT: Final = "not_kept"
 """Code of a `Refusal`: there is no such log here, or none any more."""
-MAX_PROOF_BYTES: Final = 4 * 1024
-"""Of a grant that a revocation rests on: as in an envelope."""
+MAX_GRANT_BYTES: Final = 4 * 1024
+"""Of a grant, as in an envelope."""
 MAX_REVOKED: Final = 64
 """Revocations told in one hello."""
 
@@ -471,6 +473,26 @@ class Iou(Message, frozen=True, tag=True):
     signature: Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
+class GrantWanted(Message, frozen=True, tag=True):
+    """Make this grant anew: its end is near, and I use it. Said to who made it, by who holds it; the answer is a `GrantGiven` or a `Refusal`.
+
+    Attributes:
+        grant: in the form of an envelope's `auth`, as it was given; not bound to the sender, where it is for whoever holds it.
+    """
+
+    grant: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_GRANT_BYTES)]
+
+
+class GrantGiven(Message, frozen=True, tag=True):
+    """A grant, made anew for who has asked. What it stands for is kept no longer.
+
+    Attributes:
+        grant: in the form of an envelope's `auth`.
+    """
+
+    grant: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_GRANT_BYTES)]
+
+
 class KnownPeer(msgspec.Struct, frozen=True):
     """A peer as told by another peer.
 
@@ -499,7 +521,7 @@ class Revocation(msgspec.Struct, frozen=True, omit_defaults=True):
     signer: GoodPeerId
     until: Amount
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-    proof: Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF_BYTES)] = b""
+    proof: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT_BYTES)] = b""
 
 
 class Hello(Message, frozen=True, tag=True):
@@ -582,6 +604,8 @@ AnyMessage = (
     | Cancel
     | Receipt
     | Iou
+    | GrantWanted
+    | GrantGiven
     | Hello
     | Probe
     | Refusal
@@ -606,6 +630,8 @@ KINDS: Final[dict[str, type[Message]]] = {
         Cancel,
         Receipt,
         Iou,
+        GrantWanted,
+        GrantGiven,
         Hello,
         Probe,
         Refusal,

@@ -27,7 +27,7 @@ class KindClass(StrEnum):
     STREAM = "stream"
     """Status and logs of running allocations."""
     MEMBERSHIP = "membership"
-    """Hello, Probe, Refusal, Iou: what is said now and then."""
+    """Hello, Probe, Refusal, Iou, grants that are renewed: what is said now and then."""
     GOSSIP_FORWARDED = "gossip_forwarded"
     """Gossip as handed on by a neighbour, whoever wrote it."""
     GOSSIP_AUTHORED = "gossip_authored"
@@ -40,7 +40,7 @@ class KindClass(StrEnum):
 
 
 _STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage"})
-_MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal", "Iou"})
+_MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal", "Iou", "GrantWanted", "GrantGiven"})
 
 
 def kind_class(kind: str) -> KindClass:

@@ -21,12 +21,14 @@ from dms.rpc.api.grants import (
     Grant,
     GrantList,
     GrantParams,
+    GrantView,
     RevokeGrantParams,
 )
-from dms.rpc.api.jobs import JobLogParams, JobParams, JobView
+from dms.rpc.api.jobs import JobLogParams, JobParams, JobView, WaitParams
 from dms.rpc.api.market import AskParams
 from dms.rpc.api.peers import InviteParams, JoinParams
 from dms.testing.market import CAPABILITY, CONFIG, TARIFF, Market, peer_of, until
+from dms.trust.grant import FORM
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import TIME, Rights
@@ -274,6 +276,159 @@ async def test_a_job_whose_grant_ends_under_way_is_done_and_a_renewed_grant_serv
     assert is_done(await guarded.run(spec("print", "more")))
 
 
+# --------------------------------------------------------------------------------------------------------------- renewals
+
+DAY = 24 * HOUR
+
+
+async def give_renewable(local: Local, clock: Clock, *, to: int = 0, by: int = 1) -> GrantView:
+    """A grant for an hour that is renewed for a day, kept by another node."""
+    rights = Rights({TIME: clock() + HOUR}, {"peer": (peer_of(local.market.nodes[to]),)})
+    made = await local.apis[by].grants_create(CreateGrantParams(rights, clock() + DAY))
+    return await local.apis[to].grants_keep(GrantParams(made.text))
+
+
+def ask(local: Local, index: int = 0) -> None:
+    """What the node does each minute."""
+    services = local.market.nodes[index].services
+    services.renewals.ask(services.node)
+
+
+async def held(local: Local, index: int = 0) -> GrantView:
+    (view,) = (await local.apis[index].grants_list()).held
+    return view
+
+
+async def refused(local: Local, caplog: pytest.LogCaptureFixture) -> str:
+    """What the node that asks was told, once it was."""
+
+    async def look() -> str:
+        return next((said for said in caplog.messages if "no renewal of" in said), "")
+
+    ask(local)
+    return await until(look, bool)
+
+
+async def test_a_grant_is_renewed_again_and_again_while_what_was_agreed_under_it_runs(
+    guarded: Local, clock: Clock, released: asyncio.Event
+) -> None:
+    """Nothing is shown any more once the job runs; it is the job that keeps the grant in use. Its end comes when it was promised."""
+    provider = peer_of(guarded.market.nodes[1])
+    before = await give_renewable(guarded, clock)
+    job = await guarded.submit(spec("sleep_ms", "1"))
+    await until(lambda: guarded.show(job), lambda view: view.summary.running == 1)
+    for _ in range(3):
+        end = (await held(guarded)).rights.until
+        clock.ahead += HOUR * 2 // 3 + 1_000
+        ask(guarded)
+        view = await until(lambda: held(guarded), lambda view, end=end: view.rights.until > end)
+        assert view.parts[-1].renews == before.grant_id
+        assert view.rights.until - clock() == pytest.approx(HOUR, abs=10_000)
+        assert not (await clauses(guarded))[provider]
+    (issued,) = (await guarded.apis[1].grants_list()).issued
+    assert (issued.grant_id, issued.renewed_until) == (before.grant_id, view.rights.until)
+    await guarded.restart(0)
+    await guarded.market.connect(guarded.market.nodes[0], guarded.market.nodes[1])
+    assert await held(guarded) == view
+    await until(lambda: clauses(guarded), lambda found: found.get(provider) == ())
+    released.set()
+    assert is_done(await guarded.api.job_wait(WaitParams(job, 20_000)))
+
+
+async def test_a_grant_that_nobody_uses_runs_out(guarded: Local, clock: Clock) -> None:
+    before = await give_renewable(guarded, clock)
+    clock.ahead = HOUR - 60_000
+    ask(guarded)
+    assert not (await clauses(guarded))[peer_of(guarded.market.nodes[1])]  # shown, it is in use
+    assert (await held(guarded)).grant_id == before.grant_id
+
+    ask(guarded)
+
+    await until(lambda: held(guarded), lambda view: view.grant_id != before.grant_id)
+
+
+async def test_a_revoked_grant_is_not_renewed_and_revoking_the_first_ends_its_renewals(
+    guarded: Local, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = peer_of(guarded.market.nodes[1])
+    before = await give_renewable(guarded, clock)
+    assert not (await clauses(guarded))[provider]
+    clock.ahead = HOUR - 60_000
+    ask(guarded)
+    after = await until(lambda: held(guarded), lambda view: view.grant_id != before.grant_id)
+    assert not (await clauses(guarded))[provider]
+
+    await guarded.apis[1].grants_revoke(
+        RevokeGrantParams(FORM.write(guarded.market.nodes[0].services.wallet.held[after.grant_id].grant))
+    )
+
+    (clause,) = (await clauses(guarded))[provider]
+    assert clause.observed == f"the grant {short(before.grant_id)} is revoked"
+    assert (await held(guarded)).revoked
+    clock.ahead += HOUR - 60_000
+    guarded.market.nodes[0].services.wallet.void = frozenset()  # its holder has not heard of it
+    assert "is revoked" in await refused(guarded, caplog)
+
+
+async def test_what_was_passed_on_is_renewed_by_who_passed_it_on_once_its_own_is(guarded: Local, clock: Clock) -> None:
+    """Node 1 issues, node 0 passes it on to node 2, and node 2 shows it to node 1."""
+    issuer = guarded.market.nodes[1]
+    rights = Rights({TIME: clock() + HOUR, "cpu": 2000})
+    issued = await guarded.apis[1].grants_create(CreateGrantParams(rights, clock() + DAY))
+    by = Rights({"cpu": 1000}, {"peer": (peer_of(guarded.market.nodes[2]),)})
+    with pytest.raises(UserError, match="does not keep this one"):
+        await guarded.api.grants_delegate(DelegateGrantParams(issued.text, by, clock() + DAY))
+    await guarded.api.grants_keep(GrantParams(issued.text))
+    made = await guarded.api.grants_delegate(DelegateGrantParams(issued.text, by, clock() + DAY))
+    before = await guarded.apis[2].grants_keep(GrantParams(made.text))
+    await guarded.apis[2].market_ask(AskParams(spec()))
+    end = before.rights.until
+    clock.ahead = HOUR - 60_000
+
+    ask(guarded, 2)  # too early: what it was made of ends as soon
+    await until(lambda: _due(guarded, 0, clock), bool)
+    ask(guarded, 0)
+    await until(lambda: held(guarded, 0), lambda view: view.rights.until > end)
+    clock.ahead += 60_000
+    ask(guarded, 2)
+    after = await until(lambda: held(guarded, 2), lambda view: view.rights.until > end)
+
+    assert (after.rights.at_most["cpu"], after.rights.one_of) == (1000, by.one_of)
+    assert after.parts[-1].renews == made.view.grant_id
+    assert not (await guarded.apis[1].grants_inspect(GrantParams(_text(guarded, 2)))).flaw
+    await guarded.api.grants_revoke(RevokeGrantParams(made.view.grant_id))
+    await until(lambda: told(guarded, 1), lambda found: made.view.grant_id in found.revoked)
+    assert (await guarded.apis[1].grants_inspect(GrantParams(_text(guarded, 2)))).flaw.endswith("is revoked")
+    assert (await guarded.apis[1].grants_list()).issued[0].grant_id == issued.view.grant_id
+    assert peer_of(issuer) == after.issuer
+
+
+async def _due(local: Local, index: int, clock: Clock) -> bool:
+    return bool(local.market.nodes[index].services.wallet.due(clock()))
+
+
+def _text(local: Local, index: int) -> str:
+    (one,) = local.market.nodes[index].services.wallet.held.values()
+    return FORM.write(one.grant)
+
+
+async def test_a_promise_that_cannot_be_kept_is_not_made(guarded: Local, clock: Clock) -> None:
+    for rights, renew_until in ((Rights(), clock() + DAY), (Rights({TIME: clock() + HOUR}), clock() + HOUR)):
+        with pytest.raises(UserError, match="renew"):
+            await guarded.api.grants_create(CreateGrantParams(rights, renew_until))
+
+
+async def test_an_invitation_s_grant_is_renewed_for_whoever_joined_with_it(guarded: Local, clock: Clock) -> None:
+    invitation = await guarded.apis[1].peers_invite(InviteParams(clock() + HOUR, clock() + DAY))
+    await guarded.api.peers_join(JoinParams(invitation.invite))
+    assert is_done(await guarded.run(spec("print", "done")))
+    clock.ahead = HOUR - 60_000
+    ask(guarded)
+    await until(lambda: held(guarded), lambda view: view.grant_id != invitation.grant_id)
+    clock.ahead += 120_000
+    assert is_done(await guarded.run(spec("print", "more")))
+
+
 async def test_an_invitation_to_a_guarded_node_is_all_it_takes(guarded: Local) -> None:
     invitation = await guarded.apis[1].peers_invite(InviteParams())
     joined = await guarded.api.peers_join(JoinParams(invitation.invite))
@@ -340,3 +495,15 @@ async def test_a_grant_that_was_forgotten_is_not_said_to_be_kept(guarded: Local)
     made = await guarded.apis[1].grants_create(CreateGrantParams(Rights()))
     assert (await guarded.api.grants_keep(GrantParams(made.text))).held
     assert not (await guarded.api.grants_forget(GrantParams(made.text))).held
+
+
+async def test_a_node_asks_by_itself(guarded: Local, clock: Clock) -> None:
+    before = await give_renewable(guarded, clock)
+    assert not (await clauses(guarded))[peer_of(guarded.market.nodes[1])]
+    clock.ahead = HOUR - 60_000
+    services = guarded.market.nodes[0].services
+    asking = asyncio.create_task(services.renewals.ask_on_time(services.node, every_s=0.01))
+    try:
+        await until(lambda: held(guarded), lambda view: view.grant_id != before.grant_id)
+    finally:
+        asking.cancel()

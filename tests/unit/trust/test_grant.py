@@ -22,6 +22,7 @@ from dms.testing.samples import STRANGER
 from dms.trust.grant import FORM, MAX_BLOCKS, blocks, issue, narrow, read_grant, showable
 from dms.trust.statements import read_statements
 from dms_proto.errors import UserError
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.rights import CEILINGS, KINDS, TIME, Rights, Use
 from dms_proto.wire import Signer
 
@@ -118,7 +119,7 @@ def test_each_narrowing_has_an_id_of_its_own_and_carries_those_before_it() -> No
     assert before is not None
     assert after is not None
     assert after.ids[:-1] == before.ids
-    assert [part.rights for part in blocks(narrower)] == [Rights(), Rights({"cpu": 1000})]
+    assert [part.said.rights for part in blocks(narrower)] == [Rights(), Rights({"cpu": 1000})]
 
 
 def test_own_is_no_bound_and_survives_narrowing() -> None:
@@ -217,3 +218,61 @@ def test_what_anybody_may_see_of_a_grant_is_of_use_to_nobody_else() -> None:
     assert shown.ids[:2] == whole.ids
     bound = narrow(bearer, Rights(one_of={"peer": (PEERS[1],)}))
     assert showable(bound, PEERS[0]) == bound
+
+
+RENEWAL = Renewal(2_000_000_000_000, 3_600_000)
+
+
+def test_a_promise_to_renew_is_the_last_part_s_and_a_renewal_has_the_ids_of_what_it_stands_for() -> None:
+    first = issue(SEED, Rights({TIME: 1_000_000}), RENEWAL)
+    before = read_grant(first)
+    assert before is not None
+    assert (before.maker, before.renewal, before.origin) == (ISSUER.peer_id, RENEWAL, before.ids[-1])
+
+    after = read_grant(issue(SEED, Rights({TIME: 2_000_000}), RENEWAL, before.origin))
+
+    assert after is not None
+    assert (after.origin, after.ids) == (before.origin, (before.origin, after.ids[-1]))
+    assert after.ids[-1] != before.ids[-1]
+    assert after.is_issued
+    assert len(after.delegators) == len(after.ids)
+
+
+def test_what_is_passed_on_is_renewed_by_who_passed_it_on_or_by_nobody() -> None:
+    first = issue(SEED, Rights({TIME: 1_000_000}), RENEWAL)
+    passed_on = read_grant(narrow(first, Rights({"cpu": 1}), PEERS[0], RENEWAL))
+    run_out = read_grant(narrow(first, Rights({"cpu": 1}), PEERS[0]))
+    unnamed = read_grant(narrow(first, Rights({"cpu": 1})))
+    assert passed_on is not None
+    assert run_out is not None
+    assert unnamed is not None
+    assert (passed_on.maker, passed_on.renewal, passed_on.is_issued) == (PEERS[0], RENEWAL, False)
+    assert (run_out.maker, run_out.renewal) == (PEERS[0], None)
+    assert (unnamed.maker, unnamed.renewal, unnamed.is_issued) == ("", None, False)
+
+
+def test_a_renewal_of_what_was_passed_on_is_of_both_grants_it_stands_for() -> None:
+    """The issuer revokes by the id of its first grant, the delegator by that of its own, whatever was renewed since."""
+    first = issue(SEED, Rights(), RENEWAL)
+    passed_on = narrow(first, Rights({"cpu": 1}), PEERS[0], RENEWAL)
+    root, child = read_grant(first), read_grant(passed_on)
+    assert root is not None
+    assert child is not None
+    again = narrow(issue(SEED, Rights(), RENEWAL, root.origin), Rights({"cpu": 1}), PEERS[0], RENEWAL, child.origin)
+    proven = read_grant(again)
+    assert proven is not None
+    assert {(root.origin, ""), (child.origin, PEERS[0])} <= set(zip(proven.ids, proven.delegators, strict=True))
+    assert proven.origin == child.origin
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "renew(2030-01-01T00:00:00Z, 60);\nrenew(2031-01-01T00:00:00Z, 60);\n",
+        "renew(2030-01-01T00:00:00Z, 0);\n",
+        'renews("a");\nrenews("b");\n',
+        "renew(1, 60);\n",
+    ],
+)
+def test_a_promise_that_is_not_understood_makes_the_grant_void(source: str) -> None:
+    assert read_statements(source, is_first=True) is None

@@ -9,9 +9,10 @@ import pytest
 
 from dms.config import Home
 from dms.testing.samples import REQUESTER, STRANGER
-from dms.trust.grant import issue, read_grant
-from dms.trust.wallet import Wallet
+from dms.trust.grant import issue, narrow, read_grant
+from dms.trust.wallet import Held, Wallet
 from dms_proto.errors import UserError
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.revocations import revoke
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.ids import PeerId
@@ -119,3 +120,85 @@ def test_who_is_not_asked_by_name_is_shown_what_most_want_to_see(home: Home) -> 
     for peer in (REQUESTER.peer_id, ISSUER):
         wallet.note(peer, (other.proven.issuer,))
     assert wallet.shown_to_most() == other.bound
+
+
+HOUR = 3_600_000
+RENEWAL = Renewal(100 * HOUR, 3 * HOUR)
+
+
+def renewal_of(before: Held, end: int = 6 * HOUR, seed: bytes = SEED) -> bytes:
+    return issue(seed, Rights({TIME: end}), RENEWAL, before.proven.origin)
+
+
+def renewable(wallet: Wallet) -> Held:
+    return wallet.keep(issue(SEED, Rights({TIME: 3 * HOUR}), RENEWAL))
+
+
+def test_a_grant_is_due_once_it_was_shown_and_its_end_is_near(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.note(PROVIDER, (ISSUER,))
+    held = renewable(wallet)
+    assert not wallet.due(2 * HOUR)
+    wallet.shown_to(PROVIDER)
+    assert not wallet.due(2 * HOUR - 1)
+    assert wallet.due(2 * HOUR) == (held,)
+    assert not wallet.due(3 * HOUR + 31_000), "it has ended"
+
+
+def test_what_runs_out_is_revoked_or_was_made_here_is_not_asked_for(home: Home) -> None:
+    wallet = Wallet(home, ISSUER)
+    wallet.note(PROVIDER, (ISSUER,))
+    renewable(wallet)
+    wallet.shown_to(PROVIDER)
+    assert not wallet.due(2 * HOUR), "this node made it itself"
+
+    other = Wallet(home, ME)
+    other.note(PROVIDER, (ISSUER,))
+    other.forget(*other.held)
+    held = renewable(other)
+    other.shown_to(PROVIDER)
+    other.hear((revoke(Signer(SEED), held.grant_id, 0),))
+    assert not other.due(2 * HOUR)
+
+
+def test_a_renewal_takes_the_place_of_what_it_stands_for_durably(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    held = renewable(wallet)
+    beside = wallet.keep(issue(SEED, Rights()))
+
+    new = wallet.renew(renewal_of(held), {ISSUER})
+
+    assert new is not None
+    assert list(Wallet(home, ME).held) == [beside.grant_id, new.grant_id]
+    assert wallet.renew(renewal_of(held), {ISSUER}) is None, "a repeat goes on no further"
+    assert wallet.renew(renewal_of(held, 9 * HOUR), {ISSUER}) is not None, "a renewal is renewed"
+    assert len(wallet.held) == 2
+
+
+def test_what_is_no_renewal_by_who_made_the_grant_takes_no_place(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    held = renewable(wallet)
+    for grant, sender in (
+        (renewal_of(held), PROVIDER),
+        (renewal_of(held, 2 * HOUR), ISSUER),
+        (renewal_of(held, seed=b"\x08" * 32), ISSUER),
+        (narrow(held.grant, Rights({TIME: 9 * HOUR}), ISSUER, renews=held.proven.origin), PROVIDER),
+    ):
+        assert wallet.renew(grant, {sender}) is None
+    assert list(wallet.held) == [held.grant_id]
+
+
+def test_what_was_passed_on_is_made_anew_of_what_is_kept_now(home: Home) -> None:
+    """The source of it has been renewed itself; a holder that asks says that it is in use."""
+    wallet = Wallet(home, ME)
+    held = renewable(wallet)
+    passed_on = read_grant(narrow(held.grant, Rights({"cpu": 1}), ME, RENEWAL))
+    stranger = read_grant(narrow(issue(b"\x08" * 32, Rights()), Rights({"cpu": 1}), ME, RENEWAL))
+    assert passed_on is not None
+    assert stranger is not None
+    assert wallet.source_of(passed_on) == held
+    assert wallet.due(2 * HOUR) == (held,)
+    new = wallet.renew(renewal_of(held), {ISSUER})
+
+    assert wallet.source_of(passed_on) == new
+    assert wallet.source_of(stranger) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dms_proto.grants import trust as machine
+from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.revocations import is_genuine, revoke
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.grants.trust import (
@@ -14,14 +15,19 @@ from dms_proto.grants.trust import (
     MAX_PROOFS_TOLD_BYTES,
     AnchorWished,
     GrantMade,
+    GrantRenewed,
     Proven,
+    Renew,
+    RenewalAsked,
     RevocationsHeard,
     Trust,
 )
 from dms_proto.ids import GrantId, PeerId, grant_id
-from dms_proto.messages import Revocation
-from dms_proto.messages.kinds import MAX_ANCHORS, MAX_PROOF_BYTES, MAX_REVOKED
+from dms_proto.machine import Send
+from dms_proto.messages import Refusal, Revocation
+from dms_proto.messages.kinds import MAX_ANCHORS, MAX_GRANT_BYTES, MAX_REVOKED
 from dms_proto.sim.driven import Driven
+from dms_proto.units import HOUR
 from dms_proto.wire import CLOCK_SKEW_MS, Signer
 
 ME, ANCHOR, STRANGER = (Signer(bytes([number]) * 32) for number in (1, 2, 3))
@@ -265,7 +271,95 @@ def test_delegators_of_all_grants_of_an_anchor_together_are_bounded() -> None:
 def test_proofs_that_do_not_fit_into_a_hello_wait_for_the_next() -> None:
     node = Believer()
     for number in range(MAX_REVOKED):
-        node.tell(RevocationsHeard((revoke(ME, grant_id(b"%d" % number), 0, bytes(MAX_PROOF_BYTES)),)))
+        node.tell(RevocationsHeard((revoke(ME, grant_id(b"%d" % number), 0, bytes(MAX_GRANT_BYTES)),)))
     told = node.state.told(node.now)
     assert sum(len(one.proof) for one in told) <= MAX_PROOFS_TOLD_BYTES
     assert told[-1].grant_id == grant_id(b"%d" % (MAX_REVOKED - 1))
+
+
+# --------------------------------------------------------------------------------------------------------------- renewals
+
+RENEWAL = Renewal(NOW + 10 * HOUR, 3 * HOUR)
+FAR = 2**53
+
+
+def held(
+    end: int = NOW + HOUR, *, renewal: Renewal | None = RENEWAL, maker: PeerId = ME.peer_id, to: PeerId = ASKER
+) -> Proven:
+    """A grant of this node, near its end."""
+    rights = Rights({TIME: end}, {"peer": (to,)})
+    return Proven(ME.peer_id, (ROOT,), rights, (PeerId(""),), maker, ROOT, renewal)
+
+
+def asks(node: Believer, proven: Proven, most: int = FAR) -> Renew | str:
+    """What ASKER gets for its question: a renewal, or why not."""
+    node.tell(RenewalAsked(ASKER, b"grant", proven, most))
+    (effect,) = node.effects
+    match effect:
+        case Renew():
+            return effect
+        case Send(peer=peer, message=Refusal(code="not_granted", detail=detail)) if peer == ASKER:
+            return detail
+        case _:
+            raise AssertionError(effect)
+
+
+def test_a_grant_near_its_end_is_made_anew_as_was_promised_and_once_is_written_down() -> None:
+    node = Believer()
+    node.tell(GrantMade(ROOT, held().rights, renewal=RENEWAL))
+    assert asks(node, held()) == Renew(ASKER, b"grant", NOW + 3 * HOUR)
+    assert node.state.issued[ROOT].until == NOW + 3 * HOUR
+    assert isinstance(node.log[-1], GrantRenewed)
+    written = len(node.log)
+    node.now += 60_000
+
+    again = asks(node, held())  # the answer was lost, or another holder asks
+
+    assert again == Renew(ASKER, b"grant", node.now + 3 * HOUR)
+    assert len(node.log) == written
+
+
+def test_it_is_made_anew_though_it_is_remembered_no_longer() -> None:
+    """The promise stands in the grant."""
+    assert isinstance(asks(Believer(), held()), Renew)
+
+
+def test_no_renewal_ends_later_than_what_it_is_made_of() -> None:
+    assert asks(Believer(), held(), NOW + 2 * HOUR) == Renew(ASKER, b"grant", NOW + 2 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("proven", "most", "why"),
+    [
+        (held(maker=ANCHOR.peer_id), FAR, "not made here"),
+        (held(to=STRANGER.peer_id), FAR, "for another node"),
+        (held(NOW - CLOCK_SKEW_MS - 1000), FAR, "ended 31 s ago"),
+        (held(renewal=None), FAR, "made to run out"),
+        (held(NOW + 2 * HOUR), FAR, "not near its end"),
+        (held(renewal=Renewal(NOW + HOUR, 3 * HOUR)), FAR, "to be renewed no longer"),
+        (held(), NOW + HOUR, "ends with it"),
+        (held(), 0, "not kept here any more"),
+    ],
+)
+def test_what_was_not_promised_is_refused_by_name(proven: Proven, most: int, why: str) -> None:
+    node = Believer()
+    answer = asks(node, proven, most)
+    assert isinstance(answer, str)
+    assert why in answer
+    assert not node.events
+
+
+def test_what_is_revoked_is_not_made_anew_nor_what_stands_for_it() -> None:
+    node = Believer()
+    node.tell(RevocationsHeard((revoke(ME, ROOT, 0),)))
+    renewed = held()._replace(ids=(ROOT, CHILD), delegators=(PeerId(""), PeerId("")))
+    for proven in (held(), renewed):
+        answer = asks(node, proven)
+        assert isinstance(answer, str)
+        assert "is revoked" in answer
+
+
+def test_what_is_no_grant_is_not_answered() -> None:
+    node = Believer()
+    node.tell(RenewalAsked(ASKER, b"junk", None, FAR))
+    assert not node.effects

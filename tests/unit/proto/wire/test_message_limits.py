@@ -71,6 +71,8 @@ BAD: list[tuple[str, str, object]] = [
     ("Receipt", "usage", {"cpu_us": -1}),
     ("Iou", "amount", -1),
     ("Iou", "signature", bytes(65)),
+    ("GrantWanted", "grant", b""),
+    ("GrantGiven", "grant", bytes(4097)),
     ("Hello", "peers", [{"peer": REQUESTER.peer_id, "addresses": []}] * 17),
     ("Hello", "peers", [{"peer": "Qm" + REQUESTER.peer_id[2:], "addresses": []}]),
     ("Hello", "addresses", ["x" * 257]),
