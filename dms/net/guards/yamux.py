@@ -273,7 +273,8 @@ class SafeYamux(IMuxedConn):
         """For bulk: returns once little enough waits for the socket, and lets other tasks go first."""
         await trio.lowlevel.checkpoint()
         while not self.is_closed and self.waiting > SEND_HIGH:
-            self._room = trio.Event()
+            if self._room.is_set():  # else others wait for it already
+                self._room = trio.Event()
             await self._room.wait()
 
     def _append(self, data: bytes) -> None:

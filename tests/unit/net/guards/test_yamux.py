@@ -13,6 +13,7 @@ import trio.testing
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
 from dms.net.guards.yamux import MAX_INBOUND_STREAMS, SafeYamux
+from dms.net.guards.yamux_stream import SafeStream
 from dms.testing.yamux_pairs import RecordingHooks, safe, stock, yamux_pair
 
 pytestmark = pytest.mark.libp2p
@@ -293,6 +294,29 @@ def test_streams_that_end_make_room() -> None:
         assert not a.streams
         assert not b.streams
         assert b._inbound == 0
+
+    run(play)
+
+
+def test_all_that_wait_for_room_go_on_when_there_is_some() -> None:
+    """Each further one made an event of its own and threw away that of those before: they waited for ever."""
+
+    async def play(a: SafeYamux, b: SafeYamux) -> None:
+        pairs = [await opened(a, b) for _ in range(4)]
+        size = 2 * 1024 * 1024
+        received = []
+
+        async def take(into: SafeStream) -> None:
+            left = size
+            while left:
+                left -= len(await into.read())
+            received.append(into.stream_id)
+
+        async with trio.open_nursery() as nursery:
+            for out, into in pairs:
+                nursery.start_soon(out.write, bytes(size))
+                nursery.start_soon(take, into)
+        assert len(received) == len(pairs)
 
     run(play)
 
