@@ -14,7 +14,8 @@ All methods run on the node's asyncio loop, except where they say otherwise. Onl
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -100,6 +101,30 @@ class LinkFacts(msgspec.Struct, frozen=True):
     remote: str = ""
 
 
+class Tunnel(Protocol):
+    """A tunnel to a peer that has let us in. Its bytes never pass through the node: they flow between the peer and a socket it was joined to."""
+
+    def join(self, end: socket.socket) -> None:
+        """Lets the bytes flow between the peer and `end`, a connected stream socket that is taken over. Once.
+
+        Either side can end its direction (`shutdown`) and go on reading. A side that does not read holds up this tunnel and nothing else.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Breaks it off, both ways at once. Idempotent."""
+        ...
+
+    async def wait_over(self) -> str:
+        """Waits until nothing flows any more. Empty when both sides have ended theirs, else why it was cut."""
+        ...
+
+
+AcceptTunnel = Callable[[PeerId, bytes], Awaitable[socket.socket]]
+"""Decides on the opening of a peer: gives the socket that its tunnel is joined to, or refuses by raising a `DmsError`, of which code and message are
+told to the peer."""
+
+
 class Network(Protocol):
     """Reaching other nodes. Events are delivered by calling `listener` on the loop, in order of arrival per peer."""
 
@@ -136,6 +161,19 @@ class Network(Protocol):
 
         Raises:
             PeerError: `peer_unreachable`, `peer_timeout`, `digest_mismatch`.
+        """
+        ...
+
+    def serve_tunnels(self, accept: AcceptTunnel) -> None:
+        """Sets who gets a tunnel, and to what. Before, all are refused."""
+        ...
+
+    async def open_tunnel(self, peer: PeerId, opening: bytes) -> Tunnel:
+        """Asks a peer for a tunnel; `opening`, of at most `tunnels.MAX_OPENING` bytes, says to what.
+
+        Raises:
+            PeerError: `peer_unreachable`, `peer_timeout`, or what the peer refuses with (`tunnels.REFUSALS`).
+            MachineError: `network_down`.
         """
         ...
 

@@ -1,4 +1,6 @@
-"""`python -P -m dms.net FD`: the network process. FD is its end of a socket pair; everything else comes over it.
+"""`python -P -m dms.net FD FD`: the network process.
+
+The first FD is its end of the pipe, over which everything comes but the sockets of tunnels; those come over the second.
 
 It ends when the other end closes, so it cannot outlive the node however that dies.
 """
@@ -31,8 +33,8 @@ def main() -> int:
     from dms.net.service import serve  # noqa: PLC0415
 
     garbage.settle()
-    with socket.socket(fileno=int(sys.argv[1])) as sock:
-        trio.run(serve, sock)
+    with socket.socket(fileno=int(sys.argv[1])) as pipe, socket.socket(fileno=int(sys.argv[2])) as beside:
+        trio.run(serve, pipe, beside)
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from dms.net.handover import hand_over
 from dms.net.pipe import Splitter, ToNetwork, ToNode, decode_to_node, encode
 
 BUFFER: Final = 256 * 1024
@@ -35,6 +36,7 @@ class Child(asyncio.Protocol):
         self._waiting: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._beside: socket.socket | None = None
 
     @classmethod
     async def start(cls, on_message: Callable[[ToNode], None], on_end: Callable[[], None]) -> Child:
@@ -43,20 +45,23 @@ class Child(asyncio.Protocol):
         for end in (ours, theirs):
             end.setblocking(False)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        with theirs:
+        beside, their_beside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        beside.setblocking(False)
+        with theirs, their_beside:
+            fds = (theirs.fileno(), their_beside.fileno())
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # the working directory may hold a stranger's modules
                 "-m",
                 "dms.net",
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
+                *map(str, fds),
+                pass_fds=fds,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "MALLOC_ARENA_MAX": "2"},
             )
         child = cls(on_message, on_end)
-        child._process = process
+        child._process, child._beside = process, beside
         child.pid = process.pid
         await asyncio.get_running_loop().create_connection(lambda: child, sock=ours)
         return child
@@ -68,6 +73,11 @@ class Child(asyncio.Protocol):
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append(encode(message))
+
+    def hand_over(self, number: int, end: socket.socket) -> bool:
+        """Gives the process the socket of a tunnel; it is closed here. False: it could not be given."""
+        with end:
+            return self._beside is not None and hand_over(self._beside, number, end)
 
     async def wait(self) -> int:
         """Waits for the end of the process; its exit code, negative for a signal."""
@@ -116,3 +126,6 @@ class Child(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             self._transport = None
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None

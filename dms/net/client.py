@@ -26,6 +26,7 @@ from dms.net.pipe import (
     GOSSIP_QUEUE,
     AskBlob,
     AskStats,
+    AskTunnel,
     Ban,
     Banned,
     BlobAnswer,
@@ -50,10 +51,14 @@ from dms.net.pipe import (
     Stop,
     Taken,
     ToNode,
+    TunnelAnswered,
+    TunnelOver,
     Up,
     cost,
 )
+from dms.net.tunnel_handles import TunnelHandles
 from dms_actors.ports import (
+    AcceptTunnel,
     FrameReceived,
     GossipReceived,
     LinkFacts,
@@ -63,6 +68,7 @@ from dms_actors.ports import (
     PeerDown,
     PeerFound,
     PeerUp,
+    Tunnel,
 )
 from dms_proto.errors import InternalError, MachineError, PeerError
 from dms_proto.ids import Digest, PeerId, peer_id_of
@@ -100,6 +106,7 @@ class NetworkProcess:
         self._owed = Credit(config.pipe_window)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
+        self._tunnels = TunnelHandles()
         self._ready: asyncio.Future[Ready] | None = None
 
     # -------------------------------------------------------------------------------------------------- the Network port
@@ -168,6 +175,14 @@ class NetworkProcess:
             raise MachineError(answer.code, answer.message, retryable=answer.retryable)
         if answer.code:
             raise PeerError(answer.code, answer.message, retryable=answer.retryable)
+
+    def serve_tunnels(self, accept: AcceptTunnel) -> None:
+        """Sets who gets a tunnel, and to what. Before, all are refused."""
+        self._tunnels.accept = accept
+
+    async def open_tunnel(self, peer: PeerId, opening: bytes) -> Tunnel:
+        """See `Network.open_tunnel`."""
+        return await self._tunnels.open(self._running(), peer, opening)
 
     def links(self) -> Mapping[PeerId, LinkFacts]:
         """The peers connected now; `connected_ms` is the Unix time at which each came up."""
@@ -296,16 +311,26 @@ class NetworkProcess:
         for future in answers.values():
             if not future.done():
                 future.set_exception(MachineError("network_down", "the network process ended", retryable=True))
+        self._tunnels.forget("the network process ended")
 
     # ------------------------------------------------------------------------------------------------------- messages
 
-    async def _ask(self, question: Callable[[int], Dial | Fetch | AskStats], kind: type[AnyAnswer]) -> AnyAnswer:
+    def _running(self) -> Child:
+        """The process, if it listens.
+
+        Raises:
+            MachineError: `network_down`.
+        """
         if self._child is None or not self._is_up:
             raise MachineError("network_down", "the network process is not running", retryable=True)
+        return self._child
+
+    async def _ask(self, question: Callable[[int], Dial | Fetch | AskStats], kind: type[AnyAnswer]) -> AnyAnswer:
+        child = self._running()
         number = next(self._numbers)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = future
-        self._child.post(question(number))
+        child.post(question(number))
         try:
             answer = await future
         finally:
@@ -330,6 +355,9 @@ class NetworkProcess:
                     future.set_result(message)
             case AskBlob(request, peer, digest):
                 self._answer_blob(request, PeerId(peer), Digest(digest))
+            case AskTunnel() | TunnelAnswered() | TunnelOver():
+                if self._child is not None:
+                    self._tunnels.on_message(self._child, message)
             case _:
                 self._on_state(message)
 

@@ -15,6 +15,7 @@ NETWORK_VERSION: Final = "dms/1"
 """What peers compare when a frame stream opens: a peer with another network version is refused by name."""
 FRAMES_PROTOCOL: Final = "/dms/frames/1"
 BLOB_PROTOCOL: Final = "/dms/blob/1"
+TUNNEL_PROTOCOL: Final = "/dms/tunnel/1"
 MAX_FRAME: Final = 256 * KIB
 """Longest frame on a direct stream; longer ones are refused on both sides."""
 MAX_GOSSIP: Final = 4 * KIB
@@ -64,6 +65,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         handshake_timeout_s: seconds an inbound handshake may take.
         max_blobs_served: blob transfers served at a time; half of it to one peer.
         max_blobs_fetched: blob transfers fetched at a time; more wait.
+        max_tunnels_served: tunnels that peers have here at a time, asked for or open; a quarter of it one peer.
         queue_bytes: bytes queued to one peer before `send` says no.
         pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
         frame_limit: inbound rate of frames per peer.
@@ -96,6 +98,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     handshake_timeout_s: float = 5.0
     max_blobs_served: int = 16
     max_blobs_fetched: int = 8
+    max_tunnels_served: int = 256
     queue_bytes: int = 2 * MIB
     pipe_window: int = 4 * MIB
     frame_limit: RateLimit = RateLimit()

@@ -37,6 +37,9 @@ NAMES: Final[dict[str, str]] = {
     "blobs.served": "Blob transfers served to the end.",
     "blobs.refused": "Blob requests refused.",
     "blobs.fetched": "Blob transfers fetched to the end.",
+    "tunnels.opened": "Tunnels that peers let us open.",
+    "tunnels.served": "Tunnels that peers were let open.",
+    "tunnels.refused": "Tunnels of peers refused.",
     "connections": "Connections open now.",
     "peers": "Peers up now.",
 }

@@ -3,6 +3,8 @@
 Bytes are a 4-byte big-endian length and a msgpack array whose first element names the message. Several messages travel in one write.
 Both ends are ours and start from the same files, so there is no negotiation; a message that does not decode ends the network process.
 
+Sockets cannot travel in it: those of tunnels come beside it, by the number of their tunnel (`dms.net.handover`).
+
 Back-pressure: frames and gossip count in `cost` bytes. The node may have `queue_bytes` per peer under way and learns by `Sent` what left
 (peer "" is gossip); the network process may have `pipe_window` under way and learns by `Taken` what the node took.
 """
@@ -84,6 +86,28 @@ class BlobAnswer(_Message, frozen=True):
 
     request: int
     path: str | None
+
+
+class OpenTunnel(_Message, frozen=True):
+    """Ask a peer for a tunnel; answered by `TunnelAnswered`, and in the end by `TunnelOver`. Its socket comes beside the pipe."""
+
+    number: int
+    peer: str
+    opening: bytes
+
+
+class RefuseTunnel(_Message, frozen=True):
+    """Answers `AskTunnel` with a no. The yes is the socket, which comes beside the pipe."""
+
+    number: int
+    code: str
+    message: str
+
+
+class AbortTunnel(_Message, frozen=True):
+    """Break off a tunnel that was opened here."""
+
+    number: int
 
 
 class Ban(_Message, frozen=True):
@@ -213,6 +237,29 @@ class AskBlob(_Message, frozen=True):
     digest: str
 
 
+class AskTunnel(_Message, frozen=True):
+    """A peer wants a tunnel; answered by its socket, or by `RefuseTunnel`. Numbers of those are negative."""
+
+    number: int
+    peer: str
+    opening: bytes
+
+
+class TunnelAnswered(_Message, frozen=True):
+    """Answers `OpenTunnel`. `code` "" means that the peer has let us in."""
+
+    number: int
+    code: str = ""
+    message: str = ""
+
+
+class TunnelOver(_Message, frozen=True):
+    """A tunnel that was opened here is over; `why` is empty if both sides have ended theirs."""
+
+    number: int
+    why: str = ""
+
+
 class Stats(_Message, frozen=True):
     """Counters since the process started, by dotted name."""
 
@@ -228,7 +275,21 @@ class Log(_Message, frozen=True):
     message: str
 
 
-ToNetwork = Configure | SendFrame | Publish | Dial | Fetch | BlobAnswer | Ban | AskStats | Taken | Stop
+ToNetwork = (
+    Configure
+    | SendFrame
+    | Publish
+    | Dial
+    | Fetch
+    | BlobAnswer
+    | OpenTunnel
+    | RefuseTunnel
+    | AbortTunnel
+    | Ban
+    | AskStats
+    | Taken
+    | Stop
+)
 ToNode = (
     Ready
     | Failed
@@ -243,6 +304,9 @@ ToNode = (
     | Dialled
     | Fetched
     | AskBlob
+    | AskTunnel
+    | TunnelAnswered
+    | TunnelOver
     | Stats
     | Log
 )

@@ -21,6 +21,7 @@ from dms.net.host import Host
 from dms.net.mdns import announced_and_watched
 from dms.net.peers import Peers
 from dms.net.pipe import (
+    AbortTunnel,
     AskStats,
     Ban,
     Banned,
@@ -31,14 +32,18 @@ from dms.net.pipe import (
     Failed,
     Fetch,
     Fetched,
+    OpenTunnel,
     Publish,
     Ready,
+    RefuseTunnel,
     SendFrame,
     Stats,
     Stop,
     Taken,
     ToNetwork,
+    TunnelAnswered,
 )
+from dms.net.tunnels import Tunnels
 
 FAREWELL_S: Final = 0.05
 """Seconds between saying goodbye and closing, so that peers read it before the end of the connection."""
@@ -72,7 +77,9 @@ class Hooks(YamuxHooks):
 class Service:
     """One life of the network process."""
 
-    def __init__(self, config: NetConfig, bridge: Bridge, bans: Iterable[tuple[str, float]] = ()) -> None:
+    def __init__(
+        self, config: NetConfig, bridge: Bridge, beside: socket.socket, bans: Iterable[tuple[str, float]] = ()
+    ) -> None:
         self._bridge = bridge
         self._counters = Counters()
         self._host = Host(config, self._counters, Hooks(bridge, self._counters, config.write_stall_s))
@@ -82,6 +89,7 @@ class Service:
         self._peers = Peers(self._host, bridge)
         self._gossip = Gossip(self._host, bridge)
         self._blobs = Blobs(self._host, bridge)
+        self._tunnels = Tunnels(self._host, bridge, beside)
         self._dialer = Dialer(self._host, self._peers, bridge)
 
     async def run(self, redial: tuple[str, ...]) -> None:
@@ -93,6 +101,7 @@ class Service:
             await stack.enter_async_context(self._gossip.run())
             self._peers.start(nursery)
             nursery.start_soon(self._bridge.write_blocked)
+            nursery.start_soon(self._tunnels.take_sockets)
             if not await self._listen():
                 return
             self._dialer.start(nursery, redial)
@@ -150,9 +159,21 @@ class Service:
                 self._host.ban(peer, seconds)
             case AskStats(request):
                 self._bridge.post(Stats(request, self._figures()))
+            case _:
+                self._do_tunnels(message, nursery)
+
+    def _do_tunnels(self, message: ToNetwork, nursery: trio.Nursery) -> None:
+        match message:
+            case OpenTunnel(number, peer, opening):
+                defect = TunnelAnswered(number, "internal", "a defect of the network process; its log has the details")
+                nursery.start_soon(self._answered, defect, self._tunnels.open, number, peer, opening)
+            case RefuseTunnel(number, code, text):
+                self._tunnels.on_refused(number, code, text)
+            case AbortTunnel(number):
+                self._tunnels.abort(number)
 
     async def _answered(
-        self, otherwise: Dialled | Fetched, work: Callable[..., Awaitable[None]], *arguments: object
+        self, otherwise: Dialled | Fetched | TunnelAnswered, work: Callable[..., Awaitable[None]], *arguments: object
     ) -> None:
         """Does `work`, which answers the node; a defect in it is contained and answered too."""
         try:
@@ -168,8 +189,8 @@ class Service:
         return figures
 
 
-async def serve(sock: socket.socket) -> None:
-    """Runs the network process on its end of the socket pair. Returns when the node is done with it.
+async def serve(sock: socket.socket, beside: socket.socket) -> None:
+    """Runs the network process on its end of the pipe, and of what comes beside it. Returns when the node is done with it.
 
     Raises:
         ValueError: the first message is not a `Configure`.
@@ -185,6 +206,7 @@ async def serve(sock: socket.socket) -> None:
     handler = BridgeLogHandler(bridge)
     logging.getLogger("dms").addHandler(handler)
     try:
-        await Service(first.config, bridge, first.bans).run(first.redial)
+        beside.setblocking(False)
+        await Service(first.config, bridge, beside, first.bans).run(first.redial)
     finally:
         logging.getLogger("dms").removeHandler(handler)

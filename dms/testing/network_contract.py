@@ -91,8 +91,8 @@ def blob(size: int) -> tuple[bytes, Digest]:
     return data, Digest("sha256:" + hashlib.sha256(data).hexdigest())
 
 
-class NetworkContract:
-    """Subclass, override `make`, and name the subclass ``Test…``."""
+class NetworkMembers:
+    """Networks for the tests of one class, started and stopped again. Subclass, override `make`, and name the subclass ``Test…``."""
 
     topic = "contract"
 
@@ -119,6 +119,10 @@ class NetworkContract:
         ann, bob = await start(), await start()
         await ann.connect(bob)
         return ann, bob
+
+
+class NetworkContract(NetworkMembers):
+    """What every network does, but for tunnels."""
 
     async def test_start_gives_addresses_that_end_in_the_peer_id(
         self, start: Callable[[], asyncio.Future[Member]]

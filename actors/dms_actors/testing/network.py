@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dms_actors.ports import (
+    AcceptTunnel,
     FrameReceived,
     GossipReceived,
     LinkFacts,
     NetworkEvent,
     PeerDown,
     PeerUp,
+    Tunnel,
 )
-from dms_proto.errors import PeerError
+from dms_actors.splice import Splice
+from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import Digest, PeerId, digest_of
+from dms_proto.tunnels import check_length, refused
 
 BlobOpener = Callable[[PeerId, Digest], Path | None]
 MAX_FRAME = 256 * 1024
@@ -72,6 +77,8 @@ class MemoryNetwork:
         self._open_blob: BlobOpener = lambda _peer, _digest: None
         self._links: dict[PeerId, LinkFacts] = {}
         self._banned: set[PeerId] = set()
+        self._accept: AcceptTunnel = _refuse_all
+        self._tunnels: set[tuple[PeerId, Splice]] = set()
 
     async def start(self, listener: Callable[[NetworkEvent], None]) -> tuple[str, ...]:
         """See `Network.start`."""
@@ -131,6 +138,23 @@ class MemoryNetwork:
             raise PeerError("digest_mismatch", f"{peer} sent something else than {digest}", retryable=False)
         partial.replace(into)
 
+    def serve_tunnels(self, accept: AcceptTunnel) -> None:
+        """See `Network.serve_tunnels`."""
+        self._accept = accept
+
+    async def open_tunnel(self, peer: PeerId, opening: bytes) -> Tunnel:
+        """See `Network.open_tunnel`."""
+        check_length(opening)
+        other = self._fabric.reachable(self._peer, peer)
+        if other is None or peer not in self._links:
+            raise PeerError("peer_unreachable", f"not connected to {peer}")
+        try:
+            tunnel = Splice(await other._accept(self._peer, opening))
+        except DmsError as error:
+            raise refused(error.code, error.message) from None
+        self._tunnels = {known for known in self._tunnels if not known[1].is_over} | {(peer, tunnel)}
+        return tunnel
+
     def links(self) -> Mapping[PeerId, LinkFacts]:
         """See `Network.links`."""
         return dict(self._links)
@@ -178,6 +202,14 @@ class MemoryNetwork:
         """A connection is gone."""
         if self._links.pop(peer, None) is not None:
             self.tell(PeerDown(peer, reason))
+        for network, at in ((self, peer), (self._fabric.networks.get(peer), self._peer)):
+            for led_to, tunnel in network._tunnels if network is not None else ():
+                if led_to == at:
+                    tunnel.cut(f"the connection with the peer ended: {reason}")
 
     def _address(self) -> str:
         return f"/memory/{self._peer}/p2p/{self._peer}"
+
+
+async def _refuse_all(_peer: PeerId, _opening: bytes) -> socket.socket:
+    raise UserError("not_found", "this node gives no tunnels")

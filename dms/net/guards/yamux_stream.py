@@ -41,6 +41,7 @@ class SafeStream(IMuxedStream):
         "_arrived",
         "_changed",
         "_consumed",
+        "_is_counted",
         "_writing",
         "is_reset",
         "muxed_conn",
@@ -65,6 +66,7 @@ class SafeStream(IMuxedStream):
         self.since_end = 0.0
         self._arrived = bytearray()
         self._consumed = 0
+        self._is_counted = True
         self._changed: trio.Event | None = None
         self._writing: trio.Lock | None = None
 
@@ -84,7 +86,7 @@ class SafeStream(IMuxedStream):
         else:
             data = bytes(memoryview(arrived)[:limit])
             del arrived[:limit]
-        self.muxed_conn.count_unread(self.stream_id, -len(data))
+        self._count_unread(-len(data))
         self._give_back(len(data))
         return data
 
@@ -112,6 +114,11 @@ class SafeStream(IMuxedStream):
             self.muxed_conn.send_window(self.stream_id, extra)
             self.muxed_conn.flush()
 
+    def exempt(self) -> None:
+        """Its unread bytes count no longer among those of all the peer's streams: it is one of few, and its own window bounds them."""
+        self._count_unread(-len(self._arrived))
+        self._is_counted = False
+
     def break_off(self) -> None:
         """Resets the stream without waiting."""
         if self.is_reset:
@@ -126,7 +133,7 @@ class SafeStream(IMuxedStream):
 
     def arrived(self, data: memoryview) -> None:
         """Bytes within the window came in; the connection has checked that."""
-        self.muxed_conn.count_unread(self.stream_id, len(data))
+        self._count_unread(len(data))
         self._arrived += data
 
     def changed(self) -> None:
@@ -142,7 +149,7 @@ class SafeStream(IMuxedStream):
         self.received_end = True
         if reset:
             self.is_reset = self.sent_end = True
-            self.muxed_conn.count_unread(self.stream_id, -len(self._arrived))
+            self._count_unread(-len(self._arrived))
             self._arrived.clear()
         self.changed()
 
@@ -225,6 +232,10 @@ class SafeStream(IMuxedStream):
         if self._changed is None:
             self._changed = trio.Event()
         await self._changed.wait()
+
+    def _count_unread(self, size: int) -> None:
+        if self._is_counted:
+            self.muxed_conn.count_unread(self.stream_id, size)
 
     def _give_back(self, size: int) -> None:
         self._consumed += size

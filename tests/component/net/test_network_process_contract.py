@@ -9,12 +9,13 @@ import pytest
 from dms.net.client import NetworkProcess
 from dms.net.config import NetConfig
 from dms.testing.network_contract import NetworkContract
+from dms.testing.tunnel_contract import TunnelContract
 from dms_actors.ports import Network
 
 
 @pytest.mark.libp2p
 @pytest.mark.slow
-class TestNetworkProcess(NetworkContract):
+class TestNetworkProcess(NetworkContract, TunnelContract):
     """libp2p in its own process."""
 
     def make(self) -> Network:
