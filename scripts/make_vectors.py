@@ -22,6 +22,7 @@ from dms.testing.samples import (
     LOGGED,
     NOW,
     PROVIDER,
+    RENAMED,
     REQUESTER,
     SEALED,
     STRANGER,
@@ -61,6 +62,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "guarded": GUARDED,
         "logged": LOGGED,
         "delegated": DELEGATED,
+        "renamed": RENAMED,
         "sealed": SEALED,
     }
     for name, messages in named.items():

@@ -197,7 +197,8 @@ class Node(MachineActor):
         self.book = Shell(BOOK, MARKET_STREAM, book)
         self.members = Shell(MEMBERS, PEERS_STREAM, Membership(book.me))
         self.accounts = Shell(ACCOUNTS, ACCOUNTS_STREAM, accounts)
-        self.grants = Shell(TRUST, TRUST_STREAM, Trust(book.me))
+        former = tuple(PeerId(record.old) for record in hello.successions)
+        self.grants = Shell(TRUST, TRUST_STREAM, Trust(book.me, former))
         super().__init__(world.journal, (self.book, self.members, self.accounts, self.grants))
         self._peer_id = book.me
         self._hello = hello

@@ -218,6 +218,28 @@ DELEGATED: Final[tuple[AnyMessage, ...]] = (
 )
 """Of the kind that tells what delegators have revoked, one."""
 
+RENAMED: Final[tuple[AnyMessage, ...]] = (
+    Hello(
+        1,
+        "",
+        NOW,
+        "",
+        "",
+        (),
+        Capability(),
+        revoked=(
+            revoke(
+                REQUESTER,
+                ids.grant_id(b"sample"),
+                NOW + 1,
+                PROVIDER.public_key + b"a grant in its sent form",
+                (succeed(_FIRST, REQUESTER, _UUID, NOW - 1_000),),
+            ),
+        ),
+    ),
+)
+"""Of the kind that tells what delegators have revoked whose key was replaced, one."""
+
 LOGGED: Final[tuple[AnyMessage, ...]] = (
     AllocationStatus(
         REQUEST,

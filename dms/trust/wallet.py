@@ -14,7 +14,7 @@ from dms.config.paths import Home, open_private, require_private
 from dms.trust.grant import FORM, narrow, read_grant
 from dms.trust.statements import NOBODY
 from dms_proto.errors import UserError
-from dms_proto.grants.revocations import is_genuine
+from dms_proto.grants.revocations import is_genuine, signed_by
 from dms_proto.grants.rights import MARKET, Rights
 from dms_proto.grants.trust import Proven
 from dms_proto.ids import GrantId, PeerId
@@ -133,7 +133,7 @@ class Wallet:
 
     def hear(self, revocations: Sequence[Revocation]) -> None:
         """Notes which grants held are void: their issuers, or who passed them on, say so. What others say of them counts for nothing."""
-        told = {(revocation.grant_id, revocation.signer): revocation for revocation in revocations}
+        told = {(revocation.grant_id, name): revocation for revocation in revocations for name in signed_by(revocation)}
         for held in self.held.values():
             if held.grant_id not in self.void and any(
                 is_genuine(told[key]) for key in _revocable_by(held) & told.keys()

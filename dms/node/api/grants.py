@@ -121,7 +121,8 @@ class GrantGroup(Base):
         """See `GrantMethods`."""
         state = (await self._state()).grants
         id_, until, proof = self._to_revoke(params.grant, state)
-        revocation = revoke(Signer(self._services.identity.seed()), id_, until, proof)
+        identity = self._services.identity
+        revocation = revoke(Signer(identity.seed()), id_, until, proof, identity.successions if proof else ())
         after = await self._wish(RevocationsHeard((revocation,)), call_id("grants.revoke"))
         if (id_, self._me) not in after.grants.revoked:
             raise UserError("bad_argument", f"the grant {id_} has ended, or too many are revoked already")
@@ -134,7 +135,9 @@ class GrantGroup(Base):
             proven = read_grant(grant)
             if proven is None:
                 raise FORM.refused("does not verify")
-            passed_on = [id_ for id_, by in zip(proven.ids, proven.delegators, strict=True) if by == self._me]
+            passed_on = [
+                id_ for id_, by in zip(proven.ids, proven.delegators, strict=True) if by in (trust.me, *trust.former)
+            ]
             if proven.issuer != self._me and passed_on:
                 return passed_on[-1], 0, showable(grant, self._me)
             return proven.origin, proven.renewal.until if proven.renewal is not None else proven.rights.until, b""

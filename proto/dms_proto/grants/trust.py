@@ -20,7 +20,7 @@ import msgspec
 
 from dms_proto.grants.access import NOTHING_SHOWN, Credential
 from dms_proto.grants.renewal import Renewal
-from dms_proto.grants.revocations import is_genuine
+from dms_proto.grants.revocations import is_genuine, signed_by
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.ids import PUBLIC_KEY_BYTES, GrantId, PeerId, peer_id_of, short
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table
@@ -37,7 +37,9 @@ taken until some of them run out."""
 MAX_DELEGATED: Final = 64
 """The same by all who passed on what came of one grant: whoever holds it can make any number of nodes up, and crowds out nobody who holds another."""
 MAX_PROOFS_TOLD_BYTES: Final = 64 * 1024
-"""Of the grants that revocations in one hello rest on: it has to fit into a frame."""
+"""Of what revocations in one hello rest on, grants and successions: it has to fit into a frame."""
+SUCCESSION_BYTES: Final = 384
+"""That one succession takes there, at the most."""
 
 
 class Proven(NamedTuple):
@@ -68,10 +70,11 @@ class Proven(NamedTuple):
 
 
 class Delegation(msgspec.Struct, frozen=True):
-    """By what a delegator's revocation counts: its grant came of `root`, which `issuer` has issued."""
+    """By what a delegator's revocation counts: its grant came of `root`, which `issuer` has issued. `delegator`: as it is named there."""
 
     issuer: PeerId
     root: GrantId
+    delegator: PeerId = PeerId("")
 
 
 _name_of: Final = lru_cache(maxsize=MAX_ANCHORS * 4)(peer_id_of)
@@ -151,11 +154,12 @@ class GrantRenewed(Event, frozen=True):
 
 
 class GrantRevoked(Event, frozen=True):
-    """A grant, and every one made from it, is void."""
+    """A grant, and every one made from it, is void. `name`: of its signer in the grant, if that is not its present one."""
 
     revocation: Revocation
     at: int
     delegation: Delegation | None = None
+    name: PeerId = PeerId("")
 
 
 # ---------------------------------------------------------------------------------------------------------------- effects
@@ -204,13 +208,15 @@ class Trust(msgspec.Struct, frozen=True):
 
     Attributes:
         me: this node: always an anchor of its own.
+        former: its names before its key was replaced.
         added: the other anchors, in the order they were added.
         issued: grants of this node, and those it passed on, oldest first.
-        revoked: by grant and signer, oldest first.
+        revoked: by grant and signer, as it is named in the grant, oldest first.
         delegated: of those in `revoked` that count by a delegation, which.
     """
 
     me: PeerId
+    former: tuple[PeerId, ...] = ()
     added: tuple[PeerId, ...] = ()
     issued: Mapping[GrantId, Issued] = {}
     revoked: Mapping[tuple[GrantId, PeerId], Revocation] = {}
@@ -226,8 +232,9 @@ class Trust(msgspec.Struct, frozen=True):
         newest: list[Revocation] = []
         room = MAX_PROOFS_TOLD_BYTES
         for revocation in reversed(tuple(self.revoked.values())):
-            if _matters(revocation, now) and len(newest) < MAX_REVOKED and len(revocation.proof) <= room:
-                room -= len(revocation.proof)
+            size = len(revocation.proof) + SUCCESSION_BYTES * len(revocation.successions)
+            if _matters(revocation, now) and len(newest) < MAX_REVOKED and size <= room:
+                room -= size
                 newest.append(revocation)
         return tuple(reversed(newest))
 
@@ -236,13 +243,16 @@ class Trust(msgspec.Struct, frozen=True):
         return tuple(self._delegation(revocation, read) for revocation in revocations)
 
     def _delegation(self, revocation: Revocation, read: ReadGrant) -> Delegation | None:
-        key = (revocation.grant_id, revocation.signer)
-        if key in self.revoked or issuer_of(revocation.proof) not in self.anchors:
+        if self.knows(revocation) or issuer_of(revocation.proof) not in self.anchors:
             return None
-        proven = read(revocation.proof)
-        if proven is None or key not in zip(proven.ids, proven.delegators, strict=False):
-            return None
-        return Delegation(proven.issuer, proven.ids[0])
+        proven, names = read(revocation.proof), signed_by(revocation)
+        parts = zip(proven.ids, proven.delegators, strict=False) if proven is not None else ()
+        named = next((by for id_, by in parts if id_ == revocation.grant_id and by in names), None)
+        return Delegation(proven.issuer, proven.ids[0], named) if proven is not None and named is not None else None
+
+    def knows(self, revocation: Revocation) -> bool:
+        """Whether a revocation is honoured already, under whatever name of its signer."""
+        return any((revocation.grant_id, name) in self.revoked for name in signed_by(revocation))
 
     def credential(self, auth: bytes, peer: PeerId, now: int, read: ReadGrant, *, begun: bool = False) -> Credential:
         """What `peer` has shown with the authorisation `auth` of an envelope.
@@ -268,8 +278,8 @@ class Trust(msgspec.Struct, frozen=True):
 
     def renewal_flaw(self, proven: Proven, peer: PeerId, most: int, now: int) -> str:
         """Why this node does not make a grant anew for `peer` now; empty when it does. `most`: see `RenewalAsked`."""
-        if proven.maker != self.me:
-            return "it was not made here"
+        if proven.maker not in ((self.me,) if proven.is_issued else (self.me, *self.former)):
+            return "it was not made here, or with a key that was replaced"
         if flaw := self._flaw(proven, peer, now, begun=False):
             return flaw
         if proven.renewal is None:
@@ -356,12 +366,14 @@ def _goes_on(trust: Trust, proven: Proven, until: int) -> bool:
 def _hear(trust: Trust, stimulus: RevocationsHeard, now: int) -> Decision:
     fresh: dict[tuple[GrantId, PeerId], Event] = {}
     for revocation, delegation in zip_longest(stimulus.revocations, stimulus.delegations):
-        key = (revocation.grant_id, revocation.signer)
-        if key in trust.revoked or key in fresh or not _matters(revocation, now):
+        name = delegation.delegator if delegation is not None else PeerId("")
+        key = (revocation.grant_id, name or revocation.signer)
+        if trust.knows(revocation) or key in fresh or not _matters(revocation, now):
             continue
         room = _room(trust, revocation.signer, delegation)
         if len(fresh) < room and is_genuine(revocation):
-            fresh[key] = GrantRevoked(revocation, now, None if revocation.signer in trust.anchors else delegation)
+            counted = None if revocation.signer in trust.anchors else delegation
+            fresh[key] = GrantRevoked(revocation, now, counted, name if name != revocation.signer else PeerId(""))
     return Decision(tuple(fresh.values()))
 
 
@@ -393,8 +405,8 @@ def evolve(trust: Trust, event: Event) -> Trust:
         case GrantRenewed(grant_id=id_, until=until) if id_ in trust.issued:
             renewed = change(trust.issued[id_], renewed_until=until)
             return change(trust, issued={**trust.issued, id_: renewed})
-        case GrantRevoked(revocation=revocation, at=at, delegation=delegation):
-            key = (revocation.grant_id, revocation.signer)
+        case GrantRevoked(revocation=revocation, at=at, delegation=delegation, name=name):
+            key = (revocation.grant_id, name or revocation.signer)
             revoked = {id_: other for id_, other in trust.revoked.items() if _matters(other, at)} | {key: revocation}
             delegated = {id_: other for id_, other in trust.delegated.items() if id_ in revoked}
             return change(

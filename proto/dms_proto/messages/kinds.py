@@ -515,6 +515,7 @@ class Revocation(msgspec.Struct, frozen=True, omit_defaults=True):
         signature: of the signer.
         proof: of a signer who issued nothing: the grant, as it is sent in an envelope, which names the signer as who passed it on. Of no use to
             whom it is told: it is for certain nodes only.
+        successions: how the signer got its key, if it stands in the proof under an earlier one.
     """
 
     grant_id: GoodGrantId
@@ -522,6 +523,7 @@ class Revocation(msgspec.Struct, frozen=True, omit_defaults=True):
     until: Amount
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
     proof: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT_BYTES)] = b""
+    successions: Successions = ()
 
 
 class Hello(Message, frozen=True, tag=True):

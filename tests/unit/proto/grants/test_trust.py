@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dms_proto.grants import trust as machine
@@ -22,11 +23,13 @@ from dms_proto.grants.trust import (
     RevocationsHeard,
     Trust,
 )
-from dms_proto.ids import GrantId, PeerId, grant_id
+from dms_proto.ids import GrantId, PeerId, grant_id, uuid_of
+from dms_proto.lineage import succeed
 from dms_proto.machine import Send
 from dms_proto.messages import Refusal, Revocation
 from dms_proto.messages.kinds import MAX_ANCHORS, MAX_GRANT_BYTES, MAX_REVOKED
 from dms_proto.sim.driven import Driven
+from dms_proto.succession import Successions
 from dms_proto.units import HOUR
 from dms_proto.wire import CLOCK_SKEW_MS, Signer
 
@@ -224,6 +227,45 @@ def test_who_passed_a_grant_on_cannot_revoke_what_it_was_made_from_or_another_ma
     sister = Proven(ANCHOR.peer_id, (ROOT, grant_id(b"sister")), EVERYTHING, (PeerId(""), ME.peer_id))
     assert not void(node, root)
     assert not void(node, sister)
+
+
+HEIR = Signer(b"\x0a" * 32)
+UUID = uuid_of(STRANGER.public_key)
+SUCCESSION = succeed(STRANGER, HEIR, UUID, NOW)
+
+
+@pytest.mark.parametrize("is_anchor", [True, False])
+def test_who_passed_a_grant_on_can_revoke_it_after_its_key_was_replaced(is_anchor: bool) -> None:
+    """Also where it was never met under either name."""
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    if is_anchor:
+        node.tell(AnchorWished(HEIR.peer_id))
+    told, proven = delegated(STRANGER)
+    told = revoke(HEIR, CHILD, 0, told.proof, (SUCCESSION,))
+    hear(node, (told, proven))
+    assert void(node, proven)
+    assert node.restart() == node.state
+    assert node.state.told(node.now) == (told,)
+    hear(node, (told, proven))
+    assert node.events == ()
+
+
+@pytest.mark.parametrize(
+    "successions",
+    [
+        (),
+        (succeed(ME, HEIR, uuid_of(ME.public_key), NOW),),
+        (msgspec.structs.replace(SUCCESSION, old_signature=bytes(64)),),
+        (msgspec.structs.replace(SUCCESSION, new=ASKER),),
+    ],
+)
+def test_who_has_not_proven_that_it_was_the_delegator_revokes_nothing(successions: Successions) -> None:
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    told, proven = delegated(STRANGER)
+    hear(node, (revoke(HEIR, CHILD, 0, told.proof, successions), proven))
+    assert not node.state.revoked
 
 
 def test_a_word_about_a_grant_that_another_passed_on_counts_for_nothing() -> None:
