@@ -2,7 +2,8 @@
 
 A web page in the owner's browser can reach loopback, so loopback is no protection: every request but /health shows a bearer token, names a
 host we are (or a name was rebound to us), and comes from no page of another origin. A bind beyond loopback needs TLS as well (`exposure`).
-Connections are few, and one that says nothing whole for a while is closed: what somebody without a token can hold is bounded.
+Connections are few, those without a finished TLS handshake included, and one that says nothing whole for a while is closed: what somebody without a
+token can hold is bounded.
 
 aiohttp costs 150 ms and 20 MB, so this module is imported only where HTTP is switched on.
 """
@@ -19,6 +20,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from dms.rpc.dispatcher import MAX_REQUEST_BYTES, Dispatcher
 from dms.rpc.exposure import HttpOptions, tls_of
+from dms.rpc.handshakes import Handshakes
 from dms.rpc.registry import Access
 from dms.rpc.session import Session
 from dms.rpc.token import Tokens
@@ -46,6 +48,7 @@ class HttpServer:
         self._tokens = tokens
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
+        self._handshakes: Handshakes | None = None
         self._sockets: set[web.WebSocketResponse] = set()
         self._hosts = LOOPBACK_NAMES | {name.lower() for name in (_bracketed(options.host), *options.names)}
 
@@ -64,13 +67,11 @@ class HttpServer:
             app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=idle_s, lingering_time=idle_s
         )
         await self._runner.setup()
+        assert self._runner.server is not None
+        self._handshakes = Handshakes(tls, idle_s, self._runner.server) if tls else None
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._accept,
-                self._options.host,
-                self._options.port,
-                ssl=tls,
-                ssl_handshake_timeout=idle_s if tls else None,
+                self._accept, self._options.host, self._options.port
             )
         except OSError as error:
             await self.stop()
@@ -87,6 +88,8 @@ class HttpServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        if self._handshakes is not None:
+            await self._handshakes.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -100,10 +103,10 @@ class HttpServer:
 
     def _accept(self) -> asyncio.Protocol:
         """What speaks on the next connection."""
-        server = self._runner.server if self._runner else None
-        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+        server, handshakes = self._runner.server if self._runner else None, self._handshakes
+        if server is None or len(server.connections) + len(handshakes or ()) >= MAX_CONNECTIONS:
             return _Closed()
-        return server()
+        return handshakes.accept() if handshakes is not None else server()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -334,6 +334,85 @@ async def test_what_is_never_said_to_its_end_is_given_up(
     await server.stop()
 
 
+@asynccontextmanager
+async def with_tls(
+    dispatcher: Dispatcher, tokens: Tokens, directory: Path, idle_s: float
+) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+    """A server on loopback with TLS: its port, and what trusts it."""
+    certificate, key = _certificate(directory)
+    server = HttpServer(dispatcher, HttpOptions(certificate=certificate, key=key, idle_s=idle_s), tokens)
+    port = int((await server.start()).rpartition(":")[2])
+    try:
+        yield port, ssl.create_default_context(cafile=str(certificate))
+    finally:
+        await server.stop()
+
+
+async def test_handshakes_count_as_connections(
+    dispatcher: Dispatcher, tokens: Tokens, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Sockets that open and say nothing hold no more than others."""
+    async with with_tls(dispatcher, tokens, tmp_path, idle_s=600) as (port, trusting):
+        rpc = f"https://localhost:{port}/rpc"
+        async with http.post(rpc, json=PING, ssl=trusting) as response:  # it keeps its connection
+            assert response.status == 200
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
+        reader, _ = opened[-1]
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        async with http.post(rpc, json=PING, ssl=trusting) as response:
+            assert response.status == 200
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_handshake_that_is_never_begun_is_given_up(
+    dispatcher: Dispatcher, tokens: Tokens, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async with with_tls(dispatcher, tokens, tmp_path, idle_s=0.05) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_what_is_said_with_the_end_of_the_handshake_is_heard(
+    dispatcher: Dispatcher, tokens: Tokens, tmp_path: Path
+) -> None:
+    """The last message of the handshake and the first request come in one packet."""
+    async with with_tls(dispatcher, tokens, tmp_path, idle_s=5) as (port, trusting):
+        said, heard = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trusting.wrap_bio(heard, said, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(said.read())
+                heard.write(await reader.read(65536))
+        tls.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        writer.write(said.read())
+        answer = b""
+        async with asyncio.timeout(10):
+            while not answer.endswith(b"}"):
+                heard.write(await reader.read(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    answer += tls.read(65536)
+        assert answer.startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_what_is_no_tls_is_cut_off_at_once(dispatcher: Dispatcher, tokens: Tokens, tmp_path: Path) -> None:
+    async with with_tls(dispatcher, tokens, tmp_path, idle_s=600) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert b"200" not in await reader.read()
+        writer.close()
+
+
 # ------------------------------------------------------------------------------------------------------------- where to bind
 
 

@@ -1,0 +1,95 @@
+"""TLS handshakes under way: they hold a connection each, so they are counted, and none takes longer than its deadline.
+
+asyncio's own server tells nobody of a connection before its handshake is over; so here the connection comes first, and TLS after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+
+class Handshakes:
+    """Of one listener. Lives on the loop.
+
+    Args:
+        tls: what to encrypt with.
+        deadline_s: seconds that a handshake may take, whatever the caller says meanwhile.
+        speaker: makes what speaks on a connection once it is encrypted.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, deadline_s: float, speaker: Callable[[], asyncio.Protocol]) -> None:
+        self._tls = tls
+        self._deadline_s = deadline_s
+        self._speaker = speaker
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def accept(self) -> asyncio.Protocol:
+        """What speaks on the next connection: the handshake, and then the speaker."""
+        return _Connected(self._begin)
+
+    async def close(self) -> None:
+        """Gives up those under way."""
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        transport.pause_reading()  # nothing is read in the clear
+        task = asyncio.get_running_loop().create_task(self._shake_hands(transport), name="TLS handshake")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _shake_hands(self, transport: asyncio.Transport) -> None:
+        early = _Early()
+        try:
+            encrypted = await asyncio.get_running_loop().start_tls(
+                transport, early, self._tls, server_side=True, ssl_handshake_timeout=self._deadline_s
+            )
+        except OSError:  # not TLS, not within the deadline, or gone
+            transport.abort()
+            return
+        if encrypted is not None:
+            early.hand_over(encrypted, self._speaker())
+
+
+class _Connected(asyncio.Protocol):
+    """Waits for a connection."""
+
+    def __init__(self, begin: Callable[[asyncio.Transport], None]) -> None:
+        self._begin = begin
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._begin(cast("asyncio.Transport", transport))
+
+
+class _Early(asyncio.Protocol):
+    """Keeps what was said together with the end of the handshake, before the speaker is there: a few packets at the most."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._is_over = False
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._data += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._is_over = True
+
+    def hand_over(self, transport: asyncio.Transport, speaker: asyncio.Protocol) -> None:
+        """Lets the speaker go on."""
+        if self._is_over:
+            return
+        transport.set_protocol(speaker)
+        speaker.connection_made(transport)
+        if self._data:
+            speaker.data_received(self._data)
