@@ -4,13 +4,13 @@ It runs in a process of its own (`benchmark_worker`), so the node answers meanwh
 slices spread over the whole run, so a busy neighbour costs slices and not the result. What was measured on a machine too busy to be measured is
 not trusted, and says why: an expected outcome, so a value and no exception.
 
-A score is the owner's claim, as every self-measurement; buyers look after it with spot checks (`dms_proto.verification.spot_work`).
+A score is the owner's claim, as every self-measurement; buyers look after it with spot checks (`dms_proto.verification.spot_work`), which do the same
+work as the kernel that the score comes from.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import Final
 
 import msgspec
 
+from dms.hardware.kernels import CHAIN
+
 METHOD: Final = "dms-kernels"
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when kernels, references or the way of measuring change; scores of different versions are not compared."""
 TOLERANCE: Final = 0.05
 """Repeat runs on an otherwise quiet machine agree in `score` within this share of the larger one (measured: bench/hardware.py)."""
@@ -60,7 +62,7 @@ class Benchmark(msgspec.Struct, frozen=True, tag="benchmark"):
         at_ms: Unix time of the end.
         duration_ms: how long it took.
         quick: a shorter run for tests and demonstrations: the same method, a wider spread.
-        score: one core, thousandths of the reference core: geometric mean of the metrics over their references; 0 when nothing was measured.
+        score: one core, thousandths of the reference core, by the work of a spot check; 0 when that was not measured.
         effective_cores_milli: how many such cores ran at once, thousandths.
         metrics: the raw figures.
         disk_write: sequential writing to the node's home, synced, MB/s; 0 when not measured.
@@ -94,11 +96,9 @@ class Benchmark(msgspec.Struct, frozen=True, tag="benchmark"):
 
 
 def score_of(metrics: tuple[Metric, ...]) -> int:
-    """The geometric mean of value over reference, in thousandths, so that doubling any one metric counts the same; 0 without metrics."""
-    ratios = [metric.value / metric.reference for metric in metrics if metric.reference > 0]
-    if not ratios or min(ratios) <= 0:
-        return 0
-    return round(1000 * math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios)))
+    """The rate of `kernels.CHAIN` over its reference, in thousandths; 0 where it is not among the metrics."""
+    chain = next((metric for metric in metrics if metric.name == CHAIN.name), None)
+    return round(1000 * chain.value / chain.reference) if chain is not None else 0
 
 
 def distrust(idle_permille: int, others_permille: int, steal_permille: int) -> str:

@@ -25,7 +25,7 @@ import msgspec
 from dms.hardware.benchmark import MAX_WAIT_S, Benchmark, Metric, Progress, distrust, score_of
 from dms.hardware.cgroups import read_limits
 from dms.hardware.disk_probe import measure_disk
-from dms.hardware.kernels import KERNELS, Kernel, rate
+from dms.hardware.kernels import KERNELS, SHA256, Kernel, rate
 from dms.hardware.stat import CpuTicks, read_ticks
 
 
@@ -60,8 +60,8 @@ def _measure(directory: Path, plan: Plan, tell: Callable[[Progress], None]) -> B
     metrics = _time_kernels(plan, tell)
     others, steal = _disturbance(before, read_ticks(), time.process_time() - own_before)
     tell(Progress(800, "all cores"))
-    single = next((metric.value for metric in metrics if metric.name == KERNELS[0].name), 0.0)
-    effective = _effective_cores_milli(KERNELS[0], single, plan.all_cores_s)
+    single = next((metric.value for metric in metrics if metric.name == SHA256.name), 0.0)
+    effective = _effective_cores_milli(SHA256, single, plan.all_cores_s)
     tell(Progress(900, "disk"))
     disk_write, disk_sync_us = measure_disk(directory, plan.disk_s)
     reason = distrust(idle, others, steal)

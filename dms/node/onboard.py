@@ -20,7 +20,7 @@ from dms.config.loading import load_config, parse_config
 from dms.config.reference import template
 from dms.executors.detect import Detected, detect
 from dms.executors.settings import ExecutorSettings
-from dms.hardware.benchmark import Benchmark, Progress, run_benchmark
+from dms.hardware.benchmark import VERSION, Benchmark, Progress, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import read_facts
 from dms.node.pricing import policy_of
@@ -138,9 +138,10 @@ def last_benchmark(home: Home) -> Benchmark | None:
     """The last measurement, or None when there is none (or one of an older form)."""
     file = home.cache / "benchmark.json"
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Benchmark)
+        found = msgspec.json.decode(file.read_bytes(), type=Benchmark)
     except (OSError, msgspec.MsgspecError):
         return None
+    return found if found.version == VERSION else None
 
 
 def _settle(home: Home, chosen: Mapping[str, Any]) -> Config:

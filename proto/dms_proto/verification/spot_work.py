@@ -1,8 +1,8 @@
 """The work of a spot check: a chain of hashes and modular powers from a secret seed, so that nobody can begin it earlier or share it out.
 
-Each round hashes and multiplies on what the one before gave. The parts are those kernels of the benchmark that give the same bytes on every machine,
-as much of each as the reference core does in the same time. The time therefore follows the harmonic mean of the three, where a score is the geometric
-mean of six: near it on machines that are even, never above that of the three. Whoever has a shortcut for one of them gains a third at most.
+Each round hashes and multiplies on what the one before gave. The parts give the same bytes on every machine, and are as much of each as the reference
+core does in the same time. Whoever has a shortcut for one of them gains a third at most. A score is how many such rounds a core does: the benchmark
+times the round itself, so what a check finds is what was claimed, whatever the machine is good at.
 
 The requester does the same work to know the answer: `PROGRAM` is what both run.
 """
@@ -19,10 +19,10 @@ from dms_proto.work import Limits, Task
 
 EXECUTOR: Final = "sandbox"
 """Where a spot check runs: the one executor that runs what the machine has, as the benchmark does."""
-PROGRAM: Final = """\
-import hashlib, sys
-state = bytes.fromhex(sys.argv[1])
-for _ in range(int(sys.argv[2])):
+ROUND: Final = """\
+import hashlib
+
+def a_round(state):
     for _ in range(7):
         state = hashlib.sha256(state * 32768).digest()
     for _ in range(4):
@@ -30,7 +30,15 @@ for _ in range(int(sys.argv[2])):
     number = (1 << 2000) + int.from_bytes(state, "big")
     for _ in range(24):
         number = pow(number, 196611, (1 << 2047) + 1234567)
-    state = hashlib.sha256(number.to_bytes(256, "big")).digest()
+    return hashlib.sha256(number.to_bytes(256, "big")).digest()
+"""
+"""One step of the chain: 32 bytes give the next 32. The benchmark runs this text too."""
+PROGRAM: Final = f"""\
+{ROUND}
+import sys
+state = bytes.fromhex(sys.argv[1])
+for _ in range(int(sys.argv[2])):
+    state = a_round(state)
 print(state.hex())
 """
 """Python of any 3.x, with nothing but its standard library: arguments are the seed in hex and the number of rounds."""

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dms.config import Home, identity
 from dms.config.export import export, read, restore
 from dms.config.key_file import Passphrase
 from dms.config.loading import load_config
-from dms.node.onboard import Onboarded, onboard
+from dms.hardware.benchmark import VERSION, Benchmark
+from dms.node.onboard import Onboarded, last_benchmark, onboard
 from dms_proto.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -91,3 +93,11 @@ async def test_the_settings_of_a_node_are_not_replaced_by_a_few_new_ones(tmp_pat
         await onboarded(home, again=True, chosen={"node.name": "lab"})
     await onboarded(home, again=True)
     assert load_config(home, {}).access.market == "authorised"
+
+
+def test_a_measurement_of_another_version_is_not_compared_with_one_of_this(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.cache.mkdir()
+    for version, found in ((VERSION, True), (VERSION - 1, False)):
+        (home.cache / "benchmark.json").write_bytes(msgspec.json.encode(Benchmark(version=version)))
+        assert (last_benchmark(home) is not None) is found

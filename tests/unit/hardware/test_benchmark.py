@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
+from typing import Any
+
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dms.hardware.benchmark import Benchmark, Metric, distrust, score_of
-from dms.hardware.kernels import KERNELS, rate
+from dms.hardware.kernels import CHAIN, KERNELS, rate
+from dms_proto.verification.spot_work import ROUND, arguments, rounds_for, score_in
 
 
 def metric(ratio: float, name: str = "x") -> Metric:
@@ -17,27 +21,25 @@ def test_the_reference_core_scores_a_thousand() -> None:
     assert score_of(tuple(Metric(k.name, k.reference, k.unit, k.reference) for k in KERNELS)) == 1000
 
 
-def test_doubling_any_one_metric_counts_the_same() -> None:
-    base = [1.0, 3.0, 0.2]
-    scores = {score_of(tuple(metric(r * (2 if i == j else 1)) for i, r in enumerate(base))) for j in range(3)}
-    assert len(scores) == 1
+def test_only_what_a_spot_check_measures_counts_for_the_score() -> None:
+    assert score_of((metric(2.0, CHAIN.name), metric(9.0), metric(0.1, "y"))) == 2000
+    assert score_of((metric(9.0),)) == score_of(()) == 0
 
 
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.floats(1.001, 10))
-def test_a_faster_metric_never_lowers_the_score(ratios: list[float], factor: float) -> None:
-    before = score_of(tuple(metric(ratio) for ratio in ratios))
-    assert score_of((metric(ratios[0] * factor), *(metric(ratio) for ratio in ratios[1:]))) >= before
+@pytest.mark.parametrize("round_us", [3_000, 12_100, 60_000])
+def test_what_the_benchmark_finds_a_spot_check_finds(round_us: int) -> None:
+    claimed = score_of((Metric(CHAIN.name, 1_000_000 / round_us, CHAIN.unit, CHAIN.reference),))
+    rounds = rounds_for(claimed)
+    assert score_in(rounds, rounds * round_us // 1000) == pytest.approx(claimed, rel=0.01)
 
 
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
-def test_the_score_lies_between_the_slowest_and_the_fastest_metric(ratios: list[float]) -> None:
-    score = score_of(tuple(metric(ratio) for ratio in ratios))
-    assert round(1000 * min(ratios)) - 1 <= score <= round(1000 * max(ratios)) + 1
-
-
-def test_nothing_measured_scores_nothing() -> None:
-    assert score_of(()) == 0
-    assert score_of((metric(1.0), metric(0.0))) == 0
+def test_the_benchmark_times_what_a_spot_check_asks_for() -> None:
+    program: dict[str, Any] = {}
+    exec(ROUND, program)
+    seed = hashlib.sha256(b"seed").digest()
+    twice = program["a_round"](program["a_round"](seed))
+    printed = subprocess.run([sys.executable, *arguments(b"seed", 2)], capture_output=True, check=True).stdout
+    assert printed == twice.hex().encode() + b"\n"
 
 
 @pytest.mark.parametrize(
