@@ -16,6 +16,7 @@ from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
 from dms_proto.market import auction_state, offer_state, owner, proofs
 from dms_proto.membership import machine as membership
+from dms_proto.pool import state as pool
 
 MACHINES: Final[tuple[ModuleType, ...]] = (
     auction_state,
@@ -26,6 +27,7 @@ MACHINES: Final[tuple[ModuleType, ...]] = (
     accounts,
     trust,
     proofs,
+    pool,
 )
 
 

@@ -17,6 +17,7 @@ from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.accounts.book import Entry
+from dms_proto.capability import Resources
 from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
 from dms_proto.market import auction_state as auction
@@ -175,9 +176,12 @@ def _committed(event: book.BidCommitted) -> str:
 
 
 def _resources(event: book.CapabilityRegistered) -> str:
-    amounts = event.capability.resources
+    return f"{_amounts(event.capability.resources)} are offered"
+
+
+def _amounts(amounts: Resources) -> str:
     gpus = f", {format_count(len(amounts.gpus), 'GPU')}" if amounts.gpus else ""
-    return f"{format_cores(amounts.cpu_millicores)}, {format_bytes(amounts.memory_bytes)} of memory{gpus} are offered"
+    return f"{format_cores(amounts.cpu_millicores)}, {format_bytes(amounts.memory_bytes)} of memory{gpus}"
 
 
 _TELL: Final[dict[str, Callable[[Any], str]]] = {
@@ -289,6 +293,30 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "IouGiven": lambda e: f"signed that we owe {short(e.iou.creditor)} {format_credits(e.iou.amount)}",
     "DisputeSettled": lambda e: _booked(e.entry),
     "PreferencesChanged": lambda _e: "the owner's preferences changed",
+    # the pool
+    "CapacityChanged": lambda e: f"the pool may use {_amounts(e.capacity)}",
+    "RulesChanged": lambda _e: "the owner's rules for the pool changed",
+    "PoolClosed": lambda _e: "the pool takes no more calls",
+    "PoolOpened": lambda _e: "the pool takes calls again",
+    "ContainerAdmitted": lambda e: (
+        f"{e.container_id} is admitted for tier {e.tier}: {e.image.kind} {e.image.model}, {_amounts(e.size)}"
+    ),
+    "ContainersSpared": lambda e: f"passed by the clock: {', '.join(e.container_ids)}",
+    "ContainerStarting": lambda e: f"{e.container_id} is being started",
+    "ContainerReady": lambda e: f"{e.container_id} takes calls",
+    "ContainerLost": lambda e: f"{e.container_id} has died with the node; it is started again when there is room",
+    "ContainerAdopted": lambda e: f"{e.container_id} has outlived the node, and takes calls",
+    "ContainerDraining": lambda e: f"{e.container_id} takes no more calls: {e.because}",
+    "ContainerStopping": lambda e: (
+        f"{e.container_id} is being stopped: {e.because}{f' for {e.newcomer}' if e.newcomer else ''}"
+    ),
+    "ContainerEnded": lambda e: (
+        f"{e.container_id} is gone after {format_count(e.tally.hits, 'call')}{f': {e.why}' if e.why else ''}"
+    ),
+    "VirtualOpened": lambda e: f"{e.virtual_id} is {e.service.name} of {short(e.user)}, tier {e.tier}",
+    "VirtualChanged": lambda e: f"{e.virtual_id} is {e.service.name} in another form, tier {e.tier}",
+    "VirtualClosed": lambda e: f"{e.virtual_id} was not used for long: over after {format_count(e.tally.hits, 'call')}",
+    "HitsCounted": lambda e: f"counted: {', '.join(f'{one.virtual_id} {one.tally.hits}' for one in e.virtual)}",
     # grants
     "AnchorAdded": lambda e: f"grants of {short(e.peer)} are accepted",
     "AnchorRemoved": lambda e: f"grants of {short(e.peer)} are accepted no longer",

@@ -33,6 +33,7 @@ MACHINE_TITLES = {
     "dms_proto.accounts.machine": ("The accounts", "stream `accounts`", "../concepts/accounts.md"),
     "dms_proto.grants.trust": ("Trust", "stream `trust`", "../concepts/grants.md"),
     "dms_proto.market.owner": ("The owner", "stream `owner`", "../concepts/capability.md"),
+    "dms_proto.pool.state": ("The pool", "stream `pool`", "../concepts/pools.md"),
     "dms_proto.market.proofs": ("Proofs", "stream: the request's id", "../guides/audit.md"),
 }
 

@@ -22,6 +22,7 @@ from dms_proto.machine import Decision, Stimulus, Table, TimeCame
 from dms_proto.market import auction, auction_fold, offer_book
 from dms_proto.membership import machine as membership
 from dms_proto.messages import Receipt
+from dms_proto.pool import machine as pool
 from dms_proto.sim.node import ACCOUNTS, BOOK, MEMBERS, SimNode
 from dms_proto.sim.scenarios import SCENARIOS, plan_of
 from dms_proto.sim.simulation import Simulation
@@ -39,8 +40,8 @@ TABLES: Mapping[str, Table[Any]] = {
     "membership": membership.TABLE,
 }
 """The machines by name. Their edges are caused by stimuli."""
-PHASELESS: Mapping[str, Table[Any]] = {"accounts": accounts.TABLE}
-"""Machines with one phase alone: they have a table, and no diagram."""
+PHASELESS: Mapping[str, Table[Any]] = {"accounts": accounts.TABLE, "pool": pool.TABLE}
+"""Machines whose phases say little: they have a table, and no diagram."""
 FINER = ("slot", "search")
 """Phases inside the auction. Their edges are caused by events."""
 

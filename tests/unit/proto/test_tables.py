@@ -15,6 +15,8 @@ from dms_proto.grants import trust
 from dms_proto.machine import Row, Stimulus
 from dms_proto.market import auction, auction_state, offer_book, offer_state
 from dms_proto.membership import machine as membership
+from dms_proto.pool import machine as pool
+from dms_proto.pool.state import PoolPhase
 
 MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "auction": (auction.TABLE, auction_state.AuctionPhase),
@@ -22,6 +24,7 @@ MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "allocation": (allocation.TABLE, allocation.LifePhase),
     "accounts": (accounts.TABLE, accounts.AccountsPhase),
     "trust": (trust.TABLE, trust.TrustPhase),
+    "pool": (pool.TABLE, PoolPhase),
     "membership": (membership.TABLE, membership.PeerPhase),
 }
 
