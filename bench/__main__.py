@@ -190,6 +190,28 @@ def wire_figures() -> Iterator[Figure]:
         yield at_most(f"checking {cost.name}", cost.beyond_us, "us", 250, how)
 
 
+def pool_figures() -> Iterator[Figure]:
+    """What a pool of warm containers gains and costs."""
+    from bench import pools  # noqa: PLC0415
+
+    for ratio in pools.hit_ratios():
+        how = f"{pools.LENGTH:,} calls, {pools.FRAMES} containers of one size; sim/traces.py"
+        yield Figure(f"warm calls, {ratio.trace}, optimum", 100 * ratio.optimum, "%", "", None, how)
+        for strategy, share in ratio.strategies.items():
+            yield Figure(f"  {strategy}", 100 * share, "%", "", None, "the same string")
+    costs = pools.costs()
+    how = f"CPU; {pools.CONTAINERS} containers, {pools.USERS} virtual; best of {pools.REPETITIONS} (bench/pools.py)"
+    yield at_most("making a virtual container", costs.virtual_us / 1000, "ms", 10, f"its first call included; {how}")
+    yield Figure("a warm call, decided and counted", costs.warm_us, "us", "", None, how)
+    yield at_least("decisions", costs.per_second, "per s", 5_000, "three of them are a call")
+    counting = pools.counting()
+    how = "one call alone in its batch, appended and waited for, not synced; a real store"
+    yield Figure("counters of a call, written", counting.first_us, "us", "", None, how)
+    yield Figure(
+        "  in the store", counting.disk_bytes, "bytes", "", None, "the same; twice for a call, at delivery and end"
+    )
+
+
 def attack_figures(rounds: int) -> Iterator[Figure]:
     """An honest pair under each attack."""
     with attacks.pair() as net:
@@ -215,6 +237,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "verification": lambda _options: verification_figures(),
     "attacks": lambda options: attack_figures(options.rounds),
     "wire": lambda _options: wire_figures(),
+    "pools": lambda _options: pool_figures(),
     "components": lambda _options: component_figures(),
 }
 

@@ -1,0 +1,197 @@
+"""What a pool of warm containers gains and costs: hits of each strategy beside the optimum, decisions, virtual containers, counters.
+
+    python -m bench pools
+
+Hit ratios are of reference strings of containers of one size, so that they can be held against the optimum, which knows the future; the guards (hot,
+settled, thrashing) are not in them. Times are CPU time of this process, best of several repetitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dms.store.events import EventStore
+from dms_actors.events import to_row
+from dms_proto.capability import Resources
+from dms_proto.ids import PeerId
+from dms_proto.machine import Event, TimeCame, Transient
+from dms_proto.pool import machine
+from dms_proto.pool.fold import after_restart, evolve
+from dms_proto.pool.optimum import optimal, replayed
+from dms_proto.pool.records import CallId, ContainerId, Image, Service
+from dms_proto.pool.replacement import Strategy
+from dms_proto.pool.state import (
+    POOL_STREAM,
+    Called,
+    CallEnded,
+    CapacityWished,
+    HitsCounted,
+    Pool,
+    PoolRules,
+    RulesWished,
+    Started,
+)
+from dms_proto.sim.traces import TRACES, trace
+from dms_proto.units import CORE, GIB
+from dms_proto.work import Usage
+
+FRAMES = 20
+LENGTH = 20_000
+REPETITIONS = 5
+CONTAINERS = 32
+USERS = 320
+CALLS = 2_000
+
+
+class Ratio(NamedTuple):
+    """The share of calls that found their container warm, of a trace."""
+
+    trace: str
+    optimum: float
+    strategies: dict[Strategy, float]
+
+
+def hit_ratios() -> Iterator[Ratio]:
+    """Every strategy on every trace, beside the optimum."""
+    for name in TRACES:
+        string = trace(name, LENGTH, seed=1)
+        ratios = {strategy: replayed(string, FRAMES, strategy).hit_ratio for strategy in Strategy}
+        yield Ratio(name, optimal(string, FRAMES).hit_ratio, ratios)
+
+
+class Costs(NamedTuple):
+    """What decisions cost in a pool of `CONTAINERS` containers that `USERS` users share.
+
+    Attributes:
+        virtual_us: a call that makes a virtual container: decided and folded.
+        warm_us: a warm call, from its coming to its end: decided, folded, its counters made an event.
+        per_second: decisions in a second, in a row of warm calls.
+        restore_ms: folding the log of `CALLS` counted calls into the state.
+        row_bytes: of the event that a call by itself comes to.
+    """
+
+    virtual_us: float
+    warm_us: float
+    per_second: float
+    restore_ms: float
+    row_bytes: float
+
+
+def costs() -> Costs:
+    """Measures the machine alone."""
+    virtual = best(lambda: _Bench().fill(), REPETITIONS) / USERS
+    bench = _Bench()
+    bench.fill()
+    warm = best(lambda: bench.warm_calls(CALLS), REPETITIONS) / CALLS
+    log = [event for event in bench.log if not isinstance(event, Transient)][-CALLS:]
+    restore = best(lambda: _folded(bench.begun, log), REPETITIONS)
+    sizes = [len(to_row(POOL_STREAM, event, "call").body) for event in log if isinstance(event, HitsCounted)]
+    return Costs(1e6 * virtual, 1e6 * warm, 3 / warm, 1e3 * restore, sum(sizes) / len(sizes))
+
+
+class _Bench:
+    """A pool, driven as fast as it goes."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000
+        self.pool = Pool()
+        self.log: list[Event] = []
+        self._calls = 0
+        self.tell(CapacityWished(Resources(CONTAINERS * CORE, CONTAINERS * GIB)))
+        self.tell(RulesWished(PoolRules(ttl_ms=10**9)))
+        for number in range(CONTAINERS):
+            self.tell(Called(CallId(f"first-{number}"), PeerId("first"), service(number)))
+        for container_id in tuple(self.pool.containers):
+            self.tell(Started(ContainerId(container_id)))
+        for number in range(CONTAINERS):
+            self.tell(CallEnded(CallId(f"first-{number}")))
+        self.tell(TimeCame())
+        self.begun = self.pool
+
+    def tell(self, stimulus: object) -> None:
+        decision = machine.decide(self.pool, stimulus, self.now)  # type: ignore[arg-type]
+        for event in decision.events:
+            self.pool = evolve(self.pool, event)
+        self.log += decision.events
+
+    def fill(self) -> None:
+        """The first call of each user: a virtual container, and no process."""
+        for user in range(USERS - CONTAINERS):
+            self._call(user)
+
+    def warm_calls(self, calls: int) -> None:
+        """Calls one by one, each written down by itself."""
+        for number in range(calls):
+            self._call(number % (USERS - CONTAINERS))
+
+    def _call(self, user: int) -> None:
+        self._calls += 1
+        self.now += 1
+        call_id = CallId(f"call-{self._calls}")
+        self.tell(Called(call_id, PeerId(f"user-{user}"), service(user % CONTAINERS)))
+        self.tell(CallEnded(call_id, Usage(wall_ms=1)))
+        self.tell(TimeCame())
+
+
+def service(number: int) -> Service:
+    return Service(f"service-{number}", Image("python", f"model-{number}", Resources(CORE, GIB)))
+
+
+def _folded(begun: Pool, log: list[Event]) -> Pool:
+    pool = begun
+    for event in log:
+        pool = evolve(pool, event)
+    return after_restart(pool, 0)
+
+
+class Counting(NamedTuple):
+    """What writing the counters of one call costs in the real store, one by one, each waited for.
+
+    Attributes:
+        first_us: written, not synced: survives ``kill -9``.
+        disk_bytes: of the store for each.
+    """
+
+    first_us: float
+    disk_bytes: float
+
+
+def counting(calls: int = 2_000) -> Counting:
+    """Appends the event that a call comes to, again and again."""
+    bench = _Bench()
+    bench.fill()
+    bench.warm_calls(1)
+    row = to_row(POOL_STREAM, next(e for e in reversed(bench.log) if isinstance(e, HitsCounted)), "call")
+
+    async def append(directory: Path) -> Counting:
+        file = directory / "events.db"
+        store = await EventStore.open(file, relaxed=frozenset({row.kind}))
+        await store.append([row])
+        before, started = size_of(directory), time.perf_counter()
+        for _ in range(calls):
+            await store.append([row])
+        took = time.perf_counter() - started
+        await store.close()
+        return Counting(1e6 * took / calls, (size_of(directory) - before) / calls)
+
+    with tempfile.TemporaryDirectory() as directory:
+        return asyncio.run(append(Path(directory)))
+
+
+def size_of(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.iterdir())
+
+
+def best(action: Callable[[], object], repetitions: int) -> float:
+    """Seconds of CPU time."""
+    least = float("inf")
+    for _ in range(repetitions):
+        started = time.process_time()
+        action()
+        least = min(least, time.process_time() - started)
+    return least
