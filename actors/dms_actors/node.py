@@ -74,6 +74,7 @@ from dms_proto.accounts.machine import (
     IouHeard,
     PeerRenamed,
     ReceiptHeardAgain,
+    TellForgiven,
 )
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
 from dms_proto.capability import Price
@@ -692,7 +693,7 @@ class Node(MachineActor):
 
     # -------------------------------------------------------------------------------------------------------- effects
 
-    def perform(  # noqa: C901 - one case per kind
+    def perform(  # noqa: C901, PLR0912 - one case per kind
         self, shell: Shell[Any], effect: Effect, cause_id: str
     ) -> None:
         """Sends, opens allocations, dials, drops, tells children who came and went."""
@@ -703,6 +704,9 @@ class Node(MachineActor):
                     self._proofs.sent(peer, message, frame, cause_id)
             case OpenAllocation():
                 self._children.open_allocation(effect, self.book.state.invoke_within_ms, cause_id)
+            case TellForgiven(peer=peer, allocation_id=allocation_id, price=price):
+                if (ended := self._past.ending_of(allocation_id)) is not None:
+                    self._world.post.send(peer, msgspec.structs.replace(ended, price=price), cause_id)
             case Renew():
                 self._world.renewals.give(effect, cause_id)
             case Dial(peer=peer, addresses=addresses):

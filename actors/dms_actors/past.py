@@ -1,13 +1,18 @@
-"""What requests that are over heard of their allocations, so that a receipt which was lost is given again for what was heard and for nothing else."""
+"""What was said and heard of allocations that are over, so that it can be said again as it was, and nothing else.
+
+Of a request of ours: the endings it heard, for which a receipt that was lost is given again. Of an allocation here: the ending it told.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from typing import Final
 
 from dms_actors.draft import Journal
 from dms_actors.events import from_row
+from dms_proto.allocation.machine import Allocation, evolve, status_of
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, Digest, RequestId
 from dms_proto.market.agreement import figures_digest
@@ -38,6 +43,16 @@ class Past:
         if heard is None:
             heard = self._read(status.request_id, now)
         return None if heard is None else heard.get(status.allocation_id) == figures_digest(status)
+
+    def ending_of(self, allocation_id: AllocationId) -> AllocationStatus | None:
+        """What was told of the end of an allocation that ran here; None: it has not ended, or cannot be read."""
+        try:
+            events = [from_row(row) for row in self._journal.read_stream(allocation_id)]
+        except MachineError as error:
+            log.warning("an ending is not told again: %s cannot be read: %s", allocation_id, error)
+            return None
+        ended = status_of(functools.reduce(evolve, events, Allocation())) if events else None
+        return ended if ended is not None and ended.ending is not None else None
 
     def _read(self, request_id: RequestId, now: int) -> Mapping[AllocationId, Digest] | None:
         if self._reading is None:

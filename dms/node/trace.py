@@ -288,6 +288,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "DebtLimitSet": lambda e: (
         f"we may owe {short(e.peer)} {format_credits(e.limit) if e.limit is not None else 'as much as any other'}"
     ),
+    "ForgivingHeard": lambda e: f"{short(e.peer)} knows that it is asked no more for {short(e.allocation_id)}",
     "AccountsInherited": lambda e: f"what {short(e.old)} owes is owed by {short(e.new)}, its new name",
     "IouKept": lambda e: f"{short(e.iou.debtor)} signed that it owes us {format_credits(e.iou.amount)}",
     "IouGiven": lambda e: f"signed that we owe {short(e.iou.creditor)} {format_credits(e.iou.amount)}",

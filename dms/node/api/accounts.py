@@ -35,7 +35,6 @@ from dms_actors.events import from_row
 from dms_actors.node import NodeState
 from dms_proto.accounts.book import Account, Accounts, Dispute, Entry
 from dms_proto.accounts.machine import AcceptWished, DebtLimitWished, ForgiveWished, LimitWished, PaymentNoted
-from dms_proto.allocation.machine import Allocation, evolve, status_of
 from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
@@ -130,19 +129,7 @@ class AccountGroup(Base):
         peer = _peer_of(params.peer, state)
         chosen = chosen_disputes(state.accounts.disputed_with(peer, ours=True), params.allocation_id)
         ids = tuple(AllocationId(dispute.allocation_id) for dispute in chosen)
-        view = await self._told(peer, ForgiveWished(peer, ids), cause)
-        for dispute in chosen:
-            ended = await self._ended_here(AllocationId(dispute.allocation_id))
-            lowered = msgspec.structs.replace(ended, price=dispute.asked - dispute.amount)
-            self._services.post.send(peer, lowered, cause)
-        return view
-
-    async def _ended_here(self, allocation_id: AllocationId) -> AllocationStatus:
-        """What was told of the end of an allocation that ran here."""
-        state = Allocation()
-        for row in await self._services.store.read_stream(allocation_id):
-            state = evolve(state, from_row(row))
-        return status_of(state)
+        return await self._told(peer, ForgiveWished(peer, ids), cause)
 
     async def account_accept(self, params: AcceptParams) -> AccountView:
         """See `AccountMethods`."""

@@ -139,6 +139,11 @@ class Dispute(msgspec.Struct, frozen=True, omit_defaults=True):
     amount: int
     ours: bool
 
+    @property
+    def accepted(self) -> int:
+        """The part that was accepted."""
+        return self.asked - self.amount
+
 
 class Balances(msgspec.Struct, frozen=True, omit_defaults=True):
     """A peer's accounts, debits less credits; their sum is zero."""
@@ -187,6 +192,7 @@ class Accounts(msgspec.Struct, frozen=True):
         default_debt_limit, debt_limits: the same for what this node may owe a peer, over all its jobs.
         posted: names of the newest entries, and what they moved: a claim's or charge's amount.
         disputes: what was asked and not accepted, either way, by the name of the entry it comes from; the newest.
+        forgiven: what we ask for no more, until its debtor is heard to know that, by allocation; the newest.
         received, given: the newest signed statement of each peer, and of ours to each peer.
         heirs: earlier names of peers whose accounts these are, each with the present one: what was agreed under a name is booked under it.
     """
@@ -197,6 +203,7 @@ class Accounts(msgspec.Struct, frozen=True):
     limits: Mapping[PeerId, int] = {}
     posted: Mapping[str, int] = {}
     disputes: Mapping[str, Dispute] = {}
+    forgiven: Mapping[str, Dispute] = {}
     received: Mapping[PeerId, Iou] = {}
     given: Mapping[PeerId, Iou] = {}
     heirs: Mapping[PeerId, PeerId] = {}
@@ -256,6 +263,11 @@ class Accounts(msgspec.Struct, frozen=True):
         names = self.names(peer)
         return tuple(d for d in self.disputes.values() if d.peer in names and ours in (None, d.ours))
 
+    def forgiven_unheard(self, peer: PeerId) -> tuple[Dispute, ...]:
+        """What we ask a peer for no more, as far as it has not been heard to know that, oldest first."""
+        names = self.names(peer)
+        return tuple(dispute for dispute in self.forgiven.values() if dispute.peer in names)
+
     def post(self, entry: Entry) -> Accounts:
         """The book with an entry, unless it is in it already. One under an earlier name of a peer is one of the peer."""
         if entry.name in self.posted:
@@ -267,7 +279,20 @@ class Accounts(msgspec.Struct, frozen=True):
             peers={**self.peers, peer: self.of(peer).after(entry)},
             posted=remember(self.posted, entry.name, amount, MAX_REMEMBERED),
             disputes=self._disputes(entry),
+            forgiven=self._forgiven(entry),
         )
+
+    def _forgiven(self, entry: Entry) -> Mapping[str, Dispute]:
+        """What is forgiven after an entry, and not known to be heard."""
+        match entry.why:
+            case Why.FORGIVEN:
+                ours = self.disputed_with(self.present(entry.peer), ours=True)
+                over = next((dispute for dispute in ours if dispute.allocation_id == entry.about), None)
+                return remember(self.forgiven, entry.about, over, MAX_DISPUTES) if over is not None else self.forgiven
+            case Why.ACCEPTED:
+                return without(self.forgiven, entry.about)
+            case _:
+                return self.forgiven
 
     def _disputes(self, entry: Entry) -> Mapping[str, Dispute]:
         """What is in dispute after an entry; a node has none with itself."""

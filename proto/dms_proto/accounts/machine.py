@@ -12,14 +12,17 @@ from typing import Final
 import msgspec
 
 from dms_proto.accounts import book
-from dms_proto.accounts.book import Accounts, Entry
+from dms_proto.accounts.book import Accounts, Entry, Why
 from dms_proto.accounts.iou import is_genuine
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, Transient
+from dms_proto.market.ledger import without
 from dms_proto.messages import Iou, Receipt
 from dms_proto.units import MAX_QUANTITY
 
 ACCOUNTS_STREAM: Final = "accounts"
+MAX_TOLD_AGAIN: Final = 16
+"""What was forgiven and may not have been heard, told at once when its debtor is heard: each is read from the log."""
 
 
 class AccountsPhase(StrEnum):
@@ -166,11 +169,29 @@ class DisputeSettled(Event, frozen=True):
     frame: bytes = b""
 
 
+class ForgivingHeard(Event, frozen=True):
+    """A peer knows that it is asked no more for an allocation: it has confirmed the lower price."""
+
+    peer: PeerId
+    allocation_id: AllocationId
+
+
 class AccountsInherited(Event, frozen=True):
     """What was booked with `old`, its limit and its IOUs are those of `new` from now on."""
 
     old: PeerId
     new: PeerId
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class TellForgiven(Effect, frozen=True):
+    """Tell a peer how an allocation here ended, with the price that is still asked. A repeat changes nothing there."""
+
+    peer: PeerId
+    allocation_id: AllocationId
+    price: int
 
 
 # ----------------------------------------------------------------------------------------------------------------- decide
@@ -187,7 +208,7 @@ def next_deadline(_accounts: Accounts) -> int | None:
 
 
 def resume(_accounts: Accounts) -> tuple[Effect, ...]:
-    """Nothing: an IOU that was lost with the process is made good by the next."""
+    """Nothing: an IOU that was lost with the process is made good by the next, and what was forgiven is told again with what comes next."""
     return ()
 
 
@@ -200,8 +221,16 @@ def next_iou(accounts: Accounts, peer: PeerId) -> tuple[int, int]:
     return last.number + 1 if last is not None else 1, min(MAX_QUANTITY, max(0, -accounts.of(peer).owed))
 
 
-def _note(_accounts: Accounts, stimulus: EntryWritten, _now: int) -> Decision:
-    return Decision((EntryNoted(stimulus.entry),))
+def _note(accounts: Accounts, stimulus: EntryWritten, _now: int) -> Decision:
+    entry = stimulus.entry
+    again = _forgiven_again(accounts, accounts.present(entry.peer)) if entry.why is Why.RECEIPT else ()
+    return Decision((EntryNoted(entry),), again)
+
+
+def _forgiven_again(accounts: Accounts, peer: PeerId) -> tuple[Effect, ...]:
+    """Tells a peer, which is there, what it has perhaps not heard."""
+    newest = accounts.forgiven_unheard(peer)[-MAX_TOLD_AGAIN:]
+    return tuple(TellForgiven(peer, AllocationId(one.allocation_id), one.accepted) for one in newest)
 
 
 def _pay(accounts: Accounts, stimulus: PaymentNoted, _now: int) -> Decision:
@@ -242,13 +271,15 @@ def _keep(accounts: Accounts, stimulus: IouHeard, _now: int) -> Decision:
     takes_back = last is not None and iou.amount < min(last.amount, accounts.of(stimulus.peer).owed)
     if not meant or not newer or takes_back or not is_genuine(iou):
         return IGNORED
-    return Decision((IouKept(iou, book.iou_received(iou, last.amount if last is not None else 0)),))
+    kept = IouKept(iou, book.iou_received(iou, last.amount if last is not None else 0))
+    return Decision((kept,), _forgiven_again(accounts, stimulus.peer))
 
 
 def _forgive(accounts: Accounts, stimulus: ForgiveWished, _now: int) -> Decision:
     ours = accounts.disputed_with(stimulus.peer, ours=True)
     chosen = [dispute for dispute in ours if dispute.allocation_id in stimulus.allocation_ids]
-    return Decision(tuple(DisputeSettled(book.forgiven(dispute, stimulus.peer)) for dispute in chosen))
+    told = (TellForgiven(stimulus.peer, AllocationId(dispute.allocation_id), dispute.accepted) for dispute in chosen)
+    return Decision(tuple(DisputeSettled(book.forgiven(dispute, stimulus.peer)) for dispute in chosen), tuple(told))
 
 
 def _accept(accounts: Accounts, stimulus: AcceptWished, _now: int) -> Decision:
@@ -262,7 +293,7 @@ def _accept(accounts: Accounts, stimulus: AcceptWished, _now: int) -> Decision:
 
 
 def _hear_acceptance(accounts: Accounts, stimulus: ReceiptHeardAgain, _now: int) -> Decision:
-    """No more is taken for accepted than is in dispute; a receipt that still does not accept it changes nothing.
+    """No more is taken for accepted than is in dispute; a receipt that still does not accept it says at most that its forgiving was heard.
 
     The peer's word and our forgiving may have crossed: it books what it accepts, so we do.
     """
@@ -273,7 +304,9 @@ def _hear_acceptance(accounts: Accounts, stimulus: ReceiptHeardAgain, _now: int)
             return Decision((settled,)) if receipt.price >= dispute.asked else IGNORED
     given = accounts.forgiven_to(stimulus.peer, receipt)
     if given is None or receipt.price < given.asked:
-        return IGNORED
+        unheard = {dispute.allocation_id for dispute in accounts.forgiven_unheard(stimulus.peer)}
+        heard = ForgivingHeard(stimulus.peer, receipt.allocation_id)
+        return Decision((heard,)) if receipt.allocation_id in unheard else IGNORED
     return Decision((DisputeSettled(book.accepted(given, stimulus.peer, was_forgiven=True), stimulus.frame),))
 
 
@@ -311,6 +344,8 @@ def evolve(accounts: Accounts, event: Event) -> Accounts:  # noqa: PLR0911 - one
             return msgspec.structs.replace(accounts.post(entry), received=received)
         case IouGiven(iou=iou, entry=entry):
             return msgspec.structs.replace(accounts.post(entry), given={**accounts.given, iou.creditor: iou})
+        case ForgivingHeard(allocation_id=allocation_id):
+            return msgspec.structs.replace(accounts, forgiven=without(accounts.forgiven, allocation_id))
         case AccountsInherited(old=old, new=new):
             return accounts.inherit(old, new)
         case _:
@@ -320,7 +355,7 @@ def evolve(accounts: Accounts, event: Event) -> Accounts:  # noqa: PLR0911 - one
 def concerned(event: Event) -> PeerId:
     """Whose accounts an event of this machine is about."""
     match event:
-        case LimitSet(peer=peer) | DebtLimitSet(peer=peer) | AccountsInherited(new=peer):
+        case LimitSet(peer=peer) | DebtLimitSet(peer=peer) | ForgivingHeard(peer=peer) | AccountsInherited(new=peer):
             return peer
         case (
             Posted(entry=entry)
@@ -338,20 +373,27 @@ def concerned(event: Event) -> PeerId:
 # ------------------------------------------------------------------------------------------------------------------ table
 
 _ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
-    EntryWritten: Row(_note, "is in the live book from now on; a repeat changes nothing"),
+    EntryWritten: Row(
+        _note,
+        "is in the live book from now on; a repeat changes nothing. Who gave a receipt is told again what it was forgiven, until it confirms that",
+    ),
     PaymentNoted: Row(_pay, "what is owed changes by it; a repeat of the same payment changes nothing"),
     LimitWished: Row(_limit, "holds from the next request on"),
     DebtLimitWished: Row(_limit_debt, "holds from the next commit on"),
     IouSigned: Row(_give, "sent to the creditor, unless the amount it is over has changed meanwhile"),
     IouHeard: Row(
         _keep,
-        "kept, if it is genuine, newer than the last, and takes nothing back; it moves what is owed, and changes nothing of it",
+        "kept, if it is genuine, newer than the last, and takes nothing back; it moves what is owed, and changes nothing of it. "
+        "Its debtor is told again what it was forgiven, until it confirms that",
     ),
-    ForgiveWished: Row(_forgive, "what was in dispute is asked no more, and was not earned"),
+    ForgiveWished: Row(_forgive, "what was in dispute is asked no more, and was not earned; its debtor is told"),
     AcceptWished: Row(
         _accept, "what was in dispute is owed, and its provider gets a receipt that says so; a repeat sends it again"
     ),
-    ReceiptHeardAgain: Row(_hear_acceptance, "what was in dispute is owed, if the receipt accepts all of it"),
+    ReceiptHeardAgain: Row(
+        _hear_acceptance,
+        "what was in dispute is owed, if the receipt accepts all of it; if it was forgiven, and the receipt does not, the debtor knows",
+    ),
     ClaimLowered: Row(_hear_forgiveness, "a dispute is over, if no more is asked than was accepted"),
     PeerRenamed: Row(_inherit, "what it owed under the old name it owes under the new one"),
 }

@@ -515,6 +515,7 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     auctions.LetDown: lambda _node, _stream, _effect: None,  # what a node remembers of bidders is not simulated
     auctions.Conclude: SimNode._conclude,
     Book: SimNode._book,
+    accounting.TellForgiven: lambda _node, _stream, _effect: None,  # nothing is forgiven here: it takes an owner
     offer_state.OpenAllocation: SimNode._open_allocation,
     allocation_machine.FetchInputs: lambda node, stream, effect: node.world.fetch(
         node, AllocationId(stream), effect.requester

@@ -29,6 +29,7 @@ from dms_proto.market.offer_state import PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.units import CREDIT, HOUR, MAX_QUANTITY
+from dms_proto.wire import Envelope, read_frame
 from dms_proto.work import Ending, EndReason, Limits, Usage
 
 from .conftest import START, Local, priced, spec
@@ -240,6 +241,40 @@ async def test_a_dispute_is_known_to_both_and_either_ends_it_in_both_books(local
             lambda found: (found.entries[0].why, found.entries[0].about) == wanted,  # noqa: B023 - awaited here
         )
         assert (await local.apis[index].account_verify()).findings == ()
+
+
+async def test_a_forgiving_that_was_lost_on_its_way_arrives_with_the_next_iou(local: Local) -> None:
+    provider, me, _ = await over_claimed(local)
+    await until(lambda: disputed(local, 0), bool)
+    await until(lambda: disputed(local, 1), bool)
+    fabric = local.market.fabric
+    lost: list[bytes] = []
+
+    def drops(sender: PeerId, _receiver: PeerId, frame: bytes) -> bool:
+        if sender == provider:
+            lost.append(frame)
+        return sender == provider
+
+    fabric.drops = drops
+    await local.apis[1].account_forgive(ForgiveParams(me))
+    await until(lambda: _found(lost), bool)
+    fabric.drops = lambda _sender, _receiver, _frame: False
+    assert await disputed(local, 0)
+    await local.restart(1)
+    await local.market.connect(local.market.nodes[1], local.market.nodes[0])
+
+    await local.api.account_settle(SettleParams(provider))
+
+    await until(lambda: disputed(local, 0), lambda found: not found)
+    state = await until(local.market.nodes[1].state, lambda state: not state.accounts.forgiven)
+    assert state.accounts.received[me].amount == START
+    for api in local.apis[:2]:
+        assert (await api.account_verify()).findings == ()
+
+
+async def _found(frames: list[bytes]) -> bool:
+    found = (read_frame(frame) for frame in frames)
+    return any(isinstance(one, Envelope) and isinstance(one.message, AllocationStatus) for one in found)
 
 
 async def test_entries_are_read_page_by_page_from_the_oldest(local: Local) -> None:

@@ -21,6 +21,7 @@ from dms_proto.accounts.machine import (
     PaymentNoted,
     PeerRenamed,
     ReceiptHeardAgain,
+    TellForgiven,
     next_iou,
 )
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -381,6 +382,7 @@ def test_what_is_forgiven_was_not_earned_and_both_sides_are_done_with_it() -> No
     ours, theirs = in_dispute()
 
     ours.tell(ForgiveWished(PEER.peer_id, (ALLOCATION,)))
+    assert ours.effects == (TellForgiven(PEER.peer_id, ALLOCATION, 50),)
     theirs.tell(ClaimLowered(ME.peer_id, ALLOCATION, 51))
     assert theirs.events == ()
     theirs.tell(ClaimLowered(ME.peer_id, ALLOCATION, 50))
@@ -392,6 +394,28 @@ def test_what_is_forgiven_was_not_earned_and_both_sides_are_done_with_it() -> No
         assert books.state.disputes == {}
     ours.tell(ForgiveWished(PEER.peer_id, (ALLOCATION,)))
     assert ours.events == ()
+
+
+def test_what_was_forgiven_is_told_again_with_what_comes_next_until_it_is_known_to_be_heard() -> None:
+    """The first word of it was lost on the way."""
+    ours, _ = in_dispute()
+    ours.tell(ForgiveWished(PEER.peer_id, (ALLOCATION,)))
+    again = (TellForgiven(PEER.peer_id, ALLOCATION, 50),)
+
+    ours.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 1, 50)))
+    assert ours.effects == again
+    ours.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 1, 50)))
+    assert ours.effects == (), "a repeat says nothing new"
+    ours.earns(5)
+    assert ours.effects == again
+    assert ours.restart() == ours.state
+
+    ours.tell(ReceiptHeardAgain(PEER.peer_id, receipt(50)))
+
+    ours.tell(ReceiptHeardAgain(PEER.peer_id, receipt(50)))
+    assert ours.events == ()
+    ours.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 2, 55)))
+    assert ours.effects == ()
 
 
 def test_what_is_accepted_after_all_is_owed_in_both_books_by_a_receipt_that_says_so() -> None:

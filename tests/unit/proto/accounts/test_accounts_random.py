@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 from hypothesis import settings
@@ -21,10 +22,11 @@ from dms_proto.accounts.machine import (
     PaymentNoted,
     Posted,
     ReceiptHeardAgain,
+    TellForgiven,
     next_iou,
 )
 from dms_proto.ids import AllocationId, PeerId, RequestId
-from dms_proto.machine import Event, Send, Stimulus, Transient
+from dms_proto.machine import Effect, Event, Send, Stimulus, Transient
 from dms_proto.messages import Iou, Receipt
 from dms_proto.wire import Signer
 from dms_proto.work import EndReason, Usage
@@ -55,6 +57,10 @@ class Accepted(NamedTuple):
     receipt: Receipt
 
 
+def _receipt(request: str, allocation: str, price: int) -> Receipt:
+    return Receipt(RequestId(request), AllocationId(allocation), EndReason.COMPLETED, Usage(), price)
+
+
 class Lowered(NamedTuple):
     """What a status says by which a dispute is forgiven."""
 
@@ -80,18 +86,18 @@ class Node:
         self.log += [Posted(effect.entry) for effect in booked]
         self.untold += [EntryWritten(effect.entry) for effect in booked]
 
-    def tell(self, stimulus: Stimulus) -> tuple[Send, ...]:
+    def tell(self, stimulus: Stimulus) -> tuple[Effect, ...]:
         """The live book meets a stimulus, after what was told it before."""
         untold, self.untold = self.untold, []
-        sends: tuple[Send, ...] = ()
+        effects: tuple[Effect, ...] = ()
         for one in (*untold, stimulus):
             decision = machine.decide(self.live, one, 0)
             for event in decision.events:
                 self.live = machine.evolve(self.live, event)
                 if not isinstance(event, Transient):
                     self.log.append(event)
-            sends += tuple(effect for effect in decision.effects if isinstance(effect, Send))
-        return sends
+            effects += decision.effects
+        return effects
 
     def catch_up(self) -> Accounts:
         """The live book, with everything told."""
@@ -173,11 +179,13 @@ class Market(RuleBasedStateMachine):
                     peer, ended = node.unanswered.pop(allocation)
                     node.write(answered(peer, "r", allocation, ended.price, price))
             case Iou():
-                node.tell(IouHeard(sender, message))
+                answers += self.lowered(node, node.tell(IouHeard(sender, message)))
             case Accepted(receipt=receipt):
                 node.tell(ReceiptHeardAgain(sender, receipt))
             case Lowered(allocation=allocation, price=price):
                 node.tell(ClaimLowered(sender, AllocationId(allocation), price))
+                paid = node.live.charged(sender, allocation)
+                answers.append((receiver, sender, Accepted(_receipt("r", allocation, paid))))
         if dies:
             node.crash()
         else:
@@ -192,9 +200,14 @@ class Market(RuleBasedStateMachine):
     def one_signs(self, debtor: int, creditor: int) -> None:
         node, peer = self.nodes[debtor], self.nodes[creditor].signer.peer_id
         number, amount = next_iou(node.catch_up(), peer)
-        sends = node.tell(IouSigned(signed(node.signer, peer, number, amount)))
-        assert len(sends) == 1
-        self.wire += [(node.signer.peer_id, peer, iou) for send in sends if isinstance(iou := send.message, Iou)]
+        (send,) = (e for e in node.tell(IouSigned(signed(node.signer, peer, number, amount))) if isinstance(e, Send))
+        assert isinstance(send.message, Iou)
+        self.wire.append((node.signer.peer_id, peer, send.message))
+
+    def lowered(self, node: Node, effects: tuple[Effect, ...]) -> list[tuple[PeerId, PeerId, Said]]:
+        """What a node says of what it has forgiven."""
+        told = [effect for effect in effects if isinstance(effect, TellForgiven)]
+        return [(node.signer.peer_id, one.peer, Lowered(one.allocation_id, one.price)) for one in told]
 
     def disputes(self, *, ours: bool) -> list[tuple[Node, Dispute]]:
         return [(node, one) for node in self.nodes for one in node.catch_up().disputes.values() if one.ours is ours]
@@ -203,19 +216,17 @@ class Market(RuleBasedStateMachine):
     @rule(data=st.data(), told=st.booleans())
     def one_forgives(self, data: st.DataObject, told: bool) -> None:
         node, dispute = data.draw(st.sampled_from(self.disputes(ours=True)))
-        node.tell(ForgiveWished(dispute.peer, (AllocationId(dispute.allocation_id),)))
+        lowered = self.lowered(node, node.tell(ForgiveWished(dispute.peer, (AllocationId(dispute.allocation_id),))))
         if told:
-            lowered = Lowered(dispute.allocation_id, dispute.asked - dispute.amount)
-            self.wire.append((node.signer.peer_id, dispute.peer, lowered))
+            self.wire += lowered
 
     @precondition(lambda self: self.disputes(ours=False))
     @rule(data=st.data())
     def one_accepts(self, data: st.DataObject) -> None:
         node, dispute = data.draw(st.sampled_from(self.disputes(ours=False)))
-        about = RequestId(dispute.request_id), AllocationId(dispute.allocation_id)
-        receipt = Receipt(*about, EndReason.COMPLETED, Usage(), dispute.asked)
-        (send,) = node.tell(AcceptWished(dispute.peer, receipt))
-        self.accepted.append((node.signer.peer_id, send.peer, Accepted(receipt)))
+        receipt = _receipt(dispute.request_id, dispute.allocation_id, dispute.asked)
+        node.tell(AcceptWished(dispute.peer, receipt))
+        self.accepted.append((node.signer.peer_id, dispute.peer, Accepted(receipt)))
         self.wire.append(self.accepted[-1])
 
     @rule(payer=nodes, payee=nodes, amount=st.sampled_from([1, 500]), twice=st.booleans())
@@ -268,12 +279,20 @@ class Market(RuleBasedStateMachine):
                 self.deliver(*self.wire.pop(0))
         for accepted in self.accepted:  # its owner says so again until it has come
             self.deliver(*accepted)
+        for debtor, creditor in itertools.permutations(range(len(self.nodes)), 2):
+            self.one_signs(debtor, creditor)
+        while self.wire:  # with the next IOU it hears what was forgiven
+            self.deliver(*self.wire.pop(0))
         for one in self.nodes:
             for other in self.nodes:
                 mine, theirs = one.catch_up().of(other.signer.peer_id), other.catch_up().of(one.signer.peer_id)
                 assert mine.claimed == 0
                 assert mine.owed == -theirs.owed
                 assert -mine.income == theirs.expense + mine.disputed
+                asked = {(d.allocation_id, d.amount) for d in one.live.disputed_with(other.signer.peer_id, ours=True)}
+                refused = other.live.disputed_with(one.signer.peer_id, ours=False)
+                assert asked == {(d.allocation_id, d.amount) for d in refused}
+                assert not one.live.forgiven
 
 
 TestMarket = Market.TestCase
