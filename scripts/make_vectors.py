@@ -22,6 +22,7 @@ from dms.testing.samples import (
     LOGGED,
     NOW,
     PROVIDER,
+    REACHABLE,
     RENAMED,
     REQUESTER,
     SEALED,
@@ -64,6 +65,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "delegated": DELEGATED,
         "renamed": RENAMED,
         "sealed": SEALED,
+        "reachable": REACHABLE,
     }
     for name, messages in named.items():
         for message in messages:

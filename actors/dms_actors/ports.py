@@ -312,6 +312,15 @@ class Run(Protocol):
         """Asks it to stop, kills it after `grace_ms`. `events` still ends with Exited. Idempotent."""
         ...
 
+    async def connect(self, port: int) -> socket.socket:
+        """A connected stream socket to a port that the task declares, on 127.0.0.1 inside.
+
+        Raises:
+            UserError: `not_listening`; `not_running`; `bad_argument`: the port is not declared.
+            MachineError: `sandbox_failed`.
+        """
+        ...
+
 
 class Executor(Protocol):
     """Runs tasks of one kind in isolation."""

@@ -13,12 +13,15 @@ r"""An executor without processes: its commands are small scripts it plays itsel
     ("write", "out/result.txt", "42")          leaves a file in its directory
     ("end", "out_of_memory")                   ends for any reason of `EndReason`
     ("cannot_start", "provider_fault")         ends for a reason without having started
+
+Whoever connects to a declared port of a running script hears itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -26,7 +29,9 @@ from typing import Final
 
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Isolation, Meter
+from dms_proto.errors import UserError
 from dms_proto.secrets import OpenSecret
+from dms_proto.tunnels import check_declared
 from dms_proto.units import MIB, format_bytes, format_millis
 from dms_proto.work import Ending, EndReason, Task, Usage
 
@@ -107,6 +112,7 @@ class ScriptedRun:
         self._news = asyncio.Event()
         self._stop_code: int | None = SIGNAL_BASE + signal.SIGTERM
         self._timers: list[asyncio.TimerHandle] = []
+        self._echoes: set[asyncio.Task[None]] = set()
         self._player = asyncio.get_running_loop().create_task(self._play())
         self._timers.append(asyncio.get_running_loop().call_later(task.limits.wall_ms / 1000, self._on_wall_time))
 
@@ -138,6 +144,18 @@ class ScriptedRun:
             self._finish(self._ending(EndReason.CANCELLED, self._stop_code, "stopped on request"))
         else:
             self._timers.append(asyncio.get_running_loop().call_later(grace_ms / 1000, self._kill))
+
+    async def connect(self, port: int) -> socket.socket:
+        """See `Run.connect`: to an echo."""
+        if self.has_ended or not self._history:
+            raise UserError("not_running", "the script does not run")
+        check_declared(port, self._task.ports)
+        given, kept = socket.socketpair()
+        echo = asyncio.create_task(_echo(kept))
+        self._echoes.add(echo)
+        echo.add_done_callback(self._echoes.discard)
+        echo.add_done_callback(lambda _task: kept.close())
+        return given
 
     async def _play(self) -> None:
         try:
@@ -214,12 +232,22 @@ class ScriptedRun:
         self._tell(Exited(ending))
         for timer in self._timers:
             timer.cancel()
+        for echo in self._echoes:
+            echo.cancel()
         if asyncio.current_task() is not self._player:
             self._player.cancel()
 
     def _tell(self, event: ExecutorEvent) -> None:
         self._history.append(event)
         self._news.set()
+
+
+async def _echo(end: socket.socket) -> None:
+    end.setblocking(False)
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(end, 65_536):
+        await loop.sock_sendall(end, data)
+    end.shutdown(socket.SHUT_WR)
 
 
 def _parse(command: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

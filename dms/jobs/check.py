@@ -317,6 +317,8 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
             yield "module", "a wasm job needs the module's file"
         if isinstance(job.command, str):
             yield "command", "for wasm a list of arguments; there is no shell"
+        if job.ports:
+            yield "ports", "a WebAssembly module has no network to listen on; only sandbox jobs have ports"
         return
     if not job.command:
         yield "command", "a job needs a command"

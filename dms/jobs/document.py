@@ -15,6 +15,7 @@ from dms_proto.capability import Isolation, JobClass
 from dms_proto.messages import Pricing
 from dms_proto.secrets import MAX_SECRETS
 from dms_proto.verification.policy import HASH, MAX_COPIES, Apart, Policy
+from dms_proto.work import MAX_PORTS
 
 Unit = Literal["bytes", "duration", "cores", "credits", "share"]
 
@@ -165,6 +166,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         Meta(
             description="Patterns such as `out/*.csv` of files to bring back, relative to the job's directory.",
             max_length=256,
+        ),
+    ] = ()
+    ports: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=65_535)], ...],
+        Meta(
+            description="TCP ports on the job's own loopback that you can reach with `dms forward`. For the sandbox; nothing else gets in.",
+            max_length=MAX_PORTS,
         ),
     ] = ()
     env: Annotated[

@@ -65,6 +65,7 @@ def resolve(
         outputs=job.outputs,
         resources=_resources(job),
         limits=_limits(job),
+        ports=tuple(dict.fromkeys(job.ports)),
     )
     spec = JobSpec(
         task=task,

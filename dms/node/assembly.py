@@ -28,6 +28,7 @@ from dms.node.sealing import Sealer
 from dms.node.services import GIVEN_UP, Services
 from dms.node.spot_answers import SpotAnswers
 from dms.node.survey import survey_from_thread
+from dms.node.tunnels import Tunnels
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
 from dms.store.events import EventStore
@@ -139,6 +140,7 @@ class Assembly:
         stack.push_async_callback(collector.close)
         stack.push_async_callback(self._spot_answers.close)
         self._network.serve_blobs(self._open_blob(workbench, collector))
+        tunnels = Tunnels(self._me, self._network, self._allocations, workbench)
         renewals = self._make_renewals(post, collector)
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
         node = self._spawn(runtime, self._world(store, journal, post, workbench, collector, renewals))
@@ -171,6 +173,7 @@ class Assembly:
             sealer=self._sealer,
             workbench=workbench,
             collector=collector,
+            tunnels=tunnels,
             counters=self._counters,
             executors=probed.executors,
             unavailable=probed.unavailable,

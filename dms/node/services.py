@@ -13,6 +13,7 @@ from dms.node.collector import Collector
 from dms.node.post import NodePost
 from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
+from dms.node.tunnels import Tunnels
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
 from dms.store.events import EventStore
@@ -45,6 +46,7 @@ class Services:
         node: the Node actor; its messages are in `dms_actors.letters`.
         orchestrators, allocations: the actors of requests and allocations that are not over, by id.
         executors: what was proven to work here, by name.
+        tunnels: into what runs here, and elsewhere for this node.
         unavailable: what was not, and why.
         written: returns when all that the actors have said so far is in the event store.
         stop: asks the node process to end.
@@ -69,6 +71,7 @@ class Services:
     sealer: Sealer
     workbench: Workbench
     collector: Collector
+    tunnels: Tunnels
     counters: Counters
     executors: Mapping[str, tuple[Executor, ExecutorOffer]]
     unavailable: tuple[Unavailable, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -127,6 +128,17 @@ class Workbench:
     def is_running(self, allocation_id: AllocationId) -> bool:
         """Whether something of an allocation runs here now."""
         return allocation_id in self._runs
+
+    async def connect(self, allocation_id: AllocationId, port: int) -> socket.socket:
+        """See `Run.connect`.
+
+        Raises:
+            UserError: `not_running` besides.
+        """
+        run = self._runs.get(allocation_id)
+        if run is None:
+            raise UserError("not_running", f"{allocation_id} does not run any more")
+        return await run.connect(port)
 
     def directory(self, allocation_id: AllocationId) -> Path:
         """Where the job of an allocation works."""

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, Final, NamedTuple, Self, TypeVar, overload
 
 import msgspec
 
+from dms.rpc.api.tunnels import TunnelOpened, TunnelParams
 from dms.rpc.client import ConnectionLost
 from dms.rpc.jsonrpc import error_of
 from dms_proto.errors import UserError
@@ -42,13 +43,7 @@ class AsyncClient:
         Raises:
             UserError: `node_not_running`.
         """
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_LINE_BYTES)
-        except OSError as error:
-            raise UserError(
-                "node_not_running", f"no node answers on {path}", hint="dms up -d starts one", retryable=True
-            ) from error
-        return cls(reader, writer)
+        return cls(*await _connection(path))
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,3 +149,46 @@ class AsyncClient:
         answer = self._answers.get(message.get("id", -1))
         if answer is not None and not answer.done():
             answer.set_result(message)
+
+
+class OpenTunnel(NamedTuple):
+    """A tunnel, and its bytes."""
+
+    opened: TunnelOpened
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+async def open_tunnel(path: Path, params: TunnelParams) -> OpenTunnel:
+    """Opens a tunnel on a connection of its own to the node at `path`; `asyncio.timeout` bounds it.
+
+    Raises:
+        DmsError: as the node raised it.
+        ConnectionLost: the node went away.
+    """
+    reader, writer = await _connection(path)
+    try:
+        request = {"jsonrpc": "2.0", "id": 1, "method": "tunnel.open", "params": params}
+        writer.write(msgspec.json.encode(request) + b"\n")
+        line = await reader.readline()
+        if not line:
+            raise ConnectionLost("node_not_running", "the node went away")
+        answer = msgspec.json.decode(line)
+        if answer.get("error") is not None:
+            raise error_of(answer["error"])
+        return OpenTunnel(msgspec.convert(answer["result"], TunnelOpened), reader, writer)
+    except OSError as error:
+        writer.close()
+        raise ConnectionLost("node_not_running", f"the node went away: {error}") from error
+    except BaseException:
+        writer.close()
+        raise
+
+
+async def _connection(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        return await asyncio.open_unix_connection(str(path), limit=MAX_LINE_BYTES)
+    except OSError as error:
+        raise UserError(
+            "node_not_running", f"no node answers on {path}", hint="dms up -d starts one", retryable=True
+        ) from error

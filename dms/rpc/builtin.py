@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dms.rpc.jsonrpc import INVALID_PARAMS, Failure, failure
-from dms.rpc.registry import Method, method
+from dms.rpc.jsonrpc import INVALID_PARAMS, Call, Failure, failure
+from dms.rpc.registry import Handover, Method, method
 from dms.rpc.session import Session
 from dms_proto.errors import UserError
 
@@ -101,6 +101,8 @@ class Builtin:
         self._session = session
         self.after_response: list[Callable[[], None]] = []
         """To be called once the response was sent."""
+        self.can_hand_over = session is not None and session.can_hand_over
+        self.handover: Handover | None = None
 
     @method("rpc.ping")
     async def ping(self) -> Pong:
@@ -133,6 +135,18 @@ class Builtin:
     async def unsubscribe(self, params: UnsubscribeParams) -> Unsubscribed:
         """Stops following a feed."""
         return Unsubscribed(await self._need_session().unsubscribe(params.subscription))
+
+    def need_handover(self, call: Call) -> None:
+        """Refuses a call that takes over the connection where there is none to be had.
+
+        Raises:
+            UserError: `bad_argument`.
+        """
+        if not self.can_hand_over or call.notification:
+            raise UserError(
+                "bad_argument",
+                f"{call.method} takes over its connection, so it is called on the Unix socket, by itself and with an id",
+            )
 
     def _need_session(self) -> Session:
         if self._session is None:

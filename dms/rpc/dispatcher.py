@@ -18,7 +18,7 @@ import msgspec
 from dms.rpc import jsonrpc
 from dms.rpc.builtin import Builtin, Pong, Refused
 from dms.rpc.jsonrpc import Call, Failure, failure, failure_of
-from dms.rpc.registry import Access, Method, methods_of
+from dms.rpc.registry import Access, Handover, Method, methods_of
 from dms.rpc.session import Session
 from dms_proto.errors import DmsError, UserError
 from dms_proto.units import format_count
@@ -37,10 +37,12 @@ class Reply(msgspec.Struct, frozen=True):
     Attributes:
         data: the response, or None when only notifications came.
         after: to be called once `data` was sent.
+        handover: given the connection once `data` was sent; only where the session said that it can be.
     """
 
     data: bytes | None
     after: tuple[Callable[[], None], ...] = ()
+    handover: Handover | None = None
 
 
 class Dispatcher:
@@ -81,12 +83,13 @@ class Dispatcher:
             responses = await self._batch(value, builtin, access)
         else:
             responses = await self._one(value, builtin, access)
-        return Reply(None if responses is None else _encode(responses), tuple(builtin.after_response))
+        return Reply(None if responses is None else _encode(responses), tuple(builtin.after_response), builtin.handover)
 
     async def _batch(self, values: list[Any], builtin: Builtin, access: Access) -> object | None:
         if not 0 < len(values) <= jsonrpc.MAX_BATCH:
             rule = f"a batch has 1 to {jsonrpc.MAX_BATCH} elements, this has {len(values)}"
             return jsonrpc.error_response(None, failure(jsonrpc.INVALID_REQUEST, rule, "bad_argument"))
+        builtin.can_hand_over = False
         responses = [await self._one(value, builtin, access) for value in values]
         answered = [response for response in responses if response is not None]
         return answered or None
@@ -114,8 +117,14 @@ class Dispatcher:
             return failure(jsonrpc.INVALID_PARAMS, str(error), "bad_argument")
         target = builtin if call.method in BUILTIN else self._api
         try:
+            if entry.hands_over:
+                builtin.need_handover(call)
             answer = getattr(target, entry.attribute)(*arguments)
-            return msgspec.Raw(msgspec.json.encode(await (self._to_its_end(answer) if entry.mutates else answer)))
+            # What hands over is nothing without its caller.
+            result = await (self._to_its_end(answer) if entry.mutates and not entry.hands_over else answer)
+            if isinstance(result, Handover):
+                builtin.handover, result = result, result.answer
+            return msgspec.Raw(msgspec.json.encode(result))
         except Refused as refused:
             return refused.failure
         except DmsError as error:

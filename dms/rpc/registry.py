@@ -9,12 +9,14 @@ A method is declared once, as an async method of an interface, with a mark::
 
 Its parameters are the struct its one argument names (none: no parameters), its result the struct it returns, its description the docstring.
 So dispatcher, OpenRPC document, reference page and implementation cannot disagree. What changes something, speaks to other nodes in this one's
-name, or hands out a right, is marked `mutates=True`: a token that only looks does not open it.
+name, or hands out a right, is marked `mutates=True`: a token that only looks does not open it. One that takes over the connection it is called on is
+marked `hands_over=True`; its implementation returns a `Handover`.
 """
 
 from __future__ import annotations
 
 import inspect
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -38,6 +40,21 @@ class Mark(NamedTuple):
     name: str
     mutates: bool
     feed: bool
+    hands_over: bool = False
+
+
+class Handover(NamedTuple):
+    """What a method returns that takes over the connection.
+
+    Attributes:
+        answer: told first, the struct that is declared as the method's result.
+        take: given the socket, once the answer was sent.
+        abort: called instead when that is not to be.
+    """
+
+    answer: msgspec.Struct
+    take: Callable[[socket.socket], None]
+    abort: Callable[[], None]
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -51,6 +68,7 @@ class Method(msgspec.Struct, frozen=True):
         doc: the docstring.
         mutates: whether a call changes anything, speaks to other nodes in this one's name, or hands out a right.
         feed: whether it is a stream to subscribe to, not a call.
+        hands_over: whether after its answer the connection carries something else.
     """
 
     name: str
@@ -60,6 +78,7 @@ class Method(msgspec.Struct, frozen=True):
     doc: str
     mutates: bool
     feed: bool
+    hands_over: bool = False
 
     @property
     def access(self) -> Access:
@@ -72,9 +91,9 @@ class Method(msgspec.Struct, frozen=True):
         return self.doc.partition("\n")[0]
 
 
-def method(name: str, *, mutates: bool = False) -> Callable[[F], F]:
+def method(name: str, *, mutates: bool = False, hands_over: bool = False) -> Callable[[F], F]:
     """Marks an async method of an interface as callable under `name`."""
-    return _marking(Mark(name, mutates, feed=False))
+    return _marking(Mark(name, mutates, feed=False, hands_over=hands_over))
 
 
 def feed(topic: str) -> Callable[[F], F]:
@@ -130,4 +149,4 @@ def _entry(mark: Mark, attribute: str, function: Callable[..., Any]) -> Method:
         if get_origin(result) is not AsyncIterator:
             raise TypeError(f"{attribute}: a feed returns an AsyncIterator")
         (result,) = get_args(result)
-    return Method(mark.name, attribute, hints[names[0]] if names else None, result, doc, mark.mutates, mark.feed)
+    return Method(mark.name, attribute, hints[names[0]] if names else None, result, doc, *mark[1:])

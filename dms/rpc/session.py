@@ -55,9 +55,11 @@ class Session:
 
     Args:
         send: sends one message; waits while the connection is slow, and raises `OSError` when it is gone.
+        can_hand_over: whether a method may take over the connection.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, can_hand_over: bool = False) -> None:
+        self.can_hand_over = can_hand_over
         self._send = send
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._count = 0

@@ -2,6 +2,8 @@
 
 JSON as we write it contains no newline, so a line is a message, and `socat - UNIX:…` is a client. The socket's mode is 0600 from the moment it
 exists, and the kernel's word on who connects (SO_PEERCRED) is asked besides, since a mode can be changed behind our back.
+
+After the answer to a method that hands over (`tunnel.open`) the connection is no longer ours: like an HTTP upgrade, it then carries bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from dms.config.paths import require_private
-from dms.rpc.dispatcher import MAX_REQUEST_BYTES, Dispatcher, refusal, too_large
+from dms.rpc.dispatcher import MAX_REQUEST_BYTES, Dispatcher, Reply, refusal, too_large
 from dms.rpc.session import Session
 from dms_proto.errors import MachineError
 
@@ -107,7 +109,9 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._limit = limit
-        self._session = Session(self._send)
+        self._session = Session(self._send, can_hand_over=True)
+        self._leaving: Reply | None = None
+        self._early = b""
         self._writing = asyncio.Lock()
         self._free = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
         self._calls: set[asyncio.Task[None]] = set()
@@ -120,17 +124,20 @@ class _Connection:
                 await self._send(refusal("unauthorised", "this socket serves its owner only"))
             else:
                 await self._read_lines()
+                if self._leaving is not None:
+                    await self._hand_over(self._leaving)
         except OSError as error:
             logger.debug("connection lost: %s", error)
         finally:
             await self._close()
 
     async def _read_lines(self) -> None:
-        while True:
+        while self._leaving is None:
             try:
                 line = await self._reader.readuntil(b"\n")
             except asyncio.IncompleteReadError as end:
-                if end.partial.strip():
+                self._early += end.partial
+                if end.partial.strip() and self._leaving is None:
                     await self._answer(end.partial)  # the last line may lack its newline
                 break
             except asyncio.LimitOverrunError:
@@ -154,10 +161,40 @@ class _Connection:
 
     async def _answer(self, line: bytes) -> None:
         reply = await self._dispatcher.handle(line, self._session)
+        if reply.handover is not None and self._leaving is not None:
+            reply.handover.abort()  # one connection, two that want it: neither gets it
+            self._early = line
+            return
+        if reply.handover is not None:
+            transport = self._writer.transport
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()  # what comes now is not for us
+            self._reader.feed_eof()
+            self._leaving = reply
+            return
         if reply.data is not None:
             await self._send(reply.data)
         for start in reply.after:
             start()
+
+    async def _hand_over(self, reply: Reply) -> None:
+        """Sends the answer, and gives the connection away. Whatever else was under way on it is over by now."""
+        handover, data = reply.handover, reply.data
+        assert handover is not None
+        assert data is not None
+        for task in self._calls:
+            task.cancel()
+        await self._session.close()
+        try:
+            if self._early or await self._reader.read():
+                raise ConnectionAbortedError("bytes came before the answer")
+            self._writer.transport.set_write_buffer_limits(0)  # so that `drain` waits until all is sent
+            await self._send(data)
+            end = socket.socket(fileno=os.dup(self._writer.get_extra_info("socket").fileno()))
+        except BaseException:
+            handover.abort()
+            raise
+        handover.take(end)
 
     async def _send(self, data: bytes) -> None:
         async with self._writing:

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,10 +15,24 @@ import pytest
 
 from dms.executors import ExecutorSettings, Sandbox
 from dms_actors.ports import Executor, ExecutorEvent, Exited, LogChunk, Run, Started
+from dms_proto.errors import UserError
 from dms_proto.work import Ending, EndReason, Limits, Task
 
 PATIENCE_S = 60.0
 """A test that waits longer than this has failed; the machine may be slow and busy."""
+PORT = 8_080
+ECHO = """
+import socketserver
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(65536):
+            self.request.sendall(data)
+
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(("127.0.0.1", PORT), Echo).serve_forever()
+"""
+"""A program that echoes what it is sent, for Python; PORT stands for the port."""
 
 
 async def events_of(run: Run) -> list[ExecutorEvent]:
@@ -128,6 +144,10 @@ class ExecutorContract:
 
     def broken(self, directory: Path) -> Task:
         """Is no program."""
+        raise NotImplementedError
+
+    def echoes(self, directory: Path, port: int) -> Task | None:
+        """Declares a port and echoes there what it is sent, until its client ends."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -292,3 +312,82 @@ class ExecutorContract:
         assert kept is not None
         await kept.stop(0)
         await ending_of(kept)
+
+    async def test_a_declared_port_is_reached_by_many_at_once_each_direction_ending_by_itself(
+        self, executor: Executor, directory: Path
+    ) -> None:
+        watcher = RunWatcher(await executor.run("a-1", self._echo(directory), directory))
+        await watcher.wait_started()
+        ends = [await reached(watcher.run, PORT) for _ in range(20)]
+        data = bytes(range(256)) * 4_000
+
+        async def through(end: socket.socket) -> bytes:
+            reader, writer = await asyncio.open_unix_connection(sock=end)
+            sending = asyncio.create_task(_send_all(writer, data))
+            back = await reader.read()
+            await sending
+            writer.close()
+            return back
+
+        async with asyncio.timeout(PATIENCE_S):
+            assert set(await asyncio.gather(*map(through, ends))) == {data}
+        await watcher.run.stop(0)
+        await watcher.ending()
+
+    async def test_an_undeclared_port_and_a_run_that_is_over_are_not_reached(
+        self, executor: Executor, directory: Path
+    ) -> None:
+        watcher = RunWatcher(await executor.run("a-1", self._echo(directory), directory))
+        await watcher.wait_started()
+        (await reached(watcher.run, PORT)).close()
+        with pytest.raises(UserError) as undeclared:
+            await watcher.run.connect(PORT + 1)
+        assert undeclared.value.code == "bad_argument"
+        end = await reached(watcher.run, PORT)
+        reader, writer = await asyncio.open_unix_connection(sock=end)
+        await watcher.run.stop(0)
+        await watcher.ending()
+        async with asyncio.timeout(PATIENCE_S):
+            with suppress(OSError):
+                assert not await reader.read()
+        writer.close()
+        with pytest.raises(UserError) as over:
+            await watcher.run.connect(PORT)
+        assert over.value.code == "not_running"
+
+    async def test_an_adopted_run_is_reached_as_before(self, executor: Executor, directory: Path) -> None:
+        task = self._echo(directory)
+        first = RunWatcher(await executor.run("a-1", task, directory))
+        handle = await first.wait_started()
+        (await reached(first.run, PORT)).close()
+        first.abandon()
+        executor = await self.restarted(executor)
+        run = await executor.adopt("a-1", task, directory, handle)
+        assert run is not None
+        (await reached(run, PORT)).close()
+        await run.stop(0)
+        await ending_of(run)
+
+    def _echo(self, directory: Path) -> Task:
+        task = self.echoes(directory, PORT)
+        if task is None:
+            pytest.skip("these programs cannot listen")
+        return task
+
+
+async def reached(run: Run, port: int) -> socket.socket:
+    """A connection to a port, once something listens there."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                return await run.connect(port)
+            except UserError as error:
+                if error.code != "not_listening":
+                    raise
+            await asyncio.sleep(0.01)
+
+
+async def _send_all(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(data)
+    await writer.drain()
+    writer.write_eof()

@@ -20,6 +20,7 @@ from dms.rpc.ids import match_peer
 from dms.testing.node_accounts import MemoryAccounts
 from dms.testing.node_grants import MemoryGrants
 from dms.testing.node_jobs import ALPHA, BETA, GAMMA, NOW, OFFER, MemoryJobs, Script
+from dms.testing.node_tunnels import MemoryTunnels
 from dms_proto.capability import Capability, Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import (
@@ -37,7 +38,7 @@ from dms_proto.wire import Signer
 KEY = bytes(range(32))
 
 
-class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
+class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants, MemoryTunnels):
     """Implements `NodeApi`. Lives on one asyncio loop.
 
     Args:
@@ -50,6 +51,7 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants):
         MemoryJobs.__init__(self, directory, scripts, self.id.peer_id)
         MemoryAccounts.__init__(self, KEY, {ALPHA: "alpha", BETA: "beta"})
         MemoryGrants.__init__(self, self.id.peer_id, KEY)
+        MemoryTunnels.__init__(self, ALPHA)
         self.state = node.NodeState.RUNNING
         self.provides = True
         self.troubles: tuple[node.Trouble, ...] = ()

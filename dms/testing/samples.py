@@ -263,3 +263,8 @@ LOGGED: Final[tuple[AnyMessage, ...]] = (
     ),
 )
 """Of the kinds that state what a run has written, one each."""
+
+REACHABLE: Final[tuple[AnyMessage, ...]] = (
+    Invocation(REQUEST, ALLOCATION, Task("sandbox", ("serve",), ports=(8080, 65_535))),
+)
+"""Of the kind that says what a task lets in to, one."""

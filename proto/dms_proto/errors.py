@@ -27,6 +27,8 @@ CODES: Final[dict[str, str]] = {
     "bad_grant": "The grant is damaged, does not verify, or is no grant.",
     "not_found": "Nothing has that id or name here.",
     "ambiguous_id": "More than one thing begins with that short id.",
+    "not_running": "The job does not run now: it has not begun, or is over. The message says which.",
+    "not_listening": "Nothing in the job listens on that port, or not yet.",
     "not_onboarded": "This home holds no node yet.",
     "already_onboarded": "This home already holds a node.",
     "key_locked": "The node's key is protected by a passphrase; none was found, or the one found does not open it.",

@@ -57,6 +57,8 @@ VariableName = Annotated[str, Meta(pattern=r"^[^\0=]+\Z", max_length=256)]
 IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]{0,127}"
 SecretName = Annotated[str, Meta(pattern=rf"^{IDENTIFIER}\Z")]
 """Names an environment variable as well as a file."""
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+"""A TCP port."""
 Address = Annotated[str, Meta(max_length=256)]
 """A multiaddr."""
 

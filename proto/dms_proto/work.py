@@ -9,9 +9,23 @@ import msgspec
 
 from dms_proto.capability import Meter, Resources
 from dms_proto.ids import NO_DIGESTS, Digest
-from dms_proto.rules import Amount, Argument, ExitCode, GoodDigest, Line, RelativePath, VariableName, Word, cut_lines
+from dms_proto.rules import (
+    Amount,
+    Argument,
+    ExitCode,
+    GoodDigest,
+    Line,
+    Port,
+    RelativePath,
+    VariableName,
+    Word,
+    cut_lines,
+)
 from dms_proto.secrets import MAX_SECRETS, Secret
 from dms_proto.units import MIB, MINUTE
+
+MAX_PORTS: Final = 16
+"""Most ports that a task may declare."""
 
 
 class Input(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,6 +104,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         resources: amounts reserved and enforced.
         limits: hard limits of the run.
         secrets: values that only the job sees.
+        ports: TCP ports on its own loopback that the requester may reach through tunnels.
     """
 
     executor: Word
@@ -101,6 +116,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     resources: Resources = Resources()
     limits: Limits = Limits()
     secrets: Annotated[tuple[Secret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
+    ports: Annotated[tuple[Port, ...], msgspec.Meta(max_length=MAX_PORTS)] = ()
 
 
 def shown(task: Task) -> Task:

@@ -16,7 +16,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -47,10 +47,11 @@ from dms_proto.work import Ending, EndReason, Task
 _logger: Final = logging.getLogger(__name__)
 
 ARGUMENTS_FD: Final = 4
-"""Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block and result if any."""
+"""Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block, result and door if any."""
 _READ_ARGUMENTS: Final = ("--args", str(ARGUMENTS_FD), "--")
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC
 RESULT_ARGUMENT: Final = "{result}"
+DOOR_ARGUMENT: Final = "{door}"
 _HALF_STARTED_S: Final = 2.0
 _UNRECORDED_S: Final = 0.1
 """How long a run that an earlier node was just starting may take to write its record, and then until bubblewrap names its process."""
@@ -251,7 +252,7 @@ class Sandbox:
         try:
             opened += [os.memfd_create("arguments", os.MFD_CLOEXEC), os.open(self._state / "seccomp.bpf", _READ)]
             fds = [self._devnull, place.files.fd("stdout"), place.files.fd("stderr"), place.files.fd("status"), *opened]
-            block = result = -1
+            block = result = door = -1
             if place.group.paused_start:
                 block = len(fds)
                 read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -261,6 +262,10 @@ class Sandbox:
             if program.judge is not None:
                 result = len(fds)
                 fds.append(place.files.add("result"))
+            if program.opens_door:
+                door = len(fds)
+                opened.append(place.files.open_door().detach())
+                fds.append(opened[-1])
             secrets = []
             for name, value in program.secrets.items():
                 secrets.append((len(fds), name))
@@ -277,7 +282,7 @@ class Sandbox:
             view = profile.View(job=names[0], etc=names[1], binds=binds, secrets=tuple(secrets), block=block)
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
-            command = [str(result) if part == RESULT_ARGUMENT else part for part in program.command]
+            command = _filled(program.command, {RESULT_ARGUMENT: result, DOOR_ARGUMENT: door})
             argv = (binary, *_READ_ARGUMENTS, *command)
             record = msgspec.structs.asdict(self._record(place, program))
             yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), fds
@@ -348,6 +353,15 @@ class Sandbox:
                 return
             time.sleep(0.002)  # milliseconds, and only after a crash
         _logger.error("run %s: its cgroup cannot be removed yet", name)
+
+
+def _filled(command: Sequence[str], descriptors: Mapping[str, int]) -> list[str]:
+    """The command with its descriptors in the first place that names each: what the job's own arguments say is left as it is."""
+    filled = list(command)
+    for name, descriptor in descriptors.items():
+        if descriptor >= 0:
+            filled[filled.index(name)] = str(descriptor)
+    return filled
 
 
 def _in_memory(value: bytes) -> int:

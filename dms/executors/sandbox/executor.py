@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dms.executors.sandbox import bwrap, probe
 from dms.executors.sandbox.engine import Sandbox
+from dms.executors.sandbox.ports import letting_in
 from dms.executors.sandbox.program import Program
 from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
@@ -51,9 +52,10 @@ class SandboxExecutor:
 
     def _program(self, task: Task, secrets: Sequence[OpenSecret] = ()) -> Program:
         variables = {secret.name: os.fsdecode(secret.value) for secret in secrets if secret.variable}
-        return Program(
+        program = Program(
             executor=self.name,
             command=task.command,
             environment={**task.environment, **variables},
             secrets={secret.name: secret.value for secret in secrets if not secret.variable},
         )
+        return letting_in(program, task.ports) if task.ports else program

@@ -33,6 +33,7 @@ class Program(msgspec.Struct, frozen=True):
         binds: (path on this machine, where it appears), read-only.
         overhead_bytes: memory the executor itself needs on top of what the job reserved.
         overhead_processes: threads the executor itself needs.
+        opens_door: set for one that lets connections in: it finds the listening socket at the descriptor named by the argument "{door}".
         judge: set when the program reports through a result file, which it then finds at the descriptor named by the argument "{result}".
     """
 
@@ -43,6 +44,7 @@ class Program(msgspec.Struct, frozen=True):
     binds: tuple[tuple[Path, str], ...] = ()
     overhead_bytes: int = 0
     overhead_processes: int = 0
+    opens_door: bool = False
     judge: Judge | None = None
 
     def __repr__(self) -> str:

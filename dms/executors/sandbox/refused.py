@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 
 from dms_actors.ports import ExecutorEvent, Exited
+from dms_proto.errors import UserError
 from dms_proto.work import Ending
 
 
@@ -20,3 +22,7 @@ class RefusedRun:
 
     async def stop(self, grace_ms: int) -> None:
         """Nothing to stop."""
+
+    async def connect(self, port: int) -> socket.socket:
+        """Nobody is there."""
+        raise UserError("not_running", "the job never ran")

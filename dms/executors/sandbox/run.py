@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,10 @@ class SandboxRun:
         if self._grace is None or at < self._grace.when():
             self._cancel(self._grace)
             self._grace = loop.call_at(at, self._kill_now)
+
+    async def connect(self, port: int) -> socket.socket:
+        """See `Run.connect`."""
+        return await self.place.files.connect(port)
 
     # ----------------------------------------------------------------------------------------------------------- following
 

@@ -5,7 +5,8 @@
     STATE/runs/ALLOCATION.status   JSON lines: our record, then what bubblewrap and the launcher report
     STATE/runs/ALLOCATION.stdout
     STATE/runs/ALLOCATION.stderr
-    STATE/runs/ALLOCATION.result   written by a worker inside (wasm)
+    STATE/runs/ALLOCATION.result   written by a worker inside (wasm), or by what starts the command
+    STATE/runs/ALLOCATION.door     the way in (see `door`), for a job that declares ports
 
 All runs share one directory so that one inotify watch serves them all. Jobs hold descriptors of their own output only; the directory is in no
 sandbox.
@@ -15,14 +16,17 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from dms.executors.sandbox import door
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SUFFIXES: Final = ("status", "stdout", "stderr", "result")
+_SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX)
 _MAX_STATUS: Final = 64 * 1024
 
 
@@ -152,6 +156,18 @@ class RunFiles:
         """Creates one more file and gives its descriptor."""
         self._fds[suffix] = os.open(self._path(suffix), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return self._fds[suffix]
+
+    def open_door(self) -> socket.socket:
+        """A socket that listens for who wants in; whoever accepts is to be given it, and then it is to be closed here.
+
+        Raises:
+            OSError: no room or no permission.
+        """
+        return door.listen(self._directory, self.name)
+
+    async def connect(self, port: int) -> socket.socket:
+        """See `door.connect`."""
+        return await door.connect(self._directory, self.name, port)
 
     def _open(self, flags: int) -> None:
         for suffix in ("stdout", "stderr", "status"):

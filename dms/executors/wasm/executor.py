@@ -1,7 +1,7 @@
 """The executor for WebAssembly: a worker process in the sandbox of native commands, so that two independent walls stand around a module.
 
 wasmtime meters it in fuel, which is exact and the same on every machine, and refuses memory beyond the reservation; the sandbox does the rest.
-The interpreter that runs the worker is the node's own, shown inside at a neutral path, because it often lives in a home directory.
+The interpreter that runs the worker is the node's own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import msgspec
 
 from dms.executors.sandbox import probe, profile
 from dms.executors.sandbox.engine import RESULT_ARGUMENT, Sandbox
+from dms.executors.sandbox.interpreter import LIBRARY_PATH, interpreter
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.wasm import worker
@@ -42,7 +43,6 @@ COMPILE_FACTOR: Final = 12
 WORKER_PROCESSES: Final = 32
 DEADLINE_MARGIN_S: Final = 0.02
 """The worker stops the module this long before the node's own clock kills the worker, so that fuel is still reported."""
-_PYTHON: Final = "/opt/python"
 _WORKER: Final = f"{worker.HOME}/worker.py"
 
 
@@ -135,7 +135,7 @@ class WasmExecutor:
         return Program(
             executor=self.name,
             command=(*self._interpreter, _WORKER, RESULT_ARGUMENT, msgspec.json.encode(spec).decode()),
-            environment={"RAYON_NUM_THREADS": "2", "LD_LIBRARY_PATH": f"{_PYTHON}/lib"},
+            environment={"RAYON_NUM_THREADS": "2", "LD_LIBRARY_PATH": LIBRARY_PATH},
             secrets={secret.name: secret.value for secret in secrets},
             binds=self._binds,
             overhead_bytes=WORKER_BYTES + COMPILE_FACTOR * _size(directory / task.module),
@@ -160,14 +160,13 @@ class WasmExecutor:
             _furnish(home, package)
         except OSError as error:
             raise MachineError("executor_unavailable", f"{home} cannot be written: {error}") from error
-        prefix, executable = Path(sys.base_prefix).resolve(), Path(sys.executable).resolve()
-        python = f"{_PYTHON}/{executable.relative_to(prefix)}"
+        python = interpreter()
         self._binds = (
-            (prefix, _PYTHON),
+            python.bind,
             (package, f"{worker.SITE}/wasmtime"),
             (home, worker.HOME),
         )
-        self._interpreter = (python, "-I", "-S")
+        self._interpreter = python.command
 
     async def _prove(self, number: int) -> None:
         text, wanted = _TRIALS[number]

@@ -14,6 +14,7 @@ from dms.node.api.jobs import view_of
 from dms.node.api.market import MarketGroup
 from dms.node.api.node import NodeGroup
 from dms.node.api.peers import PeerGroup
+from dms.node.api.tunnels import TunnelGroup
 from dms.node.feeds import Hub, JobFeeds
 from dms.node.incoming import IncomingInputs
 from dms.node.projections import projections
@@ -33,7 +34,7 @@ BEHIND: Final = 500
 log = logging.getLogger(__name__)
 
 
-class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup):
+class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup, TunnelGroup):
     """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
 
     _following: asyncio.Task[None] | None = None

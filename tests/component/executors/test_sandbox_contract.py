@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from dms.executors import ExecutorSettings, Sandbox, SandboxExecutor
-from dms.testing.executor_contract import ExecutorContract, sweep_all
+from dms.testing.executor_contract import ECHO, ExecutorContract, sweep_all
 from dms_actors.ports import Executor
 from dms_proto.errors import MachineError
 from dms_proto.work import Task
+
+PYTHON = Path("/usr/bin/python3")
 
 
 def shell(text: str, *arguments: str) -> Task:
@@ -53,6 +55,11 @@ class SandboxContract(ExecutorContract):
 
     def broken(self, directory: Path) -> Task:
         return Task("sandbox", ("no-such-program",))
+
+    def echoes(self, directory: Path, port: int) -> Task | None:
+        if not PYTHON.exists():
+            return None
+        return Task("sandbox", (str(PYTHON), "-c", ECHO.replace("PORT", str(port))), ports=(port,))
 
 
 class TestSandboxExecutor(SandboxContract):

@@ -76,6 +76,9 @@ class TestWasmExecutor(ExecutorContract):
     def broken(self, directory: Path) -> Task:
         return self.task(directory, "(module (func")
 
+    def echoes(self, directory: Path, port: int) -> Task | None:
+        return None
+
     def task(self, directory: Path, text: str) -> Task:
         (directory / "module.wat").write_text(text)
         return Task("wasm", module="module.wat")

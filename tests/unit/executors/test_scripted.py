@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.executors import ScriptedExecutor
@@ -39,6 +40,9 @@ class TestScriptedExecutor(ExecutorContract):
 
     def broken(self, directory: Path) -> Task:
         return script("flarb")
+
+    def echoes(self, directory: Path, port: int) -> Task | None:
+        return msgspec.structs.replace(script("wait"), ports=(port,))
 
 
 @pytest.mark.parametrize(

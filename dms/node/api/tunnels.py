@@ -1,0 +1,71 @@
+"""tunnel.*: tunnels into the owner's own jobs."""
+
+from __future__ import annotations
+
+from dms.node.api.base import ASK_S, Base
+from dms.rpc.api.tunnels import TunnelEnd, TunnelName, TunnelOpened, TunnelParams
+from dms.rpc.registry import Handover
+from dms_actors.letters import ShowState
+from dms_actors.runtime import ask_from_loop
+from dms_proto.errors import DmsError, UserError
+from dms_proto.ids import RequestId
+from dms_proto.market.auction_state import Auction, Slot, SlotPhase
+from dms_proto.messages import Phase
+from dms_proto.tunnels import Opening, check_declared, port_of
+
+
+class TunnelGroup(Base):
+    """The methods of `dms.rpc.api.tunnels.TunnelMethods`."""
+
+    async def tunnel_open(self, params: TunnelParams) -> Handover:
+        """See `TunnelMethods`."""
+        job = await self._job_id(params.job_id)
+        slot = _running(job, await self._auction(job), params)
+        led = await self._services.tunnels.open(slot.provider, Opening(slot.allocation_id, params.target))
+        opened = TunnelOpened(led.name, slot.allocation_id, slot.provider)
+        return Handover(opened, led.tunnel.join, led.tunnel.abort)
+
+    async def tunnel_wait(self, params: TunnelName) -> TunnelEnd:
+        """See `TunnelMethods`."""
+        return TunnelEnd(await self._services.tunnels.get(params.tunnel).wait_over())
+
+    async def _auction(self, job: RequestId) -> Auction:
+        address = self._services.orchestrators.get(job)
+        if address is None:
+            raise _over(job)
+        try:
+            state: Auction = await ask_from_loop(address, ShowState(), ASK_S)
+        except DmsError:
+            raise _over(job) from None  # its actor has just ended
+        return state
+
+
+def _running(job: RequestId, auction: Auction, params: TunnelParams) -> Slot:
+    """The slot that a caller means, running.
+
+    Raises:
+        UserError: `not_found`, `not_running`, `bad_argument`.
+    """
+    terms = auction.terms
+    if terms is None:
+        raise _over(job)
+    if (port := port_of(params.target)) is not None:
+        check_declared(port, terms.task.ports)
+    if params.slot >= terms.count:
+        raise UserError("not_found", f"job {job} has the slots 0 to {terms.count - 1}")
+    slots = [slot for slot in auction.slots if slot.piece == params.slot]
+    for slot in slots:
+        if slot.phase is SlotPhase.HELD and slot.allocation is Phase.RUNNING:
+            return slot
+    if all(slot.phase is SlotPhase.DONE for slot in slots):
+        raise UserError("not_running", f"slot {params.slot} of job {job} is done", hint=f"dms job show {job}")
+    raise UserError(
+        "not_running",
+        f"slot {params.slot} of job {job} does not run yet",
+        hint=f"dms job explain {job}",
+        retryable=True,
+    )
+
+
+def _over(job: RequestId) -> UserError:
+    return UserError("not_running", f"job {job} is over", hint=f"dms job show {job}")

@@ -1,0 +1,95 @@
+"""Tunnels of this node: into what runs here for others, and into what runs elsewhere for its owner. On the loop.
+
+A tunnel to what the node runs for itself takes the same decisions, without the wire.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final, NamedTuple
+
+from dms.node.workbench import Workbench
+from dms_actors.directory import Directory
+from dms_actors.letters import ShowState
+from dms_actors.ports import Network, Tunnel
+from dms_actors.runtime import ask_from_loop
+from dms_actors.splice import Splice
+from dms_proto.allocation.machine import Allocation
+from dms_proto.allocation.tunnels import admitted
+from dms_proto.errors import DmsError, UserError
+from dms_proto.ids import AllocationId, PeerId
+from dms_proto.recent import Recent
+from dms_proto.tunnels import Opening, read_opening, write_opening
+
+ASK_S: Final = 5.0
+"""Seconds an allocation's actor may take to tell its state."""
+KEPT: Final = 4_096
+"""Tunnels whose end is remembered, for who asks late."""
+
+
+class Led(NamedTuple):
+    """A tunnel and its name, by which its end is asked for."""
+
+    name: str
+    tunnel: Tunnel
+
+
+class Tunnels:
+    """One per node."""
+
+    def __init__(self, me: PeerId, network: Network, allocations: Directory, workbench: Workbench) -> None:
+        self._me = me
+        self._network = network
+        self._allocations = allocations
+        self._workbench = workbench
+        self._led: Recent[str, Tunnel] = Recent(KEPT)
+        network.serve_tunnels(self.accept)
+
+    async def accept(self, peer: PeerId, opening: bytes) -> socket.socket:
+        """Lets a peer in, or not: see `admitted`.
+
+        Raises:
+            DmsError: what the peer is told.
+        """
+        return await self._let_in(peer, read_opening(opening))
+
+    async def open(self, provider: PeerId, opening: Opening) -> Led:
+        """A tunnel into an allocation that runs for this node.
+
+        Raises:
+            DmsError: why there is none.
+        """
+        tunnel: Tunnel
+        if provider == self._me:
+            tunnel = Splice(await self._let_in(self._me, opening))
+        else:
+            tunnel = await self._network.open_tunnel(provider, write_opening(opening))
+        name = os.urandom(8).hex()
+        self._led.keep(name, tunnel)
+        return Led(name, tunnel)
+
+    def get(self, name: str) -> Tunnel:
+        """The tunnel of that name.
+
+        Raises:
+            UserError: `not_found`.
+        """
+        tunnel = self._led.get(name)
+        if tunnel is None:
+            raise UserError("not_found", f"no tunnel {name!r} was opened here, or too long ago")
+        return tunnel
+
+    async def _let_in(self, peer: PeerId, opening: Opening) -> socket.socket:
+        port = admitted(await self._allocation(opening.allocation_id), peer, opening)
+        return await self._workbench.connect(opening.allocation_id, port)
+
+    async def _allocation(self, id_: AllocationId) -> Allocation | None:
+        address = self._allocations.get(id_)
+        if address is None:
+            return None
+        try:
+            state: Allocation = await ask_from_loop(address, ShowState(), ASK_S)
+        except DmsError:
+            return None  # its actor has just ended
+        return state
