@@ -56,7 +56,7 @@ def test_the_commands_are_these() -> None:
         "account settle", "account show", "account statement", "account verify",
         "alloc cancel", "alloc list", "alloc logs", "alloc show", "ask", "audit export", "audit verify", "bids",
         "completion", "devnet", "doctor", "down",
-        "events follow", "events query", "events verify",
+        "events follow", "events query", "events verify", "forward",
         "grant anchor add", "grant anchor list", "grant anchor remove", "grant create", "grant delegate", "grant forget", "grant inspect",
         "grant keep", "grant list", "grant revoke", "help",
         "identity export", "identity protect", "identity restore", "identity rotate", "identity show", "identity unprotect", "identity verify",

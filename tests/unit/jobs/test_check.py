@@ -38,6 +38,7 @@ inputs:
   - data.csv
   - {path: src, as: code}
 outputs: ["out/*.bin"]
+ports: [8080, 9090]
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
 secrets: {TOKEN: {env: DMS_SECRET_TOKEN, as: variable}, KEY: {file: client.key}}
 count: 4
@@ -77,6 +78,7 @@ def test_every_field_can_be_written() -> None:
         "KEY": SecretSource(file="client.key"),
     }
     assert job.class_ is JobClass.INTERACTIVE
+    assert job.ports == (8080, 9090)
     assert job.country == "NO"
     assert job.max_price == "0.00001", "kept as written: printed again it would be 1e-05"
     assert set(JobDocument.__struct_fields__) - {"module"} == {
