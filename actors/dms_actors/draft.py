@@ -20,8 +20,8 @@ class Journal(Protocol):
         """Queues events no promise rests on, in order with the others. Raises MachineError when the log takes none now."""
         ...
 
-    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
-        """The events of one stream."""
+    def read_stream(self, stream: str, *, since: str = "") -> Sequence[StoredEvent]:
+        """The events of one stream; with `since`, from the last event of this kind on."""
         ...
 
 

@@ -99,8 +99,8 @@ class CrewJournal:
         if is_first and not self._call_later(SOON_S):
             log.warning("the loop has ended; %d events no promise rests on are not written", len(events))
 
-    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
-        """The events of one stream, those queued included.
+    def read_stream(self, stream: str, *, since: str = "") -> Sequence[StoredEvent]:
+        """The events of one stream, those queued included; with `since`, from the last event of this kind on.
 
         Raises:
             MachineError: `store_failed`; or what is queued of it cannot be written.
@@ -111,7 +111,7 @@ class CrewJournal:
             )
         if is_queued:
             self.flush()
-        future = asyncio.run_coroutine_threadsafe(self._log.read_stream(stream), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._log.read_stream(stream, since=since), self._loop)
         try:
             return future.result(self._timeout)
         except TimeoutError:

@@ -242,8 +242,8 @@ class EventLog(Protocol):
         """As `append`, from any thread and without the loop, in one order with the others; errors are in the future."""
         ...
 
-    async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
-        """The events of one stream in order."""
+    async def read_stream(self, stream: str, after_version: int = 0, *, since: str = "") -> Sequence[StoredEvent]:
+        """The events of one stream in order. `since`: a kind; the last event of it, if there is one, is the first that is read."""
         ...
 
     def read_all(self, after_seq: int = 0) -> AsyncIterator[StoredEvent]:

@@ -177,9 +177,9 @@ class EventStore:
             settle(answer, error)
         return answer
 
-    async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
-        """The events of one stream after `after_version`, in order."""
-        return await self.reading.run(lambda connection: self._reader.stream(connection, stream, after_version))
+    async def read_stream(self, stream: str, after_version: int = 0, *, since: str = "") -> Sequence[StoredEvent]:
+        """The events of one stream after `after_version`, in order; with `since`, from the last of this kind on."""
+        return await self.reading.run(lambda connection: self._reader.stream(connection, stream, after_version, since))
 
     def read_all(self, after_seq: int = 0) -> AsyncIterator[StoredEvent]:
         """Every event after `after_seq` in order, up to those committed at the time of the call, read in chunks."""

@@ -23,6 +23,8 @@ MAX_KINDS: Final = 500
 
 _CHUNK: Final = "SELECT * FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 _STREAM: Final = "SELECT * FROM events WHERE stream = ? AND version > ? ORDER BY version"
+_LAST_OF_KIND: Final = "SELECT version FROM events WHERE kind = ? AND +stream = ? ORDER BY seq DESC LIMIT 1"
+"""The plus keeps SQLite from walking the whole stream: the index of kinds has the last one first."""
 
 
 class Filter:
@@ -80,8 +82,10 @@ class Reader:
                 break
         return events
 
-    def stream(self, connection: sqlite3.Connection, stream: str, after_version: int) -> list[StoredEvent]:
-        """The events of one stream after a version."""
+    def stream(self, connection: sqlite3.Connection, stream: str, after_version: int, since: str) -> list[StoredEvent]:
+        """The events of one stream after a version, and from the last of the kind `since` on, if there is one."""
+        last = connection.execute(_LAST_OF_KIND, (since, stream)).fetchone() if since else None
+        after_version = after_version if last is None else max(after_version, last[0] - 1)
         return [self._event(row) for row in connection.execute(_STREAM, (stream, after_version))]
 
     def links(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> list[Link]:

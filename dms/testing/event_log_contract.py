@@ -114,6 +114,13 @@ class EventLogContract:
         assert {e.stream for e in await log.read_stream("a")} == {"a"}
         assert list(await log.read_stream("unknown")) == []
 
+    async def test_a_stream_is_read_from_the_last_event_of_a_kind_on(self, log: EventLog) -> None:
+        for kind in "xSxSyx":
+            await log.append([event(stream="a", kind=kind), event(stream="b", kind="S")])
+        assert [e.version for e in await log.read_stream("a", since="S")] == [4, 5, 6]
+        assert [e.version for e in await log.read_stream("a", after_version=5, since="S")] == [6]
+        assert len(await log.read_stream("a", since="never")) == 6
+
     async def test_read_all_is_as_of_the_call(self, log: EventLog) -> None:
         await log.append([event(), event()])
         reading = log.read_all(after_seq=1)

@@ -84,11 +84,11 @@ class SeededJournal:
             self._runtime.later(10, self._on_time)
         self._soon.extend(events)
 
-    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
+    def read_stream(self, stream: str, *, since: str = "") -> Sequence[StoredEvent]:
         """See `Journal.read_stream`."""
         if any(event.stream == stream for event in self._soon):
             self.append(())
-        return finish(self._log.read_stream(stream))
+        return finish(self._log.read_stream(stream, since=since))
 
     def pending(self, stream: str) -> list[NewEvent]:
         """What is not written yet."""

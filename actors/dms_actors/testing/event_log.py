@@ -65,10 +65,12 @@ class MemoryEventLog:
             at = max(self._clock(), self._events[-1].at if self._events else 0)
             return tuple(self._number(event, at) for event in events)
 
-    async def read_stream(self, stream: str, after_version: int = 0) -> Sequence[StoredEvent]:
-        """The events of one stream in order."""
+    async def read_stream(self, stream: str, after_version: int = 0, *, since: str = "") -> Sequence[StoredEvent]:
+        """The events of one stream in order, from the last of the kind `since` on."""
         self._check_open()
-        return [event for event in self._events if event.stream == stream and event.version > after_version]
+        ours = [event for event in self._events if event.stream == stream]
+        first = max((event.version for event in ours if event.kind == since), default=0)
+        return [event for event in ours if event.version > after_version and event.version >= first]
 
     def read_all(self, after_seq: int = 0) -> AsyncIterator[StoredEvent]:
         """Every event in order, as of the call."""

@@ -63,7 +63,7 @@ class Journal:
     def append_soon(self, events: Sequence[NewEvent]) -> None:
         self._note("soon", events)
 
-    def read_stream(self, stream: str) -> Sequence[StoredEvent]:
+    def read_stream(self, stream: str, *, since: str = "") -> Sequence[StoredEvent]:
         raise NotImplementedError
 
     def _note(self, how: str, events: Sequence[NewEvent]) -> None:
