@@ -204,6 +204,10 @@ def pool_figures() -> Iterator[Figure]:
     yield at_most("making a virtual container", costs.virtual_us / 1000, "ms", 10, f"its first call included; {how}")
     yield Figure("a warm call, decided and counted", costs.warm_us, "us", "", None, how)
     yield at_least("decisions", costs.per_second, "per s", 5_000, "three of them are a call")
+    back = pools.restoring()
+    how = f"wall; {back.rows:,} events since the pool began, the store opened, read and folded"
+    yield at_most("pool restored", back.since_s, "s", 5, f"{how}, from where it was last written as one")
+    yield Figure("  from the first event on", back.whole_s, "s", "", None, how)
     counting = pools.counting()
     how = "one call alone in its batch, appended and waited for, not synced; a real store"
     yield Figure("counters of a call, written", counting.first_us, "us", "", None, how)

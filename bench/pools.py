@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dms.store.events import EventStore
-from dms_actors.events import to_row
+from dms_actors.events import EVENT_KINDS, from_row, to_row
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event, TimeCame, Transient
@@ -33,6 +33,7 @@ from dms_proto.pool.state import (
     HitsCounted,
     Pool,
     PoolRules,
+    PoolSaved,
     RulesWished,
     Started,
 )
@@ -71,15 +72,11 @@ class Costs(NamedTuple):
         virtual_us: a call that makes a virtual container: decided and folded.
         warm_us: a warm call, from its coming to its end: decided, folded, its counters made an event.
         per_second: decisions in a second, in a row of warm calls.
-        restore_ms: folding the log of `CALLS` counted calls into the state.
-        row_bytes: of the event that a call by itself comes to.
     """
 
     virtual_us: float
     warm_us: float
     per_second: float
-    restore_ms: float
-    row_bytes: float
 
 
 def costs() -> Costs:
@@ -88,10 +85,44 @@ def costs() -> Costs:
     bench = _Bench()
     bench.fill()
     warm = best(lambda: bench.warm_calls(CALLS), REPETITIONS) / CALLS
-    log = [event for event in bench.log if not isinstance(event, Transient)][-CALLS:]
-    restore = best(lambda: _folded(bench.begun, log), REPETITIONS)
-    sizes = [len(to_row(POOL_STREAM, event, "call").body) for event in log if isinstance(event, HitsCounted)]
-    return Costs(1e6 * virtual, 1e6 * warm, 3 / warm, 1e3 * restore, sum(sizes) / len(sizes))
+    return Costs(1e6 * virtual, 1e6 * warm, 3 / warm)
+
+
+class Restoring(NamedTuple):
+    """From a store that was killed to the state, in seconds: folding all of the stream, and what comes since it was written as one."""
+
+    rows: int
+    whole_s: float
+    since_s: float
+
+
+def restoring(rows: int = 50_000) -> Restoring:
+    """Writes the counters of many lone calls, all of the state as the rules say, and opens it again."""
+    bench = _Bench()
+    bench.fill()
+    bench.warm_calls(rows)
+    log = [to_row(POOL_STREAM, event, "call") for event in bench.log if not isinstance(event, Transient)]
+
+    async def measure(file: Path) -> Restoring:
+        store = await EventStore.open(file, relaxed=frozenset(EVENT_KINDS))
+        for at in range(0, len(log), 1_000):
+            await store.append(log[at : at + 1_000])
+        await store.close()
+        took = [await _seconds(file, since) for since in ("", PoolSaved.__name__)]
+        return Restoring(len(log), *took)
+
+    with tempfile.TemporaryDirectory() as directory:
+        return asyncio.run(measure(Path(directory) / "events.db"))
+
+
+async def _seconds(file: Path, since: str) -> float:
+    started = time.perf_counter()
+    store = await EventStore.open(file)
+    events = [from_row(row) for row in await store.read_stream(POOL_STREAM, since=since)]
+    _folded(Pool(), events)
+    took = time.perf_counter() - started
+    await store.close()
+    return took
 
 
 class _Bench:
@@ -111,7 +142,6 @@ class _Bench:
         for number in range(CONTAINERS):
             self.tell(CallEnded(CallId(f"first-{number}")))
         self.tell(TimeCame())
-        self.begun = self.pool
 
     def tell(self, stimulus: object) -> None:
         decision = machine.decide(self.pool, stimulus, self.now)  # type: ignore[arg-type]

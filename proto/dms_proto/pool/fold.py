@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dms_proto.machine import Event
+from dms_proto.machine import Event, Transient
 from dms_proto.market.ledger import remember, without
 from dms_proto.pool import thrash
 from dms_proto.pool.records import Because, Container, ContainerId, ContainerPhase, VirtualContainer, VirtualId
@@ -33,6 +33,7 @@ from dms_proto.pool.state import (
     PoolLooked,
     PoolOpened,
     PoolPhase,
+    PoolSaved,
     RulesChanged,
     VirtualChanged,
     VirtualClosed,
@@ -46,7 +47,10 @@ NOWHERE: Final = ContainerId("")
 def evolve(pool: Pool, event: Event) -> Pool:
     """The state after `event`."""
     fold = _FOLDS.get(type(event))
-    return fold(pool, event) if fold is not None else pool
+    if fold is None:
+        return pool
+    pool = fold(pool, event)
+    return pool if isinstance(event, Transient) else change(pool, unsaved=pool.unsaved + 1)
 
 
 def after_restart(pool: Pool, now: int) -> Pool:
@@ -271,6 +275,42 @@ def _counted(pool: Pool, event: HitsCounted) -> Pool:
     return change(pool, uncounted=frozenset(), count_at=0)
 
 
+# ---------------------------------------------------------------------------------------------------------------- saving
+
+
+def saved(pool: Pool) -> PoolSaved:
+    """All of the state as one event; it is to be written when all counters are."""
+    return PoolSaved(
+        pool.phase,
+        pool.capacity,
+        pool.rules,
+        tuple(change(each, calls=()) for each in pool.containers.values()),
+        tuple(change(each, calls=0) for each in pool.virtual.values()),
+        pool.numbers,
+        pool.positions,
+        tuple(pool.evicted.items()),
+        pool.recreated,
+    )
+
+
+def _saved(pool: Pool, event: PoolSaved) -> Pool:
+    """To one who has folded what was before it says nothing new."""
+    if pool.unsaved:
+        return change(pool, unsaved=0)
+    return Pool(
+        event.phase,
+        event.capacity,
+        event.rules,
+        {each.container_id: each for each in event.containers},
+        {each.virtual_id: each for each in event.virtual},
+        {(each.user, each.service.name): each.virtual_id for each in event.virtual},
+        numbers=event.numbers,
+        positions=event.positions,
+        evicted=dict(event.evicted),
+        recreated=event.recreated,
+    )
+
+
 # --------------------------------------------------------------------------------------------------------------- helpers
 
 
@@ -311,6 +351,7 @@ _FOLDS: Final[dict[type[Event], Callable[[Pool, Any], Pool]]] = {
     VirtualChanged: _changed,
     VirtualClosed: _closed,
     HitsCounted: _counted,
+    PoolSaved: _saved,
     CallPlaced: _placed,
     CallDelivered: _delivered,
     CallOver: _over,

@@ -28,6 +28,7 @@ from dms_proto.machine import (
 )
 from dms_proto.market.arithmetic import fits_within, total_of
 from dms_proto.pool.admission import Admitted, admit, seat_of
+from dms_proto.pool.fold import saved
 from dms_proto.pool.placement import Bounds, Option, Placement, place
 from dms_proto.pool.records import (
     Because,
@@ -377,9 +378,16 @@ def _time(pool: Pool, _stimulus: TimeCame, now: int) -> Decision:
     steps = Steps(pool, now)
     if pool.count_at and now >= pool.count_at:
         steps.note(counted(pool))
+        if is_long(steps.pool):
+            steps.note(saved(steps.pool))
     if pool.look_at and now >= pool.look_at:
         _look_around(steps)
     return steps.decision
+
+
+def is_long(pool: Pool) -> bool:
+    """Whether so much was written that all of the state is to be written as one."""
+    return pool.unsaved >= max(pool.rules.save_every, len(pool.containers) + len(pool.virtual))
 
 
 def _look_around(steps: Steps) -> None:

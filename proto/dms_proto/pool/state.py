@@ -55,6 +55,8 @@ class PoolRules(msgspec.Struct, frozen=True, omit_defaults=True):
         most_virtual: how many virtual containers there may be.
         count_ms: how long what calls add to the counters may be unwritten. 0: it is written with each batch of calls, before they are delivered, and
             ``kill -9`` loses nothing; else it may lose the last so many milliseconds of it.
+        save_every: events after which all of the state is written as one, so that a restart folds about as many. Where there are more control blocks
+            than that, as many as these: what is written is no larger than what it stands for.
     """
 
     virtual: Annotated[int, msgspec.Meta(ge=1)] = 10
@@ -68,6 +70,7 @@ class PoolRules(msgspec.Struct, frozen=True, omit_defaults=True):
     start_ms: Amount = 5 * MINUTE
     most_virtual: Amount = 10_000
     count_ms: Amount = 0
+    save_every: Annotated[int, msgspec.Meta(ge=1)] = 5_000
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ class Pool(msgspec.Struct, frozen=True):
         positions: given in the ring of the Clock so far.
         evicted: when images were last evicted, the newest last.
         recreated: when images were started anew after an eviction, within the window.
+        unsaved: events written since all of it was last written as one.
         uncounted: containers and virtual ones whose counters have changed since they were last written down.
         count_at: Unix ms when that is due; 0: nothing is.
         look_at: Unix ms when something may be over; 0: nothing can be.
@@ -109,6 +113,7 @@ class Pool(msgspec.Struct, frozen=True):
     positions: int = 0
     evicted: Mapping[Image, int] = {}
     recreated: tuple[int, ...] = ()
+    unsaved: int = 0
     uncounted: frozenset[str] = frozenset()
     count_at: int = 0
     look_at: int = 0
@@ -322,6 +327,25 @@ class HitsCounted(Event, frozen=True):
 
     containers: tuple[ContainerCount, ...]
     virtual: tuple[VirtualCount, ...]
+
+
+class PoolSaved(Event, frozen=True):
+    """All that the events before have come to: whoever folds the log may begin with the last of these.
+
+    Attributes:
+        phase, capacity, rules, containers, virtual, numbers, positions, recreated: as in `Pool`; of calls nothing.
+        evicted: as in `Pool`, the newest last.
+    """
+
+    phase: PoolPhase
+    capacity: Resources
+    rules: PoolRules
+    containers: tuple[Container, ...]
+    virtual: tuple[VirtualContainer, ...]
+    numbers: int
+    positions: int
+    evicted: tuple[tuple[Image, int], ...]
+    recreated: tuple[int, ...]
 
 
 class CallPlaced(Transient, frozen=True):

@@ -36,6 +36,7 @@ from dms_proto.pool.state import (
     Pool,
     PoolRestarted,
     PoolRules,
+    PoolSaved,
     Refuse,
     RulesWished,
     StartContainer,
@@ -81,7 +82,7 @@ class Plan(msgspec.Struct, frozen=True):
     kills: int = 6
     survive: float = 0.7
     faults: float = 0.01
-    rules: PoolRules = PoolRules(ttl_ms=MINUTE, hot_ms=2 * SECOND)
+    rules: PoolRules = PoolRules(ttl_ms=MINUTE, hot_ms=2 * SECOND, save_every=100)
     capacity: Resources = Resources(8 * CORE, 16 * GIB)
 
 
@@ -127,6 +128,7 @@ class PoolWorld:
         """What was written down as delivered, by container and virtual container."""
         self.starts = 0
         self.kills = 0
+        self._saved_at = 0
         self._due: list[tuple[int, int, Stimulus]] = []
         self._numbers = count()
         self.tell(CapacityWished(plan.capacity))
@@ -158,6 +160,8 @@ class PoolWorld:
             if isinstance(event, ContainerStopping) and event.because is Because.EVICTED:
                 _goes_rightly(before, event, stimulus, self.now)
             state = evolve(state, event)
+            if isinstance(event, PoolSaved):
+                self._saved_at = len(self.log)
             if not isinstance(event, Transient):
                 self.log.append(_written_and_read(event))
         self.pool = state
@@ -181,9 +185,12 @@ class PoolWorld:
         self.tell(PoolRestarted(tuple(self.processes)))
 
     def folded(self) -> Pool:
-        """The state as it follows from the log."""
+        """The state as it follows from the log since all of it was last written as one."""
+        return self._fold(self.log[self._saved_at :])
+
+    def _fold(self, events: Sequence[Event]) -> Pool:
         pool = Pool()
-        for event in self.log:
+        for event in events:
             pool = evolve(pool, event)
         return after_restart(pool, self.now)
 
@@ -308,6 +315,7 @@ class PoolWorld:
         """The log alone gives the live state, and the counters are what was delivered."""
         live, folded = durable(self.pool), durable(self.folded())
         demand(live == folded, "the log gives the live state", f"live {live}\nfolded {folded}")
+        demand(folded == durable(self._fold(self.log)), "what was written as one is all that was before", str(folded))
         for name, hits in hits_of(self.pool).items():
             demand(hits == self.hits[name], "the counters are intact", f"{name}: {hits}, not {self.hits[name]}")
 

@@ -27,6 +27,7 @@ from dms_proto.pool.state import (
     HitsCounted,
     PoolRestarted,
     PoolRules,
+    PoolSaved,
     RulesWished,
     StartContainer,
     StartFailed,
@@ -354,6 +355,24 @@ def test_what_a_batch_of_calls_comes_to_is_one_event(pool: HandPool) -> None:
     assert [(each.container_id, each.tally.hits) for each in counted.containers] == [(C1, 4)]
     pool.tell(TimeCame())
     assert pool.events == ()
+
+
+def test_now_and_then_all_of_it_is_written_as_one_and_a_restart_begins_there(pool: HandPool) -> None:
+    pool.of(4, msgspec.structs.replace(RULES, save_every=20))
+    pool.warm("ada", "gone")
+    for number in range(20):
+        pool.now += SECOND
+        pool.warm("ada" if number % 2 else "bob")
+        pool.wait(0)
+        if pool.noted(PoolSaved):
+            break
+    pool.tell(Called(CallId("x"), PeerId("ada"), Service("s-m", image_of(pool))))
+    pool.wait(0)
+    live = durable(pool.state)
+    assert durable(pool.restart()) == live
+    at = next(at for at, event in enumerate(pool.log) if isinstance(event, PoolSaved))
+    pool.log = pool.log[at:]
+    assert durable(pool.restart()) == live
 
 
 def test_counters_may_be_written_less_often_and_are_exact_when_something_ends(pool: HandPool) -> None:

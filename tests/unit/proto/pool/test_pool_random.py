@@ -14,7 +14,9 @@ from dms_proto.sim.chance import chance
 from dms_proto.sim.pools import Plan, PoolWorld
 from dms_proto.units import CORE, GIB, MINUTE, SECOND
 
-RULES = PoolRules(virtual=2, calls=3, ttl_ms=30 * SECOND, hot_ms=2 * SECOND, recreations=3, start_ms=20 * SECOND)
+RULES = PoolRules(
+    virtual=2, calls=3, ttl_ms=30 * SECOND, hot_ms=2 * SECOND, recreations=3, start_ms=20 * SECOND, save_every=10
+)
 
 
 class AnyPool(RuleBasedStateMachine):
