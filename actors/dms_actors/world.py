@@ -13,12 +13,16 @@ from typing import NamedTuple, Protocol
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
 from dms_actors.letters import AttemptNoted, BenchmarkNoted
+from dms_proto.capability import Resources
 from dms_proto.grants.trust import Proven, ReadGrant, Renew
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.auction_state import ResultJudged
 from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
 from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest, Revocation
+from dms_proto.pool.placement import Placement
+from dms_proto.pool.records import CallId, ContainerId, Image, VirtualId
+from dms_proto.pool.refusals import Refusal
 from dms_proto.work import Output, Task
 
 
@@ -128,6 +132,37 @@ class Renewals(Protocol):
 
     def keep(self, senders: Collection[PeerId], grant: bytes) -> None:
         """Keeps a grant in place of the one that it stands for. `senders`: the names, now and earlier, of who has sent it."""
+        ...
+
+
+class Containers(Protocol):
+    """The pool's hands: processes of containers, and those who call. Outcomes are told to the pool."""
+
+    def find(self) -> None:
+        """After a start: leads to `PoolRestarted`, with the containers that are alive.
+
+        Calls that were delivered before are over: who called is told as by `fail`. Those that were not are told to the pool once more.
+        """
+        ...
+
+    def start(self, container_id: ContainerId, image: Image, size: Resources) -> None:
+        """Leads to `Started` or `StartFailed`. One that is there already is not started again."""
+        ...
+
+    def stop(self, container_id: ContainerId) -> None:
+        """Leads to `ContainerDied`, if only since there is none."""
+        ...
+
+    def deliver(self, call_id: CallId, container_id: ContainerId, virtual_id: VirtualId, placement: Placement) -> None:
+        """Has a container work on a call: leads to `CallEnded`, or to `ContainerDied`. The caller gets the answer, and the placement with it."""
+        ...
+
+    def refuse(self, call_id: CallId, refusal: Refusal) -> None:
+        """Tells whoever calls that the call was not done, and why."""
+        ...
+
+    def fail(self, call_id: CallId, why: str) -> None:
+        """Tells whoever calls that nobody knows how much of the call was done."""
         ...
 
 

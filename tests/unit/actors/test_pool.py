@@ -1,0 +1,157 @@
+"""The Pool actor: what a batch of calls comes to is written before any of them is delivered, and a killed node finds all of it again."""
+
+from __future__ import annotations
+
+import pytest
+
+from dms.testing.seeded_world import SeededJournal
+from dms_actors.events import from_row
+from dms_actors.letters import ShowState, Told
+from dms_actors.pool import PoolActor
+from dms_actors.testing.containers import MemoryContainers
+from dms_actors.testing.event_log import MemoryEventLog
+from dms_actors.testing.seeded import SeededAddress, SeededLoop, SeededRuntime
+from dms_proto.capability import Resources
+from dms_proto.errors import MachineError
+from dms_proto.ids import PeerId
+from dms_proto.pool.fold import after_restart
+from dms_proto.pool.records import CallId, Image, Service
+from dms_proto.pool.state import Called, CapacityWished, HitsCounted, Pool, PoolRules, PoolSaved, RulesWished
+from dms_proto.sim.pools import check, durable, hits_of
+from dms_proto.units import CORE, GIB, HOUR, SECOND
+
+RULES = PoolRules(hot_ms=SECOND, ttl_ms=60 * SECOND, save_every=50)
+
+
+class Node:
+    """A node that has a pool and nothing else; it can be killed and started again."""
+
+    def __init__(self, seed: int, rules: PoolRules = RULES) -> None:
+        self.loop = SeededLoop(seed)
+        self.log = MemoryEventLog(lambda: self.loop.now)
+        self.containers = MemoryContainers(self.loop.later)
+        self.made: list[CallId] = []
+        self.begin()
+        self.address.tell(Told(CapacityWished(Resources(8 * CORE, 8 * GIB)), "owner"))
+        self.address.tell(Told(RulesWished(rules), "owner"))
+
+    def begin(self) -> None:
+        self.runtime = SeededRuntime(self.loop)
+        journal = SeededJournal(self.log, self.runtime)
+        self.address: SeededAddress = self.runtime.spawn(
+            "pool", lambda: PoolActor(journal=journal, containers=self.containers)
+        )
+        self.containers.serve(self.address)
+
+    def kill(self) -> None:
+        self.runtime.kill()
+        self.containers.lose_callers()
+        self.begin()
+
+    def call(self, user: int, service: int) -> None:
+        self.made.append(CallId(f"call-{len(self.made)}"))
+        image = Image("python", f"model-{service}", Resources(CORE, GIB))
+        self.containers.call(Called(self.made[-1], PeerId(f"user-{user}"), Service(f"service-{service}", image)))
+
+    def go_on(self, ms: int) -> None:
+        until = self.loop.now + ms
+        self.loop.later(ms, lambda: None)
+        self.loop.run(lambda: self.loop.now >= until, until)
+
+    def state(self) -> Pool:
+        pool: Pool = self.address.ask(ShowState(), 10)
+        return pool
+
+    def kinds(self) -> list[str]:
+        return [row.kind for row in self.log.events]
+
+
+def test_a_call_is_delivered_answered_and_counted() -> None:
+    node = Node(1)
+    node.call(1, 1)
+    node.go_on(SECOND)
+    assert node.containers.outcomes == {node.made[0]: "done"}
+    rows = [from_row(row) for row in node.log.events]
+    last = [each for each in rows if isinstance(each, HitsCounted)][-1]
+    assert (last.virtual[0].tally.hits, last.virtual[0].tally.usage.wall_ms) == (1, 5)
+    assert dict(node.containers.hits) == hits_of(node.state())
+
+
+def test_nothing_is_delivered_that_could_not_be_written_down() -> None:
+    node = Node(2)
+    node.call(1, 1)
+    node.go_on(SECOND)
+    node.log.fault = MachineError("disk_full", "no room")
+    node.call(1, 1)
+    node.go_on(SECOND)
+    assert sum(node.containers.hits.values()) == 2  # of the first call: its container, its virtual container
+    node.log.fault = None
+    node.go_on(5 * SECOND)
+    assert node.containers.outcomes[node.made[1]] == "done"
+    assert dict(node.containers.hits) == hits_of(node.state())
+
+
+def test_calls_of_one_batch_are_one_event() -> None:
+    node = Node(3)
+    for user in range(8):
+        node.call(user, 1)
+    node.go_on(2 * SECOND)
+    before = node.kinds().count("HitsCounted")
+    for _ in range(20):
+        for user in range(8):
+            node.call(user, user)
+    node.go_on(10 * SECOND)
+    assert set(node.containers.outcomes.values()) == {"done"}
+    assert node.kinds().count("HitsCounted") - before < 2 * 160
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_a_node_that_is_killed_at_any_moment_has_all_its_counters_again(seed: int) -> None:
+    node = Node(seed)
+    rng = node.loop.rng
+    for _ in range(4):
+        for _ in range(rng.randrange(20, 60)):
+            node.call(rng.randrange(12), rng.randrange(10))
+            node.go_on(rng.randrange(40))
+            for _ in range(rng.randrange(3)):
+                node.loop.step()
+        if rng.random() < 0.5:
+            for container_id in list(node.containers.alive)[:2]:
+                node.containers.die(container_id, "it fell over")
+        node.kill()
+        known = hits_of(node.state())
+        assert known == {name: node.containers.hits[name] for name in known}
+        check(node.state())
+    node.go_on(HOUR)
+    assert node.loop.failures == []
+    assert set(node.containers.outcomes) == set(node.made)
+    assert "done" in node.containers.outcomes.values()
+    pool = node.state()
+    assert (dict(pool.containers), dict(pool.virtual), node.containers.alive) == ({}, {}, {})
+
+
+def test_a_restart_begins_where_all_was_last_written_as_one() -> None:
+    node = Node(4)
+    for number in range(60):
+        node.call(number % 3, number % 2)
+        node.go_on(100)
+    assert "PoolSaved" in node.kinds()
+    live = node.state()
+    at = max(at for at, kind in enumerate(node.kinds()) if kind == PoolSaved.__name__)
+    node.log = MemoryEventLog(lambda: node.loop.now, node.log.events[at:])  # nothing before it is needed
+    node.kill()
+    node.go_on(0)
+    assert durable(node.state()) == durable(live)
+    assert after_restart(node.state(), 0).numbers == live.numbers
+
+
+def test_an_actor_that_fails_is_built_anew_and_goes_on() -> None:
+    node = Node(5)
+    node.call(1, 1)
+    node.go_on(SECOND)
+    node.call(1, 1)
+    node.address.fail_next()
+    node.go_on(5 * SECOND)
+    assert node.containers.outcomes[node.made[1]] == "done"
+    assert hits_of(node.state())["c-1"] == node.containers.hits["c-1"]
