@@ -8,7 +8,6 @@ from typing import Final
 from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
 from dms_proto.reputation.sources import UNKNOWN, source_of
-from dms_proto.units import SECOND
 from dms_proto.wire.log_budget import LogBudget
 
 MAX_REMEMBERED: Final = 4_096
@@ -31,7 +30,6 @@ class Strangers:
         self._budget = LogBudget() if budget is None else budget  # one that has metered nothing yet is empty
         self._store_bytes = store_bytes
         self._most_store_bytes = most_store_bytes
-        self._looked_at, self._was_full = -SECOND, False
         self._sources: Recent[PeerId, str] = Recent(MAX_REMEMBERED)
         self._heard_by: Recent[PeerId, str] = Recent(MAX_REMEMBERED)
         self._granted: Recent[PeerId, int] = Recent(MAX_REMEMBERED)
@@ -69,7 +67,8 @@ class Strangers:
         if is_named or self._is_let_in(peer, now):
             return True
         source, is_gossiped = self._paying(peer)
-        return not self._is_log_full(now) and self._budget.has_room(peer, source, now, is_gossiped=is_gossiped)
+        is_full = self._store_bytes() >= self._most_store_bytes
+        return not is_full and self._budget.has_room(peer, source, now, is_gossiped=is_gossiped)
 
     def wrote(self, peer: PeerId, size_bytes: int, now: int, *, is_named: bool) -> None:
         """So much was written because of `peer`, or will be when what was promised to it ends."""
@@ -81,12 +80,6 @@ class Strangers:
         """The source that pays for a peer, and whether it only handed on its gossip."""
         by = self._heard_by.get(peer)
         return (self.source(peer), False) if by is None else (by, True)
-
-    def _is_log_full(self, now: int) -> bool:
-        """Looked at once a second: it takes longer than all other questions."""
-        if not self._looked_at <= now < self._looked_at + SECOND:
-            self._looked_at, self._was_full = now, self._store_bytes() >= self._most_store_bytes
-        return self._was_full
 
     def _is_let_in(self, peer: PeerId, now: int) -> bool:
         return now < (self._granted.get(peer) or 0)

@@ -143,7 +143,7 @@ class Assembly:
         tunnels = Tunnels(self._me, self._network, self._allocations, workbench)
         renewals = self._make_renewals(post, collector)
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
-        node = self._spawn(runtime, self._world(store, journal, post, workbench, collector, renewals))
+        node = self._spawn(runtime, store, self._world(store, journal, post, workbench, collector, renewals))
         stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
         stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
         post.deliver_to_self_by(node.tell)
@@ -279,10 +279,10 @@ class Assembly:
             work_out=self._spot_answers.work_out,
         )
 
-    def _spawn(self, runtime: ThreadRuntime, world: World) -> Address:
+    def _spawn(self, runtime: ThreadRuntime, store: EventStore, world: World) -> Address:
         me, config = self._me, self._config
         limit = config.accounts.credit_limit
-        strangers = self._strangers()
+        strangers = self._strangers(store)
         book = OfferBook(
             me, bid_validity_ms=config.market.bid_validity_ms, default_credit=limit, salts=Salts(os.urandom(SALT_BYTES))
         )
@@ -308,14 +308,13 @@ class Assembly:
             self._give_up,
         )
 
-    def _strangers(self) -> Strangers:
+    def _strangers(self, store: EventStore) -> Strangers:
         """Outlives the node actor: what was written is written."""
-        events, store = self._home.events, self._config.store
-        journal = events.with_name(events.name + "-wal")
+        config = self._config
         return Strangers(
-            LogBudget(store.strangers_daily),
-            store_bytes=lambda: sum(file.stat().st_size for file in (events, journal) if file.exists()),
-            most_store_bytes=store.events_max or NO_END,
+            LogBudget(config.store.strangers_daily),
+            store_bytes=lambda: store.size_bytes,
+            most_store_bytes=config.store.events_max or NO_END,
         )
 
     def _hello(self) -> Hello:

@@ -74,6 +74,8 @@ class EventStore:
         self._writer = writer
         self._reader = reader
         self._head = head
+        self.size_bytes = _size(path)
+        """How long the file is, with what waits beside it to be copied into it, as of the last write. Read from any thread."""
         self._tail = Tail(head.seq, self._tell_loop)
         self._loop = asyncio.get_running_loop()
         self._group = GroupCommit(
@@ -273,6 +275,7 @@ class EventStore:
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
         self._head = head
+        self.size_bytes = _size(self.path)
         self._tail.publish(list(chain.from_iterable(stored)))
         return stored
 
@@ -294,6 +297,14 @@ class EventStore:
             for event in await self.chunk(position, self._head.seq) if chunk is None else chunk:
                 yield event
                 position = event.seq
+
+
+def _size(path: Path) -> int:
+    size = 0
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):  # what was written is written, also where nobody can say how much
+            size += file.stat().st_size
+    return size
 
 
 def _create(path: Path) -> None:

@@ -35,6 +35,21 @@ async def test_all_files_are_the_owners_alone(store, path):
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
+async def test_it_says_how_long_it_is_after_each_append_and_each_start(path, clock):
+    """With what SQLite has not copied into the file yet."""
+
+    def on_disk() -> int:
+        return sum(file.stat().st_size for file in (path, path.with_name("events.db-wal")) if file.exists())
+
+    async with await EventStore.open(path, clock=clock) as store:
+        before = store.size_bytes
+        assert before == on_disk()
+        await store.append([event(body=bytes(100_000))])
+        assert store.size_bytes == on_disk() >= before + 100_000
+    async with await EventStore.open(path, clock=clock) as store:
+        assert store.size_bytes == on_disk() > 100_000
+
+
 async def test_appends_that_wait_together_share_a_transaction(path):
     commits = []
     async with await EventStore.open(path, checkpoint=commits.append) as store:
