@@ -64,7 +64,7 @@ def _kinds(journal: Journal, stream: str) -> set[str]:
 
 
 def _spent(journal: Journal, stream: str) -> int:
-    """What its attempts cost, as far as its events can be read."""
+    """What its attempts cost. Not by way of the auction's state: folding that may be what failed."""
     spent = 0
     for row in journal.read_stream(stream):
         if row.kind not in (AttemptEnded.__name__, ResultJudged.__name__):

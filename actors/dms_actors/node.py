@@ -69,11 +69,10 @@ from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts
 from dms_proto.accounts.machine import (
     ACCOUNTS_STREAM,
-    ClaimLowered,
+    ClaimStated,
     EntryWritten,
     IouHeard,
-    PeerRenamed,
-    ReceiptHeardAgain,
+    LateReceiptHeard,
     TellForgiven,
 )
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard, RequesterBack, RequesterGone
@@ -83,7 +82,7 @@ from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import Renew, RenewalAsked, RevocationsHeard, Trust
-from dms_proto.heirs import names_of
+from dms_proto.heirs import PeerRenamed, names_of
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.lineage import predecessors
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
@@ -100,7 +99,6 @@ from dms_proto.market.offer_state import (
     OpenAllocation,
     ReleaseHeard,
     RequestHeard,
-    SuccessionSeen,
 )
 from dms_proto.market.reach import is_within
 from dms_proto.market.spot_checks import Benchmarks, answered, check_terms, seed_of
@@ -217,6 +215,7 @@ class Node(MachineActor):
             )
             for _, kind in table
         }
+        self._appliers[PeerRenamed] = self._rename  # met by more than one of them
         self._provides = hello.accepts_work
         self._ask_directly = ask_directly
         self._children = Children(runtime, world, self)
@@ -365,7 +364,6 @@ class Node(MachineActor):
         self._world.post.inherit(old, new)
         if self.me is not None:
             self.me.tell(Told(PeerRenamed(old, new), "succession"))
-            self.me.tell(Told(SuccessionSeen(old, new), "succession"))
 
     def _is_named(self, peer: PeerId) -> bool:
         """Whether the owner has named a peer: what it causes to be written is the owner's wish."""
@@ -408,14 +406,17 @@ class Node(MachineActor):
 
     def _account(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         """What changes what a peer owes, or may owe, changes which of its requests are bid on."""
-        if isinstance(stimulus, PeerRenamed):
-            self._gate.inherit(stimulus.old, stimulus.new, now)
-            self._strangers.inherit(stimulus.old, stimulus.new)
         for event in self._decide(turn, self.accounts, stimulus, now, cause_id):
             self._show_credit(turn, self.accounts.state.present(accounting.concerned(event)), now, cause_id)
         if isinstance(stimulus, EntryWritten) and (heir := self.members.state.heirs.get(stimulus.entry.peer)):
             # Its accounts begin with work that was agreed under a name that is over: there was nothing to inherit before.
-            self._account(turn, PeerRenamed(stimulus.entry.peer, heir), now, cause_id)
+            self._rename(turn, PeerRenamed(stimulus.entry.peer, heir), now, cause_id)
+
+    def _rename(self, turn: Turn, renamed: PeerRenamed, now: int, cause_id: str) -> None:
+        self._gate.inherit(renamed.old, renamed.new, now)
+        self._strangers.inherit(renamed.old, renamed.new)
+        self._account(turn, renamed, now, cause_id)
+        self._apply_to_book(turn, renamed, now, cause_id)
 
     def _show_credit(self, turn: Turn, peer: PeerId, now: int, cause_id: str) -> None:
         self._decide(turn, self.book, CreditSeen(peer, self.accounts.state.credit(peer)), now, cause_id)
@@ -494,7 +495,7 @@ class Node(MachineActor):
                 self._hear_request(turn, peer, message, origin, now)
             case Bid() | SealedBid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
                 if isinstance(message, AllocationStatus) and message.ending is not None:
-                    self._account(turn, ClaimLowered(peer, message.allocation_id, message.price), now, cause)
+                    self._account(turn, ClaimStated(peer, message.allocation_id, message.price), now, cause)
                 self._to_orchestrator(peer, message, origin, now)
             case Closing():
                 events = self._decide(turn, self.book, ClosingHeard(peer, message), now, cause)
@@ -508,7 +509,7 @@ class Node(MachineActor):
             case Cancel(request_id=request_id, allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer, request_id), cause)
             case Receipt(allocation_id=allocation_id) if self._world.allocations.get(allocation_id) is None:
-                self._account(turn, ReceiptHeardAgain(peer, message, origin.heard.frame), now, cause)
+                self._account(turn, LateReceiptHeard(peer, message, origin.heard.frame), now, cause)
             case Receipt(allocation_id=allocation_id):
                 if self._children.is_held_by(peer, allocation_id):
                     self._meter.heard(peer, origin.heard.frame, now)

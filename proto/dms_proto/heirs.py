@@ -8,6 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dms_proto.ids import PeerId
+from dms_proto.machine import Stimulus
+
+
+class PeerRenamed(Stimulus, frozen=True):
+    """A peer has proven that it is the one known as `old`. Met by every machine that knows peers by their names for longer than they are there."""
+
+    old: PeerId
+    new: PeerId
 
 
 def with_heir(heirs: Mapping[PeerId, PeerId], old: PeerId, new: PeerId) -> dict[PeerId, PeerId]:

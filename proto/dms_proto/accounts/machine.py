@@ -14,6 +14,7 @@ import msgspec
 from dms_proto.accounts import book
 from dms_proto.accounts.book import Accounts, Entry, Why
 from dms_proto.accounts.iou import is_genuine
+from dms_proto.heirs import PeerRenamed
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, Transient
 from dms_proto.market.ledger import without
@@ -90,7 +91,7 @@ class AcceptWished(Stimulus, frozen=True):
     receipt: Receipt
 
 
-class ReceiptHeardAgain(Stimulus, frozen=True):
+class LateReceiptHeard(Stimulus, frozen=True):
     """A receipt for an allocation that is closed: its requester states another price than before. `frame`: as it was signed."""
 
     peer: PeerId
@@ -98,19 +99,12 @@ class ReceiptHeardAgain(Stimulus, frozen=True):
     frame: bytes = b""
 
 
-class ClaimLowered(Stimulus, frozen=True):
+class ClaimStated(Stimulus, frozen=True):
     """A provider states anew what it asks for an allocation that is over."""
 
     peer: PeerId
     allocation_id: AllocationId
     price: int
-
-
-class PeerRenamed(Stimulus, frozen=True):
-    """A peer has proven that it is the one known as `old`."""
-
-    old: PeerId
-    new: PeerId
 
 
 # ----------------------------------------------------------------------------------------------------------------- events
@@ -292,7 +286,7 @@ def _accept(accounts: Accounts, stimulus: AcceptWished, _now: int) -> Decision:
     return Decision((), (told,)) if paid else IGNORED
 
 
-def _hear_acceptance(accounts: Accounts, stimulus: ReceiptHeardAgain, _now: int) -> Decision:
+def _hear_acceptance(accounts: Accounts, stimulus: LateReceiptHeard, _now: int) -> Decision:
     """No more is taken for accepted than is in dispute; a receipt that still does not accept it says at most that its forgiving was heard.
 
     The peer's word and our forgiving may have crossed: it books what it accepts, so we do.
@@ -310,7 +304,7 @@ def _hear_acceptance(accounts: Accounts, stimulus: ReceiptHeardAgain, _now: int)
     return Decision((DisputeSettled(book.accepted(given, stimulus.peer, was_forgiven=True), stimulus.frame),))
 
 
-def _hear_forgiveness(accounts: Accounts, stimulus: ClaimLowered, _now: int) -> Decision:
+def _hear_forgiveness(accounts: Accounts, stimulus: ClaimStated, _now: int) -> Decision:
     for dispute in accounts.disputed_with(stimulus.peer, ours=False):
         if dispute.allocation_id == stimulus.allocation_id:
             owed = accounts.charged(stimulus.peer, stimulus.allocation_id)
@@ -390,11 +384,11 @@ _ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
     AcceptWished: Row(
         _accept, "what was in dispute is owed, and its provider gets a receipt that says so; a repeat sends it again"
     ),
-    ReceiptHeardAgain: Row(
+    LateReceiptHeard: Row(
         _hear_acceptance,
         "what was in dispute is owed, if the receipt accepts all of it; if it was forgiven, and the receipt does not, the debtor knows",
     ),
-    ClaimLowered: Row(_hear_forgiveness, "a dispute is over, if no more is asked than was accepted"),
+    ClaimStated: Row(_hear_forgiveness, "a dispute is over, if no more is asked than was accepted"),
     PeerRenamed: Row(_inherit, "what it owed under the old name it owes under the new one"),
 }
 

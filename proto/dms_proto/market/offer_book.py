@@ -16,7 +16,7 @@ import msgspec
 
 from dms_proto.capability import NOTHING, Price
 from dms_proto.grants.access import Credential
-from dms_proto.heirs import names_of
+from dms_proto.heirs import PeerRenamed, names_of
 from dms_proto.ids import PeerId, RequestId, bid_id
 from dms_proto.machine import (
     IGNORED,
@@ -68,7 +68,6 @@ from dms_proto.market.offer_state import (
     RequestWithdrawn,
     StakesInherited,
     Standing,
-    SuccessionSeen,
     WorkPaused,
     WorkResumed,
 )
@@ -131,7 +130,7 @@ def _note_credit(book: OfferBook, stimulus: CreditSeen, now: int) -> Decision:
     return _with_standing(book, (changed,), now) if stimulus.credit > before else Decision((changed,))
 
 
-def _note_succession(book: OfferBook, stimulus: SuccessionSeen, _now: int) -> Decision:
+def _note_succession(book: OfferBook, stimulus: PeerRenamed, _now: int) -> Decision:
     known = book.at_stake.intersection(names_of(book.heirs, stimulus.old))
     repeated = book.heirs.get(stimulus.old) == stimulus.new
     return Decision((StakesInherited(stimulus.old, stimulus.new),)) if known and not repeated else IGNORED
@@ -347,7 +346,7 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
         "a sealed bid that is on the list is opened, and again when asked again; the first list holds",
     ),
     ReleaseHeard: Row(_release, "the lock goes, or the request stands no longer; standing requests are judged again"),
-    SuccessionSeen: Row(_note_succession, "what the old name has locked or running counts for the new one's credit"),
+    PeerRenamed: Row(_note_succession, "what the old name has locked or running counts for the new one's credit"),
     AllocationOver: Row(_free, "the reservation goes; standing requests are judged again"),
     TimeCame: Row(_expire, "locks and standing requests past their time go"),
     HoldWished: Row(_hold, "capacity is held back for the owner, if it is free"),

@@ -99,13 +99,6 @@ class CreditSeen(Stimulus, frozen=True):
     credit: int
 
 
-class SuccessionSeen(Stimulus, frozen=True):
-    """A peer has proven that it is the one known as `old`."""
-
-    old: PeerId
-    new: PeerId
-
-
 class RequestHeard(Stimulus, frozen=True):
     """A bid request from `requester` (proven by its signature), and the rights it has shown.
 

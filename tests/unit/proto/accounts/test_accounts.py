@@ -8,7 +8,7 @@ from dms_proto.accounts.book import MAX_DISPUTES, Account, Accounts, Balances, B
 from dms_proto.accounts.iou import is_genuine, signed
 from dms_proto.accounts.machine import (
     AcceptWished,
-    ClaimLowered,
+    ClaimStated,
     DebtLimitWished,
     DisputeSettled,
     EntryWritten,
@@ -16,14 +16,14 @@ from dms_proto.accounts.machine import (
     IouHeard,
     IouKept,
     IouSigned,
+    LateReceiptHeard,
     LimitWished,
     PaymentBooked,
     PaymentNoted,
-    PeerRenamed,
-    ReceiptHeardAgain,
     TellForgiven,
     next_iou,
 )
+from dms_proto.heirs import PeerRenamed
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.messages import Iou, Receipt
 from dms_proto.sim.driven import Driven
@@ -383,9 +383,9 @@ def test_what_is_forgiven_was_not_earned_and_both_sides_are_done_with_it() -> No
 
     ours.tell(ForgiveWished(PEER.peer_id, (ALLOCATION,)))
     assert ours.effects == (TellForgiven(PEER.peer_id, ALLOCATION, 50),)
-    theirs.tell(ClaimLowered(ME.peer_id, ALLOCATION, 51))
+    theirs.tell(ClaimStated(ME.peer_id, ALLOCATION, 51))
     assert theirs.events == ()
-    theirs.tell(ClaimLowered(ME.peer_id, ALLOCATION, 50))
+    theirs.tell(ClaimStated(ME.peer_id, ALLOCATION, 50))
 
     assert ours.of() == Balances(open=50, income=-50)
     assert theirs.of(ME) == Balances(open=-50, expense=50)
@@ -410,9 +410,9 @@ def test_what_was_forgiven_is_told_again_with_what_comes_next_until_it_is_known_
     assert ours.effects == again
     assert ours.restart() == ours.state
 
-    ours.tell(ReceiptHeardAgain(PEER.peer_id, receipt(50)))
+    ours.tell(LateReceiptHeard(PEER.peer_id, receipt(50)))
 
-    ours.tell(ReceiptHeardAgain(PEER.peer_id, receipt(50)))
+    ours.tell(LateReceiptHeard(PEER.peer_id, receipt(50)))
     assert ours.events == ()
     ours.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 2, 55)))
     assert ours.effects == ()
@@ -423,7 +423,7 @@ def test_what_is_accepted_after_all_is_owed_in_both_books_by_a_receipt_that_says
 
     theirs.tell(AcceptWished(ME.peer_id, receipt(70)))
     (said,) = theirs.sent(Receipt, ME.peer_id)
-    ours.tell(ReceiptHeardAgain(PEER.peer_id, said, b"frame"))
+    ours.tell(LateReceiptHeard(PEER.peer_id, said, b"frame"))
 
     (settled,) = ours.noted(DisputeSettled)
     assert settled.frame == b"frame"
@@ -432,7 +432,7 @@ def test_what_is_accepted_after_all_is_owed_in_both_books_by_a_receipt_that_says
     assert theirs.state.charged(ME.peer_id, ALLOCATION) == 70
     theirs.tell(AcceptWished(ME.peer_id, receipt(70)))  # the receipt may have been lost
     assert (theirs.events, theirs.sent(Receipt, ME.peer_id)) == ((), [said])
-    ours.tell(ReceiptHeardAgain(PEER.peer_id, said))
+    ours.tell(LateReceiptHeard(PEER.peer_id, said))
     assert ours.events == ()
 
 
@@ -443,7 +443,7 @@ def test_what_is_accepted_after_all_is_owed_in_both_books_by_a_receipt_that_says
 )
 def test_a_receipt_settles_no_dispute_when_it(sender: Signer, said: Receipt) -> None:
     ours, _ = in_dispute()
-    ours.tell(ReceiptHeardAgain(sender.peer_id, said))
+    ours.tell(LateReceiptHeard(sender.peer_id, said))
     assert ours.events == ()
 
 
@@ -457,7 +457,7 @@ def test_a_dispute_goes_with_the_name_of_its_peer() -> None:
     ours, _ = in_dispute()
     ours.tell(PeerRenamed(PEER.peer_id, THIRD.peer_id))
 
-    ours.tell(ReceiptHeardAgain(THIRD.peer_id, receipt(70)))
+    ours.tell(LateReceiptHeard(THIRD.peer_id, receipt(70)))
 
     assert ours.of(THIRD) == Balances(open=70, income=-70)
     assert ours.state.disputes == {}

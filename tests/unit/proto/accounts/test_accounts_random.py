@@ -14,14 +14,14 @@ from dms_proto.accounts.book import Accounts, Book, Dispute, answered, charge, c
 from dms_proto.accounts.iou import signed
 from dms_proto.accounts.machine import (
     AcceptWished,
-    ClaimLowered,
+    ClaimStated,
     EntryWritten,
     ForgiveWished,
     IouHeard,
     IouSigned,
+    LateReceiptHeard,
     PaymentNoted,
     Posted,
-    ReceiptHeardAgain,
     TellForgiven,
     next_iou,
 )
@@ -181,9 +181,9 @@ class Market(RuleBasedStateMachine):
             case Iou():
                 answers += self.lowered(node, node.tell(IouHeard(sender, message)))
             case Accepted(receipt=receipt):
-                node.tell(ReceiptHeardAgain(sender, receipt))
+                node.tell(LateReceiptHeard(sender, receipt))
             case Lowered(allocation=allocation, price=price):
-                node.tell(ClaimLowered(sender, AllocationId(allocation), price))
+                node.tell(ClaimStated(sender, AllocationId(allocation), price))
                 paid = node.live.charged(sender, allocation)
                 answers.append((receiver, sender, Accepted(_receipt("r", allocation, paid))))
         if dies:

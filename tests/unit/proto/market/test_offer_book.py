@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from dms_proto.capability import Capability, Gpu, Price, Resources
+from dms_proto.heirs import PeerRenamed
 from dms_proto.ids import BidId, PeerId, bid_id
 from dms_proto.market.agreement import agreement_on, request_digest, terms_digest
 from dms_proto.market.offer_book import COMMIT_GRACE_MS, resume
@@ -23,7 +24,6 @@ from dms_proto.market.offer_state import (
     PressureSeen,
     ReleaseHeard,
     RequestWithdrawn,
-    SuccessionSeen,
 )
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline, Release
@@ -791,8 +791,8 @@ def test_what_is_at_stake_under_an_old_name_uses_up_the_credit_of_the_new_one() 
     provider.tell(CreditSeen(PeerId("b"), 2 * PRICE - 1))
     provider.tell(CreditSeen(PeerId("c"), 2 * PRICE - 1))
 
-    provider.tell(SuccessionSeen(PeerId("a"), PeerId("b")))
-    provider.tell(SuccessionSeen(PeerId("b"), PeerId("c")))
+    provider.tell(PeerRenamed(PeerId("a"), PeerId("b")))
+    provider.tell(PeerRenamed(PeerId("b"), PeerId("c")))
 
     assert isinstance(provider.hears(request("two"), "c"), Decline)
     assert provider.state.credit_left(PeerId("c")) == PRICE - 1
@@ -803,14 +803,14 @@ def test_what_is_at_stake_under_an_old_name_uses_up_the_credit_of_the_new_one() 
 def test_of_names_without_a_stake_nothing_is_remembered() -> None:
     provider = with_credit(2 * PRICE)
 
-    provider.tell(SuccessionSeen(PeerId("x"), PeerId("y")))
+    provider.tell(PeerRenamed(PeerId("x"), PeerId("y")))
     assert provider.state.heirs == {}
 
     (opened,) = provider.commits(provider.bids(request("one")))
-    provider.tell(SuccessionSeen(PeerId("a"), PeerId("b")))
-    provider.tell(SuccessionSeen(PeerId("a"), PeerId("b")))
+    provider.tell(PeerRenamed(PeerId("a"), PeerId("b")))
+    provider.tell(PeerRenamed(PeerId("a"), PeerId("b")))
     assert provider.events == ()
     provider.tell(AllocationOver(opened.reservation.allocation_id))
     provider.commits(provider.bids(request("two"), "z"))
-    provider.tell(SuccessionSeen(PeerId("z"), PeerId("w")))
+    provider.tell(PeerRenamed(PeerId("z"), PeerId("w")))
     assert provider.state.heirs == {"z": "w"}
