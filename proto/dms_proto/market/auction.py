@@ -13,6 +13,7 @@ LOST_GRACE_MIN_MS and LOST_GRACE_MAX_MS. One that has just begun is replaced at 
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Final
 
 from dms_proto.ids import PeerId
@@ -405,10 +406,12 @@ def _stop(auction: Auction, reason: EndReason, now: int) -> Decision:
     return settle(auction, tuple(events), tuple(effects), now)
 
 
-def _time(auction: Auction, _stimulus: TimeCame, now: int) -> Decision:
+def _time(auction: Auction, stimulus: TimeCame, now: int) -> Decision:
     terms = terms_of(auction)
     if auction.phase is AuctionPhase.OPEN and terms.deadline_at and now >= terms.deadline_at:
-        return _stop(auction, EndReason.DEADLINE, now)
+        stopped = _stop(auction, EndReason.DEADLINE, now)
+        more = decide(reduce(evolve, stopped.events, auction), stimulus, now)  # what else was due by now
+        return Decision(stopped.events + more.events, stopped.effects + more.effects)
     events: list[Event] = []
     effects: list[Effect] = []
     for bid_id, bid in pending(auction).items():

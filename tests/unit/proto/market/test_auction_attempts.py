@@ -5,6 +5,7 @@ import pytest
 from dms_proto.accounts.book import Account, Book
 from dms_proto.capability import Price
 from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
+from dms_proto.machine import TimeCame
 from dms_proto.market import auction
 from dms_proto.market.auction import CANCEL_GRACE_MS, LOST_GRACE_MAX_MS, LOST_GRACE_MIN_MS, OWN_OUTAGE_GRACE_MS
 from dms_proto.market.auction_fold import NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
@@ -15,6 +16,7 @@ from dms_proto.market.auction_state import (
     AuctionPhase,
     CancelAsked,
     Collect,
+    CommitFailed,
     InvocationAnswered,
     PeerLost,
     PeerThere,
@@ -612,6 +614,17 @@ def test_a_deadline_stops_it_and_is_the_reason(confirmed: bool) -> None:
         requester.ends("a", requester.state.slots[0].allocation_id, EndReason.CANCELLED)
     requester.wait(CANCEL_GRACE_MS)
 
+    assert requester.reason is EndReason.DEADLINE
+
+
+def test_time_that_comes_late_ends_a_request_at_its_deadline_and_gives_up_its_silent_winner_at_once() -> None:
+    requester = Requester(deadline_at=1_000_100, bids_wanted=1).submit("a")
+    requester.bid("a")
+    requester.now += MINUTE  # the node was down
+
+    requester.tell(TimeCame())
+
+    assert requester.noted(CommitFailed)
     assert requester.reason is EndReason.DEADLINE
 
 
