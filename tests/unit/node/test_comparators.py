@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from dms.node.comparators import check_configured, load_comparators
+from dms.testing.packages import install_package
 from dms_proto.capability import Price
 from dms_proto.errors import UserError
 from dms_proto.ids import BidId, PeerId
 from dms_proto.market.candidates import Candidate
-from dms_proto.market.comparators import Installed, check_comparator, choose, install, judge_by, replay
+from dms_proto.market.comparators import GROUP, Installed, check_comparator, choose, install, judge_by, replay
 from dms_proto.market.preferences import Preferences, ProviderPolicy
 from dms_proto.market.ranking import Decision, rank
 from dms_proto.messages import BidRequest, Decline
@@ -32,13 +33,8 @@ def only_what_a_test_installs() -> Iterator[None]:
 
 
 def distribution(where: Path, name: str, version: str, points: dict[str, str], module: str, source: str) -> None:
-    """Installs a package of one module as pip does: the module, and what is known of it beside it."""
-    known = where / f"{name.replace('-', '_')}-{version}.dist-info"
-    known.mkdir(parents=True)
-    (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    listed = "\n".join(f"{point} = {target}" for point, target in points.items())
-    (known / "entry_points.txt").write_text(f"[dms.comparators]\n{listed}\n")
-    (where / f"{module}.py").write_text(source)
+    """Installs a package with comparators."""
+    install_package(where, name, version, GROUP, points, module, source)
 
 
 @pytest.fixture
