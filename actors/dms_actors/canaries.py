@@ -12,8 +12,9 @@ from dms_actors.letters import Submit
 from dms_proto.errors import MachineError
 from dms_proto.ids import RequestId
 from dms_proto.market.auction_fold import evolve
-from dms_proto.market.auction_state import Auction, ResultJudged, Terms
+from dms_proto.market.auction_state import Auction, Given, ResultJudged, Terms
 from dms_proto.market.canaries import KnownWork, canary_terms
+from dms_proto.verification.policy import HASH
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Canaries:
 
     Args:
         journal: where the requests are, whose work is known.
+        is_here: whether what an answer left is still kept.
         open_request: starts the actor of a new request.
         verdicts: on the results of this node's requests so far, oldest first.
     """
@@ -30,10 +32,12 @@ class Canaries:
     def __init__(
         self,
         journal: Journal,
+        is_here: Callable[[Given], bool],
         open_request: Callable[[RequestId], Address],
         verdicts: Iterable[tuple[RequestId, ResultJudged]] = (),
     ) -> None:
         self._journal = journal
+        self._is_here = is_here
         self._open_request = open_request
         self._known = KnownWork()
         for request_id, judged in verdicts:
@@ -58,5 +62,12 @@ class Canaries:
         except MachineError as error:
             log.warning("no canary is sent: %s cannot be read: %s", work[0], error)
             return
-        if canary is not None and is_new:
+        if canary is not None and not self._is_comparable(canary):
+            self._known.forget(work)
+        elif canary is not None and is_new:
             self._open_request(canary.request_id).tell(Submit(canary, "canary"))
+
+    def _is_comparable(self, terms: Terms) -> bool:
+        """Whether an answer can be compared with the known one: by hash always, otherwise while that is kept."""
+        assert terms.canary is not None, "a canary knows its answer"
+        return terms.verify.comparator == HASH or self._is_here(terms.canary.given)

@@ -221,7 +221,7 @@ class Node(MachineActor):
         self._children = Children(runtime, world, self)
         self._record = Record()
         self._silence = Silence()
-        self._canaries = Canaries(world.journal, self._children.open_request)
+        self._canaries = Canaries(world.journal, world.collector.is_here, self._children.open_request)
         self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
         self._benchmarks = Benchmarks()
@@ -239,7 +239,9 @@ class Node(MachineActor):
         self._record, self._benchmarks = Record(), Benchmarks()
         for note in survey.notes:
             self._note(note)
-        self._canaries = Canaries(self._world.journal, self._children.open_request, survey.verdicts)
+        self._canaries = Canaries(
+            self._world.journal, self._world.collector.is_here, self._children.open_request, survey.verdicts
+        )
         self._world.obligations.note(self.accounts.state)
         book = self.book.state
         self._children.resume(survey, book.ledger.reservations, book.invoke_within_ms)

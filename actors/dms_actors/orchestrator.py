@@ -38,6 +38,7 @@ from dms_proto.market.auction_state import (
     BenchmarkChecked,
     Collect,
     CommitAcked,
+    Compare,
     Conclude,
     LetDown,
     Restarted,
@@ -159,7 +160,7 @@ class Orchestrator(MachineActor):
         self._obligations.stake(self._request_id, stakes(self.shell.state))
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
-        """Sends, announces, collects, books, concludes."""
+        """Sends, announces, collects, has results compared, books, concludes."""
         match effect:
             case Send(peer=peer, message=message):
                 if isinstance(message, Commit):
@@ -172,6 +173,8 @@ class Orchestrator(MachineActor):
                 self._node.tell(AnnounceWanted(request, cause_id, check.provider if check is not None else None))
             case Collect(provider=provider, status=status):
                 self._collector.collect(self._request_id, provider, status)
+            case Compare():
+                self._collector.compare(self._request_id, effect)
             case Book(entry=entry):
                 self._obligations.written(entry)
                 self._node.tell(Told(EntryWritten(entry), cause_id))

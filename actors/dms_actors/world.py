@@ -16,7 +16,7 @@ from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_proto.capability import Resources
 from dms_proto.grants.trust import Proven, ReadGrant, Renew
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
-from dms_proto.market.auction_state import ResultJudged
+from dms_proto.market.auction_state import Compare, Given, ResultJudged
 from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
 from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest, Revocation
@@ -116,6 +116,14 @@ class Collector(Protocol):
 
     def is_complete(self, status: AllocationStatus) -> bool:
         """Whether nothing is left to collect. Answers at once, from memory."""
+        ...
+
+    def compare(self, request_id: RequestId, wanted: Compare) -> None:
+        """Asks a comparator about results that were collected; leads to `Compared`."""
+        ...
+
+    def is_here(self, given: Given) -> bool:
+        """Whether a result that was collected some time ago is still kept."""
         ...
 
 

@@ -76,6 +76,11 @@ _OPTIONS: Final = (
         type=click.Choice(["sources", "nodes"]),
         help="Copies run in different networks (sources, default) or just on different nodes.",
     ),
+    click.option(
+        "--comparator",
+        metavar="NAME[:PARAMETER]",
+        help="What takes two results for the same: hash (default), json, lines, numbers:1e-6, or a plug-in of the node.",
+    ),
     click.option("--priority", metavar="N", type=click.IntRange(0, 1000), help="Order among your own jobs."),
     click.option("--name", metavar="TEXT", help="For people."),
 )
@@ -174,7 +179,9 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "constraints": list(task["constraints"]),
         "labels": dict(_pair(text, "--label") for text in task["labels"]),
         "priority": task["priority"],
-        "verify": _given(policy=task["verify"], copies=task["copies"], apart=task["apart"]),
+        "verify": _given(
+            policy=task["verify"], copies=task["copies"], comparator=task["comparator"], apart=task["apart"]
+        ),
         "retry": {"job_failures": 1},  # a command that fails has answered, as it would have here
     }
     return _given(**fields), roots

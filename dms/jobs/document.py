@@ -130,7 +130,10 @@ class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     comparator: Annotated[
         str,
         Meta(
-            description="What takes two results for the same. hash: equal exit codes, standard output and files.",
+            description=(
+                "What takes two results for the same. hash: equal byte for byte. json: equal values. lines: equal lines, in any order. "
+                "numbers, or numbers:1e-6: equal text, whose numbers may differ by that share. Or a plug-in of the node."
+            ),
             max_length=128,
         ),
     ] = HASH

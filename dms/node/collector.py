@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dms.node.arrivals import fetch_blob
+from dms.node.comparing import Comparing
 from dms.node.hands import Hands
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
@@ -17,7 +18,7 @@ from dms_actors.ports import Network
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import Collected
+from dms_proto.market.auction_state import Collected, Compare, Given
 from dms_proto.messages import AllocationMessage, AllocationStatus
 from dms_proto.units import format_count
 from dms_proto.work import Task
@@ -71,6 +72,9 @@ class Collector:
     ) -> None:
         self._pace = pace
         self._hands = Hands(loop, calls)
+        self._comparing = Comparing(blobs, logs)
+        self._compared: set[RequestId] = set()
+        """Requests whose results are being compared, or have been."""
         self._me = me
         self._blobs = blobs
         self.logs = logs
@@ -90,6 +94,7 @@ class Collector:
 
     def forget(self, request_id: RequestId) -> None:
         """See `world.Collector`."""
+        self._compared.discard(request_id)
         for allocation_id in self._of_request.pop(request_id, ()):
             self._expected.pop(allocation_id, None)
 
@@ -101,6 +106,15 @@ class Collector:
     def collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
         """See `world.Collector`."""
         self._hands.start(lambda: self._collect(request_id, provider, status), f"collect {status.allocation_id}")
+
+    def compare(self, request_id: RequestId, wanted: Compare) -> None:
+        """See `world.Collector`."""
+        self._compared.add(request_id)
+        self._hands.start(lambda: self._compare_results(request_id, wanted), f"compare {request_id}")
+
+    def is_here(self, given: Given) -> bool:
+        """See `world.Collector`."""
+        return self._comparing.is_here(given)
 
     # ------------------------------------------------------------------------------------------------------------- on the loop
 
@@ -146,6 +160,11 @@ class Collector:
                 continue
             failed = await self._fetch(provider, output.digest, output.size)
         self._tell(request_id, Collected(status.allocation_id, failed))
+
+    async def _compare_results(self, request_id: RequestId, wanted: Compare) -> None:
+        said = await self._comparing.compare(wanted, lambda: request_id in self._compared)
+        if said is not None:
+            self._tell(request_id, said)
 
     async def _fetch(self, provider: PeerId, digest: Digest, size: int) -> str:
         """Fetches one output; a cut link is waited out, what arrived is kept."""

@@ -77,7 +77,7 @@ class LogStore:
         """Bytes there are."""
         key = (allocation_id, stream)
         if key not in self._lengths:
-            path = self._path(allocation_id, stream)
+            path = self.path(allocation_id, stream)
             self._lengths[key] = path.stat().st_size if path.exists() else 0
         return self._lengths[key]
 
@@ -104,13 +104,13 @@ class LogStore:
         """At most `limit` bytes from `offset`."""
         if offset >= self.length(allocation_id, stream):
             return b""
-        with self._path(allocation_id, stream).open("rb") as file:
+        with self.path(allocation_id, stream).open("rb") as file:
             file.seek(offset)
             return file.read(limit)
 
     def holds(self, allocation_id: AllocationId) -> bool:
         """Whether there is anything of an allocation. Remembers nothing: a stranger may have made its id up."""
-        return any(self._path(allocation_id, stream).exists() for stream in STREAMS)
+        return any(self.path(allocation_id, stream).exists() for stream in STREAMS)
 
     def listen(self, allocation_id: AllocationId, heard: Callable[[str, int, int], None]) -> None:
         """Has `heard(stream, offset, bytes)` called whenever the allocation's log grows; one listener per allocation."""
@@ -133,7 +133,7 @@ class LogStore:
                 file.close()
             self._lengths.pop(key, None)
             self._hashes.pop(key, None)
-            self._path(allocation_id, stream).unlink(missing_ok=True)
+            self.path(allocation_id, stream).unlink(missing_ok=True)
 
     def unused_since(self, then: int) -> list[str]:
         """Allocations whose logs were not written to since `then` (Unix ms). Blocking; from any thread."""
@@ -163,7 +163,7 @@ class LogStore:
 
     def _read_all(self, allocation_id: AllocationId, lengths: tuple[int, int]) -> tuple[Digest, Digest]:
         """Blocking; from any thread."""
-        out, err = (self._path(allocation_id, stream) for stream in STREAMS)
+        out, err = (self.path(allocation_id, stream) for stream in STREAMS)
         return _digest_of_first(lengths[0], out), _digest_of_first(lengths[1], err)
 
     def _file(self, allocation_id: AllocationId, stream: str) -> BinaryIO:
@@ -173,11 +173,12 @@ class LogStore:
             if len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = self._open[key] = self._path(allocation_id, stream).open("ab", buffering=0)
+            file = self._open[key] = self.path(allocation_id, stream).open("ab", buffering=0)
         self._open.move_to_end(key)
         return file
 
-    def _path(self, allocation_id: AllocationId, stream: str) -> Path:
+    def path(self, allocation_id: AllocationId, stream: str) -> Path:
+        """Where a stream is, or would be."""
         return self._root / f"{allocation_id}.{stream}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dms.jobs.spec import JobSpec
-from dms.node.verdicts import benchmark_view, told_benchmark, told_verdict
+from dms.node.verdicts import benchmark_view, told_benchmark, told_comparison, told_verdict
 from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView, Verdict
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
@@ -30,6 +30,7 @@ from dms_proto.market.auction_state import (
     CancelRequested,
     CommitConfirmed,
     CommitFailed,
+    ComparisonBegun,
     CopyCalled,
     DeclineReceived,
     OpeningRefused,
@@ -40,6 +41,7 @@ from dms_proto.market.auction_state import (
     RequestOpened,
     RequestWaiting,
     ResultJudged,
+    ResultsCompared,
     RoundCalled,
     SealReceived,
     SealsListed,
@@ -151,6 +153,7 @@ class JobStory:
         self.is_waiting = False
         self.is_cancelling = False
         self.slots: list[SlotStory] = []
+        self.comparisons: dict[int, ResultsCompared] = {}
         self.verdicts: dict[int, ResultJudged] = {}
         self.finding: BenchmarkChecked | None = None
         self.by_allocation: dict[AllocationId, AttemptStory] = {}
@@ -247,6 +250,11 @@ class JobStory:
             case CopyCalled(piece=piece):
                 self.slots.append(SlotStory(len(self.slots), piece))
                 return (Moved("one more copy is to run, to check the result"),)
+            case ComparisonBegun(founders=founders, fresh=fresh):
+                return (Moved(f"{format_count(len(founders) + len(fresh), 'different answer')} being compared"),)
+            case ResultsCompared() as event:
+                self.comparisons[event.piece] = event
+                return (Moved(told_comparison(event)),)
             case ResultJudged() as event:
                 return self._judge(event)
             case BenchmarkChecked() as event:
@@ -449,7 +457,11 @@ class JobStory:
         own = sum(attempt.price for attempt in self.slots[event.accepted].attempts) if event.accepted is not None else 0
         names = (tuple(answer.provider for answer in part) for part in (event.right, event.wrong, event.unjudged))
         right, wrong, unjudged = names
-        return Verdict(event.piece, event.at, event.accepted, right, wrong, unjudged, event.why, prices - own)
+        said = self.comparisons.get(event.piece)
+        comparator = said.comparator if said is not None else ""
+        return Verdict(
+            event.piece, event.at, event.accepted, right, wrong, unjudged, event.why, prices - own, comparator
+        )
 
     def _terms(self) -> Terms:
         assert self.terms is not None, "a job begins with RequestOpened"

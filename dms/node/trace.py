@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from dms.node.projecting.tables import ALLOCATIONS, REQUESTS
-from dms.node.verdicts import told_benchmark, told_verdict
+from dms.node.verdicts import told_benchmark, told_comparison, told_verdict
 from dms.rpc.api.events import TraceStep
 from dms.store.events import EventStore
 from dms.store.projections import ProjectionRunner
@@ -224,6 +224,10 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         + (f"; it began {format_millis(e.late_ms)} late" if e.late_ms else "")
     ),
     "CopyCalled": lambda e: f"one more copy of piece {e.piece} is to run, at a node that has none",
+    "ComparisonBegun": lambda e: (
+        f"different answers of piece {e.piece} are being compared: {len(e.founders) + len(e.fresh)}"
+    ),
+    "ResultsCompared": lambda e: f"piece {e.piece}: {told_comparison(e)}",
     "ResultJudged": lambda e: f"piece {e.piece} is judged: {told_verdict(e)}",
     "BenchmarkChecked": lambda e: f"the spot check is over: {told_benchmark(e)}",
     "RequestWaiting": lambda e: f"waiting: {e.why}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dms.rpc.api.benchmarks import BenchmarkView
 from dms_proto.ids import short
-from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged
-from dms_proto.units import CORE
+from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged, ResultsCompared
+from dms_proto.units import CORE, format_count
 
 
 def told_verdict(event: ResultJudged) -> str:
@@ -17,6 +17,15 @@ def told_verdict(event: ResultJudged) -> str:
         return f"the result of slot {event.accepted} is taken as it is"
     agree = ", ".join(short(answer.provider) for answer in event.right)
     return f"the result of slot {event.accepted} is accepted; {agree} agree{wrong}"
+
+
+def told_comparison(event: ResultsCompared) -> str:
+    """What a comparator has said, in a line."""
+    if event.failed:
+        return f"{event.comparator} cannot compare the answers: {event.failed}"
+    unfit = f"; {format_count(len(event.unfit), 'answer')} cannot be compared" if event.unfit else ""
+    compared = format_count(sum(map(len, event.camps)), "answer")
+    return f"{event.comparator} finds {format_count(len(event.camps), 'result')} in {compared}{unfit}"
 
 
 def benchmark_view(event: BenchmarkChecked) -> BenchmarkView:

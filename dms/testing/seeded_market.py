@@ -50,9 +50,10 @@ from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.proofs import FrameKept
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import Hello, Pricing
+from dms_proto.sim.comparing import NEAR
 from dms_proto.sim.invariants import difference, durable
 from dms_proto.units import GIB, MIB, MINUTE
-from dms_proto.verification.policy import Apart, Policy, Verification
+from dms_proto.verification.policy import HASH, Apart, Policy, Verification
 from dms_proto.wire import Signer
 from dms_proto.work import EndReason, Limits, Task
 
@@ -92,7 +93,7 @@ class SeededNode:
     def __init__(self, market: SeededMarket, number: int) -> None:
         rng = market.loop.rng
         self.signer = Signer(rng.randbytes(32))
-        self.machine = SeededMachine(market.loop)
+        self.machine = SeededMachine(market.loop, number)
         self.runtime: SeededRuntime | None = None
         self.node: SeededAddress
         self.journal: SeededJournal
@@ -232,7 +233,9 @@ class SeededMarket:
         rng = self.loop.rng
         command = ("work", str(rng.choice((0, 50, 400, 3_000))), rng.choice(OUTCOMES).value)
         resources = Resources(rng.randint(1, 2) * CORE, 256 * MIB)
-        task = Task("seeded", command, resources=resources, limits=Limits(wall_ms=MINUTE))
+        policy, is_compared = _POLICIES[number % len(_POLICIES)], number >= len(_POLICIES)
+        outputs = ("out",) if is_compared else ()
+        task = Task("seeded", command, outputs=outputs, resources=resources, limits=Limits(wall_ms=MINUTE))
         needs = Capability(resources=resources, executors=(ExecutorOffer("seeded"),), max_wall_ms=MINUTE)
         return Terms(
             request_id=request_id(number.to_bytes(16, "big")),
@@ -242,7 +245,7 @@ class SeededMarket:
             count=rng.choice((1, 1, 1, 2, 4)),
             max_price=10_000_000,
             deadline_at=EPOCH + 20_000 if rng.random() < 0.1 else 0,
-            verify=Verification(_POLICIES[number % len(_POLICIES)], apart=Apart.NODES),
+            verify=Verification(policy, comparator=NEAR if is_compared else HASH, apart=Apart.NODES),
             seed=f"secret {number}".encode(),
         )
 

@@ -19,10 +19,11 @@ from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededLoop, SeededRuntime
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.grants.trust import Proven, Renew
-from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId
+from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId, digest_of
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import Collected
+from dms_proto.market.auction_state import Collected, Compare, Given
 from dms_proto.messages import AllocationStatus, AnyMessage, BidRequest, Revocation
+from dms_proto.sim.comparing import compared
 from dms_proto.wire import Signer, seal
 from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
@@ -57,7 +58,8 @@ class SeededMachine:
         executions: how often each allocation was handed to the executor: never twice.
     """
 
-    def __init__(self, loop: SeededLoop) -> None:
+    def __init__(self, loop: SeededLoop, number: int = 0) -> None:
+        self.number = number
         self.log = MemoryEventLog(lambda: loop.now)
         self.runs: dict[AllocationId, SeededRun] = {}
         self.executions: Counter[AllocationId] = Counter()
@@ -299,7 +301,9 @@ class SeededWorkbench:
 
     def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         """See `Workbench.store_outputs`."""
-        self._tell_later(allocation_id, OutputsStored())
+        size = 1_000 + self._machine.number  # a little different on each machine
+        outputs = (Output("out", digest_of(b"%d" % size), size),) if task is not None and task.outputs else ()
+        self._tell_later(allocation_id, OutputsStored(outputs))
 
     def offer_outputs(self, allocation_id: AllocationId, requester: PeerId, outputs: tuple[Output, ...]) -> None:
         """See `Workbench.offer_outputs`."""
@@ -345,4 +349,14 @@ class SeededCollector:
 
     def is_complete(self, status: AllocationStatus) -> bool:
         """See `Collector.is_complete`."""
+        return self._runtime.loop.rng.random() < 0.5
+
+    def compare(self, request_id: RequestId, wanted: Compare) -> None:
+        """See `Collector.compare`."""
+        told = Told(compared(wanted), "collector")
+        self._runtime.later(self._runtime.loop.rng.randint(1, 50), lambda: self._orchestrators.tell(request_id, told))
+
+    def is_here(self, given: Given) -> bool:
+        """See `Collector.is_here`."""
+        del given
         return self._runtime.loop.rng.random() < 0.5

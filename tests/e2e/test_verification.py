@@ -64,6 +64,30 @@ def test_a_result_on_which_nobody_agrees_is_not_shown_and_the_job_is_undecided(
     assert shown(market)["verdicts"][0]["why"].startswith("2 answers; 1 of 2 votes for the same one")
 
 
+def test_results_that_differ_by_rounding_are_accepted_where_numbers_are_compared(
+    market: WholeMarket, tmp_path: Path
+) -> None:
+    script = "echo 3.1415926$(od -An -N2 -tu2 /dev/urandom | tr -d ' ') > out"
+    done = market.dms(
+        *CHECKED, "--comparator", "numbers", "-o", "out", "--into", str(tmp_path), "--", "sh", "-c", script
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_text().startswith("3.1415926")
+    assert len(shown(market)["verdicts"][0]["right"]) == 2
+    file = tmp_path / "job.audit"
+    market.dms("audit", "export", market.last_job()["job_id"], "--out", str(file))
+    assert market.json("audit", "verify", str(file))["faults"] == []
+
+
+def test_a_comparator_that_is_not_there_is_refused_with_those_that_are(market: WholeMarket) -> None:
+    done = market.dms(*CHECKED, "--comparator", "closest", "--dry-run", "--", "true")
+
+    assert done.returncode != 0
+    assert "no comparator 'closest' for results is installed" in done.stderr
+    assert "hash, json, lines, numbers" in done.stderr
+
+
 def test_the_exit_code_is_that_of_the_accepted_result(market: WholeMarket) -> None:
     assert market.dms(*CHECKED, "--", "sh", "-c", "exit 3").returncode == 3
 

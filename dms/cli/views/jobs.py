@@ -115,6 +115,8 @@ def _checks(view: JobView) -> str:
     verify = view.spec.verify
     how = f"{verify.copies} copies of each" if verify.policy is Policy.REPLICATE else "by what is known of each node"
     cost = sum(each.cost for each in view.verdicts)
+    compared = dict.fromkeys(each.comparator or verify.comparator for each in view.verdicts) or (verify.comparator,)
+    how += f", compared by {' and '.join(compared)}"
     return f"{verify.policy.value}, {how}; {len(view.verdicts)} of {view.summary.count} judged, checks cost {format_credits(cost)}"
 
 

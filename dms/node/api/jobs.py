@@ -13,6 +13,7 @@ from dms.executors.limiter.base import LEAST_MEMORY
 from dms.jobs.spec import JobSpec
 from dms.node.api.base import ASK_S, Base, call_id
 from dms.node.api.views import job_summary
+from dms.node.comparing import check_result_comparator
 from dms.node.explain import explanation, inquiry_of, opening_request
 from dms.node.logs import STREAMS
 from dms.node.projecting.tables import JOBS
@@ -68,7 +69,7 @@ class JobGroup(Base):
         services, spec = self._services, params.spec
         _check_secrets(spec)
         terms = self._terms(spec, request_id(os.urandom(16)))
-        self._check(terms)
+        await self._check(terms)
         cause = call_id("job.submit")
         async with self._parts.inputs.copied(terms.request_id, spec):
             try:
@@ -104,7 +105,7 @@ class JobGroup(Base):
             seed=os.urandom(SEED_BYTES),
         )
 
-    def _check(self, terms: Terms) -> None:
+    async def _check(self, terms: Terms) -> None:
         """Refuses what could only fail later.
 
         Raises:
@@ -114,6 +115,7 @@ class JobGroup(Base):
         check_comparator(terms.preferences.comparator)
         for field, rule in faults(terms.verify, terms.count):
             raise UserError("bad_job", f"verify.{field}: {rule}")
+        await check_result_comparator(terms.verify)
         if terms.pricing is Pricing.SECOND_PRICE:
             check_usable(terms.preferences, terms.count, is_checked=terms.verify.is_on)
         if not task_fits(terms.task, terms.needs.resources, terms.needs.max_wall_ms):

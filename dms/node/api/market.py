@@ -45,7 +45,7 @@ class MarketGroup(JobGroup):
         """See `MarketMethods`."""
         terms = self._terms(params.spec, request_id(os.urandom(16)))
         state = await self._state()
-        self._check(terms)
+        await self._check(terms)
         request = msgspec.structs.replace(dry_request(terms), reply_to=self._parts.reply_to)
         asked = whom_to_ask(state.membership, self_bids=self._services.config.provider.enabled)
         heard = await self._ask_all(request, asked)

@@ -120,6 +120,7 @@ class Verdict(msgspec.Struct, frozen=True):
         unjudged: nodes of whose answer nothing follows for them.
         why: why it is undecided.
         cost: micro-credits for all copies but the accepted one: what the check cost.
+        comparator: what said which answers are the same, with its version; empty: their hashes.
     """
 
     piece: int
@@ -130,6 +131,7 @@ class Verdict(msgspec.Struct, frozen=True):
     unjudged: tuple[PeerId, ...] = ()
     why: str = ""
     cost: int = 0
+    comparator: str = ""
 
 
 class JobSummary(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from dms_proto.ids import PeerId
 from dms_proto.ids import bid_id as derive_bid_id
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest, ignore
 from dms_proto.market.auction_attempts import STOPPED, answer_stale, attempt_over, receipt
+from dms_proto.market.auction_camps import compared, question
 from dms_proto.market.auction_fold import (
     NUDGE_MS,
     evolve,
@@ -56,6 +57,7 @@ from dms_proto.market.auction_state import (
     CommitConfirmed,
     CommitFailed,
     CommitTurnedAway,
+    Compared,
     DeclineHeard,
     DeclineReceived,
     InvocationAnswered,
@@ -132,6 +134,7 @@ def resume(auction: Auction) -> tuple[Effect, ...]:
     effects: list[Effect] = [
         Send(bid.provider, commit_message(auction, bid, bid.slots)) for bid in pending(auction).values()
     ]
+    effects += [question(auction, begun) for begun in auction.comparing.values()]
     for slot in auction.slots:
         if slot.phase is SlotPhase.HELD:
             effects.append(_about(auction, slot))
@@ -327,6 +330,10 @@ def _collected(auction: Auction, stimulus: Collected, now: int) -> Decision:
     return settle(auction, (ended,), receipt(auction, ended), now)
 
 
+def _compared(auction: Auction, stimulus: Compared, now: int) -> Decision:
+    return _settled(auction, compared(auction, stimulus, now), now)
+
+
 def _suspect(auction: Auction, stimulus: PeerLost, now: int) -> Decision:
     """Its open bids go, a commit to it has failed, its silence is explained; its allocations get time to come back."""
     peer = stimulus.peer
@@ -480,6 +487,10 @@ _ALIVE: Final[dict[type[Stimulus], Row[Auction]]] = {
         _hear_status, "progress is noted, an ending collected; from an attempt that is over: answered so that it stops"
     ),
     Collected: Row(_collected, "the attempt is over: done, or another node is tried"),
+    Compared: Row(
+        _compared,
+        "which answers are the same is written down, and the piece judged; what was not asked changes nothing",
+    ),
     Restarted: Row(_restarted, "its providers get time to be reached again"),
     PeerLost: Row(_suspect, "its allocations get time to return, in proportion to what would be lost"),
     PeerThere: Row(_welcome, "invocations are repeated, which asks for the status; a node not yet asked is asked"),

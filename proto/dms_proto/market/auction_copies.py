@@ -4,7 +4,8 @@ A piece of work is one of the request's `count`; its copies are slots like any o
 
     slot of a piece ──award──▶ a check is due? ──CopyCalled──▶ one more slot, at somebody who has none
                                                    ▲ they disagree
-    all copies are over ──▶ votes ──▶ `quorum.judge` ──▶ ResultJudged ──▶ receipts: what was wrong is not paid
+    all copies are over ──▶ camps ──▶ `quorum.judge` ──▶ ResultJudged ──▶ receipts: what was wrong is not paid
+                              ▲ which are the same: `auction_camps`
 
 Until then what a copy gave is only a vote: its provider gets its receipt with the verdict. A failure of the job itself is an answer as well, and
 none is taken unchecked. Ends that are no answer (a node was lost, a copy cancelled) are handled as in any request.
@@ -22,8 +23,10 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_attempts import STOPPED
+from dms_proto.market.auction_camps import begin, camps_of, result_of, why_failed, why_unfit
 from dms_proto.market.auction_fold import AT_WORK
 from dms_proto.market.auction_state import (
+    KNOWN,
     Answer,
     AttemptEnded,
     Auction,
@@ -39,7 +42,7 @@ from dms_proto.market.auction_state import (
 from dms_proto.reputation.sources import place_of
 from dms_proto.units import format_count, format_credits
 from dms_proto.verification.policy import MAX_COPIES, Apart, Policy
-from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, equal, judge, next_voter, support, weight_of
+from dms_proto.verification.quorum import Verdict, Vote, Voter, judge, next_voter, support, weight_of
 from dms_proto.work import Ending, EndReason
 
 FIRM: Final = frozenset({EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_FUEL, EndReason.OUTPUT_LIMIT})
@@ -47,6 +50,7 @@ FIRM: Final = frozenset({EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.
 the instruction, …) nothing is held against it."""
 change = msgspec.structs.replace
 _AGREED: Final = Ending(EndReason.CANCELLED, detail="not needed any more: the other copies agree")
+_FAILED: Final = Ending(EndReason.CANCELLED, detail="not needed any more: copies cannot be compared")
 
 
 def copies_of(auction: Auction, piece: int) -> tuple[Slot, ...]:
@@ -167,69 +171,88 @@ def _pieces_to_judge(auction: Auction) -> tuple[int, ...]:
 
 
 def _judge_piece(auction: Auction, piece: int, now: int) -> Decision:
+    is_open, failed = auction.phase is AuctionPhase.OPEN, why_failed(auction, piece)
+    if is_open and piece in auction.comparing:
+        return IGNORED  # what is stopped does not wait for a comparator
+    if (begun := begin(auction, piece)) != IGNORED:
+        return begun
     copies = copies_of(auction, piece)
     answered = [slot for slot in copies if slot.has_answered]
-    verdict = _verdict(auction, copies, answered)
-    if verdict.accepted is not None:
-        spare = tuple(slot for slot in copies if slot.phase is SlotPhase.SEEKING)
-        ends = tuple(AttemptEnded(slot.index, PeerId(""), slot.allocation_id, _AGREED, final=True) for slot in spare)
-        judged = _overturning(
-            terms_of(auction), _accepted(auction, piece, answered, verdict, now), verdict.accepted.result
-        )
-    elif any(slot.phase is SlotPhase.SEEKING for slot in copies):
-        return IGNORED
-    elif auction.phase is AuctionPhase.OPEN and len(answered) == len(copies) and not verdict.undecided:
-        return Decision((CopyCalled(piece),))
-    else:
-        ends, judged = (), _undecided(auction, piece, copies, answered, now)
+    verdict = _verdict(auction, piece, copies, answered)
+    if verdict.accepted is None and not failed:
+        if any(slot.phase is SlotPhase.SEEKING for slot in copies):
+            return IGNORED
+        if is_open and len(answered) == len(copies) and not verdict.undecided:
+            return Decision((CopyCalled(piece),))
+    judged = (
+        _undecided(auction, piece, copies, answered, now)
+        if verdict.accepted is None
+        else _accepted(auction, piece, answered, verdict, now)
+    )
+    spare = tuple(slot for slot in copies if slot.phase is SlotPhase.SEEKING)
+    ending = _FAILED if failed else _AGREED
+    ends = tuple(AttemptEnded(slot.index, PeerId(""), slot.allocation_id, ending, final=True) for slot in spare)
     return Decision((*ends, judged), _receipts(answered, judged))
 
 
-def _verdict(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> Verdict:
+def _verdict(auction: Auction, piece: int, copies: Sequence[Slot], answered: Sequence[Slot]) -> Verdict:
     terms = terms_of(auction)
-    votes = [_vote(terms, slot) for slot in answered]
-    alone = len(copies) == len(votes) == 1
-    if alone and terms.canary is not None:
-        is_as_known = equal(votes[0].result, terms.canary.result)
-        return Verdict(votes[0], (answered[0].provider,)) if is_as_known else Verdict()
-    if alone and terms.verify.policy is Policy.ADAPTIVE and votes[0].result.ending.reason is EndReason.COMPLETED:
-        return Verdict(votes[0])  # no check was called when it was awarded
-    return judge(votes, terms.verify)
+    if why_failed(auction, piece):
+        return Verdict(undecided=True)
+    if len(copies) == len(answered) == 1:
+        vote = _vote(terms, answered[0])
+        if terms.canary is not None:
+            is_as_known = any(camp[0] == KNOWN and len(camp) > 1 for camp in camps_of(auction, piece))
+            return Verdict(vote, (vote.voter.provider,)) if is_as_known else Verdict()
+        if terms.verify.policy is Policy.ADAPTIVE and vote.result.ending.reason is EndReason.COMPLETED:
+            return Verdict(vote)  # no check was called when it was awarded
+    return judge(_votes(auction, piece), terms.verify)
+
+
+def _votes(auction: Auction, piece: int) -> list[list[Vote]]:
+    """The answers of providers, by camps. That of a canary that was known before is none."""
+    terms = terms_of(auction)
+    camps = ([index for index in camp if index != KNOWN] for camp in camps_of(auction, piece))
+    return [[_vote(terms, auction.slots[index]) for index in camp] for camp in camps if camp]
 
 
 def _vote(terms: Terms, slot: Slot) -> Vote:
-    assert slot.ending is not None, "who has answered has ended"
-    assert slot.status is not None, "who has answered has told its status"
-    return Vote(_voter(terms, slot), Result(slot.ending, slot.outputs, slot.status.log_digests[0]))
+    return Vote(_voter(terms, slot), result_of(slot))
 
 
 def _accepted(auction: Auction, piece: int, answered: Sequence[Slot], verdict: Verdict, now: int) -> ResultJudged:
     assert verdict.accepted is not None
     slots = {slot.provider: slot for slot in answered}
+    accepted = slots[verdict.accepted.voter.provider]
     outvoted = [slots[provider] for provider in verdict.wrong]
     unchecked = () if verdict.right else answered
-    return ResultJudged(
+    wrong = [slot for slot in outvoted if _is_firm(auction, slot)]
+    judged = ResultJudged(
         piece,
         now,
-        slots[verdict.accepted.voter.provider].index,
+        accepted.index,
         right=tuple(_answer(slots[provider]) for provider in verdict.right),
-        wrong=tuple(_answer(slot) for slot in outvoted if _is_firm(slot)),
-        unjudged=tuple(_answer(slot) for slot in (*unchecked, *outvoted) if not verdict.right or not _is_firm(slot)),
+        wrong=tuple(_answer(slot) for slot in wrong),
+        unjudged=tuple(_answer(slot) for slot in (*unchecked, *outvoted) if slot not in wrong),
         pieces=terms_of(auction).count,
+    )
+    return _overturning(auction, judged, accepted)
+
+
+def _overturning(auction: Auction, judged: ResultJudged, accepted: Slot) -> ResultJudged:
+    """The verdict on a canary: the known answer may have been the lie. Nothing follows for it where it could not be compared."""
+    known, said = terms_of(auction).canary, auction.comparisons.get(judged.piece)
+    if known is None:
+        return judged
+    is_as_known = any({KNOWN, accepted.index} <= set(camp) for camp in camps_of(auction, judged.piece))
+    is_unfit = said is not None and KNOWN in said.unfit
+    return change(
+        judged, canary=(known.request_id, known.piece), overturned=() if is_as_known or is_unfit else known.right
     )
 
 
-def _overturning(terms: Terms, judged: ResultJudged, accepted: Result) -> ResultJudged:
-    """The verdict on a canary: the known answer may have been the lie."""
-    known = terms.canary
-    if known is None:
-        return judged
-    wrong = () if equal(accepted, known.result) else known.right
-    return change(judged, canary=(known.request_id, known.piece), overturned=wrong)
-
-
-def _is_firm(slot: Slot) -> bool:
-    return slot.ending is not None and slot.ending.reason in FIRM
+def _is_firm(auction: Auction, slot: Slot) -> bool:
+    return slot.ending is not None and slot.ending.reason in FIRM and not why_unfit(auction, slot)
 
 
 def _answer(slot: Slot) -> Answer:
@@ -251,9 +274,17 @@ def _undecided(
 
 def _why_undecided(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> str:
     """What there is, and what stands in the way of more."""
-    terms = terms_of(auction)
-    votes = support([_vote(terms, slot) for slot in answered], terms.verify)
+    terms, piece = terms_of(auction), copies[0].piece
+    if failed := why_failed(auction, piece):
+        return f"{format_count(len(answered), 'answer')}; {auction.comparisons[piece].comparator} cannot compare them: {failed}"
+    votes = support(_votes(auction, piece), terms.verify)
     given = f"{format_count(len(answered), 'answer')}; {votes} of {format_count(terms.verify.quorum, 'vote')} for the same one"
+    unfit = [
+        f"; that of slot {slot.index} cannot be compared: {why}"
+        for slot in answered
+        if (why := why_unfit(auction, slot))
+    ]
+    given += "".join(unfit[:1])
     if len(answered) == len(copies):
         is_open = auction.phase is AuctionPhase.OPEN
         return f"{given}, and {'one more copy would not settle it' if is_open else STOPPED[auction.stopped_for]}"
@@ -331,7 +362,14 @@ def quorum_faults(auction: Auction, judged: ResultJudged) -> str:
     voters = [_voter(terms, auction.slots[answer.slot]) for answer in judged.right]
     if len({voter.provider for voter in voters}) < len(voters) or len({voter.source for voter in voters}) < len(voters):
         return f"one and the same has voted twice: {voters}"
-    votes = [_vote(terms, auction.slots[answer.slot]) for answer in judged.right]
-    if terms.canary is not None and equal(votes[0].result, terms.canary.result):
-        return ""
-    return "" if judge(votes, terms.verify).accepted is not None else f"no quorum: {voters}"
+    right = {answer.slot for answer in judged.right}
+    camp = next((set(camp) for camp in camps_of(auction, judged.piece) if right <= set(camp)), set())
+    if judged.accepted not in right or not camp:
+        return f"they do not agree: {right}"
+    if blamed := [
+        answer for answer in judged.wrong if answer.slot in camp or why_unfit(auction, auction.slots[answer.slot])
+    ]:
+        return f"wrong without being another answer: {blamed}"
+    votes = [_vote(terms, auction.slots[index]) for index in right]
+    is_accepted = KNOWN in camp or judge([votes], terms.verify).accepted is not None
+    return "" if is_accepted else f"no quorum: {voters}"

@@ -27,6 +27,7 @@ from dms_proto.market.auction_state import (
     CancelRequested,
     CommitConfirmed,
     CommitFailed,
+    ComparisonBegun,
     CopyCalled,
     DeclineReceived,
     HeldSeal,
@@ -40,6 +41,7 @@ from dms_proto.market.auction_state import (
     RequestOpened,
     RequestWaiting,
     ResultJudged,
+    ResultsCompared,
     RoundCalled,
     SealReceived,
     SealsListed,
@@ -191,6 +193,8 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return _attempt_ended(auction, event)
         case CopyCalled(piece=piece):
             return _copy_called(auction, piece)
+        case ComparisonBegun() | ResultsCompared():
+            return _compared(auction, event)
         case ResultJudged():
             return _judged(auction, event)
         case BenchmarkChecked():
@@ -326,6 +330,13 @@ def _copy_called(auction: Auction, piece: int) -> Auction:
     return _slots_came_back(called) if len(seeking(called)) > len(seeking(auction)) else called
 
 
+def _compared(auction: Auction, event: ComparisonBegun | ResultsCompared) -> Auction:
+    if isinstance(event, ComparisonBegun):
+        return change(auction, comparing={**auction.comparing, event.piece: event})
+    comparisons = {**auction.comparisons, event.piece: event}
+    return change(auction, comparing=without(auction.comparing, event.piece), comparisons=comparisons)
+
+
 def _judged(auction: Auction, event: ResultJudged) -> Auction:
     """Nothing is owed for a result that was wrong."""
     slots = auction.slots
@@ -336,7 +347,8 @@ def _judged(auction: Auction, event: ResultJudged) -> Auction:
             for attempt in slot.settled
         )
         slots = _replaced(slots, (slot.index,), price=slot.price - answer.price, settled=settled)
-    return change(auction, slots=slots, verdicts={**auction.verdicts, event.piece: event})
+    comparing = without(auction.comparing, event.piece)
+    return change(auction, slots=slots, comparing=comparing, verdicts={**auction.verdicts, event.piece: event})
 
 
 def is_answer(auction: Auction, slot: Slot, ended: AttemptEnded) -> bool:

@@ -41,6 +41,7 @@ from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
 from dms_proto.verification.chance import shuffled
+from dms_proto.verification.comparing import Camp, Grouping
 from dms_proto.verification.policy import Verification
 from dms_proto.verification.quorum import Result
 from dms_proto.verification.spot_check import SpotChecks
@@ -56,6 +57,10 @@ MAX_ANSWERS: Final = 2_048
 """Nodes whose answers are remembered per request; bounds what strangers can make us remember."""
 
 
+KNOWN: Final = -1
+"""Stands beside the numbers of slots for the known answer of a canary."""
+
+
 class Canary(msgspec.Struct, frozen=True):
     """Earlier work of this node whose result is known, given out once more as if it were new; see `verification.policy`.
 
@@ -64,6 +69,7 @@ class Canary(msgspec.Struct, frozen=True):
         result: what was accepted.
         right: who gave it.
         asked: everybody who has seen the work since.
+        given: what was accepted, as a comparator is shown it.
     """
 
     request_id: RequestId
@@ -72,6 +78,23 @@ class Canary(msgspec.Struct, frozen=True):
     result: Result
     right: tuple[Answer, ...]
     asked: tuple[Answer, ...]
+    given: Given = msgspec.field(default_factory=lambda: Given(KNOWN, AllocationId("")))
+
+
+class Given(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one answer left, and where it is kept here.
+
+    Attributes:
+        index: of its slot; `KNOWN`.
+        allocation_id: whose log holds its standard output.
+        outputs: its files, by digest.
+        printed_bytes: how much of that standard output is its own.
+    """
+
+    index: int
+    allocation_id: AllocationId
+    outputs: tuple[Output, ...] = ()
+    printed_bytes: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -239,6 +262,15 @@ class Collected(Stimulus, frozen=True):
 
     allocation_id: AllocationId
     failed: str = ""
+
+
+class Compared(Stimulus, frozen=True):
+    """What a comparator has said of the answers `asked` about, or why it could not. `comparator`: with its version."""
+
+    piece: int
+    asked: tuple[int, ...]
+    grouping: Grouping
+    comparator: str
 
 
 class PeerLost(Stimulus, frozen=True):
@@ -461,6 +493,38 @@ class CopyCalled(Event, frozen=True):
     piece: int
 
 
+class ComparisonBegun(Event, frozen=True):
+    """A comparator is asked which answers of a piece of work are the same: the `fresh` ones, among each other and as those that founded camps before.
+
+    By slot; `KNOWN` for a known answer.
+    """
+
+    piece: int
+    founders: tuple[int, ...]
+    fresh: tuple[int, ...]
+
+
+class ResultsCompared(Event, frozen=True):
+    """A comparator has said which answers of a piece of work are the same, or that it cannot.
+
+    Attributes:
+        piece: from 0 to the request's count.
+        at: Unix ms.
+        comparator: as the job declares it, and its version.
+        camps: all answers compared so far, by slot (`KNOWN`: a known answer), together with those that are the same. The first has founded the
+            camp: it is what the others are the same as.
+        unfit: of these, such as it could not compare with any other, and why.
+        failed: why it could not compare; the piece is then undecided. Empty otherwise.
+    """
+
+    piece: int
+    at: int
+    comparator: str
+    camps: tuple[Camp, ...] = ()
+    unfit: Mapping[int, str] = {}
+    failed: str = ""
+
+
 class ResultJudged(Event, frozen=True):
     """It is clear, or given up, which result of a piece of work holds; its copies are paid by that. Once per piece.
 
@@ -564,6 +628,15 @@ class Collect(Effect, frozen=True):
 
     provider: PeerId
     status: AllocationStatus
+
+
+class Compare(Effect, frozen=True):
+    """Ask a comparator which answers of a piece of work are the same (`verification.comparing`); then say `Compared`."""
+
+    piece: int
+    comparator: str
+    founders: tuple[Given, ...]
+    fresh: tuple[Given, ...]
 
 
 class LetDown(Effect, frozen=True):
@@ -749,6 +822,8 @@ class Auction(msgspec.Struct, frozen=True):
         why: what it waits for.
         purses: what may come to be owed to each bidder. Never follows from events: whoever drives the machine says it with each stimulus
             (`obligations`), and for a provider without one there is no limit.
+        comparing: by piece of work, what a comparator is being asked.
+        comparisons: by piece of work, what it has said so far.
         verdicts: by piece of work, where results are checked.
         finding: of a spot check that is over.
     """
@@ -778,6 +853,8 @@ class Auction(msgspec.Struct, frozen=True):
     ending: RequestEnded | None = None
     decision: RankingDecision | None = None
     purses: Mapping[PeerId, Purse] = {}
+    comparing: Mapping[int, ComparisonBegun] = {}
+    comparisons: Mapping[int, ResultsCompared] = {}
     verdicts: Mapping[int, ResultJudged] = {}
     finding: BenchmarkChecked | None = None
 

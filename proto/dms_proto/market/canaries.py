@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 
 from dms_proto.ids import RequestId, request_id, short
-from dms_proto.market.auction_state import Answer, Auction, Canary, ResultJudged, Terms, terms_of
+from dms_proto.market.auction_camps import given_by, result_of
+from dms_proto.market.auction_state import KNOWN, Answer, Auction, Canary, ResultJudged, Terms, terms_of
 from dms_proto.verification.chance import drawn
 from dms_proto.verification.policy import Policy, is_canary_due
-from dms_proto.verification.quorum import Result
 
 KEPT: Final = 500
 """Pieces of work that are remembered; the oldest go."""
@@ -53,6 +53,10 @@ class KnownWork:
             return None
         return others[int.from_bytes(drawn(terms.seed, "canary", piece, "which")) % len(others)]
 
+    def forget(self, work: Work) -> None:
+        """It cannot be used any more."""
+        self._asked.pop(work, None)
+
     def asked(self, work: Work) -> tuple[Answer, ...]:
         """Who has seen it."""
         return self._asked.get(work, ())
@@ -74,7 +78,7 @@ def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, asked: t
     slot, terms = known.slots[judged.accepted], terms_of(known)
     if slot.ending is None or slot.status is None or terms.task.secrets:
         return None
-    result = Result(slot.ending, slot.outputs, slot.status.log_digests[0])
+    given = msgspec.structs.replace(given_by(slot), index=KNOWN)
     return msgspec.structs.replace(
         terms,
         request_id=request_id(drawn(beside.seed, "canary", piece, "request")),
@@ -85,5 +89,5 @@ def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, asked: t
         node_faults=1,
         verify=msgspec.structs.replace(terms.verify, policy=Policy.ADAPTIVE),
         seed=drawn(beside.seed, "canary", piece, "seed"),
-        canary=Canary(work[0], work[1], terms.count, result, judged.right, asked),
+        canary=Canary(work[0], work[1], terms.count, result_of(slot), judged.right, asked, given),
     )

@@ -19,7 +19,7 @@ from dms_proto.reputation import FULL, Kind, Record, standing
 from dms_proto.sim.chance import chance
 from dms_proto.units import MINUTE
 from dms_proto.verification.policy import PROVEN, Policy, Verification, is_canary_due
-from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, judge, next_voter
+from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, camps_of, judge, next_voter
 from dms_proto.work import Ending, EndReason, Output
 
 BIDDERS: Final = 12
@@ -168,7 +168,7 @@ class _Requester:
         self, votes: list[Vote], rest: Sequence[Voter], number: int, asked: tuple[Voter, ...] = ()
     ) -> tuple[list[Vote], Verdict]:
         """Asks one more until it is clear who is right; and remembers who was not."""
-        while not (verdict := judge(votes, VERIFICATION)).accepted and not verdict.undecided:
+        while not (verdict := judge(camps_of(votes), VERIFICATION)).accepted and not verdict.undecided:
             voter = next_voter(rest, [*asked, *(vote.voter for vote in votes)])
             if voter is None:
                 break

@@ -31,9 +31,10 @@ from dms_proto.messages import (
     Release,
     SealedBid,
 )
+from dms_proto.sim.comparing import SPOILT
 from dms_proto.sim.plan import Lie
 from dms_proto.units import GIB
-from dms_proto.work import Ending, EndReason, Task, Usage
+from dms_proto.work import Ending, EndReason, Output, Task, Usage
 
 if TYPE_CHECKING:
     from dms_proto.sim.node import SimNode
@@ -134,6 +135,9 @@ class Liar:
             return (message,)
         agreed = sum(message.request_id.encode()) % 2
         code = 7 if agreed else 8 + sum(message.allocation_id.encode()) % 100
+        if message.outputs and code % 3:
+            size = SPOILT if code % 2 else 10 * code
+            return (msgspec.structs.replace(message, outputs=(Output("out", ids.digest_of(b"%d" % code), size),)),)
         ending = Ending(EndReason.EXIT_NONZERO, code, usage=message.ending.usage)
         return (msgspec.structs.replace(message, ending=ending, outputs=()),)
 

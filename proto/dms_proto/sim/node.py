@@ -109,6 +109,10 @@ class World(Protocol):
         """Fetches what an ended allocation left."""
         ...
 
+    def compare(self, node: SimNode, stream: str, effect: auctions.Compare) -> None:
+        """Asks a comparator about the answers of copies."""
+        ...
+
     def fetch(self, node: SimNode, allocation_id: AllocationId, requester: PeerId) -> None:
         """Fetches the inputs of an allocation."""
         ...
@@ -512,6 +516,7 @@ _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] =
 _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     auctions.Announce: SimNode._announce,
     auctions.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
+    auctions.Compare: lambda node, stream, effect: node.world.compare(node, stream, effect),
     auctions.LetDown: lambda _node, _stream, _effect: None,  # what a node remembers of bidders is not simulated
     auctions.Conclude: SimNode._conclude,
     Book: SimNode._book,

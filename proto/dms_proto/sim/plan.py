@@ -36,7 +36,8 @@ class Lie(StrEnum):
     GARBAGE_REQUESTS = "garbage requests"
     """Asks for the absurd, commits what others were promised, cancels and confirms what is not its own."""
     WRONG_RESULTS = "wrong results"
-    """Does no work and says that it ended otherwise; of every other request all such liars say the same."""
+    """Does no work and says that it ended otherwise, or gives files far from those of others, or none that can be compared; of every other request
+    all such liars say the same."""
     OPENS_WRONGLY = "opens wrongly"
     """Opens another bid than it sealed, or none, or somebody else's, or before it is asked."""
     SETS_PRICES = "sets prices"
@@ -83,6 +84,8 @@ class Outcome(StrEnum):
     """The executor cannot set it up: a fault of the node."""
     FAILS_ONCE = "fails once"
     """Exits with 1 on the first node, and with 0 on any other."""
+    VARIES = "varies"
+    """Leaves a file that is a little different on each node."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from dms_proto.capability import Price
 from dms_proto.messages import Pricing
 from dms_proto.sim import words
 from dms_proto.sim.chance import chance
+from dms_proto.sim.comparing import BROKEN, NEAR
 from dms_proto.sim.plan import (
     AnyFault,
     Freeze,
@@ -91,6 +92,30 @@ def wrong_results(rng: Random) -> Plan:
         policy = rng.choice((Policy.REPLICATE, Policy.ADAPTIVE, Policy.ADAPTIVE))
         verify = Verification(policy, rng.choice((2, 3)), apart=Apart.NODES)
         plan = words.with_jobs(plan, 1, rng, count=rng.choice((1, 1, 4)), outcome=words.any_outcome(rng), verify=verify)
+    if rng.random() < 0.5:
+        plan = words.crashing(words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1), 2, rng)
+    return plan
+
+
+def compared_results(rng: Random) -> Plan:
+    """Results differ a little from node to node, and a comparator compares them; some nodes give wrong ones, or such as cannot be compared."""
+    plan = words.priced(words.network(rng.randint(4, 7), rng), rng)
+    for _ in range(rng.randint(0, 3)):
+        plan = words.with_liar(plan, Lie.WRONG_RESULTS)
+    for _ in range(rng.randint(4, 8)):
+        policy, comparator = rng.choice((Policy.REPLICATE, Policy.ADAPTIVE)), rng.choice((NEAR, NEAR, NEAR, BROKEN))
+        verify = Verification(policy, rng.choice((2, 3)), comparator, Apart.NODES)
+        plan = words.with_jobs(
+            plan,
+            1,
+            rng,
+            count=rng.choice((1, 1, 3)),
+            outcome=rng.choice((Outcome.VARIES, Outcome.VARIES, Outcome.FAILS_ONCE, Outcome.OK)),
+            outputs=True,
+            verify=verify,
+            cancel_after=rng.choice((0, 0, 0, 2_000)),
+            deadline_ms=rng.choice((0, 0, 5_000)),
+        )
     if rng.random() < 0.5:
         plan = words.crashing(words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1), 2, rng)
     return plan
@@ -292,6 +317,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         skewed_clocks,
         liars,
         wrong_results,
+        compared_results,
         overload,
         joining,
         cancel_storm,

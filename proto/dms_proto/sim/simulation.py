@@ -21,6 +21,7 @@ from dms_proto.market import auction_state as auctions
 from dms_proto.market import offer_state
 from dms_proto.sim.chance import chance
 from dms_proto.sim.clock import Clock
+from dms_proto.sim.comparing import compared
 from dms_proto.sim.executor import SimMachine
 from dms_proto.sim.invariants import Violation, Watch
 from dms_proto.sim.liars import MISCHIEF_MS, Liar
@@ -32,6 +33,7 @@ from dms_proto.sim.plan import (
     Freeze,
     JobSpec,
     Outage,
+    Outcome,
     Partition,
     Pause,
     Plan,
@@ -177,6 +179,10 @@ class Simulation:
         if node.life == life:
             self.collect(node, effect, tries)
 
+    def compare(self, node: SimNode, stream: str, effect: auctions.Compare) -> None:
+        """See `node.World`: takes a moment."""
+        node.later(self.rng.randint(5, 500), stream, compared(effect))
+
     def fetch(self, node: SimNode, allocation_id: AllocationId, requester: PeerId) -> None:
         """See `node.World`."""
         task = node.states[allocation_id].task
@@ -192,7 +198,7 @@ class Simulation:
     def store(self, node: SimNode, allocation_id: AllocationId) -> None:
         """See `node.World`."""
         task = node.states[allocation_id].task
-        outputs = (Output("out", _BLOB, 3),) if task is not None and task.outputs else ()
+        outputs = (_output(node, task),) if task is not None and task.outputs else ()
         node.later(self.rng.randint(1, 10), allocation_id, allocation_machine.OutputsStored(outputs))
 
     def died(self, node: SimNode) -> None:
@@ -399,6 +405,13 @@ class Simulation:
             self._trace(f"{self.clock.now:>9}      {text}")
 
 
+def _output(node: SimNode, task: Task) -> Output:
+    """What a program leaves: the same wherever it runs, or a little different on each node."""
+    size = _SIZE + (node.index if task.command[1] == Outcome.VARIES else 0)
+    return Output("out", ids.digest_of(f"sim {size}".encode()), size)
+
+
+_SIZE: Final = 1_000
 _OVER: Final = (allocation_machine.LifePhase.ENDED, allocation_machine.LifePhase.CLOSED)
 
 

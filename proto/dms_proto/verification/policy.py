@@ -68,7 +68,7 @@ class Verification(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         policy: see the module.
         copies: for REPLICATE: how many nodes run each piece, from 2 to `MAX_COPIES`.
-        comparator: what decides whether two results are the same: `HASH`, or a plug-in's name.
+        comparator: what says whether two results are the same: `HASH`, or a name, and after a colon a parameter of its own.
         apart: where two copies may run.
     """
 
@@ -103,13 +103,16 @@ class Verification(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def faults(verify: Verification, count: int) -> Iterator[tuple[str, str]]:
-    """What stands in the way of checking the results of `count` pieces of work like this: the field, and the rule it breaks."""
+    """What stands in the way of checking the results of `count` pieces of work like this: the field, and the rule it breaks.
+
+    Which comparators there are only the node knows on which they are installed.
+    """
     if not verify.is_on:
+        if verify.comparator != HASH:
+            yield "comparator", f"{verify.comparator!r} has nothing to compare under the policy none"
         return
     if not 2 <= verify.copies <= MAX_COPIES:
         yield "copies", f"{verify.copies} is not from 2 to {MAX_COPIES}"
-    if verify.comparator != HASH:
-        yield "comparator", f"no comparator {verify.comparator!r} for results; there is {HASH!r}"
     if count > MOST_CHECKED:
         yield (
             "policy",

@@ -7,7 +7,7 @@ proven ones first. Who would only repeat a neighbour's word is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -54,7 +54,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     Attributes:
         accepted: the first vote for the accepted result; None while it is open.
-        right: who agrees with it, in the order of the votes.
+        right: who agrees with it.
         wrong: who does not.
         undecided: given up: no result will be accepted, and nobody is called wrong.
     """
@@ -63,10 +63,6 @@ class Verdict(msgspec.Struct, frozen=True):
     right: tuple[PeerId, ...] = ()
     wrong: tuple[PeerId, ...] = ()
     undecided: bool = False
-
-
-Same = Callable[[Result, Result], bool]
-"""Whether two results are the same answer. Must be symmetric and transitive."""
 
 
 def equal(left: Result, right: Result) -> bool:
@@ -82,23 +78,22 @@ def _answer(result: Result) -> tuple[object, ...]:
     return result.ending.reason, result.ending.exit_code, result.printed, files
 
 
-def judge(votes: Sequence[Vote], verification: Verification, same: Same = equal) -> Verdict:
-    """Counts the votes, in the order in which they came in."""
-    camps = _camps(votes, same)
+def judge(camps: Sequence[Sequence[Vote]], verification: Verification) -> Verdict:
+    """Counts the votes, by camps of those that are for the same answer."""
     weights = [weight_of((vote.voter for vote in camp), verification) for camp in camps]
     strongest = max(range(len(camps)), key=weights.__getitem__, default=None)
     if strongest is None:
         return Verdict()
     camp, weight = camps[strongest], weights[strongest]
     if weight >= verification.quorum and 4 * weight >= 3 * sum(weights):
-        right = tuple(vote.voter.provider for vote in camp)
-        return Verdict(camp[0], right, tuple(v.voter.provider for v in votes if v.voter.provider not in right))
-    return Verdict(undecided=len(votes) >= MAX_COPIES)
+        wrong = tuple(vote.voter.provider for other in camps if other is not camp for vote in other)
+        return Verdict(camp[0], tuple(vote.voter.provider for vote in camp), wrong)
+    return Verdict(undecided=sum(map(len, camps)) >= MAX_COPIES)
 
 
-def support(votes: Sequence[Vote], verification: Verification, same: Same = equal) -> int:
+def support(camps: Sequence[Sequence[Vote]], verification: Verification) -> int:
     """The weight of the votes for the answer that has most."""
-    return max((weight_of((vote.voter for vote in camp), verification) for camp in _camps(votes, same)), default=0)
+    return max((weight_of((vote.voter for vote in camp), verification) for camp in camps), default=0)
 
 
 def weight_of(voters: Iterable[Voter], verification: Verification) -> int:
@@ -106,12 +101,12 @@ def weight_of(voters: Iterable[Voter], verification: Verification) -> int:
     return sum(_weight(voter, verification.policy) for voter in voters)
 
 
-def _camps(votes: Sequence[Vote], same: Same) -> list[list[Vote]]:
-    """The votes by answer."""
+def camps_of(votes: Iterable[Vote]) -> list[list[Vote]]:
+    """The votes by answer, as their hashes tell."""
     camps: list[list[Vote]] = []
     for vote in votes:
         for camp in camps:
-            if same(camp[0].result, vote.result):
+            if equal(camp[0].result, vote.result):
                 camp.append(vote)
                 break
         else:

@@ -13,7 +13,7 @@ from dms.jobs.spec import JobSpec
 from dms_proto.secrets import OpenSecret
 
 ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
-CHECKS = "verify copies apart"
+CHECKS = "verify copies apart comparator"
 OFTEN = "inputs outputs env constraints labels secrets secret_variable"
 NONE = dict.fromkeys((*ONCE.split(), *CHECKS.split())) | dict.fromkeys(OFTEN.split(), ())
 

@@ -125,7 +125,7 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("command: x\nzzz: 1", 2, "zzz", "known here: architecture, bids_wanted"),
         ("command: x\nverify: {policy: twice}", 2, "verify.policy", "adaptive"),
         ("command: x\nverify: {policy: replicate, copies: 1}", 2, "verify.copies", ">= 2"),
-        ("command: x\nverify: {policy: adaptive, comparator: near}", 2, "verify.comparator", "there is 'hash'"),
+        ("command: x\nverify: {comparator: json}", 2, "verify.comparator", "nothing to compare under the policy none"),
         ("command: x\ncount: 1001\nverify: {policy: adaptive}", 3, "verify.policy", "at most 1000 allocations"),
         (
             "command: x\nverify: {policy: adaptive}\nsecrets: {A: {env: DMS_SECRET_A}}",

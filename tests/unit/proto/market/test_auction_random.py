@@ -6,9 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dms_proto.ids import AllocationId, Digest, PeerId
+from dms_proto.ids import AllocationId, PeerId, digest_of
 from dms_proto.market import auction
 from dms_proto.market.auction_attempts import STOPPED
+from dms_proto.market.auction_camps import question
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import awaits_verdict, pending, seeking, usable
 from dms_proto.market.auction_state import (
@@ -17,6 +18,7 @@ from dms_proto.market.auction_state import (
     AttemptEnded,
     AuctionPhase,
     CancelAsked,
+    Compare,
     InvocationAnswered,
     PeerLost,
     PeerThere,
@@ -28,15 +30,18 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.messages import InvocationAck, Phase, Receipt
+from dms_proto.sim.comparing import BROKEN, NEAR, SPOILT, compared
 from dms_proto.sim.requester import BUSY, DEAR, NEVER, REQUEST, Requester
 from dms_proto.units import HOUR, SECOND
-from dms_proto.verification.policy import PROVEN, Apart, Policy, Verification, is_check_due
+from dms_proto.verification.policy import HASH, PROVEN, Apart, Policy, Verification, is_check_due
 from dms_proto.work import ANSWERS, OWNERS, EndReason, Output
 
 peers = st.sampled_from(["me", "a", "b", "c"])
 CHECKED = next(seed for seed in (b"%d" % number for number in range(1_000)) if is_check_due(PROVEN, seed, 0))
 """A secret by which the first piece of work is checked, whoever has it."""
-outputs = st.sampled_from([(), (Output("out", Digest("sha256:" + "0" * 64), 3),)])
+outputs = st.sampled_from(
+    [(), *((Output("out", digest_of(b"%d" % size), size),) for size in (3, 4, 6, 100, SPOILT, SPOILT + 1))]
+)
 
 
 class AnyMarket(RuleBasedStateMachine):
@@ -56,16 +61,17 @@ class AnyMarket(RuleBasedStateMachine):
         deadline=st.sampled_from([0, 3_000]),
         bids=st.integers(1, 3),
         policy=st.sampled_from(Policy),
+        comparator=st.sampled_from([HASH, NEAR, BROKEN]),
         seed=st.sampled_from([b"secret", CHECKED]),
     )
-    def submitted(self, count: int, deadline: int, bids: int, policy: Policy, seed: bytes) -> None:
+    def submitted(self, count: int, deadline: int, bids: int, policy: Policy, comparator: str, seed: bytes) -> None:
         deadline_at = self.requester.now + deadline if deadline else 0
         self.requester.terms = Requester(
             count=count,
             deadline_at=deadline_at,
             bids_wanted=bids,
             queue_ms=5 * SECOND,
-            verify=Verification(policy, apart=Apart.NODES),
+            verify=Verification(policy, comparator=comparator, apart=Apart.NODES),
             seed=seed,
         ).terms
         self.requester.submit()
@@ -128,6 +134,15 @@ class AnyMarket(RuleBasedStateMachine):
     def collected(self, data: st.DataObject, failed: str) -> None:
         if self.requester.state.phase is not AuctionPhase.NEW:
             self.requester.collects(data.draw(st.sampled_from(self.allocations)), failed)
+
+    @precondition(lambda self: self.requester.state.comparing)
+    @rule(data=st.data(), is_late=st.booleans())
+    def compared(self, data: st.DataObject, is_late: bool) -> None:
+        state = self.requester.state
+        said = compared(question(state, data.draw(st.sampled_from(list(state.comparing.values())))))
+        self.requester.tell(said)
+        if is_late:
+            self.requester.tell(said)
 
     @rule(data=st.data(), peer=peers)
     def invocation_refused(self, data: st.DataObject, peer: str) -> None:
@@ -223,6 +238,15 @@ class AnyMarket(RuleBasedStateMachine):
             assert not quorum_faults(self.requester.state, event)
 
     @invariant()
+    def what_is_asked_of_a_comparator_is_asked_until_it_is_said_and_is_of_the_past_once_the_piece_is_judged(
+        self,
+    ) -> None:
+        state = self.requester.state
+        asked = {effect.piece for effect in auction.resume(state) if isinstance(effect, Compare)}
+        assert asked == (set() if state.phase in (AuctionPhase.NEW, AuctionPhase.ENDED) else set(state.comparing))
+        assert not asked & set(state.verdicts)
+
+    @invariant()
     def a_receipt_is_given_once_it_is_clear_who_was_right(self) -> None:
         unpaid = {
             slot.allocation_id for slot in self.requester.state.slots if awaits_verdict(self.requester.state, slot)
@@ -245,6 +269,8 @@ class AnyMarket(RuleBasedStateMachine):
                 self.requester.tell(PeerLost(PeerId(peer)))
             for allocation in self.allocations:
                 self.requester.collects(allocation, "gone")
+            for begun in tuple(self.requester.state.comparing.values()):
+                self.requester.tell(compared(question(self.requester.state, begun)))
             if self.requester.state.search is SearchPhase.CALLED:
                 self.requester.asks()
             self.requester.wait(500)

@@ -17,6 +17,7 @@ from dms_proto.market.auction_state import (
     Collected,
     CommitAcked,
     CommitTurnedAway,
+    Compared,
     DeclineHeard,
     InvocationAnswered,
     PeerLost,
@@ -40,6 +41,7 @@ from dms_proto.messages import (
     SealedBid,
 )
 from dms_proto.sim.requester import BUSY, OFFER, REQUEST, Requester, terms
+from dms_proto.verification.comparing import Grouping
 from dms_proto.work import Ending, EndReason
 
 STRANGER = PeerId("stranger")
@@ -54,6 +56,7 @@ STIMULI: tuple[Stimulus, ...] = (
     DeclineHeard(STRANGER, Decline(REQUEST, 0, BUSY)),
     CommitAcked(STRANGER, CommitAck(REQUEST, OTHER_BID, (OTHER_ALLOCATION,))),
     CommitTurnedAway(STRANGER, CommitRefused(REQUEST, OTHER_BID, CommitRefusal.EXPIRED)),
+    Compared(0, (0, 1), Grouping(((0, 1),)), "near 1"),
     InvocationAnswered(STRANGER, InvocationAck(REQUEST, OTHER_ALLOCATION, "no")),
     StatusHeard(STRANGER, AllocationStatus(REQUEST, OTHER_ALLOCATION, 0, Phase.RUNNING)),
     StatusHeard(
