@@ -5,7 +5,7 @@
     wallet ── a grant in use is near its end ──▶ node ── GrantWanted ──▶ its maker ── trust machine: may it? ──▶ give
     wallet ◀── kept in its place ── keep ◀── GrantGiven ─────────────────────────────────────────────────────────┘
 
-A grant is in use if it was shown since this node started, or would be shown to a node that has work of this one, or if what was made of it is in use.
+A grant is in use if it was shown, or would be shown to a node that has work of this one, or if what was made of it is in use.
 """
 
 from __future__ import annotations
@@ -115,6 +115,10 @@ class Renewals:
         """Has the node ask for every grant that is in use and near its end, unless an answer may still come."""
         for provider in self._providers():
             self._wallet.shown_to(provider)
+        try:
+            self._wallet.save_used()
+        except OSError as error:
+            log.warning("which grants are in use is not written down: %s", error)
         now = self._clock()
         due = self._wallet.due(now)
         self._asked = {held.grant_id: self._asked.get(held.grant_id, 0) for held in due}

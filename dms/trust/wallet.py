@@ -1,6 +1,8 @@
 """The grants this node holds, in HOME/grants (0600): kept as they were given, shown only in a form that is bound to this node.
 
 A grant for whoever holds it is a secret until it is bound. Nobody who is shown the bound form can use it: its sender must be this node.
+
+A line of the file is a grant as text, and `used` behind it once it was shown.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dms_proto.messages.kinds import MAX_ANCHORS
 from dms_proto.wire import CLOCK_SKEW_MS
 
 MAX_KEPT: Final = 64
+USED: Final = "used"
 KNOWN: Final = 4_096
 """Peers of which it is remembered whose grants they want; bounds what strangers can make us remember."""
 
@@ -61,12 +64,15 @@ class Wallet:
         self.void: frozenset[GrantId] = frozenset()
         """Grants held that are revoked, as far as peers have told since the start."""
         self._used: set[GrantId] = set()
-        """Grants held that were shown since the start, or whose renewal somebody who holds one made of them has asked for."""
+        """Grants held that were shown, or made of which others were to be renewed; written down now and then."""
         self.held: Mapping[GrantId, Held] = {}
         if self._file.exists():
             require_private(self._file)
-            held = [self._held(FORM.read(line)) for line in self._file.read_text().splitlines()]
-            self.held = {one.grant_id: one for one in held}
+            lines = [line.partition(" ") for line in self._file.read_text().splitlines()]
+            held = [(self._held(FORM.read(text)), mark == USED) for text, _, mark in lines]
+            self.held = {one.grant_id: one for one, _ in held}
+            self._used.update(one.grant_id for one, is_used in held if is_used)
+        self._saved = frozenset(self._used)
 
     def keep(self, grant: bytes) -> Held:
         """Keeps a grant, durably; one that is kept already changes nothing.
@@ -97,6 +103,15 @@ class Wallet:
             return None
         self._write({key: held for key, held in self.held.items() if key not in before} | {new.grant_id: new})
         return new
+
+    def save_used(self) -> None:
+        """Writes down which grants are in use, if that has changed.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._used - self._saved:
+            self._write(self.held)
 
     def due(self, now: int) -> tuple[Held, ...]:
         """Grants in use that others have made, and that are to be renewed at `now` (Unix ms)."""
@@ -179,13 +194,14 @@ class Wallet:
         return Held(grant, grant if is_bound else narrow(grant, Rights(one_of={"peer": mine})), proven)
 
     def _write(self, held: Mapping[GrantId, Held]) -> None:
-        lines = [FORM.write(one.grant) for one in held.values()]
+        used = frozenset(self._used.intersection(held))
+        lines = [FORM.write(one.grant) + (f" {USED}" if id_ in used else "") for id_, one in held.items()]
         partial = self._file.with_name(f".{self._file.name}")
         partial.unlink(missing_ok=True)
         with open(partial, "x", opener=open_private) as stream:
             stream.write("".join(f"{line}\n" for line in lines))
         partial.replace(self._file)
-        self.held = held
+        self.held, self._saved = held, used
         self._used.intersection_update(held)
 
 

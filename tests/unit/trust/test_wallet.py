@@ -145,6 +145,17 @@ def test_a_grant_is_due_once_it_was_shown_and_its_end_is_near(home: Home) -> Non
     assert not wallet.due(3 * HOUR + 31_000), "it has ended"
 
 
+def test_that_a_grant_was_shown_is_known_after_a_restart(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.note(PROVIDER, (ISSUER,))
+    held, other = renewable(wallet), wallet.keep(issue(b"\x08" * 32, Rights({TIME: 3 * HOUR}), RENEWAL))
+    wallet.shown_to(PROVIDER)
+    wallet.save_used()
+    again = Wallet(home, ME)
+    assert [one.grant for one in again.held.values()] == [held.grant, other.grant]
+    assert [one.grant_id for one in again.due(2 * HOUR)] == [held.grant_id]
+
+
 def test_what_runs_out_is_revoked_or_was_made_here_is_not_asked_for(home: Home) -> None:
     wallet = Wallet(home, ISSUER)
     wallet.note(PROVIDER, (ISSUER,))
