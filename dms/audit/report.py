@@ -93,6 +93,7 @@ class Report(msgspec.Struct, frozen=True):
         agreements: what they prove.
         faults: everything wrong, in the order of the file.
         shown: the logs that were shown with it.
+        compared_by: what said which results are the same answer, with its version, where bytes do not tell: the word of the exporter, nobody else's.
     """
 
     sound: bool
@@ -104,3 +105,4 @@ class Report(msgspec.Struct, frozen=True):
     agreements: tuple[Agreed, ...]
     faults: tuple[Fault, ...]
     shown: tuple[Shown, ...] = ()
+    compared_by: tuple[str, ...] = ()

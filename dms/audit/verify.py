@@ -6,6 +6,7 @@ from dms.audit import chain, deals, demands, lines, proofs
 from dms.audit.faults import Fault, FaultCode
 from dms.audit.report import Agreed, Report
 from dms_proto.ids import PeerId, RequestId
+from dms_proto.market.auction_state import ResultsCompared
 
 
 def verify(data: bytes) -> Report:
@@ -15,6 +16,7 @@ def verify(data: bytes) -> Report:
     exporter = header.exporter if header is not None else PeerId("")
     proven, unproven = proofs.opened(job, entries)
     agreements, doubtful = deals.check(entries, proven)
+    comparisons = (proofs.event_of(entry, ResultsCompared) for entry in entries)
     found = (
         *faults,
         *chain.check(job, entries),
@@ -32,6 +34,7 @@ def verify(data: bytes) -> Report:
         frames=len(proven),
         agreements=agreements,
         faults=tuple(sorted(found, key=lambda fault: fault.line)),
+        compared_by=tuple(dict.fromkeys(said.comparator for said in comparisons if said is not None)),
     )
 
 

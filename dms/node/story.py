@@ -253,8 +253,7 @@ class JobStory:
             case ComparisonBegun(founders=founders, fresh=fresh):
                 return (Moved(f"{format_count(len(founders) + len(fresh), 'different answer')} being compared"),)
             case ResultsCompared() as event:
-                self.comparisons[event.piece] = event
-                return (Moved(told_comparison(event)),)
+                return (self._compared(event),)
             case ResultJudged() as event:
                 return self._judge(event)
             case BenchmarkChecked() as event:
@@ -389,6 +388,16 @@ class JobStory:
         else:
             news.append(Moved(f"slot {slot.index} is tried again: {event.why or event.ending.detail}"))
         return tuple(news)
+
+    def _compared(self, event: ResultsCompared) -> Moved:
+        self.comparisons[event.piece] = event
+        for slot in self.slots:
+            why = event.failed or event.unfit.get(slot.index, "")
+            if slot.piece == event.piece and slot.attempts and why:
+                self.notes[slot.attempts[-1].provider] = (
+                    f"ran it, and {event.comparator} cannot compare its answer: {why}"
+                )
+        return Moved(told_comparison(event))
 
     def _judge(self, event: ResultJudged) -> tuple[News, ...]:
         self.verdicts[event.piece] = event

@@ -32,6 +32,8 @@ def report(found: Report) -> Iterator[Block]:
         for run in agreed.runs:
             for dispute in run.disputed:
                 yield Line(f"disputed: {dispute}", "warn")
+    if found.compared_by:
+        yield Line(f"results were compared by {', '.join(found.compared_by)}, as the exporter says", "dim")
     if found.sound:
         yield Line(_verdict(found), "good")
     yield from (_shown(shown) for shown in found.shown)

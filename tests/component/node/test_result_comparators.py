@@ -10,12 +10,15 @@ import msgspec
 import pytest
 
 from dms import __version__
+from dms.audit.verify import verify
+from dms.cli.views.audit import report as audit_blocks
 from dms.cli.views.jobs import job as job_blocks
 from dms.comparing.installed import GROUP
 from dms.config.settings import Provider
 from dms.executors.scripted import ScriptedExecutor
 from dms.jobs.spec import JobSpec
 from dms.node.api import LocalApi
+from dms.rpc.api.audit import AuditExportParams
 from dms.rpc.api.jobs import JobParams, JobView, SubmitParams, WaitParams
 from dms.rpc.api.market import AskParams
 from dms.testing.market import CAPABILITY, CONFIG, Market, auction_of, until
@@ -99,6 +102,10 @@ async def test_results_that_differ_a_little_are_one_answer_and_the_record_names_
     assert len(verdict.right) == 2
     assert verdict.comparator == f"numbers:1e-6 {__version__}"
     assert f"compared by numbers:1e-6 {__version__}" in shown(view)
+    file = await local.api.audit_export(AuditExportParams(view.summary.job_id))
+    report = verify(file.text.encode())
+    assert (report.faults, report.compared_by) == ((), (f"numbers:1e-6 {__version__}",))
+    assert f"results were compared by numbers:1e-6 {__version__}" in str(list(audit_blocks(report)))
 
 
 async def test_by_hash_they_are_two_and_the_job_stays_undecided(local: Local) -> None:
@@ -134,6 +141,9 @@ async def test_a_plug_in_that_fails_leaves_the_job_undecided_with_its_reason_and
     assert view.summary.reason is EndReason.UNDECIDED
     assert view.summary.detail == f"2 answers; {why}"
     assert why in shown(view)
+    explained = await local.api.job_explain(JobParams(view.summary.job_id))
+    told = [verdict.detail for verdict in explained.verdicts]
+    assert sum(why.replace("compare them", "compare its answer") in detail for detail in told) == 2
     assert not view.verdicts[0].wrong
     assert all(attempt.price and not attempt.disputed for slot in view.slots for attempt in slot.attempts)
     assert (await local.run(checked("numbers"))).summary.reason is EndReason.COMPLETED  # the node goes on
