@@ -166,7 +166,7 @@ class Containers(Protocol):
         ...
 
     def refuse(self, call_id: CallId, refusal: Refusal) -> None:
-        """Tells whoever calls that the call was not done, and why."""
+        """Tells whoever calls that the call was not done, and why, as far as it is their business (`Refusal.outward`)."""
         ...
 
     def fail(self, call_id: CallId, why: str) -> None:

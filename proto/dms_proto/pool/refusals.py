@@ -39,7 +39,7 @@ class Refusal(msgspec.Struct, frozen=True):
         why: for a person.
         clauses: per dimension that does not fit: what is wanted, what is there, the nearest change.
         wait_ms: after which it may be worth trying again; 0: nobody knows, or waiting does not help (see the clauses' `passing`).
-        in_the_way: what did not go for it. For the owner: whose they are is nobody else's business.
+        in_the_way: what did not go for it. For the owner alone; `outward` is what who calls may know.
     """
 
     code: Code
@@ -47,6 +47,11 @@ class Refusal(msgspec.Struct, frozen=True):
     clauses: tuple[Clause, ...] = ()
     wait_ms: int = 0
     in_the_way: tuple[InTheWay, ...] = ()
+
+    @property
+    def outward(self) -> Refusal:
+        """The same without what others have here."""
+        return msgspec.structs.replace(self, in_the_way=())
 
     @property
     def nearest(self) -> str:

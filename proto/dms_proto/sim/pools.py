@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
-from dms_proto.capability import Resources
+from dms_proto.capability import Gpu, Resources
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Event, Stimulus, TimeCame, Transient
-from dms_proto.market.arithmetic import fits_within, total_of
+from dms_proto.market.arithmetic import clamp_subtract, fits_within, total_of
 from dms_proto.pool import machine
 from dms_proto.pool.fold import after_restart, evolve
 from dms_proto.pool.placement import replay
@@ -83,7 +83,7 @@ class Plan(msgspec.Struct, frozen=True):
     survive: float = 0.7
     faults: float = 0.01
     rules: PoolRules = PoolRules(ttl_ms=MINUTE, hot_ms=2 * SECOND, save_every=100)
-    capacity: Resources = Resources(8 * CORE, 16 * GIB)
+    capacity: Resources = Resources(8 * CORE, 16 * GIB, gpus=(Gpu("0", "nvidia", "A100", 40 * GIB),))
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -228,7 +228,9 @@ class PoolWorld:
         )
 
     def _image(self, number: int) -> Image:
-        return Image("python", f"model-{number}", Resources(CORE, (1 + number % 4) * GIB))
+        """Every third image wants half of a GPU."""
+        gpus = (Gpu(memory_bytes=8 * GIB, milli=500),) if number % 3 == 2 else ()
+        return Image("python", f"model-{number}", Resources(CORE, (1 + number % 4) * GIB, gpus=gpus))
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -250,7 +252,7 @@ class PoolWorld:
         self.starts += 1
         demand(container_id not in self.processes, "no container is started twice", container_id)
         taken = total_of(process.size for process in self.processes.values())
-        fits = fits_within(total_of((taken, size)), self.pool.capacity)
+        fits = fits_within(size, clamp_subtract(self.pool.capacity, taken))
         demand(fits, "never more than the capacity", f"{container_id}: {size} beside {taken}")
         if self.rng.random() < self.plan.faults:
             self.later(self._about(self.plan.start_ms), StartFailed(container_id, "no luck"))

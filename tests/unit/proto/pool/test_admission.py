@@ -56,6 +56,7 @@ def test_a_hot_container_does_not_go_for_an_equal_and_the_refusal_says_when_it_m
     assert refusal.nearest == "again in 6 s"
     assert [each.why for each in refusal.in_the_way] == ["it was used 4 s ago by tier 0"]
     assert refusal.clauses[0].passing
+    assert (refusal.outward.in_the_way, refusal.outward.nearest) == ((), refusal.nearest)
     pool.now += 6 * SECOND
     pool.call("bob", "new")
     assert pool.noted(ContainerStopping)

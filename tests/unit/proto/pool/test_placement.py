@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms_proto.pool.placement import Bounds, Option, place, replay
+from dms_proto.capability import Capability, Price, Resources
+from dms_proto.ids import BidId, PeerId, RequestId
+from dms_proto.market.candidates import Candidate
+from dms_proto.market.preferences import balanced
+from dms_proto.market.ranking import decide
+from dms_proto.messages import BidRequest
+from dms_proto.pool.placement import Bounds, Option, Route, place, replay
 from dms_proto.pool.records import ContainerId, ContainerPhase
+from dms_proto.units import CORE, CREDIT, GIB
 
 BOUNDS = Bounds(virtual=10, calls=4)
 READY = ContainerPhase.READY
@@ -79,6 +87,28 @@ def test_the_choice_is_told_as_a_score_with_its_summands() -> None:
     placement = place((option(1, own=True, virtual=3),), BOUNDS)
     assert placement.story(placement.ranked[0]) == "score 478 = queue 400 + own 50 + room 28"
     assert placement.ranked[0].reasons == ("idle", "its own", "3 of 10 places taken")
+
+
+def test_both_steps_of_a_route_are_computed_again() -> None:
+    request, bid = market_request(), market_bid()
+    machine = decide(request, [bid], balanced())
+    container = place((option(1), option(2, calls=1)), BOUNDS)
+    assert machine.ranking.order == (bid.bid_id,)
+    assert Route(machine, container).is_replayed
+    other = place((option(2),), BOUNDS)
+    assert not Route(machine, msgspec.structs.replace(container, ranked=other.ranked)).is_replayed
+    worse = msgspec.structs.replace(machine, ranking=msgspec.structs.replace(machine.ranking, ranked=()))
+    assert not Route(worse, container).is_replayed
+
+
+def market_request() -> BidRequest:
+    return BidRequest(RequestId("r-" + "a" * 26), 0, Capability(Resources(CORE, GIB)), 1, 3, 2**32, CREDIT, 250)
+
+
+def market_bid() -> Candidate:
+    tariff = Price(start=10, cpu_core_hour=1_000)
+    offer = Capability(Resources(8 * CORE, 8 * GIB), cpu_score=1_000)
+    return Candidate(BidId("b"), PeerId("provider"), offer, tariff, tariff.cost(Resources(CORE, GIB), 0), 1)
 
 
 @given(given=options, shuffled=st.randoms())

@@ -111,4 +111,8 @@ def test_of_several_victims_the_hand_spares_whom_it_passes() -> None:
     assert spared(Strategy.CLOCK, ring, {"b"}) == ("a",)
     assert spared(Strategy.CLOCK, ring, {"b", "d"}) == ("a", "c")
     assert spared(Strategy.CLOCK, ring, {"b", "d", "a"}) == ("c", "e")
+    assert spared(Strategy.CLOCK, ring, {"d"}) == (
+        "a",
+        "c",
+    )  # b was not used, and stays all the same: it keeps its place
     assert spared(Strategy.LRU, ring, {"b"}) == ()
