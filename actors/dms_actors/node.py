@@ -131,8 +131,8 @@ from dms_proto.messages import (
     Release,
     SealedBid,
 )
-from dms_proto.reputation import Evidence, Record
-from dms_proto.reputation.silence import Silence
+from dms_proto.reputation import Evidence, Kind, Record
+from dms_proto.reputation.silence import FIRST_PAUSE_MS, Bidder, Silence
 from dms_proto.wire import Envelope, Offence
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,8 @@ class NodeState(NamedTuple):
     benchmarks: Mapping[PeerId, BenchmarkChecked]
     refused: Mapping[str, int]
     grants: Trust
+    set_aside: Mapping[PeerId, int] = {}
+    """Peers whose bids are taken last, since they were silent lately when they had won, and until when (Unix ms)."""
 
 
 class _Origin(NamedTuple):
@@ -192,6 +194,7 @@ class Node(MachineActor):
         hello: Hello,
         ask_directly: bool = True,
         spot_check_price: int = 0,
+        silence_pause_ms: int = FIRST_PAUSE_MS,
     ) -> None:
         self.book = Shell(BOOK, MARKET_STREAM, book)
         self.members = Shell(MEMBERS, PEERS_STREAM, Membership(book.me))
@@ -220,7 +223,7 @@ class Node(MachineActor):
         self._ask_directly = ask_directly
         self._children = Children(runtime, world, self)
         self._record = Record()
-        self._silence = Silence()
+        self._silence = Silence(silence_pause_ms)
         self._canaries = Canaries(world.journal, world.collector.is_here, self._children.open_request)
         self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
@@ -296,7 +299,7 @@ class Node(MachineActor):
             case Submit(terms=terms):
                 return Forward(self._children.open_request(terms.request_id), message)
             case AnnounceWanted(request=request, cause_id=cause_id, only=only):
-                self._announce(request, cause_id, only)
+                self._announce(request, cause_id, only, now)
             case AttemptNoted() | BenchmarkNoted():
                 self._note(message)
             case PieceJudged(terms=terms, judged=judged):
@@ -313,8 +316,10 @@ class Node(MachineActor):
                 self._children.allocation_over(allocation_id)
             case WantGrant(maker=maker, grant=grant):
                 self._world.post.send(self.members.state.heirs.get(maker, maker), GrantWanted(grant), "renewal")
-            case auction.LetDown(provider=provider, bid_id=bid_id):
-                self._silence.let_down(provider, bid_id, now)
+            case auction.LetDown(provider=provider, word=word, about=about, since=since, at=at):
+                self._silence.let_down(self._bidder(provider), word, about, since, at)
+            case auction.HeardFrom(provider=provider, word=word, at=at):
+                self._silence.heard(self._bidder(provider), word, at)
             case Blamed(peer=peer, offence=offence):
                 self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
@@ -326,7 +331,7 @@ class Node(MachineActor):
             case FindActor(id=id_):
                 return self._children.find(id_)
             case ShowState():
-                return self._shown()
+                return self._shown(now)
             case _:
                 raise TypeError(f"the node does not understand {message!r}")
         return None
@@ -438,7 +443,8 @@ class Node(MachineActor):
         )
         turn.apply(self.members, membership.SelfDescribed(hello), now, "self")
 
-    def _shown(self) -> NodeState:
+    def _shown(self, now: int) -> NodeState:
+        until = {peer: self._silence.set_aside_until(self._bidder(peer), now) for peer in self.members.state.peers}
         return NodeState(
             self.book.state,
             self.members.state,
@@ -449,6 +455,7 @@ class Node(MachineActor):
             self._benchmarks.all(),
             dict(self._gate.refused),
             self.grants.state,
+            {peer: end for peer, end in until.items() if end},
         )
 
     # --------------------------------------------------------------------------------------------------------- frames
@@ -625,15 +632,14 @@ class Node(MachineActor):
         if self._listeners.pass_on(message.request_id, peer, message):
             return
         if isinstance(message, CommitAck | CommitRefused):
-            self._silence.answered(peer, message.bid_id)
+            self._silence.answered(self._bidder(peer), message.bid_id, now)
+        elif isinstance(message, AllocationStatus | InvocationAck):
+            self._silence.answered(self._bidder(peer), message.allocation_id, now)
         if self._world.orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, origin.cause_id, now)
         elif isinstance(message, Bid) and self._seals.take((peer, message.bid_id)) is not None:
             # It is owed: whether its bidder is heard was decided with its seal.
             self._meter.heard(peer, origin.heard.frame, now)
-        elif isinstance(message, Bid | SealedBid) and self._silence.is_ignored(peer, now):
-            self._world.post.send(peer, Release(message.request_id, message.bid_id), origin.cause_id)
-            return
         elif isinstance(message, Bid | SealedBid | Decline) and not self._meter.may_write(peer, now):
             return  # a provider that answers without end; its bid lapses
         elif not isinstance(message, AllocationStatus) or message.ending is not None:  # how it goes is not written down
@@ -673,15 +679,27 @@ class Node(MachineActor):
             case _:
                 raise TypeError(f"not for an orchestrator: {message!r}")
 
+    def _bidder(self, peer: PeerId) -> Bidder:
+        is_proven = Kind.KEPT in self._record.of(peer).counts or is_known(self.book.state, peer)
+        return Bidder(peer, self._strangers.source(peer), is_proven)
+
+    def _is_set_aside(self, peer: PeerId, now: int) -> bool:
+        return self._silence.set_aside_until(self._bidder(peer), now) > 0
+
     def _facts(self, peer: PeerId, now: int) -> BidderFacts:
-        known = self.members.state.peers.get(peer)
-        return bidder_facts(known, self._record.of(peer), now, own=peer == self._peer_id)
+        known, is_set_aside = self.members.state.peers.get(peer), self._is_set_aside(peer, now)
+        return bidder_facts(known, self._record.of(peer), now, own=peer == self._peer_id, is_set_aside=is_set_aside)
 
     # ------------------------------------------------------------------------------------------------------- requests
 
-    def _announce(self, request: BidRequest, cause_id: str, only: PeerId | None) -> None:
+    def _announce(self, request: BidRequest, cause_id: str, only: PeerId | None, now: int) -> None:
         chosen = audience(
-            self.members.state, request, self_bids=self._provides, ask_directly=self._ask_directly, only=only
+            self.members.state,
+            request,
+            self_bids=self._provides,
+            ask_directly=self._ask_directly,
+            only=only,
+            is_set_aside=lambda peer: self._is_set_aside(peer, now),
         )
         address = self._world.orchestrators.get(request.request_id)
         if address is None:

@@ -40,6 +40,7 @@ from dms_proto.market.auction_state import (
     CommitAcked,
     Compare,
     Conclude,
+    HeardFrom,
     LetDown,
     Restarted,
     ResultJudged,
@@ -178,7 +179,7 @@ class Orchestrator(MachineActor):
             case Book(entry=entry):
                 self._obligations.written(entry)
                 self._node.tell(Told(EntryWritten(entry), cause_id))
-            case LetDown():
+            case LetDown() | HeardFrom():
                 self._node.tell(effect)
             case Conclude():
                 self._collector.forget(self._request_id)

@@ -304,6 +304,7 @@ class Assembly:
                 hello=self._hello(),
                 ask_directly=config.market.ask_directly,
                 spot_check_price=config.market.spot_check_price,
+                silence_pause_ms=config.network.forgive_s * SECOND,
             ),
             self._give_up,
         )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from dms.testing.seeded_market import SeededMarket, SeededNode
 from dms.testing.seeded_world import TTL_MS
-from dms_actors.ports import FrameReceived, PeerDown, PeerUp
+from dms_actors.ports import FrameReceived, GossipReceived, PeerDown, PeerUp
 from dms_proto.capability import Capability
 from dms_proto.ids import MessageId, PeerId, uuid_of
 from dms_proto.membership.machine import PROTOCOL_VERSION
@@ -45,7 +45,7 @@ class Guest:
     def tell(self, event: object) -> None:
         """What the network says."""
         match event:
-            case FrameReceived(peer=peer, frame=frame):
+            case FrameReceived(peer=peer, frame=frame) | GossipReceived(forwarder=peer, frame=frame):
                 opened = read_frame(frame)
                 assert isinstance(opened, Envelope), opened
                 self.heard.append(opened.message)

@@ -41,3 +41,9 @@ def test_a_scenario_brings_about_what_it_is_for(scenario: str, reason: str) -> N
     reasons = {str(found) for seed in range(12) for found in Simulation(plan_of(scenario, seed), seed).run().reasons}
 
     assert reason in reasons
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_burst_of_jobs_whose_acknowledgements_come_late_is_done_whole(seed: int) -> None:
+    """Each of its providers was taken for silent by many jobs at once, and nobody was left to ask."""
+    assert set(map(str, Simulation(plan_of("bursts", seed), seed).run().reasons)) == {"completed"}

@@ -9,22 +9,25 @@ then believed; a node's fault moves on to the next node and counts against the f
 
 A provider that cannot be reached is given time in proportion to what would be lost: half of what its allocation has run, between
 LOST_GRACE_MIN_MS and LOST_GRACE_MAX_MS. One that has just begun is replaced at once; one that has run for an hour is waited for.
+
+A provider that acknowledges and says nothing since is asked where it stands, and given up: a newcomer soon, one that has kept its word before later.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
 from typing import Final
 
-from dms_proto.ids import PeerId
+from dms_proto.ids import BidId, PeerId
 from dms_proto.ids import bid_id as derive_bid_id
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest, ignore
 from dms_proto.market.auction_attempts import STOPPED, answer_stale, attempt_over, receipt
 from dms_proto.market.auction_camps import compared, question
 from dms_proto.market.auction_fold import (
-    NUDGE_MS,
     evolve,
     is_full,
+    nudge_pauses,
     pending,
     seeking,
     slot_of,
@@ -54,12 +57,14 @@ from dms_proto.market.auction_state import (
     Collect,
     Collected,
     CommitAcked,
+    CommitAwaited,
     CommitConfirmed,
     CommitFailed,
     CommitTurnedAway,
     Compared,
     DeclineHeard,
     DeclineReceived,
+    HeardFrom,
     InvocationAnswered,
     InvocationRepeated,
     LetDown,
@@ -82,6 +87,8 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.market.strays import called_off
 from dms_proto.messages import AllocationStatus, Cancel, Clause, Phase, Release
+from dms_proto.reputation.silence import Word
+from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.work import Ending, EndReason
 
 LOST_GRACE_MIN_MS: Final = 300
@@ -203,7 +210,12 @@ def _confirm(auction: Auction, stimulus: CommitAcked, now: int) -> Decision:
     bid = auction.bids.get(ack.bid_id)
     if bid is None or not bid.ack_until or bid.provider != stimulus.provider:
         return _disown(auction, stimulus, now)
-    return settle(auction, (CommitConfirmed(ack.bid_id, now),), _begin(auction, bid), now)
+    return settle(
+        auction,
+        (CommitConfirmed(ack.bid_id, now),),
+        (HeardFrom(bid.provider, Word.ANSWER, now), *_begin(auction, bid)),
+        now,
+    )
 
 
 def _in_dispute(auction: Auction, stimulus: CommitAcked) -> tuple[Slot, ...]:
@@ -260,7 +272,12 @@ def _turned_away(auction: Auction, stimulus: CommitTurnedAway, now: int) -> Deci
         return IGNORED
     # The bid is open there as long as nobody takes it or lets it go.
     let_go = Send(bid.provider, Release(terms_of(auction).request_id, refused.bid_id))
-    return settle(auction, (CommitFailed(refused.bid_id, bid.provider, refused.refusal),), (let_go,), now)
+    return settle(
+        auction,
+        (CommitFailed(refused.bid_id, bid.provider, refused.refusal),),
+        (let_go, HeardFrom(bid.provider, Word.ANSWER, now)),
+        now,
+    )
 
 
 def _invocation_answered(auction: Auction, stimulus: InvocationAnswered, now: int) -> Decision:
@@ -285,6 +302,8 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
     if slot.phase is SlotPhase.COMMITTING:  # the status overtook the acknowledgement, and says as much
         events.append(CommitConfirmed(slot.bid_id, now))
         effects = _begin(auction, auction.bids[slot.bid_id])
+    if slot.allocation is Phase.COMMITTED:
+        effects = (HeardFrom(slot.provider, Word.WORK, now), *effects)
     if slot.lost_at:
         events.append(ProviderReturned(stimulus.provider, now))
     if status.ending is None:
@@ -354,7 +373,16 @@ def _suspect(auction: Auction, stimulus: PeerLost, now: int) -> Decision:
             until[slot.index] = now + (max(grace, OWN_OUTAGE_GRACE_MS) if stimulus.ours else grace)
     if until:
         events.append(ProviderSuspected(peer, until))
-    return settle(auction, tuple(events), (), now) if events else IGNORED
+    let_down = () if stimulus.ours else _left(auction, peer, now)
+    return settle(auction, tuple(events), let_down, now) if events else IGNORED
+
+
+def _left(auction: Auction, peer: PeerId, now: int) -> tuple[LetDown, ...]:
+    """Who goes away instead of answering has let down as who stays and says nothing: a commit, or what it acknowledged and said nothing of yet."""
+    taken = ((bid_id, bid) for bid_id, bid in pending(auction).items() if bid.provider == peer)
+    unanswered = (LetDown(peer, Word.ANSWER, bid_id, bid.taken_at, now) for bid_id, bid in taken)
+    held = (slot for slot in auction.slots if slot.provider == peer and slot.phase is SlotPhase.HELD)
+    return (*unanswered, *_let_down(held, now))
 
 
 def _restarted(auction: Auction, _stimulus: Restarted, now: int) -> Decision:
@@ -422,20 +450,44 @@ def _time(auction: Auction, stimulus: TimeCame, now: int) -> Decision:
     events: list[Event] = []
     effects: list[Effect] = []
     for bid_id, bid in pending(auction).items():
-        if bid.ack_until <= now:
-            events.append(CommitFailed(bid_id, bid.provider, f"silent for {terms.ack_timeout_ms} ms"))
-            effects += [Send(bid.provider, Release(terms.request_id, bid_id)), LetDown(bid.provider, bid_id)]
+        if bid.ack_until <= now and _is_own_lateness(auction, bid, now):
+            events.append(CommitAwaited(bid_id, now + terms.ack_timeout_ms))
+        elif bid.ack_until <= now:
+            source = bid.facts.source if bid.facts.is_newcomer and bid.facts.source != UNKNOWN else ""
+            events.append(CommitFailed(bid_id, bid.provider, f"silent for {terms.ack_timeout_ms} ms", source))
+            let_down = LetDown(bid.provider, Word.ANSWER, bid_id, bid.taken_at, now)
+            effects += [Send(bid.provider, Release(terms.request_id, bid_id)), let_down]
             # It may have accepted, and only its answer was lost.
             effects += [Send(bid.provider, Cancel(terms.request_id, auction.slots[i].allocation_id)) for i in bid.slots]
-    for slot in auction.slots:
-        due = _slot_deadline(auction, slot) if slot.phase is SlotPhase.HELD else None
-        if due is not None and due <= now:
-            event, effect = _miss(auction, slot, now)
-            events.append(event)
-            effects.append(effect)
+    missed = [slot for slot in auction.slots if _is_missed(auction, slot, now)]
+    for slot in missed:
+        event, effect = _miss(auction, slot, now)
+        events.append(event)
+        effects.append(effect)
+    effects += _let_down(missed, now)
     if auction.phase is AuctionPhase.CANCELLING and now >= auction.give_up_at:
         events += _abandon(auction)
     return settle(auction, tuple(events), tuple(effects), now)
+
+
+def _is_own_lateness(auction: Auction, bid: OpenBid, now: int) -> bool:
+    """Whether this node looks so late for an acknowledgement that it may have it, and has not done so before. What is stopped waits for none."""
+    is_open = auction.phase is AuctionPhase.OPEN
+    return is_open and not bid.is_awaited and now - bid.ack_until > terms_of(auction).ack_timeout_ms
+
+
+def _is_missed(auction: Auction, slot: Slot, now: int) -> bool:
+    due = _slot_deadline(auction, slot) if slot.phase is SlotPhase.HELD else None
+    return due is not None and due <= now
+
+
+def _let_down(slots: Iterable[Slot], now: int) -> list[LetDown]:
+    """Who has acknowledged a commit and said nothing since: one of its allocations for each commit, however many it was for."""
+    silent: dict[BidId, Slot] = {}
+    for slot in slots:
+        if slot.allocation is Phase.COMMITTED and not slot.lost_at and not slot.give_up_at:
+            silent.setdefault(slot.bid_id, slot)
+    return [LetDown(s.provider, Word.WORK, s.allocation_id, s.held_since, now) for s in silent.values()]
 
 
 def _miss(auction: Auction, slot: Slot, now: int) -> tuple[Event, Effect]:
@@ -445,9 +497,11 @@ def _miss(auction: Auction, slot: Slot, now: int) -> tuple[Event, Effect]:
         reason, detail = EndReason.CANCELLED, "cancelled by its owner; the provider has not confirmed it"
     elif slot.lost_at:
         reason, detail = EndReason.PROVIDER_LOST, "the provider could not be reached any more"
+    elif slot.allocation is Phase.PREPARING:
+        reason, detail = EndReason.PROVIDER_FAULT, "the provider accepted it and did not start it"
     elif slot.allocation is not Phase.COMMITTED:
         reason, detail = EndReason.PROVIDER_FAULT, "the provider let it run beyond its limits, or forgot it"
-    elif slot.nudges < len(NUDGE_MS) - 1:
+    elif slot.nudges < len(nudge_pauses(slot)) - 1:
         return InvocationRepeated(slot.index, now), Send(slot.provider, invocation(terms, slot))
     else:
         reason, detail = EndReason.PROVIDER_FAULT, "the provider accepted it and said nothing since"

@@ -25,6 +25,7 @@ from dms_proto.market.auction_state import (
     BidReceived,
     BidsReleased,
     CancelRequested,
+    CommitAwaited,
     CommitConfirmed,
     CommitFailed,
     ComparisonBegun,
@@ -52,20 +53,26 @@ from dms_proto.market.auction_state import (
     Terms,
     terms_of,
 )
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
+from dms_proto.reputation.silence import SOURCE_STRIKES
 from dms_proto.units import MINUTE
 from dms_proto.verification.policy import Policy, is_proven
 from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Task, Usage
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
+NEWCOMER_NUDGE_MS: Final = (1_000, 2_000)
+"""The same at a provider that has finished nothing for this node yet. It has no credit, and nothing is known to run that could be lost."""
 OVERDUE_MS: Final = 2 * MINUTE
 """Beyond its limits, an allocation may take this long for everything around its run."""
 SLOWEST_BYTES_PER_MS: Final = 64
 """How fast inputs are fetched at the least: half a megabit per second."""
 START_WITHIN_MS: Final = 10_000
 """Whoever holds capacity has the program running so soon after the commit, beside fetching its inputs: that is what holding means."""
+NOT_STARTED_MS: Final = 3 * START_WITHIN_MS
+"""Whoever has not by then will not."""
 
 AT_WORK: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
 """Phases of a slot for which something may yet become owed."""
@@ -88,7 +95,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
                 search=SearchPhase.CALLED,
             )
         case RoundCalled():
-            return change(auction, search=SearchPhase.CALLED)
+            return change(auction, search=SearchPhase.CALLED, silent_at={})
         case RequestAnnounced():
             return _announced(auction, event)
         case BidReceived(provider=provider, bid=bid, facts=facts, usable_until=until):
@@ -129,14 +136,12 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
         case AwardMade():
             return _awarded(auction, event)
         case CommitConfirmed(bid_id=bid_id, at=at):
-            held = auction.bids[bid_id].slots
-            slots = with_slots(auction, held, phase=SlotPhase.HELD, held_since=at, nudges=0, nudge_at=at + NUDGE_MS[0])
-            return change(auction, slots=slots, bids=without(auction.bids, bid_id))
-        case CommitFailed(bid_id=bid_id, provider=provider):
-            slots = with_slots(auction, auction.bids[bid_id].slots, phase=SlotPhase.SEEKING)
-            faulty = {**auction.faulty, provider: auction.round}
-            auction = change(auction, slots=slots, bids=without(auction.bids, bid_id), faulty=faulty)
-            return _slots_came_back(auction)
+            return _confirmed(auction, bid_id, at)
+        case CommitAwaited(bid_id=bid_id, until=until):
+            awaited = change(auction.bids[bid_id], ack_until=until, is_awaited=True)
+            return change(auction, bids={**auction.bids, bid_id: awaited})
+        case CommitFailed():
+            return _slots_came_back(_commit_failed(auction, event))
         case BidPassedOver(bid_id=bid_id, provider=provider, clause=clause):
             return change(
                 auction,
@@ -153,7 +158,7 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             )
         case AllocationAdvanced(slot=index, phase=phase, at=at):
             slot = auction.slots[index]
-            overdue = _overdue_at(auction, slot) if phase is not Phase.COMMITTED else 0
+            overdue = _overdue_at(auction, slot, phase)
             started = at if phase is Phase.RUNNING else slot.started_at
             news = {"allocation": phase, "nudge_at": overdue, "started_at": started}
             return change(auction, slots=with_slots(auction, (index,), **news))
@@ -161,7 +166,8 @@ def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, P
             return change(auction, slots=with_slots(auction, (index,), usage=usage))
         case InvocationRepeated(slot=index, at=at):
             slot = auction.slots[index]
-            pause = NUDGE_MS[min(slot.nudges + 1, len(NUDGE_MS) - 1)]
+            pauses = nudge_pauses(slot)
+            pause = pauses[min(slot.nudges + 1, len(pauses) - 1)]
             return change(auction, slots=with_slots(auction, (index,), nudges=slot.nudges + 1, nudge_at=at + pause))
         case ProviderSuspected(until=until):
             slots = auction.slots
@@ -247,7 +253,8 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
     bids, slots = dict(auction.bids), auction.slots
     for bid_id, indexes in event.taken:
         bid = bids[bid_id]
-        bids[bid_id] = taken = change(bid, ack_until=event.ack_until, slots=indexes, award=event.paid)
+        told = {"ack_until": event.ack_until, "taken_at": event.ack_until - terms_of(auction).ack_timeout_ms}
+        bids[bid_id] = taken = change(bid, **told, slots=indexes, award=event.paid)
         agreed = agreement_of(terms_of(auction), taken, indexes)
         agreed_on = terms_digest(agreed)
         for index in indexes:
@@ -259,6 +266,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 provider=bid.provider,
                 source=bid.facts.source,
                 streak=bid.facts.streak,
+                is_newcomer=bid.facts.is_newcomer,
                 allocation_id=terms_of(auction).allocation_of(bid_id, index),
                 allocation=Phase.COMMITTED,
                 number=-1,
@@ -360,10 +368,23 @@ def is_answer(auction: Auction, slot: Slot, ended: AttemptEnded) -> bool:
     return reason is EndReason.COMPLETED or (reason in ANSWERS and not is_stopped)
 
 
-def _overdue_at(auction: Auction, slot: Slot) -> int:
-    """When an allocation that has said it is at work must have ended, whatever it says: its inputs, its run and its outputs took their time."""
+def nudge_pauses(slot: Slot) -> tuple[int, ...]:
+    """How long something is to be heard of a slot since its commit, time and again, in milliseconds."""
+    return NEWCOMER_NUDGE_MS if slot.is_newcomer else NUDGE_MS
+
+
+def _overdue_at(auction: Auction, slot: Slot, phase: Phase) -> int:
+    """When an allocation that has said it is at work must have started, or ended, whatever it says; 0 while it has not.
+
+    Its inputs, its run and its outputs take their time.
+    """
+    if phase is Phase.COMMITTED:
+        return 0
     task = terms_of(auction).task
-    return slot.held_since + fetching_ms(task) + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS
+    ready = slot.held_since + fetching_ms(task)
+    if phase is Phase.PREPARING:
+        return ready + NOT_STARTED_MS
+    return ready + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS
 
 
 def late_ms(auction: Auction, slot: Slot) -> int:
@@ -375,6 +396,26 @@ def late_ms(auction: Auction, slot: Slot) -> int:
 def fetching_ms(task: Task) -> int:
     """How long fetching a task's inputs may take."""
     return sum(item.size for item in task.inputs) // SLOWEST_BYTES_PER_MS
+
+
+def _confirmed(auction: Auction, bid_id: BidId, at: int) -> Auction:
+    held = auction.bids[bid_id].slots
+    nudge_at = at + nudge_pauses(auction.slots[held[0]])[0]
+    slots = with_slots(auction, held, phase=SlotPhase.HELD, held_since=at, nudges=0, nudge_at=nudge_at)
+    return change(auction, slots=slots, bids=without(auction.bids, bid_id))
+
+
+def _commit_failed(auction: Auction, event: CommitFailed) -> Auction:
+    silent_at = auction.silent_at
+    if event.source:
+        silent_at = {**silent_at, event.source: silent_at.get(event.source, 0) + 1}
+    return change(
+        auction,
+        slots=with_slots(auction, auction.bids[event.bid_id].slots, phase=SlotPhase.SEEKING),
+        bids=without(auction.bids, event.bid_id),
+        faulty={**auction.faulty, event.provider: auction.round},
+        silent_at=silent_at,
+    )
 
 
 def _slots_came_back(auction: Auction) -> Auction:
@@ -447,6 +488,17 @@ def is_full(kept: Collection[OpenBid | HeldSeal], provider: PeerId, source: str,
 def unopened(auction: Auction) -> dict[BidId, HeldSeal]:
     """The sealed bids whose bidders were told to open them."""
     return {bid_id: seal for bid_id, seal in auction.seals.items() if seal.listed}
+
+
+def is_taken_last(auction: Auction, facts: BidderFacts) -> bool:
+    """Whether a bid is taken only where there is no other: its bidder was silent lately, or a few newcomers at its source were in this round."""
+    crowded = facts.is_newcomer and auction.silent_at.get(facts.source, 0) >= SOURCE_STRIKES
+    return facts.is_set_aside or crowded
+
+
+def is_held_back(auction: Auction, facts: BidderFacts) -> bool:
+    """Whether a bid is not taken yet: in the first round those that are taken last are not, since whoever is busy may be free in the next."""
+    return auction.round <= 0 and is_taken_last(auction, facts)
 
 
 def usable(auction: Auction, now: int) -> dict[BidId, OpenBid]:

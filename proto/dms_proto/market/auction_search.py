@@ -24,8 +24,10 @@ from dms_proto.market.auction_fold import (
     affordable,
     bidder_of,
     evolve,
+    is_held_back,
     is_left_out,
     is_passing,
+    is_taken_last,
     money_left,
     pending,
     room_with,
@@ -144,8 +146,16 @@ def _award_once(auction: Auction, now: int) -> Decision:
     slots = unfilled(auction)
     if auction.phase is not AuctionPhase.OPEN or not slots:
         return IGNORED
-    bids = usable(auction, now)
-    if not bids or not _may_award(auction, bids, len(slots), now):
+    bids = {bid_id: bid for bid_id, bid in usable(auction, now).items() if not is_held_back(auction, bid.facts)}
+    first = {bid_id: bid for bid_id, bid in bids.items() if not is_taken_last(auction, bid.facts)}
+    if not bids or not _may_award(auction, first, len(slots), now):
+        return IGNORED
+    awarded = _award(auction, slots, first, now)
+    return _award(auction, slots, bids, now) if awarded == IGNORED and len(first) < len(bids) else awarded
+
+
+def _award(auction: Auction, slots: tuple[Slot, ...], bids: dict[BidId, OpenBid], now: int) -> Decision:
+    if not bids:
         return IGNORED
     terms = terms_of(auction)
     preferences = by_price_alone(terms.preferences) if is_sealed(auction) else terms.preferences
@@ -259,7 +269,7 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     if why := _own_work(auction):
         return _wait(auction, now, now, why)
     obstacle = _obstacle(auction, now)
-    if obstacle is None:
+    if obstacle is None or (_has_held_back(auction, now) and not _busy(auction)):
         return call_round(auction)
     since = auction.waiting_since or now
     if now - since < obstacle.patience_ms:
@@ -267,6 +277,10 @@ def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     if _is_unasked(auction):
         return call_round(auction)  # there is no patience for those who were asked, but not everybody was
     return Decision(give_up(auction, obstacle.verdict, obstacle.why))
+
+
+def _has_held_back(auction: Auction, now: int) -> bool:
+    return any(is_held_back(auction, bid.facts) for bid in usable(auction, now).values())
 
 
 class _Obstacle(NamedTuple):

@@ -37,6 +37,7 @@ from dms_proto.messages import (
     SealedBid,
 )
 from dms_proto.reputation import Kind
+from dms_proto.reputation.silence import Word
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
@@ -389,11 +390,19 @@ class CommitConfirmed(Event, frozen=True):
 
 
 class CommitFailed(Event, frozen=True):
-    """A winner was silent or refused; its slots seek again."""
+    """A winner was silent or refused; its slots seek again. `source`: where it is, of a newcomer that was silent; else empty."""
 
     bid_id: BidId
     provider: PeerId
     why: str
+    source: str = ""
+
+
+class CommitAwaited(Transient, frozen=True):
+    """This node was itself late to look for an acknowledgement: there is time for it `until` then, once."""
+
+    bid_id: BidId
+    until: int
 
 
 class BidPassedOver(Event, frozen=True):
@@ -640,10 +649,28 @@ class Compare(Effect, frozen=True):
 
 
 class LetDown(Effect, frozen=True):
-    """A provider did not answer the commit to a bid of its own in time: remember it, for other requests."""
+    """A provider said nothing in time about a bid of its own that was taken, or an allocation it acknowledged: remember it, for other requests.
+
+    Attributes:
+        provider: it.
+        word: what was waited for.
+        about: the bid or the allocation.
+        since, at: Unix ms at which it was told, and at which it was waited for no longer.
+    """
 
     provider: PeerId
-    bid_id: BidId
+    word: Word
+    about: BidId | AllocationId
+    since: int
+    at: int
+
+
+class HeardFrom(Effect, frozen=True):
+    """A provider has said something of a commit or an allocation of this node, `at` Unix ms: forget, for other requests, that it was silent."""
+
+    provider: PeerId
+    word: Word
+    at: int
 
 
 class Conclude(Effect, frozen=True):
@@ -681,6 +708,7 @@ class Slot(msgspec.Struct, frozen=True):
         piece: the piece of work, from 0 to the request's count; where results are checked, several slots run copies of one.
         streak: the provider's checked results in a row that were right, as known at the award.
         source: where the provider is; see `reputation.sources`.
+        is_newcomer: the provider had finished nothing for this node at the award.
         agreed: micro-credits for this allocation run to its wall limit: the most that is owed.
         tariff: by which what is owed is worked out from the usage.
         terms: `agreement.terms_digest` of what was agreed for it.
@@ -706,6 +734,7 @@ class Slot(msgspec.Struct, frozen=True):
     provider: PeerId = PeerId("")
     source: str = UNKNOWN
     streak: int = 0
+    is_newcomer: bool = False
     allocation_id: AllocationId = AllocationId("")
     allocation: Phase = Phase.COMMITTED
     number: int = -1
@@ -744,6 +773,9 @@ class OpenBid(msgspec.Struct, frozen=True):
     until: int
     ack_until: int = 0
     """0: not taken; otherwise when the provider's silence counts as refusal."""
+    taken_at: int = 0
+    is_awaited: bool = False
+    """There was time for its acknowledgement once more."""
     slots: tuple[int, ...] = ()
     listed: tuple[Digest, ...] = ()
     """Of a bid that was sealed: the list on which it was opened."""
@@ -814,6 +846,7 @@ class Auction(msgspec.Struct, frozen=True):
         numbers: of the last bid heard from each node: an older or repeated one is old news.
         standing_at: nodes at which the request stands.
         faulty: in which round a node failed us; it is left out of the round after that.
+        silent_at: by source, how many newcomers there were silent in this round when they had won.
         seals: sealed bids that are not opened yet.
         window_until: end of the current bidding window, or of the time for opening.
         next_round_at: when to ask again, while waiting.
@@ -841,6 +874,7 @@ class Auction(msgspec.Struct, frozen=True):
     numbers: Mapping[PeerId, int] = {}
     standing_at: frozenset[PeerId] = frozenset()
     faulty: Mapping[PeerId, int] = {}
+    silent_at: Mapping[str, int] = {}
     slots: tuple[Slot, ...] = ()
     search: SearchPhase = SearchPhase.IDLE
     window_until: int = 0

@@ -12,7 +12,10 @@ from dms_proto.reputation.sources import UNKNOWN
 
 
 class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`."""
+    """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`.
+
+    `is_set_aside`: it was silent lately when it had won; it is taken where there is no other (`reputation.silence`).
+    """
 
     rtt_us: int = 0
     relayed: bool = False
@@ -22,6 +25,12 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     standing: int = NEWCOMER
     source: str = UNKNOWN
     streak: int = 0
+    is_set_aside: bool = False
+
+    @property
+    def is_newcomer(self) -> bool:
+        """Whether it has finished nothing for this requester yet, and is not its owner's."""
+        return not self.successes and not self.own
 
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,6 +9,8 @@ widened with each round.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from dms_proto.ids import PeerId
@@ -41,6 +43,7 @@ def audience(
     self_bids: bool,
     ask_directly: bool = True,
     only: PeerId | None = None,
+    is_set_aside: Callable[[PeerId], bool] = lambda _peer: False,
 ) -> Audience:
     """Chooses whom to ask for `request`.
 
@@ -50,10 +53,13 @@ def audience(
         self_bids: whether this node takes work itself. It hears its own requests without the network, either way.
         ask_directly: whether connected peers are asked by name; False leaves them to the gossip.
         only: the one node that the request concerns; None: whoever can.
+        is_set_aside: whose bids are taken last: it takes nobody's place in the first round, unless there is nobody else.
     """
     if only is not None:
         return Audience((only,), gossip=False, known=1, request=msgspec.structs.replace(request, reach=0))
     peers = [peer for peer in membership.greeted() if peer.hello is not None and peer.hello.accepts_work]
+    if request.round == 0:
+        peers = [peer for peer in peers if not is_set_aside(peer.peer)] or peers
     limit = request.bids_wanted * OVERSAMPLING * WIDENING ** min(request.round, 16)
     known = len(peers) + self_bids
     direct = [peer.peer for peer in peers]

@@ -8,7 +8,9 @@ from dms_proto.reputation import Evidence, Kind, source_of, standing
 from dms_proto.reputation.sources import UNKNOWN
 
 
-def bidder_facts(known: Peer | None, evidence: Evidence, now: int, *, own: bool) -> BidderFacts:
+def bidder_facts(
+    known: Peer | None, evidence: Evidence, now: int, *, own: bool, is_set_aside: bool = False
+) -> BidderFacts:
     """The facts that go into a ranking.
 
     Args:
@@ -16,6 +18,7 @@ def bidder_facts(known: Peer | None, evidence: Evidence, now: int, *, own: bool)
         evidence: how its work for this node went.
         now: Unix ms.
         own: whether the machine belongs to the requester.
+        is_set_aside: whether it was silent lately.
     """
     return BidderFacts(
         rtt_us=max(known.rtt_ms, 0) * 1000 if known is not None else 0,
@@ -26,4 +29,5 @@ def bidder_facts(known: Peer | None, evidence: Evidence, now: int, *, own: bool)
         standing=standing(evidence, now).score,
         source=source_of(known.remote) if known is not None else UNKNOWN,
         streak=evidence.streak,
+        is_set_aside=is_set_aside,
     )

@@ -1,59 +1,139 @@
-"""Silence: who bids and does not answer when a bid is taken. Pure.
+"""Silence: who bids, and says nothing when its bid is taken. Pure.
 
-Each such commit costs a job its acknowledgement timeout, so who does it again and again, at the lowest price, would slow down every job. It is
-forgotten with one answer, however late: a provider that is merely slow keeps being asked.
+::
+
+    a commit unanswered, or acknowledged and nothing since ──▶ a strike ──▶ its bids are taken last for a while, longer each time
+                                                                  └── forgotten with one word of it, however late
+
+Each such commit costs a job the time that an answer is waited for, so who does it again and again, at the lowest price, would slow down every job.
+Who has finished something for this node has credit for `PROVEN_STRIKES`; a newcomer has none, since a new name costs nothing. For the same reason
+newcomers of one source share `SOURCE_STRIKES`.
+
+It may be wrong: a busy machine, here or there, is late with everything at once. So what was under way together is one strike at most, and none where
+the provider has said anything real since; and who is set aside is taken where nobody else is, so that being wrong costs time and never a job.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final, NamedTuple
 
-from dms_proto.ids import BidId, PeerId
+from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
+from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.units import MINUTE, SECOND
 
-STRIKES: Final = 3
-"""Commits in a row without any answer, after which a provider's bids are not heard for a while."""
+PROVEN_STRIKES: Final = 3
+"""So many in a row, and a provider that has kept its word before is set aside for a while."""
+NEWCOMER_STRIKES: Final = 1
+"""The same for one that has finished nothing for this node yet."""
+SOURCE_STRIKES: Final = 3
+"""So many by newcomers of one source, and all of them are."""
 FIRST_PAUSE_MS: Final = 30 * SECOND
-"""So long after the third; twice as long after each that follows,"""
+"""So long; twice as long after each strike that follows,"""
 LONGEST_PAUSE_MS: Final = 10 * MINUTE
 """up to this."""
 MOST: Final = 4_096
-"""Providers remembered; the one silent longest ago goes."""
+"""Providers, sources, and answers remembered; the oldest go."""
+
+
+class Word(StrEnum):
+    """What is waited for. Who answers commits has not thereby done any work; who works has answered."""
+
+    ANSWER = "answer"
+    """To a commit."""
+    WORK = "work"
+    """The first one about an allocation, after its acknowledgement."""
+
+
+class Bidder(NamedTuple):
+    """Who bids.
+
+    Attributes:
+        provider: it.
+        source: where it is; see `reputation.sources`.
+        is_proven: it has finished something for this node, or is its owner's.
+    """
+
+    provider: PeerId
+    source: str = UNKNOWN
+    is_proven: bool = False
 
 
 class _Strikes(NamedTuple):
-    bids: tuple[BidId, ...]
-    strikes: int
+    about: tuple[str, ...]
+    times: int
     at: int
 
 
-_NONE: Final = _Strikes((), 0, 0)
+class _Silent(NamedTuple):
+    about: str
+    since: int
+    at: int
+
+
+_NONE: Final = _Strikes((), 0, -1)
 
 
 class Silence:
-    """Of all providers, by one requester. Not shared between threads."""
+    """Of all providers, by one requester. Times are Unix ms. Not shared between threads."""
 
-    def __init__(self) -> None:
-        self._strikes: Recent[PeerId, _Strikes] = Recent(MOST)
+    def __init__(self, first_pause_ms: int = FIRST_PAUSE_MS) -> None:
+        """`first_pause_ms`: at least 1."""
+        self._first_ms = first_pause_ms
+        self._longest_ms = max(first_pause_ms, LONGEST_PAUSE_MS)
+        self._providers: Recent[tuple[str, Word], _Strikes] = Recent(MOST)
+        self._sources: Recent[tuple[str, Word], _Strikes] = Recent(MOST)
+        self._words: Recent[tuple[PeerId, Word], int] = Recent(MOST)
+        self._answers: Recent[tuple[PeerId, str], int] = Recent(MOST)
 
-    def let_down(self, provider: PeerId, bid: BidId, now: int) -> None:
-        """It did not answer a commit to `bid`, at `now` (Unix ms). What was long before does not count."""
-        before = self._strikes.get(provider) or _NONE
-        if not before.at <= now < before.at + LONGEST_PAUSE_MS:
-            before = _NONE
-        self._strikes.keep(provider, _Strikes((*before.bids, bid)[-STRIKES:], before.strikes + 1, now))
+    def let_down(self, bidder: Bidder, word: Word, about: str, since: int, now: int) -> None:
+        """It has said nothing about a bid or an allocation of ours `since` it was told. What was long before does not count."""
+        heard = self._words.get((bidder.provider, word)), self._answers.get((bidder.provider, about))
+        if any(at is not None and at >= since for at in heard):
+            return
+        silent = _Silent(about, since, now)
+        self._strike(self._providers, (bidder.provider, word), silent)
+        if not bidder.is_proven and bidder.source != UNKNOWN:
+            self._strike(self._sources, (bidder.source, word), silent)
 
-    def answered(self, provider: PeerId, bid: BidId) -> None:
-        """It did answer; only what it let down counts, since anybody can make up a bid."""
-        if bid in (self._strikes.get(provider) or _NONE).bids:
-            self._strikes.take(provider)
+    def heard(self, bidder: Bidder, word: Word, now: int) -> None:
+        """It has said something real: of a commit or an allocation of this node, whichever."""
+        for told in Word if word is Word.WORK else (word,):
+            self._words.keep((bidder.provider, told), now)
+            self._providers.take((bidder.provider, told))
 
-    def is_ignored(self, provider: PeerId, now: int) -> bool:
-        """Whether its bids are not worth waiting for at `now`. After a clock went back: no."""
-        _, count, at = self._strikes.get(provider) or _NONE
-        pause = min(FIRST_PAUSE_MS << min(max(0, count - STRIKES), 10), LONGEST_PAUSE_MS)
-        return count >= STRIKES and at <= now < at + pause
+    def answered(self, bidder: Bidder, about: str, now: int) -> None:
+        """It says something about `about`; only what it let down counts, since anybody can make up a bid, or what it is yet said to have."""
+        self._answers.keep((bidder.provider, about), now)
+        for word in Word:
+            for table, key in ((self._providers, bidder.provider), (self._sources, bidder.source)):
+                if about in (table.get((key, word)) or _NONE).about:
+                    table.take((key, word))
+
+    def set_aside_until(self, bidder: Bidder, now: int) -> int:
+        """Until when its bids are taken where there is no other only; 0: they are not. After a clock went back: not."""
+        borne = PROVEN_STRIKES if bidder.is_proven else NEWCOMER_STRIKES
+        own = max(self._end(self._providers.get((bidder.provider, word)), borne, now) for word in Word)
+        if bidder.is_proven:
+            return own
+        return max(own, *(self._end(self._sources.get((bidder.source, word)), SOURCE_STRIKES, now) for word in Word))
 
     def __len__(self) -> int:
-        return len(self._strikes)
+        return len(self._providers) + len(self._sources)
+
+    def _strike(self, table: Recent[tuple[str, Word], _Strikes], key: tuple[str, Word], silent: _Silent) -> None:
+        before = table.get(key) or _NONE
+        if not before.at <= silent.at < before.at + 2 * self._longest_ms:
+            before = _NONE
+        told = (*before.about, silent.about)[-SOURCE_STRIKES:]
+        was_under_way = silent.since < before.at or silent.about in before.about
+        again = before._replace(about=told) if was_under_way else _Strikes(told, before.times + 1, silent.at)
+        table.keep(key, again)
+
+    def _end(self, strikes: _Strikes | None, borne: int, now: int) -> int:
+        if strikes is None:
+            return 0
+        pause_ms = min(self._first_ms << min(max(0, strikes.times - borne), 10), self._longest_ms)
+        is_pause = strikes.times >= borne and strikes.at <= now < strikes.at + pause_ms
+        return strikes.at + pause_ms if is_pause else 0

@@ -24,8 +24,9 @@ from dms_proto.market import auction_state as auctions
 from dms_proto.market import offer_state
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
-from dms_proto.market.auction_fold import pending, seeking, usable
-from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase
+from dms_proto.market.auction_fold import is_held_back, pending, seeking, usable
+from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase, terms_of
+from dms_proto.market.comparison import fit_test
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import check_award, seal_of
@@ -198,7 +199,7 @@ class Watch:
         )
 
     def _next_bid_is_taken_at_once(self, node: SimNode, after: Auction) -> None:
-        """With a bid in hand for a slot that seeks, no time is lost outside a bidding window."""
+        """With a bid in hand for a slot that seeks, no time is lost outside a bidding window. What a liar bids may not do."""
         if after.phase is not AuctionPhase.OPEN or after.search in _LISTENING:
             return
         bids = usable(after, node.now)
@@ -206,8 +207,11 @@ class Watch:
         idle = [
             bid_id
             for bid_id, bid in bids.items()
-            if bid_id not in excluded and any(is_welcome(after, slot, bid) for slot in seeking(after))
+            if bid_id not in excluded
+            and not is_held_back(after, bid.facts)
+            and any(is_welcome(after, slot, bid) for slot in seeking(after))
         ]
+        idle = [bid_id for bid_id in idle if fit_test(terms_of(after).needs)(bids[bid_id].bid.offer)]
         demand(not idle, "the next bid is taken at once", f"{node!r}: {idle} are at hand and {after.search}")
 
     def _allocation_step(self, node: SimNode, before: Allocation, after: Allocation, decision: Decision) -> None:

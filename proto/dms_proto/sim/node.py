@@ -48,7 +48,8 @@ from dms_proto.messages import (
     SealedBid,
 )
 from dms_proto.promises import WRITTEN_FIRST
-from dms_proto.reputation import Record
+from dms_proto.reputation import Kind, Record
+from dms_proto.reputation.silence import Bidder, Silence
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.executor import SimMachine
 from dms_proto.sim.invariants import Violation
@@ -145,6 +146,7 @@ class SimNode:
         self.crash_points: dict[int, int] = {}
         self.past: dict[str, Any] = {}
         self.record = Record()
+        self.silence = Silence()
         self.liar: Liar | None = None
         self._inbox: deque[tuple[str, Stimulus]] = deque()
         self._armed: dict[str, int] = {}
@@ -227,6 +229,7 @@ class SimNode:
         self.life += 1
         self.states = {}
         self.past = {}
+        self.silence = Silence()
         self._inbox.clear()
         self._armed.clear()
 
@@ -426,7 +429,9 @@ class SimNode:
     def _announce(self, stream: str, effect: auctions.Announce) -> None:
         if stream not in self.states:
             return
-        asked = audience(self.membership, effect.request, self_bids=self.spec.accepts_work)
+        asked = audience(
+            self.membership, effect.request, self_bids=self.spec.accepts_work, is_set_aside=self.is_set_aside
+        )
         for peer in asked.direct:
             self.world.network.send(self, peer, asked.request)
         if asked.gossip:
@@ -459,7 +464,16 @@ class SimNode:
     def facts_of(self, peer: PeerId) -> BidderFacts:
         """What it knows of a bidder itself."""
         known, evidence = self.membership.peers.get(peer), self.record.of(peer)
-        return bidder_facts(known, evidence, self.now, own=peer == self.peer)
+        aside = self.is_set_aside(peer)
+        return bidder_facts(known, evidence, self.now, own=peer == self.peer, is_set_aside=aside)
+
+    def bidder(self, peer: PeerId) -> Bidder:
+        """The same, for its silence. Where it is, nobody here sees."""
+        return Bidder(peer, is_proven=Kind.KEPT in self.record.of(peer).counts or peer == self.peer)
+
+    def is_set_aside(self, peer: PeerId) -> bool:
+        """Whether it was silent lately."""
+        return self.silence.set_aside_until(self.bidder(peer), self.now) > 0
 
 
 _OPENERS: Final = (auctions.Submitted, allocation_machine.Opened)
@@ -517,7 +531,12 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     auctions.Announce: SimNode._announce,
     auctions.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
     auctions.Compare: lambda node, stream, effect: node.world.compare(node, stream, effect),
-    auctions.LetDown: lambda _node, _stream, _effect: None,  # what a node remembers of bidders is not simulated
+    auctions.LetDown: lambda node, _stream, effect: node.silence.let_down(
+        node.bidder(effect.provider), effect.word, effect.about, effect.since, effect.at
+    ),
+    auctions.HeardFrom: lambda node, _stream, effect: node.silence.heard(
+        node.bidder(effect.provider), effect.word, effect.at
+    ),
     auctions.Conclude: SimNode._conclude,
     Book: SimNode._book,
     accounting.TellForgiven: lambda _node, _stream, _effect: None,  # nothing is forgiven here: it takes an owner

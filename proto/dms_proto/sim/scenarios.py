@@ -217,6 +217,13 @@ def second_prices(rng: Random) -> Plan:
     return words.crashing(words.frozen(plan, rng.randrange(3), rng), rng.randrange(3), rng)
 
 
+def bursts(rng: Random) -> Plan:
+    """Many jobs at once, over a way so long that acknowledgements come late: what is wrongly taken for silence costs no job its end."""
+    plan = words.with_node(words.network(rng.randint(3, 5), rng), 0, accepts_work=False)
+    plan = words.with_jobs(plan, 25, rng, node=0, over_ms=100, work_ms=rng.choice((50, 500)))
+    return words.with_weather(plan, delay_ms=(100, 220), jitter_ms=rng.choice((20, 60)))
+
+
 def silent_winner(rng: Random) -> Plan:
     """Nodes stand still just when they have won."""
     plan = words.with_node(words.network(rng.randint(3, 5), rng), 0, accepts_work=False)
@@ -325,6 +332,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         gpus,
         price_floors,
         second_prices,
+        bursts,
         silent_winner,
         own_outage,
         hosts_at_work,

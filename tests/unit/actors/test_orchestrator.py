@@ -11,7 +11,7 @@ from dms_actors.proofs import Heard
 from dms_actors.shell import Turn
 from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import BidHeard, PeerLost, SpotCheck, StatusHeard
+from dms_proto.market.auction_state import BidHeard, LetDown, PeerLost, SpotCheck, StatusHeard
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Phase
@@ -91,7 +91,7 @@ def test_a_provider_that_is_given_up_when_its_time_is_over_is_noted_as_at_fault(
 
     lost: Any = orchestrator.receive([Told(PeerLost(PeerId("a")), "c")], requester.now)
     lost.written()
-    assert node.messages == []
+    assert [type(message) for message in node.messages] == [LetDown]
     due = orchestrator.deadline()
     assert due is not None
     over: Any = orchestrator.receive([], due)

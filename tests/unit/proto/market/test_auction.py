@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
-from dms_proto.machine import Send, Transient
+from dms_proto.machine import Send, TimeCame, Transient
 from dms_proto.market.auction import CANCEL_GRACE_MS, resume
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
@@ -22,6 +22,7 @@ from dms_proto.market.auction_state import (
     CommitAcked,
     CommitFailed,
     Conclude,
+    LetDown,
     PeerLost,
     PeerThere,
     RequestEnded,
@@ -47,6 +48,7 @@ from dms_proto.messages import (
     Receipt,
     Release,
 )
+from dms_proto.reputation.silence import SOURCE_STRIKES
 from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
 from dms_proto.units import SECOND
 from dms_proto.work import OWNERS, EndReason, Usage
@@ -277,6 +279,89 @@ def test_more_bids_than_can_be_kept_are_released() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- committing, losing
+
+
+CROWD = BidderFacts(source="30.0.0.0/24")
+
+
+def silent(requester: Requester, winners: int) -> list[PeerId]:
+    """So many winners in a row say nothing; gives who they were."""
+    found = []
+    for _ in range(winners):
+        found.append(requester.winner)
+        requester.wait(requester.terms.ack_timeout_ms)
+    return found
+
+
+def test_when_a_few_newcomers_of_one_source_were_silent_the_others_there_are_tried_last() -> None:
+    requester = Requester(bids_wanted=21).submit(*"abcde", known=21)
+    for number in range(20):
+        requester.bid(f"crowd {number}", price=1, facts=CROWD)
+    requester.bid("elsewhere", price=900)
+
+    assert len(set(silent(requester, SOURCE_STRIKES))) == SOURCE_STRIKES
+    assert requester.winner == "elsewhere"
+
+
+ASIDE = BidderFacts(is_set_aside=True)
+
+
+def test_who_is_set_aside_does_not_close_the_window_and_is_taken_in_the_next_round_if_there_is_nobody_else() -> None:
+    requester = Requester(bids_wanted=1).submit("a", "b")
+    requester.bid("a", facts=ASIDE)
+    requester.declines("b", NEVER)
+    assert requester.noted(AwardMade) == []
+    assert requester.called() == [1]
+
+    requester.asks("a", "b")
+    requester.wait(WINDOW)
+
+    assert requester.winner == "a"
+
+
+def test_where_somebody_else_is_only_busy_it_is_waited_for_before_who_is_set_aside_is_taken() -> None:
+    requester = Requester(bids_wanted=1).submit("a", "b")
+    requester.bid("a", facts=ASIDE)
+    requester.declines("b", BUSY)
+    assert requester.noted(RequestWaiting)
+
+    requester.bid("b")
+
+    assert requester.winner == "b"
+
+
+def test_who_is_set_aside_is_taken_after_everybody_else_whatever_it_bids() -> None:
+    requester = Requester(bids_wanted=1, count=2).submit("a", "b")
+    requester.declines("b", BUSY)
+    requester.wait(ROUND_BACKOFF_MS[0] + WINDOW)
+    requester.asks("a", "b")
+    requester.bid("a", 1, price=1, slots=2, facts=ASIDE)
+    requester.bid("b", 1, price=900)
+    requester.wait(WINDOW)
+
+    assert [slot.provider for slot in requester.state.slots] == ["b", "a"]
+
+
+def test_an_acknowledgement_that_this_node_looks_for_much_too_late_has_its_time_again_and_only_once() -> None:
+    requester = Requester(bids_wanted=1).submit("a", "b")
+    requester.bid("a")
+    requester.now += 3 * ACK
+    requester.tell(TimeCame())
+    assert requester.noted(CommitFailed) == []
+    assert requester.wanted(LetDown) == []
+
+    requester.now += 3 * ACK
+    requester.tell(TimeCame())
+    assert [failed.provider for failed in requester.noted(CommitFailed)] == ["a"]
+    assert len(requester.wanted(LetDown)) == 1
+
+
+def test_bidders_whose_source_is_not_known_are_tried_one_after_the_other() -> None:
+    requester = Requester(bids_wanted=6).submit("a", known=6)
+    for number in range(6):
+        requester.bid(f"p{number}")
+
+    assert len(set(silent(requester, 5))) == 5
 
 
 def test_losers_are_kept_until_the_winner_has_acknowledged_and_then_released() -> None:

@@ -8,7 +8,7 @@ from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
 from dms_proto.machine import TimeCame
 from dms_proto.market import auction
 from dms_proto.market.auction import CANCEL_GRACE_MS, LOST_GRACE_MAX_MS, LOST_GRACE_MIN_MS, OWN_OUTAGE_GRACE_MS
-from dms_proto.market.auction_fold import NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
+from dms_proto.market.auction_fold import NEWCOMER_NUDGE_MS, NOT_STARTED_MS, NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
 from dms_proto.market.auction_state import (
     AllocationAdvanced,
     Announce,
@@ -17,7 +17,9 @@ from dms_proto.market.auction_state import (
     CancelAsked,
     Collect,
     CommitFailed,
+    HeardFrom,
     InvocationAnswered,
+    LetDown,
     PeerLost,
     PeerThere,
     ProviderReturned,
@@ -30,6 +32,7 @@ from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import BidRequest, Cancel, Commit, Invocation, InvocationAck, Phase, Receipt
 from dms_proto.reputation.evidence import Kind
+from dms_proto.reputation.silence import Word
 from dms_proto.sim.requester import BUSY, ME, REQUEST, Requester
 from dms_proto.units import HOUR, MINUTE, SECOND
 from dms_proto.verification.policy import Policy, Verification
@@ -39,10 +42,13 @@ FILE = Output("out", Digest("sha256:" + "0" * 64), 3)
 WALL_MS = 10 * MINUTE
 
 
-def held(**changed: object) -> Requester:
+NEWCOMER, PROVEN = BidderFacts(), BidderFacts(successes=1)
+
+
+def held(*, facts: BidderFacts = NEWCOMER, **changed: object) -> Requester:
     """A request whose one slot is held by "a"; "b" would have been the next best."""
     requester = Requester(**({"bids_wanted": 1} | changed))
-    requester.hold("a")
+    requester.hold("a", facts=facts)
     return requester
 
 
@@ -459,24 +465,68 @@ def test_who_went_away_while_asked_is_asked_again_when_it_is_back() -> None:
     assert requester.sent_to(BidRequest) == ["b"]
 
 
-def test_a_provider_that_says_nothing_after_its_acknowledgement_is_asked_and_then_given_up() -> None:
-    requester = held()
-    asked = []
-    for pause in NUDGE_MS[:-1]:
+@pytest.mark.parametrize(("facts", "pauses"), [(PROVEN, NUDGE_MS), (NEWCOMER, NEWCOMER_NUDGE_MS)])
+def test_a_provider_that_says_nothing_after_its_acknowledgement_is_asked_and_then_given_up(
+    facts: BidderFacts, pauses: tuple[int, ...]
+) -> None:
+    requester = held(facts=facts)
+    about, since = requester.state.slots[0].allocation_id, requester.now
+    for pause in pauses[:-1]:
         requester.wait(pause - 1)
         assert requester.effects == ()
         requester.wait(1)
-        asked += requester.sent_to(Invocation)
+        assert requester.sent_to(Invocation) == ["a"]
+        assert requester.wanted(LetDown) == [LetDown(PeerId("a"), Word.WORK, about, since, requester.now)]
 
-    assert asked == ["a", "a", "a"]
-    requester.wait(NUDGE_MS[-1])
+    requester.wait(pauses[-1])
+    assert requester.sent_to(Cancel) == ["a"]
+    assert requester.wanted(LetDown) == [LetDown(PeerId("a"), Word.WORK, about, since, requester.now)]
+    assert requester.called() == [1]
+
+
+def test_of_many_allocations_of_which_nothing_is_heard_one_is_told_for_each_commit() -> None:
+    requester = Requester(bids_wanted=1, count=3)
+    requester.hold("a", slots=3)
+    requester.wait(NEWCOMER_NUDGE_MS[0])
+
+    assert requester.sent_to(Invocation) == ["a", "a", "a"]
+    assert len(requester.wanted(LetDown)) == 1
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_who_goes_away_before_it_has_said_anything_has_let_down_unless_our_own_network_is_down(*, ours: bool) -> None:
+    requester = held()
+    told = LetDown(PeerId("a"), Word.WORK, requester.state.slots[0].allocation_id, requester.now, requester.now)
+    requester.tell(PeerLost(PeerId("a"), ours=ours))
+
+    assert requester.wanted(LetDown) == ([] if ours else [told])
+
+
+def test_the_first_word_of_an_allocation_is_told_and_no_later_one() -> None:
+    requester = held()
+    assert requester.wanted(HeardFrom) == [HeardFrom(PeerId("a"), Word.ANSWER, requester.now)]
+    allocation = requester.state.slots[0].allocation_id
+    requester.reports("a", allocation, Phase.RUNNING)
+    assert requester.wanted(HeardFrom) == [HeardFrom(PeerId("a"), Word.WORK, requester.now)]
+    requester.ends("a", allocation)
+    assert requester.wanted(HeardFrom) == []
+
+
+def test_a_provider_that_prepares_and_never_starts_is_given_up() -> None:
+    requester = held()
+    requester.reports("a", requester.state.slots[0].allocation_id, Phase.PREPARING)
+    requester.wait(NOT_STARTED_MS - 1)
+    assert requester.state.slots[0].phase is SlotPhase.HELD
+
+    requester.wait(1)
+
     assert requester.sent_to(Cancel) == ["a"]
     assert requester.called() == [1]
 
 
 def test_a_provider_that_has_said_anything_of_the_work_is_not_asked() -> None:
     requester = held()
-    requester.reports("a", requester.state.slots[0].allocation_id, Phase.PREPARING)
+    requester.reports("a", requester.state.slots[0].allocation_id, Phase.RUNNING)
 
     requester.wait(MINUTE)
 

@@ -93,6 +93,7 @@ def test_one_that_claims_twice_its_score_is_short_and_after_six_in_a_row_oversta
 
 def test_saying_late_that_it_runs_hides_no_more_than_the_allowance() -> None:
     market = checking()
+    market.reports("a", market.state.slots[0].allocation_id, Phase.PREPARING)
     market.wait(2 * TARGET_MS - 1)
     runs(market)
     market.wait(1)

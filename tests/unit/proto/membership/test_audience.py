@@ -133,3 +133,17 @@ def test_the_request_is_otherwise_as_it_was() -> None:
         wanted.count,
         wanted.max_price,
     )
+
+
+def test_who_is_set_aside_takes_nobodys_place_and_is_asked_where_there_is_nobody_else_or_later() -> None:
+    members = circle(*many(200))
+    names = {known.peer for known in members.greeted()}
+    heard = sorted(names)[:3]
+
+    some = audience(members, request(), self_bids=False, is_set_aside=lambda peer: peer not in heard)
+    none = audience(members, request(), self_bids=False, is_set_aside=lambda _peer: True)
+
+    assert sorted(some.direct) == heard
+    assert none == audience(members, request(), self_bids=False)
+    later = msgspec.structs.replace(request(), round=1)
+    assert len(audience(members, later, self_bids=False, is_set_aside=lambda peer: peer not in heard).direct) > 3

@@ -1,55 +1,184 @@
-"""Providers that bid and do not answer: not heard for a while, forgiven with time or with one answer."""
+"""Providers that bid and say nothing when they are taken: set aside for a while, forgiven with time or with one word."""
 
 from __future__ import annotations
 
-from dms_proto.ids import BidId, PeerId
-from dms_proto.reputation.silence import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, MOST, STRIKES, Silence
+from dms_proto.ids import PeerId
+from dms_proto.reputation.silence import (
+    FIRST_PAUSE_MS,
+    LONGEST_PAUSE_MS,
+    MOST,
+    PROVEN_STRIKES,
+    SOURCE_STRIKES,
+    Bidder,
+    Silence,
+    Word,
+)
+from dms_proto.reputation.sources import UNKNOWN
 
-A = PeerId("a")
-BID = BidId("b")
+NEW = Bidder(PeerId("new"), "30.0.0.0/24")
+PROVEN = Bidder(PeerId("proven"), "30.0.0.0/24", is_proven=True)
+START = 1_000_000
+ACK_MS = 500
 
 
-def test_after_three_in_a_row_its_bids_are_not_heard_and_then_they_are_again() -> None:
+def let_down(silence: Silence, bidder: Bidder, times: int, now: int = START) -> int:
+    """So many commits, each sent after the one before was given up. Gives when the last one was."""
+    for number in range(times):
+        silence.let_down(bidder, Word.ANSWER, f"bid {number} at {now}", now, now + ACK_MS)
+        now += ACK_MS + 1
+    return now - 1
+
+
+def is_aside(silence: Silence, bidder: Bidder, now: int) -> bool:
+    return silence.set_aside_until(bidder, now) > now
+
+
+def test_a_newcomer_has_no_credit_and_takes_its_turn_again_after_a_while() -> None:
     silence = Silence()
-    for _ in range(STRIKES):
-        assert not silence.is_ignored(A, 0)
-        silence.let_down(A, BID, 0)
-    assert silence.is_ignored(A, FIRST_PAUSE_MS - 1)
-    assert not silence.is_ignored(A, FIRST_PAUSE_MS)
+    assert not is_aside(silence, NEW, START)
+    last = let_down(silence, NEW, 1)
+    assert silence.set_aside_until(NEW, last) == last + FIRST_PAUSE_MS
+    assert not is_aside(silence, NEW, last + FIRST_PAUSE_MS)
+
+
+def test_who_has_kept_its_word_before_is_set_aside_when_it_is_silent_for_the_third_time() -> None:
+    silence = Silence()
+    assert not is_aside(silence, PROVEN, let_down(silence, PROVEN, PROVEN_STRIKES - 1))
+    last = let_down(silence, PROVEN, 1, START + 10_000)
+    assert silence.set_aside_until(PROVEN, last) == last + FIRST_PAUSE_MS
 
 
 def test_each_more_doubles_the_pause_up_to_the_longest() -> None:
     silence = Silence()
-    for _ in range(STRIKES + 1):
-        silence.let_down(A, BID, 0)
-    assert silence.is_ignored(A, 2 * FIRST_PAUSE_MS - 1)
-    assert not silence.is_ignored(A, 2 * FIRST_PAUSE_MS)
-    for _ in range(100):
-        silence.let_down(A, BID, 0)
-    assert silence.is_ignored(A, LONGEST_PAUSE_MS - 1)
-    assert not silence.is_ignored(A, LONGEST_PAUSE_MS)
+    last = let_down(silence, NEW, 2)
+    assert silence.set_aside_until(NEW, last) == last + 2 * FIRST_PAUSE_MS
+    last = let_down(silence, NEW, 100, last + 1)
+    assert silence.set_aside_until(NEW, last) == last + LONGEST_PAUSE_MS
 
 
-def test_one_answer_and_it_is_forgotten() -> None:
+def test_the_pause_is_as_long_as_its_owner_wants() -> None:
+    silence = Silence(1_000)
+    last = let_down(silence, NEW, 1)
+    assert silence.set_aside_until(NEW, last) == last + 1_000
+
+
+def test_commits_that_were_under_way_together_are_one_strike() -> None:
     silence = Silence()
-    for _ in range(STRIKES):
-        silence.let_down(A, BID, 0)
-    silence.answered(A, BidId("made up"))
-    assert silence.is_ignored(A, 0)
-    silence.answered(A, BID)
-    assert not silence.is_ignored(A, 0)
+    for number in range(30):
+        silence.let_down(PROVEN, Word.ANSWER, f"bid {number}", START + 10 * number, START + 10 * number + ACK_MS)
+    assert not is_aside(silence, PROVEN, START + 300 + ACK_MS)
+
+    for number in range(30):
+        silence.let_down(NEW, Word.ANSWER, f"bid {number}", START, START + ACK_MS + number)
+    assert silence.set_aside_until(NEW, START + 600) == START + ACK_MS + FIRST_PAUSE_MS
+
+
+def test_newcomers_of_one_source_that_were_silent_together_are_one_strike_of_it() -> None:
+    silence = Silence()
+    for number in range(30):
+        silence.let_down(newcomer(number), Word.ANSWER, f"bid {number}", START, START + ACK_MS)
+    assert not is_aside(silence, newcomer(99), START + ACK_MS)
+
+
+def test_it_does_not_count_if_anything_was_heard_since_the_commit_was_sent() -> None:
+    silence = Silence()
+    silence.heard(NEW, Word.ANSWER, START)
+    silence.let_down(NEW, Word.ANSWER, "bid", START, START + ACK_MS)
+    assert not is_aside(silence, NEW, START + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, "another", START + 1, START + 1 + ACK_MS)
+    assert is_aside(silence, NEW, START + 1 + ACK_MS)
+
+
+def test_an_answer_that_is_here_before_it_is_told_to_be_missing_counts_unless_it_is_older_than_the_commit() -> None:
+    silence = Silence()
+    silence.answered(NEW, "bid", START)
+    silence.let_down(NEW, Word.ANSWER, "bid", START, START + ACK_MS)
+    assert not is_aside(silence, NEW, START + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, "bid", START + 1, START + 1 + ACK_MS)
+    assert is_aside(silence, NEW, START + 1 + ACK_MS)
+
+
+def test_one_word_of_it_and_it_is_forgotten() -> None:
+    silence = Silence()
+    silence.let_down(NEW, Word.ANSWER, "bid", START, START + ACK_MS)
+    silence.answered(NEW, "made up", START + ACK_MS)
+    assert is_aside(silence, NEW, START + ACK_MS)
+    silence.answered(NEW, "bid", START + ACK_MS)
+    assert not is_aside(silence, NEW, START + ACK_MS)
+
+    silence.let_down(NEW, Word.ANSWER, "another", START + 10_000, START + 10_000 + ACK_MS)
+    silence.heard(NEW, Word.ANSWER, START + 11_000)
+    assert not is_aside(silence, NEW, START + 11_000)
+
+
+def newcomer(number: int, source: str = "30.0.0.0/24") -> Bidder:
+    return Bidder(PeerId(f"sybil {number}"), source)
+
+
+def crowd(silence: Silence, source: str = "30.0.0.0/24") -> int:
+    """One newcomer after the other lets a job down."""
+    now = START
+    for number in range(SOURCE_STRIKES):
+        assert not is_aside(silence, newcomer(99, source), now)
+        silence.let_down(newcomer(number, source), Word.ANSWER, f"bid {number}", now, now + ACK_MS)
+        now += ACK_MS + 1
+    return now
+
+
+def test_newcomers_of_one_source_share_what_is_borne_and_others_are_not_touched() -> None:
+    silence = Silence()
+    now = crowd(silence)
+    assert is_aside(silence, newcomer(99), now)
+    assert not is_aside(silence, newcomer(99), now + FIRST_PAUSE_MS)
+    assert not is_aside(silence, PROVEN, now)
+    assert not is_aside(silence, newcomer(99, "40.0.0.0/24"), now)
+
+
+def test_one_of_a_source_that_answers_in_the_end_clears_its_neighbours() -> None:
+    silence = Silence()
+    now = crowd(silence)
+    silence.answered(newcomer(0), "bid 0", now)
+    assert not is_aside(silence, newcomer(99), now)
+    assert is_aside(silence, newcomer(1), now)
+
+
+def test_one_of_a_source_that_keeps_its_word_does_not_clear_its_neighbours() -> None:
+    silence = Silence()
+    now = crowd(silence)
+    silence.heard(newcomer(99), Word.WORK, now)
+    assert is_aside(silence, newcomer(98), now)
+
+
+def test_those_whose_source_is_not_known_do_not_share_one() -> None:
+    silence = Silence()
+    assert not is_aside(silence, newcomer(99, UNKNOWN), crowd(silence, UNKNOWN))
 
 
 def test_what_was_long_before_does_not_count() -> None:
     silence = Silence()
-    for _ in range(STRIKES - 1):
-        silence.let_down(A, BID, 0)
-    silence.let_down(A, BID, LONGEST_PAUSE_MS)
-    assert not silence.is_ignored(A, LONGEST_PAUSE_MS)
+    last = let_down(silence, NEW, 3)
+    last = let_down(silence, NEW, 1, last + 2 * LONGEST_PAUSE_MS)
+    assert silence.set_aside_until(NEW, last) == last + FIRST_PAUSE_MS
 
 
-def test_invented_providers_do_not_grow_it() -> None:
+def test_invented_providers_and_sources_do_not_grow_it() -> None:
     silence = Silence()
     for number in range(MOST + 100):
-        silence.let_down(PeerId(f"invented {number}"), BID, 0)
-    assert len(silence) == MOST
+        bidder = newcomer(number, f"source {number}")
+        silence.let_down(bidder, Word.ANSWER, "bid", START, START + ACK_MS)
+        silence.answered(bidder, "made up", START)
+    assert len(silence) == 2 * MOST
+    assert len(silence._answers) == MOST
+
+
+def test_who_answers_commits_has_not_done_any_work_and_who_works_has_answered() -> None:
+    silence = Silence()
+    silence.let_down(NEW, Word.WORK, "allocation", START, START + 1_000)
+    silence.heard(NEW, Word.ANSWER, START + 1_000)
+    assert is_aside(silence, NEW, START + 1_000)
+    silence.heard(NEW, Word.WORK, START + 1_000)
+    assert not is_aside(silence, NEW, START + 1_000)
+
+    silence.let_down(NEW, Word.ANSWER, "bid", START + 2_000, START + 2_500)
+    silence.heard(NEW, Word.WORK, START + 2_500)
+    assert not is_aside(silence, NEW, START + 2_500)
