@@ -24,7 +24,7 @@ from dms.sim.city import GPU_JOBS, run_city
 from dms.testing.attackers import KINDS, ONE_BY_ONE
 from dms_proto.sim import boasters
 from dms_proto.sim import crowd as crowds
-from dms_proto.units import HOUR, MINUTE, format_count
+from dms_proto.units import HOUR, MIB, MINUTE, format_count
 
 RESULTS = Path(__file__).parent / "results"
 PIECES = 60
@@ -216,6 +216,28 @@ def pool_figures() -> Iterator[Figure]:
     )
 
 
+def tunnel_figures(rounds: int) -> Iterator[Figure]:
+    """Bytes into a sandbox at another node, beside the least that could carry them."""
+    from bench import tunnels  # noqa: PLC0415
+
+    seen = tunnels.measure(10 * rounds)
+    how = (
+        f"{10 * rounds} exchanges of 100 bytes each way, one after the other; {tunnels.BULK // MIB} MiB there and back"
+    )
+    for name, way in (("plain TCP", seen.tcp), ("plain Unix socket", seen.unix), ("bare libp2p stream", seen.stream)):
+        yield Figure(f"floor: {name}, p50", way.p50_ms, "ms", "", None, how)
+        yield Figure("  p95", way.p95_ms, "ms", "", None, "the same")
+        yield Figure("  bulk", way.mib_per_s, "MiB/s", "", None, "each way at once")
+    tunnel = seen.tunnel
+    yield at_most("tunnel into a sandbox, p50", tunnel.p50_ms, "ms", 5, f"two nodes on loopback; {how}")
+    yield Figure("  p95", tunnel.p95_ms, "ms", "", None, "the same")
+    yield Figure("  ratio to a bare stream", tunnel.p50_ms / seen.stream.p50_ms, "x", "", None, "p50, same run")
+    yield Figure("  bulk", tunnel.mib_per_s, "MiB/s", "", None, "each way at once")
+    yield Figure("  of a bare stream", 100 * tunnel.mib_per_s / seen.stream.mib_per_s, "%", "", None, "same run")
+    crowd = f"one client, {tunnels.AT_ONCE} tunnels to each of two providers, an exchange under way in each"
+    yield at_least("exchanges at once", seen.exchanges_per_s, "a second", 1_000, crowd)
+
+
 def attack_figures(rounds: int) -> Iterator[Figure]:
     """An honest pair under each attack."""
     with attacks.pair() as net:
@@ -241,6 +263,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "verification": lambda _options: verification_figures(),
     "attacks": lambda options: attack_figures(options.rounds),
     "wire": lambda _options: wire_figures(),
+    "tunnels": lambda options: tunnel_figures(options.rounds),
     "pools": lambda _options: pool_figures(),
     "components": lambda _options: component_figures(),
 }
