@@ -69,6 +69,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         queue_bytes: bytes queued to one peer before `send` says no.
         pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
         frame_limit: inbound rate of frames per peer.
+        tunnel_limit: inbound rate of openings of tunnels per peer; their bytes are not counted.
         gossip_limit: inbound rate of gossiped messages per forwarder.
         work_bits: bits of proof of work that a stranger has to show that connects from a public address; 0 for none.
         work_bits_private: the same from an address that is not public, such as of the local network.
@@ -102,6 +103,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes: int = 2 * MIB
     pipe_window: int = 4 * MIB
     frame_limit: RateLimit = RateLimit()
+    tunnel_limit: RateLimit = RateLimit(frames_per_s=100, frames_burst=1_000)
     gossip_limit: RateLimit = RateLimit(frames_per_s=50, frames_burst=500, bytes_per_s=256 * KIB, bytes_burst=2 * MIB)
     work_bits: int = 0
     work_bits_private: int = 0

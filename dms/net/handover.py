@@ -20,8 +20,8 @@ def hand_over(beside: socket.socket, number: int, end: socket.socket) -> bool:
     return True
 
 
-def receive(beside: socket.socket) -> tuple[int, socket.socket] | None:
-    """The next one. None: the other side has closed.
+def receive(beside: socket.socket) -> tuple[int, socket.socket | None] | None:
+    """The next one: its number, and the socket unless this process has no descriptor left for it. None: the other side has closed.
 
     Raises:
         BlockingIOError: there is none now.
@@ -33,4 +33,4 @@ def receive(beside: socket.socket) -> tuple[int, socket.socket] | None:
     for _, _, content in ancillary:
         fds.frombytes(content)
     (number,) = _NUMBER.unpack(data)
-    return number, socket.socket(fileno=fds[0])
+    return number, socket.socket(fileno=fds[0]) if fds else None

@@ -92,12 +92,11 @@ class TunnelHandles:
                 if answered is not None and not answered.done():
                     answered.set_result(message)
                 elif message.code:
-                    self._open.pop(number, None)
+                    self._end(number, message.message)
                 else:
                     child.post(AbortTunnel(number))  # who asked for it has gone meanwhile
             case TunnelOver(number, why):
-                if (handle := self._open.pop(number, None)) is not None:
-                    handle.end(why)
+                self._end(number, why)
 
     def forget(self, why: str) -> None:
         """The network process is gone, and with it all tunnels."""
@@ -109,6 +108,10 @@ class TunnelHandles:
                 answered.set_exception(MachineError("network_down", why, retryable=True))
         handles, self._open = self._open, {}
         for handle in handles.values():
+            handle.end(why)
+
+    def _end(self, number: int, why: str) -> None:
+        if (handle := self._open.pop(number, None)) is not None:
             handle.end(why)
 
     async def _decide(self, child: Child, number: int, peer: PeerId, opening: bytes) -> None:

@@ -34,6 +34,7 @@ from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.handover import receive
 from dms.net.host import Host
 from dms.net.pipe import AskTunnel, TunnelAnswered, TunnelOver
+from dms.net.quotas import Quota
 from dms_proto.rules import MAX_LINE
 from dms_proto.tunnels import MAX_OPENING
 from dms_proto.units import format_count
@@ -95,6 +96,7 @@ class Tunnels:
         self._host = host
         self._bridge = bridge
         self._beside = beside
+        self._quota = Quota(host.config.tunnel_limit)
         self._serving: Counter[str] = Counter()
         self._awaited: dict[int, _Awaited] = {}
         self._opened: dict[int, trio.CancelScope] = {}
@@ -113,13 +115,17 @@ class Tunnels:
                 return
             if given is None:
                 return
-            number, end = given
-            awaited = self._awaited.get(number)
-            if awaited is None or awaited.end is not None:
-                end.close()  # its tunnel was over before
-            else:
-                end.setblocking(False)
-                awaited.give(end)
+            self._take(*given)
+
+    def _take(self, number: int, end: socket.socket | None) -> None:
+        awaited = self._awaited.get(number)
+        if end is None:
+            self.on_refused(number, "peer_unreachable", "too many files are open in the network process; try again")
+        elif awaited is None or awaited.end is not None:
+            end.close()  # its tunnel was over before
+        else:
+            end.setblocking(False)
+            awaited.give(end)
 
     # ----------------------------------------------------------------------------------------------------------- opening
 
@@ -203,6 +209,9 @@ class Tunnels:
             raise RefusedError("peer_unreachable", "a proof of work is asked of you first")
         if self._serving.total() > most or self._serving[peer] * 4 > most:
             raise RefusedError("peer_unreachable", "busy: too many tunnels are open; try again")
+        if offence := self._quota.judge(peer, self._host.source(peer), 0, trio.current_time()):
+            self._host.blame(peer, offence)
+            raise RefusedError("peer_unreachable", "too many tunnels are asked for at a time; try again")
         with trio.move_on_after(OPENING_S) as patience:
             opening = await _read_item(stream, MAX_OPENING)
         if patience.cancelled_caught:

@@ -19,6 +19,8 @@ from dms_proto.errors import UserError
 T = TypeVar("T")
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+TUNNEL_READ_AHEAD: Final = 128 * 1024
+"""Half of the bytes that a reader of a tunnel may have ahead of who reads from it."""
 QUEUE_ITEMS: Final = 1024
 """Updates kept for a follower that is slower than the feed; past it the connection is not read, which slows the node's sending."""
 
@@ -166,7 +168,7 @@ async def open_tunnel(path: Path, params: TunnelParams) -> OpenTunnel:
         DmsError: as the node raised it.
         ConnectionLost: the node went away.
     """
-    reader, writer = await _connection(path)
+    reader, writer = await _connection(path, TUNNEL_READ_AHEAD)
     try:
         request = {"jsonrpc": "2.0", "id": 1, "method": "tunnel.open", "params": params}
         writer.write(msgspec.json.encode(request) + b"\n")
@@ -185,9 +187,9 @@ async def open_tunnel(path: Path, params: TunnelParams) -> OpenTunnel:
         raise
 
 
-async def _connection(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connection(path: Path, limit: int = MAX_LINE_BYTES) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        return await asyncio.open_unix_connection(str(path), limit=MAX_LINE_BYTES)
+        return await asyncio.open_unix_connection(str(path), limit=limit)
     except OSError as error:
         raise UserError(
             "node_not_running", f"no node answers on {path}", hint="dms up -d starts one", retryable=True

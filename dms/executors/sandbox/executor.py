@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dms.executors.sandbox import bwrap, probe
 from dms.executors.sandbox.engine import Sandbox
+from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
 from dms.executors.sandbox.ports import letting_in
 from dms.executors.sandbox.program import Program
 from dms_actors.ports import Run
@@ -22,8 +23,10 @@ class SandboxExecutor:
 
     name = "sandbox"
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, system_python: Path = SYSTEM) -> None:
+        """`system_python`: the machine's, if it has one there."""
         self._sandbox = sandbox
+        self._system_python = system_python
 
     async def probe(self) -> ExecutorOffer:
         """See `Executor.probe`."""
@@ -58,4 +61,9 @@ class SandboxExecutor:
             environment={**task.environment, **variables},
             secrets={secret.name: secret.value for secret in secrets if not secret.variable},
         )
-        return letting_in(program, task.ports) if task.ports else program
+        return letting_in(program, task.ports, self._python()) if task.ports else program
+
+    def _python(self) -> Interpreter:
+        empty = self._sandbox.settings.state_directory / "empty"
+        empty.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return least(empty, self._system_python)

@@ -11,7 +11,7 @@ import msgspec
 
 from dms.executors.sandbox import port_agent
 from dms.executors.sandbox.engine import DOOR_ARGUMENT, RESULT_ARGUMENT
-from dms.executors.sandbox.interpreter import LIBRARY_PATH, interpreter
+from dms.executors.sandbox.interpreter import Interpreter
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.verdict import NOT_EXECUTABLE, NOT_FOUND
 from dms_proto.units import MIB
@@ -24,15 +24,16 @@ AGENT_PROCESSES: Final = 2
 _LIBRARIES: Final = "LD_LIBRARY_PATH"
 
 
-def letting_in(program: Program, ports: Sequence[int]) -> Program:
-    """`program`, reachable at `ports` from outside."""
-    python, own = interpreter(), program.environment.get(_LIBRARIES, "")
+def letting_in(program: Program, ports: Sequence[int], python: Interpreter) -> Program:
+    """`program`, reachable at `ports` from outside by an agent that `python` runs."""
+    own = program.environment.get(_LIBRARIES, "")
+    libraries = ":".join(path for path in (python.library_path, own) if path)
     start = (*python.command, "-c", _agent(), DOOR_ARGUMENT, RESULT_ARGUMENT, ",".join(map(str, ports)), own)
     return msgspec.structs.replace(
         program,
         command=(*start, *program.command),
-        environment={**program.environment, _LIBRARIES: f"{LIBRARY_PATH}:{own}" if own else LIBRARY_PATH},
-        binds=(*program.binds, python.bind),
+        environment={**program.environment, **({_LIBRARIES: libraries} if libraries else {})},
+        binds=(*program.binds, *python.binds),
         overhead_bytes=program.overhead_bytes + AGENT_BYTES,
         overhead_processes=program.overhead_processes + AGENT_PROCESSES,
         opens_door=True,

@@ -23,7 +23,7 @@ import msgspec
 
 from dms.executors.sandbox import probe, profile
 from dms.executors.sandbox.engine import RESULT_ARGUMENT, Sandbox
-from dms.executors.sandbox.interpreter import LIBRARY_PATH, interpreter
+from dms.executors.sandbox.interpreter import LIBRARY_PATH, own
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.wasm import worker
@@ -160,9 +160,9 @@ class WasmExecutor:
             _furnish(home, package)
         except OSError as error:
             raise MachineError("executor_unavailable", f"{home} cannot be written: {error}") from error
-        python = interpreter()
+        python = own()
         self._binds = (
-            python.bind,
+            *python.binds,
             (package, f"{worker.SITE}/wasmtime"),
             (home, worker.HOME),
         )

@@ -23,7 +23,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 ATTACKS = runpy.run_path(str(PROGRAMS / "attacks.py"))["ATTACKS"]
 
 
-@pytest.fixture(scope="module", params=["the node as it is", "a plain user's node"])
+@pytest.fixture(scope="module", params=["the node as it is", "a plain user's node", "a job with ports"])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not any(Path(place, "python3").exists() for place in ("/usr/bin", "/usr/local/bin")):
         pytest.skip("no python3 below /usr to run inside")
@@ -31,6 +31,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return run_as_plain_user(PROGRAMS / "attacked_node.py")
     home = tmp_path_factory.mktemp("attacked")
     program = [sys.executable, str(PROGRAMS / "attacked_node.py"), str(home)]
+    program += ["8080"] if request.param == "a job with ports" else []
     done = subprocess.run(program, capture_output=True, text=True, timeout=110, check=False)
     if "executor_unavailable" in done.stderr:
         pytest.skip(f"no sandbox on this machine: {done.stderr.splitlines()[-1]}")

@@ -13,7 +13,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 
-from dms.net.config import TUNNEL_PROTOCOL
+from dms.net.config import TUNNEL_PROTOCOL, RateLimit
 from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.tunnels import _item, _read_item
 from dms.testing.hostile_peer import Visit, attack
@@ -146,6 +146,24 @@ async def test_a_peer_gets_a_quarter_of_all_tunnels_and_half_openings_count(crew
         return await answer_to(await visit.open(TUNNEL_PROTOCOL))
 
     assert b"busy" in await attack(victim.addresses[0], play)
+    await still_serves(crew, victim)
+
+
+async def test_openings_above_the_rate_are_refused_and_an_offence(crew: Crew) -> None:
+    victim = await crew(tunnel_limit=RateLimit(frames_per_s=1, frames_burst=2))
+
+    async def play(visit: Visit) -> list[bytes]:
+        await visit.greeted()
+        answers = []
+        for _ in range(3):
+            stream = await visit.open(TUNNEL_PROTOCOL)
+            await stream.write(_item(b"knock"))
+            answers.append(await answer_to(stream))
+        return answers
+
+    *first, last = await attack(victim.addresses[0], play)
+    assert all(b"not_found" in answer for answer in first)
+    assert b"too many tunnels are asked for" in last
     await still_serves(crew, victim)
 
 

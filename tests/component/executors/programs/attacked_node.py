@@ -1,4 +1,7 @@
-"""A node with something to steal: runs the attacks in its sandbox, and two idle jobs beside each other. Prints what they saw as JSON."""
+"""A node with something to steal: runs the attacks in its sandbox, and two idle jobs beside each other. Prints what they saw as JSON.
+
+Arguments after the home are ports that the attacker declares.
+"""
 
 import asyncio
 import json
@@ -20,7 +23,7 @@ async def attack(executor, home, marker, port):
     directory.mkdir(mode=0o700)
     shutil.copy(ATTACKS, directory / "attacks.py")
     variables = {"MARKER": marker, "NODE": str(os.getpid()), "PORT": str(port)}
-    task = Task("sandbox", ("python3", "-I", "attacks.py"), environment=variables)
+    task = Task("sandbox", ("python3", "-I", "attacks.py"), environment=variables, ports=tuple(map(int, sys.argv[2:])))
     events = await events_of(await executor.run("a-attacks", task, directory))
     errors = output_of(events, "stderr").decode()
     assert not errors, errors
