@@ -55,7 +55,8 @@ def admit(pool: Pool, image: Image, tier: int, now: int) -> Admitted | Refusal:
     size = newcomer.fits()
     if size is not None:
         return Admitted(size)
-    until = thrashes_until(pool.recreated, now, pool.rules.window_ms, pool.rules.recreations)
+    concerned = (each for each in pool.recreated if each.tier >= tier)
+    until = thrashes_until(concerned, now, pool.rules.window_ms, pool.rules.recreations)
     if until:
         often = format_count(pool.rules.recreations, "container was", "containers were")
         why = f"{often} started anew after they had been evicted, within {format_millis(pool.rules.window_ms)}"

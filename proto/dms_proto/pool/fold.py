@@ -87,7 +87,7 @@ def _admitted(pool: Pool, event: ContainerAdmitted) -> Pool:
     window = pool.rules.window_ms
     recreated = pool.recreated
     if thrash.is_recreation(pool.evicted, event.image, event.at, window):
-        recreated = (*thrash.within(recreated, event.at, window), event.at)
+        recreated = (*thrash.within(recreated, event.at, window), thrash.Recreation(event.at, event.tier))
     return change(
         pool,
         containers={**pool.containers, event.container_id: container},

@@ -25,6 +25,7 @@ from dms_proto.pool.records import (
 )
 from dms_proto.pool.refusals import Refusal
 from dms_proto.pool.replacement import Strategy
+from dms_proto.pool.thrash import Recreation
 from dms_proto.rules import Amount
 from dms_proto.units import MINUTE, SECOND
 from dms_proto.work import Usage
@@ -95,7 +96,7 @@ class Pool(msgspec.Struct, frozen=True):
         numbers: given to containers and virtual ones so far.
         positions: given in the ring of the Clock so far.
         evicted: when images were last evicted, the newest last.
-        recreated: when images were started anew after an eviction, within the window.
+        recreated: images that were started anew after an eviction, within the window.
         unsaved: events written since all of it was last written as one.
         uncounted: containers and virtual ones whose counters have changed since they were last written down.
         count_at: Unix ms when that is due; 0: nothing is.
@@ -112,7 +113,7 @@ class Pool(msgspec.Struct, frozen=True):
     numbers: int = 0
     positions: int = 0
     evicted: Mapping[Image, int] = {}
-    recreated: tuple[int, ...] = ()
+    recreated: tuple[Recreation, ...] = ()
     unsaved: int = 0
     uncounted: frozenset[str] = frozenset()
     count_at: int = 0
@@ -345,7 +346,7 @@ class PoolSaved(Event, frozen=True):
     numbers: int
     positions: int
     evicted: tuple[tuple[Image, int], ...]
-    recreated: tuple[int, ...]
+    recreated: tuple[Recreation, ...]
 
 
 class CallPlaced(Transient, frozen=True):

@@ -9,7 +9,7 @@ from dms_proto.capability import Resources
 from dms_proto.pool.admission import admit
 from dms_proto.pool.refusals import Code, Refusal
 from dms_proto.pool.state import CapacityWished, ContainerStopping, PoolRules, StartContainer, StopContainer
-from dms_proto.pool.thrash import settled_at, thrashes_until
+from dms_proto.pool.thrash import Recreation, settled_at, thrashes_until
 from dms_proto.units import CORE, GIB, MINUTE, SECOND
 
 from .conftest import HandPool, image
@@ -140,7 +140,7 @@ def test_when_what_was_evicted_comes_back_too_often_nothing_is_evicted_for_a_whi
     for model in "abab":
         pool.now += SECOND
         pool.warm("ada", model)
-    assert pool.state.recreated == (began + 3 * SECOND, began + 4 * SECOND)
+    assert [each.at - began for each in pool.state.recreated] == [3 * SECOND, 4 * SECOND]
     refusal = refused(pool, "ada", "a")
     assert refusal.code is Code.THRASHING
     assert refusal.nearest == "again in 59 s"
@@ -159,7 +159,18 @@ def test_what_fits_is_let_in_while_nothing_is_evicted(pool: HandPool) -> None:
     refused(pool, "ada", "c")
 
 
+def test_what_lower_tiers_do_to_each_other_stops_no_higher_one(pool: HandPool) -> None:
+    pool.of(1, msgspec.structs.replace(RULES, hot_ms=0))
+    for model in "abab":
+        pool.now += SECOND
+        pool.warm("ada", model, tier=FREE)
+    refused(pool, "ada", "a", tier=FREE)
+    pool.call("bob", "a", tier=PAID)
+    assert pool.wanted(StopContainer)
+
+
 def test_the_window_moves_on() -> None:
-    assert thrashes_until((10, 20, 30), 40, 100, 3) == 110
-    assert thrashes_until((10, 20, 30), 110, 100, 3) == 0
-    assert thrashes_until((10, 20, 30, 40), 40, 100, 3) == 120
+    recreated = [Recreation(at, FREE) for at in (10, 20, 30, 40)]
+    assert thrashes_until(recreated[:3], 40, 100, 3) == 110
+    assert thrashes_until(recreated[:3], 110, 100, 3) == 0
+    assert thrashes_until(recreated, 40, 100, 3) == 120
