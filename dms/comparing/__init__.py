@@ -36,6 +36,9 @@ class ResultComparator(Protocol):
     def same(self, left: Result, right: Result) -> bool:
         """Whether they are. Must not depend on which is left; a result is the same as itself.
 
+        Where it fails on two, each is compared with itself to see on which: so identical files must take no less than others, or the one that cannot
+        be compared is not found out.
+
         Raises:
             Exception: it cannot be said of these two; the message tells its reader why.
         """

@@ -13,6 +13,8 @@ from dms.comparing import Result, same_files
 RELATIVE: Final = 1e-6
 """How far two numbers may be apart, as a share of the greater, where the parameter does not say."""
 MOST_RELATIVE: Final = 0.1
+MOST_SKIPPED: Final = 65_536
+"""Bytes of a line that is not looked into where both are the same. What is longer may be made to be too long, and has to show it beside itself."""
 _NUMBER: Final = re.compile(rb"((?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)")
 _WHOLE: Final = re.compile(rb"[-+]?\d+")
 
@@ -39,7 +41,7 @@ class Numbers:
             return all(self._same_line(*lines) for lines in zip_longest(one, other, fillvalue=b""))
 
     def _same_line(self, left: bytes, right: bytes) -> bool:
-        if left == right:
+        if left == right and len(left) <= MOST_SKIPPED:
             return True
         one, other = _NUMBER.split(left), _NUMBER.split(right)  # text, number, text …
         return one[::2] == other[::2] and all(map(self._near, one[1::2], other[1::2]))

@@ -139,6 +139,23 @@ async def test_json_that_nests_without_end_ends_nothing(tmp_path: Path) -> None:
     assert str(answer).startswith("RecursionError")
 
 
+@pytest.mark.parametrize(
+    ("name", "hostile"),
+    [
+        ("json", b"[" * 100_000),
+        ("numbers", b"1.5 " * 15_000_000),
+        ("lines", b"\n".join(b"%d" % n for n in range(3_000_000))),
+    ],
+)
+async def test_what_it_cannot_compare_with_another_it_cannot_compare_with_itself_either(
+    tmp_path: Path, name: str, hostile: bytes
+) -> None:
+    limits = Limits(seconds=20, memory_bytes=256 * MIB)
+    good, bad = side(tmp_path / "good", b"1.5"), side(tmp_path / "bad", hostile)
+    assert isinstance(await ask(chosen(name), good, bad, limits=limits), str)
+    assert isinstance(await ask(chosen(name), bad, bad, limits=limits), str)
+
+
 async def test_without_results_it_is_only_made(plugin: Path) -> None:
     assert await ask(chosen("numbers:1e-3"), limits=LIMITS) is True
     assert "takes a tolerance such as 1e-6" in str(await ask(chosen("numbers:x"), limits=LIMITS))

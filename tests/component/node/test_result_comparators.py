@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from dms.node.api import LocalApi
 from dms.rpc.api.audit import AuditExportParams
 from dms.rpc.api.jobs import JobParams, JobView, SubmitParams, WaitParams
 from dms.rpc.api.market import AskParams
-from dms.testing.market import CAPABILITY, CONFIG, Market, auction_of, until
+from dms.testing.market import CAPABILITY, CONFIG, Market, auction_of, peer_of, until
 from dms.testing.packages import install_package
 from dms_actors.ports import Run
 from dms_proto.errors import UserError
@@ -49,23 +50,29 @@ class Machine(ScriptedExecutor):
         return await super().run(allocation_id, msgspec.structs.replace(task, command=said), directory, secrets)
 
 
-def options(index: int) -> dict[str, Any]:
-    """The first node only asks; the value of each other ends with its number."""
-    if index == 0:
-        return {"config": msgspec.structs.replace(CONFIG, provider=Provider(enabled=False))}
+@asynccontextmanager
+async def market_of(root: Path, *values: str) -> AsyncIterator[Local]:
+    """A node that only asks, and one for each value, which computes it."""
     (offer,) = CAPABILITY.executors
-    return {"executors": {"scripted": (Machine(f"3.1415926{index}"), offer)}}
 
+    def build(index: int) -> dict[str, Any]:
+        if index == 0:
+            return {"config": msgspec.structs.replace(CONFIG, provider=Provider(enabled=False))}
+        return {"executors": {"scripted": (Machine(values[index - 1]), offer)}}
 
-@pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[Local]:
-    async with Market(tmp_path, 3, build=options) as market:
+    async with Market(root, len(values) + 1, build=build) as market:
         local = Local(market)
         local.apis = [await LocalApi.start(market.nodes[0].services)]
         try:
             yield local
         finally:
             await local.api.close()
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[Local]:
+    async with market_of(tmp_path, "3.14159261", "3.14159262") as local:
+        yield local
 
 
 @pytest.fixture
@@ -85,8 +92,8 @@ def install(site: Path, body: str) -> None:
     install_package(site, "own-results", "3.1", GROUP, {"own": "own_results:Own"}, "own_results", source)
 
 
-def checked(comparator: str, policy: Policy = Policy.REPLICATE) -> JobSpec:
-    verify = Verification(policy, 2, comparator, Apart.NODES)
+def checked(comparator: str, copies: int = 2) -> JobSpec:
+    verify = Verification(Policy.REPLICATE, copies, comparator, Apart.NODES)
     return spec(*JOB, outputs=("out",), verify=verify, queue_ms=0)
 
 
@@ -147,6 +154,19 @@ async def test_a_plug_in_that_fails_leaves_the_job_undecided_with_its_reason_and
     assert not view.verdicts[0].wrong
     assert all(attempt.price and not attempt.disputed for slot in view.slots for attempt in slot.attempts)
     assert (await local.run(checked("numbers"))).summary.reason is EndReason.COMPLETED  # the node goes on
+
+
+async def test_a_file_that_no_parser_survives_hinders_nothing_and_is_not_called_wrong(tmp_path: Path) -> None:
+    values = ('{"a": 1, "b": [2]}', '{"b":[2.0],"a":1}', '{"a":1,"b":[2]}', "[" * 100_000)
+    wanted = checked("json", copies=4)
+    task = msgspec.structs.replace(wanted.task, command=("write", "out", "VALUE"))
+    async with market_of(tmp_path, *values) as local:
+        view = await local.run(msgspec.structs.replace(wanted, task=task))
+
+        assert view.summary.reason is EndReason.COMPLETED
+        (verdict,) = view.verdicts
+        assert (len(verdict.right), verdict.wrong) == (3, ())
+        assert verdict.unjudged == (peer_of(local.market.nodes[4]),)
 
 
 @pytest.mark.parametrize(
