@@ -16,7 +16,7 @@ from typing import Final
 from dms.executors.sandbox import port_agent
 from dms_proto.errors import MachineError, UserError
 
-BACKLOG: Final = 64
+BACKLOG: Final = port_agent.MOST
 ANSWER_S: Final = 10.0
 """Seconds in which the agent has to answer; it does at once, unless the job leaves it no processor."""
 SUFFIX: Final = "door"
@@ -61,6 +61,11 @@ async def connect(directory: Path, name: str, port: int) -> socket.socket:
     except TimeoutError:
         connection.close()
         raise MachineError("sandbox_failed", f"the agent of the job did not answer within {ANSWER_S:g} s") from None
+    except BlockingIOError:
+        connection.close()
+        raise UserError(
+            "not_listening", "more wait to be let in to the job than can; try again", retryable=True
+        ) from None
     except OSError as error:
         connection.close()
         raise UserError("not_running", f"the job cannot be reached any more: {error.strerror}") from error
