@@ -1,6 +1,8 @@
-"""An honest pair while each attacker of `dms.testing.attackers` is at work on its provider. Real processes on loopback; the attacker is one, too.
+"""An honest pair while each attacker of `dms.testing.attackers` is at work on one of the two. Real processes on loopback; the attacker is one, too.
 
-The machine is shared: attacker, victim and requester compete for its cores, which counts against the node here as it would not over a network.
+The machine is shared: attacker and pair compete for its cores, which counts against the nodes here as it would not over a network. The start of the
+attacker's process does not count: rounds under attack begin when it is ready, and end when it is forgiven. Peace against peace, measured
+likewise, says how far apart two percentiles are by chance.
 """
 
 from __future__ import annotations
@@ -14,74 +16,96 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bench.market import BIG, connected, pss_mib, spec
-from dms.devnet.network import DevNet
+from dms.devnet.network import DevNet, DevNode
 from dms.devnet.topology import NodeSpec
 from dms.rpc.api.jobs import SubmitParams, WatchJobParams
 from dms.rpc.async_client import AsyncClient
+from dms.testing.attackers import ABANDONER, AGAINST_REQUESTERS
 
 FORGIVE_S = 5
 WARM_UP = 20
 REPEATS = 3
-"""Turns of peace and attack: the ratio is the median of theirs."""
+"""Turns of peace and attack."""
+NOBODY: Final = "nobody"
+"""Peace instead of an attack, for as many rounds."""
 
 
 class Outcome(NamedTuple):
-    """What one attack did. Times and ratio are medians over the repeats. `forgiven_s`: 0 for attackers that do not come back."""
+    """What one attack did.
+
+    Percentiles are over the rounds of all turns, times the longest of any turn. `forgiven_s`: 0 for who does not come back.
+    """
 
     kind: str
     p95_before_ms: float
     p95_under_ms: float
-    ratio: float
+    rounds_before: int
     rounds_under: int
     growth_mib: float
     muted_s: float
     forgiven_s: float
 
+    @property
+    def ratio(self) -> float:
+        """How much longer it took under attack."""
+        return self.p95_under_ms / self.p95_before_ms
+
 
 @contextlib.contextmanager
-def pair() -> Iterator[DevNet]:
-    """One that asks, one that runs work and will be attacked."""
-    victim = NodeSpec("provider", "provider", {**BIG, "network.forgive_s": FORGIVE_S, "market.bid_validity_ms": 500})
-    nodes = (NodeSpec("requester", "requester", {"provider.enabled": False}), victim)
+def pair(bid_validity_ms: int = 10_000) -> Iterator[DevNet]:
+    """One that asks, one that runs work. The shorter its bids are valid, the sooner it is known who takes none of them."""
+    forgive = {"network.forgive_s": FORGIVE_S}
+    works = NodeSpec("provider", "provider", {**BIG, **forgive, "market.bid_validity_ms": bid_validity_ms})
+    nodes = (NodeSpec("requester", "requester", {"provider.enabled": False, **forgive}), works)
     with tempfile.TemporaryDirectory(prefix="dms-attack-") as root, DevNet(Path(root), nodes) as net:
         yield net
 
 
+def muted_means(kind: str) -> str:
+    """What is counted as the time to mute it."""
+    if kind in AGAINST_REQUESTERS:
+        return "from the first job that it won and let down to the last"
+    if kind == ABANDONER:
+        return "from the first commit that was given up to its connection closed"
+    return "from its first hostile byte to its connection closed"
+
+
 async def measure(net: DevNet, kind: str, rounds: int, repeats: int = REPEATS) -> Outcome:
     """Rounds in peace and one attack in turn, `repeats` times: what else the machine does falls on both."""
-    ratios: list[float] = []
+    victim = net["requester" if kind in AGAINST_REQUESTERS else "provider"]
     before, under = list[float](), list[float]()
     told: dict[str, float] = {}
     async with connected(net["requester"]) as client:
         for _ in range(WARM_UP):
             await to_running(client)
-        memory = pss_mib(net["provider"])
+        memory = pss_mib(victim)
         for _ in range(repeats):
-            peace = [await to_running(client) for _ in range(rounds)]
-            attacked, said = await _under_attack(client, net["provider"].address, kind)
-            before.append(p95(peace))
-            under.append(p95(attacked))
-            ratios.append(under[-1] / before[-1])
+            before += [await to_running(client) for _ in range(rounds)]
+            if kind == NOBODY:
+                under += [await to_running(client) for _ in range(rounds)]
+                continue
+            attacked, said = await _under_attack(client, victim, kind)
+            under += attacked
             for name, seconds in said.items():
                 told[name] = max(told.get(name, 0.0), seconds)
-        growth = pss_mib(net["provider"]) - memory
-    middle = statistics.median
-    forgiven = told.get("forgiven", 0.0)
-    return Outcome(kind, middle(before), middle(under), middle(ratios), len(attacked), growth, told["muted"], forgiven)
+        growth = pss_mib(victim) - memory
+    muted, forgiven = told.get("muted", 0.0), told.get("forgiven", 0.0)
+    return Outcome(kind, p95(before), p95(under), len(before), len(under), growth, muted, forgiven)
 
 
-async def _under_attack(client: AsyncClient, address: str, kind: str) -> tuple[list[float], dict[str, float]]:
+async def _under_attack(client: AsyncClient, victim: DevNode, kind: str) -> tuple[list[float], dict[str, float]]:
     """Rounds from an attack's beginning to its end; and what the attacker says of it."""
     attacker = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "dms.testing.attackers", kind, address, "devnet"),
+        *("-m", "dms.testing.attackers", kind, victim.address, "devnet"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,  # libp2p says there at length that it was refused
     )
     assert attacker.stdout is not None
+    assert b"ready" in await attacker.stdout.readline(), kind
     saying = asyncio.create_task(attacker.stdout.read())
     under = [await to_running(client), await to_running(client)]
     while not saying.done():

@@ -1,7 +1,11 @@
 """Peers that mean harm, as programs: ``python -m dms.testing.attackers KIND ADDRESS TOPIC``.
 
-Each attacks one node until it is muted, then knocks until it is forgiven, and says so in lines of JSON: ``{"muted": seconds since the first hostile
-byte}``, ``{"forgiven": seconds since it was muted}``. Used by `make attack` and, in a short form, by the tests.
+Each attacks one node until it is muted, then knocks until it is forgiven, and says so in lines of JSON: ``{"ready": 0}`` before its first hostile
+byte, ``{"muted": seconds since it could be told from an honest peer}``, ``{"forgiven": seconds since it was muted}``. Used by `make attack` and, in a
+short form, by the tests.
+
+Most attack whoever does the work (`AGAINST_PROVIDERS`). Those that win jobs and let them down (`AGAINST_REQUESTERS`) attack whoever asks: they stay
+connected, and are muted when no job is given to them any more.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import trio
@@ -23,11 +27,14 @@ from dms.net import frames
 from dms.net.config import MAX_FRAME, MAX_GOSSIP
 from dms.net.frames import Kind
 from dms.net.guards.dialing import DialError, dial_peer
-from dms.testing.hostile_peer import CLOSED, GOSSIP_PROTOCOL, Visit, signed, visit
-from dms_proto.capability import Capability, ExecutorOffer, Resources
-from dms_proto.ids import MessageId, request_id
-from dms_proto.messages import AnyMessage, BidRequest, Probe
-from dms_proto.units import CREDIT, MIB, MINUTE
+from dms.net.guards.yamux_stream import SafeStream
+from dms.testing.hostile_peer import CLOSED, GOSSIP_PROTOCOL, Ear, Visit, signed, visit
+from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
+from dms_proto.ids import MessageId, PeerId, allocation_id, bid_id, request_id, uuid_of
+from dms_proto.market.agreement import agreement_on, terms_digest
+from dms_proto.membership.machine import PROTOCOL_VERSION
+from dms_proto.messages import AllocationStatus, AnyMessage, Bid, BidRequest, Commit, CommitAck, Hello, Probe
+from dms_proto.units import CREDIT, GIB, MIB, MINUTE
 from dms_proto.wire import Signer, seal
 
 KNOCK_S: Final = 0.2
@@ -39,12 +46,23 @@ BID_PATIENCE_S: Final = 0.5
 """Pause between two handfuls of requests whose bids are not taken."""
 
 
-class Target(NamedTuple):
-    """Who is attacked, and by which key."""
+GAP_S: Final = 2.0
+"""Whoever has won jobs, and then none for so long, is muted."""
 
-    address: str
-    topic: str
-    signer: Signer
+
+class Target:
+    """Who is attacked, by which key, and what it says.
+
+    Attributes:
+        offended_at: when the attacker could first be told from an honest peer, by a steady clock; its first byte, unless it says otherwise.
+    """
+
+    def __init__(self, address: str, topic: str, key: bytes) -> None:
+        self.address = address
+        self.topic = topic
+        self.signer = Signer(key)
+        self.ear = Ear()
+        self.offended_at = 0.0
 
     @property
     def peer(self) -> str:
@@ -134,6 +152,25 @@ async def read_nothing(guest: Visit, target: Target) -> None:
         await trio.sleep(0.01)
 
 
+async def abandon(guest: Visit, target: Target) -> None:
+    """Takes bids and sends no work: each holds capacity until it is given up, and only then is known for what it was."""
+    stream, needs = await guest.greeted(), asking().needs
+    await say(stream, target, *(asking() for _ in range(10)))
+    while True:
+        match await target.ear.message():
+            case Bid() as bid:
+                meant = agreement_on(bid, needs, target.signer.peer_id, PeerId(target.peer), (0,))
+                await say(stream, target, Commit(bid.request_id, bid.bid_id, (0,), terms=terms_digest(meant)))
+            case AllocationStatus(ending=ending) if ending is not None and not target.offended_at:
+                target.offended_at = time.monotonic()
+
+
+async def say(stream: SafeStream, target: Target, *messages: AnyMessage) -> None:
+    """Sends good messages."""
+    await stream.write(b"".join(frames.frame(target.sealed(message)) for message in messages))
+
+
+ABANDONER: Final = "abandoner"
 ATTACKS: Final[dict[str, Attack]] = {
     "flooder": flood,
     "malformer": malform,
@@ -142,21 +179,94 @@ ATTACKS: Final[dict[str, Attack]] = {
     "forger": forge,
     "litterer": litter,
     "vanisher": vanish,
+    ABANDONER: abandon,
     "slow reader": read_nothing,
 }
 """Each by the name of who does it."""
 
 
+RICH: Final = Capability(
+    Resources(64_000, 256 * GIB, 256 * GIB),
+    cpu_score=1_000,
+    executors=tuple(ExecutorOffer(name, "1", Isolation.NONE) for name in ("sandbox", "wasm", "scripted")),
+    max_wall_ms=MINUTE,
+)
+"""What the attackers of requesters say they have."""
+
+Answer = Callable[[Commit], tuple[AnyMessage, ...]]
+"""What one of them says to a commit."""
+
+
+def nothing(_commit: Commit) -> tuple[AnyMessage, ...]:
+    """Bids and vanishes: every job that it wins waits for its answer."""
+    return ()
+
+
+def acknowledgement(commit: Commit) -> tuple[AnyMessage, ...]:
+    """Acknowledges, and says nothing more: every job that it wins waits for its first word."""
+    ids = tuple(allocation_id(commit.bid_id, slot) for slot in commit.slots)
+    return (CommitAck(commit.request_id, commit.bid_id, ids, terms=commit.terms),)
+
+
+WINNERS: Final[dict[str, Answer]] = {"silent winner": nothing, "idle winner": acknowledgement}
+"""Each by the name of who does it."""
+
+
+async def win(guest: Visit, target: Target, answer: Answer) -> None:
+    """Bids nothing for whatever is asked, until it has won no job for a while after those that it let down; and then until it wins one again."""
+    stream = await guest.greeted()
+    await say(stream, target, hello(target))
+    first = last = await won(stream, target, answer)
+    with trio.move_on_at(trio.current_time() + GAP_S) as gap:
+        while True:
+            last = await won(stream, target, answer)
+            gap.deadline = trio.current_time() + GAP_S
+    tell(muted=last - first)
+    tell(forgiven=await won(stream, target, answer) - last)
+
+
+async def won(stream: SafeStream, target: Target, answer: Answer) -> float:
+    """Bids until a bid is taken; gives when, by a steady clock."""
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            match await target.ear.message():
+                case BidRequest() as asked:
+                    await say(stream, target, bid_on(asked, target))
+                case Commit() as commit:
+                    await say(stream, target, *answer(commit))
+                    return time.monotonic()
+
+
+def hello(target: Target) -> Hello:
+    """One that takes work."""
+    uuid = uuid_of(target.signer.public_key)
+    return Hello(PROTOCOL_VERSION, "hostile", time.time_ns() // 1_000_000, uuid, "hostile", (), RICH)
+
+
+def bid_on(asked: BidRequest, target: Target) -> Bid:
+    """The best there could be."""
+    until = time.time_ns() // 1_000_000 + 10_000
+    id_ = bid_id(asked.request_id, target.signer.peer_id, asked.round)
+    return Bid(asked.request_id, asked.round, asked.round, id_, RICH, 1, Price(), 0, until, 10_000)
+
+
 async def attack_until_muted(guest: Visit, target: Target, attack: Attack) -> float:
-    """Attacks on one connection. Gives the seconds it took the victim to close it."""
+    """Attacks on one connection. Gives the seconds it took the victim to close it, from when it could know."""
     began = time.monotonic()
     with trio.fail_after(PATIENCE_S):
-        while not guest.yamux.is_closed:
-            try:
-                await attack(guest, target)
-            except (*CLOSED, AssertionError, IndexError):  # a stream was reset, or no greeting came any more
-                await trio.lowlevel.checkpoint()
-    return time.monotonic() - began
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_attack_on, guest, target, attack)
+            await guest.yamux.event_closed.wait()
+            nursery.cancel_scope.cancel()
+    return time.monotonic() - (target.offended_at or began)
+
+
+async def _attack_on(guest: Visit, target: Target, attack: Attack) -> None:
+    while True:
+        try:
+            await attack(guest, target)
+        except (*CLOSED, AssertionError, IndexError):  # a stream was reset, or no greeting came any more
+            await trio.lowlevel.checkpoint()
 
 
 async def knock_until_forgiven(guest: Visit, target: Target) -> float:
@@ -176,21 +286,26 @@ async def knock_until_forgiven(guest: Visit, target: Target) -> float:
 async def play(kind: str, address: str, topic: str) -> None:
     """One attack from its beginning to forgiveness."""
     key = os.urandom(32)
-    target = Target(address, topic, Signer(key))
+    target = Target(address, topic, key)
 
     async def act(guest: Visit) -> None:
+        tell(ready=0)
+        if kind in WINNERS:
+            await win(guest, target, WINNERS[kind])
+            return
         tell(muted=await attack_until_muted(guest, target, ATTACKS[kind]))
         tell(forgiven=await knock_until_forgiven(guest, target))
 
-    await visit(address, act, key)
+    await visit(address, act, key, target.ear.serve, patience_s=3 * PATIENCE_S)
 
 
 async def play_sybils(address: str, topic: str) -> None:
     """A hundred identities of one source, one after the other, each until it is muted. The slowest mute is told."""
     slowest = 0.0
+    tell(ready=0)
     for _ in range(SYBILS):
         key = os.urandom(32)
-        target = Target(address, topic, Signer(key))
+        target = Target(address, topic, key)
 
         async def act(guest: Visit, target: Target = target) -> float:
             return await attack_until_muted(guest, target, malform)
@@ -208,6 +323,7 @@ async def play_eclipse(address: str, topic: str) -> None:
     There is nothing to mute: told is how long it took, and how many were let in.
     """
     began, inside = time.monotonic(), 0
+    tell(ready=0)
 
     async def stay(key: bytes, come: trio.Event) -> None:
         nonlocal inside
@@ -244,7 +360,9 @@ def tell(**said: float) -> None:
 
 SYBIL: Final = "sybil"
 ECLIPSE: Final = "eclipse"
-KINDS: Final = (*ATTACKS, SYBIL, ECLIPSE)
+AGAINST_PROVIDERS: Final = (*ATTACKS, SYBIL, ECLIPSE)
+AGAINST_REQUESTERS: Final = tuple(WINNERS)
+KINDS: Final = (*AGAINST_PROVIDERS, *AGAINST_REQUESTERS)
 ONE_BY_ONE: Final = (SYBIL, ECLIPSE)
 """Those that are many, and do not come back."""
 

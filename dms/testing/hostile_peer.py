@@ -36,6 +36,8 @@ from dms.net.guards.yamux import SafeYamux, YamuxHooks, connection_under
 from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.host import Host
 from dms.net.pipe import Splitter
+from dms_proto.messages import AnyMessage
+from dms_proto.wire import Envelope, read_frame
 
 GOSSIP_PROTOCOL: Final = "/meshsub/1.1.0"
 PATIENCE_S: Final = 20.0
@@ -98,6 +100,34 @@ async def welcome(net_stream: INetStream) -> None:
     await trio.sleep_forever()
 
 
+class Ear:
+    """What the victim says, as an honest peer hears it: its streams are welcomed, its pings answered, its frames kept until they are asked for."""
+
+    def __init__(self, most: int = 1_000) -> None:
+        """`most`: frames kept; what comes beyond is let go."""
+        self._heard, self._frames = trio.open_memory_channel[bytes](most)
+
+    async def serve(self, net_stream: INetStream) -> None:
+        """Serves a frame stream that the victim opened."""
+        stream, splitter = stream_under(net_stream), Splitter()
+        while True:
+            for body in splitter.feed(await stream.read()):
+                match body[0]:
+                    case Kind.HELLO:
+                        await stream.write(frames.greeting(Kind.WELCOME, Greeting(NETWORK_VERSION, "hostile")))
+                    case Kind.PING:
+                        await stream.write(frames.item(Kind.PONG, body[1:]))
+                    case Kind.FRAME:
+                        with suppress(trio.WouldBlock):
+                            self._heard.send_nowait(body[1:])
+
+    async def message(self) -> AnyMessage:
+        """The next message; whatever is none is passed over."""
+        while not isinstance(opened := read_frame(await self._frames.receive()), Envelope):
+            pass
+        return opened.message
+
+
 def agree_and_send(data: bytes) -> Handler:
     """Sends `data` in one write with the last word of a frame stream's negotiation: all of it is there when the victim takes up the stream."""
 
@@ -132,8 +162,10 @@ async def visit(
     private_key: bytes = b"",
     answer: Handler = welcome,
     serve: Handler | None = None,
+    *,
+    patience_s: float = 3 * PATIENCE_S,
 ) -> Result:
-    """`attack` for trio."""
+    """`attack` for trio. `patience_s`: longest that a play takes."""
     config = NetConfig(private_key=private_key or os.urandom(32), listen=("/ip4/127.0.0.1/tcp/0",))
     host = Host(config, Counters(), YamuxHooks())
     host.set_stream_handler(TProtocol(FRAMES_PROTOCOL), answer)
@@ -141,7 +173,7 @@ async def visit(
         host.swarm.set_stream_handler(host.crashes.guard_handler("hostile", serve))
     async with host.run():
         connection = await dial_peer(host.swarm, address.rpartition("/p2p/")[2], [address], PATIENCE_S)
-        with trio.fail_after(3 * PATIENCE_S):
+        with trio.fail_after(patience_s):
             return await play(Visit(host, connection))
 
 

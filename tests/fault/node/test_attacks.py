@@ -1,4 +1,7 @@
-"""Attackers against a whole node: each is muted and forgiven, and honest work goes on meanwhile. `make attack` measures the same."""
+"""Attackers against a whole node that works: each is muted and forgiven, and honest work goes on meanwhile. `make attack` measures the same.
+
+Those against the node that asks are in test_abusers.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import psutil
 import pytest
 
 from dms.devnet.topology import NodeSpec
-from dms.testing.attackers import KINDS, ONE_BY_ONE
+from dms.testing.attackers import AGAINST_PROVIDERS, ONE_BY_ONE
 from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket, whole_market
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -35,7 +38,7 @@ def memory(market: WholeMarket) -> int:
     return int(sum(one.memory_info().rss for one in (family, *family.children(recursive=True))))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", AGAINST_PROVIDERS)
 def test_an_attacker_is_muted_and_forgiven_and_honest_work_goes_on(market: WholeMarket, kind: str) -> None:
     before = memory(market)
     attacker = subprocess.Popen(
