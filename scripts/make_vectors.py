@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from dms.testing.samples import (
+    CONTAINED,
     DELEGATED,
     FULL,
     GUARDED,
@@ -66,6 +67,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "renamed": RENAMED,
         "sealed": SEALED,
         "reachable": REACHABLE,
+        "contained": CONTAINED,
     }
     for name, messages in named.items():
         for message in messages:

@@ -8,6 +8,7 @@ from dms_proto import ids
 from dms_proto.accounts.iou import signed
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Meter, Price, Resources
 from dms_proto.grants.revocations import revoke
+from dms_proto.images import Pull
 from dms_proto.lineage import succeed
 from dms_proto.messages import (
     AllocationMessage,
@@ -268,3 +269,16 @@ REACHABLE: Final[tuple[AnyMessage, ...]] = (
     Invocation(REQUEST, ALLOCATION, Task("sandbox", ("serve",), ports=(8080, 65_535))),
 )
 """Of the kind that says what a task lets in to, one."""
+
+_CONTAINED_TASK: Final = Task(
+    executor="oci",
+    command=("tool", "--verbose"),
+    resources=Resources(1_000, 256 * MIB),
+    image=f"ghcr.io/lab/tool@{DIGEST}",
+    pull=Pull.ALWAYS,
+)
+CONTAINED: Final[tuple[AnyMessage, ...]] = (
+    Commit(REQUEST, BID, (0,), (_CONTAINED_TASK,), DIGEST),
+    Invocation(REQUEST, ALLOCATION, _CONTAINED_TASK),
+)
+"""Of the kinds that carry a task, one each with a container image."""

@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from dms_proto import ids, rules
+from dms_proto import ids, images, rules
 from dms_proto.messages import KINDS, AllocationStatus, Commit, Message, Phase
 from dms_proto.work import Ending, EndReason
 
@@ -72,6 +72,9 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.Argument): lambda: st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
     _pattern(rules.VariableName): lambda: st.text(
         st.characters(exclude_characters="\0=", codec="utf-8"), min_size=1, max_size=20
+    ),
+    _pattern(images.PinnedImage): lambda: st.one_of(
+        st.just(""), digests(), digests().map(lambda digest: f"registry.example:5000/lab/tool@{digest}")
     ),
     _pattern(rules.SecretName): lambda: st.from_regex(rules.IDENTIFIER, fullmatch=True),
 }

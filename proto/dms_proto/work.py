@@ -9,6 +9,7 @@ import msgspec
 
 from dms_proto.capability import Meter, Resources
 from dms_proto.ids import NO_DIGESTS, Digest
+from dms_proto.images import PinnedImage, Pull
 from dms_proto.rules import (
     Amount,
     Argument,
@@ -95,8 +96,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """One program to run once, in a sandbox. What an invocation carries.
 
     Attributes:
-        executor: "sandbox", "wasm", ….
-        command: argument vector; for wasm the arguments after the module.
+        executor: "sandbox", "wasm", "oci", ….
+        command: argument vector; for wasm the arguments after the module; for oci in place of the image's own, which runs where it is empty.
         module: for wasm: path of the input that is the module.
         environment: variables the job sees; nothing else of the node's environment is there.
         inputs: files placed below the job's directory before the start.
@@ -105,6 +106,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         limits: hard limits of the run.
         secrets: values that only the job sees.
         ports: TCP ports on its own loopback that the requester may reach through tunnels.
+        image: for oci: the container image, by digest.
+        pull: for oci: when the provider fetches it.
     """
 
     executor: Word
@@ -117,6 +120,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: Limits = Limits()
     secrets: Annotated[tuple[Secret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
     ports: Annotated[tuple[Port, ...], msgspec.Meta(max_length=MAX_PORTS)] = ()
+    image: PinnedImage = ""
+    pull: Pull = Pull.IF_NOT_PRESENT
 
 
 def shown(task: Task) -> Task:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
+from dms_proto.images import PULL_MS, Pull
 from dms_proto.machine import Event
 from dms_proto.market.agreement import Agreement, agreement_on, figures_digest, terms_digest
 from dms_proto.market.auction_state import (
@@ -394,8 +395,9 @@ def late_ms(auction: Auction, slot: Slot) -> int:
 
 
 def fetching_ms(task: Task) -> int:
-    """How long fetching a task's inputs may take."""
-    return sum(item.size for item in task.inputs) // SLOWEST_BYTES_PER_MS
+    """How long fetching a task's inputs, and its image, may take."""
+    pulling = PULL_MS if task.image and task.pull is not Pull.NEVER else 0
+    return sum(item.size for item in task.inputs) // SLOWEST_BYTES_PER_MS + pulling
 
 
 def _confirmed(auction: Auction, bid_id: BidId, at: int) -> Auction:

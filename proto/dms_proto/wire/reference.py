@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import inspect
 
-from dms_proto import rules
+from dms_proto import images, rules
 from dms_proto.messages import GOSSIPED, KINDS
 from dms_proto.units import MAX_QUANTITY, format_count
 from dms_proto.wire.refusals import RULES
@@ -38,6 +38,7 @@ _PATTERNS: Final = {
         (rules.Uuid, "UUID"),
         (rules.GoodDigest, "digest"),
         (rules.DigestOrNone, "digest or empty"),
+        (images.PinnedImage, "image by digest or empty"),
         (rules.RelativePath, "relative path"),
         (rules.Argument, "text without NUL"),
         (rules.VariableName, "text without NUL and ="),
