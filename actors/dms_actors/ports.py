@@ -272,6 +272,12 @@ class EventLog(Protocol):
 # -------------------------------------------------------------------------------------------------------------- executor
 
 
+class Preparing(msgspec.Struct, frozen=True, tag=True):
+    """What is being done before the program can start, in a line for a person: an image is pulled. The next one replaces it."""
+
+    detail: str
+
+
 class Started(msgspec.Struct, frozen=True, tag=True):
     """The program runs. `handle` is enough for `Executor.adopt` after the node restarts (pid and start time, or a container id)."""
 
@@ -298,14 +304,14 @@ class Exited(msgspec.Struct, frozen=True, tag=True):
     ending: Ending
 
 
-ExecutorEvent = Started | LogChunk | UsageSample | Exited
+ExecutorEvent = Preparing | Started | LogChunk | UsageSample | Exited
 
 
 class Run(Protocol):
     """One program being run."""
 
     def events(self) -> AsyncIterator[ExecutorEvent]:
-        """Started (unless it could not start), then logs and usage, then exactly one Exited."""
+        """Preparing where that takes long, Started (unless it could not start), then logs and usage, then exactly one Exited."""
         ...
 
     async def stop(self, grace_ms: int) -> None:

@@ -37,6 +37,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Amount = Annotated[int, Meta(ge=0, le=2**53)]
 PeerName = Annotated[PeerId, Meta(pattern=r"^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$")]
+Registry = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?$", max_length=255)]
 Multiaddr = Annotated[str, Meta(pattern=r"^/[a-z0-9]+/.+", max_length=512)]
 
 
@@ -348,6 +349,37 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why."
         ),
     ] = ("sandbox", "wasm")
+    oci_socket: Annotated[
+        str,
+        about(
+            "Socket of the container engine, for `oci` among those enabled. Empty: the first that answers of $DOCKER_HOST, of those of this user's "
+            "rootless podman or Docker, and of the machine's."
+        ),
+    ] = ""
+    oci_runtime: Annotated[
+        str,
+        about(
+            'The engine\'s name for the way containers are run, such as "runsc" or "kata", if it has one of that name. Empty: its default.'
+        ),
+    ] = ""
+    oci_registries: Annotated[
+        tuple[Registry, ...],
+        about(
+            "Registries from which images are pulled; jobs with others are refused. Pulling makes the engine connect to where the name leads, so "
+            "a registry of your own network lets strangers ask there. None: only images that are here."
+        ),
+    ] = ("docker.io", "ghcr.io", "quay.io", "registry.k8s.io", "public.ecr.aws", "mcr.microsoft.com", "nvcr.io")
+    oci_image_bytes: Annotated[
+        Amount,
+        about("The most that one image may have, to be pulled. Larger ones are refused.", unit="bytes"),
+    ] = 8 * GIB
+    oci_images_bytes: Annotated[
+        Amount,
+        about(
+            "The most that the images pulled for jobs may have together; past it, those unused longest are removed. Your own are never.",
+            unit="bytes",
+        ),
+    ] = 32 * GIB
     minimum_isolation: Annotated[
         Isolation,
         about(

@@ -4,22 +4,26 @@
 
     SandboxExecutor   native commands in bubblewrap, with a system call filter and the machine's limiter
     WasmExecutor      WebAssembly in a worker process of its own, itself in that sandbox
+    OciExecutor       containers, by podman or Docker, where the owner wants them
     ScriptedExecutor  little scripts without processes, for tests and simulations
 
 A file a run wrote is brought home by `outputs.collect_into`.
 """
 
 from dms.executors.detect import Detected, Unavailable, detect
+from dms.executors.oci.executor import OciExecutor
 from dms.executors.outputs import OutputLimits, collect, collect_into
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.executor import SandboxExecutor
 from dms.executors.scripted import ScriptedExecutor
-from dms.executors.settings import ExecutorSettings
+from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.executors.wasm.executor import WasmExecutor
 
 __all__ = [
     "Detected",
     "ExecutorSettings",
+    "OciExecutor",
+    "OciSettings",
     "OutputLimits",
     "Sandbox",
     "SandboxExecutor",

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from dms.executors.oci.executor import OciExecutor
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.executor import SandboxExecutor
 from dms.executors.settings import ExecutorSettings
@@ -27,7 +28,7 @@ class Unavailable(msgspec.Struct, frozen=True):
 
 
 class Detected:
-    """The executors of this machine, and the engine they share, which has to be closed.
+    """The executors of this machine, and what they share, which has to be closed.
 
     Attributes:
         available: executors with what their probe proved, in the order in which a job's owner would prefer them.
@@ -35,32 +36,42 @@ class Detected:
     """
 
     def __init__(
-        self, sandbox: Sandbox, available: list[tuple[Executor, ExecutorOffer]], unavailable: list[Unavailable]
+        self,
+        sandbox: Sandbox,
+        containers: OciExecutor | None,
+        available: list[tuple[Executor, ExecutorOffer]],
+        unavailable: list[Unavailable],
     ) -> None:
         self.available = available
         self.unavailable = unavailable
         self._sandbox = sandbox
+        self._containers = containers
 
     def processes(self) -> frozenset[int]:
         """The outermost processes of all runs: what they use is the node's own use, adopted or not."""
-        return self._sandbox.processes
+        return self._sandbox.processes | (self._containers.processes if self._containers is not None else frozenset())
 
     async def close(self) -> None:
-        """Lets go of runs (they go on and can be adopted) and of the launcher. Idempotent."""
+        """Lets go of runs (they go on and can be adopted), of the launcher and of the container engine. Idempotent."""
         await self._sandbox.close()
+        if self._containers is not None:
+            await self._containers.close()
 
 
 async def detect(settings: ExecutorSettings) -> Detected:
-    """Probes every executor. Never raises for what the machine lacks."""
+    """Probes every executor; containers only where the settings have them. Never raises for what the machine lacks."""
     sandbox = Sandbox(settings)
+    containers = OciExecutor(settings) if settings.oci is not None else None
     candidates: tuple[Executor, ...] = (SandboxExecutor(sandbox), WasmExecutor(sandbox))
+    if containers is not None:
+        candidates = (*candidates, containers)
     results = await asyncio.gather(*(_probe(executor) for executor in candidates))
     available = [
         (executor, result)
         for executor, result in zip(candidates, results, strict=True)
         if isinstance(result, ExecutorOffer)
     ]
-    return Detected(sandbox, available, [result for result in results if isinstance(result, Unavailable)])
+    return Detected(sandbox, containers, available, [result for result in results if isinstance(result, Unavailable)])
 
 
 async def _probe(executor: Executor) -> ExecutorOffer | Unavailable:

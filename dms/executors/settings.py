@@ -8,9 +8,29 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import Resources
-from dms_proto.units import CORE, MIB
+from dms_proto.units import CORE, GIB, MIB
 
 DEFAULT_UNRESERVED: Final = Resources(cpu_millicores=CORE, memory_bytes=256 * MIB, disk_bytes=256 * MIB)
+
+
+class OciSettings(msgspec.Struct, frozen=True):
+    """How this machine runs containers; the defaults an owner has are those of `dms.config.settings.Executors`.
+
+    Attributes:
+        socket: of the engine; empty to look for one.
+        runtime: the engine's name for the way containers are run; empty for its default.
+        registries: from which images are pulled.
+        image_bytes: most that one image may have.
+        images_bytes: most that the images brought here may have together.
+        cdi: directories of the files that describe GPUs to engines.
+    """
+
+    socket: str = ""
+    runtime: str = ""
+    registries: tuple[str, ...] = ()
+    image_bytes: int = 8 * GIB
+    images_bytes: int = 32 * GIB
+    cdi: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
 
 class ExecutorSettings(msgspec.Struct, frozen=True):
@@ -25,6 +45,7 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
         uid_count: size of that range.
         limiters: names of the limiters to try, in order; empty for all.
         cgroup_root: where cgroup file systems are mounted.
+        oci: how containers are run; None: they are not.
     """
 
     state_directory: Path
@@ -34,3 +55,4 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
     uid_count: int = 0
     limiters: tuple[str, ...] = ()
     cgroup_root: Path = Path("/sys/fs/cgroup")
+    oci: OciSettings | None = None

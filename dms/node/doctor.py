@@ -10,6 +10,7 @@ A check gives findings with evidence; what could not be looked at is SKIP with t
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import stat
@@ -27,10 +28,13 @@ from dms.config.identity import is_protected, read_names, unlock
 from dms.config.passphrase import is_named, unattended
 from dms.config.paths import require_private
 from dms.executors.detect import Unavailable, detect
+from dms.executors.oci.engine import find_engine, sockets
+from dms.executors.oci.executor import OciExecutor
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
 from dms.hardware.pressure import Pressure
 from dms.net.addresses import parse
+from dms.node.onboard import container_settings
 from dms.node.reach import judge
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
 from dms.rpc.api.events import Check, DoctorReport, Finding
@@ -39,6 +43,7 @@ from dms.rpc.registry import Access
 from dms.rpc.token import load_token, token_file
 from dms.store.verify import Verdict, verify_file
 from dms_actors.node import NodeState
+from dms_actors.ports import Executor
 from dms_proto.capability import NOTHING, ExecutorOffer
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, short
@@ -338,35 +343,58 @@ async def _clock(subject: Subject) -> list[Check]:
 async def _executors(subject: Subject) -> list[Check]:
     if subject.live is not None:
         services = subject.live.services
-        offers = [offer for _, offer in services.executors.values()]
-        return _executor_checks(offers, services.unavailable)
+        found = _executor_checks(services.executors.values(), services.unavailable)
+        return [*found, *await _other_engine(services.config)]
+    config = subject.config or Config()
     with tempfile.TemporaryDirectory(prefix="dms-doctor-") as directory:
         try:
             async with asyncio.timeout(PROBE_S):
-                detected = await detect(ExecutorSettings(Path(directory)))
+                detected = await detect(ExecutorSettings(Path(directory), oci=container_settings(config)))
         except TimeoutError:
             return [
                 Check("executors", Finding.FAIL, f"probing took more than {PROBE_S:.0f} s", "look for a stuck mount")
             ]
         try:
-            return _executor_checks([offer for _, offer in detected.available], detected.unavailable)
+            found = _executor_checks(detected.available, detected.unavailable)
+            return [*found, *await _other_engine(config)]
         finally:
             await detected.close()
 
 
-def _executor_checks(offers: Iterable[ExecutorOffer], unavailable: Iterable[Unavailable]) -> list[Check]:
-    found = [
-        passed(
-            offer.name,
-            f"{offer.version}, isolation {offer.isolation}, hard limits: {', '.join(offer.limits) or 'none'}",
-        )
-        for offer in offers
-    ]
+def _executor_checks(
+    proven: Iterable[tuple[Executor, ExecutorOffer]], unavailable: Iterable[Unavailable]
+) -> list[Check]:
+    found = [_proven(executor, offer) for executor, offer in proven]
     worst = Finding.WARN if found else Finding.FAIL
     found += [Check(gone.name, worst, gone.error.message, gone.error.hint) for gone in unavailable]
     if not found:
         found = [Check("executors", Finding.FAIL, "no executor is enabled", "set executors.enabled")]
     return found
+
+
+def _proven(executor: Executor, offer: ExecutorOffer) -> Check:
+    held = f"isolation {offer.isolation}, hard limits: {', '.join(offer.limits) or 'none'}"
+    facts = executor.facts if isinstance(executor, OciExecutor) else None
+    if facts is None:
+        return passed(offer.name, f"{offer.version}, {held}")
+    if facts.rootless:
+        return passed(offer.name, f"{facts}; {held}")
+    evidence = f"{facts}; {held}; whoever can reach that socket is root of this machine"
+    return Check(
+        offer.name, Finding.WARN, evidence, "use a rootless engine: systemctl --user enable --now podman.socket"
+    )
+
+
+async def _other_engine(config: Config) -> list[Check]:
+    """A container engine that could be used and is not."""
+    if "oci" in config.executors.enabled:
+        return []
+    try:
+        engine = await find_engine(sockets(config.executors.oci_socket, os.environ, os.geteuid()))
+    except DmsError:
+        return []  # nobody needs one
+    await engine.close()
+    return [skipped("oci", f"not enabled; {engine.facts} answers", "to offer containers: executors.enabled")]
 
 
 async def _gpus(subject: Subject) -> list[Check]:

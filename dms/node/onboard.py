@@ -19,7 +19,7 @@ from dms.config.identity import check_key_and_names, create, load
 from dms.config.loading import load_config, parse_config
 from dms.config.reference import template
 from dms.executors.detect import Detected, detect
-from dms.executors.settings import ExecutorSettings
+from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.hardware.benchmark import VERSION, Benchmark, Progress, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import read_facts
@@ -90,7 +90,7 @@ async def onboard(
     home.prepare()
     known = load(home) if home.is_complete() else None
     config = _settle(home, chosen)
-    detected = await detect(executor_settings(home))
+    detected = await detect(executor_settings(home, config))
     try:
         for executor, offer in detected.available:
             report(f"executor  {executor.name}: {offer.isolation}, hard limits {', '.join(offer.limits) or 'none'}")
@@ -119,14 +119,27 @@ def is_onboarded(home: Home) -> bool:
     return home.is_complete() and home.events.exists()
 
 
-def executor_settings(home: Home) -> ExecutorSettings:
-    """Where the executors of a home keep their files."""
-    return ExecutorSettings(state_directory=home.root / "executors")
+def executor_settings(home: Home, config: Config) -> ExecutorSettings:
+    """Where the executors of a home keep their files, and how its owner wants containers run, if at all."""
+    return ExecutorSettings(state_directory=home.root / "executors", oci=container_settings(config))
 
 
-async def prove(home: Home) -> Detected:
+def container_settings(config: Config) -> OciSettings | None:
+    """How the owner wants containers run; None: not at all."""
+    if "oci" not in config.executors.enabled:
+        return None
+    return OciSettings(
+        socket=config.executors.oci_socket,
+        runtime=config.executors.oci_runtime,
+        registries=config.executors.oci_registries,
+        image_bytes=config.executors.oci_image_bytes,
+        images_bytes=config.executors.oci_images_bytes,
+    )
+
+
+async def prove(home: Home, config: Config) -> Detected:
     """Probes the executors of a home."""
-    return await detect(executor_settings(home))
+    return await detect(executor_settings(home, config))
 
 
 def proposed(home: Home, config: Config, offers: list[ExecutorOffer], benchmark: Benchmark | None) -> Capability:

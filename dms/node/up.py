@@ -98,7 +98,7 @@ async def _start(
     found: list[Detected] = []
 
     async def probe() -> Probed:
-        detected: Detected = await prove(home)
+        detected: Detected = await prove(home, config)
         found.append(detected)
         enabled = config.executors.enabled
         wanted = {e.name: (e, offer) for e, offer in detected.available if e.name in enabled}

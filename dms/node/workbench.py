@@ -23,7 +23,7 @@ from dms.node.post import NodePost
 from dms.node.sealing import Sealer
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
-from dms_actors.ports import Executor, Exited, LogChunk, Network, Run, Started, UsageSample
+from dms_actors.ports import Executor, Exited, LogChunk, Network, Preparing, Run, Started, UsageSample
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
@@ -227,6 +227,8 @@ class Workbench:
         try:
             async for event in run.events():
                 match event:
+                    case Preparing(detail=detail):
+                        log.info("%s is not started yet: %s", allocation_id, detail)
                     case Started(handle=handle):
                         self._tell(allocation_id, RunStarted(handle))
                     case LogChunk():

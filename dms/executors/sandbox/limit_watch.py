@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from dms.executors.disk_watch import DiskWatch
-from dms.executors.limiter import Allowance, Group, Limiter, Reading
+from dms.executors.limiter import Allowance, Reading
 from dms.executors.sandbox import verdict
 from dms_proto.work import EndReason
 
@@ -19,12 +19,32 @@ Breach = Callable[[EndReason, str], None]
 """Called when a limit is broken, with the reason and its detail."""
 
 
+class Watched(Protocol):
+    """Whose figures are looked at: a limiter's group, a container."""
+
+    def read(self) -> Reading:
+        """Current figures; those that cannot be read are 0."""
+        ...
+
+    def processes(self) -> list[int]:
+        """Process ids of the members, as seen by the node, as far as they are known."""
+        ...
+
+
 class LimitWatch:
     """Lives on the node's loop, from `start` to `stop`."""
 
-    def __init__(self, limiter: Limiter, group: Group, allowance: Allowance, directory: Path) -> None:
-        self._limiter = limiter
+    def __init__(self, group: Watched, poll_s: float, allowance: Allowance, directory: Path) -> None:
+        """Watches nothing yet.
+
+        Args:
+            group: whose figures are looked at.
+            poll_s: how often they have to be, for the limits to hold.
+            allowance: the limits.
+            directory: the job's.
+        """
         self._group = group
+        self._poll_s = poll_s
         self._allowance = allowance
         self._disk = DiskWatch(directory, allowance.disk_bytes)
         self._disk_check: asyncio.Task[None] | None = None
@@ -70,7 +90,7 @@ class LimitWatch:
         self._ticks += 1
         self._timers[1] = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
         is_sample_due = self._ticks % round(SAMPLE_S / TICK_S) == 0
-        if is_sample_due or self._limiter.poll_s <= TICK_S:
+        if is_sample_due or self._poll_s <= TICK_S:
             reading = self._group.read()
             if reading.oom_kills:
                 self._on_breach(EndReason.OUT_OF_MEMORY, verdict.over_memory(self._allowance, reading))

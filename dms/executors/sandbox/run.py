@@ -61,7 +61,7 @@ class SandboxRun:
     def __init__(self, place: Place, started_ms: int) -> None:
         self.place = place
         self._started = time.monotonic() - max(0.0, time.time() - started_ms / 1000)
-        self._limits = LimitWatch(place.limiter, place.group, place.allowance, place.directory)
+        self._limits = LimitWatch(place.group, place.limiter.poll_s, place.allowance, place.directory)
         self._status = Status()
         self._monitor: Process | None = None
         self._inner: Process | None = None

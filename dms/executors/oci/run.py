@@ -1,0 +1,452 @@
+"""One run in a container, from its image (or its adoption) to the last byte of its output.
+
+The container and the engine know nothing of the node: output and exit code are kept by the engine, so a run survives the node. A supervising task
+leads it through image, start, following and end; `events` gives what it learns, at the consumer's pace. The container stays until the consumer has
+dealt with its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms.executors import job_directory
+from dms.executors.limiter import Allowance, Reading
+from dms.executors.oci import faults
+from dms.executors.oci.engine import Engine, EngineError, State
+from dms.executors.oci.faults import RefusedError
+from dms.executors.sandbox import verdict
+from dms.executors.sandbox.limit_watch import LimitWatch
+from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
+from dms_proto.capability import Meter
+from dms_proto.errors import MachineError, UserError
+from dms_proto.work import Ending, EndReason, Usage
+
+_logger: Final = logging.getLogger(__name__)
+
+CHUNK: Final = 64 * 1024
+"""Most bytes in one LogChunk."""
+QUEUED: Final = 64
+"""Events that wait for a slow consumer; then the engine keeps the output."""
+FIRST_POLL_S: Final = 0.2
+POLL_S: Final = 1.0
+LAST_OUTPUT_S: Final = 10.0
+"""How long after its end a container's output may still be on its way."""
+LAST_READS: Final = 20
+READ_SHARE: Final = 20
+"""Reading everything again takes at most one part in this many of the time."""
+RETRY_S: Final = 0.5
+ENGINE_GONE_S: Final = 60.0
+"""An engine that has not answered for so long has to be taken for gone."""
+KILLED: Final = 137
+
+
+class Launched(msgspec.Struct, frozen=True):
+    """A run's place, once there is a container, or one is to be made.
+
+    Attributes:
+        container: its name.
+        directory: the job's.
+        allowance: what it may use.
+        meter: how far the engine's figures can be trusted.
+        tells_oom: whether the engine tells that the kernel killed for memory.
+        follows: whether the engine's output can be followed; else it is read again and again.
+        started_ms: Unix time; 0 before the container is made.
+    """
+
+    container: str
+    directory: Path
+    allowance: Allowance
+    meter: Meter
+    tells_oom: bool
+    follows: bool = True
+    started_ms: int = 0
+
+
+class Figures:
+    """The last figures the engine gave."""
+
+    def __init__(self) -> None:
+        self._last = Reading()
+
+    def take(self, reading: Reading) -> None:
+        """Takes note of new ones; a container that has just ended shows zeros."""
+        self._last = Reading(
+            cpu_us=max(self._last.cpu_us, reading.cpu_us),
+            memory_bytes=reading.memory_bytes,
+            memory_peak_bytes=max(self._last.memory_peak_bytes, reading.memory_peak_bytes),
+        )
+
+    def read(self) -> Reading:
+        """See `Watched.read`."""
+        return self._last
+
+    def processes(self) -> list[int]:
+        """See `Watched.processes`; what is in a container is the engine's to know."""
+        return []
+
+
+class ContainerRun:
+    """Implements `dms_actors.ports.Run`; lives on the node's loop."""
+
+    def __init__(self, engine: Engine, launched: Launched) -> None:
+        self._engine = engine
+        self._what = launched
+        self._started = time.monotonic() - max(0.0, time.time() - launched.started_ms / 1000)
+        self._idle_since = 0.0
+        self._figures = Figures()
+        self._limits = LimitWatch(self._figures, POLL_S, launched.allowance, launched.directory)
+        self._events: asyncio.Queue[ExecutorEvent] = asyncio.Queue(QUEUED)
+        self._passed = {"stdout": 0, "stderr": 0}
+        self._held = b""
+        self._killed: tuple[EndReason, str] | None = None
+        self._ending: Ending | None = None
+        self._id = ""
+        self._pid = 0
+        self._grace: asyncio.TimerHandle | None = None
+        self._preparing: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._signals: set[asyncio.Task[None]] = set()
+        self._tidy: Callable[[], Awaitable[object]] | None = None
+
+    # ---------------------------------------------------------------------------------------------------- for the executor
+
+    def begin(
+        self,
+        prepare: Callable[[], Awaitable[None]],
+        launch: Callable[[int], Awaitable[State]],
+        done: Callable[[], None],
+        tidy: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Starts the run.
+
+        Args:
+            prepare: brings the image; may be cancelled.
+            launch: makes and starts the container, told the Unix time in ms, and says what became of it.
+            done: called when nothing of it runs any more.
+            tidy: called when its end has been dealt with.
+        """
+        self._tidy = tidy
+        self._task = asyncio.get_running_loop().create_task(self._supervise(prepare, launch, done))
+
+    def adopt(self, state: State, done: Callable[[], None], tidy: Callable[[], Awaitable[object]]) -> None:
+        """Follows a container that an earlier node started."""
+        self._tidy = tidy
+        self._id, self._pid = state.id, state.pid
+
+        async def nothing() -> None:
+            """Its image is there."""
+
+        async def found(_started_ms: int) -> State:
+            return state
+
+        self._task = asyncio.get_running_loop().create_task(self._supervise(nothing, found, done))
+
+    def say(self, detail: str) -> None:
+        """Tells the consumer what is being done before the program starts."""
+        self._offer(Preparing(detail))
+
+    @property
+    def process(self) -> int:
+        """The container's first process on this machine; 0 while there is none."""
+        return self._pid
+
+    async def detach(self) -> None:
+        """Stops following it and leaves it running."""
+        self._release()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    # ---------------------------------------------------------------------------------------------------- for the consumer
+
+    async def events(self) -> AsyncIterator[ExecutorEvent]:
+        """See `Run.events`. After an adoption the output comes from its first byte again."""
+        while True:
+            event = await self._events.get()
+            yield event
+            if isinstance(event, Exited):
+                break
+        # The consumer has come back for more, so it has dealt with the end: now the container may go.
+        if self._tidy is not None:
+            await self._tidy()
+
+    async def stop(self, grace_ms: int) -> None:
+        """See `Run.stop`. A second call with a shorter grace shortens it."""
+        if self._ending is not None:
+            return
+        self._killed = self._killed or (EndReason.CANCELLED, "stopped on request")
+        if not self._id:
+            if self._preparing is not None:
+                self._preparing.cancel()
+            return
+        if grace_ms <= 0:
+            self._kill()
+            return
+        self._signal("SIGTERM")
+        loop = asyncio.get_running_loop()
+        at = loop.time() + grace_ms / 1000
+        if self._grace is None or at < self._grace.when():
+            self._cancel_grace()
+            self._grace = loop.call_at(at, self._kill)
+
+    async def connect(self, port: int) -> socket.socket:
+        """See `Run.connect`: no task for a container declares ports."""
+        raise UserError("bad_argument", f"port {port} is not among those that the job declares: a container has none")
+
+    # ---------------------------------------------------------------------------------------------------------- supervising
+
+    async def _supervise(
+        self,
+        prepare: Callable[[], Awaitable[None]],
+        launch: Callable[[int], Awaitable[State]],
+        done: Callable[[], None],
+    ) -> None:
+        try:
+            ending = await self._prepared(prepare) or await self._launched(launch) or await self._followed()
+        except EngineError as error:
+            ending = self._lost(error)
+        self._release()
+        await self._take_back()
+        self._ending = ending
+        done()
+        await self._events.put(Exited(ending))
+
+    async def _prepared(self, prepare: Callable[[], Awaitable[None]]) -> Ending | None:
+        """Brings the image; or says why the run ends here."""
+        self._preparing = asyncio.ensure_future(prepare())
+        try:
+            await asyncio.wait({self._preparing})
+        finally:
+            self._preparing.cancel()
+        if self._preparing.cancelled() or self._killed is not None:
+            reason, detail = self._killed or (EndReason.CANCELLED, "stopped on request")
+            return Ending(reason, -1, detail)
+        error = self._preparing.exception()
+        if isinstance(error, RefusedError):
+            return error.ending
+        if error is not None:
+            raise error
+        return None
+
+    async def _launched(self, launch: Callable[[int], Awaitable[State]]) -> Ending | None:
+        """Makes and starts the container; or says why the run ends here."""
+        if not self._what.started_ms:  # the wall time begins here: bringing the image is no part of it
+            self._started = time.monotonic()
+            self._what = msgspec.structs.replace(self._what, started_ms=int(time.time() * 1000))
+        try:
+            state = await launch(self._what.started_ms)
+        except RefusedError as error:
+            return error.ending
+        except MachineError as error:
+            return Ending(EndReason.PROVIDER_FAULT, -1, error.message)
+        self._id, self._pid = state.id, state.pid
+        if self._killed is not None:
+            self._kill()
+        await self._events.put(Started(self._id))
+        return None
+
+    async def _followed(self) -> Ending:
+        """Follows the container to its end, and says how it ended."""
+        loop = asyncio.get_running_loop()
+        output, figures = loop.create_task(self._read_output()), loop.create_task(self._read_figures())
+        self._limits.start(time.monotonic() - self._started, self._breach, self._on_sample)
+        try:
+            state = await self._until_exited()
+            figures.cancel()
+            await self._drained(output)
+        finally:
+            for task in (output, figures):
+                task.cancel()
+            await asyncio.gather(output, figures, return_exceptions=True)
+        self._limits.stop()
+        if not job_directory.is_empty(self._what.directory):
+            await self._limits.check_left()
+        ending = self._judged(state)
+        if self._held:
+            ending = faults.init_failed(self._held, state.exit_code) or ending
+            if ending.reason is not EndReason.BAD_PROGRAM:
+                await self._pass_on("stderr", self._held)
+        return ending
+
+    async def _until_exited(self) -> State:
+        """Waits for its end, over restarts of the engine too.
+
+        Raises:
+            EngineError: the engine is gone.
+        """
+        answered = time.monotonic()
+        while True:
+            try:
+                await self._engine.until_exited(self._id)
+                state = await self._engine.state(self._id)
+            except EngineError as error:
+                if time.monotonic() - answered > ENGINE_GONE_S:
+                    raise
+                _logger.warning("run %s: %s", self._what.container, error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if state is None:
+                raise EngineError(404, "somebody removed the container")
+            if not state.running:
+                return state
+            answered = time.monotonic()
+            await asyncio.sleep(RETRY_S)
+
+    async def _read_output(self) -> None:
+        """Passes on what is written, within the limit, until there is no more; begins again where the engine broke off.
+
+        An engine that cannot be followed is asked for everything again and again, ever less often the longer that takes.
+        """
+        while True:
+            began = time.monotonic()
+            if await self._read_once(follow=self._what.follows) and self._what.follows:
+                return
+            await asyncio.sleep(max(RETRY_S, READ_SHARE * (time.monotonic() - began)))
+
+    async def _read_once(self, *, follow: bool) -> bool:
+        """Passes on what was not passed on yet. False: the engine broke off."""
+        seen = dict.fromkeys(self._passed, 0)
+        try:
+            self._idle_since = time.monotonic()
+            async for stream, data in self._engine.output(self._id, follow=follow):
+                self._idle_since = math.inf
+                known = self._passed[stream] + (len(self._held) if stream == "stderr" else 0)
+                fresh = data[max(0, known - seen[stream]) :]
+                seen[stream] += len(data)
+                if fresh:
+                    await self._take(stream, fresh)
+                self._idle_since = time.monotonic()
+        except EngineError as error:
+            _logger.warning("run %s: its output broke off: %s", self._what.container, error)
+            return False
+        return True
+
+    async def _take(self, stream: str, data: bytes) -> None:
+        """Keeps back what may be no output at all, until more comes or the run has ended."""
+        held, self._held = self._held, b""
+        if held:
+            await self._pass_on("stderr", held)
+        elif stream == "stderr" and not any(self._passed.values()) and faults.is_from_init(data):
+            self._held = data
+            return
+        await self._pass_on(stream, data)
+
+    async def _pass_on(self, stream: str, data: bytes) -> None:
+        written = sum(self._passed.values())
+        self._limits.check_output(written + len(data))
+        data = data[: max(0, self._what.allowance.log_bytes - written)]
+        for start in range(0, len(data), CHUNK):
+            part = data[start : start + CHUNK]
+            await self._events.put(LogChunk(stream, self._passed[stream], part))
+            self._passed[stream] += len(part)
+
+    async def _drained(self, output: asyncio.Task[None]) -> None:
+        """Waits for the rest of the output. Then it is asked for once more: engines lose the last of what they were following."""
+        while self._what.follows and not (await asyncio.wait({output}, timeout=1.0))[0]:
+            if time.monotonic() - self._idle_since > LAST_OUTPUT_S:
+                break
+        output.cancel()
+        await asyncio.gather(output, return_exceptions=True)
+        for _ in range(LAST_READS):
+            if await self._read_once(follow=False):
+                return
+            await asyncio.sleep(RETRY_S)
+
+    async def _read_figures(self) -> None:
+        """Asks for them about once a second, the first time sooner: most jobs are short."""
+        pause = FIRST_POLL_S
+        while True:
+            await asyncio.sleep(pause)
+            pause = POLL_S
+            try:
+                self._figures.take(await self._engine.reading(self._id))
+            except EngineError as error:  # it may just be ending
+                _logger.debug("run %s: no figures: %s", self._what.container, error)
+
+    # ------------------------------------------------------------------------------------------------------------- the end
+
+    def _judged(self, state: State) -> Ending:
+        last = self._figures.read()
+        if state.oom_killed:  # swap is off: it was at its limit, whatever was seen of it
+            peak = max(last.memory_peak_bytes, self._what.allowance.memory_bytes)
+            last = msgspec.structs.replace(last, memory_peak_bytes=peak, oom_kills=1)
+        at = state.finished_ms or int(time.time() * 1000)
+        overdue = state.exit_code == KILLED and at >= self._what.started_ms + self._what.allowance.wall_ms
+        seen = verdict.Observed(state.exit_code, self._killed, overdue, "", last)
+        usage = Usage(
+            wall_ms=max(0, min(at, int(time.time() * 1000)) - self._what.started_ms),
+            cpu_us=last.cpu_us,
+            memory_peak_bytes=last.memory_peak_bytes,
+            meter=self._what.meter,
+        )
+        ending = verdict.judge(seen, self._what.allowance, usage)
+        if ending.reason is EndReason.KILLED_BY_SIGNAL and state.exit_code == KILLED and not self._what.tells_oom:
+            doubt = "perhaps for memory: this engine does not tell"
+            ending = msgspec.structs.replace(ending, detail=f"{ending.detail}, {doubt}")
+        return ending
+
+    def _lost(self, error: EngineError) -> Ending:
+        _logger.error("run %s: the engine: %s", self._what.container, error)
+        wall_ms = int((time.monotonic() - self._started) * 1000) if self._id else 0
+        return Ending(
+            EndReason.PROVIDER_FAULT, -1, f"the engine failed: {error}", Usage(wall_ms=wall_ms, meter=self._what.meter)
+        )
+
+    async def _take_back(self) -> None:
+        if job_directory.is_empty(self._what.directory):
+            job_directory.take_back_empty(self._what.directory)
+        else:
+            await asyncio.to_thread(job_directory.take_back, self._what.directory)
+
+    # ----------------------------------------------------------------------------------------------------------- signalling
+
+    def _breach(self, reason: EndReason, detail: str) -> None:
+        self._killed = self._killed or (reason, detail)
+        self._kill()
+
+    def _kill(self) -> None:
+        self._signal("SIGKILL")
+
+    def _signal(self, name: str) -> None:
+        if self._id:
+            task = asyncio.get_running_loop().create_task(self._send(name))
+            self._signals.add(task)
+            task.add_done_callback(self._signals.discard)
+
+    async def _send(self, name: str) -> None:
+        """Until the engine has heard it."""
+        while self._ending is None:
+            try:
+                await self._engine.signal(self._id, name)
+            except EngineError as error:
+                _logger.warning("run %s: %s was not sent: %s", self._what.container, name, error)
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    def _on_sample(self, reading: Reading) -> None:
+        wall_ms = int((time.monotonic() - self._started) * 1000)
+        self._offer(UsageSample(Usage(wall_ms, reading.cpu_us, reading.memory_peak_bytes, meter=self._what.meter)))
+
+    def _offer(self, event: ExecutorEvent) -> None:
+        """For what the next of its kind replaces: a consumer that is behind does without."""
+        if not self._events.full():
+            self._events.put_nowait(event)
+
+    def _release(self) -> None:
+        self._limits.stop()
+        self._cancel_grace()
+
+    def _cancel_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None

@@ -1,0 +1,167 @@
+"""Container engines of the tests' own: a Docker or podman that touches neither the machine's engine nor its network, and an image for it.
+
+Each runs in a network and a mount namespace of its own, with all it keeps below one directory, and ends with the test run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from dms.executors.oci import probe_image
+from dms.executors.oci.engine import EngineError, open_engine
+
+START_S: Final = 30.0
+PROGRAMS: Final = tuple(
+    f"/bin/{name}"
+    for name in (
+        *("sh", "cat", "sleep", "true", "id", "stat", "ls", "wc", "mkdir", "chmod", "touch", "ln", "mkfifo", "dd"),
+        *("head", "tail", "env", "sha256sum", "mktemp", "rm", "mount", "df"),
+    )
+)
+"""What the tests' image holds, with libraries."""
+
+
+def lacks(engine: str) -> str:
+    """Why no such engine can be started here, or ""."""
+    if os.geteuid() != 0:
+        return "starting a container engine needs root here"
+    needed = {"docker": ("dockerd", "containerd"), "podman": ("podman", "conmon", "runc")}[engine]
+    missing = [program for program in (*needed, "unshare", "ip", "setpriv") if shutil.which(program) is None]
+    return f"{engine} cannot be started: there is no {', '.join(missing)}" if missing else ""
+
+
+@contextmanager
+def running_engine(engine: str, beside: Sequence[str] = ()) -> Iterator[str]:
+    """An engine for a while; gives the path of its socket. Skips where none can be started.
+
+    Args:
+        engine: "docker" or "podman".
+        beside: a command that runs in the same network namespace, for a registry.
+    """
+    if lack := lacks(engine):
+        pytest.skip(lack)
+    root = Path(tempfile.mkdtemp(prefix=f"dms-{engine}-"))
+    socket = root / "engine.sock"
+    log = (root / "log").open("wb")
+    # The namespace of mounts is not shared, but what the tests mount on the host is seen in it.
+    script = (
+        f"mount --make-rslave /; ip link set lo up; {_beside(beside)} exec {' '.join(_command(engine, root, socket))}"
+    )
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", "unshare", "--net", "--mount", "sh", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=root,  # podman's helper leaves marks where it is
+        start_new_session=True,
+    )
+    try:
+        _wait_ready(process, socket, root / "log")
+        yield str(socket)
+    finally:
+        _end(process)
+        log.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def with_python() -> bytes:
+    """A root file system with the tests' programs and the machine's own Python. Skips where there is none below /usr."""
+    python = Path("/usr/bin/python3")
+    if not python.exists():
+        pytest.skip("no python3 below /usr to run inside")
+    asked = [str(python), "-c", "import sys; print(sys.version_info.minor)"]
+    version = subprocess.run(asked, capture_output=True, text=True, check=True)
+    library = Path(f"/usr/lib/python3.{version.stdout.strip()}")
+    modules = [path for path in library.rglob("*.py") if path.is_file() and "test" not in path.parts]
+    loaded = [str(path) for path in library.rglob("*.so")]
+    return probe_image.archive([*PROGRAMS, str(python), *loaded], modules)
+
+
+def add_image(socket: str, name: str = "localhost/dms-test", root: bytes | None = None) -> str:
+    """Makes an image of this machine's programs, or of another root file system; gives its id."""
+
+    async def add() -> str:
+        engine = await open_engine(socket)
+        try:
+            await engine.add_image(probe_image.archive(PROGRAMS) if root is None else root, name)
+            image = await engine.image(name)
+            assert image is not None
+            return image.id
+        finally:
+            await engine.close()
+
+    return asyncio.run(add())
+
+
+def _command(engine: str, root: Path, socket: Path) -> list[str]:
+    if engine == "docker":
+        places = ["--data-root", f"{root}/data", "--exec-root", f"{root}/exec", "-p", f"{root}/pid"]
+        quiet = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none"]
+        return ["dockerd", "-H", f"unix://{socket}", *places, *quiet]
+    places = ["--root", f"{root}/data", "--runroot", f"{root}/run", "--tmpdir", str(root / "temporary")]
+    how = [
+        "--runtime",
+        "runc",
+        "--cgroup-manager",
+        "cgroupfs",
+        "--storage-driver",
+        "overlay",
+        "--events-backend",
+        "file",
+    ]
+    return ["podman", *places, *how, "system", "service", "--time=0", f"unix://{socket}"]
+
+
+def _beside(command: Sequence[str]) -> str:
+    return f"{' '.join(command)} &" if command else ""
+
+
+def _wait_ready(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.skip(f"the container engine does not start here: {_last_line(log)}")
+        if socket.is_socket() and _answers(socket):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"the container engine does not answer: {_last_line(log)}")
+
+
+def _answers(socket: Path) -> bool:
+    async def ask() -> bool:
+        try:
+            await (await open_engine(str(socket))).close()
+        except EngineError:
+            return False
+        return True
+
+    return asyncio.run(ask())
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Its session: what runs beside it, and what it has started, ends too."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,212 @@
+"""What a job in a container may do, and what is left of it, on real engines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from dms.executors import collect_into
+from dms.executors.oci.engine import open_engine
+from dms.executors.oci.executor import OciExecutor
+from dms.executors.settings import ExecutorSettings
+from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of
+from dms_actors.ports import Exited
+from dms_proto.capability import Gpu, Isolation, Meter, Resources
+from dms_proto.errors import MachineError
+from dms_proto.images import Pull
+from dms_proto.secrets import OpenSecret
+from dms_proto.units import MIB
+from dms_proto.work import EndReason, Limits, Task
+
+from .conftest import Ground
+
+pytestmark = pytest.mark.slow
+
+
+def shell(ground: Ground, text: str, **fields: object) -> Task:
+    return Task("oci", ("/bin/sh", "-c", text), image=ground.image, **fields)  # type: ignore[arg-type] # fields of a task
+
+
+async def said(executor: OciExecutor, task: Task, directory: Path, *secrets: OpenSecret) -> str:
+    events = await events_of(await executor.run("a-1", task, directory, secrets))
+    assert isinstance(events[-1], Exited)
+    assert events[-1].ending.reason is EndReason.COMPLETED, (events[-1].ending, output_of(events, "stderr"))
+    return output_of(events, "stdout").decode()
+
+
+async def test_the_probe_offers_what_it_has_proven(executor: OciExecutor) -> None:
+    offer = await executor.probe()
+    assert (offer.name, offer.isolation, offer.meter) == ("oci", Isolation.CONTAINER, Meter.LOWER_BOUND)
+    assert set(offer.limits) == {"cpu", "memory", "processes", "disk", "wall", "output"}
+    assert executor.facts is not None
+    assert not executor.facts.rootless
+    assert "rootful" in str(executor.facts)
+
+
+async def test_a_runtime_the_engine_does_not_list_is_refused(settings: ExecutorSettings) -> None:
+    assert settings.oci is not None
+    oci = {**{name: getattr(settings.oci, name) for name in settings.oci.__struct_fields__}, "runtime": "no-such"}
+    executor = OciExecutor(ExecutorSettings(settings.state_directory, oci=type(settings.oci)(**oci)))
+    with pytest.raises(MachineError, match=r"no runtime 'no-such', only: .*runc"):
+        await executor.probe()
+    await executor.close()
+
+
+async def test_memory_beyond_the_limit_ends_it_truthfully(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    task = shell(ground, "a=x; while :; do a=$a$a; done", resources=Resources(memory_bytes=24 * MIB))
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.exit_code == 137
+    if ground.name == "docker":
+        assert ending.reason is EndReason.OUT_OF_MEMORY
+        assert "24 MiB" in ending.detail
+    else:  # podman 4 on cgroup v1 says nothing of it
+        assert ending.reason in (EndReason.OUT_OF_MEMORY, EndReason.KILLED_BY_SIGNAL)
+
+
+async def test_an_engine_that_does_not_tell_of_memory_is_not_taken_to_have_denied_it(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    if ground.name != "podman":
+        pytest.skip("this engine tells")
+    await executor.probe()
+    task = shell(ground, "a=x; while :; do a=$a$a; done", resources=Resources(memory_bytes=24 * MIB))
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert "perhaps for memory" in ending.detail
+
+
+async def test_disk_beyond_the_limit_ends_it(executor: OciExecutor, ground: Ground, directory: Path) -> None:
+    script = "i=0; while :; do head -c 1000000 /dev/zero > f$i; i=$((i+1)); done"
+    task = shell(ground, script, resources=Resources(disk_bytes=10 * MIB), limits=Limits(wall_ms=60_000))
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.reason is EndReason.DISK_LIMIT
+
+
+async def test_places_in_memory_are_small(executor: OciExecutor, ground: Ground, directory: Path) -> None:
+    script = (
+        "for place in /tmp /dev/shm; do head -c 100000000 /dev/zero > $place/x 2>/dev/null && echo $place; done; true"
+    )
+    assert await said(executor, shell(ground, script, resources=Resources(memory_bytes=512 * MIB)), directory) == ""
+
+
+async def test_what_it_leaves_is_the_nodes(executor: OciExecutor, ground: Ground, directory: Path) -> None:
+    script = "mkdir -p d/e; echo harmless > d/e/out.file; ln -s /etc/passwd out.link; mkfifo out.fifo; chmod 0 d/e/out.file d/e d"
+    await said(executor, shell(ground, script), directory)
+    outputs = collect_into(directory, ("**/out.*", "out.*"), directory.parent / "outputs")
+    assert [output.path for output in outputs] == ["d/e/out.file"]
+    assert {path.lstat().st_uid for path in files_below(directory)} == {os.geteuid()}
+
+
+async def test_an_image_runs_what_it_runs_where_nothing_else_is_said(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    task = Task("oci", image=ground.image)
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.reason is EndReason.BAD_PROGRAM, "this one says nothing"
+
+
+async def test_variables_and_files_of_secrets_are_the_jobs_alone(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    value, text = f"value-{uuid.uuid4().hex}", 'it\'s "quoted" $(x)\n and long '
+    secrets = (OpenSecret("KEY", value.encode()), OpenSecret("TOKEN", text.encode(), variable=True))
+    task = shell(
+        ground, 'cat /run/secrets/KEY; printf "|%s|" "$TOKEN"; (: > /run/secrets/x) 2>/dev/null || echo refused'
+    )
+    assert await said(executor, task, directory, *secrets) == f"{value}|{text}|refused\n"
+    assert not in_memory(), "gone with the run"
+
+
+async def test_the_value_of_a_secret_is_nowhere_else(
+    executor: OciExecutor, ground: Ground, settings: ExecutorSettings, directory: Path
+) -> None:
+    value = f"value-{uuid.uuid4().hex}"
+    secrets = [OpenSecret("KEY", value.encode()), OpenSecret("TOKEN", value.encode(), variable=True)]
+    run = await executor.run("a-1", shell(ground, "echo up; exec sleep 600"), directory, secrets)
+    watcher = RunWatcher(run)
+    handle = await watcher.wait_started()
+    await watcher.wait_output(b"up")
+    engine = await open_engine(ground.socket)
+    inspected = json.dumps(await engine._json("GET", f"containers/{handle}/json"))
+    await engine.close()
+    assert "dms.allocation" in inspected
+    assert value not in inspected
+    kept = [Path(ground.socket).parent, settings.state_directory, directory]
+    assert [path for place in kept for path in files_below(place) if holds(path, value)] == []
+    await run.stop(0)
+    await watcher.ending()
+
+
+def in_memory() -> list[Path]:
+    return list(Path("/dev/shm").glob("dms-*-a-1"))
+
+
+def files_below(place: Path) -> list[Path]:
+    return list(place.rglob("*"))
+
+
+def holds(path: Path, value: str) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size < 64 * MIB and value.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
+async def test_an_image_that_is_not_here_and_may_not_be_pulled_is_said_to_be(
+    executor: OciExecutor, directory: Path
+) -> None:
+    absent = "sha256:" + "0" * 64
+    for image, pull, reason, words in (
+        (absent, Pull.IF_NOT_PRESENT, EndReason.INPUT_UNAVAILABLE, "an id names no registry"),
+        (f"ghcr.io/x@{absent}", Pull.NEVER, EndReason.INPUT_UNAVAILABLE, "never to pull"),
+        (f"10.0.0.5:80/x@{absent}", Pull.ALWAYS, EndReason.REFUSED_BY_POLICY, "no images from 10.0.0.5:80"),
+    ):
+        ending = await ending_of(await executor.run("a-1", Task("oci", ("x",), image=image, pull=pull), directory))
+        assert ending.reason is reason
+        assert words in ending.detail
+
+
+async def test_a_gpu_that_cannot_be_shown_is_not_promised(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    task = shell(ground, "true", resources=Resources(gpus=(Gpu("77", "nvidia"),)))
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert ending.reason is EndReason.PROVIDER_FAULT
+    assert "GPU 77 cannot be shown" in ending.detail
+
+
+async def test_an_engine_that_somebody_took_the_container_from_is_the_providers_fault(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    watcher = RunWatcher(await executor.run("a-1", shell(ground, "exec sleep 600"), directory))
+    handle = await watcher.wait_started()
+    engine = await open_engine(ground.socket)
+    assert await engine.remove(handle)
+    await engine.close()
+    reason = (await watcher.ending()).reason
+    assert reason in (EndReason.PROVIDER_FAULT, EndReason.KILLED_BY_SIGNAL), "it may be seen on its way out"
+
+
+async def test_many_runs_leave_no_container_and_lose_no_output(
+    executor: OciExecutor, ground: Ground, settings: ExecutorSettings, tmp_path: Path
+) -> None:
+    async def one(number: int) -> None:
+        directory = tmp_path / f"job-{number}"
+        directory.mkdir(mode=0o700)
+        events = await events_of(await executor.run(f"a-{number}", shell(ground, f"echo {number}"), directory))
+        assert output_of(events, "stdout") == f"{number}\n".encode()
+
+    for first in range(0, 12, 4):
+        await asyncio.gather(*map(one, range(first, first + 4)))
+    engine = await open_engine(ground.socket)
+    try:
+        assert not await engine.containers(**{"dms.executor": "oci"})
+    finally:
+        await engine.close()
+    assert not executor.processes

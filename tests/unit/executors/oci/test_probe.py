@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from dms.executors.oci.probe import proof_of
+from dms_proto.capability import Meter
+from dms_proto.errors import MachineError
+from dms_proto.work import Ending, EndReason, Usage
+
+SLOWED = Ending(EndReason.WALL_TIME, 137, usage=Usage(wall_ms=2_500, cpu_us=500_000))
+ENDED = Ending(EndReason.OUT_OF_MEMORY, 137)
+REFUSED = Ending(EndReason.EXIT_NONZERO, 2)
+WELL = Ending(EndReason.COMPLETED, 0)
+
+
+def test_what_held_is_what_is_offered() -> None:
+    proof = proof_of({"cpu": SLOWED, "memory": ENDED, "processes": REFUSED})
+    assert proof.limits == ("cpu", "memory", "processes", "disk", "wall", "output")
+    assert (proof.meter, proof.tells_oom) == (Meter.LOWER_BOUND, True)
+
+
+def test_an_engine_without_figures_proves_nothing_of_the_processor() -> None:
+    silent = Ending(EndReason.WALL_TIME, 137, usage=Usage(wall_ms=2_500))
+    killed = Ending(EndReason.KILLED_BY_SIGNAL, 137)
+    proof = proof_of({"cpu": silent, "memory": killed, "processes": REFUSED})
+    assert "cpu" not in proof.limits
+    assert (proof.meter, proof.tells_oom) == (Meter.WALL, False)
+
+
+@pytest.mark.parametrize(
+    ("memory", "processes", "words"),
+    [(WELL, REFUSED, "memory"), (ENDED, WELL, "processes"), (WELL, WELL, "memory and")],
+)
+def test_an_engine_that_lets_a_job_take_the_machine_is_not_offered(
+    memory: Ending, processes: Ending, words: str
+) -> None:
+    """Rootless podman on cgroup v1 is one."""
+    with pytest.raises(MachineError, match=f"no limit of {words}"):
+        proof_of({"cpu": SLOWED, "memory": memory, "processes": processes})
