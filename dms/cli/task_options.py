@@ -20,8 +20,17 @@ R = TypeVar("R")
 JOB_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 _OPTIONS: Final = (
-    click.option("--executor", metavar="NAME", help='"sandbox" (default) or "wasm".'),
+    click.option("--executor", metavar="NAME", help='"sandbox" (default), "wasm" or "oci".'),
     click.option("--module", metavar="FILE", help="For wasm: the module; the command is then its arguments."),
+    click.option(
+        "--image", metavar="NAME@DIGEST", help="Container image; the command is then run in it, in place of its own."
+    ),
+    click.option(
+        "--pull",
+        metavar="WHEN",
+        type=click.Choice(["always", "if-not-present", "never"]),
+        help="When the provider fetches the image. Default if-not-present.",
+    ),
     click.option("--cpu", metavar="CORES", help="CPU cores, such as 2 or 500m. Default 1."),
     click.option("--memory", metavar="SIZE", help="Memory, such as 512MiB. Default 256MiB."),
     click.option("--disk", metavar="SIZE", help="Disk, inputs included. Default 256MiB."),
@@ -158,9 +167,11 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
     gpu = {"memory": task["gpu_memory"]} if task["gpu_memory"] else {}
     fields: dict[str, Any] = {
         "name": task["name"] or (Path(argv[0]).name[:128] if argv else ""),
-        "executor": task["executor"] or ("wasm" if module else None),
+        "executor": task["executor"] or ("wasm" if module else "oci" if task["image"] else None),
         "command": list(argv),
         "module": module,
+        "image": task["image"],
+        "pull": task["pull"],
         "resources": _given(
             cpu=task["cpu"], memory=task["memory"], disk=task["disk"], gpus=[gpu] * (task["gpus"] or bool(gpu))
         ),

@@ -19,6 +19,7 @@ from dms.jobs.document import JobDocument, Unit
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
+from dms_proto.images import is_image
 from dms_proto.rules import IDENTIFIER
 from dms_proto.verification.policy import Verification, faults
 
@@ -287,6 +288,7 @@ _APART: Final = frozenset(field.encode_name for field in msgspec.structs.fields(
     "executor",
     "command",
     "module",
+    "image",
 }
 """Fields that may be wrong while something can still be said of the program. A name that is no field may be meant as one of the others."""
 
@@ -312,6 +314,7 @@ def _first(field: str) -> str:
 
 def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     """What has to be run, as field and broken rule."""
+    yield from _image_rules(job)
     if job.executor == "wasm":
         if not job.module:
             yield "module", "a wasm job needs the module's file"
@@ -320,10 +323,23 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
         if job.ports:
             yield "ports", "a WebAssembly module has no network to listen on; only sandbox jobs have ports"
         return
-    if not job.command:
+    if not job.command and job.executor != "oci":
         yield "command", "a job needs a command"
     if job.module:
         yield "module", f"only wasm jobs have a module; the executor is {job.executor!r}"
+
+
+def _image_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    if job.executor != "oci":
+        if job.image:
+            yield "image", f"only oci jobs have an image; the executor is {job.executor!r}"
+        return
+    if job.ports:
+        yield "ports", "nobody is let in to a container; only sandbox jobs have ports"
+    if not job.image:
+        yield "image", "a job for a container needs an image"
+    elif not is_image(job.image):
+        yield "image", f"{job.image!r} is no name of an image, such as docker.io/library/python@sha256:…"
 
 
 def verification_of(job: JobDocument) -> Verification:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
+from dms_proto.images import MAX_IMAGE, Pull
 from dms_proto.messages import Pricing
 from dms_proto.secrets import MAX_SECRETS
 from dms_proto.verification.policy import HASH, MAX_COPIES, Apart, Policy
@@ -150,16 +151,29 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """A program to run somewhere good, what it needs, and what it may cost."""
 
     name: Annotated[Text, about("For people; empty: the file's name.")] = ""
-    executor: Annotated[Text, about('How it runs: "sandbox" for a Linux command, "wasm" for a WebAssembly module.')] = (
-        "sandbox"
-    )
+    executor: Annotated[
+        Text,
+        about('How it runs: "sandbox" for a Linux command, "wasm" for a WebAssembly module, "oci" for a container.'),
+    ] = "sandbox"
     command: Annotated[
         str | tuple[str, ...],
         Meta(
-            description="Program and arguments as a list, each taken as written; a string is given to /bin/sh -c. For wasm: the arguments."
+            description="Program and arguments as a list, each taken as written; a string is given to /bin/sh -c. For wasm: the arguments. "
+            "For oci: in place of what the image runs, which it does if this is empty."
         ),
     ] = ()
     module: Annotated[str, Meta(description="For wasm: the module's file, sent as an input.", max_length=4096)] = ""
+    image: Annotated[
+        str,
+        Meta(
+            description="For oci: the container image, by digest (`NAME@sha256:…`), or by tag where your node's own engine tells the digest.",
+            max_length=MAX_IMAGE,
+        ),
+    ] = ""
+    pull: Annotated[
+        Pull,
+        about("For oci: when the provider fetches the image: always, if-not-present, or never."),
+    ] = Pull.IF_NOT_PRESENT
     resources: Annotated[ResourceNeeds, about("What each allocation reserves.")] = ResourceNeeds()
     inputs: Annotated[
         tuple[str | InputFile, ...], Meta(description="Files sent along, by content and verified.", max_length=1024)

@@ -18,6 +18,7 @@ from dms.jobs.source import Located
 from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
 from dms_proto.errors import UserError
+from dms_proto.images import pinned
 from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
 from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
@@ -66,6 +67,8 @@ def resolve(
         resources=_resources(job),
         limits=_limits(job),
         ports=tuple(dict.fromkeys(job.ports)),
+        image=pinned(job.image),
+        pull=job.pull,
     )
     spec = JobSpec(
         task=task,
@@ -87,6 +90,7 @@ def resolve(
         verify=verification_of(job),
         sources={item.entry.digest: str(item.source) for item in found},
         secrets=secrets,
+        image="" if task.image else job.image,
     )
     return _within_bounds(spec, origin)
 

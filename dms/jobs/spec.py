@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from dms_proto.capability import Capability
+from dms_proto.images import AnyImage
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
 from dms_proto.rules import Amount, Count, GoodDigest, Word
@@ -39,6 +40,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         verify: how its results are checked.
         sources: where on this machine the content of each input digest lies. The node copies it and checks the digest again, for a file may
             have changed since.
+        image: the container image by a tag, of which the node finds the digest; empty where the task names one by digest, or none.
         secrets: values that only the job sees. The node seals them at once: they are in no answer and in no event.
     """
 
@@ -63,6 +65,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         dict[GoodDigest, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=4096)
     ] = {}
     secrets: Annotated[tuple[OpenSecret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
+    image: AnyImage = ""
 
     def preferences_over(self, default: Preferences) -> Preferences:
         """How this job's bids are compared on a node that prefers `default`: the job's word where it has one, and all constraints of both."""

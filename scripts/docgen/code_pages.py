@@ -221,7 +221,7 @@ def _schema_words(schema: dict[str, Any]) -> str:  # noqa: PLR0911 - one line pe
         name = schema["$ref"].rpartition("/")[2]
         return (
             f"[{name}](#{name.lower()})"
-            if name[0].isupper() and name not in ("Apart", "Isolation", "JobClass", "Policy", "Pricing")
+            if name[0].isupper() and name not in ("Apart", "Isolation", "JobClass", "Policy", "Pricing", "Pull")
             else name
         )
     if "anyOf" in schema:

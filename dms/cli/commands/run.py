@@ -72,7 +72,7 @@ def run(
     dms run -- echo hello
     dms run --cpu 2 --memory 1GiB -i data.csv -o 'out/*' -- python3 -c 'print(open("data.csv").read())'
     """
-    if not argv and not task["module"]:
+    if not argv and not task["module"] and not task["image"]:
         raise click.UsageError("What shall be run? Put the command after --, as in: dms run -- echo hello")
     spec = spec_of(task, argv)
     with io.node() as node:

@@ -15,6 +15,7 @@ from dms.node.api.base import ASK_S, Base, call_id
 from dms.node.api.views import job_summary
 from dms.node.comparing import check_result_comparator
 from dms.node.explain import explanation, inquiry_of, opening_request
+from dms.node.images import pin_image
 from dms.node.logs import STREAMS
 from dms.node.projecting.tables import JOBS
 from dms.node.sealing import check_value
@@ -66,7 +67,8 @@ class JobGroup(Base):
 
     async def job_submit(self, params: SubmitParams) -> Submitted:
         """See `JobMethods`."""
-        services, spec = self._services, params.spec
+        services = self._services
+        spec = await pin_image(params.spec, services.config)
         _check_secrets(spec)
         terms = self._terms(spec, request_id(os.urandom(16)))
         await self._check(terms)

@@ -12,6 +12,7 @@ from dms.node.api.base import Row, call_id
 from dms.node.api.jobs import JobGroup
 from dms.node.api.views import bid_view, request_view
 from dms.node.explain import Inquiry, answers_of, dry_request, explanation, lost_meanwhile, whom_to_ask
+from dms.node.images import pin_image
 from dms.node.pricing import could_do, policy_of
 from dms.node.projecting.tables import BIDS, REQUESTS
 from dms.rpc.api.market import (
@@ -43,7 +44,8 @@ class MarketGroup(JobGroup):
 
     async def market_ask(self, params: AskParams) -> Explanation:
         """See `MarketMethods`."""
-        terms = self._terms(params.spec, request_id(os.urandom(16)))
+        spec = await pin_image(params.spec, self._services.config)
+        terms = self._terms(spec, request_id(os.urandom(16)))
         state = await self._state()
         await self._check(terms)
         request = msgspec.structs.replace(dry_request(terms), reply_to=self._parts.reply_to)

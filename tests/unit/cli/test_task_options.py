@@ -10,12 +10,14 @@ import pytest
 from dms.cli.task_options import spec_of, spec_of_file
 from dms.jobs.problems import BadJob
 from dms.jobs.spec import JobSpec
+from dms_proto.images import Pull
 from dms_proto.secrets import OpenSecret
 
 ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
+CONTAINERS = "image pull"
 CHECKS = "verify copies apart comparator"
 OFTEN = "inputs outputs env constraints labels secrets secret_variable"
-NONE = dict.fromkeys((*ONCE.split(), *CHECKS.split())) | dict.fromkeys(OFTEN.split(), ())
+NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), *CHECKS.split())) | dict.fromkeys(OFTEN.split(), ())
 
 
 def _spec(*argv: str, **given: object) -> JobSpec:
@@ -44,6 +46,18 @@ def test_what_a_named_directory_links_to_is_still_not_sent(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path / "dir")
     with pytest.raises(BadJob, match="leads outside"):
         _spec("x", inputs=(".",))
+
+
+def test_an_image_makes_it_a_container(tmp_path: Path) -> None:
+    by_digest = f"ghcr.io/lab/tool@sha256:{'0' * 64}"
+    spec = _spec("tool", "-v", image=by_digest, pull="never")
+    assert (spec.task.executor, spec.task.image, spec.task.pull, spec.image) == ("oci", by_digest, Pull.NEVER, "")
+    assert [need.name for need in spec.needs.executors] == ["oci"]
+
+
+def test_a_tag_is_left_to_the_node(tmp_path: Path) -> None:
+    spec = _spec(image="busybox:1.36")
+    assert (spec.task.image, spec.image, spec.task.command) == ("", "busybox:1.36", ())
 
 
 def test_a_module_makes_it_a_wasm_job(tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ def test_every_field_can_be_written() -> None:
     assert job.ports == (8080, 9090)
     assert job.country == "NO"
     assert job.max_price == "0.00001", "kept as written: printed again it would be 1e-05"
-    assert set(JobDocument.__struct_fields__) - {"module"} == {
+    assert set(JobDocument.__struct_fields__) - {"module", "image", "pull"} == {
         line.split(":")[0].replace("class", "class_") for line in COMPLETE.splitlines() if line[0] != " "
-    }, "the example names every field but the one of wasm jobs"
+    }, "the example names every field but those of wasm jobs and of containers"
 
 
 def test_a_value_in_a_document_is_not_repeated_in_the_message() -> None:
@@ -212,3 +212,26 @@ def test_a_job_is_named_after_its_file_when_it_has_no_name(tmp_path: Path) -> No
 def test_a_file_that_cannot_be_read_is_a_bad_job(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadJob, match="cannot be read"):
         load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "words"),
+    [
+        ("executor: oci\ncommand: [x]\n", "image", "needs an image"),
+        ("executor: oci\nimage: Not An Image\n", "image", "no name of an image"),
+        ("executor: oci\nimage: busybox\nports: [8080]\n", "ports", "only sandbox jobs"),
+        ("image: busybox\ncommand: [x]\n", "image", "only oci jobs have an image"),
+        ("executor: oci\nimage: busybox\nmodule: a.wasm\n", "module", "only wasm jobs"),
+        ("executor: oci\nimage: busybox\npull: sometimes\n", "pull", "always, if-not-present, never"),
+    ],
+)
+def test_what_is_wrong_with_a_container_is_told(document: str, field: str, words: str) -> None:
+    with pytest.raises(BadJob) as caught:
+        _check(document)
+    (problem,) = caught.value.problems
+    assert problem.field == field
+    assert words in problem.rule
+
+
+def test_a_container_may_run_what_its_image_runs() -> None:
+    assert _check("executor: oci\nimage: ghcr.io/lab/tool:1\n").command == ()
