@@ -147,7 +147,7 @@ def verification_figures() -> Iterator[Figure]:
         f"{plan.pieces:,} pieces of work after {plan.warm_up:,}, {plan.honest} honest strangers, {plan.lonely} that lie alone, "
         f"{plan.colluding} that collude; {len(seeds)} seeds"
     )
-    populations = {"all habits": plan.habits} | {habit.value: (habit,) for habit in plan.habits}
+    populations = {"all habits": plan.habits} | {habit.value: (habit,) for habit in crowds.EVERY_HABIT}
     for name, habits in populations.items():
         figures = crowds.Figures()
         for seed in seeds:
@@ -156,13 +156,28 @@ def verification_figures() -> Iterator[Figure]:
         yield at_most("  runs per piece of work", figures.cost, "x", 1.3, "the same, copies and canaries counted")
         accused = 100 * figures.accused / figures.honest
         yield at_most("  honest ones called wrong", accused, "%", 1, "the same, at least once")
+    turned, turncoats = crowds.Figures(), msgspec.structs.replace(plan, habits=(crowds.Habit.TURNCOAT,))
+    for seed in seeds:
+        turned += crowds.simulate(turncoats, seed)
+    each = turned.wrong / (len(seeds) * (plan.lonely + plan.colluding))
+    late = "right until after the warm-up, then wrong every other time; each before it is found out"
+    yield Figure("wrong results accepted per turncoat", each, "results", "", None, late)
+    yield from boasting_figures()
+
+
+def boasting_figures() -> Iterator[Figure]:
+    """Providers whose benchmarks are checked."""
     nodes = range(2_000)
-    for name, truth, bar in (
-        ("claims twice its speed", boasters.CLAIM // 2, at_least),
-        ("honest, noisy", boasters.CLAIM, at_most),
+    for name, truth, busy, sees_it, bar in (
+        ("claims twice its speed", boasters.CLAIM // 2, boasters.BUSY, False, at_least),
+        ("honest, noisy", boasters.CLAIM, boasters.BUSY, False, at_most),
+        ("honest, its owner uses it", boasters.CLAIM, 0.7, True, at_most),
     ):
-        caught = sum(boasters.caught_after(truth, 300, node) is not None for node in nodes)
-        how = f"{len(nodes):,} nodes, 300 awards each, a fifth of the time busy with others' work"
+        caught = sum(
+            boasters.caught_after(truth, 300, node, busy_share=busy, sees_it=sees_it) is not None for node in nodes
+        )
+        seen = "which it sees" if sees_it else "which it does not see"
+        how = f"{len(nodes):,} nodes, 300 awards each, {busy:.0%} of the time busy with others' work, {seen}"
         yield bar(f"caught: {name}", 100 * caught / len(nodes), "%", 99 if truth < boasters.CLAIM else 1, how)
 
 

@@ -57,7 +57,7 @@ class Canaries:
             known = Auction()
             for row in self._journal.read_stream(work[0]):
                 known = evolve(known, from_row(row))
-            canary = canary_terms(terms, piece, known, work, self._known.asked(work))
+            canary = canary_terms(terms, piece, known, work, self._known.witnesses(work))
             is_new = canary is not None and not self._journal.read_stream(canary.request_id)
         except MachineError as error:
             log.warning("no canary is sent: %s cannot be read: %s", work[0], error)

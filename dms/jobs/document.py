@@ -122,7 +122,7 @@ class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Policy,
         about(
             "none: results are taken as they come. replicate: every piece runs on `copies` nodes. adaptive: a node is checked "
-            "until it was right ten times in a row, then ever more rarely."
+            "until it was right some forty times in a row, then ever more rarely."
         ),
     ] = Policy.NONE
     copies: Annotated[

@@ -41,7 +41,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.reputation.sources import place_of
 from dms_proto.units import format_count, format_credits
-from dms_proto.verification.policy import MAX_COPIES, Apart, Policy
+from dms_proto.verification.policy import MAX_COPIES, Apart, Policy, is_proven
 from dms_proto.verification.quorum import Verdict, Vote, Voter, judge, next_voter, support, weight_of
 from dms_proto.work import Ending, EndReason
 
@@ -144,9 +144,16 @@ def _is_copy_due(auction: Auction, piece: int) -> bool:
     terms, copies = terms_of(auction), copies_of(auction, piece)
     if len(copies) >= MAX_COPIES or any(slot.phase is SlotPhase.SEEKING for slot in copies):
         return False
-    if len(copies) == 1 and (terms.canary or terms.verify.first_copies(copies[0].streak, terms.seed, piece) == 1):
-        return False  # a known answer is the check of a canary
+    if len(copies) == 1 and _is_enough_alone(terms, copies[0]):
+        return False
     return weight_of((_voter(terms, slot) for slot in copies), terms.verify) < terms.verify.quorum
+
+
+def _is_enough_alone(terms: Terms, slot: Slot) -> bool:
+    """Whether one answer is enough: its provider is taken at its word this time, or the answer that is known is its check."""
+    if terms.canary is not None:
+        return terms.canary.is_confirmed or is_proven(slot.streak)
+    return terms.verify.first_copies(slot.streak, terms.seed, slot.piece) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------------- judging
@@ -203,7 +210,8 @@ def _verdict(auction: Auction, piece: int, copies: Sequence[Slot], answered: Seq
         vote = _vote(terms, answered[0])
         if terms.canary is not None:
             is_as_known = any(camp[0] == KNOWN and len(camp) > 1 for camp in camps_of(auction, piece))
-            return Verdict(vote, (vote.voter.provider,)) if is_as_known else Verdict()
+            is_confirming = is_as_known and _is_enough_alone(terms, answered[0])
+            return Verdict(vote, (vote.voter.provider,)) if is_confirming else Verdict()
         if terms.verify.policy is Policy.ADAPTIVE and vote.result.ending.reason is EndReason.COMPLETED:
             return Verdict(vote)  # no check was called when it was awarded
     return judge(_votes(auction, piece), terms.verify)
@@ -236,18 +244,21 @@ def _accepted(auction: Auction, piece: int, answered: Sequence[Slot], verdict: V
         unjudged=tuple(_answer(slot) for slot in (*unchecked, *outvoted) if slot not in wrong),
         pieces=terms_of(auction).count,
     )
-    return _overturning(auction, judged, accepted)
+    return _looking_back(auction, judged, accepted)
 
 
-def _overturning(auction: Auction, judged: ResultJudged, accepted: Slot) -> ResultJudged:
-    """The verdict on a canary: the known answer may have been the lie. Nothing follows for it where it could not be compared."""
+def _looking_back(auction: Auction, judged: ResultJudged, accepted: Slot) -> ResultJudged:
+    """The verdict on a canary: what it says of the answer that was accepted then, the lie perhaps. Nothing where that could not be compared."""
     known, said = terms_of(auction).canary, auction.comparisons.get(judged.piece)
     if known is None:
         return judged
     is_as_known = any({KNOWN, accepted.index} <= set(camp) for camp in camps_of(auction, judged.piece))
     is_unfit = said is not None and KNOWN in said.unfit
     return change(
-        judged, canary=(known.request_id, known.piece), overturned=() if is_as_known or is_unfit else known.right
+        judged,
+        canary=(known.request_id, known.piece),
+        overturned=() if is_as_known or is_unfit else known.right,
+        confirmed=known.right if is_as_known and not known.is_confirmed else (),
     )
 
 
@@ -371,5 +382,6 @@ def quorum_faults(auction: Auction, judged: ResultJudged) -> str:
     ]:
         return f"wrong without being another answer: {blamed}"
     votes = [_vote(terms, auction.slots[index]) for index in right]
-    is_accepted = KNOWN in camp or judge([votes], terms.verify).accepted is not None
+    is_confirming = KNOWN in camp and len(right) == 1 and _is_enough_alone(terms, auction.slots[judged.right[0].slot])
+    is_accepted = is_confirming or judge([votes], terms.verify).accepted is not None
     return "" if is_accepted else f"no quorum: {voters}"

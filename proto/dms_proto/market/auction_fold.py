@@ -59,7 +59,7 @@ from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase
 from dms_proto.reputation.silence import SOURCE_STRIKES
 from dms_proto.units import MINUTE
-from dms_proto.verification.policy import Policy, is_proven
+from dms_proto.verification.policy import Policy, is_trusted
 from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Task, Usage
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
@@ -453,14 +453,14 @@ def slot_of(auction: Auction, allocation: AllocationId, provider: PeerId) -> Slo
 def seeking(auction: Auction) -> tuple[Slot, ...]:
     """The slots that look for a node.
 
-    A copy beside the run of a proven provider is looked for when that has its answer. It takes a bid that is at hand, but asking for one would
+    A copy beside the run of a trusted provider is looked for when that has its answer. It takes a bid that is at hand, but asking for one would
     tell the provider, which hears whatever is asked of the market, that this time its answer is checked.
     """
     open_slots, terms = unfilled(auction), auction.terms
     is_secret = terms is not None and terms.verify.policy is Policy.ADAPTIVE and auction.phase is AuctionPhase.OPEN
     if not open_slots or not is_secret:
         return open_slots
-    watched = {slot.piece for slot in auction.slots if slot.phase in _UNANSWERED and is_proven(slot.streak)}
+    watched = {slot.piece for slot in auction.slots if slot.phase in _UNANSWERED and is_trusted(slot.streak)}
     return tuple(slot for slot in open_slots if slot.piece not in watched)
 
 

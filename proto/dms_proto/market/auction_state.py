@@ -63,12 +63,12 @@ KNOWN: Final = -1
 
 
 class Canary(msgspec.Struct, frozen=True):
-    """Earlier work of this node whose result is known, given out once more as if it were new; see `verification.policy`.
+    """Earlier work of this node whose result was accepted, given out once more as if it were new; see `verification.policy`.
 
     Attributes:
         request_id, piece, count: which work it was: piece `piece` of `count`.
         result: what was accepted.
-        right: who gave it.
+        right: who gave it: one, if it was taken as it came.
         asked: everybody who has seen the work since.
         given: what was accepted, as a comparator is shown it.
     """
@@ -80,6 +80,11 @@ class Canary(msgspec.Struct, frozen=True):
     right: tuple[Answer, ...]
     asked: tuple[Answer, ...]
     given: Given = msgspec.field(default_factory=lambda: Given(KNOWN, AllocationId("")))
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether somebody else than who gave the result has agreed with it before."""
+        return len(self.right) > 1
 
 
 class Given(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -545,8 +550,9 @@ class ResultJudged(Event, frozen=True):
         wrong: who do not; nothing is owed to them.
         unjudged: of whom nothing follows: taken as it is, undecided, or another end that may be the machine's doing.
         why: why it is undecided, for a person.
-        canary: which earlier work it was whose result was known: its request and piece.
+        canary: which earlier work it was whose result was accepted: its request and piece.
         overturned: who gave that result, if it is not the accepted one.
+        confirmed: who gave it, if it is, and nobody had checked it until now.
         pieces: of the request; 0: not known.
     """
 
@@ -560,6 +566,7 @@ class ResultJudged(Event, frozen=True):
     canary: tuple[RequestId, int] | None = None
     overturned: tuple[Answer, ...] = ()
     pieces: int = 0
+    confirmed: tuple[Answer, ...] = ()
 
     @property
     def answers(self) -> tuple[Answer, ...]:

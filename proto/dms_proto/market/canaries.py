@@ -1,6 +1,8 @@
-"""Known work: results of this node's own jobs that others have confirmed, and one of them given out once more as if it were new.
+"""Known work: what this node's own jobs gave, and a piece of it given out once more as if it were new.
 
-What is known follows from the verdicts in the log alone. A canary is a request like any other, so nothing on the wire tells it from new work.
+The newest first, and each once: whoever was wrong then is to be found while it has done little else. Work whose result was taken as it came is known
+as well: two answers then show what neither shows alone, so such a canary checks two providers by one run. What is known follows from the verdicts in
+the log alone. A canary is a request like any other, so nothing on the wire tells it from new work.
 """
 
 from __future__ import annotations
@@ -21,48 +23,66 @@ Work = tuple[RequestId, int]
 """A request, and a piece of it."""
 
 
+class Witnesses(msgspec.Struct, frozen=True):
+    """Who has to do with a piece of known work: everybody who has seen it, and who gave its result or agreed with it."""
+
+    asked: tuple[Answer, ...] = ()
+    right: tuple[Answer, ...] = ()
+
+
 class KnownWork:
-    """What is known, and who has seen it. A fold of the verdicts in a node's log; not shared between threads."""
+    """What is known, and by whom. A fold of the verdicts in a node's log; not shared between threads."""
 
     def __init__(self) -> None:
-        self._asked: dict[Work, tuple[Answer, ...]] = {}
+        self._known: dict[Work, Witnesses] = {}
+        self._again: set[Work] = set()
+        """What was given out again, of what is known: those that were not are asked first. After a restart, as far as verdicts tell."""
 
     def note(self, request: RequestId, judged: ResultJudged) -> None:
-        """One more verdict. What two agree on gives the same wherever it runs; what a canary overturned, or left open, is not known after all.
+        """One more verdict. What a canary overturned, or left open, is not known after all.
 
         A piece of several is never known work: its program is told how many there are, and asked for alone it could be told from new work by that.
         """
         if judged.canary is None:
-            if judged.pieces == 1 and len(judged.right) > 1:
-                self._keep((request, judged.piece), judged.answers)
-        elif judged.overturned or (judged.accepted is None and judged.answers):
-            self._asked.pop(judged.canary, None)
-        elif judged.canary in self._asked:
-            self._keep(judged.canary, self._asked[judged.canary] + judged.answers)
+            if judged.pieces == 1 and judged.accepted is not None:
+                self._keep((request, judged.piece), Witnesses(judged.answers, judged.right or judged.unjudged))
+            return
+        before = self._known.get(judged.canary)
+        if before is None:
+            return
+        self._again.add(judged.canary)
+        if judged.overturned or (judged.accepted is None and judged.answers):
+            self.forget(judged.canary)
+        else:
+            self._keep(judged.canary, Witnesses(before.asked + judged.answers, before.right + judged.right))
 
-    def _keep(self, work: Work, asked: tuple[Answer, ...]) -> None:
-        self._asked[work] = asked
-        if len(self._asked) > KEPT:
-            del self._asked[next(iter(self._asked))]
-
-    def drawn(self, terms: Terms, piece: int) -> Work | None:
-        """The known work to be given out beside a piece of new work; None: none is due, or nothing is known."""
-        due = terms.verify.policy is Policy.ADAPTIVE and terms.canary is None and is_canary_due(terms.seed, piece)
-        others = [work for work in self._asked if work[0] != terms.request_id]
-        if not due or not others:
-            return None
-        return others[int.from_bytes(drawn(terms.seed, "canary", piece, "which")) % len(others)]
+    def _keep(self, work: Work, witnesses: Witnesses) -> None:
+        self._known[work] = witnesses
+        if len(self._known) > KEPT:
+            self.forget(next(iter(self._known)))
 
     def forget(self, work: Work) -> None:
         """It cannot be used any more."""
-        self._asked.pop(work, None)
+        self._known.pop(work, None)
+        self._again.discard(work)
 
-    def asked(self, work: Work) -> tuple[Answer, ...]:
-        """Who has seen it."""
-        return self._asked.get(work, ())
+    def drawn(self, terms: Terms, piece: int) -> Work | None:
+        """The known work to be given out beside a piece of new work; None: none is due, or nothing is known. What was drawn counts as given out."""
+        due = terms.verify.policy is Policy.ADAPTIVE and terms.canary is None and is_canary_due(terms.seed, piece)
+        others = [work for work in self._known if work[0] != terms.request_id] if due else []
+        if not others:
+            return None
+        newest = next((work for work in reversed(others) if work not in self._again), None)
+        chosen = newest or others[int.from_bytes(drawn(terms.seed, "canary", piece, "which")) % len(others)]
+        self._again.add(chosen)
+        return chosen
+
+    def witnesses(self, work: Work) -> Witnesses:
+        """Who has to do with it."""
+        return self._known.get(work, Witnesses())
 
 
-def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, asked: tuple[Answer, ...]) -> Terms | None:
+def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, witnesses: Witnesses) -> Terms | None:
     """What is asked of the market to have known work done once more.
 
     Args:
@@ -70,7 +90,7 @@ def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, asked: t
         piece: of that request.
         known: the request whose work it was, over.
         work: which work.
-        asked: who has seen it.
+        witnesses: who has to do with it.
     """
     judged = known.verdicts.get(work[1])
     if judged is None or judged.accepted is None:
@@ -89,5 +109,5 @@ def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, asked: t
         node_faults=1,
         verify=msgspec.structs.replace(terms.verify, policy=Policy.ADAPTIVE),
         seed=drawn(beside.seed, "canary", piece, "seed"),
-        canary=Canary(work[0], work[1], terms.count, result_of(slot), judged.right, asked, given),
+        canary=Canary(work[0], work[1], terms.count, result_of(slot), witnesses.right, witnesses.asked, given),
     )

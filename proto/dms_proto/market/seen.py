@@ -22,8 +22,8 @@ def seen_in(event: Event) -> Iterator[Seen]:
             )
         case OpeningRefused(provider=provider, source=source):
             yield provider, source, Kind.UNOPENED
-        case ResultJudged(right=right, wrong=wrong, overturned=overturned):
-            yield from ((answer.provider, answer.source, Kind.RIGHT) for answer in right)
+        case ResultJudged(right=right, wrong=wrong, overturned=overturned, confirmed=confirmed):
+            yield from ((answer.provider, answer.source, Kind.RIGHT) for answer in (*right, *confirmed))
             yield from ((answer.provider, answer.source, Kind.WRONG) for answer in (*wrong, *overturned))
         case BenchmarkChecked(provider=provider, source=source, kind=Kind() as kind):
             yield provider, source, kind

@@ -1,33 +1,40 @@
 """One requester among strangers, some of whom lie: what its checks cost it, and what gets past them.
 
-The decisions are the real ones (`verification`, `reputation`); the market around them is reduced to what matters here. Each piece of work has
-`BIDDERS` bidders by chance, ranked by their standing and by a share of luck that stands for price, speed and nearness. Colluders
-know each other: they give the same wrong answer, agree beforehand whether to lie, and recognise a canary of which one of them has seen the work.
+The decisions are the real ones (`verification`, `reputation`, `market.canaries`); the market around them is reduced to what matters here. Each piece
+of work has `BIDDERS` bidders by chance, ranked by their standing and by a share of luck that stands for price, speed and nearness; the first
+`by_luck` pieces go by luck alone, so that everybody has been tried, each liar as well. Colluders know each other: they give the same wrong answer,
+agree beforehand whether to lie, see when two of them have copies of one piece, and recognise a canary of which one of them has seen the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from random import Random
 from typing import Final
 
 import msgspec
 
-from dms_proto.ids import Digest, PeerId
-from dms_proto.reputation import FULL, Kind, Record, standing
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.market.auction_state import Answer, Canary, ResultJudged, Terms
+from dms_proto.market.canaries import KnownWork, Work
+from dms_proto.market.seen import seen_in
+from dms_proto.reputation import FULL, Evidence, Kind, Record, standing
 from dms_proto.sim.chance import chance
-from dms_proto.units import MINUTE
-from dms_proto.verification.policy import PROVEN, Policy, Verification, is_canary_due
-from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, camps_of, judge, next_voter
+from dms_proto.sim.requester import terms
+from dms_proto.units import HOUR, MINUTE
+from dms_proto.verification.chance import is_drawn
+from dms_proto.verification.policy import Policy, Verification, is_proven, is_trusted
+from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, camps_of, judge, next_voter, weight_of
 from dms_proto.work import Ending, EndReason, Output
 
 BIDDERS: Final = 12
 LUCK: Final = 0.15
 """How far luck moves a bidder up or down, in shares of a perfect standing."""
 EVERY_MS: Final = MINUTE
-KEPT_ANSWERS: Final = 256
-"""Checked pieces of work that canaries are taken from."""
+FADES_EVERY_MS: Final = 6 * HOUR
+LONG_ONE_IN: Final = 20
+"""One piece of work in so many is long."""
 VERIFICATION: Final = Verification(Policy.ADAPTIVE)
 
 
@@ -39,10 +46,31 @@ class Habit(StrEnum):
     """Always wrong."""
     HALF = "half"
     """Wrong every other time."""
+    TENTH = "one in 10"
+    """Wrong once in ten times, whatever it is thought of."""
+    TWENTIETH = "one in 20"
+    FORTIETH = "one in 40"
+    EIGHTIETH = "one in 80"
+    LONG = "long jobs"
+    """Wrong where it pays most: on long pieces, the same ones for all."""
     SLEEPER = "sleeper"
-    """Right until it counts as proven, from then on wrong every other time."""
-    RARE = "rare"
-    """Wrong once in twenty times, whatever it is thought of."""
+    """Right until it is trusted, from then on wrong every other time."""
+    TOGETHER = "together"
+    """Wrong only where it sees that another colluder has a copy of the same piece, so that each confirms the other."""
+    TURNCOAT = "turncoat"
+    """Right until long after the warm-up, then wrong every other time: one after another turns."""
+
+
+ONE_IN: Final[Mapping[Habit, int]] = {
+    Habit.ALWAYS: 1,
+    Habit.HALF: 2,
+    Habit.TENTH: 10,
+    Habit.TWENTIETH: 20,
+    Habit.FORTIETH: 40,
+    Habit.EIGHTIETH: 80,
+}
+EVERY_HABIT: Final = tuple(habit for habit in Habit if habit not in (Habit.HONEST, Habit.TURNCOAT))
+"""Of those that lie from the start. What a turncoat gets past is per turncoat, not per piece of work."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -53,14 +81,18 @@ class Plan(msgspec.Struct, frozen=True):
         lonely: malicious ones that each give an answer of their own when they lie.
         colluding: malicious ones that lie together.
         habits: of the malicious ones, taken in turn.
-        warm_up: pieces of work before anything is counted.
+        underbids: how far the malicious ones are cheaper, in shares of a perfect standing.
+        by_luck: the first pieces of work, for which bidders are taken whatever they are thought of.
+        warm_up: pieces of work before anything is counted, those by luck included.
         pieces: pieces of work that are counted.
     """
 
     honest: int = 80
     lonely: int = 10
     colluding: int = 10
-    habits: tuple[Habit, ...] = (Habit.ALWAYS, Habit.HALF, Habit.SLEEPER, Habit.RARE)
+    habits: tuple[Habit, ...] = EVERY_HABIT
+    underbids: float = 0.0
+    by_luck: int = 1_000
     warm_up: int = 3_000
     pieces: int = 10_000
 
@@ -106,15 +138,7 @@ class _Stranger(msgspec.Struct, frozen=True):
     source: str
     habit: Habit
     colludes: bool
-
-
-class _Piece(msgspec.Struct, frozen=True):
-    """A piece of work that was checked: who has seen it, who was right, and the accepted answer."""
-
-    number: int
-    asked: tuple[Voter, ...]
-    right: tuple[PeerId, ...]
-    answer: Result
+    turns_at: int
 
 
 def simulate(plan: Plan, seed: int) -> Figures:
@@ -125,106 +149,165 @@ def simulate(plan: Plan, seed: int) -> Figures:
 class _Requester:
     def __init__(self, plan: Plan, seed: int) -> None:
         self._plan = plan
-        self._seed = f"crowd {seed}".encode()
         self._rng = chance("crowd", seed)
+        self._terms = terms(verify=VERIFICATION, seed=f"crowd {seed}".encode())
         self._strangers = _strangers(plan)
         self._peers: Sequence[PeerId] = tuple(self._strangers)
         self._record = Record()
-        self._known: list[_Piece] = []
-        self._agreed: dict[int, bool] = {}
-        """Per piece: whether the colluders lie about it."""
+        self._known = KnownWork()
+        self._results: dict[Work, Result] = {}
+        """What was accepted."""
+        self._agreed: dict[str, bool] = {}
+        """Per request: whether the colluders lie about it."""
         self._accused: set[PeerId] = set()
         """Honest strangers that were called wrong."""
+        self._scores: dict[PeerId, tuple[Evidence, int, int]] = {}
+        self._number = 0
         self._runs = 0
-        self._now = 0
+
+    @property
+    def _now(self) -> int:
+        return (self._number + 1) * EVERY_MS
 
     def work(self) -> Figures:
         plan, figures = self._plan, Figures()
-        for number in range(plan.warm_up + plan.pieces):
-            self._now += EVERY_MS
+        for self._number in range(plan.warm_up + plan.pieces):
             self._runs = 0
-            answer = self._piece(number)
-            if is_canary_due(self._seed, number):
-                self._canary()
-            if number < plan.warm_up:
+            beside = msgspec.structs.replace(self._terms, request_id=RequestId(str(self._number)))
+            answer = self._piece(beside)
+            work = self._known.drawn(beside, self._number)
+            if work is not None:
+                self._canary(work)
+            if self._number < plan.warm_up:
                 self._accused.clear()
             else:
                 figures += Figures(1, self._runs, answer not in (None, _RIGHT), answer is None)
         return figures + Figures(accused=len(self._accused), honest=plan.honest)
 
-    def _piece(self, number: int) -> Result | None:
+    def _piece(self, beside: Terms) -> Result | None:
         """One piece of work, with as many copies as it takes."""
         first, *rest = self._ranked()
-        vote = self._run(first, number)
-        if VERIFICATION.first_copies(first.streak, self._seed, number) == 1:
-            return vote.result
-        votes, verdict = self._settle([vote], rest, number)
+        if VERIFICATION.first_copies(first.streak, beside.seed, self._number) == 1:
+            votes = self._run([first], beside.request_id)
+            verdict = Verdict(votes[0])
+        else:
+            votes, verdict = self._settle([], [first], rest, beside.request_id)
+        self._judged(beside.request_id, votes, verdict)
+        return verdict.accepted.result if verdict.accepted is not None else None
+
+    def _canary(self, work: Work) -> None:
+        """Known work once more. An answer that is not the known one does not prove who lied: others do the work anew."""
+        seen, request = self._known.witnesses(work), f"{work[0]} again"
+        known = Canary(*work, 1, self._results[work], seen.right, seen.asked)
+        asked = [Voter(answer.provider, answer.source) for answer in seen.asked]
+        bidders = self._ranked()
+        first = next_voter(bidders, asked)
+        if first is None:
+            return
+        if any(self._strangers[voter.provider].colludes for voter in asked):
+            self._agreed[request] = known.result != _RIGHT  # they recognise it, and say what they said
+        votes, verdict = [], Verdict()
+        if known.is_confirmed or is_proven(first.streak):
+            votes = self._run([first], request)
+            if votes[0].result == known.result:
+                verdict = Verdict(votes[0], (first.provider,))
         if verdict.accepted is None:
-            return None
-        self._keep(_Piece(number, tuple(vote.voter for vote in votes), verdict.right, verdict.accepted.result))
-        return verdict.accepted.result
+            votes, verdict = self._settle(votes, [] if votes else [first], bidders, request, asked)
+        self._judged(RequestId(request), votes, verdict, known)
 
     def _settle(
-        self, votes: list[Vote], rest: Sequence[Voter], number: int, asked: tuple[Voter, ...] = ()
+        self, votes: list[Vote], called: list[Voter], rest: Sequence[Voter], request: str, asked: Sequence[Voter] = ()
     ) -> tuple[list[Vote], Verdict]:
-        """Asks one more until it is clear who is right; and remembers who was not."""
+        """Asks as many as would suffice if they agree, then one more at a time until it is clear who is right."""
+        seen = [*asked, *(vote.voter for vote in votes)]
+        while weight_of(called, VERIFICATION) < VERIFICATION.quorum and called:
+            voter = next_voter(rest, [*seen, *called])
+            if voter is None:
+                break
+            called.append(voter)
+        votes += self._run(called, request)
         while not (verdict := judge(camps_of(votes), VERIFICATION)).accepted and not verdict.undecided:
             voter = next_voter(rest, [*asked, *(vote.voter for vote in votes)])
             if voter is None:
                 break
-            votes.append(self._run(voter, number))
-        for peer in verdict.right:
-            self._note(peer, Kind.RIGHT)
-        for peer in verdict.wrong:
-            self._note(peer, Kind.WRONG)
+            votes += self._run([voter], request, votes)
         return votes, verdict
 
-    def _keep(self, piece: _Piece) -> None:
-        if len(self._known) < KEPT_ANSWERS:
-            self._known.append(piece)
-        else:
-            self._known[self._rng.randrange(KEPT_ANSWERS)] = piece
+    def _judged(
+        self, request: RequestId, votes: Sequence[Vote], verdict: Verdict, canary: Canary | None = None
+    ) -> None:
+        """Remembers what follows, as the real requester does."""
+        answers = {vote.voter.provider: self._answer(vote.voter.provider) for vote in votes}
+        clear = {*verdict.right, *verdict.wrong}
+        is_same = canary is not None and verdict.accepted is not None and verdict.accepted.result == canary.result
+        is_other = canary is not None and verdict.accepted is not None and not is_same
+        event = ResultJudged(
+            0,
+            self._now,
+            accepted=0 if verdict.accepted is not None else None,
+            right=tuple(answers[peer] for peer in verdict.right),
+            wrong=tuple(answers[peer] for peer in verdict.wrong),
+            unjudged=tuple(answer for peer, answer in answers.items() if peer not in clear),
+            canary=(canary.request_id, canary.piece) if canary is not None else None,
+            overturned=canary.right if canary is not None and is_other else (),
+            confirmed=canary.right if canary is not None and is_same and not canary.is_confirmed else (),
+            pieces=1,
+        )
+        self._known.note(request, event)
+        if verdict.accepted is not None and canary is None:
+            self._results[request, 0] = verdict.accepted.result
+        for peer, _, kind in seen_in(event):
+            self._note(peer, kind)
 
-    def _canary(self) -> None:
-        """Known work once more. An answer that is not the known one does not prove who lied: others do the work anew."""
-        if not self._known:
-            return
-        at = self._rng.randrange(len(self._known))
-        piece, bidders = self._known[at], self._ranked()
-        self._rng.shuffle(bidders)
-        voter = next_voter(bidders, piece.asked)
-        if voter is None:
-            return
-        was_seen = any(self._strangers[asked.provider].colludes for asked in piece.asked)
-        if was_seen and self._strangers[voter.provider].colludes:
-            self._agreed[-piece.number] = piece.answer != _RIGHT  # they recognise it, and say what they said
-        vote = self._run(voter, -piece.number)
-        self._known[at] = msgspec.structs.replace(piece, asked=(*piece.asked, voter))
-        if vote.result == piece.answer:
-            self._note(voter.provider, Kind.RIGHT)
-            return
-        _, verdict = self._settle([vote], bidders, -piece.number, piece.asked)
-        if verdict.accepted is None or verdict.accepted.result != piece.answer:
-            del self._known[at]
-        if verdict.accepted is not None and verdict.accepted.result != piece.answer:
-            for peer in piece.right:
-                self._note(peer, Kind.WRONG)
+    def _answer(self, peer: PeerId) -> Answer:
+        return Answer(0, peer, AllocationId(""), source=self._strangers[peer].source)
 
     def _ranked(self) -> list[Voter]:
         chosen = self._rng.sample(self._peers, min(BIDDERS, len(self._peers)))
-        score = {peer: standing(self._record.of(peer), self._now).score for peer in chosen}
-        chosen.sort(key=lambda peer: -score[peer] - FULL * self._rng.uniform(-LUCK, LUCK))
+        if self._number >= self._plan.by_luck:
+            score = {peer: self._score(peer) for peer in chosen}
+            chosen.sort(key=lambda peer: -score[peer] - FULL * self._rng.uniform(-LUCK, LUCK))
         return [Voter(peer, self._strangers[peer].source, self._record.of(peer).streak) for peer in chosen]
 
-    def _run(self, voter: Voter, number: int) -> Vote:
+    def _score(self, peer: PeerId) -> int:
+        """Its standing, and what it is cheaper; worked out anew when something was seen of it, and every few hours since it fades."""
+        discount = 0 if self._strangers[peer].habit is Habit.HONEST else round(FULL * self._plan.underbids)
+        evidence, period = self._record.of(peer), self._now // FADES_EVERY_MS
+        held = self._scores.get(peer)
+        if held is None or held[0] is not evidence or held[1] != period:
+            held = self._scores[peer] = evidence, period, standing(evidence, self._now).score + discount
+        return held[2]
+
+    def _run(self, voters: Sequence[Voter], request: str, earlier: Iterable[Vote] = ()) -> list[Vote]:
+        """Copies at these voters at once; each knows who of its own has one."""
+        present = [*voters, *(vote.voter for vote in earlier)]
+        are_together = sum(self._strangers[voter.provider].colludes for voter in present) > 1
+        return [self._vote(voter, request, are_together=are_together) for voter in voters]
+
+    def _vote(self, voter: Voter, request: str, *, are_together: bool) -> Vote:
         self._runs += 1
         self._note(voter.provider, Kind.KEPT)
         stranger = self._strangers[voter.provider]
-        lies = _lies(stranger.habit, voter.streak, self._rng)
+        lies = self._lies(stranger, voter, request, are_together=are_together)
         if stranger.colludes:
-            lies = self._agreed.setdefault(number, lies)
+            lies = self._agreed.setdefault(request, lies)
         liar = "the colluders" if stranger.colludes else stranger.peer
-        return Vote(voter, _answer(f"{liar} {abs(number)}") if lies else _RIGHT)
+        return Vote(voter, _result(f"{liar} {_number_of(request)}") if lies else _RIGHT)
+
+    def _lies(self, stranger: _Stranger, voter: Voter, request: str, *, are_together: bool) -> bool:
+        match stranger.habit:
+            case Habit.HONEST:
+                return False
+            case Habit.LONG:
+                return is_drawn(self._terms.seed, LONG_ONE_IN, "long", _number_of(request))
+            case Habit.SLEEPER:
+                return is_trusted(voter.streak) and _happens(2, self._rng)
+            case Habit.TOGETHER:
+                return stranger.colludes and are_together
+            case Habit.TURNCOAT:
+                return self._number >= stranger.turns_at and _happens(2, self._rng)
+            case habit:
+                return _happens(ONE_IN[habit], self._rng)
 
     def _note(self, peer: PeerId, kind: Kind) -> None:
         stranger = self._strangers[peer]
@@ -235,32 +318,34 @@ class _Requester:
 
 def _strangers(plan: Plan) -> Mapping[PeerId, _Stranger]:
     """Everybody, each with a source of its own."""
-    malicious = [plan.habits[index % len(plan.habits)] for index in range(plan.lonely + plan.colluding)]
+    count = plan.lonely + plan.colluding
+    malicious = [plan.habits[index % len(plan.habits)] for index in range(count)]
     habits = [Habit.HONEST] * plan.honest + malicious
     colluding_from = plan.honest + plan.lonely
     strangers = [
-        _Stranger(PeerId(f"p{index}"), f"source {index}", habit, index >= colluding_from)
+        _Stranger(
+            PeerId(f"p{index}"),
+            f"source {index}",
+            habit,
+            index >= colluding_from,
+            plan.warm_up + plan.pieces * (index - plan.honest) // (2 * max(1, count)),
+        )
         for index, habit in enumerate(habits)
     ]
     return {stranger.peer: stranger for stranger in strangers}
 
 
-def _lies(habit: Habit, streak: int, rng: Random) -> bool:
-    match habit:
-        case Habit.HONEST:
-            return False
-        case Habit.ALWAYS:
-            return True
-        case Habit.HALF:
-            return rng.random() < 0.5
-        case Habit.SLEEPER:
-            return streak >= PROVEN and rng.random() < 0.5
-        case Habit.RARE:
-            return rng.random() < 0.05
+def _happens(one_in: int, rng: Random) -> bool:
+    return rng.random() * one_in < 1
 
 
-def _answer(text: str) -> Result:
+def _number_of(request: str) -> str:
+    """Of new work and of the canary of it: the same work."""
+    return request.partition(" ")[0]
+
+
+def _result(text: str) -> Result:
     return Result(Ending(EndReason.COMPLETED, 0), (Output("answer", Digest(text), 1),))
 
 
-_RIGHT: Final = _answer("right")
+_RIGHT: Final = _result("right")

@@ -3,17 +3,17 @@
 =============  =========================================================================================
 `NONE`         every result is taken as it comes: own machines, or answers that one can see are right
 `REPLICATE`    every piece runs on `copies` nodes, and most of them must agree
-`ADAPTIVE`     a provider is checked always until it has been right `PROVEN` times in a row, then ever
+`ADAPTIVE`     a provider is checked always until it has been right `WARY` times in a row, then ever
                more rarely; one wrong answer, and it starts anew
 =============  =========================================================================================
 
-Adaptive replication is BOINC's ("Job replication", its wiki), with two differences. Only results that were *checked* make a provider proven: there
-an unchecked one counts as well, which pays for lying as soon as one is trusted. And the checks never become rarer than 1 in `RAREST`: a
-provider that lies once in a while, after a long good life, must be caught while that still matters.
+Adaptive replication is BOINC's ("Job replication", its wiki), with three differences. Only results that were *checked* count: there an unchecked one
+does as well, which pays for lying as soon as one is trusted. Checks become rarer by the square of the streak, but later. And they never become
+rarer than 1 in `RAREST`: a provider that lies once in a while, after a long good life, must be caught while that still matters.
 
 Beside it, *canaries*: earlier work of the requester's own whose accepted answer is known, given out once more as if it were new, to a provider whom
-`quorum.next_voter` would have asked at the time. One costs one run, where a check costs one too but holds only for a piece that was awarded anyway: a
-provider that has little work is looked at as well.
+`quorum.next_voter` would have asked at the time. One costs one run and checks two: who does it now, and who was taken at its word then. Nobody can
+know of it at the time, not even two of one owner, who would see by their commits that both have a copy of what is checked at once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ from dms_proto.rules import MAX_COUNT
 from dms_proto.verification.chance import is_drawn
 
 PROVEN: Final = 10
-"""Checked results in a row, all right, after which a provider is not checked every time."""
+"""Checked results in a row, all right, after which a provider's vote weighs double."""
+WARY: Final = 28
+"""Checked results in a row after which checks become rarer: after twice as many one in 4, after three times as many one in 9, … Whoever was right n
+times in a row lies once in n times at most, or so, and one more check finds that once in n times: what a check is worth falls with the square."""
 RAREST: Final = 20
-"""A check every so many results at the least."""
-CANARY_ONE_IN: Final = 6
+"""A check every so many results at the least, on average."""
+CANARY_ONE_IN: Final = 8
 """A canary beside every so many pieces of work, on average."""
 PROVEN_QUORUM: Final = 4
 """Two proven providers, one and two newcomers, or four newcomers: newcomers alone are too cheap to be believed in pairs."""
@@ -121,13 +124,23 @@ def faults(verify: Verification, count: int) -> Iterator[tuple[str, str]]:
 
 
 def is_proven(streak: int) -> bool:
-    """Whether a provider has been right often enough in a row."""
+    """Whether a provider has been right so often in a row that its vote weighs double."""
     return streak >= PROVEN
 
 
+def is_trusted(streak: int) -> bool:
+    """Whether a provider has been right so often in a row that its answer may be taken as it comes."""
+    return check_one_in(streak) > 1
+
+
+def check_one_in(streak: int) -> int:
+    """Of how many results of a provider one is checked, on average: 1 at first, `RAREST` in the end."""
+    return min(max(1, streak * streak // WARY**2), RAREST)
+
+
 def is_check_due(streak: int, seed: bytes, *names: object) -> bool:
-    """Whether a provider's answer is checked this time: always at first, then with a chance of 1 in `streak`, and of 1 in `RAREST` at the least."""
-    return not is_proven(streak) or is_drawn(seed, min(streak, RAREST), *names)
+    """Whether a provider's answer is checked this time."""
+    return is_drawn(seed, check_one_in(streak), *names)
 
 
 def is_canary_due(seed: bytes, *names: object) -> bool:

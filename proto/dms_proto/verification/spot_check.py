@@ -12,11 +12,15 @@ import msgspec
 
 from dms_proto.reputation.evidence import Kind
 from dms_proto.units import MINUTE
-from dms_proto.verification.policy import is_check_due
+from dms_proto.verification.chance import is_drawn
 
 TOLERANCE_PERMILLE: Final = 250
 """How far below its claim a check may come out: the benchmark itself repeats within 50, the rest is for a machine at work."""
 SHORT_IN_A_ROW: Final = 6
+ENOUGH: Final = 10
+"""Checks in a row that came out as claimed, after which there is not one beside every award."""
+RAREST: Final = 20
+"""Then there is one beside ever fewer awards, but beside one in so many at the least."""
 APART_MS: Final = 20 * MINUTE
 """Two checks of one provider are at least so far apart."""
 
@@ -36,10 +40,12 @@ class SpotChecks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def is_due(checks: SpotChecks, now: int, seed: bytes, *names: object) -> bool:
-    """Whether an award at `now` (Unix ms) comes with a spot check: as results are checked, and always while one is in doubt; see `policy`."""
+    """Whether an award at `now` (Unix ms) comes with a spot check: always at first and while one is in doubt, then ever more rarely."""
     if checks.at and now - checks.at < APART_MS:
         return False
-    return bool(checks.short) or is_check_due(checks.good, seed, "spot check", *names)
+    if checks.short or checks.good < ENOUGH:
+        return True
+    return is_drawn(seed, min(checks.good, RAREST), "spot check", *names)
 
 
 def found(checks: SpotChecks, claimed: int, measured: int, now: int) -> tuple[SpotChecks, Kind | None]:

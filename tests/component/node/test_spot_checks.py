@@ -20,11 +20,14 @@ from dms.node.app import unix_ms
 from dms.rpc.api.jobs import JobListParams, JobView
 from dms.rpc.api.peers import PeerParams, PeerView
 from dms.testing.market import CAPABILITY, CONFIG, DEADLINE, Market, auction_of, peer_of, until
+from dms_actors.letters import Told
 from dms_actors.ports import Run
-from dms_proto.capability import ExecutorOffer, Isolation
+from dms_proto.capability import ExecutorOffer, Isolation, Resources
+from dms_proto.market.offer_state import PressureSeen
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.reputation import Kind
 from dms_proto.secrets import OpenSecret
+from dms_proto.units import CORE, MIB
 from dms_proto.verification.spot_check import APART_MS, SHORT_IN_A_ROW
 from dms_proto.verification.spot_work import EXECUTOR, PROGRAM, ROUND_US
 from dms_proto.work import Task
@@ -133,9 +136,9 @@ class Checked:
 
         await until(started, bool)
 
-    async def run_job(self) -> None:
-        """An ordinary job of the requester's owner, to its end."""
-        wanted = spec(*JOB)
+    async def run_job(self, cores: int = CORE) -> None:
+        """An ordinary job of the requester's owner, to its end; `cores` in thousandths."""
+        wanted = spec(*JOB, needs=Resources(cores, 64 * MIB))
         executors = (ExecutorOffer(EXECUTOR),)
         wanted = msgspec.structs.replace(
             wanted,
@@ -258,3 +261,20 @@ async def test_one_that_costs_more_than_that_finds_nothing(tmp_path: Path) -> No
         assert check.benchmark is not None
         assert check.benchmark.why
         assert check.benchmark.short == 0
+
+
+async def test_a_machine_that_its_owner_uses_is_not_measured_until_it_has_a_whole_core_again(tmp_path: Path) -> None:
+    async with Checked(tmp_path, CLAIMED // 2) as checked:
+        provider = checked.market.nodes[1].services.node
+        used = Resources(CAPABILITY.resources.cpu_millicores - CORE + 100)
+        provider.tell(Told(PressureSeen(used), "monitor"))
+        for _ in range(3):
+            await checked.run_job(CORE // 2)
+        provider.tell(Told(PressureSeen(Resources()), "monitor"))
+        await checked.run_job()
+        (check,) = await checked.checks(1)
+
+        assert checked.machine.checked == 1
+        assert check.benchmark is not None
+        assert check.benchmark.short == 1
+        assert len((await checked.local.api.job_list(JobListParams())).jobs) == 5

@@ -27,9 +27,11 @@ from dms_proto.reputation.evidence import Kind
 from dms_proto.rules import MAX_COUNT
 from dms_proto.sim.requester import NEVER, Requester
 from dms_proto.units import MINUTE, SECOND
-from dms_proto.verification.policy import MAX_COPIES, PROVEN, Apart, Policy, Verification
+from dms_proto.verification.policy import MAX_COPIES, WARY, Apart, Policy, Verification
 from dms_proto.work import EndReason, Output
 
+TRUSTED = 10 * WARY
+"""A streak of whoever is checked as rarely as can be."""
 RIGHT = (Output("out", Digest("sha256:" + "0" * 64), 3),)
 OTHER = (Output("out", Digest("sha256:" + "1" * 64), 3),)
 
@@ -156,14 +158,14 @@ def test_copies_that_disagree_are_settled_by_one_more_at_somebody_who_has_none()
 
 
 def test_a_newcomer_is_checked_and_the_copy_is_placed_at_once() -> None:
-    market = opened(requester(bids_wanted=5), "a", "b", "c", "d", "e", streaks={"e": PROVEN})
+    market = opened(requester(bids_wanted=5), "a", "b", "c", "d", "e", streaks={"e": TRUSTED})
 
     assert len(held(market)) == 3  # one proven and two newcomers weigh enough together
 
 
 def test_a_proven_provider_is_taken_at_its_word_unless_a_check_is_drawn() -> None:
     market = requester(seed=_seed(check=False))
-    opened(market, "a", "b", streaks={"a": PROVEN, "b": PROVEN})
+    opened(market, "a", "b", streaks={"a": TRUSTED, "b": TRUSTED})
     (peer,) = held(market)
 
     answers(market, peer)
@@ -177,19 +179,19 @@ def test_a_proven_provider_is_taken_at_its_word_unless_a_check_is_drawn() -> Non
 
 def test_a_check_is_drawn_from_the_secret_of_the_request() -> None:
     market = requester(seed=_seed(check=True))
-    opened(market, "a", "b", streaks={"a": PROVEN, "b": PROVEN})
+    opened(market, "a", "b", streaks={"a": TRUSTED, "b": TRUSTED})
 
     assert len(held(market)) == 2
 
 
 def test_a_failure_of_the_job_itself_is_never_taken_unchecked() -> None:
     market = requester(seed=_seed(check=False))
-    opened(market, "a", "b", streaks={"a": PROVEN, "b": PROVEN})
+    opened(market, "a", "b", streaks={"a": TRUSTED, "b": TRUSTED})
     (first,) = held(market)
     market.ends(first, held(market)[first], EndReason.EXIT_NONZERO)
     assert not verdicts(market)
 
-    opened(market, "a", "b", streaks={"a": PROVEN, "b": PROVEN})
+    opened(market, "a", "b", streaks={"a": TRUSTED, "b": TRUSTED})
     (second,) = held(market)
     market.ends(second, held(market)[second], EndReason.EXIT_NONZERO)
 
@@ -202,7 +204,7 @@ def test_a_check_goes_to_a_proven_provider_first() -> None:
     market.submit("a", "b", "c")
     market.bid("a", price=1)
     market.bid("b", price=500)
-    market.bid("c", price=1_000, facts=BidderFacts(streak=PROVEN))
+    market.bid("c", price=1_000, facts=BidderFacts(streak=TRUSTED))
 
     assert {slot.provider for slot in market.state.slots if slot.provider} == {"a", "b", "c"}
     assert market.state.slots[1].provider == "c"
@@ -378,7 +380,7 @@ def _seed(*, check: bool) -> bytes:
     """A secret by which a provider that is proven is checked for the first piece, or is not."""
     verify = Verification(Policy.ADAPTIVE)
     seeds = (b"seed %d" % number for number in range(1_000))
-    return next(seed for seed in seeds if (verify.first_copies(PROVEN, seed, 0) > 1) is check)
+    return next(seed for seed in seeds if (verify.first_copies(TRUSTED, seed, 0) > 1) is check)
 
 
 @pytest.mark.parametrize("deadline_ms", [0, 2_000])
@@ -413,7 +415,7 @@ def test_of_several_bids_of_one_provider_the_best_is_taken_for_a_copy() -> None:
 def lone(seed: bytes) -> Requester:
     """The only bidder is proven; whether it is checked follows from the seed."""
     market = requester(seed=seed, queue_ms=MINUTE).submit("a", known=5)
-    market.bid("a", facts=BidderFacts(source="net a", streak=PROVEN))
+    market.bid("a", facts=BidderFacts(source="net a", streak=TRUSTED))
     market.wait(market.terms.window_ms)
     acknowledged(market)
     market.reports("a", held(market)["a"], Phase.RUNNING)
@@ -454,7 +456,7 @@ def test_a_check_for_which_nobody_had_bid_is_asked_for_when_the_answer_is_there(
 
     answers(market, "a")
     assert market.called() == [1]
-    opened(market, "a", "b", streaks={"b": PROVEN})
+    opened(market, "a", "b", streaks={"b": TRUSTED})
     answers(market, "b")
 
     (judged,) = verdicts(market)

@@ -2,7 +2,7 @@
 
 from dms_proto.ids import Digest, PeerId, RequestId
 from dms_proto.market.auction_state import Announce, Answer, Canary, ResultJudged, SlotPhase, Terms
-from dms_proto.market.canaries import KEPT, KnownWork, canary_terms
+from dms_proto.market.canaries import KEPT, KnownWork, Witnesses, canary_terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import Commit
@@ -27,10 +27,10 @@ def judged(*right: str, **told: object) -> ResultJudged:
     return ResultJudged(0, 1, 0, tuple(map(answer, right)), **({"pieces": 1} | told))  # type: ignore[arg-type]
 
 
-def canary(*bidders: str, streaks: int = PROVEN) -> Requester:
-    """Known work, which "x" and "y" agreed on, given out to whoever of the bidders has not seen it."""
+def canary(*bidders: str, streaks: int = PROVEN, by: str = "xy") -> Requester:
+    """Known work, the result of which `by` gave, given out to whoever of the bidders has not seen it."""
     result = Result(Ending(EndReason.COMPLETED, 0), RIGHT)
-    seen = (answer("x"), answer("y"))
+    seen = tuple(map(answer, by))
     market = Requester(
         verify=VERIFY, seed=DUE, canary=Canary(EARLIER, 3, 7, result, seen, seen), bids_wanted=len(bidders)
     )
@@ -109,6 +109,40 @@ def test_an_answer_on_which_others_agree_overturns_the_known_one() -> None:
     assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT, "x": Kind.WRONG, "y": Kind.WRONG}
 
 
+def test_an_answer_that_was_taken_as_it_came_is_right_once_another_gives_the_same() -> None:
+    market = canary("a", by="x")
+    answers(market, RIGHT)
+
+    assert kinds(market) == {"a": Kind.RIGHT, "x": Kind.RIGHT}
+
+
+def test_what_was_confirmed_before_is_not_counted_again() -> None:
+    market = canary("a", by="xy")
+    answers(market, RIGHT)
+
+    assert kinds(market) == {"a": Kind.RIGHT}
+
+
+def test_whoever_was_taken_at_its_word_and_was_wrong_is_found_out_later() -> None:
+    market = canary("a", by="x")
+    answers(market, OTHER)
+    again(market, "a", "b")
+    answers(market, OTHER)
+
+    assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT, "x": Kind.WRONG}
+
+
+def test_the_word_of_a_newcomer_confirms_nothing_that_nobody_had_checked() -> None:
+    market = canary("a", "b", "c", "d", streaks=0, by="x")
+    assert len(held(market)) == 4
+
+    for peer in "abcd":
+        assert market.reason is None
+        answers(market, RIGHT, peer)
+
+    assert kinds(market) == dict.fromkeys("abcdx", Kind.RIGHT)
+
+
 def test_a_provider_is_told_what_it_would_have_been_told_then() -> None:
     market = canary("a")
 
@@ -118,22 +152,51 @@ def test_a_provider_is_told_what_it_would_have_been_told_then() -> None:
     assert (asked.count, asked.needs) == (1, market.terms.needs)
 
 
-def test_what_two_agree_on_is_known_until_a_canary_overturns_it() -> None:
+def test_what_was_accepted_is_known_until_a_canary_overturns_it() -> None:
     known = KnownWork()
-    known.note(EARLIER, judged("a"))
+    known.note(EARLIER, ResultJudged(0, 1, unjudged=(answer("a"), answer("b")), pieces=1))
     assert known.drawn(_new(), 0) is None
 
     known.note(EARLIER, judged("a", "b"))
     assert known.drawn(_new(), 0) == (EARLIER, 0)
     known.note(RequestId("r-canary"), judged("c", canary=(EARLIER, 0)))
-    assert [each.provider for each in known.asked((EARLIER, 0))] == ["a", "b", "c"]
+    assert _names(known.witnesses((EARLIER, 0)).asked) == ["a", "b", "c"]
 
     nobody = ResultJudged(0, 1, canary=(EARLIER, 0))
     known.note(RequestId("r-canary"), nobody)
-    assert known.asked((EARLIER, 0))
+    assert known.witnesses((EARLIER, 0)).asked
 
     known.note(RequestId("r-canary"), judged("d", "e", canary=(EARLIER, 0), overturned=(answer("a"),)))
     assert known.drawn(_new(), 0) is None
+
+
+def test_what_was_taken_as_it_came_is_known_and_whoever_confirms_it_stands_for_it_too() -> None:
+    known = KnownWork()
+    known.note(EARLIER, ResultJudged(0, 1, accepted=0, unjudged=(answer("a"),), pieces=1))
+    assert _names(known.witnesses((EARLIER, 0)).right) == ["a"]
+
+    known.note(RequestId("r-canary"), judged("b", canary=(EARLIER, 0), confirmed=(answer("a"),)))
+    assert _names(known.witnesses((EARLIER, 0)).right) == ["a", "b"]
+
+
+def test_the_newest_is_given_out_first_and_each_once_before_any_twice() -> None:
+    known, works = KnownWork(), [(RequestId(f"r-{number}"), 0) for number in range(4)]
+    for request, _ in works:
+        known.note(request, judged("a", "b"))
+
+    assert [known.drawn(_new(), 0) for _ in works] == works[::-1]
+    assert known.drawn(_new(), 0) in works
+    known.note(EARLIER, judged("a", "b"))
+    assert known.drawn(_new(), 0) == (EARLIER, 0)
+
+
+def test_after_a_restart_what_was_given_out_is_known_by_its_verdict() -> None:
+    known = KnownWork()
+    for request in ("r-1", "r-2"):
+        known.note(RequestId(request), judged("a", "b"))
+    known.note(RequestId("r-canary"), judged("c", canary=(RequestId("r-2"), 0)))
+
+    assert known.drawn(_new(), 0) == (RequestId("r-1"), 0)
 
 
 def test_a_canary_goes_beside_new_adaptive_work_only_and_once_in_a_while() -> None:
@@ -143,7 +206,7 @@ def test_a_canary_goes_beside_new_adaptive_work_only_and_once_in_a_while() -> No
     assert known.drawn(_new(verify=Verification(Policy.REPLICATE)), 0) is None
     assert known.drawn(_new(request_id=EARLIER), 0) is None
     drawn = [known.drawn(_new(), piece) for piece in range(600)]
-    assert 60 < len([work for work in drawn if work is not None]) < 140
+    assert 45 < len([work for work in drawn if work is not None]) < 110
 
 
 def test_known_work_is_bounded() -> None:
@@ -151,8 +214,8 @@ def test_known_work_is_bounded() -> None:
     for number in range(KEPT + 5):
         known.note(RequestId(f"r-{number}"), judged("a", "b"))
 
-    assert known.asked((RequestId("r-0"), 0)) == ()
-    assert known.asked((RequestId(f"r-{KEPT + 4}"), 0))
+    assert known.witnesses((RequestId("r-0"), 0)).asked == ()
+    assert known.witnesses((RequestId(f"r-{KEPT + 4}"), 0)).asked
 
 
 def test_the_terms_of_a_canary_are_those_of_the_known_work() -> None:
@@ -163,9 +226,9 @@ def test_the_terms_of_a_canary_are_those_of_the_known_work() -> None:
     acknowledged(earlier)
     for slot in earlier.state.slots:
         earlier.ends(slot.provider, slot.allocation_id, outputs=RIGHT)
-    beside = _new(request_id=RequestId("r-now"))
+    beside, seen = _new(request_id=RequestId("r-now")), Witnesses((answer("a"),), (answer("a"),))
 
-    made = canary_terms(beside, 0, earlier.state, (REQUEST, 1), ())
+    made = canary_terms(beside, 0, earlier.state, (REQUEST, 1), seen)
 
     assert made is not None
     assert (made.task, made.needs, made.count, made.verify.policy) == (
@@ -177,7 +240,12 @@ def test_the_terms_of_a_canary_are_those_of_the_known_work() -> None:
     assert made.canary is not None
     assert (made.canary.piece, made.canary.count, made.canary.result.outputs) == (1, 2, RIGHT)
     assert made.request_id not in (REQUEST, beside.request_id)
-    assert canary_terms(beside, 0, earlier.state, (REQUEST, 1), ()) == made
+    assert (made.canary.right, made.canary.asked) == (seen.right, seen.asked)
+    assert canary_terms(beside, 0, earlier.state, (REQUEST, 1), seen) == made
+
+
+def _names(answers: tuple[Answer, ...]) -> list[str]:
+    return [each.provider for each in answers]
 
 
 def _new(**changed: object) -> Terms:

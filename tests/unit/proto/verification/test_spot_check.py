@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dms_proto.reputation import Kind
-from dms_proto.verification.policy import PROVEN
-from dms_proto.verification.spot_check import APART_MS, SHORT_IN_A_ROW, SpotChecks, found, is_due
+from dms_proto.verification.spot_check import APART_MS, ENOUGH, SHORT_IN_A_ROW, SpotChecks, found, is_due
 
 CLAIM = 1_000
 
@@ -34,7 +33,7 @@ def test_a_lie_is_found_again_as_long_as_it_is_told() -> None:
 
 
 def test_checks_are_apart_and_go_on_while_there_is_doubt() -> None:
-    proven = SpotChecks(good=10 * PROVEN, at=1)
+    proven = SpotChecks(good=10 * ENOUGH, at=1)
     doubted = SpotChecks(short=1, at=1)
     later = 1 + APART_MS
     assert is_due(SpotChecks(), 0, b"", 0)
