@@ -23,7 +23,8 @@ _MISSING_PROGRAM: Final = re.compile(
     re.IGNORECASE,
 )
 _BAD_PROGRAM: Final = re.compile(
-    r"exec format error|is a directory|permission denied|command that could not be invoked|no command specified|argument list too long",
+    r"exec format error|is a directory|permission denied|command that could not be invoked|argument list too long"
+    r"|no command (?:specified|or entrypoint)",
     re.IGNORECASE,
 )
 _NO_MEMORY: Final = re.compile(r"OOM-killed|memory limit too low|cannot allocate memory", re.IGNORECASE)

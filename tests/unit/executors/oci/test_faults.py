@@ -11,6 +11,7 @@ MISSING = 'failed to create shim task: OCI runtime create failed: runc create fa
 DENIED = 'OCI runtime create failed: unable to start container process: exec: "/job": permission denied: unknown'
 FORMAT = "runc create failed: unable to start container process: exec /job/x: exec format error"
 NO_COMMAND = "No command specified"
+NO_COMMAND_HERE = "container create: no command or entrypoint provided, and no CMD or ENTRYPOINT from image"
 RLIMIT = (
     "runc: error during container init: error setting rlimit type 6: operation not permitted: OCI permission denied"
 )
@@ -23,6 +24,7 @@ RLIMIT = (
         (DENIED, EndReason.BAD_PROGRAM, 126),
         (FORMAT, EndReason.BAD_PROGRAM, 126),
         (NO_COMMAND, EndReason.BAD_PROGRAM, 126),
+        (NO_COMMAND_HERE, EndReason.BAD_PROGRAM, 126),
         (RLIMIT, EndReason.PROVIDER_FAULT, -1),
         ("error creating overlay mount: no space left on device", EndReason.PROVIDER_FAULT, -1),
         ("container init was OOM-killed (memory limit too low?)", EndReason.OUT_OF_MEMORY, -1),
