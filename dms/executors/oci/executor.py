@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import resource
@@ -36,6 +37,7 @@ from dms_proto.units import format_bytes
 from dms_proto.work import Ending, EndReason, Task
 
 FILTER_FILE: Final = "seccomp.json"
+_logger: Final = logging.getLogger(__name__)
 _CONFLICT: Final = 409
 _NO_INIT: Final = re.compile(r"\binit\b|catatonit|tini", re.IGNORECASE)
 _FIRST_CDI: Final = {"docker": 25, "podman": 5}
@@ -186,7 +188,11 @@ class OciExecutor:
         if allocation_id in self._runs:
             return self._runs[allocation_id]
         found = await self.open()
-        state = await self._found(found, allocation_id)
+        try:
+            state = await self._found(found, allocation_id)
+        except EngineError as error:
+            _logger.error("the container of %s cannot be looked for: %s", allocation_id, error)
+            return None  # if it runs, the warden ends it in time, and a later sweep removes it
         if state is None or (handle and handle != state.id) or not state.started:
             await self._tidy(allocation_id)
             return None
@@ -204,12 +210,15 @@ class OciExecutor:
         """See `Executor.sweep`."""
         found = await self.open()
         known, removed = {*keep, *self._runs}, 0
-        for container in await found.containers(**{config.HOME_LABEL: self._home}):
-            if container.labels.get(config.NAME_LABEL) not in known:
-                gone = await found.remove(container.id)
-                removed += int(gone and container.labels.get(config.OWNER_LABEL) == self.name)
-        self._memory.sweep(known)
-        await self._images.tidy()
+        try:
+            for container in await found.containers(**{config.HOME_LABEL: self._home}):
+                if container.labels.get(config.NAME_LABEL) not in known:
+                    gone = await found.remove(container.id)
+                    removed += int(gone and container.labels.get(config.OWNER_LABEL) == self.name)
+            self._memory.sweep(known)
+            await self._images.tidy()
+        except EngineError as error:
+            _logger.error("what dead runs have left cannot be looked for: %s", error)
         return removed
 
     # ---------------------------------------------------------------------------------------------------------- one run
