@@ -286,7 +286,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "crowd": lambda _options: crowd_figures(),
     "simulated": lambda _options: simulated_figures(),
     "verification": lambda _options: verification_figures(),
-    "attacks": lambda options: attack_figures(options.rounds, options.attacker or KINDS),
+    "attacks": lambda options: attack_figures(options.rounds, options.attacker or AGAINST_PROVIDERS),
     "wire": lambda _options: wire_figures(),
     "tunnels": lambda options: tunnel_figures(options.rounds),
     "pools": lambda _options: pool_figures(),
@@ -302,7 +302,7 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--attacker", action="append", choices=KINDS, help="only this one; may be given again")
+    parser.add_argument("--attacker", action="append", choices=KINDS, help="only this one, may be given again; default: all that attack who works")
     options = parser.parse_args()
     figures: list[Figure] = []
     print(
