@@ -302,7 +302,12 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--attacker", action="append", choices=KINDS, help="only this one, may be given again; default: all that attack who works")
+    parser.add_argument(
+        "--attacker",
+        action="append",
+        choices=KINDS,
+        help="only this one, may be given again; default: all that attack who works",
+    )
     options = parser.parse_args()
     figures: list[Figure] = []
     print(
