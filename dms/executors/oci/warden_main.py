@@ -16,8 +16,9 @@ import urllib.parse
 PERIOD_S = 5.0
 MARGIN_S = 2.0
 """A node that has come back ends a run at its deadline itself, and says so."""
+FIRST_S = 60.0
 GIVE_UP_S = 3600.0
-"""An engine that has not answered for so long is gone, and its containers with it."""
+"""An engine that has not answered for so long, at first and later, is gone, and its containers with it."""
 ANSWER_S = 60.0
 
 
@@ -60,8 +61,8 @@ def deadlines(path: str, home: str) -> dict[str, float]:
 
 def watch(path: str, home: str) -> None:
     """Until nothing of the node runs any more."""
-    answered = time.monotonic()
-    while time.monotonic() - answered < GIVE_UP_S:
+    answered, patience = time.monotonic(), FIRST_S
+    while time.monotonic() - answered < patience:
         pause = PERIOD_S
         try:
             running = deadlines(path, home)
@@ -70,7 +71,7 @@ def watch(path: str, home: str) -> None:
             for container in [each for each, at in running.items() if at <= time.time()]:
                 ask(path, "POST", f"/containers/{container}/kill?signal=SIGKILL")
             pause = min(PERIOD_S, max(0.1, min(running.values()) - time.time()))
-            answered = time.monotonic()
+            answered, patience = time.monotonic(), GIVE_UP_S
         except (OSError, ValueError, LookupError, http.client.HTTPException) as error:
             print(f"warden: {error}", file=sys.stderr, flush=True)
         time.sleep(pause)
