@@ -88,6 +88,7 @@ class Forwarder:
         self._running = asyncio.Event()
         self._provider = PeerId("")
         self._connections: set[asyncio.Task[None]] = set()
+        self._failures: dict[int, Failed] = {}
 
     async def run(self, progress: Progress) -> JobView:
         """Listens, waits until the job runs, and forwards until it is over; gives how it ended.
@@ -150,17 +151,24 @@ class Forwarder:
         try:
             tunnel = await open_tunnel(self._path, TunnelParams(self._job, to_port(port), self._slot))
         except DmsError as error:
-            self._tell(Failed(port, error.code, error.message))
+            self._fail(Failed(port, error.code, error.message))
             return
+        self._failures.pop(port, None)
         try:
             if why := await self._carried(reader, writer, tunnel):
-                self._tell(Failed(port, "", why))
+                self._fail(Failed(port, "", why))
                 return
             with suppress(OSError):
                 writer.close()
                 await writer.wait_closed()
         finally:
             tunnel.writer.transport.abort()
+
+    def _fail(self, failed: Failed) -> None:
+        """Tells why connections fail once, and again when one has worked in between: a program may try many times a second."""
+        if self._failures.get(failed.port) != failed:
+            self._failures[failed.port] = failed
+            self._tell(failed)
 
     async def _carried(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tunnel: OpenTunnel) -> str:
         """Carries bytes both ways; gives why they were cut, or "". A connection that its own program here breaks off is none of our business."""

@@ -151,6 +151,11 @@ def test_a_port_on_which_nothing_listens_closes_the_connection_and_says_so(marke
             assert not client.recv(1)
         failed = next_line(process)
         assert (failed["type"], failed["port"], failed["code"]) == ("failed", 9001, "not_listening")
+        for _ in range(20):
+            with connected(port) as client, suppress(ConnectionError):
+                assert not client.recv(1)
+        process.send_signal(signal.SIGINT)
+        assert not list(process.stdout or ()), "the same is said once"
 
 
 def test_it_ends_with_the_job_and_says_why(market: WholeMarket, tmp_path: Path) -> None:
