@@ -204,14 +204,14 @@ class Tunnels:
             stream.break_off()
 
     async def _decide(self, number: int, peer: str, stream: SafeStream) -> socket.socket:
+        if offence := self._quota.judge(peer, self._host.source(peer), 0, trio.current_time()):
+            self._host.blame(peer, offence)
+            raise RefusedError("peer_unreachable", "too many tunnels are asked for at a time; try again")
         most = self._host.config.max_tunnels_served
         if not self._host.is_admitted(peer):
             raise RefusedError("peer_unreachable", "a proof of work is asked of you first")
         if self._serving.total() > most or self._serving[peer] * 4 > most:
             raise RefusedError("peer_unreachable", "busy: too many tunnels are open; try again")
-        if offence := self._quota.judge(peer, self._host.source(peer), 0, trio.current_time()):
-            self._host.blame(peer, offence)
-            raise RefusedError("peer_unreachable", "too many tunnels are asked for at a time; try again")
         with trio.move_on_after(OPENING_S) as patience:
             opening = await _read_item(stream, MAX_OPENING)
         if patience.cancelled_caught:

@@ -16,7 +16,7 @@ from libp2p.custom_types import TProtocol
 from dms.net.config import TUNNEL_PROTOCOL, RateLimit
 from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.tunnels import _item, _read_item
-from dms.testing.hostile_peer import Visit, attack
+from dms.testing.hostile_peer import CLOSED, Visit, attack
 from dms.testing.live_networks import Crew, LiveMember, Wire, still_serves
 from dms.testing.network_contract import PATIENCE_S
 from dms.testing.tunnel_contract import Service, client_of, echo, fill, hold
@@ -24,6 +24,7 @@ from dms_actors.ports import NetworkUp, PeerUp, Tunnel
 from dms_proto.errors import MachineError, PeerError
 from dms_proto.ids import PeerId
 from dms_proto.tunnels import MAX_OPENING
+from dms_proto.wire.scores import MUTE_AT, POINTS, Offence
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
 
@@ -165,6 +166,30 @@ async def test_openings_above_the_rate_are_refused_and_an_offence(crew: Crew) ->
     assert all(b"not_found" in answer for answer in first)
     assert b"too many tunnels are asked for" in last
     await still_serves(crew, victim)
+
+
+@pytest.mark.parametrize(
+    ("refused", "says"),
+    [({"work_bits_private": 22}, b"a proof of work"), ({"max_tunnels_served": 0}, b"busy")],
+    ids=["not admitted", "busy"],
+)
+async def test_a_flood_of_openings_that_are_refused_anyway_is_an_offence_too(
+    crew: Crew, refused: dict[str, int], says: bytes
+) -> None:
+    victim = await crew(tunnel_limit=RateLimit(frames_per_s=1, frames_burst=2), **refused)
+
+    async def play(visit: Visit) -> bytes:
+        answers = []
+        with suppress(*CLOSED):
+            for _ in range(2 + 2 * MUTE_AT // POINTS[Offence.FLOODED]):
+                stream = await visit.open(TUNNEL_PROTOCOL)
+                answers.append(await answer_to(stream))
+                await stream.close()
+        await visit.until_closed()
+        return answers[0]
+
+    assert says in await attack(victim.addresses[0], play)
+    assert await victim.counted("bans") == 1
 
 
 async def test_what_a_vanished_peer_had_half_open_is_free_again(crew: Crew) -> None:
