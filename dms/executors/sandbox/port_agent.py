@@ -66,21 +66,27 @@ class Agent:
         self.ports = ports
         self.poll = select.epoll()
         self.links: dict[int, tuple[Link, End]] = {}
+        door.setblocking(False)
+        self.poll.register(door, IN)
 
     def serve(self) -> None:
         """Until it is killed."""
-        self.door.setblocking(False)
-        self.poll.register(self.door, IN)
         while True:
-            for fd, events in self.poll.poll():
-                if fd == self.door.fileno():
-                    self._accept()
-                elif fd in self.links:
-                    link, end = self.links[fd]
-                    try:
-                        self._on_events(link, end, events)
-                    except OSError:
-                        self._end(link)
+            self.turn()
+
+    def turn(self) -> None:
+        """Waits for events and handles them. What has ended in this turn gets none, even if its descriptor is in use again."""
+        for found, events in [(self.links.get(fd), events) for fd, events in self.poll.poll()]:
+            if found is None:
+                self._accept()
+                continue
+            link, end = found
+            if self.links.get(end.fd) is not found:
+                continue
+            try:
+                self._on_events(link, end, events)
+            except OSError:
+                self._end(link)
 
     def _accept(self) -> None:
         try:
