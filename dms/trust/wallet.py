@@ -45,8 +45,8 @@ class Held(NamedTuple):
 
     @property
     def grant_id(self) -> GrantId:
-        """Its id."""
-        return self.proven.ids[-1]
+        """The id by which its maker knows it: a renewal keeps that of what it stands for."""
+        return self.proven.origin
 
 
 class Wallet:
@@ -75,16 +75,24 @@ class Wallet:
         self._saved = frozenset(self._used)
 
     def keep(self, grant: bytes) -> Held:
-        """Keeps a grant, durably; one that is kept already changes nothing.
+        """Keeps a grant, durably, and gives what is kept then: of one that is kept already, the text that ends last.
 
         Raises:
-            UserError: `bad_grant`: it is none; `bad_argument`: it is for other nodes, or too many are kept.
+            UserError: `bad_grant`: it is none; `bad_argument`: it is for other nodes, stands for one of somebody else, or too many are kept.
         """
         held = self._held(grant)
-        if held.grant_id not in self.held:
-            if len(self.held) >= MAX_KEPT:
-                raise UserError("bad_argument", f"{MAX_KEPT} grants are kept already", hint="dms grant forget ID")
-            self._write({**self.held, held.grant_id: held})
+        known = self.held.get(held.grant_id)
+        if known is None and len(self.held) >= MAX_KEPT:
+            raise UserError("bad_argument", f"{MAX_KEPT} grants are kept already", hint="dms grant forget ID")
+        if known is not None and _makers(known) != _makers(held):
+            raise UserError(
+                "bad_argument",
+                f"the grant says to stand for {held.grant_id}, which somebody else has made",
+                hint="dms grant forget ID, if you trust who gave you this one more",
+            )
+        if known is not None and _end(held) <= _end(known):
+            return known
+        self._write({**self.held, held.grant_id: held})
         return held
 
     def renew(self, grant: bytes, senders: Collection[PeerId]) -> Held | None:
@@ -101,6 +109,7 @@ class Wallet:
         before = {key for key, held in self.held.items() if _is_renewed_by(held, new, senders)}
         if not before:
             return None
+        self._used -= before  # it is in use once it is shown
         self._write({key: held for key, held in self.held.items() if key not in before} | {new.grant_id: new})
         return new
 
@@ -130,7 +139,7 @@ class Wallet:
         ]
         if not sources:
             return None
-        best = max(sources, key=lambda held: held.proven.rights.until or _NEVER)
+        best = max(sources, key=_end)
         self._used.add(best.grant_id)
         return best
 
@@ -175,7 +184,7 @@ class Wallet:
 
         def rank(held: Held) -> tuple[bool, int, int]:
             rights, counts = held.proven.rights, held.grant_id not in self.void
-            return counts, -sum(any(rights.unmet({"kind": kind})) for kind in kinds), rights.until or _NEVER
+            return counts, -sum(any(rights.unmet({"kind": kind})) for kind in kinds), _end(held)
 
         if not fitting:
             return b""
@@ -209,7 +218,16 @@ def _is_renewed_by(held: Held, new: Held, senders: Collection[PeerId]) -> bool:
     """Whether `new` stands for a grant that is held, goes on further, and comes from who made that one: who holds the same could have made it up."""
     before, after = held.proven, new.proven
     same = (before.issuer, before.origin) == (after.issuer, after.origin) and before.maker in senders
-    return same and 0 < before.rights.until < (after.rights.until or _NEVER)
+    return same and 0 < before.rights.until < _end(new)
+
+
+def _makers(held: Held) -> tuple[PeerId, PeerId]:
+    return held.proven.issuer, held.proven.maker
+
+
+def _end(held: Held) -> int:
+    """When it ends, Unix ms; of one without end, later than any."""
+    return held.proven.rights.until or _NEVER
 
 
 def _is_source(held: Proven, made: Proven) -> bool:

@@ -183,10 +183,10 @@ class GrantGroup(Base):
             raise FORM.refused("does not verify, or says what this version does not understand")
         holder = PeerId(next(iter(proven.rights.one_of.get("peer", ())), self._me))
         flaw = trust.credential(grant, holder, self._now(), read_grant).flaw
-        is_held = proven.ids[-1] in self._services.wallet.held
-        is_void = proven.ids[-1] in self._services.wallet.void
+        is_held = proven.origin in self._services.wallet.held
+        is_void = proven.origin in self._services.wallet.void
         return GrantView(
-            proven.ids[-1], proven.issuer, proven.rights, parts_of(grant), is_held, flaw, is_void, proven.renewal
+            proven.origin, proven.issuer, proven.rights, parts_of(grant), is_held, flaw, is_void, proven.renewal
         )
 
 

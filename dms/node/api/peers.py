@@ -167,13 +167,17 @@ class PeerGroup(GrantGroup):
         topic = self._services.config.network.topic
         warning = invite.warning(addresses) or self._port_warning()
         if state.book.policy.is_public:
+            if params.renew_until:
+                raise UserError(
+                    "bad_argument", "this market asks for no grant, so there is none to renew", hint="leave --renew out"
+                )
             return Invite(invite.make(topic, addresses, self._me), addresses, warning)
         at_most = {TIME: params.until} if params.until else {}
         rights = _invited(at_most, own=state.book.policy.access is Access.OWN)
         grant = await self._issue(rights, params.renew_until)
         proven = read_grant(grant)
         assert proven is not None
-        return Invite(invite.make(topic, addresses, self._me, grant), addresses, warning, proven.ids[-1])
+        return Invite(invite.make(topic, addresses, self._me, grant), addresses, warning, proven.origin)
 
     def _port_warning(self) -> str:
         ends = [listen for listen in self._services.config.network.listen if listen.endswith("/tcp/0")]

@@ -386,11 +386,11 @@ async def test_a_grant_that_nobody_uses_runs_out(guarded: Local, clock: Clock) -
     await later(guarded, clock)
     ask(guarded)
     assert not (await clauses(guarded))[peer_of(guarded.market.nodes[1])]  # shown, it is in use
-    assert (await held(guarded)).grant_id == before.grant_id
+    assert (await held(guarded)).parts == before.parts
 
     ask(guarded)
 
-    await until(lambda: held(guarded), lambda view: view.grant_id != before.grant_id)
+    await until(lambda: held(guarded), lambda view: view.parts != before.parts)
 
 
 async def test_a_revoked_grant_is_not_renewed_and_revoking_the_first_ends_its_renewals(
@@ -401,7 +401,7 @@ async def test_a_revoked_grant_is_not_renewed_and_revoking_the_first_ends_its_re
     assert not (await clauses(guarded))[provider]
     await later(guarded, clock)
     ask(guarded)
-    after = await until(lambda: held(guarded), lambda view: view.grant_id != before.grant_id)
+    after = await until(lambda: held(guarded), lambda view: view.parts != before.parts)
     assert not (await clauses(guarded))[provider]
 
     await guarded.apis[1].grants_revoke(
@@ -491,7 +491,7 @@ async def test_an_invitation_s_grant_is_renewed_for_whoever_joined_with_it(guard
     assert is_done(await guarded.run(spec("print", "done")))
     await later(guarded, clock)
     ask(guarded)
-    await until(lambda: held(guarded), lambda view: view.grant_id != invitation.grant_id)
+    await until(lambda: held(guarded), lambda view: bool(view.parts[-1].renews))
     await later(guarded, clock)  # what came with the invitation has ended
     assert is_done(await guarded.run(spec("print", "more")))
 
@@ -509,6 +509,8 @@ async def test_an_invitation_to_a_public_node_holds_no_secret(local: Local) -> N
     invitation = await local.apis[1].peers_invite(InviteParams())
     assert invitation.grant_id == ""
     assert not (await local.apis[1].grants_list()).issued
+    with pytest.raises(UserError, match="asks for no grant"):
+        await local.apis[1].peers_invite(InviteParams(renew_until=10**13))
 
 
 async def test_a_grant_for_another_node_is_not_kept(guarded: Local) -> None:
@@ -571,6 +573,6 @@ async def test_a_node_asks_by_itself(guarded: Local, clock: Clock) -> None:
     services = guarded.market.nodes[0].services
     asking = asyncio.create_task(services.renewals.ask_on_time(services.node, every_s=0.01))
     try:
-        await until(lambda: held(guarded), lambda view: view.grant_id != before.grant_id)
+        await until(lambda: held(guarded), lambda view: view.parts != before.parts)
     finally:
         asking.cancel()

@@ -180,7 +180,9 @@ def test_a_renewal_takes_the_place_of_what_it_stands_for_durably(home: Home) -> 
     new = wallet.renew(renewal_of(held), {ISSUER})
 
     assert new is not None
-    assert list(Wallet(home, ME).held) == [beside.grant_id, new.grant_id]
+    assert list(Wallet(home, ME).held) == [beside.grant_id, held.grant_id]
+    assert new.grant_id == held.grant_id, "it is known by the same id"
+    assert Wallet(home, ME).held[held.grant_id].grant == new.grant
     assert wallet.renew(renewal_of(held), {ISSUER}) is None, "a repeat goes on no further"
     assert wallet.renew(renewal_of(held, 9 * HOUR), {ISSUER}) is not None, "a renewal is renewed"
     assert len(wallet.held) == 2
@@ -196,7 +198,28 @@ def test_what_is_no_renewal_by_who_made_the_grant_takes_no_place(home: Home) -> 
         (narrow(held.grant, Rights({TIME: 9 * HOUR}), ISSUER, renews=held.proven.origin), PROVIDER),
     ):
         assert wallet.renew(grant, {sender}) is None
-    assert list(wallet.held) == [held.grant_id]
+    assert list(wallet.held.values()) == [held]
+
+
+def test_of_one_grant_and_its_renewals_the_text_that_ends_last_is_kept(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    held = renewable(wallet)
+    later = wallet.keep(renewal_of(held))
+    assert wallet.keep(held.grant) == later
+    assert list(wallet.held.values()) == [later]
+    with pytest.raises(UserError, match="which somebody else has made"):
+        wallet.keep(renewal_of(held, 9 * HOUR, seed=b"\x08" * 32))
+
+
+def test_a_renewal_is_due_only_once_it_was_shown_itself(home: Home) -> None:
+    wallet = Wallet(home, ME)
+    wallet.note(PROVIDER, (ISSUER,))
+    held = renewable(wallet)
+    wallet.shown_to(PROVIDER)
+    wallet.renew(renewal_of(held), {ISSUER})
+    assert not wallet.due(5 * HOUR)
+    wallet.shown_to(PROVIDER)
+    assert wallet.due(5 * HOUR)
 
 
 def test_what_was_passed_on_is_made_anew_of_what_is_kept_now(home: Home) -> None:
