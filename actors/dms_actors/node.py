@@ -680,8 +680,8 @@ class Node(MachineActor):
                 raise TypeError(f"not for an orchestrator: {message!r}")
 
     def _bidder(self, peer: PeerId) -> Bidder:
-        is_proven = Kind.KEPT in self._record.of(peer).counts or is_known(self.book.state, peer)
-        return Bidder(peer, self._strangers.source(peer), is_proven)
+        has_delivered = Kind.KEPT in self._record.of(peer).counts or is_known(self.book.state, peer)
+        return Bidder(peer, self._strangers.source(peer), has_delivered)
 
     def _is_set_aside(self, peer: PeerId, now: int) -> bool:
         return self._silence.set_aside_until(self._bidder(peer), now) > 0

@@ -86,7 +86,8 @@ _OPTIONS: Final = (
         help="Copies run in different networks (sources, default) or just on different nodes.",
     ),
     click.option(
-        "--comparator",
+        "--result-comparator",
+        "comparator",
         metavar="NAME[:PARAMETER]",
         help="What takes two results for the same: hash (default), json, lines, numbers:1e-6, or a plug-in of the node.",
     ),

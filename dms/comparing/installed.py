@@ -36,6 +36,10 @@ def chosen(comparator: str) -> Installed:
         UserError: `bad_job`: there is none of that name.
     """
     name, parameter = split_name(comparator)
+    if name == HASH:
+        raise UserError(
+            "bad_job", f"verify.comparator: {HASH} takes no parameter", hint=f"write {HASH} alone, or leave it out"
+        )
     there = {each.name: each for each in installed()}
     if name not in there:
         hint = f"there are {', '.join((HASH, *sorted(there)))}; a package brings more by an entry point of the group {GROUP}"

@@ -333,6 +333,8 @@ def _image_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     if job.executor != "oci":
         if job.image:
             yield "image", f"only oci jobs have an image; the executor is {job.executor!r}"
+        elif job.pull != JobDocument().pull:
+            yield "pull", f"only oci jobs pull an image; the executor is {job.executor!r}"
         return
     if job.ports:
         yield "ports", "nobody is let in to a container; only sandbox jobs have ports"

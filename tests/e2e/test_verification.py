@@ -69,7 +69,7 @@ def test_results_that_differ_by_rounding_are_accepted_where_numbers_are_compared
 ) -> None:
     script = "echo 3.1415926$(od -An -N2 -tu2 /dev/urandom | tr -d ' ') > out"
     done = market.dms(
-        *CHECKED, "--comparator", "numbers", "-o", "out", "--into", str(tmp_path), "--", "sh", "-c", script
+        *CHECKED, "--result-comparator", "numbers", "-o", "out", "--into", str(tmp_path), "--", "sh", "-c", script
     )
 
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def test_results_that_differ_by_rounding_are_accepted_where_numbers_are_compared
 
 
 def test_a_comparator_that_is_not_there_is_refused_with_those_that_are(market: WholeMarket) -> None:
-    done = market.dms(*CHECKED, "--comparator", "closest", "--dry-run", "--", "true")
+    done = market.dms(*CHECKED, "--result-comparator", "closest", "--dry-run", "--", "true")
 
     assert done.returncode != 0
     assert "no comparator 'closest' for results is installed" in done.stderr

@@ -271,7 +271,11 @@ def _rights(limits: dict[str, Any], until: str, *, own: bool) -> Rights:
     return Rights(at_most, {name: words for name, words in lists.items() if words}, own)
 
 
-def moment(when: str, option: str = "--until") -> int | None:
+MOMENTS: Final = "a span such as 30d, a date such as 2030-01-31"
+"""How a moment can be written."""
+
+
+def moment(when: str, option: str = "--until", how: str = f'{MOMENTS}, or "never"') -> int | None:
     """A span from now, or a date, as Unix ms; None for "never".
 
     Raises:
@@ -296,7 +300,7 @@ def moment(when: str, option: str = "--until") -> int | None:
         raise UserError(
             "bad_argument",
             f"{option} {when}: {error}",
-            hint='write a span such as 30d, a date such as 2030-01-31, or "never"',
+            hint=f"write {how}",
         ) from error
 
 
@@ -310,9 +314,11 @@ def last_renewal(when: str | None) -> int:
 
     if when is None:
         return 0
-    until = moment(when, "--renew")
+    until = moment(when, "--renew", MOMENTS)
     if until is None:
-        raise UserError("bad_argument", "--renew never", hint="leave it out for a grant that runs out")
+        raise UserError(
+            "bad_argument", "--renew never: renewing has an end", hint="leave it out for a grant that runs out"
+        )
     return until
 
 

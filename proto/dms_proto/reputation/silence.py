@@ -52,12 +52,12 @@ class Bidder(NamedTuple):
     Attributes:
         provider: it.
         source: where it is; see `reputation.sources`.
-        is_proven: it has finished something for this node, or is its owner's.
+        has_delivered: it has finished something for this node, or is its owner's.
     """
 
     provider: PeerId
     source: str = UNKNOWN
-    is_proven: bool = False
+    has_delivered: bool = False
 
 
 class _Strikes(NamedTuple):
@@ -94,7 +94,7 @@ class Silence:
             return
         silent = _Silent(about, since, now)
         self._strike(self._providers, (bidder.provider, word), silent)
-        if not bidder.is_proven and bidder.source != UNKNOWN:
+        if not bidder.has_delivered and bidder.source != UNKNOWN:
             self._strike(self._sources, (bidder.source, word), silent)
 
     def heard(self, bidder: Bidder, word: Word, now: int) -> None:
@@ -113,9 +113,9 @@ class Silence:
 
     def set_aside_until(self, bidder: Bidder, now: int) -> int:
         """Until when its bids are taken where there is no other only; 0: they are not. After a clock went back: not."""
-        borne = PROVEN_STRIKES if bidder.is_proven else NEWCOMER_STRIKES
+        borne = PROVEN_STRIKES if bidder.has_delivered else NEWCOMER_STRIKES
         own = max(self._end(self._providers.get((bidder.provider, word)), borne, now) for word in Word)
-        if bidder.is_proven:
+        if bidder.has_delivered:
             return own
         return max(own, *(self._end(self._sources.get((bidder.source, word)), SOURCE_STRIKES, now) for word in Word))
 

@@ -469,7 +469,7 @@ class SimNode:
 
     def bidder(self, peer: PeerId) -> Bidder:
         """The same, for its silence. Where it is, nobody here sees."""
-        return Bidder(peer, is_proven=Kind.KEPT in self.record.of(peer).counts or peer == self.peer)
+        return Bidder(peer, has_delivered=Kind.KEPT in self.record.of(peer).counts or peer == self.peer)
 
     def is_set_aside(self, peer: PeerId) -> bool:
         """Whether it was silent lately."""

@@ -3,8 +3,8 @@
 =============  =========================================================================================
 `NONE`         every result is taken as it comes: own machines, or answers that one can see are right
 `REPLICATE`    every piece runs on `copies` nodes, and most of them must agree
-`ADAPTIVE`     a provider is checked always until it has been right `WARY` times in a row, then ever
-               more rarely; one wrong answer, and it starts anew
+`ADAPTIVE`     a provider is checked always until it has been right about forty times in a row (`WARY`),
+               then ever more rarely; one wrong answer, and it starts anew
 =============  =========================================================================================
 
 Adaptive replication is BOINC's ("Job replication", its wiki), with three differences. Only results that were *checked* count: there an unchecked one
@@ -30,8 +30,9 @@ from dms_proto.verification.chance import is_drawn
 PROVEN: Final = 10
 """Checked results in a row, all right, after which a provider's vote weighs double."""
 WARY: Final = 28
-"""Checked results in a row after which checks become rarer: after twice as many one in 4, after three times as many one in 9, … Whoever was right n
-times in a row lies once in n times at most, or so, and one more check finds that once in n times: what a check is worth falls with the square."""
+"""By how many checked results in a row checks become rarer: one in the square of how often the streak holds it. So they are due always up to 39, then
+one in 2, after twice as many one in 4, after three times as many one in 9, … Whoever was right n times in a row lies once in n times at most, or so,
+and one more check finds that once in n times: what a check is worth falls with the square."""
 RAREST: Final = 20
 """A check every so many results at the least, on average."""
 CANARY_ONE_IN: Final = 8
@@ -112,7 +113,10 @@ def faults(verify: Verification, count: int) -> Iterator[tuple[str, str]]:
     """
     if not verify.is_on:
         if verify.comparator != HASH:
-            yield "comparator", f"{verify.comparator!r} has nothing to compare under the policy none"
+            yield (
+                "comparator",
+                f"{verify.comparator!r} has nothing to compare under the policy none; set verify.policy (--verify) to replicate or adaptive",
+            )
         return
     if not 2 <= verify.copies <= MAX_COPIES:
         yield "copies", f"{verify.copies} is not from 2 to {MAX_COPIES}"

@@ -174,6 +174,7 @@ async def test_a_file_that_no_parser_survives_hinders_nothing_and_is_not_called_
     [
         ("nearly", "no comparator 'nearly' for results is installed", "there are hash, json, lines, numbers, own; "),
         ("numbers:lots", "numbers:lots cannot be used: numbers takes a tolerance such as 1e-6", ""),
+        ("hash:1", "hash takes no parameter", "write hash alone"),
         ("json:x", "json:x cannot be used: json takes no parameter", ""),
     ],
 )

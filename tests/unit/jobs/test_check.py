@@ -221,6 +221,7 @@ def test_a_file_that_cannot_be_read_is_a_bad_job(tmp_path: Path, name: str) -> N
         ("executor: oci\nimage: Not An Image\n", "image", "no name of an image"),
         ("executor: oci\nimage: busybox\nports: [8080]\n", "ports", "only sandbox jobs"),
         ("image: busybox\ncommand: [x]\n", "image", "only oci jobs have an image"),
+        ("pull: always\ncommand: [x]\n", "pull", "only oci jobs pull an image"),
         ("executor: oci\nimage: busybox\nmodule: a.wasm\n", "module", "only wasm jobs"),
         ("executor: oci\nimage: busybox\npull: sometimes\n", "pull", "always, if-not-present, never"),
     ],

@@ -16,7 +16,7 @@ from dms_proto.reputation.silence import (
 from dms_proto.reputation.sources import UNKNOWN
 
 NEW = Bidder(PeerId("new"), "30.0.0.0/24")
-PROVEN = Bidder(PeerId("proven"), "30.0.0.0/24", is_proven=True)
+PROVEN = Bidder(PeerId("proven"), "30.0.0.0/24", has_delivered=True)
 START = 1_000_000
 ACK_MS = 500
 
