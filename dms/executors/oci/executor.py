@@ -22,6 +22,7 @@ from dms.executors.oci.engine import Engine, EngineError, Facts, State
 from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.filter import profile
 from dms.executors.oci.images import Images
+from dms.executors.oci.leftovers import Leftovers, Removal
 from dms.executors.oci.memory_files import MemoryFiles
 from dms.executors.oci.run import ContainerRun, Launched
 from dms.executors.oci.warden import Warden
@@ -61,6 +62,7 @@ class OciExecutor:
         self._home = hashlib.sha256(str(settings.state_directory.resolve()).encode()).hexdigest()[:12]
         self._memory = MemoryFiles(self._home)
         self._runs: dict[str, ContainerRun] = {}
+        self._leftovers = Leftovers()
         self._engine: Engine | None = None
         self._images: Images
         self._warden: Warden
@@ -125,6 +127,7 @@ class OciExecutor:
         runs, self._runs = list(self._runs.values()), {}
         for run in runs:
             await run.detach()
+        await self._leftovers.close()
         if self._engine is not None:
             found, self._engine = self._engine, None
             self._warden.close()
@@ -180,6 +183,7 @@ class OciExecutor:
                 self._images.let_go(task.image)
 
         self._runs[name] = run
+        self._leftovers.forget(name)  # making a container removes what has its name
         run.begin(prepare, launch, done, partial(self._tidy, name))
         return run
 
@@ -192,7 +196,8 @@ class OciExecutor:
             state = await self._found(found, allocation_id)
         except EngineError as error:
             _logger.error("the container of %s cannot be looked for: %s", allocation_id, error)
-            return None  # if it runs, the warden ends it in time, and a later sweep removes it
+            self._remove_later(allocation_id, partial(self._remove, allocation_id))
+            return None
         if state is None or (handle and handle != state.id) or not state.started:
             await self._tidy(allocation_id)
             return None
@@ -208,18 +213,13 @@ class OciExecutor:
 
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""
-        found = await self.open()
-        known, removed = {*keep, *self._runs}, 0
+        await self.open()
         try:
-            for container in await found.containers(**{config.HOME_LABEL: self._home}):
-                if container.labels.get(config.NAME_LABEL) not in known:
-                    gone = await found.remove(container.id)
-                    removed += int(gone and container.labels.get(config.OWNER_LABEL) == self.name)
-            self._memory.sweep(known)
-            await self._images.tidy()
+            return await self._sweep(keep)
         except EngineError as error:
             _logger.error("what dead runs have left cannot be looked for: %s", error)
-        return removed
+            self._remove_later("what dead runs have left", partial(self._sweep, keep))
+            return 0
 
     # ---------------------------------------------------------------------------------------------------------- one run
 
@@ -338,14 +338,45 @@ class OciExecutor:
             return None
         return state
 
+    async def _sweep(self, keep: Sequence[str]) -> int:
+        assert self._engine is not None
+        known, removed = {*keep, *self._runs}, 0
+        for container in await self._engine.containers(**{config.HOME_LABEL: self._home}):
+            if container.labels.get(config.NAME_LABEL) not in known:
+                gone = await self._removed(container.id)
+                removed += int(gone and container.labels.get(config.OWNER_LABEL) == self.name)
+        self._memory.sweep(known)
+        await self._images.tidy()
+        return removed
+
+    async def _removed(self, container: str) -> bool:
+        """Removes it, now or as soon as the engine can. False: it was not there, or still is."""
+        assert self._engine is not None
+        try:
+            return await self._engine.remove(container)
+        except EngineError as error:
+            _logger.error("container %s is not removed: %s", container, error)
+            self._remove_later(container, partial(self._engine.remove, container))
+            return False
+
     async def _tidy(self, name: str) -> None:
-        """Removes what a run that is over has left."""
+        """Removes what a run that is over has left, now or as soon as the engine can."""
         if self._engine is not None:
             try:
-                await self._engine.remove(self._container(name))
-            except EngineError:
-                return  # the next sweep will
+                await self._remove(name)
+            except EngineError as error:
+                _logger.error("the container of %s is not removed: %s", name, error)
+                self._remove_later(name, partial(self._remove, name))
+
+    async def _remove(self, name: str) -> None:
+        assert self._engine is not None
+        await self._engine.remove(self._container(name))
         self._memory.remove(name)
+
+    def _remove_later(self, name: str, removal: Removal) -> None:
+        """With a warden, should the node end before the engine is back."""
+        self._warden.start()
+        self._leftovers.add(name, removal)
 
     def _forget(self, name: str) -> None:
         self._runs.pop(name, None)

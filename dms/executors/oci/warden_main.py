@@ -2,12 +2,15 @@
 
 It runs as `python -I -S warden_main.py SOCKET HOME` and uses the standard library only. While its node lives it waits for the end of its standard
 input, which costs nothing. Then it looks at the node's running containers, by their labels, ends each at its deadline, and is gone with the last of
-them.
+them. Containers may outlive an engine that does not answer, and be there when it is back: so it waits for an answer however long that takes, unless
+even the directory of the engine's socket has gone.
 """
 
 import contextlib
+import functools
 import http.client
 import json
+import pathlib
 import socket
 import sys
 import time
@@ -16,10 +19,11 @@ import urllib.parse
 PERIOD_S = 5.0
 MARGIN_S = 2.0
 """A node that has come back ends a run at its deadline itself, and says so."""
-FIRST_S = 60.0
-GIVE_UP_S = 3600.0
-"""An engine that has not answered for so long, at first and later, is gone, and its containers with it."""
+GONE_S = 60.0
+"""An engine whose socket has had no directory for so long is gone for good."""
 ANSWER_S = 60.0
+"""Longest wait for one answer."""
+FAILURES = (OSError, ValueError, TypeError, LookupError, http.client.HTTPException)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -59,22 +63,42 @@ def deadlines(path: str, home: str) -> dict[str, float]:
     return {each["Id"]: int(each["Labels"]["dms.deadline"]) / 1000 + MARGIN_S for each in found}
 
 
+def end_overdue(path: str, running: dict[str, float]) -> float:
+    """Ends those whose time is over, each whatever becomes of the others; gives the seconds after which to look again."""
+    now, pause = time.time(), PERIOD_S
+    for container, at in running.items():
+        if at > now:
+            pause = min(pause, at - now)
+            continue
+        try:
+            ask(path, "POST", f"/containers/{container}/kill?signal=SIGKILL")
+        except FAILURES as error:
+            complain(f"{container} was not ended: {error}")
+    return pause
+
+
 def watch(path: str, home: str) -> None:
-    """Until nothing of the node runs any more."""
-    answered, patience = time.monotonic(), FIRST_S
-    while time.monotonic() - answered < patience:
+    """Until nothing of the node runs any more, or the engine is gone for good."""
+    there = time.monotonic()
+    while time.monotonic() - there < GONE_S:
         pause = PERIOD_S
         try:
             running = deadlines(path, home)
+        except FAILURES as error:
+            complain(f"the engine does not answer: {error}")
+        else:
             if not running:
                 return
-            for container in [each for each, at in running.items() if at <= time.time()]:
-                ask(path, "POST", f"/containers/{container}/kill?signal=SIGKILL")
-            pause = min(PERIOD_S, max(0.1, min(running.values()) - time.time()))
-            answered, patience = time.monotonic(), GIVE_UP_S
-        except (OSError, ValueError, LookupError, http.client.HTTPException) as error:
-            print(f"warden: {error}", file=sys.stderr, flush=True)
+            pause = end_overdue(path, running)
         time.sleep(pause)
+        if pathlib.Path(path).parent.is_dir():
+            there = time.monotonic()
+
+
+@functools.lru_cache(maxsize=32)
+def complain(text: str) -> None:
+    """Into the log, once: it may wait for days."""
+    print(f"warden: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
