@@ -3,11 +3,15 @@
 ::
 
     a commit unanswered, or acknowledged and nothing since ──▶ a strike ──▶ its bids are taken last for a while, longer each time
-                                                                  └── forgotten with one word of it, however late
+                                                                  ├── forgotten once it works, or answers a commit in time
+                                                                  └── a late word takes the last strike back, once
 
 Each such commit costs a job the time that an answer is waited for, so who does it again and again, at the lowest price, would slow down every job.
 Who has finished something for this node has credit for `PROVEN_STRIKES`; a newcomer has none, since a new name costs nothing. For the same reason
 newcomers of one source share `SOURCE_STRIKES`.
+
+A late word has cost the job its time all the same, so who always speaks too late is taken last like who never does; and it says nothing of others, so
+what a source has against it stays.
 
 It may be wrong: a busy machine, here or there, is late with everything at once. So what was under way together is one strike at most, and none where
 the provider has said anything real since; and who is set aside is taken where nobody else is, so that being wrong costs time and never a job.
@@ -35,6 +39,8 @@ LONGEST_PAUSE_MS: Final = 10 * MINUTE
 """up to this."""
 MOST: Final = 4_096
 """Providers, sources, and answers remembered; the oldest go."""
+TOLD: Final = 32
+"""Bids and allocations remembered of one strike, a late word about any of which takes it back; the newest stay."""
 
 
 class Word(StrEnum):
@@ -62,8 +68,11 @@ class Bidder(NamedTuple):
 
 class _Strikes(NamedTuple):
     about: tuple[str, ...]
+    """What the last one was for."""
     times: int
     at: int
+    is_taken_back: bool = False
+    """One of them was; no other will be."""
 
 
 class _Silent(NamedTuple):
@@ -98,18 +107,19 @@ class Silence:
             self._strike(self._sources, (bidder.source, word), silent)
 
     def heard(self, bidder: Bidder, word: Word, now: int) -> None:
-        """It has said something real: of a commit or an allocation of this node, whichever."""
+        """It has worked, or answered a commit in time: of this node, whichever. All that it did before is forgotten, not what its source did."""
         for told in Word if word is Word.WORK else (word,):
             self._words.keep((bidder.provider, told), now)
             self._providers.take((bidder.provider, told))
 
     def answered(self, bidder: Bidder, about: str, now: int) -> None:
-        """It says something about `about`; only what it let down counts, since anybody can make up a bid, or what it is yet said to have."""
+        """It says something about `about`, late perhaps; only what it let down counts: anybody can make up a bid, or what it is yet said to have."""
         self._answers.keep((bidder.provider, about), now)
         for word in Word:
-            for table, key in ((self._providers, bidder.provider), (self._sources, bidder.source)):
-                if about in (table.get((key, word)) or _NONE).about:
-                    table.take((key, word))
+            strikes = self._providers.get((bidder.provider, word)) or _NONE
+            if about in strikes.about and not strikes.is_taken_back:
+                spared = strikes._replace(times=strikes.times - 1, is_taken_back=True)
+                self._providers.keep((bidder.provider, word), spared)
 
     def set_aside_until(self, bidder: Bidder, now: int) -> int:
         """Until when its bids are taken where there is no other only; 0: they are not. After a clock went back: not."""
@@ -126,9 +136,11 @@ class Silence:
         before = table.get(key) or _NONE
         if not before.at <= silent.at < before.at + 2 * self._longest_ms:
             before = _NONE
-        told = (*before.about, silent.about)[-SOURCE_STRIKES:]
         was_under_way = silent.since < before.at or silent.about in before.about
-        again = before._replace(about=told) if was_under_way else _Strikes(told, before.times + 1, silent.at)
+        if was_under_way:
+            again = before._replace(about=(*before.about, silent.about)[-TOLD:])
+        else:
+            again = _Strikes((silent.about,), before.times + 1, silent.at, before.is_taken_back)
         table.keep(key, again)
 
     def _end(self, strikes: _Strikes | None, borne: int, now: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dms_proto.ids import PeerId
 from dms_proto.reputation.silence import (
     FIRST_PAUSE_MS,
@@ -98,7 +100,7 @@ def test_an_answer_that_is_here_before_it_is_told_to_be_missing_counts_unless_it
     assert is_aside(silence, NEW, START + 1 + ACK_MS)
 
 
-def test_one_word_of_it_and_it_is_forgotten() -> None:
+def test_a_late_word_takes_a_strike_back_and_one_in_time_all() -> None:
     silence = Silence()
     silence.let_down(NEW, Word.ANSWER, "bid", START, START + ACK_MS)
     silence.answered(NEW, "made up", START + ACK_MS)
@@ -109,6 +111,42 @@ def test_one_word_of_it_and_it_is_forgotten() -> None:
     silence.let_down(NEW, Word.ANSWER, "another", START + 10_000, START + 10_000 + ACK_MS)
     silence.heard(NEW, Word.ANSWER, START + 11_000)
     assert not is_aside(silence, NEW, START + 11_000)
+
+
+@pytest.mark.parametrize("bidder", [Bidder(NEW.provider), PROVEN])
+@pytest.mark.parametrize("word", list(Word))
+def test_who_speaks_too_late_each_time_is_set_aside_like_who_never_does(bidder: Bidder, word: Word) -> None:
+    silence = Silence()
+    now = START
+    for number in range(20):
+        silence.let_down(bidder, word, f"bid {number}", now, now + ACK_MS)
+        silence.answered(bidder, f"bid {number}", now + ACK_MS + 1)
+        now += ACK_MS + 2
+    assert silence.set_aside_until(bidder, now) > now + LONGEST_PAUSE_MS - ACK_MS
+    silence.heard(bidder, Word.WORK, now)
+    assert not is_aside(silence, bidder, now)
+
+
+def test_a_late_word_takes_its_own_strike_back_and_none_before_it() -> None:
+    silence = Silence()
+    last = let_down(silence, NEW, 3)
+    silence.answered(NEW, f"bid 0 at {START}", last)
+    assert silence.set_aside_until(NEW, last) == last + 4 * FIRST_PAUSE_MS
+    for _ in range(2):
+        silence.answered(NEW, f"bid 2 at {last - ACK_MS}", last)
+        assert silence.set_aside_until(NEW, last) == last + 2 * FIRST_PAUSE_MS
+
+
+def test_many_late_words_about_what_was_under_way_together_take_it_back_and_what_is_given_up_later_is_still_the_same() -> (
+    None
+):
+    silence = Silence()
+    for number in range(30):
+        silence.let_down(NEW, Word.ANSWER, f"bid {number}", START, START + ACK_MS + number)
+    for number in range(30):
+        silence.answered(NEW, f"bid {number}", START + ACK_MS + 40)
+    silence.let_down(NEW, Word.ANSWER, "bid 30", START + 10, START + ACK_MS + 50)
+    assert not is_aside(silence, NEW, START + ACK_MS + 50)
 
 
 def newcomer(number: int, source: str = "30.0.0.0/24") -> Bidder:
@@ -134,12 +172,12 @@ def test_newcomers_of_one_source_share_what_is_borne_and_others_are_not_touched(
     assert not is_aside(silence, newcomer(99, "40.0.0.0/24"), now)
 
 
-def test_one_of_a_source_that_answers_in_the_end_clears_its_neighbours() -> None:
+def test_one_of_a_source_that_answers_in_the_end_does_not_clear_its_neighbours() -> None:
     silence = Silence()
     now = crowd(silence)
-    silence.answered(newcomer(0), "bid 0", now)
-    assert not is_aside(silence, newcomer(99), now)
-    assert is_aside(silence, newcomer(1), now)
+    for number in range(SOURCE_STRIKES):
+        silence.answered(newcomer(number), f"bid {number}", now)
+    assert is_aside(silence, newcomer(99), now)
 
 
 def test_one_of_a_source_that_keeps_its_word_does_not_clear_its_neighbours() -> None:
