@@ -83,7 +83,11 @@ def statements(said: Said) -> str:
 
 @lru_cache(maxsize=CACHED)
 def read_statements(source: str, *, is_first: bool) -> Said | None:
-    """What a block says, or None when it says anything that is not in the vocabulary."""
+    """What a block says, or None when it says anything that is not in the vocabulary.
+
+    Raises:
+        ValueError: a moment in it is none, or lies before 1970.
+    """
     facts: dict[str, tuple[str, ...]] = {}
     at_most: dict[str, int] = {}
     one_of: dict[str, tuple[str, ...]] = {}
@@ -142,7 +146,10 @@ def _bounds(rights: Rights) -> Iterator[str]:
 
 
 def _ms_of(moment: str) -> int:
-    return round(datetime.fromisoformat(moment).timestamp()) * SECOND
+    at = round(datetime.fromisoformat(moment).timestamp()) * SECOND
+    if at < 0:
+        raise ValueError(f"{moment} lies before 1970")
+    return at
 
 
 def _moment(at: int) -> str:

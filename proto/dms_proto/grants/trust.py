@@ -23,11 +23,11 @@ from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.revocations import is_genuine, signed_by
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.ids import PUBLIC_KEY_BYTES, GrantId, PeerId, peer_id_of, short
-from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table
+from dms_proto.machine import IGNORED, Blame, Decision, Effect, Event, Row, Send, Stimulus, Table
 from dms_proto.messages import Refusal, Revocation
 from dms_proto.messages.kinds import MAX_ANCHORS, MAX_REVOKED, NOT_GRANTED
 from dms_proto.units import SECOND
-from dms_proto.wire import CLOCK_SKEW_MS
+from dms_proto.wire import CLOCK_SKEW_MS, Offence
 
 MAX_ISSUED: Final = 1_024
 """Issued grants remembered for the owner's list; the oldest go first. They stay valid."""
@@ -346,7 +346,7 @@ def _renew(trust: Trust, stimulus: RenewalAsked, now: int) -> Decision:
     """An answer that was lost is asked for again, and given again: it is written down when the grant goes on further than was known."""
     peer, proven = stimulus.peer, stimulus.proven
     if proven is None:
-        return IGNORED
+        return Decision((), (Blame(peer, Offence.MALFORMED),))
     if flaw := trust.renewal_flaw(proven, peer, stimulus.most, now):
         return Decision((), (Send(peer, Refusal(NOT_GRANTED, detail=f"no renewal of {proven.origin}: {flaw}")),))
     assert proven.renewal is not None
@@ -423,7 +423,8 @@ TABLE: Final[Table[Trust]] = {
     (TrustPhase.HELD, GrantMade): Row(_issue, "noted for the owner's list, without the grant itself"),
     (TrustPhase.HELD, RenewalAsked): Row(
         _renew,
-        "made anew and given, if that was promised with it, it is near its end, and nobody has revoked it; or refused by name",
+        "made anew and given, if that was promised with it, it is near its end, and nobody has revoked it; or refused by name; "
+        "what is no grant is an offence",
     ),
     (TrustPhase.HELD, RevocationsHeard): Row(
         _hear, "honoured when this node, an anchor, or who passed on a grant of one signed it; a repeat changes nothing"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from dms.testing.samples import STRANGER
 from dms.trust.grant import FORM, MAX_BLOCKS, blocks, issue, narrow, read_grant, showable
-from dms.trust.statements import read_statements
+from dms.trust.statements import LATEST, read_statements
 from dms_proto.errors import UserError
 from dms_proto.grants.renewal import Renewal
 from dms_proto.grants.rights import CEILINGS, KINDS, TIME, Rights, Use
@@ -165,6 +165,92 @@ def test_one_changed_byte_makes_the_grant_void(data: st.DataObject) -> None:
 def test_anything_else_is_no_grant(junk: bytes) -> None:
     assert read_grant(junk) is None
     assert read_grant(ISSUER.public_key + junk) is None
+
+
+def listing(text: str) -> bytes:
+    """A well signed grant whose rights are one text."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    token = BiscuitBuilder(f'check if kind($x), ["{escaped}"].contains($x)').build(
+        PrivateKey(f"ed25519-private/{SEED.hex()}")
+    )
+    return ISSUER.public_key + bytes(token.to_bytes())
+
+
+def signed(block: bytes) -> bytes:
+    """A grant whose first part is these bytes, well signed: protobuf by hand, as the library makes no damaged ones."""
+
+    def field(number: int, value: bytes) -> bytes:
+        size = bytes((len(value) & 0x7F | 0x80, len(value) >> 7))
+        return bytes((number << 3 | 2,)) + size + value
+
+    following = Signer(b"\x09" * 32)
+    key = b"\x08\x00" + field(2, following.public_key)
+    signature = ISSUER.sign(block + bytes(4) + following.public_key)
+    part = field(1, block) + field(2, key) + field(3, signature)
+    return ISSUER.public_key + field(2, part) + field(4, field(1, b"\x09" * 32))
+
+
+def content(grant: bytes) -> bytes:
+    """The bytes of a grant's first part."""
+    block = grant[grant.index(b"\x0a", 34) :]
+    size = block[1] if block[1] < 0x80 else block[1] & 0x7F | block[2] << 7
+    start = 2 if block[1] < 0x80 else 3
+    return block[start : start + size]
+
+
+MOMENTS = ("2030-13-45T99:99:99Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:60Z")
+
+
+@pytest.mark.parametrize("statement", ["check if time($x), $x <= {};", "renew({}, 60);"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_text_that_is_printed_as_a_moment_that_is_none_makes_the_grant_void(statement: str, moment: str) -> None:
+    """The library prints strings as they are, lines included."""
+    text = f'a"].contains($x);\n{statement.format(moment)}\ncheck if kind($x), ["a'
+    assert read_grant(listing(text)) is None
+
+
+PIECES = (
+    'a"].contains($x);',
+    "\n",
+    *(f"check if time($x), $x <= {moment};" for moment in MOMENTS),
+    'check if kind($x), ["',
+)
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=6).map("".join))
+def test_whatever_a_text_is_printed_as_can_be_read_or_is_no_grant(text: str) -> None:
+    read_grant(listing(text))
+
+
+def test_an_end_beyond_the_year_9999_makes_the_grant_void() -> None:
+    block = content(issue(SEED, Rights({TIME: LATEST})))
+    assert block.count(LAST_SECOND) == 1
+    assert read_grant(signed(block)) is not None
+    assert read_grant(signed(block.replace(LAST_SECOND, b"\xff" * 5 + b"\x7f"))) is None
+
+
+LAST_SECOND = bytes(LATEST // 1000 >> 7 * number & 0x7F | 0x80 for number in range(5)) + bytes((LATEST // 1000 >> 35,))
+"""As protobuf writes it."""
+BLOCK = content(issue(SEED, Rights({"cpu": 4000, TIME: 10**12}, {"kind": ("request",), "peer": PEERS}, own=True)))
+
+
+def test_a_part_is_signed_here_as_the_library_does_it() -> None:
+    assert read_grant(signed(BLOCK)) is not None
+
+
+@settings(max_examples=1_000)
+@given(st.lists(st.tuples(st.integers(0, len(BLOCK) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_well_signed_part_with_damaged_contents_can_be_read_or_is_no_grant(changes: list[tuple[int, int]]) -> None:
+    block = bytearray(BLOCK)
+    for at, byte in changes:
+        block[at] = byte
+    read_grant(signed(bytes(block)))
+
+
+@given(st.binary(max_size=200))
+def test_a_well_signed_part_of_any_bytes_is_no_grant(block: bytes) -> None:
+    proven = read_grant(signed(block))
+    assert proven is None or proven.rights == Rights()
 
 
 def test_a_grant_is_narrowed_only_so_often() -> None:

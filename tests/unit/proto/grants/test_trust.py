@@ -25,13 +25,13 @@ from dms_proto.grants.trust import (
 )
 from dms_proto.ids import GrantId, PeerId, grant_id, uuid_of
 from dms_proto.lineage import succeed
-from dms_proto.machine import Send
+from dms_proto.machine import Blame, Send
 from dms_proto.messages import Refusal, Revocation
 from dms_proto.messages.kinds import MAX_ANCHORS, MAX_GRANT_BYTES, MAX_REVOKED
 from dms_proto.sim.driven import Driven
 from dms_proto.succession import Successions
 from dms_proto.units import HOUR
-from dms_proto.wire import CLOCK_SKEW_MS, Signer
+from dms_proto.wire import CLOCK_SKEW_MS, Offence, Signer
 
 ME, ANCHOR, STRANGER = (Signer(bytes([number]) * 32) for number in (1, 2, 3))
 ASKER = Signer(b"\x04" * 32).peer_id
@@ -401,7 +401,7 @@ def test_what_is_revoked_is_not_made_anew_nor_what_stands_for_it() -> None:
         assert "is revoked" in answer
 
 
-def test_what_is_no_grant_is_not_answered() -> None:
+def test_what_is_no_grant_is_an_offence_and_not_answered() -> None:
     node = Believer()
     node.tell(RenewalAsked(ASKER, b"junk", None, FAR))
-    assert not node.effects
+    assert node.effects == (Blame(ASKER, Offence.MALFORMED),)
