@@ -1,4 +1,4 @@
-"""Short ids: a unique part of an id stands for it."""
+"""What callers name: by short ids, of which a unique part stands for the whole, and by numbers."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def match_peer(given: str, known: Mapping[str, str]) -> str:
         [peer for peer in known if peer.startswith(part) or peer.endswith(part)] if len(part) >= MIN_CHARACTERS else []
     )
     return _only(found, given, "peer")
+
+
+def check_slot(slot: int, slots: int, job: str) -> None:
+    """Checks that a job with so many slots has this one.
+
+    Raises:
+        UserError: `not_found`.
+    """
+    if slot >= slots:
+        has = "one, slot 0" if slots == 1 else f"the slots 0 to {slots - 1}"
+        raise UserError("not_found", f"there is no slot {slot}: job {job} has {has}")
 
 
 def _only(found: list[str], given: str, what: str) -> str:

@@ -60,7 +60,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
 
 
 @contextmanager
-def service(market: WholeMarket, tmp_path: Path) -> Iterator[str]:
+def serving(market: WholeMarket, tmp_path: Path) -> Iterator[str]:
     """A job with the server above, and a declared port on which nothing listens. It is cancelled at the end."""
     with marked_job(market) as mark:
         document = {
@@ -127,14 +127,14 @@ def next_line(process: subprocess.Popen[str]) -> Any:
 
 
 def test_much_passes_in_each_direction_unchanged_and_ends_are_told(market: WholeMarket, tmp_path: Path) -> None:
-    with service(market, tmp_path) as job, forwarded(market, job) as (_, port):
+    with serving(market, tmp_path) as job, forwarded(market, job) as (_, port):
         wanted = b"".join(number.to_bytes(8, "big") * 131_072 for number in range(100))
         assert hashlib.sha256(exchanged(port, b"give 100")).digest() == hashlib.sha256(wanted).digest()
         assert exchanged(port, b"take", wanted).decode() == hashlib.sha256(wanted).hexdigest()
 
 
 def test_who_does_not_read_holds_up_nobody_else(market: WholeMarket, tmp_path: Path) -> None:
-    with service(market, tmp_path) as job, forwarded(market, job) as (_, port):
+    with serving(market, tmp_path) as job, forwarded(market, job) as (_, port):
         exchanged(port, b"give 1")  # it listens
         with connected(port) as slow, connected(port) as stuffed:
             slow.sendall(b"give 100\n")
@@ -146,7 +146,7 @@ def test_who_does_not_read_holds_up_nobody_else(market: WholeMarket, tmp_path: P
 
 
 def test_a_port_on_which_nothing_listens_closes_the_connection_and_says_so(market: WholeMarket, tmp_path: Path) -> None:
-    with service(market, tmp_path) as job, forwarded(market, job, 9001) as (process, port):
+    with serving(market, tmp_path) as job, forwarded(market, job, 9001) as (process, port):
         with connected(port) as client, suppress(ConnectionError):
             assert not client.recv(1)
         failed = next_line(process)
@@ -159,7 +159,7 @@ def test_a_port_on_which_nothing_listens_closes_the_connection_and_says_so(marke
 
 
 def test_it_ends_with_the_job_and_says_why(market: WholeMarket, tmp_path: Path) -> None:
-    with service(market, tmp_path) as job, forwarded(market, job) as (process, port):
+    with serving(market, tmp_path) as job, forwarded(market, job) as (process, port):
         exchanged(port, b"give 1")
         with connected(port) as held:
             hold(held)
@@ -176,7 +176,7 @@ def test_it_ends_with_the_job_and_says_why(market: WholeMarket, tmp_path: Path) 
 
 
 def test_ctrl_c_ends_it_and_leaves_the_job_alone(market: WholeMarket, tmp_path: Path) -> None:
-    with service(market, tmp_path) as job, forwarded(market, job) as (process, port):
+    with serving(market, tmp_path) as job, forwarded(market, job) as (process, port):
         exchanged(port, b"give 1")
         with connected(port) as held:
             hold(held)
@@ -191,7 +191,7 @@ def test_ctrl_c_ends_it_and_leaves_the_job_alone(market: WholeMarket, tmp_path: 
     ("arguments", "code", "says"),
     [
         (["9999"], "bad_argument", "declares 9000, 9001"),
-        (["9000", "--slot", "3"], "not_found", "slots 0 to 0"),
+        (["9000", "--slot", "3"], "not_found", "has one, slot 0"),
         (["http"], "bad_argument", "not [LOCAL:]PORT"),
         (["70000"], "bad_argument", "not [LOCAL:]PORT"),
     ],
@@ -199,7 +199,7 @@ def test_ctrl_c_ends_it_and_leaves_the_job_alone(market: WholeMarket, tmp_path: 
 def test_what_cannot_be_forwarded_says_why(
     market: WholeMarket, tmp_path: Path, arguments: list[str], code: str, says: str
 ) -> None:
-    with service(market, tmp_path) as job:
+    with serving(market, tmp_path) as job:
         done = market.dms("forward", job, *arguments, "--json")
         error = json.loads(done.stderr)["error"]
         assert error["code"] == code
@@ -207,7 +207,7 @@ def test_what_cannot_be_forwarded_says_why(
 
 
 def test_a_port_in_use_here_and_an_unknown_job_are_said(market: WholeMarket, tmp_path: Path) -> None:
-    with service(market, tmp_path) as job, socket.create_server(("127.0.0.1", 0)) as taken:
+    with serving(market, tmp_path) as job, socket.create_server(("127.0.0.1", 0)) as taken:
         done = market.dms("forward", job, f"{taken.getsockname()[1]}:9000", "--json")
         assert json.loads(done.stderr)["error"]["code"] == "port_in_use"
     assert "not_found" in market.dms("forward", "r-none", "9000").stderr
@@ -236,7 +236,7 @@ def test_a_killed_provider_cuts_connections_and_the_job_goes_on_where_it_is_back
     market: WholeMarket, tmp_path: Path
 ) -> None:
     """The last test: it kills the provider's node. Its job goes on and is adopted by the next, and so is its port."""
-    with service(market, tmp_path) as job, forwarded(market, job) as (process, port):
+    with serving(market, tmp_path) as job, forwarded(market, job) as (process, port):
         exchanged(port, b"give 1")
         with connected(port) as held:
             hold(held)

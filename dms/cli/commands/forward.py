@@ -24,7 +24,7 @@ MOST_PORT = 65_535
 
 @click.command(context_settings=CONTEXT)
 @click.option(
-    "--slot", metavar="N", type=click.IntRange(0), default=0, show_default=True, help="Which of the job's allocations."
+    "--slot", metavar="N", type=click.IntRange(0), default=0, show_default=True, help="Which allocation, from 0."
 )
 @click.argument("job_id", metavar="JOB")
 @click.argument("ports", metavar="[LOCAL:]PORT...", nargs=-1, required=True)
@@ -137,6 +137,7 @@ def _check(job: JobView, slot: int, ways: Sequence[Way]) -> None:
     Raises:
         UserError: `not_running`, `not_found`, `bad_argument`.
     """
+    from dms.rpc.ids import check_slot  # noqa: PLC0415
     from dms_proto.errors import UserError  # noqa: PLC0415
     from dms_proto.ids import short  # noqa: PLC0415
     from dms_proto.tunnels import check_declared  # noqa: PLC0415
@@ -144,7 +145,6 @@ def _check(job: JobView, slot: int, ways: Sequence[Way]) -> None:
     name = short(job.summary.job_id)
     for way in ways:
         check_declared(way.port, job.spec.task.ports)
-    if slot >= job.spec.count:
-        raise UserError("not_found", f"job {name} has the slots 0 to {job.spec.count - 1}")
+    check_slot(slot, max(job.spec.count, len(job.slots)), name)
     if job.summary.reason is not None:
         raise UserError("not_running", f"job {name} is over", hint=f"dms job show {name}")

@@ -39,6 +39,7 @@ from dms.rpc.api.jobs import (
     WaitParams,
     WatchJobParams,
 )
+from dms.rpc.ids import check_slot
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import DmsError, UserError
@@ -278,8 +279,7 @@ def _attempt(story: JobStory, params: JobLogParams) -> AttemptStory | None:
     Raises:
         UserError: `not_found`: there is no such slot or attempt.
     """
-    if params.slot >= len(story.slots):
-        raise UserError("not_found", f"job {story.request_id} has the slots 0 to {len(story.slots) - 1}")
+    check_slot(params.slot, len(story.slots), story.request_id)
     outcome = dict(story.outcomes).get(params.slot)
     if params.attempt == 0 and outcome is not None:
         return outcome.attempts[-1] if outcome.attempts else None

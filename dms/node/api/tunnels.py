@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dms.node.api.base import ASK_S, Base
 from dms.rpc.api.tunnels import TunnelEnd, TunnelName, TunnelOpened, TunnelParams
+from dms.rpc.ids import check_slot
 from dms.rpc.registry import Handover
 from dms_actors.letters import ShowState
 from dms_actors.runtime import ask_from_loop
@@ -51,13 +52,11 @@ def _running(job: RequestId, auction: Auction, params: TunnelParams) -> Slot:
         raise _over(job)
     if (port := port_of(params.target)) is not None:
         check_declared(port, terms.task.ports)
-    if params.slot >= terms.count:
-        raise UserError("not_found", f"job {job} has the slots 0 to {terms.count - 1}")
-    slots = [slot for slot in auction.slots if slot.piece == params.slot]
-    for slot in slots:
-        if slot.phase is SlotPhase.HELD and slot.allocation is Phase.RUNNING:
-            return slot
-    if all(slot.phase is SlotPhase.DONE for slot in slots):
+    check_slot(params.slot, len(auction.slots), job)
+    slot = auction.slots[params.slot]
+    if slot.phase is SlotPhase.HELD and slot.allocation is Phase.RUNNING:
+        return slot
+    if slot.phase is SlotPhase.DONE:
         raise UserError("not_running", f"slot {params.slot} of job {job} is done", hint=f"dms job show {job}")
     raise UserError(
         "not_running",

@@ -14,7 +14,7 @@ import pytest
 from dms.config.settings import Provider
 from dms.node.api import LocalApi
 from dms.node.app import NodeApp
-from dms.rpc.api.tunnels import TunnelName, TunnelParams
+from dms.rpc.api.tunnels import TunnelName, TunnelOpened, TunnelParams
 from dms.testing.market import CONFIG, Market, auction_of, peer_of, submit, until, until_over
 from dms.testing.tunnel_contract import PATIENCE_S
 from dms_actors.letters import Told
@@ -23,6 +23,7 @@ from dms_proto.ids import AllocationId, RequestId, allocation_id
 from dms_proto.market.auction_state import Auction, CancelAsked, Slot
 from dms_proto.messages import Phase
 from dms_proto.tunnels import Opening
+from dms_proto.verification.policy import Apart, Policy, Verification
 
 PORT = 8080
 
@@ -32,10 +33,10 @@ def only_asks(index: int) -> dict[str, Any]:
     return {"config": msgspec.structs.replace(CONFIG, provider=Provider(enabled=False))} if index == 0 else {}
 
 
-async def running(market: Market, ports: tuple[int, ...] = (PORT,), *command: str) -> tuple[RequestId, Slot]:
-    """A job of the first node that declares ports, and where it runs."""
-    terms = market.terms(*(command or ("wait",)))
-    terms = msgspec.structs.replace(terms, task=msgspec.structs.replace(terms.task, ports=ports))
+async def running(market: Market, **changes: Any) -> tuple[RequestId, Slot]:
+    """A job of the first node that declares a port, and where it runs; `changes` are fields of `Terms`."""
+    terms = market.terms("wait", **changes)
+    terms = msgspec.structs.replace(terms, task=msgspec.structs.replace(terms.task, ports=(PORT,)))
     services = market.nodes[0].services
     await submit(services, terms)
 
@@ -96,7 +97,9 @@ async def test_what_cannot_be_reached_says_why(tmp_path: Path) -> None:
         assert undeclared.code == "bad_argument"
         assert f"declares {PORT}" in undeclared.message
         assert (await refusal(api, TunnelParams(job, "shell"))).code == "bad_argument"
-        assert (await refusal(api, TunnelParams(job, f"port:{PORT}", slot=1))).code == "not_found"
+        no_slot = await refusal(api, TunnelParams(job, f"port:{PORT}", slot=1))
+        assert no_slot.code == "not_found"
+        assert no_slot.message.endswith("has one, slot 0")
         assert (await refusal(api, TunnelParams("r-none", f"port:{PORT}"))).code == "not_found"
         with pytest.raises(UserError) as unknown:
             await api.tunnel_wait(TunnelName("none"))
@@ -107,6 +110,22 @@ async def test_what_cannot_be_reached_says_why(tmp_path: Path) -> None:
         over = await refusal(api, TunnelParams(job, f"port:{PORT}"))
         assert over.code == "not_running"
         assert "is over" in over.message
+        await api.close()
+
+
+async def test_each_copy_of_a_piece_of_work_is_reached_by_its_own_slot(tmp_path: Path) -> None:
+    async with Market(tmp_path, 3, build=only_asks) as market:
+        api = await api_of(market.nodes[0])
+        verify = Verification(Policy.REPLICATE, copies=2, apart=Apart.NODES)
+        job, _ = await running(market, verify=verify)
+        opened = []
+        for slot in (0, 1):
+            handover = await api.tunnel_open(TunnelParams(job, f"port:{PORT}", slot))
+            handover.abort()
+            assert isinstance(handover.answer, TunnelOpened)
+            opened.append(handover.answer)
+        assert {each.provider for each in opened} == {peer_of(node) for node in market.nodes[1:]}
+        assert "the slots 0 to 1" in (await refusal(api, TunnelParams(job, f"port:{PORT}", 2))).message
         await api.close()
 
 
