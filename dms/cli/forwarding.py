@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -61,19 +62,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
-class Over(msgspec.Struct, frozen=True, tag="ended"):
-    """The job is over.
-
-    Attributes:
-        reason: how it ended.
-        detail: in words.
-    """
-
-    reason: str
-    detail: str
-
-
-Tell = Callable[[Forwarded | Failed | Over], None]
+Tell = Callable[[Forwarded | Failed], None]
 
 
 class Forwarder:
@@ -98,7 +87,7 @@ class Forwarder:
             ConnectionLost: the node went away.
         """
         async with AsyncExitStack() as stack:
-            listeners = {way: stack.enter_context(_listening(way.local)) for way in self._ways}
+            listeners = {way: stack.enter_context(_listening(way)) for way in self._ways}
             node = await stack.enter_async_context(await AsyncClient.connect(self._path))
             following = asyncio.create_task(self._follow(node, progress))
             stack.push_async_callback(_ended, following)
@@ -153,11 +142,13 @@ class Forwarder:
         except DmsError as error:
             self._fail(Failed(port, error.code, error.message))
             return
-        self._failures.pop(port, None)
         try:
-            if why := await self._carried(reader, writer, tunnel):
+            why = await self._carried(reader, writer, tunnel)
+            if why:
                 self._fail(Failed(port, "", why))
                 return
+            if why is not None:
+                self._failures.pop(port, None)
             with suppress(OSError):
                 writer.close()
                 await writer.wait_closed()
@@ -165,13 +156,18 @@ class Forwarder:
             tunnel.writer.transport.abort()
 
     def _fail(self, failed: Failed) -> None:
-        """Tells why connections fail once, and again when one has worked in between: a program may try many times a second."""
+        """Tells why connections fail once, and again when one has ended well in between: a program may try many times a second."""
         if self._failures.get(failed.port) != failed:
             self._failures[failed.port] = failed
             self._tell(failed)
 
-    async def _carried(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tunnel: OpenTunnel) -> str:
-        """Carries bytes both ways; gives why they were cut, or "". A connection that its own program here breaks off is none of our business."""
+    async def _carried(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tunnel: OpenTunnel
+    ) -> str | None:
+        """Carries bytes both ways until both sides have ended theirs (gives ""), or it is cut (gives why, or None where nobody knows).
+
+        A connection that its own program here breaks off is none of our business.
+        """
         ways = [asyncio.create_task(_carry(*way)) for way in ((reader, tunnel.writer), (tunnel.reader, writer))]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
@@ -181,13 +177,13 @@ class Forwarder:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-        return ""
+        return None
 
-    async def _why(self, name: str) -> str:
+    async def _why(self, name: str) -> str | None:
         with suppress(DmsError, TimeoutError):
             async with asyncio.timeout(END_S), await AsyncClient.connect(self._path) as node:
                 return (await node.call("tunnel.wait", TunnelName(name), TunnelEnd)).why
-        return ""
+        return None
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -202,12 +198,13 @@ async def _ended(task: asyncio.Task[object]) -> None:
     await asyncio.wait([task])
 
 
-def _listening(port: int) -> socket.socket:
+def _listening(way: Way) -> socket.socket:
     try:
-        return socket.create_server((HERE, port))
+        return socket.create_server((HERE, way.local))
     except OSError as error:
+        other = way.local + 10_000 if way.local < 50_000 else way.local - 10_000
         raise MachineError(
             "port_in_use",
-            f"{HERE}:{port} cannot be listened on: {error.strerror}",
-            hint=f"choose another port here, such as {port + 10_000 if port < 50_000 else port - 10_000}:{port}",
+            f"{HERE}:{way.local} cannot be listened on: {os.strerror(error.errno or 0)}",
+            hint=f"choose another port here, such as {other}:{way.port}",
         ) from error

@@ -1,4 +1,4 @@
-"""Tunnels of the node in memory: whatever they lead to echoes."""
+"""Tunnels of the node in memory: whatever they lead to echoes, unless they shall be cut."""
 
 # ruff: noqa: D102 - every method is described where it is declared, in dms.rpc.api
 
@@ -20,11 +20,13 @@ class MemoryTunnels:
     Attributes:
         tunnels: those opened, by name.
         refusal: raised by the next calls, instead of opening one.
+        cut: why the next ones are cut as soon as something is sent; empty: they are not.
     """
 
     def __init__(self, provider: PeerId) -> None:
         self.tunnels: dict[str, Splice] = {}
         self.refusal: UserError | None = None
+        self.cut = ""
         self._provider = provider
         self._echoes: set[asyncio.Task[None]] = set()
 
@@ -32,10 +34,10 @@ class MemoryTunnels:
         if self.refusal is not None:
             raise self.refusal.again()
         there, kept = socket.socketpair()
-        echo = asyncio.create_task(_echo(kept))
+        tunnel = self.tunnels[f"t{len(self.tunnels)}"] = Splice(there)
+        echo = asyncio.create_task(_cut(kept, tunnel, self.cut) if self.cut else _echo(kept))
         self._echoes.add(echo)
         echo.add_done_callback(self._echoes.discard)
-        tunnel = self.tunnels[f"t{len(self.tunnels)}"] = Splice(there)
         opened = TunnelOpened(f"t{len(self.tunnels) - 1}", AllocationId(f"a-{params.slot}"), self._provider)
         return Handover(opened, tunnel.join, tunnel.abort)
 
@@ -52,3 +54,10 @@ async def _echo(end: socket.socket) -> None:
         while data := await loop.sock_recv(end, 65_536):
             await loop.sock_sendall(end, data)
         end.shutdown(socket.SHUT_WR)
+
+
+async def _cut(end: socket.socket, tunnel: Splice, why: str) -> None:
+    with end:
+        end.setblocking(False)
+        await asyncio.get_running_loop().sock_recv(end, 65_536)
+        tunnel.cut(why)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from dms.cli.exit_codes import FAILURE, INTERRUPTED, OK
 from dms.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from dms.cli.forwarding import Failed, Forwarded, Over, Way
+    from dms.cli.forwarding import Tell, Way
     from dms.rpc.api.jobs import JobView
 
 MOST_PORT = 65_535
@@ -39,9 +38,8 @@ def forward(io: Io, *, slot: int, job_id: str, ports: tuple[str, ...]) -> None:
     dms forward r-4qz7 8080
     dms forward r-4qz7 18080:8080 --slot 2
     """
-    from dms.cli.views.words import reason  # noqa: PLC0415
+    from dms.cli.views.forwarding import Teller  # noqa: PLC0415
     from dms.rpc.api.jobs import JobParams, JobView  # noqa: PLC0415
-    from dms_proto.ids import short  # noqa: PLC0415
     from dms_proto.work import EndReason  # noqa: PLC0415
 
     ways = [_way(port) for port in ports]
@@ -49,17 +47,13 @@ def forward(io: Io, *, slot: int, job_id: str, ports: tuple[str, ...]) -> None:
         job = node.call("job.show", JobParams(job_id), JobView)
         _check(job, slot, ways)
         names = io.names(node)
-    teller = _Teller(io, dict(names))
-    ended = _forwarded(io, job, slot, ways, teller)
-    summary = ended.summary
-    assert summary.reason is not None, "a job that is over has a reason"
-    teller.over(summary.reason.value, summary.detail)
-    detail = f": {summary.detail}" if summary.detail else ""
-    io.remark(f"{short(summary.job_id)} is over, {reason(summary.reason)}{detail}; nothing is forwarded any more")
+    teller = Teller(io, names)
+    summary = _forwarded(io, job, slot, ways, teller.tell).summary
+    teller.over(summary)
     raise SystemExit(OK if summary.reason is EndReason.COMPLETED else FAILURE)
 
 
-def _forwarded(io: Io, job: JobView, slot: int, ways: Sequence[Way], teller: _Teller) -> JobView:
+def _forwarded(io: Io, job: JobView, slot: int, ways: Sequence[Way], tell: Tell) -> JobView:
     """Forwards until the job is over, or the person has had enough."""
     import asyncio  # noqa: PLC0415
     import signal  # noqa: PLC0415
@@ -75,50 +69,12 @@ def _forwarded(io: Io, job: JobView, slot: int, ways: Sequence[Way], teller: _Te
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         with Progress(f"waiting for {short(id_)} to run", enabled=not io.as_json) as progress:
-            return await Forwarder(io.home.socket, id_, slot, ways, teller.tell).run(progress)
+            return await Forwarder(io.home.socket, id_, slot, ways, tell).run(progress)
 
     try:
         return asyncio.run(run())
     except asyncio.CancelledError:
         raise SystemExit(INTERRUPTED) from None
-
-
-class _Teller:
-    """Says what happens: for a person, or as lines of JSON."""
-
-    def __init__(self, io: Io, names: dict[str, str]) -> None:
-        self._io = io
-        self._names = names
-
-    def tell(self, what: Forwarded | Failed | Over) -> None:
-        """See `forwarding.Tell`."""
-        from dms.cli.forwarding import Failed, Forwarded  # noqa: PLC0415
-        from dms_proto.ids import short  # noqa: PLC0415
-
-        if self._io.as_json:
-            self._line(what)
-            return
-        match what:
-            case Forwarded(address, port, provider):
-                where = self._names.get(provider) or short(provider)
-                self._io.line(f"{address} leads to port {port} of the job, on {where}")
-                sys.stdout.flush()
-            case Failed(port, _, message):
-                self._io.remark(f"a connection to port {port}: {message}")
-
-    def over(self, why: str, detail: str) -> None:
-        """The job has ended."""
-        from dms.cli.forwarding import Over  # noqa: PLC0415
-
-        if self._io.as_json:
-            self._line(Over(why, detail))
-
-    @staticmethod
-    def _line(what: object) -> None:
-        import msgspec  # noqa: PLC0415
-
-        click.echo(msgspec.json.encode(what).decode())
-        sys.stdout.flush()
 
 
 def _way(text: str) -> Way:
