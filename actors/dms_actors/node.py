@@ -63,6 +63,7 @@ from dms_actors.ports import (
 )
 from dms_actors.proofs import NO_FRAME, Heard, ProviderProofs
 from dms_actors.shell import Machine, Shell, Turn
+from dms_actors.spared import Spared
 from dms_actors.strangers import Strangers
 from dms_actors.world import World
 from dms_proto.accounts import machine as accounting
@@ -208,6 +209,7 @@ class Node(MachineActor):
         self._gate = gate
         self._strangers = strangers
         self._meter = Meter(strangers, self._is_named)
+        self._spared = Spared(strangers, world.post.spare)
         self._appliers: dict[type[Stimulus], Callable[[Turn, Any, int, str], None]] = {
             kind: apply
             for table, apply in (
@@ -251,6 +253,7 @@ class Node(MachineActor):
         for peer in self.accounts.state.known:
             self._show_credit(turn, peer, now, "restart")
         self._describe(turn, now)
+        self._spare_named(now)
         super().begin(turn, now)
         self._world.introduce()
 
@@ -377,6 +380,10 @@ class Node(MachineActor):
         named = is_known(self.book.state, peer) or peer in self.grants.state.anchors
         return named or peer in self.accounts.state.limits
 
+    def _spare_named(self, now: int) -> None:
+        let_in = (*self.grants.state.added, *self.accounts.state.limits)
+        self._spared.name({**self.grants.state.holders, **dict.fromkeys(let_in, 0)}, now)
+
     def _decide(self, turn: Turn, shell: Shell[Any], stimulus: Stimulus, now: int, cause_id: str) -> Sequence[Event]:
         """Lets a machine decide; whoever its events are owed to pays for them in the log budget."""
         written = len(turn.rows)
@@ -408,13 +415,17 @@ class Node(MachineActor):
 
     def _apply_to_grants(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         if turn.apply(self.grants, stimulus, now, cause_id).events:
-            self._strangers.doubt_grants()
+            self._spared.settle(self._strangers.doubt_grants(), now)
+            self._spare_named(now)
             self._describe(turn, now)
 
     def _account(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         """What changes what a peer owes, or may owe, changes which of its requests are bid on."""
+        limits = self.accounts.state.limits
         for event in self._decide(turn, self.accounts, stimulus, now, cause_id):
             self._show_credit(turn, self.accounts.state.present(accounting.concerned(event)), now, cause_id)
+        if self.accounts.state.limits is not limits:
+            self._spare_named(now)
         if isinstance(stimulus, EntryWritten) and (heir := self.members.state.heirs.get(stimulus.entry.peer)):
             # Its accounts begin with work that was agreed under a name that is over: there was nothing to inherit before.
             self._rename(turn, PeerRenamed(stimulus.entry.peer, heir), now, cause_id)
@@ -422,6 +433,7 @@ class Node(MachineActor):
     def _rename(self, turn: Turn, renamed: PeerRenamed, now: int, cause_id: str) -> None:
         self._gate.inherit(renamed.old, renamed.new, now)
         self._strangers.inherit(renamed.old, renamed.new)
+        self._spared.settle((renamed.new,), now)
         self._account(turn, renamed, now, cause_id)
         self._apply_to_book(turn, renamed, now, cause_id)
 
@@ -466,8 +478,8 @@ class Node(MachineActor):
             case Envelope():
                 shown = self._shown_with(opened, now) if may_need_right(opened.message) else NOTHING_SHOWN
                 origin = _Origin(opened.id.hex(), shown, Heard(frame, now), is_gossip=bool(topic))
-                if shown.rights is not None:
-                    self._strangers.showed_grant(opened.sender, shown.rights.until)
+                if shown.rights is not None and self._strangers.showed_grant(opened.sender, shown.rights.until):
+                    self._spared.settle((opened.sender,), now)
                 if topic:
                     self._strangers.heard_of(opened.sender, via)
                 self._route(turn, opened.sender, opened.message, origin, now)

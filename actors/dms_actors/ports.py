@@ -189,6 +189,10 @@ class Network(Protocol):
         """A peer has a new name: a ban on the old one holds for the new one as well, for the time it has left."""
         ...
 
+    def spare(self, peer: PeerId, seconds: float) -> None:
+        """Asks a peer for no proof of work for a while, since it was let in otherwise; 0 seconds ends that."""
+        ...
+
     async def stop(self) -> None:
         """Says goodbye to the peers and stops listening. Idempotent."""
         ...

@@ -44,13 +44,24 @@ class Strangers:
         if author not in self._sources:
             self._heard_by.keep(author, self.source(forwarder))
 
-    def showed_grant(self, peer: PeerId, until: int) -> None:
-        """A peer has shown a grant that counts here: it is let in `until` then (Unix ms; 0: without end), or until grants are looked at anew."""
-        self._granted.keep(peer, until or NO_END)
+    def showed_grant(self, peer: PeerId, until: int) -> bool:
+        """A peer has shown a grant that counts here: it is let in `until` then (Unix ms; 0: without end), or until grants are looked at anew.
 
-    def doubt_grants(self) -> None:
-        """Which grants count has changed: whoever was let in by one shows it again."""
+        True: that was not known.
+        """
+        is_new = self._granted.get(peer) != (until or NO_END)
+        self._granted.keep(peer, until or NO_END)
+        return is_new
+
+    def doubt_grants(self) -> tuple[PeerId, ...]:
+        """Which grants count has changed: whoever was let in by one shows it again. Gives who was."""
+        let_in = tuple(self._granted)
         self._granted = Recent(MAX_REMEMBERED)
+        return let_in
+
+    def let_in_until(self, peer: PeerId) -> int:
+        """Until when the grant that a peer has shown lets it in, Unix ms; 0: it has shown none."""
+        return self._granted.get(peer) or 0
 
     def inherit(self, old: PeerId, new: PeerId) -> None:
         """A peer has a new name: it was let in as before, and its budget is no fuller. Where it is, its connection says."""
@@ -82,4 +93,4 @@ class Strangers:
         return (self.source(peer), False) if by is None else (by, True)
 
     def _is_let_in(self, peer: PeerId, now: int) -> bool:
-        return now < (self._granted.get(peer) or 0)
+        return now < self.let_in_until(peer)

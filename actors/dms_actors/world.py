@@ -60,6 +60,10 @@ class Post(Protocol):
         """Closes the connections to a peer and refuses it for a while."""
         ...
 
+    def spare(self, peer: PeerId, until: int) -> None:
+        """Asks a peer for no proof of work until a time (Unix ms); one that is over ends it."""
+        ...
+
     def inherit(self, old: PeerId, new: PeerId) -> None:
         """A peer has a new name: it is refused for as long as it was under the old one. A repeat changes nothing."""
         ...

@@ -128,7 +128,8 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=0, le=MAX_BITS),
         about(
             "Proof of work that a stranger shows once a day before it is let in from a public address: each bit doubles it, 16 take it some 0.1 s. "
-            "Raise it under attack by ever new identities. 0: none. The peers in `access.own` and those that this node dials show none."
+            "Raise it under attack by ever new identities. 0: none. The peers in `access.own`, those that this node dials, and "
+            "those that it has let in by a grant, as anchors or by a credit limit of their own show none."
         ),
     ] = 16
     work_bits_private: Annotated[

@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import trio
+
 from dms.net.guards.yamux import connection_under
 from dms.net.host import Host
+from dms.net.limits import Spans
 from dms.net.stamps import Stamps
 from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
@@ -24,7 +27,12 @@ class Admission:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._proven: Recent[str, None] = Recent(MAX_PROVEN)
+        self._spared = Spans()
         self._stamps = Stamps(PeerId(host.peer_id))
+
+    def spare(self, peer: str, seconds: float) -> None:
+        """Asks a peer for none for a while, since the node has let it in; 0 ends it. Bounded, as bans are."""
+        self._spared.add(peer, seconds, trio.current_time())
 
     def is_admitted(self, peer: str) -> bool:
         """Whether a peer need not show anything, or has."""
@@ -58,9 +66,9 @@ class Admission:
     def _wanted(self, peer: str) -> int:
         """The bits that a peer still has to show: none if it is known, was dialled by us, or has shown them."""
         config = self._host.config
-        if peer in self._proven or peer in config.known:
+        if peer in self._proven or peer in config.known or self._is_dialled(peer):
             return 0
-        if self._is_dialled(peer):
+        if self._spared.holds(peer, trio.current_time()):
             return 0
         return config.work_bits if is_public(self._host.remote(peer)) else config.work_bits_private
 

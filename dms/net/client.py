@@ -21,7 +21,7 @@ import msgspec
 
 from dms.net.child import Child
 from dms.net.config import MAX_FRAME, MAX_GOSSIP, NetConfig
-from dms.net.limits import Backoff, Bans
+from dms.net.limits import Backoff, Spans
 from dms.net.pipe import (
     GOSSIP_QUEUE,
     AskBlob,
@@ -47,6 +47,7 @@ from dms.net.pipe import (
     Rtt,
     SendFrame,
     Sent,
+    Spare,
     Stats,
     Stop,
     Taken,
@@ -101,7 +102,8 @@ class NetworkProcess:
         self._is_up = False
         self._is_stopping = False
         self._links: dict[PeerId, LinkFacts] = {}
-        self._bans = Bans()
+        self._bans = Spans()
+        self._spared = Spans()
         self._credits: dict[str, Credit] = {}
         self._owed = Credit(config.pipe_window)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -201,6 +203,12 @@ class NetworkProcess:
         if left > self._bans.left(new, now):
             self.ban(new, left)
 
+    def spare(self, peer: PeerId, seconds: float) -> None:
+        """See `Network.spare`."""
+        self._spared.add(peer, seconds, time.monotonic())
+        if self._child is not None:
+            self._child.post(Spare(peer, seconds))
+
     async def stop(self) -> None:
         """Says goodbye to the peers and stops listening. Idempotent."""
         self._is_stopping = True
@@ -278,7 +286,8 @@ class NetworkProcess:
         self._credits = {GOSSIP_QUEUE: Credit(self._config.queue_bytes)}
         self._owed = Credit(self._config.pipe_window)
         self._child = await Child.start(self._on_message, self._on_end)
-        self._child.post(Configure(self._config, redial, self._bans.running(time.monotonic())))
+        now = time.monotonic()
+        self._child.post(Configure(self._config, redial, self._bans.running(now), self._spared.running(now)))
         try:
             async with asyncio.timeout(START_S):
                 ready = await self._ready

@@ -39,7 +39,7 @@ from dms.net.guards.swarm import GuardedSwarm
 from dms.net.guards.transport import own_the_port, safe_upgrader
 from dms.net.guards.yamux import YamuxHooks, connection_under
 from dms.net.guards.yamux_stream import stream_under
-from dms.net.limits import Bans
+from dms.net.limits import Spans
 from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
 from dms_proto.reputation.sources import source_of
@@ -80,7 +80,7 @@ class Host:
         self.config = config
         self.counters = counters
         self.crashes = Crashes(counters)
-        self.bans = Bans()
+        self.bans = Spans()
         self.admission: Callable[[str], bool] = lambda _peer: True
         self._sources: Recent[str, str] = Recent(SOURCES)
         self.on_muted: Callable[[str, float], None] = lambda _peer, _seconds: None
@@ -186,7 +186,7 @@ class Host:
 
     def is_banned(self, peer: str) -> bool:
         """Whether a peer is refused now."""
-        return self.bans.is_banned(peer, trio.current_time())
+        return self.bans.holds(peer, trio.current_time())
 
     async def _serve(self, stream: INetStream) -> None:
         """Negotiates the protocol of an inbound stream and hands it over."""

@@ -1,4 +1,4 @@
-"""Rates and bans per peer. Pure: the time, in seconds of any steady clock, is an argument."""
+"""Rates per peer, and what holds for one for a while, such as a ban. Pure: the time, in seconds of any steady clock, is an argument."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Final
 
 from dms.net.config import RateLimit
 
-_FORGET_AFTER: Final = 4_096
-"""Ban entries kept; beyond it the one ending first is dropped, so that a crowd of identities cannot grow the table."""
+_MOST: Final = 4_096
+"""Peers kept; beyond it the one whose time ends first is dropped, so that a crowd of identities cannot grow the table."""
 
 
 class Bucket:
@@ -61,8 +61,8 @@ class Meter:
         return all(bucket.available(now) >= bucket.burst for bucket in buckets)
 
 
-class Bans:
-    """Who is refused until when."""
+class Spans:
+    """Peers for each of which the same holds for a while: that it is refused, or that it need not show any work."""
 
     __slots__ = ("_until",)
 
@@ -70,16 +70,16 @@ class Bans:
         self._until: dict[str, float] = {}
 
     def add(self, peer: str, seconds: float, now: float) -> None:
-        """Refuses `peer` for `seconds` from `now`; 0 lifts the ban."""
+        """It holds for `peer` for `seconds` from `now`, whatever was said before; 0 ends it."""
         self._until.pop(peer, None)
         if seconds <= 0:
             return
-        if len(self._until) >= _FORGET_AFTER:
+        if len(self._until) >= _MOST:
             del self._until[min(self._until, key=self._until.__getitem__)]
         self._until[peer] = now + seconds
 
-    def is_banned(self, peer: str, now: float) -> bool:
-        """Whether `peer` is refused at `now`."""
+    def holds(self, peer: str, now: float) -> bool:
+        """Whether it holds for `peer` at `now`."""
         until = self._until.get(peer)
         if until is None:
             return False
@@ -89,11 +89,11 @@ class Bans:
         return True
 
     def left(self, peer: str, now: float) -> float:
-        """Seconds for which `peer` is still refused at `now`; 0 if it is not."""
+        """Seconds for which it still holds for `peer` at `now`; 0 if it does not."""
         return max(0.0, self._until.get(peer, now) - now)
 
     def running(self, now: float) -> tuple[tuple[str, float], ...]:
-        """The bans in force at `now`, each with the seconds it has left."""
+        """For whom it holds at `now`, each with the seconds that are left."""
         return tuple((peer, until - now) for peer, until in self._until.items() if until > now)
 
     def __len__(self) -> int:

@@ -51,6 +51,7 @@ class Peers(INotifee):
 
     Attributes:
         config, counters: the host's.
+        admission: who has to show proof of work.
         on_lost: called with a peer that went down without saying goodbye, for redialling.
     """
 
@@ -61,8 +62,8 @@ class Peers(INotifee):
         self._host = host
         self._bridge = bridge
         self._quota = Quota(host.config.frame_limit)
-        self._admission = Admission(host)
-        host.admission = self._admission.is_admitted
+        self.admission = Admission(host)
+        host.admission = self.admission.is_admitted
         self._links: dict[str, Link] = {}
         self._relief = Relief(self._links.values, self.later, self._let_go)
         self._dialled: dict[str, str] = {}
@@ -164,7 +165,7 @@ class Peers(INotifee):
 
     def lacking_work(self, peer: str, stamp: bytes) -> tuple[int, int] | None:
         """The bits that a peer has shown and those that are wanted, if it has shown too few."""
-        return self._admission.lacking_work(peer, stamp)
+        return self.admission.lacking_work(peer, stamp)
 
     def on_work_wanted(self, link: Link, bits: int) -> None:
         """Works for a peer in a thread, and greets it again."""
@@ -173,7 +174,7 @@ class Peers(INotifee):
 
     async def _work_for(self, link: Link, stream: SafeStream, bits: int) -> None:
         try:
-            await self._admission.work_for(link.peer, bits, lambda: link.outbound is stream)
+            await self.admission.work_for(link.peer, bits, lambda: link.outbound is stream)
         except ValueError as error:
             link.refusal = str(error)
             self.on_outbound(link)
@@ -201,7 +202,7 @@ class Peers(INotifee):
         """A connection was registered: greet the peer, unless that is done."""
         peer = cast("SwarmConn", conn).muxed_conn.peer_id.to_base58()
         link = self._links.setdefault(peer, Link(peer, self))
-        if not self._admission.is_admitted(peer):
+        if not self.admission.is_admitted(peer):
             self.later(
                 GREETING_S, partial(self._close_unproven, peer)
             )  # it opens a stream to us and shows its work first
@@ -209,7 +210,7 @@ class Peers(INotifee):
             self._open(link)
 
     def _close_unproven(self, peer: str) -> None:
-        for connection in [] if self._admission.is_admitted(peer) else self._host.connections(peer):
+        for connection in [] if self.admission.is_admitted(peer) else self._host.connections(peer):
             connection_under(connection).shut("closed here")
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:
@@ -354,7 +355,7 @@ class Peers(INotifee):
 
     def _greeting(self, to: str = "") -> Greeting:
         known = tuple(str(a) for a in self._host.get_addrs())[:MAX_ADDRESSES]
-        return Greeting(self.config.network_version, self.config.agent[:100], known, self._admission.stamp(to))
+        return Greeting(self.config.network_version, self.config.agent[:100], known, self.admission.stamp(to))
 
     def _addresses(self, link: Link) -> tuple[str, ...]:
         """Where the peer can be dialled: how we reached it, then what it announces, as far as it can be read."""

@@ -43,11 +43,13 @@ class Configure(_Message, frozen=True):
     Attributes:
         redial: addresses of peers connected before the last death of the process.
         bans: peers that are refused, each with the seconds it still is.
+        spared: peers that need not show any work, likewise.
     """
 
     config: NetConfig
     redial: tuple[str, ...] = ()
     bans: tuple[tuple[str, float], ...] = ()
+    spared: tuple[tuple[str, float], ...] = ()
 
 
 class SendFrame(_Message, frozen=True):
@@ -112,6 +114,13 @@ class AbortTunnel(_Message, frozen=True):
 
 class Ban(_Message, frozen=True):
     """Close connections to a peer and refuse it for a while. 0 seconds lifts a ban."""
+
+    peer: str
+    seconds: float
+
+
+class Spare(_Message, frozen=True):
+    """Ask a peer for no proof of work for a while. 0 seconds ends it."""
 
     peer: str
     seconds: float
@@ -286,6 +295,7 @@ ToNetwork = (
     | RefuseTunnel
     | AbortTunnel
     | Ban
+    | Spare
     | AskStats
     | Taken
     | Stop

@@ -37,6 +37,7 @@ from dms.net.pipe import (
     Ready,
     RefuseTunnel,
     SendFrame,
+    Spare,
     Stats,
     Stop,
     Taken,
@@ -78,7 +79,12 @@ class Service:
     """One life of the network process."""
 
     def __init__(
-        self, config: NetConfig, bridge: Bridge, beside: socket.socket, bans: Iterable[tuple[str, float]] = ()
+        self,
+        config: NetConfig,
+        bridge: Bridge,
+        beside: socket.socket,
+        bans: Iterable[tuple[str, float]] = (),
+        spared: Iterable[tuple[str, float]] = (),
     ) -> None:
         self._bridge = bridge
         self._counters = Counters()
@@ -87,6 +93,8 @@ class Service:
         for peer, seconds in bans:
             self._host.bans.add(peer, seconds, trio.current_time())
         self._peers = Peers(self._host, bridge)
+        for peer, seconds in spared:
+            self._peers.admission.spare(peer, seconds)
         self._gossip = Gossip(self._host, bridge)
         self._blobs = Blobs(self._host, bridge)
         self._tunnels = Tunnels(self._host, bridge, beside)
@@ -157,6 +165,8 @@ class Service:
                 self._blobs.on_answer(request, path)
             case Ban(peer, seconds):
                 self._host.ban(peer, seconds)
+            case Spare(peer, seconds):
+                self._peers.admission.spare(peer, seconds)
             case AskStats(request):
                 self._bridge.post(Stats(request, self._figures()))
             case _:
@@ -207,6 +217,6 @@ async def serve(sock: socket.socket, beside: socket.socket) -> None:
     logging.getLogger("dms").addHandler(handler)
     try:
         beside.setblocking(False)
-        await Service(first.config, bridge, beside, first.bans).run(first.redial)
+        await Service(first.config, bridge, beside, first.bans, first.spared).run(first.redial)
     finally:
         logging.getLogger("dms").removeHandler(handler)

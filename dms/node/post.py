@@ -26,6 +26,7 @@ from dms_proto.errors import DmsError, UserError
 from dms_proto.grants.rights import KINDS, MARKET, may_need_right
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.messages import AnyMessage, BidRequest, Revocation
+from dms_proto.units import SECOND
 from dms_proto.wire import Signer, seal
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,10 @@ class NodePost:
         """See `Post.drop`."""
         log.info("dropping peer %s: %s", peer, why)
         self._on_loop(self._network.ban, peer, self._forgive_s)
+
+    def spare(self, peer: PeerId, until: int) -> None:
+        """See `Post.spare`."""
+        self._on_loop(self._network.spare, peer, max(0.0, (until - self._clock()) / SECOND))
 
     def inherit(self, old: PeerId, new: PeerId) -> None:
         """See `Post.inherit`."""

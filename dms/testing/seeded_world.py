@@ -233,6 +233,9 @@ class SeededPost:
         """See `Post.drop`."""
         self._fabric.disconnect(self._signer.peer_id, peer, "banned")
 
+    def spare(self, peer: PeerId, until: int) -> None:
+        """See `Post.spare`. Nobody is asked for any here."""
+
     def inherit(self, old: PeerId, new: PeerId) -> None:
         """See `Post.inherit`. Keys are not replaced here."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -31,6 +31,9 @@ class Recent(Generic[K, V]):
     def take(self, key: K) -> V | None:
         """The same, and it is forgotten."""
         return self._kept.pop(key, None)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._kept)
 
     def __contains__(self, key: K) -> bool:
         return key in self._kept

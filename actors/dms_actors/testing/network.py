@@ -67,7 +67,11 @@ class MemoryFabric:
 
 
 class MemoryNetwork:
-    """One node's network, in memory."""
+    """One node's network, in memory.
+
+    Attributes:
+        spared: peers that would be asked for no proof of work.
+    """
 
     def __init__(self, fabric: MemoryFabric, peer: PeerId, topic: str) -> None:
         self._fabric = fabric
@@ -77,6 +81,7 @@ class MemoryNetwork:
         self._open_blob: BlobOpener = lambda _peer, _digest: None
         self._links: dict[PeerId, LinkFacts] = {}
         self._banned: set[PeerId] = set()
+        self.spared: set[PeerId] = set()
         self._accept: AcceptTunnel = _refuse_all
         self._tunnels: set[tuple[PeerId, Splice]] = set()
 
@@ -174,6 +179,12 @@ class MemoryNetwork:
         """See `Network.inherit_ban`."""
         if old in self._banned:
             self.ban(new, 1)  # in memory a ban has no end of its own
+
+    def spare(self, peer: PeerId, seconds: float) -> None:
+        """See `Network.spare`. Nobody is asked for any here, so it is only noted."""
+        self.spared.discard(peer)
+        if seconds > 0:
+            self.spared.add(peer)
 
     async def stop(self) -> None:
         """See `Network.stop`."""

@@ -227,6 +227,21 @@ class Trust(msgspec.Struct, frozen=True):
         """Whose grants are accepted here."""
         return (self.me, *self.added)
 
+    @property
+    def holders(self) -> Mapping[PeerId, int]:
+        """Whom a grant of this node names that it has not revoked, and until when it holds (Unix ms; 0: without end).
+
+        One that was renewed for one of its holders counts as renewed for all of them.
+        """
+        holders: dict[PeerId, int] = {}
+        for grant in self.issued.values():
+            if grant.proof or any((grant.grant_id, name) in self.revoked for name in (self.me, *self.former)):
+                continue
+            for peer in map(PeerId, grant.rights.one_of.get("peer", ())):
+                ends = (grant.until, holders.get(peer, grant.until))
+                holders[peer] = max(ends) if all(ends) else 0
+        return holders
+
     def told(self, now: int) -> tuple[Revocation, ...]:
         """The revocations to tell peers of: the newest of those that still matter, as many as fit."""
         newest: list[Revocation] = []

@@ -15,6 +15,7 @@ from dms.executors.scripted import ScriptedExecutor
 from dms.node.api import LocalApi
 from dms.node.app import unix_ms
 from dms.node.rotation import rotate_key
+from dms.rpc.api.accounts import LimitParams
 from dms.rpc.api.grants import (
     AnchorParams,
     CreateGrantParams,
@@ -30,6 +31,7 @@ from dms.rpc.api.market import AskParams
 from dms.rpc.api.peers import InviteParams, JoinParams
 from dms.testing.market import CAPABILITY, CONFIG, TARIFF, Market, peer_of, until
 from dms.trust.grant import FORM
+from dms_actors.testing.network import MemoryNetwork
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import TIME, Rights
@@ -172,6 +174,47 @@ async def test_a_revoked_grant_and_those_made_from_it_are_refused_wherever_the_i
     await guarded.restart(2)
     await guarded.market.connect(guarded.market.nodes[2], guarded.market.nodes[0])
     await until(lambda: clauses(guarded), lambda found: found.get(peer_of(guarded.market.nodes[2])))
+
+
+def spares(local: Local) -> bool:
+    """Whether node 1 asks the requester for no proof of work."""
+    network = local.market.nodes[1].services.network
+    assert isinstance(network, MemoryNetwork)
+    return peer_of(local.market.nodes[0]) in network.spared
+
+
+async def test_whom_a_grant_names_shows_no_proof_of_work_until_it_is_revoked_also_after_a_restart(
+    guarded: Local,
+) -> None:
+    assert not spares(guarded)
+    named = Rights(one_of={"peer": (peer_of(guarded.market.nodes[0]),)})
+    made = await guarded.apis[1].grants_create(CreateGrantParams(named))
+    await until(lambda: spares(guarded), bool)
+    await guarded.restart(1)
+    await until(lambda: spares(guarded), bool)
+    await guarded.apis[1].grants_revoke(RevokeGrantParams(made.view.grant_id))
+    await until(lambda: spares(guarded), lambda spared: not spared)
+
+
+async def test_who_has_shown_a_grant_shows_no_proof_of_work_until_it_counts_no_longer(guarded: Local) -> None:
+    grant_id = await give(guarded, Rights())
+    assert not spares(guarded)
+    await guarded.run(spec("print", "done"))
+    assert spares(guarded)
+    await guarded.apis[1].grants_revoke(RevokeGrantParams(grant_id))
+    await until(lambda: spares(guarded), lambda spared: not spared)
+
+
+async def test_anchors_and_peers_with_a_limit_of_their_own_show_no_proof_of_work(guarded: Local) -> None:
+    asker = peer_of(guarded.market.nodes[0])
+    await guarded.apis[1].grants_anchor(AnchorParams(asker))
+    await until(lambda: spares(guarded), bool)
+    await guarded.apis[1].account_limit(LimitParams(asker, 5))
+    await guarded.apis[1].grants_anchor(AnchorParams(asker, wanted=False))
+    assert asker not in (await guarded.apis[1].grants_anchors()).anchors
+    assert spares(guarded)
+    await guarded.apis[1].account_limit(LimitParams(asker, None))
+    await until(lambda: spares(guarded), lambda spared: not spared)
 
 
 async def passed_on(local: Local) -> Grant:

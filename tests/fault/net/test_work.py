@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 import pytest
 from libp2p.abc import INetStream
@@ -15,7 +16,7 @@ from dms.net.guards.yamux_stream import stream_under
 from dms.net.pipe import Splitter
 from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, signed
 from dms.testing.live_networks import TOPIC, Crew, still_serves
-from dms_actors.ports import GossipReceived, PeerUp
+from dms_actors.ports import GossipReceived, NetworkDown, NetworkUp, PeerDown, PeerUp
 from dms_proto.errors import PeerError
 from dms_proto.wire.stamps import STAMP_BYTES
 
@@ -79,6 +80,33 @@ async def test_a_known_peer_shows_none(crew: Crew) -> None:
     victim = await crew(work_bits_private=22, known=(known.peer,))
     await known.connect(victim)
     assert victim.peer in known.network.links()
+
+
+async def test_whom_the_node_has_let_in_shows_none_until_it_is_let_in_no_longer(crew: Crew) -> None:
+    guest, victim = await crew(), await crew(work_bits_private=200)
+    victim.network.spare(guest.peer, 600)
+    await guest.connect(victim)
+    assert victim.peer in guest.network.links()
+
+    victim.network.spare(guest.peer, 0)
+    victim.network.ban(guest.peer, 600)
+    await guest.seen.first(PeerDown)
+    victim.network.ban(guest.peer, 0)
+    with pytest.raises(PeerError, match="22 at most"):
+        await guest.network.dial(victim.addresses)
+
+
+async def test_whom_the_node_has_let_in_shows_none_to_the_next_process_either(crew: Crew) -> None:
+    guest, late = await crew(), await crew()
+    victim = await crew(work_bits_private=200)
+    victim.network.spare(guest.peer, 600)
+    os.kill(victim.network.pid, signal.SIGKILL)
+    await victim.seen.first(NetworkDown)
+    victim.network.spare(late.peer, 600)  # while no process is there
+    await victim.seen.first(NetworkUp)
+    for other in (guest, late):
+        await other.network.dial(victim.addresses)
+        assert victim.peer in other.network.links()
 
 
 async def test_a_node_does_not_work_for_who_dialled_it(crew: Crew) -> None:

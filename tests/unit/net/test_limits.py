@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.net.config import RateLimit
-from dms.net.limits import Backoff, Bans, Bucket, Meter
+from dms.net.limits import Backoff, Bucket, Meter, Spans
 
 LIMIT = RateLimit(frames_per_s=10, frames_burst=20, bytes_per_s=1000, bytes_burst=2000)
 
@@ -52,29 +52,29 @@ def test_after_a_quiet_time_a_burst_passes_again() -> None:
 
 
 def test_a_ban_ends_by_itself_or_when_lifted() -> None:
-    bans = Bans()
+    bans = Spans()
     bans.add("a", 10, now=100)
     bans.add("b", 10, now=100)
-    assert bans.is_banned("a", 109.9)
-    assert not bans.is_banned("a", 110)
+    assert bans.holds("a", 109.9)
+    assert not bans.holds("a", 110)
     bans.add("b", 0, now=101)
-    assert not bans.is_banned("b", 102)
+    assert not bans.holds("b", 102)
     assert len(bans) == 0
 
 
 def test_running_bans_are_listed_with_what_is_left_of_them() -> None:
-    bans = Bans()
+    bans = Spans()
     bans.add("a", 10, now=100)
     bans.add("b", 2, now=100)
     assert bans.running(103) == (("a", 7),)
 
 
 def test_a_crowd_of_identities_does_not_grow_the_table() -> None:
-    bans = Bans()
+    bans = Spans()
     for number in range(10_000):
         bans.add(f"peer {number}", 60 + number, now=0)
     assert len(bans) <= 4_096
-    assert bans.is_banned("peer 9999", 1)
+    assert bans.holds("peer 9999", 1)
 
 
 def test_waits_double_up_to_the_longest_and_begin_again() -> None:
@@ -86,6 +86,6 @@ def test_waits_double_up_to_the_longest_and_begin_again() -> None:
 
 
 def test_a_ban_says_how_long_it_lasts() -> None:
-    bans = Bans()
+    bans = Spans()
     bans.add("a", 10, now=5)
     assert [bans.left("a", 7), bans.left("a", 20), bans.left("b", 7)] == [8, 0, 0]

@@ -11,7 +11,9 @@ from dms.net.pipe import Credit, Splitter, cost
 
 KEY = bytes(range(32))
 TO_NETWORK = [
-    pipe.Configure(NetConfig(private_key=KEY, topics=("a",)), ("/ip4/127.0.0.1/tcp/1/p2p/x",), (("peer", 1.5),)),
+    pipe.Configure(
+        NetConfig(private_key=KEY, topics=("a",)), ("/ip4/127.0.0.1/tcp/1/p2p/x",), (("peer", 1.5),), (("other", 2.5),)
+    ),
     pipe.SendFrame("peer", b"frame"),
     pipe.Publish("topic", b"frame"),
     pipe.Dial(1, ("address",)),
@@ -22,6 +24,7 @@ TO_NETWORK = [
     pipe.RefuseTunnel(-1, "not_found", "message"),
     pipe.AbortTunnel(5),
     pipe.Ban("peer", 1.5),
+    pipe.Spare("peer", 1.5),
     pipe.AskStats(4),
     pipe.Taken(512),
     pipe.Stop(),

@@ -200,6 +200,29 @@ def void(node: Believer, proven: Proven) -> bool:
     return "is revoked" in node.state.credential(ANCHOR.public_key, ASKER, node.now, lambda _auth: proven).flaw
 
 
+def test_whom_the_grants_of_a_node_name_holds_until_the_last_of_them_ends_or_is_revoked() -> None:
+    node, former = Believer(), Signer(b"\x05" * 32)
+    node.state = msgspec.structs.replace(node.state, former=(former.peer_id,))
+    for number, rights in enumerate(
+        (
+            Rights({TIME: NOW + HOUR}, {"peer": ("a", "b")}),
+            Rights({TIME: NOW + 2 * HOUR}, {"peer": ("a",)}),
+            Rights(one_of={"peer": ("c",)}),
+            Rights({TIME: NOW + HOUR}, {"peer": ("c",)}),
+            Rights(),
+        )
+    ):
+        node.tell(GrantMade(grant_id(f"{number}".encode()), rights))
+    node.tell(GrantMade(grant_id(b"of another"), Rights(one_of={"peer": ("d",)}), b"what it was made of"))
+    a, b, c = PeerId("a"), PeerId("b"), PeerId("c")
+    assert node.state.holders == {a: NOW + 2 * HOUR, b: NOW + HOUR, c: 0}
+
+    node.tell(revocation(ME, grant_id(b"1")))
+    assert node.state.holders == {a: NOW + HOUR, b: NOW + HOUR, c: 0}
+    node.tell(revocation(ME, grant_id(b"2")))
+    assert node.state.holders == {a: NOW + HOUR, b: NOW + HOUR, c: NOW + HOUR}
+
+
 def test_who_passed_a_grant_on_can_revoke_it_where_its_issuer_is_an_anchor() -> None:
     told = delegated(STRANGER)
     node = Believer()
