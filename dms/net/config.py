@@ -65,7 +65,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         handshake_timeout_s: seconds an inbound handshake may take.
         max_blobs_served: blob transfers served at a time; half of it to one peer.
         max_blobs_fetched: blob transfers fetched at a time; more wait.
-        max_tunnels_served: tunnels that peers have here at a time, asked for or open; a quarter of it one peer.
+        max_tunnels_served: tunnels that peers have here at a time; a quarter of it one peer or one source, and as many openings to come.
         queue_bytes: bytes queued to one peer before `send` says no.
         pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
         frame_limit: inbound rate of frames per peer.

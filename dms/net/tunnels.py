@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections import Counter
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -35,6 +35,7 @@ from dms.net.handover import receive
 from dms.net.host import Host
 from dms.net.pipe import AskTunnel, TunnelAnswered, TunnelOver
 from dms.net.quotas import Quota
+from dms.net.shares import Shares, TakenError
 from dms_proto.rules import MAX_LINE
 from dms_proto.tunnels import MAX_OPENING
 from dms_proto.units import format_count
@@ -46,6 +47,9 @@ DECIDE_S: Final = 10.0
 """Seconds the node may take to answer a peer."""
 ANSWER_S: Final = OPENING_S + DECIDE_S
 """Seconds a peer may take to answer us."""
+SOURCE_PART: Final = 4
+"""So many sources have all tunnels. As many openings that are still to come one source has beside them: they are counted apart, and with no bound for
+all, so that who only knocks keeps out nobody but its neighbours."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -97,7 +101,9 @@ class Tunnels:
         self._bridge = bridge
         self._beside = beside
         self._quota = Quota(host.config.tunnel_limit)
-        self._serving: Counter[str] = Counter()
+        most = host.config.max_tunnels_served
+        self._openings = Shares(most // SOURCE_PART)
+        self._serving = Shares(most // SOURCE_PART, most)
         self._awaited: dict[int, _Awaited] = {}
         self._opened: dict[int, trio.CancelScope] = {}
         self._next = 0
@@ -178,21 +184,18 @@ class Tunnels:
         peer = stream.muxed_conn.peer_id.to_base58()
         self._next -= 1
         number = self._next
-        self._serving[peer] += 1
         try:
-            await self._serve_one(number, peer, stream)
+            with ExitStack() as place:
+                await self._serve_one(number, peer, stream, place)
         finally:
             self._let_go(number)
-            self._serving[peer] -= 1
-            if not self._serving[peer]:
-                del self._serving[peer]
 
-    async def _serve_one(self, number: int, peer: str, stream: SafeStream) -> None:
+    async def _serve_one(self, number: int, peer: str, stream: SafeStream, place: ExitStack) -> None:
         try:
-            end = await self._decide(number, peer, stream)
-        except RefusedError as error:
+            end = await self._decide(number, peer, stream, place)
+        except (RefusedError, TakenError) as error:
             self._host.counters.add("tunnels.refused")
-            await stream.write(_item(msgspec.msgpack.encode(Answer(error.code, str(error)[:MAX_LINE]))))
+            await stream.write(_item(msgspec.msgpack.encode(_refusal(error))))
             await stream.close()
             return
         self._host.counters.add("tunnels.served")
@@ -203,19 +206,16 @@ class Tunnels:
         finally:
             stream.break_off()
 
-    async def _decide(self, number: int, peer: str, stream: SafeStream) -> socket.socket:
-        if offence := self._quota.judge(peer, self._host.source(peer), 0, trio.current_time()):
+    async def _decide(self, number: int, peer: str, stream: SafeStream, place: ExitStack) -> socket.socket:
+        source = self._host.source(peer)
+        if offence := self._quota.judge(peer, source, 0, trio.current_time()):
             self._host.blame(peer, offence)
             raise RefusedError("peer_unreachable", "too many tunnels are asked for at a time; try again")
-        most = self._host.config.max_tunnels_served
         if not self._host.is_admitted(peer):
             raise RefusedError("peer_unreachable", "a proof of work is asked of you first")
-        if self._serving.total() > most or self._serving[peer] * 4 > most:
-            raise RefusedError("peer_unreachable", "busy: too many tunnels are open; try again")
-        with trio.move_on_after(OPENING_S) as patience:
-            opening = await _read_item(stream, MAX_OPENING)
-        if patience.cancelled_caught:
-            raise RefusedError("peer_timeout", f"no opening came within {OPENING_S:g} s")
+        with self._openings.place(peer, source):
+            opening = await _opening(stream)
+        place.enter_context(self._serving.place(peer, source))
         awaited = self._awaited[number] = _Awaited()
         self._bridge.send(AskTunnel(number, peer, opening))
         with trio.move_on_after(DECIDE_S):
@@ -226,6 +226,23 @@ class Tunnels:
         awaited = self._awaited.pop(number, None)
         if awaited is not None and awaited.end is not None:
             awaited.end.close()
+
+
+async def _opening(stream: SafeStream) -> bytes:
+    """What a peer wants.
+
+    Raises:
+        RefusedError: it does not say, or says too much.
+    """
+    with trio.move_on_after(OPENING_S):
+        return await _read_item(stream, MAX_OPENING)
+    raise RefusedError("peer_timeout", f"no opening came within {OPENING_S:g} s")
+
+
+def _refusal(error: RefusedError | TakenError) -> Answer:
+    if isinstance(error, TakenError):
+        return Answer("peer_unreachable", "busy: too many tunnels are open; try again")
+    return Answer(error.code, str(error)[:MAX_LINE])
 
 
 async def _ask(stream: SafeStream, opening: bytes) -> None:

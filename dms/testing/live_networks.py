@@ -67,20 +67,21 @@ class Wire:
     It works on bare sockets, so that whatever was accepted is closed at the end, be it handed to a task or not.
     """
 
-    def __init__(self, to_port: int) -> None:
+    def __init__(self, to_port: int, source: str) -> None:
         self.is_silent = False
         self.break_after: int | None = None
         self.carried = 0
         self._to_port = to_port
+        self._source = source
         self._ends: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, address: str) -> AsyncIterator[tuple[Wire, str]]:
-        """A wire to `address` (a multiaddr), and the multiaddr of its near end."""
+    async def to(cls, address: str, source: str = "127.0.0.1") -> AsyncIterator[tuple[Wire, str]]:
+        """A wire to `address` (a multiaddr) that comes from `source`, and the multiaddr of its near end."""
         parts = address.split("/")
-        wire = cls(int(parts[4]))
+        wire = cls(int(parts[4]), source)
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
@@ -114,6 +115,7 @@ class Wire:
 
     async def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
+            far.bind((self._source, 0))
             await asyncio.get_running_loop().sock_connect(far, ("127.0.0.1", self._to_port))
             ways = {asyncio.create_task(self._copy(near, far)), asyncio.create_task(self._copy(far, near))}
             try:

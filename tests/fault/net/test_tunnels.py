@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from contextlib import suppress
 
 import pytest
@@ -148,6 +149,31 @@ async def test_a_peer_gets_a_quarter_of_all_tunnels_and_half_openings_count(crew
 
     assert b"busy" in await attack(victim.addresses[0], play)
     await still_serves(crew, victim)
+
+
+async def test_half_openings_of_many_identities_keep_out_nobody_from_elsewhere(crew: Crew) -> None:
+    """Four identities of one source have as many openings half done as there are tunnels."""
+    victim = await crew(max_tunnels_served=8)
+    has_knocked = threading.Semaphore(0)
+
+    async def knock(visit: Visit) -> None:
+        await visit.greeted()
+        for _ in range(2):
+            await visit.open(TUNNEL_PROTOCOL)
+        has_knocked.release()
+        await visit.until_closed()
+
+    visitors = [asyncio.create_task(attack(victim.addresses[0], knock)) for _ in range(4)]
+    for _ in visitors:
+        assert await asyncio.to_thread(has_knocked.acquire, timeout=PATIENCE_S)
+    ann = await crew()
+    async with Wire.to(victim.addresses[0], source="127.0.0.2") as (_, address):
+        await ann.network.dial([address])
+        _, _, writer = await echoing(ann, victim)
+        writer.close()
+    for up in victim.seen.of(PeerUp):
+        victim.network.ban(up.peer, 60)
+    await asyncio.gather(*visitors)
 
 
 async def test_openings_above_the_rate_are_refused_and_an_offence(crew: Crew) -> None:
