@@ -1,8 +1,9 @@
 """The engine that runs containers: which one answers, what it is, and everything that is asked of it. Podman and Docker speak the same API.
 
-Sockets are tried in this order, and the first that answers is taken; whoever can reach Docker's own socket is root of the machine, so it comes last::
+A configured socket is the only one tried. Otherwise the first that answers is taken, in this order; whoever can reach the machine's own engine
+is root of the machine, so unless `$DOCKER_HOST` names it, it comes last::
 
-    the configured one | $DOCKER_HOST | $XDG_RUNTIME_DIR/podman/podman.sock | /run/user/UID/podman/podman.sock
+    $DOCKER_HOST | $XDG_RUNTIME_DIR/podman/podman.sock | /run/user/UID/podman/podman.sock | $XDG_RUNTIME_DIR/docker.sock
     | /run/user/UID/docker.sock | /run/podman/podman.sock | /run/docker.sock | /var/run/docker.sock
 
 The client is aiodocker. Streams (output, a pull) are read from its responses directly: output has to arrive byte for byte, and a pull that is given
@@ -27,6 +28,7 @@ import msgspec
 from dms.executors.limiter import Reading
 from dms.executors.oci.config import Image
 from dms_proto.errors import MachineError
+from dms_proto.images import name_of
 
 if TYPE_CHECKING:
     import aiodocker
@@ -200,7 +202,7 @@ class Engine:
         Raises:
             EngineError: neither knows it.
         """
-        name = reference.rpartition(":")[0] if ":" in reference.rpartition("/")[2] else reference
+        name = name_of(reference)
         try:
             for pinned in (await self._json("GET", f"images/{reference}/json")).get("RepoDigests") or ():
                 if pinned.rpartition("@")[0].removeprefix("docker.io/library/") == name.removeprefix(

@@ -34,7 +34,6 @@ from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret, is_variable
-from dms_proto.units import format_bytes
 from dms_proto.work import Ending, EndReason, Task
 
 FILTER_FILE: Final = "seccomp.json"
@@ -127,9 +126,9 @@ class OciExecutor:
         runs, self._runs = list(self._runs.values()), {}
         for run in runs:
             await run.detach()
-        await self._leftovers.close()
         if self._engine is not None:
             found, self._engine = self._engine, None
+            await self._leftovers.close()
             self._warden.close()
             await found.close()
 
@@ -213,7 +212,6 @@ class OciExecutor:
 
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""
-        await self.open()
         try:
             return await self._sweep(keep)
         except EngineError as error:
@@ -339,24 +337,23 @@ class OciExecutor:
         return state
 
     async def _sweep(self, keep: Sequence[str]) -> int:
-        assert self._engine is not None
+        found = await self.open()
         known, removed = {*keep, *self._runs}, 0
-        for container in await self._engine.containers(**{config.HOME_LABEL: self._home}):
+        for container in await found.containers(**{config.HOME_LABEL: self._home}):
             if container.labels.get(config.NAME_LABEL) not in known:
-                gone = await self._removed(container.id)
+                gone = await self._removed(found, container.id)
                 removed += int(gone and container.labels.get(config.OWNER_LABEL) == self.name)
         self._memory.sweep(known)
         await self._images.tidy()
         return removed
 
-    async def _removed(self, container: str) -> bool:
+    async def _removed(self, found: Engine, container: str) -> bool:
         """Removes it, now or as soon as the engine can. False: it was not there, or still is."""
-        assert self._engine is not None
         try:
-            return await self._engine.remove(container)
+            return await found.remove(container)
         except EngineError as error:
             _logger.error("container %s is not removed: %s", container, error)
-            self._remove_later(container, partial(self._engine.remove, container))
+            self._remove_later(container, partial(found.remove, container))
             return False
 
     async def _tidy(self, name: str) -> None:
@@ -374,9 +371,10 @@ class OciExecutor:
         self._memory.remove(name)
 
     def _remove_later(self, name: str, removal: Removal) -> None:
-        """With a warden, should the node end before the engine is back."""
-        self._warden.start()
-        self._leftovers.add(name, removal)
+        """With a warden, should the node end before the engine is back. One that is closed leaves it to the wardens there are."""
+        if self._engine is not None:
+            self._warden.start()
+            self._leftovers.add(name, removal)
 
     def _forget(self, name: str) -> None:
         self._runs.pop(name, None)
@@ -425,27 +423,13 @@ def user_of(facts: Facts, uid: int, gid: int, own_uid: int) -> User:
 
 def fault_of(task: Task, secrets: Sequence[OpenSecret]) -> str:
     """Why this task can never be started, or ""."""
-    texts = (*task.command, *(text for pair in task.environment.items() for text in pair))
-    most = sandbox_program.MAX_COMMAND_BYTES
-    faults = (
-        (not task.image, "a job for a container needs an image"),
-        (bool(task.ports), "nobody is let in to a container: only sandbox jobs have ports"),
-        (not all(map(_is_text, texts)), "a zero byte or a lone surrogate in the command or environment"),
-        (sum(map(len, task.command)) > most, f"the command is too long: more than {format_bytes(most)}"),
-        (any(not name or "=" in name for name in task.environment), "a variable's name is empty or contains '='"),
-        (
-            any(secret.variable and not is_variable(secret.value) for secret in secrets),
-            "a secret that is to be a variable is no text",
-        ),
-    )
-    return next((why for is_so, why in faults if is_so), "")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
+    if not task.image:
+        return "a job for a container needs an image"
+    if task.ports:
+        return "nobody is let in to a container: only sandbox jobs have ports"
+    if any(secret.variable and not is_variable(secret.value) for secret in secrets):
+        return "a secret that is to be a variable is no text"
+    return sandbox_program.fault_in_words(task, task.command)
 
 
 def _machine() -> Machine:

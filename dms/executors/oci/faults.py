@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from dms.executors.sandbox.verdict import NOT_EXECUTABLE, NOT_FOUND
 from dms_proto.work import Ending, EndReason
 
-NOT_FOUND: Final = 127
-NOT_EXECUTABLE: Final = 126
 _MAX_DETAIL: Final = 300
 _FROM_INIT: Final = re.compile(
     rb"\[FATAL tini \(\d+\)\] exec |(?:ERROR: )?.{0,40}catatonit.{0,40}(?:exec|failed)", re.DOTALL

@@ -20,18 +20,13 @@ _EQUAL: Final = "SCMP_CMP_EQ"
 _DIFFERENT: Final = "SCMP_CMP_NE"
 _GREATER: Final = "SCMP_CMP_GT"
 _MASKED: Final = "SCMP_CMP_MASKED_EQ"
-_NEWER: Final = (
-    "fsconfig fsmount fsopen fspick listmount listns mount_setattr move_mount open_tree open_tree_attr pidfd_getfd process_madvise "
-    "quotactl_fd statmount"
-)
-"""Names of `seccomp.NEWER`: an engine passes over those it does not know."""
 
 
 @functools.cache
 def profile() -> str:
     """The filter, in JSON."""
     rules = [
-        _refuse((*seccomp.DENIED, *_NEWER.split())),
+        _refuse((*seccomp.DENIED, *seccomp.NEWER)),  # an engine passes over names it does not know
         _refuse(seccomp.ABSENT, error=errno.ENOSYS),
         *(_refuse(("clone",), _masked(0, flag, flag)) for flag in seccomp.NAMESPACE_FLAGS[1:]),
         *(_refuse(("ioctl",), _masked(1, 0xFFFFFFFF, request)) for request in (seccomp.TIOCSTI, seccomp.TIOCLINUX)),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dms.executors.oci import probe_image
+from dms.executors.sandbox.verdict import KILLED
 from dms_actors.ports import Exited
 from dms_proto.capability import NOTHING, Meter, Resources
 from dms_proto.errors import MachineError
@@ -30,7 +31,6 @@ OWNER: Final = "probe"
 ENFORCED_BY_NODE: Final = ("disk", "wall", "output")
 INDISPENSABLE: Final = ("memory", "processes")
 """What one job could take from the whole machine at once: an engine that does not limit it is not offered."""
-KILLED: Final = 137
 CHECKS: Final = {
     10: "the user inside is not the one it should be",
     12: "kernel settings can be written",

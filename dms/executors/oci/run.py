@@ -46,7 +46,6 @@ READ_SHARE: Final = 20
 RETRY_S: Final = 0.5
 ENGINE_GONE_S: Final = 60.0
 """An engine that has not answered for so long has to be taken for gone."""
-KILLED: Final = 137
 
 
 class Launched(msgspec.Struct, frozen=True):
@@ -380,7 +379,7 @@ class ContainerRun:
             peak = max(last.memory_peak_bytes, self._what.allowance.memory_bytes)
             last = msgspec.structs.replace(last, memory_peak_bytes=peak, oom_kills=1)
         at = state.finished_ms or int(time.time() * 1000)
-        overdue = state.exit_code == KILLED and at >= self._what.started_ms + self._what.allowance.wall_ms
+        overdue = state.exit_code == verdict.KILLED and at >= self._what.started_ms + self._what.allowance.wall_ms
         seen = verdict.Observed(state.exit_code, self._killed, overdue, "", last)
         usage = Usage(
             wall_ms=max(0, min(at, int(time.time() * 1000)) - self._what.started_ms),
@@ -389,7 +388,11 @@ class ContainerRun:
             meter=self._what.meter,
         )
         ending = verdict.judge(seen, self._what.allowance, usage)
-        if ending.reason is EndReason.KILLED_BY_SIGNAL and state.exit_code == KILLED and not self._what.tells_oom:
+        if (
+            ending.reason is EndReason.KILLED_BY_SIGNAL
+            and state.exit_code == verdict.KILLED
+            and not self._what.tells_oom
+        ):
             doubt = "perhaps for memory: this engine does not tell"
             ending = msgspec.structs.replace(ending, detail=f"{ending.detail}, {doubt}")
         return ending

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,7 @@ import msgspec
 from dms.executors.limiter import Allowance
 from dms.executors.limiter.base import LEAST_MEMORY
 from dms.executors.settings import ExecutorSettings
-from dms_proto.units import CORE
+from dms_proto.units import CORE, format_bytes
 from dms_proto.work import Ending, Task
 
 MAX_COMMAND_BYTES: Final = 128 * 1024
@@ -68,19 +67,29 @@ def fault_of(task: Task, program: Program) -> str:
     """Why this task can never be started, or "". What it would take bubblewrap's word for is not looked for here."""
     if not task.command and not task.module:
         return "the command is empty"
-    texts = [*task.command, *(text for each in (task, program) for pair in each.environment.items() for text in pair)]
-    if any("\0" in text or not _is_encodable(text) for text in texts):
+    return fault_in_words(task, program.command, program.environment)
+
+
+def fault_in_words(task: Task, command: Sequence[str], environment: Mapping[str, str] = {}) -> str:
+    """Why these words can never start a program, or "".
+
+    Args:
+        task: whose words they are.
+        command: what is started for it.
+        environment: variables besides the task's.
+    """
+    pairs = (*task.environment.items(), *environment.items())
+    if not all(map(_is_text, (*task.command, *(text for pair in pairs for text in pair)))):
         return "a zero byte or a lone surrogate in the command or environment"
-    if len(msgspec.json.encode(program.command)) > MAX_COMMAND_BYTES:
-        return f"the command is too long: more than {MAX_COMMAND_BYTES} bytes"
+    if len(msgspec.json.encode(command)) > MAX_COMMAND_BYTES:
+        return f"the command is too long: more than {format_bytes(MAX_COMMAND_BYTES)}"
     if any(not name or "=" in name for name in task.environment):
         return "a variable's name is empty or contains '='"
     return ""
 
 
-def _is_encodable(text: str) -> bool:
+def _is_text(text: str) -> bool:
     try:
-        os.fsencode(text)
+        return b"\0" not in text.encode()
     except UnicodeEncodeError:
         return False
-    return True

@@ -25,9 +25,23 @@ _DENIED_TEXT: Final = """
 DENIED: Final = tuple(_DENIED_TEXT.split())
 ABSENT: Final = ("clone3", "io_uring_enter", "io_uring_register", "io_uring_setup")
 """clone3 takes its flags in memory, where a filter cannot look; libc falls back to clone. io_uring bypasses filters."""
-NEWER: Final = (428, 429, 430, 431, 432, 433, 438, 440, 442, 443, 457, 458, 467, 470)
-"""Calls an older libseccomp has no name for, by the number they have on every architecture: mount calls, pidfd_getfd, process_madvise, quotactl_fd,
-statmount, listmount, open_tree_attr, listns."""
+NEWER: Final = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "pidfd_getfd": 438,
+    "process_madvise": 440,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "statmount": 457,
+    "listmount": 458,
+    "open_tree_attr": 467,
+    "listns": 470,
+}
+"""Calls an older libseccomp has no name for, with the number they have on every architecture."""
 NAMESPACE_FLAGS: Final = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
 """CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. The first is for unshare only: clone has a signal number there."""
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
@@ -57,7 +71,7 @@ def build() -> bytes:
         _add(rules, deny, name)
     for name in ABSENT:
         _add(rules, pyseccomp.ERRNO(errno.ENOSYS), name)
-    for number in NEWER:
+    for number in NEWER.values():
         _add(rules, deny, number)
     for flag in NAMESPACE_FLAGS[1:]:
         _add(rules, deny, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))

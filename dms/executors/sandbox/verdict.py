@@ -15,6 +15,7 @@ from dms_proto.work import Ending, EndReason, Usage
 SIGNAL_BASE: Final = 128
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
+KILLED: Final = SIGNAL_BASE + signal.SIGKILL
 _EXEC_FAILED: Final = re.compile(r"bwrap: execvp (?P<what>.*): (?P<why>[^:]*)")
 _TOO_LONG: Final = "Argument list too long"
 _MAX_DETAIL: Final = 300

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import pytest
 
 from dms.executors.oci.config import User
 from dms.executors.oci.engine import Facts, facts_of, find_engine, reading_of, sockets, unix_ms
 from dms.executors.oci.executor import dialect_of, fault_of, user_of
+from dms.executors.oci.filter import profile
 from dms.executors.oci.memory_files import is_in_memory
+from dms.executors.sandbox import program, seccomp
+from dms.executors.sandbox.program import MAX_COMMAND_BYTES
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret
 from dms_proto.work import Task
@@ -73,6 +79,21 @@ def test_a_secret_that_is_no_text_cannot_be_a_variable() -> None:
     assert fault_of(task, [OpenSecret("A", b"a\0b", variable=True)])
     assert not fault_of(task, [OpenSecret("A", b"a\0b")])
     assert fault_of(Task("oci", ("x",)), ())
+
+
+@pytest.mark.parametrize("words", [("a\0b",), ("\udc80",), ("x" * (MAX_COMMAND_BYTES + 1),)])
+def test_sandbox_and_container_refuse_the_same_words(words: tuple[str, ...]) -> None:
+    task = Task("oci", words, image="x@sha256:" + "0" * 64)
+    assert fault_of(task, ()) == program.fault_of(task, program.Program("sandbox", words, {})) != ""
+
+
+def test_calls_without_a_name_in_an_older_libseccomp_are_refused_in_containers_too() -> None:
+    pyseccomp = pytest.importorskip("pyseccomp")
+    refused = {name for rule in json.loads(profile())["syscalls"] if not rule["args"] for name in rule["names"]}
+    assert set(seccomp.NEWER) <= refused
+    for name, number in seccomp.NEWER.items():
+        with suppress(ValueError):  # this libseccomp has no name for it either
+            assert pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) in {number, -1}
 
 
 def test_figures_are_read() -> None:
