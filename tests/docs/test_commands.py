@@ -15,6 +15,7 @@ import pytest
 
 from dms.cli.app import cli
 from dms.node.commands import _parser
+from dms.node.doctor import CHECKS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -126,14 +127,28 @@ def test_a_wrong_line_would_be_noticed() -> None:
         parse(["onboard", "--", "--nonsense"])
 
 
+@cache
+def texts() -> dict[str, Path]:
+    """Every string of the sources, with a file in which it stands."""
+    return {
+        node.value: path
+        for room in ("dms", "actors", "proto")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
 def test_hints_and_docstrings_name_commands_that_exist() -> None:
     missing = {"config"}  # a hint of dms/config/loading.py
-    named: dict[str, Path] = {}
-    for room in ("dms", "actors", "proto"):
-        for path in (ROOT / room).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    for name in re.findall(r"(?:`|^)dms ([a-z]+)", node.value):
-                        named[name] = path
+    named = {name: path for text, path in texts().items() for name in re.findall(r"(?:`|^)dms ([a-z]+)", text)}
     unknown = {name: path for name, path in named.items() if cli.get_command(click.Context(cli), name) is None}
     assert set(unknown) <= missing, unknown
+
+
+def test_hints_name_checks_of_the_doctor_that_exist() -> None:
+    named = {
+        check: path for text, path in texts().items() for check in re.findall(r"(?:`|^)dms doctor --only (\w+)", text)
+    }
+    assert "peers" in named
+    assert {check: path for check, path in named.items() if check not in CHECKS} == {}

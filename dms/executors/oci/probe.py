@@ -158,10 +158,10 @@ async def _prove_walls(executor: OciExecutor, image: str) -> None:
     if ending.reason is EndReason.PROVIDER_FAULT and executor.do_without_init(ending.detail):
         ending = await _trial(executor, "walls", _task(_WALLS), image)
     if ending.exit_code < 0:
-        raise MachineError("executor_unavailable", ending.detail, hint="dms doctor --only oci")
+        raise MachineError("executor_unavailable", ending.detail, hint="dms doctor")
     if ending.reason is not EndReason.COMPLETED:
         found = CHECKS.get(ending.exit_code, ending.detail)
-        raise MachineError("executor_unavailable", f"the container is not tight: {found}", hint="dms doctor --only oci")
+        raise MachineError("executor_unavailable", f"the container is not tight: {found}", hint="dms doctor")
 
 
 async def _trial(executor: OciExecutor, name: str, task: Task, image: str) -> Ending:
