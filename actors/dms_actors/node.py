@@ -493,6 +493,10 @@ class Node(MachineActor):
         if muted is not None:
             self._mute(muted)
 
+    def _is_here(self, peer: PeerId) -> bool:
+        known = self.members.state.peers.get(peer)
+        return known is not None and known.phase in (membership.PeerPhase.CONNECTED, membership.PeerPhase.GREETED)
+
     def _mute(self, muted: Muted) -> None:
         self._world.post.drop(muted.peer, f"muted, last for: {muted.offence}")
 
@@ -748,8 +752,9 @@ class Node(MachineActor):
                 self._world.post.drop(peer, why)
             case Inherit(old=old, new=new):
                 self._inherit(old, new)
-            case Blame(peer=peer, offence=offence) if self.me is not None:
-                self.me.tell(Blamed(peer, offence))
+            case Blame(peer=peer, offence=offence, if_here=if_here) if self.me is not None:
+                if not if_here or self._is_here(peer):
+                    self.me.tell(Blamed(peer, offence))
             case TellJoined(peer=peer):
                 self._children.tell_of(peer, auction.PeerThere(peer), RequesterBack(), cause_id)
             case TellLost(peer=peer, ours=ours):

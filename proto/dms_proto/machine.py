@@ -52,10 +52,11 @@ class Send(Effect, frozen=True):
 
 
 class Blame(Effect, frozen=True):
-    """Count an offence against a peer."""
+    """Count an offence against a peer. `if_here`: only if it is connected; who is cut off may not be able to do otherwise."""
 
     peer: PeerId
     offence: Offence
+    if_here: bool = False
 
 
 class TimeCame(Stimulus, frozen=True):

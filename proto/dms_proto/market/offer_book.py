@@ -10,6 +10,8 @@ capacity is not free *now* stands: whenever capacity frees it is judged again, h
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -82,6 +84,10 @@ from dms_proto.wire.scores import Offence
 
 COMMIT_GRACE_MS: Final = 1_000
 """A lock outlives its bid by this much: a commit sent within validity may still be on its way."""
+LOCK_STEP_MS: Final = 100
+"""Locks end at multiples of it, so that bids which were made together run out together."""
+RUN_OUT_TOGETHER: Final = 4
+"""Bids of one requester that run out at one time and count once: it may have missed what would have released them."""
 STANDING_STEP_MS: Final = 1_000
 FOREVER: Final = 2**53
 
@@ -233,7 +239,7 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
         tariff=tariff,
         price=price,
         wall_ms=wall_ms,
-        expires_at=bid.valid_until + COMMIT_GRACE_MS,
+        expires_at=_lock_end(bid.valid_until),
         request=request_digest(request.request_id, request.needs),
         valid_until=bid.valid_until,
         most=request.max_price if is_sealed and price else 0,
@@ -242,6 +248,11 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
     made = BidMade(bid, lock, request, stands_until, standing.rights) if stands else BidMade(bid, lock)
     told = sealed(bid, book.me, request.max_price) if is_sealed else bid
     return Decision((made,), (Send(requester, told),))
+
+
+def _lock_end(valid_until: int) -> int:
+    until = valid_until + COMMIT_GRACE_MS
+    return until + -until % LOCK_STEP_MS
 
 
 def _next_number(book: OfferBook, request_id: RequestId) -> int:
@@ -285,9 +296,15 @@ def _expire(book: OfferBook, _stimulus: TimeCame, now: int) -> Decision:
     ]
     if not events:
         return IGNORED
-    # Once for all that expired together: a requester that crashed had several bids open.
-    vanished = dict.fromkeys(lock.requester for lock in expired if lock.requester != book.me)
-    return _with_standing(book, tuple(events), now).then(*(Blame(peer, Offence.VANISHED) for peer in vanished))
+    return _with_standing(book, tuple(events), now).then(*_blames(book, expired))
+
+
+def _blames(book: OfferBook, expired: list[CapabilityLock]) -> Iterator[Blame]:
+    """Once for all that expired together, since a requester that crashed had several bids open; for each few more, if it is there all the same."""
+    for peer, bids in Counter(lock.requester for lock in expired if lock.requester != book.me).items():
+        yield Blame(peer, Offence.VANISHED)
+        for _ in range(RUN_OUT_TOGETHER, bids, RUN_OUT_TOGETHER):
+            yield Blame(peer, Offence.VANISHED, if_here=True)
 
 
 def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Decision:

@@ -61,6 +61,32 @@ def test_who_asks_and_vanishes_is_muted_and_forgiven(pair: HonestPair) -> None:
     assert is_heard_again(pair, guest)
 
 
+@pytest.mark.parametrize(("bids", "stays", "is_muted"), [(4, True, False), (9, True, True), (9, False, False)])
+def test_who_is_there_and_lets_many_bids_run_out_together_is_muted_for_it(
+    pair: HonestPair, bids: int, stays: bool, is_muted: bool
+) -> None:
+    """A few may be those of a requester that was busy, and all of them those of one that was cut off: it is heard when it is back."""
+    guest = pair.guest(greets=False)
+    for number in range(bids):
+        guest.say(pair.provider, asking(number))
+    pair.pass_time(SECOND)
+    assert len([said for said in guest.heard if isinstance(said, Bid)]) == bids
+    apart = frozenset((guest.peer, pair.provider.signer.peer_id))
+    if not stays:
+        pair.market.fabric.cuts.add(apart)
+        guest.leave(pair.provider)
+    pair.pass_time(12 * SECOND)
+    assert ("banned" in guest.goodbyes) == is_muted
+    if not stays:
+        pair.market.fabric.cuts.remove(apart)
+        guest.connect(pair.provider)
+        guest.say(pair.provider, asking(bids))
+        pair.pass_time(SECOND)
+        bid = guest.last(Bid)
+        assert bid is not None
+        assert bid.request_id == asking(bids).request_id
+
+
 def test_who_commits_and_abandons_is_muted_and_forgiven(pair: HonestPair) -> None:
     """Each commit reserves capacity for work that never comes."""
     guest = pair.guest()

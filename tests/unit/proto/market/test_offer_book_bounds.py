@@ -9,7 +9,7 @@ import msgspec
 from dms_proto.capability import Capability, Resources
 from dms_proto.ids import PeerId
 from dms_proto.machine import Blame, Transient
-from dms_proto.market.offer_book import COMMIT_GRACE_MS
+from dms_proto.market.offer_book import COMMIT_GRACE_MS, LOCK_STEP_MS
 from dms_proto.market.offer_fold import MAX_REMEMBERED, MAX_STANDING, evolve
 from dms_proto.market.offer_judgement import MAX_OPEN_BIDS, MAX_OPEN_BIDS_EACH
 from dms_proto.market.offer_state import OWNER_HOLD, CommitHeard, HoldWished, OfferBook, RequestHeard
@@ -17,6 +17,7 @@ from dms_proto.messages import Commit, CommitAck, CommitRefused, Decline
 from dms_proto.sim.provider import MACHINE, ME, Provider, request
 from dms_proto.units import CORE, GIB, MINUTE
 from dms_proto.wire import Offence
+from dms_proto.wire.scores import MUTE_AT, POINTS
 
 HUGE = msgspec.structs.replace(MACHINE, resources=Resources(10_000 * CORE, 10_000 * GIB))
 SMALL = Capability(resources=Resources(1), relayed=True, max_wall_ms=MINUTE)
@@ -134,6 +135,33 @@ def test_who_lets_bids_expire_is_blamed_once_for_those_of_one_time() -> None:
     provider.bids(request("t"), requester=ME)
     provider.wait(valid_until + COMMIT_GRACE_MS - provider.now)
     assert provider.wanted(Blame) == [Blame(PeerId("a"), Offence.VANISHED)]
+
+
+def run_out(bids: int) -> int:
+    """Points of one that is here and lets so many bids run out together."""
+    provider = Provider(HUGE)
+    for number in range(bids):
+        valid_until = provider.bids(request(str(number), needs=SMALL)).valid_until
+    provider.wait(valid_until + COMMIT_GRACE_MS - provider.now)
+    blames = provider.wanted(Blame)
+    assert [blame.if_here for blame in blames] == [False] + [True] * (len(blames) - 1)
+    return sum(POINTS[blame.offence] for blame in blames)
+
+
+def test_who_is_here_and_lets_many_bids_run_out_is_muted_at_once_and_who_lets_a_few_is_not() -> None:
+    assert run_out(4) == run_out(1) == POINTS[Offence.VANISHED]
+    assert run_out(8) < MUTE_AT
+    assert run_out(9) >= MUTE_AT
+
+
+def test_bids_that_were_made_within_a_moment_run_out_together() -> None:
+    provider = Provider()
+    provider.wait(1)
+    first = provider.bids(request("r")).valid_until
+    provider.wait(LOCK_STEP_MS // 2)
+    provider.bids(request("s"))
+    (expires_at,) = {lock.expires_at for lock in provider.state.ledger.locks.values()}
+    assert first + COMMIT_GRACE_MS <= expires_at <= first + COMMIT_GRACE_MS + LOCK_STEP_MS
 
 
 def test_who_takes_or_releases_bids_is_not_blamed() -> None:
