@@ -235,6 +235,8 @@ async def won(stream: SafeStream, target: Target, answer: Answer) -> float:
                 case Commit() as commit:
                     await say(stream, target, *answer(commit))
                     return time.monotonic()
+                case Probe(nonce=nonce, reply=False):
+                    await say(stream, target, Probe(nonce, reply=True))
 
 
 def hello(target: Target) -> Hello:

@@ -53,13 +53,13 @@ def audience(
         self_bids: whether this node takes work itself. It hears its own requests without the network, either way.
         ask_directly: whether connected peers are asked by name; False leaves them to the gossip.
         only: the one node that the request concerns; None: whoever can.
-        is_set_aside: whose bids are taken last: it takes nobody's place in the first round, unless there is nobody else.
+        is_set_aside: whose bids are taken last: it takes nobody's place in the first round, unless there is nobody else, and is not waited for.
     """
     if only is not None:
         return Audience((only,), gossip=False, known=1, request=msgspec.structs.replace(request, reach=0))
-    peers = [peer for peer in membership.greeted() if peer.hello is not None and peer.hello.accepts_work]
-    if request.round == 0:
-        peers = [peer for peer in peers if not is_set_aside(peer.peer)] or peers
+    everybody = [peer for peer in membership.greeted() if peer.hello is not None and peer.hello.accepts_work]
+    peers = [peer for peer in everybody if request.round > 0 or not is_set_aside(peer.peer)] or everybody
+    passed_over = {peer.peer for peer in everybody} - {peer.peer for peer in peers}
     limit = request.bids_wanted * OVERSAMPLING * WIDENING ** min(request.round, 16)
     known = len(peers) + self_bids
     direct = [peer.peer for peer in peers]
@@ -74,7 +74,7 @@ def audience(
         direct.append(membership.me)
     gossip = not ask_directly or len(able) < request.bids_wanted or request.round > 0
     if gossip:
-        known = max(known, len(_heard_of(membership)) + self_bids)
+        known = max(known, len(_heard_of(membership) - passed_over) + self_bids)
     reach = reach_for(request.bids_wanted, known, request.round)
     return Audience(tuple(direct), gossip, known, msgspec.structs.replace(request, reach=reach))
 

@@ -147,3 +147,16 @@ def test_who_is_set_aside_takes_nobodys_place_and_is_asked_where_there_is_nobody
     assert none == audience(members, request(), self_bids=False)
     later = msgspec.structs.replace(request(), round=1)
     assert len(audience(members, later, self_bids=False, is_set_aside=lambda peer: peer not in heard).direct) > 3
+
+
+def test_who_is_set_aside_is_not_waited_for_in_the_first_round() -> None:
+    """By gossip it hears the request all the same; were it among those who are to answer, each window would stay open to its end for it."""
+    members, later = circle(*many(2)), msgspec.structs.replace(request(), round=1)
+    silent = members.greeted()[0].peer
+
+    def known(asked: BidRequest) -> int:
+        return audience(members, asked, self_bids=False, is_set_aside=lambda peer: peer == silent).known
+
+    assert audience(members, request(), self_bids=False).gossip
+    assert known(request()) == 1
+    assert known(later) == 2
