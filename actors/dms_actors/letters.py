@@ -77,9 +77,9 @@ class AnnounceWanted(NamedTuple):
 
 
 class WantGrant(NamedTuple):
-    """To the node: a grant that it uses is near its end; who made it, under whatever name it has now, is asked for a renewal."""
+    """To the node: a grant that it uses is near its end; who issued it is asked for a renewal."""
 
-    maker: PeerId
+    issuer: PeerId
     grant: bytes
 
 

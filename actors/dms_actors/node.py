@@ -83,7 +83,7 @@ from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import Renew, RenewalAsked, RevocationsHeard, Trust
-from dms_proto.heirs import PeerRenamed, names_of
+from dms_proto.heirs import PeerRenamed
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.lineage import predecessors
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
@@ -317,8 +317,8 @@ class Node(MachineActor):
                 self._children.request_over(request_id)
             case AllocationClosed(allocation_id=allocation_id):
                 self._children.allocation_over(allocation_id)
-            case WantGrant(maker=maker, grant=grant):
-                self._world.post.send(self.members.state.heirs.get(maker, maker), GrantWanted(grant), "renewal")
+            case WantGrant(issuer=issuer, grant=grant):
+                self._world.post.send(issuer, GrantWanted(grant), "renewal")
             case auction.LetDown(provider=provider, word=word, about=about, since=since, at=at):
                 self._silence.let_down(self._bidder(provider), word, about, since, at)
             case auction.HeardFrom(provider=provider, word=word, at=at):
@@ -546,9 +546,9 @@ class Node(MachineActor):
                     "an IOU of %s is not kept: no room is left for it in the log budget; its next one may be", peer
                 )
             case GrantWanted(grant=grant):
-                self._hear_grant_wanted(turn, peer, grant, cause, now)
+                self._apply(turn, RenewalAsked(peer, grant, self._world.read_grant(grant)), now, cause)
             case GrantGiven(grant=grant):
-                self._world.renewals.keep(names_of(self.members.state.heirs, peer), grant)
+                self._world.renewals.keep(peer, grant)
             case AllocationMessage():
                 self._logs.hear(peer, message, origin.shown, cause)
             case Hello():
@@ -580,11 +580,6 @@ class Node(MachineActor):
             self._world.post.learn_revocations(hello.revoked)
             delegations = self.grants.state.delegations(hello.revoked, self._world.read_grant)
             self._apply(turn, RevocationsHeard(hello.revoked, delegations), now, cause)
-
-    def _hear_grant_wanted(self, turn: Turn, peer: PeerId, grant: bytes, cause: str, now: int) -> None:
-        proven = self._world.read_grant(grant)
-        latest = self._world.renewals.latest(proven) if proven is not None else 0
-        self._apply(turn, RenewalAsked(peer, grant, proven, latest), now, cause)
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
         """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""

@@ -7,14 +7,14 @@ The node process implements these over its ports (`dms.node`); the seeded runtim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
 from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_proto.capability import Resources
-from dms_proto.grants.trust import Proven, ReadGrant, Renew
+from dms_proto.grants.trust import ReadGrant, Renew
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.auction_state import Compare, Given, ResultJudged
 from dms_proto.market.obligations import Obligations
@@ -134,16 +134,12 @@ class Collector(Protocol):
 class Renewals(Protocol):
     """The hands that make grants anew, and keep what was made anew for this node."""
 
-    def latest(self, proven: Proven) -> int:
-        """When a renewal of a grant ends at the latest that this node can make, Unix ms; 0: it has nothing to make it of."""
-        ...
-
     def give(self, wanted: Renew, cause_id: str) -> None:
         """Makes a grant anew and sends it. One that cannot be made is not sent."""
         ...
 
-    def keep(self, senders: Collection[PeerId], grant: bytes) -> None:
-        """Keeps a grant in place of the one that it stands for. `senders`: the names, now and earlier, of who has sent it."""
+    def keep(self, sender: PeerId, grant: bytes) -> None:
+        """Keeps a grant in place of the one that it stands for, if `sender` has issued that one."""
         ...
 
 

@@ -232,7 +232,6 @@ class Assembly:
     def _make_renewals(self, post: NodePost, collector: Collector) -> Renewals:
         return Renewals(
             seed=self._identity.seed(),
-            me=self._me,
             wallet=self._wallet,
             post=post,
             providers=collector.providers,

@@ -1,34 +1,33 @@
-"""Grants made anew, as tokens: asked for by who holds them, given by who made them. Implements `dms_actors.world.Renewals`.
+"""Grants made anew, as tokens: asked for by who holds them, given by who issued them. Implements `dms_actors.world.Renewals`.
 
 ::
 
-    wallet ── a grant in use is near its end ──▶ node ── GrantWanted ──▶ its maker ── trust machine: may it? ──▶ give
+    wallet ── a grant in use is near its end ──▶ node ── GrantWanted ──▶ its issuer ─ trust machine: may it? ──▶ give
     wallet ◀── kept in its place ── keep ◀── GrantGiven ─────────────────────────────────────────────────────────┘
 
-A grant is in use if it was shown, or would be shown to a node that has work of this one, or if what was made of it is in use.
+A grant is in use if it was shown, or would be shown to a node that has work of this one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
 from dms.node.post import NodePost
-from dms.trust.grant import issue, narrow, read_grant
+from dms.trust.grant import issue, read_grant
 from dms.trust.wallet import Wallet
 from dms_actors.behaviour import Address
 from dms_actors.letters import WantGrant
 from dms_actors.loop_calls import LoopCalls
 from dms_proto.errors import UserError
-from dms_proto.grants.rights import TIME, Rights
-from dms_proto.grants.trust import Proven, Renew
+from dms_proto.grants.rights import TIME
+from dms_proto.grants.trust import Renew
 from dms_proto.ids import GrantId, PeerId
 from dms_proto.messages import GrantGiven
-from dms_proto.units import MAX_QUANTITY
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,6 @@ class Renewals:
 
     Args:
         seed: of this node's key.
-        me: this node.
         wallet: what it holds.
         post: by which grants are given.
         providers: the nodes that have work of this one now.
@@ -53,7 +51,6 @@ class Renewals:
         self,
         *,
         seed: bytes,
-        me: PeerId,
         wallet: Wallet,
         post: NodePost,
         providers: Callable[[], Iterable[PeerId]],
@@ -61,7 +58,6 @@ class Renewals:
         calls: LoopCalls,
     ) -> None:
         self._seed = seed
-        self._me = me
         self._wallet = wallet
         self._post = post
         self._providers = providers
@@ -71,37 +67,21 @@ class Renewals:
 
     # ------------------------------------------------------------------------------------------------ from the actors' thread
 
-    def latest(self, proven: Proven) -> int:
-        """See `world.Renewals.latest`."""
-        if proven.is_issued:
-            return MAX_QUANTITY
-        source = self._wallet.source_of(proven)
-        return (source.proven.rights.until or MAX_QUANTITY) if source is not None else 0
-
     def give(self, wanted: Renew, cause_id: str) -> None:
         """See `world.Renewals.give`."""
         proven = read_grant(wanted.grant)
         assert proven is not None, "it was read when it was asked about"
         rights = msgspec.structs.replace(proven.rights, at_most={**proven.rights.at_most, TIME: wanted.until})
         try:
-            grant = self._made(proven, rights)
+            grant = issue(self._seed, rights, proven.renewal, proven.origin)
         except UserError as error:
             log.warning("no renewal of %s can be made: %s", proven.origin, error)
             return
         self._post.send(wanted.peer, GrantGiven(grant), cause_id)
 
-    def _made(self, proven: Proven, rights: Rights) -> bytes:
-        if proven.is_issued:
-            return issue(self._seed, rights, proven.renewal, proven.origin)
-        source = self._wallet.source_of(proven)
-        if source is None:
-            raise UserError("bad_argument", "what it was made of is not kept any more")
-        by = Rights(rights.at_most, rights.one_of)
-        return narrow(source.grant, by, self._me, proven.renewal, proven.origin)
-
-    def keep(self, senders: Collection[PeerId], grant: bytes) -> None:
+    def keep(self, sender: PeerId, grant: bytes) -> None:
         """See `world.Renewals.keep`."""
-        self._calls.call(self._keep, senders, grant)
+        self._calls.call(self._keep, sender, grant)
 
     # ------------------------------------------------------------------------------------------------------------- on the loop
 
@@ -126,11 +106,11 @@ class Renewals:
             renewal = held.proven.renewal
             if renewal is not None and now >= self._asked[held.grant_id] + renewal.pause_ms:
                 self._asked[held.grant_id] = now
-                node.tell(WantGrant(held.proven.maker, held.grant))
+                node.tell(WantGrant(held.proven.issuer, held.grant))
 
-    def _keep(self, senders: Collection[PeerId], grant: bytes) -> None:
+    def _keep(self, sender: PeerId, grant: bytes) -> None:
         try:
-            kept = self._wallet.renew(grant, senders)
+            kept = self._wallet.renew(grant, sender)
         except (UserError, OSError) as error:
             log.warning("what was given as a renewal is not kept: %s", error)
             return

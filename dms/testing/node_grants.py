@@ -46,8 +46,7 @@ class MemoryGrants:
         return made
 
     async def grants_delegate(self, params: grants.DelegateGrantParams) -> grants.Grant:
-        renewal = promised(params.renew_until, params.by.until, 0)
-        made = self._made(narrow(self._grant(params.grant), params.by, self._me, renewal))
+        made = self._made(narrow(self._grant(params.grant), params.by, self._me))
         self.issued[made.view.grant_id] = FORM.read(made.text)
         return made
 

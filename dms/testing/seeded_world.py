@@ -7,7 +7,7 @@ its log, and the runs that go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from dms_actors.ports import FrameReceived, GossipReceived, NewEvent, PeerDown, 
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededLoop, SeededRuntime
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
-from dms_proto.grants.trust import Proven, Renew
+from dms_proto.grants.trust import Renew
 from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId, digest_of
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Collected, Compare, Given
@@ -251,14 +251,10 @@ class SeededPost:
 class SeededRenewals:
     """Implements `world.Renewals`: no grant is kept here."""
 
-    def latest(self, proven: Proven) -> int:
-        """See `Renewals.latest`."""
-        return 0
-
     def give(self, wanted: Renew, cause_id: str) -> None:
         """See `Renewals.give`."""
 
-    def keep(self, senders: Collection[PeerId], grant: bytes) -> None:
+    def keep(self, sender: PeerId, grant: bytes) -> None:
         """See `Renewals.keep`."""
 
 

@@ -73,17 +73,13 @@ def issue(seed: bytes, rights: Rights, renewal: Renewal | None = None, renews: G
     return _sent(Signer(seed).public_key, token)
 
 
-def narrow(
-    grant: bytes, by: Rights, delegator: PeerId = NOBODY, renewal: Renewal | None = None, renews: GrantId = NEW
-) -> bytes:
+def narrow(grant: bytes, by: Rights, delegator: PeerId = NOBODY) -> bytes:
     """A grant that allows what `grant` and `by` both allow. Needs nobody's key.
 
     Args:
         grant: in its sent form.
         by: the bounds to add.
         delegator: the node that passes it on, which may revoke it; empty: nobody may who could not before.
-        renewal: the delegator's promise to make it anew; None: it runs out.
-        renews: the grant that it stands for; empty: none.
 
     Raises:
         UserError: `bad_grant`: it is none; `bad_argument`: nothing would be left, it would be too large, or was narrowed too often.
@@ -95,7 +91,7 @@ def narrow(
     token = _verified(grant)
     if token.block_count() >= MAX_BLOCKS:
         raise UserError("bad_argument", f"the grant was narrowed {format_count(MAX_BLOCKS - 1, 'time')} already")
-    added = BlockBuilder(_source(Said(by, delegator, renewal, renews)))
+    added = BlockBuilder(_source(Said(by, delegator)))
     return _sent(grant[:PUBLIC_KEY_BYTES], token.append(added))
 
 

@@ -8,8 +8,8 @@ statement                                                            right
 ``check if time($x), $x <= 2030-01-01T00:00:00Z``                    the end
 ``own(true)``, in the first block only                               the holder is a machine of the same owner
 ``delegator("12D3…")``, in every other block, once                   who has made this grant of the one before, and may revoke it
-``renew(2031-01-01T00:00:00Z, 2592000)``, once                       who made this block makes it anew, for so many seconds each time, until then
-``renews("g-…")``, once                                              it stands for this one: whoever revokes that has revoked it
+``renew(2031-01-01T00:00:00Z, 2592000)``, in the first block, once    its issuer makes it anew, for so many seconds each time, until then
+``renews("g-…")``, in the first block, once                          it stands for this one: whoever revokes that has revoked it
 ===================================================================  ==========================================
 
 They are ordinary Biscuit checks: any Biscuit library that is told the facts of a use decides as `Rights` does (a property test compares the two).
@@ -47,8 +47,8 @@ _FACTS: Final = {
     "renews": re.compile(rf'renews\("({_VALUE})"\);'),
 }
 """The statements that bound nothing. A block makes each once at the most."""
-_ELSEWHERE: Final = {True: "delegator", False: "own"}
-"""Which of them does not stand in the first block (True), and in every other."""
+_ELSEWHERE: Final = {True: {"delegator"}, False: {"own", "renew", "renews"}}
+"""Which of them do not stand in the first block (True), and in every other: what is appended is anybody's word, so it can promise nothing."""
 NOBODY: Final = PeerId("")
 LATEST: Final = 253_402_300_799_000
 """The last second that can be written, in Unix ms: the year 9999."""
@@ -94,7 +94,7 @@ def read_statements(source: str, *, is_first: bool) -> Said | None:
     for line in source.splitlines():
         name, values = _fact(line)
         if name:
-            if name in facts or name == _ELSEWHERE[is_first]:
+            if name in facts or name in _ELSEWHERE[is_first]:
                 return None
             facts[name] = values
             continue

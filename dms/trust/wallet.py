@@ -8,13 +8,12 @@ A line of the file is a grant as text, and `used` behind it once it was shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from dms.config.paths import Home, open_private, require_private
 from dms.trust.grant import FORM, narrow, read_grant
-from dms.trust.statements import NOBODY
 from dms_proto.errors import UserError
 from dms_proto.grants.revocations import is_genuine, signed_by
 from dms_proto.grants.rights import MARKET, Rights
@@ -64,7 +63,7 @@ class Wallet:
         self.void: frozenset[GrantId] = frozenset()
         """Grants held that are revoked, as far as peers have told since the start."""
         self._used: set[GrantId] = set()
-        """Grants held that were shown, or made of which others were to be renewed; written down now and then."""
+        """Grants held that were shown; written down now and then."""
         self.held: Mapping[GrantId, Held] = {}
         if self._file.exists():
             require_private(self._file)
@@ -95,18 +94,18 @@ class Wallet:
         self._write({**self.held, held.grant_id: held})
         return held
 
-    def renew(self, grant: bytes, senders: Collection[PeerId]) -> Held | None:
-        """Keeps a grant, durably, in place of that of which it is a renewal. None: it is none, or not by who made the one it stands for.
+    def renew(self, grant: bytes, sender: PeerId) -> Held | None:
+        """Keeps a grant, durably, in place of that of which it is a renewal. None: it is none, or not by who issued the one it stands for.
 
         Args:
             grant: as it was given.
-            senders: the names of who has given it, now and earlier.
+            sender: who has given it.
 
         Raises:
             UserError: `bad_grant`: it is no grant; `bad_argument`: it is for other nodes.
         """
         new = self._held(grant)
-        before = {key for key, held in self.held.items() if _is_renewed_by(held, new, senders)}
+        before = {key for key, held in self.held.items() if _is_renewed_by(held, new, sender)}
         if not before:
             return None
         self._used -= before  # it is in use once it is shown
@@ -128,20 +127,9 @@ class Wallet:
 
     def _is_due(self, held: Held, now: int) -> bool:
         proven, end = held.proven, held.proven.rights.until
-        if proven.renewal is None or proven.maker in (NOBODY, self._me) or held.grant_id in self.void:
+        if proven.renewal is None or proven.issuer == self._me or held.grant_id in self.void:
             return False
         return proven.renewal.is_due(end, now) and now <= end + CLOCK_SKEW_MS
-
-    def source_of(self, made: Proven) -> Held | None:
-        """Of the grants held of which this node has made another, or would make it now, the one that ends last. It is in use from now on."""
-        sources = [
-            held for held in self.held.values() if _is_source(held.proven, made) and held.grant_id not in self.void
-        ]
-        if not sources:
-            return None
-        best = max(sources, key=_end)
-        self._used.add(best.grant_id)
-        return best
 
     def forget(self, grant_id: GrantId) -> None:
         """Keeps a grant no longer."""
@@ -214,11 +202,11 @@ class Wallet:
         self._used.intersection_update(held)
 
 
-def _is_renewed_by(held: Held, new: Held, senders: Collection[PeerId]) -> bool:
-    """Whether `new` stands for a grant that is held, goes on further, and comes from who made that one: who holds the same could have made it up."""
+def _is_renewed_by(held: Held, new: Held, sender: PeerId) -> bool:
+    """Whether `new` stands for a grant that is held, goes on further, and both are as the issuer signed them, which has sent it."""
     before, after = held.proven, new.proven
-    same = (before.issuer, before.origin) == (after.issuer, after.origin) and before.maker in senders
-    return same and 0 < before.rights.until < _end(new)
+    same = before.issuer == after.issuer == sender and before.origin == after.origin
+    return same and before.is_issued and after.is_issued and 0 < before.rights.until < _end(new)
 
 
 def _makers(held: Held) -> tuple[PeerId, PeerId]:
@@ -228,11 +216,6 @@ def _makers(held: Held) -> tuple[PeerId, PeerId]:
 def _end(held: Held) -> int:
     """When it ends, Unix ms; of one without end, later than any."""
     return held.proven.rights.until or _NEVER
-
-
-def _is_source(held: Proven, made: Proven) -> bool:
-    """Whether a grant is one of those that `made` was made of, or a renewal of one."""
-    return held.issuer == made.issuer and held.origin in made.ids and held.origin != made.origin
 
 
 def _revocable_by(held: Held) -> set[tuple[GrantId, PeerId]]:

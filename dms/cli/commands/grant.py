@@ -132,9 +132,8 @@ def create(io: Io, *, limits: dict[str, Any], bearer: bool, own: bool, until: st
 @GRANT
 @_limits
 @click.option("--until", metavar="WHEN", help="A span or a date; no later than before in any case.")
-@renewed
 @with_io
-def delegate(io: Io, *, grant: str, limits: dict[str, Any], until: str | None, renew: str | None) -> None:
+def delegate(io: Io, *, grant: str, limits: dict[str, Any], until: str | None) -> None:
     """Make a narrower grant of one you have; the old limits stay, and what it is made from is not needed to use it.
 
     \b
@@ -143,7 +142,7 @@ def delegate(io: Io, *, grant: str, limits: dict[str, Any], until: str | None, r
     from dms.rpc.api.grants import DelegateGrantParams  # noqa: PLC0415
 
     rights = _rights(limits, until or "never", own=False)
-    _show_made(io, "grants.delegate", DelegateGrantParams(grant, rights, last_renewal(renew)))
+    _show_made(io, "grants.delegate", DelegateGrantParams(grant, rights))
 
 
 def _show_made(io: Io, method: str, params: object) -> None:

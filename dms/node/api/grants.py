@@ -82,24 +82,11 @@ class GrantGroup(Base):
         if params.by.own:
             raise UserError("bad_argument", "own is granted by an anchor; delegating can only take rights away")
         of, by = self._grant(params.grant), self._of_peers(params.by, await self._state())
-        grant = narrow(of, by, self._me, self._to_renew(of, by, params.renew_until))
+        grant = narrow(of, by, self._me)
         proven = read_grant(grant)
         assert proven is not None
-        made = GrantMade(proven.origin, proven.rights, showable(grant, self._me), proven.renewal)
+        made = GrantMade(proven.origin, proven.rights, showable(grant, self._me))
         return self._made(grant, (await self._wish(made, call_id("grants.delegate"))).grants)
-
-    def _to_renew(self, of: bytes, by: Rights, renew_until: int) -> Renewal | None:
-        """The promise to renew what is made of a grant, which has to be kept here for that."""
-        source = read_grant(of)
-        if not renew_until or source is None:
-            return None
-        if not any(held.proven.origin == source.origin for held in self._services.wallet.held.values()):
-            raise UserError(
-                "bad_argument",
-                "what is passed on is renewed of a grant that this node keeps, and it does not keep this one",
-                hint="dms grant keep it first",
-            )
-        return _renewal(renew_until, source.rights.narrowed(by).until, self._now())
 
     async def grants_inspect(self, params: GrantParams) -> GrantView:
         """See `GrantMethods`."""

@@ -56,12 +56,10 @@ class DelegateGrantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     Attributes:
         grant: its text, or the id of one this node holds.
         by: what it is to allow at most from then on; the old bounds stay.
-        renew_until: as of a grant that is issued. What it is made of must be kept here: of that, or of a renewal of it, each renewal is made.
     """
 
     grant: Text
     by: Rights
-    renew_until: Moment = 0
 
 
 class GrantParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +109,7 @@ class GrantView(msgspec.Struct, frozen=True):
         held: whether this node keeps it.
         flaw: why this node would not accept it now, if its holder showed it; empty: it would.
         revoked: whether whoever may say so has told this node, which holds it, that it is void.
-        renewal: by which its maker makes it anew while it is in use; null: it runs out.
+        renewal: by which its issuer makes it anew while it is in use; null: it runs out.
     """
 
     grant_id: GrantId

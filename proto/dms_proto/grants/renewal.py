@@ -1,13 +1,13 @@
-"""Renewal: who made a grant has promised to make it anew, again and again, while its holder uses it.
+"""Renewal: who issued a grant has promised to make it anew, again and again, while its holder uses it.
 
 ::
 
     made ───────────────── two thirds of its span ────────── end
-                                     │ GrantWanted ──▶ who made it
+                                     │ GrantWanted ──▶ who issued it
                     kept in its place ◀── GrantGiven: the same bounds, until one span from now
 
 A renewal names the grant it stands for, so whoever revokes that one has revoked this one as well. Only a grant that has not ended is made anew: one
-that nobody uses runs out.
+that nobody uses runs out. What was made of it by appending is not: anybody can append, so nobody has promised anything.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Proven(NamedTuple):
         delegators: of each of `ids`, who says to have made it of the one before; empty where nobody does.
         maker: who made the grant itself: its issuer, or who passed it on; empty: nobody says so.
         origin: the id by which its maker knows it: of the grant of which it is a renewal, or its own.
-        renewal: by which its maker makes it anew; None: it runs out.
+        renewal: by which its issuer makes it anew; None: it runs out.
     """
 
     issuer: PeerId
@@ -65,7 +65,7 @@ class Proven(NamedTuple):
 
     @property
     def is_issued(self) -> bool:
-        """Whether its maker issued it; otherwise it was made of another."""
+        """Whether it is as its issuer signed it; otherwise it was made of another, by appending to it."""
         return self.maker == self.issuer and not self.delegators[-1]
 
 
@@ -104,12 +104,11 @@ class GrantMade(Stimulus, frozen=True):
 
 
 class RenewalAsked(Stimulus, frozen=True):
-    """A peer asks for a renewal of the grant that it holds. `proven`: what that says; `most`: when one that this node can make ends at the latest."""
+    """A peer asks for a renewal of the grant that it holds. `proven`: what that says; None: it is no grant."""
 
     peer: PeerId
     grant: bytes
     proven: Proven | None
-    most: int
 
 
 class RevocationsHeard(Stimulus, frozen=True):
@@ -145,7 +144,7 @@ class GrantIssued(Event, frozen=True):
 
 
 class GrantRenewed(Event, frozen=True):
-    """A grant that this node issued, or passed on, was made anew for a holder; told once for all holders of it, as long as it goes on no further."""
+    """A grant that this node issued was made anew for a holder; told once for all holders of it, as long as it goes on no further."""
 
     grant_id: GrantId
     holder: PeerId
@@ -291,17 +290,18 @@ class Trust(msgspec.Struct, frozen=True):
             return f"the grant ended {(now - proven.rights.until) // SECOND} s ago"
         return "the grant is for another node" if any(proven.rights.unmet({"peer": peer})) else ""
 
-    def renewal_flaw(self, proven: Proven, peer: PeerId, most: int, now: int) -> str:
-        """Why this node does not make a grant anew for `peer` now; empty when it does. `most`: see `RenewalAsked`."""
-        if proven.maker not in ((self.me,) if proven.is_issued else (self.me, *self.former)):
+    def renewal_flaw(self, proven: Proven, peer: PeerId, now: int) -> str:
+        """Why this node does not make a grant anew for `peer` now; empty when it does."""
+        if proven.issuer != self.me:
             return "it was not made here, or with a key that was replaced"
+        if not proven.is_issued:
+            return "it was made of another, which alone may be renewed"
         if flaw := self._flaw(proven, peer, now, begun=False):
             return flaw
         if proven.renewal is None:
             return "it is not renewed: it was made to run out"
-        if not proven.renewal.is_due(proven.rights.until, now):
-            return "it is not near its end, or was to be renewed no longer"
-        return "" if most > proven.rights.until else "what it was made of ends with it, or is not kept here any more"
+        is_due = proven.renewal.is_due(proven.rights.until, now)
+        return "" if is_due else "it is not near its end, or was to be renewed no longer"
 
     def _void(self, proven: Proven) -> str:
         """The id of it, or of the one that it was made from, that is revoked by this node, its issuer, or who passed that one on; or empty.
@@ -362,10 +362,10 @@ def _renew(trust: Trust, stimulus: RenewalAsked, now: int) -> Decision:
     peer, proven = stimulus.peer, stimulus.proven
     if proven is None:
         return Decision((), (Blame(peer, Offence.MALFORMED),))
-    if flaw := trust.renewal_flaw(proven, peer, stimulus.most, now):
+    if flaw := trust.renewal_flaw(proven, peer, now):
         return Decision((), (Send(peer, Refusal(NOT_GRANTED, detail=f"no renewal of {proven.origin}: {flaw}")),))
     assert proven.renewal is not None
-    until = min(proven.renewal.end(now), stimulus.most)
+    until = proven.renewal.end(now)
     events = (GrantRenewed(proven.origin, peer, until, now),) if _goes_on(trust, proven, until) else ()
     return Decision(events, (Renew(peer, stimulus.grant, until),))
 

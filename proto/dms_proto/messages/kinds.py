@@ -474,7 +474,7 @@ class Iou(Message, frozen=True, tag=True):
 
 
 class GrantWanted(Message, frozen=True, tag=True):
-    """Make this grant anew: its end is near, and I use it. Said to who made it, by who holds it; the answer is a `GrantGiven` or a `Refusal`.
+    """Make this grant anew: its end is near, and I use it. Said to who issued it, by who holds it; the answer is a `GrantGiven` or a `Refusal`.
 
     Attributes:
         grant: in the form of an envelope's `auth`, as it was given; not bound to the sender, where it is for whoever holds it.

@@ -25,3 +25,10 @@ def test_how_long_it_is_renewed_is_a_span_or_a_date(dms: Dms, renew: str, says: 
     refused = dms("grant", "create", "--bearer", "--renew", renew)
     assert refused.exit_code == 2
     assert says in refused.stderr
+
+
+def test_what_is_passed_on_is_promised_nothing(dms: Dms) -> None:
+    text = dms("grant", "create", "--bearer", "--until", "7d").stdout.strip()
+    refused = dms("grant", "delegate", text, "--max-cpu", "1", "--renew", "30d")
+    assert refused.exit_code == 2
+    assert "No such option" in refused.stderr

@@ -459,69 +459,6 @@ async def test_a_revoked_grant_is_not_renewed_and_revoking_the_first_ends_its_re
     assert "is revoked" in await refused(guarded, caplog)
 
 
-async def test_what_was_passed_on_is_renewed_by_who_passed_it_on_once_its_own_is(guarded: Local, clock: Clock) -> None:
-    """Node 1 issues, node 0 passes it on to node 2, and node 2 shows it to node 1."""
-    issuer = guarded.market.nodes[1]
-    rights = Rights({TIME: clock() + SPAN, "cpu": 2000})
-    issued = await guarded.apis[1].grants_create(CreateGrantParams(rights, clock() + DAY))
-    by = Rights({"cpu": 1000}, {"peer": (peer_of(guarded.market.nodes[2]),)})
-    with pytest.raises(UserError, match="does not keep this one"):
-        await guarded.api.grants_delegate(DelegateGrantParams(issued.text, by, clock() + DAY))
-    await guarded.api.grants_keep(GrantParams(issued.text))
-    made = await guarded.api.grants_delegate(DelegateGrantParams(issued.text, by, clock() + DAY))
-    before = await guarded.apis[2].grants_keep(GrantParams(made.text))
-    await guarded.apis[2].market_ask(AskParams(spec()))
-    end = before.rights.until
-    await later(guarded, clock)
-
-    ask(guarded, 2)  # too early: what it was made of ends as soon
-    await until(lambda: _due(guarded, 0, clock), bool)
-    ask(guarded, 0)
-    await until(lambda: held(guarded, 0), lambda view: view.rights.until > end)
-    await later(guarded, clock, MINUTE + STEP)
-    ask(guarded, 2)
-    after = await until(lambda: held(guarded, 2), lambda view: view.rights.until > end)
-
-    assert (after.rights.at_most["cpu"], after.rights.one_of) == (1000, by.one_of)
-    assert after.parts[-1].renews == made.view.grant_id
-    assert not (await guarded.apis[1].grants_inspect(GrantParams(_text(guarded, 2)))).flaw
-    await guarded.api.grants_revoke(RevokeGrantParams(made.view.grant_id))
-    await until(lambda: told(guarded, 1), lambda found: made.view.grant_id in found.revoked)
-    assert (await guarded.apis[1].grants_inspect(GrantParams(_text(guarded, 2)))).flaw.endswith("is revoked")
-    assert (await guarded.apis[1].grants_list()).issued[0].grant_id == issued.view.grant_id
-    assert peer_of(issuer) == after.issuer
-
-
-async def test_a_delegator_whose_key_was_replaced_renews_what_it_passed_on(guarded: Local, clock: Clock) -> None:
-    issued = await guarded.apis[1].grants_create(CreateGrantParams(Rights({TIME: clock() + DAY})))
-    await guarded.api.grants_keep(GrantParams(issued.text))
-    by = Rights({TIME: clock() + SPAN}, {"peer": (peer_of(guarded.market.nodes[2]),)})
-    made = await guarded.api.grants_delegate(DelegateGrantParams(issued.text, by, clock() + DAY))
-    before = await guarded.apis[2].grants_keep(GrantParams(made.text))
-    await guarded.apis[2].market_ask(AskParams(spec()))
-    old = peer_of(guarded.market.nodes[0])
-    await rotated(guarded, 0)
-    heir = guarded.market.nodes[0]
-    await guarded.market.connect(heir, guarded.market.nodes[2])
-    await until(guarded.market.nodes[2].state, lambda state: old in state.membership.heirs)
-    await later(guarded, clock)
-
-    ask(guarded, 2)
-
-    after = await until(lambda: held(guarded, 2), lambda view: view.rights.until > before.rights.until)
-    assert after.parts[-1].delegator == peer_of(heir)
-    assert after.parts[-1].renews == made.view.grant_id
-
-
-async def _due(local: Local, index: int, clock: Clock) -> bool:
-    return bool(local.market.nodes[index].services.wallet.due(clock()))
-
-
-def _text(local: Local, index: int) -> str:
-    (one,) = local.market.nodes[index].services.wallet.held.values()
-    return FORM.write(one.grant)
-
-
 async def test_a_promise_that_cannot_be_kept_is_not_made(guarded: Local, clock: Clock) -> None:
     for rights, renew_until in ((Rights(), clock() + DAY), (Rights({TIME: clock() + HOUR}), clock() + HOUR)):
         with pytest.raises(UserError, match="renew"):

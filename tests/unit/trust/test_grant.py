@@ -324,31 +324,31 @@ def test_a_promise_to_renew_is_the_last_part_s_and_a_renewal_has_the_ids_of_what
     assert len(after.delegators) == len(after.ids)
 
 
-def test_what_is_passed_on_is_renewed_by_who_passed_it_on_or_by_nobody() -> None:
+def test_what_was_made_of_a_grant_is_promised_nothing() -> None:
+    """Whoever holds it has made it so; its source's promise is of its source."""
     first = issue(SEED, Rights({TIME: 1_000_000}), RENEWAL)
-    passed_on = read_grant(narrow(first, Rights({"cpu": 1}), PEERS[0], RENEWAL))
-    run_out = read_grant(narrow(first, Rights({"cpu": 1}), PEERS[0]))
-    unnamed = read_grant(narrow(first, Rights({"cpu": 1})))
-    assert passed_on is not None
-    assert run_out is not None
-    assert unnamed is not None
-    assert (passed_on.maker, passed_on.renewal, passed_on.is_issued) == (PEERS[0], RENEWAL, False)
-    assert (run_out.maker, run_out.renewal) == (PEERS[0], None)
-    assert (unnamed.maker, unnamed.renewal, unnamed.is_issued) == ("", None, False)
+    for delegator in ("", PEERS[0], ISSUER.peer_id):
+        made = read_grant(narrow(first, Rights({"cpu": 1}), delegator))
+        assert made is not None
+        assert (made.maker, made.renewal, made.is_issued) == (delegator, None, False)
 
 
-def test_a_renewal_of_what_was_passed_on_is_of_both_grants_it_stands_for() -> None:
-    """The issuer revokes by the id of its first grant, the delegator by that of its own, whatever was renewed since."""
-    first = issue(SEED, Rights(), RENEWAL)
-    passed_on = narrow(first, Rights({"cpu": 1}), PEERS[0], RENEWAL)
-    root, child = read_grant(first), read_grant(passed_on)
-    assert root is not None
-    assert child is not None
-    again = narrow(issue(SEED, Rights(), RENEWAL, root.origin), Rights({"cpu": 1}), PEERS[0], RENEWAL, child.origin)
-    proven = read_grant(again)
-    assert proven is not None
-    assert {(root.origin, ""), (child.origin, PEERS[0])} <= set(zip(proven.ids, proven.delegators, strict=True))
-    assert proven.origin == child.origin
+@pytest.mark.parametrize("source", ["renew(2030-01-01T00:00:00Z, 60);\n", 'renews("g-a");\n'])
+def test_what_is_appended_can_neither_promise_nor_renew(source: str) -> None:
+    """It needs nobody's key: who holds what was passed on could have it renewed for ever, and past its revocation."""
+    assert read_statements(source, is_first=True) is not None
+    key = PublicKey(f"ed25519/{ISSUER.public_key.hex()}")
+    token = Biscuit.from_bytes(issue(SEED, Rights())[32:], key).append(BlockBuilder(source))
+    assert read_grant(ISSUER.public_key + bytes(token.to_bytes())) is None
+
+
+def test_a_grant_that_was_made_of_a_renewal_ends_with_the_first_of_its_line() -> None:
+    first = read_grant(issue(SEED, Rights(), RENEWAL))
+    assert first is not None
+    made = read_grant(narrow(issue(SEED, Rights(), RENEWAL, first.origin), Rights({"cpu": 1}), PEERS[0]))
+    assert made is not None
+    assert made.ids[0] == first.origin
+    assert made.origin == made.ids[-1]
 
 
 @pytest.mark.parametrize(
