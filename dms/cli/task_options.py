@@ -23,7 +23,9 @@ _OPTIONS: Final = (
     click.option("--executor", metavar="NAME", help='"sandbox" (default), "wasm" or "oci".'),
     click.option("--module", metavar="FILE", help="For wasm: the module; the command is then its arguments."),
     click.option(
-        "--image", metavar="NAME@DIGEST", help="Container image; the command is then run in it, in place of its own."
+        "--image",
+        metavar="IMAGE",
+        help="Container image: NAME@DIGEST, or NAME:TAG if this node has an engine to ask. The command is run in it, in place of its own.",
     ),
     click.option(
         "--pull",

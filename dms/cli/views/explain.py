@@ -32,6 +32,8 @@ _TONES: Final = {
     Outcome.UNREACHABLE: "bad",
     Outcome.NOT_ASKED: "dim",
 }
+_NO_EXECUTOR: Final = "not there; executors: "
+"""How a decline says that a node has none of that name; what follows are those it has."""
 
 
 def explanation(
@@ -107,6 +109,10 @@ def _reasons(verdicts: Sequence[NodeVerdict]) -> Iterable[tuple[str, int]]:
 def _clause(clause: Clause) -> str:
     nearest = f"; would take {clause.nearest}" if clause.nearest else ""
     passing = "; waiting may help" if clause.passing else ""
+    kind, _, name = clause.dimension.partition(":")
+    if kind == "executor" and clause.observed.startswith(_NO_EXECUTOR):
+        others = clause.observed.removeprefix(_NO_EXECUTOR)
+        return f"no executor {name} there (executors: {others}); its owner can enable it in executors.enabled"
     return f"{clause.dimension}: wanted {clause.wanted}, there {clause.observed}{nearest}{passing}"
 
 

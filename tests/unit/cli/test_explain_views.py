@@ -5,8 +5,10 @@ from __future__ import annotations
 from dms.cli.text import plain
 from dms.cli.views.explain import explanation
 from dms.testing.samples import PROVIDER, REQUESTER
+from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.ids import short
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
+from dms_proto.market.set_dimensions import judge_executors
 from dms_proto.messages import Clause
 
 OWED = Clause("debt", "1 credit", "0 credits may yet be owed to it")
@@ -24,3 +26,14 @@ def test_where_the_debt_limit_alone_stands_in_the_way_the_command_that_raises_it
 def test_where_more_stands_in_the_way_it_is_not() -> None:
     lines = shown(NodeVerdict(REQUESTER.peer_id, Outcome.DECLINED, (OWED, Clause("memory", "2 GiB", "1 GiB"))))
     assert not any("--ours" in line for line in lines)
+
+
+def test_where_an_executor_is_not_there_it_says_who_can_do_what() -> None:
+    has = ExecutorOffer("sandbox", "1", Isolation.NAMESPACES)
+    clauses = tuple(
+        verdict.clause
+        for verdict in judge_executors((ExecutorOffer("oci", "", Isolation.NONE),), (has,))
+        if verdict.clause is not None
+    )
+    lines = shown(NodeVerdict(PROVIDER.peer_id, Outcome.DECLINED, clauses))
+    assert any("no executor oci there (executors: sandbox); its owner can enable it" in line for line in lines)
