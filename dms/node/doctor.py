@@ -28,8 +28,8 @@ from dms.config.identity import is_protected, read_names, unlock
 from dms.config.passphrase import is_named, unattended
 from dms.config.paths import require_private
 from dms.executors.detect import Unavailable, detect
-from dms.executors.oci.engine import find_engine, sockets
 from dms.executors.oci.executor import OciExecutor
+from dms.executors.oci.finding import find_engine, sockets
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
 from dms.hardware.pressure import Pressure

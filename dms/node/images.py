@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from dms.config import Config
-from dms.executors.oci.engine import EngineError, find_engine, sockets
+from dms.executors.oci.engine import EngineError
+from dms.executors.oci.finding import find_engine, sockets
 from dms.jobs.spec import JobSpec
 from dms_proto.errors import MachineError, UserError
 from dms_proto.images import is_image, name_of

@@ -1,10 +1,4 @@
-"""The engine that runs containers: which one answers, what it is, and everything that is asked of it. Podman and Docker speak the same API.
-
-A configured socket is the only one tried. Otherwise the first that answers is taken, in this order; whoever can reach the machine's own engine
-is root of the machine, so unless `$DOCKER_HOST` names it, it comes last::
-
-    $DOCKER_HOST | $XDG_RUNTIME_DIR/podman/podman.sock | /run/user/UID/podman/podman.sock | $XDG_RUNTIME_DIR/docker.sock
-    | /run/user/UID/docker.sock | /run/podman/podman.sock | /run/docker.sock | /var/run/docker.sock
+"""The engine that runs containers: what it is, and all that is asked of it. Which one is taken, `finding` says. Podman and Docker speak the same API.
 
 The client is aiodocker. Streams (output, a pull) are read from its responses directly: output has to arrive byte for byte, and a pull that is given
 up has to be closed, which is what makes the engine end it.
@@ -15,19 +9,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import stat
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from dms.executors.limiter import Reading
 from dms.executors.oci.config import Image
-from dms_proto.errors import MachineError
 from dms_proto.images import name_of
 
 if TYPE_CHECKING:
@@ -39,8 +30,6 @@ CALL_S: Final = 60.0
 UNIX: Final = "unix://"
 _HEADER: Final = struct.Struct(">BxxxL")
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
-NO_ENGINE: Final = "no container engine answers on this machine"
-INSTALL_HINT: Final = "install podman and run as this user: systemctl --user enable --now podman.socket; or name a socket in executors.oci_socket"
 
 
 class EngineError(Exception):
@@ -378,49 +367,6 @@ async def open_engine(socket: str) -> Engine:
     return engine
 
 
-async def find_engine(sockets: list[str]) -> Engine:
-    """The first engine that answers.
-
-    Raises:
-        MachineError: `executor_unavailable`: none does; with what each socket said.
-    """
-    complaints = []
-    for socket in sockets:
-        if not _is_socket(socket):
-            continue
-        try:
-            return await open_engine(socket)
-        except EngineError as error:
-            complaints.append(f"{socket}: {error.message}")
-    why = f": {'; '.join(complaints)}" if complaints else ""
-    raise MachineError("executor_unavailable", f"{NO_ENGINE}{why}", hint=INSTALL_HINT)
-
-
-def sockets(configured: str, environment: Mapping[str, str], uid: int) -> list[str]:
-    """Where an engine may answer, the one to prefer first.
-
-    Args:
-        configured: a path, or `unix://PATH`; then nothing else is tried.
-        environment: of the node.
-        uid: of the node.
-    """
-    if configured:
-        return [configured.removeprefix(UNIX)]
-    host = environment.get("DOCKER_HOST", "")
-    runtime = environment.get("XDG_RUNTIME_DIR", "")
-    candidates = (
-        host.removeprefix(UNIX) if host.startswith(UNIX) else "",
-        f"{runtime}/podman/podman.sock" if runtime else "",
-        f"/run/user/{uid}/podman/podman.sock",
-        f"{runtime}/docker.sock" if runtime else "",
-        f"/run/user/{uid}/docker.sock",
-        "/run/podman/podman.sock",
-        "/run/docker.sock",
-        "/var/run/docker.sock",
-    )
-    return list(dict.fromkeys(filter(None, candidates)))
-
-
 def facts_of(socket: str, info: Mapping[str, Any], *, is_podman: bool) -> Facts:
     """Facts from what an engine answers to `info`."""
     options = " ".join(info.get("SecurityOptions") or ())
@@ -465,13 +411,6 @@ def _words(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     return tuple(map(str, value)) if isinstance(value, list) else ()
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(Path(path).stat().st_mode)
-    except OSError:
-        return False
 
 
 async def _exactly(response: aiohttp.ClientResponse, length: int) -> bytes:

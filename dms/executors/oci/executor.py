@@ -16,11 +16,12 @@ from typing import Final
 import msgspec
 
 from dms.executors import job_directory
-from dms.executors.oci import config, engine, faults, gpus, probe
+from dms.executors.oci import config, faults, gpus, probe
 from dms.executors.oci.config import Dialect, Machine, Place, Program, User
 from dms.executors.oci.engine import Engine, EngineError, Facts, State
 from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.filter import profile
+from dms.executors.oci.finding import find_engine, sockets
 from dms.executors.oci.images import Images
 from dms.executors.oci.leftovers import Leftovers, Removal
 from dms.executors.oci.memory_files import MemoryFiles
@@ -106,7 +107,7 @@ class OciExecutor:
         async with self._opening:
             if self._engine is not None:
                 return self._engine
-            found = await engine.find_engine(engine.sockets(self._oci.socket, os.environ, os.geteuid()))
+            found = await find_engine(sockets(self._oci.socket, os.environ, os.geteuid()))
             try:
                 self._check(found.facts)
                 await asyncio.to_thread(self._furnish)

@@ -6,9 +6,10 @@ from contextlib import suppress
 import pytest
 
 from dms.executors.oci.config import User
-from dms.executors.oci.engine import Facts, facts_of, find_engine, reading_of, sockets, unix_ms
+from dms.executors.oci.engine import Facts, facts_of, reading_of, unix_ms
 from dms.executors.oci.executor import dialect_of, fault_of, user_of
 from dms.executors.oci.filter import profile
+from dms.executors.oci.finding import find_engine, sockets
 from dms.executors.oci.memory_files import is_in_memory
 from dms.executors.sandbox import program, seccomp
 from dms.executors.sandbox.program import MAX_COMMAND_BYTES
