@@ -117,7 +117,7 @@ class Verdict(msgspec.Struct, frozen=True):
         accepted: the slot whose result it is; None: undecided.
         right: nodes that agree with it, once it was checked; none where it was taken as it is.
         wrong: nodes that gave another result; they are not paid.
-        unjudged: nodes of whose answer nothing follows for them.
+        unjudged: nodes whose answer is neither; if it cannot be compared though the accepted one can, they are trusted no longer.
         why: why it is undecided.
         cost: micro-credits for all copies but the accepted one: what the check cost.
         comparator: what said which answers are the same, with its version; empty: their hashes.

@@ -27,7 +27,7 @@ class EvidenceView(msgspec.Struct, frozen=True):
     """One kind of evidence on a peer.
 
     Attributes:
-        kind: what was seen: kept, late, fault, overclaimed, unopened, right, wrong, honest, overstated.
+        kind: what was seen: kept, late, fault, overclaimed, unopened, right, wrong, unfit, honest, overstated.
         count: how often.
         points: what that counts now, for it or (below 0) against it.
     """

@@ -243,12 +243,13 @@ def _accepted(auction: Auction, piece: int, answered: Sequence[Slot], verdict: V
         wrong=tuple(_answer(slot) for slot in wrong),
         unjudged=tuple(_answer(slot) for slot in (*unchecked, *outvoted) if slot not in wrong),
         pieces=terms_of(auction).count,
+        unfit=tuple(_answer(slot) for slot in outvoted if why_unfit(auction, slot)),
     )
     return _looking_back(auction, judged, accepted)
 
 
 def _looking_back(auction: Auction, judged: ResultJudged, accepted: Slot) -> ResultJudged:
-    """The verdict on a canary: what it says of the answer that was accepted then, the lie perhaps. Nothing where that could not be compared."""
+    """The verdict on a canary: what it says of the answer that was accepted then, the lie perhaps."""
     known, said = terms_of(auction).canary, auction.comparisons.get(judged.piece)
     if known is None:
         return judged
@@ -259,6 +260,7 @@ def _looking_back(auction: Auction, judged: ResultJudged, accepted: Slot) -> Res
         canary=(known.request_id, known.piece),
         overturned=() if is_as_known or is_unfit else known.right,
         confirmed=known.right if is_as_known and not known.is_confirmed else (),
+        unfit=(*judged.unfit, *(known.right if is_unfit and not is_as_known else ())),
     )
 
 

@@ -554,6 +554,8 @@ class ResultJudged(Event, frozen=True):
         overturned: who gave that result, if it is not the accepted one.
         confirmed: who gave it, if it is, and nobody had checked it until now.
         pieces: of the request; 0: not known.
+        unfit: who gave what cannot be compared, though the accepted result can: of those unjudged, or of a canary then. They are paid, and no longer
+            trusted.
     """
 
     piece: int
@@ -567,6 +569,7 @@ class ResultJudged(Event, frozen=True):
     overturned: tuple[Answer, ...] = ()
     pieces: int = 0
     confirmed: tuple[Answer, ...] = ()
+    unfit: tuple[Answer, ...] = ()
 
     @property
     def answers(self) -> tuple[Answer, ...]:

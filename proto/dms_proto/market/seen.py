@@ -22,8 +22,9 @@ def seen_in(event: Event) -> Iterator[Seen]:
             )
         case OpeningRefused(provider=provider, source=source):
             yield provider, source, Kind.UNOPENED
-        case ResultJudged(right=right, wrong=wrong, overturned=overturned, confirmed=confirmed):
+        case ResultJudged(right=right, wrong=wrong, overturned=overturned, confirmed=confirmed, unfit=unfit):
             yield from ((answer.provider, answer.source, Kind.RIGHT) for answer in (*right, *confirmed))
             yield from ((answer.provider, answer.source, Kind.WRONG) for answer in (*wrong, *overturned))
+            yield from ((answer.provider, answer.source, Kind.UNFIT) for answer in unfit)
         case BenchmarkChecked(provider=provider, source=source, kind=Kind() as kind):
             yield provider, source, kind

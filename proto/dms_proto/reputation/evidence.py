@@ -38,6 +38,8 @@ class Kind(StrEnum):
     """A result was checked, and it was the accepted one."""
     WRONG = "wrong"
     """A result was checked, and another one was accepted."""
+    UNFIT = "unfit"
+    """A result was checked and could not be compared, though others could."""
     HONEST = "honest"
     """A spot check of its benchmark came out as it claims."""
     OVERSTATED = "overstated"
@@ -52,6 +54,7 @@ POINTS: Final[Mapping[Kind, int]] = {
     Kind.LATE: -1,
     Kind.UNOPENED: -1,
     Kind.OVERCLAIMED: -5,
+    Kind.UNFIT: -5,
     Kind.OVERSTATED: -20,
     Kind.WRONG: -50,
 }
@@ -64,7 +67,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         counts: how often, ever.
         amounts: the same in thousandths, faded up to `at`, and less for what was shared with others of the same source.
-        streak: results checked and right since the last wrong one.
+        streak: results checked and right since the last one that was wrong, or unfit.
         source: where the provider was when it was last seen; see `sources`.
         worked: thousandths of points that it has worked for there, faded, whether or not they counted whole.
         at: Unix ms of the last observation.
@@ -101,7 +104,7 @@ def noted(
     amounts = evidence.faded(at)
     amounts[kind] = amounts.get(kind, 0) + amount
     counts = {**evidence.counts, kind: evidence.counts.get(kind, 0) + 1}
-    streak = {Kind.RIGHT: evidence.streak + 1, Kind.WRONG: 0}.get(kind, evidence.streak)
+    streak = {Kind.RIGHT: evidence.streak + 1, Kind.WRONG: 0, Kind.UNFIT: 0}.get(kind, evidence.streak)
     return Evidence(counts, amounts, streak, source, worked, max(at, evidence.at))
 
 

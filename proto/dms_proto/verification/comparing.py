@@ -8,8 +8,8 @@ fails spoils no other question; what it says is a fact that is written down, and
 *The same within a tolerance* is not transitive, so a camp is what is the same as the answer that founded it. The answers take their turn in the order
 given, and each joins the first camp that takes it: nobody founds a camp by answering sooner.
 
-Where a comparator fails on a pair, each of the two is compared with itself. One on which it fails even so is *unfit*: it stands alone, and nothing is
-held against whoever gave it. If neither is, or all are, it is the comparator that has failed.
+Where a comparator fails on a pair, each of the two is compared with itself. One on which it fails even so is *unfit*: it stands alone, and is
+not called wrong; but once others are accepted, whoever gave it is not trusted any more. If neither is, or all are, the comparator has failed.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ async def test_a_plug_in_that_fails_leaves_the_job_undecided_with_its_reason_and
     assert (await local.run(checked("numbers"))).summary.reason is EndReason.COMPLETED  # the node goes on
 
 
-async def test_a_file_that_no_parser_survives_hinders_nothing_and_is_not_called_wrong(tmp_path: Path) -> None:
+async def test_a_file_that_no_parser_survives_hinders_nothing_and_is_another_answer(tmp_path: Path) -> None:
     values = ('{"a": 1, "b": [2]}', '{"b":[2.0],"a":1}', '{"a":1,"b":[2]}', "[" * 100_000)
     wanted = checked("json", copies=4)
     task = msgspec.structs.replace(wanted.task, command=("write", "out", "VALUE"))
@@ -165,8 +165,8 @@ async def test_a_file_that_no_parser_survives_hinders_nothing_and_is_not_called_
 
         assert view.summary.reason is EndReason.COMPLETED
         (verdict,) = view.verdicts
-        assert (len(verdict.right), verdict.wrong) == (3, ())
-        assert verdict.unjudged == (peer_of(local.market.nodes[4]),)
+        assert (len(verdict.right), verdict.unjudged) == (3, ())
+        assert verdict.wrong == (peer_of(local.market.nodes[4]),)
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,8 @@ def test_an_answer_that_cannot_be_compared_holds_nothing_up_and_is_not_called_wr
     (unfit,) = verdict(market).unjudged
     assert market.state.slots[unfit.slot].outputs == file(SPOILT)
     assert [receipt.price for receipt in market.sent(Receipt)] == [50] * 4
+    assert verdict(market).unfit == (unfit,)
+    assert kinds(market) == dict.fromkeys(right(verdict(market)), Kind.RIGHT) | {unfit.provider: Kind.UNFIT}
 
 
 def test_that_an_answer_cannot_be_compared_is_said_where_it_stays_undecided() -> None:
@@ -355,7 +357,7 @@ def test_one_that_is_not_as_known_is_settled_by_others_who_are_compared_with_bot
     assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT, "x": Kind.WRONG, "y": Kind.WRONG}
 
 
-def test_nothing_follows_for_a_known_answer_that_cannot_be_compared() -> None:
+def test_who_gave_a_known_answer_that_cannot_be_compared_is_not_trusted_any_more() -> None:
     market = canary(known=SPOILT)
     answers(market, "a", 500)
     market.tell(compared(comparing(market)))
@@ -363,7 +365,7 @@ def test_nothing_follows_for_a_known_answer_that_cannot_be_compared() -> None:
     answers(market, "b", 501)
     market.tell(compared(comparing(market)))
 
-    assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT}
+    assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT, "x": Kind.UNFIT, "y": Kind.UNFIT}
 
 
 def test_a_comparator_that_fails_proves_nothing_of_known_work() -> None:

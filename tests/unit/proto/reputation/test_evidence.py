@@ -36,6 +36,7 @@ def test_right_results_count_in_a_row_until_a_wrong_one() -> None:
         evidence = noted(evidence, kind, 0)
     assert evidence.streak == 2
     assert noted(evidence, Kind.WRONG, 0).streak == 0
+    assert noted(evidence, Kind.UNFIT, 0).streak == 0
 
 
 @pytest.mark.parametrize("reason", EndReason)
