@@ -162,7 +162,7 @@ class Collector:
         self._tell(request_id, Collected(status.allocation_id, failed))
 
     async def _compare_results(self, request_id: RequestId, wanted: Compare) -> None:
-        said = await self._comparing.compare(wanted, lambda: request_id in self._compared)
+        said = await self._comparing.compare(request_id, wanted, lambda: request_id in self._compared)
         if said is not None:
             self._tell(request_id, said)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
+from weakref import WeakValueDictionary
 
 from dms.comparing.installed import Installed, chosen
 from dms.comparing.process import ask
@@ -12,12 +13,13 @@ from dms.comparing.question import Side
 from dms.node.logs import STREAMS, LogStore
 from dms.store.blobs import BlobStore
 from dms_proto.errors import UserError
+from dms_proto.ids import RequestId
 from dms_proto.market.auction_state import Compare, Compared, Given
 from dms_proto.verification.comparing import Grouping, grouping
 from dms_proto.verification.policy import HASH, Verification
 
 AT_ONCE: Final = 2
-"""Comparisons of all jobs together."""
+"""Comparisons of all jobs together; of one job one at a time, so that its answers, slow ones perhaps, never take all turns."""
 
 
 async def check_result_comparator(verify: Verification) -> None:
@@ -40,13 +42,15 @@ class Comparing:
         self._blobs = blobs
         self._logs = logs
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turn_of: WeakValueDictionary[RequestId, asyncio.Lock] = WeakValueDictionary()
+        """By job, as long as one of its comparisons has its turn or waits for it."""
 
     def is_here(self, given: Given) -> bool:
         """Whether all that an answer left is still kept. From any thread."""
         has_log = self._logs.length(given.allocation_id, STREAMS[0]) >= given.printed_bytes
         return has_log and all(self._blobs.path(output.digest) is not None for output in given.outputs)
 
-    async def compare(self, wanted: Compare, is_wanted: Callable[[], bool]) -> Compared | None:
+    async def compare(self, request_id: RequestId, wanted: Compare, is_wanted: Callable[[], bool]) -> Compared | None:
         """What the comparator says; None once `is_wanted` no longer holds."""
         asked = {given.index: given for given in (*wanted.founders, *wanted.fresh)}
         made_by = wanted.comparator
@@ -54,7 +58,8 @@ class Comparing:
             comparator = await asyncio.to_thread(chosen, wanted.comparator)
             made_by += f" {comparator.version}"
             sides = {index: self._side(given) for index, given in asked.items()}
-            found = await self._group(wanted, comparator, sides, is_wanted)
+            turn = self._turn_of.setdefault(request_id, asyncio.Lock())
+            found = await self._group(wanted, comparator, sides, turn, is_wanted)
         except UserError as error:
             found = Grouping(failed=error.message)
         except OSError as error:
@@ -62,13 +67,18 @@ class Comparing:
         return Compared(wanted.piece, tuple(asked), found, made_by) if found is not None else None
 
     async def _group(
-        self, wanted: Compare, comparator: Installed, sides: Mapping[int, Side], is_wanted: Callable[[], bool]
+        self,
+        wanted: Compare,
+        comparator: Installed,
+        sides: Mapping[int, Side],
+        turn: asyncio.Lock,
+        is_wanted: Callable[[], bool],
     ) -> Grouping | None:
         asking = grouping([given.index for given in wanted.founders], [given.index for given in wanted.fresh])
         try:
             pair = next(asking)
             while is_wanted():
-                async with self._turns:
+                async with turn, self._turns:
                     said = await ask(comparator, sides[pair.left], sides[pair.right])
                 pair = asking.send(said)
         except StopIteration as end:
