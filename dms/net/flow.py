@@ -2,10 +2,14 @@
 
 What arrives from the peer goes into the socket in the same step, without a task's turn; only when the socket is full does a task wait, and then the
 stream's window fills up and the peer waits, in this tunnel alone.
+
+A tunnel that is served ends with what it leads to, whatever the peer does: once the other end of the socket is gone wholly, the peer has `LAST_S` to
+take what was said last and to end its side.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Final
 
@@ -16,15 +20,20 @@ from dms.net.guards.yamux_stream import MAX_CHUNK, SafeStream
 
 PIECE: Final = MAX_CHUNK
 """Bytes carried at a time: what a stream sends in one frame."""
+LOOK_S: Final = 2.0
+"""Seconds between two looks whether what a tunnel leads to is gone."""
+LAST_S: Final = 30.0
+"""Seconds in which the peer may take the last bytes of what is gone."""
 
 
 class Flow:
     """Carries the bytes of one tunnel, both ways. Lives on the trio thread."""
 
-    def __init__(self, stream: SafeStream, end: socket.socket) -> None:
-        """`end` does not block; it stays the caller's."""
+    def __init__(self, stream: SafeStream, end: socket.socket, *, is_served: bool) -> None:
+        """`end` does not block; it stays the caller's. `is_served`: it leads to a job of ours, not to a program that asked for the tunnel."""
         self._stream = stream
         self._end = end
+        self._is_served = is_served
         self._rest = memoryview(b"")
         self._full = trio.Event()
         self._is_full = False
@@ -40,6 +49,8 @@ class Flow:
                 self._stream.on_change = self._on_change
                 nursery.start_soon(self._carry_out)
                 nursery.start_soon(self._wait_for_room)
+                if self._is_served:
+                    nursery.start_soon(self._outlive_briefly)
                 self._carry_in()
         self._stream.on_change = None
         return self._why
@@ -51,6 +62,14 @@ class Flow:
     def _settle(self) -> None:
         if self._has_ended_in and self._has_ended_out:
             self._scope.cancel()
+
+    async def _outlive_briefly(self) -> None:
+        hang_up = select.poll()
+        hang_up.register(self._end.fileno(), 0)  # which asks for nothing, but that the other end is gone is always told
+        while not hang_up.poll(0):  # noqa: ASYNC110 - to wait for no more than that takes one more descriptor for each tunnel
+            await trio.sleep(LOOK_S)
+        await trio.sleep(LAST_S)
+        self._cut("what it led to is gone")
 
     def _lost(self) -> str:
         closed = self._stream.muxed_conn.close_reason
@@ -75,8 +94,12 @@ class Flow:
                 self._is_full = True
                 self._full.set()
             except OSError as error:
-                self._cut(f"the program has closed its end: {error.strerror}")
-                return
+                if not self._is_served:
+                    self._cut(f"the program has closed its end: {error.strerror}")
+                    return
+                self._rest = memoryview(
+                    b""
+                )  # nobody reads it any more, but what was said last may be on its way to the peer
 
     def _look_for_end(self) -> None:
         if self._stream.is_reset:
@@ -107,8 +130,10 @@ class Flow:
             except BlockingIOError:
                 continue
             except OSError as error:
-                self._cut(f"the program has broken off its end: {error.strerror}")
-                return
+                if not self._is_served:
+                    self._cut(f"the program has broken off its end: {error.strerror}")
+                    return
+                break
             if not data:
                 break
             await self._send(memoryview(data))

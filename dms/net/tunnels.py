@@ -168,7 +168,7 @@ class Tunnels:
             await _ask(stream, opening)
             self._host.counters.add("tunnels.opened")
             self._bridge.send(TunnelAnswered(number))
-            return await Flow(stream, await awaited.socket()).run()
+            return await Flow(stream, await awaited.socket(), is_served=False).run()
         finally:
             _end(connections[-1], net_stream)
 
@@ -202,7 +202,7 @@ class Tunnels:
         stream.exempt()
         try:
             await stream.write(_item(msgspec.msgpack.encode(Answer())))
-            await Flow(stream, end).run()
+            await Flow(stream, end, is_served=True).run()
         finally:
             stream.break_off()
 
