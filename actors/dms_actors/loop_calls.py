@@ -33,9 +33,9 @@ class LoopCalls:
         return True
 
     def _run(self) -> None:
-        # Before the calls are taken: one that comes meanwhile wakes the loop again, at worst in vain.
+        # Before the calls are taken: one that comes meanwhile wakes the loop again, at worst in vain, and waits for what else the loop has to do.
         self._is_woken = False
-        while self._calls:
+        for _ in range(len(self._calls)):
             function, arguments = self._calls.popleft()
             try:
                 function(*arguments)

@@ -82,7 +82,7 @@ from dms_proto.fair_memory import FairMemory
 from dms_proto.grants import trust
 from dms_proto.grants.access import NOTHING_SHOWN, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
-from dms_proto.grants.trust import Renew, RenewalAsked, RevocationsHeard, Trust
+from dms_proto.grants.trust import Renew, RenewalAsked, RevocationsHeard, Trust, issuer_of
 from dms_proto.heirs import PeerRenamed
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.lineage import predecessors
@@ -546,7 +546,7 @@ class Node(MachineActor):
                     "an IOU of %s is not kept: no room is left for it in the log budget; its next one may be", peer
                 )
             case GrantWanted(grant=grant):
-                self._apply(turn, RenewalAsked(peer, grant, self._world.read_grant(grant)), now, cause)
+                self._hear_grant_wanted(turn, peer, grant, cause, now)
             case GrantGiven(grant=grant):
                 self._world.renewals.keep(peer, grant)
             case AllocationMessage():
@@ -580,6 +580,11 @@ class Node(MachineActor):
             self._world.post.learn_revocations(hello.revoked)
             delegations = self.grants.state.delegations(hello.revoked, self._world.read_grant)
             self._apply(turn, RevocationsHeard(hello.revoked, delegations), now, cause)
+
+    def _hear_grant_wanted(self, turn: Turn, peer: PeerId, grant: bytes, cause: str, now: int) -> None:
+        """Anybody may send one: verified only when it names this node as the issuer."""
+        proven = self._world.read_grant(grant) if issuer_of(grant) == self._peer_id else None
+        self._apply(turn, RenewalAsked(peer, grant, proven), now, cause)
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
         """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""

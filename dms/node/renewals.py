@@ -25,7 +25,7 @@ from dms_actors.letters import WantGrant
 from dms_actors.loop_calls import LoopCalls
 from dms_proto.errors import UserError
 from dms_proto.grants.rights import TIME
-from dms_proto.grants.trust import Renew
+from dms_proto.grants.trust import Renew, issuer_of
 from dms_proto.ids import GrantId, PeerId
 from dms_proto.messages import GrantGiven
 
@@ -109,10 +109,18 @@ class Renewals:
                 node.tell(WantGrant(held.proven.issuer, held.grant))
 
     def _keep(self, sender: PeerId, grant: bytes) -> None:
+        if not self._awaits(sender, grant):
+            return
         try:
             kept = self._wallet.renew(grant, sender)
         except (UserError, OSError) as error:
             log.warning("what was given as a renewal is not kept: %s", error)
             return
         if kept is not None:
+            self._asked.pop(kept.grant_id, None)
             log.info("the grant %s was renewed", kept.proven.origin)
+
+    def _awaits(self, sender: PeerId, grant: bytes) -> bool:
+        """Whether `sender` was asked for a renewal, and this names it as its issuer. Anybody may send one: looked at before anything is verified."""
+        asked = (self._wallet.held.get(grant_id) for grant_id, at in self._asked.items() if at)
+        return issuer_of(grant) == sender and any(held is not None and held.proven.issuer == sender for held in asked)

@@ -41,6 +41,8 @@ MAX_PROOFS_TOLD_BYTES: Final = 64 * 1024
 SUCCESSION_BYTES: Final = 384
 """That one succession takes there, at the most."""
 
+NOT_MADE_HERE: Final = "it was not made here, or with a key that was replaced"
+
 
 class Proven(NamedTuple):
     """What a grant says, its signatures verified. Nothing is said of whether its issuer is believed.
@@ -104,7 +106,7 @@ class GrantMade(Stimulus, frozen=True):
 
 
 class RenewalAsked(Stimulus, frozen=True):
-    """A peer asks for a renewal of the grant that it holds. `proven`: what that says; None: it is no grant."""
+    """A peer asks for a renewal of the grant that it holds. `proven`: what that says; None: it is no grant of this node."""
 
     peer: PeerId
     grant: bytes
@@ -293,7 +295,7 @@ class Trust(msgspec.Struct, frozen=True):
     def renewal_flaw(self, proven: Proven, peer: PeerId, now: int) -> str:
         """Why this node does not make a grant anew for `peer` now; empty when it does."""
         if proven.issuer != self.me:
-            return "it was not made here, or with a key that was replaced"
+            return NOT_MADE_HERE
         if not proven.is_issued:
             return "it was made of another, which alone may be renewed"
         if flaw := self._flaw(proven, peer, now, begun=False):
@@ -360,14 +362,20 @@ def _issue(_trust: Trust, stimulus: GrantMade, now: int) -> Decision:
 def _renew(trust: Trust, stimulus: RenewalAsked, now: int) -> Decision:
     """An answer that was lost is asked for again, and given again: it is written down when the grant goes on further than was known."""
     peer, proven = stimulus.peer, stimulus.proven
-    if proven is None:
+    if proven is None and issuer_of(stimulus.grant) == trust.me:
         return Decision((), (Blame(peer, Offence.MALFORMED),))
+    if proven is None:
+        return _not_renewed(peer, "a grant", NOT_MADE_HERE)
     if flaw := trust.renewal_flaw(proven, peer, now):
-        return Decision((), (Send(peer, Refusal(NOT_GRANTED, detail=f"no renewal of {proven.origin}: {flaw}")),))
+        return _not_renewed(peer, proven.origin, flaw)
     assert proven.renewal is not None
     until = proven.renewal.end(now)
     events = (GrantRenewed(proven.origin, peer, until, now),) if _goes_on(trust, proven, until) else ()
     return Decision(events, (Renew(peer, stimulus.grant, until),))
+
+
+def _not_renewed(peer: PeerId, what: str, why: str) -> Decision:
+    return Decision((), (Send(peer, Refusal(NOT_GRANTED, detail=f"no renewal of {what}: {why}")),))
 
 
 def _goes_on(trust: Trust, proven: Proven, until: int) -> bool:

@@ -30,7 +30,8 @@ from dms.rpc.api.jobs import JobLogParams, JobParams, JobView, WaitParams
 from dms.rpc.api.market import AskParams
 from dms.rpc.api.peers import InviteParams, JoinParams
 from dms.testing.market import CAPABILITY, CONFIG, TARIFF, Market, peer_of, until
-from dms.trust.grant import FORM
+from dms.trust.grant import FORM, issue, read_grant
+from dms_actors.letters import WantGrant
 from dms_actors.testing.network import MemoryNetwork
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access
@@ -457,6 +458,33 @@ async def test_a_revoked_grant_is_not_renewed_and_revoking_the_first_ends_its_re
     await later(guarded, clock)
     guarded.market.nodes[0].services.wallet.void = frozenset()  # its holder has not heard of it
     assert "is revoked" in await refused(guarded, caplog)
+
+
+async def test_a_renewal_is_verified_only_if_it_was_asked_for(guarded: Local, clock: Clock) -> None:
+    before = await give_renewable(guarded, clock)
+    holder, issuer = guarded.market.nodes[:2]
+    rights = Rights({**before.rights.at_most, TIME: clock() + HOUR}, before.rights.one_of)
+    new = issue(issuer.services.identity.seed(), rights, before.renewal, before.grant_id)
+    verified = read_grant.cache_info().misses
+
+    holder.services.renewals.keep(peer_of(issuer), new)
+    await asyncio.sleep(0)
+
+    assert (await held(guarded)).rights == before.rights
+    assert read_grant.cache_info().misses == verified
+
+
+async def test_a_grant_of_another_issuer_is_refused_unread(
+    guarded: Local, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    asker, asked = guarded.market.nodes[:2]
+    grant = issue(asker.services.identity.seed(), Rights({TIME: clock() + HOUR}))
+    verified = read_grant.cache_info().misses
+
+    asker.services.node.tell(WantGrant(peer_of(asked), grant))
+
+    await until(lambda: any("was not made here" in said for said in caplog.messages), bool)
+    assert read_grant.cache_info().misses == verified
 
 
 async def test_a_promise_that_cannot_be_kept_is_not_made(guarded: Local, clock: Clock) -> None:

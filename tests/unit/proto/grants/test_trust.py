@@ -419,7 +419,17 @@ def test_what_is_revoked_is_not_made_anew_nor_what_stands_for_it() -> None:
         assert "is revoked" in answer
 
 
+def test_what_names_another_issuer_is_refused_unread() -> None:
+    node = Believer()
+    for grant in (b"junk", ANCHOR.public_key + b"junk"):
+        node.tell(RenewalAsked(ASKER, grant, None))
+        (send,) = node.effects
+        assert isinstance(send, Send)
+        assert isinstance(send.message, Refusal)
+        assert "not made here" in send.message.detail
+
+
 def test_what_is_no_grant_is_an_offence_and_not_answered() -> None:
     node = Believer()
-    node.tell(RenewalAsked(ASKER, b"junk", None))
+    node.tell(RenewalAsked(ASKER, ME.public_key + b"junk", None))
     assert node.effects == (Blame(ASKER, Offence.MALFORMED),)
