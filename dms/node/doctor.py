@@ -37,7 +37,7 @@ from dms.net.addresses import parse
 from dms.node.onboard import container_settings
 from dms.node.reach import judge
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
-from dms.rpc.api.events import Check, DoctorReport, Finding
+from dms.rpc.api.events import EXECUTORS, Check, DoctorReport, Finding
 from dms.rpc.exposure import is_loopback, options_of, tls_of
 from dms.rpc.registry import Access
 from dms.rpc.token import load_token, token_file
@@ -101,19 +101,22 @@ async def examine(subject: Subject, only: Iterable[str] = ()) -> DoctorReport:
 
     Args:
         subject: the home, and the node if one runs.
-        only: names of checks; empty for all.
+        only: names of checks, or of executors; empty for all.
 
     Raises:
         UserError: `bad_argument`: there is no check of that name.
     """
     wanted = tuple(only) or tuple(CHECKS)
-    unknown = [name for name in wanted if name not in CHECKS]
+    unknown = [name for name in wanted if name not in CHECKS and name not in EXECUTORS]
     if unknown:
-        raise UserError("bad_argument", f"there is no check {unknown[0]!r}", hint=f"checks: {', '.join(CHECKS)}")
+        names = ", ".join((*CHECKS, *EXECUTORS))
+        raise UserError("bad_argument", f"there is no check {unknown[0]!r}", hint=f"checks: {names}")
     found: list[Check] = []
     for name, check in CHECKS.items():
         if name in wanted:
             found += await check(subject)
+        elif name == "executors" and not EXECUTORS.isdisjoint(wanted):
+            found += [one for one in await check(subject) if one.name in wanted]
     return DoctorReport(tuple(found))
 
 

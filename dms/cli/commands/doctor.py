@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--only", metavar="CHECK", multiple=True, help="Only this check; may be given more than once.")
+@click.option(
+    "--only", metavar="CHECK", multiple=True, help="Only this check, or this executor; may be given more than once."
+)
 @with_io
 def doctor(io: Io, *, only: tuple[str, ...]) -> None:
     """Check everything a node needs, and say what to fix.
@@ -40,7 +42,7 @@ def doctor(io: Io, *, only: tuple[str, ...]) -> None:
 
 
 def _report(io: Io, only: tuple[str, ...]) -> DoctorReport:
-    from dms.rpc.api.events import DoctorParams, DoctorReport  # noqa: PLC0415
+    from dms.rpc.api.events import EXECUTORS, DoctorParams, DoctorReport  # noqa: PLC0415
     from dms_proto.errors import UserError  # noqa: PLC0415
 
     try:
@@ -54,9 +56,10 @@ def _report(io: Io, only: tuple[str, ...]) -> DoctorReport:
     from dms.cli.node_process import answer, command  # noqa: PLC0415
 
     found = msgspec.json.decode(answer(command("doctor", io.home, "--json")), type=DoctorReport)
-    names = [check.name for check in found.checks]
+    names = [*(check.name for check in found.checks), "executors"]
     for name in only:
         if name not in names:
             what = f"there is no check {name!r} without a running node"
             raise UserError("bad_argument", what, hint=f"checks: {', '.join(names)}")
-    return DoctorReport(tuple(check for check in found.checks if not only or check.name in only))
+    wanted = {*only, *(EXECUTORS if "executors" in only else ())}
+    return DoctorReport(tuple(check for check in found.checks if not only or check.name in wanted))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
@@ -159,11 +159,15 @@ class Check(msgspec.Struct, frozen=True):
     fix: str = ""
 
 
+EXECUTORS: Final = frozenset({"sandbox", "wasm", "oci"})
+"""What the check `executors` finds, each of which can be asked for alone."""
+
+
 class DoctorParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to look at.
 
     Attributes:
-        only: names of checks; empty for all.
+        only: names of checks, or of executors; empty for all.
     """
 
     only: tuple[str, ...] = ()

@@ -131,6 +131,10 @@ async def test_invented_gpus_are_listed_and_a_wrong_invention_fails(
     assert (await one(subject_of(home), "gpus")).finding is Finding.FAIL
 
 
+async def test_an_executor_can_be_asked_for_alone(home: Home) -> None:
+    assert [check.name for check in (await examine(subject_of(home), ["wasm"])).checks] == ["wasm"]
+
+
 async def test_an_unknown_check_is_refused_with_those_there_are(home: Home) -> None:
     with pytest.raises(UserError) as refused:
         await examine(subject_of(home), ["brain"])
