@@ -28,7 +28,7 @@ from dms.net.config import MAX_FRAME, MAX_GOSSIP
 from dms.net.frames import Kind
 from dms.net.guards.dialing import DialError, dial_peer
 from dms.net.guards.yamux_stream import SafeStream
-from dms.testing.hostile_peer import CLOSED, GOSSIP_PROTOCOL, Ear, Visit, signed, visit
+from dms.testing.hostile_peer import CLOSED, GOSSIP_PROTOCOL, Ear, Visit, signed, visit, welcome
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.ids import MessageId, PeerId, allocation_id, bid_id, request_id, uuid_of
 from dms_proto.market.agreement import agreement_on, terms_digest
@@ -212,6 +212,10 @@ WINNERS: Final[dict[str, Answer]] = {"silent winner": nothing, "idle winner": ac
 """Each by the name of who does it."""
 
 
+LISTENERS: Final = frozenset({ABANDONER, *WINNERS})
+"""Those that take in what they are told. The others read nothing, the slow reader above all."""
+
+
 async def win(guest: Visit, target: Target, answer: Answer) -> None:
     """Bids nothing for whatever is asked, until it has won no job for a while after those that it let down; and then until it wins one again."""
     stream = await guest.greeted()
@@ -298,7 +302,8 @@ async def play(kind: str, address: str, topic: str) -> None:
         tell(muted=await attack_until_muted(guest, target, ATTACKS[kind]))
         tell(forgiven=await knock_until_forgiven(guest, target))
 
-    await visit(address, act, key, target.ear.serve, patience_s=3 * PATIENCE_S)
+    ear = target.ear.serve if kind in LISTENERS else welcome
+    await visit(address, act, key, ear, patience_s=3 * PATIENCE_S)
 
 
 async def play_sybils(address: str, topic: str) -> None:
