@@ -116,7 +116,8 @@ async def examine(subject: Subject, only: Iterable[str] = ()) -> DoctorReport:
         if name in wanted:
             found += await check(subject)
         elif name == "executors" and not EXECUTORS.isdisjoint(wanted):
-            found += [one for one in await check(subject) if one.name in wanted]
+            everything = await check(subject)
+            found += [one for one in everything if one.name in wanted] or everything  # what is there says why it is not
     return DoctorReport(tuple(found))
 
 
