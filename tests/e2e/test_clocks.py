@@ -61,11 +61,12 @@ def test_a_requester_whose_clock_is_45_s_off_is_told_so(market: WholeMarket, nam
     )  # the way there counts as well
     wait_until(lambda: sees_a_clock(market, name), f"{name} sees that the clocks differ")
     done = market.dms("run", "--", "true", node=name)
-    assert done.returncode == 125
+    assert done.returncode == 125, (done.stdout, done.stderr)
     assert "dms job explain r-" in done.stderr
     (job,) = market.json("job", "list", node=name)["jobs"]
     for command in (("job", "explain", job["job_id"]), ("peers", "list"), ("doctor", "--only", "peers")):
-        assert told.search(market.dms(*command, node=name).stdout), command
+        shown = market.dms(*command, node=name).stdout
+        assert told.search(shown), (command, shown)
     status = market.dms("status", node=name)
-    assert status.returncode == 1
-    assert re.search(told.pattern + r" \[clock_skew\]; dms doctor --only peers", status.stdout)
+    assert status.returncode == 1, status.stdout
+    assert re.search(told.pattern + r" \[clock_skew\]; dms doctor --only peers", status.stdout), status.stdout
