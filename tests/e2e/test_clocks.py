@@ -56,9 +56,8 @@ def test_a_requester_whose_clock_is_20_s_off_gets_its_job_run(market: WholeMarke
 def test_a_requester_whose_clock_is_45_s_off_is_told_so(market: WholeMarket, name: str) -> None:
     """Its job does not run, and every place where one looks for the reason names the clock."""
     sign = "-" if CLOCKS[name] > 0 else "+"
-    told = re.compile(
-        rf"its clock is \{sign}4\d\.\d s off from ours; 30 s are tolerated"
-    )  # the way there counts as well
+    # The way there counts as well, and is long on a busy machine: 45 s are seen as some dozens.
+    told = re.compile(rf"its clock is \{sign}\d\d\.\d s off from ours; 30 s are tolerated")
     wait_until(lambda: sees_a_clock(market, name), f"{name} sees that the clocks differ")
     done = market.dms("run", "--", "true", node=name)
     assert done.returncode == 125, (done.stdout, done.stderr)
