@@ -24,6 +24,7 @@ import msgspec
 from dms_proto.capability import ExecutorOffer
 from dms_proto.ids import Digest, PeerId
 from dms_proto.secrets import OpenSecret
+from dms_proto.tunnels import Target
 from dms_proto.work import Ending, Task, Usage
 
 # --------------------------------------------------------------------------------------------------------------- network
@@ -322,11 +323,11 @@ class Run(Protocol):
         """Asks it to stop, kills it after `grace_ms`. `events` still ends with Exited. Idempotent."""
         ...
 
-    async def connect(self, port: int) -> socket.socket:
-        """A connected stream socket to a port that the task declares, on 127.0.0.1 inside.
+    async def connect(self, target: Target) -> socket.socket:
+        """A connected stream socket to what the task lets in to: a port that it declares, on 127.0.0.1 inside, or its calls.
 
         Raises:
-            UserError: `not_listening`; `not_running`; `bad_argument`: the port is not declared.
+            UserError: `not_listening`; `not_running`; `bad_argument`: the task has no such thing.
             MachineError: `sandbox_failed`.
         """
         ...

@@ -19,7 +19,7 @@ from dms.rpc.async_client import AsyncClient, OpenTunnel, open_tunnel
 from dms_proto.errors import DmsError, MachineError, UserError
 from dms_proto.ids import PeerId, short
 from dms_proto.messages import Phase
-from dms_proto.tunnels import to_port
+from dms_proto.tunnels import ToPort, write_target
 
 HERE: Final = "127.0.0.1"
 PIECE: Final = 64 * 1024
@@ -138,7 +138,7 @@ class Forwarder:
 
     async def _connect(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            tunnel = await open_tunnel(self._path, TunnelParams(self._job, to_port(port), self._slot))
+            tunnel = await open_tunnel(self._path, TunnelParams(self._job, write_target(ToPort(port)), self._slot))
         except DmsError as error:
             self._fail(Failed(port, error.code, error.message))
             return

@@ -31,7 +31,7 @@ from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started, Usag
 from dms_proto.capability import ExecutorOffer, Isolation, Meter
 from dms_proto.errors import UserError
 from dms_proto.secrets import OpenSecret
-from dms_proto.tunnels import check_declared
+from dms_proto.tunnels import Target, check_target
 from dms_proto.units import MIB, format_bytes, format_millis
 from dms_proto.work import Ending, EndReason, Task, Usage
 
@@ -145,11 +145,11 @@ class ScriptedRun:
         else:
             self._timers.append(asyncio.get_running_loop().call_later(grace_ms / 1000, self._kill))
 
-    async def connect(self, port: int) -> socket.socket:
+    async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`: to an echo."""
         if self.has_ended or not self._history:
             raise UserError("not_running", "the script does not run")
-        check_declared(port, self._task.ports)
+        check_target(target, self._task)
         given, kept = socket.socketpair()
         echo = asyncio.create_task(_echo(kept))
         self._echoes.add(echo)

@@ -81,8 +81,8 @@ class Tunnels:
         return tunnel
 
     async def _let_in(self, peer: PeerId, opening: Opening) -> socket.socket:
-        port = admitted(await self._allocation(opening.allocation_id), peer, opening)
-        return await self._workbench.connect(opening.allocation_id, port)
+        target = admitted(await self._allocation(opening.allocation_id), peer, opening)
+        return await self._workbench.connect(opening.allocation_id, target)
 
     async def _allocation(self, id_: AllocationId) -> Allocation | None:
         address = self._allocations.get(id_)

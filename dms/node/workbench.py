@@ -29,6 +29,7 @@ from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.messages import AllocationMessage
+from dms_proto.tunnels import Target
 from dms_proto.work import Ending, EndReason, Output, Task
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Workbench:
         """Whether something of an allocation runs here now."""
         return allocation_id in self._runs
 
-    async def connect(self, allocation_id: AllocationId, port: int) -> socket.socket:
+    async def connect(self, allocation_id: AllocationId, target: Target) -> socket.socket:
         """See `Run.connect`.
 
         Raises:
@@ -138,7 +139,7 @@ class Workbench:
         run = self._runs.get(allocation_id)
         if run is None:
             raise UserError("not_running", f"{allocation_id} does not run any more")
-        return await run.connect(port)
+        return await run.connect(target)
 
     def directory(self, allocation_id: AllocationId) -> Path:
         """Where the job of an allocation works."""

@@ -16,6 +16,7 @@ import pytest
 from dms.executors import ExecutorSettings, Sandbox
 from dms_actors.ports import Executor, ExecutorEvent, Exited, LogChunk, Run, Started
 from dms_proto.errors import UserError
+from dms_proto.tunnels import ToPort
 from dms_proto.work import Ending, EndReason, Limits, Task
 
 PATIENCE_S = 60.0
@@ -341,7 +342,7 @@ class ExecutorContract:
         await watcher.wait_started()
         (await reached(watcher.run, PORT)).close()
         with pytest.raises(UserError) as undeclared:
-            await watcher.run.connect(PORT + 1)
+            await watcher.run.connect(ToPort(PORT + 1))
         assert undeclared.value.code == "bad_argument"
         end = await reached(watcher.run, PORT)
         reader, writer = await asyncio.open_unix_connection(sock=end)
@@ -352,7 +353,7 @@ class ExecutorContract:
                 assert not await reader.read()
         writer.close()
         with pytest.raises(UserError) as over:
-            await watcher.run.connect(PORT)
+            await watcher.run.connect(ToPort(PORT))
         assert over.value.code == "not_running"
 
     async def test_an_adopted_run_is_reached_as_before(self, executor: Executor, directory: Path) -> None:
@@ -380,7 +381,7 @@ async def reached(run: Run, port: int) -> socket.socket:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
-                return await run.connect(port)
+                return await run.connect(ToPort(port))
             except UserError as error:
                 if error.code != "not_listening":
                     raise

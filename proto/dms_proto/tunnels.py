@@ -9,6 +9,7 @@ import msgspec
 from dms_proto.errors import PeerError, UserError
 from dms_proto.rules import MAX_LINE, GoodAllocationId
 from dms_proto.units import KIB, format_count
+from dms_proto.work import Task, takes_calls
 
 MAX_OPENING: Final = 4 * KIB
 """Bytes of what says to what a tunnel shall lead."""
@@ -19,6 +20,20 @@ REFUSALS: Final = frozenset(
 FINAL: Final = frozenset({"not_found", "not_running", "bad_argument"})
 """Those after which it is of no use to ask again."""
 _PORT: Final = "port:"
+_CALL: Final = "call"
+
+
+class ToPort(msgspec.Struct, frozen=True):
+    """A target: a TCP port on the job's own loopback. Written "port:8080"."""
+
+    port: int
+
+
+class ToCalls(msgspec.Struct, frozen=True):
+    """A target: what takes calls of Python functions. Written "call"."""
+
+
+Target = ToPort | ToCalls
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -26,24 +41,34 @@ class Opening(msgspec.Struct, frozen=True):
 
     Attributes:
         allocation_id: in which run.
-        target: to what in it: "port:8080".
+        target: to what in it, as `write_target` writes it.
     """
 
     allocation_id: GoodAllocationId
     target: Annotated[str, msgspec.Meta(max_length=256)]
 
 
-def to_port(port: int) -> str:
-    """The target that is a port."""
-    return f"{_PORT}{port}"
+def write_target(target: Target) -> str:
+    """The target in words."""
+    match target:
+        case ToPort(port):
+            return f"{_PORT}{port}"
+        case ToCalls():
+            return _CALL
 
 
-def port_of(target: str) -> int | None:
-    """The port that a target is, or None if it is none."""
-    digits = target.removeprefix(_PORT)
-    if not target.startswith(_PORT) or not digits.isascii() or not digits.isdigit() or len(digits) > len("65535"):
-        return None
-    return int(digits)
+def read_target(text: str) -> Target:
+    """The target that is meant.
+
+    Raises:
+        UserError: `bad_argument`: nothing is called so.
+    """
+    digits = text.removeprefix(_PORT)
+    if text == _CALL:
+        return ToCalls()
+    if text.startswith(_PORT) and digits.isascii() and digits.isdigit() and len(digits) <= len("65535"):
+        return ToPort(int(digits))
+    raise UserError("bad_argument", f"a tunnel leads to a port, as port:8080, or to {_CALL}, and not to {text!r}")
 
 
 def write_opening(opening: Opening) -> bytes:
@@ -61,6 +86,22 @@ def read_opening(data: bytes) -> Opening:
         return msgspec.msgpack.decode(data, type=Opening)
     except msgspec.DecodeError as error:
         raise UserError("bad_argument", f"the opening cannot be read: {error}") from error
+
+
+def check_target(target: Target, task: Task) -> None:
+    """Refuses what the task has not.
+
+    Raises:
+        UserError: `bad_argument`.
+    """
+    match target:
+        case ToPort(port):
+            check_declared(port, task.ports)
+        case ToCalls():
+            if not takes_calls(task):
+                raise UserError(
+                    "bad_argument", "the job takes no calls; those of the executor python without a command do"
+                )
 
 
 def check_declared(port: int, declared: tuple[int, ...]) -> None:

@@ -25,6 +25,8 @@ from dms_proto.rules import (
 from dms_proto.secrets import MAX_SECRETS, Secret
 from dms_proto.units import MIB, MINUTE
 
+PYTHON: Final = "python"
+"""The executor for programs and functions in Python."""
 MAX_PORTS: Final = 16
 """Most ports that a task may declare."""
 
@@ -96,8 +98,9 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """One program to run once, in a sandbox. What an invocation carries.
 
     Attributes:
-        executor: "sandbox", "wasm", "oci", ….
-        command: argument vector; for wasm the arguments after the module; for oci in place of the image's own, which runs where it is empty.
+        executor: "sandbox", "wasm", "python", "oci", ….
+        command: argument vector; for wasm the arguments after the module; for python those of the interpreter, and calls are taken where it is
+            empty; for oci in place of the image's own, which runs where it is empty.
         module: for wasm: path of the input that is the module.
         environment: variables the job sees; nothing else of the node's environment is there.
         inputs: files placed below the job's directory before the start.
@@ -122,6 +125,11 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     ports: Annotated[tuple[Port, ...], msgspec.Meta(max_length=MAX_PORTS)] = ()
     image: PinnedImage = ""
     pull: Pull = Pull.IF_NOT_PRESENT
+
+
+def takes_calls(task: Task) -> bool:
+    """Whether it runs what calls of Python functions are sent to."""
+    return task.executor == PYTHON and not task.command
 
 
 def shown(task: Task) -> Task:

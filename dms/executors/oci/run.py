@@ -28,6 +28,7 @@ from dms.executors.sandbox.limit_watch import LimitWatch
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
 from dms_proto.capability import Meter
 from dms_proto.errors import MachineError, UserError
+from dms_proto.tunnels import Target, write_target
 from dms_proto.work import Ending, EndReason, Usage
 
 _logger: Final = logging.getLogger(__name__)
@@ -197,9 +198,9 @@ class ContainerRun:
             self._cancel_grace()
             self._grace = loop.call_at(at, self._kill)
 
-    async def connect(self, port: int) -> socket.socket:
-        """See `Run.connect`: no task for a container declares ports."""
-        raise UserError("bad_argument", f"port {port} is not among those that the job declares: a container has none")
+    async def connect(self, target: Target) -> socket.socket:
+        """See `Run.connect`: no task for a container declares anything to lead to."""
+        raise UserError("bad_argument", f"nobody is let in to a container, also not to {write_target(target)}")
 
     # ---------------------------------------------------------------------------------------------------------- supervising
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from dms.executors.sandbox import port_agent
 from dms_proto.errors import MachineError, UserError
+from dms_proto.tunnels import Target, ToCalls, ToPort, write_target
 
 BACKLOG: Final = port_agent.MOST
 ANSWER_S: Final = 10.0
@@ -41,8 +42,8 @@ def listen(directory: Path, name: str) -> socket.socket:
     return listener
 
 
-async def connect(directory: Path, name: str, port: int) -> socket.socket:
-    """A connection to a port inside.
+async def connect(directory: Path, name: str, target: Target) -> socket.socket:
+    """A connection to something inside.
 
     Raises:
         UserError: `not_running`, `not_listening`.
@@ -55,12 +56,12 @@ async def connect(directory: Path, name: str, port: int) -> socket.socket:
             connection.connect(path)
         async with asyncio.timeout(ANSWER_S):
             loop = asyncio.get_running_loop()
-            await loop.sock_sendall(connection, port_agent.PORT.pack(port))
+            await loop.sock_sendall(connection, port_agent.PORT.pack(_number(target)))
             answer = await loop.sock_recv(connection, 1)
-        _check(answer, port)
+        _check(answer, target)
     except TimeoutError:
         connection.close()
-        raise MachineError("sandbox_failed", f"the agent of the job did not answer within {ANSWER_S:g} s") from None
+        raise MachineError("sandbox_failed", f"what lets in to the job did not answer within {ANSWER_S:g} s") from None
     except BlockingIOError:
         connection.close()
         raise UserError(
@@ -75,20 +76,29 @@ async def connect(directory: Path, name: str, port: int) -> socket.socket:
     return connection
 
 
-def _check(answer: bytes, port: int) -> None:
+def _number(target: Target) -> int:
+    """What is said at the door: the port, or 0 for calls."""
+    match target:
+        case ToPort(port):
+            return port
+        case ToCalls():
+            return port_agent.CALLS
+
+
+def _check(answer: bytes, target: Target) -> None:
     match answer:
         case port_agent.OPEN:
             return
         case port_agent.NOT_LISTENING:
             raise UserError(
-                "not_listening", f"nothing in the job listens on 127.0.0.1:{port}, or not yet", retryable=True
+                "not_listening", f"nothing in the job listens at {write_target(target)}, or not yet", retryable=True
             )
         case port_agent.BUSY:
-            raise UserError("not_listening", f"the job has {port_agent.MOST} connections already", retryable=True)
+            raise UserError("not_listening", "the job has as many connections as it takes", retryable=True)
         case port_agent.UNDECLARED:
-            raise UserError("bad_argument", f"the job does not declare port {port}")
+            raise UserError("bad_argument", f"the job does not lead to {write_target(target)}")
         case _:
-            raise UserError("not_running", "the job has ended its agent")
+            raise UserError("not_running", "the job has ended what lets in to it")
 
 
 @contextmanager

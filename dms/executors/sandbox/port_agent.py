@@ -17,6 +17,8 @@ import sys
 
 PORT = struct.Struct(">H")
 OPEN, NOT_LISTENING, UNDECLARED, BUSY = b"\0", b"\1", b"\2", b"\3"
+CALLS = 0
+"""In place of a port: what takes calls, where that has the door (`dms.executors.python.worker`)."""
 PIECE = 65536
 MOST = 256
 """Connections at a time."""

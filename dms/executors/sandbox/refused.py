@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from dms_actors.ports import ExecutorEvent, Exited
 from dms_proto.errors import UserError
+from dms_proto.tunnels import Target
 from dms_proto.work import Ending
 
 
@@ -23,6 +24,6 @@ class RefusedRun:
     async def stop(self, grace_ms: int) -> None:
         """Nothing to stop."""
 
-    async def connect(self, port: int) -> socket.socket:
+    async def connect(self, target: Target) -> socket.socket:
         """Nobody is there."""
         raise UserError("not_running", "the job never ran")

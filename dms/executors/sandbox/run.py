@@ -27,6 +27,7 @@ from dms.executors.sandbox.run_files import RunFiles, Status
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Started, UsageSample
 from dms_proto.capability import Meter
 from dms_proto.errors import DmsError
+from dms_proto.tunnels import Target
 from dms_proto.work import Ending, EndReason, Usage
 
 _logger: Final = logging.getLogger(__name__)
@@ -183,9 +184,9 @@ class SandboxRun:
             self._cancel(self._grace)
             self._grace = loop.call_at(at, self._kill_now)
 
-    async def connect(self, port: int) -> socket.socket:
+    async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`."""
-        return await self.place.files.connect(port)
+        return await self.place.files.connect(target)
 
     # ----------------------------------------------------------------------------------------------------------- following
 

@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 
 from dms.executors.sandbox import door
+from dms_proto.tunnels import Target
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX)
@@ -165,9 +166,9 @@ class RunFiles:
         """
         return door.listen(self._directory, self.name)
 
-    async def connect(self, port: int) -> socket.socket:
+    async def connect(self, target: Target) -> socket.socket:
         """See `door.connect`."""
-        return await door.connect(self._directory, self.name, port)
+        return await door.connect(self._directory, self.name, target)
 
     def _open(self, flags: int) -> None:
         for suffix in ("stdout", "stderr", "status"):

@@ -12,7 +12,7 @@ from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import RequestId
 from dms_proto.market.auction_state import Auction, Slot, SlotPhase
 from dms_proto.messages import Phase
-from dms_proto.tunnels import Opening, check_declared, port_of
+from dms_proto.tunnels import Opening, check_target, read_target
 
 
 class TunnelGroup(Base):
@@ -50,8 +50,7 @@ def _running(job: RequestId, auction: Auction, params: TunnelParams) -> Slot:
     terms = auction.terms
     if terms is None:
         raise _over(job)
-    if (port := port_of(params.target)) is not None:
-        check_declared(port, terms.task.ports)
+    check_target(read_target(params.target), terms.task)
     check_slot(params.slot, len(auction.slots), job)
     slot = auction.slots[params.slot]
     if slot.phase is SlotPhase.HELD and slot.allocation is Phase.RUNNING:

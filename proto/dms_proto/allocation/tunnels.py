@@ -8,11 +8,11 @@ from __future__ import annotations
 from dms_proto.allocation.machine import Allocation, LifePhase
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
-from dms_proto.tunnels import Opening, check_declared, port_of
+from dms_proto.tunnels import Opening, Target, check_target, read_target
 
 
-def admitted(allocation: Allocation | None, peer: PeerId, opening: Opening) -> int:
-    """The port that a peer is let in to.
+def admitted(allocation: Allocation | None, peer: PeerId, opening: Opening) -> Target:
+    """What a peer is let in to.
 
     Args:
         allocation: the one that the opening names, if this node has it.
@@ -26,8 +26,6 @@ def admitted(allocation: Allocation | None, peer: PeerId, opening: Opening) -> i
         raise UserError("not_found", f"nothing of yours runs here as {opening.allocation_id}")
     if allocation.phase is not LifePhase.RUNNING or allocation.task is None:
         raise UserError("not_running", f"{opening.allocation_id} is {allocation.phase.value}, not running")
-    port, declared = port_of(opening.target), allocation.task.ports
-    if port is None:
-        raise UserError("bad_argument", f"a tunnel leads to a port, as port:8080, and not to {opening.target!r}")
-    check_declared(port, declared)
-    return port
+    target = read_target(opening.target)
+    check_target(target, allocation.task)
+    return target

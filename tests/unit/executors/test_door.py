@@ -10,8 +10,10 @@ import pytest
 
 from dms.executors.sandbox import door, port_agent
 from dms_proto.errors import UserError
+from dms_proto.tunnels import ToPort
 
 PORT = 8080
+TARGET = ToPort(PORT)
 
 
 async def answering(listener: socket.socket, answer: bytes) -> bytes:
@@ -27,7 +29,7 @@ async def answering(listener: socket.socket, answer: bytes) -> bytes:
 
 async def refusal(directory: Path) -> UserError:
     with pytest.raises(UserError) as caught:
-        await door.connect(directory, "a-1", PORT)
+        await door.connect(directory, "a-1", TARGET)
     return caught.value
 
 
@@ -37,7 +39,7 @@ async def test_the_agent_is_told_the_port_however_long_the_name_of_the_home_is(t
     for _ in range(2):  # a second run of that name replaces what the first left
         with door.listen(directory, "a-1") as listener:
             asked = asyncio.create_task(answering(listener, port_agent.OPEN))
-            (await door.connect(directory, "a-1", PORT)).close()
+            (await door.connect(directory, "a-1", TARGET)).close()
             assert await asked == PORT.to_bytes(2, "big")
 
 

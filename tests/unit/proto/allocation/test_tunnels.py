@@ -16,11 +16,14 @@ from dms_proto.tunnels import (
     MAX_OPENING,
     REFUSALS,
     Opening,
-    port_of,
+    Target,
+    ToCalls,
+    ToPort,
     read_opening,
+    read_target,
     refused,
-    to_port,
     write_opening,
+    write_target,
 )
 from dms_proto.work import Task
 
@@ -42,8 +45,8 @@ def refusal(allocation: Allocation | None, peer: PeerId = REQUESTER, opening: Op
 
 
 def test_the_requester_is_let_in_to_a_declared_port_while_it_runs() -> None:
-    assert admitted(RUNNING, REQUESTER, WANTED) == 8080
-    assert admitted(RUNNING, REQUESTER, Opening(ID, "port:9090")) == 9090
+    assert admitted(RUNNING, REQUESTER, WANTED) == ToPort(8080)
+    assert admitted(RUNNING, REQUESTER, Opening(ID, "port:9090")) == ToPort(9090)
 
 
 def test_a_stranger_hears_the_same_whatever_there_is() -> None:
@@ -71,16 +74,32 @@ def test_what_is_not_declared_is_refused_and_what_is_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["", "port:", "port:http", "port:-1", "port:٨", "port:123456", "exec:sh", "8080", "port:8080 "]
+    "target", ["", "port:", "port:http", "port:-1", "port:٨", "port:123456", "exec:sh", "8080", "port:8080 ", "calls"]
 )
-def test_what_is_no_port_leads_nowhere(target: str) -> None:
-    assert port_of(target) is None
+def test_what_is_no_target_leads_nowhere(target: str) -> None:
+    with pytest.raises(UserError):
+        read_target(target)
     assert refusal(RUNNING, opening=Opening(ID, target)).code == "bad_argument"
+
+
+@pytest.mark.parametrize("target", [ToPort(65_535), ToCalls()])
+def test_a_target_is_read_as_it_was_written(target: Target) -> None:
+    assert read_target(write_target(target)) == target
+
+
+def test_calls_are_let_in_to_what_takes_them_only() -> None:
+    call = Opening(ID, "call")
+    worker = msgspec.structs.replace(RUNNING, task=Task("python"))
+    assert admitted(worker, REQUESTER, call) == ToCalls()
+    assert refusal(RUNNING, opening=call).code == "bad_argument"
+    assert (
+        refusal(msgspec.structs.replace(RUNNING, task=Task("python", ("a.py",))), opening=call).code == "bad_argument"
+    )
+    assert refusal(worker).code == "bad_argument", "it declares no port"
 
 
 def test_an_opening_is_read_as_it_was_written_and_garbage_is_an_error() -> None:
     assert read_opening(write_opening(WANTED)) == WANTED
-    assert port_of(to_port(65_535)) == 65_535
     for data in (b"", b"\xc1", msgspec.msgpack.encode({"allocation_id": "../x", "target": ""}), bytes(MAX_OPENING)):
         with pytest.raises(UserError):
             read_opening(data)
