@@ -395,6 +395,9 @@ def _amount_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     ):
         if PARSERS[unit](value) == 0:  # type: ignore[index] # the three literals above
             yield field, "must be more than 0"
+    for index, gpu in enumerate(job.resources.gpus):
+        if amount(gpu.share, "share") < units.GPU and not amount(gpu.memory, "bytes"):
+            yield f"resources.gpus[{index}].memory", "a share of a GPU says how much of its memory it may use"
 
 
 def line_of(root: Located, field: str) -> int:

@@ -13,6 +13,7 @@ from dms_proto.ids import PeerId
 from dms_proto.market.arithmetic import fits_within, subtract
 from dms_proto.market.comparator import CapabilityComparator, assign_gpus
 from dms_proto.market.comparators import judge_by
+from dms_proto.market.gpu_shares import share_clauses
 from dms_proto.market.offer_state import BookPhase, OfferBook
 from dms_proto.market.preferences import RequesterFacts, judge_request
 from dms_proto.market.verdicts import MAX_CLAUSES
@@ -66,6 +67,7 @@ def judge(
     terms = judge_request(book.policy, request, facts, in_use(book.ledger.registered, offered.resources))
     access = access_to(book, requester, request.needs.resources)
     clauses = () if access is Access.PUBLIC else tuple(refusals(access, uses_of(request), credential))
+    clauses += tuple(share_clauses(request.needs.resources.gpus, own=facts.own))
     clauses += tuple(_with_pressure(book, v.clause) for v in comparison.dimensions if v.clause is not None)
     if book.policy.comparator:
         total, name = book.capability.resources, book.policy.comparator

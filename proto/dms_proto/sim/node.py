@@ -130,10 +130,19 @@ class World(Protocol):
 class SimNode:
     """The machines of one node, its log, and what it performs for them."""
 
-    def __init__(self, index: int, peer: PeerId, spec: NodeSpec, world: World, machine: SimMachine) -> None:
+    def __init__(  # noqa: PLR0917 - called once
+        self,
+        index: int,
+        peer: PeerId,
+        spec: NodeSpec,
+        world: World,
+        machine: SimMachine,
+        own: tuple[PeerId, ...] = (),
+    ) -> None:
         self.index = index
         self.peer = peer
         self.spec = spec
+        self.own = own
         self.world = world
         self.machine = machine
         self.offset = EPOCH + spec.skew_ms
@@ -257,7 +266,7 @@ class SimNode:
             self._armed.pop(stream, None)
 
     def _policy(self) -> ProviderPolicy:
-        return ProviderPolicy(accepts_work=self.spec.accepts_work, tariff=self.spec.tariff)
+        return ProviderPolicy(accepts_work=self.spec.accepts_work, tariff=self.spec.tariff, own_peers=self.own)
 
     def _hello(self) -> Hello:
         return Hello(

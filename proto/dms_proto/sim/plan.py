@@ -53,6 +53,7 @@ class NodeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         cores, memory, gpus: what it offers.
         tariff: what it asks for.
         accepts_work: whether it bids.
+        own: whose machines are its owner's as well.
         skew_ms: its clock less the world's.
         joins_at: when it starts.
         lie: how it lies; None for an honest node.
@@ -64,6 +65,7 @@ class NodeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     gpus: tuple[Gpu, ...] = ()
     tariff: Price = Price()
     accepts_work: bool = True
+    own: tuple[int, ...] = ()
     skew_ms: int = 0
     joins_at: int = 0
     lie: Lie | None = None

@@ -163,10 +163,10 @@ def many_slots(rng: Random) -> Plan:
 
 
 def gpus(rng: Random) -> Plan:
-    """Few machines have GPUs; jobs want whole ones, shares, several, or none."""
+    """Few machines have GPUs; jobs want whole ones, several, or none, and shares, which one of them gives to one of the others."""
     plan = words.network(rng.randint(3, 5), rng)
     two = (words.gpu("0"), words.gpu("1"))
-    plan = words.with_node(plan, 1, gpus=two)
+    plan = words.with_node(plan, 1, gpus=two, own=(0,))
     plan = words.with_node(plan, 2, gpus=(words.gpu("0", model="H200", memory=80 * GIB),))
     wants = (
         (words.gpu(memory=10 * GIB, milli=500),),

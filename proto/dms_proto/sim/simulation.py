@@ -313,13 +313,16 @@ class Simulation:
 
     def _node(self, index: int) -> SimNode:
         spec = self.plan.nodes[index]
-        peer = ids.peer_id_of(hashlib.sha256(f"{self._seed} {index}".encode()).digest())
+        peer = self._peer(index)
         machine = SimMachine(peer, self.clock, chance("machine", self._seed, index), self._first_runners)
-        node = SimNode(index, peer, spec, self, machine)
+        node = SimNode(index, peer, spec, self, machine, own=tuple(map(self._peer, spec.own)))
         if spec.lie is not None:
             node.liar = Liar(spec.lie, chance("liar", self._seed, index), lambda: [n.peer for n in self.nodes])
         self.network.add(node)
         return node
+
+    def _peer(self, index: int) -> PeerId:
+        return ids.peer_id_of(hashlib.sha256(f"{self._seed} {index}".encode()).digest())
 
     def _schedule(self) -> None:
         for node in self.nodes:

@@ -164,7 +164,7 @@ def city(count: int, rng: Random, *, every_ms: int, for_ms: int, settled_ms: int
     for index in range(count):
         at = settled_ms + rng.randrange(every_ms)
         while at < settled_ms + for_ms:
-            wants = (gpu(memory=10 * GIB, milli=500),) if rng.random() < gpu_jobs else ()
+            wants = (gpu(memory=10 * GIB),) if rng.random() < gpu_jobs else ()
             job = JobSpec(index, at, work_ms=rng.randrange(1_000, 60_000), gpus=wants, wall_ms=2 * MINUTE)
             jobs.append(job)
             at += rng.randrange(every_ms // 2, every_ms * 3 // 2)

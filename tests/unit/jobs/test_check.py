@@ -139,6 +139,12 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("command: x\nresources:\n  cpu: 0.0001", 3, "resources.cpu", "finer than"),
         ("command: x\nresources:\n  memory: true", 3, "resources.memory", "a quantity wanted"),
         ("command: x\nresources:\n  gpus:\n  - {share: 1.5}", 4, "resources.gpus[0].share", "a part of one GPU"),
+        (
+            "command: x\nresources:\n  gpus:\n  - {share: 0.5}",
+            4,
+            "resources.gpus[0].memory",
+            "says how much of its memory",
+        ),
         ("command: x\nresources:\n  gpus:\n  - {share: 500m}", 4, "resources.gpus[0].share", "a part of one GPU"),
         ("command: x\nresources:\n  gpus: 2", 3, "resources.gpus", "Expected `array`"),
         ("command: x\nresources: 4GiB", 2, "resources", "a mapping of fields wanted"),

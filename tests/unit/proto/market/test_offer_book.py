@@ -122,12 +122,34 @@ def test_two_requests_never_lock_the_same_gpu() -> None:
     provider.check()
 
 
-def test_shares_of_one_gpu_are_locked_together() -> None:
-    provider = Provider(WITH_GPUS)
-    half = (Gpu(memory_bytes=10 * GIB, milli=500),)
+HALF = (Gpu(memory_bytes=10 * GIB, milli=500),)
 
-    assert provider.bids(request(count=4, gpus=half)).slots == 4
+
+def test_shares_of_one_gpu_are_locked_together() -> None:
+    provider = Provider(WITH_GPUS, ProviderPolicy(tariff=TARIFF, own_peers=(PeerId("a"),)))
+
+    assert provider.bids(request(count=4, gpus=HALF)).slots == 4
+    assert isinstance(provider.hears(request("whole", gpus=(Gpu(),))), Decline)
     provider.check()
+
+
+def test_a_stranger_gets_no_share_of_a_gpu_and_is_told_why() -> None:
+    answer = Provider(WITH_GPUS).hears(request(gpus=(Gpu(), *HALF)))
+
+    assert isinstance(answer, Decline)
+    (clause,) = answer.clauses
+    assert (clause.dimension, clause.wanted, clause.passing) == ("gpu_share", "0.5 of a GPU", False)
+    assert clause.observed == "shares are for machines of the same owner: hardware does not keep them apart"
+    assert clause.nearest == "a whole GPU, or a grant for own machines"
+
+
+def test_a_share_names_its_memory() -> None:
+    provider = Provider(WITH_GPUS, ProviderPolicy(tariff=TARIFF, own_peers=(PeerId("a"),)))
+
+    answer = provider.hears(request(gpus=(Gpu(milli=500),)))
+
+    assert isinstance(answer, Decline)
+    assert [(clause.dimension, clause.nearest) for clause in answer.clauses] == [("gpu_share", "the memory it may use")]
 
 
 def test_a_dry_run_is_answered_and_locks_nothing() -> None:
