@@ -170,8 +170,7 @@ class Orchestrator(MachineActor):
                 frame = self._post.send(peer, message, cause_id)
                 self._proofs.sent(peer, message, frame, cause_id)
             case Announce(request=request):
-                check = terms_of(self.shell.state).spot_check
-                self._node.tell(AnnounceWanted(request, cause_id, check.provider if check is not None else None))
+                self._node.tell(AnnounceWanted(request, cause_id, terms_of(self.shell.state).only or None))
             case Collect(provider=provider, status=status):
                 self._collector.collect(self._request_id, provider, status)
             case Compare():

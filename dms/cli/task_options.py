@@ -93,6 +93,7 @@ _OPTIONS: Final = (
         metavar="NAME[:PARAMETER]",
         help="What takes two results for the same: hash (default), json, lines, numbers:1e-6, or a plug-in of the node.",
     ),
+    click.option("--node", metavar="NODE", help="Run it on this node alone: its name or PeerID, as in dms peers list."),
     click.option("--priority", metavar="N", type=click.IntRange(0, 1000), help="Order among your own jobs."),
     click.option("--name", metavar="TEXT", help="For people."),
 )
@@ -192,6 +193,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "preferences": task["prefer"],
         "constraints": list(task["constraints"]),
         "labels": dict(_pair(text, "--label") for text in task["labels"]),
+        "node": task["node"],
         "priority": task["priority"],
         "verify": _given(
             policy=task["verify"], copies=task["copies"], comparator=task["comparator"], apart=task["apart"]

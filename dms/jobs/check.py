@@ -20,6 +20,7 @@ from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
 from dms_proto.images import is_image
+from dms_proto.market import named_node
 from dms_proto.rules import IDENTIFIER
 from dms_proto.verification.policy import Verification, faults
 
@@ -303,7 +304,8 @@ def _relations(job: JobDocument, root: Located, wrong: AbstractSet[str]) -> list
     """
     program = _program_rules(job) if wrong <= _APART else ()
     verify = () if "count" in wrong else _verify_rules(job)
-    rules = (*program, *_text_rules(job), *_secret_rules(job), *_amount_rules(job), *verify)
+    node = named_node.faults(job.pricing, verification_of(job)) if job.node else ()
+    rules = (*program, *_text_rules(job), *_secret_rules(job), *_amount_rules(job), *verify, *node)
     return [Problem(line_of(root, field), field, rule) for field, rule in rules if _first(field) not in wrong]
 
 

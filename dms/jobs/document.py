@@ -207,6 +207,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         ),
     ] = {}
     count: Annotated[int, Meta(description="Independent allocations of the same task.", ge=1, le=10_000)] = 1
+    node: Annotated[
+        Text,
+        about(
+            "The one node that may run it: its PeerID, a part of it, or its name, as `dms peers list` shows them; empty for any. It runs there, or "
+            "the job ends with that node's reason."
+        ),
+    ] = ""
     constraints: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
         Meta(description="CEL expressions that must hold for a bid, such as `link.rtt_ms < 50.0`.", max_length=32),

@@ -91,6 +91,7 @@ def resolve(
         sources={item.entry.digest: str(item.source) for item in found},
         secrets=secrets,
         image="" if task.image else job.image,
+        node=job.node,
     )
     return _within_bounds(spec, origin)
 

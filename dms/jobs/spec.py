@@ -41,6 +41,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         sources: where on this machine the content of each input digest lies. The node copies it and checks the digest again, for a file may
             have changed since.
         image: the container image by a tag, of which the node finds the digest; empty where the task names one by digest, or none.
+        node: the one node that may run it, as a person names it; empty for any.
         secrets: values that only the job sees. The node seals them at once: they are in no answer and in no event.
     """
 
@@ -66,6 +67,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = {}
     secrets: Annotated[tuple[OpenSecret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
     image: AnyImage = ""
+    node: Word = ""
 
     def preferences_over(self, default: Preferences) -> Preferences:
         """How this job's bids are compared on a node that prefers `default`: the job's word where it has one, and all constraints of both."""

@@ -14,7 +14,6 @@ from dms.node.story import JobStory
 from dms_proto.capability import Price
 from dms_proto.ids import BidId, PeerId
 from dms_proto.market.admission import ruled_out_whatever_it_bids
-from dms_proto.market.auction import UNREACHABLE
 from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request
 from dms_proto.market.auction_state import Auction, BidPassedOver, BidReceived, RequestOpened, Terms
@@ -22,6 +21,7 @@ from dms_proto.market.candidates import BidderFacts, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain
 from dms_proto.market.impossible import on_budget
+from dms_proto.market.named_node import UNREACHABLE
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import Ranking
 from dms_proto.market.reach import is_within, reach_for
@@ -52,6 +52,7 @@ class Inquiry(msgspec.Struct, frozen=True):
         answers: by node.
         max_price: micro-credits per allocation, as its owner said; more than the request's own where the budget keeps that down.
         opened_at: of a job that is over, when it was submitted, Unix ms: what is known of who was neither asked nor heard may be of later. Else 0.
+        only: the one node that the job names; empty: none.
     """
 
     request: BidRequest
@@ -61,6 +62,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     answers: Mapping[PeerId, Reply]
     max_price: int = 0
     opened_at: int = 0
+    only: PeerId = PeerId("")
 
 
 def opening_request(terms: Terms) -> BidRequest:
@@ -84,7 +86,9 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
         for peer, event in story.answers.items()
     }
     asked, opened_at = frozenset(story.asked), story.opened_at if story.ended is not None else 0
-    return Inquiry(request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, opened_at)
+    return Inquiry(
+        request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, opened_at, terms.only
+    )
 
 
 def _answer(event: object, note: str, *, lost: bool) -> Reply:
@@ -115,6 +119,7 @@ def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: 
 
 _NO_WORK: Final = "it takes no work"
 _NOT_BY_NAME: Final = "not asked by name; whether gossip reached it was not noted"
+_ANOTHER: Final = "the job names another node"
 _ENOUGH: Final = "enough others were asked"
 _BEYOND: Final = "beyond the reach of the rounds so far; later rounds reach further"
 _ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -189,6 +194,8 @@ def _ruled_out(inquiry: Inquiry, known: Peer | None, facts: BidderFacts) -> tupl
 def _unanswered(
     inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
 ) -> NodeVerdict:
+    if inquiry.only and peer != inquiry.only:
+        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_ANOTHER)
     idle = _takes_no_work(known)
     away = _away(known, now)
     was_away = away and known is not None and 0 < known.seen_at <= inquiry.opened_at
@@ -245,8 +252,9 @@ def dry_request(terms: Terms) -> BidRequest:
     return msgspec.structs.replace(opening_request(terms), dry_run=True, stands_ms=0)
 
 
-def whom_to_ask(membership: Membership, *, self_bids: bool) -> tuple[PeerId, ...]:
-    """Everybody who takes part and takes work, this node included if it does."""
+def whom_to_ask(membership: Membership, only: str = "", *, self_bids: bool) -> tuple[PeerId, ...]:
+    """Everybody who takes part and takes work, this node included if it does; or of these the one that a job names."""
     peers: Iterable[Peer] = membership.greeted()
     asked = [peer.peer for peer in peers if peer.hello is not None and peer.hello.accepts_work]
-    return (*asked, membership.me) if self_bids else tuple(asked)
+    everybody = (*asked, membership.me) if self_bids else tuple(asked)
+    return tuple(peer for peer in everybody if only in ("", peer))

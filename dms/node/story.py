@@ -496,5 +496,6 @@ def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
         retry_node_faults=terms.node_faults,
         priority=terms.priority,
         verify=terms.verify,
+        node=terms.only,
         sources=sources,  # type: ignore[arg-type] # digests, as the task's inputs spell them
     )

@@ -17,6 +17,7 @@ from dms.node.comparing import check_result_comparator
 from dms.node.explain import explanation, inquiry_of, opening_request
 from dms.node.images import pin_image
 from dms.node.logs import STREAMS
+from dms.node.naming import pin_node
 from dms.node.projecting.tables import JOBS
 from dms.node.sealing import check_value
 from dms.node.services import Services
@@ -43,7 +44,7 @@ from dms.rpc.ids import check_slot
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import DmsError, UserError
-from dms_proto.ids import RequestId, request_id
+from dms_proto.ids import PeerId, RequestId, request_id
 from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_state import CancelAsked, Terms
 from dms_proto.market.comparators import check_comparator, replay
@@ -68,8 +69,7 @@ class JobGroup(Base):
 
     async def job_submit(self, params: SubmitParams) -> Submitted:
         """See `JobMethods`."""
-        services = self._services
-        spec = await pin_image(params.spec, services.config)
+        services, spec = self._services, await self._pinned(params.spec)
         _check_secrets(spec)
         terms = self._terms(spec, request_id(os.urandom(16)))
         await self._check(terms)
@@ -81,6 +81,15 @@ class JobGroup(Base):
                 services.node.tell(RequestOver(terms.request_id))  # it was not accepted: nobody is to resume it
                 raise
         return Submitted(terms.request_id)
+
+    async def _pinned(self, spec: JobSpec) -> JobSpec:
+        """The job with its image by digest and its node by PeerID."""
+        spec = await pin_image(spec, self._services.config)
+        if not spec.node:
+            return spec
+        membership, config = (await self._state()).membership, self._services.config
+        own_name = membership.hello.name if membership.hello is not None else ""
+        return pin_node(spec, membership, own_name, self_bids=config.provider.enabled)
 
     def _terms(self, spec: JobSpec, id_: RequestId) -> Terms:
         market, now = self._services.config.market, self._now()
@@ -105,6 +114,7 @@ class JobGroup(Base):
             node_faults=spec.retry_node_faults,
             priority=spec.priority,
             verify=spec.verify,
+            only=PeerId(spec.node),
             seed=os.urandom(SEED_BYTES),
         )
 

@@ -12,7 +12,6 @@ from dms.node.api.base import Row, call_id
 from dms.node.api.jobs import JobGroup
 from dms.node.api.views import bid_view, request_view
 from dms.node.explain import Inquiry, answers_of, dry_request, explanation, lost_meanwhile, whom_to_ask
-from dms.node.images import pin_image
 from dms.node.pricing import could_do, policy_of
 from dms.node.projecting.tables import BIDS, REQUESTS
 from dms.rpc.api.market import (
@@ -44,18 +43,24 @@ class MarketGroup(JobGroup):
 
     async def market_ask(self, params: AskParams) -> Explanation:
         """See `MarketMethods`."""
-        spec = await pin_image(params.spec, self._services.config)
+        spec = await self._pinned(params.spec)
         terms = self._terms(spec, request_id(os.urandom(16)))
         state = await self._state()
         await self._check(terms)
         request = msgspec.structs.replace(dry_request(terms), reply_to=self._parts.reply_to)
-        asked = whom_to_ask(state.membership, self_bids=self._services.config.provider.enabled)
+        asked = whom_to_ask(state.membership, terms.only, self_bids=self._services.config.provider.enabled)
         heard = await self._ask_all(request, asked)
         state = await self._state()  # who came or went while we asked has a verdict as well
         heard |= lost_meanwhile(asked, heard, state.membership)
         facts = {peer: self._facts(state, peer) for peer in heard}
         inquiry = Inquiry(
-            request, terms.preferences, frozenset(asked), frozenset(), answers_of(heard, facts), terms.max_price
+            request,
+            terms.preferences,
+            frozenset(asked),
+            frozenset(),
+            answers_of(heard, facts),
+            terms.max_price,
+            only=terms.only,
         )
         return explanation(inquiry, state.membership, self._now(), is_over=True)
 

@@ -84,9 +84,10 @@ from dms_proto.market.auction_state import (
     Submitted,
     terms_of,
 )
+from dms_proto.market.named_node import UNREACHABLE
 from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.market.strays import called_off
-from dms_proto.messages import AllocationStatus, Cancel, Clause, Phase, Release
+from dms_proto.messages import AllocationStatus, Cancel, Phase, Release
 from dms_proto.reputation.silence import Word
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.work import Ending, EndReason
@@ -97,8 +98,6 @@ OWN_OUTAGE_GRACE_MS: Final = 15_000
 """When it is our own network that is down, the providers are innocent: they get this long at least."""
 CANCEL_GRACE_MS: Final = 5_000
 """How long providers may take to say that a cancelled allocation has ended."""
-UNREACHABLE: Final = Clause("connection", "a node that can be reached", "the connection was lost", passing=True)
-"""Stands in for the answer of a node that went away while it was asked."""
 
 __all__ = ["TABLE", "bid_request", "decide", "evolve", "next_deadline", "resume", "task_of"]
 
@@ -407,7 +406,7 @@ def _welcome(auction: Auction, stimulus: PeerThere, now: int) -> Decision:
         # The invocation is known to it already: it answers with the status.
         effects.append(_about(auction, slot) if auction.phase is AuctionPhase.OPEN else Send(peer, message))
     fresh = peer not in auction.asked or auction.declines.get(peer) == (UNREACHABLE,)
-    fresh = fresh and (terms.spot_check is None or terms.spot_check.provider == peer)
+    fresh = fresh and terms.only in ("", peer)
     if seeking(auction) and auction.round >= 0 and fresh and auction.phase is AuctionPhase.OPEN:
         effects.append(Send(peer, bid_request(auction, auction.round)))
     return Decision(events, tuple(effects))

@@ -60,6 +60,7 @@ from dms_proto.market.auction_state import (
 from dms_proto.market.candidates import Candidate, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.impossible import DEBT, why_impossible
+from dms_proto.market.named_node import why_busy, why_declined, why_silent
 from dms_proto.market.ranking import Ranking
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.market.second_price import by_price_alone
@@ -319,6 +320,8 @@ def _obstacle(auction: Auction, now: int) -> _Obstacle | None:
 
 def _busy(auction: Auction) -> str:
     """How many nodes could take it at another time, in words; empty when none could."""
+    if terms_of(auction).only:
+        return why_busy(auction)
     busy = sum(is_passing(clauses) for clauses in auction.declines.values())
     busy += sum(is_left_out(auction, peer) for peer in auction.faulty)
     owed = sum(clause.dimension == DEBT and clause.passing for said in auction.declines.values() for clause in said)
@@ -337,6 +340,8 @@ def _is_alone(auction: Auction) -> bool:
 
 def _silent(auction: Auction) -> str:
     """How many nodes were asked and may yet answer, in words; empty when there is none."""
+    if terms_of(auction).only:
+        return why_silent(auction)
     silent = sum(not answered for answered in auction.asked.values())
     if not silent and auction.gossiped and not any(auction.asked.values()):
         silent = auction.known
@@ -347,7 +352,7 @@ def _silent(auction: Auction) -> str:
 
 def _is_unasked(auction: Auction) -> bool:
     """Whether only those were asked who are asked first."""
-    return auction.round == 0 and not auction.gossiped
+    return auction.round == 0 and not auction.gossiped and not terms_of(auction).only
 
 
 def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:
@@ -367,7 +372,8 @@ def _why_impossible(auction: Auction, now: int) -> tuple[str, EndReason]:
     bids = {bid_id: bid for bid_id, bid in usable(auction, now).items() if bid.bid.price <= affordable(auction)}
     why, reason = why_impossible(auction, choose(request, _candidates(bids), terms_of(auction).preferences).ranking)
     if not all(is_copy(auction, slot) for slot in seeking(auction)):
-        return why, reason
+        is_refused = terms_of(auction).only and reason is not EndReason.BUDGET_SPENT
+        return (is_refused and why_declined(auction)) or why, reason
     if near := neighbours(auction, bids.values()):
         shares = format_count(near, "node could but shares", "nodes could but share")
         return f"{shares} a network with one that has a copy; `apart: nodes` would let it", EndReason.NO_BIDS

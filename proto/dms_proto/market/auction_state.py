@@ -57,7 +57,6 @@ SHARE: Final = 4
 MAX_ANSWERS: Final = 2_048
 """Nodes whose answers are remembered per request; bounds what strangers can make us remember."""
 
-
 KNOWN: Final = -1
 """Stands beside the numbers of slots for the known answer of a canary."""
 
@@ -154,8 +153,8 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         node_faults: node faults after which a slot is given up.
         priority: order among this node's own requests.
         verify: how its results are checked.
-        canary: which known work this is; None: new work.
-        spot_check: whose benchmark it measures; None: nobody's.
+        canary, spot_check: which known work this is, whose benchmark it measures; None: none.
+        only: the one node that is asked; empty: whoever can.
         seed: secret of this node, drawn for this request; what is drawn from it no provider can foresee. Never sent.
         pricing: what the winner is paid.
     """
@@ -183,6 +182,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     canary: Canary | None = None
     spot_check: SpotCheck | None = None
     pricing: Pricing = Pricing.FIRST_PRICE
+    only: PeerId = PeerId("")
 
     def number_of(self, index: int) -> int:
         """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""

@@ -25,6 +25,7 @@ from dms_proto.market.auction_state import (
     terms_of,
 )
 from dms_proto.market.candidates import Candidate
+from dms_proto.market.named_node import only_there
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
 from dms_proto.units import MINUTE, SECOND
@@ -124,7 +125,7 @@ def check_terms(beside: Terms, candidate: Candidate, before: SpotChecks, most_pr
             relayed=True,
             max_wall_ms=task.limits.wall_ms,
         ),
-        preferences=Preferences(constraints=(f'provider.id == "{provider}"',)),
+        preferences=Preferences(constraints=(only_there(provider),)),
         count=1,
         bids_wanted=1,
         max_price=most_price,
@@ -139,6 +140,7 @@ def check_terms(beside: Terms, candidate: Candidate, before: SpotChecks, most_pr
         seed=drawn(beside.seed, "spot check", provider, "seed"),
         spot_check=SpotCheck(provider, claimed, rounds, before),
         pricing=Pricing.FIRST_PRICE,
+        only=provider,
     )
 
 

@@ -439,7 +439,11 @@ class SimNode:
         if stream not in self.states:
             return
         asked = audience(
-            self.membership, effect.request, self_bids=self.spec.accepts_work, is_set_aside=self.is_set_aside
+            self.membership,
+            effect.request,
+            self_bids=self.spec.accepts_work,
+            only=auctions.terms_of(self.states[stream]).only or None,
+            is_set_aside=self.is_set_aside,
         )
         for peer in asked.direct:
             self.world.network.send(self, peer, asked.request)

@@ -15,9 +15,10 @@ from dms_proto.secrets import OpenSecret
 
 ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
 CONTAINERS = "image pull"
+WHERE = "node"
 CHECKS = "verify copies apart comparator"
 OFTEN = "inputs outputs env constraints labels secrets secret_variable"
-NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), *CHECKS.split())) | dict.fromkeys(OFTEN.split(), ())
+NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), WHERE, *CHECKS.split())) | dict.fromkeys(OFTEN.split(), ())
 
 
 def _spec(*argv: str, **given: object) -> JobSpec:

@@ -42,6 +42,7 @@ ports: [8080, 9090]
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
 secrets: {TOKEN: {env: DMS_SECRET_TOKEN, as: variable}, KEY: {file: client.key}}
 count: 4
+node: lab-3
 constraints: ["link.rtt_ms < 50.0"]
 preferences: {price: 50, speed: 50}
 rank: "offer.cpu_score"

@@ -21,9 +21,9 @@ from dms.node.explain import (
 )
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import PeerId, bid_id, peer_id_of, request_id
-from dms_proto.market.auction import UNREACHABLE
 from dms_proto.market.auction_state import Terms
 from dms_proto.market.explain import Outcome
+from dms_proto.market.named_node import UNREACHABLE
 from dms_proto.market.preferences import Preferences
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, Clause, Hello
