@@ -253,6 +253,16 @@ def tunnel_figures(rounds: int) -> Iterator[Figure]:
     yield at_least("exchanges at once", seen.exchanges_per_s, "a second", 1_000, crowd)
 
 
+def log_figures() -> Iterator[Figure]:
+    """A long log, mirrored while it is written."""
+    from bench import logs  # noqa: PLC0415
+
+    seen, size = logs.measure(), logs.BYTES / MIB
+    how = f"{size:.0f} MiB of random bytes from a sandbox at another node, compared byte by byte"
+    yield at_least("log mirrored", size / seen.mirrored_s, "MiB/s", 1, how)
+    yield Figure("  and read by a program", size / seen.read_s, "MiB/s", "", None, "job.logs on the node's socket")
+
+
 def attack_figures(rounds: int, kinds: Sequence[str]) -> Iterator[Figure]:
     """An honest pair under each attack on the one that works and on the one that asks, and beside it what chance alone does."""
     for group, validity_ms, forgive_s in (
@@ -291,6 +301,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "attacks": lambda options: attack_figures(options.rounds, options.attacker or KINDS),
     "wire": lambda _options: wire_figures(),
     "tunnels": lambda options: tunnel_figures(options.rounds),
+    "logs": lambda _options: log_figures(),
     "pools": lambda _options: pool_figures(),
     "components": lambda _options: component_figures(),
 }

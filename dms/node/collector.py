@@ -83,6 +83,8 @@ class Collector:
         self._tell = tell
         self._expected: dict[AllocationId, _Expected] = {}
         self._of_request: dict[RequestId, list[AllocationId]] = {}
+        self._asked: dict[tuple[AllocationId, str], float] = {}
+        """When a gap in a stream was last asked to be filled, on the loop's clock."""
 
     # -------------------------------------------------------------------------------------------------- Collector, any thread
 
@@ -97,6 +99,8 @@ class Collector:
         self._compared.discard(request_id)
         for allocation_id in self._of_request.pop(request_id, ()):
             self._expected.pop(allocation_id, None)
+            for stream in STREAMS:
+                self._asked.pop((allocation_id, stream), None)
 
     def is_complete(self, status: AllocationStatus) -> bool:
         """See `world.Collector`."""
@@ -132,12 +136,19 @@ class Collector:
         expected = self._expected.get(message.allocation_id)
         if expected is None or expected.provider != peer or message.channel not in STREAMS:
             return
-        other = self.logs.length(message.allocation_id, STREAMS[message.channel == STREAMS[0]])
+        other = self.logs.end(message.allocation_id, STREAMS[message.channel == STREAMS[0]])
         if message.offset + len(message.data) + other > expected.log_bytes:
             log.warning("peer %s sends more of a log than the job may write: not kept", peer)
             return
         if not self.logs.append(message.allocation_id, message.channel, message.offset, message.data):
-            self._ask_for(expected, message.allocation_id, message.channel)
+            self._ask_to_fill(expected, message.allocation_id, message.channel)
+
+    def _ask_to_fill(self, expected: _Expected, allocation_id: AllocationId, stream: str) -> None:
+        """Asks once for what every message that comes meanwhile shows to be missing."""
+        now, key = asyncio.get_running_loop().time(), (allocation_id, stream)
+        if now - self._asked.get(key, -self._pace.pause_s) >= self._pace.pause_s:
+            self._asked[key] = now
+            self._ask_for(expected, allocation_id, stream)
 
     async def close(self) -> None:
         """Gives up what is under way."""

@@ -1,4 +1,4 @@
-"""Logs of others' jobs: shown to who may read them, and read from nodes that let us."""
+"""Logs read in parts: this node's own, and those of others' jobs, shown to who may read them, and read from nodes that let us."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
 from dms.node.services import Services
 from dms.rpc.api.allocations import AllocationLogParams, LogPart
+from dms.rpc.api.jobs import JobLogParams
 from dms_actors.letters import ListenFor, StopListening
 from dms_proto.errors import PeerError
 from dms_proto.ids import ID_BYTES, AllocationId, PeerId, request_id, short
@@ -23,6 +24,23 @@ PATIENCE_S: Final = 10.0
 """How long an answer is waited for."""
 NO_REQUEST: Final = request_id(bytes(ID_BYTES))
 """A reader need not know which request an allocation was for."""
+
+
+def log_part(
+    logs: LogStore, allocation_id: AllocationId, params: AllocationLogParams | JobLogParams, *, is_over: bool
+) -> LogPart:
+    """The part that is asked for. Beyond a gap it goes only once the allocation is over: until then the gap may still be filled."""
+    offset, stream = params.offset, params.stream
+    if params.since:
+        offset = max(offset, logs.offset_since(allocation_id, stream, params.since))
+    if not is_over:
+        data = logs.read(allocation_id, stream, offset, params.limit)
+        return LogPart(data, offset, offset + len(data), complete=False)
+    piece = logs.piece(allocation_id, stream, offset, params.limit)
+    after = piece.offset + len(piece.data)
+    accounted = after if piece.data else after + piece.missing
+    is_complete = accounted >= logs.written(allocation_id, stream)
+    return LogPart(piece.data, piece.offset, after, is_complete, piece.missing)
 
 
 class Question(NamedTuple):

@@ -18,7 +18,7 @@ from dms.executors import job_directory
 from dms.executors.outputs import collect_into
 from dms.node.hands import Hands
 from dms.node.inputs import fetch_missing, lay_out
-from dms.node.logs import LogStore
+from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
 from dms.node.sealing import Sealer
 from dms.store.blobs import BlobStore
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 Tell = Callable[[AllocationId, Stimulus], None]
 LOG_FRAME: Final = 64 * 1024
 """Bytes of log in one message."""
+REACH_S: Final = 5.0
+"""Seconds after which the requester is told again how far a log has got: it cannot miss a last piece for long."""
 
 
 class Workbench:
@@ -116,7 +118,7 @@ class Workbench:
         """Answers the requester's question for log bytes it has missed."""
         request = self._requesters.get(message.allocation_id)
         stream = message.stream
-        if request is None or request[1] != peer or stream not in ("stdout", "stderr"):
+        if request is None or request[1] != peer or stream not in STREAMS:
             return
         offset = message.offset
         while data := self.logs.read(message.allocation_id, stream, offset, LOG_FRAME):
@@ -225,6 +227,7 @@ class Workbench:
         self._runs[allocation_id] = run
         if allocation_id in self._stops:
             await run.stop(self._stops.pop(allocation_id))
+        reach_at = asyncio.get_running_loop().time() + REACH_S
         try:
             async for event in run.events():
                 match event:
@@ -236,6 +239,9 @@ class Workbench:
                         self._log(allocation_id, request_id, requester, event)
                     case UsageSample(usage=usage):
                         self._tell(allocation_id, RunUsed(usage))
+                        if (now := asyncio.get_running_loop().time()) >= reach_at:
+                            reach_at = now + REACH_S
+                            self._tell_reach(allocation_id, request_id, requester)
                     case Exited(ending=ending):
                         self._tell(allocation_id, RunExited(ending, await self.logs.logs(allocation_id)))
         finally:
@@ -256,6 +262,11 @@ class Workbench:
             part = chunk.data[start : start + LOG_FRAME]
             message = AllocationMessage(request_id, allocation_id, chunk.stream, chunk.offset + start, part)
             self._post.send_now(requester, message)
+
+    def _tell_reach(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId) -> None:
+        for stream, length in zip(STREAMS, self.logs.lengths(allocation_id), strict=True):
+            if length:
+                self._post.send_now(requester, AllocationMessage(request_id, allocation_id, stream, length))
 
     async def _stop(self, allocation_id: AllocationId, grace_ms: int) -> None:
         run = self._runs.get(allocation_id)

@@ -228,7 +228,7 @@ class MemoryJobs:
         )
         part = data[params.offset : params.offset + params.limit]
         return allocations.LogPart(
-            part, params.offset, params.offset + len(part), bool(self.views[job].summary.ended_at)
+            part, params.offset, params.offset + len(part), bool(self.views[job].summary.ended_at), attempt=1
         )
 
     async def _kept(self, job: RequestId) -> AsyncIterator[jobs.AnyJobUpdate]:

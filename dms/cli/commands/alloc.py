@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 import click
 
 from dms.cli.app import CONTEXT, group
 from dms.cli.context import Io, with_io
+from dms.cli.log_options import FOLLOW, SINCE
 
 alloc: Final = group("alloc", "Single runs, here for others and elsewhere for you.")
 ALLOCATION = click.argument("allocation_id", metavar="ALLOCATION")
@@ -63,6 +63,8 @@ def show(io: Io, *, allocation_id: str) -> None:
 
 @alloc.command(context_settings=CONTEXT)
 @ALLOCATION
+@FOLLOW
+@SINCE
 @click.option("--stderr", is_flag=True, help="Standard error instead of standard output.")
 @click.option(
     "--from",
@@ -71,29 +73,29 @@ def show(io: Io, *, allocation_id: str) -> None:
     help="Of a job of another node: read it from this node, which ran it or asked for it and lets us. Needs the whole id.",
 )
 @with_io
-def logs(io: Io, *, allocation_id: str, stderr: bool, peer: str | None) -> None:
-    """Print what an allocation wrote so far.
+def logs(io: Io, *, allocation_id: str, follow: bool, since: str | None, stderr: bool, peer: str | None) -> None:
+    """Print what an allocation wrote, its bytes as they are.
+
+    What did not arrive before a node was lost is told on standard error.
 
     \b
     dms alloc logs a-abc
     """
-    import msgspec  # noqa: PLC0415
+    from dms.cli.log_printing import AllocationLog, print_logs, since_ms  # noqa: PLC0415
+    from dms.rpc.api.allocations import AllocationLogParams, AllocationReadParams  # noqa: PLC0415
 
-    from dms.rpc.api.allocations import AllocationLogParams, AllocationReadParams, LogPart  # noqa: PLC0415
-
+    if peer is not None and (follow or since is not None):
+        raise click.UsageError("--follow and --since are for what this node ran or asked for, not for --from")
     stream = "stderr" if stderr else "stdout"
-    params: AllocationLogParams | AllocationReadParams = AllocationLogParams(allocation_id, stream)
-    method = "alloc.logs"
+    params: AllocationLogParams | AllocationReadParams
+    params, method = AllocationLogParams(allocation_id, stream, since=since_ms(since)), "alloc.logs"
     if peer is not None:
         params, method = AllocationReadParams(peer, allocation_id, stream), "alloc.read"
     with io.node() as node:
         if io.as_json:
             io.show_json(node.call(method, params))
             return
-        while (part := node.call(method, params, LogPart)).data:
-            sys.stdout.buffer.write(part.data)
-            params = msgspec.structs.replace(params, offset=part.next_offset)
-    sys.stdout.buffer.flush()
+        print_logs(io, [AllocationLog(node, method, params)], follow=follow)
 
 
 @alloc.command(context_settings=CONTEXT)

@@ -4,29 +4,24 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from dms.cli.app import CONTEXT, group
 from dms.cli.context import Io, with_io
 from dms.cli.exit_codes import FAILURE
+from dms.cli.log_options import FOLLOW, SINCE
 from dms.cli.progress import Progress
 from dms.cli.task_options import spec_of_file
-
-if TYPE_CHECKING:
-    from dms.rpc.api.jobs import JobLogParams
-    from dms.rpc.client import Client
 
 job: Final = group("job", "Submit jobs, see why they run where they do, fetch results.")
 JOB = click.argument("job_id", metavar="JOB")
 LIMIT = click.option(
     "--limit", metavar="N", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many."
 )
-POLL_S: Final = 0.2
 WAIT_STEP_MS: Final = 20_000
 
 
@@ -142,44 +137,39 @@ def decision(io: Io, *, job_id: str, number: int | None) -> None:
 
 @job.command(context_settings=CONTEXT)
 @JOB
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job is over.")
-@click.option("--slot", metavar="N", type=click.IntRange(0), help="Which allocation, from 0. Default: the first.")
+@FOLLOW
+@SINCE
+@click.option(
+    "--slot",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Only this allocation, from 0. Default: all, each line with its slot before it where there are several.",
+)
+@click.option("--attempt", metavar="N", type=click.IntRange(1), help="Which try of it, from 1. Default: the last.")
 @click.option("--stderr", is_flag=True, help="Standard error instead of standard output.")
 @with_io
-def logs(io: Io, *, job_id: str, follow: bool, slot: int | None, stderr: bool) -> None:
-    """Print what a job wrote.
+def logs(
+    io: Io, *, job_id: str, follow: bool, since: str | None, slot: int | None, attempt: int | None, stderr: bool
+) -> None:
+    """Print what a job wrote: its bytes as they are, or, of several allocations, its lines.
+
+    What did not arrive before a node was lost is told on standard error.
 
     \b
     dms job logs -f r-abc
+    dms job logs -f --since now r-abc
     """
+    from dms.cli.log_printing import JobLog, print_logs, since_ms  # noqa: PLC0415
     from dms.rpc.api.jobs import JobLogParams, JobParams, JobView  # noqa: PLC0415
 
-    params = JobLogParams(job_id, slot or 0, stream="stderr" if stderr else "stdout")
+    stream = "stderr" if stderr else "stdout"
+    params = JobLogParams(job_id, slot or 0, attempt or 0, stream, since=since_ms(since))
     with io.node() as node:
-        if slot is None:
-            count = node.call("job.show", JobParams(job_id), JobView).summary.count
-            io.remark(*([f"this is slot 0 of {count}; --slot N shows another"] if count > 1 else []))
         if io.as_json:
             io.show_json(node.call("job.logs", params))
-        else:
-            _print_log(node, params, follow=follow)
-
-
-def _print_log(node: Client, params: JobLogParams, *, follow: bool) -> None:
-    import msgspec  # noqa: PLC0415
-
-    from dms.rpc.api.allocations import LogPart  # noqa: PLC0415
-
-    while True:
-        part = node.call("job.logs", params, LogPart)
-        sys.stdout.buffer.write(part.data)
-        sys.stdout.buffer.flush()
-        params = msgspec.structs.replace(params, offset=part.next_offset)
-        if part.data:
-            continue
-        if part.complete or not follow:
             return
-        time.sleep(POLL_S)
+        count = node.call("job.show", JobParams(job_id), JobView).summary.count if slot is None else 1
+        print_logs(io, [JobLog(node, params, slot or number, count) for number in range(count)], follow=follow)
 
 
 @job.command(context_settings=CONTEXT)

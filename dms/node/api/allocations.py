@@ -9,7 +9,7 @@ import msgspec
 
 from dms.node.api.base import ASK_S, Base, Row, call_id
 from dms.node.api.views import allocation_view, phase_of
-from dms.node.log_reading import read
+from dms.node.log_reading import log_part, read
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, number, text, unpack
 from dms.rpc.api.allocations import (
     AllocationList,
@@ -63,10 +63,8 @@ class AllocationGroup(Base):
         row = await self._allocation(params.allocation_id)
         id_ = AllocationId(text(row, "allocation_id"))
         logs = self._services.collector.logs if row["requested"] else self._services.workbench.logs
-        data = logs.read(id_, params.stream, params.offset, params.limit)
-        after = params.offset + len(data)
         is_over = phase_of(row) is Phase.ENDED and not number(row, "open_there")
-        return LogPart(data, params.offset, after, complete=is_over and after >= logs.length(id_, params.stream))
+        return log_part(logs, id_, params, is_over=is_over)
 
     async def alloc_read(self, params: AllocationReadParams) -> LogPart:
         """See `AllocationMethods`."""

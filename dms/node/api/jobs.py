@@ -16,6 +16,7 @@ from dms.node.api.views import job_summary
 from dms.node.comparing import check_result_comparator
 from dms.node.explain import explanation, inquiry_of, opening_request
 from dms.node.images import pin_image
+from dms.node.log_reading import log_part
 from dms.node.logs import STREAMS
 from dms.node.naming import pin_node
 from dms.node.projecting.tables import JOBS
@@ -215,10 +216,13 @@ class JobGroup(Base):
                 f"the log of {attempt.allocation_id} is not here any more",
                 hint="store.keep_jobs_ms says how long logs are kept",
             )
-        data = logs.read(attempt.allocation_id, params.stream, params.offset, params.limit)
-        after = params.offset + len(data)
-        is_whole = after >= logs.length(attempt.allocation_id, params.stream)
-        return LogPart(data, params.offset, after, complete=attempt.ending is not None and is_whole)
+        part = log_part(logs, attempt.allocation_id, params, is_over=attempt.ending is not None)
+        is_last = (
+            params.attempt > 0
+            or story.ended is not None
+            or (attempt.ending is not None and attempt.ending.reason is EndReason.COMPLETED)
+        )
+        return msgspec.structs.replace(part, complete=part.complete and is_last, attempt=attempt.number)
 
     async def job_results(self, params: JobParams) -> JobResults:
         """See `JobMethods`."""

@@ -114,12 +114,14 @@ class AllocationLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         stream: "stdout" or "stderr".
         offset: first byte wanted.
         limit: at most so many bytes.
+        since: Unix ms; only what came here then or later, to the second. 0: all.
     """
 
     allocation_id: str
     stream: Annotated[str, msgspec.Meta(pattern="^std(out|err)$")] = "stdout"
     offset: Amount = 0
     limit: ChunkBytes = MAX_LOG_CHUNK
+    since: Amount = 0
 
 
 class AllocationReadParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -146,12 +148,16 @@ class LogPart(msgspec.Struct, frozen=True):
         offset: of the first byte of `data`.
         next_offset: where to go on.
         complete: nothing will follow.
+        missing: bytes just before `data`, or at the end, that were written and did not arrive here, and will not.
+        attempt: of a job's log, number of the try that it is of; when it grows, another log begins. 0: none yet.
     """
 
     data: bytes
     offset: int
     next_offset: int
     complete: bool
+    missing: int = 0
+    attempt: int = 0
 
 
 class CancelResult(msgspec.Struct, frozen=True):
@@ -185,7 +191,7 @@ class AllocationMethods(Protocol):
 
     @method("alloc.logs")
     async def alloc_logs(self, params: AllocationLogParams) -> LogPart:
-        """Part of what an allocation wrote."""
+        """Part of what an allocation wrote, as far as it has arrived here."""
         ...
 
     @method("alloc.read", mutates=True)

@@ -273,6 +273,7 @@ class JobLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stream: "stdout" or "stderr".
         offset: first byte wanted.
         limit: at most so many bytes.
+        since: Unix ms; only what came here then or later, to the second. 0: all.
     """
 
     job_id: str
@@ -281,6 +282,7 @@ class JobLogParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream: Annotated[str, msgspec.Meta(pattern="^std(out|err)$")] = "stdout"
     offset: Amount = 0
     limit: ChunkBytes = MAX_LOG_CHUNK
+    since: Amount = 0
 
 
 class ResultFile(msgspec.Struct, frozen=True):

@@ -404,7 +404,7 @@ class AllocationMessage(Message, frozen=True, tag=True):
     Attributes:
         channel: "stdout", "stderr"; or "want:stdout" / "want:stderr": send from `offset`, to the requester all there is, to another reader a piece.
         offset: position of `data` in the stream.
-        data: the bytes; empty in a question, and in the answer to a reader who has all there is.
+        data: the bytes; empty in a question, in the answer to a reader who has all there is, and where the provider says how far it has got.
     """
 
     request_id: GoodRequestId

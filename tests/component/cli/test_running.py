@@ -304,11 +304,11 @@ def test_logs_are_printed_as_they_are(dms_with: Start, tmp_path: Path) -> None:
     assert dms("job", "logs", "-f", "--stderr", job).stdout == "err\n"
 
 
-def test_logs_of_one_slot_of_several_are_said_to_be_that(dms_with: Start, tmp_path: Path) -> None:
+def test_logs_of_several_slots_are_lines_that_say_whose_they_are(dms_with: Start, tmp_path: Path) -> None:
     dms = dms_with([Script(logs=((0, "stdout", b"one\n"), (1, "stdout", b"two\n")))])
     job = dms.submit(tmp_path, "command: [x]\ncount: 2")
     result = dms("job", "logs", job)
-    assert (result.stdout, result.stderr) == ("one\n", "dms: this is slot 0 of 2; --slot N shows another\n")
+    assert (result.stdout, result.stderr) == ("[0] one\n[1] two\n", "")
     result = dms("job", "logs", job, "--slot", "1")
     assert (result.stdout, result.stderr) == ("two\n", "")
 

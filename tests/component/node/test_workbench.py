@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from dms.config import Home
 from dms.executors.outputs import DEFAULT_LIMITS
 from dms.executors.scripted import ScriptedExecutor
@@ -23,6 +25,7 @@ from dms_actors.testing.network import MemoryFabric
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.ids import AllocationId, Digest
 from dms_proto.machine import Stimulus
+from dms_proto.messages import AllocationMessage
 from dms_proto.secrets import OpenSecret
 from dms_proto.work import EndReason, Input, Task
 
@@ -160,3 +163,21 @@ async def test_an_input_that_is_not_to_be_had_is_not_the_providers_fault(tmp_pat
         assert isinstance(arrived, InputsArrived)
         assert arrived.failed.startswith("input in.txt")
         assert not arrived.ours
+
+
+async def test_while_a_job_runs_its_requester_is_told_again_and_again_how_far_its_log_has_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dms.node.workbench.REACH_S", 0.0)
+    told, heard = asyncio.Queue[Stimulus](), list[AllocationMessage]()
+    task = Task("scripted", ("print", "hello", "use", "1", "use", "2"))
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        bench._post.deliver_to_self_by(lambda delivered: heard.append(delivered.message))  # type: ignore[arg-type]
+        bench.execute(ALLOCATION, REQUEST, PROVIDER.peer_id, task)
+        while not isinstance(await told.get(), RunExited):
+            pass
+    assert [(message.channel, message.offset, message.data) for message in heard] == [
+        ("stdout", 0, b"hello"),
+        ("stdout", 5, b""),
+        ("stdout", 5, b""),
+    ]

@@ -21,9 +21,13 @@ LIMIT = 10_000_000
 
 
 class Post:
-    """Sends nothing."""
+    """Sends nothing, and remembers it."""
 
-    def send_now(self, *_arguments: object) -> bool:
+    def __init__(self) -> None:
+        self.sent: list[tuple[object, ...]] = []
+
+    def send_now(self, *message: object) -> bool:
+        self.sent.append(message)
         return True
 
 
@@ -37,7 +41,7 @@ async def collector(tmp_path: Path, told: list[Any]) -> Collector:
     return collecting(tmp_path, told)
 
 
-def collecting(logs: Path, told: list[Any]) -> Collector:
+def collecting(logs: Path, told: list[Any], pause_s: float = 0.02) -> Collector:
     """A requester's hands that find the logs that an earlier process left."""
     loop = asyncio.get_running_loop()
     hands: Any = {"blobs": None, "network": None, "post": Post()}
@@ -47,7 +51,7 @@ def collecting(logs: Path, told: list[Any]) -> Collector:
         me=PeerId("me"),
         logs=LogStore(logs),
         tell=lambda _request, stimulus: told.append(stimulus),
-        pace=Pace(wait_s=0.05, pause_s=0.02, slowest=1_000_000_000),
+        pace=Pace(wait_s=0.05, pause_s=pause_s, slowest=1_000_000_000),
         **hands,
     )
     collector.expect(REQUEST, PROVIDER, ALLOCATION, Task("sandbox", ("true",), limits=Limits(log_bytes=LIMIT)))
@@ -85,6 +89,31 @@ async def test_what_a_job_may_not_write_is_not_kept(collector: Collector) -> Non
     for number in range(LIMIT // 100_000):
         arrives(collector, "stdout", number * 100_000, b"o" * 100_000)
     assert collector.logs.lengths(ALLOCATION) == (LIMIT - 100_000, 1_000)
+    await collector.close()
+
+
+async def test_what_comes_before_its_turn_counts_against_what_a_job_may_write(collector: Collector) -> None:
+    arrives(collector, "stdout", LIMIT - 10, b"o" * 10)
+    arrives(collector, "stderr", 0, b"e")
+    arrives(collector, "stderr", LIMIT, b"")
+    assert collector.logs.lengths(ALLOCATION) == (0, 0)
+    assert collector.logs.written(ALLOCATION, "stderr") == 0
+    await collector.close()
+
+
+async def test_a_gap_is_asked_for_once_and_not_for_every_piece_that_shows_it(tmp_path: Path, told: list[Any]) -> None:
+    collector = collecting(tmp_path, told, pause_s=600)
+    post: Any = collector._post
+    for number in range(100):
+        arrives(collector, "stdout", 10 + number, b"x")
+    arrives(collector, "stdout", 200, b"")
+    assert post.sent == [(PROVIDER, AllocationMessage(REQUEST, ALLOCATION, "want:stdout", 0))]
+    await collector.close()
+
+
+async def test_a_gap_that_stays_is_asked_for_again(collector: Collector) -> None:
+    post: Any = collector._post
+    await until(lambda: arrives(collector, "stdout", 200, b""), lambda _: len(post.sent) == 2)
     await collector.close()
 
 
