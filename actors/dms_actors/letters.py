@@ -27,6 +27,10 @@ class ShowState(NamedTuple):
     """A question: answered with the machine's frozen state (the node answers with its `NodeState`)."""
 
 
+class ShowUsed(NamedTuple):
+    """A question to the node: what strangers have used of the log budget."""
+
+
 class Delivered(NamedTuple):
     """A message this node sent to itself: no signature, no wire, the same way otherwise."""
 

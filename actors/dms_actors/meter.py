@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dms_actors.events import is_stored
-from dms_actors.ports import NewEvent
+from dms_actors.events import from_row, is_stored
+from dms_actors.ports import NewEvent, StoredEvent
 from dms_actors.strangers import Strangers
+from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
 from dms_proto.log_costs import CONNECTION_BYTES, payer, to_follow
 from dms_proto.machine import Event
@@ -49,3 +50,13 @@ class Meter:
 
     def _wrote(self, peer: PeerId, size_bytes: int, now: int) -> None:
         self._strangers.wrote(peer, size_bytes, now, is_named=self._is_named(peer))
+
+
+def owed(row: StoredEvent) -> tuple[PeerId | None, int]:
+    """Who paid for an event of the log, and how many bytes. None: what somebody paid before, the owner's doing, or an event that cannot be read."""
+    size_bytes = len(row.body) + ROW_BYTES
+    try:
+        event = from_row(row)
+    except MachineError:
+        return None, size_bytes
+    return payer(event), size_bytes + to_follow(event)

@@ -41,6 +41,7 @@ from dms_actors.letters import (
     RequestAbandoned,
     RequestOver,
     ShowState,
+    ShowUsed,
     SlotAwarded,
     StopListening,
     Submit,
@@ -335,6 +336,8 @@ class Node(MachineActor):
                 return self._children.find(id_)
             case ShowState():
                 return self._shown(now)
+            case ShowUsed():
+                return self._strangers.used(now)
             case _:
                 raise TypeError(f"the node does not understand {message!r}")
         return None
@@ -721,10 +724,9 @@ class Node(MachineActor):
         if address is None:
             return
         hello = self.members.state.hello
-        reply_to = hello.addresses[:2] if hello is not None else ()
-        self._world.post.announce(
-            _with_reply_to(chosen.request, reply_to), chosen.direct, gossip=chosen.gossip, cause_id=cause_id
-        )
+        reply_to = tuple(hello.addresses[:2]) if hello is not None else ()
+        asked = msgspec.structs.replace(chosen.request, reply_to=reply_to)
+        self._world.post.announce(asked, chosen.direct, gossip=chosen.gossip, cause_id=cause_id)
         told = auction.Announced(request.round, chosen.direct, chosen.gossip, chosen.known)
         address.tell(Told(told, cause_id))
 
@@ -765,7 +767,3 @@ class Node(MachineActor):
 
 def _not_granted(missing: Clause) -> str:
     return f"not granted: {in_words(missing)}"
-
-
-def _with_reply_to(request: BidRequest, addresses: Sequence[str]) -> BidRequest:
-    return msgspec.structs.replace(request, reply_to=tuple(addresses))

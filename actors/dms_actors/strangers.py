@@ -8,7 +8,7 @@ from typing import Final
 from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
 from dms_proto.reputation.sources import UNKNOWN, source_of
-from dms_proto.wire.log_budget import LogBudget
+from dms_proto.wire.log_budget import LogBudget, Used
 
 MAX_REMEMBERED: Final = 4_096
 """Peers whose source is remembered, as many authors of gossip and peers that have shown a grant. The oldest go; more than connections, so that who is
@@ -86,6 +86,10 @@ class Strangers:
         if not is_named and not self._is_let_in(peer, now):
             source, is_gossiped = self._paying(peer)
             self._budget.wrote(peer, source, size_bytes, now, is_gossiped=is_gossiped)
+
+    def used(self, now: int) -> Used:
+        """What has been used of the log budget; `LogBudget.restore` begins with it."""
+        return self._budget.used(now)
 
     def _paying(self, peer: PeerId) -> tuple[str, bool]:
         """The source that pays for a peer, and whether it only handed on its gossip."""

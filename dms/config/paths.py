@@ -10,6 +10,7 @@
       node.sock               JSON-RPC, owner only
       node.lock               held by the running node: a second one on this home is refused
       node.pid                its process id, for people
+      log_budget        0600  what strangers have used of it (`dms.node.spent`)
       token             0600  bearer token for JSON-RPC over HTTP
       grants            0600  grants this node was given: whoever reads it can use them
       token.read        0600  bearer token that only looks
@@ -114,6 +115,11 @@ class Home:
     def grants(self) -> Path:
         """Grants that were given to this node, a line each; may be absent."""
         return self.root / "grants"
+
+    @property
+    def log_budget(self) -> Path:
+        """What strangers have used of the log budget; absent before the first start."""
+        return self.root / "log_budget"
 
     @property
     def reading_token(self) -> Path:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
+from dms.node import spent
 from dms.node.collector import Collector
 from dms.node.hands import Hands
 from dms.node.hearing import Hearing
@@ -26,6 +27,7 @@ from dms.node.post import NodePost
 from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
 from dms.node.services import GIVEN_UP, Services
+from dms.node.spent import SpentKeeper
 from dms.node.spot_answers import SpotAnswers
 from dms.node.survey import survey_from_thread
 from dms.node.tunnels import Tunnels
@@ -143,11 +145,15 @@ class Assembly:
         tunnels = Tunnels(self._me, self._network, self._allocations, workbench)
         renewals = self._make_renewals(post, collector)
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
-        node = self._spawn(runtime, store, self._world(store, journal, post, workbench, collector, renewals))
+        strangers = await self._make_strangers(store)
+        node = self._spawn(runtime, strangers, self._world(store, journal, post, workbench, collector, renewals))
         stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
         stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
         post.deliver_to_self_by(node.tell)
         await ask_from_loop(node, ShowState(), FOLD_TIMEOUT)  # the log is folded, what was under way is resumed
+        keeper = SpentKeeper(self._home.log_budget, store, node)
+        stack.push_async_callback(keeper.stop)
+        keeper.start()
         await workbench.sweep(self._allocations.ids())
         self._hearing.listen(node, post)
         self._hearing.hear(NetworkUp(await listening))
@@ -278,10 +284,9 @@ class Assembly:
             work_out=self._spot_answers.work_out,
         )
 
-    def _spawn(self, runtime: ThreadRuntime, store: EventStore, world: World) -> Address:
+    def _spawn(self, runtime: ThreadRuntime, strangers: Strangers, world: World) -> Address:
         me, config = self._me, self._config
         limit = config.accounts.credit_limit
-        strangers = self._strangers(store)
         book = OfferBook(
             me, bid_validity_ms=config.market.bid_validity_ms, default_credit=limit, salts=Salts(os.urandom(SALT_BYTES))
         )
@@ -308,11 +313,13 @@ class Assembly:
             self._give_up,
         )
 
-    def _strangers(self, store: EventStore) -> Strangers:
+    async def _make_strangers(self, store: EventStore) -> Strangers:
         """Outlives the node actor: what was written is written."""
         config = self._config
+        budget = LogBudget(config.store.strangers_daily)
+        await spent.begin(self._home.log_budget, store, budget, self._clock())
         return Strangers(
-            LogBudget(config.store.strangers_daily),
+            budget,
             store_bytes=lambda: store.size_bytes,
             most_store_bytes=config.store.events_max or NO_END,
         )

@@ -5,7 +5,7 @@ A bucket holds up to `burst` tokens and gains `per_second`; a message takes one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
@@ -116,6 +116,11 @@ class TokenBucket:
         self._refill(now)
         self._level -= cost * SECOND
 
+    def used(self, now: int) -> int:
+        """How many tokens it lacks to be full, what it owes included."""
+        self._refill(now)
+        return -(-(self._burst - self._level) // SECOND)
+
     def is_full(self, now: int) -> bool:
         """Whether it could be forgotten without giving anything away."""
         self._refill(now)
@@ -152,6 +157,17 @@ class Buckets(Generic[K]):
         if bucket is None and self._has_room(now):
             bucket = self._buckets[key] = TokenBucket(self._limit_of(key), now)
         return bucket
+
+    def used(self, now: int) -> dict[K, int]:
+        """What each bucket lacks that is not full: with `use`, enough to make the same table again."""
+        lacking = ((key, bucket.used(now)) for key, bucket in self._buckets.items())
+        return {key: used for key, used in lacking if used}
+
+    def use(self, used: Mapping[K, int], now: int) -> None:
+        """Takes from the buckets what was used of them at `now`, as far as there is room for them."""
+        for key, cost in used.items():
+            if (bucket := self.get(key, now)) is not None:
+                bucket.spend(now, cost)
 
     def rename(self, old: K, new: K) -> None:
         """The bucket of `old`, if there is one, is that of `new` from now on, unless that has an emptier one of its own."""

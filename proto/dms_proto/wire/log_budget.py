@@ -8,7 +8,10 @@ what one message and the bids that were open then lead to.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import msgspec
 
 from dms_proto.ids import PeerId
 from dms_proto.units import GIB, HOUR, SECOND
@@ -34,6 +37,25 @@ def daily(share_bytes: int) -> Limit:
     return Limit(max(1, share_bytes // _DAY_S), max(1, share_bytes // BURSTS_A_DAY))
 
 
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What has been used of a log budget and is not gained back yet: what a restart must not forget.
+
+    Attributes:
+        at: Unix ms.
+        of_all: bytes, by all strangers.
+        peers, authors, sources: the same by each; of a source, whether as a forwarder of gossip.
+    """
+
+    at: int
+    of_all: Bytes = 0
+    peers: dict[PeerId, Bytes] = {}
+    authors: dict[PeerId, Bytes] = {}
+    sources: tuple[tuple[tuple[str, bool], Bytes], ...] = ()
+
+
 class LogBudget:
     """What strangers may still have written. One per node; not shared between threads."""
 
@@ -46,6 +68,11 @@ class LogBudget:
         of_author = daily(per_day_bytes // AUTHOR_PART)
         self._authors: Buckets[PeerId] = Buckets(lambda _author: of_author, most=most)
         self._sources: Buckets[tuple[str, bool]] = Buckets(lambda _source: of_source, most=most)
+
+    @property
+    def burst(self) -> int:
+        """Bytes that all strangers together can cause at once."""
+        return self._of_all.burst
 
     def has_room(self, peer: PeerId, source: str, now: int, *, is_gossiped: bool = False) -> bool:
         """Whether `peer`, connected from `source`, may cause more to be written at `now` (Unix ms).
@@ -65,6 +92,27 @@ class LogBudget:
         """A peer has a new name: what it wrote still counts."""
         self._peers.rename(old, new)
 
+    def used(self, now: int) -> Used:
+        """What has been used of it at `now` (Unix ms)."""
+        sources = tuple(self._sources.used(now).items())
+        return Used(now, self._total(now).used(now), self._peers.used(now), self._authors.used(now), sources)
+
+    def restore(self, used: Used, since: Mapping[PeerId, int] = {}, since_bytes: int = 0) -> None:
+        """Begins with what was used at an earlier time. Nothing may have been metered yet.
+
+        Args:
+            used: what was used then.
+            since: bytes that were written after that, by peer.
+            since_bytes: all that were, for whomever. They empty the budget of all and put it no further into debt: they may have been the node's own.
+        """
+        at, total = used.at, self._total(used.at)
+        total.spend(at, used.of_all)
+        total.spend(at, min(since_bytes, max(0, self.burst - used.of_all)))
+        self._peers.use(used.peers, at)
+        self._peers.use(since, at)
+        self._authors.use(used.authors, at)
+        self._sources.use(dict(used.sources), at)
+
     def __len__(self) -> int:
         return len(self._peers) + len(self._authors) + len(self._sources)
 
@@ -75,7 +123,10 @@ class LogBudget:
         now: int,
         is_gossiped: bool,
     ) -> tuple[TokenBucket | None, ...]:
+        each = self._authors if is_gossiped else self._peers
+        return self._total(now), self._sources.get((source, is_gossiped), now), each.get(peer, now)
+
+    def _total(self, now: int) -> TokenBucket:
         if self._all is None:
             self._all = TokenBucket(self._of_all, now)
-        each = self._authors if is_gossiped else self._peers
-        return self._all, self._sources.get((source, is_gossiped), now), each.get(peer, now)
+        return self._all

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dms_proto.ids import PeerId
 from dms_proto.units import HOUR, MIB
-from dms_proto.wire.log_budget import BURSTS_A_DAY, PEER_PART, SOURCE_PART, LogBudget
+from dms_proto.wire.log_budget import BURSTS_A_DAY, PEER_PART, SOURCE_PART, LogBudget, Used
 
 DAY = 24 * HOUR
 SHARE = 64 * MIB
@@ -99,3 +99,33 @@ def test_nor_does_the_debt_of_an_earlier_name_go() -> None:
     budget.has_room(B, "here", HOUR // 2)
     budget.inherit(A, B)
     assert not budget.has_room(B, "elsewhere", HOUR // 2)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(1, SHARE), st.booleans()), max_size=20
+    ),
+    st.integers(0, 30 * HOUR),
+)
+def test_one_that_begins_with_what_another_had_used_has_as_much_left(
+    said: list[tuple[str, str, int, bool]], later: int
+) -> None:
+    one, other = LogBudget(SHARE), LogBudget(SHARE)
+    for peer, source, size, is_gossiped in said:
+        one.wrote(PeerId(peer), source, size, HOUR, is_gossiped=is_gossiped)
+    other.restore(one.used(HOUR))
+    assert other.used(HOUR) == one.used(HOUR)
+    assert other.used(HOUR + later) == one.used(HOUR + later)
+
+
+def test_what_was_written_since_empties_the_budget_of_all_and_puts_it_no_further_into_debt() -> None:
+    budget = LogBudget(SHARE)
+    budget.restore(Used(0, 100), {A: 1_000}, 2 * SHARE)
+    assert budget.used(0) == Used(0, budget.burst, {A: 1_000})
+
+
+def test_a_clock_that_was_set_back_over_a_restart_gives_nothing_back_and_locks_nobody_out() -> None:
+    budget = LogBudget(SHARE)
+    budget.restore(Used(DAY, 0, {A: SHARE // PEER_PART // BURSTS_A_DAY}))
+    assert not budget.has_room(A, "here", 0)
+    assert budget.has_room(A, "here", HOUR)
