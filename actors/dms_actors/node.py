@@ -63,6 +63,7 @@ from dms_actors.ports import (
     PeerUp,
 )
 from dms_actors.proofs import NO_FRAME, Heard, ProviderProofs
+from dms_actors.providers import Providers
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.spared import Spared
 from dms_actors.strangers import Strangers
@@ -103,10 +104,9 @@ from dms_proto.market.offer_state import (
     RequestHeard,
 )
 from dms_proto.market.reach import is_within
-from dms_proto.market.spot_checks import Benchmarks, answered, check_terms, seed_of
+from dms_proto.market.spot_checks import answered, check_terms, seed_of
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
-from dms_proto.membership.bidder import bidder_facts
 from dms_proto.membership.machine import Dial, Drop, HelloHeard, Inherit, Membership, TellJoined, TellLost
 from dms_proto.messages import (
     AllocationMessage,
@@ -133,8 +133,8 @@ from dms_proto.messages import (
     Release,
     SealedBid,
 )
-from dms_proto.reputation import Evidence, Kind, Record
-from dms_proto.reputation.silence import FIRST_PAUSE_MS, Bidder, Silence
+from dms_proto.reputation import Evidence
+from dms_proto.reputation.silence import FIRST_PAUSE_MS, SetAside
 from dms_proto.wire import Envelope, Offence
 
 log = logging.getLogger(__name__)
@@ -168,8 +168,8 @@ class NodeState(NamedTuple):
     benchmarks: Mapping[PeerId, BenchmarkChecked]
     refused: Mapping[str, int]
     grants: Trust
-    set_aside: Mapping[PeerId, int] = {}
-    """Peers whose bids are taken last, since they were silent lately when they had won, and until when (Unix ms)."""
+    set_aside: Mapping[PeerId, SetAside] = {}
+    """Peers whose bids are taken last, since they were silent lately when they had won."""
 
 
 class _Origin(NamedTuple):
@@ -225,12 +225,10 @@ class Node(MachineActor):
         self._provides = hello.accepts_work
         self._ask_directly = ask_directly
         self._children = Children(runtime, world, self)
-        self._record = Record()
-        self._silence = Silence(silence_pause_ms)
+        self._providers = Providers(strangers.source, lambda peer: is_known(self.book.state, peer), silence_pause_ms)
         self._canaries = Canaries(world.journal, world.collector.is_here, self._children.open_request)
         self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
-        self._benchmarks = Benchmarks()
         self._spot_check_price = spot_check_price
         self._logs = LogMessages(world, self._children, self._listeners, self.book)
         self._past = Past(world.journal)
@@ -242,7 +240,7 @@ class Node(MachineActor):
         """Nobody is connected yet; what was not over goes on."""
         self.members.state = membership.after_restart(self.members.state)
         survey = self._world.survey()
-        self._record, self._benchmarks = Record(), Benchmarks()
+        self._providers.begin()
         for note in survey.notes:
             self._note(note)
         self._canaries = Canaries(
@@ -311,7 +309,7 @@ class Node(MachineActor):
             case SlotAwarded(terms=terms, taken=taken):
                 self._check_benchmark(terms, taken, now)
             case CheckUnderWay(provider=provider, at=at):
-                self._benchmarks.sent(provider, at)
+                self._providers.benchmarks.sent(provider, at)
             case CheckReady(terms=terms):
                 self._children.open_request(terms.request_id).tell(Submit(terms, "spot check"))
             case RequestOver(request_id=request_id):
@@ -320,10 +318,8 @@ class Node(MachineActor):
                 self._children.allocation_over(allocation_id)
             case WantGrant(issuer=issuer, grant=grant):
                 self._world.post.send(issuer, GrantWanted(grant), "renewal")
-            case auction.LetDown(provider=provider, word=word, about=about, since=since, at=at):
-                self._silence.let_down(self._bidder(provider), word, about, since, at)
-            case auction.HeardFrom(provider=provider, word=word, at=at):
-                self._silence.heard(self._bidder(provider), word, at)
+            case auction.LetDown() | auction.HeardFrom():
+                self._providers.heard(message)
             case Blamed(peer=peer, offence=offence):
                 self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
@@ -343,23 +339,21 @@ class Node(MachineActor):
         return None
 
     def _note(self, note: AttemptNoted | BenchmarkNoted | Inherit) -> None:
-        match note:
-            case AttemptNoted(provider=provider, source=source, kind=kind, at=at):
-                self._record.note(provider, source, kind, at)
-            case BenchmarkNoted(finding=finding):
-                self._benchmarks.note(finding)
-            case Inherit(old=old, new=new):
-                self._inherit(old, new)
+        if isinstance(note, Inherit):
+            self._inherit(note.old, note.new)
+        else:
+            self._providers.note(note)
 
     def _check_benchmark(self, beside: Terms, taken: Candidate, now: int) -> None:
         """Has a spot check of a provider prepared, where one is due beside an award; it goes out when this node knows the answer."""
         is_own = is_known(self.book.state, taken.provider)
-        if not self._spot_check_price or is_own or not self._benchmarks.is_due(beside, taken, now):
+        benchmarks = self._providers.benchmarks
+        if not self._spot_check_price or is_own or not benchmarks.is_due(beside, taken, now):
             return
-        terms = check_terms(beside, taken, self._benchmarks.before(taken.provider), self._spot_check_price)
+        terms = check_terms(beside, taken, benchmarks.before(taken.provider), self._spot_check_price)
         if terms.spot_check is None or self._world.journal.read_stream(terms.request_id):
             return
-        self._benchmarks.sent(taken.provider, now)
+        benchmarks.sent(taken.provider, now)
 
         def ready(answer: Digest) -> None:
             if self.me is not None:
@@ -372,8 +366,7 @@ class Node(MachineActor):
 
         Also said anew at each start; a repeat changes nothing.
         """
-        self._record.inherit(old, new)
-        self._benchmarks.inherit(old, new)
+        self._providers.inherit(old, new)
         self._world.post.inherit(old, new)
         if self.me is not None:
             self.me.tell(Told(PeerRenamed(old, new), "succession"))
@@ -459,18 +452,17 @@ class Node(MachineActor):
         turn.apply(self.members, membership.SelfDescribed(hello), now, "self")
 
     def _shown(self, now: int) -> NodeState:
-        until = {peer: self._silence.set_aside_until(self._bidder(peer), now) for peer in self.members.state.peers}
         return NodeState(
             self.book.state,
             self.members.state,
             self.accounts.state,
             self._world.orchestrators.ids(),
             self._world.allocations.ids(),
-            self._record.all(),
-            self._benchmarks.all(),
+            self._providers.record.all(),
+            self._providers.benchmarks.all(),
             dict(self._gate.refused),
             self.grants.state,
-            {peer: end for peer, end in until.items() if end},
+            self._providers.set_aside(self.members.state.peers, now),
         )
 
     # --------------------------------------------------------------------------------------------------------- frames
@@ -650,10 +642,7 @@ class Node(MachineActor):
     ) -> None:
         if self._listeners.pass_on(message.request_id, peer, message):
             return
-        if isinstance(message, CommitAck | CommitRefused):
-            self._silence.answered(self._bidder(peer), message.bid_id, now)
-        elif isinstance(message, AllocationStatus | InvocationAck):
-            self._silence.answered(self._bidder(peer), message.allocation_id, now)
+        self._providers.answered(peer, message, now)
         if self._world.orchestrators.get(message.request_id) is None:
             self._answer_stray(peer, message, origin.cause_id, now)
         elif isinstance(message, Bid) and self._seals.take((peer, message.bid_id)) is not None:
@@ -698,16 +687,8 @@ class Node(MachineActor):
             case _:
                 raise TypeError(f"not for an orchestrator: {message!r}")
 
-    def _bidder(self, peer: PeerId) -> Bidder:
-        has_delivered = Kind.KEPT in self._record.of(peer).counts or is_known(self.book.state, peer)
-        return Bidder(peer, self._strangers.source(peer), has_delivered)
-
-    def _is_set_aside(self, peer: PeerId, now: int) -> bool:
-        return self._silence.set_aside_until(self._bidder(peer), now) > 0
-
     def _facts(self, peer: PeerId, now: int) -> BidderFacts:
-        known, is_set_aside = self.members.state.peers.get(peer), self._is_set_aside(peer, now)
-        return bidder_facts(known, self._record.of(peer), now, own=peer == self._peer_id, is_set_aside=is_set_aside)
+        return self._providers.facts(peer, self.members.state.peers.get(peer), now, own=peer == self._peer_id)
 
     # ------------------------------------------------------------------------------------------------------- requests
 
@@ -718,7 +699,7 @@ class Node(MachineActor):
             self_bids=self._provides,
             ask_directly=self._ask_directly,
             only=only,
-            is_set_aside=lambda peer: self._is_set_aside(peer, now),
+            aside=self._providers.set_aside(self.members.state.peers, now) if not request.round else {},
         )
         address = self._world.orchestrators.get(request.request_id)
         if address is None:
@@ -727,7 +708,7 @@ class Node(MachineActor):
         reply_to = tuple(hello.addresses[:2]) if hello is not None else ()
         asked = msgspec.structs.replace(chosen.request, reply_to=reply_to)
         self._world.post.announce(asked, chosen.direct, gossip=chosen.gossip, cause_id=cause_id)
-        told = auction.Announced(request.round, chosen.direct, chosen.gossip, chosen.known)
+        told = auction.Announced(request.round, chosen.direct, chosen.gossip, chosen.known, chosen.passed_over)
         address.tell(Told(told, cause_id))
 
     # -------------------------------------------------------------------------------------------------------- effects

@@ -16,7 +16,7 @@ import socket
 import stat
 import statistics
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -56,6 +56,8 @@ SKEW_WARN_MS: Final = 2_000
 """Peers refuse what is 30 s off; a clock that is 2 s off is not kept right by anything."""
 MAX_EVENTS_WALKED: Final = 200_000
 """About a second; a longer history is walked by `dms events verify`."""
+MANY_SILENT: Final = 2
+"""Peers taken last, and at least half of those that take work: one alone is its own affair."""
 PROBE_S: Final = 30.0
 """Seconds that probing the executors may take."""
 
@@ -306,7 +308,7 @@ async def _peers(subject: Subject) -> list[Check]:
     peers = subject.live.state.membership.peers
     greeted = [peer for peer in peers.values() if peer.phase is PeerPhase.GREETED]
     refused = [peer for peer in peers.values() if peer.phase is PeerPhase.REFUSED]
-    found = [_refused(peer) for peer in refused]
+    found = [*map(_refused, refused), *_taken_last(subject.live.state, greeted)]
     ours = f"dms/{__version__}"
     others = sorted({peer.hello.software for peer in greeted if peer.hello is not None} - {ours})
     evidence = f"{len(greeted)} take part, {len(peers)} known" + (
@@ -319,6 +321,21 @@ async def _peers(subject: Subject) -> list[Check]:
             *found,
         ]
     return [passed("peers", evidence), *found]
+
+
+def _taken_last(state: NodeState, greeted: Sequence[Peer]) -> list[Check]:
+    """Where most of those that take work were silent when they had won, it may be this machine that hears them late."""
+    takers = [peer.peer for peer in greeted if peer.hello is not None and peer.hello.accepts_work]
+    silent = [peer for peer in takers if peer in state.set_aside]
+    if len(silent) < MANY_SILENT or 2 * len(silent) < len(takers):
+        return []
+    first = state.set_aside[silent[0]]
+    evidence = (
+        f"{len(silent)} of {format_count(len(takers), 'peer')} that take work are taken last, since they were silent"
+        f" when they had won; {short(silent[0])}: {first}"
+    )
+    fix = "dms peers list says which and until when; if it is all of them, look at this machine's load and network"
+    return [Check("peers", Finding.WARN, evidence, fix)]
 
 
 def _refused(peer: Peer) -> Check:

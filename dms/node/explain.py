@@ -28,6 +28,7 @@ from dms_proto.market.reach import is_within, reach_for
 from dms_proto.market.second_price import award_between, by_price_alone, words_of
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, BidRequest, Clause, Pricing
+from dms_proto.reputation.silence import SetAside
 from dms_proto.units import format_age
 
 
@@ -53,6 +54,7 @@ class Inquiry(msgspec.Struct, frozen=True):
         max_price: micro-credits per allocation, as its owner said; more than the request's own where the budget keeps that down.
         opened_at: of a job that is over, when it was submitted, Unix ms: what is known of who was neither asked nor heard may be of later. Else 0.
         only: the one node that the job names; empty: none.
+        passed_over: not asked by name while others could be.
     """
 
     request: BidRequest
@@ -63,6 +65,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     max_price: int = 0
     opened_at: int = 0
     only: PeerId = PeerId("")
+    passed_over: Mapping[PeerId, SetAside] = {}
 
 
 def opening_request(terms: Terms) -> BidRequest:
@@ -87,7 +90,15 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
     }
     asked, opened_at = frozenset(story.asked), story.opened_at if story.ended is not None else 0
     return Inquiry(
-        request, terms.preferences, asked, frozenset(reached), answers, terms.max_price, opened_at, terms.only
+        request,
+        terms.preferences,
+        asked,
+        frozenset(reached),
+        answers,
+        terms.max_price,
+        opened_at,
+        terms.only,
+        story.passed_over,
     )
 
 
@@ -120,6 +131,7 @@ def explanation(inquiry: Inquiry, membership: Membership, now: int, *, is_over: 
 _NO_WORK: Final = "it takes no work"
 _NOT_BY_NAME: Final = "not asked by name; whether gossip reached it was not noted"
 _ANOTHER: Final = "the job names another node"
+_PASSED_OVER: Final = "not asked while others could be"
 _ENOUGH: Final = "enough others were asked"
 _BEYOND: Final = "beyond the reach of the rounds so far; later rounds reach further"
 _ORDER = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -159,7 +171,8 @@ def _verdict(
 ) -> NodeVerdict:
     answer = inquiry.answers.get(peer)
     if answer is None or answer.clauses == (UNREACHABLE,):
-        return _unanswered(inquiry, peer, known, now, lost=answer is not None, is_over=is_over)
+        lost = answer is not None
+        return _left_out(inquiry, peer, lost=lost) or _unanswered(inquiry, peer, known, now, lost=lost, is_over=is_over)
     if answer.bid is None:
         clauses = (*_on_budget(inquiry, answer.clauses), *_ruled_out(inquiry, known, answer.facts))
         return NodeVerdict(peer, Outcome.DECLINED, clauses, detail=answer.note)
@@ -168,7 +181,7 @@ def _verdict(
     if peer in excluded:
         note = answer.note or "it bids, and the job's own conditions rule it out"
         return NodeVerdict(peer, Outcome.DECLINED, excluded[peer], answer.bid.price, note)
-    return NodeVerdict(peer, Outcome.BID, price=answer.bid.price, detail=answer.note)
+    return NodeVerdict(peer, Outcome.BID, price=answer.bid.price, detail=answer.note, aside=answer.facts.aside)
 
 
 def _on_budget(inquiry: Inquiry, clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
@@ -191,11 +204,19 @@ def _ruled_out(inquiry: Inquiry, known: Peer | None, facts: BidderFacts) -> tupl
     return ruled_out_whatever_it_bids(inquiry.request, constraints, candidate)
 
 
+def _left_out(inquiry: Inquiry, peer: PeerId, *, lost: bool) -> NodeVerdict | None:
+    """Of a node that was not asked on purpose, why."""
+    if inquiry.only and peer != inquiry.only:
+        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_ANOTHER)
+    aside = inquiry.passed_over.get(peer)
+    if aside is None or lost or peer in inquiry.asked:
+        return None
+    return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_PASSED_OVER, aside=aside)
+
+
 def _unanswered(
     inquiry: Inquiry, peer: PeerId, known: Peer | None, now: int, *, lost: bool, is_over: bool
 ) -> NodeVerdict:
-    if inquiry.only and peer != inquiry.only:
-        return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_ANOTHER)
     idle = _takes_no_work(known)
     away = _away(known, now)
     was_away = away and known is not None and 0 < known.seen_at <= inquiry.opened_at

@@ -50,6 +50,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.second_price import words_of
 from dms_proto.messages import Phase
+from dms_proto.reputation.silence import SetAside
 from dms_proto.units import format_count, format_credits
 from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage, shown
 
@@ -158,6 +159,7 @@ class JobStory:
         self.finding: BenchmarkChecked | None = None
         self.by_allocation: dict[AllocationId, AttemptStory] = {}
         self.asked: dict[PeerId, int] = {}
+        self.passed_over: dict[PeerId, SetAside] = {}
         self.gossiped: dict[int, int] = {}
         """Round to number of nodes known then, of the rounds that were gossiped."""
         self.answers: dict[PeerId, BidReceived | BidPassedOver | DeclineReceived] = {}
@@ -286,6 +288,7 @@ class JobStory:
             self.bids_now, self.declined_now = 0, set()
         self.round, self.known, self.is_waiting = event.round, event.known, False
         self.asked |= dict.fromkeys(event.asked, event.round)
+        self.passed_over |= event.passed_over
         if event.gossiped:
             self.gossiped[event.round] = event.known
         ways = format_count(len(event.asked), "node") + (" and by gossip" if event.gossiped else "")

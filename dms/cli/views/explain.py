@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from dms.cli.blocks import Block, Line, Table
-from dms.cli.views.words import called, short
+from dms.cli.views.words import called, short, taken_last
 from dms.rpc.api.jobs import DecisionView
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
 from dms_proto.market.impossible import DEBT
@@ -127,9 +127,11 @@ def _nodes(verdicts: Sequence[NodeVerdict], names: Mapping[str, str], *, every_n
 
 
 def _node_detail(verdict: NodeVerdict) -> str:
+    last = taken_last(verdict.aside)
     if verdict.outcome is Outcome.BID:
-        return format_credits(verdict.price) + (f" · {verdict.detail}" if verdict.detail else "")
+        return " · ".join(filter(None, (format_credits(verdict.price), last, verdict.detail)))
     why = " · ".join(_clause(clause) for clause in verdict.clauses) or verdict.detail
+    why = " · ".join(filter(None, (why, last)))
     return f"{why}, as known now" if verdict.today else why
 
 

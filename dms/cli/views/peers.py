@@ -26,7 +26,7 @@ def peer_list(found: PeerList) -> Iterator[Block]:
             words.rtt(item.rtt_us) + (" by relay" if item.relayed else ""),
             f"{item.successes} ok, {item.failures} failed",
             item.software or "-",
-            item.detail,
+            "; ".join(filter(None, (item.detail, words.taken_last(item.aside)))),
         )
         for item in found.peers
     ]
@@ -44,6 +44,7 @@ def one_peer(item: PeerView) -> Iterator[Block]:
         ("software", item.software or "-"),
         ("standing", f"{item.standing:.2f} of 1"),
         *([("benchmark", str(item.benchmark))] if item.benchmark is not None else []),
+        *([("bids", words.taken_last(item.aside))] if item.aside is not None else []),
     ]
     yield Box(item.name or short(item.peer_id), rows)
     if not item.evidence:

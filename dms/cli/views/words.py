@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.ids import short
+from dms_proto.reputation.silence import SetAside
 from dms_proto.units import GPU, format_age, format_bytes, format_cores, format_credits, format_millis
 from dms_proto.work import OWNERS, Ending, EndReason
 
@@ -28,6 +29,7 @@ __all__ = [
     "short",
     "shown_of",
     "span",
+    "taken_last",
 ]
 
 
@@ -105,6 +107,11 @@ def now_ms() -> int:
 def clock(at: int) -> str:
     """A Unix time in ms as ``2023-11-14 22:13:20.000Z``."""
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{at % 1000:03d}Z"
+
+
+def taken_last(aside: SetAside | None) -> str:
+    """Why a provider's bids are taken last and until when; empty where they are not."""
+    return f"taken last: {aside}, until {clock(aside.until)}" if aside is not None else ""
 
 
 def rtt(micros: int) -> str:

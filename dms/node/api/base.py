@@ -141,7 +141,8 @@ class Base:
     def _facts(self, state: NodeState, peer: PeerId) -> BidderFacts:
         """What this node knows of a bidder, as the node actor does."""
         evidence = state.evidence.get(peer, NOTHING_KNOWN)
-        return bidder_facts(state.membership.peers.get(peer), evidence, self._now(), own=peer == self._me)
+        known, aside = state.membership.peers.get(peer), state.set_aside.get(peer)
+        return bidder_facts(known, evidence, self._now(), own=peer == self._me, aside=aside)
 
 
 def call_id(method: str) -> str:

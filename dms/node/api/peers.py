@@ -274,6 +274,7 @@ class PeerGroup(GrantGroup):
             source=source_of(peer.remote),
             summary=hello.summary if hello is not None else Capability(),
             uuid=hello.uuid if hello is not None else "",
+            aside=state.set_aside.get(peer.peer),
         )
 
     def _standing(self, peer: Peer, state: NodeState) -> tuple[PeerState, str]:

@@ -12,6 +12,7 @@ from dms.rpc.registry import method
 from dms_proto.capability import Capability
 from dms_proto.ids import PeerId
 from dms_proto.reputation import Kind
+from dms_proto.reputation.silence import SetAside
 
 
 class PeerState(StrEnum):
@@ -60,6 +61,8 @@ class PeerView(msgspec.Struct, frozen=True):
         source: the network that its connection comes from; identities of one source share what they earn.
         summary: what it offers when idle.
         uuid: proven by its keys; stays when its key, and so its PeerID, is replaced. Empty before its first hello.
+        aside: that its bids are taken only where there is no other, since it was silent when it had won: until when (Unix ms), what it left
+            unsaid, how often in a row, and whether all newcomers of a source share that; None: they are taken as they compare.
     """
 
     peer_id: PeerId
@@ -81,6 +84,7 @@ class PeerView(msgspec.Struct, frozen=True):
     source: str = ""
     summary: Capability = Capability()
     uuid: str = ""
+    aside: SetAside | None = None
 
 
 class PeerList(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from dms_proto.market.auction_state import (
     MAX_ANSWERS,
     MAX_BIDS,
     MAX_BIDS_EACH,
+    MAX_NOTED,
     AllocationAdvanced,
     AllocationCancelAsked,
     AllocationCancelRequested,
@@ -165,7 +166,8 @@ def _note_round(auction: Auction, stimulus: Announced, now: int) -> Decision:
     if stimulus.round < auction.round or (stimulus.round == auction.round and auction.search is not SearchPhase.CALLED):
         return IGNORED
     window = now + terms_of(auction).window_ms
-    event = RequestAnnounced(stimulus.round, stimulus.asked, stimulus.gossiped, stimulus.known, window)
+    passed_over = dict(list(stimulus.passed_over.items())[:MAX_NOTED])
+    event = RequestAnnounced(stimulus.round, stimulus.asked, stimulus.gossiped, stimulus.known, window, passed_over)
     return settle(auction, (event,), (), now)
 
 

@@ -495,7 +495,7 @@ def unopened(auction: Auction) -> dict[BidId, HeldSeal]:
 def is_taken_last(auction: Auction, facts: BidderFacts) -> bool:
     """Whether a bid is taken only where there is no other: its bidder was silent lately, or a few newcomers at its source were in this round."""
     crowded = facts.is_newcomer and auction.silent_at.get(facts.source, 0) >= SOURCE_STRIKES
-    return facts.is_set_aside or crowded
+    return facts.aside is not None or crowded
 
 
 def is_held_back(auction: Auction, facts: BidderFacts) -> bool:

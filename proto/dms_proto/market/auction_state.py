@@ -37,7 +37,7 @@ from dms_proto.messages import (
     SealedBid,
 )
 from dms_proto.reputation import Kind
-from dms_proto.reputation.silence import Word
+from dms_proto.reputation.silence import SetAside, Word
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.rules import MAX_COUNT
 from dms_proto.units import MINUTE
@@ -56,6 +56,8 @@ SHARE: Final = 4
 """One source has at most one in so many of all bids, sealed or open, that a request keeps."""
 MAX_ANSWERS: Final = 2_048
 """Nodes whose answers are remembered per request; bounds what strangers can make us remember."""
+MAX_NOTED: Final = 32
+"""Nodes noted per round as passed over: silence costs nothing, and must not fill the log."""
 
 KNOWN: Final = -1
 """Stands beside the numbers of slots for the known answer of a canary."""
@@ -203,12 +205,16 @@ class Submitted(Stimulus, frozen=True):
 
 
 class Announced(Stimulus, frozen=True):
-    """The shell has announced a round: to whom directly, whether by gossip, and how many nodes it knows besides."""
+    """The shell has announced a round: to whom directly, whether by gossip, and how many nodes it knows besides.
+
+    `passed_over`: not asked by name, since they are taken last.
+    """
 
     round: int
     asked: tuple[PeerId, ...]
     gossiped: bool
     known: int
+    passed_over: Mapping[PeerId, SetAside] = {}
 
 
 class BidHeard(Stimulus, frozen=True):
@@ -323,13 +329,14 @@ class RoundCalled(Event, frozen=True):
 
 
 class RequestAnnounced(Event, frozen=True):
-    """A round of asking went out."""
+    """A round of asking went out. `passed_over`: not asked by name, since they are taken last; `MAX_NOTED` of them."""
 
     round: int
     asked: tuple[PeerId, ...]
     gossiped: bool
     known: int
     window_until: int
+    passed_over: Mapping[PeerId, SetAside] = {}
 
 
 class BidReceived(Event, frozen=True):

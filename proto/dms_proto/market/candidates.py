@@ -8,13 +8,14 @@ from dms_proto.capability import Capability, Price
 from dms_proto.ids import BidId, PeerId
 from dms_proto.messages import Bid
 from dms_proto.reputation import NEWCOMER
+from dms_proto.reputation.silence import SetAside
 from dms_proto.reputation.sources import UNKNOWN
 
 
 class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`.
 
-    `is_set_aside`: it was silent lately when it had won; it is taken where there is no other (`reputation.silence`).
+    `aside`: it was silent lately when it had won; it is taken where there is no other (`reputation.silence`).
     """
 
     rtt_us: int = 0
@@ -25,7 +26,7 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     standing: int = NEWCOMER
     source: str = UNKNOWN
     streak: int = 0
-    is_set_aside: bool = False
+    aside: SetAside | None = None
 
     @property
     def is_newcomer(self) -> bool:

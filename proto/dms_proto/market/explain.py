@@ -15,6 +15,7 @@ import msgspec
 from dms_proto.ids import PeerId
 from dms_proto.market.changes import QUANTITIES, Change, apply_change, current, parse_change
 from dms_proto.messages import BidRequest, Clause
+from dms_proto.reputation.silence import SetAside
 from dms_proto.units import format_count
 
 MAX_SUGGESTIONS: Final = 16
@@ -40,6 +41,7 @@ class NodeVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
         price: of a bid, micro-credits per allocation.
         detail: for people: when a silent node was last heard of, why one is unreachable.
         today: the job was over before: it rests on what is known of the node now, and not on what was known then.
+        aside: that the node was silent lately when it had won: its bid was taken last, or others were asked before it.
     """
 
     peer: PeerId
@@ -48,6 +50,7 @@ class NodeVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
     price: int = 0
     detail: str = ""
     today: bool = False
+    aside: SetAside | None = None
 
 
 class Suggestion(msgspec.Struct, frozen=True):

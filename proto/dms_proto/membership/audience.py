@@ -9,7 +9,7 @@ widened with each round.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import msgspec
 
@@ -18,6 +18,7 @@ from dms_proto.market.comparison import fit_test
 from dms_proto.market.reach import OVERSAMPLING, WIDENING, distance, reach_for
 from dms_proto.membership.machine import Membership
 from dms_proto.messages import BidRequest
+from dms_proto.reputation.silence import SetAside
 
 
 class Audience(msgspec.Struct, frozen=True):
@@ -28,12 +29,14 @@ class Audience(msgspec.Struct, frozen=True):
         gossip: whether it is gossiped as well.
         known: nodes that may answer as far as this node knows, itself included; with gossip also those it has only heard of.
         request: the request as it is to be sent: its reach fits the number of nodes known.
+        passed_over: peers not asked by name in this round, since they were silent lately when they had won.
     """
 
     direct: tuple[PeerId, ...]
     gossip: bool
     known: int
     request: BidRequest
+    passed_over: Mapping[PeerId, SetAside] = {}
 
 
 def audience(
@@ -43,7 +46,7 @@ def audience(
     self_bids: bool,
     ask_directly: bool = True,
     only: PeerId | None = None,
-    is_set_aside: Callable[[PeerId], bool] = lambda _peer: False,
+    aside: Mapping[PeerId, SetAside] = {},
 ) -> Audience:
     """Chooses whom to ask for `request`.
 
@@ -53,13 +56,14 @@ def audience(
         self_bids: whether this node takes work itself. It hears its own requests without the network, either way.
         ask_directly: whether connected peers are asked by name; False leaves them to the gossip.
         only: the one node that the request concerns; None: whoever can.
-        is_set_aside: whose bids are taken last: it takes nobody's place in the first round, unless there is nobody else, and is not waited for.
+        aside: whose bids are taken last: they take nobody's place in the first round, unless there is nobody else, and are not waited for.
     """
     if only is not None:
         return Audience((only,), gossip=False, known=1, request=msgspec.structs.replace(request, reach=0))
     everybody = [peer for peer in membership.greeted() if peer.hello is not None and peer.hello.accepts_work]
-    peers = [peer for peer in everybody if request.round > 0 or not is_set_aside(peer.peer)] or everybody
-    passed_over = {peer.peer for peer in everybody} - {peer.peer for peer in peers}
+    peers = [peer for peer in everybody if request.round > 0 or peer.peer not in aside] or everybody
+    taken = {peer.peer for peer in peers}
+    passed_over = {peer.peer: aside[peer.peer] for peer in everybody if peer.peer not in taken}
     limit = request.bids_wanted * OVERSAMPLING * WIDENING ** min(request.round, 16)
     known = len(peers) + self_bids
     direct = [peer.peer for peer in peers]
@@ -74,9 +78,10 @@ def audience(
         direct.append(membership.me)
     gossip = not ask_directly or len(able) < request.bids_wanted or request.round > 0
     if gossip:
-        known = max(known, len(_heard_of(membership) - passed_over) + self_bids)
+        known = max(known, len(_heard_of(membership) - passed_over.keys()) + self_bids)
     reach = reach_for(request.bids_wanted, known, request.round)
-    return Audience(tuple(direct), gossip, known, msgspec.structs.replace(request, reach=reach))
+    sent = msgspec.structs.replace(request, reach=reach)
+    return Audience(tuple(direct), gossip, known, sent, passed_over)
 
 
 def _heard_of(membership: Membership) -> set[PeerId]:

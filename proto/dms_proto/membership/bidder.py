@@ -5,11 +5,12 @@ from __future__ import annotations
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.membership.machine import Peer
 from dms_proto.reputation import Evidence, Kind, source_of, standing
+from dms_proto.reputation.silence import SetAside
 from dms_proto.reputation.sources import UNKNOWN
 
 
 def bidder_facts(
-    known: Peer | None, evidence: Evidence, now: int, *, own: bool, is_set_aside: bool = False
+    known: Peer | None, evidence: Evidence, now: int, *, own: bool, aside: SetAside | None = None
 ) -> BidderFacts:
     """The facts that go into a ranking.
 
@@ -18,7 +19,7 @@ def bidder_facts(
         evidence: how its work for this node went.
         now: Unix ms.
         own: whether the machine belongs to the requester.
-        is_set_aside: whether it was silent lately.
+        aside: that it was silent lately.
     """
     return BidderFacts(
         rtt_us=max(known.rtt_ms, 0) * 1000 if known is not None else 0,
@@ -29,5 +30,5 @@ def bidder_facts(
         standing=standing(evidence, now).score,
         source=source_of(known.remote) if known is not None else UNKNOWN,
         streak=evidence.streak,
-        is_set_aside=is_set_aside,
+        aside=aside,
     )

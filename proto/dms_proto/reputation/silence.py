@@ -22,10 +22,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
 from dms_proto.reputation.sources import UNKNOWN
-from dms_proto.units import MINUTE, SECOND
+from dms_proto.units import MINUTE, SECOND, format_count
 
 PROVEN_STRIKES: Final = 3
 """So many in a row, and a provider that has kept its word before is set aside for a while."""
@@ -50,6 +52,30 @@ class Word(StrEnum):
     """To a commit."""
     WORK = "work"
     """The first one about an allocation, after its acknowledgement."""
+
+
+class SetAside(msgspec.Struct, frozen=True, omit_defaults=True):
+    """That a provider's bids are taken last, and why.
+
+    Attributes:
+        until: Unix ms.
+        word: what was not said.
+        times: how often in a row; what was under way together counts once.
+        source: whose newcomers they were, all together; empty: it was the provider itself.
+    """
+
+    until: int
+    word: Word
+    times: int
+    source: str = ""
+
+    def __str__(self) -> str:
+        """Why, in words: ``2 commits unanswered``."""
+        by = f" by newcomers of {self.source}" if self.source else ""
+        return f"{format_count(self.times, 'commit')} {_UNSAID[self.word]}{by}"
+
+
+_UNSAID: Final = {Word.ANSWER: "unanswered", Word.WORK: "acknowledged without a word since"}
 
 
 class Bidder(NamedTuple):
@@ -121,13 +147,16 @@ class Silence:
                 spared = strikes._replace(times=strikes.times - 1, is_taken_back=True)
                 self._providers.keep((bidder.provider, word), spared)
 
-    def set_aside_until(self, bidder: Bidder, now: int) -> int:
-        """Until when its bids are taken where there is no other only; 0: they are not. After a clock went back: not."""
+    def set_aside(self, bidder: Bidder, now: int) -> SetAside | None:
+        """Until when its bids are taken only where there is no other; None: they are not. After a clock went back: not."""
         borne = PROVEN_STRIKES if bidder.has_delivered else NEWCOMER_STRIKES
-        own = max(self._end(self._providers.get((bidder.provider, word)), borne, now) for word in Word)
-        if bidder.has_delivered:
-            return own
-        return max(own, *(self._end(self._sources.get((bidder.source, word)), SOURCE_STRIKES, now) for word in Word))
+        found = [self._aside(self._providers.get((bidder.provider, word)), borne, word, "", now) for word in Word]
+        if not bidder.has_delivered:
+            source = bidder.source
+            found += [
+                self._aside(self._sources.get((source, word)), SOURCE_STRIKES, word, source, now) for word in Word
+            ]
+        return max((aside for aside in found if aside is not None), key=lambda aside: aside.until, default=None)
 
     def __len__(self) -> int:
         return len(self._providers) + len(self._sources)
@@ -143,9 +172,9 @@ class Silence:
             again = _Strikes((silent.about,), before.times + 1, silent.at, before.is_taken_back)
         table.keep(key, again)
 
-    def _end(self, strikes: _Strikes | None, borne: int, now: int) -> int:
-        if strikes is None:
-            return 0
-        pause_ms = min(self._first_ms << min(max(0, strikes.times - borne), 10), self._longest_ms)
-        is_pause = strikes.times >= borne and strikes.at <= now < strikes.at + pause_ms
-        return strikes.at + pause_ms if is_pause else 0
+    def _aside(self, strikes: _Strikes | None, borne: int, word: Word, source: str, now: int) -> SetAside | None:
+        if strikes is None or strikes.times < borne:
+            return None
+        pause_ms = min(self._first_ms << min(strikes.times - borne, 10), self._longest_ms)
+        is_pause = strikes.at <= now < strikes.at + pause_ms
+        return SetAside(strikes.at + pause_ms, word, strikes.times, source) if is_pause else None

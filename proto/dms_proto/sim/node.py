@@ -49,7 +49,7 @@ from dms_proto.messages import (
 )
 from dms_proto.promises import WRITTEN_FIRST
 from dms_proto.reputation import Kind, Record
-from dms_proto.reputation.silence import Bidder, Silence
+from dms_proto.reputation.silence import Bidder, SetAside, Silence
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.executor import SimMachine
 from dms_proto.sim.invariants import Violation
@@ -443,13 +443,14 @@ class SimNode:
             effect.request,
             self_bids=self.spec.accepts_work,
             only=auctions.terms_of(self.states[stream]).only or None,
-            is_set_aside=self.is_set_aside,
+            aside={peer: found for peer in self.membership.peers if (found := self.set_aside(peer)) is not None},
         )
         for peer in asked.direct:
             self.world.network.send(self, peer, asked.request)
         if asked.gossip:
             self.world.network.gossip(self, asked.request)
-        self.feed(stream, auctions.Announced(effect.request.round, asked.direct, asked.gossip, asked.known))
+        told = auctions.Announced(effect.request.round, asked.direct, asked.gossip, asked.known, asked.passed_over)
+        self.feed(stream, told)
 
     def _open_allocation(self, _stream: str, effect: offer_state.OpenAllocation) -> None:
         opened = allocation_machine.Opened(effect.reservation, effect.task, self.book.invoke_within_ms)
@@ -477,16 +478,15 @@ class SimNode:
     def facts_of(self, peer: PeerId) -> BidderFacts:
         """What it knows of a bidder itself."""
         known, evidence = self.membership.peers.get(peer), self.record.of(peer)
-        aside = self.is_set_aside(peer)
-        return bidder_facts(known, evidence, self.now, own=peer == self.peer, is_set_aside=aside)
+        return bidder_facts(known, evidence, self.now, own=peer == self.peer, aside=self.set_aside(peer))
 
     def bidder(self, peer: PeerId) -> Bidder:
         """The same, for its silence. Where it is, nobody here sees."""
         return Bidder(peer, has_delivered=Kind.KEPT in self.record.of(peer).counts or peer == self.peer)
 
-    def is_set_aside(self, peer: PeerId) -> bool:
-        """Whether it was silent lately."""
-        return self.silence.set_aside_until(self.bidder(peer), self.now) > 0
+    def set_aside(self, peer: PeerId) -> SetAside | None:
+        """That it was silent lately."""
+        return self.silence.set_aside(self.bidder(peer), self.now)
 
 
 _OPENERS: Final = (auctions.Submitted, allocation_machine.Opened)

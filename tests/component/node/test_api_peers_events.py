@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from dms.cli.blocks import Box, Table
 from dms.cli.views.jobs import allocation as allocation_blocks
+from dms.cli.views.peers import one_peer, peer_list
 from dms.config.loading import load_config
 from dms.node import invite
 from dms.node.services import REACHED_BY
@@ -20,8 +22,10 @@ from dms.rpc.registry import methods_of
 from dms.testing.market import peer_of, until
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import short
+from dms_proto.market.auction_state import LetDown
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind
+from dms_proto.reputation.silence import FIRST_PAUSE_MS, SetAside, Word
 from dms_proto.work import EndReason
 
 from .conftest import Local, spec
@@ -290,3 +294,27 @@ async def test_a_node_with_work_stays_in_its_market(local: Local) -> None:
     with pytest.raises(UserError, match=r"has 1 job and \d allocations? that"):
         await local.api.peers_move(to_lab)
     assert not local.market.nodes[0].services.home.config.exists()
+
+
+async def test_whose_bids_are_taken_last_is_shown_with_the_reason_and_the_doctor_says_when_it_is_most(
+    local: Local,
+) -> None:
+    """It was known to the node alone: its owner saw jobs go elsewhere and no reason for it."""
+    node, now = local.market.nodes[0], local.market.nodes[0].services.clock()
+    silent, *others = (peer.peer_id for peer in (await local.api.peers_list()).peers)
+    node.services.node.tell(LetDown(silent, Word.ANSWER, "its bid", now - 500, now))
+    view = await until(lambda: local.api.peers_show(PeerParams(silent)), lambda view: view.aside is not None)
+    assert view.aside == SetAside(now + FIRST_PAUSE_MS, Word.ANSWER, 1)
+    (box,) = (block for block in one_peer(view) if isinstance(block, Box))
+    assert dict(box.rows)["bids"].startswith("taken last: 1 commit unanswered, until 20")
+    checks = (await local.api.doctor_run(DoctorParams(("peers",)))).checks
+    assert [check.finding for check in checks] == [Finding.PASS]
+
+    for other in others:
+        node.services.node.tell(LetDown(other, Word.ANSWER, "its bid", now - 500, now))
+    seen = await until(local.api.peers_list, lambda seen: all(peer.aside for peer in seen.peers))
+    (table,) = (block for block in peer_list(seen) if isinstance(block, Table))
+    assert all("taken last: 1 commit unanswered" in row[-1] for row in table.rows)
+    checks = (await local.api.doctor_run(DoctorParams(("peers",)))).checks
+    assert [check.finding for check in checks] == [Finding.PASS, Finding.WARN]
+    assert "that take work are taken last" in checks[1].evidence

@@ -22,11 +22,13 @@ from dms.node.explain import (
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import PeerId, bid_id, peer_id_of, request_id
 from dms_proto.market.auction_state import Terms
+from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.explain import Outcome
 from dms_proto.market.named_node import UNREACHABLE
 from dms_proto.market.preferences import Preferences
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, Clause, Hello
+from dms_proto.reputation.silence import SetAside, Word
 from dms_proto.units import GIB
 from dms_proto.work import Task
 
@@ -140,6 +142,23 @@ def test_the_screen_says_which_verdicts_are_of_today() -> None:
     assert [row[-1] for row in table.rows] == [
         "not asked by name; whether gossip reached it was not noted, as known now"
     ]
+
+
+def test_it_is_said_whose_bid_was_taken_last_and_who_was_not_asked_for_that() -> None:
+    """It was silent when it had won: all that was said of it was that it was not asked by name."""
+    aside = SetAside(NOW + 30_000, Word.ANSWER, 2)
+    answers = {OTHERS[0]: Reply(bid=bid(OTHERS[0]), facts=BidderFacts(aside=aside))}
+    said = inquiry((OTHERS[0],), answers, passed_over={OTHERS[0]: aside, OTHERS[1]: aside}, opened_at=NOW - 10_000)
+
+    found = explanation(said, members(peer(OTHERS[0]), peer(OTHERS[1])), NOW, is_over=True)
+
+    assert [(verdict.outcome, verdict.aside) for verdict in found.verdicts] == [
+        (Outcome.BID, aside),
+        (Outcome.NOT_ASKED, aside),
+    ]
+    (table,) = (block for block in screen("a job", found, {}) if isinstance(block, Table))
+    last = "taken last: 2 commits unanswered, until 1970-01-01 00:17:10.000Z"
+    assert [row[-1] for row in table.rows] == [f"0.00001 credits · {last}", f"not asked while others could be · {last}"]
 
 
 def test_bids_come_first_the_cheapest_of_them_before_the_others() -> None:

@@ -11,6 +11,7 @@ from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
 from dms_proto.market.auction_state import (
     MAX_BIDS,
     MAX_BIDS_EACH,
+    MAX_NOTED,
     SHARE,
     AllocationCancelAsked,
     Announce,
@@ -25,6 +26,7 @@ from dms_proto.market.auction_state import (
     LetDown,
     PeerLost,
     PeerThere,
+    RequestAnnounced,
     RequestEnded,
     RequestOpened,
     RequestWaiting,
@@ -48,7 +50,7 @@ from dms_proto.messages import (
     Receipt,
     Release,
 )
-from dms_proto.reputation.silence import SOURCE_STRIKES
+from dms_proto.reputation.silence import SOURCE_STRIKES, SetAside, Word
 from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
 from dms_proto.units import SECOND
 from dms_proto.work import OWNERS, EndReason, Usage
@@ -303,7 +305,16 @@ def test_when_a_few_newcomers_of_one_source_were_silent_the_others_there_are_tri
     assert requester.winner == "elsewhere"
 
 
-ASIDE = BidderFacts(is_set_aside=True)
+ASIDE = BidderFacts(aside=SetAside(2**60, Word.ANSWER, 1))
+
+
+def test_of_those_passed_over_a_few_are_noted() -> None:
+    """Silence costs nothing: a crowd of the silent must not fill the log of every job."""
+    requester = Requester().submit()
+    over = {PeerId(f"silent {number}"): SetAside(1, Word.ANSWER, 1) for number in range(2 * MAX_NOTED)}
+    requester.tell(Announced(1, (), gossiped=False, known=1, passed_over=over))
+
+    assert len(requester.noted(RequestAnnounced)[-1].passed_over) == MAX_NOTED
 
 
 def test_who_is_set_aside_does_not_close_the_window_and_is_taken_in_the_next_round_if_there_is_nobody_else() -> None:

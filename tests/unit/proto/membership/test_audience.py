@@ -8,10 +8,12 @@ from dms_proto.market.reach import EVERYBODY
 from dms_proto.membership.audience import audience
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import BidRequest, Hello, KnownPeer
+from dms_proto.reputation.silence import SetAside, Word
 from dms_proto.sim.provider import request
 from dms_proto.units import CORE, GIB
 
 ME = PeerId("me")
+ASIDE = SetAside(2**60, Word.ANSWER, 1)
 PLAIN = Capability(resources=Resources(4 * CORE, 8 * GIB), max_wall_ms=0)
 WITH_GPU = Capability(resources=Resources(4 * CORE, 8 * GIB, 0, (Gpu("0", "nvidia", "A100"),)))
 
@@ -140,13 +142,16 @@ def test_who_is_set_aside_takes_nobodys_place_and_is_asked_where_there_is_nobody
     names = {known.peer for known in members.greeted()}
     heard = sorted(names)[:3]
 
-    some = audience(members, request(), self_bids=False, is_set_aside=lambda peer: peer not in heard)
-    none = audience(members, request(), self_bids=False, is_set_aside=lambda _peer: True)
+    some = audience(members, request(), self_bids=False, aside=dict.fromkeys(names.difference(heard), ASIDE))
+    none = audience(members, request(), self_bids=False, aside=dict.fromkeys(names, ASIDE))
 
     assert sorted(some.direct) == heard
+    assert some.passed_over.keys() == names.difference(heard)
     assert none == audience(members, request(), self_bids=False)
     later = msgspec.structs.replace(request(), round=1)
-    assert len(audience(members, later, self_bids=False, is_set_aside=lambda peer: peer not in heard).direct) > 3
+    assert (
+        len(audience(members, later, self_bids=False, aside=dict.fromkeys(names.difference(heard), ASIDE)).direct) > 3
+    )
 
 
 def test_who_is_set_aside_is_not_waited_for_in_the_first_round() -> None:
@@ -155,7 +160,7 @@ def test_who_is_set_aside_is_not_waited_for_in_the_first_round() -> None:
     silent = members.greeted()[0].peer
 
     def known(asked: BidRequest) -> int:
-        return audience(members, asked, self_bids=False, is_set_aside=lambda peer: peer == silent).known
+        return audience(members, asked, self_bids=False, aside={silent: ASIDE}).known
 
     assert audience(members, request(), self_bids=False).gossip
     assert known(request()) == 1

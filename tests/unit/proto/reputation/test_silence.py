@@ -12,6 +12,7 @@ from dms_proto.reputation.silence import (
     PROVEN_STRIKES,
     SOURCE_STRIKES,
     Bidder,
+    SetAside,
     Silence,
     Word,
 )
@@ -31,15 +32,20 @@ def let_down(silence: Silence, bidder: Bidder, times: int, now: int = START) -> 
     return now - 1
 
 
+def until(silence: Silence, bidder: Bidder, now: int) -> int:
+    aside = silence.set_aside(bidder, now)
+    return aside.until if aside is not None else 0
+
+
 def is_aside(silence: Silence, bidder: Bidder, now: int) -> bool:
-    return silence.set_aside_until(bidder, now) > now
+    return silence.set_aside(bidder, now) is not None
 
 
 def test_a_newcomer_has_no_credit_and_takes_its_turn_again_after_a_while() -> None:
     silence = Silence()
     assert not is_aside(silence, NEW, START)
     last = let_down(silence, NEW, 1)
-    assert silence.set_aside_until(NEW, last) == last + FIRST_PAUSE_MS
+    assert until(silence, NEW, last) == last + FIRST_PAUSE_MS
     assert not is_aside(silence, NEW, last + FIRST_PAUSE_MS)
 
 
@@ -47,21 +53,21 @@ def test_who_has_kept_its_word_before_is_set_aside_when_it_is_silent_for_the_thi
     silence = Silence()
     assert not is_aside(silence, PROVEN, let_down(silence, PROVEN, PROVEN_STRIKES - 1))
     last = let_down(silence, PROVEN, 1, START + 10_000)
-    assert silence.set_aside_until(PROVEN, last) == last + FIRST_PAUSE_MS
+    assert until(silence, PROVEN, last) == last + FIRST_PAUSE_MS
 
 
 def test_each_more_doubles_the_pause_up_to_the_longest() -> None:
     silence = Silence()
     last = let_down(silence, NEW, 2)
-    assert silence.set_aside_until(NEW, last) == last + 2 * FIRST_PAUSE_MS
+    assert until(silence, NEW, last) == last + 2 * FIRST_PAUSE_MS
     last = let_down(silence, NEW, 100, last + 1)
-    assert silence.set_aside_until(NEW, last) == last + LONGEST_PAUSE_MS
+    assert until(silence, NEW, last) == last + LONGEST_PAUSE_MS
 
 
 def test_the_pause_is_as_long_as_its_owner_wants() -> None:
     silence = Silence(1_000)
     last = let_down(silence, NEW, 1)
-    assert silence.set_aside_until(NEW, last) == last + 1_000
+    assert until(silence, NEW, last) == last + 1_000
 
 
 def test_commits_that_were_under_way_together_are_one_strike() -> None:
@@ -72,7 +78,7 @@ def test_commits_that_were_under_way_together_are_one_strike() -> None:
 
     for number in range(30):
         silence.let_down(NEW, Word.ANSWER, f"bid {number}", START, START + ACK_MS + number)
-    assert silence.set_aside_until(NEW, START + 600) == START + ACK_MS + FIRST_PAUSE_MS
+    assert until(silence, NEW, START + 600) == START + ACK_MS + FIRST_PAUSE_MS
 
 
 def test_newcomers_of_one_source_that_were_silent_together_are_one_strike_of_it() -> None:
@@ -122,7 +128,7 @@ def test_who_speaks_too_late_each_time_is_set_aside_like_who_never_does(bidder: 
         silence.let_down(bidder, word, f"bid {number}", now, now + ACK_MS)
         silence.answered(bidder, f"bid {number}", now + ACK_MS + 1)
         now += ACK_MS + 2
-    assert silence.set_aside_until(bidder, now) > now + LONGEST_PAUSE_MS - ACK_MS
+    assert until(silence, bidder, now) > now + LONGEST_PAUSE_MS - ACK_MS
     silence.heard(bidder, Word.WORK, now)
     assert not is_aside(silence, bidder, now)
 
@@ -131,10 +137,10 @@ def test_a_late_word_takes_its_own_strike_back_and_none_before_it() -> None:
     silence = Silence()
     last = let_down(silence, NEW, 3)
     silence.answered(NEW, f"bid 0 at {START}", last)
-    assert silence.set_aside_until(NEW, last) == last + 4 * FIRST_PAUSE_MS
+    assert until(silence, NEW, last) == last + 4 * FIRST_PAUSE_MS
     for _ in range(2):
         silence.answered(NEW, f"bid 2 at {last - ACK_MS}", last)
-        assert silence.set_aside_until(NEW, last) == last + 2 * FIRST_PAUSE_MS
+        assert until(silence, NEW, last) == last + 2 * FIRST_PAUSE_MS
 
 
 def test_many_late_words_about_what_was_under_way_together_take_it_back_and_what_is_given_up_later_is_still_the_same() -> (
@@ -196,7 +202,7 @@ def test_what_was_long_before_does_not_count() -> None:
     silence = Silence()
     last = let_down(silence, NEW, 3)
     last = let_down(silence, NEW, 1, last + 2 * LONGEST_PAUSE_MS)
-    assert silence.set_aside_until(NEW, last) == last + FIRST_PAUSE_MS
+    assert until(silence, NEW, last) == last + FIRST_PAUSE_MS
 
 
 def test_invented_providers_and_sources_do_not_grow_it() -> None:
@@ -220,3 +226,19 @@ def test_who_answers_commits_has_not_done_any_work_and_who_works_has_answered() 
     silence.let_down(NEW, Word.ANSWER, "bid", START + 2_000, START + 2_500)
     silence.heard(NEW, Word.WORK, START + 2_500)
     assert not is_aside(silence, NEW, START + 2_500)
+
+
+def test_it_is_said_why_and_how_often() -> None:
+    silence = Silence()
+    last = let_down(silence, PROVEN, PROVEN_STRIKES)
+    assert str(silence.set_aside(PROVEN, last)) == "3 commits unanswered"
+    silence.let_down(NEW, Word.WORK, "allocation", last, last + 1)
+    assert silence.set_aside(NEW, last + 1) == SetAside(last + 1 + FIRST_PAUSE_MS, Word.WORK, 1)
+    assert str(silence.set_aside(NEW, last + 1)) == "1 commit acknowledged without a word since"
+
+
+def test_of_a_newcomer_that_pays_for_its_source_that_is_said() -> None:
+    silence, now = Silence(), START
+    for number in range(SOURCE_STRIKES):
+        now = let_down(silence, Bidder(PeerId(f"{number}"), NEW.source), 1, now) + 1
+    assert str(silence.set_aside(NEW, now)) == "3 commits unanswered by newcomers of 30.0.0.0/24"
