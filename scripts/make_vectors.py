@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from dms.testing.samples import (
+    CHUNKED,
     CONTAINED,
     DELEGATED,
     FULL,
@@ -68,6 +69,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "sealed": SEALED,
         "reachable": REACHABLE,
         "contained": CONTAINED,
+        "chunked": CHUNKED,
     }
     for name, messages in named.items():
         for message in messages:

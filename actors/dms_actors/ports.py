@@ -157,11 +157,23 @@ class Network(Protocol):
         """Sets who may fetch what: called for each request, gives the file to stream, or None to refuse."""
         ...
 
-    async def fetch(self, peer: PeerId, digest: Digest, size: int, into: Path) -> None:
+    async def fetch(
+        self, holders: Sequence[PeerId], digest: Digest, size: int, into: Path, chunks: Path | None = None
+    ) -> tuple[PeerId, ...]:
         """Fetches a blob into `into`, resuming a partial file, verifying the digest before it is renamed into place.
 
+        Args:
+            holders: of whom it may be had, at least one; with `chunks` of all of them at once, else of one after the other.
+            digest: of the whole.
+            size: bytes.
+            into: where it goes.
+            chunks: the list of its chunks (`dms_proto.data.chunks`), by which each is verified as it arrives.
+
+        Returns:
+            The holders that sent a wrong chunk; others gave the right one.
+
         Raises:
-            PeerError: `peer_unreachable`, `peer_timeout`, `digest_mismatch`.
+            PeerError: `peer_unreachable`, `peer_timeout`, `digest_mismatch`: no holder gave all of it; what arrived is kept.
         """
         ...
 

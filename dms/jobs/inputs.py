@@ -6,7 +6,6 @@ send `~/.ssh` to a stranger's machine. Paths a person types on the command line 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -17,14 +16,13 @@ from typing import Final
 
 import msgspec
 
-from dms_proto.ids import Digest
+from dms_proto.data.chunks import CHUNK_BYTES, Hashing
 from dms_proto.rules import RelativePath
 from dms_proto.units import MAX_QUANTITY
 from dms_proto.work import Input
 
 MAX_INPUT_FILES: Final = 4096
 """Files of one job; as many as one invocation may name."""
-_CHUNK: Final = 1024 * 1024
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -141,15 +139,18 @@ def open_regular(real: Path, shown: str) -> Iterator[FileIO]:
 
 
 def _digest(real: Path, place: str, shown: str) -> Input:
-    hasher = hashlib.sha256()
-    size = 0
+    hashing = Hashing()
     with open_regular(real, shown) as file:
         status = os.fstat(file.fileno())
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-            size += len(chunk)
-    if size > MAX_QUANTITY:
+        while data := file.read(CHUNK_BYTES):
+            hashing.update(data)
+    content = hashing.content()
+    if content.size > MAX_QUANTITY:
         raise ValueError(f"{shown} is too large")
     return Input(
-        path=place, digest=Digest(f"sha256:{hasher.hexdigest()}"), size=size, executable=bool(status.st_mode & 0o111)
+        path=place,
+        digest=content.digest,
+        size=content.size,
+        executable=bool(status.st_mode & 0o111),
+        chunks=content.chunks,
     )

@@ -163,20 +163,28 @@ class NetworkProcess:
         """Sets who may fetch what: called for each request, gives the file to stream, or None to refuse."""
         self._open_blob = open_blob
 
-    async def fetch(self, peer: PeerId, digest: Digest, size: int, into: Path) -> None:
-        """Fetches a blob into `into`, resuming `into` + ".part", verifying the digest before it is renamed into place.
+    async def fetch(
+        self, holders: Sequence[PeerId], digest: Digest, size: int, into: Path, chunks: Path | None = None
+    ) -> tuple[PeerId, ...]:
+        """See `Network.fetch`. What arrived is in `into` + ".part".
 
         Raises:
             PeerError: `peer_unreachable` (also refused: then not retryable), `peer_timeout`, `digest_mismatch`, `bad_frame`.
             MachineError: `network_down`, `disk_full`, `store_failed`.
         """
-        answer = await self._ask(lambda request: Fetch(request, peer, digest, size, str(into.absolute())), Fetched)
+
+        def question(request: int) -> Fetch:
+            listed = str(chunks.absolute()) if chunks is not None else ""
+            return Fetch(request, tuple(holders), digest, size, str(into.absolute()), listed)
+
+        answer = await self._ask(question, Fetched)
         if answer.code == "internal":
             raise InternalError(answer.code, answer.message)
         if answer.code in ("disk_full", "store_failed"):
             raise MachineError(answer.code, answer.message, retryable=answer.retryable)
         if answer.code:
             raise PeerError(answer.code, answer.message, retryable=answer.retryable)
+        return tuple(map(PeerId, answer.wrong))
 
     def serve_tunnels(self, accept: AcceptTunnel) -> None:
         """Sets who gets a tunnel, and to what. Before, all are refused."""

@@ -74,13 +74,14 @@ class Dial(_Message, frozen=True):
 
 
 class Fetch(_Message, frozen=True):
-    """Fetch a blob into a file; answered by `Fetched`."""
+    """Fetch a blob into a file from those who hold it; answered by `Fetched`. `chunks`: the file with the list of its chunks, or empty."""
 
     request: int
-    peer: str
+    holders: tuple[str, ...]
     digest: str
     size: int
     into: str
+    chunks: str = ""
 
 
 class BlobAnswer(_Message, frozen=True):
@@ -230,12 +231,13 @@ class Dialled(_Message, frozen=True):
 
 
 class Fetched(_Message, frozen=True):
-    """Answers `Fetch`. `code` "" means the blob is in place."""
+    """Answers `Fetch`. `code` "" means the blob is in place. `wrong`: the holders that sent a wrong chunk."""
 
     request: int
     code: str = ""
     message: str = ""
     retryable: bool = True
+    wrong: tuple[str, ...] = ()
 
 
 class AskBlob(_Message, frozen=True):

@@ -15,6 +15,7 @@ from dms.net.bridge import Bridge, BridgeLogHandler
 from dms.net.config import NetConfig
 from dms.net.counters import Counters
 from dms.net.dialer import Dialer
+from dms.net.fetching import Fetching
 from dms.net.gossip import Gossip
 from dms.net.guards.yamux import YamuxHooks
 from dms.net.host import Host
@@ -97,6 +98,7 @@ class Service:
             self._peers.admission.spare(peer, seconds)
         self._gossip = Gossip(self._host, bridge)
         self._blobs = Blobs(self._host, bridge)
+        self._fetching = Fetching(self._host, bridge)
         self._tunnels = Tunnels(self._host, bridge, beside)
         self._dialer = Dialer(self._host, self._peers, bridge)
 
@@ -158,9 +160,9 @@ class Service:
             case Dial(request, addresses):
                 failed = Dialled(request, "", "internal", "a defect of the network process; its log has the details")
                 nursery.start_soon(self._answered, failed, self._dialer.dial, request, addresses)
-            case Fetch(request, peer, digest, size, into):
+            case Fetch(request):
                 defect = Fetched(request, "internal", "a defect of the network process; its log has the details")
-                nursery.start_soon(self._answered, defect, self._blobs.fetch, request, peer, digest, size, into)
+                nursery.start_soon(self._answered, defect, self._fetching.fetch, message)
             case BlobAnswer(request, path):
                 self._blobs.on_answer(request, path)
             case Ban(peer, seconds):

@@ -1,26 +1,76 @@
-"""Fetching a blob from a peer into the store, once: what is under way under the same digest is waited for."""
+"""Fetching a blob from peers into the store, once: what is under way under the same digest is waited for.
+
+Each chunk of a large blob is verified as it arrives, where the list of its chunks is known: the list is fetched first, as a blob of its own.
+A link that is cut is waited out, and what arrived is kept.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 from weakref import WeakValueDictionary
 
-from dms.store.blobs import BlobStore
+from dms.store.blobs import PART, BlobStore
 from dms_actors.ports import Network
+from dms_proto.data.chunks import LISTED_FROM, Content, list_bytes
+from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
+from dms_proto.errors import DmsError
 from dms_proto.ids import Digest, PeerId
+from dms_proto.units import SECOND
+
+log = logging.getLogger(__name__)
+
+PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds before a blob is asked for again, by how often it was in vain one time after the other. Then it counts as not to be had."""
 
 _under_way: WeakValueDictionary[tuple[BlobStore, Digest], asyncio.Lock] = WeakValueDictionary()
 
 
-async def fetch_blob(network: Network, blobs: BlobStore, provider: PeerId, digest: Digest, size: int) -> None:
+async def fetch_blob(network: Network, blobs: BlobStore, holders: Sequence[PeerId], wanted: Content) -> None:
     """Fetches a blob unless it is here. Two transfers of the same would write into one file, since each resumes what the other has begun.
 
     Raises:
         DmsError: it cannot be had, or not be stored; what arrived is kept for the next try.
     """
-    lock = _under_way.setdefault((blobs, digest), asyncio.Lock())
+    has_list = bool(wanted.chunks) and wanted.size > LISTED_FROM
+    if blobs.use(wanted.digest) is None and has_list:
+        await fetch_blob(network, blobs, holders, Content(wanted.chunks, list_bytes(wanted.size)))
+    lock = _under_way.setdefault((blobs, wanted.digest), asyncio.Lock())
     async with lock:
-        if blobs.use(digest) is None:
-            into = blobs.partial_path(digest)
-            await network.fetch(provider, digest, size, into)
-            blobs.adopt(into, digest)
+        if blobs.use(wanted.digest) is None:
+            into = blobs.partial_path(wanted.digest)
+            await _fetch(network, holders, wanted, into, blobs.use(wanted.chunks) if has_list else None)
+            blobs.adopt(into, wanted.digest)
+
+
+async def _fetch(network: Network, holders: Sequence[PeerId], wanted: Content, into: Path, chunks: Path | None) -> None:
+    """Asks until all is here; as often as it takes while something comes, and that fast enough."""
+    part = into.with_name(into.name + PART)
+    clock = asyncio.get_running_loop().time
+    until = clock() + wanted.size / (SLOWEST_BYTES_PER_MS * SECOND)
+    in_vain, there = 0, _stored(part)
+    while True:
+        try:
+            wrong = await network.fetch(holders, wanted.digest, wanted.size, into, chunks)
+        except DmsError as error:
+            has_come = _stored(part) > there and clock() < until
+            in_vain, there = 0 if has_come else in_vain + 1, _stored(part)
+            if not error.retryable or in_vain == len(PAUSES_S):
+                raise
+            log.info("%s is not here yet: %s", wanted.digest, error.message)
+            await asyncio.sleep(PAUSES_S[in_vain])
+        else:
+            for peer in wrong:
+                log.warning("peer %s sent a wrong chunk of %s; others gave the right one", peer, wanted.digest)
+            return
+
+
+def _stored(part: Path) -> int:
+    """How much there is of a partial file, which may have holes."""
+    try:
+        return part.stat().st_blocks
+    except FileNotFoundError:
+        return 0

@@ -15,18 +15,19 @@ from dms.node.post import NodePost
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Network
+from dms_proto.data.chunks import Content
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Collected, Compare, Given
 from dms_proto.messages import AllocationMessage, AllocationStatus
 from dms_proto.units import format_count
-from dms_proto.work import Task
+from dms_proto.work import Task, blobs_of
 
 log = logging.getLogger(__name__)
 
 TRIES: Final = 5
-"""Times a missing piece is asked for in vain before the provider counts as lost with it."""
+"""Times a missing piece of a log is asked for in vain before the provider counts as lost with it."""
 
 
 class Pace(NamedTuple):
@@ -35,7 +36,7 @@ class Pace(NamedTuple):
     Attributes:
         wait_s: seconds without a byte before it is asked for again.
         pause_s: the same once something came: what the provider's queue took has arrived, and there is room for more.
-        slowest: bytes per second at the least, as for inputs (`auction_fold.SLOWEST_BYTES_PER_MS`): a provider that drips is not waited for.
+        slowest: bytes per second at the least, as for inputs (`data.transfer.SLOWEST_BYTES_PER_MS`): a provider that drips is not waited for.
     """
 
     wait_s: float = 3.0
@@ -90,8 +91,7 @@ class Collector:
 
     def expect(self, request_id: RequestId, provider: PeerId, allocation_id: AllocationId, task: Task) -> None:
         """See `world.Collector`."""
-        inputs = frozenset(wanted.digest for wanted in task.inputs)
-        self._expected[allocation_id] = _Expected(request_id, provider, inputs, task.limits.log_bytes)
+        self._expected[allocation_id] = _Expected(request_id, provider, blobs_of(task), task.limits.log_bytes)
         self._of_request.setdefault(request_id, []).append(allocation_id)
 
     def forget(self, request_id: RequestId) -> None:
@@ -178,21 +178,14 @@ class Collector:
             self._tell(request_id, said)
 
     async def _fetch(self, provider: PeerId, digest: Digest, size: int) -> str:
-        """Fetches one output; a cut link is waited out, what arrived is kept."""
+        """Fetches one output."""
         if provider == self._me:
             return "it is not in this node's own blob store"
-        failed = ""
-        for attempt in range(TRIES):
-            try:
-                await fetch_blob(self._network, self._blobs, provider, digest, size)
-            except DmsError as error:
-                failed = error.message
-                if not error.retryable:
-                    break
-                await asyncio.sleep(0.2 * 2**attempt)
-            else:
-                return ""
-        return failed
+        try:
+            await fetch_blob(self._network, self._blobs, (provider,), Content(digest, size))
+        except DmsError as error:
+            return error.message
+        return ""
 
     async def _fetch_logs(self, status: AllocationStatus) -> str:
         """Asks for what is missing until it is here. The provider sends as much as its queue takes, so that a long log comes in many pieces."""

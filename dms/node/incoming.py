@@ -17,8 +17,10 @@ from dms.jobs.spec import JobSpec
 from dms.node.feeds import Hub
 from dms.store.blobs import BlobStore
 from dms_actors.ports import StoredEvent
+from dms_proto.data.chunks import Content
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import Digest, RequestId
+from dms_proto.work import Input, blobs_of
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class IncomingInputs:
             UserError: `bad_job`, naming the input: its content is not there, or not what it was.
             MachineError: `disk_full`, `store_failed`.
         """
-        digests = {wanted.digest for wanted in spec.task.inputs}
+        digests = blobs_of(spec.task)
         new: list[Digest] = []
         async with self._removing:  # what is being removed is seen to be gone, and copied again
             self._on_their_way.update(digests)
@@ -105,22 +107,29 @@ class IncomingInputs:
 def _copy(spec: JobSpec, blobs: BlobStore, new: list[Digest]) -> None:
     """Copies inputs that are not there, verified. Blocking. `new` gets what was copied, also when it ends with an error."""
     for wanted in spec.task.inputs:
-        if blobs.use(wanted.digest) is not None:
-            continue
-        source = spec.sources.get(wanted.digest, "")
-        if not Path(source).is_absolute():
-            where = f"at {source!r}, which is no absolute path" if source else "nowhere: `sources` does not name it"
-            raise UserError("bad_job", f"input {wanted.path}: its content is said to lie {where}")
-        try:
-            digest, size = blobs.put_file(Path(source))
-        except UserError as error:
-            raise UserError("bad_job", f"input {wanted.path}: {error.message}") from error
-        except PermissionError as error:
-            raise UserError("bad_job", f"input {wanted.path}: {source} cannot be read") from error
-        new.append(digest)
-        if (digest, size) != (wanted.digest, wanted.size):
-            raise UserError(
-                "bad_job",
-                f"input {wanted.path}: {source} has changed since the job was made",
-                hint="submit it again: the file is then read anew",
-            )
+        if blobs.use(wanted.digest) is None:
+            _copy_one(wanted, spec.sources.get(wanted.digest, ""), blobs, new)
+        elif wanted.chunks and blobs.use(wanted.chunks) is None:
+            content = blobs.put_list(wanted.digest)
+            new.append(content.chunks)
+            if content.chunks != wanted.chunks:
+                raise UserError("bad_job", f"input {wanted.path}: its list of chunks is not that of {wanted.digest}")
+
+
+def _copy_one(wanted: Input, source: str, blobs: BlobStore, new: list[Digest]) -> None:
+    if not Path(source).is_absolute():
+        where = f"at {source!r}, which is no absolute path" if source else "nowhere: `sources` does not name it"
+        raise UserError("bad_job", f"input {wanted.path}: its content is said to lie {where}")
+    try:
+        content = blobs.put_file(Path(source))
+    except UserError as error:
+        raise UserError("bad_job", f"input {wanted.path}: {error.message}") from error
+    except PermissionError as error:
+        raise UserError("bad_job", f"input {wanted.path}: {source} cannot be read") from error
+    new += [digest for digest in (content.digest, content.chunks) if digest]
+    if content != Content(wanted.digest, wanted.size, wanted.chunks or content.chunks):
+        raise UserError(
+            "bad_job",
+            f"input {wanted.path}: {source} has changed since the job was made",
+            hint="submit it again: the file is then read anew",
+        )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path, PurePosixPath
 
+from dms.executors.settings import DEFAULT_UNRESERVED
 from dms.node.arrivals import fetch_blob
 from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
+from dms_proto.data.chunks import Content
 from dms_proto.errors import DmsError, MachineError, PeerError
 from dms_proto.ids import PeerId
+from dms_proto.units import format_bytes
 from dms_proto.work import Input, Task
 
 
@@ -17,18 +20,27 @@ async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: 
     """Fetches the inputs that are not here.
 
     Raises:
-        PeerError: one cannot be had from its requester.
+        PeerError: one cannot be had from its requester; or they are more than the disk that was agreed.
         MachineError: one cannot be stored here.
     """
+    _check_room(task)
     for wanted in task.inputs:
-        if blobs.use(wanted.digest) is not None:
-            continue
+        content = Content(wanted.digest, wanted.size, wanted.chunks)
         try:
-            await fetch_blob(network, blobs, requester, wanted.digest, wanted.size)
+            await fetch_blob(network, blobs, (requester,), content)
         except PeerError as error:
             raise PeerError(error.code, f"input {wanted.path}: {error.message}") from error
         except DmsError as error:
             raise MachineError(error.code, f"input {wanted.path} could not be stored here: {error.message}") from error
+
+
+def _check_room(task: Task) -> None:
+    """Inputs are fetched before the run has any limit: nobody is to fill the disk by them."""
+    size = sum(wanted.size for wanted in task.inputs)
+    room = task.resources.disk_bytes or DEFAULT_UNRESERVED.disk_bytes
+    if size > room:
+        what = f"its inputs have {format_bytes(size)}, {format_bytes(room)} of disk were agreed"
+        raise PeerError("bad_job", what, retryable=False)
 
 
 def lay_out(task: Task, directory: Path, blobs: BlobStore) -> None:

@@ -16,14 +16,15 @@ import msgspec
 from dms.node.logs import LogStore
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, text, unpack
 from dms.node.services import Services
-from dms.store.blobs import BlobStore, Kept
+from dms.store.blobs import BlobStore
 from dms.store.projections import ProjectionRunner
 from dms.store.tables import MAX_ALTERNATIVES, MAX_ROWS, Condition, Scalar
+from dms_proto.data.keeping import victims
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest
 from dms_proto.market.auction_state import Terms
 from dms_proto.units import MINUTE, format_bytes, format_count
-from dms_proto.work import Output, Task
+from dms_proto.work import Output, Task, blobs_of
 
 SWEEP_S: Final = 300.0
 """Seconds between two looks."""
@@ -76,7 +77,7 @@ async def sweep(services: Services, runner: ProjectionRunner, now: int, *, recen
 
 
 def sweep_blobs(blobs: BlobStore, pinned: frozenset[Digest], old: int, recent: int, *, largest: int) -> Swept:
-    """Removes blobs last used before `old`, then the longest unused of the others while there are more than `largest` bytes. Blocking.
+    """Removes what `victims` names. Blocking.
 
     Args:
         blobs: the store.
@@ -85,15 +86,11 @@ def sweep_blobs(blobs: BlobStore, pinned: frozenset[Digest], old: int, recent: i
         recent: Unix ms; what was used since stays.
         largest: bytes.
     """
-    there = sorted(blobs.kept())
-    total = sum(kept.size for kept in there)
-    gone: list[Kept] = []
-    for kept in there:
-        is_free = kept.digest not in pinned and kept.used_at < recent
-        if is_free and (kept.used_at < old or total > largest):
-            blobs.delete(kept.digest)
-            gone.append(kept)
-            total -= kept.size
+    there = list(blobs.kept())
+    gone = victims(there, pinned, old, recent, largest)
+    for kept in gone:
+        blobs.delete(kept.digest)
+    total = sum(kept.size for kept in there) - sum(kept.size for kept in gone)
     return Swept(len(gone), sum(kept.size for kept in gone), over=max(0, total - largest))
 
 
@@ -115,10 +112,10 @@ async def needed_blobs(services: Services, runner: ProjectionRunner) -> frozense
     terms: list[Terms] = [unpack(row["terms"], Terms) for row in jobs]
     rows = await _rows(runner, "request_id", [text(row, "request_id") for row in jobs])
     rows += await _rows(runner, "allocation_id", services.allocations.ids())
-    pinned = {wanted.digest for each in terms for wanted in each.task.inputs}
+    pinned = {digest for each in terms for digest in blobs_of(each.task)}
     for row in rows:
         if row["task"] is not None:
-            pinned.update(wanted.digest for wanted in unpack(row["task"], Task).inputs)
+            pinned.update(blobs_of(unpack(row["task"], Task)))
         if row["outputs"] is not None:
             pinned.update(output.digest for output in unpack(row["outputs"], tuple[Output, ...]))
     return frozenset(pinned)

@@ -8,6 +8,8 @@
     └── incoming/     copies under way; emptied when the store opens
 
 A blob appears by a rename, whole or not at all, after its content has been hashed and synced. The same content is stored once.
+
+The list of a large content's chunks is a blob beside it (`dms_proto.data.chunks`): whoever fetches the content checks each chunk by it.
 """
 
 from __future__ import annotations
@@ -21,26 +23,19 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Final
 
-import msgspec
-
 from dms.store.errors import store_error
+from dms_proto.data.chunks import CHUNK_BYTES, NO_LIST, Content, Hashing
+from dms_proto.data.keeping import Kept
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import Digest
 
-CHUNK_BYTES: Final = 1024 * 1024
-"""Copied and hashed in one go."""
+PART: Final = ".part"
+"""Ends the name of a download that is under way."""
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
-
-
-class Kept(msgspec.Struct, frozen=True, order=True):
-    """A blob, or what there is of one: when it was last used (Unix ms), its digest, and its size in bytes."""
-
-    used_at: int
-    digest: Digest
-    size: int
 
 
 class BlobStore:
@@ -76,17 +71,35 @@ class BlobStore:
                 self._keep(file, digest)
         return digest
 
-    def put_file(self, path: Path) -> tuple[Digest, int]:
-        """Copies a file, and gives its digest and size in bytes. Its owner may be hostile: only a regular file itself is read.
+    def put_file(self, path: Path) -> Content:
+        """Copies a file, keeps the list of its chunks, and says what it is. Its owner may be hostile: only a regular file itself is read.
 
         Raises:
             UserError: `bad_argument`: a link, a FIFO, a device or a directory; `not_found`.
             MachineError: `disk_full`, `store_failed`: nothing was stored.
         """
         with self._reported(), _open_regular(path) as source, self._incoming_file() as file:
-            digest, size = _copy(source, file)
-            self._keep(file, digest)
-        return digest, size
+            hashing = _hashed(source, file)
+            content = hashing.content()
+            self._keep(file, content.digest)
+        self._put_list(hashing)
+        return content
+
+    def put_list(self, digest: Digest) -> Content:
+        """Keeps the list of a blob's chunks, which may not be here, and says what the blob is. Reads it.
+
+        Raises:
+            UserError: `not_found`: there is no such blob here.
+            MachineError: `disk_full`, `store_failed`: nothing was stored.
+        """
+        with self._reported(), self._open(digest) as file:
+            hashing = _hashed(file)
+        self._put_list(hashing)
+        return hashing.content()
+
+    def _put_list(self, hashing: Hashing) -> None:
+        if hashing.content().chunks != NO_LIST:
+            self.put_bytes(hashing.chunk_list())
 
     def path(self, digest: Digest) -> Path | None:
         """The file of a blob, or None when it is not here (or the digest is not one)."""
@@ -106,10 +119,10 @@ class BlobStore:
         for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
             yield from _kept(path, Digest(f"sha256:{path.parent.name}{path.name}"))
         for path in self._partial.iterdir():
-            yield from _kept(path, Digest(f"sha256:{path.name}"))
+            yield from _kept(path, Digest(f"sha256:{path.name.removesuffix(PART)}"))
 
     def partial_path(self, digest: Digest) -> Path:
-        """Where a download of a blob is to be written and resumed, until `adopt`.
+        """Where a download of a blob is to be put, until `adopt`; while it is under way, it is beside that, its name ending in `PART`.
 
         Raises:
             UserError: `bad_argument`: not a digest.
@@ -136,10 +149,7 @@ class BlobStore:
             UserError: `not_found`.
             PeerError: `digest_mismatch`: the disk gives other content than was stored.
         """
-        path = self.path(digest)
-        if path is None:
-            raise UserError("not_found", f"there is no blob {digest} here")
-        with self._reported(), path.open("rb") as file:
+        with self._reported(), self._open(digest) as file:
             size = os.fstat(file.fileno()).st_size
             found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
         if found != digest:
@@ -151,7 +161,9 @@ class BlobStore:
         path = self._place(digest)
         if path is None:
             return False
-        self.partial_path(digest).unlink(missing_ok=True)
+        partial = self.partial_path(digest)
+        for left in (partial, partial.with_name(partial.name + PART)):
+            left.unlink(missing_ok=True)
         try:
             path.unlink()
         except FileNotFoundError:
@@ -167,6 +179,12 @@ class BlobStore:
     def total_bytes(self) -> int:
         """Bytes of all blobs and of downloads under way."""
         return sum(_size(path) for path in self.root.glob("*/*"))
+
+    def _open(self, digest: Digest) -> BufferedReader:
+        path = self.path(digest)
+        if path is None:
+            raise UserError("not_found", f"there is no blob {digest} here")
+        return path.open("rb")
 
     def _keep(self, file: IO[bytes], digest: Digest) -> None:
         file.flush()
@@ -224,13 +242,14 @@ def _open_regular(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> tuple[Digest, int]:
-    hasher, size = hashlib.sha256(), 0
+def _hashed(source: IO[bytes], target: IO[bytes] | None = None) -> Hashing:
+    """What is in `source`; copied to `target`."""
+    hashing = Hashing()
     while chunk := source.read(CHUNK_BYTES):
-        hasher.update(chunk)
-        target.write(chunk)
-        size += len(chunk)
-    return Digest("sha256:" + hasher.hexdigest()), size
+        hashing.update(chunk)
+        if target is not None:
+            target.write(chunk)
+    return hashing
 
 
 def _hexadecimal(digest: Digest) -> str:

@@ -24,6 +24,7 @@ from dms_actors.ports import (
     PeerDown,
     PeerUp,
 )
+from dms_proto.data.chunks import Hashing
 from dms_proto.errors import PeerError
 from dms_proto.ids import Digest, PeerId
 
@@ -281,7 +282,7 @@ class NetworkContract(NetworkMembers):
             return source if wanted == digest else None
 
         bob.network.serve_blobs(open_blob)
-        await ann.network.fetch(bob.peer, digest, len(data), into)
+        await ann.network.fetch([bob.peer], digest, len(data), into)
         assert into.read_bytes() == data
         assert os.listdir(into.parent) == ["fetched"]  # noqa: PTH208 - a look at a test's own directory
         assert asked == [(ann.peer, digest)]
@@ -292,7 +293,7 @@ class NetworkContract(NetworkMembers):
         source = tmp_path / "source"
         source.touch()
         bob.network.serve_blobs(lambda _peer, _digest: source)
-        await ann.network.fetch(bob.peer, digest, 0, tmp_path / "fetched")
+        await ann.network.fetch([bob.peer], digest, 0, tmp_path / "fetched")
         assert (tmp_path / "fetched").read_bytes() == b""
 
     async def test_a_partial_file_is_resumed(self, pair: tuple[Member, Member], tmp_path: Path) -> None:
@@ -302,7 +303,7 @@ class NetworkContract(NetworkMembers):
         source.write_bytes(data)
         into.with_name("fetched.part").write_bytes(data[:700_001])
         bob.network.serve_blobs(lambda _peer, _digest: source)
-        await ann.network.fetch(bob.peer, digest, len(data), into)
+        await ann.network.fetch([bob.peer], digest, len(data), into)
         assert into.read_bytes() == data
 
     async def test_a_refused_blob_is_an_error_that_says_so(self, pair: tuple[Member, Member], tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ class NetworkContract(NetworkMembers):
         _, digest = blob(100)
         bob.network.serve_blobs(lambda _peer, _digest: None)
         with pytest.raises(PeerError, match="refused") as caught:
-            await ann.network.fetch(bob.peer, digest, 100, tmp_path / "fetched")
+            await ann.network.fetch([bob.peer], digest, 100, tmp_path / "fetched")
         assert caught.value.code == "peer_unreachable"
         assert not caught.value.retryable
         assert not (tmp_path / "fetched").exists()
@@ -324,7 +325,7 @@ class NetworkContract(NetworkMembers):
         source.write_bytes(data[:-1] + b"?")
         bob.network.serve_blobs(lambda _peer, _digest: source)
         with pytest.raises(PeerError) as caught:
-            await ann.network.fetch(bob.peer, digest, len(data), tmp_path / "fetched")
+            await ann.network.fetch([bob.peer], digest, len(data), tmp_path / "fetched")
         assert caught.value.code == "digest_mismatch"
         assert os.listdir(tmp_path) == ["source"]  # noqa: PTH208 - a look at a test's own directory
 
@@ -337,15 +338,34 @@ class NetworkContract(NetworkMembers):
         source.write_bytes(data)
         bob.network.serve_blobs(lambda _peer, _digest: source)
         with pytest.raises(PeerError) as caught:
-            await ann.network.fetch(bob.peer, digest, 999, tmp_path / "fetched")
+            await ann.network.fetch([bob.peer], digest, 999, tmp_path / "fetched")
         assert caught.value.code == "digest_mismatch"
+
+    async def test_who_holds_something_else_is_named_and_another_is_asked(
+        self, start: Callable[[], asyncio.Future[Member]], tmp_path: Path
+    ) -> None:
+        ann, liar, bob = await start(), await start(), await start()
+        data, digest = blob(5 * 1024 * 1024)
+        hashing = Hashing()
+        hashing.update(data)
+        source, wrong, chunks = tmp_path / "source", tmp_path / "wrong", tmp_path / "chunks"
+        source.write_bytes(data)
+        wrong.write_bytes(bytes(len(data)))
+        chunks.write_bytes(hashing.chunk_list())
+        for member, path in ((liar, wrong), (bob, source)):
+            await ann.connect(member)
+            member.network.serve_blobs(lambda _peer, _digest, path=path: path)  # type: ignore[misc]
+        for number, listed in enumerate((chunks, None)):
+            into = tmp_path / f"fetched {number}"
+            assert await ann.network.fetch([liar.peer, bob.peer], digest, len(data), into, listed) == (liar.peer,)
+            assert into.read_bytes() == data
 
     async def test_fetching_from_a_peer_that_is_not_connected_is_an_error(
         self, start: Callable[[], asyncio.Future[Member]], tmp_path: Path
     ) -> None:
         ann, bob = await start(), await start()
         with pytest.raises(PeerError) as caught:
-            await ann.network.fetch(bob.peer, blob(1)[1], 1, tmp_path / "fetched")
+            await ann.network.fetch([bob.peer], blob(1)[1], 1, tmp_path / "fetched")
         assert caught.value.code == "peer_unreachable"
 
     async def test_stopping_twice_is_fine(self, start: Callable[[], asyncio.Future[Member]]) -> None:

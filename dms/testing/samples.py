@@ -282,3 +282,10 @@ CONTAINED: Final[tuple[AnyMessage, ...]] = (
     Invocation(REQUEST, ALLOCATION, _CONTAINED_TASK),
 )
 """Of the kinds that carry a task, one each with a container image."""
+
+_CHUNKED_TASK: Final = Task("sandbox", ("train",), inputs=(Input("data.bin", DIGEST, 5 * MIB, chunks=SEAL),))
+CHUNKED: Final[tuple[AnyMessage, ...]] = (
+    Commit(REQUEST, BID, (0,), (_CHUNKED_TASK,), DIGEST),
+    Invocation(REQUEST, ALLOCATION, _CHUNKED_TASK),
+)
+"""Of the kinds that carry a task, one each with an input that is verified chunk by chunk."""

@@ -13,6 +13,7 @@ from dms_proto.images import PinnedImage, Pull
 from dms_proto.rules import (
     Amount,
     Argument,
+    DigestOrNone,
     ExitCode,
     GoodDigest,
     Line,
@@ -39,12 +40,15 @@ class Input(msgspec.Struct, frozen=True, omit_defaults=True):
         digest: of the whole content.
         size: bytes.
         executable: whether it may be run.
+        chunks: digest of the list of its chunks' digests, by which each is verified as it arrives; empty for a small content, and where the
+            requester made none: then it is verified as a whole.
     """
 
     path: RelativePath
     digest: GoodDigest
     size: Amount
     executable: bool = False
+    chunks: DigestOrNone = Digest("")
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -130,6 +134,11 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
 def takes_calls(task: Task) -> bool:
     """Whether it runs what calls of Python functions are sent to."""
     return task.executor == PYTHON and not task.command
+
+
+def blobs_of(task: Task) -> frozenset[Digest]:
+    """The blobs that a node needs to run a task: its inputs, and the lists of their chunks."""
+    return frozenset(digest for wanted in task.inputs for digest in (wanted.digest, wanted.chunks) if digest)
 
 
 def shown(task: Task) -> Task:

@@ -127,18 +127,35 @@ class MemoryNetwork:
         """See `Network.serve_blobs`."""
         self._open_blob = open_blob
 
-    async def fetch(self, peer: PeerId, digest: Digest, size: int, into: Path) -> None:
-        """See `Network.fetch`."""
-        del size
+    async def fetch(
+        self, holders: Sequence[PeerId], digest: Digest, size: int, into: Path, chunks: Path | None = None
+    ) -> tuple[PeerId, ...]:
+        """See `Network.fetch`. One holder after the other is asked for all of it."""
+        wrong: list[PeerId] = []
+        failed = PeerError("peer_unreachable", "nobody was named who holds it")
+        del chunks
+        for peer in holders:
+            try:
+                await self._fetch(peer, digest, size, into)
+            except PeerError as error:
+                failed = error
+                wrong += [peer] if error.code == "digest_mismatch" else []
+            else:
+                return tuple(wrong)
+        raise failed
+
+    async def _fetch(self, peer: PeerId, digest: Digest, size: int, into: Path) -> None:
         other = self._fabric.reachable(self._peer, peer)
         if other is None or peer not in self._links:
             raise PeerError("peer_unreachable", f"{peer} is not connected")
         source = other._open_blob(self._peer, digest)
         if source is None:
-            raise PeerError("peer_unreachable", f"{peer} does not give {digest} to us", retryable=False)
+            raise PeerError("peer_unreachable", f"{peer} refused {digest}", retryable=False)
         partial = into.with_name(into.name + ".part")
+        partial.parent.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(shutil.copyfile, source, partial)
-        if digest_of(partial.read_bytes()) != digest:
+        data = partial.read_bytes()
+        if digest_of(data) != digest or len(data) != size:
             partial.unlink()
             raise PeerError("digest_mismatch", f"{peer} sent something else than {digest}", retryable=False)
         partial.replace(into)

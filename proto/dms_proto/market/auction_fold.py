@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.images import PULL_MS, Pull
 from dms_proto.machine import Event
@@ -68,8 +69,6 @@ NEWCOMER_NUDGE_MS: Final = (1_000, 2_000)
 """The same at a provider that has finished nothing for this node yet. It has no credit, and nothing is known to run that could be lost."""
 OVERDUE_MS: Final = 2 * MINUTE
 """Beyond its limits, an allocation may take this long for everything around its run."""
-SLOWEST_BYTES_PER_MS: Final = 64
-"""How fast inputs are fetched at the least: half a megabit per second."""
 START_WITHIN_MS: Final = 10_000
 """Whoever holds capacity has the program running so soon after the commit, beside fetching its inputs: that is what holding means."""
 NOT_STARTED_MS: Final = 3 * START_WITHIN_MS

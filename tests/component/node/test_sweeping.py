@@ -12,6 +12,7 @@ from dms.node.sweeping import Swept, sweep, sweep_blobs
 from dms.rpc.api.jobs import JobLogParams, JobParams
 from dms.store.blobs import BlobStore
 from dms.testing.market import until
+from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.errors import UserError
 from dms_proto.ids import Digest
 from dms_proto.units import GIB, HOUR
@@ -101,16 +102,18 @@ async def test_results_and_logs_of_an_ended_job_go_after_their_time_and_job_show
 
 
 async def test_what_an_open_job_needs_stays_however_old_it_is(local: Local, tmp_path: Path) -> None:
-    source = tmp_path / "in.txt"
-    source.write_bytes(b"input")
+    source = tmp_path / "in.bin"
+    source.write_bytes(bytes(LISTED_FROM + 1))
     services = local.market.nodes[0].services
-    digest, size = services.blobs.put_file(source)
-    job = await local.submit(spec("print", "x", "wait", inputs=(Input("in.txt", digest, size),)))
+    content = services.blobs.put_file(source)
+    inputs = (Input("in.bin", content.digest, content.size, chunks=content.chunks),)
+    job = await local.submit(spec("print", "x", "wait", inputs=inputs))
     await until(lambda: local.show(job), lambda view: view.summary.running == 1)
     make_old(local)
 
     swept = await sweep(services, local.api._runner, services.clock() + 10_000 * HOUR)
 
-    assert services.blobs.path(digest) is not None
+    assert services.blobs.path(content.digest) is not None
+    assert services.blobs.path(content.chunks) is not None
     assert swept.logs == 0
     await local.api.job_cancel(JobParams(job))

@@ -23,10 +23,12 @@ from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Run
 from dms_actors.testing.network import MemoryFabric
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
+from dms_proto.capability import Resources
 from dms_proto.ids import AllocationId, Digest
 from dms_proto.machine import Stimulus
 from dms_proto.messages import AllocationMessage
 from dms_proto.secrets import OpenSecret
+from dms_proto.units import MIB
 from dms_proto.work import EndReason, Input, Task
 
 TASK = Task("scripted", ("exit", "0"))
@@ -181,3 +183,17 @@ async def test_while_a_job_runs_its_requester_is_told_again_and_again_how_far_it
         ("stdout", 5, b""),
         ("stdout", 5, b""),
     ]
+
+
+async def test_inputs_larger_than_the_disk_that_was_agreed_are_not_fetched(tmp_path: Path) -> None:
+    told = asyncio.Queue[Stimulus]()
+    task = Task(
+        "scripted",
+        ("exit", "0"),
+        inputs=(Input("in.txt", Digest("sha256:" + "0" * 64), 3 * MIB),),
+        resources=Resources(disk_bytes=2 * MIB),
+    )
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+
+        assert await told.get() == InputsArrived("its inputs have 3 MiB, 2 MiB of disk were agreed")

@@ -284,7 +284,7 @@ async def test_a_transfer_that_is_cut_goes_on_where_it_stopped(crew: Crew, tmp_p
         await ann.network.dial([address])
         wire.break_after = wire.carried + 4 * 1024 * 1024
         with pytest.raises(PeerError) as caught:
-            await ann.network.fetch(bob.peer, digest, len(data), into)
+            await ann.network.fetch([bob.peer], digest, len(data), into)
         assert caught.value.code == "peer_unreachable"
         assert caught.value.retryable
     part = into.with_name("fetched.part")
@@ -294,7 +294,7 @@ async def test_a_transfer_that_is_cut_goes_on_where_it_stopped(crew: Crew, tmp_p
         fresh = await crew()
         await fresh.network.dial([address])
         before = wire.carried
-        await fresh.network.fetch(bob.peer, digest, len(data), into)
+        await fresh.network.fetch([bob.peer], digest, len(data), into)
         assert wire.carried - before < len(data) - 1024 * 1024
     assert into.read_bytes() == data
     assert not part.exists()
@@ -303,15 +303,15 @@ async def test_a_transfer_that_is_cut_goes_on_where_it_stopped(crew: Crew, tmp_p
 async def test_a_damaged_partial_file_is_found_out_and_dropped(crew: Crew, tmp_path: Path) -> None:
     ann, bob = await crew(), await crew()
     await ann.connect(bob)
-    data, digest = blob(300_000)
+    data, digest = blob(3_000_000)
     source, into = tmp_path / "source", tmp_path / "fetched"
     source.write_bytes(data)
-    into.with_name("fetched.part").write_bytes(b"?" + data[1:200_000])
+    into.with_name("fetched.part").write_bytes(b"?" + data[1:2_000_000])
     bob.network.serve_blobs(lambda _peer, _digest: source)
     with pytest.raises(PeerError) as caught:
-        await ann.network.fetch(bob.peer, digest, len(data), into)
+        await ann.network.fetch([bob.peer], digest, len(data), into)
     assert caught.value.code == "digest_mismatch"
-    await ann.network.fetch(bob.peer, digest, len(data), into)
+    await ann.network.fetch([bob.peer], digest, len(data), into)
     assert into.read_bytes() == data
 
 
@@ -322,7 +322,7 @@ async def test_frames_pass_while_a_large_blob_is_under_way(crew: Crew, tmp_path:
     source = tmp_path / "source"
     source.write_bytes(data)
     bob.network.serve_blobs(lambda _peer, _digest: source)
-    transfer = asyncio.ensure_future(ann.network.fetch(bob.peer, digest, len(data), tmp_path / "fetched"))
+    transfer = asyncio.ensure_future(ann.network.fetch([bob.peer], digest, len(data), tmp_path / "fetched"))
     answered = 0
     while not transfer.done():
         assert bob.network.send(ann.peer, b"frame %d" % answered)
@@ -339,10 +339,10 @@ async def test_transfers_beyond_the_limit_are_told_to_try_again(crew: Crew, tmp_
     source = tmp_path / "source"
     source.write_bytes(data)
     bob.network.serve_blobs(lambda _peer, _digest: source)
-    fetches = [ann.network.fetch(bob.peer, digest, len(data), tmp_path / f"fetched {n}") for n in range(6)]
+    fetches = [ann.network.fetch([bob.peer], digest, len(data), tmp_path / f"fetched {n}") for n in range(6)]
     results = await asyncio.gather(*fetches, return_exceptions=True)
     refused = [result for result in results if isinstance(result, PeerError)]
-    assert None in results
+    assert () in results
     assert refused
     assert all(error.retryable and "busy" in error.message for error in refused)
 
@@ -361,4 +361,4 @@ async def test_only_regular_files_are_served(crew: Crew, tmp_path: Path, what: s
             source.mkdir()
     bob.network.serve_blobs(lambda _peer, _digest: source)
     with pytest.raises(PeerError, match="refused"):
-        await ann.network.fetch(bob.peer, blob(10)[1], 10, tmp_path / "fetched")
+        await ann.network.fetch([bob.peer], blob(10)[1], 10, tmp_path / "fetched")

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from dms.store.blobs import CHUNK_BYTES, BlobStore
+from dms.store.blobs import PART, BlobStore
+from dms_proto.data.chunks import CHUNK_BYTES, LISTED_FROM, Content
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import Digest, digest_of
 
@@ -31,10 +32,22 @@ def test_a_file_is_copied_and_the_original_stays(blobs, tmp_path):
     data = os.urandom(CHUNK_BYTES * 2 + 17)
     source = tmp_path / "result.bin"
     source.write_bytes(data)
-    digest, size = blobs.put_file(source)
-    assert (digest, size) == ("sha256:" + hashlib.sha256(data).hexdigest(), len(data))
+    content = blobs.put_file(source)
+    assert content == Content(digest_of(data), len(data))
     source.write_bytes(b"changed afterwards")
-    assert blobs.path(digest).read_bytes() == data
+    assert blobs.path(content.digest).read_bytes() == data
+
+
+def test_the_list_of_a_large_files_chunks_is_a_blob_beside_it(blobs, tmp_path):
+    data = os.urandom(LISTED_FROM + 17)
+    source = tmp_path / "result.bin"
+    source.write_bytes(data)
+    content = blobs.put_file(source)
+    listed = [hashlib.sha256(data[at : at + CHUNK_BYTES]).digest() for at in range(0, len(data), CHUNK_BYTES)]
+    assert blobs.path(content.chunks).read_bytes() == b"".join(listed)
+    blobs.delete(content.chunks)
+    assert blobs.put_list(content.digest) == content
+    assert blobs.path(content.chunks) is not None
 
 
 def test_everything_is_the_owners_alone(blobs):
@@ -45,7 +58,7 @@ def test_everything_is_the_owners_alone(blobs):
 
 def test_the_same_content_is_stored_once(blobs, tmp_path):
     (tmp_path / "copy").write_bytes(b"same")
-    assert blobs.put_bytes(b"same") == blobs.put_bytes(b"same") == blobs.put_file(tmp_path / "copy")[0]
+    assert blobs.put_bytes(b"same") == blobs.put_bytes(b"same") == blobs.put_file(tmp_path / "copy").digest
     assert len(list(blobs.digests())) == 1
     assert blobs.total_bytes() == 4
 
@@ -139,3 +152,15 @@ def test_many_threads_may_store_the_same_and_different_contents(blobs):
     assert set(blobs.digests()) == {digest_of(content) for content in contents}
     assert all(blobs.verify(digest) == 1000 for digest in blobs.digests())
     assert list((blobs.root / "incoming").iterdir()) == []
+
+
+def test_what_there_is_of_a_download_counts_and_can_be_removed(blobs):
+    digest = digest_of(b"from afar")
+    partial = blobs.partial_path(digest)
+    under_way = partial.with_name(partial.name + PART)
+    under_way.write_bytes(b"from ")
+    (kept,) = blobs.kept()
+    assert (kept.digest, kept.size) == (digest, 5)
+    blobs.delete(kept.digest)
+    assert not list(blobs.kept())
+    assert not under_way.exists()
