@@ -410,8 +410,10 @@ class Node(MachineActor):
         self._decide(turn, self.members, stimulus, now, cause_id)
 
     def _apply_to_grants(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
-        if turn.apply(self.grants, stimulus, now, cause_id).events:
+        events = turn.apply(self.grants, stimulus, now, cause_id).events
+        if any(map(trust.takes_back, events)):
             self._spared.settle(self._strangers.doubt_grants(), now)
+        if events:
             self._spare_named(now)
             self._describe(turn, now)
 

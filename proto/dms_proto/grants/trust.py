@@ -439,6 +439,11 @@ def evolve(trust: Trust, event: Event) -> Trust:
             return trust
 
 
+def takes_back(event: Event) -> bool:
+    """Whether a grant that counted before `event` may count no longer."""
+    return isinstance(event, AnchorRemoved | GrantRevoked)
+
+
 TABLE: Final[Table[Trust]] = {
     (TrustPhase.HELD, AnchorWished): Row(
         _anchor, "grants of the peer are accepted, or no longer; this node's own always"

@@ -14,8 +14,10 @@ from dms_actors.letters import Told
 from dms_actors.ports import GossipReceived
 from dms_actors.strangers import Strangers
 from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
-from dms_proto.grants.trust import AnchorWished
-from dms_proto.ids import MessageId, bid_id, digest_of, request_id
+from dms_proto.grants.renewal import Renewal
+from dms_proto.grants.rights import TIME, Rights
+from dms_proto.grants.trust import AnchorWished, GrantMade, Proven, RenewalAsked
+from dms_proto.ids import GrantId, MessageId, PeerId, bid_id, digest_of, request_id
 from dms_proto.log_costs import ALLOCATION_BYTES
 from dms_proto.market.auction_state import BidReceived, DeclineReceived, OpeningRefused, SealReceived
 from dms_proto.market.offer_state import RequestDeclined
@@ -300,13 +302,30 @@ def test_authors_known_by_gossip_only_leave_room_for_another_one(pair: HonestPai
     assert 0 < gossip(200) < gossip(200) < gossip(200) < gossip(1)
 
 
-def test_who_showed_a_grant_is_metered_until_it_shows_it_anew_once_grants_have_changed(pair: HonestPair) -> None:
+def test_who_showed_a_grant_is_metered_until_it_shows_it_anew_once_one_counts_no_longer(pair: HonestPair) -> None:
     guest = pair.guest()
-    strangers = pair.node()._strangers
+    strangers, another = pair.node()._strangers, pair.requester.signer.peer_id
     strangers.showed_grant(guest.peer, 0)
     strangers.wrote(guest.peer, OF_ONE, pair.now, is_named=False)
     assert strangers.may_write(guest.peer, pair.now, is_named=False)
-    pair.provider.node.tell(Told(AnchorWished(pair.requester.signer.peer_id), "test"))
+    pair.provider.node.tell(Told(AnchorWished(another), "test"))
+    pair.provider.node.tell(Told(AnchorWished(another, wanted=False), "test"))
     pair.pass_time(SECOND)
     strangers.wrote(guest.peer, OF_ONE, pair.now, is_named=False)
     assert not strangers.may_write(guest.peer, pair.now, is_named=False)
+
+
+def test_nobody_shows_its_grant_anew_because_one_was_given_or_renewed(pair: HonestPair) -> None:
+    """Whoever holds a grant that is renewed could have everybody else metered again."""
+    guest, issuer = pair.guest(), pair.node().grants.state.me
+    strangers = pair.node()._strangers
+    strangers.showed_grant(guest.peer, 0)
+    end, id_ = pair.now + MINUTE, GrantId("g-1")
+    rights, renewal = Rights(at_most={TIME: end}), Renewal(end + HOUR, HOUR)
+    pair.provider.node.tell(Told(GrantMade(id_, rights, renewal=renewal), "test"))
+    held = Proven(issuer, (id_,), rights, (PeerId(""),), issuer, id_, renewal)
+    pair.provider.node.tell(Told(RenewalAsked(guest.peer, b"grant", held), "test"))
+    pair.provider.node.tell(Told(AnchorWished(pair.requester.signer.peer_id), "test"))
+    pair.pass_time(SECOND)
+    assert pair.node().grants.state.issued[id_].renewed_until > end
+    assert strangers.let_in_until(guest.peer)
