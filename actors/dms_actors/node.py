@@ -115,7 +115,6 @@ from dms_proto.messages import (
     Bid,
     BidRequest,
     Cancel,
-    Clause,
     Closing,
     Commit,
     CommitAck,
@@ -173,12 +172,13 @@ class NodeState(NamedTuple):
 
 
 class _Origin(NamedTuple):
-    """How a message came: the id of its envelope, the rights it showed, its frame. What a node tells itself has no frame."""
+    """How a message came: the id of its envelope, what it showed, its frame, the id of what it answers. What a node tells itself has no frame."""
 
     cause_id: str
     shown: Credential = NOTHING_SHOWN
     heard: Heard = NO_FRAME
     is_gossip: bool = False
+    answers: str = ""
 
 
 class Node(MachineActor):
@@ -474,7 +474,7 @@ class Node(MachineActor):
         match opened:
             case Envelope():
                 shown = self._shown_with(opened, now) if may_need_right(opened.message) else NOTHING_SHOWN
-                origin = _Origin(opened.id.hex(), shown, Heard(frame, now), is_gossip=bool(topic))
+                origin = _Origin(opened.id.hex(), shown, Heard(frame, now), bool(topic), opened.cause)
                 if shown.rights is not None and self._strangers.showed_grant(opened.sender, shown.rights.until):
                     self._spared.settle((opened.sender,), now)
                 if topic:
@@ -531,7 +531,8 @@ class Node(MachineActor):
             case Cancel(request_id=request_id, allocation_id=allocation_id):
                 self._to_allocation(allocation_id, CancelHeard(peer, request_id), cause)
             case Receipt(allocation_id=allocation_id) if self._world.allocations.get(allocation_id) is None:
-                self._account(turn, LateReceiptHeard(peer, message, origin.heard.frame), now, cause)
+                answers = self._past.was_told(allocation_id, origin.answers)
+                self._account(turn, LateReceiptHeard(peer, message, origin.heard.frame, answers), now, cause)
             case Receipt(allocation_id=allocation_id):
                 if self._children.is_held_by(peer, allocation_id):
                     self._meter.heard(peer, origin.heard.frame, now)
@@ -628,7 +629,7 @@ class Node(MachineActor):
             return ""
         access = access_to(self.book.state, peer, reservation.resources)
         missing = next(refusals(access, uses_of(message), shown), None)
-        return "" if missing is None else _not_granted(missing)
+        return "" if missing is None else f"not granted: {in_words(missing)}"
 
     def _to_allocation(
         self, allocation_id: AllocationId, stimulus: Stimulus, cause: str, heard: Heard = NO_FRAME
@@ -726,9 +727,8 @@ class Node(MachineActor):
                     self._proofs.sent(peer, message, frame, cause_id)
             case OpenAllocation():
                 self._children.open_allocation(effect, self.book.state.invoke_within_ms, cause_id)
-            case TellForgiven(peer=peer, allocation_id=allocation_id, price=price):
-                if (ended := self._past.ending_of(allocation_id)) is not None:
-                    self._world.post.send(peer, msgspec.structs.replace(ended, price=price), cause_id)
+            case TellForgiven():
+                self._past.tell_forgiven(effect, self._world.post, cause_id)
             case Renew():
                 self._world.renewals.give(effect, cause_id)
             case Dial(peer=peer, addresses=addresses):
@@ -746,7 +746,3 @@ class Node(MachineActor):
                 self._children.tell_of(peer, auction.PeerLost(peer, ours), RequesterGone(), cause_id)
             case _:
                 raise TypeError(f"no hands for {effect!r}")
-
-
-def _not_granted(missing: Clause) -> str:
-    return f"not granted: {in_words(missing)}"

@@ -1,6 +1,7 @@
 """What was said and heard of allocations that are over, so that it can be said again as it was, and nothing else.
 
-Of a request of ours: the endings it heard, for which a receipt that was lost is given again. Of an allocation here: the ending it told.
+Of a request of ours: the endings it heard, for which a receipt that was lost is given again. Of an allocation here: the ending it told, which is told
+once more with a lower price when its debtor is forgiven; only a receipt that answers this says that it was heard.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from dms_actors.draft import Journal
 from dms_actors.events import from_row
+from dms_actors.world import Post
+from dms_proto.accounts.machine import TellForgiven
 from dms_proto.allocation.machine import Allocation, evolve, status_of
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, Digest, RequestId
@@ -19,12 +24,17 @@ from dms_proto.market.agreement import figures_digest
 from dms_proto.market.auction_state import AllocationFinished
 from dms_proto.messages import AllocationStatus
 from dms_proto.recent import Recent
+from dms_proto.wire import Envelope, read_frame
 from dms_proto.wire.buckets import Limit, TokenBucket
 
 MAX_KEPT: Final = 16
 """Requests of which it is remembered; the oldest go."""
 READING: Final = Limit(per_second=10, burst=50)
 """Requests that are read again for whoever repeats an ending: each takes as long as the request has events."""
+TELLING: Final = Limit(per_second=10, burst=50)
+"""Allocations that are read again to tell debtors again what they were forgiven: whoever is a debtor can have that done by an IOU."""
+MAX_TOLD: Final = 1_024
+"""Of what was told so, as much can be answered; the oldest goes, and is told again."""
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +46,8 @@ class Past:
         self._journal = journal
         self._kept: Recent[RequestId, Mapping[AllocationId, Digest]] = Recent(MAX_KEPT)
         self._reading: TokenBucket | None = None
+        self._telling: TokenBucket | None = None
+        self._told: Recent[str, AllocationId] = Recent(MAX_TOLD)
 
     def is_as_heard(self, status: AllocationStatus, now: int) -> bool | None:
         """Whether a request of ours heard this ending; None: it cannot be looked up now (Unix ms), and will be told again."""
@@ -44,7 +56,20 @@ class Past:
             heard = self._read(status.request_id, now)
         return None if heard is None else heard.get(status.allocation_id) == figures_digest(status)
 
-    def ending_of(self, allocation_id: AllocationId) -> AllocationStatus | None:
+    def tell_forgiven(self, told: TellForgiven, post: Post, cause_id: str) -> None:
+        """Tells a debtor what it is forgiven. What is told again, and cannot be looked up now, is told once more with what comes next."""
+        if told.again_at and not self._may_tell(told.again_at):
+            return
+        ended = self._ending_of(told.allocation_id)
+        frame = post.send(told.peer, replace(ended, price=told.price), cause_id) if ended is not None else b""
+        if isinstance(sent := read_frame(frame), Envelope):
+            self._told.keep(sent.id.hex(), told.allocation_id)
+
+    def was_told(self, allocation_id: AllocationId, by: str) -> bool:
+        """Whether the message with the id `by` has told a debtor what it is forgiven for an allocation."""
+        return self._told.get(by) == allocation_id
+
+    def _ending_of(self, allocation_id: AllocationId) -> AllocationStatus | None:
         """What was told of the end of an allocation that ran here; None: it has not ended, or cannot be read."""
         try:
             events = [from_row(row) for row in self._journal.read_stream(allocation_id)]
@@ -53,6 +78,11 @@ class Past:
             return None
         ended = status_of(functools.reduce(evolve, events, Allocation())) if events else None
         return ended if ended is not None and ended.ending is not None else None
+
+    def _may_tell(self, now: int) -> bool:
+        if self._telling is None:
+            self._telling = TokenBucket(TELLING, now)
+        return self._telling.take(now)
 
     def _read(self, request_id: RequestId, now: int) -> Mapping[AllocationId, Digest] | None:
         if self._reading is None:

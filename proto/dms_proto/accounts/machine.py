@@ -92,11 +92,15 @@ class AcceptWished(Stimulus, frozen=True):
 
 
 class LateReceiptHeard(Stimulus, frozen=True):
-    """A receipt for an allocation that is closed: its requester states another price than before. `frame`: as it was signed."""
+    """A receipt for an allocation that is closed: its requester states another price than before. `frame`: as it was signed.
+
+    `answers_forgiving`: it answers what was told of the allocation when it was forgiven, and not an ending that was told before.
+    """
 
     peer: PeerId
     receipt: Receipt
     frame: bytes = b""
+    answers_forgiving: bool = False
 
 
 class ClaimStated(Stimulus, frozen=True):
@@ -181,11 +185,15 @@ class AccountsInherited(Event, frozen=True):
 
 
 class TellForgiven(Effect, frozen=True):
-    """Tell a peer how an allocation here ended, with the price that is still asked. A repeat changes nothing there."""
+    """Tell a peer how an allocation here ended, with the price that is still asked. A repeat changes nothing there.
+
+    `again_at`: when it is told again (Unix ms), since it may not have been heard; 0: for the first time.
+    """
 
     peer: PeerId
     allocation_id: AllocationId
     price: int
+    again_at: int = 0
 
 
 # ----------------------------------------------------------------------------------------------------------------- decide
@@ -215,16 +223,16 @@ def next_iou(accounts: Accounts, peer: PeerId) -> tuple[int, int]:
     return last.number + 1 if last is not None else 1, min(MAX_QUANTITY, max(0, -accounts.of(peer).owed))
 
 
-def _note(accounts: Accounts, stimulus: EntryWritten, _now: int) -> Decision:
+def _note(accounts: Accounts, stimulus: EntryWritten, now: int) -> Decision:
     entry = stimulus.entry
-    again = _forgiven_again(accounts, accounts.present(entry.peer)) if entry.why is Why.RECEIPT else ()
+    again = _forgiven_again(accounts, accounts.present(entry.peer), now) if entry.why is Why.RECEIPT else ()
     return Decision((EntryNoted(entry),), again)
 
 
-def _forgiven_again(accounts: Accounts, peer: PeerId) -> tuple[Effect, ...]:
+def _forgiven_again(accounts: Accounts, peer: PeerId, now: int) -> tuple[Effect, ...]:
     """Tells a peer, which is there, what it has perhaps not heard."""
     newest = accounts.forgiven_unheard(peer)[-MAX_TOLD_AGAIN:]
-    return tuple(TellForgiven(peer, AllocationId(one.allocation_id), one.accepted) for one in newest)
+    return tuple(TellForgiven(peer, AllocationId(one.allocation_id), one.accepted, now) for one in newest)
 
 
 def _pay(accounts: Accounts, stimulus: PaymentNoted, _now: int) -> Decision:
@@ -254,7 +262,7 @@ def _give(accounts: Accounts, stimulus: IouSigned, _now: int) -> Decision:
     return Decision((IouGiven(iou, entry),), (Send(iou.creditor, iou),))
 
 
-def _keep(accounts: Accounts, stimulus: IouHeard, _now: int) -> Decision:
+def _keep(accounts: Accounts, stimulus: IouHeard, now: int) -> Decision:
     """Cheap questions first. Strangers with whom nothing was ever booked are not remembered for an IOU.
 
     Nor is one that takes back what was signed: a debtor may sign for less than before once our own book says that less is owed.
@@ -266,7 +274,7 @@ def _keep(accounts: Accounts, stimulus: IouHeard, _now: int) -> Decision:
     if not meant or not newer or takes_back or not is_genuine(iou):
         return IGNORED
     kept = IouKept(iou, book.iou_received(iou, last.amount if last is not None else 0))
-    return Decision((kept,), _forgiven_again(accounts, stimulus.peer))
+    return Decision((kept,), _forgiven_again(accounts, stimulus.peer, now))
 
 
 def _forgive(accounts: Accounts, stimulus: ForgiveWished, _now: int) -> Decision:
@@ -287,7 +295,7 @@ def _accept(accounts: Accounts, stimulus: AcceptWished, _now: int) -> Decision:
 
 
 def _hear_acceptance(accounts: Accounts, stimulus: LateReceiptHeard, _now: int) -> Decision:
-    """No more is taken for accepted than is in dispute; a receipt that still does not accept it says at most that its forgiving was heard.
+    """No more is taken for accepted than is in dispute; one that still does not accept it says that its forgiving was heard, if it answers that.
 
     The peer's word and our forgiving may have crossed: it books what it accepts, so we do.
     """
@@ -300,7 +308,7 @@ def _hear_acceptance(accounts: Accounts, stimulus: LateReceiptHeard, _now: int) 
     if given is None or receipt.price < given.asked:
         unheard = {dispute.allocation_id for dispute in accounts.forgiven_unheard(stimulus.peer)}
         heard = ForgivingHeard(stimulus.peer, receipt.allocation_id)
-        return Decision((heard,)) if receipt.allocation_id in unheard else IGNORED
+        return Decision((heard,)) if stimulus.answers_forgiving and receipt.allocation_id in unheard else IGNORED
     return Decision((DisputeSettled(book.accepted(given, stimulus.peer, was_forgiven=True), stimulus.frame),))
 
 
@@ -386,7 +394,8 @@ _ROWS: Final[dict[type[Stimulus], Row[Accounts]]] = {
     ),
     LateReceiptHeard: Row(
         _hear_acceptance,
-        "what was in dispute is owed, if the receipt accepts all of it; if it was forgiven, and the receipt does not, the debtor knows",
+        "what was in dispute is owed, if the receipt accepts all of it; if it was forgiven, and the receipt answers that and does not, "
+        "the debtor knows",
     ),
     ClaimStated: Row(_hear_forgiveness, "a dispute is over, if no more is asked than was accepted"),
     PeerRenamed: Row(_inherit, "what it owed under the old name it owes under the new one"),

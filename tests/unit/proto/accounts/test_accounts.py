@@ -13,6 +13,7 @@ from dms_proto.accounts.machine import (
     DisputeSettled,
     EntryWritten,
     ForgiveWished,
+    ForgivingHeard,
     IouHeard,
     IouKept,
     IouSigned,
@@ -20,6 +21,7 @@ from dms_proto.accounts.machine import (
     LimitWished,
     PaymentBooked,
     PaymentNoted,
+    Posted,
     TellForgiven,
     next_iou,
 )
@@ -43,6 +45,7 @@ class Books(Driven[Accounts]):
 
     def books(self, booked: tuple[Book, ...]) -> None:
         for effect in booked:
+            self.log.append(Posted(effect.entry))
             self.tell(EntryWritten(effect.entry))
 
     def of(self, peer: Signer = PEER) -> Balances:
@@ -400,7 +403,7 @@ def test_what_was_forgiven_is_told_again_with_what_comes_next_until_it_is_known_
     """The first word of it was lost on the way."""
     ours, _ = in_dispute()
     ours.tell(ForgiveWished(PEER.peer_id, (ALLOCATION,)))
-    again = (TellForgiven(PEER.peer_id, ALLOCATION, 50),)
+    again = (TellForgiven(PEER.peer_id, ALLOCATION, 50, ours.now),)
 
     ours.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 1, 50)))
     assert ours.effects == again
@@ -408,11 +411,15 @@ def test_what_was_forgiven_is_told_again_with_what_comes_next_until_it_is_known_
     assert ours.effects == (), "a repeat says nothing new"
     ours.earns(5)
     assert ours.effects == again
-    assert ours.restart() == ours.state
+    before = ours.state
+    assert ours.restart() == before
 
     ours.tell(LateReceiptHeard(PEER.peer_id, receipt(50)))
+    assert ours.events == (), "it may answer the ending as it was told before"
+    ours.tell(LateReceiptHeard(PEER.peer_id, receipt(50), answers_forgiving=True))
+    assert ours.events == (ForgivingHeard(PEER.peer_id, ALLOCATION),)
 
-    ours.tell(LateReceiptHeard(PEER.peer_id, receipt(50)))
+    ours.tell(LateReceiptHeard(PEER.peer_id, receipt(50), answers_forgiving=True))
     assert ours.events == ()
     ours.tell(IouHeard(PEER.peer_id, signed(PEER, ME.peer_id, 2, 55)))
     assert ours.effects == ()

@@ -52,9 +52,10 @@ class Answer(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """What a receipt says that accepts a dispute."""
+    """What a receipt says that accepts a dispute, or answers a forgiving."""
 
     receipt: Receipt
+    is_answer: bool = False
 
 
 def _receipt(request: str, allocation: str, price: int) -> Receipt:
@@ -180,12 +181,12 @@ class Market(RuleBasedStateMachine):
                     node.write(answered(peer, "r", allocation, ended.price, price))
             case Iou():
                 answers += self.lowered(node, node.tell(IouHeard(sender, message)))
-            case Accepted(receipt=receipt):
-                node.tell(LateReceiptHeard(sender, receipt))
+            case Accepted(receipt=receipt, is_answer=is_answer):
+                node.tell(LateReceiptHeard(sender, receipt, answers_forgiving=is_answer))
             case Lowered(allocation=allocation, price=price):
                 node.tell(ClaimStated(sender, AllocationId(allocation), price))
                 paid = node.live.charged(sender, allocation)
-                answers.append((receiver, sender, Accepted(_receipt("r", allocation, paid))))
+                answers.append((receiver, sender, Accepted(_receipt("r", allocation, paid), is_answer=True)))
         if dies:
             node.crash()
         else:
