@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Work": {
         "run": Entry("run", "Run a command somewhere good, as if it ran here."),
+        "task": Entry("task", "Run a kind of task by its name and parameters."),
         "job": Entry("job", "Submit jobs, see why they run where they do, fetch results."),
         "ask": Entry("ask", "Ask what every node would answer to a job, without running it."),
         "forward": Entry("forward", "Lead a port of this machine to one that a job declares."),

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 JOB_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
-_OPTIONS: Final = (
+_PROGRAM: Final = (
     click.option("--executor", metavar="NAME", help='"sandbox" (default), "wasm" or "oci".'),
     click.option("--module", metavar="FILE", help="For wasm: the module; the command is then its arguments."),
     click.option(
@@ -33,16 +33,19 @@ _OPTIONS: Final = (
         type=click.Choice(["always", "if-not-present", "never"]),
         help="When the provider fetches the image. Default if-not-present.",
     ),
-    click.option("--cpu", metavar="CORES", help="CPU cores, such as 2 or 500m. Default 1."),
-    click.option("--memory", metavar="SIZE", help="Memory, such as 512MiB. Default 256MiB."),
-    click.option("--disk", metavar="SIZE", help="Disk, inputs included. Default 256MiB."),
-    click.option("--gpus", metavar="N", type=click.IntRange(0, 64), help="Whole GPUs."),
-    click.option("--gpu-memory", metavar="SIZE", help="Least memory of each GPU."),
     click.option(
         "-i", "--input", "inputs", metavar="PATH[=AS]", multiple=True, help="File or directory to send along."
     ),
     click.option("-o", "--output", "outputs", metavar="GLOB", multiple=True, help="Files to bring back."),
     click.option("-e", "--env", metavar="NAME=VALUE", multiple=True, help="Environment variable."),
+)
+"""What is run, with which files."""
+_MARKET: Final = (
+    click.option("--cpu", metavar="CORES", help="CPU cores, such as 2 or 500m. Default 1."),
+    click.option("--memory", metavar="SIZE", help="Memory, such as 512MiB. Default 256MiB."),
+    click.option("--disk", metavar="SIZE", help="Disk, inputs included. Default 256MiB."),
+    click.option("--gpus", metavar="N", type=click.IntRange(0, 64), help="Whole GPUs."),
+    click.option("--gpu-memory", metavar="SIZE", help="Least memory of each GPU."),
     click.option(
         "--secret",
         "secrets",
@@ -97,11 +100,17 @@ _OPTIONS: Final = (
     click.option("--priority", metavar="N", type=click.IntRange(0, 1000), help="Order among your own jobs."),
     click.option("--name", metavar="TEXT", help="For people."),
 )
+"""Where, with what, at what price: of any task."""
 
 
 def task_options(function: Callable[P, R]) -> Callable[P, R]:
     """Adds the options; the command gets what was given as one dict, `task`."""
-    return gathered(_OPTIONS, function, "task")
+    return gathered((*_PROGRAM, *_MARKET), function, "task")
+
+
+def market_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Adds those options that say nothing of the program; the command gets what was given as one dict, `task`."""
+    return gathered(_MARKET, function, "task")
 
 
 def spec_of(task: dict[str, Any], argv: Sequence[str]) -> JobSpec:
@@ -113,8 +122,12 @@ def spec_of(task: dict[str, Any], argv: Sequence[str]) -> JobSpec:
     from dms.jobs.resolve import resolve  # noqa: PLC0415 - `dms run --help` must not pay for it
 
     fields, roots = _fields(task, argv)
-    taken = [source["env"] for source in fields.get("secrets", {}).values() if "env" in source]
-    return resolve(_document(fields), Path.cwd(), origin="command line", roots=roots, variables=taken)
+    return resolve(_document(fields), Path.cwd(), origin="command line", roots=roots, variables=variables_in(fields))
+
+
+def variables_in(fields: dict[str, Any]) -> list[str]:
+    """The environment variables from which the secrets of a job's fields come: they were named on the command line."""
+    return [source["env"] for source in fields.get("secrets", {}).values() if "env" in source]
 
 
 def spec_of_file(path: Path) -> JobSpec:
@@ -158,6 +171,24 @@ def _document(fields: dict[str, Any]) -> JobDocument:
 def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], list[Path]]:
     inputs = [_input(text) for text in task["inputs"]]
     module = task["module"]
+    market, secret_files = market_fields(task)
+    roots = [Path(path).resolve() for path in (*(item["path"] for item in inputs), module) if path]
+    fields: dict[str, Any] = {
+        "name": Path(argv[0]).name[:128] if argv else "",
+        "executor": task["executor"] or ("wasm" if module else "oci" if task["image"] else None),
+        "command": list(argv),
+        "module": module,
+        "image": task["image"],
+        "pull": task["pull"],
+        "inputs": inputs,
+        "outputs": list(task["outputs"]),
+        "env": dict(_pair(text, "--env") for text in task["env"]),
+    }
+    return {**_given(**fields), **market}, [*roots, *secret_files]
+
+
+def market_fields(task: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
+    """The fields of a job document that `market_options` give, and the files from which its secrets come."""
     secrets = {
         name: {**source, "as": kind}
         for kind, option, given in (
@@ -166,22 +197,12 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         )
         for name, source in (_secret(text, option) for text in given)
     }
-    files = [*(item["path"] for item in inputs), *(each["file"] for each in secrets.values() if "file" in each), module]
-    roots = [Path(path).resolve() for path in files if path]
     gpu = {"memory": task["gpu_memory"]} if task["gpu_memory"] else {}
     fields: dict[str, Any] = {
-        "name": task["name"] or (Path(argv[0]).name[:128] if argv else ""),
-        "executor": task["executor"] or ("wasm" if module else "oci" if task["image"] else None),
-        "command": list(argv),
-        "module": module,
-        "image": task["image"],
-        "pull": task["pull"],
+        "name": task["name"],
         "resources": _given(
             cpu=task["cpu"], memory=task["memory"], disk=task["disk"], gpus=[gpu] * (task["gpus"] or bool(gpu))
         ),
-        "inputs": inputs,
-        "outputs": list(task["outputs"]),
-        "env": dict(_pair(text, "--env") for text in task["env"]),
         "secrets": secrets,
         "count": task["count"],
         "timeouts": _given(run=task["run_time"], queue=task["queue"]),
@@ -200,7 +221,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         ),
         "retry": {"job_failures": 1},  # a command that fails has answered, as it would have here
     }
-    return _given(**fields), roots
+    return _given(**fields), [Path(each["file"]).resolve() for each in secrets.values() if "file" in each]
 
 
 def _given(**fields: Any) -> dict[str, Any]:  # values of a job document

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -31,6 +31,7 @@ _AS_WRITTEN: Final = ("command", "env", "secrets")
 OWN_VARIABLES: Final = "DMS_SECRET_"
 """Begins the names of variables a document may take for secrets: it may come from somebody else, who has no business with the others."""
 _MISSING: Final = object()
+S = TypeVar("S", bound=msgspec.Struct)
 _VARIABLE: Final = re.compile(IDENTIFIER, re.ASCII)
 _PLACE: Final = re.compile(r" - at `\$?(.*?)`$")
 
@@ -132,6 +133,13 @@ def examine(root: Located) -> tuple[JobDocument, list[Problem]]:
     return document, walk.problems
 
 
+def struct_of(root: Located, kind: type[S]) -> tuple[S | None, list[Problem]]:
+    """A struct of any kind from located values, by the same rules as a document; or None, and what is wrong."""
+    walk = _Walk()
+    made = walk.struct(root, kind, "")
+    return made if isinstance(made, kind) and not walk.problems else None, walk.problems
+
+
 class _Walk:
     """Collects problems on the way down; a value with a problem becomes `_MISSING`."""
 
@@ -214,6 +222,11 @@ class _Walk:
         if len(self.problems) < MAX_LISTED:
             self.problems.append(Problem(node.line, path, rule))
         return _MISSING
+
+
+def unwrapped(kind: Any) -> Any:
+    """A type without what is annotated to it."""
+    return _unwrap(kind)[0]
 
 
 def _unwrap(kind: Any) -> tuple[Any, Unit | None]:

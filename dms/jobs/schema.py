@@ -13,14 +13,19 @@ IDENTIFIER: Final = "https://dms.example/schemas/job.json"
 
 def job_schema() -> dict[str, Any]:
     """A JSON Schema (2020-12) document. Quantities say how they are written; the unit parser decides in the end."""
-    (reference,), components = msgspec.json.schema_components([JobDocument], ref_template="#/$defs/{name}")
+    schema = schema_of(JobDocument, "dms job")
+    return {"$schema": schema.pop("$schema"), "$id": IDENTIFIER, **schema}
+
+
+def schema_of(kind: type[msgspec.Struct], title: str) -> dict[str, Any]:
+    """The JSON Schema of any struct that people write."""
+    (reference,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     definitions = {name: _without_extras(schema) for name, schema in components.items()}
     root = definitions.pop(str(reference["$ref"]).rpartition("/")[2])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": IDENTIFIER,
         **root,
-        "title": "dms job",
+        "title": title,
         "$defs": definitions,
     }
 

@@ -64,7 +64,7 @@ def test_the_commands_are_these() -> None:
         "job cancel", "job decision", "job explain", "job get", "job list", "job logs", "job schema", "job show", "job submit", "job wait",
         "join", "node benchmark", "node capability", "node id", "node pause", "node resume", "node status", "onboard",
         "peers ban", "peers list", "peers ping", "peers show", "prefs get", "prefs presets", "prefs set", "price suggest",
-        "run", "sim", "status", "token", "trace", "up", "version",
+        "run", "sim", "status", "task kinds", "task run", "task show", "token", "trace", "up", "version",
     ]  # fmt: skip
 
 
