@@ -2,7 +2,7 @@
 
 A check gives findings with evidence; what could not be looked at is SKIP with the reason, never PASS. The checks, most important first::
 
-    identity  config  interfaces  store  disk  ports  executors  network  reach  peers  clock  gpus  pressure
+    identity  config  grants  interfaces  store  disk  ports  executors  network  reach  peers  clock  gpus  pressure
 
 `main` is what ``python -m dms.node doctor`` runs where no node can be asked.
 """
@@ -34,6 +34,7 @@ from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
 from dms.hardware.pressure import Pressure
 from dms.net.addresses import parse
+from dms.node.grants_check import look_at_grants
 from dms.node.onboard import container_settings
 from dms.node.reach import judge
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
@@ -169,6 +170,10 @@ async def _config(subject: Subject) -> list[Check]:
     return [
         passed("config", f"{subject.home.config} is valid" if there else "no config.toml: every setting at its default")
     ]
+
+
+async def _grants(subject: Subject) -> list[Check]:
+    return await asyncio.to_thread(look_at_grants, subject.home)
 
 
 async def _interfaces(subject: Subject) -> list[Check]:
@@ -450,6 +455,7 @@ async def _pressure(subject: Subject) -> list[Check]:
 CHECKS: Final[dict[str, Examine]] = {
     "identity": _identity,
     "config": _config,
+    "grants": _grants,
     "interfaces": _interfaces,
     "store": _store,
     "disk": _disk,

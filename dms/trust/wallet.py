@@ -2,11 +2,13 @@
 
 A grant for whoever holds it is a secret until it is bound. Nobody who is shown the bound form can use it: its sender must be this node.
 
-A line of the file is a grant as text, and `used` behind it once it was shown.
+A line of the file is a grant as text, and `used` behind it once it was shown. A line that cannot be read is set aside: it stays in the file as it is,
+after the others, and counts for nothing. A newer dms may be able to read it, or its owner can put it right.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -25,8 +27,26 @@ from dms_proto.wire import CLOCK_SKEW_MS
 
 MAX_KEPT: Final = 64
 USED: Final = "used"
+ENCODING: Final = "utf-8"
 KNOWN: Final = 4_096
 """Peers of which it is remembered whose grants they want; bounds what strangers can make us remember."""
+
+
+log = logging.getLogger(__name__)
+
+
+class SetAside(NamedTuple):
+    """A line of the file that cannot be read as a grant of this node.
+
+    Attributes:
+        line: as it stands there.
+        number: which line of the file it was at the start, from 1.
+        why: what is wrong with it.
+    """
+
+    line: str
+    number: int
+    why: str
 
 
 class Held(NamedTuple):
@@ -55,7 +75,7 @@ class Wallet:
         """Reads what the home holds.
 
         Raises:
-            UserError: `bad_config`: others can read the file; `bad_grant`: a line of it is damaged.
+            UserError: `bad_config`: others can read the file.
         """
         self._file = home.grants
         self._me = me
@@ -65,13 +85,25 @@ class Wallet:
         self._used: set[GrantId] = set()
         """Grants held that were shown; written down now and then."""
         self.held: Mapping[GrantId, Held] = {}
+        self.set_aside: tuple[SetAside, ...] = ()
         if self._file.exists():
             require_private(self._file)
-            lines = [line.partition(" ") for line in self._file.read_text().splitlines()]
-            held = [(self._held(FORM.read(text)), mark == USED) for text, _, mark in lines]
-            self.held = {one.grant_id: one for one, _ in held}
-            self._used.update(one.grant_id for one, is_used in held if is_used)
+            for number, line in enumerate(self._file.read_text(ENCODING, "surrogateescape").split("\n"), 1):
+                if line:
+                    self._take(line, number)
         self._saved = frozenset(self._used)
+
+    def _take(self, line: str, number: int) -> None:
+        text, _, mark = line.partition(" ")
+        try:
+            held = self._held(FORM.read(text))
+        except UserError as error:
+            log.warning("line %d of %s is set aside: %s", number, self._file, error.message)
+            self.set_aside = (*self.set_aside, SetAside(line, number, error.message))
+            return
+        self.held = {**self.held, held.grant_id: held}
+        if mark == USED:
+            self._used.add(held.grant_id)
 
     def keep(self, grant: bytes) -> Held:
         """Keeps a grant, durably, and gives what is kept then: of one that is kept already, the text that ends last.
@@ -193,9 +225,10 @@ class Wallet:
     def _write(self, held: Mapping[GrantId, Held]) -> None:
         used = frozenset(self._used.intersection(held))
         lines = [FORM.write(one.grant) + (f" {USED}" if id_ in used else "") for id_, one in held.items()]
+        lines += [aside.line for aside in self.set_aside]
         partial = self._file.with_name(f".{self._file.name}")
         partial.unlink(missing_ok=True)
-        with open(partial, "x", opener=open_private) as stream:
+        with open(partial, "x", encoding=ENCODING, errors="surrogateescape", opener=open_private) as stream:
             stream.write("".join(f"{line}\n" for line in lines))
         partial.replace(self._file)
         self.held, self._saved = held, used

@@ -10,14 +10,17 @@ import msgspec
 import pytest
 
 from dms.config import Config, Home
-from dms.config.identity import create
+from dms.config.identity import create, read_names
 from dms.config.settings import Network
 from dms.node.doctor import CHECKS, Subject, examine, main, subject_of
 from dms.rpc.api.events import Check, Finding
 from dms.rpc.token import rotate_token
 from dms.store.events import EventStore
+from dms.trust.grant import issue
+from dms.trust.wallet import Wallet
 from dms_actors.events import to_row
 from dms_proto.errors import UserError
+from dms_proto.grants.rights import Rights
 from dms_proto.market.owner import PreferencesChanged
 from dms_proto.market.preferences import fastest
 
@@ -52,6 +55,21 @@ async def test_an_open_home_is_a_failure_as_it_is_at_the_start(home: Home) -> No
     home.root.chmod(0o755)
     check = await one(subject_of(home), "identity")
     assert (check.finding, check.fix) == (Finding.FAIL, f"chmod 700 {home.root}")
+
+
+async def test_a_grant_that_cannot_be_read_is_named_with_its_line_and_the_others_are_counted(home: Home) -> None:
+    assert (await one(subject_of(home), "grants")).evidence == "0 grants held, each can be read"
+    Wallet(home, read_names(home).peer_id).keep(issue(bytes(32), Rights()))
+    assert (await one(subject_of(home), "grants")).evidence == "1 grant held, each can be read"
+    with home.grants.open("a") as file:
+        file.write("dmsg1:damaged\n")
+    check = await one(subject_of(home), "grants")
+    assert check.finding is Finding.WARN
+    assert check.evidence.startswith(f"line 2 of {home.grants} is set aside: ")
+    assert str(home.grants) in check.fix
+    home.grants.chmod(0o644)
+    check = await one(subject_of(home), "grants")
+    assert (check.finding, check.fix) == (Finding.FAIL, f"chmod 600 {home.grants}")
 
 
 async def test_a_configuration_that_cannot_be_read_is_named_and_what_needs_it_is_skipped(home: Home) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dms.config import Home
 from dms.testing.samples import REQUESTER, STRANGER
-from dms.trust.grant import issue, narrow, read_grant
+from dms.trust.grant import FORM, issue, narrow, read_grant
 from dms.trust.wallet import Held, Wallet
 from dms_proto.errors import UserError
 from dms_proto.grants.renewal import Renewal
@@ -42,6 +42,41 @@ def test_others_who_can_read_the_file_stop_the_start(home: Home) -> None:
     home.grants.chmod(0o640)
     with pytest.raises(UserError, match="others can use it"):
         Wallet(home, ME)
+
+
+FOR_ANOTHER = FORM.write(issue(SEED, Rights(one_of={"peer": (PROVIDER,)})))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"junk", "begin with dmsg1:"),
+        (FORM.write(issue(SEED, Rights())).encode()[:-9], "checksum"),
+        (FORM.write(b"nothing").encode(), "does not verify"),
+        (FOR_ANOTHER.encode(), "for another node"),
+        (b"\xff\xfe\x00", "begin with dmsg1:"),
+        (b"dmsg2:later used", "newer form"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_set_aside_and_stays_as_it_is(
+    home: Home, line: bytes, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Wallet(home, ME).keep(issue(SEED, Rights()))
+    good = home.grants.read_bytes()
+    home.grants.write_bytes(line + b"\n" + good)
+
+    wallet = Wallet(home, ME)
+    assert list(wallet.held) == [first.grant_id]
+    (aside,) = wallet.set_aside
+    assert aside.number == 1
+    assert why in aside.why
+    assert f"line 1 of {home.grants} is set aside" in caplog.text
+
+    second = wallet.keep(issue(SEED, Rights(at_most={TIME: 2_000_000_000_000})))
+    assert home.grants.read_bytes().splitlines()[-1] == line
+    again = Wallet(home, ME)
+    assert list(again.held) == [first.grant_id, second.grant_id]
+    assert [one.line for one in again.set_aside] == [aside.line]
 
 
 def test_nothing_is_shown_to_who_wants_none_or_one_of_others(home: Home) -> None:
