@@ -346,9 +346,15 @@ class Run(Protocol):
 
 
 class Executor(Protocol):
-    """Runs tasks of one kind in isolation."""
+    """Runs tasks of one kind in isolation.
+
+    Attributes:
+        name: by which a task asks for it.
+        libraries: what its programs find there, as "name==version"; known once it was probed.
+    """
 
     name: str
+    libraries: tuple[str, ...]
 
     async def probe(self) -> ExecutorOffer:
         """Runs the real, hardened no-op and reports what was proven.

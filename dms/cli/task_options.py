@@ -20,7 +20,7 @@ R = TypeVar("R")
 JOB_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 _PROGRAM: Final = (
-    click.option("--executor", metavar="NAME", help='"sandbox" (default), "wasm" or "oci".'),
+    click.option("--executor", metavar="NAME", help='"sandbox" (default), "wasm", "python" or "oci".'),
     click.option("--module", metavar="FILE", help="For wasm: the module; the command is then its arguments."),
     click.option(
         "--image",

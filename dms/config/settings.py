@@ -349,7 +349,15 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         about(
             "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why."
         ),
-    ] = ("sandbox", "wasm")
+    ] = ("sandbox", "wasm", "python")
+    python: Annotated[
+        str,
+        about(
+            "The Python of jobs in Python: path of an interpreter, best of a virtual environment of its own, such as /srv/jobs/bin/python. What is "
+            "installed there is offered as libraries, and visible to strangers; packages installed in editable form are not. Empty: the one "
+            "that runs the node, with cloudpickle alone."
+        ),
+    ] = ""
     oci_socket: Annotated[
         str,
         about(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from dms.executors.oci.executor import OciExecutor
+from dms.executors.python.executor import PythonExecutor
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.executor import SandboxExecutor
 from dms.executors.settings import ExecutorSettings
@@ -25,6 +27,11 @@ class Unavailable(msgspec.Struct, frozen=True):
 
     name: str
     error: MachineError
+
+
+def libraries_of(executors: Iterable[tuple[Executor, ExecutorOffer]]) -> tuple[str, ...]:
+    """What programs find in these executors, each library once."""
+    return tuple(dict.fromkeys(library for executor, _ in executors for library in executor.libraries))
 
 
 class Detected:
@@ -62,7 +69,7 @@ async def detect(settings: ExecutorSettings) -> Detected:
     """Probes every executor; containers only where the settings have them. Never raises for what the machine lacks."""
     sandbox = Sandbox(settings)
     containers = OciExecutor(settings) if settings.oci is not None else None
-    candidates: tuple[Executor, ...] = (SandboxExecutor(sandbox), WasmExecutor(sandbox))
+    candidates: tuple[Executor, ...] = (SandboxExecutor(sandbox), WasmExecutor(sandbox), PythonExecutor(sandbox))
     if containers is not None:
         candidates = (*candidates, containers)
     results = await asyncio.gather(*(_probe(executor) for executor in candidates))

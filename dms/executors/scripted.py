@@ -60,6 +60,7 @@ class ScriptedExecutor:
     """
 
     name = "scripted"
+    libraries: tuple[str, ...] = ()
 
     def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
         """Nothing runs yet.

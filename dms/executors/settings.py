@@ -46,6 +46,7 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
         limiters: names of the limiters to try, in order; empty for all.
         cgroup_root: where cgroup file systems are mounted.
         oci: how containers are run; None: they are not.
+        python: path of the Python whose packages programs in Python find; empty: the node's own, without what is installed in it.
     """
 
     state_directory: Path
@@ -56,3 +57,4 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
     limiters: tuple[str, ...] = ()
     cgroup_root: Path = Path("/sys/fs/cgroup")
     oci: OciSettings | None = None
+    python: str = ""

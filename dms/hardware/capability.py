@@ -41,7 +41,13 @@ def find_gpus(provider: Provider) -> Detection:
 
 
 def propose(
-    facts: Facts, gpus: Detection, benchmark: Benchmark | None, executors: Sequence[ExecutorOffer], settings: Config
+    facts: Facts,
+    gpus: Detection,
+    benchmark: Benchmark | None,
+    executors: Sequence[ExecutorOffer],
+    settings: Config,
+    *,
+    libraries: Sequence[str] = (),
 ) -> Capability:
     """The capability to register: what the owner set, and the defaults above for the rest.
 
@@ -51,6 +57,7 @@ def propose(
         benchmark: the last one; its score is published only if it is trusted.
         executors: as proven by their probes.
         settings: `provider`, `node` and `executors` are used.
+        libraries: what programs find in the executors.
 
     Raises:
         UserError: `bad_config`: a setting offers more than the machine has, or a GPU it does not have.
@@ -66,6 +73,7 @@ def propose(
         architecture=facts.architecture,
         cpu_score=benchmark.score if benchmark is not None and benchmark.trusted else 0,
         executors=tuple(offer for offer in executors if _strong_enough(offer, settings.executors.minimum_isolation)),
+        libraries=tuple(libraries),
         labels=dict(settings.node.labels) | _marks(gpus, provider),
         country=settings.node.country,
         job_classes=provider.job_classes,

@@ -23,6 +23,7 @@ from dms_proto.images import is_image
 from dms_proto.market import named_node
 from dms_proto.rules import IDENTIFIER
 from dms_proto.verification.policy import Verification, faults
+from dms_proto.work import PYTHON
 
 MAX_LISTED: Final = 200
 """Problems collected before giving up."""
@@ -338,10 +339,19 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
         if job.ports:
             yield "ports", "a WebAssembly module has no network to listen on; only sandbox jobs have ports"
         return
-    if not job.command and job.executor != "oci":
+    if job.executor == PYTHON:
+        yield from _python_rules(job)
+    elif not job.command and job.executor != "oci":
         yield "command", "a job needs a command"
     if job.module:
         yield "module", f"only wasm jobs have a module; the executor is {job.executor!r}"
+
+
+def _python_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    if isinstance(job.command, str) and job.command:
+        yield "command", "for python a list, of the interpreter's arguments; there is no shell"
+    if job.ports:
+        yield "ports", "a job in Python lets in calls only; only sandbox jobs have ports"
 
 
 def _image_rules(job: JobDocument) -> Iterator[tuple[str, str]]:

@@ -90,6 +90,10 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "10m"
     )
     run: Annotated[Number, quantity("Wall time of one run; then it is stopped.", "duration")] = "10m"
+    idle: Annotated[
+        Number,
+        quantity("For python without a command: how long without a call until it ends; 0: until `run`.", "duration"),
+    ] = "1m"
     grace: Annotated[Number, quantity("Between asking the job to stop and killing it.", "duration")] = "2s"
 
 
@@ -153,12 +157,15 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     name: Annotated[Text, about("For people; empty: the file's name.")] = ""
     executor: Annotated[
         Text,
-        about('How it runs: "sandbox" for a Linux command, "wasm" for a WebAssembly module, "oci" for a container.'),
+        about(
+            'How it runs: "sandbox" for a Linux command, "wasm" for a WebAssembly module, "python" for a Python program, "oci" for a container.'
+        ),
     ] = "sandbox"
     command: Annotated[
         str | tuple[str, ...],
         Meta(
             description="Program and arguments as a list, each taken as written; a string is given to /bin/sh -c. For wasm: the arguments. "
+            "For python: the interpreter's, such as `[main.py, --fast]`; without, it takes calls of functions. "
             "For oci: in place of what the image runs, which it does if this is empty."
         ),
     ] = ()

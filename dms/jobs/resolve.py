@@ -24,7 +24,7 @@ from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import format_count
-from dms_proto.work import Limits, Task
+from dms_proto.work import PYTHON, Limits, Task
 
 SHELL: Final = ("/bin/sh", "-c")
 
@@ -245,6 +245,7 @@ def _limits(job: JobDocument) -> Limits:
         log_bytes=amount(job.limits.log, "bytes"),
         processes=job.limits.processes,
         fuel=job.limits.fuel,
+        idle_ms=amount(job.timeouts.idle, "duration") if job.executor == PYTHON and not job.command else 0,
     )
 
 

@@ -9,7 +9,7 @@ ever runs under other settings than its owner chose.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from dms.config import Config, Home
 from dms.config.identity import check_key_and_names, create, load
 from dms.config.loading import load_config, parse_config
 from dms.config.reference import template
-from dms.executors.detect import Detected, detect
+from dms.executors.detect import Detected, detect, libraries_of
 from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.hardware.benchmark import VERSION, Benchmark, Progress, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
@@ -27,6 +27,7 @@ from dms.node.pricing import policy_of
 from dms.node.stopped import open_stopped
 from dms_actors.events import to_row
 from dms_actors.node import MARKET_STREAM
+from dms_actors.ports import Executor
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import UserError
 from dms_proto.ids import NodeId
@@ -98,7 +99,7 @@ async def onboard(
             report(f"executor  {missing.name} is not available: {missing.error}")
         benchmark = await _measure(home, report, quick=quick) if measure else None
         offers = [offer for _, offer in detected.available]
-        capability = proposed(home, config, offers, benchmark)
+        capability = proposed(home, config, detected.available, benchmark)
         await _register(home, policy_of(config), capability)
         identity = known or create(home)
         report(f"identity  {identity.node_id.peer_id}")
@@ -121,7 +122,9 @@ def is_onboarded(home: Home) -> bool:
 
 def executor_settings(home: Home, config: Config) -> ExecutorSettings:
     """Where the executors of a home keep their files, and how its owner wants containers run, if at all."""
-    return ExecutorSettings(state_directory=home.root / "executors", oci=container_settings(config))
+    return ExecutorSettings(
+        state_directory=home.root / "executors", oci=container_settings(config), python=config.executors.python
+    )
 
 
 def container_settings(config: Config) -> OciSettings | None:
@@ -142,9 +145,14 @@ async def prove(home: Home, config: Config) -> Detected:
     return await detect(executor_settings(home, config))
 
 
-def proposed(home: Home, config: Config, offers: list[ExecutorOffer], benchmark: Benchmark | None) -> Capability:
-    """What this machine would offer now."""
-    return propose(read_facts(home.root), find_gpus(config.provider), benchmark, offers, config)
+def proposed(
+    home: Home, config: Config, executors: Sequence[tuple[Executor, ExecutorOffer]], benchmark: Benchmark | None
+) -> Capability:
+    """What this machine would offer now, with these executors."""
+    offers = [offer for _, offer in executors]
+    return propose(
+        read_facts(home.root), find_gpus(config.provider), benchmark, offers, config, libraries=libraries_of(executors)
+    )
 
 
 def last_benchmark(home: Home) -> Benchmark | None:

@@ -111,8 +111,8 @@ async def _start(
     stack.push_async_callback(app.stop)
     services = app.services
     state = await app.state()
-    offers = [offer for _, offer in services.executors.values()]
-    new = await asyncio.to_thread(proposed, home, config, offers, last_benchmark(home))
+    executors = list(services.executors.values())
+    new = await asyncio.to_thread(proposed, home, config, executors, last_benchmark(home))
     capability = merged_capability(state.book.capability, new, config)
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))

@@ -63,7 +63,7 @@ def output_of(events: list[ExecutorEvent], stream: str) -> bytes:
 async def sweep_all(settings: ExecutorSettings) -> None:
     """Ends every run below a state directory that no sandbox follows any more."""
     sandbox = Sandbox(settings)
-    for executor in ("sandbox", "wasm", "probe"):
+    for executor in ("sandbox", "wasm", "python", "probe"):
         await sandbox.sweep(executor, [])
     await sandbox.close()
 

@@ -89,6 +89,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
         log_bytes: stdout and stderr together; past it the job ends with OUTPUT_LIMIT.
         processes: processes and threads at once.
         fuel: wasm instructions; 0 for no limit but the wall.
+        idle_ms: for what takes calls: how long without a call until it ends; 0 for no limit but the wall.
     """
 
     wall_ms: Amount = 10 * MINUTE
@@ -96,6 +97,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     log_bytes: Amount = 16 * MIB
     processes: Amount = 256
     fuel: Amount = 0
+    idle_ms: Amount = 0
 
 
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):

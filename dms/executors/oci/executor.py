@@ -49,6 +49,7 @@ class OciExecutor:
     """Implements `dms_actors.ports.Executor`; lives on the node's loop."""
 
     name = "oci"
+    libraries: tuple[str, ...] = ()
 
     def __init__(self, settings: ExecutorSettings) -> None:
         """Touches nothing yet.

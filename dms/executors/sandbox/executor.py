@@ -22,6 +22,7 @@ class SandboxExecutor:
     """Implements `dms_actors.ports.Executor`; lives on the node's loop."""
 
     name = "sandbox"
+    libraries: tuple[str, ...] = ()
 
     def __init__(self, sandbox: Sandbox, system_python: Path = SYSTEM) -> None:
         """`system_python`: the machine's, if it has one there."""

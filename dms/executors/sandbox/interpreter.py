@@ -24,10 +24,20 @@ class Interpreter(NamedTuple):
 
 
 def own() -> Interpreter:
-    """The node's, shown inside at a neutral path, because it often lives in a home directory. All of it, with what is installed in it."""
-    prefix, executable = Path(sys.base_prefix).resolve(), Path(sys.executable).resolve()
-    command = (f"{_PYTHON}/{executable.relative_to(prefix)}", "-I", "-S")
+    """The node's. All of it, with what is installed in it."""
+    return shown(Path(sys.base_prefix), Path(sys.executable))
+
+
+def shown(prefix: Path, executable: Path) -> Interpreter:
+    """One that is installed below `prefix`, shown inside at a neutral path, because it often lives in a home directory."""
+    prefix = prefix.resolve()
+    command = (f"{_PYTHON}/{executable.resolve().relative_to(prefix)}", "-I", "-S")
     return Interpreter(command, ((prefix, _PYTHON),), LIBRARY_PATH)
+
+
+def inside(path: Path, prefix: Path) -> str:
+    """Where something below the prefix of a shown one lies inside."""
+    return f"{_PYTHON}/{path.resolve().relative_to(prefix.resolve())}"
 
 
 def least(empty: Path, system: Path = SYSTEM) -> Interpreter:

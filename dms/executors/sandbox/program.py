@@ -12,7 +12,7 @@ from dms.executors.limiter import Allowance
 from dms.executors.limiter.base import LEAST_MEMORY
 from dms.executors.settings import ExecutorSettings
 from dms_proto.units import CORE, format_bytes
-from dms_proto.work import Ending, Task
+from dms_proto.work import Ending, Task, takes_calls
 
 MAX_COMMAND_BYTES: Final = 128 * 1024
 """Of the command as JSON, which is how it goes to the launcher in one datagram. Longer input belongs into a file."""
@@ -65,7 +65,7 @@ def allowance_of(task: Task, program: Program, settings: ExecutorSettings) -> Al
 
 def fault_of(task: Task, program: Program) -> str:
     """Why this task can never be started, or "". What it would take bubblewrap's word for is not looked for here."""
-    if not task.command and not task.module:
+    if not task.command and not task.module and not takes_calls(task):
         return "the command is empty"
     return fault_in_words(task, program.command, program.environment)
 

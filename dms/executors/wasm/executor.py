@@ -76,6 +76,7 @@ class WasmExecutor:
     """Implements `dms_actors.ports.Executor`; lives on the node's loop."""
 
     name = "wasm"
+    libraries: tuple[str, ...] = ()
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox

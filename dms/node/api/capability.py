@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from dms.executors.detect import libraries_of
 from dms.hardware.benchmark import TOLERANCE, Benchmark, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import Facts, read_facts
@@ -128,11 +129,11 @@ class CapabilityGroup(Base):
         return _report(benchmark, capability, said)
 
     def _propose(self, benchmark: Benchmark, registered: Capability) -> tuple[Capability, tuple[str, ...]]:
-
         services = self._services
         facts, gpus = read_facts(services.home.root), find_gpus(services.config.provider)
-        offers = [offer for _, offer in services.executors.values()]
-        proposed = propose(facts, gpus, benchmark, offers, services.config)
+        executors = services.executors.values()
+        offers = [offer for _, offer in executors]
+        proposed = propose(facts, gpus, benchmark, offers, services.config, libraries=libraries_of(executors))
         said = notes(facts, gpus, benchmark, offers, services.config)
         return merged_capability(registered, proposed, services.config), said
 

@@ -159,7 +159,7 @@ class Check(msgspec.Struct, frozen=True):
     fix: str = ""
 
 
-EXECUTORS: Final = frozenset({"sandbox", "wasm", "oci"})
+EXECUTORS: Final = frozenset({"sandbox", "wasm", "python", "oci"})
 """What the check `executors` finds, each of which can be asked for alone."""
 
 

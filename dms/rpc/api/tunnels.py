@@ -16,7 +16,7 @@ class TunnelParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         job_id: the job's request id, or a unique beginning of it.
-        target: a port that the job declares, on its own loopback: "port:8080".
+        target: a port that the job declares, on its own loopback: "port:8080"; or "call": what takes calls of Python functions.
         slot: index of the allocation. Where results are checked, several run copies of one piece of work.
     """
 

@@ -48,7 +48,7 @@ async def test_without_bubblewrap_every_executor_says_what_to_install(tmp_path: 
     found = await detect(ExecutorSettings(tmp_path / "state", bwrap=str(tmp_path / "bwrap")))
     await found.close()
     assert found.available == []
-    assert [gone.name for gone in found.unavailable] == ["sandbox", "wasm"]
+    assert [gone.name for gone in found.unavailable] == ["sandbox", "wasm", "python"]
     for gone in found.unavailable:
         assert gone.error.code == "executor_unavailable"
         assert "apt-get install bubblewrap" in gone.error.hint

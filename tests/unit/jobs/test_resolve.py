@@ -20,7 +20,7 @@ from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import GIB, HOUR, MIB, MINUTE, SECOND
-from dms_proto.work import Limits
+from dms_proto.work import Limits, takes_calls
 
 
 def _resolve(base: Path, roots: tuple[Path, ...] = (), /, **fields: Any) -> JobSpec:
@@ -87,6 +87,18 @@ def test_a_directory_stands_for_every_file_below_it(tmp_path: Path) -> None:
     assert [item.path for item in _resolve(tmp_path, inputs=["src"]).task.inputs] == ["src/one.py", "src/b/two.py"]
     moved = _resolve(tmp_path, inputs=[{"path": "src", "as": "code"}]).task.inputs
     assert [item.path for item in moved] == ["code/one.py", "code/b/two.py"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "idle_ms"),
+    [({}, 60_000), ({"timeouts": {"idle": "5s"}}, 5_000), ({"timeouts": {"idle": 0}}, 0), ({"command": ["a.py"]}, 0)],
+)
+def test_python_without_a_command_takes_calls_for_as_long_as_some_come(
+    tmp_path: Path, fields: dict[str, Any], idle_ms: int
+) -> None:
+    task = _resolve(tmp_path, **{"executor": "python", "command": (), **fields}).task
+    assert takes_calls(task) is ("command" not in fields)
+    assert task.limits.idle_ms == idle_ms
 
 
 def test_the_module_of_a_wasm_job_is_an_input(tmp_path: Path) -> None:

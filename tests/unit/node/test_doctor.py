@@ -157,7 +157,7 @@ async def test_an_executor_that_is_not_there_is_no_empty_report(home: Home, monk
     monkeypatch.setenv("DMS_EXECUTORS_OCI_SOCKET", f"{home.root}/no-engine.sock")
     names = {check.name for check in (await examine(subject_of(home), ["oci"])).checks}
     assert names
-    assert names <= {"sandbox", "wasm", "executors"}, "all that the check has found instead"
+    assert names <= {"sandbox", "wasm", "python", "executors"}, "all that the check has found instead"
 
 
 async def test_an_unknown_check_is_refused_with_those_there_are(home: Home) -> None:

@@ -1,0 +1,1 @@
+"""Calls of Python functions: how they are said, and the worker that answers them inside the sandbox. The standard library only."""
