@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import cast
+
+from dms.rpc.arrival import hand_over
 
 
 class Handshakes:
@@ -29,9 +30,12 @@ class Handshakes:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def accept(self) -> asyncio.Protocol:
-        """What speaks on the next connection: the handshake, and then the speaker."""
-        return _Connected(self._begin)
+    def begin(self, transport: asyncio.Transport) -> None:
+        """On a connection that is new: the handshake, and then the speaker."""
+        transport.pause_reading()  # nothing is read in the clear
+        task = asyncio.get_running_loop().create_task(self._shake_hands(transport), name="TLS handshake")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     async def close(self) -> None:
         """Gives up those under way."""
@@ -39,12 +43,6 @@ class Handshakes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _begin(self, transport: asyncio.Transport) -> None:
-        transport.pause_reading()  # nothing is read in the clear
-        task = asyncio.get_running_loop().create_task(self._shake_hands(transport), name="TLS handshake")
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         early = _Early()
@@ -57,17 +55,6 @@ class Handshakes:
             return
         if encrypted is not None:
             early.hand_over(encrypted, self._speaker())
-
-
-class _Connected(asyncio.Protocol):
-    """Waits for a connection."""
-
-    def __init__(self, begin: Callable[[asyncio.Transport], None]) -> None:
-        self._begin = begin
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        self._begin(cast("asyncio.Transport", transport))
 
 
 class _Early(asyncio.Protocol):
@@ -89,7 +76,6 @@ class _Early(asyncio.Protocol):
         """Lets the speaker go on."""
         if self._is_over:
             return
-        transport.set_protocol(speaker)
-        speaker.connection_made(transport)
+        hand_over(transport, speaker)
         if self._data:
             speaker.data_received(self._data)

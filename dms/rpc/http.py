@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from dms.rpc.arrival import Arrival, hand_over
 from dms.rpc.dispatcher import MAX_REQUEST_BYTES, Dispatcher
 from dms.rpc.exposure import HttpOptions, tls_of
 from dms.rpc.handshakes import Handshakes
@@ -102,11 +103,17 @@ class HttpServer:
     # --------------------------------------------------------------------------------------------------- who may come in
 
     def _accept(self) -> asyncio.Protocol:
-        """What speaks on the next connection."""
+        """What speaks on the next connection until it is there: asyncio asks for all that wait at once, before any of them can be counted."""
+        return Arrival(self._admit)
+
+    def _admit(self, transport: asyncio.Transport) -> None:
         server, handshakes = self._runner.server if self._runner else None, self._handshakes
         if server is None or len(server.connections) + len(handshakes or ()) >= MAX_CONNECTIONS:
-            return _Closed()
-        return handshakes.accept() if handshakes is not None else server()
+            transport.abort()
+        elif handshakes is not None:
+            handshakes.begin(transport)
+        else:
+            hand_over(transport, server())
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -220,14 +227,6 @@ class _WebSession:
         except TimeoutError:
             await self._socket.close(code=WSCloseCode.TRY_AGAIN_LATER)
             raise ConnectionAbortedError("the reader takes nothing") from None
-
-
-class _Closed(asyncio.Protocol):
-    """What speaks on a connection too many: nothing."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        transport.close()
 
 
 def _shown(request: web.Request) -> str:

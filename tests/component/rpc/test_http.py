@@ -309,6 +309,29 @@ async def test_more_connections_than_the_limit_are_cut_off_and_the_rest_are_serv
             await writer.wait_closed()
 
 
+async def test_those_that_come_at_the_same_moment_are_counted_one_by_one(url: str) -> None:
+    """While the loop is busy the kernel lets a whole queue of them in, and asyncio takes them all up in one go."""
+    port, room, at_once = int(url.rpartition(":")[2]), 5, 50
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS - room)]
+    waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(at_once)]
+    for each in waiting:
+        each.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    opened = [await asyncio.open_connection(sock=each) for each in waiting]
+    async with asyncio.timeout(10):
+        said = [await _first_line(reader) for reader, _ in opened]
+    assert said.count(b"HTTP/1.1 200 OK\r\n") == room
+    assert said.count(b"") == at_once - room
+    for _, writer in (*held, *opened):
+        writer.close()
+
+
+async def _first_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ConnectionError:
+        return b""
+
+
 @pytest.mark.parametrize(
     "half",
     [
