@@ -10,6 +10,7 @@ from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
 from dms_actors.letters import AllocationClosed, Blamed, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
+from dms_actors.mishaps import Mishaps
 from dms_actors.proofs import record_heard, record_sent
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Post, Workbench
@@ -27,11 +28,12 @@ from dms_proto.allocation.machine import (
     StopRun,
     StoreOutputs,
 )
-from dms_proto.ids import AllocationId
+from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import Blame, Effect, Send
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_state import AllocationOver
 from dms_proto.messages import AllocationStatus, AnyMessage
+from dms_proto.wire import Offence
 
 LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)
 _WITH_A_RUN: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
@@ -41,10 +43,17 @@ class AllocationActor(MachineActor):
     """Runs one allocation."""
 
     def __init__(
-        self, allocation_id: AllocationId, *, journal: Journal, post: Post, workbench: Workbench, node: Address
+        self,
+        allocation_id: AllocationId,
+        *,
+        journal: Journal,
+        post: Post,
+        workbench: Workbench,
+        node: Address,
+        mishaps: Mishaps,
     ) -> None:
         self.shell = Shell(LIFE, allocation_id, Allocation())
-        super().__init__(journal, (self.shell,))
+        super().__init__(journal, (self.shell,), mishaps)
         self._id = allocation_id
         self._post = post
         self._workbench = workbench
@@ -80,6 +89,10 @@ class AllocationActor(MachineActor):
                 return None
             case _:
                 raise TypeError(f"an allocation is told stimuli, not {message!r}")
+
+    def blame(self, peer: PeerId, now: int) -> None:
+        """See `MachineActor.blame`."""
+        self._node.tell(Blamed(peer, Offence.UNHANDLED))
 
     def turn_written(self, turn: Turn) -> None:
         """Of several statuses only the last is sent: it says all that the others do. A short job starts and ends in one turn."""

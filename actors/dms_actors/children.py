@@ -108,6 +108,7 @@ class Children:
                 collector=world.collector,
                 node=node,
                 obligations=world.obligations,
+                mishaps=world.mishaps,
             ),
             lambda _name: node.tell(RequestAbandoned(request_id)),
             is_new=is_new,
@@ -120,7 +121,12 @@ class Children:
         address = self._runtime.spawn(
             f"allocation {allocation_id[:10]}",
             lambda: AllocationActor(
-                allocation_id, journal=world.journal, post=world.post, workbench=world.workbench, node=node
+                allocation_id,
+                journal=world.journal,
+                post=world.post,
+                workbench=world.workbench,
+                node=node,
+                mishaps=world.mishaps,
             ),
             lambda _name: node.tell(AllocationAbandoned(allocation_id)),
             is_new=is_new,

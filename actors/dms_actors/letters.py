@@ -16,11 +16,12 @@ from dms_proto.wire import Offence
 
 
 class Told(NamedTuple):
-    """A stimulus for the receiver's machine, what caused it, and the signed frame it came in, if it came in one."""
+    """A stimulus for the receiver's machine, what caused it, the signed frame it came in, if it came in one, and `by` whom it was sent."""
 
     stimulus: Stimulus
     cause_id: str = ""
     heard: Heard = NO_FRAME
+    by: PeerId | None = None
 
 
 class ShowState(NamedTuple):

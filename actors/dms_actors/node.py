@@ -203,7 +203,7 @@ class Node(MachineActor):
         self.accounts = Shell(ACCOUNTS, ACCOUNTS_STREAM, accounts)
         former = tuple(PeerId(record.old) for record in hello.successions)
         self.grants = Shell(TRUST, TRUST_STREAM, Trust(book.me, former))
-        super().__init__(world.journal, (self.book, self.members, self.accounts, self.grants))
+        super().__init__(world.journal, (self.book, self.members, self.accounts, self.grants), world.mishaps)
         self._peer_id = book.me
         self._hello = hello
         self._world = world
@@ -265,6 +265,14 @@ class Node(MachineActor):
         """Also who came, went or was given up: it is said once."""
         once = PeerUp | PeerDown | NetworkUp | RequestAbandoned | AllocationAbandoned
         return super().is_kept(message) or isinstance(message, once)
+
+    def speaker(self, message: object) -> PeerId | None:
+        """Who handed on gossip has not written it, and cannot know whether it can be handled."""
+        return message.peer if isinstance(message, FrameReceived) else super().speaker(message)
+
+    def blame(self, peer: PeerId, now: int) -> None:
+        """See `MachineActor.blame`."""
+        self._blame(peer, Offence.UNHANDLED, now)
 
     def stands_alone(self, message: object) -> bool:
         """An orchestrator that was started is there, whatever could not be written beside it."""
@@ -473,6 +481,7 @@ class Node(MachineActor):
         opened = self._gate.open(frame, via, topic, now)
         match opened:
             case Envelope():
+                turn.speaker = opened.sender
                 shown = self._shown_with(opened, now) if may_need_right(opened.message) else NOTHING_SHOWN
                 origin = _Origin(opened.id.hex(), shown, Heard(frame, now), bool(topic), opened.cause)
                 if shown.rights is not None and self._strangers.showed_grant(opened.sender, shown.rights.until):
@@ -529,14 +538,14 @@ class Node(MachineActor):
             case Invocation():
                 self._hear_invocation(peer, message, origin, now)
             case Cancel(request_id=request_id, allocation_id=allocation_id):
-                self._to_allocation(allocation_id, CancelHeard(peer, request_id), cause)
+                self._to_allocation(peer, allocation_id, CancelHeard(peer, request_id), cause)
             case Receipt(allocation_id=allocation_id) if self._world.allocations.get(allocation_id) is None:
                 answers = self._past.was_told(allocation_id, origin.answers)
                 self._account(turn, LateReceiptHeard(peer, message, origin.heard.frame, answers), now, cause)
             case Receipt(allocation_id=allocation_id):
                 if self._children.is_held_by(peer, allocation_id):
                     self._meter.heard(peer, origin.heard.frame, now)
-                self._to_allocation(allocation_id, ReceiptHeard(peer, message), cause, origin.heard)
+                self._to_allocation(peer, allocation_id, ReceiptHeard(peer, message), cause, origin.heard)
             case Iou() if self._meter.may_write(peer, now):
                 self._account(turn, IouHeard(peer, message), now, cause)
             case Iou():
@@ -620,7 +629,7 @@ class Node(MachineActor):
             self._meter.heard(peer, origin.heard.frame, now)
         missing = self._missing_right(peer, message, origin.shown)
         invoked = Invoked(peer, message.request_id, message.task, missing)
-        self._to_allocation(message.allocation_id, invoked, origin.cause_id)
+        self._to_allocation(peer, message.allocation_id, invoked, origin.cause_id)
 
     def _missing_right(self, peer: PeerId, message: Invocation, shown: Credential) -> str:
         """The right that an invocation lacks, for what was committed: what its task says of that is not to be trusted."""
@@ -632,9 +641,9 @@ class Node(MachineActor):
         return "" if missing is None else f"not granted: {in_words(missing)}"
 
     def _to_allocation(
-        self, allocation_id: AllocationId, stimulus: Stimulus, cause: str, heard: Heard = NO_FRAME
+        self, by: PeerId, allocation_id: AllocationId, stimulus: Stimulus, cause: str, heard: Heard = NO_FRAME
     ) -> None:
-        self._world.allocations.tell(allocation_id, Told(stimulus, cause, heard))
+        self._world.allocations.tell(allocation_id, Told(stimulus, cause, heard, by))
 
     def _to_orchestrator(
         self,
@@ -657,7 +666,7 @@ class Node(MachineActor):
             self._meter.heard(peer, origin.heard.frame, now)
         if isinstance(message, SealedBid):
             self._seals.keep((peer, message.bid_id), peer, self._strangers.source(peer), now)
-        told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard)
+        told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard, peer)
         self._world.orchestrators.tell(message.request_id, told)
 
     def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str, now: int) -> None:

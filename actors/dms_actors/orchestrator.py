@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from dms_actors.behaviour import Address
@@ -11,6 +12,7 @@ from dms_actors.letters import (
     AnnounceWanted,
     AttemptNoted,
     BenchmarkNoted,
+    Blamed,
     CheckUnderWay,
     PieceJudged,
     RequestOver,
@@ -21,13 +23,14 @@ from dms_actors.letters import (
     Told,
 )
 from dms_actors.machine_actor import TIME, MachineActor
+from dms_actors.mishaps import Mishaps
 from dms_actors.proofs import NO_FRAME, Heard, RequesterProofs
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Collector, Post
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
-from dms_proto.machine import Decision, Effect, Send, Stimulus, TimeCame
+from dms_proto.machine import Decision, Effect, Event, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_fold import stakes
 from dms_proto.market.auction_state import (
@@ -53,6 +56,7 @@ from dms_proto.market.obligations import Obligations
 from dms_proto.market.seen import seen_in
 from dms_proto.market.spot_checks import awarded_in
 from dms_proto.messages import Commit
+from dms_proto.wire import Offence
 
 AUCTION: Final[Machine[Auction]] = Machine(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume)
 
@@ -69,17 +73,16 @@ class Orchestrator(MachineActor):
         collector: Collector,
         node: Address,
         obligations: Obligations,
+        mishaps: Mishaps,
     ) -> None:
         self.shell = Shell(AUCTION._replace(decide=self._decide), request_id, Auction())
         self._obligations = obligations
-        super().__init__(journal, (self.shell,))
+        super().__init__(journal, (self.shell,), mishaps)
         self._request_id = request_id
         self._post = post
         self._collector = collector
         self._node = node
         self._proofs = RequesterProofs(journal, request_id)
-        self._notes: list[AttemptNoted | PieceJudged | SlotAwarded | BenchmarkNoted] = []
-        """What this turn says of providers and of work; told once it is written."""
 
     def start(self, me: Address, *, is_new: bool) -> None:
         """Also: what is at work counts before anything of this node decides."""
@@ -128,6 +131,10 @@ class Orchestrator(MachineActor):
             case _:
                 raise TypeError(f"an orchestrator is told stimuli, not {message!r}")
 
+    def blame(self, peer: PeerId, now: int) -> None:
+        """See `MachineActor.blame`."""
+        self._node.tell(Blamed(peer, Offence.UNHANDLED))
+
     def time_came(self, turn: Turn, shell: Shell[Any], now: int) -> None:
         """Also: what time decides is kept and noted like what a message decides."""
         del shell
@@ -137,27 +144,29 @@ class Orchestrator(MachineActor):
         """Lets the machine decide; keeps the frames of what follows, and notes what it says of providers."""
         for event in turn.apply(self.shell, stimulus, now, cause_id).events:
             self._proofs.happened(turn, event, heard, cause_id)
-            self._notes += [AttemptNoted(*seen, now) for seen in seen_in(event)]
-            match event:
-                case ResultJudged():
-                    self._notes.append(PieceJudged(terms_of(self.shell.state), event))
-                case AwardMade():
-                    self._notes += [SlotAwarded(terms_of(self.shell.state), taken) for taken in awarded_in(event)]
-                case BenchmarkChecked():
-                    self._notes.append(BenchmarkNoted(event))
+            for note in self._notes_on(event, now):
+                turn.once_written(partial(self._node.tell, note))
+
+    def _notes_on(self, event: Event, now: int) -> Iterator[AttemptNoted | PieceJudged | SlotAwarded | BenchmarkNoted]:
+        """What an event says of providers and of work, for the node; told once it is written."""
+        for seen in seen_in(event):
+            yield AttemptNoted(*seen, now)
+        match event:
+            case ResultJudged():
+                yield PieceJudged(terms_of(self.shell.state), event)
+            case AwardMade():
+                yield from (SlotAwarded(terms_of(self.shell.state), taken) for taken in awarded_in(event))
+            case BenchmarkChecked():
+                yield BenchmarkNoted(event)
 
     def turn_written(self, turn: Turn) -> None:
-        """Also: what it says of providers goes into what is known of them."""
-        notes, self._notes = self._notes, []
-        for note in notes:
-            self._node.tell(note)
+        """Also: what is at work is no longer only decided."""
         super().turn_written(turn)
         self._obligations.stake(self._request_id, stakes(self.shell.state))
 
-    def turn_refused(self, turn: Turn, messages: Sequence[object], now: int) -> None:
-        """Also: nothing is said of providers; it comes again with what is tried again."""
-        self._notes = []
-        super().turn_refused(turn, messages, now)
+    def turn_refused(self, turn: Turn) -> None:
+        """Also: what was decided does not count."""
+        super().turn_refused(turn)
         self._obligations.stake(self._request_id, stakes(self.shell.state))
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:

@@ -14,6 +14,7 @@ from dms_actors.events import from_row, is_stored, to_row
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import ACCOUNTS_STREAM, Posted
+from dms_proto.ids import PeerId
 from dms_proto.machine import Decision, Effect, Event, Stimulus
 
 S = TypeVar("S")
@@ -47,17 +48,44 @@ class Shell(Generic[S]):
         return self.machine.next_deadline(self.state)
 
 
+class Mark(NamedTuple):
+    """A turn before one message of it."""
+
+    states: tuple[tuple[Shell[Any], Any], ...]
+    rows: int
+    effects: int
+    once_written: int
+    once_undone: int
+
+
+class _Wanted(NamedTuple):
+    shell: Shell[Any]
+    effect: Effect
+    cause_id: str
+    speaker: PeerId | None
+
+
+def _raised(_effect: Effect, _speaker: PeerId | None, error: Exception) -> None:
+    raise error
+
+
 class Turn:
     """What one batch leads to.
 
     Attributes:
         rows: to be written down before the effects are performed.
+        messages: what was handled in it.
+        speaker: the node whose message is being handled; None: nobody's.
+        now: Unix ms.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: int = 0) -> None:
+        self.now = now
         self._before: dict[int, tuple[Shell[Any], Any]] = {}
         self.rows: list[NewEvent] = []
-        self._effects: list[tuple[Shell[Any], Effect, str]] = []
+        self.messages: list[object] = []
+        self.speaker: PeerId | None = None
+        self._effects: list[_Wanted] = []
         self._once_written: list[Callable[[], object]] = []
         self._once_undone: list[Callable[[], object]] = []
 
@@ -75,7 +103,7 @@ class Turn:
             for effect in decision.effects
             if isinstance(effect, Book)
         ]
-        self._effects.extend((shell, effect, cause_id) for effect in decision.effects)
+        self.want(shell, decision.effects, cause_id)
         return decision
 
     def record(self, stream: str, event: Event, cause_id: str) -> None:
@@ -83,8 +111,8 @@ class Turn:
         self.rows.append(to_row(stream, event, cause_id))
 
     def want(self, shell: Shell[Any], effects: Sequence[Effect], cause_id: str) -> None:
-        """Adds effects that follow from the state, not from a stimulus (after a restart)."""
-        self._effects.extend((shell, effect, cause_id) for effect in effects)
+        """Adds effects; by themselves those that follow from the state, not from a stimulus (after a restart)."""
+        self._effects.extend(_Wanted(shell, effect, cause_id, self.speaker) for effect in effects)
 
     def once_written(self, change: Callable[[], object]) -> None:
         """Adds a change of what is remembered beside the states; made before the effects, and not at all if nothing was written."""
@@ -96,9 +124,23 @@ class Turn:
 
     def keep_last(self, is_one: Callable[[Effect], bool]) -> None:
         """Of the effects of a sort wants only the last: it makes the ones before it needless."""
-        ours = [wanted for wanted in self._effects if is_one(wanted[1])]
+        ours = [wanted for wanted in self._effects if is_one(wanted.effect)]
         if len(ours) > 1:
-            self._effects = [wanted for wanted in self._effects if wanted is ours[-1] or not is_one(wanted[1])]
+            self._effects = [wanted for wanted in self._effects if wanted is ours[-1] or not is_one(wanted.effect)]
+
+    def mark(self, shells: Sequence[Shell[Any]]) -> Mark:
+        """Where the turn is now, and the states of `shells` with it."""
+        states = tuple((shell, shell.state) for shell in shells)
+        return Mark(states, len(self.rows), len(self._effects), len(self._once_written), len(self._once_undone))
+
+    def back_to(self, mark: Mark) -> None:
+        """Takes back all that came since; what came before stays. Nothing of it is written or done yet."""
+        for revert in reversed(self._once_undone[mark.once_undone :]):
+            revert()
+        for shell, state in mark.states:
+            shell.state = state
+        del self.rows[mark.rows :], self._effects[mark.effects :]
+        del self._once_written[mark.once_written :], self._once_undone[mark.once_undone :]
 
     def undo(self) -> None:
         """Nothing was written: the states are again as before the batch."""
@@ -107,9 +149,16 @@ class Turn:
         for shell, state in self._before.values():
             shell.state = state
 
-    def perform(self, perform: Callable[[Shell[Any], Effect, str], None]) -> None:
-        """Everything is written: performs the effects, in order."""
+    def perform(
+        self,
+        perform: Callable[[Shell[Any], Effect, str], None],
+        failed: Callable[[Effect, PeerId | None, Exception], object] = _raised,
+    ) -> None:
+        """Everything is written: performs the effects, in order. `failed` is told of each that raises, and from whose message it follows."""
         for change in self._once_written:
             change()
-        for shell, effect, cause_id in self._effects:
-            perform(shell, effect, cause_id)
+        for shell, effect, cause_id, speaker in self._effects:
+            try:
+                perform(shell, effect, cause_id)
+            except Exception as error:  # noqa: BLE001 - the others are promised as well
+                failed(effect, speaker, error)

@@ -1,5 +1,7 @@
 """What happens when an actor's behaviour raises: it is built anew from the event store, a few times, and then given up loudly.
 
+A single message that cannot be handled does not come this far (`machine_actor`).
+
 A restart loses nothing that was written down: behaviours hold no state of their own beyond the fold of their stream. The batch that failed
 is not tried again: whatever in it broke the behaviour would break it again, and its senders repeat what matters.
 """

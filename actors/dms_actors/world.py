@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from dms_actors.directory import Directory
 from dms_actors.draft import Journal
 from dms_actors.letters import AttemptNoted, BenchmarkNoted
+from dms_actors.mishaps import Mishaps
 from dms_proto.capability import Resources
 from dms_proto.grants.trust import ReadGrant, Renew
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
@@ -210,3 +211,5 @@ class World(NamedTuple):
     obligations: Obligations
     """On the actors' thread; outlives each of them."""
     work_out: WorkOut
+    mishaps: Mishaps
+    """On the actors' thread; outlives each of them."""

@@ -44,6 +44,7 @@ from dms_actors.gate import Gate
 from dms_actors.journal import CrewJournal
 from dms_actors.letters import ShowState, Told
 from dms_actors.loop_calls import LoopCalls
+from dms_actors.mishaps import Mishaps
 from dms_actors.node import Node
 from dms_actors.ports import Executor, Network, NetworkUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
@@ -120,6 +121,7 @@ class Assembly:
         self._stop = asyncio.Event()
         self._hearing = Hearing(network, self._notes)
         self._spot_answers = SpotAnswers(self._loop, self._calls)
+        self._mishaps = Mishaps()
 
     async def build(self, probe: Callable[[], Awaitable[Probed]]) -> Services:
         """A node that runs and listens.
@@ -184,6 +186,7 @@ class Assembly:
             executors=probed.executors,
             unavailable=probed.unavailable,
             written=lambda: asyncio.to_thread(journal.flush),
+            mishaps=self._mishaps,
             stop=self._stop,
             started_at=self._clock(),
             notes=self._notes,
@@ -282,6 +285,7 @@ class Assembly:
             allocations=self._allocations,
             obligations=Obligations(),
             work_out=self._spot_answers.work_out,
+            mishaps=self._mishaps,
         )
 
     def _spawn(self, runtime: ThreadRuntime, strangers: Strangers, world: World) -> Address:

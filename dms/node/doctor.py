@@ -3,6 +3,7 @@
 A check gives findings with evidence; what could not be looked at is SKIP with the reason, never PASS. The checks, most important first::
 
     identity  config  grants  interfaces  store  disk  ports  executors  network  reach  peers  clock  gpus  pressure
+    mishaps
 
 `main` is what ``python -m dms.node doctor`` runs where no node can be asked.
 """
@@ -49,7 +50,7 @@ from dms_proto.capability import NOTHING, ExecutorOffer
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, short
 from dms_proto.membership.machine import CLOCK_TOLERANCE_MS, Peer, PeerPhase
-from dms_proto.units import GIB, MIB, format_bytes, format_count
+from dms_proto.units import GIB, MIB, format_age, format_bytes, format_count
 
 DISK_FAIL: Final = 200 * MIB
 DISK_WARN: Final = GIB
@@ -452,6 +453,20 @@ async def _pressure(subject: Subject) -> list[Check]:
     return [Check("pressure", Finding.WARN, used.explain(), fix)]
 
 
+async def _mishaps(subject: Subject) -> list[Check]:
+    if subject.live is None:
+        return [_not_asked("mishaps", subject)]
+    seen = subject.live.services.mishaps
+    if seen.last is None:
+        return [passed("mishaps", "every message since the start could be handled")]
+    last = seen.last
+    ago = format_age(subject.live.services.clock() - last.at)
+    by = f" of {short(last.by)}" if last.by is not None else ""
+    evidence = f"{format_count(seen.count, 'message')} left out since the start; last, {ago} ago, {last.about}{by} at {last.actor}: {last.error}"
+    fix = f"a defect of dms: report it with the lines of {subject.home.node_log}; dms down and dms up does what was left undone"
+    return [Check("mishaps", Finding.WARN, evidence, fix)]
+
+
 CHECKS: Final[dict[str, Examine]] = {
     "identity": _identity,
     "config": _config,
@@ -467,6 +482,7 @@ CHECKS: Final[dict[str, Examine]] = {
     "clock": _clock,
     "gpus": _gpus,
     "pressure": _pressure,
+    "mishaps": _mishaps,
 }
 """In order of importance."""
 

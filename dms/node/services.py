@@ -21,6 +21,7 @@ from dms.telemetry.counters import Counters
 from dms.trust.wallet import Wallet
 from dms_actors.behaviour import Address
 from dms_actors.directory import Directory
+from dms_actors.mishaps import Mishaps
 from dms_actors.ports import Executor, Network
 from dms_actors.runtime import ThreadRuntime
 from dms_proto.capability import ExecutorOffer
@@ -49,6 +50,7 @@ class Services:
         tunnels: into what runs here, and elsewhere for this node.
         unavailable: what was not, and why.
         written: returns when all that the actors have said so far is in the event store.
+        mishaps: messages and effects that the actors could not handle.
         stop: asks the node process to end.
         started_at: Unix ms.
     """
@@ -76,6 +78,7 @@ class Services:
     executors: Mapping[str, tuple[Executor, ExecutorOffer]]
     unavailable: tuple[Unavailable, ...]
     written: Callable[[], Awaitable[None]]
+    mishaps: Mishaps
     stop: asyncio.Event
     started_at: int
     notes: dict[str, str] = field(default_factory=dict)

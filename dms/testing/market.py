@@ -82,6 +82,9 @@ class Market:
     ) -> None:
         for node in reversed(self.nodes):
             await node.stop()
+        if error is None:
+            left_out = [mishap for node in self.nodes if (mishap := node.services.mishaps.last) is not None]
+            assert not left_out, f"nothing may raise in an actor, whatever is told it: {left_out}"
 
     async def start(self, index: int) -> NodeApp:
         """Starts node `index` on its home; a home that was used before is continued."""

@@ -32,6 +32,7 @@ from dms_actors.events import EVENT_KINDS, from_row
 from dms_actors.gate import Gate
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.machine_actor import MachineActor
+from dms_actors.mishaps import Mishaps
 from dms_actors.node import PEERS_STREAM, Node
 from dms_actors.ports import NetworkUp, StoredEvent
 from dms_actors.strangers import Strangers
@@ -99,6 +100,7 @@ class SeededNode:
         self.journal: SeededJournal
         self.orchestrators = Directory()
         self.allocations = Directory()
+        self.mishaps = Mishaps(lambda mishap, error: market.loop.failures.append((mishap.actor, error)))
         self._market = market
         self._number = number
         self._skew_ms = rng.randint(-5_000, 5_000)
@@ -130,6 +132,7 @@ class SeededNode:
             allocations=self.allocations,
             obligations=Obligations(),
             work_out=lambda _seed, _rounds, _then: None,
+            mishaps=self.mishaps,
         )
         self.node = runtime.spawn("node", lambda: self._build(world, runtime), lambda _name: self._give_up())
         post.to_self = self.node.tell

@@ -40,6 +40,7 @@ def _node_box(node: NodeStatus) -> Box:
             ("address", network.addresses[0] if network.addresses else "none"),
             ("home", node.home),
             ("version", node.version),
+            *([("mishaps", f"{format_count(node.mishaps, 'message')} left out; dms doctor")] if node.mishaps else []),
         ),
     )
 

@@ -83,6 +83,7 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
             market=await self._market_figures(),
             provides=services.config.provider.enabled,
             work=await self._work_figures(),
+            mishaps=services.mishaps.count,
         )
 
     def _working_state(self, state: NodeState) -> State:

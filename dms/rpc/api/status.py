@@ -147,6 +147,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
         market: as a provider.
         work: allocations and jobs.
         provides: whether its owner lets it take work at all (`provider.enabled`).
+        mishaps: messages, and what follows from them, that it could not handle and left out since its start; `dms doctor` says more of the last.
     """
 
     id: NodeId
@@ -165,6 +166,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     market: MarketFigures
     work: WorkFigures
     provides: bool = True
+    mishaps: int = 0
 
 
 class Figure(msgspec.Struct, frozen=True):

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from dms.cli.blocks import Box, Table
+from dms.cli.blocks import Box, Boxes, Table
 from dms.cli.views.jobs import allocation as allocation_blocks
+from dms.cli.views.node import status
 from dms.cli.views.peers import one_peer, peer_list
 from dms.config.loading import load_config
 from dms.node import invite
@@ -15,7 +16,7 @@ from dms.node.services import REACHED_BY
 from dms.node.trace import lines
 from dms.rpc.api import NodeApi
 from dms.rpc.api.allocations import AllocationListParams, AllocationLogParams, AllocationParams, Side
-from dms.rpc.api.events import DoctorParams, EventQuery, Finding, TraceParams, WatchEventsParams
+from dms.rpc.api.events import Check, DoctorParams, EventQuery, Finding, TraceParams, WatchEventsParams
 from dms.rpc.api.jobs import JobParams, WaitParams
 from dms.rpc.api.peers import BanParams, InviteParams, JoinParams, PeerParams, PeerState, PingParams
 from dms.rpc.registry import methods_of
@@ -296,6 +297,27 @@ async def test_a_node_with_work_stays_in_its_market(local: Local) -> None:
     assert not local.market.nodes[0].services.home.config.exists()
 
 
+async def test_what_could_not_be_handled_is_counted_in_the_status_and_the_doctor_says_what_it_was(local: Local) -> None:
+    node = local.market.nodes[0].services
+    before = await local.api.node_status()
+    assert (before.mishaps, [check.finding for check in (await doctor(local, "mishaps"))]) == (0, [Finding.PASS])
+
+    node.node.tell("what nobody understands")
+    seen = await until(local.api.node_status, lambda seen: seen.mishaps)
+
+    assert (seen.mishaps, seen.healthy) == (1, before.healthy)
+    boxes = next(block for block in status(seen) if isinstance(block, Boxes)).boxes
+    assert dict(boxes[0].rows)["mishaps"] == "1 message left out; dms doctor"
+    (check,) = await doctor(local, "mishaps")
+    assert check.finding is Finding.WARN
+    assert "str at node: TypeError: the node does not understand" in check.evidence
+    node.mishaps.count, node.mishaps.last = 0, None
+
+
+async def doctor(local: Local, name: str) -> tuple[Check, ...]:
+    return (await local.api.doctor_run(DoctorParams((name,)))).checks
+
+
 async def test_whose_bids_are_taken_last_is_shown_with_the_reason_and_the_doctor_says_when_it_is_most(
     local: Local,
 ) -> None:
@@ -307,7 +329,7 @@ async def test_whose_bids_are_taken_last_is_shown_with_the_reason_and_the_doctor
     assert view.aside == SetAside(now + FIRST_PAUSE_MS, Word.ANSWER, 1)
     (box,) = (block for block in one_peer(view) if isinstance(block, Box))
     assert dict(box.rows)["bids"].startswith("taken last: 1 commit unanswered, until 20")
-    checks = (await local.api.doctor_run(DoctorParams(("peers",)))).checks
+    checks = await doctor(local, "peers")
     assert [check.finding for check in checks] == [Finding.PASS]
 
     for other in others:
@@ -315,6 +337,6 @@ async def test_whose_bids_are_taken_last_is_shown_with_the_reason_and_the_doctor
     seen = await until(local.api.peers_list, lambda seen: all(peer.aside for peer in seen.peers))
     (table,) = (block for block in peer_list(seen) if isinstance(block, Table))
     assert all("taken last: 1 commit unanswered" in row[-1] for row in table.rows)
-    checks = (await local.api.doctor_run(DoctorParams(("peers",)))).checks
+    checks = await doctor(local, "peers")
     assert [check.finding for check in checks] == [Finding.PASS, Finding.WARN]
     assert "that take work are taken last" in checks[1].evidence

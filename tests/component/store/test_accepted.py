@@ -18,6 +18,7 @@ from dms.testing.event_log_contract import event
 from dms.testing.projections import PROJECTIONS, started
 from dms_actors.journal import CrewJournal
 from dms_actors.letters import Submit, Told
+from dms_actors.mishaps import Mishaps
 from dms_actors.orchestrator import Orchestrator
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_proto.errors import InternalError, MachineError
@@ -129,6 +130,7 @@ async def test_a_job_of_many_slots_can_be_cancelled(store: EventStore) -> None:
             collector=anything,
             node=anything,
             obligations=Obligations(),
+            mishaps=Mishaps(),
         )
 
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dms_actors.draft import Draft
 from dms_actors.letters import AttemptNoted, CheckUnderWay, Told
+from dms_actors.mishaps import Mishaps
 from dms_actors.orchestrator import Orchestrator
 from dms_actors.proofs import Heard
 from dms_actors.shell import Turn
@@ -57,6 +58,7 @@ def orchestrating(requester: Requester, node: Any) -> Orchestrator:
         collector=anything,
         node=node,
         obligations=Obligations(),
+        mishaps=Mishaps(),
     )
     orchestrator.start(anything, is_new=True)
     orchestrator.receive([], requester.now)
