@@ -17,9 +17,9 @@ from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.spot_checks import Benchmarks
 from dms_proto.membership.bidder import bidder_facts
 from dms_proto.membership.machine import Peer
-from dms_proto.messages import AllocationStatus, AnyMessage, CommitAck, CommitRefused, InvocationAck
+from dms_proto.messages import AllocationStatus, AnyMessage, CommitAck, CommitRefused
 from dms_proto.reputation import Kind, Record
-from dms_proto.reputation.silence import Bidder, SetAside, Silence
+from dms_proto.reputation.silence import Bidder, SetAside, Silence, answers_to, word_of
 
 
 class Providers:
@@ -71,12 +71,17 @@ class Providers:
                 self._silence.heard(bidder, word, at)
 
     def answered(self, peer: PeerId, message: AnyMessage, now: int) -> None:
-        """A provider says something about a bid or an allocation, late perhaps."""
+        """A provider says something about a bid or an allocation, late perhaps. What it was not asked for is no answer."""
         match message:
-            case CommitAck(bid_id=about) | CommitRefused(bid_id=about):
-                self._silence.answered(self._bidder(peer), about, now)
-            case AllocationStatus(allocation_id=about) | InvocationAck(allocation_id=about):
-                self._silence.answered(self._bidder(peer), about, now)
+            case CommitAck(request_id=request_id, bid_id=bid_id, terms=terms):
+                said = answers_to(request_id, bid_id, terms)[1]
+            case CommitRefused(request_id=request_id, bid_id=bid_id):
+                said = answers_to(request_id, bid_id, "")[0]
+            case AllocationStatus(request_id=request_id, allocation_id=allocation_id):
+                said = word_of(request_id, allocation_id)
+            case _:
+                return
+        self._silence.answered(self._bidder(peer), said, now)
 
     def set_aside(self, peers: Iterable[PeerId], now: int) -> Mapping[PeerId, SetAside]:
         """Those of `peers` whose bids are taken last."""

@@ -89,7 +89,7 @@ from dms_proto.market.named_node import UNREACHABLE
 from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.market.strays import called_off
 from dms_proto.messages import AllocationStatus, Cancel, Phase, Release
-from dms_proto.reputation.silence import Word
+from dms_proto.reputation.silence import Word, answers_to, word_of
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.work import Ending, EndReason
 
@@ -207,7 +207,7 @@ def _note_decline(auction: Auction, stimulus: DeclineHeard, now: int) -> Decisio
 def _confirm(auction: Auction, stimulus: CommitAcked, now: int) -> Decision:
     ack = stimulus.ack
     if disputed := _in_dispute(auction, stimulus):
-        return _end_dispute(auction, disputed, now)
+        return _end_dispute(auction, ack.bid_id, disputed, now)
     bid = auction.bids.get(ack.bid_id)
     if bid is None or not bid.ack_until or bid.provider != stimulus.provider:
         return _disown(auction, stimulus, now)
@@ -231,14 +231,16 @@ def _in_dispute(auction: Auction, stimulus: CommitAcked) -> tuple[Slot, ...]:
     )
 
 
-def _end_dispute(auction: Auction, slots: tuple[Slot, ...], now: int) -> Decision:
-    """There is no agreement: whatever the provider began is called off, and it counts against it."""
+def _end_dispute(auction: Auction, bid_id: BidId, slots: tuple[Slot, ...], now: int) -> Decision:
+    """There is no agreement: whatever the provider began is called off, and it counts against it, as if it had not answered."""
     ending = Ending(EndReason.PROVIDER_FAULT, detail="it acknowledged other terms than those of the commit")
     request_id = terms_of(auction).request_id
+    bid = pending(auction).get(bid_id)
+    let_down = (_unanswered(auction, bid_id, bid, now),) if bid is not None else ()
     return settle(
         auction,
         tuple(attempt_over(auction, slot, ending) for slot in slots),
-        tuple(Send(slot.provider, Cancel(request_id, slot.allocation_id)) for slot in slots),
+        (*(Send(slot.provider, Cancel(request_id, slot.allocation_id)) for slot in slots), *let_down),
         now,
     )
 
@@ -381,9 +383,9 @@ def _suspect(auction: Auction, stimulus: PeerLost, now: int) -> Decision:
 def _left(auction: Auction, peer: PeerId, now: int) -> tuple[LetDown, ...]:
     """Who goes away instead of answering has let down as who stays and says nothing: a commit, or what it acknowledged and said nothing of yet."""
     taken = ((bid_id, bid) for bid_id, bid in pending(auction).items() if bid.provider == peer)
-    unanswered = (LetDown(peer, Word.ANSWER, bid_id, bid.taken_at, now) for bid_id, bid in taken)
+    unanswered = (_unanswered(auction, bid_id, bid, now) for bid_id, bid in taken)
     held = (slot for slot in auction.slots if slot.provider == peer and slot.phase is SlotPhase.HELD)
-    return (*unanswered, *_let_down(held, now))
+    return (*unanswered, *_let_down(auction, held, now))
 
 
 def _restarted(auction: Auction, _stimulus: Restarted, now: int) -> Decision:
@@ -456,8 +458,7 @@ def _time(auction: Auction, stimulus: TimeCame, now: int) -> Decision:
         elif bid.ack_until <= now:
             source = bid.facts.source if bid.facts.is_newcomer and bid.facts.source != UNKNOWN else ""
             events.append(CommitFailed(bid_id, bid.provider, f"silent for {terms.ack_timeout_ms} ms", source))
-            let_down = LetDown(bid.provider, Word.ANSWER, bid_id, bid.taken_at, now)
-            effects += [Send(bid.provider, Release(terms.request_id, bid_id)), let_down]
+            effects += [Send(bid.provider, Release(terms.request_id, bid_id)), _unanswered(auction, bid_id, bid, now)]
             # It may have accepted, and only its answer was lost.
             effects += [Send(bid.provider, Cancel(terms.request_id, auction.slots[i].allocation_id)) for i in bid.slots]
     missed = [slot for slot in auction.slots if _is_missed(auction, slot, now)]
@@ -465,7 +466,7 @@ def _time(auction: Auction, stimulus: TimeCame, now: int) -> Decision:
         event, effect = _miss(auction, slot, now)
         events.append(event)
         effects.append(effect)
-    effects += _let_down(missed, now)
+    effects += _let_down(auction, missed, now)
     if auction.phase is AuctionPhase.CANCELLING and now >= auction.give_up_at:
         events += _abandon(auction)
     return settle(auction, tuple(events), tuple(effects), now)
@@ -482,13 +483,24 @@ def _is_missed(auction: Auction, slot: Slot, now: int) -> bool:
     return due is not None and due <= now
 
 
-def _let_down(slots: Iterable[Slot], now: int) -> list[LetDown]:
+def _unanswered(auction: Auction, bid_id: BidId, bid: OpenBid, now: int) -> LetDown:
+    """A commit that its provider has not answered, or not as it was committed."""
+    terms = auction.slots[bid.slots[0]].terms
+    about = answers_to(terms_of(auction).request_id, bid_id, terms)
+    return LetDown(bid.provider, Word.ANSWER, about, bid.taken_at, now)
+
+
+def _let_down(auction: Auction, slots: Iterable[Slot], now: int) -> list[LetDown]:
     """Who has acknowledged a commit and said nothing since: one of its allocations for each commit, however many it was for."""
     silent: dict[BidId, Slot] = {}
     for slot in slots:
         if slot.allocation is Phase.COMMITTED and not slot.lost_at and not slot.give_up_at:
             silent.setdefault(slot.bid_id, slot)
-    return [LetDown(s.provider, Word.WORK, s.allocation_id, s.held_since, now) for s in silent.values()]
+    request_id = terms_of(auction).request_id
+    return [
+        LetDown(slot.provider, Word.WORK, (word_of(request_id, slot.allocation_id),), slot.held_since, now)
+        for slot in silent.values()
+    ]
 
 
 def _miss(auction: Auction, slot: Slot, now: int) -> tuple[Event, Effect]:

@@ -671,13 +671,13 @@ class LetDown(Effect, frozen=True):
     Attributes:
         provider: it.
         word: what was waited for.
-        about: the bid or the allocation.
+        about: what it could have said, any of which would have done; see `reputation.silence`.
         since, at: Unix ms at which it was told, and at which it was waited for no longer.
     """
 
     provider: PeerId
     word: Word
-    about: BidId | AllocationId
+    about: tuple[str, ...]
     since: int
     at: int
 

@@ -41,8 +41,8 @@ LONGEST_PAUSE_MS: Final = 10 * MINUTE
 """up to this."""
 MOST: Final = 4_096
 """Providers, sources, and answers remembered; the oldest go."""
-TOLD: Final = 32
-"""Bids and allocations remembered of one strike, a late word about any of which takes it back; the newest stay."""
+TOLD: Final = 64
+"""Words remembered of one strike, each of which takes it back; the newest stay."""
 
 
 class Word(StrEnum):
@@ -52,6 +52,16 @@ class Word(StrEnum):
     """To a commit."""
     WORK = "work"
     """The first one about an allocation, after its acknowledgement."""
+
+
+def answers_to(request_id: str, bid_id: str, terms: str) -> tuple[str, ...]:
+    """What counts as an answer to a commit: its refusal, and the acknowledgement of the `terms` that were committed, by digest."""
+    return f"{request_id} {bid_id}", f"{request_id} {bid_id} {terms}"
+
+
+def word_of(request_id: str, allocation_id: str) -> str:
+    """What counts as a word about an allocation: its status."""
+    return f"{request_id} {allocation_id}"
 
 
 class SetAside(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,7 +104,7 @@ class Bidder(NamedTuple):
 
 class _Strikes(NamedTuple):
     about: tuple[str, ...]
-    """What the last one was for."""
+    """What would have prevented the last one."""
     times: int
     at: int
     is_taken_back: bool = False
@@ -102,7 +112,7 @@ class _Strikes(NamedTuple):
 
 
 class _Silent(NamedTuple):
-    about: str
+    about: tuple[str, ...]
     since: int
     at: int
 
@@ -122,9 +132,13 @@ class Silence:
         self._words: Recent[tuple[PeerId, Word], int] = Recent(MOST)
         self._answers: Recent[tuple[PeerId, str], int] = Recent(MOST)
 
-    def let_down(self, bidder: Bidder, word: Word, about: str, since: int, now: int) -> None:
-        """It has said nothing about a bid or an allocation of ours `since` it was told. What was long before does not count."""
-        heard = self._words.get((bidder.provider, word)), self._answers.get((bidder.provider, about))
+    def let_down(self, bidder: Bidder, word: Word, about: tuple[str, ...], since: int, now: int) -> None:
+        """It has said nothing of what it could have said `about` a bid or an allocation of ours, `since` it was told.
+
+        What was long before does not count.
+        """
+        answers = (self._answers.get((bidder.provider, said)) for said in about)
+        heard = self._words.get((bidder.provider, word)), *answers
         if any(at is not None and at >= since for at in heard):
             return
         silent = _Silent(about, since, now)
@@ -139,7 +153,7 @@ class Silence:
             self._providers.take((bidder.provider, told))
 
     def answered(self, bidder: Bidder, about: str, now: int) -> None:
-        """It says something about `about`, late perhaps; only what it let down counts: anybody can make up a bid, or what it is yet said to have."""
+        """It says this, late perhaps; only what was waited for counts: anybody can make up a bid, or what it is yet said to have."""
         self._answers.keep((bidder.provider, about), now)
         for word in Word:
             strikes = self._providers.get((bidder.provider, word)) or _NONE
@@ -165,11 +179,11 @@ class Silence:
         before = table.get(key) or _NONE
         if not before.at <= silent.at < before.at + 2 * self._longest_ms:
             before = _NONE
-        was_under_way = silent.since < before.at or silent.about in before.about
+        was_under_way = silent.since < before.at or any(said in before.about for said in silent.about)
         if was_under_way:
-            again = before._replace(about=(*before.about, silent.about)[-TOLD:])
+            again = before._replace(about=(*before.about, *silent.about)[-TOLD:])
         else:
-            again = _Strikes((silent.about,), before.times + 1, silent.at, before.is_taken_back)
+            again = _Strikes(silent.about, before.times + 1, silent.at, before.is_taken_back)
         table.keep(key, again)
 
     def _aside(self, strikes: _Strikes | None, borne: int, word: Word, source: str, now: int) -> SetAside | None:

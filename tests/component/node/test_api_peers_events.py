@@ -324,7 +324,7 @@ async def test_whose_bids_are_taken_last_is_shown_with_the_reason_and_the_doctor
     """It was known to the node alone: its owner saw jobs go elsewhere and no reason for it."""
     node, now = local.market.nodes[0], local.market.nodes[0].services.clock()
     silent, *others = (peer.peer_id for peer in (await local.api.peers_list()).peers)
-    node.services.node.tell(LetDown(silent, Word.ANSWER, "its bid", now - 500, now))
+    node.services.node.tell(LetDown(silent, Word.ANSWER, ("its bid",), now - 500, now))
     view = await until(lambda: local.api.peers_show(PeerParams(silent)), lambda view: view.aside is not None)
     assert view.aside == SetAside(now + FIRST_PAUSE_MS, Word.ANSWER, 1)
     (box,) = (block for block in one_peer(view) if isinstance(block, Box))
@@ -333,7 +333,7 @@ async def test_whose_bids_are_taken_last_is_shown_with_the_reason_and_the_doctor
     assert [check.finding for check in checks] == [Finding.PASS]
 
     for other in others:
-        node.services.node.tell(LetDown(other, Word.ANSWER, "its bid", now - 500, now))
+        node.services.node.tell(LetDown(other, Word.ANSWER, ("its bid",), now - 500, now))
     seen = await until(local.api.peers_list, lambda seen: all(peer.aside for peer in seen.peers))
     (table,) = (block for block in peer_list(seen) if isinstance(block, Table))
     assert all("taken last: 1 commit unanswered" in row[-1] for row in table.rows)

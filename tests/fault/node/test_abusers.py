@@ -15,7 +15,7 @@ from dms.testing.honest_pair import HonestPair
 from dms.testing.seeded_market import SeededNode
 from dms_actors.events import from_row
 from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
-from dms_proto.ids import PeerId, allocation_id, bid_id, request_id
+from dms_proto.ids import PeerId, allocation_id, bid_id, digest_of, request_id
 from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.auction_state import CommitFailed
 from dms_proto.messages import AnyMessage, Bid, BidRequest, Commit, CommitAck
@@ -124,6 +124,16 @@ def acknowledgement(_guest: Guest, commit: Commit) -> CommitAck:
     return CommitAck(commit.request_id, commit.bid_id, ids, terms=commit.terms)
 
 
+def about_another(guest: Guest, commit: Commit) -> CommitAck:
+    """It says yes in time, to a request that it was not asked by."""
+    return msgspec.structs.replace(acknowledgement(guest, commit), request_id=asking(20_000).request_id)
+
+
+def to_other_terms(guest: Guest, commit: Commit) -> CommitAck:
+    """It says yes in time, to what nobody has committed."""
+    return msgspec.structs.replace(acknowledgement(guest, commit), terms=digest_of(b"other terms"))
+
+
 def bidder(pair: HonestPair, answer: Answer = silence, remote: str = "30.0.0.1") -> Guest:
     """A provider that bids next to nothing on whatever it is asked, and answers the commits to its bids as it likes."""
     guest = Guest(pair.market, remote)
@@ -177,7 +187,7 @@ def job_takes(pair: HonestPair) -> int:
     return pair.now - began
 
 
-@pytest.mark.parametrize("answer", [silence, acknowledgement])
+@pytest.mark.parametrize("answer", [silence, acknowledgement, about_another, to_other_terms])
 def test_a_newcomer_that_lets_one_job_down_is_given_no_other_and_after_a_while_it_is(
     pair: HonestPair, answer: Answer
 ) -> None:

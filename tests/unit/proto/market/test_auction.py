@@ -502,6 +502,7 @@ def test_an_acknowledgement_of_other_terms_is_none_and_counts_against_the_provid
     (over,) = requester.noted(AttemptEnded)
     assert (over.provider, over.ending.reason) == ("a", EndReason.PROVIDER_FAULT)
     assert over.ending.detail == "it acknowledged other terms than those of the commit"
+    assert [(told.provider, told.word) for told in requester.wanted(LetDown)] == [("a", Word.ANSWER)]
     assert requester.sent(Cancel, PeerId("a")) == [Cancel(REQUEST, allocation_id(offered, 0))]
     assert requester.state.slots[0].phase is SlotPhase.SEEKING
     assert PeerId("a") in requester.state.faulty

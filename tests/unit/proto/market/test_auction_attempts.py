@@ -32,7 +32,7 @@ from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import BidRequest, Cancel, Commit, Invocation, InvocationAck, Phase, Receipt
 from dms_proto.reputation.evidence import Kind
-from dms_proto.reputation.silence import Word
+from dms_proto.reputation.silence import Word, word_of
 from dms_proto.sim.requester import BUSY, ME, REQUEST, Requester
 from dms_proto.units import HOUR, MINUTE, SECOND
 from dms_proto.verification.policy import Policy, Verification
@@ -470,7 +470,7 @@ def test_a_provider_that_says_nothing_after_its_acknowledgement_is_asked_and_the
     facts: BidderFacts, pauses: tuple[int, ...]
 ) -> None:
     requester = held(facts=facts)
-    about, since = requester.state.slots[0].allocation_id, requester.now
+    about, since = (word_of(requester.terms.request_id, requester.state.slots[0].allocation_id),), requester.now
     for pause in pauses[:-1]:
         requester.wait(pause - 1)
         assert requester.effects == ()
@@ -496,7 +496,8 @@ def test_of_many_allocations_of_which_nothing_is_heard_one_is_told_for_each_comm
 @pytest.mark.parametrize("ours", [False, True])
 def test_who_goes_away_before_it_has_said_anything_has_let_down_unless_our_own_network_is_down(*, ours: bool) -> None:
     requester = held()
-    told = LetDown(PeerId("a"), Word.WORK, requester.state.slots[0].allocation_id, requester.now, requester.now)
+    about = (word_of(requester.terms.request_id, requester.state.slots[0].allocation_id),)
+    told = LetDown(PeerId("a"), Word.WORK, about, requester.now, requester.now)
     requester.tell(PeerLost(PeerId("a"), ours=ours))
 
     assert requester.wanted(LetDown) == ([] if ours else [told])

@@ -27,7 +27,7 @@ ACK_MS = 500
 def let_down(silence: Silence, bidder: Bidder, times: int, now: int = START) -> int:
     """So many commits, each sent after the one before was given up. Gives when the last one was."""
     for number in range(times):
-        silence.let_down(bidder, Word.ANSWER, f"bid {number} at {now}", now, now + ACK_MS)
+        silence.let_down(bidder, Word.ANSWER, (f"bid {number} at {now}",), now, now + ACK_MS)
         now += ACK_MS + 1
     return now - 1
 
@@ -73,48 +73,48 @@ def test_the_pause_is_as_long_as_its_owner_wants() -> None:
 def test_commits_that_were_under_way_together_are_one_strike() -> None:
     silence = Silence()
     for number in range(30):
-        silence.let_down(PROVEN, Word.ANSWER, f"bid {number}", START + 10 * number, START + 10 * number + ACK_MS)
+        silence.let_down(PROVEN, Word.ANSWER, (f"bid {number}",), START + 10 * number, START + 10 * number + ACK_MS)
     assert not is_aside(silence, PROVEN, START + 300 + ACK_MS)
 
     for number in range(30):
-        silence.let_down(NEW, Word.ANSWER, f"bid {number}", START, START + ACK_MS + number)
+        silence.let_down(NEW, Word.ANSWER, (f"bid {number}",), START, START + ACK_MS + number)
     assert until(silence, NEW, START + 600) == START + ACK_MS + FIRST_PAUSE_MS
 
 
 def test_newcomers_of_one_source_that_were_silent_together_are_one_strike_of_it() -> None:
     silence = Silence()
     for number in range(30):
-        silence.let_down(newcomer(number), Word.ANSWER, f"bid {number}", START, START + ACK_MS)
+        silence.let_down(newcomer(number), Word.ANSWER, (f"bid {number}",), START, START + ACK_MS)
     assert not is_aside(silence, newcomer(99), START + ACK_MS)
 
 
 def test_it_does_not_count_if_anything_was_heard_since_the_commit_was_sent() -> None:
     silence = Silence()
     silence.heard(NEW, Word.ANSWER, START)
-    silence.let_down(NEW, Word.ANSWER, "bid", START, START + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, ("bid",), START, START + ACK_MS)
     assert not is_aside(silence, NEW, START + ACK_MS)
-    silence.let_down(NEW, Word.ANSWER, "another", START + 1, START + 1 + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, ("another",), START + 1, START + 1 + ACK_MS)
     assert is_aside(silence, NEW, START + 1 + ACK_MS)
 
 
 def test_an_answer_that_is_here_before_it_is_told_to_be_missing_counts_unless_it_is_older_than_the_commit() -> None:
     silence = Silence()
     silence.answered(NEW, "bid", START)
-    silence.let_down(NEW, Word.ANSWER, "bid", START, START + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, ("bid",), START, START + ACK_MS)
     assert not is_aside(silence, NEW, START + ACK_MS)
-    silence.let_down(NEW, Word.ANSWER, "bid", START + 1, START + 1 + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, ("bid",), START + 1, START + 1 + ACK_MS)
     assert is_aside(silence, NEW, START + 1 + ACK_MS)
 
 
 def test_a_late_word_takes_a_strike_back_and_one_in_time_all() -> None:
     silence = Silence()
-    silence.let_down(NEW, Word.ANSWER, "bid", START, START + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, ("bid",), START, START + ACK_MS)
     silence.answered(NEW, "made up", START + ACK_MS)
     assert is_aside(silence, NEW, START + ACK_MS)
     silence.answered(NEW, "bid", START + ACK_MS)
     assert not is_aside(silence, NEW, START + ACK_MS)
 
-    silence.let_down(NEW, Word.ANSWER, "another", START + 10_000, START + 10_000 + ACK_MS)
+    silence.let_down(NEW, Word.ANSWER, ("another",), START + 10_000, START + 10_000 + ACK_MS)
     silence.heard(NEW, Word.ANSWER, START + 11_000)
     assert not is_aside(silence, NEW, START + 11_000)
 
@@ -125,7 +125,7 @@ def test_who_speaks_too_late_each_time_is_set_aside_like_who_never_does(bidder: 
     silence = Silence()
     now = START
     for number in range(20):
-        silence.let_down(bidder, word, f"bid {number}", now, now + ACK_MS)
+        silence.let_down(bidder, word, (f"bid {number}",), now, now + ACK_MS)
         silence.answered(bidder, f"bid {number}", now + ACK_MS + 1)
         now += ACK_MS + 2
     assert until(silence, bidder, now) > now + LONGEST_PAUSE_MS - ACK_MS
@@ -148,10 +148,10 @@ def test_many_late_words_about_what_was_under_way_together_take_it_back_and_what
 ):
     silence = Silence()
     for number in range(30):
-        silence.let_down(NEW, Word.ANSWER, f"bid {number}", START, START + ACK_MS + number)
+        silence.let_down(NEW, Word.ANSWER, (f"bid {number}",), START, START + ACK_MS + number)
     for number in range(30):
         silence.answered(NEW, f"bid {number}", START + ACK_MS + 40)
-    silence.let_down(NEW, Word.ANSWER, "bid 30", START + 10, START + ACK_MS + 50)
+    silence.let_down(NEW, Word.ANSWER, ("bid 30",), START + 10, START + ACK_MS + 50)
     assert not is_aside(silence, NEW, START + ACK_MS + 50)
 
 
@@ -164,7 +164,7 @@ def crowd(silence: Silence, source: str = "30.0.0.0/24") -> int:
     now = START
     for number in range(SOURCE_STRIKES):
         assert not is_aside(silence, newcomer(99, source), now)
-        silence.let_down(newcomer(number, source), Word.ANSWER, f"bid {number}", now, now + ACK_MS)
+        silence.let_down(newcomer(number, source), Word.ANSWER, (f"bid {number}",), now, now + ACK_MS)
         now += ACK_MS + 1
     return now
 
@@ -209,7 +209,7 @@ def test_invented_providers_and_sources_do_not_grow_it() -> None:
     silence = Silence()
     for number in range(MOST + 100):
         bidder = newcomer(number, f"source {number}")
-        silence.let_down(bidder, Word.ANSWER, "bid", START, START + ACK_MS)
+        silence.let_down(bidder, Word.ANSWER, ("bid",), START, START + ACK_MS)
         silence.answered(bidder, "made up", START)
     assert len(silence) == 2 * MOST
     assert len(silence._answers) == MOST
@@ -217,13 +217,13 @@ def test_invented_providers_and_sources_do_not_grow_it() -> None:
 
 def test_who_answers_commits_has_not_done_any_work_and_who_works_has_answered() -> None:
     silence = Silence()
-    silence.let_down(NEW, Word.WORK, "allocation", START, START + 1_000)
+    silence.let_down(NEW, Word.WORK, ("allocation",), START, START + 1_000)
     silence.heard(NEW, Word.ANSWER, START + 1_000)
     assert is_aside(silence, NEW, START + 1_000)
     silence.heard(NEW, Word.WORK, START + 1_000)
     assert not is_aside(silence, NEW, START + 1_000)
 
-    silence.let_down(NEW, Word.ANSWER, "bid", START + 2_000, START + 2_500)
+    silence.let_down(NEW, Word.ANSWER, ("bid",), START + 2_000, START + 2_500)
     silence.heard(NEW, Word.WORK, START + 2_500)
     assert not is_aside(silence, NEW, START + 2_500)
 
@@ -232,7 +232,7 @@ def test_it_is_said_why_and_how_often() -> None:
     silence = Silence()
     last = let_down(silence, PROVEN, PROVEN_STRIKES)
     assert str(silence.set_aside(PROVEN, last)) == "3 commits unanswered"
-    silence.let_down(NEW, Word.WORK, "allocation", last, last + 1)
+    silence.let_down(NEW, Word.WORK, ("allocation",), last, last + 1)
     assert silence.set_aside(NEW, last + 1) == SetAside(last + 1 + FIRST_PAUSE_MS, Word.WORK, 1)
     assert str(silence.set_aside(NEW, last + 1)) == "1 commit acknowledged without a word since"
 
