@@ -12,7 +12,8 @@ import trio
 
 from dms.net.bridge import Bridge
 from dms.net.config import MAX_GOSSIP
-from dms.net.guards.pubsub import FixedPubsub, gossip_router
+from dms.net.guards.pubsub import FixedPubsub
+from dms.net.guards.router import gossip_router
 from dms.net.guards.services import guarded_service
 from dms.net.host import Host
 from dms.net.pipe import GOSSIP_QUEUE, Credit, GossipIn, Sent, cost

@@ -12,6 +12,7 @@ file                          stock fault that it answers
 `dialing`                     one address per peer, 250 ms wait, 60 s of negative cache
 `services`                    one failing task of a service takes the service and then the process down
 `pubsub`                      sequence numbers restart, subscriptions forgotten, small queues, slow reads
+`router`                      every topic that a peer makes up is remembered, and most of what is said of peers that are gone
 `shutdown`                    leaving the host closes no connection
 ============================  =====================================================================================
 

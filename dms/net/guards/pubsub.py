@@ -17,13 +17,11 @@ import libp2p.pubsub.gossipsub as stock_gossipsub
 import libp2p.pubsub.pubsub as stock_pubsub
 import trio
 from libp2p.abc import IHost, INetStream
-from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.rpc_queue import RpcQueue
-from libp2p.pubsub.score import ScoreParams, TopicScoreParams
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from dms.net.config import MAX_GOSSIP, NetConfig
@@ -37,8 +35,6 @@ from dms_proto.ids import PeerId
 from dms_proto.wire import RULES, Offence, OpeningContext, ReplayWindow, refuse_unopened
 from dms_proto.wire.refusals import NOBODY
 
-PROTOCOL: Final = TProtocol("/meshsub/1.1.0")
-"""1.2.0 announces every message once more (IDONTWANT), which costs 12.5 instead of 5 ms per node and message here."""
 MAX_RPC: Final = 64 * 1024
 """Longest gossip RPC read: a batch of messages and control."""
 RPC_QUEUE: Final = 1024
@@ -65,29 +61,6 @@ def _patch_stock_names() -> None:
         setattr(module, "env_to_send_in_RPC", _no_record)  # noqa: B010 - as above
 
 
-def gossip_router() -> GossipSub:
-    """The router, with parameters measured to deliver everything at our rates."""
-    score = ScoreParams(
-        p4_invalid_messages=TopicScoreParams(
-            weight=10, cap=100, decay=0.99
-        ),  # positive: a negative weight rewards in 0.8.1
-        gossip_threshold=-10,
-        publish_threshold=-20,
-        graylist_threshold=-25,
-    )
-    return GossipSub(
-        [PROTOCOL],
-        degree=6,
-        degree_low=4,
-        degree_high=12,
-        heartbeat_interval=1,  # the default, 120 s, repairs the mesh after two minutes
-        spam_protection_enabled=False,  # our own limits apply, and are counted
-        adaptive_gossip_enabled=False,
-        eclipse_protection_enabled=False,
-        score_params=score,
-    )
-
-
 class FixedPubsub(Pubsub):
     """libp2p's pubsub, giving each valid message to one plain function. Create it before the first connection."""
 
@@ -100,6 +73,7 @@ class FixedPubsub(Pubsub):
             max_inbound_rpc_size=MAX_RPC,
             max_subscriptions_per_rpc=MAX_TOPICS_PER_PEER,
             max_subscriptions_per_peer=MAX_TOPICS_PER_PEER,
+            allowed_topics=frozenset(config.topics),
         )
         self.counter = time.time_ns()
         self._counters: Counters = host.counters
@@ -181,10 +155,15 @@ class FixedPubsub(Pubsub):
                 return  # muted for a message before, or a stranger that has not shown its work
             if self._may_pass(peer, message, now):
                 await self.push_msg(peer, message)
+        says_more = len(rpc.subscriptions) > 0 or rpc.HasField("control")
+        if says_more and self._judge(peer, len(body), now) is None:
+            await self._on_control(peer, rpc)
+
+    async def _on_control(self, peer: ID, rpc: rpc_pb2.RPC) -> None:
         if len(rpc.subscriptions) <= self.max_subscriptions_per_rpc:
             for subscription in rpc.subscriptions:
                 self.handle_subscription(peer, subscription)
-        if rpc.HasField("control") and self._judge(peer, len(body), now) is None:
+        if rpc.HasField("control"):
             await self.router.handle_rpc(rpc, peer)
 
     def _may_pass(self, peer: ID, message: rpc_pb2.Message, now: float) -> bool:

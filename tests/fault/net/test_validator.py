@@ -11,7 +11,8 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from dms.net.config import NetConfig
 from dms.net.counters import Counters
-from dms.net.guards.pubsub import FixedPubsub, gossip_router
+from dms.net.guards.pubsub import FixedPubsub
+from dms.net.guards.router import gossip_router
 from dms.net.guards.services import guarded_service
 from dms.net.guards.yamux import YamuxHooks
 from dms.net.host import Host
