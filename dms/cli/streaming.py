@@ -68,6 +68,7 @@ class Watcher:
         self._attempts: dict[int, int] = {}
         self._read_to: dict[tuple[int, int, str], int] = {}
         self._open_lines: set[tuple[int, str]] = set()
+        self._told_doing: set[tuple[int, int]] = set()
         self._count = 1
 
     def watch(self, node: Client, count: int) -> JobView:
@@ -123,10 +124,20 @@ class Watcher:
                 progress.say(f"{short(self._job)}: {update.text}")
                 self._tell_waiting(update)
             case SlotProgress():
-                progress.say(f"{short(self._job)}: {update.phase.value} on {short(update.provider)}")
+                self._tell_phase(update, progress)
             case JobLog():
                 progress.stop()
                 self._write(update)
+
+    def _tell_phase(self, update: SlotProgress, progress: Progress) -> None:
+        """What a provider does before it can run may take minutes, so a log file has its first line, as a terminal has every one."""
+        doing = f": {update.doing}" if update.doing else ""
+        text = f"{short(self._job)}: {update.phase.value} on {short(update.provider)}{doing}"
+        progress.say(text)
+        attempt = (update.slot, update.attempt)
+        if doing and not self._quiet and not self._talks and attempt not in self._told_doing:
+            self._told_doing.add(attempt)
+            say(text)
 
     def _unread(self, log: JobLog) -> JobLog:
         """What of it is new. A node that was restarted counts its updates anew and tells everything again: a log's offset alone stays what it was."""

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from dms.node.arrivals import fetch_blob
 from dms.node.comparing import Comparing
+from dms.node.doings import Doings
 from dms.node.hands import Hands
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
@@ -21,6 +22,7 @@ from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_state import Collected, Compare, Given
 from dms_proto.messages import AllocationMessage, AllocationStatus
+from dms_proto.messages.kinds import DOING
 from dms_proto.units import format_count
 from dms_proto.work import Task, blobs_of
 
@@ -79,6 +81,7 @@ class Collector:
         self._me = me
         self._blobs = blobs
         self.logs = logs
+        self.doings = Doings()
         self._network = network
         self._post = post
         self._tell = tell
@@ -99,6 +102,7 @@ class Collector:
         self._compared.discard(request_id)
         for allocation_id in self._of_request.pop(request_id, ()):
             self._expected.pop(allocation_id, None)
+            self.doings.forget(allocation_id)
             for stream in STREAMS:
                 self._asked.pop((allocation_id, stream), None)
 
@@ -134,7 +138,11 @@ class Collector:
     def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:
         """Keeps log bytes from the provider of an allocation of ours; asks again where there is a gap."""
         expected = self._expected.get(message.allocation_id)
-        if expected is None or expected.provider != peer or message.channel not in STREAMS:
+        if expected is None or expected.provider != peer:
+            return
+        if message.channel == DOING:
+            self._heard_doing(message)
+        if message.channel not in STREAMS:
             return
         other = self.logs.end(message.allocation_id, STREAMS[message.channel == STREAMS[0]])
         if message.offset + len(message.data) + other > expected.log_bytes:
@@ -142,6 +150,11 @@ class Collector:
             return
         if not self.logs.append(message.allocation_id, message.channel, message.offset, message.data):
             self._ask_to_fill(expected, message.allocation_id, message.channel)
+
+    def _heard_doing(self, message: AllocationMessage) -> None:
+        self.doings.said(message.allocation_id, message.data)
+        if message.allocation_id not in self._expected:
+            self.doings.forget(message.allocation_id)  # its request ended in this moment, on the actors' thread
 
     def _ask_to_fill(self, expected: _Expected, allocation_id: AllocationId, stream: str) -> None:
         """Asks once for what every message that comes meanwhile shows to be missing."""

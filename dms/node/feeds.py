@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from dms.node.doings import BEFORE_RUNNING, Doings
 from dms.node.logs import STREAMS, LogStore
 from dms.node.story import AttemptStory, JobStory, Judged, Moved, News
 from dms.rpc.api.jobs import AnyJobUpdate, JobEnded, JobLog, JobProgress, JobView, SlotProgress
@@ -127,8 +128,11 @@ class _Written:
 class JobRecord:
     """Everything that happened to one job, in order, and those who follow it."""
 
-    def __init__(self, story: JobStory, logs: LogStore, clock: Callable[[], int], base: int, view: ViewOf) -> None:
+    def __init__(  # noqa: PLR0917 - made in one place, below
+        self, story: JobStory, logs: LogStore, doings: Doings, clock: Callable[[], int], base: int, view: ViewOf
+    ) -> None:
         self.story = story
+        self._doings = doings
         self.last = base
         self.is_over = False
         self._logs = logs
@@ -167,6 +171,7 @@ class JobRecord:
         """Lets go of the logs."""
         for allocation in self._heard:
             self._logs.unlisten(allocation)
+            self._doings.unlisten(allocation)
         self._heard.clear()
 
     def _note(self, news: News, at: int) -> None:
@@ -213,6 +218,23 @@ class JobRecord:
             self._heard.add(allocation)
             self._take_in(attempt)
             self._logs.listen(allocation, lambda stream, offset, count: self._write(attempt, stream, offset, count))
+            self._doings.listen(allocation, lambda line: self._tell_doing(attempt, line))
+            self._tell_doing(attempt, self._doings.line(allocation))
+
+    def _tell_doing(self, attempt: AttemptStory, line: str) -> None:
+        attempt = self.story.by_allocation.get(attempt.allocation_id, attempt)  # since its commit was acknowledged
+        if line and attempt.phase in BEFORE_RUNNING:
+            self._say(
+                SlotProgress(
+                    self.last + 1,
+                    self._clock(),
+                    attempt.slot,
+                    attempt.number,
+                    attempt.provider,
+                    attempt.phase,
+                    doing=line,
+                )
+            )
 
     def _take_in(self, attempt: AttemptStory) -> None:
         """Adds what the log has, once; what follows is added as it comes."""
@@ -296,8 +318,11 @@ class JobRecord:
 class JobFeeds:
     """The records of the jobs that are watched."""
 
-    def __init__(self, hub: Hub, store: EventStore, logs: LogStore, clock: Callable[[], int], view: ViewOf) -> None:
+    def __init__(  # noqa: PLR0917 - made in one place, by the local API
+        self, hub: Hub, store: EventStore, logs: LogStore, doings: Doings, clock: Callable[[], int], view: ViewOf
+    ) -> None:
         self._hub = hub
+        self._doings = doings
         self._store = store
         self._logs = logs
         self._clock = clock
@@ -349,7 +374,7 @@ class JobFeeds:
         stop = self._hub.listen(request_id, meanwhile.append)
         rows = await self._store.read_stream(request_id)
         base = max(((self._clock() // 1000) - _EPOCH_S) << _BASE_SHIFT, self._floor + 1)
-        record = JobRecord(JobStory(request_id), self._logs, self._clock, base, self._view)
+        record = JobRecord(JobStory(request_id), self._logs, self._doings, self._clock, base, self._view)
         for row in (*rows, *meanwhile):
             record.hear(row)
         record.open_logs()

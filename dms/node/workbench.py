@@ -29,6 +29,7 @@ from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.messages import AllocationMessage
+from dms_proto.messages.kinds import DOING
 from dms_proto.tunnels import Target
 from dms_proto.work import Ending, EndReason, Output, Task
 
@@ -233,6 +234,8 @@ class Workbench:
                 match event:
                     case Preparing(detail=detail):
                         log.info("%s is not started yet: %s", allocation_id, detail)
+                        doing = AllocationMessage(request_id, allocation_id, DOING, 0, detail.encode())
+                        self._post.send_now(requester, doing)
                     case Started(handle=handle):
                         self._tell(allocation_id, RunStarted(handle))
                     case LogChunk():

@@ -10,17 +10,19 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
 from dms.executors.oci import probe_image
 from dms.executors.oci.engine import EngineError, open_engine
+from dms.testing import registry
 
 START_S: Final = 30.0
 PROGRAMS: Final = tuple(
@@ -74,6 +76,35 @@ def running_engine(engine: str, beside: Sequence[str] = ()) -> Iterator[str]:
         _end(process)
         log.close()
         shutil.rmtree(root, ignore_errors=True)
+
+
+class Reached(NamedTuple):
+    """An engine, and a registry that it can reach."""
+
+    socket: str
+    address: str
+    image: str
+
+
+@contextmanager
+def engine_and_registry(directory: Path, layer: bytes, spoil: str = "''") -> Iterator[Reached]:
+    """A Docker for a while, with a registry that has one image.
+
+    Args:
+        directory: empty, for what the registry needs.
+        layer: the image's only layer.
+        spoil: how the registry is not honest (`registry`).
+    """
+    (directory / "layer.tar").write_bytes(layer)
+    told = directory / "told"
+    beside = [sys.executable, registry.__file__, str(directory / "layer.tar"), str(told), spoil]
+    with running_engine("docker", beside) as socket:
+        deadline = time.monotonic() + START_S
+        while not told.exists():
+            assert time.monotonic() < deadline, "the registry does not start"
+            time.sleep(0.01)
+        address, digest = told.read_text().split()
+        yield Reached(socket, address, f"{address}/lab/tool@{digest}")
 
 
 def with_python() -> bytes:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dms.devnet.topology import NodeSpec
-from dms.testing.oci_engine import add_image, running_engine
+from dms.executors.oci import probe_image
+from dms.testing.oci_engine import Reached, add_image, engine_and_registry
 from dms.testing.whole_market import (
     MARK,
     WholeMarket,
@@ -26,19 +27,24 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs"
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[str]:
-    with running_engine("docker") as socket:
-        yield socket
+def reached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reached]:
+    """The registry's image never comes to its end."""
+    with engine_and_registry(tmp_path_factory.mktemp("registry"), probe_image.archive(["/bin/sh"]), "slow") as reached:
+        yield reached
 
 
 @pytest.fixture(scope="module")
-def image(engine: str) -> str:
-    return add_image(engine)
+def image(reached: Reached) -> str:
+    return add_image(reached.socket)
 
 
 @pytest.fixture(scope="module")
-def market(engine: str, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    containers = {"executors.enabled": ["sandbox", "oci"], "executors.oci_socket": engine}
+def market(reached: Reached, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
+    containers = {
+        "executors.enabled": ["sandbox", "oci"],
+        "executors.oci_socket": reached.socket,
+        "executors.oci_registries": [reached.address],
+    }
     room = {"provider.cpu": "1", "provider.memory": "512MiB", "provider.disk": "2GiB"}
     requester = NodeSpec("requester", "requester", {"provider.enabled": False, "executors.oci_socket": "/no/engine"})
     provider = NodeSpec("provider", "provider", {**room, **containers})
@@ -95,6 +101,28 @@ def test_an_image_that_is_no_ones_is_the_requesters_own_failure(market: WholeMar
         "this node pulls no images from 10.0.0.5:80"
         in market.dms("job", "show", market.last_job()["job_id"]).stdout + done.stderr
     )
+
+
+def test_who_waits_for_an_image_is_told_how_far_it_is(market: WholeMarket, reached: Reached) -> None:
+    import signal
+
+    with market.started("run", "--image", reached.image, "--", "/bin/true") as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "pulling its image" in line)
+        assert re.fullmatch(r"dms: r-\S+: (committed|preparing) on \S+: pulling its image.*\n", said)
+        wait_until(lambda: " of " in doing(market), "how many bytes of how many")
+        assert "pulling its image, " in market.dms("job", "show", market.last_job()["job_id"]).stdout
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not doing(market)
+
+
+def doing(market: WholeMarket) -> str:
+    """What the provider of the last job says that it does."""
+    (slot,) = market.json("job", "show", market.last_job()["job_id"])["slots"]
+    said: str = slot["attempts"][-1].get("doing", "")
+    return said
 
 
 def test_ctrl_c_ends_the_container(market: WholeMarket, image: str, mark: str) -> None:

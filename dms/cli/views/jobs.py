@@ -89,7 +89,7 @@ def job(view: JobView, names: Mapping[str, str], now: int) -> Iterator[Block]:
             str(attempt.number),
             words.called(attempt.provider, names),
             short(attempt.allocation_id),
-            attempt.phase.value,
+            f"{attempt.phase.value}: {attempt.doing}" if attempt.doing else attempt.phase.value,
             _took(attempt.started_at, attempt.ended_at, now),
             metered(attempt.usage) if attempt.usage.wall_ms else "-",
             format_credits(attempt.price) if attempt.ended_at else "-",

@@ -174,7 +174,8 @@ class Images:
         """
         try:
             async with asyncio.timeout(PULL_MS / 1000):
-                say("waiting for other images to be pulled")
+                if self._room.locked():
+                    say("waiting for other images to be pulled")
                 async with self._room:
                     say("pulling its image")
                     await self._follow(reference, say)

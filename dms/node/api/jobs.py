@@ -14,6 +14,7 @@ from dms.jobs.spec import JobSpec
 from dms.node.api.base import ASK_S, Base, call_id
 from dms.node.api.views import job_summary
 from dms.node.comparing import check_result_comparator
+from dms.node.doings import BEFORE_RUNNING, Doings
 from dms.node.explain import explanation, inquiry_of, opening_request
 from dms.node.images import pin_image
 from dms.node.log_reading import log_part
@@ -36,6 +37,7 @@ from dms.rpc.api.jobs import (
     JobView,
     ResultFile,
     SlotResults,
+    SlotView,
     SubmitParams,
     Submitted,
     WaitParams,
@@ -263,9 +265,23 @@ def view_of(story: JobStory, services: Services) -> JobView:
     there = {wanted.digest: blobs.path(wanted.digest) for wanted in story.terms.task.inputs}
     view = story.view({digest: str(path) for digest, path in there.items() if path is not None})
     if story.ended is None:
-        return view
+        return _with_doings(view, services.collector.doings)
     gone = sum(blobs.path(output.digest) is None for slot in story.slots for output in slot.outputs)
     return msgspec.structs.replace(view, kept_until=story.ended.at + keep_ms, gone=gone)
+
+
+def _with_doings(view: JobView, doings: Doings) -> JobView:
+    """With what providers say that they do, where something is not running yet."""
+    replace = msgspec.structs.replace
+
+    def told(slot: SlotView) -> SlotView:
+        attempts = tuple(
+            replace(attempt, doing=doings.line(attempt.allocation_id)) if attempt.phase in BEFORE_RUNNING else attempt
+            for attempt in slot.attempts
+        )
+        return replace(slot, attempts=attempts)
+
+    return replace(view, slots=tuple(map(told, view.slots)))
 
 
 def _check_secrets(spec: JobSpec) -> None:

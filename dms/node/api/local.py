@@ -52,7 +52,12 @@ class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, Audi
         await runner.catch_up()
         hub = Hub(services.store)
         feeds = JobFeeds(
-            hub, services.store, services.collector.logs, services.clock, lambda story: view_of(story, services)
+            hub,
+            services.store,
+            services.collector.logs,
+            services.collector.doings,
+            services.clock,
+            lambda story: view_of(story, services),
         )
         owner = Owner()
         for row in await services.store.read_stream(OWNER_STREAM):

@@ -75,6 +75,7 @@ class Attempt(msgspec.Struct, frozen=True):
         price: micro-credits owed so far.
         why: when another try follows, why.
         disputed: where this node's receipt does not say what the provider's status said; empty while both agree.
+        doing: what its provider says it does before it can run; empty once it runs.
     """
 
     number: int
@@ -88,6 +89,7 @@ class Attempt(msgspec.Struct, frozen=True):
     price: int = 0
     why: str = ""
     disputed: str = ""
+    doing: str = ""
 
 
 class SlotView(msgspec.Struct, frozen=True):
@@ -377,7 +379,7 @@ class JobProgress(JobUpdate, frozen=True, tag="progress"):
 
 
 class SlotProgress(JobUpdate, frozen=True, tag="slot"):
-    """An attempt entered a phase.
+    """An attempt entered a phase, or its provider says what it does before it can run.
 
     Attributes:
         slot: index.
@@ -385,6 +387,7 @@ class SlotProgress(JobUpdate, frozen=True, tag="slot"):
         provider: the node.
         phase: of the allocation.
         ending: with phase "ended".
+        doing: a line for a person, as the provider says it: how far an image has been pulled. The phase is the same as before, then.
     """
 
     slot: int
@@ -392,6 +395,7 @@ class SlotProgress(JobUpdate, frozen=True, tag="slot"):
     provider: PeerId
     phase: Phase
     ending: Ending | None = None
+    doing: str = ""
 
 
 class JobLog(JobUpdate, frozen=True, tag="log"):

@@ -53,6 +53,8 @@ MAX_ANCHORS: Final = 16
 """Peers whose grants a node accepts, itself included."""
 WANTED: Final = "want:"
 """Stands before the stream in the channel of a question for a log."""
+DOING: Final = "doing"
+"""Channel in which a provider says what it does before the program can start."""
 NOT_GRANTED: Final = "not_granted"
 """Code of a `Refusal`: who asks lacks a right, which `detail` names."""
 NOT_KEPT: Final = "not_kept"
@@ -399,10 +401,11 @@ class AllocationStatus(Message, frozen=True, tag=True):
 
 
 class AllocationMessage(Message, frozen=True, tag=True):
-    """Bytes of a log stream, or a question for them.
+    """Bytes of a log stream, or a question for them; or what is being done before there is one.
 
     Attributes:
-        channel: "stdout", "stderr"; or "want:stdout" / "want:stderr": send from `offset`, to the requester all there is, to another reader a piece.
+        channel: "stdout", "stderr"; or "want:stdout" / "want:stderr": send from `offset`, to the requester all there is, to another reader a piece;
+            or "doing": `data` is a line for a person, UTF-8, which the next one replaces. Nothing rests on it, and a lost one is not asked for.
         offset: position of `data` in the stream.
         data: the bytes; empty in a question, in the answer to a reader who has all there is, and where the provider says how far it has got.
     """

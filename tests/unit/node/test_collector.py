@@ -14,9 +14,10 @@ from dms.testing.market import until
 from dms_actors.loop_calls import LoopCalls
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId, digest_of
 from dms_proto.messages import AllocationMessage, AllocationStatus, Phase
+from dms_proto.messages.kinds import DOING
 from dms_proto.work import Ending, EndReason, Limits, Task
 
-ALLOCATION, REQUEST, PROVIDER = AllocationId("a-x"), RequestId("r-x"), PeerId("p")
+ALLOCATION, REQUEST, PROVIDER, OTHER = AllocationId("a-x"), RequestId("r-x"), PeerId("p"), PeerId("q")
 LIMIT = 10_000_000
 
 
@@ -122,6 +123,17 @@ async def test_a_log_longer_than_the_job_may_write_is_not_asked_for(collector: C
     await until(lambda: told, bool)
     await collector.close()
     assert told[0].failed == f"its log is said to have {LIMIT + 1} bytes, more than the job may write"
+
+
+async def test_what_a_provider_does_is_heard_of_it_alone_and_forgotten_with_the_request(collector: Collector) -> None:
+    arrives(collector, DOING, 0, b"pulling its image")
+    collector.log_arrived(OTHER, AllocationMessage(REQUEST, ALLOCATION, DOING, 0, b"mining"))
+    assert collector.doings.line(ALLOCATION) == "pulling its image"
+
+    collector.forget(REQUEST)
+    arrives(collector, DOING, 0, b"late")
+    assert collector.doings.line(ALLOCATION) == ""
+    await collector.close()
 
 
 async def test_a_log_that_is_what_its_provider_has_signed_is_complete_at_once(collector: Collector) -> None:

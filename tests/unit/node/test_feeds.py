@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dms.node import feeds
+from dms.node.doings import Doings
 from dms.node.feeds import JobRecord
 from dms.node.logs import LogStore
 from dms.node.story import JobStory
@@ -22,6 +23,7 @@ from dms_proto.capability import Capability, Price
 from dms_proto.ids import AllocationId, PeerId, allocation_id, bid_id, peer_id_of, request_id
 from dms_proto.machine import Event
 from dms_proto.market.auction_state import (
+    AllocationAdvanced,
     AttemptEnded,
     AwardMade,
     BidReceived,
@@ -75,11 +77,12 @@ class Desk:
 
     def __init__(self, root: Path, events: Sequence[Event] = ()) -> None:
         self.logs = LogStore(root)
+        self.doings = Doings()
         self.rows: list[StoredEvent] = []
         self.record = self.made(events)
 
     def made(self, events: Sequence[Event] = ()) -> JobRecord:
-        record = JobRecord(JobStory(JOB), self.logs, lambda: 7, BASE, lambda story: story.view())
+        record = JobRecord(JobStory(JOB), self.logs, self.doings, lambda: 7, BASE, lambda story: story.view())
         for row in self.rows:
             record.hear(row)
         for event in events:
@@ -127,6 +130,26 @@ async def test_output_that_comes_before_the_acknowledgement_is_written_down_is_n
     assert text(updates) == b"early late"
     assert {update.attempt for update in updates if isinstance(update, JobLog)} == {1}
     assert isinstance(updates[-1], JobEnded)
+
+
+async def test_what_a_provider_does_before_it_can_run_is_told_until_it_runs(desk: Desk) -> None:
+    id_ = allocation(BETA, 0)
+    desk.say(award(BETA, 0))
+    desk.doings.said(id_, b"pulling its image")
+    desk.say(CommitConfirmed(bid(BETA).bid_id, 5))
+    desk.doings.said(id_, b"pulling its image, \x1b[2J1 of 2 MiB")
+    desk.doings.said(id_, b"pulling its image, \x1b[2J1 of 2 MiB")
+    desk.say(AllocationAdvanced(0, id_, Phase.RUNNING))
+    desk.doings.said(id_, b"late")
+    desk.say(ended(BETA), END)
+    slots = [update for update in await desk.all() if isinstance(update, SlotProgress)]
+    assert [(slot.phase, slot.doing) for slot in slots] == [
+        (Phase.COMMITTED, "pulling its image"),
+        (Phase.COMMITTED, ""),
+        (Phase.COMMITTED, r"pulling its image, \x1b[2J1 of 2 MiB"),
+        (Phase.RUNNING, ""),
+        (Phase.ENDED, ""),
+    ]
 
 
 async def test_a_second_attempt_begins_its_log_again(desk: Desk) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -19,9 +16,8 @@ from dms.executors.oci.executor import OciExecutor
 from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.jobs.spec import JobSpec
 from dms.node.images import pin_image
-from dms.testing import registry
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of
-from dms.testing.oci_engine import add_image, running_engine
+from dms.testing.oci_engine import Reached, add_image, engine_and_registry
 from dms_actors.ports import Exited, Preparing
 from dms_proto.capability import Capability
 from dms_proto.errors import UserError
@@ -34,43 +30,21 @@ pytestmark = pytest.mark.slow
 ARCHIVE = probe_image.archive(["/bin/sh"])
 
 
-class Market(NamedTuple):
-    """An engine, and a registry that it can reach."""
-
-    socket: str
-    address: str
-    image: str
-
-
-@contextmanager
-def market(directory: Path, spoil: str = "''") -> Iterator[Market]:
-    (directory / "layer.tar").write_bytes(ARCHIVE)
-    told = directory / "told"
-    beside = [sys.executable, registry.__file__, str(directory / "layer.tar"), str(told), spoil]
-    with running_engine("docker", beside) as socket:
-        for _ in range(3000):
-            if told.exists():
-                break
-            asyncio.run(asyncio.sleep(0.01))
-        address, digest = told.read_text().split()
-        yield Market(socket, address, f"{address}/lab/tool@{digest}")
-
-
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
-    with market(tmp_path_factory.mktemp("registry")) as found:
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reached]:
+    with engine_and_registry(tmp_path_factory.mktemp("registry"), ARCHIVE) as found:
         yield found
 
 
 @pytest.fixture
-async def engine(honest: Market) -> AsyncIterator[Engine]:
+async def engine(honest: Reached) -> AsyncIterator[Engine]:
     engine = await open_engine(honest.socket)
     yield engine
     await engine.remove_image(honest.image)
     await engine.close()
 
 
-def executor_on(market: Market, tmp_path: Path, **bounds: int) -> OciExecutor:
+def executor_on(market: Reached, tmp_path: Path, **bounds: int) -> OciExecutor:
     oci = OciSettings(
         socket=market.socket,
         registries=(market.address,),
@@ -86,7 +60,7 @@ def directory_in(tmp_path: Path, name: str = "job") -> Path:
     return directory
 
 
-async def test_an_image_is_pulled_by_digest_and_said_to_be(honest: Market, engine: Engine, tmp_path: Path) -> None:
+async def test_an_image_is_pulled_by_digest_and_said_to_be(honest: Reached, engine: Engine, tmp_path: Path) -> None:
     executor = executor_on(honest, tmp_path)
     task = Task("oci", ("/bin/sh", "-c", "echo hello; : > /data/x || echo full"), image=honest.image)
     events = await events_of(await executor.run("a-1", task, directory_in(tmp_path)))
@@ -98,7 +72,7 @@ async def test_an_image_is_pulled_by_digest_and_said_to_be(honest: Market, engin
     await executor.close()
 
 
-async def test_always_asks_the_registry_again(honest: Market, engine: Engine, tmp_path: Path) -> None:
+async def test_always_asks_the_registry_again(honest: Reached, engine: Engine, tmp_path: Path) -> None:
     executor = executor_on(honest, tmp_path)
     task = Task("oci", ("/bin/sh", "-c", "true"), image=honest.image, pull=Pull.ALWAYS)
     for name in ("a-1", "a-2"):
@@ -107,7 +81,7 @@ async def test_always_asks_the_registry_again(honest: Market, engine: Engine, tm
     await executor.close()
 
 
-async def test_eight_who_want_it_at_once_pull_it_once(honest: Market, engine: Engine, tmp_path: Path) -> None:
+async def test_eight_who_want_it_at_once_pull_it_once(honest: Reached, engine: Engine, tmp_path: Path) -> None:
     executor = executor_on(honest, tmp_path)
     task = Task("oci", ("/bin/sh", "-c", "exit 3"), image=honest.image)
     runs = [await executor.run(f"a-{n}", task, directory_in(tmp_path, f"job-{n}")) for n in range(8)]
@@ -116,7 +90,9 @@ async def test_eight_who_want_it_at_once_pull_it_once(honest: Market, engine: En
     await executor.close()
 
 
-async def test_one_that_no_registry_has_is_the_requesters_fault(honest: Market, engine: Engine, tmp_path: Path) -> None:
+async def test_one_that_no_registry_has_is_the_requesters_fault(
+    honest: Reached, engine: Engine, tmp_path: Path
+) -> None:
     executor = executor_on(honest, tmp_path)
     image = f"{honest.address}/lab/tool@sha256:{'0' * 64}"
     ending = await ending_of(await executor.run("a-1", Task("oci", image=image), directory_in(tmp_path)))
@@ -125,7 +101,7 @@ async def test_one_that_no_registry_has_is_the_requesters_fault(honest: Market, 
     await executor.close()
 
 
-async def test_one_that_is_too_large_is_not_kept(honest: Market, engine: Engine, tmp_path: Path) -> None:
+async def test_one_that_is_too_large_is_not_kept(honest: Reached, engine: Engine, tmp_path: Path) -> None:
     executor = executor_on(honest, tmp_path, image=1_500_000)  # as it is fetched it has less, unpacked it has more
     ending = await ending_of(await executor.run("a-1", Task("oci", image=honest.image), directory_in(tmp_path)))
     assert ending.reason is EndReason.REFUSED_BY_POLICY
@@ -135,7 +111,7 @@ async def test_one_that_is_too_large_is_not_kept(honest: Market, engine: Engine,
 
 
 async def test_what_was_pulled_goes_when_there_is_too_much_and_what_is_the_owners_stays(
-    honest: Market, engine: Engine, tmp_path: Path
+    honest: Reached, engine: Engine, tmp_path: Path
 ) -> None:
     owners = await asyncio.to_thread(add_image, honest.socket, "localhost/owners")
     executor = executor_on(honest, tmp_path, images=1)
@@ -148,7 +124,7 @@ async def test_what_was_pulled_goes_when_there_is_too_much_and_what_is_the_owner
     await executor.close()
 
 
-async def test_an_image_that_was_here_before_is_never_removed(honest: Market, engine: Engine, tmp_path: Path) -> None:
+async def test_an_image_that_was_here_before_is_never_removed(honest: Reached, engine: Engine, tmp_path: Path) -> None:
     async for _ in engine.pull(honest.image):
         pass
     executor = executor_on(honest, tmp_path, images=1)
@@ -160,12 +136,12 @@ async def test_an_image_that_was_here_before_is_never_removed(honest: Market, en
 
 
 @pytest.fixture(params=["slow", "lying"])
-def spoiled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Market]]:
-    with market(tmp_path, request.param) as found:
+def spoiled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Reached]]:
+    with engine_and_registry(tmp_path, ARCHIVE, request.param) as found:
         yield request.param, found
 
 
-async def test_a_registry_that_is_not_honest_gets_nowhere(spoiled: tuple[str, Market], tmp_path: Path) -> None:
+async def test_a_registry_that_is_not_honest_gets_nowhere(spoiled: tuple[str, Reached], tmp_path: Path) -> None:
     """One whose layer never comes holds nobody who wants to go; one whose layer is another is found out."""
     spoil, there = spoiled
     executor = executor_on(there, tmp_path)
@@ -180,7 +156,7 @@ async def test_a_registry_that_is_not_honest_gets_nowhere(spoiled: tuple[str, Ma
     await executor.close()
 
 
-async def test_a_tag_is_made_a_digest_by_the_nodes_own_engine(honest: Market, engine: Engine) -> None:
+async def test_a_tag_is_made_a_digest_by_the_nodes_own_engine(honest: Reached, engine: Engine) -> None:
     config = Config(executors=Executors(oci_socket=honest.socket))
     spec = JobSpec(Task("oci", ("x",)), Capability(), image=f"{honest.address}/lab/tool:latest")
     found = await pin_image(spec, config)
