@@ -15,6 +15,7 @@ from dms.net.host import Host
 from dms.net.limits import Backoff
 from dms.net.peers import Peers
 from dms.net.pipe import Dialled, Found
+from dms_proto.recent import Recent
 
 FIRST_RETRY_S: Final = 0.25
 LAST_RETRY_S: Final = 30.0
@@ -38,7 +39,7 @@ class Dialer:
         self._peers = peers
         self._bridge = bridge
         self._nursery: trio.Nursery | None = None
-        self._known: dict[str, tuple[str, ...]] = {}
+        self._known: Recent[str, tuple[str, ...]] = Recent(MAX_KNOWN)
         self._under_way: dict[str, trio.Event] = {}
         self._keeping: set[str] = set()
         peers.on_lost = self._on_lost
@@ -71,6 +72,8 @@ class Dialer:
         """MDNS saw a peer: tells the node and connects, unless that is done."""
         if peer == self._host.peer_id or self._peers.link(peer) is not None or peer in self._under_way:
             return
+        if len(self._under_way) >= MAX_KEPT:
+            return  # it will be seen again
         self._bridge.send(Found(peer, addresses))
         await self._host.crashes.run(self._reach, peer, addresses)
 
@@ -95,10 +98,7 @@ class Dialer:
             self._peers.remember_dialled(peer, f"{reached[0]}/p2p/{peer}" if reached else addresses[0])
         if why := await self._peers.wait_up(peer, UP_S):
             return ("incompatible_version" if "speak" in why else "peer_unreachable"), why
-        self._known.pop(peer, None)
-        self._known[peer] = addresses
-        if len(self._known) > MAX_KNOWN:
-            del self._known[next(iter(self._known))]
+        self._known.keep(peer, addresses)
         return "", ""
 
     def _on_lost(self, peer: str) -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from dms.node.sealing import Sealer
+from dms.node.waiting import Waiting
 from dms.trust.wallet import Wallet
 from dms_actors.letters import Delivered
 from dms_actors.loop_calls import LoopCalls
@@ -33,15 +33,8 @@ log = logging.getLogger(__name__)
 
 DIRECT_TTL_MS: Final = 60_000
 GOSSIP_TTL_MS: Final = 30_000
-WAITING_PER_PEER: Final = 64
-"""Frames kept for a peer that is being dialled."""
 LEARNED: Final = 4_096
 """Peers whose addresses are remembered for an answer; bounds what strangers can make us remember."""
-
-
-class _Waiting(NamedTuple):
-    frame: bytes
-    expires: int
 
 
 class NodePost:
@@ -73,7 +66,7 @@ class NodePost:
         self._forgive_s = forgive_s
         self._to_self: Callable[[Delivered], object] = lambda _message: None
         self._addresses: dict[PeerId, tuple[str, ...]] = {}
-        self._waiting: dict[PeerId, deque[_Waiting]] = {}
+        self._waiting = Waiting()
         self._dials: dict[PeerId, asyncio.Task[None]] = {}
         self.dropped = 0
 
@@ -186,10 +179,8 @@ class NodePost:
 
     def peer_up(self, peer: PeerId) -> None:
         """Sends what waited for a peer."""
-        now = self._clock()
-        for waiting in self._waiting.pop(peer, ()):
-            if waiting.expires > now:
-                self._network.send(peer, waiting.frame)
+        for frame in self._waiting.take(peer, self._clock()):
+            self._network.send(peer, frame)
 
     def send_now(self, peer: PeerId, message: AnyMessage, cause_id: str = "") -> bool:
         """As `send`, from the loop, for bulk such as logs: False when it could not be queued, so that the caller can slow down."""
@@ -205,13 +196,11 @@ class NodePost:
         if peer in self._network.links():
             self.dropped += 1  # its queue is full; what matters is repeated
             return
-        addresses = self._addresses.get(peer)
-        if not addresses:
+        addresses, now = self._addresses.get(peer), self._clock()
+        if addresses and self._waiting.keep(peer, frame, now, now + DIRECT_TTL_MS):
+            self._dial(peer, addresses)
+        else:
             self.dropped += 1
-            return
-        waiting = self._waiting.setdefault(peer, deque(maxlen=WAITING_PER_PEER))
-        waiting.append(_Waiting(frame, self._clock() + DIRECT_TTL_MS))
-        self._dial(peer, addresses)
 
     def _announce(self, peers: tuple[PeerId, ...], frame: bytes, gossip: bool) -> None:
         for peer in peers:
@@ -236,7 +225,7 @@ class NodePost:
             await self._network.dial(named)
         except DmsError as error:
             log.debug("dial %s: %s", peer, error)
-            self.dropped += len(self._waiting.pop(peer, ()))
+            self.dropped += len(self._waiting.take(peer, self._clock()))
 
     async def close(self) -> None:
         """Gives up dials under way."""
