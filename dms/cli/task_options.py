@@ -44,8 +44,14 @@ _MARKET: Final = (
     click.option("--cpu", metavar="CORES", help="CPU cores, such as 2 or 500m. Default 1."),
     click.option("--memory", metavar="SIZE", help="Memory, such as 512MiB. Default 256MiB."),
     click.option("--disk", metavar="SIZE", help="Disk, inputs included. Default 256MiB."),
-    click.option("--gpus", metavar="N", type=click.IntRange(0, 64), help="Whole GPUs."),
-    click.option("--gpu-memory", metavar="SIZE", help="Least memory of each GPU."),
+    click.option(
+        "--gpus", metavar="N", type=click.IntRange(0, 64), help="GPUs, whole unless --gpu-share says otherwise."
+    ),
+    click.option("--gpu-model", metavar="TEXT", help="Part of the model's name of each GPU, such as 'MIG 1g'."),
+    click.option("--gpu-memory", metavar="SIZE", help="Least memory of each GPU, or of the share."),
+    click.option(
+        "--gpu-share", metavar="PART", help="Part of each GPU, such as 0.5, with --gpu-memory. For own machines."
+    ),
     click.option(
         "--secret",
         "secrets",
@@ -197,7 +203,7 @@ def market_fields(task: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
         )
         for name, source in (_secret(text, option) for text in given)
     }
-    gpu = {"memory": task["gpu_memory"]} if task["gpu_memory"] else {}
+    gpu = _given(model=task["gpu_model"], memory=task["gpu_memory"], share=task["gpu_share"])
     fields: dict[str, Any] = {
         "name": task["name"],
         "resources": _given(

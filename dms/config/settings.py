@@ -220,7 +220,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     simulate_gpus: Annotated[
         str,
         about(
-            "Invented GPUs, such as `2xA100-40G,1xL4-24G`, for tests and demonstrations, offered instead of real ones. They are marked as "
+            "Invented GPUs, such as `2xA100-40G,1xL4-24G`, for tests and demonstrations, offered instead of real ones; one that is divided into "
+            "instances (MIG) is `1xA100-40G/3x1g.5gb+1x3g.20gb`. They are marked as "
             "simulated in the model and in a label; jobs that use them find no device."
         ),
     ] = ""

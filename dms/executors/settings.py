@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from dms.hardware.gpu_types import FoundGpu
 from dms_proto.capability import Resources
 from dms_proto.units import CORE, GIB, MIB
 
@@ -47,6 +48,7 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
         cgroup_root: where cgroup file systems are mounted.
         oci: how containers are run; None: they are not.
         python: path of the Python whose packages programs in Python find; empty: the node's own, without what is installed in it.
+        gpus: the devices of this machine, for jobs that were given one.
     """
 
     state_directory: Path
@@ -58,3 +60,4 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
     cgroup_root: Path = Path("/sys/fs/cgroup")
     oci: OciSettings | None = None
     python: str = ""
+    gpus: tuple[FoundGpu, ...] = ()

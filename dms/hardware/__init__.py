@@ -4,7 +4,7 @@
 
     cgroups     limits of the container or unit around this process
     facts       cores, memory, disk, kernel, load: within those limits
-    gpu         devices found, opened and named, or why not; invented ones for tests
+    gpu         devices found, opened and named, or why not; gpu_simulated: invented ones for tests
     kernels     the arithmetic the benchmark times
     benchmark   a score in at most 10 s, in a process of its own
     pressure    how much less can be offered because other programs use the machine: pure

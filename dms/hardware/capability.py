@@ -18,9 +18,12 @@ from typing import Final
 from dms.config.settings import Config, Provider
 from dms.hardware.benchmark import Benchmark
 from dms.hardware.facts import Facts
-from dms.hardware.gpu import Detection, detect, simulate
+from dms.hardware.gpu import detect
+from dms.hardware.gpu_simulated import simulate
+from dms.hardware.gpu_types import Detection
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, Price, Resources
 from dms_proto.errors import UserError
+from dms_proto.market.arithmetic import canonical
 from dms_proto.units import CORE, GIB, MIB, format_bytes, format_cores
 
 MAX_DEFAULT_DISK: Final = 100 * GIB
@@ -64,11 +67,13 @@ def propose(
     """
     provider = settings.provider
     return Capability(
-        resources=Resources(
-            cpu_millicores=_cpu(facts, provider),
-            memory_bytes=_memory(facts, provider),
-            disk_bytes=_disk(facts, provider),
-            gpus=_gpus(gpus, provider),
+        resources=canonical(
+            Resources(
+                cpu_millicores=_cpu(facts, provider),
+                memory_bytes=_memory(facts, provider),
+                disk_bytes=_disk(facts, provider),
+                gpus=_gpus(gpus, provider),
+            )
         ),
         architecture=facts.architecture,
         cpu_score=benchmark.score if benchmark is not None and benchmark.trusted else 0,

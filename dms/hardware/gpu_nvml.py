@@ -1,14 +1,18 @@
 """NVIDIA devices through NVML (the driver's management library), loaded only when asked and never at the price of an exception.
 
+What a job needs to open: the control node, the nodes of unified memory, and the device's own; for an instance also the two that stand for the right
+to use it (`/dev/nvidia-caps`), whose numbers the driver tells below /proc. Without those the parent's node opens nothing.
+
 A device in MIG mode is offered as its instances, each with its own memory and cores in hardware: the only sharing fit for tenants who do not
 trust each other (NVIDIA Multi-Instance GPU User Guide). A whole device is offered exclusively.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dms.hardware.gpu_pci import why_not_open
 from dms.hardware.gpu_types import FoundGpu, Probe
@@ -19,6 +23,9 @@ NvmlLoader = Callable[[], Any]
 """Gives the module `pynvml`, or something with its functions and its `NVMLError`. May raise ImportError or OSError."""
 
 _VENDOR: Final = "nvidia"
+_SHARED_NODES: Final = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
+_CAPABILITIES: Final = "driver/nvidia/capabilities"
+_ACCESS_MINOR: Final = re.compile(r"DeviceFileMinor:\s*(\d+)", re.ASCII)
 
 
 def load_pynvml() -> Any:
@@ -28,7 +35,16 @@ def load_pynvml() -> Any:
     return pynvml
 
 
-def read(load: NvmlLoader = load_pynvml, dev: Path = Path("/dev")) -> tuple[tuple[FoundGpu, ...], Probe]:
+class _Roots(NamedTuple):
+    """Where device nodes are, and procfs."""
+
+    dev: Path
+    proc: Path
+
+
+def read(
+    load: NvmlLoader = load_pynvml, dev: Path = Path("/dev"), proc: Path = Path("/proc")
+) -> tuple[tuple[FoundGpu, ...], Probe]:
     """Every device NVML lists, each opened, and how the probe went."""
     try:
         nvml = load()
@@ -41,7 +57,7 @@ def read(load: NvmlLoader = load_pynvml, dev: Path = Path("/dev")) -> tuple[tupl
     try:
         driver = _str(nvml.nvmlSystemGetDriverVersion())
         count = int(nvml.nvmlDeviceGetCount())
-        found = tuple(gpu for index in range(count) for gpu in _device(nvml, index, driver, dev))
+        found = tuple(gpu for index in range(count) for gpu in _device(nvml, index, driver, _Roots(dev, proc)))
         return found, Probe("nvml", ok=True, detail=f"driver {driver} lists {format_count(count, 'device')}")
     except nvml.NVMLError as error:
         return (), Probe("nvml", ok=False, detail=f"NVML failed: {error}")
@@ -49,7 +65,7 @@ def read(load: NvmlLoader = load_pynvml, dev: Path = Path("/dev")) -> tuple[tupl
         nvml.nvmlShutdown()
 
 
-def _device(nvml: Any, index: int, driver: str, dev: Path) -> Iterator[FoundGpu]:
+def _device(nvml: Any, index: int, driver: str, roots: _Roots) -> Iterator[FoundGpu]:
     """One entry per thing that could be offered; a device that fails is one entry that says why, the others are not lost with it."""
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
@@ -60,14 +76,15 @@ def _device(nvml: Any, index: int, driver: str, dev: Path) -> Iterator[FoundGpu]
         return
     found = FoundGpu(_VENDOR, model, pci, driver)
     try:
-        problem, hint = _problem(nvml, handle, dev)
+        problem, hint = _problem(nvml, handle, roots.dev)
         if problem:
             yield _refused(found, problem, hint)
         elif _in_mig_mode(nvml, handle):
-            yield from _instances(nvml, handle, found)
+            yield from _instances(nvml, handle, found, roots)
         else:
             memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-            yield _offered(found, Gpu(str(index), _VENDOR, model, memory))
+            nodes = _nodes(roots.dev, f"nvidia{int(nvml.nvmlDeviceGetMinorNumber(handle))}")
+            yield _offered(found, Gpu(str(index), _VENDOR, model, memory), _str(nvml.nvmlDeviceGetUUID(handle)), nodes)
     except nvml.NVMLError as error:
         yield _refused(
             found, f"NVML cannot read it: {error}", "nvidia-smi may say more; a reset or reboot may be needed"
@@ -93,8 +110,8 @@ def _in_mig_mode(nvml: Any, handle: Any) -> bool:
     return bool(current == nvml.NVML_DEVICE_MIG_ENABLE)
 
 
-def _instances(nvml: Any, handle: Any, parent: FoundGpu) -> Iterator[FoundGpu]:
-    seen = 0
+def _instances(nvml: Any, handle: Any, parent: FoundGpu, roots: _Roots) -> Iterator[FoundGpu]:
+    seen, minor = 0, int(nvml.nvmlDeviceGetMinorNumber(handle))
     for index in range(int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
         try:
             instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
@@ -103,10 +120,28 @@ def _instances(nvml: Any, handle: Any, parent: FoundGpu) -> Iterator[FoundGpu]:
         seen += 1
         name = _str(nvml.nvmlDeviceGetName(instance))
         memory = int(nvml.nvmlDeviceGetMemoryInfo(instance).total)
-        offer = Gpu(_str(nvml.nvmlDeviceGetUUID(instance)), _VENDOR, name, memory)
-        yield _offered(FoundGpu(_VENDOR, name, parent.pci, parent.driver), offer)
+        uuid = _str(nvml.nvmlDeviceGetUUID(instance))
+        found = FoundGpu(_VENDOR, name, parent.pci, parent.driver)
+        nodes = _nodes(roots.dev, f"nvidia{minor}", *_access_nodes(nvml, instance, minor, roots.proc))
+        yield _offered(found, Gpu(uuid, _VENDOR, name, memory), uuid, nodes)
     if not seen:
         yield _refused(parent, "it is in MIG mode and has no instance", "nvidia-smi mig -cgi PROFILE -C makes one")
+
+
+def _access_nodes(nvml: Any, instance: Any, minor: int, proc: Path) -> Iterator[str]:
+    """The nodes that stand for the right to use an instance; none where the driver does not tell their numbers."""
+    gpu, compute = nvml.nvmlDeviceGetGpuInstanceId(instance), nvml.nvmlDeviceGetComputeInstanceId(instance)
+    for place in (f"mig/gi{gpu}/access", f"mig/gi{gpu}/ci{compute}/access"):
+        try:
+            text = (proc / _CAPABILITIES / f"gpu{minor}" / place).read_text(errors="replace")
+        except OSError:
+            continue
+        if match := _ACCESS_MINOR.search(text):
+            yield f"nvidia-caps/nvidia-cap{match[1]}"
+
+
+def _nodes(dev: Path, *own: str) -> tuple[tuple[str, str], ...]:
+    return tuple((str(dev / name), f"/dev/{name}") for name in (*_SHARED_NODES, *own))
 
 
 def normal_address(bus_id: str) -> str:
@@ -115,8 +150,8 @@ def normal_address(bus_id: str) -> str:
     return f"{domain[-4:]}:{rest}"
 
 
-def _offered(found: FoundGpu, offer: Gpu) -> FoundGpu:
-    return FoundGpu(found.vendor, found.model, found.pci, found.driver, offer)
+def _offered(found: FoundGpu, offer: Gpu, uuid: str, nodes: tuple[tuple[str, str], ...]) -> FoundGpu:
+    return FoundGpu(found.vendor, found.model, found.pci, found.driver, offer, uuid=uuid, nodes=nodes)
 
 
 def _refused(found: FoundGpu, problem: str, hint: str) -> FoundGpu:

@@ -62,7 +62,8 @@ def usable(gpu: PciGpu, index: int, dev: Path = Path("/dev")) -> FoundGpu:
     model = gpu.product or f"device {gpu.device}"
     problem, hint = _problem(gpu, dev)
     offer = Gpu(f"{gpu.vendor}{index}", gpu.vendor, model, gpu.memory_bytes) if not problem else None
-    return FoundGpu(gpu.vendor, model, gpu.address, gpu.driver, offer, problem, hint)
+    nodes = tuple((str(node), f"/dev/{node.relative_to(dev)}") for node in _nodes(gpu, dev))
+    return FoundGpu(gpu.vendor, model, gpu.address, gpu.driver, offer, problem, hint, nodes=nodes)
 
 
 def why_not_open(node: Path) -> str:
@@ -84,16 +85,19 @@ def _problem(gpu: PciGpu, dev: Path) -> tuple[str, str]:
         if gpu.vendor == "intel":
             return "it shares the machine's memory, so it cannot be given to a job by itself", ""
         return f"its driver {gpu.driver} does not tell its memory", "use the amdgpu driver"
-    nodes = [dev / "dri" / gpu.render] if gpu.render else []
-    if not nodes:
+    if not gpu.render:
         return "it has no render node", f"check that the driver {gpu.driver} loaded without errors (dmesg)"
-    if gpu.vendor == "amd":
-        nodes.append(dev / "kfd")  # compute goes through the kernel fusion driver, graphics alone would do without
-    for node in nodes:
+    for node in _nodes(gpu, dev):
         reason = why_not_open(node)
         if reason:
             return reason, "add the node's user to the groups render and video" if "denied" in reason else ""
     return "", ""
+
+
+def _nodes(gpu: PciGpu, dev: Path) -> tuple[Path, ...]:
+    render = (dev / "dri" / gpu.render,) if gpu.render else ()
+    # Compute goes through the kernel fusion driver, graphics alone would do without.
+    return (*render, dev / "kfd") if gpu.vendor == "amd" else render
 
 
 def _read_device(directory: Path) -> PciGpu:

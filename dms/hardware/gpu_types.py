@@ -17,6 +17,8 @@ class FoundGpu(msgspec.Struct, frozen=True):
         driver: kernel driver or its version; empty without one.
         offer: what can be offered; None when it cannot be used, and then `problem` says why and `hint` what to do.
         simulated: invented for tests: there is no device.
+        uuid: by which the vendor's libraries know it for good, "GPU-…" or "MIG-…"; empty where there is none.
+        nodes: (device node on this machine, where a job finds it): what a program opens to use it, and nothing of any other device.
     """
 
     vendor: str
@@ -27,6 +29,8 @@ class FoundGpu(msgspec.Struct, frozen=True):
     problem: str = ""
     hint: str = ""
     simulated: bool = False
+    uuid: str = ""
+    nodes: tuple[tuple[str, str], ...] = ()
 
 
 class Probe(msgspec.Struct, frozen=True):

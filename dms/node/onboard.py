@@ -123,7 +123,10 @@ def is_onboarded(home: Home) -> bool:
 def executor_settings(home: Home, config: Config) -> ExecutorSettings:
     """Where the executors of a home keep their files, and how its owner wants containers run, if at all."""
     return ExecutorSettings(
-        state_directory=home.root / "executors", oci=container_settings(config), python=config.executors.python
+        state_directory=home.root / "executors",
+        oci=container_settings(config),
+        python=config.executors.python,
+        gpus=find_gpus(config.provider).gpus,
     )
 
 

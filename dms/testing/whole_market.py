@@ -92,7 +92,7 @@ class WholeMarket:
         def is_free() -> bool:
             status = self.status(name)
             capability = status["capability"]
-            return bool(status["work"]["running"] == 0 and capability["available"] == capability["registered"])
+            return bool(status["work"]["running"] == 0 and not capability["locked"] and not capability["allocated"])
 
         wait_until(is_free, f"{name} is free again")
 

@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from dms.executors import job_directory
+from dms.executors import gpus, job_directory
 from dms.executors.limiter import Allowance, Group, Limiter
 from dms.executors.limiter import detect as detect_limiter
 from dms.executors.sandbox import bwrap, profile, run_files, seccomp, uids
@@ -38,6 +38,7 @@ from dms.executors.sandbox.run_files import Record, RunFiles, Status
 from dms.executors.sandbox.spares import SparePool
 from dms.executors.sandbox.watch import DirectoryWatch
 from dms.executors.settings import ExecutorSettings
+from dms.hardware.gpu_types import FoundGpu
 from dms_actors.ports import Run
 from dms_proto.capability import Meter
 from dms_proto.errors import MachineError
@@ -126,6 +127,7 @@ class Sandbox:
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
         try:
             self.start()
+            program = _with_gpus(program, gpus.given(task.resources.gpus, self.settings.gpus))
             files = RunFiles(self._runs_directory, name)
             spare = await self._spares.take()
         except (MachineError, ValueError) as error:
@@ -279,7 +281,7 @@ class Sandbox:
                 mounts.append(str(self._bwrap_home))
             names = [f"{MOUNT_ROOT}/{number}" if place.uid else str(path) for number, path in enumerate(sources)]
             binds = tuple((name, target) for name, (_, target) in zip(names[2:], program.binds, strict=True))
-            view = profile.View(job=names[0], etc=names[1], binds=binds, secrets=tuple(secrets), block=block)
+            view = profile.View(names[0], names[1], binds, program.devices, tuple(secrets), block=block)
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
             command = _filled(program.command, {RESULT_ARGUMENT: result, DOOR_ARGUMENT: door})
@@ -353,6 +355,11 @@ class Sandbox:
                 return
             time.sleep(0.002)  # milliseconds, and only after a crash
         _logger.error("run %s: its cgroup cannot be removed yet", name)
+
+
+def _with_gpus(program: Program, devices: Sequence[FoundGpu]) -> Program:
+    environment = {**program.environment, **gpus.variables(devices)}
+    return msgspec.structs.replace(program, environment=environment, devices=gpus.nodes(devices))
 
 
 def _filled(command: Sequence[str], descriptors: Mapping[str, int]) -> list[str]:

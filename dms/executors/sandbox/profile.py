@@ -37,6 +37,7 @@ class View(msgspec.Struct, frozen=True):
         job: its directory, the only one it can write to.
         etc: see `build_etc`.
         binds: (path, where it appears), read-only.
+        devices: (device node, where it appears); one that is not there is passed over: some are made when they are first used.
         secrets: (descriptor to read it from, its name below `SECRETS`).
         status: descriptor for bubblewrap's reports.
         seccomp: descriptor of the filter.
@@ -46,6 +47,7 @@ class View(msgspec.Struct, frozen=True):
     job: str
     etc: str
     binds: tuple[tuple[str, str], ...] = ()
+    devices: tuple[tuple[str, str], ...] = ()
     secrets: tuple[tuple[int, str], ...] = ()
     status: int = 3
     seccomp: int = 5
@@ -91,6 +93,8 @@ def job_options(view: View, environment: Mapping[str, str], memory_bytes: int) -
     options += ["--ro-bind", view.etc, "/etc"]
     for source, target in view.binds:
         options += ["--ro-bind", source, target]
+    for source, target in view.devices:
+        options += ["--dev-bind-try", source, target]
     options += _secret_options(view.secrets)
     options += ["--bind", view.job, "/job", "--chdir", "/job", "--remount-ro", "/dev", "--remount-ro", "/"]
     for name, value in {**BASE_ENVIRONMENT, **environment}.items():

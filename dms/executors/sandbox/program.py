@@ -30,6 +30,7 @@ class Program(msgspec.Struct, frozen=True):
         environment: variables inside.
         secrets: contents of files below /run/secrets, by name.
         binds: (path on this machine, where it appears), read-only.
+        devices: (device node on this machine, where it appears): of the GPUs that the job was given.
         overhead_bytes: memory the executor itself needs on top of what the job reserved.
         overhead_processes: threads the executor itself needs.
         opens_door: set for one that lets connections in: it finds the listening socket at the descriptor named by the argument "{door}".
@@ -41,6 +42,7 @@ class Program(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     secrets: Mapping[str, bytes] = {}
     binds: tuple[tuple[Path, str], ...] = ()
+    devices: tuple[tuple[str, str], ...] = ()
     overhead_bytes: int = 0
     overhead_processes: int = 0
     opens_door: bool = False

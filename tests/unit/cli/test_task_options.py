@@ -10,10 +10,15 @@ import pytest
 from dms.cli.task_options import spec_of, spec_of_file
 from dms.jobs.problems import BadJob
 from dms.jobs.spec import JobSpec
+from dms_proto.capability import Gpu
 from dms_proto.images import Pull
 from dms_proto.secrets import OpenSecret
+from dms_proto.units import GIB
 
-ONCE = "executor module cpu memory disk gpus gpu_memory count run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
+ONCE = (
+    "executor module cpu memory disk gpus gpu_model gpu_memory gpu_share "
+    "count run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
+)
 CONTAINERS = "image pull"
 WHERE = "node"
 CHECKS = "verify copies apart comparator"
@@ -71,6 +76,11 @@ def test_a_module_makes_it_a_wasm_job(tmp_path: Path) -> None:
 def test_gpus_with_a_memory_only_are_one_gpu() -> None:
     assert len(_spec("x", gpu_memory="8GiB").needs.resources.gpus) == 1
     assert len(_spec("x", gpus=3).needs.resources.gpus) == 3
+
+
+def test_a_share_and_a_model_are_those_of_each_gpu() -> None:
+    half = Gpu(model="A100", memory_bytes=8 * GIB, milli=500)
+    assert _spec("x", gpus=2, gpu_model="A100", gpu_memory="8GiB", gpu_share="0.5").needs.resources.gpus == (half, half)
 
 
 def test_paths_in_a_job_file_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from dms.config.settings import Config, Executors, Node, Provider
 from dms.hardware.benchmark import Benchmark
 from dms.hardware.capability import MAX_DEFAULT_DISK, SIMULATED_LABEL, find_gpus, notes, propose
 from dms.hardware.facts import Facts
-from dms.hardware.gpu import Detection, FoundGpu, simulate
+from dms.hardware.gpu_simulated import simulate
+from dms.hardware.gpu_types import Detection, FoundGpu
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Price
 from dms_proto.errors import UserError
 from dms_proto.units import GIB

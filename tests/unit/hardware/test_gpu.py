@@ -8,12 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dms.hardware.gpu import SIMULATED, detect, simulate
+from dms.hardware.gpu import detect
 from dms.hardware.gpu_nvml import normal_address
-from dms_proto.errors import UserError
 from dms_proto.units import GIB
 
 
@@ -121,8 +118,14 @@ class ScriptedNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> SimpleNamespace:
         return SimpleNamespace(total=handle.memory if isinstance(handle, Card) else handle[2])
 
-    def nvmlDeviceGetUUID(self, handle: tuple[str, str, int]) -> str:
-        return handle[0]
+    def nvmlDeviceGetUUID(self, handle: Any) -> str:
+        return f"GPU-{handle.bus}" if isinstance(handle, Card) else str(handle[0])
+
+    def nvmlDeviceGetGpuInstanceId(self, handle: tuple[str, str, int]) -> int:
+        return int(handle[0][-1], 16) + 1  # "MIG-aa" is instance 11
+
+    def nvmlDeviceGetComputeInstanceId(self, handle: tuple[str, str, int]) -> int:
+        return 0
 
 
 A100 = Card("NVIDIA A100-SXM4-40GB", "00000000:3B:00.0", 40 * GIB, 0)
@@ -216,6 +219,33 @@ def test_in_mig_mode_the_instances_are_offered_and_never_the_card(tree: Tree) ->
     assert [(gpu.device, gpu.memory_bytes) for gpu in found.offers] == [("MIG-aa", 20 * GIB), ("MIG-bb", 5 * GIB)]
 
 
+def test_a_card_is_opened_by_its_own_node_and_those_of_the_driver(tree: Tree) -> None:
+    two_cards(tree).nodes("nvidiactl", "nvidia0", "nvidia1")
+    found = detect(tree.sysfs, tree.dev, lambda: ScriptedNvml([A100, GTX]))
+    shared = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"]
+    assert [gpu.uuid for gpu in found.gpus] == ["GPU-00000000:3B:00.0", "GPU-00000000:AF:00.0"]
+    assert [gpu.nodes for gpu in found.gpus] == [
+        tuple((f"{tree.dev}/{name}", f"/dev/{name}") for name in (*shared, own)) for own in ("nvidia0", "nvidia1")
+    ]
+
+
+def test_an_instance_is_opened_by_the_nodes_that_stand_for_its_rights(tree: Tree, tmp_path: Path) -> None:
+    places = {"gi11/access": 101, "gi11/ci0/access": 102, "gi12/access": 111}
+    for place, number in places.items():
+        file = tmp_path / "proc/driver/nvidia/capabilities/gpu0/mig" / place
+        file.parent.mkdir(parents=True)
+        file.write_text(f"DeviceFileMinor: {number}\nDeviceFileMode: 292\nDeviceFileModify: 1\n")
+    split = Card(A100.name, A100.bus, 1, 0, mig=[("MIG-aa", "A100 MIG 3g.20gb", 20 * GIB), ("MIG-bb", "A100", GIB)])
+    tree.device("0000:3b:00.0", "0x10de", "0x20b0", "0x030200", "nvidia").nodes("nvidiactl", "nvidia0")
+    found = detect(tree.sysfs, tree.dev, lambda: ScriptedNvml([split]), tmp_path / "proc")
+    own = [[inside for _, inside in gpu.nodes][3:] for gpu in found.gpus]
+    assert own == [
+        ["/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap101", "/dev/nvidia-caps/nvidia-cap102"],
+        ["/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap111"],
+    ]
+    assert [gpu.uuid for gpu in found.gpus] == ["MIG-aa", "MIG-bb"]
+
+
 def test_mig_mode_without_instances_offers_nothing_and_says_what_to_do(tree: Tree) -> None:
     tree.nodes("nvidiactl", "nvidia0")
     found = detect(tree.sysfs, tree.dev, lambda: ScriptedNvml([Card(A100.name, A100.bus, 1, 0, mig=[])]))
@@ -254,6 +284,12 @@ def test_an_amd_card_is_offered_with_the_memory_its_driver_tells(tree: Tree) -> 
         "AMD Instinct MI210",
         64 * GIB,
     )
+
+
+def test_an_amd_card_is_opened_by_its_render_node_and_the_drivers(tree: Tree) -> None:
+    amd(tree).render("0000:83:00.0", "renderD128").nodes("kfd", "dri/renderD128")
+    (gpu,) = detect(tree.sysfs, tree.dev, never).gpus
+    assert [inside for _, inside in gpu.nodes] == ["/dev/dri/renderD128", "/dev/kfd"]
 
 
 @pytest.mark.parametrize(
@@ -298,38 +334,6 @@ def test_every_device_has_a_name_of_its_own(tree: Tree) -> None:
     tree.nodes("kfd", "dri/renderD128", "nvidiactl", "nvidia0", "nvidia1")
     names = [gpu.device for gpu in detect(tree.sysfs, tree.dev, lambda: ScriptedNvml([A100, GTX])).offers]
     assert sorted(names) == ["0", "1", "amd0"]
-
-
-def test_invented_devices_are_made_as_asked_and_marked() -> None:
-    found = simulate("2xA100-40G, 1xH100-SXM5-80GB,1xMI300X-192GiB")
-    assert [(gpu.device, gpu.vendor, gpu.model, gpu.memory_bytes // GIB) for gpu in found.offers] == [
-        ("sim-0", "nvidia", "A100" + SIMULATED, 40),
-        ("sim-1", "nvidia", "A100" + SIMULATED, 40),
-        ("sim-2", "nvidia", "H100-SXM5" + SIMULATED, 80),
-        ("sim-3", "amd", "MI300X" + SIMULATED, 192),
-    ]
-    assert all(gpu.simulated for gpu in found.gpus)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["A100", "2xA100", "0xA100-40G", "2xA100-0G", "2xA100-40", "xA100-4G", "2xA100-40G,", "1x-4G", "99xA-1G", "٢xA-1G"],
-)
-def test_what_is_no_invented_machine_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"provider\.simulate_gpus") as caught:
-        simulate(text)
-    assert caught.value.code == "bad_config"
-
-
-@given(st.integers(1, 64), st.sampled_from(["A100", "L4", "H100-PCIe", "RTX 4090"]), st.integers(1, 9999))
-def test_any_invented_machine_in_the_stated_form_is_made(count: int, model: str, memory: int) -> None:
-    offers = simulate(f"{count}x{model}-{memory}G").offers
-    assert len({gpu.device for gpu in offers}) == len(offers) == count
-    assert {(gpu.model, gpu.memory_bytes) for gpu in offers} == {(model + SIMULATED, memory * GIB)}
-
-
-def test_nothing_asked_nothing_invented() -> None:
-    assert simulate("").gpus == ()
 
 
 def test_nvmls_spelling_of_an_address_becomes_that_of_sysfs() -> None:
