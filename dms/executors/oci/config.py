@@ -17,6 +17,7 @@ import msgspec
 
 from dms.executors.limiter import Allowance
 from dms.executors.oci.filter import profile
+from dms.executors.oci.gpus import Devices
 from dms.executors.sandbox import profile as sandbox_profile
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import KIB, MIB
@@ -142,14 +143,14 @@ class Program(msgspec.Struct, frozen=True):
         command: argument vector; empty for the image's own.
         environment: variables.
         has_variables: whether secrets become variables.
-        devices: GPUs by their CDI names.
+        devices: GPUs that it was given.
     """
 
     image: Image
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
     has_variables: bool = False
-    devices: tuple[str, ...] = ()
+    devices: Devices = Devices()
 
 
 def container(place: Place, program: Program, dialect: Dialect, machine: Machine) -> dict[str, Any]:
@@ -207,7 +208,7 @@ def _host(place: Place, program: Program, dialect: Dialect, machine: Machine) ->
     allowance = place.allowance
     scratch = max(MIB, min(SCRATCH_BYTES, allowance.memory_bytes // 2))
     host: dict[str, Any] = {
-        "Binds": [f"{place.directory}:/job:rw,Z", *_memory_binds(place, program)],
+        "Binds": [f"{place.directory}:/job:rw,Z", *_memory_binds(place, program), *_device_binds(program.devices)],
         "NetworkMode": "none",
         "IpcMode": "private",
         "CgroupnsMode": "private",
@@ -250,6 +251,10 @@ def _memory_binds(place: Place, program: Program) -> list[str]:
     return [*binds, f"{place.memory}/variables:{VARIABLES}:ro,Z"] if program.has_variables else binds
 
 
+def _device_binds(devices: Devices) -> list[str]:
+    return [f"{mount.host_path}:{mount.container_path}:ro" for mount in devices.mounts]
+
+
 def _scratch_places(image: Image) -> tuple[str, ...]:
     """Where a job may write in memory: /tmp, and what the image calls volumes, for which engines give room on their disk without a limit."""
     return ("/tmp", *(path for path in image.volumes if path.rstrip("/") not in ("", "/job", "/tmp", "/dev/shm")))  # noqa: S108 - the container's
@@ -274,8 +279,14 @@ def _log_options(allowance: Allowance, dialect: Dialect) -> dict[str, str]:
     return options | {"max-file": "1", "compress": "false"} if dialect.log_driver == "local" else options
 
 
-def _devices(names: Sequence[str]) -> dict[str, Any]:
-    return {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": list(names)}]} if names else {}
+def _devices(devices: Devices) -> dict[str, Any]:
+    if devices.names:
+        return {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": list(devices.names)}]}
+    nodes = [
+        {"PathOnHost": node.host_path or node.path, "PathInContainer": node.path, "CgroupPermissions": node.permissions}
+        for node in devices.nodes
+    ]
+    return {"Devices": nodes} if nodes else {}
 
 
 def script(secrets: Sequence[OpenSecret]) -> bytes:

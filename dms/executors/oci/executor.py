@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from dms.executors import gpus as shown_gpus
 from dms.executors import job_directory
 from dms.executors.oci import config, faults, gpus, probe
 from dms.executors.oci.config import Dialect, Machine, Place, Program, User
@@ -41,6 +42,8 @@ FILTER_FILE: Final = "seccomp.json"
 _logger: Final = logging.getLogger(__name__)
 _CONFLICT: Final = 409
 _NO_INIT: Final = re.compile(r"\binit\b|catatonit|tini", re.IGNORECASE)
+NO_GPUS: Final = {shown_gpus.FOR_RUNTIME: shown_gpus.NONE}
+"""Said to the runtime where a container is given none: an image may ask it for all."""
 _FIRST_CDI: Final = {"docker": 25, "podman": 5}
 """The first versions that know devices by their CDI names in this API: podman 4 takes them for paths there."""
 
@@ -293,15 +296,14 @@ class OciExecutor:
         assert self._engine is not None
         has_variables = any(secret.variable for secret in secrets)
         try:
-            devices, why = await asyncio.to_thread(gpus.names_of, task.resources.gpus, self._oci.cdi)
-            if why or (devices and not self._dialect.knows_cdi):
-                why = why or f"{self._engine.facts} does not show GPUs to containers by CDI name"
-                raise RefusedError(Ending(EndReason.PROVIDER_FAULT, detail=why))
+            given = shown_gpus.given(task.resources.gpus, self._settings.gpus)
+            devices = await asyncio.to_thread(gpus.devices_of, given, self._oci.cdi, knows_cdi=self._dialect.knows_cdi)
             memory = self._memory.lay_out(place.name, secrets, place.user)
             place = msgspec.structs.replace(place, memory=memory)
             if place.user.outside:
                 await asyncio.to_thread(job_directory.hand_over, Path(place.directory), place.user.outside)
-            program = Program(image, task.command, task.environment, has_variables, devices)
+            environment = {**task.environment, **devices.variables, **NO_GPUS, **shown_gpus.variables(given)}
+            program = Program(image, task.command, environment, has_variables, devices)
             wanted = config.container(place, program, self._dialect, _machine())
             self._warden.start()
             container = await self._create(place.name, wanted)

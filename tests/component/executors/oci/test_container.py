@@ -12,8 +12,9 @@ import pytest
 
 from dms.executors import collect_into
 from dms.executors.oci.engine import open_engine
-from dms.executors.oci.executor import OciExecutor
-from dms.executors.settings import ExecutorSettings
+from dms.executors.oci.executor import OciExecutor, dialect_of
+from dms.executors.settings import ExecutorSettings, OciSettings
+from dms.hardware.gpu_types import FoundGpu
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of
 from dms_actors.ports import Exited
 from dms_proto.capability import Gpu, Isolation, Meter, Resources
@@ -178,7 +179,7 @@ async def test_a_gpu_that_cannot_be_shown_is_not_promised(
     task = shell(ground, "true", resources=Resources(gpus=(Gpu("77", "nvidia"),)))
     ending = await ending_of(await executor.run("a-1", task, directory))
     assert ending.reason is EndReason.PROVIDER_FAULT
-    assert "GPU 77 cannot be shown" in ending.detail
+    assert "GPU 77 () cannot be used on this machine" in ending.detail
 
 
 async def test_an_engine_that_somebody_took_the_container_from_is_the_providers_fault(
@@ -210,3 +211,43 @@ async def test_many_runs_leave_no_container_and_lose_no_output(
     finally:
         await engine.close()
     assert not executor.processes
+
+
+DEVICES = """cdiVersion: 0.5.0
+kind: nvidia.com/gpu
+containerEdits: {env: [FROM_FILE=yes], deviceNodes: [{path: /dev/nvidiactl, hostPath: /dev/zero}]}
+devices:
+- name: GPU-harmless
+  containerEdits: {deviceNodes: [{path: /dev/nvidia0, hostPath: /dev/null}]}
+- name: GPU-other
+  containerEdits: {deviceNodes: [{path: /dev/nvidia1, hostPath: /dev/null}]}
+"""
+
+
+async def test_a_gpu_is_shown_as_a_file_describes_it_and_no_other(
+    settings: ExecutorSettings, ground: Ground, tmp_path: Path, directory: Path
+) -> None:
+    place = tmp_path / "cdi"
+    place.mkdir()
+    (place / "nvidia.yaml").write_text(DEVICES)
+    gpu = FoundGpu("nvidia", "A100", offer=Gpu("0", "nvidia", "A100"), uuid="GPU-harmless")
+    oci = OciSettings(socket=ground.socket, cdi=(place,))
+    executor = OciExecutor(ExecutorSettings(settings.state_directory, oci=oci, gpus=(gpu,)))
+    look = "echo $CUDA_VISIBLE_DEVICES $FROM_FILE; stat -c %t:%T /dev/nvidia0; echo /dev/nvidia*; echo x >/dev/nvidia0"
+    task = shell(ground, look, resources=Resources(gpus=(Gpu("0", "nvidia", "A100"),)))
+    try:
+        if dialect_of((await executor.open()).facts).knows_cdi:
+            pytest.skip(f"{executor.facts} reads files of its own")
+        assert (await said(executor, task, directory)).split() == [
+            *("GPU-harmless", "yes", "1:3", "/dev/nvidia0", "/dev/nvidiactl")
+        ]
+    finally:
+        await executor.sweep([])
+        await executor.close()
+
+
+async def test_an_image_that_asks_the_runtime_for_all_gpus_gets_none(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    task = shell(ground, "echo $NVIDIA_VISIBLE_DEVICES", environment={"NVIDIA_VISIBLE_DEVICES": "all"})
+    assert await said(executor, task, directory) == "void\n"

@@ -9,6 +9,7 @@ import pytest
 from dms.executors.limiter import Allowance
 from dms.executors.oci.config import Dialect, Image, Machine, Place, Program, User, container, script
 from dms.executors.oci.filter import profile
+from dms.executors.oci.gpus import DeviceNode, Devices, Mount
 from dms.executors.sandbox import seccomp
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import KIB, MIB
@@ -112,7 +113,17 @@ def test_a_variable_of_any_text_is_quoted() -> None:
 
 def test_gpus_are_asked_for_by_cdi_name() -> None:
     wanted = [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0"]}]
-    assert host(devices=("nvidia.com/gpu=0",))["DeviceRequests"] == wanted
+    assert host(devices=Devices(("nvidia.com/gpu=0",)))["DeviceRequests"] == wanted
+
+
+def test_what_a_file_says_of_a_gpu_is_asked_for_of_an_engine_that_reads_none() -> None:
+    nodes, mounts = (DeviceNode("/dev/a", "/dev/b", "rw"), DeviceNode("/dev/c")), (Mount("/usr/x", "/lib/x"),)
+    wanted = host(devices=Devices(nodes=nodes, mounts=mounts))
+    assert wanted["Devices"] == [
+        {"PathOnHost": "/dev/b", "PathInContainer": "/dev/a", "CgroupPermissions": "rw"},
+        {"PathOnHost": "/dev/c", "PathInContainer": "/dev/c", "CgroupPermissions": "rwm"},
+    ]
+    assert wanted["Binds"][1:] == ["/usr/x:/lib/x:ro"]
 
 
 def test_the_filter_has_the_rules_of_the_sandbox() -> None:
