@@ -169,6 +169,8 @@ class NodeState(NamedTuple):
     grants: Trust
     set_aside: Mapping[PeerId, SetAside] = {}
     """Peers whose bids are taken last, since they were silent lately when they had won."""
+    unanswered: Mapping[PeerId, int] = {}
+    """Peers that are not waited for, and how many rounds in a row they have left unanswered."""
 
 
 class _Origin(NamedTuple):
@@ -473,6 +475,7 @@ class Node(MachineActor):
             dict(self._gate.refused),
             self.grants.state,
             self._providers.set_aside(self.members.state.peers, now),
+            self._providers.unanswered(self.members.state.peers, now),
         )
 
     # --------------------------------------------------------------------------------------------------------- frames
@@ -720,7 +723,11 @@ class Node(MachineActor):
         reply_to = tuple(hello.addresses[:2]) if hello is not None else ()
         asked = msgspec.structs.replace(chosen.request, reply_to=reply_to)
         self._world.post.announce(asked, chosen.direct, gossip=chosen.gossip, cause_id=cause_id)
-        told = auction.Announced(request.round, chosen.direct, chosen.gossip, chosen.known, chosen.passed_over)
+        unawaited = self._providers.unanswered(chosen.direct, now)
+        self._providers.asked(request, chosen.direct, now)
+        told = auction.Announced(
+            request.round, chosen.direct, chosen.gossip, chosen.known, chosen.passed_over, unawaited
+        )
         address.tell(Told(told, cause_id))
 
     # -------------------------------------------------------------------------------------------------------- effects

@@ -17,8 +17,18 @@ from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.spot_checks import Benchmarks
 from dms_proto.membership.bidder import bidder_facts
 from dms_proto.membership.machine import Peer
-from dms_proto.messages import AllocationStatus, AnyMessage, CommitAck, CommitRefused
+from dms_proto.messages import (
+    AllocationStatus,
+    AnyMessage,
+    Bid,
+    BidRequest,
+    CommitAck,
+    CommitRefused,
+    Decline,
+    SealedBid,
+)
 from dms_proto.reputation import Kind, Record
+from dms_proto.reputation.rounds import Rounds
 from dms_proto.reputation.silence import Bidder, SetAside, Silence, answers_to, word_of
 
 
@@ -43,6 +53,7 @@ class Providers:
         self._source_of = source_of
         self._is_ours = is_ours
         self._silence = Silence(silence_pause_ms)
+        self._rounds = Rounds()
 
     def begin(self) -> None:
         """What is in the log is noted anew from there. Who was silent is not."""
@@ -71,8 +82,11 @@ class Providers:
                 self._silence.heard(bidder, word, at)
 
     def answered(self, peer: PeerId, message: AnyMessage, now: int) -> None:
-        """A provider says something about a bid or an allocation, late perhaps. What it was not asked for is no answer."""
+        """A provider answers a request, or says something about a bid or an allocation, late perhaps. What it was not asked for is no answer."""
         match message:
+            case Bid() | SealedBid() | Decline():
+                self._rounds.answered(peer, message.request_id, message.round, now)
+                return
             case CommitAck(request_id=request_id, bid_id=bid_id, terms=terms):
                 said = answers_to(request_id, bid_id, terms)[1]
             case CommitRefused(request_id=request_id, bid_id=bid_id):
@@ -82,6 +96,14 @@ class Providers:
             case _:
                 return
         self._silence.answered(self._bidder(peer), said, now)
+
+    def asked(self, request: BidRequest, peers: Iterable[PeerId], now: int) -> None:
+        """`peers` are asked by name."""
+        self._rounds.asked(request.request_id, request.round, peers, now, request.wait_ms)
+
+    def unanswered(self, peers: Iterable[PeerId], now: int) -> Mapping[PeerId, int]:
+        """Those of `peers` that are not waited for, and how many rounds in a row they have left unanswered."""
+        return self._rounds.unanswered(peers, now)
 
     def set_aside(self, peers: Iterable[PeerId], now: int) -> Mapping[PeerId, SetAside]:
         """Those of `peers` whose bids are taken last."""

@@ -29,7 +29,7 @@ from dms_proto.market.second_price import award_between, by_price_alone, words_o
 from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, BidRequest, Clause, Pricing
 from dms_proto.reputation.silence import SetAside
-from dms_proto.units import format_age
+from dms_proto.units import format_age, format_count
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -55,6 +55,7 @@ class Inquiry(msgspec.Struct, frozen=True):
         opened_at: of a job that is over, when it was submitted, Unix ms: what is known of who was neither asked nor heard may be of later. Else 0.
         only: the one node that the job names; empty: none.
         passed_over: not asked by name while others could be.
+        unawaited: asked, and not waited for while others bid: how many rounds in a row they had left unanswered.
     """
 
     request: BidRequest
@@ -66,6 +67,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     opened_at: int = 0
     only: PeerId = PeerId("")
     passed_over: Mapping[PeerId, SetAside] = {}
+    unawaited: Mapping[PeerId, int] = {}
 
 
 def opening_request(terms: Terms) -> BidRequest:
@@ -99,6 +101,7 @@ def inquiry_of(story: JobStory, membership: Membership) -> Inquiry:
         opened_at,
         terms.only,
         story.passed_over,
+        story.unawaited,
     )
 
 
@@ -229,7 +232,9 @@ def _unanswered(
     if peer in inquiry.asked or peer in inquiry.reached:
         seen = f"; last heard of {format_age(now - known.seen_at)} ago" if known and known.seen_at else ""
         since = f"; by now {_NO_WORK}" if idle else ""
-        return NodeVerdict(peer, Outcome.SILENT, detail=f"asked, and has not answered{seen}{since}")
+        rounds = inquiry.unawaited.get(peer, 0)
+        unawaited = f"; not waited for: {format_count(rounds, 'round')} before unanswered" if rounds else ""
+        return NodeVerdict(peer, Outcome.SILENT, detail=f"asked, and has not answered{unawaited}{seen}{since}")
     return NodeVerdict(peer, Outcome.NOT_ASKED, detail=_ENOUGH if is_over else _BEYOND)
 
 

@@ -160,6 +160,7 @@ class JobStory:
         self.by_allocation: dict[AllocationId, AttemptStory] = {}
         self.asked: dict[PeerId, int] = {}
         self.passed_over: dict[PeerId, SetAside] = {}
+        self.unawaited: dict[PeerId, int] = {}
         self.gossiped: dict[int, int] = {}
         """Round to number of nodes known then, of the rounds that were gossiped."""
         self.answers: dict[PeerId, BidReceived | BidPassedOver | DeclineReceived] = {}
@@ -289,6 +290,7 @@ class JobStory:
         self.round, self.known, self.is_waiting = event.round, event.known, False
         self.asked |= dict.fromkeys(event.asked, event.round)
         self.passed_over |= event.passed_over
+        self.unawaited |= event.unawaited
         if event.gossiped:
             self.gossiped[event.round] = event.known
         ways = format_count(len(event.asked), "node") + (" and by gossip" if event.gossiped else "")

@@ -26,7 +26,7 @@ def peer_list(found: PeerList) -> Iterator[Block]:
             words.rtt(item.rtt_us) + (" by relay" if item.relayed else ""),
             f"{item.successes} ok, {item.failures} failed",
             item.software or "-",
-            "; ".join(filter(None, (item.detail, words.taken_last(item.aside)))),
+            "; ".join(filter(None, (item.detail, words.taken_last(item.aside), words.unawaited(item.unanswered)))),
         )
         for item in found.peers
     ]
@@ -45,6 +45,7 @@ def one_peer(item: PeerView) -> Iterator[Block]:
         ("standing", f"{item.standing:.2f} of 1"),
         *([("benchmark", str(item.benchmark))] if item.benchmark is not None else []),
         *([("bids", words.taken_last(item.aside))] if item.aside is not None else []),
+        *([("answers", words.unawaited(item.unanswered))] if item.unanswered else []),
     ]
     yield Box(item.name or short(item.peer_id), rows)
     if not item.evidence:

@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.ids import short
 from dms_proto.reputation.silence import SetAside
-from dms_proto.units import GPU, format_age, format_bytes, format_cores, format_credits, format_millis
+from dms_proto.units import (
+    GPU,
+    format_age,
+    format_bytes,
+    format_cores,
+    format_count,
+    format_credits,
+    format_millis,
+)
 from dms_proto.work import OWNERS, Ending, EndReason
 
 __all__ = [
@@ -30,6 +38,7 @@ __all__ = [
     "shown_of",
     "span",
     "taken_last",
+    "unawaited",
 ]
 
 
@@ -112,6 +121,11 @@ def clock(at: int) -> str:
 def taken_last(aside: SetAside | None) -> str:
     """Why a provider's bids are taken last and until when; empty where they are not."""
     return f"taken last: {aside}, until {clock(aside.until)}" if aside is not None else ""
+
+
+def unawaited(rounds: int) -> str:
+    """That a provider is not waited for; empty where it is."""
+    return f"not waited for: {format_count(rounds, 'round')} unanswered" if rounds else ""
 
 
 def rtt(micros: int) -> str:

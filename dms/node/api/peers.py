@@ -275,6 +275,7 @@ class PeerGroup(GrantGroup):
             summary=hello.summary if hello is not None else Capability(),
             uuid=hello.uuid if hello is not None else "",
             aside=state.set_aside.get(peer.peer),
+            unanswered=state.unanswered.get(peer.peer, 0),
         )
 
     def _standing(self, peer: Peer, state: NodeState) -> tuple[PeerState, str]:

@@ -63,6 +63,7 @@ class PeerView(msgspec.Struct, frozen=True):
         uuid: proven by its keys; stays when its key, and so its PeerID, is replaced. Empty before its first hello.
         aside: that its bids are taken only where there is no other, since it was silent when it had won: until when (Unix ms), what it left
             unsaid, how often in a row, and whether all newcomers of a source share that; None: they are taken as they compare.
+        unanswered: rounds of asking in a row that it has left unanswered, where those are so many that jobs do not wait for it any more; else 0.
     """
 
     peer_id: PeerId
@@ -85,6 +86,7 @@ class PeerView(msgspec.Struct, frozen=True):
     summary: Capability = Capability()
     uuid: str = ""
     aside: SetAside | None = None
+    unanswered: int = 0
 
 
 class PeerList(msgspec.Struct, frozen=True):

@@ -167,7 +167,9 @@ def _note_round(auction: Auction, stimulus: Announced, now: int) -> Decision:
         return IGNORED
     window = now + terms_of(auction).window_ms
     passed_over = dict(list(stimulus.passed_over.items())[:MAX_NOTED])
-    event = RequestAnnounced(stimulus.round, stimulus.asked, stimulus.gossiped, stimulus.known, window, passed_over)
+    event = RequestAnnounced(
+        stimulus.round, stimulus.asked, stimulus.gossiped, stimulus.known, window, passed_over, stimulus.unawaited
+    )
     return settle(auction, (event,), (), now)
 
 

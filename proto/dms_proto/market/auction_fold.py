@@ -242,6 +242,7 @@ def _announced(auction: Auction, event: RequestAnnounced) -> Auction:
         auction,
         round=event.round,
         asked={peer: peer in answered for peer in event.asked} | dict.fromkeys(answered, True),
+        unawaited=frozenset(event.unawaited),
         gossiped=event.gossiped,
         known=event.known,
         window_until=event.window_until,

@@ -191,14 +191,22 @@ def _window_closed(auction: Auction, now: int, *, enough: bool) -> bool:
         case SearchPhase.CALLED:
             return enough
         case SearchPhase.WINDOW:
-            return enough or now >= auction.window_until or _all_answered(auction)
+            return enough or now >= auction.window_until or _all_answered(auction, now)
         case _:
             return True  # a late bid for a waiting slot, or the next best after a silent winner
 
 
-def _all_answered(auction: Auction) -> bool:
-    answered = sum(auction.asked.values())
-    return all(auction.asked.values()) and answered >= (auction.known if auction.gossiped else len(auction.asked))
+def _all_answered(auction: Auction, now: int) -> bool:
+    """Whether everybody has who is waited for. Where nobody bids, that is everybody who was asked."""
+    silent = [peer for peer, has_answered in auction.asked.items() if not has_answered]
+    if silent and not (auction.unawaited.issuperset(silent) and _has_bid(auction, now)):
+        return False
+    return not auction.gossiped or len(auction.asked) >= auction.known
+
+
+def _has_bid(auction: Auction, now: int) -> bool:
+    bids = any(not is_held_back(auction, bid.facts) for bid in usable(auction, now).values())
+    return bids or bool(fresh(auction, now))
 
 
 def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
@@ -251,7 +259,7 @@ def _search_step(auction: Auction, now: int) -> Decision:
         return Decision(give_up(auction, auction.stopped_for, STOPPED[auction.stopped_for]))
     search = auction.search
     # Whoever gossip may still reach is given the whole window before the answer is no.
-    answered = _all_answered(auction) and not auction.gossiped
+    answered = _all_answered(auction, now) and not auction.gossiped
     window_over = search is SearchPhase.WINDOW and (auction.window_until <= now or answered)
     window_over = window_over or (search is SearchPhase.OPENING and not unopened(auction))
     if search is SearchPhase.IDLE or (search is SearchPhase.WAITING and auction.next_round_at <= now):

@@ -207,7 +207,8 @@ class Submitted(Stimulus, frozen=True):
 class Announced(Stimulus, frozen=True):
     """The shell has announced a round: to whom directly, whether by gossip, and how many nodes it knows besides.
 
-    `passed_over`: not asked by name, since they are taken last.
+    `passed_over`: not asked by name, since they are taken last. `unawaited`: of those asked, who is not waited for, and how many rounds in a row
+    they have left unanswered.
     """
 
     round: int
@@ -215,6 +216,7 @@ class Announced(Stimulus, frozen=True):
     gossiped: bool
     known: int
     passed_over: Mapping[PeerId, SetAside] = {}
+    unawaited: Mapping[PeerId, int] = {}
 
 
 class BidHeard(Stimulus, frozen=True):
@@ -329,7 +331,11 @@ class RoundCalled(Event, frozen=True):
 
 
 class RequestAnnounced(Event, frozen=True):
-    """A round of asking went out. `passed_over`: not asked by name, since they are taken last; `MAX_NOTED` of them."""
+    """A round of asking went out.
+
+    `passed_over`: not asked by name, since they are taken last; `MAX_NOTED` of them. `unawaited`: asked, and not waited for where somebody else
+    bids, since they have left so many rounds in a row unanswered.
+    """
 
     round: int
     asked: tuple[PeerId, ...]
@@ -337,6 +343,7 @@ class RequestAnnounced(Event, frozen=True):
     known: int
     window_until: int
     passed_over: Mapping[PeerId, SetAside] = {}
+    unawaited: Mapping[PeerId, int] = {}
 
 
 class BidReceived(Event, frozen=True):
@@ -859,6 +866,7 @@ class Auction(msgspec.Struct, frozen=True):
 
     Attributes:
         asked: everyone asked in the current round, and whether they answered.
+        unawaited: of these, who is not waited for where somebody else bids.
         declines: the last reasons of each node.
         numbers: of the last bid heard from each node: an older or repeated one is old news.
         standing_at: nodes at which the request stands.
@@ -883,6 +891,7 @@ class Auction(msgspec.Struct, frozen=True):
     opened_at: int = 0
     round: int = -1
     asked: Mapping[PeerId, bool] = {}
+    unawaited: frozenset[PeerId] = frozenset()
     gossiped: bool = False
     known: int = 0
     declines: Mapping[PeerId, tuple[Clause, ...]] = {}

@@ -49,6 +49,7 @@ from dms_proto.messages import (
 )
 from dms_proto.promises import WRITTEN_FIRST
 from dms_proto.reputation import Kind, Record
+from dms_proto.reputation.rounds import Rounds
 from dms_proto.reputation.silence import Bidder, SetAside, Silence
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.executor import SimMachine
@@ -156,6 +157,7 @@ class SimNode:
         self.past: dict[str, Any] = {}
         self.record = Record()
         self.silence = Silence()
+        self.rounds = Rounds()
         self.liar: Liar | None = None
         self._inbox: deque[tuple[str, Stimulus]] = deque()
         self._armed: dict[str, int] = {}
@@ -239,6 +241,7 @@ class SimNode:
         self.states = {}
         self.past = {}
         self.silence = Silence()
+        self.rounds = Rounds()
         self._inbox.clear()
         self._armed.clear()
 
@@ -383,6 +386,8 @@ class SimNode:
             return  # it only asks
         if self.liar is not None:
             self.liar.hears(message)
+        if isinstance(message, Bid | SealedBid | Decline):
+            self.rounds.answered(sender, message.request_id, message.round, self.now)
         routed = _ROUTES[type(message)](self, sender, message)
         if routed is None:
             return
@@ -449,7 +454,9 @@ class SimNode:
             self.world.network.send(self, peer, asked.request)
         if asked.gossip:
             self.world.network.gossip(self, asked.request)
-        told = auctions.Announced(effect.request.round, asked.direct, asked.gossip, asked.known, asked.passed_over)
+        request, unawaited = effect.request, self.rounds.unanswered(asked.direct, self.now)
+        self.rounds.asked(request.request_id, request.round, asked.direct, self.now, request.wait_ms)
+        told = auctions.Announced(request.round, asked.direct, asked.gossip, asked.known, asked.passed_over, unawaited)
         self.feed(stream, told)
 
     def _open_allocation(self, _stream: str, effect: offer_state.OpenAllocation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from dms.cli.blocks import Box, Boxes, Table
@@ -329,6 +330,8 @@ async def test_whose_bids_are_taken_last_is_shown_with_the_reason_and_the_doctor
     assert view.aside == SetAside(now + FIRST_PAUSE_MS, Word.ANSWER, 1)
     (box,) = (block for block in one_peer(view) if isinstance(block, Box))
     assert dict(box.rows)["bids"].startswith("taken last: 1 commit unanswered, until 20")
+    (box,) = (block for block in one_peer(msgspec.structs.replace(view, unanswered=4)) if isinstance(block, Box))
+    assert dict(box.rows)["answers"] == "not waited for: 4 rounds unanswered"
     checks = await doctor(local, "peers")
     assert [check.finding for check in checks] == [Finding.PASS]
 

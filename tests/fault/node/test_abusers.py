@@ -18,7 +18,8 @@ from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
 from dms_proto.ids import PeerId, allocation_id, bid_id, digest_of, request_id
 from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.market.auction_state import CommitFailed
-from dms_proto.messages import AnyMessage, Bid, BidRequest, Commit, CommitAck
+from dms_proto.messages import AnyMessage, Bid, BidRequest, Clause, Commit, CommitAck, Decline
+from dms_proto.reputation.rounds import BORNE
 from dms_proto.reputation.silence import FIRST_PAUSE_MS, SOURCE_STRIKES
 from dms_proto.units import MIB, MINUTE, SECOND
 from dms_proto.wire.scores import HALF_LIFE_MS
@@ -234,6 +235,31 @@ def test_a_word_in_the_end_and_it_is_trusted_again(pair: HonestPair) -> None:
     guest.say(pair.requester, late[0])
     pair.pass_time(SECOND)
     assert not is_set_aside(pair, guest)
+
+
+def test_who_is_asked_and_never_answers_is_waited_for_a_few_times_and_again_once_it_answers(pair: HonestPair) -> None:
+    """Each job waited for it to the end of its window."""
+    guest = Guest(pair.market, "30.0.0.1")
+    guest.connect(pair.requester)
+    guest.say(pair.requester, guest.hello(summary=RICH))
+    pair.pass_time(SECOND)
+    took = [job_takes(pair) for _ in range(BORNE + 3)]
+    window_ms = asking(0).wait_ms
+    assert min(took[:BORNE]) > window_ms > max(took[BORNE:])
+    assert sum(isinstance(said, BidRequest) for said in guest.heard) >= len(took), "it is asked all the same"
+    shown = pair.node(pair.requester)._shown(clock_of(pair.requester))
+    assert shown.unanswered.keys() == {guest.peer}
+
+    guest.on_heard = lambda _peer, said: decline(pair, guest, said)
+    job_takes(pair)
+    assert pair.node(pair.requester)._shown(clock_of(pair.requester)).unanswered == {}
+    guest.on_heard = lambda _peer, _said: None
+    assert job_takes(pair) > window_ms
+
+
+def decline(pair: HonestPair, guest: Guest, said: AnyMessage) -> None:
+    if isinstance(said, BidRequest):
+        guest.say(pair.requester, Decline(said.request_id, said.round, (Clause("cpu", "1 core", "none", ""),)))
 
 
 def clock_of(node: SeededNode) -> int:

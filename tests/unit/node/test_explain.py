@@ -161,6 +161,14 @@ def test_it_is_said_whose_bid_was_taken_last_and_who_was_not_asked_for_that() ->
     assert [row[-1] for row in table.rows] == [f"0.00001 credits · {last}", f"not asked while others could be · {last}"]
 
 
+def test_of_who_was_asked_and_not_waited_for_that_is_said() -> None:
+    said = inquiry((OTHERS[0],), {}, unawaited={OTHERS[0]: 4})
+    (verdict,) = explanation(said, members(peer(OTHERS[0])), NOW).verdicts
+    assert verdict.detail == (
+        "asked, and has not answered; not waited for: 4 rounds before unanswered; last heard of 5 s ago"
+    )
+
+
 def test_bids_come_first_the_cheapest_of_them_before_the_others() -> None:
     answers = {
         OTHERS[0]: Reply(clauses=SHORT),

@@ -308,6 +308,32 @@ def test_when_a_few_newcomers_of_one_source_were_silent_the_others_there_are_tri
 ASIDE = BidderFacts(aside=SetAside(2**60, Word.ANSWER, 1))
 
 
+def unanswered(requester: Requester, *silent: str) -> None:
+    """The next round goes to "a" and these, which leave rounds unanswered."""
+    asked = tuple(map(PeerId, ("a", *silent)))
+    requester.tell(Announced(0, asked, gossiped=False, known=3, unawaited=dict.fromkeys(asked[1:], 5)))
+
+
+def test_who_never_answers_is_not_waited_for_where_somebody_else_bids() -> None:
+    requester = Requester(bids_wanted=3)
+    requester.tell(Submitted(requester.terms))
+    unanswered(requester, "silent", "mute")
+    requester.bid("a")
+
+    assert requester.winner == "a"
+
+
+def test_where_nobody_else_bids_who_never_answers_is_waited_for() -> None:
+    requester = Requester(bids_wanted=3)
+    requester.tell(Submitted(requester.terms))
+    unanswered(requester, "silent", "mute")
+    requester.declines("a")
+    assert requester.noted(RequestWaiting) == requester.called() == []
+    requester.bid("silent")
+
+    assert requester.winner == "silent"
+
+
 def test_of_those_passed_over_a_few_are_noted() -> None:
     """Silence costs nothing: a crowd of the silent must not fill the log of every job."""
     requester = Requester().submit()
