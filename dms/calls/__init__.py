@@ -1,1 +1,1 @@
-"""Calls of Python functions: how they are said, and the worker that answers them inside the sandbox. The standard library only."""
+"""Calls of Python functions: how they are said, and the worker that answers them inside the sandbox. Nothing but the standard library."""

@@ -7,7 +7,6 @@ there points at elsewhere (a package in editable form) stays unseen.
 from __future__ import annotations
 
 import logging
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from dms.calls.libraries import library_of
 from dms.executors.sandbox.interpreter import Interpreter, inside, shown
 from dms_proto.errors import MachineError
 
@@ -131,11 +131,6 @@ def show(found: Installation, empty: Path) -> Shown:
     return Shown(interpreter._replace(binds=tuple(binds)), tuple(path), (f"python=={found.version}", *_offered(found)))
 
 
-def normal(name: str) -> str:
-    """A package's name as it is compared: `Scikit_Learn` and `scikit-learn` are one."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _interpreter(found: Installation, empty: Path) -> Interpreter:
     """The interpreter. What was installed for it is hidden, unless that is what shall be seen."""
     prefix, executable = Path(found.prefix), Path(found.executable)
@@ -153,7 +148,7 @@ def _inside(path: Path, prefix: Path) -> str:
 
 def _offered(found: Installation) -> Iterator[str]:
     """Each package once, as a requirement names it."""
-    named = {normal(name): f"{normal(name)}=={version}" for name, version in found.libraries}
+    named = {library_of(name): library_of(name, version) for name, version in found.libraries}
     fitting = [library for library in named.values() if len(library) <= _LONGEST]
     if len(fitting) > MAX_OFFERED:
         _logger.warning("%s has %d packages; the first %d are offered", found.executable, len(fitting), MAX_OFFERED)
