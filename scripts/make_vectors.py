@@ -25,6 +25,7 @@ from dms.testing.samples import (
     NOW,
     PROVIDER,
     REACHABLE,
+    READING,
     RENAMED,
     REQUESTER,
     SEALED,
@@ -70,6 +71,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "reachable": REACHABLE,
         "contained": CONTAINED,
         "chunked": CHUNKED,
+        "reading": READING,
     }
     for name, messages in named.items():
         for message in messages:

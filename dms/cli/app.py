@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
         "job": Entry("job", "Submit jobs, see why they run where they do, fetch results."),
         "ask": Entry("ask", "Ask what every node would answer to a job, without running it."),
         "forward": Entry("forward", "Lead a port of this machine to one that a job declares."),
+        "data": Entry("data", "Datasets of this node: added once, named in jobs."),
         "alloc": Entry("alloc", "Single runs, here for others and elsewhere for you."),
     },
     "Market": {

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from dms.rpc.api.data import DatasetView
 from dms.rpc.api.jobs import JobResults, ResultFile
 from dms_proto.errors import MachineError, UserError
 from dms_proto.globs import is_literal, is_match
@@ -70,6 +71,21 @@ def fetch(results: JobResults, into: Path, *, force: bool = False) -> list[Path]
         directory = into / str(slot.index) if len(results.slots) > 1 else into
         copied.extend(_copy(file, directory, force=force) for file in slot.files)
     return copied
+
+
+def fetch_dataset(view: DatasetView, into: Path, *, force: bool = False) -> None:
+    """Copies the files of a dataset below `into`.
+
+    Raises:
+        UserError: `bad_argument`: a file is already there and differs; `not_found`: its content is gone.
+        MachineError: `store_failed`: it cannot be written.
+    """
+    for file in view.contents:
+        if not file.blob:
+            raise UserError("not_found", f"the content of {file.path} is gone", hint="add the dataset again")
+        target = _copy(ResultFile(file.path, file.digest, file.size, file.blob), into, force=force)
+        if file.executable:
+            target.chmod(target.stat().st_mode | 0o100)
 
 
 def _copy(file: ResultFile, directory: Path, *, force: bool) -> Path:

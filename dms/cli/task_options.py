@@ -36,6 +36,9 @@ _PROGRAM: Final = (
     click.option(
         "-i", "--input", "inputs", metavar="PATH[=AS]", multiple=True, help="File or directory to send along."
     ),
+    click.option(
+        "--dataset", "datasets", metavar="ID[:DIR]", multiple=True, help="Dataset of your node, placed in DIR."
+    ),
     click.option("-o", "--output", "outputs", metavar="GLOB", multiple=True, help="Files to bring back."),
     click.option("-e", "--env", metavar="NAME=VALUE", multiple=True, help="Environment variable."),
 )
@@ -186,7 +189,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "module": module,
         "image": task["image"],
         "pull": task["pull"],
-        "inputs": inputs,
+        "inputs": [*inputs, *map(_dataset, task["datasets"])],
         "outputs": list(task["outputs"]),
         "env": dict(_pair(text, "--env") for text in task["env"]),
     }
@@ -239,6 +242,12 @@ def _input(text: str) -> dict[str, str]:
     if not separator or Path(text).exists():
         return {"path": text}
     return {"path": path, "as": place}
+
+
+def _dataset(text: str) -> dict[str, str]:
+    rest = text.removeprefix("sha256:")
+    name, _, place = rest.partition(":")
+    return _given(dataset=text[: len(text) - len(rest)] + name, **{"as": place})
 
 
 def _secret(text: str, option: str) -> tuple[str, dict[str, str]]:

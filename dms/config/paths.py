@@ -14,6 +14,7 @@
       token             0600  bearer token for JSON-RPC over HTTP
       grants            0600  grants this node was given: whoever reads it can use them
       token.read        0600  bearer token that only looks
+      datasets/         0700  the datasets that are kept here, a file each; their content is in blobs
       blobs/ jobs/ log/ cache/
 
 Imports nothing outside the standard library, since every `dms` command starts here.
@@ -130,6 +131,11 @@ class Home:
     def blobs(self) -> Path:
         """Content-addressed inputs and outputs."""
         return self.root / "blobs"
+
+    @property
+    def datasets(self) -> Path:
+        """The datasets that are kept; their content is among the blobs."""
+        return self.root / "datasets"
 
     @property
     def jobs(self) -> Path:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_ori
 
 import msgspec
 
-from dms.jobs.document import JobDocument, Unit
+from dms.jobs.document import InputFile, JobDocument, Unit
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
@@ -319,7 +319,7 @@ def _relations(job: JobDocument, root: Located, wrong: AbstractSet[str]) -> list
     program = _program_rules(job) if wrong <= _APART else ()
     verify = () if "count" in wrong else _verify_rules(job)
     node = named_node.faults(job.pricing, verification_of(job)) if job.node else ()
-    rules = (*program, *_text_rules(job), *_secret_rules(job), *_amount_rules(job), *verify, *node)
+    rules = (*program, *_text_rules(job), *_input_rules(job), *_secret_rules(job), *_amount_rules(job), *verify, *node)
     return [Problem(line_of(root, field), field, rule) for field, rule in rules if _first(field) not in wrong]
 
 
@@ -395,6 +395,12 @@ def _text_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     for index, pattern in enumerate(job.outputs):
         if pattern.startswith("/") or ".." in pattern.split("/"):
             yield f"outputs[{index}]", f"{pattern!r} leaves the job's directory; patterns are relative, without '..'"
+
+
+def _input_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    for index, item in enumerate(job.inputs):
+        if isinstance(item, InputFile) and bool(item.path) == bool(item.dataset):
+            yield f"inputs[{index}]", "it is either a `path` or a `dataset`"
 
 
 def _secret_rules(job: JobDocument) -> Iterator[tuple[str, str]]:

@@ -62,11 +62,19 @@ class ResourceNeeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"as_": "as"}):
-    """A file or directory the job reads. A plain string is short for `path` alone."""
+    """A file or directory the job reads, or a dataset of the node: one of `path` and `dataset`. A plain string is short for `path` alone."""
 
-    path: Annotated[str, Meta(description="Beside the job file or below it.", min_length=1, max_length=4096)]
+    path: Annotated[str, Meta(description="Beside the job file or below it.", max_length=4096)] = ""
     as_: Annotated[
-        str, Meta(description="Where the job sees it, relative to its directory; empty: as in `path`.", max_length=1024)
+        str,
+        Meta(
+            description="Where the job sees it, relative to its directory; empty: as in `path`, or as the dataset is called.",
+            max_length=1024,
+        ),
+    ] = ""
+    dataset: Annotated[
+        str,
+        Meta(description="Name or id of a dataset that was added to your node: `dms data list`.", max_length=128),
     ] = ""
 
 

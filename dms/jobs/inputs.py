@@ -47,9 +47,11 @@ def collect(path: str, as_: str, base: Path, roots: Sequence[Path]) -> list[Foun
     start = base / path
     place = as_ or _relative(path)
     found: list[Found] = []
-    for file, below in _files(start, path):
+    for file, below in files_at(start, path):
         real = inside(file, path, roots)
-        found.append(Found(_digest(real, _checked(str(PurePosixPath(place, below)) if below else place), path), real))
+        found.append(
+            Found(_digest(real, checked_place(str(PurePosixPath(place, below)) if below else place), path), real)
+        )
         if len(found) > MAX_INPUT_FILES:
             raise ValueError(f"{path} holds more than {MAX_INPUT_FILES} files; pack them into one archive")
     return found
@@ -61,7 +63,7 @@ def look_at(path: str, base: Path, roots: Sequence[Path]) -> None:
     Raises:
         ValueError: as `collect`.
     """
-    for file, _ in _files(base / path, path):
+    for file, _ in files_at(base / path, path):
         with open_regular(inside(file, path, roots), path):
             pass
 
@@ -72,7 +74,7 @@ def _relative(path: str) -> str:
     return pure.name if pure.is_absolute() or ".." in pure.parts else str(pure)
 
 
-def _checked(place: str) -> str:
+def checked_place(place: str) -> str:
     """A place, if it is one below the job's directory.
 
     Raises:
@@ -85,7 +87,12 @@ def _checked(place: str) -> str:
         raise ValueError(f"{what}: write a path such as data/in.csv, without a leading / and without ..") from None
 
 
-def _files(start: Path, shown: str) -> Iterator[tuple[Path, str]]:
+def files_at(start: Path, shown: str) -> Iterator[tuple[Path, str]]:
+    """The file at `start`, or every file below it, each with its path from there; empty for the file itself.
+
+    Raises:
+        ValueError: it is missing, unreadable, or has a link to a directory; the message names it as `shown`.
+    """
     if not start.exists():
         raise ValueError(f"{shown} does not exist" if not start.is_symlink() else f"{shown} is a link to nothing")
     if not start.is_dir():

@@ -15,7 +15,7 @@ from dms.jobs.inputs import MAX_INPUT_FILES, Found, collect, look_at
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.secrets import SecretReader
 from dms.jobs.source import Located
-from dms.jobs.spec import JobSpec
+from dms.jobs.spec import DatasetWish, JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
 from dms_proto.errors import UserError
 from dms_proto.images import pinned
@@ -92,6 +92,9 @@ def resolve(
         secrets=secrets,
         image="" if task.image else job.image,
         node=job.node,
+        datasets=tuple(
+            DatasetWish(item.dataset, item.as_) for item in job.inputs if isinstance(item, InputFile) and item.dataset
+        ),
     )
     return _within_bounds(spec, origin)
 
@@ -186,6 +189,7 @@ def _wanted(job: JobDocument) -> list[tuple[str, InputFile]]:
     wanted = [
         (f"inputs[{index}]", item if isinstance(item, InputFile) else InputFile(item))
         for index, item in enumerate(job.inputs)
+        if not (isinstance(item, InputFile) and item.dataset)
     ]
     return [*wanted, ("module", InputFile(job.module, _place_of_module(job.module)))] if job.module else wanted
 

@@ -10,11 +10,23 @@ from dms_proto.capability import Capability
 from dms_proto.images import AnyImage
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
-from dms_proto.rules import Amount, Count, GoodDigest, Word
+from dms_proto.rules import MAX_PATH, Amount, Count, GoodDigest, Word
 from dms_proto.secrets import MAX_SECRETS, OpenSecret
 from dms_proto.units import MINUTE
 from dms_proto.verification.policy import Verification
-from dms_proto.work import Task
+from dms_proto.work import MAX_DATASETS, Task
+
+
+class DatasetWish(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A dataset that a job reads.
+
+    Attributes:
+        dataset: its name, its id, or a unique beginning of it.
+        place: the directory in which its files appear, below the job's; empty: as the dataset is called.
+    """
+
+    dataset: Word
+    place: Annotated[str, msgspec.Meta(max_length=MAX_PATH)] = ""
 
 
 class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,6 +54,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
             have changed since.
         image: the container image by a tag, of which the node finds the digest; empty where the task names one by digest, or none.
         node: the one node that may run it, as a person names it; empty for any.
+        datasets: of this node, placed below the job's directory. The node finds which they are, and adds them to the task.
         secrets: values that only the job sees. The node seals them at once: they are in no answer and in no event.
     """
 
@@ -67,6 +80,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = {}
     secrets: Annotated[tuple[OpenSecret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
     image: AnyImage = ""
+    datasets: Annotated[tuple[DatasetWish, ...], msgspec.Meta(max_length=MAX_DATASETS)] = ()
     node: Word = ""
 
     def preferences_over(self, default: Preferences) -> Preferences:

@@ -19,6 +19,7 @@ from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
 from dms.node import spent
 from dms.node.collector import Collector
+from dms.node.datasets import Datasets
 from dms.node.hands import Hands
 from dms.node.hearing import Hearing
 from dms.node.log_reading import Question, answer
@@ -33,6 +34,7 @@ from dms.node.survey import survey_from_thread
 from dms.node.tunnels import Tunnels
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
+from dms.store.datasets import DatasetShelf
 from dms.store.events import EventStore
 from dms.telemetry.counters import Counters
 from dms.trust.grant import read_grant
@@ -113,6 +115,7 @@ class Assembly:
         self._loop = asyncio.get_running_loop()
         self._calls = LoopCalls(self._loop)
         self._blobs = BlobStore(home.blobs)
+        self._datasets = Datasets(self._blobs, DatasetShelf(home.datasets), self._me, clock)
         self._counters = Counters()
         self._orchestrators, self._allocations = Directory(), Directory()
         self._wallet = Wallet(home, self._me)
@@ -170,6 +173,7 @@ class Assembly:
             identity=self._identity,
             store=store,
             blobs=self._blobs,
+            datasets=self._datasets,
             network=self._network,
             runtime=runtime,
             node=node,
@@ -216,6 +220,7 @@ class Assembly:
             executors={name: executor for name, (executor, _) in probed.executors.items()},
             jobs=self._home.jobs,
             blobs=self._blobs,
+            datasets=self._datasets,
             logs=LogStore(self._home.log / "allocations"),
             network=self._network,
             post=post,
@@ -232,6 +237,7 @@ class Assembly:
             calls=self._calls,
             me=self._me,
             blobs=self._blobs,
+            datasets=self._datasets,
             logs=LogStore(self._home.log / "jobs"),
             network=self._network,
             post=post,
@@ -251,7 +257,7 @@ class Assembly:
     def _open_blob(self, workbench: Workbench, collector: Collector) -> Callable[[PeerId, Digest], Path | None]:
         def open_blob(peer: PeerId, digest: Digest) -> Path | None:
             allowed = collector.may_read(peer, digest) or workbench.may_read(peer, digest)
-            return self._blobs.path(digest) if allowed else None
+            return self._blobs.path(digest) if allowed and not self._datasets.is_withheld(peer, digest) else None
 
         return open_blob
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from dms.node.arrivals import fetch_blob
 from dms.node.comparing import Comparing
+from dms.node.datasets import Datasets
 from dms.node.doings import Doings
 from dms.node.hands import Hands
 from dms.node.logs import STREAMS, LogStore
@@ -24,7 +25,7 @@ from dms_proto.market.auction_state import Collected, Compare, Given
 from dms_proto.messages import AllocationMessage, AllocationStatus
 from dms_proto.messages.kinds import DOING
 from dms_proto.units import format_count
-from dms_proto.work import Task, blobs_of
+from dms_proto.work import Task
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ PACE: Final = Pace()
 class _Expected(NamedTuple):
     request_id: RequestId
     provider: PeerId
-    inputs: frozenset[Digest]
+    task: Task
     log_bytes: int
     """Most that the job may write: what a provider sends beyond it is not kept."""
 
@@ -67,6 +68,7 @@ class Collector:
         calls: LoopCalls,
         me: PeerId,
         blobs: BlobStore,
+        datasets: Datasets,
         logs: LogStore,
         network: Network,
         post: NodePost,
@@ -80,6 +82,7 @@ class Collector:
         """Requests whose results are being compared, or have been."""
         self._me = me
         self._blobs = blobs
+        self._datasets = datasets
         self.logs = logs
         self.doings = Doings()
         self._network = network
@@ -94,7 +97,7 @@ class Collector:
 
     def expect(self, request_id: RequestId, provider: PeerId, allocation_id: AllocationId, task: Task) -> None:
         """See `world.Collector`."""
-        self._expected[allocation_id] = _Expected(request_id, provider, blobs_of(task), task.limits.log_bytes)
+        self._expected[allocation_id] = _Expected(request_id, provider, task, task.limits.log_bytes)
         self._of_request.setdefault(request_id, []).append(allocation_id)
 
     def forget(self, request_id: RequestId) -> None:
@@ -127,9 +130,9 @@ class Collector:
     # ------------------------------------------------------------------------------------------------------------- on the loop
 
     def may_read(self, peer: PeerId, digest: Digest) -> bool:
-        """Whether a blob is an input of an allocation that this peer runs for us."""
+        """Whether a blob is an input of an allocation that this peer runs for us, or belongs to one."""
         expected = tuple(self._expected.values())  # one step: orchestrators add and remove on the actors' thread
-        return any(one.provider == peer and digest in one.inputs for one in expected)
+        return any(one.provider == peer and self._datasets.is_of(one.task, digest) for one in expected)
 
     def providers(self) -> set[PeerId]:
         """The nodes that have work of this one."""

@@ -2,54 +2,109 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import shutil
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
 
 from dms.executors.settings import DEFAULT_UNRESERVED
 from dms.node.arrivals import fetch_blob
+from dms.node.datasets import Datasets
 from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
 from dms_proto.data.chunks import Content
+from dms_proto.data.manifest import placed
 from dms_proto.errors import DmsError, MachineError, PeerError
 from dms_proto.ids import PeerId
 from dms_proto.units import format_bytes
-from dms_proto.work import Input, Task
+from dms_proto.work import DatasetInput, Input, Task, input_bytes
+
+AT_ONCE: Final = 4
+"""Inputs fetched at a time: many small ones wait for the way there and back, not for bytes."""
 
 
-async def fetch_missing(task: Task, requester: PeerId, network: Network, blobs: BlobStore) -> None:
-    """Fetches the inputs that are not here.
+class Sources(NamedTuple):
+    """Where the inputs of a task come from: its requester, unless they are here."""
+
+    requester: PeerId
+    network: Network
+    blobs: BlobStore
+    datasets: Datasets
+
+
+async def fetch_missing(task: Task, sources: Sources) -> tuple[Input, ...]:
+    """Fetches the inputs that are not here; gives all, those of the task's datasets too.
 
     Raises:
-        PeerError: one cannot be had from its requester; or they are more than the disk that was agreed.
+        PeerError: one cannot be had from its requester; or they are not what was agreed.
         MachineError: one cannot be stored here.
     """
     _check_room(task)
-    for wanted in task.inputs:
-        content = Content(wanted.digest, wanted.size, wanted.chunks)
-        try:
-            await fetch_blob(network, blobs, (requester,), content)
-        except PeerError as error:
-            raise PeerError(error.code, f"input {wanted.path}: {error.message}") from error
-        except DmsError as error:
-            raise MachineError(error.code, f"input {wanted.path} could not be stored here: {error.message}") from error
+    parts = [task.inputs, *[await _of_dataset(dataset, sources) for dataset in task.datasets]]
+    inputs = tuple(itertools.chain(*parts))
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def fetch(wanted: Input) -> None:
+        async with turn:
+            await _fetch(f"input {wanted.path}", Content(wanted.digest, wanted.size, wanted.chunks), sources)
+
+    missing = {wanted.digest: wanted for wanted in inputs if not _is_here(wanted, sources)}
+    fetches = [asyncio.ensure_future(fetch(wanted)) for wanted in missing.values()]
+    try:
+        await asyncio.gather(*fetches)
+    finally:
+        for each in fetches:
+            each.cancel()
+    return inputs
+
+
+async def _of_dataset(wanted: DatasetInput, sources: Sources) -> tuple[Input, ...]:
+    what = f"dataset {wanted.path}"
+    await _fetch(what, Content(wanted.digest, wanted.size), sources)
+    manifest = await asyncio.to_thread(sources.datasets.manifest, wanted.digest)
+    if manifest is None:
+        raise PeerError("bad_job", f"{what}: {wanted.digest} is no manifest of a dataset", retryable=False)
+    try:
+        return placed(wanted, manifest)
+    except ValueError as error:
+        raise PeerError("bad_job", str(error), retryable=False) from error
+
+
+def _is_here(wanted: Input, sources: Sources) -> bool:
+    return sources.blobs.use(wanted.digest) is not None and not sources.datasets.is_withheld(
+        sources.requester, wanted.digest
+    )
+
+
+async def _fetch(what: str, content: Content, sources: Sources) -> None:
+    if sources.datasets.is_withheld(sources.requester, content.digest):
+        raise PeerError("not_granted", f"{what}: it is bound to this node, for jobs of its own", retryable=False)
+    try:
+        await fetch_blob(sources.network, sources.blobs, (sources.requester,), content)
+    except PeerError as error:
+        raise PeerError(error.code, f"{what}: {error.message}") from error
+    except DmsError as error:
+        raise MachineError(error.code, f"{what} could not be stored here: {error.message}") from error
 
 
 def _check_room(task: Task) -> None:
     """Inputs are fetched before the run has any limit: nobody is to fill the disk by them."""
-    size = sum(wanted.size for wanted in task.inputs)
+    size = input_bytes(task)
     room = task.resources.disk_bytes or DEFAULT_UNRESERVED.disk_bytes
     if size > room:
         what = f"its inputs have {format_bytes(size)}, {format_bytes(room)} of disk were agreed"
         raise PeerError("bad_job", what, retryable=False)
 
 
-def lay_out(task: Task, directory: Path, blobs: BlobStore) -> None:
-    """Copies the inputs into `directory`. Blocking. Copies, since a link would let the job write into the blob store.
+def lay_out(inputs: Iterable[Input], directory: Path, blobs: BlobStore) -> None:
+    """Copies inputs into `directory`. Blocking. Copies, since a link would let the job write into the blob store.
 
     Raises:
         MachineError: one cannot be copied.
     """
-    for wanted in task.inputs:
+    for wanted in inputs:
         source = blobs.use(wanted.digest)
         if source is None:
             raise MachineError("store_failed", f"input {wanted.path} vanished from the blob store")

@@ -10,6 +10,7 @@ from typing import Final
 from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
 from dms.node.collector import Collector
+from dms.node.datasets import Datasets
 from dms.node.post import NodePost
 from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
@@ -62,6 +63,7 @@ class Services:
     identity: Identity
     store: EventStore
     blobs: BlobStore
+    datasets: Datasets
     network: Network
     runtime: ThreadRuntime
     node: Address

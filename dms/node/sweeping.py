@@ -24,7 +24,7 @@ from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest
 from dms_proto.market.auction_state import Terms
 from dms_proto.units import MINUTE, format_bytes, format_count
-from dms_proto.work import Output, Task, blobs_of
+from dms_proto.work import Output, Task
 
 SWEEP_S: Final = 300.0
 """Seconds between two looks."""
@@ -107,15 +107,17 @@ async def _sweep_logs(logs: LogStore, runner: ProjectionRunner, old: int) -> int
 
 
 async def needed_blobs(services: Services, runner: ProjectionRunner) -> frozenset[Digest]:
-    """Inputs and outputs of open jobs, and of allocations here that are not closed."""
+    """What datasets have, and inputs and outputs of open jobs, and of allocations here that are not closed."""
     jobs = await runner.query(JOBS.name, {"open": 1}, limit=MAX_ROWS)
     terms: list[Terms] = [unpack(row["terms"], Terms) for row in jobs]
     rows = await _rows(runner, "request_id", [text(row, "request_id") for row in jobs])
     rows += await _rows(runner, "allocation_id", services.allocations.ids())
-    pinned = {digest for each in terms for digest in blobs_of(each.task)}
+    tasks = [each.task for each in terms]
+    tasks += [unpack(row["task"], Task) for row in rows if row["task"] is not None]
+    pinned = set(
+        await asyncio.to_thread(lambda: services.datasets.needed().union(*map(services.datasets.blobs_of, tasks)))
+    )
     for row in rows:
-        if row["task"] is not None:
-            pinned.update(blobs_of(unpack(row["task"], Task)))
         if row["outputs"] is not None:
             pinned.update(output.digest for output in unpack(row["outputs"], tuple[Output, ...]))
     return frozenset(pinned)

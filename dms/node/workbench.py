@@ -16,8 +16,9 @@ from typing import Final
 
 from dms.executors import job_directory
 from dms.executors.outputs import collect_into
+from dms.node.datasets import Datasets
 from dms.node.hands import Hands
-from dms.node.inputs import fetch_missing, lay_out
+from dms.node.inputs import Sources, fetch_missing, lay_out
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
 from dms.node.sealing import Sealer
@@ -53,6 +54,7 @@ class Workbench:
         executors: Mapping[str, Executor],
         jobs: Path,
         blobs: BlobStore,
+        datasets: Datasets,
         logs: LogStore,
         network: Network,
         post: NodePost,
@@ -63,6 +65,7 @@ class Workbench:
         self._executors = executors
         self._jobs = jobs
         self._blobs = blobs
+        self._datasets = datasets
         self.logs = logs
         self._network = network
         self._post = post
@@ -175,9 +178,9 @@ class Workbench:
         directory = self.directory(allocation_id)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if task.inputs:
-                await fetch_missing(task, requester, self._network, self._blobs)
-                await asyncio.to_thread(lay_out, task, directory, self._blobs)
+            if task.inputs or task.datasets:
+                sources = Sources(requester, self._network, self._blobs, self._datasets)
+                await asyncio.to_thread(lay_out, await fetch_missing(task, sources), directory, self._blobs)
         except PeerError as error:
             return InputsArrived(error.message)
         except DmsError as error:

@@ -65,7 +65,12 @@ def check_slot(slot: int, slots: int, job: str) -> None:
 def _only(found: list[str], given: str, what: str) -> str:
     if len(found) == 1:
         return found[0]
-    lists = {"job": "dms job list", "allocation": "dms alloc list", "peer": "dms peers list"}
+    lists = {
+        "job": "dms job list",
+        "allocation": "dms alloc list",
+        "peer": "dms peers list",
+        "dataset": "dms data list",
+    }
     if not found:
         raise UserError(
             "not_found", f"no {what} {given!r} here", hint=f"{lists[what]} shows them" if what in lists else ""

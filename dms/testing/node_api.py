@@ -18,6 +18,7 @@ from dms.rpc.api import allocations, audit, events, jobs, market, node, peers
 from dms.rpc.feed import Feed
 from dms.rpc.ids import match_peer
 from dms.testing.node_accounts import MemoryAccounts
+from dms.testing.node_data import MemoryData
 from dms.testing.node_grants import MemoryGrants
 from dms.testing.node_jobs import ALPHA, BETA, GAMMA, NOW, OFFER, MemoryJobs, Script
 from dms.testing.node_tunnels import MemoryTunnels
@@ -38,7 +39,7 @@ from dms_proto.wire import Signer
 KEY = bytes(range(32))
 
 
-class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants, MemoryTunnels):
+class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants, MemoryTunnels, MemoryData):
     """Implements `NodeApi`. Lives on one asyncio loop.
 
     Args:
@@ -52,6 +53,7 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants, MemoryTunnels):
         MemoryAccounts.__init__(self, KEY, {ALPHA: "alpha", BETA: "beta"})
         MemoryGrants.__init__(self, self.id.peer_id, KEY)
         MemoryTunnels.__init__(self, ALPHA)
+        MemoryData.__init__(self)
         self.state = node.NodeState.RUNNING
         self.provides = True
         self.troubles: tuple[node.Trouble, ...] = ()

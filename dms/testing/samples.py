@@ -43,7 +43,7 @@ from dms_proto.messages import (
 )
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.wire import Signer
-from dms_proto.work import Ending, EndReason, Input, Limits, Output, Task, Usage
+from dms_proto.work import DatasetInput, Ending, EndReason, Input, Limits, Output, Task, Usage
 
 REQUESTER: Final = Signer(b"\x01" * 32)
 PROVIDER: Final = Signer(b"\x02" * 32)
@@ -289,3 +289,10 @@ CHUNKED: Final[tuple[AnyMessage, ...]] = (
     Invocation(REQUEST, ALLOCATION, _CHUNKED_TASK),
 )
 """Of the kinds that carry a task, one each with an input that is verified chunk by chunk."""
+
+_READING_TASK: Final = Task("sandbox", ("train",), datasets=(DatasetInput("in/photos", DIGEST, 300, 5 * MIB),))
+READING: Final[tuple[AnyMessage, ...]] = (
+    Commit(REQUEST, BID, (0,), (_READING_TASK,), DIGEST),
+    Invocation(REQUEST, ALLOCATION, _READING_TASK),
+)
+"""Of the kinds that carry a task, one each with a dataset."""

@@ -32,6 +32,12 @@ MAX_PORTS: Final = 16
 """Most ports that a task may declare."""
 
 
+MAX_DATASETS: Final = 16
+"""Most datasets of one task."""
+MAX_MANIFEST: Final = 4 * MIB
+"""Bytes of a dataset's manifest: it is fetched as a whole, before any file of it. Room for some 20,000 files."""
+
+
 class Input(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file the job reads: sent by content, verified before the job starts.
 
@@ -49,6 +55,22 @@ class Input(msgspec.Struct, frozen=True, omit_defaults=True):
     size: Amount
     executable: bool = False
     chunks: DigestOrNone = Digest("")
+
+
+class DatasetInput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A dataset the job reads: a tree of files, laid out before the job starts.
+
+    Attributes:
+        path: the directory below the job's where its files appear; relative, no "..".
+        digest: of its manifest, which names the dataset: see `data.manifest`.
+        size: bytes of the manifest.
+        total: bytes of all its files.
+    """
+
+    path: RelativePath
+    digest: GoodDigest
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_MANIFEST)]
+    total: Amount
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,6 +137,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         limits: hard limits of the run.
         secrets: values that only the job sees.
         ports: TCP ports on its own loopback that the requester may reach through tunnels.
+        datasets: placed below the job's directory before the start, beside `inputs`.
         image: for oci: the container image, by digest.
         pull: for oci: when the provider fetches it.
     """
@@ -131,6 +154,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     ports: Annotated[tuple[Port, ...], msgspec.Meta(max_length=MAX_PORTS)] = ()
     image: PinnedImage = ""
     pull: Pull = Pull.IF_NOT_PRESENT
+    datasets: Annotated[tuple[DatasetInput, ...], msgspec.Meta(max_length=MAX_DATASETS)] = ()
 
 
 def takes_calls(task: Task) -> bool:
@@ -139,8 +163,14 @@ def takes_calls(task: Task) -> bool:
 
 
 def blobs_of(task: Task) -> frozenset[Digest]:
-    """The blobs that a node needs to run a task: its inputs, and the lists of their chunks."""
-    return frozenset(digest for wanted in task.inputs for digest in (wanted.digest, wanted.chunks) if digest)
+    """The blobs that a task names: its inputs, the lists of their chunks, and the manifests of its datasets, which name more."""
+    inputs = (digest for wanted in task.inputs for digest in (wanted.digest, wanted.chunks) if digest)
+    return frozenset((*inputs, *(dataset.digest for dataset in task.datasets)))
+
+
+def input_bytes(task: Task) -> int:
+    """Bytes of all that is laid out before a task starts."""
+    return sum(wanted.size for wanted in task.inputs) + sum(dataset.total for dataset in task.datasets)
 
 
 def shown(task: Task) -> Task:

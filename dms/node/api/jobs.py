@@ -14,6 +14,7 @@ from dms.jobs.spec import JobSpec
 from dms.node.api.base import ASK_S, Base, call_id
 from dms.node.api.views import job_summary
 from dms.node.comparing import check_result_comparator
+from dms.node.dataset_jobs import with_datasets
 from dms.node.doings import BEFORE_RUNNING, Doings
 from dms.node.explain import explanation, inquiry_of, opening_request
 from dms.node.images import pin_image
@@ -86,10 +87,14 @@ class JobGroup(Base):
         return Submitted(terms.request_id)
 
     async def _pinned(self, spec: JobSpec) -> JobSpec:
-        """The job with its image by digest and its node by PeerID."""
+        """The job with its image and datasets by digest and its node by PeerID."""
         spec = await pin_image(spec, self._services.config)
-        if not spec.node:
-            return spec
+        if spec.node:
+            spec = await self._at_its_node(spec)
+        given, spec = spec, await asyncio.to_thread(with_datasets, spec, self._services.datasets, self._me)
+        return await self._at_its_node(spec) if spec.node != given.node else spec
+
+    async def _at_its_node(self, spec: JobSpec) -> JobSpec:
         membership, config = (await self._state()).membership, self._services.config
         own_name = membership.hello.name if membership.hello is not None else ""
         return pin_node(spec, membership, own_name, self_bids=config.provider.enabled)

@@ -9,6 +9,7 @@ from typing import Final
 from dms.node.api.accounts import AccountGroup
 from dms.node.api.audit import AuditGroup
 from dms.node.api.base import Parts
+from dms.node.api.data import DataGroup
 from dms.node.api.events import EventGroup
 from dms.node.api.jobs import view_of
 from dms.node.api.market import MarketGroup
@@ -34,7 +35,7 @@ BEHIND: Final = 500
 log = logging.getLogger(__name__)
 
 
-class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup, TunnelGroup):
+class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup, TunnelGroup, DataGroup):
     """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
 
     _following: asyncio.Task[None] | None = None

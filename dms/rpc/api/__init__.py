@@ -9,6 +9,7 @@
     peers        peers.*               other nodes
     grants       grants.*              signed permissions
     events       events.* doctor.*     what happened; is this machine fit
+    data         data.*                datasets that are kept here
     audit        audit.*               what was agreed, run and owed, for somebody else to check
 
 An id in a parameter may be a unique beginning of the id (of a PeerID also its end, or the peer's name): `not_found` and `ambiguous_id` otherwise.

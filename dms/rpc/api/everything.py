@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from dms.rpc.api.accounts import AccountMethods
 from dms.rpc.api.allocations import AllocationMethods
 from dms.rpc.api.audit import AuditMethods
+from dms.rpc.api.data import DataMethods
 from dms.rpc.api.events import EventMethods
 from dms.rpc.api.grants import GrantMethods
 from dms.rpc.api.jobs import JobMethods
@@ -28,6 +29,7 @@ class NodeApi(
     EventMethods,
     AuditMethods,
     TunnelMethods,
+    DataMethods,
     Protocol,
 ):
     """What the node answers. Methods run on its asyncio loop and raise `DmsError` for what a caller should know."""

@@ -404,7 +404,7 @@ def _open(_allocation: Allocation, stimulus: Opened, now: int) -> Decision:
 
 def _begin(requester: PeerId, task: Task) -> tuple[tuple[Event, ...], Effect]:
     """It has its work. Without inputs to wait for it is handed to the executor at once."""
-    if task.inputs:
+    if task.inputs or task.datasets:
         return (AllocationInvoked(task),), FetchInputs(requester, task)
     return (AllocationInvoked(task), AllocationReady()), Execute(task)
 

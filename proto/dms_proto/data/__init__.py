@@ -3,6 +3,7 @@
 ============  =======================================================================================
 `chunks`      a content in chunks of one size, and the list of their digests
 `transfer`    which chunks are missing, and which holder is asked for which
+`manifest`    datasets: a tree of files under one name
 `keeping`     which blobs go when there are too many
 ============  =======================================================================================
 

@@ -61,7 +61,7 @@ from dms_proto.messages import Clause, Phase
 from dms_proto.reputation.silence import SOURCE_STRIKES
 from dms_proto.units import MINUTE
 from dms_proto.verification.policy import Policy, is_trusted
-from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Task, Usage
+from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Task, Usage, input_bytes
 
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
@@ -397,7 +397,7 @@ def late_ms(auction: Auction, slot: Slot) -> int:
 def fetching_ms(task: Task) -> int:
     """How long fetching a task's inputs, and its image, may take."""
     pulling = PULL_MS if task.image and task.pull is not Pull.NEVER else 0
-    return sum(item.size for item in task.inputs) // SLOWEST_BYTES_PER_MS + pulling
+    return input_bytes(task) // SLOWEST_BYTES_PER_MS + pulling
 
 
 def _confirmed(auction: Auction, bid_id: BidId, at: int) -> Auction:

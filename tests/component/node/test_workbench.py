@@ -12,11 +12,13 @@ import pytest
 from dms.config import Home
 from dms.executors.outputs import DEFAULT_LIMITS
 from dms.executors.scripted import ScriptedExecutor
+from dms.node.datasets import Datasets
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
 from dms.node.sealing import Sealer
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
+from dms.store.datasets import DatasetShelf
 from dms.testing.samples import ALLOCATION, NOW, PROVIDER, REQUEST, REQUESTER, TOPIC
 from dms.trust.wallet import Wallet
 from dms_actors.loop_calls import LoopCalls
@@ -53,6 +55,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
     """One whose allocations' actor is `told`."""
     loop = asyncio.get_running_loop()
     calls, me = LoopCalls(loop), PROVIDER.peer_id
+    blobs = BlobStore(home / "blobs")
     network = MemoryFabric().network(me)
     sealer = Sealer(bytes(32), me)
     post = NodePost(
@@ -76,7 +79,8 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         calls=calls,
         executors={"scripted": executor},
         jobs=home / "jobs",
-        blobs=BlobStore(home / "blobs"),
+        blobs=blobs,
+        datasets=Datasets(blobs, DatasetShelf(home / "datasets"), me, lambda: NOW),
         logs=LogStore(home / "logs"),
         network=network,
         post=post,

@@ -55,7 +55,7 @@ def test_the_commands_are_these() -> None:
         "account accept", "account deposit", "account disputes", "account export", "account forgive", "account limit",
         "account settle", "account show", "account statement", "account verify",
         "alloc cancel", "alloc list", "alloc logs", "alloc show", "ask", "audit export", "audit verify", "bids",
-        "completion", "devnet", "doctor", "down",
+        "completion", "data add", "data get", "data list", "data remove", "data show", "devnet", "doctor", "down",
         "events follow", "events query", "events verify", "forward",
         "grant anchor add", "grant anchor list", "grant anchor remove", "grant create", "grant delegate", "grant forget", "grant inspect",
         "grant keep", "grant list", "grant revoke", "help",

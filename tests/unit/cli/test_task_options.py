@@ -22,7 +22,7 @@ ONCE = (
 CONTAINERS = "image pull"
 WHERE = "node"
 CHECKS = "verify copies apart comparator"
-OFTEN = "inputs outputs env constraints labels secrets secret_variable"
+OFTEN = "inputs datasets outputs env constraints labels secrets secret_variable"
 NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), WHERE, *CHECKS.split())) | dict.fromkeys(OFTEN.split(), ())
 
 
@@ -52,6 +52,14 @@ def test_what_a_named_directory_links_to_is_still_not_sent(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path / "dir")
     with pytest.raises(BadJob, match="leads outside"):
         _spec("x", inputs=(".",))
+
+
+def test_a_dataset_is_named_with_or_without_its_place() -> None:
+    digest = f"sha256:{'0' * 64}"
+    spec = _spec("x", datasets=("photos", "films:in/films", digest, f"{digest}:d"))
+    wished = [(wish.dataset, wish.place) for wish in spec.datasets]
+    assert wished == [("photos", ""), ("films", "in/films"), (digest, ""), (digest, "d")]
+    assert not spec.task.inputs
 
 
 def test_an_image_makes_it_a_container(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ resources:
 inputs:
   - data.csv
   - {path: src, as: code}
+  - {dataset: photos, as: in/photos}
 outputs: ["out/*.bin"]
 ports: [8080, 9090]
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
@@ -73,7 +74,7 @@ def test_every_field_can_be_written() -> None:
     job = _check(COMPLETE)
     assert job.command == ("python3", "train.py", "--epochs", "3")
     assert job.resources.gpus == (GpuNeed("nvidia", "A100", "20GiB", "0.5"),)
-    assert job.inputs == ("data.csv", InputFile("src", "code"))
+    assert job.inputs == ("data.csv", InputFile("src", "code"), InputFile(as_="in/photos", dataset="photos"))
     assert job.secrets == {
         "TOKEN": SecretSource(env="DMS_SECRET_TOKEN", as_="variable"),
         "KEY": SecretSource(file="client.key"),
@@ -160,13 +161,14 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("command: x\nsecrets:\n  A: hunter2", 3, "secrets.A", "say where it is: {env: DMS_SECRET_A} or {file: PATH}"),
         ("command: x\nsecrets:\n  A: 12345", 3, "secrets.A", "say where it is"),
         ("command: x\nsecrets:\n  A-B: {file: f}", 3, "secrets", "'A-B' is not a name"),
+        ("command: x\ninputs:\n  - {path: a, dataset: b}", 3, "inputs[0]", "either a `path` or a `dataset`"),
         ("command: x\nsecrets:\n  A: {}", 3, "secrets.A", "either `env` or `file`"),
         ("command: x\nsecrets:\n  A: {env: DMS_SECRET_A, file: f}", 3, "secrets.A", "either `env` or `file`"),
         ("command: x\nsecrets:\n  A: {file: f, as: argument}", 3, "secrets.A.as", "found 'argument'"),
         ("command: x\nenv: {A: b}\nsecrets:\n  A: {file: f, as: variable}", 4, "secrets.A", "a variable of that name"),
         ("command: x\nlabels:\n  a: 1", 3, "labels.a", "Expected `str`"),
         ("command: [a,\n  [1]]", 2, "command[1]", "Expected `str`"),
-        ("command: x\ninputs:\n- {as: y}", 3, "inputs[0].path", "required"),
+        ("command: x\ninputs:\n- {as: y}", 3, "inputs[0]", "either a `path` or a `dataset`"),
         ("command: x\ninputs:\n- 3", 3, "inputs[0]", "a mapping of fields wanted, 3 found"),
         ("command: x\noutputs:\n- a\n- ../b", 4, "outputs[1]", "leaves the job's directory"),
         ("command: x\noutputs: [/etc/passwd]", 2, "outputs[0]", "leaves the job's directory"),

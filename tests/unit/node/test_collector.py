@@ -45,7 +45,7 @@ async def collector(tmp_path: Path, told: list[Any]) -> Collector:
 def collecting(logs: Path, told: list[Any], pause_s: float = 0.02) -> Collector:
     """A requester's hands that find the logs that an earlier process left."""
     loop = asyncio.get_running_loop()
-    hands: Any = {"blobs": None, "network": None, "post": Post()}
+    hands: Any = {"blobs": None, "datasets": None, "network": None, "post": Post()}
     collector = Collector(
         loop=loop,
         calls=LoopCalls(loop),

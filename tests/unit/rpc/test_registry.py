@@ -28,7 +28,7 @@ NAMES = [
     "account.disputes", "account.forgive", "account.accept", "account.verify",
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
     "grants.revoke", "grants.list",
-    "events.query", "events.verify", "events.trace", "doctor.run", "tunnel.open", "tunnel.wait",
+    "events.query", "events.verify", "events.trace", "doctor.run", "tunnel.open", "tunnel.wait", "data.add", "data.list", "data.show", "data.remove",
 ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def test_what_changes_something_says_so() -> None:
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
         "job.submit", "job.cancel", "alloc.read", "alloc.cancel", "peers.join", "peers.move", "peers.invite", "peers.ban", "market.ask", "peers.ping",
         "grants.anchor", "grants.create", "grants.delegate", "grants.keep", "grants.forget", "grants.revoke",
-        "account.limit", "account.deposit", "account.settle", "account.forgive", "account.accept", "tunnel.open",
+        "account.limit", "account.deposit", "account.settle", "account.forgive", "account.accept", "tunnel.open", "data.add", "data.remove",
     }  # fmt: skip
 
 

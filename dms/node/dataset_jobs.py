@@ -1,0 +1,66 @@
+"""Jobs that read datasets of this node: which these are, and where such a job can run."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dms.executors.settings import DEFAULT_UNRESERVED
+from dms.jobs.spec import JobSpec
+from dms.node.datasets import Datasets
+from dms_proto.data.manifest import short_id
+from dms_proto.errors import UserError
+from dms_proto.ids import PeerId
+from dms_proto.units import format_bytes
+from dms_proto.work import DatasetInput, Input, input_bytes
+
+
+def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId) -> JobSpec:
+    """The job with the datasets that it wishes in its task; with something bound among its inputs, for this node alone. Blocks on the disk.
+
+    Raises:
+        UserError: `not_found`, `ambiguous_id`; `bad_job`: it has no room for them, two things have one place, or it names another node.
+    """
+    wished = [datasets.wanted(wish.dataset, wish.place) for wish in spec.datasets]
+    wanted = (*spec.task.datasets, *wished)
+    for dataset in wanted:
+        if datasets.manifest(dataset.digest) is None:
+            raise UserError("not_found", f"dataset {short_id(dataset.digest)} is not kept here", hint="dms data list")
+    spec = msgspec.structs.replace(spec, task=msgspec.structs.replace(spec.task, datasets=wanted), datasets=())
+    if wanted:
+        _check_places(spec, wanted)
+        _check_room(spec)
+    read: tuple[DatasetInput | Input, ...] = (*wanted, *spec.task.inputs)
+    bound = [item.path for item in read if datasets.is_bound(item.digest)]
+    return _at_home(spec, bound[0], me) if bound else spec
+
+
+def _check_places(spec: JobSpec, wanted: tuple[DatasetInput, ...]) -> None:
+    places = [f"{path}/" for path in (*(file.path for file in spec.task.inputs), *(each.path for each in wanted))]
+    for dataset in wanted:
+        own = f"{dataset.path}/"
+        if sum(place.startswith(own) or own.startswith(place) for place in places) > 1:
+            raise UserError(
+                "bad_job",
+                f"dataset {short_id(dataset.digest)} and another input are both placed at {dataset.path}",
+                hint="say where with `as`, or --dataset ID:DIR",
+            )
+
+
+def _check_room(spec: JobSpec) -> None:
+    size, room = input_bytes(spec.task), spec.task.resources.disk_bytes or DEFAULT_UNRESERVED.disk_bytes
+    if size > room:
+        raise UserError(
+            "bad_job",
+            f"resources.disk: {format_bytes(room)} is less than the inputs with their datasets, {format_bytes(size)}",
+            hint="ask for more: the job's directory holds a copy of them",
+        )
+
+
+def _at_home(spec: JobSpec, path: str, me: PeerId) -> JobSpec:
+    if spec.node not in ("", me):
+        raise UserError(
+            "bad_job",
+            f"node: input {path} is bound to this node, and the job names another",
+            hint="leave `node` out",
+        )
+    return msgspec.structs.replace(spec, node=me)

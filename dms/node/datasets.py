@@ -1,0 +1,180 @@
+"""The datasets of this node: added once, named by id wherever a job is submitted here, held as long as they are kept.
+
+A **bound** dataset never leaves: nothing of it is served to any peer, and no task of another requester gets at it. So what reads it runs here.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from dms.jobs.inputs import checked_place, files_at
+from dms.rpc.ids import match_id
+from dms.store.blobs import BlobStore
+from dms.store.datasets import DatasetShelf, KeptDataset
+from dms_proto.data.manifest import Manifest, decoded, encoded, short_id
+from dms_proto.errors import UserError
+from dms_proto.ids import Digest, PeerId, digest_of
+from dms_proto.work import DatasetInput, Input, Task, blobs_of
+
+MANIFESTS: Final = 64
+"""Manifests kept in memory: those of jobs under way, mostly."""
+DEFAULT_PLACE: Final = "data"
+"""The directory of a dataset without a name, in a job that does not say where it wants it."""
+
+
+class Datasets:
+    """One per node. Methods that read or write files block; the others may be called on any thread."""
+
+    def __init__(self, blobs: BlobStore, shelf: DatasetShelf, me: PeerId, clock: Callable[[], int]) -> None:
+        self._blobs = blobs
+        self._me = me
+        self._shelf = shelf
+        self._clock = clock
+        self._arriving: frozenset[Digest] = frozenset()
+        self._read = functools.lru_cache(MANIFESTS)(self._read_manifest)
+        self._blobs_in = functools.lru_cache(MANIFESTS)(self._blobs_of_manifest)
+        self._adding = threading.Lock()
+        self._bound = self._blobs_of_bound()
+
+    @property
+    def kept(self) -> Sequence[KeptDataset]:
+        """All, newest first."""
+        return sorted(self._shelf.kept.values(), key=lambda dataset: -dataset.added_at)
+
+    def find(self, given: str) -> KeptDataset:
+        """The dataset a person means: by its name, its id, or a unique beginning of it.
+
+        Raises:
+            UserError: `not_found`, `ambiguous_id`.
+        """
+        named = [dataset for dataset in self.kept if dataset.name == given]
+        if named:
+            return named[0]
+        whole = given if given.startswith("sha256:") else f"sha256:{given}"
+        return self._shelf.kept[Digest(match_id(whole, self._shelf.kept, "dataset"))]
+
+    def manifest(self, digest: Digest) -> Manifest | None:
+        """What a dataset is made of; None when its manifest is not here, or is none. Blocks when it was not read lately."""
+        return self._read(digest) if self._blobs.path(digest) is not None else None
+
+    def blobs_of(self, task: Task) -> frozenset[Digest]:
+        """The blobs that a node needs to run a task, as far as they can be named here."""
+        return blobs_of(task).union(*map(self._files_of, (dataset.digest for dataset in task.datasets)))
+
+    def needed(self) -> frozenset[Digest]:
+        """The blobs of all datasets that are kept, or are being added."""
+        return self._arriving.union(self._shelf.kept, *map(self._files_of, self._shelf.kept))
+
+    def is_of(self, task: Task, digest: Digest) -> bool:
+        """Whether a node needs a blob to run a task."""
+        return digest in blobs_of(task) or any(digest in self._files_of(dataset.digest) for dataset in task.datasets)
+
+    def is_bound(self, digest: Digest) -> bool:
+        """Whether a blob belongs to a dataset that never leaves."""
+        return digest in self._bound
+
+    def is_withheld(self, peer: PeerId, digest: Digest) -> bool:
+        """Whether a peer gets nothing of a blob: it belongs to a bound dataset, and the peer is another node."""
+        return peer != self._me and digest in self._bound
+
+    def add(self, paths: Sequence[Path], name: str = "", *, bound: bool = False) -> KeptDataset:
+        """Copies files, and directories with all below them, and keeps them as one dataset. A single directory stands for what is in it.
+
+        Raises:
+            UserError: `bad_argument`: a path leads to no regular file, the files are no dataset, the name is taken, or a bound one would be set free.
+            MachineError: `disk_full`, `store_failed`.
+        """
+        with self._adding:
+            try:
+                digest, size, manifest = self._taken_in(paths)
+                self._check(digest, name, bound=bound)
+                known = self._shelf.kept.get(digest)
+                called = name or (known.name if known is not None else "")
+                dataset = KeptDataset(digest, size, manifest.size, len(manifest.files), called, bound, self._clock())
+                self._shelf.put(dataset)
+                self._bound = self._blobs_of_bound()
+            finally:
+                self._arriving = frozenset()
+        return dataset
+
+    def remove(self, dataset: KeptDataset) -> None:
+        """Keeps a dataset no longer. Its content goes when nothing else needs it and there is need for room.
+
+        Raises:
+            MachineError: `store_failed`.
+        """
+        self._shelf.remove(dataset)
+        self._bound = self._blobs_of_bound()
+
+    def wanted(self, given: str, path: str) -> DatasetInput:
+        """A dataset as an input of a task, placed in the directory `path`; empty: as it is called, or `DEFAULT_PLACE`.
+
+        Raises:
+            UserError: `not_found`, `ambiguous_id`; `bad_job`: that is no place.
+        """
+        dataset = self.find(given)
+        place = path or dataset.name or DEFAULT_PLACE
+        try:
+            return DatasetInput(checked_place(place), dataset.digest, dataset.size, dataset.total)
+        except ValueError as error:
+            raise UserError("bad_job", f"dataset {given}: {error}") from error
+
+    def _taken_in(self, paths: Sequence[Path]) -> tuple[Digest, int, Manifest]:
+        try:
+            files = sorted(self._copied(paths), key=lambda file: file.path.split("/"))
+            if not files:
+                raise ValueError(f"there is no file in {' '.join(map(str, paths))}")
+            manifest = Manifest(tuple(files))
+            data = encoded(manifest)
+        except ValueError as error:
+            raise UserError("bad_argument", str(error)) from error
+        self._arriving |= {digest_of(data)}
+        return self._blobs.put_bytes(data), len(data), manifest
+
+    def _copied(self, paths: Sequence[Path]) -> Iterator[Input]:
+        for path in paths:
+            for file, below in files_at(path, str(path)):
+                real = file.resolve()
+                content = self._blobs.put_file(real)
+                self._arriving |= {content.digest, content.chunks}
+                place = below if below and len(paths) == 1 else str(PurePosixPath(path.name, below))
+                executable = bool(real.stat().st_mode & 0o111)
+                yield Input(checked_place(place), content.digest, content.size, executable, content.chunks)
+
+    def _check(self, digest: Digest, name: str, *, bound: bool) -> None:
+        other = next((kept for kept in self.kept if name and kept.name == name and kept.digest != digest), None)
+        if other is not None:
+            raise UserError(
+                "bad_argument",
+                f"{short_id(other.digest)} is called {name!r} already",
+                hint=f"dms data remove {name}, or another --name",
+            )
+        known = self._shelf.kept.get(digest)
+        if known is not None and known.bound and not bound:
+            raise UserError(
+                "bad_argument",
+                f"{short_id(digest)} is kept already, bound to this node",
+                hint=f"dms data remove {short_id(digest)} first, if it may leave from now on",
+            )
+
+    def _read_manifest(self, digest: Digest) -> Manifest | None:
+        path = self._blobs.path(digest)
+        try:
+            return decoded(path.read_bytes()) if path is not None else None
+        except (OSError, ValueError):  # a peer's word is no manifest; or it was removed meanwhile
+            return None
+
+    def _files_of(self, digest: Digest) -> frozenset[Digest]:
+        return self._blobs_in(digest) if self._blobs.path(digest) is not None else frozenset()
+
+    def _blobs_of_manifest(self, digest: Digest) -> frozenset[Digest]:
+        manifest = self._read(digest)
+        return manifest.blobs if manifest is not None else frozenset()
+
+    def _blobs_of_bound(self) -> frozenset[Digest]:
+        bound = [dataset.digest for dataset in self._shelf.kept.values() if dataset.bound]
+        return frozenset(bound).union(*map(self._files_of, bound))

@@ -1,0 +1,50 @@
+"""Datasets through a whole market, by the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dms.testing.whole_market import WholeMarket
+
+pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
+
+
+def test_a_dataset_is_added_listed_read_by_a_job_copied_out_and_removed(market: WholeMarket, tmp_path: Path) -> None:
+    tree = tmp_path / "photos"
+    (tree / "below").mkdir(parents=True)
+    (tree / "large.bin").write_bytes(bytes(range(256)) * 20_000)
+    (tree / "below" / "hello").write_text("#!/bin/sh\necho hello\n")
+    (tree / "below" / "hello").chmod(0o755)
+
+    added = market.dms("data", "add", str(tree), "--name", "photos")
+    assert added.returncode == 0, added.stderr
+    assert added.stdout.endswith(" photos: 2 files, 4.88 MiB\n")
+    (listed,) = market.json("data", "list")["datasets"]
+    assert (listed["name"], listed["files"], listed["bound"]) == ("photos", 2, False)
+    assert "below/hello" in market.dms("data", "show", "photos").stdout
+
+    done = market.dms("run", "--dataset", "photos:in", "--", "sh", "-c", "in/below/hello; wc -c < in/large.bin")
+    assert (done.returncode, done.stdout) == (0, "hello\n5120000\n"), done.stderr
+
+    into = tmp_path / "copy"
+    assert market.dms("data", "get", listed["digest"][:20], str(into)).returncode == 0
+    assert (into / "large.bin").read_bytes() == (tree / "large.bin").read_bytes()
+    assert (into / "below" / "hello").stat().st_mode & 0o100
+
+    assert market.dms("data", "remove", "photos").returncode == 0
+    gone = market.dms("run", "--dataset", "photos", "--json", "--", "true")
+    assert gone.returncode == 125
+    assert json.loads(gone.stderr)["error"]["code"] == "not_found"
+
+
+def test_what_is_bound_does_not_run_elsewhere(market: WholeMarket, tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("a,b\n")
+    added = market.dms("data", "add", str(tmp_path / "patients.csv"), "--bound")
+    assert "bound to this node" in added.stdout, added.stderr
+    dataset = added.stdout.partition(":")[0].strip()
+    done = market.dms("run", "--dataset", dataset, "--", "cat", "data/patients.csv")
+    assert done.returncode == 125  # the requester of this market takes no work
+    assert "takes no work" in done.stderr
