@@ -253,6 +253,29 @@ def tunnel_figures(rounds: int) -> Iterator[Figure]:
     yield at_least("exchanges at once", seen.exchanges_per_s, "a second", 1_000, crowd)
 
 
+def function_figures(rounds: int) -> Iterator[Figure]:
+    """Functions called at other nodes, beside processes here and the tunnel under it."""
+    from bench import functions  # noqa: PLC0415
+
+    seen = functions.measure(10 * rounds)
+    one = f"{10 * rounds} calls of abs, one after the other"
+    crowd = f"{40 * rounds} calls at once, by one client"
+    yield Figure("floor: two processes here, p50", seen.processes.p50_ms, "ms", "", None, f"ProcessPoolExecutor; {one}")
+    yield Figure("  p95", seen.processes.p95_ms, "ms", "", None, "the same")
+    yield Figure("  at once", seen.processes.calls_per_s, "calls/s", "", None, crowd)
+    yield Figure("floor: the tunnel under it, p50", seen.tunnel_p50_ms, "ms", "", None, "100 bytes each way")
+    yield at_most("function elsewhere, p50", seen.functions.p50_ms, "ms", 5, f"two providers on loopback; {one}")
+    yield Figure("  p95", seen.functions.p95_ms, "ms", "", None, "the same")
+    yield Figure("  more than the tunnel", seen.functions.p50_ms - seen.tunnel_p50_ms, "ms", "", None, "p50, same run")
+    yield at_least(
+        "  at once", seen.functions.calls_per_s, "calls/s", 1_000, f"a worker at each of two providers; {crowd}"
+    )
+    yield Figure("  in chunks of 100", seen.in_chunks_per_s, "calls/s", "", None, "map with chunksize")
+    how = f"a round of the market, a sandbox, Python, cloudpickle, a tunnel; median of {functions.COLD} executors"
+    yield at_most("first call of all", seen.cold_p50_ms, "ms", 600, how)
+    yield Figure("  the slowest", seen.cold_most_ms, "ms", "", None, "the same")
+
+
 def log_figures() -> Iterator[Figure]:
     """A long log, mirrored while it is written."""
     from bench import logs  # noqa: PLC0415
@@ -301,6 +324,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "attacks": lambda options: attack_figures(options.rounds, options.attacker or KINDS),
     "wire": lambda _options: wire_figures(),
     "tunnels": lambda options: tunnel_figures(options.rounds),
+    "functions": lambda options: function_figures(options.rounds),
     "logs": lambda _options: log_figures(),
     "pools": lambda _options: pool_figures(),
     "components": lambda _options: component_figures(),

@@ -32,7 +32,7 @@ BIG = {
     "provider.cpu": "2",
     "provider.memory": "2GiB",
     "provider.disk": "4GiB",
-    "executors.enabled": ["sandbox", "wasm", "scripted"],
+    "executors.enabled": ["sandbox", "wasm", "python", "scripted"],
     "store.strangers_daily": "1TiB",  # the one that asks is a stranger, with more jobs than one has
     "executors.minimum_isolation": "none",  # the scripted executor isolates nothing, and runs nothing
 }

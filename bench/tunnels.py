@@ -32,7 +32,7 @@ from dms.rpc.api.jobs import SubmitParams
 from dms.rpc.api.tunnels import TunnelParams
 from dms.rpc.async_client import AsyncClient, open_tunnel
 from dms.testing.hostile_peer import Visit, visit
-from dms_proto.errors import UserError
+from dms_proto.errors import DmsError
 from dms_proto.units import MIB
 
 PORT = 9000
@@ -190,7 +190,7 @@ async def opened(net: DevNet, job: str) -> Streams:
     while True:
         try:
             tunnel = await open_tunnel(net["requester"].home.socket, TunnelParams(job, f"port:{PORT}"))
-        except UserError as error:
+        except DmsError as error:
             if error.code != "not_listening":
                 raise
             await asyncio.sleep(0.02)
