@@ -31,6 +31,12 @@ PIECES = 60
 """Of one job: what three providers of two cores hold at 0.1 cores each."""
 
 
+JOBS = (20, 50, 100, 500)
+"""Pieces of work in one job, where results are checked."""
+FULL_JOB = 100
+"""From so many on, each of a dozen bidders gives enough answers to a job for one to tell of the others."""
+
+
 class Figure(NamedTuple):
     """One measured figure. `good`: whether it meets its bar; None where there is no bar."""
 
@@ -156,13 +162,23 @@ def verification_figures() -> Iterator[Figure]:
         yield at_most("  runs per piece of work", figures.cost, "x", 1.3, "the same, copies and canaries counted")
         accused = 100 * figures.accused / figures.honest
         yield at_most("  honest ones called wrong", accused, "%", 1, "the same, at least once")
-    turned, turncoats = crowds.Figures(), msgspec.structs.replace(plan, habits=(crowds.Habit.TURNCOAT,))
-    for seed in seeds:
-        turned += crowds.simulate(turncoats, seed)
-    each = turned.wrong / (len(seeds) * (plan.lonely + plan.colluding))
-    late = "right until after the warm-up, then wrong every other time; each before it is found out"
-    yield Figure("wrong results accepted per turncoat", each, "results", "", None, late)
+    yield from turncoat_figures(plan, seeds)
     yield from boasting_figures()
+
+
+def turncoat_figures(plan: crowds.Plan, seeds: range) -> Iterator[Figure]:
+    """All liars are right until after the warm-up, then turn, one after another. A job of one piece has no bar: nothing of it can be done again."""
+    late = "all liars are right until after the warm-up, then wrong every other time"
+    for pieces in (1, *JOBS):
+        turned = crowds.Figures()
+        for seed in seeds:
+            turned += crowds.simulate(msgspec.structs.replace(plan, habits=(crowds.Habit.TURNCOAT,), job=pieces), seed)
+        name, share = f"turncoats, jobs of {pieces}", 1000 * turned.wrong_share
+        if pieces >= FULL_JOB:
+            yield at_most(name, share, "per 1,000", 1, late)
+        else:
+            yield Figure(name, share, "per 1,000", "", None, late)
+        yield at_most("  runs per piece of work", turned.cost, "x", 1.3, "the same, copies and canaries counted")
 
 
 def boasting_figures() -> Iterator[Figure]:

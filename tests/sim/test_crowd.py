@@ -48,6 +48,17 @@ def test_one_that_turns_after_a_good_life_gets_a_few_wrong_results_past_and_no_m
     assert 0 < figures.wrong <= 4 * turned
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("habit", [Habit.TURNCOAT, Habit.EIGHTIETH, Habit.TOGETHER])
+def test_in_a_job_of_many_pieces_one_lie_that_is_seen_undoes_the_others(habit: Habit) -> None:
+    figures = of_all(msgspec.structs.replace(SMALL, habits=(habit,), job=100))
+    assert figures.pieces == len(SEEDS) * SMALL.pieces
+    assert figures.wrong_share <= 1e-3
+    assert figures.cost <= 1.3
+    assert figures.undecided <= figures.pieces // 200
+    assert figures.accused <= figures.honest // 100
+
+
 def test_the_same_seed_gives_the_same_figures() -> None:
     plan = Plan(honest=8, lonely=1, colluding=1, warm_up=50, pieces=50)
     assert simulate(plan, 7) == simulate(plan, 7)

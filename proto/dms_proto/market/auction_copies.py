@@ -3,7 +3,7 @@
 A piece of work is one of the request's `count`; its copies are slots like any other, so they are bid for, awarded, retried and paid alike::
 
     slot of a piece ──award──▶ a check is due? ──CopyCalled──▶ one more slot, at somebody who has none
-                                                   ▲ they disagree
+                                                   ▲ they disagree; a look is due at what was taken as it came: `auction_lots`
     all copies are over ──▶ camps ──▶ `quorum.judge` ──▶ ResultJudged ──▶ receipts: what was wrong is not paid
                               ▲ which are the same: `auction_camps`
 
@@ -25,6 +25,7 @@ from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_camps import begin, camps_of, result_of, why_failed, why_unfit
 from dms_proto.market.auction_fold import AT_WORK
+from dms_proto.market.auction_lots import doubted, is_all_else_judged, is_good, provisional
 from dms_proto.market.auction_state import (
     KNOWN,
     Answer,
@@ -160,10 +161,21 @@ def _is_enough_alone(terms: Terms, slot: Slot) -> bool:
 
 
 def judge_step(auction: Auction, now: int) -> Decision:
-    """Judges every piece of work of which no copy is under way; calls one more where that may settle it."""
+    """Judges every piece of work of which no copy is under way; calls one more where that may settle it. What is provisional stays so."""
     if not terms_of(auction).verify.is_on:
         return IGNORED
-    decisions = [_judge_piece(auction, piece, now) for piece in _pieces_to_judge(auction)]
+    held = provisional(auction)
+    return _judged(auction, (piece for piece in _pieces_to_judge(auction) if piece not in held), now)
+
+
+def accept_step(auction: Auction, now: int) -> Decision:
+    """With all else judged, and no look due: what is provisional is taken as it came."""
+    held = provisional(auction)
+    return _judged(auction, held, now) if held and is_all_else_judged(auction) else IGNORED
+
+
+def _judged(auction: Auction, pieces: Iterable[int], now: int) -> Decision:
+    decisions = [_judge_piece(auction, piece, now) for piece in pieces]
     return Decision(
         tuple(event for decision in decisions for event in decision.events),
         tuple(effect for decision in decisions for effect in decision.effects),
@@ -214,7 +226,17 @@ def _verdict(auction: Auction, piece: int, copies: Sequence[Slot], answered: Seq
             return Verdict(vote, (vote.voter.provider,)) if is_confirming else Verdict()
         if terms.verify.policy is Policy.ADAPTIVE and vote.result.ending.reason is EndReason.COMPLETED:
             return Verdict(vote)  # no check was called when it was awarded
+    if _is_look_in_vain(auction, copies, answered):
+        return Verdict(_vote(terms, answered[0]))
     return judge(_votes(auction, piece), terms.verify)
+
+
+def _is_look_in_vain(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> bool:
+    """Whether one answer, of a provider not in doubt, was to be looked at again, and nobody could: then it is as good as before."""
+    terms, first = terms_of(auction), copies[0]
+    is_taken = terms.verify.policy is Policy.ADAPTIVE and terms.canary is None and is_good(first)
+    is_alone = len(answered) == 1 and all(slot.phase is SlotPhase.DONE for slot in copies)
+    return is_taken and is_alone and _is_enough_alone(terms, first) and first.provider not in doubted(auction)
 
 
 def _votes(auction: Auction, piece: int) -> list[list[Vote]]:
@@ -370,8 +392,8 @@ def quorum_faults(auction: Auction, judged: ResultJudged) -> str:
         return ""
     terms = terms_of(auction)
     if not judged.right:
-        alone = len(copies_of(auction, judged.piece)) == 1 and terms.verify.policy is Policy.ADAPTIVE
-        return "" if alone else "accepted without a vote"
+        answered = [slot for slot in copies_of(auction, judged.piece) if slot.has_answered]
+        return "" if len(answered) == 1 and terms.verify.policy is Policy.ADAPTIVE else "accepted without a vote"
     voters = [_voter(terms, auction.slots[answer.slot]) for answer in judged.right]
     if len({voter.provider for voter in voters}) < len(voters) or len({voter.source for voter in voters}) < len(voters):
         return f"one and the same has voted twice: {voters}"

@@ -18,7 +18,16 @@ from dms_proto.accounts.book import NO_LIMIT
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Send
 from dms_proto.market.auction_attempts import STOPPED
-from dms_proto.market.auction_copies import checks_due, endings, is_copy, is_over, judge_step, neighbours, taker
+from dms_proto.market.auction_copies import (
+    accept_step,
+    checks_due,
+    endings,
+    is_copy,
+    is_over,
+    judge_step,
+    neighbours,
+    taker,
+)
 from dms_proto.market.auction_fold import (
     AT_WORK,
     affordable,
@@ -38,6 +47,7 @@ from dms_proto.market.auction_fold import (
     unopened,
     usable,
 )
+from dms_proto.market.auction_lots import looks_step
 from dms_proto.market.auction_messages import bid_request, commit_message
 from dms_proto.market.auction_seals import award_for, close_step, fresh, is_sealed
 from dms_proto.market.auction_state import (
@@ -426,9 +436,11 @@ _STEPS: Final = (
     _close_step,
     _award_step,
     judge_step,
+    looks_step,
     _award_step,  # copies that were just called
     _search_step,
     judge_step,  # of what was just given up
+    accept_step,
     _release_step,
     finding_step,
     _end_step,

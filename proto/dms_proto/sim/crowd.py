@@ -4,10 +4,14 @@ The decisions are the real ones (`verification`, `reputation`, `market.canaries`
 of work has `BIDDERS` bidders by chance, ranked by their standing and by a share of luck that stands for price, speed and nearness; the first
 `by_luck` pieces go by luck alone, so that everybody has been tried, each liar as well. Colluders know each other: they give the same wrong answer,
 agree beforehand whether to lie, see when two of them have copies of one piece, and recognise a canary of which one of them has seen the work.
+
+The work comes in jobs of one piece, or of several, which have the same bidders for all pieces: there what was taken as it came can be done again
+until the job is over (`market.auction_lots`). Whoever is asked for that can tell, and gives the right answer, unless a colluder is to be covered.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from random import Random
@@ -23,8 +27,8 @@ from dms_proto.reputation import FULL, Evidence, Kind, Record, standing
 from dms_proto.sim.chance import chance
 from dms_proto.sim.requester import terms
 from dms_proto.units import HOUR, MINUTE
-from dms_proto.verification.chance import is_drawn
-from dms_proto.verification.policy import Policy, Verification, is_proven, is_trusted
+from dms_proto.verification.chance import drawn, is_drawn
+from dms_proto.verification.policy import Policy, Verification, is_proven, is_trusted, looks_due
 from dms_proto.verification.quorum import Result, Verdict, Vote, Voter, camps_of, judge, next_voter, weight_of
 from dms_proto.work import Ending, EndReason, Output
 
@@ -85,6 +89,7 @@ class Plan(msgspec.Struct, frozen=True):
         by_luck: the first pieces of work, for which bidders are taken whatever they are thought of.
         warm_up: pieces of work before anything is counted, those by luck included.
         pieces: pieces of work that are counted.
+        job: pieces of work in one job.
     """
 
     honest: int = 80
@@ -95,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True):
     by_luck: int = 1_000
     warm_up: int = 3_000
     pieces: int = 10_000
+    job: int = 1
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -157,6 +163,12 @@ class _Requester:
         self._known = KnownWork()
         self._results: dict[Work, Result] = {}
         """What was accepted."""
+        self._bidders: Sequence[PeerId] = ()
+        """Of the job, where it is of several pieces."""
+        self._lots = _Lots(self._terms.seed)
+        """What providers gave to it."""
+        self._is_again = False
+        """What runs now was answered before, and whoever is asked can tell."""
         self._agreed: dict[str, bool] = {}
         """Per request: whether the colluders lie about it."""
         self._accused: set[PeerId] = set()
@@ -171,18 +183,59 @@ class _Requester:
 
     def work(self) -> Figures:
         plan, figures = self._plan, Figures()
-        for self._number in range(plan.warm_up + plan.pieces):
-            self._runs = 0
-            beside = msgspec.structs.replace(self._terms, request_id=RequestId(str(self._number)))
-            answer = self._piece(beside)
-            work = self._known.drawn(beside, self._number)
-            if work is not None:
-                self._canary(work)
-            if self._number < plan.warm_up:
+        for first in range(0, plan.warm_up + plan.pieces, plan.job):
+            done = self._single(first) if plan.job == 1 else self._job(range(first, first + plan.job))
+            if first < plan.warm_up:
                 self._accused.clear()
             else:
-                figures += Figures(1, self._runs, answer not in (None, _RIGHT), answer is None)
+                figures += done
         return figures + Figures(accused=len(self._accused), honest=plan.honest)
+
+    def _single(self, number: int) -> Figures:
+        """A job of one piece: its result is final, and it may be a canary later."""
+        self._number, self._runs = number, 0
+        beside = msgspec.structs.replace(self._terms, request_id=RequestId(str(number)))
+        answer = self._piece(beside)
+        work = self._known.drawn(beside, number)
+        if work is not None:
+            self._canary(work)
+        return Figures(1, self._runs, answer not in (None, _RIGHT), answer is None)
+
+    def _job(self, numbers: range) -> Figures:
+        """A job of several pieces: what was taken as it came is final when all is done."""
+        self._runs, self._lots = 0, _Lots(drawn(self._terms.seed, "job", numbers.start))
+        self._bidders = self._rng.sample(self._peers, min(BIDDERS, len(self._peers)))
+        answers: dict[int, Result | None] = {}
+        for self._number in numbers:
+            first, *rest = self._ranked()
+            if VERIFICATION.first_copies(first.streak, self._terms.seed, self._number) > 1:
+                self._lots.answered(first.provider)
+                self._lots.checked(first.provider)
+                answers[self._number] = self._result_of([], [first], rest, self._number)
+            else:
+                (vote,) = self._run([first], str(self._number))
+                self._lots.hold(self._number, vote)
+            while (again := self._lots.due()) is not None:
+                number, vote = again
+                answers[number] = self._again(number, vote)
+        answers |= {number: vote.result for number, vote in self._lots.held.items()}
+        wrong = sum(answer not in (None, _RIGHT) for answer in answers.values())
+        return Figures(len(numbers), self._runs, wrong, sum(answer is None for answer in answers.values()))
+
+    def _again(self, number: int, vote: Vote) -> Result | None:
+        """Has a provisional answer done again."""
+        if self._strangers[vote.voter.provider].colludes:
+            self._agreed[str(number)] = vote.result != _RIGHT
+        self._is_again = True
+        result = self._result_of([vote], [], self._ranked(), number)
+        self._is_again = False
+        return result
+
+    def _result_of(self, votes: list[Vote], called: list[Voter], rest: Sequence[Voter], number: int) -> Result | None:
+        request = RequestId(str(number))
+        votes, verdict = self._settle(votes, called, rest, request)
+        self._judged(request, votes, verdict)
+        return verdict.accepted.result if verdict.accepted is not None else None
 
     def _piece(self, beside: Terms) -> Result | None:
         """One piece of work, with as many copies as it takes."""
@@ -220,7 +273,8 @@ class _Requester:
     ) -> tuple[list[Vote], Verdict]:
         """Asks as many as would suffice if they agree, then one more at a time until it is clear who is right."""
         seen = [*asked, *(vote.voter for vote in votes)]
-        while weight_of(called, VERIFICATION) < VERIFICATION.quorum and called:
+        present = [vote.voter for vote in votes] if self._is_again else []
+        while (called or present) and weight_of([*present, *called], VERIFICATION) < VERIFICATION.quorum:
             voter = next_voter(rest, [*seen, *called])
             if voter is None:
                 break
@@ -251,9 +305,10 @@ class _Requester:
             canary=(canary.request_id, canary.piece) if canary is not None else None,
             overturned=canary.right if canary is not None and is_other else (),
             confirmed=canary.right if canary is not None and is_same and not canary.is_confirmed else (),
-            pieces=1,
+            pieces=self._plan.job,
         )
         self._known.note(request, event)
+        self._lots.blamed |= set(verdict.wrong)
         if verdict.accepted is not None and canary is None:
             self._results[request, 0] = verdict.accepted.result
         for peer, _, kind in seen_in(event):
@@ -263,7 +318,7 @@ class _Requester:
         return Answer(0, peer, AllocationId(""), source=self._strangers[peer].source)
 
     def _ranked(self) -> list[Voter]:
-        chosen = self._rng.sample(self._peers, min(BIDDERS, len(self._peers)))
+        chosen = self._rng.sample(self._bidders or self._peers, min(BIDDERS, len(self._peers)))
         if self._number >= self._plan.by_luck:
             score = {peer: self._score(peer) for peer in chosen}
             chosen.sort(key=lambda peer: -score[peer] - FULL * self._rng.uniform(-LUCK, LUCK))
@@ -288,7 +343,7 @@ class _Requester:
         self._runs += 1
         self._note(voter.provider, Kind.KEPT)
         stranger = self._strangers[voter.provider]
-        lies = self._lies(stranger, voter, request, are_together=are_together)
+        lies = not self._is_again and self._lies(stranger, voter, request, are_together=are_together)
         if stranger.colludes:
             lies = self._agreed.setdefault(request, lies)
         liar = "the colluders" if stranger.colludes else stranger.peer
@@ -314,6 +369,44 @@ class _Requester:
         if kind is Kind.WRONG and stranger.habit is Habit.HONEST:
             self._accused.add(peer)
         self._record.note(peer, stranger.source, kind, self._now)
+
+
+class _Lots:
+    """What each provider gave to one job, as `market.auction_lots` sees it."""
+
+    def __init__(self, seed: bytes) -> None:
+        self.held: dict[int, Vote] = {}
+        """What was taken as it came, by piece."""
+        self.blamed: set[PeerId] = set()
+        self._seed = seed
+        self._answers: Counter[PeerId] = Counter()
+        self._checked: Counter[PeerId] = Counter()
+
+    def answered(self, provider: PeerId) -> None:
+        self._answers[provider] += 1
+
+    def checked(self, provider: PeerId) -> None:
+        self._checked[provider] += 1
+
+    def hold(self, number: int, vote: Vote) -> None:
+        self.held[number] = vote
+        self.answered(vote.voter.provider)
+
+    def due(self) -> tuple[int, Vote] | None:
+        """An answer to be done again; it is not held any more."""
+        providers = {vote.voter.provider for vote in self.held.values()}
+        are_due = {provider for provider in providers if self._is_due(provider)}
+        if not are_due:
+            return None
+        lots = (number for number, vote in self.held.items() if vote.voter.provider in are_due)
+        number = min(lots, key=lambda number: drawn(self._seed, "look", number))
+        vote = self.held.pop(number)
+        self.checked(vote.voter.provider)
+        return number, vote
+
+    def _is_due(self, provider: PeerId) -> bool:
+        looks = looks_due(self._answers[provider], self._seed, provider) - self._checked[provider]
+        return looks > 0 or provider in self.blamed
 
 
 def _strangers(plan: Plan) -> Mapping[PeerId, _Stranger]:

@@ -14,6 +14,9 @@ rarer than 1 in `RAREST`: a provider that lies once in a while, after a long goo
 Beside it, *canaries*: earlier work of the requester's own whose accepted answer is known, given out once more as if it were new, to a provider whom
 `quorum.next_voter` would have asked at the time. One costs one run and checks two: who does it now, and who was taken at its word then. Nobody can
 know of it at the time, not even two of one owner, who would see by their commits that both have a copy of what is checked at once.
+
+A piece of a job of several cannot be a canary: its program is told how many there are. There the job itself looks again, at what was taken as it
+came: see `market.auction_lots`.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.ids import PeerId
 from dms_proto.rules import MAX_COUNT
-from dms_proto.verification.chance import is_drawn
+from dms_proto.verification.chance import drawn, is_drawn
 
 PROVEN: Final = 10
 """Checked results in a row, all right, after which a provider's vote weighs double."""
@@ -37,6 +41,8 @@ RAREST: Final = 20
 """A check every so many results at the least, on average."""
 CANARY_ONE_IN: Final = 8
 """A canary beside every so many pieces of work, on average."""
+LOOK_ONE_IN: Final = 6
+"""Of a provider's answers in one job of several pieces, one in so many is checked in any case, at once or later."""
 PROVEN_QUORUM: Final = 4
 """Two proven providers, one and two newcomers, or four newcomers: newcomers alone are too cheap to be believed in pairs."""
 HASH: Final = "hash"
@@ -150,3 +156,9 @@ def is_check_due(streak: int, seed: bytes, *names: object) -> bool:
 def is_canary_due(seed: bytes, *names: object) -> bool:
     """Whether a canary is sent out beside this piece of work."""
     return is_drawn(seed, CANARY_ONE_IN, "canary", *names)
+
+
+def looks_due(answers: int, seed: bytes, provider: PeerId) -> int:
+    """Of so many answers of a provider in one job, how many are to have been checked: every `LOOK_ONE_IN`-th, from one that only chance knows."""
+    before = drawn(seed, "looks", provider)[0] % LOOK_ONE_IN
+    return (before + answers) // LOOK_ONE_IN
