@@ -17,7 +17,7 @@ from dms.client.executor import MarketExecutor
 from dms.config.paths import resolve_home
 from dms.jobs.check import job_of
 from dms.jobs.resolve import resolve
-from dms.rpc.api.jobs import JobEnded, JobLog, JobView, SubmitParams, Submitted, WatchJobParams, read_update
+from dms.rpc.api.jobs import JobEnded, JobLog, JobParams, JobView, SubmitParams, Submitted, WatchJobParams, read_update
 from dms.rpc.client import Client
 from dms_proto.errors import UserError
 from dms_proto.work import EndReason
@@ -40,6 +40,10 @@ class Ran(msgspec.Struct, frozen=True):
     def is_well(self) -> bool:
         """Whether everything ended with exit code 0."""
         return self.job.summary.reason is EndReason.COMPLETED
+
+
+def _joined(pieces: dict[int, bytes]) -> bytes:
+    return b"".join(pieces[slot] for slot in sorted(pieces))
 
 
 class Market:
@@ -115,7 +119,7 @@ class Market:
         return MarketExecutor(self.socket, wish, codec, retries)
 
     def run(self, command: str | Sequence[str], **more: Any) -> Ran:
-        """Runs a job to its end.
+        """Runs a job to its end. Who interrupts it (ctrl-C) cancels it.
 
         Args:
             command: program and arguments, or a line for the shell.
@@ -130,12 +134,16 @@ class Market:
         written: dict[str, dict[int, bytes]] = {"stdout": {}, "stderr": {}}
         with self._node() as node:
             job = node.call("job.submit", SubmitParams(spec), Submitted).job_id
-            for item in node.follow("job", WatchJobParams(job)):
-                match read_update(item):
-                    case JobLog(slot=slot, stream=stream, offset=offset, data=data):
-                        written[stream][slot] = written[stream].get(slot, b"")[:offset] + data
-                    case JobEnded(job=view):
-                        return Ran(view, *(b"".join(each[slot] for slot in sorted(each)) for each in written.values()))
+            try:
+                for item in node.follow("job", WatchJobParams(job)):
+                    match read_update(item):
+                        case JobLog(slot=slot, stream=stream, offset=offset, data=data):
+                            written[stream][slot] = written[stream].get(slot, b"")[:offset] + data
+                        case JobEnded(job=view):
+                            return Ran(view, *(_joined(pieces) for pieces in written.values()))
+            except KeyboardInterrupt:
+                node.call("job.cancel", JobParams(job))
+                raise
         raise AssertionError("a feed ends with the end, or raises")
 
     def _node(self) -> Client:

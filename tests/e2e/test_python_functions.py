@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import joblib
 import psutil
 import pytest
 
 from dms.client import AsyncMarket, Market, MarketExecutor, NoWorkers, RemoteError, RemoteTraceback, WorkerLost
+from dms.client.joblib import register
 from dms.devnet.topology import NodeSpec
 from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket, wait_until, whole_market
 from dms_proto.errors import UserError
@@ -167,7 +169,7 @@ def test_only_what_no_worker_has_can_be_cancelled(market: WholeMarket) -> None:
 
 
 def test_shutting_down_does_what_was_called_and_takes_no_more(market: WholeMarket) -> None:
-    executor = made(market)
+    executor = made(market, workers=1)
     futures = [executor.submit(pow, number, 2) for number in range(50)]
     executor.shutdown(wait=False)
     with pytest.raises(RuntimeError, match="after shutdown"):
@@ -428,6 +430,19 @@ def test_the_example_runs(market: WholeMarket) -> None:
     assert done.stdout.startswith("pi is about 3.1"), done.stderr
 
 
+def test_ctrl_c_cancels_the_job_that_is_run(market: WholeMarket) -> None:
+    running = "Market({!r}).run('echo up; sleep 600', resources={{'memory': '64MiB'}})".format(
+        str(market["requester"].home.root)
+    )
+    with program(market, running) as started:
+        wait_until(lambda: market.json("job", "list", "--active")["total"], "the job is asked for")
+        wait_until(lambda: market.last_job()["running"], "the job runs")
+        started.send_signal(signal.SIGINT)
+        _, said = started.communicate(timeout=S)
+        assert said.splitlines()[-1] == "KeyboardInterrupt", said
+    wait_until(lambda: market.last_job()["reason"] == "cancelled", "the job is cancelled")
+
+
 async def test_the_same_for_asyncio(market: WholeMarket) -> None:
     async with await AsyncMarket(market["requester"].home.root).executor(**SMALL) as executor:
         async with asyncio.timeout(S):
@@ -443,6 +458,28 @@ async def test_the_same_for_asyncio(market: WholeMarket) -> None:
                 await executor.submit(time.sleep, 2)
     ran = await AsyncMarket(market["requester"].home.root).run(["echo", "hi"], resources={"memory": "64MiB"})
     assert ran.stdout == b"hi\n"
+
+
+def test_joblib_calls_where_the_market_says(market: WholeMarket) -> None:
+    register()
+    home = market["requester"].home.root
+    with joblib.parallel_config(backend="dms", home=home, **SMALL):
+        assert joblib.Parallel(n_jobs=2)(joblib.delayed(pow)(n, exp=2) for n in range(50)) == [n * n for n in range(50)]
+        first = market.last_job()
+        assert (first["name"], first["count"], first["phase"]) == ("functions", 2, "ended")
+        with pytest.raises(ZeroDivisionError):
+            joblib.Parallel()(joblib.delayed(divmod)(n, n - 5) for n in range(10))
+    with made(market) as executor, joblib.parallel_config(backend="dms", executor=executor, home=home):
+        assert joblib.effective_n_jobs(-1) == 2
+        for _ in range(2):
+            inside = joblib.Parallel()(joblib.delayed(os.getcwd)() for _ in range(4))
+            assert inside == ["/job"] * 4
+        jobs = market.json("job", "list")["total"]
+        with pytest.raises(ZeroDivisionError):
+            joblib.Parallel()(joblib.delayed(divmod)(n, n - 5) for n in range(10))
+        results = joblib.Parallel(return_as="generator")(joblib.delayed(abs)(-n) for n in range(10))
+        assert list(results) == list(range(10))
+        assert market.json("job", "list")["total"] == jobs, "the workers were held"
 
 
 # ---------------------------------------------------------------------------------------------------------- nodes that go

@@ -261,6 +261,22 @@ async def test_what_is_installed_for_the_nodes_own_python_is_hidden(executor: Py
     assert output_of(events, "stdout") == b"[]\n", output_of(events, "stderr")
 
 
+async def test_what_is_shown_to_a_program_cannot_be_changed(executor: PythonExecutor, directory: Path) -> None:
+    text = """
+import os, sys
+for place in (*sys.path, sys.base_prefix, "/opt/dms/worker.py", "/opt"):
+    for path in (place, os.path.join(place, "new")):
+        if place and place != "/job":
+            try:
+                open(path, "a").close()
+            except OSError:
+                continue
+            print("written:", path)
+"""
+    events = await events_of(await executor.run("a-1", Task("python", ("-c", text)), directory))
+    assert (output_of(events, "stdout"), output_of(events, "stderr")) == (b"", b"")
+
+
 @pytest.fixture(scope="module")
 def owners(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment of an owner, with a package, and one in editable form."""
