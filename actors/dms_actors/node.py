@@ -667,10 +667,9 @@ class Node(MachineActor):
             return  # a provider that answers without end; its bid lapses
         elif not isinstance(message, AllocationStatus) or message.ending is not None:  # how it goes is not written down
             self._meter.heard(peer, origin.heard.frame, now)
-        if isinstance(message, SealedBid):
-            self._seals.keep((peer, message.bid_id), peer, self._strangers.source(peer), now)
         told = Told(self._as_stimulus(peer, message, now), origin.cause_id, origin.heard, peer)
-        self._world.orchestrators.tell(message.request_id, told)
+        if self._world.orchestrators.tell(message.request_id, told) and isinstance(message, SealedBid):
+            self._seals.keep((peer, message.bid_id), peer, self._strangers.source(peer), now)
 
     def _answer_stray(self, peer: PeerId, message: AnyMessage, cause: str, now: int) -> None:
         is_as_heard: bool | None = False

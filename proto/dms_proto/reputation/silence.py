@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from dms_proto.fair_memory import FairMemory
 from dms_proto.ids import PeerId
 from dms_proto.recent import Recent
 from dms_proto.reputation.sources import UNKNOWN
@@ -40,7 +41,7 @@ FIRST_PAUSE_MS: Final = 30 * SECOND
 LONGEST_PAUSE_MS: Final = 10 * MINUTE
 """up to this."""
 MOST: Final = 4_096
-"""Providers, sources, and answers remembered; the oldest go."""
+"""Providers, sources, and answers remembered; the oldest go, of answers those of who has most of them."""
 TOLD: Final = 64
 """Words remembered of one strike, each of which takes it back; the newest stay."""
 
@@ -130,7 +131,7 @@ class Silence:
         self._providers: Recent[tuple[str, Word], _Strikes] = Recent(MOST)
         self._sources: Recent[tuple[str, Word], _Strikes] = Recent(MOST)
         self._words: Recent[tuple[PeerId, Word], int] = Recent(MOST)
-        self._answers: Recent[tuple[PeerId, str], int] = Recent(MOST)
+        self._answers: FairMemory[tuple[PeerId, str], int] = FairMemory(MOST)
 
     def let_down(self, bidder: Bidder, word: Word, about: tuple[str, ...], since: int, now: int) -> None:
         """It has said nothing of what it could have said `about` a bid or an allocation of ours, `since` it was told.
@@ -154,7 +155,7 @@ class Silence:
 
     def answered(self, bidder: Bidder, about: str, now: int) -> None:
         """It says this, late perhaps; only what was waited for counts: anybody can make up a bid, or what it is yet said to have."""
-        self._answers.keep((bidder.provider, about), now)
+        self._answers.keep((bidder.provider, about), bidder.provider, bidder.source, now)
         for word in Word:
             strikes = self._providers.get((bidder.provider, word)) or _NONE
             if about in strikes.about and not strikes.is_taken_back:

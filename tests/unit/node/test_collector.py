@@ -136,6 +136,38 @@ async def test_what_a_provider_does_is_heard_of_it_alone_and_forgotten_with_the_
     await collector.close()
 
 
+async def test_of_a_log_that_is_not_expected_nothing_is_kept(collector: Collector, tmp_path: Path) -> None:
+    """Of an allocation that was made up, or another's, or of which no more is expected; in the channels of a log, and in any."""
+    tables = (collector.doings, collector._asked, collector._expected, collector.logs._hashes, collector.logs._reaches)
+    arrives(collector, "stdout", 0, b"hello")
+    files, before = _files(tmp_path), [_entries(table) for table in tables]
+    for number in range(100):
+        for channel in ("stdout", "stderr", DOING, f"channel {number}"):
+            made_up = AllocationMessage(REQUEST, AllocationId(f"a-{number}"), channel, number, b"made up")
+            collector.log_arrived(PROVIDER, made_up)
+            collector.log_arrived(OTHER, AllocationMessage(REQUEST, ALLOCATION, channel, number, b"not mine"))
+    assert [_entries(table) for table in tables] == before
+    assert _files(tmp_path) == files
+    collector.forget(REQUEST)
+    arrives(collector, "stdout", 5, b"too late")
+    assert collector.logs.length(ALLOCATION, "stdout") == 5
+    await collector.close()
+
+
+def _files(directory: Path) -> set[Path]:
+    return set(directory.iterdir())
+
+
+def _entries(table: object) -> int:
+    return (
+        len(table)
+        if isinstance(table, dict)
+        else sum(map(_entries, vars(table).values()))
+        if hasattr(table, "__dict__")
+        else 0
+    )
+
+
 async def test_a_log_that_is_what_its_provider_has_signed_is_complete_at_once(collector: Collector) -> None:
     arrives(collector, "stdout", 0, b"hel")
     arrives(collector, "stdout", 3, b"lo")

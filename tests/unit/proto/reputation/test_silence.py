@@ -215,6 +215,15 @@ def test_invented_providers_and_sources_do_not_grow_it() -> None:
     assert len(silence._answers) == MOST
 
 
+def test_who_makes_answers_up_pushes_out_no_answer_of_another() -> None:
+    silence = Silence()
+    silence.answered(PROVEN, "bid", START)
+    for number in range(2 * MOST):
+        silence.answered(Bidder(PeerId(f"sybil {number % 3}"), "66.0.0.0/24"), f"made up {number}", START)
+    silence.let_down(PROVEN, Word.ANSWER, ("bid",), START, START + ACK_MS)
+    assert len(silence) == 0
+
+
 def test_who_answers_commits_has_not_done_any_work_and_who_works_has_answered() -> None:
     silence = Silence()
     silence.let_down(NEW, Word.WORK, ("allocation",), START, START + 1_000)
