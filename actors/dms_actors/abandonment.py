@@ -16,7 +16,7 @@ from dms_actors.world import World
 from dms_proto.allocation.machine import CLOSING, AllocationEnded, EndingUnclaimed
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, RequestId
-from dms_proto.market.auction_state import AttemptEnded, RequestEnded, ResultJudged
+from dms_proto.market.auction_events import AttemptEnded, RequestEnded, ResultJudged
 from dms_proto.market.offer_state import AllocationOver
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.work import Ending, EndReason

@@ -11,8 +11,10 @@ from dms_actors.events import from_row
 from dms_actors.letters import Submit
 from dms_proto.errors import MachineError
 from dms_proto.ids import RequestId
+from dms_proto.market.auction_events import ResultJudged
 from dms_proto.market.auction_fold import evolve
-from dms_proto.market.auction_state import Auction, Given, ResultJudged, Terms
+from dms_proto.market.auction_state import Auction
+from dms_proto.market.auction_terms import Given, Terms
 from dms_proto.market.canaries import KnownWork, canary_terms
 from dms_proto.verification.policy import HASH
 

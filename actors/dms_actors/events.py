@@ -14,12 +14,12 @@ from dms_proto.allocation import machine as allocation
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
-from dms_proto.market import auction_state, offer_state, owner, proofs
+from dms_proto.market import auction_events, offer_state, owner, proofs
 from dms_proto.membership import machine as membership
 from dms_proto.pool import state as pool
 
 MACHINES: Final[tuple[ModuleType, ...]] = (
-    auction_state,
+    auction_events,
     offer_state,
     allocation,
     membership,

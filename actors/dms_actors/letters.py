@@ -8,7 +8,8 @@ from dms_actors.listeners import Hear
 from dms_actors.proofs import NO_FRAME, Heard
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged, Terms
+from dms_proto.market.auction_events import BenchmarkChecked, ResultJudged
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import Candidate
 from dms_proto.messages import AnyMessage, BidRequest
 from dms_proto.reputation import Kind

@@ -53,15 +53,7 @@ from dms_actors.log_messages import LogMessages
 from dms_actors.machine_actor import MachineActor
 from dms_actors.meter import Meter
 from dms_actors.past import Past
-from dms_actors.ports import (
-    FrameReceived,
-    GossipReceived,
-    NetworkDown,
-    NetworkUp,
-    PeerDown,
-    PeerFound,
-    PeerUp,
-)
+from dms_actors.ports import FrameReceived, GossipReceived, NetworkDown, NetworkUp, PeerDown, PeerFound, PeerUp
 from dms_actors.proofs import NO_FRAME, Heard, ProviderProofs
 from dms_actors.providers import Providers
 from dms_actors.shell import Machine, Shell, Turn
@@ -89,9 +81,9 @@ from dms_proto.heirs import PeerRenamed
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.lineage import predecessors
 from dms_proto.machine import Blame, Effect, Event, Send, Stimulus
-from dms_proto.market import auction_state as auction
-from dms_proto.market import offer_book, offer_fold, offer_state, strays
-from dms_proto.market.auction_state import BenchmarkChecked, Terms
+from dms_proto.market import auction_effects, auction_stimuli, offer_book, offer_fold, offer_state, strays
+from dms_proto.market.auction_events import BenchmarkChecked
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts, Candidate
 from dms_proto.market.offer_judgement import access_to, is_known
 from dms_proto.market.offer_state import (
@@ -328,7 +320,7 @@ class Node(MachineActor):
                 self._children.allocation_over(allocation_id)
             case WantGrant(issuer=issuer, grant=grant):
                 self._world.post.send(issuer, GrantWanted(grant), "renewal")
-            case auction.LetDown() | auction.HeardFrom():
+            case auction_effects.LetDown() | auction_effects.HeardFrom():
                 self._providers.heard(message)
             case Blamed(peer=peer, offence=offence):
                 self._blame(peer, offence, now)
@@ -685,19 +677,19 @@ class Node(MachineActor):
     ) -> Stimulus:
         match message:
             case Bid():
-                return auction.BidHeard(peer, message, self._facts(peer, now))
+                return auction_stimuli.BidHeard(peer, message, self._facts(peer, now))
             case SealedBid():
-                return auction.SealHeard(peer, message, self._facts(peer, now))
+                return auction_stimuli.SealHeard(peer, message, self._facts(peer, now))
             case Decline():
-                return auction.DeclineHeard(peer, message)
+                return auction_stimuli.DeclineHeard(peer, message)
             case CommitAck():
-                return auction.CommitAcked(peer, message)
+                return auction_stimuli.CommitAcked(peer, message)
             case CommitRefused():
-                return auction.CommitTurnedAway(peer, message)
+                return auction_stimuli.CommitTurnedAway(peer, message)
             case InvocationAck():
-                return auction.InvocationAnswered(peer, message)
+                return auction_stimuli.InvocationAnswered(peer, message)
             case AllocationStatus():
-                return auction.StatusHeard(peer, message)
+                return auction_stimuli.StatusHeard(peer, message)
             case _:
                 raise TypeError(f"not for an orchestrator: {message!r}")
 
@@ -724,7 +716,7 @@ class Node(MachineActor):
         self._world.post.announce(asked, chosen.direct, gossip=chosen.gossip, cause_id=cause_id)
         unawaited = self._providers.unanswered(chosen.direct, now)
         self._providers.asked(request, chosen.direct, now)
-        told = auction.Announced(
+        told = auction_stimuli.Announced(
             request.round, chosen.direct, chosen.gossip, chosen.known, chosen.passed_over, unawaited
         )
         address.tell(Told(told, cause_id))
@@ -756,8 +748,8 @@ class Node(MachineActor):
                 if not if_here or self._is_here(peer):
                     self.me.tell(Blamed(peer, offence))
             case TellJoined(peer=peer):
-                self._children.tell_of(peer, auction.PeerThere(peer), RequesterBack(), cause_id)
+                self._children.tell_of(peer, auction_stimuli.PeerThere(peer), RequesterBack(), cause_id)
             case TellLost(peer=peer, ours=ours):
-                self._children.tell_of(peer, auction.PeerLost(peer, ours), RequesterGone(), cause_id)
+                self._children.tell_of(peer, auction_stimuli.PeerLost(peer, ours), RequesterGone(), cause_id)
             case _:
                 raise TypeError(f"no hands for {effect!r}")

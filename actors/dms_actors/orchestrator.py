@@ -32,26 +32,11 @@ from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
 from dms_proto.machine import Decision, Effect, Event, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
+from dms_proto.market.auction_effects import Announce, Collect, Compare, Conclude, HeardFrom, LetDown
+from dms_proto.market.auction_events import AwardMade, BenchmarkChecked, ResultJudged
 from dms_proto.market.auction_fold import stakes
-from dms_proto.market.auction_state import (
-    Announce,
-    Auction,
-    AuctionPhase,
-    AwardMade,
-    BenchmarkChecked,
-    Collect,
-    CommitAcked,
-    Compare,
-    Conclude,
-    HeardFrom,
-    LetDown,
-    Restarted,
-    ResultJudged,
-    SlotPhase,
-    StatusHeard,
-    Submitted,
-    terms_of,
-)
+from dms_proto.market.auction_state import Auction, AuctionPhase, SlotPhase, terms_of
+from dms_proto.market.auction_stimuli import CommitAcked, Restarted, StatusHeard, Submitted
 from dms_proto.market.obligations import Obligations
 from dms_proto.market.seen import seen_in
 from dms_proto.market.spot_checks import awarded_in

@@ -21,7 +21,7 @@ from dms_proto.allocation.machine import Allocation, evolve, status_of
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, Digest, RequestId
 from dms_proto.market.agreement import figures_digest
-from dms_proto.market.auction_state import AllocationFinished
+from dms_proto.market.auction_events import AllocationFinished
 from dms_proto.messages import AllocationStatus
 from dms_proto.recent import Recent
 from dms_proto.wire import Envelope, read_frame

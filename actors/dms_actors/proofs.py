@@ -22,26 +22,18 @@ from dms_proto.errors import MachineError
 from dms_proto.fair_memory import FairMemory
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import (
-    MAX_BIDS,
+from dms_proto.market.auction_events import (
     AllocationFinished,
     AttemptEnded,
-    Auction,
     AwardMade,
     BidReceived,
-    CommitAcked,
     ResultJudged,
     SealReceived,
     SealsListed,
 )
-from dms_proto.market.offer_state import (
-    BidCommitted,
-    BidMade,
-    BidOpened,
-    CommitHeard,
-    RequestDeclined,
-    RequestHeard,
-)
+from dms_proto.market.auction_state import MAX_BIDS, Auction
+from dms_proto.market.auction_stimuli import CommitAcked
+from dms_proto.market.offer_state import BidCommitted, BidMade, BidOpened, CommitHeard, RequestDeclined, RequestHeard
 from dms_proto.market.proofs import FrameKept
 from dms_proto.messages import AnyMessage, Bid, Closing, Commit, CommitAck, Receipt, SealedBid
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import HeardFrom, LetDown
+from dms_proto.market.auction_effects import HeardFrom, LetDown
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.spot_checks import Benchmarks
 from dms_proto.membership.bidder import bidder_facts

@@ -17,7 +17,9 @@ from dms_actors.mishaps import Mishaps
 from dms_proto.capability import Resources
 from dms_proto.grants.trust import ReadGrant, Renew
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
-from dms_proto.market.auction_state import Compare, Given, ResultJudged
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_events import ResultJudged
+from dms_proto.market.auction_terms import Given
 from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
 from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest, Revocation

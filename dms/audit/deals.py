@@ -14,7 +14,7 @@ from dms_proto.allocation.machine import AllocationEnded, ReceiptDisputed
 from dms_proto.capability import Capability
 from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id, bid_id
 from dms_proto.market.agreement import agreement_on, differences, limits_of, terms_digest
-from dms_proto.market.auction_state import AllocationFinished, AttemptEnded, AwardMade, RequestOpened, ResultJudged
+from dms_proto.market.auction_events import AllocationFinished, AttemptEnded, AwardMade, RequestOpened, ResultJudged
 from dms_proto.market.second_price import check_award, check_opening, words_of
 from dms_proto.messages import (
     AllocationStatus,

@@ -12,7 +12,7 @@ from dms_actors.events import EVENT_KINDS
 from dms_proto.allocation.machine import AllocationEnded, AllocationOpened, ReceiptDisputed, ReceiptReceived
 from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import (
+from dms_proto.market.auction_events import (
     AllocationFinished,
     AttemptEnded,
     AwardMade,
@@ -20,8 +20,8 @@ from dms_proto.market.auction_state import (
     CommitConfirmed,
     RequestOpened,
     ResultJudged,
-    Terms,
 )
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.offer_state import BidCommitted
 from dms_proto.messages import AllocationStatus, Bid, BidRequest, Commit, CommitAck, Message, Receipt
 from dms_proto.work import ANSWERS, EndReason

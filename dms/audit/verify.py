@@ -6,7 +6,7 @@ from dms.audit import chain, deals, demands, lines, proofs
 from dms.audit.faults import Fault, FaultCode
 from dms.audit.report import Agreed, Report
 from dms_proto.ids import PeerId, RequestId
-from dms_proto.market.auction_state import ResultsCompared
+from dms_proto.market.auction_events import ResultsCompared
 
 
 def verify(data: bytes) -> Report:

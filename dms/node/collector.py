@@ -21,7 +21,9 @@ from dms_proto.data.chunks import Content
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import Collected, Compare, Given
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_stimuli import Collected
+from dms_proto.market.auction_terms import Given
 from dms_proto.messages import AllocationMessage, AllocationStatus
 from dms_proto.messages.kinds import DOING
 from dms_proto.units import format_count

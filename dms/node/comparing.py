@@ -14,7 +14,9 @@ from dms.node.logs import STREAMS, LogStore
 from dms.store.blobs import BlobStore
 from dms_proto.errors import UserError
 from dms_proto.ids import RequestId
-from dms_proto.market.auction_state import Compare, Compared, Given
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_stimuli import Compared
+from dms_proto.market.auction_terms import Given
 from dms_proto.verification.comparing import Grouping, grouping
 from dms_proto.verification.policy import HASH, Verification
 

@@ -14,9 +14,11 @@ from dms.node.story import JobStory
 from dms_proto.capability import Price
 from dms_proto.ids import BidId, PeerId
 from dms_proto.market.admission import ruled_out_whatever_it_bids
+from dms_proto.market.auction_events import BidPassedOver, BidReceived, RequestOpened
 from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request
-from dms_proto.market.auction_state import Auction, BidPassedOver, BidReceived, RequestOpened, Terms
+from dms_proto.market.auction_state import Auction
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome, explain

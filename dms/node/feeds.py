@@ -31,7 +31,7 @@ from dms.store.events import EventStore
 from dms_actors.ports import StoredEvent
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, RequestId
-from dms_proto.market.auction_state import ResultJudged
+from dms_proto.market.auction_events import ResultJudged
 
 CHUNK: Final = 64 * 1024
 """Bytes of log in one update."""

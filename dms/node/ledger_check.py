@@ -29,7 +29,7 @@ from dms_proto.errors import DmsError
 from dms_proto.heirs import with_heir
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import AttemptEnded
+from dms_proto.market.auction_events import AttemptEnded
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.proofs import FrameKept
 from dms_proto.membership.machine import PeerSucceeded

@@ -17,8 +17,7 @@ from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, short
 from dms_proto.market.agreement import difference
-from dms_proto.market.auction_fold import first_slots
-from dms_proto.market.auction_state import (
+from dms_proto.market.auction_events import (
     AllocationAdvanced,
     AllocationCancelRequested,
     AllocationFinished,
@@ -45,9 +44,10 @@ from dms_proto.market.auction_state import (
     RoundCalled,
     SealReceived,
     SealsListed,
-    SlotPhase,
-    Terms,
 )
+from dms_proto.market.auction_fold import first_slots
+from dms_proto.market.auction_state import SlotPhase
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.second_price import words_of
 from dms_proto.messages import Phase
 from dms_proto.reputation.silence import SetAside

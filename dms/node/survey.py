@@ -14,7 +14,7 @@ from dms_actors.ports import EventLog, StoredEvent
 from dms_actors.world import Survey
 from dms_proto.allocation.machine import CLOSING
 from dms_proto.ids import AllocationId, RequestId
-from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged
+from dms_proto.market.auction_events import BenchmarkChecked, ResultJudged
 from dms_proto.market.seen import seen_in
 from dms_proto.membership.machine import Inherit, PeerSucceeded
 

@@ -22,7 +22,7 @@ from dms.store.tables import MAX_ALTERNATIVES, MAX_ROWS, Condition, Scalar
 from dms_proto.data.keeping import victims
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest
-from dms_proto.market.auction_state import Terms
+from dms_proto.market.auction_terms import Terms
 from dms_proto.units import MINUTE, format_bytes, format_count
 from dms_proto.work import Output, Task
 

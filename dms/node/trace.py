@@ -20,7 +20,7 @@ from dms_proto.accounts.book import Entry
 from dms_proto.capability import Resources
 from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
-from dms_proto.market import auction_state as auction
+from dms_proto.market import auction_events
 from dms_proto.market import offer_state as book
 from dms_proto.market.second_price import words_of
 from dms_proto.messages import Clause
@@ -150,7 +150,7 @@ def _ending(ending: Ending) -> str:
     return f"{ending.reason}{code}{': ' + ending.detail if ending.detail else ''}"
 
 
-def _award(event: auction.AwardMade) -> str:
+def _award(event: auction_events.AwardMade) -> str:
     ranking = event.decision.ranking
     ranked = {entry.bid_id: entry for entry in ranking.ranked}
     chosen = ", ".join(

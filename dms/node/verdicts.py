@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dms.rpc.api.benchmarks import BenchmarkView
 from dms_proto.ids import short
-from dms_proto.market.auction_state import BenchmarkChecked, ResultJudged, ResultsCompared
+from dms_proto.market.auction_events import BenchmarkChecked, ResultJudged, ResultsCompared
 from dms_proto.units import CORE, format_count
 
 

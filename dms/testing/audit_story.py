@@ -17,14 +17,14 @@ from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import Digest, MessageId, digest_of
 from dms_proto.machine import Event
 from dms_proto.market.agreement import agreement_on, receipt_for, terms_digest
-from dms_proto.market.auction_state import (
+from dms_proto.market.auction_events import (
     AllocationFinished,
     AttemptEnded,
     BidReceived,
     CommitConfirmed,
     RequestOpened,
-    Terms,
 )
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.proofs import FrameKept
 from dms_proto.messages import AllocationStatus, AnyMessage, Bid, BidRequest, Commit, CommitAck, Phase, Receipt

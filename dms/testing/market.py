@@ -22,7 +22,8 @@ from dms_actors.runtime import ask_from_loop
 from dms_actors.testing.network import MemoryFabric
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.ids import PeerId, RequestId, request_id
-from dms_proto.market.auction_state import Auction, AuctionPhase, Terms
+from dms_proto.market.auction_state import Auction, AuctionPhase
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.offer_state import CapabilityMeasured, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.units import GIB, MIB, MINUTE

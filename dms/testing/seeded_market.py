@@ -44,7 +44,8 @@ from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Re
 from dms_proto.errors import DmsError, MachineError
 from dms_proto.grants.trust import Trust
 from dms_proto.ids import RequestId, request_id, uuid_of
-from dms_proto.market.auction_state import RequestEnded, Terms
+from dms_proto.market.auction_events import RequestEnded
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import CapabilityMeasured, OfferBook, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy

@@ -21,7 +21,9 @@ from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsSt
 from dms_proto.grants.trust import Renew
 from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId, digest_of
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_state import Collected, Compare, Given
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_stimuli import Collected
+from dms_proto.market.auction_terms import Given
 from dms_proto.messages import AllocationStatus, AnyMessage, BidRequest, Revocation
 from dms_proto.sim.comparing import compared
 from dms_proto.wire import Signer, seal

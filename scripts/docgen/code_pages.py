@@ -26,7 +26,7 @@ from .text import code, doc, markdown, page, summary, table, type_words
 from .words import COMMIT_REFUSALS, END_REASONS, UNREAD_SETTINGS
 
 MACHINE_TITLES = {
-    "dms_proto.market.auction_state": ("The request", "stream: the request's id", "../concepts/market-round.md"),
+    "dms_proto.market.auction_events": ("The request", "stream: the request's id", "../concepts/market-round.md"),
     "dms_proto.market.offer_state": ("The offer book", "stream `market`", "../concepts/capacity.md"),
     "dms_proto.allocation.machine": ("The allocation", "stream: the allocation's id", "../concepts/allocation.md"),
     "dms_proto.membership.machine": ("The membership", "stream `peers`", "../concepts/membership.md"),

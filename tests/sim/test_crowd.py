@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dms_proto.market.auction_state import BenchmarkChecked, SpotCheck
+from dms_proto.market.auction_events import BenchmarkChecked
+from dms_proto.market.auction_terms import SpotCheck
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind
 from dms_proto.sim.boasters import CLAIM, caught_after

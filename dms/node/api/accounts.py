@@ -39,7 +39,7 @@ from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.agreement import receipt_for
-from dms_proto.market.auction_state import AllocationFinished
+from dms_proto.market.auction_events import AllocationFinished
 from dms_proto.market.offer_judgement import is_known
 from dms_proto.messages import AllocationStatus
 from dms_proto.units import MAX_QUANTITY, format_credits

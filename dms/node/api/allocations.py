@@ -28,7 +28,9 @@ from dms_actors.runtime import ask_from_loop
 from dms_proto.allocation.machine import Allocation, StopWished
 from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId
-from dms_proto.market.auction_state import AllocationCancelAsked, Auction, Terms
+from dms_proto.market.auction_state import Auction
+from dms_proto.market.auction_stimuli import AllocationCancelAsked
+from dms_proto.market.auction_terms import Terms
 from dms_proto.messages import Phase
 from dms_proto.rules import GoodAllocationId
 from dms_proto.units import format_count

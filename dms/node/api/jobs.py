@@ -50,7 +50,8 @@ from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, RequestId, request_id
 from dms_proto.market.auction_messages import task_of
-from dms_proto.market.auction_state import CancelAsked, Terms
+from dms_proto.market.auction_stimuli import CancelAsked
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.comparators import check_comparator, replay
 from dms_proto.market.explain import Explanation
 from dms_proto.market.offer_judgement import task_fits

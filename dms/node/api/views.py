@@ -13,7 +13,7 @@ from dms.rpc.api.market import BidState, BidView, Direction, RequestView
 from dms_proto.capability import Capability
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.market.auction_messages import task_of
-from dms_proto.market.auction_state import Terms
+from dms_proto.market.auction_terms import Terms
 from dms_proto.messages import Bid, Clause, Phase
 from dms_proto.work import OWNERS, Ending, EndReason, Output, Task, Usage, shown
 

@@ -25,8 +25,7 @@ from dms_actors.ports import StoredEvent
 from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.agreement import difference
-from dms_proto.market.auction_fold import first_slots
-from dms_proto.market.auction_state import (
+from dms_proto.market.auction_events import (
     AllocationAdvanced,
     AllocationFinished,
     AttemptEnded,
@@ -44,8 +43,9 @@ from dms_proto.market.auction_state import (
     RequestWaiting,
     ResultJudged,
     RoundCalled,
-    Terms,
 )
+from dms_proto.market.auction_fold import first_slots
+from dms_proto.market.auction_terms import Terms
 from dms_proto.membership.machine import PeerSucceeded
 from dms_proto.messages import Phase
 from dms_proto.reputation.evidence import Kind, kinds_of

@@ -15,18 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dms_proto.machine import IGNORED, Decision
-from dms_proto.market.auction_state import (
-    KNOWN,
-    Auction,
-    AuctionPhase,
-    Compare,
-    Compared,
-    ComparisonBegun,
-    Given,
-    ResultsCompared,
-    Slot,
-    terms_of,
-)
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_events import ComparisonBegun, ResultsCompared
+from dms_proto.market.auction_state import Auction, AuctionPhase, Slot, terms_of
+from dms_proto.market.auction_stimuli import Compared
+from dms_proto.market.auction_terms import KNOWN, Given
 from dms_proto.verification.comparing import Camp
 from dms_proto.verification.policy import HASH
 from dms_proto.verification.quorum import Result, equal

@@ -12,15 +12,12 @@ from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.images import PULL_MS, Pull
 from dms_proto.machine import Event
 from dms_proto.market.agreement import Agreement, agreement_on, figures_digest, terms_digest
-from dms_proto.market.auction_state import (
-    SHARE,
+from dms_proto.market.auction_events import (
     AllocationAdvanced,
     AllocationCancelRequested,
     AllocationFinished,
     AllocationUsed,
     AttemptEnded,
-    Auction,
-    AuctionPhase,
     AwardMade,
     BenchmarkChecked,
     BidPassedOver,
@@ -33,9 +30,7 @@ from dms_proto.market.auction_state import (
     ComparisonBegun,
     CopyCalled,
     DeclineReceived,
-    HeldSeal,
     InvocationRepeated,
-    OpenBid,
     OpeningRefused,
     ProviderReturned,
     ProviderSuspected,
@@ -48,13 +43,20 @@ from dms_proto.market.auction_state import (
     RoundCalled,
     SealReceived,
     SealsListed,
+)
+from dms_proto.market.auction_state import (
+    SHARE,
+    Auction,
+    AuctionPhase,
+    HeldSeal,
+    OpenBid,
     SearchPhase,
     Settled,
     Slot,
     SlotPhase,
-    Terms,
     terms_of,
 )
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.ledger import without
 from dms_proto.messages import Clause, Phase

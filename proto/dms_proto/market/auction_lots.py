@@ -19,7 +19,8 @@ from collections.abc import Mapping
 
 from dms_proto.ids import PeerId
 from dms_proto.machine import IGNORED, Decision
-from dms_proto.market.auction_state import Auction, AuctionPhase, CopyCalled, Slot, SlotPhase, terms_of
+from dms_proto.market.auction_events import CopyCalled
+from dms_proto.market.auction_state import Auction, AuctionPhase, Slot, SlotPhase, terms_of
 from dms_proto.verification.chance import drawn
 from dms_proto.verification.policy import Policy, looks_due
 from dms_proto.work import EndReason

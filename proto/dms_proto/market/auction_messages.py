@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from dms_proto.market.auction_fold import affordable, seeking, terms_agreed
-from dms_proto.market.auction_state import Auction, OpenBid, Slot, Terms, terms_of
+from dms_proto.market.auction_state import Auction, OpenBid, Slot, terms_of
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.reach import reach_for
 from dms_proto.messages import BidRequest, Commit, Invocation
 from dms_proto.work import Task

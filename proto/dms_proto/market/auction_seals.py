@@ -7,32 +7,22 @@ from typing import Final
 from dms_proto.ids import BidId
 from dms_proto.ids import bid_id as derive_bid_id
 from dms_proto.machine import IGNORED, Decision, Send
+from dms_proto.market.auction_events import BidReceived, BidsReleased, OpeningRefused, SealReceived, SealsListed
 from dms_proto.market.auction_fold import affordable, is_full, is_left_out, pending, seeking, unopened, usable
 from dms_proto.market.auction_state import (
     MAX_ANSWERS,
     Auction,
     AuctionPhase,
-    BidHeard,
-    BidReceived,
-    BidsReleased,
     HeldSeal,
     OpenBid,
-    OpeningRefused,
-    SealHeard,
-    SealReceived,
-    SealsListed,
     SearchPhase,
     Slot,
     terms_of,
 )
+from dms_proto.market.auction_stimuli import BidHeard, SealHeard
 from dms_proto.market.ledger import without
 from dms_proto.market.ranking import Ranking
-from dms_proto.market.second_price import (
-    OpeningFlaw,
-    award_between,
-    check_opening,
-    seal_of,
-)
+from dms_proto.market.second_price import OpeningFlaw, award_between, check_opening, seal_of
 from dms_proto.messages import MAX_SEALS, Award, Closing, Pricing, Release
 
 NOT_OURS: Final = (OpeningFlaw.NOT_SEALED, OpeningFlaw.FOREIGN)

@@ -28,6 +28,16 @@ from dms_proto.market.auction_copies import (
     neighbours,
     taker,
 )
+from dms_proto.market.auction_effects import Announce, Conclude
+from dms_proto.market.auction_events import (
+    AttemptEnded,
+    AwardMade,
+    BidPassedOver,
+    BidsReleased,
+    RequestEnded,
+    RequestWaiting,
+    RoundCalled,
+)
 from dms_proto.market.auction_fold import (
     AT_WORK,
     affordable,
@@ -50,23 +60,7 @@ from dms_proto.market.auction_fold import (
 from dms_proto.market.auction_lots import looks_step
 from dms_proto.market.auction_messages import bid_request, commit_message
 from dms_proto.market.auction_seals import award_for, close_step, fresh, is_sealed
-from dms_proto.market.auction_state import (
-    Announce,
-    AttemptEnded,
-    Auction,
-    AuctionPhase,
-    AwardMade,
-    BidPassedOver,
-    BidsReleased,
-    Conclude,
-    OpenBid,
-    RequestEnded,
-    RequestWaiting,
-    RoundCalled,
-    SearchPhase,
-    Slot,
-    terms_of,
-)
+from dms_proto.market.auction_state import Auction, AuctionPhase, OpenBid, SearchPhase, Slot, terms_of
 from dms_proto.market.candidates import Candidate, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.impossible import DEBT, why_impossible

@@ -13,7 +13,9 @@ import msgspec
 
 from dms_proto.ids import RequestId, request_id, short
 from dms_proto.market.auction_camps import given_by, result_of
-from dms_proto.market.auction_state import KNOWN, Answer, Auction, Canary, ResultJudged, Terms, terms_of
+from dms_proto.market.auction_events import ResultJudged
+from dms_proto.market.auction_state import Auction, terms_of
+from dms_proto.market.auction_terms import KNOWN, Answer, Canary, Terms
 from dms_proto.verification.chance import drawn
 from dms_proto.verification.policy import Policy, is_canary_due
 

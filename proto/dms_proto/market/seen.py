@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import AttemptEnded, BenchmarkChecked, OpeningRefused, ResultJudged
+from dms_proto.market.auction_events import AttemptEnded, BenchmarkChecked, OpeningRefused, ResultJudged
 from dms_proto.reputation.evidence import Kind, kinds_of
 
 Seen = tuple[PeerId, str, Kind]

@@ -14,16 +14,9 @@ import msgspec
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.ids import Digest, PeerId, request_id, short
 from dms_proto.machine import IGNORED, Decision
-from dms_proto.market.auction_state import (
-    Auction,
-    AwardMade,
-    BenchmarkChecked,
-    Slot,
-    SlotPhase,
-    SpotCheck,
-    Terms,
-    terms_of,
-)
+from dms_proto.market.auction_events import AwardMade, BenchmarkChecked
+from dms_proto.market.auction_state import Auction, Slot, SlotPhase, terms_of
+from dms_proto.market.auction_terms import SpotCheck, Terms
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.named_node import only_there
 from dms_proto.market.preferences import Preferences

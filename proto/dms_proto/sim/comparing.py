@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from dms_proto.market.auction_state import Compare, Compared, Given
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_stimuli import Compared
+from dms_proto.market.auction_terms import Given
 from dms_proto.verification.comparing import Asking, Grouping, Pair, Said, grouping
 
 NEAR: Final = "near"

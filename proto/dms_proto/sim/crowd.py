@@ -20,7 +20,8 @@ from typing import Final
 import msgspec
 
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
-from dms_proto.market.auction_state import Answer, Canary, ResultJudged, Terms
+from dms_proto.market.auction_events import ResultJudged
+from dms_proto.market.auction_terms import Answer, Canary, Terms
 from dms_proto.market.canaries import KnownWork, Work
 from dms_proto.market.seen import seen_in
 from dms_proto.reputation import FULL, Evidence, Kind, Record, standing

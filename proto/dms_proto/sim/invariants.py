@@ -20,8 +20,7 @@ from dms_proto.allocation import machine as allocation_machine
 from dms_proto.allocation.machine import Allocation, AllocationEnded, EndingRepeated, LifePhase
 from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transient
-from dms_proto.market import auction_state as auctions
-from dms_proto.market import offer_state
+from dms_proto.market import auction_events, auction_stimuli, offer_state
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_fold import is_held_back, pending, seeking, usable
@@ -121,7 +120,7 @@ class Watch:
                 flaw = check_award(sealed.bid, node.peer, most, sealed.seals, stimulus.commit.award)
                 demand(flaw is None, "a second price is proven", f"{node!r}: {flaw} {stimulus.commit}")
 
-    def _opened_after_sealed(self, node: SimNode, event: auctions.BidReceived, before: Auction) -> None:
+    def _opened_after_sealed(self, node: SimNode, event: auction_events.BidReceived, before: Auction) -> None:
         """Where bids are sealed, only what its bidder sealed, and was told to open, takes part."""
         if before.terms is None or before.terms.pricing is not Pricing.SECOND_PRICE:
             return
@@ -154,7 +153,7 @@ class Watch:
     ) -> None:
         if before.phase is AuctionPhase.ENDED:
             demand(not decision.events, "nothing after the end", f"{node!r}: {stimulus} led to {decision.events}")
-        ends = [event for event in decision.events if isinstance(event, auctions.RequestEnded)]
+        ends = [event for event in decision.events if isinstance(event, auction_events.RequestEnded)]
         demand(len(ends) <= 1, "one terminal state", f"{node!r}: {ends}")
         if ends:
             demand(ends[0].reason in OWNERS, "every end has an owner", f"{ends[0]}")
@@ -167,24 +166,24 @@ class Watch:
             demand(taken.isdisjoint(bid.slots), "one commit per slot", f"{node!r}: {after.bids}")
             taken.update(bid.slots)
         for event in decision.events:
-            if isinstance(event, auctions.BidReceived):
+            if isinstance(event, auction_events.BidReceived):
                 self._opened_after_sealed(node, event, before)
-            if isinstance(event, auctions.AwardMade):
+            if isinstance(event, auction_events.AwardMade):
                 wanted = [index for _, indexes in event.taken for index in indexes]
                 demand(len(set(wanted)) == len(wanted), "one commit per slot", f"{node!r}: {event.taken}")
-            if isinstance(event, auctions.AttemptEnded) and event.provider:
+            if isinstance(event, auction_events.AttemptEnded) and event.provider:
                 terms = after.terms
                 assert terms is not None
                 demand(0 <= event.price <= terms.max_price, "no more than the maximum price", f"{event}")
                 is_for_work = event.ending.reason in ANSWERS | STOPPED.keys()
                 demand(is_for_work or not event.price, "only work is paid", f"{event}")
                 self.settled[event.allocation_id] = (event.price, event.ending.reason, event.provider)
-            if isinstance(event, auctions.ResultJudged):
+            if isinstance(event, auction_events.ResultJudged):
                 self._verdict(node, event, before, after)
         self._silent_winner_costs_one_timeout(node, after)
         self._next_bid_is_taken_at_once(node, after)
 
-    def _verdict(self, node: SimNode, judged: auctions.ResultJudged, before: Auction, after: Auction) -> None:
+    def _verdict(self, node: SimNode, judged: auction_events.ResultJudged, before: Auction, after: Auction) -> None:
         demand(judged.piece not in before.verdicts, "a result is accepted once", f"{node!r}: {judged}")
         faults = quorum_faults(after, judged)
         demand(not faults, "an accepted result has its quorum", f"{node!r}: {judged}: {faults}")
@@ -318,7 +317,7 @@ class Watch:
 
 
 _LISTENING: Final = (SearchPhase.WINDOW, SearchPhase.CALLED, SearchPhase.OPENING)
-_NOT_TWICE: Final = (TimeCame, auctions.Announced, allocation_machine.NodeRestarted)
+_NOT_TWICE: Final = (TimeCame, auction_stimuli.Announced, allocation_machine.NodeRestarted)
 _AFTER_END: Final = (EndingRepeated, *allocation_machine.CLOSING)
 _ACCEPTED: Final = frozenset(
     {EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.WALL_TIME}

@@ -17,8 +17,17 @@ from dms_proto.allocation import machine as allocation_machine
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
-from dms_proto.market import auction, auction_fold, offer_book, offer_fold, offer_state, strays
-from dms_proto.market import auction_state as auctions
+from dms_proto.market import (
+    auction,
+    auction_effects,
+    auction_fold,
+    auction_state,
+    auction_stimuli,
+    offer_book,
+    offer_fold,
+    offer_state,
+    strays,
+)
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
@@ -94,7 +103,7 @@ PARTS: Final = {
 }
 """By the first letter of the stream: "book", "members", "credits", or the id of a request or an allocation."""
 
-NEW: Final = {"r": auctions.Auction(), "a": allocation_machine.Allocation()}
+NEW: Final = {"r": auction_state.Auction(), "a": allocation_machine.Allocation()}
 
 
 class World(Protocol):
@@ -107,11 +116,11 @@ class World(Protocol):
         """A node took a step: `node.states[stream]` is the state after it. Called before its effects are performed."""
         ...
 
-    def collect(self, node: SimNode, effect: auctions.Collect) -> None:
+    def collect(self, node: SimNode, effect: auction_effects.Collect) -> None:
         """Fetches what an ended allocation left."""
         ...
 
-    def compare(self, node: SimNode, stream: str, effect: auctions.Compare) -> None:
+    def compare(self, node: SimNode, stream: str, effect: auction_effects.Compare) -> None:
         """Asks a comparator about the answers of copies."""
         ...
 
@@ -190,7 +199,7 @@ class SimNode:
         accounts: Accounts = self.states[ACCOUNTS]
         return accounts
 
-    def requests(self) -> dict[RequestId, auctions.Auction]:
+    def requests(self) -> dict[RequestId, auction_state.Auction]:
         """Its requests, those that are over included."""
         return {RequestId(key): state for key, state in (*self.past.items(), *self.states.items()) if key[0] == "r"}
 
@@ -217,7 +226,7 @@ class SimNode:
                 adopted = self.machine.adopt(self, AllocationId(stream))
                 self.feed(stream, allocation_machine.NodeRestarted(adopted))
             elif stream[0] == "r":
-                self.feed(stream, auctions.Restarted())
+                self.feed(stream, auction_stimuli.Restarted())
         for reservation in self.book.ledger.reservations.values():
             over = self.past.get(reservation.allocation_id)
             if over is not None:
@@ -440,14 +449,14 @@ class SimNode:
         if life == self.life:
             self.feed(stream, stimulus)
 
-    def _announce(self, stream: str, effect: auctions.Announce) -> None:
+    def _announce(self, stream: str, effect: auction_effects.Announce) -> None:
         if stream not in self.states:
             return
         asked = audience(
             self.membership,
             effect.request,
             self_bids=self.spec.accepts_work,
-            only=auctions.terms_of(self.states[stream]).only or None,
+            only=auction_state.terms_of(self.states[stream]).only or None,
             aside={peer: found for peer in self.membership.peers if (found := self.set_aside(peer)) is not None},
         )
         for peer in asked.direct:
@@ -456,7 +465,9 @@ class SimNode:
             self.world.network.gossip(self, asked.request)
         request, unawaited = effect.request, self.rounds.unanswered(asked.direct, self.now)
         self.rounds.asked(request.request_id, request.round, asked.direct, self.now, request.wait_ms)
-        told = auctions.Announced(request.round, asked.direct, asked.gossip, asked.known, asked.passed_over, unawaited)
+        told = auction_stimuli.Announced(
+            request.round, asked.direct, asked.gossip, asked.known, asked.passed_over, unawaited
+        )
         self.feed(stream, told)
 
     def _open_allocation(self, _stream: str, effect: offer_state.OpenAllocation) -> None:
@@ -466,14 +477,14 @@ class SimNode:
     def _tell_joined(self, _stream: str, effect: membership_machine.TellJoined) -> None:
         for stream, state in list(self.states.items()):
             if stream[0] == "r":
-                self.feed(stream, auctions.PeerThere(effect.peer))
+                self.feed(stream, auction_stimuli.PeerThere(effect.peer))
             elif stream[0] == "a" and _requester_of(state) == effect.peer:
                 self.feed(stream, allocation_machine.RequesterBack())
 
     def _tell_lost(self, _stream: str, effect: membership_machine.TellLost) -> None:
         for stream, state in list(self.states.items()):
             if stream[0] == "r":
-                self.feed(stream, auctions.PeerLost(effect.peer, effect.ours))
+                self.feed(stream, auction_stimuli.PeerLost(effect.peer, effect.ours))
             elif stream[0] == "a" and _requester_of(state) == effect.peer:
                 self.feed(stream, allocation_machine.RequesterGone())
 
@@ -496,9 +507,9 @@ class SimNode:
         return self.silence.set_aside(self.bidder(peer), self.now)
 
 
-_OPENERS: Final = (auctions.Submitted, allocation_machine.Opened)
+_OPENERS: Final = (auction_stimuli.Submitted, allocation_machine.Opened)
 _OVER: Final = {
-    auctions.Auction: auctions.AuctionPhase.ENDED,
+    auction_state.Auction: auction_state.AuctionPhase.ENDED,
     allocation_machine.Allocation: allocation_machine.LifePhase.CLOSED,
 }
 
@@ -523,7 +534,7 @@ _Routed = tuple[str, Stimulus] | None
 
 def _hear_status(_node: SimNode, sender: PeerId, message: AllocationStatus) -> _Routed:
     complete = message.ending is not None and not message.outputs
-    return message.request_id, auctions.StatusHeard(sender, message, complete)
+    return message.request_id, auction_stimuli.StatusHeard(sender, message, complete)
 
 
 _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] = {
@@ -531,12 +542,12 @@ _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] =
     Closing: lambda _node, sender, m: (BOOK, offer_state.ClosingHeard(sender, m)),
     Commit: lambda _node, sender, m: (BOOK, offer_state.CommitHeard(sender, m)),
     Release: lambda _node, sender, m: (BOOK, offer_state.ReleaseHeard(sender, m)),
-    Bid: lambda node, sender, m: (m.request_id, auctions.BidHeard(sender, m, node.facts_of(sender))),
-    SealedBid: lambda node, sender, m: (m.request_id, auctions.SealHeard(sender, m, node.facts_of(sender))),
-    Decline: lambda _node, sender, m: (m.request_id, auctions.DeclineHeard(sender, m)),
-    CommitAck: lambda _node, sender, m: (m.request_id, auctions.CommitAcked(sender, m)),
-    CommitRefused: lambda _node, sender, m: (m.request_id, auctions.CommitTurnedAway(sender, m)),
-    InvocationAck: lambda _node, sender, m: (m.request_id, auctions.InvocationAnswered(sender, m)),
+    Bid: lambda node, sender, m: (m.request_id, auction_stimuli.BidHeard(sender, m, node.facts_of(sender))),
+    SealedBid: lambda node, sender, m: (m.request_id, auction_stimuli.SealHeard(sender, m, node.facts_of(sender))),
+    Decline: lambda _node, sender, m: (m.request_id, auction_stimuli.DeclineHeard(sender, m)),
+    CommitAck: lambda _node, sender, m: (m.request_id, auction_stimuli.CommitAcked(sender, m)),
+    CommitRefused: lambda _node, sender, m: (m.request_id, auction_stimuli.CommitTurnedAway(sender, m)),
+    InvocationAck: lambda _node, sender, m: (m.request_id, auction_stimuli.InvocationAnswered(sender, m)),
     AllocationStatus: _hear_status,
     Invocation: lambda _node, sender, m: (m.allocation_id, allocation_machine.Invoked(sender, m.request_id, m.task)),
     Cancel: lambda _node, sender, m: (m.allocation_id, allocation_machine.CancelHeard(sender, m.request_id)),
@@ -548,16 +559,16 @@ _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] =
 """Which machine meets a message, and as what."""
 
 _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
-    auctions.Announce: SimNode._announce,
-    auctions.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
-    auctions.Compare: lambda node, stream, effect: node.world.compare(node, stream, effect),
-    auctions.LetDown: lambda node, _stream, effect: node.silence.let_down(
+    auction_effects.Announce: SimNode._announce,
+    auction_effects.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
+    auction_effects.Compare: lambda node, stream, effect: node.world.compare(node, stream, effect),
+    auction_effects.LetDown: lambda node, _stream, effect: node.silence.let_down(
         node.bidder(effect.provider), effect.word, effect.about, effect.since, effect.at
     ),
-    auctions.HeardFrom: lambda node, _stream, effect: node.silence.heard(
+    auction_effects.HeardFrom: lambda node, _stream, effect: node.silence.heard(
         node.bidder(effect.provider), effect.word, effect.at
     ),
-    auctions.Conclude: SimNode._conclude,
+    auction_effects.Conclude: SimNode._conclude,
     Book: SimNode._book,
     accounting.TellForgiven: lambda _node, _stream, _effect: None,  # nothing is forgiven here: it takes an owner
     offer_state.OpenAllocation: SimNode._open_allocation,

@@ -8,10 +8,10 @@ from dms_proto import ids
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.market import auction, auction_fold
-from dms_proto.market.auction_state import (
-    Announce,
+from dms_proto.market.auction_effects import Announce
+from dms_proto.market.auction_state import Auction
+from dms_proto.market.auction_stimuli import (
     Announced,
-    Auction,
     BidHeard,
     Collected,
     CommitAcked,
@@ -20,20 +20,11 @@ from dms_proto.market.auction_state import (
     SealHeard,
     StatusHeard,
     Submitted,
-    Terms,
 )
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.offer_seals import sealed
-from dms_proto.messages import (
-    AllocationStatus,
-    Bid,
-    Clause,
-    CommitAck,
-    CommitRefusal,
-    CommitRefused,
-    Decline,
-    Phase,
-)
+from dms_proto.messages import AllocationStatus, Bid, Clause, CommitAck, CommitRefusal, CommitRefused, Decline, Phase
 from dms_proto.sim.driven import Driven
 from dms_proto.units import CORE, GIB, MINUTE
 from dms_proto.work import Ending, EndReason, Limits, Output, Task, Usage

@@ -17,8 +17,7 @@ from dms_proto.allocation import machine as allocation_machine
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Decision, Stimulus
-from dms_proto.market import auction_state as auctions
-from dms_proto.market import offer_state
+from dms_proto.market import auction_effects, auction_state, auction_stimuli, auction_terms, offer_state
 from dms_proto.sim.chance import chance
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.comparing import compared
@@ -140,7 +139,7 @@ class Simulation:
             hanging += [
                 f"{node!r}: request {key} is {a.phase}, {a.search}: {a.why}; slots {[s.phase.value for s in a.slots]}"
                 for key, a in node.requests().items()
-                if a.phase is not auctions.AuctionPhase.ENDED
+                if a.phase is not auction_state.AuctionPhase.ENDED
             ]
             if node.spec.lie is None:
                 ledger = node.book.ledger
@@ -164,22 +163,24 @@ class Simulation:
                 node.note(event)
         self.watch.step(node, stream, stimulus, before, decision)
 
-    def collect(self, node: SimNode, effect: auctions.Collect, tries: int = 15) -> None:
+    def collect(self, node: SimNode, effect: auction_effects.Collect, tries: int = 15) -> None:
         """See `node.World`: takes a moment; without a way, it is tried again for a while."""
         status = effect.status
         there = effect.provider in self.network.links[node.peer] or effect.provider == node.peer
         if there and not self.network.is_cut(node.peer, effect.provider):
-            node.later(self.rng.randint(5, 200), status.request_id, auctions.Collected(status.allocation_id))
+            node.later(self.rng.randint(5, 200), status.request_id, auction_stimuli.Collected(status.allocation_id))
         elif tries:
             self.clock.after(SECOND, self._collect_again, node, effect, tries - 1, node.life)
         else:
-            node.feed(status.request_id, auctions.Collected(status.allocation_id, "the provider cannot be reached"))
+            node.feed(
+                status.request_id, auction_stimuli.Collected(status.allocation_id, "the provider cannot be reached")
+            )
 
-    def _collect_again(self, node: SimNode, effect: auctions.Collect, tries: int, life: int) -> None:
+    def _collect_again(self, node: SimNode, effect: auction_effects.Collect, tries: int, life: int) -> None:
         if node.life == life:
             self.collect(node, effect, tries)
 
-    def compare(self, node: SimNode, stream: str, effect: auctions.Compare) -> None:
+    def compare(self, node: SimNode, stream: str, effect: auction_effects.Compare) -> None:
         """See `node.World`: takes a moment."""
         node.later(self.rng.randint(5, 500), stream, compared(effect))
 
@@ -248,7 +249,7 @@ class Simulation:
             return
         self.submitted.add(index)
         request_id = self.requests[index]
-        node.feed(request_id, auctions.Submitted(self._terms(job, request_id, node)))
+        node.feed(request_id, auction_stimuli.Submitted(self._terms(job, request_id, node)))
         if job.cancel_after:
             # Of a job of several, every second one has one allocation taken back instead of all of it.
             one = job.count > 1 and job.cancel_after % 2 == 1
@@ -258,17 +259,17 @@ class Simulation:
         if not node.up or node.frozen_until > self.clock.now:
             self.clock.after(100, self._cancel, node, request_id)
         elif request_id in node.states:
-            node.feed(request_id, auctions.CancelAsked())
+            node.feed(request_id, auction_stimuli.CancelAsked())
 
     def _cancel_one(self, node: SimNode, request_id: RequestId) -> None:
         if not node.up or node.frozen_until > self.clock.now:
             self.clock.after(100, self._cancel_one, node, request_id)
             return
         auction = node.states.get(request_id)
-        if isinstance(auction, auctions.Auction):
+        if isinstance(auction, auction_state.Auction):
             for slot in auction.slots:
-                if slot.phase in (auctions.SlotPhase.COMMITTING, auctions.SlotPhase.HELD):
-                    node.feed(request_id, auctions.AllocationCancelAsked(slot.allocation_id))
+                if slot.phase in (auction_state.SlotPhase.COMMITTING, auction_state.SlotPhase.HELD):
+                    node.feed(request_id, auction_stimuli.AllocationCancelAsked(slot.allocation_id))
                     return
 
     def _freeze(self, node: SimNode, until: int) -> None:
@@ -369,7 +370,7 @@ class Simulation:
     def _request_id(self, index: int) -> RequestId:
         return ids.request_id(hashlib.sha256(f"request {self._seed} {index}".encode()).digest())
 
-    def _terms(self, job: JobSpec, request_id: RequestId, node: SimNode) -> auctions.Terms:
+    def _terms(self, job: JobSpec, request_id: RequestId, node: SimNode) -> auction_terms.Terms:
         resources = Resources(job.cores * CORE, job.memory, 0, job.gpus)
         needs = Capability(
             resources=resources,
@@ -386,7 +387,7 @@ class Simulation:
             resources=resources,
             limits=Limits(wall_ms=job.wall_ms),
         )
-        return auctions.Terms(
+        return auction_terms.Terms(
             request_id=request_id,
             requester=node.peer,
             task=task,

@@ -14,7 +14,9 @@ from dms.node.logs import LogStore
 from dms.store.blobs import BlobStore
 from dms.testing.packages import install_package
 from dms_proto.ids import AllocationId, RequestId
-from dms_proto.market.auction_state import Compare, Compared, Given
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_stimuli import Compared
+from dms_proto.market.auction_terms import Given
 from dms_proto.work import Output
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,7 @@ from dms.rpc.registry import methods_of
 from dms.testing.market import peer_of, until
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import short
-from dms_proto.market.auction_state import LetDown
+from dms_proto.market.auction_effects import LetDown
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind
 from dms_proto.reputation.silence import FIRST_PAUSE_MS, SetAside, Word

@@ -17,15 +17,10 @@ from dms_actors.letters import Told
 from dms_proto.allocation.machine import AllocationEnded
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId, digest_of
-from dms_proto.market.auction_state import (
-    AttemptEnded,
-    Auction,
-    CancelAsked,
-    RequestAnnounced,
-    SearchPhase,
-    SlotPhase,
-    Terms,
-)
+from dms_proto.market.auction_events import AttemptEnded, RequestAnnounced
+from dms_proto.market.auction_state import Auction, SearchPhase, SlotPhase
+from dms_proto.market.auction_stimuli import CancelAsked
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind

@@ -11,7 +11,8 @@ from dms_actors.events import from_row
 from dms_actors.letters import Told
 from dms_proto.capability import Resources
 from dms_proto.errors import UserError
-from dms_proto.market.auction_state import CancelAsked, RequestAnnounced
+from dms_proto.market.auction_events import RequestAnnounced
+from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.market.explain import Outcome
 from dms_proto.verification.policy import Policy, Verification
 from dms_proto.work import EndReason

@@ -20,7 +20,8 @@ from dms.testing.tunnel_contract import PATIENCE_S
 from dms_actors.letters import Told
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import AllocationId, RequestId, allocation_id
-from dms_proto.market.auction_state import Auction, CancelAsked, Slot
+from dms_proto.market.auction_state import Auction, Slot
+from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.messages import Phase
 from dms_proto.tunnels import Opening
 from dms_proto.verification.policy import Apart, Policy, Verification

@@ -22,7 +22,7 @@ from dms_actors.mishaps import Mishaps
 from dms_actors.orchestrator import Orchestrator
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_proto.errors import InternalError, MachineError
-from dms_proto.market.auction_state import CancelAsked
+from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.market.obligations import Obligations
 from dms_proto.sim.requester import Requester
 

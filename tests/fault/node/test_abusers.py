@@ -17,7 +17,7 @@ from dms_actors.events import from_row
 from dms_proto.capability import Capability, ExecutorOffer, Price, Resources
 from dms_proto.ids import PeerId, allocation_id, bid_id, digest_of, request_id
 from dms_proto.market.agreement import agreement_on, terms_digest
-from dms_proto.market.auction_state import CommitFailed
+from dms_proto.market.auction_events import CommitFailed
 from dms_proto.messages import AnyMessage, Bid, BidRequest, Clause, Commit, CommitAck, Decline
 from dms_proto.reputation.rounds import BORNE
 from dms_proto.reputation.silence import FIRST_PAUSE_MS, SOURCE_STRIKES

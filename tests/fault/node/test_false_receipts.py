@@ -17,7 +17,7 @@ from dms_proto.accounts.book import answered, claim
 from dms_proto.accounts.machine import EntryWritten, ForgiveWished, TellForgiven
 from dms_proto.ids import MessageId, PeerId, allocation_id, bid_id, request_id
 from dms_proto.market.agreement import receipt_for
-from dms_proto.market.auction_state import AllocationFinished
+from dms_proto.market.auction_events import AllocationFinished
 from dms_proto.messages import AllocationStatus, Phase, Receipt
 from dms_proto.units import SECOND
 from dms_proto.wire import seal

@@ -19,7 +19,7 @@ from dms_proto.grants.rights import TIME, Rights
 from dms_proto.grants.trust import AnchorWished, GrantMade, Proven, RenewalAsked
 from dms_proto.ids import GrantId, MessageId, PeerId, bid_id, digest_of, request_id
 from dms_proto.log_costs import ALLOCATION_BYTES
-from dms_proto.market.auction_state import BidReceived, DeclineReceived, OpeningRefused, SealReceived
+from dms_proto.market.auction_events import BidReceived, DeclineReceived, OpeningRefused, SealReceived
 from dms_proto.market.offer_state import RequestDeclined
 from dms_proto.market.second_price import seal_of
 from dms_proto.messages import Bid, BidRequest, Clause, Closing, Commit, Decline, Pricing, Release, SealedBid

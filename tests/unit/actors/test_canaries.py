@@ -13,7 +13,9 @@ from dms_actors.letters import Submit
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededLoop, SeededRuntime
 from dms_proto.ids import PeerId, RequestId, digest_of
-from dms_proto.market.auction_state import KNOWN, Given, ResultJudged, SlotPhase, Terms
+from dms_proto.market.auction_events import ResultJudged
+from dms_proto.market.auction_state import SlotPhase
+from dms_proto.market.auction_terms import KNOWN, Given, Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.sim.comparing import NEAR
 from dms_proto.sim.requester import REQUEST, Requester, terms

@@ -14,7 +14,7 @@ from dms_proto.allocation.machine import AllocationEnded
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.ids import PeerId, digest_of
 from dms_proto.machine import Event, Transient
-from dms_proto.market.auction_state import ProviderSuspected
+from dms_proto.market.auction_events import ProviderSuspected
 from dms_proto.market.owner import Owner, PreferencesChanged, evolve
 from dms_proto.market.preferences import fastest
 from dms_proto.membership.machine import LookedAround, PeerLeft

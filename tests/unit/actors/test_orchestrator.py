@@ -12,7 +12,9 @@ from dms_actors.proofs import Heard
 from dms_actors.shell import Turn
 from dms_proto.errors import MachineError
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import BidHeard, LetDown, PeerLost, SpotCheck, StatusHeard
+from dms_proto.market.auction_effects import LetDown
+from dms_proto.market.auction_stimuli import BidHeard, PeerLost, StatusHeard
+from dms_proto.market.auction_terms import SpotCheck
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Phase

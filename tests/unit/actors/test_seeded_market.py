@@ -13,7 +13,8 @@ import pytest
 from dms.testing.seeded_market import CALM, EVERYTHING, SeededMarket, Troubles
 from dms_actors.events import from_row
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import AttemptEnded, Canary, RequestOpened
+from dms_proto.market.auction_events import AttemptEnded, RequestOpened
+from dms_proto.market.auction_terms import Canary
 from dms_proto.work import EndReason
 
 SEEDS = range(50)

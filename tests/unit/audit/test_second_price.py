@@ -14,7 +14,7 @@ from dms.testing.samples import NOW, PROVIDER, REQUESTER, STRANGER
 from dms_proto import ids
 from dms_proto.machine import Event
 from dms_proto.market.agreement import agreement_on, receipt_for, terms_digest
-from dms_proto.market.auction_state import RequestOpened
+from dms_proto.market.auction_events import RequestOpened
 from dms_proto.market.offer_seals import sealed
 from dms_proto.market.second_price import award_between, rival_from, seal_of
 from dms_proto.messages import Award, Bid, Closing, Pricing

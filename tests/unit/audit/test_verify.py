@@ -17,7 +17,7 @@ from dms.testing.audit_story import AGREED, ALLOCATION, BID, JOB, LOG, Story, se
 from dms.testing.samples import NOW, PROVIDER, REQUESTER, STRANGER
 from dms_proto.ids import Digest, digest_of, request_id
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import AllocationFinished
+from dms_proto.market.auction_events import AllocationFinished
 from dms_proto.market.proofs import FrameKept
 from dms_proto.messages import AllocationStatus, Commit
 from dms_proto.work import EndReason, Logs

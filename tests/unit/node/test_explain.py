@@ -21,7 +21,7 @@ from dms.node.explain import (
 )
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import PeerId, bid_id, peer_id_of, request_id
-from dms_proto.market.auction_state import Terms
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.explain import Outcome
 from dms_proto.market.named_node import UNREACHABLE

@@ -22,7 +22,7 @@ from dms_actors.ports import StoredEvent
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import AllocationId, PeerId, allocation_id, bid_id, peer_id_of, request_id
 from dms_proto.machine import Event
-from dms_proto.market.auction_state import (
+from dms_proto.market.auction_events import (
     AllocationAdvanced,
     AttemptEnded,
     AwardMade,
@@ -32,8 +32,8 @@ from dms_proto.market.auction_state import (
     RequestAnnounced,
     RequestEnded,
     RequestOpened,
-    Terms,
 )
+from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts, Candidate
 from dms_proto.market.preferences import Preferences
 from dms_proto.market.ranking import decide

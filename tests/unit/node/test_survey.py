@@ -10,7 +10,7 @@ from dms_actors.events import to_row
 from dms_actors.letters import AttemptNoted
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_proto.ids import AllocationId, PeerId
-from dms_proto.market.auction_state import AttemptEnded
+from dms_proto.market.auction_events import AttemptEnded
 from dms_proto.membership.machine import Inherit, PeerSucceeded
 from dms_proto.reputation import Kind, Record
 from dms_proto.work import Ending, EndReason

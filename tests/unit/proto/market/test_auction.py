@@ -7,31 +7,33 @@ from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
 from dms_proto.machine import Send, TimeCame, Transient
 from dms_proto.market.auction import CANCEL_GRACE_MS, resume
 from dms_proto.market.auction_attempts import STOPPED
+from dms_proto.market.auction_effects import Announce, Conclude, LetDown
+from dms_proto.market.auction_events import (
+    AttemptEnded,
+    AwardMade,
+    CommitFailed,
+    RequestAnnounced,
+    RequestEnded,
+    RequestOpened,
+    RequestWaiting,
+)
 from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
 from dms_proto.market.auction_state import (
     MAX_BIDS,
     MAX_BIDS_EACH,
     MAX_NOTED,
     SHARE,
-    AllocationCancelAsked,
-    Announce,
-    Announced,
-    AttemptEnded,
     AuctionPhase,
-    AwardMade,
-    CancelAsked,
-    CommitAcked,
-    CommitFailed,
-    Conclude,
-    LetDown,
-    PeerLost,
-    PeerThere,
-    RequestAnnounced,
-    RequestEnded,
-    RequestOpened,
-    RequestWaiting,
     SearchPhase,
     SlotPhase,
+)
+from dms_proto.market.auction_stimuli import (
+    AllocationCancelAsked,
+    Announced,
+    CancelAsked,
+    CommitAcked,
+    PeerLost,
+    PeerThere,
     Submitted,
 )
 from dms_proto.market.candidates import BidderFacts

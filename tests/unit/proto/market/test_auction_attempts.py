@@ -8,26 +8,17 @@ from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
 from dms_proto.machine import TimeCame
 from dms_proto.market import auction
 from dms_proto.market.auction import CANCEL_GRACE_MS, LOST_GRACE_MAX_MS, LOST_GRACE_MIN_MS, OWN_OUTAGE_GRACE_MS
-from dms_proto.market.auction_fold import NEWCOMER_NUDGE_MS, NOT_STARTED_MS, NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
-from dms_proto.market.auction_state import (
+from dms_proto.market.auction_effects import Announce, Collect, HeardFrom, LetDown
+from dms_proto.market.auction_events import (
     AllocationAdvanced,
-    Announce,
     AttemptEnded,
-    AuctionPhase,
-    CancelAsked,
-    Collect,
     CommitFailed,
-    HeardFrom,
-    InvocationAnswered,
-    LetDown,
-    PeerLost,
-    PeerThere,
     ProviderReturned,
     ProviderSuspected,
-    Restarted,
-    SearchPhase,
-    SlotPhase,
 )
+from dms_proto.market.auction_fold import NEWCOMER_NUDGE_MS, NOT_STARTED_MS, NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
+from dms_proto.market.auction_state import AuctionPhase, SearchPhase, SlotPhase
+from dms_proto.market.auction_stimuli import CancelAsked, InvocationAnswered, PeerLost, PeerThere, Restarted
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import BidRequest, Cancel, Commit, Invocation, InvocationAck, Phase, Receipt

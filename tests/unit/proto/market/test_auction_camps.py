@@ -6,19 +6,11 @@ import pytest
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId, digest_of
 from dms_proto.market import auction
 from dms_proto.market.auction_copies import quorum_faults
-from dms_proto.market.auction_state import (
-    KNOWN,
-    Answer,
-    AttemptEnded,
-    Canary,
-    CancelAsked,
-    Compare,
-    ComparisonBegun,
-    Given,
-    ResultJudged,
-    ResultsCompared,
-    SlotPhase,
-)
+from dms_proto.market.auction_effects import Compare
+from dms_proto.market.auction_events import AttemptEnded, ComparisonBegun, ResultJudged, ResultsCompared
+from dms_proto.market.auction_state import SlotPhase
+from dms_proto.market.auction_stimuli import CancelAsked
+from dms_proto.market.auction_terms import KNOWN, Answer, Canary, Given
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import Receipt

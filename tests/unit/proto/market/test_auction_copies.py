@@ -8,18 +8,10 @@ from hypothesis import strategies as st
 from dms_proto.accounts.book import Account, Book
 from dms_proto.ids import AllocationId, Digest, PeerId
 from dms_proto.machine import Send
-from dms_proto.market.auction_state import (
-    AllocationCancelAsked,
-    Announce,
-    AttemptEnded,
-    CancelAsked,
-    CopyCalled,
-    PeerThere,
-    ResultJudged,
-    SearchPhase,
-    SlotPhase,
-    StatusHeard,
-)
+from dms_proto.market.auction_effects import Announce
+from dms_proto.market.auction_events import AttemptEnded, CopyCalled, ResultJudged
+from dms_proto.market.auction_state import SearchPhase, SlotPhase
+from dms_proto.market.auction_stimuli import AllocationCancelAsked, CancelAsked, PeerThere, StatusHeard
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import Commit, Invocation, Phase, Receipt

@@ -6,8 +6,10 @@ from itertools import pairwise
 
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.auction_copies import quorum_faults
+from dms_proto.market.auction_events import CopyCalled, ResultJudged
 from dms_proto.market.auction_lots import provisional
-from dms_proto.market.auction_state import CancelAsked, CopyCalled, ResultJudged, SearchPhase, Slot, SlotPhase
+from dms_proto.market.auction_state import SearchPhase, Slot, SlotPhase
+from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.messages import Receipt
 from dms_proto.sim.requester import NEVER, Requester

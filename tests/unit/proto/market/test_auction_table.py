@@ -8,10 +8,10 @@ from dms_proto.capability import Price
 from dms_proto.ids import AllocationId, BidId, PeerId, bid_id, digest_of
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market import auction
-from dms_proto.market.auction_state import (
+from dms_proto.market.auction_state import AuctionPhase
+from dms_proto.market.auction_stimuli import (
     AllocationCancelAsked,
     Announced,
-    AuctionPhase,
     BidHeard,
     CancelAsked,
     Collected,

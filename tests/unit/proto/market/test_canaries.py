@@ -1,7 +1,10 @@
 """Known work given out as if it were new: what it costs, what it proves, and that nobody can tell it from other work."""
 
 from dms_proto.ids import Digest, PeerId, RequestId
-from dms_proto.market.auction_state import Announce, Answer, Canary, ResultJudged, SlotPhase, Terms
+from dms_proto.market.auction_effects import Announce
+from dms_proto.market.auction_events import ResultJudged
+from dms_proto.market.auction_state import SlotPhase
+from dms_proto.market.auction_terms import Answer, Canary, Terms
 from dms_proto.market.canaries import KEPT, KnownWork, Witnesses, canary_terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.seen import seen_in

@@ -3,7 +3,8 @@
 import pytest
 
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_state import PeerLost, PeerThere, RequestWaiting
+from dms_proto.market.auction_events import RequestWaiting
+from dms_proto.market.auction_stimuli import PeerLost, PeerThere
 from dms_proto.market.named_node import faults, only_there
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import BidRequest, Clause, Commit, Pricing

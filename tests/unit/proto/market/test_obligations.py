@@ -16,20 +16,11 @@ from dms_proto.capability import Price
 from dms_proto.ids import BidId, PeerId, RequestId
 from dms_proto.machine import Decision, Effect, Stimulus, TimeCame
 from dms_proto.market import auction
+from dms_proto.market.auction_effects import Announce
+from dms_proto.market.auction_events import AwardMade, BidPassedOver
 from dms_proto.market.auction_fold import evolve, stakes
-from dms_proto.market.auction_state import (
-    Announce,
-    Announced,
-    Auction,
-    AuctionPhase,
-    AwardMade,
-    BidHeard,
-    BidPassedOver,
-    CommitAcked,
-    SlotPhase,
-    StatusHeard,
-    Submitted,
-)
+from dms_proto.market.auction_state import Auction, AuctionPhase, SlotPhase
+from dms_proto.market.auction_stimuli import Announced, BidHeard, CommitAcked, StatusHeard, Submitted
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.obligations import Obligations
 from dms_proto.messages import AllocationStatus, Bid, Commit, CommitAck, Phase, Release

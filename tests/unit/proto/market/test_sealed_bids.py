@@ -10,16 +10,9 @@ from dms_proto.capability import Price
 from dms_proto.ids import PeerId
 from dms_proto.machine import TimeCame
 from dms_proto.market.auction import resume
-from dms_proto.market.auction_state import (
-    SHARE,
-    AwardMade,
-    OpeningRefused,
-    PeerLost,
-    RequestWaiting,
-    SealReceived,
-    SealsListed,
-    SearchPhase,
-)
+from dms_proto.market.auction_events import AwardMade, OpeningRefused, RequestWaiting, SealReceived, SealsListed
+from dms_proto.market.auction_state import SHARE, SearchPhase
+from dms_proto.market.auction_stimuli import PeerLost
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.offer_state import BidOpened, CommitTurnedDown, CreditSeen, LockReleased
 from dms_proto.market.preferences import Preferences, ProviderPolicy
@@ -212,7 +205,7 @@ def test_a_sealed_bid_in_the_name_of_another_is_released() -> None:
     requester = market("a")
     bid = requester.made("b", salt=b"s")
     told = SealedBid(REQUEST, 0, 0, bid.bid_id, seal_of(bid, PeerId("a")), 1_000, bid.valid_until, bid.valid_ms)
-    from dms_proto.market.auction_state import SealHeard
+    from dms_proto.market.auction_stimuli import SealHeard
     from dms_proto.market.candidates import BidderFacts
 
     requester.tell(SealHeard(PeerId("a"), told, BidderFacts()))

@@ -9,7 +9,9 @@ import pytest
 
 from dms_proto.capability import ExecutorOffer, Price
 from dms_proto.ids import Digest, PeerId, RequestId, bid_id, digest_of
-from dms_proto.market.auction_state import Announce, AwardMade, BenchmarkChecked, PeerLost, PeerThere, Restarted
+from dms_proto.market.auction_effects import Announce
+from dms_proto.market.auction_events import AwardMade, BenchmarkChecked
+from dms_proto.market.auction_stimuli import PeerLost, PeerThere, Restarted
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.seen import seen_in
 from dms_proto.market.spot_checks import (
