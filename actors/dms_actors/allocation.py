@@ -8,7 +8,7 @@ import msgspec
 
 from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
-from dms_actors.letters import AllocationClosed, Blamed, ShowState, TellAgain, Told
+from dms_actors.letters import Admit, AllocationClosed, Blamed, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.mishaps import Mishaps
 from dms_actors.proofs import record_heard, record_sent
@@ -28,6 +28,7 @@ from dms_proto.allocation.machine import (
     StopRun,
     StoreOutputs,
 )
+from dms_proto.allocation.tunnels import CommandAdmitted
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import Blame, Effect, Send
 from dms_proto.market.ledger import Reservation
@@ -83,6 +84,9 @@ class AllocationActor(MachineActor):
                 return None
             case ShowState():
                 return self.shell.state
+            case Admit(by=by, words=words):
+                turn.record(self._id, CommandAdmitted(by, words, now), "tunnel")
+                return None
             case TellAgain():
                 again = (effect for effect in LIFE.resume(self.shell.state) if isinstance(effect, FreeCapacity | Close))
                 turn.want(self.shell, tuple(again), "node restart")

@@ -33,6 +33,13 @@ class ShowUsed(NamedTuple):
     """A question to the node: what strangers have used of the log budget."""
 
 
+class Admit(NamedTuple):
+    """A command is let in to run beside an allocation: answered once that is written down."""
+
+    by: PeerId
+    words: tuple[str, ...]
+
+
 class Delivered(NamedTuple):
     """A message this node sent to itself: no signature, no wire, the same way otherwise."""
 

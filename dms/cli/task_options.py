@@ -65,6 +65,13 @@ _MARKET: Final = (
     click.option(
         "--secret-variable", metavar="NAME=env:VARIABLE|file:PATH", multiple=True, help="Sealed; in the variable NAME."
     ),
+    click.option(
+        "--exec",
+        "exec_",
+        metavar="WHO",
+        type=click.Choice(["requester", "granted"]),
+        help="Who may run commands beside it with dms alloc exec: requester (you), or granted (also who has the right exec). Default nobody.",
+    ),
     click.option("--count", metavar="N", type=click.IntRange(1, 10_000), help="Independent allocations. Default 1."),
     click.option("--time", "run_time", metavar="SPAN", help="Longest run, such as 90s or 2h. Default 10m."),
     click.option("--queue", metavar="SPAN", help="How long to wait for free capacity. Default 10m."),
@@ -213,6 +220,7 @@ def market_fields(task: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
             cpu=task["cpu"], memory=task["memory"], disk=task["disk"], gpus=[gpu] * (task["gpus"] or bool(gpu))
         ),
         "secrets": secrets,
+        "exec": task["exec_"],
         "count": task["count"],
         "timeouts": _given(run=task["run_time"], queue=task["queue"]),
         "wait_for_nodes": task["wait_for_nodes"],

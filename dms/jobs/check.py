@@ -23,7 +23,7 @@ from dms_proto.images import is_image
 from dms_proto.market import named_node
 from dms_proto.rules import IDENTIFIER
 from dms_proto.verification.policy import Verification, faults
-from dms_proto.work import PYTHON
+from dms_proto.work import PYTHON, ExecBy
 
 MAX_LISTED: Final = 200
 """Problems collected before giving up."""
@@ -338,6 +338,8 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
             yield "command", "for wasm a list of arguments; there is no shell"
         if job.ports:
             yield "ports", "a WebAssembly module has no network to listen on; only sandbox jobs have ports"
+        if job.exec is not ExecBy.NOBODY:
+            yield "exec", "no commands run beside a WebAssembly module; only beside jobs of the sandbox and of python"
         return
     if job.executor == PYTHON:
         yield from _python_rules(job)
@@ -363,6 +365,11 @@ def _image_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
         return
     if job.ports:
         yield "ports", "nobody is let in to a container; only sandbox jobs have ports"
+    if job.exec is not ExecBy.NOBODY:
+        yield (
+            "exec",
+            "nobody is let in to a container; only jobs of the sandbox and of python let commands be run beside them",
+        )
     if not job.image:
         yield "image", "a job for a container needs an image"
     elif not is_image(job.image):

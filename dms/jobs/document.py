@@ -16,7 +16,7 @@ from dms_proto.images import MAX_IMAGE, Pull
 from dms_proto.messages import Pricing
 from dms_proto.secrets import MAX_SECRETS
 from dms_proto.verification.policy import HASH, MAX_COPIES, Apart, Policy
-from dms_proto.work import MAX_PORTS
+from dms_proto.work import MAX_PORTS, ExecBy
 
 Unit = Literal["bytes", "duration", "cores", "credits", "share"]
 
@@ -207,6 +207,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
             max_length=MAX_PORTS,
         ),
     ] = ()
+    exec: Annotated[
+        ExecBy,
+        about(
+            "Who may run commands beside it with `dms alloc exec`, with all that it has, its secrets included: "
+            "nobody, requester (you), granted (you, and who has a grant of the provider's with the right exec). For the sandbox and python."
+        ),
+    ] = ExecBy.NOBODY
     env: Annotated[
         dict[str, str],
         Meta(

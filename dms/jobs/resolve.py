@@ -69,6 +69,7 @@ def resolve(
         ports=tuple(dict.fromkeys(job.ports)),
         image=pinned(job.image),
         pull=job.pull,
+        exec=job.exec,
     )
     spec = JobSpec(
         task=task,

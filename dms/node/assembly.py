@@ -155,6 +155,7 @@ class Assembly:
         stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
         stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
         post.deliver_to_self_by(node.tell)
+        tunnels.judge_by(node, self._clock)
         await ask_from_loop(node, ShowState(), FOLD_TIMEOUT)  # the log is folded, what was under way is resumed
         keeper = SpentKeeper(self._home.log_budget, store, node)
         stack.push_async_callback(keeper.stop)

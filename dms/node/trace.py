@@ -265,6 +265,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AllocationReady": lambda _e: "inputs are here; handed to the executor",
     "AllocationStarted": lambda e: f"started ({e.handle})",
     "StopBegun": lambda e: f"being stopped: {e.reason}",
+    "CommandAdmitted": lambda e: f"{short(e.by)} runs beside it: {' '.join(e.words)[:80]}",
     "RunEnded": lambda e: f"the run ended: {_ending(e.ending)}",
     "AllocationEnded": lambda e: (
         f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {format_count(len(e.outputs), 'output')}"

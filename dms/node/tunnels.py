@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from dms.node.workbench import Workbench
+from dms.trust.grant import read_grant
+from dms_actors.behaviour import Address
 from dms_actors.directory import Directory
-from dms_actors.letters import ShowState
+from dms_actors.letters import Admit, ShowState
+from dms_actors.node import NodeState
 from dms_actors.ports import Network, Tunnel
 from dms_actors.runtime import ask_from_loop
 from dms_actors.splice import Splice
 from dms_proto.allocation.machine import Allocation
-from dms_proto.allocation.tunnels import admitted
+from dms_proto.allocation.tunnels import admitted, takes_grants
 from dms_proto.errors import DmsError, UserError
+from dms_proto.grants.access import NOTHING_SHOWN, Credential
 from dms_proto.ids import AllocationId, PeerId
+from dms_proto.market.offer_judgement import is_known
 from dms_proto.recent import Recent
-from dms_proto.tunnels import Opening, read_opening, write_opening
+from dms_proto.tunnels import Opening, ToCommand, read_opening, write_opening
 
 ASK_S: Final = 5.0
 """Seconds an allocation's actor may take to tell its state."""
@@ -44,7 +50,17 @@ class Tunnels:
         self._allocations = allocations
         self._workbench = workbench
         self._led: Recent[str, Tunnel] = Recent(KEPT)
+        self._judge: Callable[[PeerId, bytes], Awaitable[Credential | None]] | None = None
         network.serve_tunnels(self.accept)
+
+    def judge_by(self, node: Address, clock: Callable[[], int]) -> None:
+        """Has what peers show judged by whom this node believes; before that, nothing shown counts."""
+
+        async def judge(peer: PeerId, grant: bytes) -> Credential | None:
+            state: NodeState = await ask_from_loop(node, ShowState(), ASK_S)
+            return None if is_known(state.book, peer) else state.grants.credential(grant, peer, clock(), read_grant)
+
+        self._judge = judge
 
     async def accept(self, peer: PeerId, opening: bytes) -> socket.socket:
         """Lets a peer in, or not: see `admitted`.
@@ -81,8 +97,21 @@ class Tunnels:
         return tunnel
 
     async def _let_in(self, peer: PeerId, opening: Opening) -> socket.socket:
-        target = admitted(await self._allocation(opening.allocation_id), peer, opening)
+        allocation = await self._allocation(opening.allocation_id)
+        shown: Credential | None = NOTHING_SHOWN
+        if self._judge is not None and takes_grants(allocation, opening):
+            shown = await self._judge(peer, opening.grant)
+        target = admitted(allocation, peer, opening, shown)
+        if isinstance(target, ToCommand):
+            await self._write_down(opening.allocation_id, peer, target)
         return await self._workbench.connect(opening.allocation_id, target)
+
+    async def _write_down(self, id_: AllocationId, peer: PeerId, target: ToCommand) -> None:
+        """Before a command runs the log has it, and for whom."""
+        address = self._allocations.get(id_)
+        if address is None:
+            raise UserError("not_running", f"{id_} is over")
+        await ask_from_loop(address, Admit(peer, target.order.words), ASK_S)
 
     async def _allocation(self, id_: AllocationId) -> Allocation | None:
         address = self._allocations.get(id_)

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar, overload
 
 import msgspec
 
+from dms.rpc.api.execs import AllocationExecParams, JobExecParams
 from dms.rpc.api.tunnels import TunnelOpened, TunnelParams
 from dms.rpc.client import ConnectionLost
 from dms.rpc.jsonrpc import error_of
@@ -161,8 +162,10 @@ class OpenTunnel(NamedTuple):
     writer: asyncio.StreamWriter
 
 
-async def open_tunnel(path: Path, params: TunnelParams) -> OpenTunnel:
-    """Opens a tunnel on a connection of its own to the node at `path`; `asyncio.timeout` bounds it.
+async def open_tunnel(
+    path: Path, params: TunnelParams | JobExecParams | AllocationExecParams, method: str = "tunnel.open"
+) -> OpenTunnel:
+    """Opens a tunnel on a connection of its own to the node at `path`; `asyncio.timeout` bounds it. `method`: tunnel.open, job.exec or alloc.exec.
 
     Raises:
         DmsError: as the node raised it.
@@ -170,7 +173,7 @@ async def open_tunnel(path: Path, params: TunnelParams) -> OpenTunnel:
     """
     reader, writer = await _connection(path, TUNNEL_READ_AHEAD)
     try:
-        request = {"jsonrpc": "2.0", "id": 1, "method": "tunnel.open", "params": params}
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         writer.write(msgspec.json.encode(request) + b"\n")
         line = await reader.readline()
         if not line:

@@ -18,6 +18,7 @@ PROMISES: Final = frozenset(
         "BidCommitted",
         "AllocationInvoked",
         "AllocationEnded",
+        "CommandAdmitted",
         "CapabilityRegistered",
         "PolicyChanged",
         "PreferencesChanged",

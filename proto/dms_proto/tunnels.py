@@ -9,7 +9,7 @@ import msgspec
 from dms_proto.errors import PeerError, UserError
 from dms_proto.rules import MAX_LINE, GoodAllocationId
 from dms_proto.units import KIB, format_count
-from dms_proto.work import Task, takes_calls
+from dms_proto.work import ExecBy, Task, takes_calls
 
 MAX_OPENING: Final = 4 * KIB
 """Bytes of what says to what a tunnel shall lead."""
@@ -21,6 +21,14 @@ FINAL: Final = frozenset({"not_found", "not_running", "bad_argument"})
 """Those after which it is of no use to ask again."""
 _PORT: Final = "port:"
 _CALL: Final = "call"
+_EXEC: Final = "exec"
+MAX_GRANT: Final = 3 * KIB
+"""Bytes of a grant that is shown with an opening."""
+
+
+Side = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+"""Rows or columns of a terminal."""
+Word = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*\Z")]
 
 
 class ToPort(msgspec.Struct, frozen=True):
@@ -33,19 +41,45 @@ class ToCalls(msgspec.Struct, frozen=True):
     """A target: what takes calls of Python functions. Written "call"."""
 
 
-Target = ToPort | ToCalls
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A command to be run beside a job.
+
+    Attributes:
+        words: the argument vector.
+        rows: of the terminal that it gets; 0: none, but pipes.
+        columns: likewise.
+        term: what the terminal understands, as TERM says it.
+    """
+
+    words: Annotated[tuple[Word, ...], msgspec.Meta(min_length=1, max_length=256)]
+    rows: Side = 0
+    columns: Side = 0
+    term: Annotated[Word, msgspec.Meta(max_length=64)] = ""
 
 
-class Opening(msgspec.Struct, frozen=True):
+class ToCommand(msgspec.Struct, frozen=True):
+    """A target: a command that is run beside the job for it. Written "exec", with the order in the opening."""
+
+    order: Order
+
+
+Target = ToPort | ToCalls | ToCommand
+
+
+class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an opener wants.
 
     Attributes:
         allocation_id: in which run.
         target: to what in it, as `write_target` writes it.
+        order: for "exec": which command.
+        grant: shown by who is not the requester; bound to it.
     """
 
     allocation_id: GoodAllocationId
     target: Annotated[str, msgspec.Meta(max_length=256)]
+    order: Order | None = None
+    grant: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT)] = b""
 
 
 def write_target(target: Target) -> str:
@@ -55,14 +89,18 @@ def write_target(target: Target) -> str:
             return f"{_PORT}{port}"
         case ToCalls():
             return _CALL
+        case ToCommand():
+            return _EXEC
 
 
-def read_target(text: str) -> Target:
-    """The target that is meant.
+def read_target(text: str, order: Order | None = None) -> Target:
+    """The target that is meant; `order` for a command.
 
     Raises:
-        UserError: `bad_argument`: nothing is called so.
+        UserError: `bad_argument`: nothing is called so, or it comes without what it needs.
     """
+    if text == _EXEC and order is not None:
+        return ToCommand(order)
     digits = text.removeprefix(_PORT)
     if text == _CALL:
         return ToCalls()
@@ -101,6 +139,13 @@ def check_target(target: Target, task: Task) -> None:
             if not takes_calls(task):
                 raise UserError(
                     "bad_argument", "the job takes no calls; those of the executor python without a command do"
+                )
+        case ToCommand():
+            if task.exec is ExecBy.NOBODY:
+                raise UserError(
+                    "bad_argument",
+                    "the job lets no commands be run beside it",
+                    hint="exec: requester in the job document, or dms run --exec; then submit it again",
                 )
 
 

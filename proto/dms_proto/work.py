@@ -122,6 +122,15 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     idle_ms: Amount = 0
 
 
+class ExecBy(StrEnum):
+    """Who may have commands run beside a job, inside its sandbox: with all that it has, its secrets included."""
+
+    NOBODY = "nobody"
+    REQUESTER = "requester"
+    GRANTED = "granted"
+    """The requester, and who has shown the provider a grant with the right `exec`."""
+
+
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """One program to run once, in a sandbox. What an invocation carries.
 
@@ -140,6 +149,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         datasets: placed below the job's directory before the start, beside `inputs`.
         image: for oci: the container image, by digest.
         pull: for oci: when the provider fetches it.
+        exec: who may have commands run beside it.
     """
 
     executor: Word
@@ -155,6 +165,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     image: PinnedImage = ""
     pull: Pull = Pull.IF_NOT_PRESENT
     datasets: Annotated[tuple[DatasetInput, ...], msgspec.Meta(max_length=MAX_DATASETS)] = ()
+    exec: ExecBy = ExecBy.NOBODY
 
 
 def takes_calls(task: Task) -> bool:

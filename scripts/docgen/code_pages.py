@@ -29,6 +29,7 @@ MACHINE_TITLES = {
     "dms_proto.market.auction_events": ("The request", "stream: the request's id", "../concepts/market-round.md"),
     "dms_proto.market.offer_state": ("The offer book", "stream `market`", "../concepts/capacity.md"),
     "dms_proto.allocation.machine": ("The allocation", "stream: the allocation's id", "../concepts/allocation.md"),
+    "dms_proto.allocation.tunnels": ("Commands beside a job", "stream: the allocation's id", "../guides/exec.md"),
     "dms_proto.membership.machine": ("The membership", "stream `peers`", "../concepts/membership.md"),
     "dms_proto.accounts.machine": ("The accounts", "stream `accounts`", "../concepts/accounts.md"),
     "dms_proto.grants.trust": ("Trust", "stream `trust`", "../concepts/grants.md"),
@@ -221,7 +222,8 @@ def _schema_words(schema: dict[str, Any]) -> str:  # noqa: PLR0911 - one line pe
         name = schema["$ref"].rpartition("/")[2]
         return (
             f"[{name}](#{name.lower()})"
-            if name[0].isupper() and name not in ("Apart", "Isolation", "JobClass", "Policy", "Pricing", "Pull")
+            if name[0].isupper()
+            and name not in ("Apart", "ExecBy", "Isolation", "JobClass", "Policy", "Pricing", "Pull")
             else name
         )
     if "anyOf" in schema:

@@ -10,6 +10,7 @@ import click
 
 from dms.cli.app import CONTEXT, group
 from dms.cli.context import Io, with_io
+from dms.cli.exec_options import COMMAND, check_terminal, exec_options
 from dms.cli.log_options import FOLLOW, SINCE
 
 alloc: Final = group("alloc", "Single runs, here for others and elsewhere for you.")
@@ -96,6 +97,33 @@ def logs(io: Io, *, allocation_id: str, follow: bool, since: str | None, stderr:
             io.show_json(node.call(method, params))
             return
         print_logs(io, [AllocationLog(node, method, params)], follow=follow)
+
+
+@alloc.command("exec", context_settings=CONTEXT)
+@exec_options
+@click.option(
+    "--on",
+    "peer",
+    metavar="PEER",
+    default="",
+    help="Of a job of another node that lets others in (exec: granted): it runs on this node. Needs the whole id, and the right exec.",
+)
+@ALLOCATION
+@COMMAND
+@with_io
+def exec_(io: Io, *, allocation_id: str, command: tuple[str, ...], peer: str, interactive: bool, tty: bool) -> None:
+    """Run a command beside what runs in an allocation, with all that it has; exit with its code.
+
+    \b
+    dms alloc exec -it a-abc -- sh
+    dms alloc exec a-abc -- tail -n 20 train.log
+    """
+    from dms.cli.executing import execute, order_of  # noqa: PLC0415
+    from dms.rpc.api.execs import AllocationExecParams  # noqa: PLC0415
+
+    check_terminal(interactive=interactive, tty=tty)
+    params = AllocationExecParams(allocation_id, order_of(command, has_terminal=tty), peer)
+    raise SystemExit(execute(io.home.socket, params, takes_input=interactive))
 
 
 @alloc.command(context_settings=CONTEXT)

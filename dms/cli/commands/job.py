@@ -1,4 +1,4 @@
-"""dms job: submit, list, show, explain, decision, logs, get, cancel, wait, schema."""
+"""dms job: submit, list, show, explain, decision, logs, exec, get, cancel, wait, schema."""
 
 # ruff: noqa: D301 - \b is the character by which click keeps line breaks
 
@@ -12,6 +12,7 @@ import click
 
 from dms.cli.app import CONTEXT, group
 from dms.cli.context import Io, with_io
+from dms.cli.exec_options import COMMAND, check_terminal, exec_options
 from dms.cli.exit_codes import FAILURE
 from dms.cli.log_options import FOLLOW, SINCE
 from dms.cli.progress import Progress
@@ -170,6 +171,28 @@ def logs(
             return
         count = node.call("job.show", JobParams(job_id), JobView).summary.count if slot is None else 1
         print_logs(io, [JobLog(node, params, slot or number, count) for number in range(count)], follow=follow)
+
+
+@job.command("exec", context_settings=CONTEXT)
+@exec_options
+@click.option(
+    "--slot", metavar="N", type=click.IntRange(0), default=0, show_default=True, help="Which allocation, from 0."
+)
+@JOB
+@COMMAND
+@with_io
+def exec_(io: Io, *, job_id: str, command: tuple[str, ...], slot: int, interactive: bool, tty: bool) -> None:
+    """Run a command beside a job that lets you (exec: requester), with all that the job has; exit with its code.
+
+    \b
+    dms job exec -it r-abc -- sh
+    """
+    from dms.cli.executing import execute, order_of  # noqa: PLC0415
+    from dms.rpc.api.execs import JobExecParams  # noqa: PLC0415
+
+    check_terminal(interactive=interactive, tty=tty)
+    params = JobExecParams(job_id, order_of(command, has_terminal=tty), slot)
+    raise SystemExit(execute(io.home.socket, params, takes_input=interactive))
 
 
 @job.command(context_settings=CONTEXT)

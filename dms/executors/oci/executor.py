@@ -36,7 +36,7 @@ from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret, is_variable
-from dms_proto.work import Ending, EndReason, Task
+from dms_proto.work import Ending, EndReason, ExecBy, Task
 
 FILTER_FILE: Final = "seccomp.json"
 _logger: Final = logging.getLogger(__name__)
@@ -431,6 +431,8 @@ def fault_of(task: Task, secrets: Sequence[OpenSecret]) -> str:
         return "a job for a container needs an image"
     if task.ports:
         return "nobody is let in to a container: only sandbox jobs have ports"
+    if task.exec is not ExecBy.NOBODY:
+        return "nobody is let in to a container: only jobs of the sandbox and of python let commands be run beside them"
     if any(secret.variable and not is_variable(secret.value) for secret in secrets):
         return "a secret that is to be a variable is no text"
     return sandbox_program.fault_in_words(task, task.command)

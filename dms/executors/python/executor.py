@@ -21,6 +21,7 @@ import msgspec
 from dms.calls import worker
 from dms.executors.python.installation import ASK_S, Installation, Shown, ask, show
 from dms.executors.sandbox import probe
+from dms.executors.sandbox.agents import letting_exec
 from dms.executors.sandbox.engine import DOOR_ARGUMENT, Sandbox
 from dms.executors.sandbox.program import Program
 from dms_actors.ports import Run
@@ -28,7 +29,7 @@ from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import SECOND
-from dms_proto.work import PYTHON, EndReason, Limits, Task, takes_calls
+from dms_proto.work import PYTHON, EndReason, ExecBy, Limits, Task, takes_calls
 
 HOME: Final = "/opt/dms"
 """Where the worker, and cloudpickle, lie inside."""
@@ -96,7 +97,7 @@ class PythonExecutor:
             environment[PATH] = ":".join(filter(None, (environment.get(PATH), *path)))
         if interpreter.library_path:
             environment[LIBRARIES] = ":".join(filter(None, (interpreter.library_path, environment.get(LIBRARIES))))
-        return Program(
+        program = Program(
             executor=self.name,
             command=command,
             environment=environment,
@@ -104,6 +105,7 @@ class PythonExecutor:
             binds=(*interpreter.binds, (self._home / "shown", HOME)),
             opens_door=takes_calls(task),
         )
+        return program if task.exec is ExecBy.NOBODY else letting_exec(program, interpreter)
 
     def _prepared(self) -> Installation:
         """Asks the interpreter, and puts the worker where it can be shown. Once.

@@ -48,11 +48,12 @@ from dms_proto.work import Ending, EndReason, Task
 _logger: Final = logging.getLogger(__name__)
 
 ARGUMENTS_FD: Final = 4
-"""Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block, result and door if any."""
+"""Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block, result, doors if any."""
 _READ_ARGUMENTS: Final = ("--args", str(ARGUMENTS_FD), "--")
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC
 RESULT_ARGUMENT: Final = "{result}"
 DOOR_ARGUMENT: Final = "{door}"
+EXEC_ARGUMENT: Final = "{exec}"
 _HALF_STARTED_S: Final = 2.0
 _UNRECORDED_S: Final = 0.1
 """How long a run that an earlier node was just starting may take to write its record, and then until bubblewrap names its process."""
@@ -254,7 +255,7 @@ class Sandbox:
         try:
             opened += [os.memfd_create("arguments", os.MFD_CLOEXEC), os.open(self._state / "seccomp.bpf", _READ)]
             fds = [self._devnull, place.files.fd("stdout"), place.files.fd("stderr"), place.files.fd("status"), *opened]
-            block = result = door = -1
+            block = result = door = exec_door = -1
             if place.group.paused_start:
                 block = len(fds)
                 read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -267,6 +268,10 @@ class Sandbox:
             if program.opens_door:
                 door = len(fds)
                 opened.append(place.files.open_door().detach())
+                fds.append(opened[-1])
+            if program.opens_exec:
+                exec_door = len(fds)
+                opened.append(place.files.open_exec_door().detach())
                 fds.append(opened[-1])
             secrets = []
             for name, value in program.secrets.items():
@@ -284,7 +289,7 @@ class Sandbox:
             view = profile.View(names[0], names[1], binds, program.devices, tuple(secrets), block=block)
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
-            command = _filled(program.command, {RESULT_ARGUMENT: result, DOOR_ARGUMENT: door})
+            command = _filled(program.command, {RESULT_ARGUMENT: result, DOOR_ARGUMENT: door, EXEC_ARGUMENT: exec_door})
             argv = (binary, *_READ_ARGUMENTS, *command)
             record = msgspec.structs.asdict(self._record(place, program))
             yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), fds

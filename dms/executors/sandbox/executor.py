@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dms.executors.sandbox import bwrap, probe
+from dms.executors.sandbox.agents import letting_exec, letting_in
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
-from dms.executors.sandbox.ports import letting_in
 from dms.executors.sandbox.program import Program
 from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.secrets import OpenSecret
-from dms_proto.work import Task
+from dms_proto.work import ExecBy, Task
 
 
 class SandboxExecutor:
@@ -62,7 +62,9 @@ class SandboxExecutor:
             environment={**task.environment, **variables},
             secrets={secret.name: secret.value for secret in secrets if not secret.variable},
         )
-        return letting_in(program, task.ports, self._python()) if task.ports else program
+        if task.ports:
+            program = letting_in(program, task.ports, self._python())
+        return program if task.exec is ExecBy.NOBODY else letting_exec(program, self._python())
 
     def _python(self) -> Interpreter:
         empty = self._sandbox.settings.state_directory / "empty"

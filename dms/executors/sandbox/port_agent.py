@@ -1,19 +1,18 @@
 """Leads to the declared ports of a job, from inside its sandbox: of the job's user, under its limits, in its network, which is loopback.
 
-It runs as `python -I -S -c THIS DOOR RESULT PORTS LIBRARY_PATH COMMAND…`, for jobs that declare ports only, and uses the standard library only. The
-first process becomes the job's command; the agent goes on as an orphan of the sandbox's first process, which ends it with everything else.
+It runs as `python -I -S -c THIS DOOR RESULT PORTS LIBRARY_PATH COMMAND…`, for jobs that declare ports only; see `agent_start`.
 
 DOOR is a Unix socket that listens already; the node outside knows its name. Who connects says two bytes, the port, and hears one, whether something
 listens there. Then bytes are carried both ways. Of each direction at most one piece is held.
 """
 
 import errno
-import os
 import select
-import signal
 import socket
 import struct
 import sys
+
+from dms.executors.sandbox.agent_start import start
 
 PORT = struct.Struct(">H")
 OPEN, NOT_LISTENING, UNDECLARED, BUSY = b"\0", b"\1", b"\2", b"\3"
@@ -25,7 +24,6 @@ MOST = 256
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER by which a socket is closed as broken off."""
 IN, OUT, HUP, ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPOLLERR
-NOT_FOUND = 127
 
 
 class End:
@@ -194,45 +192,14 @@ def refuse(connection: socket.socket, why: bytes) -> None:
         connection.send(why)
 
 
-def become(command: list[str], environment: dict[bytes, bytes], result: int) -> None:
-    """Executes the job's command in place of this process; says so in the result file if that cannot be. Never returns."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is the point
-    except OSError as error:
-        os.write(result, f"{command[0]}: {error.strerror}".encode(errors="surrogateescape"))
-    os._exit(NOT_FOUND)
-
-
-def environment_given(library_path: str) -> dict[bytes, bytes]:
-    """The variables as they were given: the interpreter may have added one, and needed another."""
-    with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - pathlib would double this process
-        pairs = [pair.partition(b"=") for pair in file.read().split(b"\0") if pair]
-    given = {name: value for name, _, value in pairs}
-    given.pop(b"LD_LIBRARY_PATH", None)
-    if library_path:
-        given[b"LD_LIBRARY_PATH"] = os.fsencode(library_path)
-    return given
-
-
 def main(arguments: list[str]) -> None:
     """Becomes the command, and leaves the agent behind."""
     door, result, ports, library_path, *command = arguments
-    if os.fork():
-        os.wait()
-        for descriptor in (door, result):
-            os.set_inheritable(int(descriptor), False)
-        become(command, environment_given(library_path), int(result))
-    if os.fork():
-        os._exit(0)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # asked to stop, the job may want to serve to the end
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in range(3):
-        os.dup2(null, standard)
-    os.close(int(result))
-    Agent(socket.socket(fileno=int(door)), frozenset(map(int, ports.split(",")))).serve()
+
+    def serve() -> None:
+        Agent(socket.socket(fileno=int(door)), frozenset(map(int, ports.split(",")))).serve()
+
+    start(serve, command, library_path, (int(door), int(result)), int(result))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Program(msgspec.Struct, frozen=True):
         overhead_bytes: memory the executor itself needs on top of what the job reserved.
         overhead_processes: threads the executor itself needs.
         opens_door: set for one that lets connections in: it finds the listening socket at the descriptor named by the argument "{door}".
+        opens_exec: set for one that has commands run beside it: it finds the listening socket at the descriptor named by the argument "{exec}".
         judge: set when the program reports through a result file, which it then finds at the descriptor named by the argument "{result}".
     """
 
@@ -46,6 +47,7 @@ class Program(msgspec.Struct, frozen=True):
     overhead_bytes: int = 0
     overhead_processes: int = 0
     opens_door: bool = False
+    opens_exec: bool = False
     judge: Judge | None = None
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@
     STATE/runs/ALLOCATION.stderr
     STATE/runs/ALLOCATION.result   written by a worker inside (wasm), or by what starts the command
     STATE/runs/ALLOCATION.door     the way in (see `door`), for a job that declares ports
+    STATE/runs/ALLOCATION.exec     likewise, for a job that lets commands be run beside it
 
 All runs share one directory so that one inotify watch serves them all. Jobs hold descriptors of their own output only; the directory is in no
 sandbox.
@@ -27,7 +28,7 @@ from dms.executors.sandbox import door
 from dms_proto.tunnels import Target
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX)
+_SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX, door.EXEC_SUFFIX)
 _MAX_STATUS: Final = 64 * 1024
 
 
@@ -165,6 +166,10 @@ class RunFiles:
             OSError: no room or no permission.
         """
         return door.listen(self._directory, self.name)
+
+    def open_exec_door(self) -> socket.socket:
+        """The same for who brings a command."""
+        return door.listen(self._directory, self.name, door.EXEC_SUFFIX)
 
     async def connect(self, target: Target) -> socket.socket:
         """See `door.connect`."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import msgspec
-
-from dms.node.api.base import ASK_S, Base, Row, call_id
+from dms.node.api.base import ASK_S, Base, Row, call_id, whole_allocation_id
 from dms.node.api.views import allocation_view, phase_of
 from dms.node.log_reading import log_part, read
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, number, text, unpack
@@ -26,13 +24,11 @@ from dms.store.tables import MAX_ALTERNATIVES, Condition
 from dms_actors.letters import ShowState, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.allocation.machine import Allocation, StopWished
-from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId
 from dms_proto.market.auction_state import Auction
 from dms_proto.market.auction_stimuli import AllocationCancelAsked
 from dms_proto.market.auction_terms import Terms
 from dms_proto.messages import Phase
-from dms_proto.rules import GoodAllocationId
 from dms_proto.units import format_count
 from dms_proto.work import EndReason, Usage
 
@@ -70,13 +66,7 @@ class AllocationGroup(Base):
 
     async def alloc_read(self, params: AllocationReadParams) -> LogPart:
         """See `AllocationMethods`."""
-        try:
-            wanted = msgspec.convert(params.allocation_id, GoodAllocationId)
-        except msgspec.ValidationError:
-            what = f"{params.allocation_id!r} is no allocation's whole id, and what another node has is not known here by a part of one"
-            raise UserError(
-                "bad_argument", what, hint="dms alloc list there, or dms job show where it was asked for"
-            ) from None
+        wanted = whole_allocation_id(params.allocation_id)
         peer = self._peer(params.peer, await self._state())
         return await read(
             self._services, peer, AllocationLogParams(wanted, params.stream, params.offset), call_id("alloc.read")

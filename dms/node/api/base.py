@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from dms.node.feeds import Hub, JobFeeds
 from dms.node.incoming import IncomingInputs
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, REQUESTS, text
@@ -24,6 +26,7 @@ from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.owner import Owner
 from dms_proto.membership.bidder import bidder_facts
 from dms_proto.reputation import NOTHING_KNOWN
+from dms_proto.rules import GoodAllocationId
 
 ASK_S: Final = 10.0
 """Seconds an actor may take to answer; it answers within milliseconds unless the disk is stuck."""
@@ -143,6 +146,21 @@ class Base:
         evidence = state.evidence.get(peer, NOTHING_KNOWN)
         known, aside = state.membership.peers.get(peer), state.set_aside.get(peer)
         return bidder_facts(known, evidence, self._now(), own=peer == self._me, aside=aside)
+
+
+def whole_allocation_id(given: str) -> AllocationId:
+    """The id of an allocation that this node need not know.
+
+    Raises:
+        UserError: `bad_argument`.
+    """
+    try:
+        return AllocationId(msgspec.convert(given, GoodAllocationId))
+    except msgspec.ValidationError:
+        what = f"{given!r} is no allocation's whole id, and what another node has is not known here by a part of one"
+        raise UserError(
+            "bad_argument", what, hint="dms alloc list there, or dms job show where it was asked for"
+        ) from None
 
 
 def call_id(method: str) -> str:

@@ -11,11 +11,11 @@ from dms.node.api.audit import AuditGroup
 from dms.node.api.base import Parts
 from dms.node.api.data import DataGroup
 from dms.node.api.events import EventGroup
+from dms.node.api.execs import ExecGroup
 from dms.node.api.jobs import view_of
 from dms.node.api.market import MarketGroup
 from dms.node.api.node import NodeGroup
 from dms.node.api.peers import PeerGroup
-from dms.node.api.tunnels import TunnelGroup
 from dms.node.feeds import Hub, JobFeeds
 from dms.node.incoming import IncomingInputs
 from dms.node.projections import projections
@@ -35,7 +35,7 @@ BEHIND: Final = 500
 log = logging.getLogger(__name__)
 
 
-class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup, TunnelGroup, DataGroup):
+class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup, ExecGroup, DataGroup):
     """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
 
     _following: asyncio.Task[None] | None = None

@@ -9,10 +9,10 @@ from dms.rpc.registry import Handover
 from dms_actors.letters import ShowState
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import DmsError, UserError
-from dms_proto.ids import RequestId
+from dms_proto.ids import PeerId, RequestId
 from dms_proto.market.auction_state import Auction, Slot, SlotPhase
 from dms_proto.messages import Phase
-from dms_proto.tunnels import Opening, check_target, read_target
+from dms_proto.tunnels import Opening, Target, check_target, read_target
 
 
 class TunnelGroup(Base):
@@ -20,15 +20,21 @@ class TunnelGroup(Base):
 
     async def tunnel_open(self, params: TunnelParams) -> Handover:
         """See `TunnelMethods`."""
-        job = await self._job_id(params.job_id)
-        slot = _running(job, await self._auction(job), params)
-        led = await self._services.tunnels.open(slot.provider, Opening(slot.allocation_id, params.target))
-        opened = TunnelOpened(led.name, slot.allocation_id, slot.provider)
-        return Handover(opened, led.tunnel.join, led.tunnel.abort)
+        slot = await self._running_slot(params.job_id, params.slot, read_target(params.target))
+        return await self._led(slot.provider, Opening(slot.allocation_id, params.target))
 
     async def tunnel_wait(self, params: TunnelName) -> TunnelEnd:
         """See `TunnelMethods`."""
         return TunnelEnd(await self._services.tunnels.get(params.tunnel).wait_over())
+
+    async def _running_slot(self, job_id: str, slot: int, target: Target) -> Slot:
+        job = await self._job_id(job_id)
+        return _running(job, await self._auction(job), slot, target)
+
+    async def _led(self, provider: PeerId, opening: Opening) -> Handover:
+        led = await self._services.tunnels.open(provider, opening)
+        opened = TunnelOpened(led.name, opening.allocation_id, provider)
+        return Handover(opened, led.tunnel.join, led.tunnel.abort)
 
     async def _auction(self, job: RequestId) -> Auction:
         address = self._services.orchestrators.get(job)
@@ -41,7 +47,7 @@ class TunnelGroup(Base):
         return state
 
 
-def _running(job: RequestId, auction: Auction, params: TunnelParams) -> Slot:
+def _running(job: RequestId, auction: Auction, index: int, target: Target) -> Slot:
     """The slot that a caller means, running.
 
     Raises:
@@ -50,16 +56,16 @@ def _running(job: RequestId, auction: Auction, params: TunnelParams) -> Slot:
     terms = auction.terms
     if terms is None:
         raise _over(job)
-    check_target(read_target(params.target), terms.task)
-    check_slot(params.slot, len(auction.slots), job)
-    slot = auction.slots[params.slot]
+    check_target(target, terms.task)
+    check_slot(index, len(auction.slots), job)
+    slot = auction.slots[index]
     if slot.phase is SlotPhase.HELD and slot.allocation is Phase.RUNNING:
         return slot
     if slot.phase is SlotPhase.DONE:
-        raise UserError("not_running", f"slot {params.slot} of job {job} is done", hint=f"dms job show {job}")
+        raise UserError("not_running", f"slot {index} of job {job} is done", hint=f"dms job show {job}")
     raise UserError(
         "not_running",
-        f"slot {params.slot} of job {job} does not run yet",
+        f"slot {index} of job {job} does not run yet",
         hint=f"dms job explain {job}",
         retryable=True,
     )

@@ -9,6 +9,7 @@ from dms.rpc.api.allocations import AllocationMethods
 from dms.rpc.api.audit import AuditMethods
 from dms.rpc.api.data import DataMethods
 from dms.rpc.api.events import EventMethods
+from dms.rpc.api.execs import ExecMethods
 from dms.rpc.api.grants import GrantMethods
 from dms.rpc.api.jobs import JobMethods
 from dms.rpc.api.market import MarketMethods
@@ -30,6 +31,7 @@ class NodeApi(
     AuditMethods,
     TunnelMethods,
     DataMethods,
+    ExecMethods,
     Protocol,
 ):
     """What the node answers. Methods run on its asyncio loop and raise `DmsError` for what a caller should know."""

@@ -1,5 +1,6 @@
-"""Who is let in to what runs here: the requester of the agreement, while it runs, to what the task declares. Pure.
+"""Who is let in to what runs here, while it runs. Pure.
 
+The requester of the agreement is, to what the task declares; and to run commands beside it, where the task allows that, who has the right `exec`.
 Anybody else hears the same, whether there is such an allocation or not. The peer is proven by the connection, so nothing here is signed.
 """
 
@@ -7,25 +8,55 @@ from __future__ import annotations
 
 from dms_proto.allocation.machine import Allocation, LifePhase
 from dms_proto.errors import UserError
+from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
+from dms_proto.grants.rights import EXEC
 from dms_proto.ids import PeerId
+from dms_proto.machine import Event
 from dms_proto.tunnels import Opening, Target, check_target, read_target
+from dms_proto.work import ExecBy
 
 
-def admitted(allocation: Allocation | None, peer: PeerId, opening: Opening) -> Target:
+class CommandAdmitted(Event, frozen=True):
+    """A command was let in to be run beside the job, for `by`."""
+
+    by: PeerId
+    words: tuple[str, ...]
+    at: int
+
+
+def admitted(
+    allocation: Allocation | None, peer: PeerId, opening: Opening, shown: Credential | None = NOTHING_SHOWN
+) -> Target:
     """What a peer is let in to.
 
     Args:
         allocation: the one that the opening names, if this node has it.
         peer: who asks, proven.
         opening: what it asks for.
+        shown: what it has shown of its rights; None: its owner is this node's, and it needs none.
 
     Raises:
         UserError: `not_found`, `not_running`, `bad_argument`.
     """
-    if allocation is None or allocation.reservation is None or allocation.reservation.requester != peer:
+    if allocation is None or allocation.reservation is None or not _may_ask(allocation, peer, opening, shown):
         raise UserError("not_found", f"nothing of yours runs here as {opening.allocation_id}")
     if allocation.phase is not LifePhase.RUNNING or allocation.task is None:
         raise UserError("not_running", f"{opening.allocation_id} is {allocation.phase.value}, not running")
-    target = read_target(opening.target)
+    target = read_target(opening.target, opening.order)
     check_target(target, allocation.task)
     return target
+
+
+def takes_grants(allocation: Allocation | None, opening: Opening) -> bool:
+    """Whether it matters what is shown: for commands alone, where the task lets others than its requester run them."""
+    task = allocation.task if allocation is not None else None
+    return task is not None and task.exec is ExecBy.GRANTED and opening.order is not None
+
+
+def _may_ask(allocation: Allocation, peer: PeerId, opening: Opening, shown: Credential | None) -> bool:
+    assert allocation.reservation is not None
+    if allocation.reservation.requester == peer:
+        return True
+    if not takes_grants(allocation, opening):
+        return False
+    return shown is None or not any(refusals(Access.AUTHORISED, ({"kind": EXEC},), shown))

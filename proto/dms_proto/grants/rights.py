@@ -21,7 +21,7 @@ Use = Mapping[str, int | str]
 LOGS: Final = "logs"
 """The right to read what the jobs of others wrote."""
 EXEC: Final = "exec"
-"""The right to a shell in a job of another. No message asks for it yet."""
+"""The right to run commands beside a job of another that lets it: shown when a tunnel is opened, in no message."""
 KINDS: Final[dict[type[Message], str]] = {
     BidRequest: "request",
     Commit: "commit",

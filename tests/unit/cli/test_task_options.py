@@ -21,9 +21,12 @@ ONCE = (
 )
 CONTAINERS = "image pull"
 WHERE = "node"
+INSIDE = "exec_"
 CHECKS = "verify copies apart comparator"
 OFTEN = "inputs datasets outputs env constraints labels secrets secret_variable"
-NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), WHERE, *CHECKS.split())) | dict.fromkeys(OFTEN.split(), ())
+NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), WHERE, INSIDE, *CHECKS.split())) | dict.fromkeys(
+    OFTEN.split(), ()
+)
 
 
 def _spec(*argv: str, **given: object) -> JobSpec:

@@ -11,6 +11,7 @@ from dms.jobs.document import GpuNeed, InputFile, JobDocument, SecretSource
 from dms.jobs.problems import BadJob, Problem
 from dms.jobs.source import parse
 from dms_proto.capability import JobClass
+from dms_proto.work import ExecBy
 
 
 def _check(text: str) -> JobDocument:
@@ -40,6 +41,7 @@ inputs:
   - {dataset: photos, as: in/photos}
 outputs: ["out/*.bin"]
 ports: [8080, 9090]
+exec: granted
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
 secrets: {TOKEN: {env: DMS_SECRET_TOKEN, as: variable}, KEY: {file: client.key}}
 count: 4
@@ -81,6 +83,7 @@ def test_every_field_can_be_written() -> None:
     }
     assert job.class_ is JobClass.INTERACTIVE
     assert job.ports == (8080, 9090)
+    assert job.exec is ExecBy.GRANTED
     assert job.country == "NO"
     assert job.max_price == "0.00001", "kept as written: printed again it would be 1e-05"
     assert set(JobDocument.__struct_fields__) - {"module", "image", "pull"} == {
@@ -232,6 +235,7 @@ def test_a_file_that_cannot_be_read_is_a_bad_job(tmp_path: Path, name: str) -> N
         ("executor: oci\ncommand: [x]\n", "image", "needs an image"),
         ("executor: oci\nimage: Not An Image\n", "image", "no name of an image"),
         ("executor: oci\nimage: busybox\nports: [8080]\n", "ports", "only sandbox jobs"),
+        ("executor: oci\nimage: busybox\nexec: requester\n", "exec", "nobody is let in to a container"),
         ("image: busybox\ncommand: [x]\n", "image", "only oci jobs have an image"),
         ("pull: always\ncommand: [x]\n", "pull", "only oci jobs pull an image"),
         ("executor: oci\nimage: busybox\nmodule: a.wasm\n", "module", "only wasm jobs"),

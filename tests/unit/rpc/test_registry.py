@@ -21,6 +21,7 @@ NAMES = [
     "node.get_locked_capabilities", "node.set_preferences", "node.get_preferences", "node.get_registered_bids", "node.get_allocation",
     "node.check_allocation_status", "node.route_to_allocation", "node.start_allocation", "node.pause", "node.resume", "node.stop",
     "job.submit", "job.list", "job.show", "job.explain", "job.decision", "job.cancel", "job.logs", "job.results", "job.wait",
+    "job.exec", "alloc.exec",
     "market.ask", "bids.list", "requests.list", "price.suggest", "alloc.list", "alloc.show", "alloc.logs", "alloc.read", "alloc.cancel",
     "audit.export",
     "peers.list", "peers.show", "peers.join", "peers.move", "peers.invite", "peers.ping", "peers.ban",
@@ -41,7 +42,8 @@ def test_what_changes_something_says_so() -> None:
     assert {entry.name for entry in METHODS.values() if entry.mutates} == {
         "node.benchmark_capability", "node.set_registered_capability", "node.set_available_capability", "node.lock_capability",
         "node.set_preferences", "node.start_allocation", "node.pause", "node.resume", "node.stop",
-        "job.submit", "job.cancel", "alloc.read", "alloc.cancel", "peers.join", "peers.move", "peers.invite", "peers.ban", "market.ask", "peers.ping",
+        "job.submit", "job.cancel", "job.exec", "alloc.exec",
+        "alloc.read", "alloc.cancel", "peers.join", "peers.move", "peers.invite", "peers.ban", "market.ask", "peers.ping",
         "grants.anchor", "grants.create", "grants.delegate", "grants.keep", "grants.forget", "grants.revoke",
         "account.limit", "account.deposit", "account.settle", "account.forgive", "account.accept", "tunnel.open", "data.add", "data.remove",
     }  # fmt: skip

@@ -9,6 +9,8 @@ from dms_proto.allocation.machine import Allocation, LifePhase
 from dms_proto.allocation.tunnels import admitted
 from dms_proto.capability import Price, Resources
 from dms_proto.errors import CODES, UserError
+from dms_proto.grants.access import NOTHING_SHOWN, Credential
+from dms_proto.grants.rights import Rights
 from dms_proto.ids import BidId, PeerId, allocation_id, bid_id, request_id
 from dms_proto.market.ledger import Reservation
 from dms_proto.tunnels import (
@@ -16,8 +18,10 @@ from dms_proto.tunnels import (
     MAX_OPENING,
     REFUSALS,
     Opening,
+    Order,
     Target,
     ToCalls,
+    ToCommand,
     ToPort,
     read_opening,
     read_target,
@@ -25,7 +29,7 @@ from dms_proto.tunnels import (
     write_opening,
     write_target,
 )
-from dms_proto.work import Task
+from dms_proto.work import ExecBy, Task
 
 REQUESTER, STRANGER = PeerId("requester"), PeerId("stranger")
 REQUEST = request_id(bytes(16))
@@ -36,12 +40,63 @@ RUNNING = Allocation(
     Task("sandbox", ("serve",), ports=(8080, 9090)),
 )
 WANTED = Opening(ID, "port:8080")
+ORDER = Order(("sh",))
+COMMAND = Opening(ID, "exec", ORDER)
 
 
 def refusal(allocation: Allocation | None, peer: PeerId = REQUESTER, opening: Opening = WANTED) -> UserError:
     with pytest.raises(UserError) as caught:
         admitted(allocation, peer, opening)
     return caught.value
+
+
+def with_exec(entry: ExecBy) -> Allocation:
+    task = RUNNING.task
+    assert task is not None
+    return msgspec.structs.replace(RUNNING, task=msgspec.structs.replace(task, exec=entry))
+
+
+def test_commands_run_beside_a_task_that_lets_them_and_no_other() -> None:
+    for entry in (ExecBy.REQUESTER, ExecBy.GRANTED):
+        assert admitted(with_exec(entry), REQUESTER, COMMAND) == ToCommand(ORDER)
+    assert refusal(RUNNING, REQUESTER, COMMAND).code == "bad_argument"
+    assert "exec: requester" in str(refusal(RUNNING, REQUESTER, COMMAND).hint)
+    assert refusal(with_exec(ExecBy.GRANTED), REQUESTER, Opening(ID, "exec")).code == "bad_argument"
+
+
+@pytest.mark.parametrize("entry", list(ExecBy))
+@pytest.mark.parametrize(
+    ("shown", "counts"),
+    [
+        (None, True),
+        (Credential(Rights(), ""), True),
+        (Credential(Rights(one_of={"kind": ("exec",)}), ""), True),
+        (Credential(Rights(one_of={"kind": ("commit", "logs")}), ""), False),
+        (NOTHING_SHOWN, False),
+    ],
+)
+def test_another_runs_commands_with_the_right_to_it_where_the_task_allows_that(
+    entry: ExecBy, shown: Credential | None, counts: bool
+) -> None:
+    allocation = with_exec(entry)
+    if counts and entry is ExecBy.GRANTED:
+        assert admitted(allocation, STRANGER, COMMAND, shown) == ToCommand(ORDER)
+    else:
+        with pytest.raises(UserError) as caught:
+            admitted(allocation, STRANGER, COMMAND, shown)
+        assert caught.value.code == "not_found"
+    with pytest.raises(UserError) as caught:
+        admitted(allocation, STRANGER, WANTED, shown)
+    assert caught.value.code == "not_found"
+
+
+def test_an_order_survives_the_way_and_one_that_could_not_be_started_does_not() -> None:
+    opening = Opening(ID, "exec", Order(("sh", "-c", "true"), 24, 80, "xterm"), b"grant")
+    assert read_opening(write_opening(opening)) == opening
+    assert write_opening(WANTED) == msgspec.msgpack.encode({"allocation_id": ID, "target": "port:8080"})
+    for order in (Order(()), Order(("a\0b",)), Order(("sh",), rows=-1), Order(("sh",), term="x" * 65)):
+        with pytest.raises(UserError):
+            read_opening(write_opening(Opening(ID, "exec", order)))
 
 
 def test_the_requester_is_let_in_to_a_declared_port_while_it_runs() -> None:
