@@ -34,7 +34,7 @@ from dms_proto.machine import Decision, Effect, Event, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_effects import Announce, Collect, Compare, Conclude, HeardFrom, LetDown
 from dms_proto.market.auction_events import AwardMade, BenchmarkChecked, ResultJudged
-from dms_proto.market.auction_fold import stakes
+from dms_proto.market.auction_money import stakes
 from dms_proto.market.auction_state import Auction, AuctionPhase, SlotPhase, terms_of
 from dms_proto.market.auction_stimuli import CommitAcked, Restarted, StatusHeard, Submitted
 from dms_proto.market.obligations import Obligations

@@ -44,8 +44,10 @@ from dms_proto.market.auction_events import (
     RequestAnnounced,
     RequestOpened,
 )
-from dms_proto.market.auction_fold import evolve, is_full, nudge_pauses, pending, seeking, slot_of
+from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request, commit_message, invocation, task_of
+from dms_proto.market.auction_pace import nudge_pauses
+from dms_proto.market.auction_reading import is_full, pending, seeking, slot_of
 from dms_proto.market.auction_seals import is_sealed, opened, received, repeat_closing
 from dms_proto.market.auction_search import settle
 from dms_proto.market.auction_state import (

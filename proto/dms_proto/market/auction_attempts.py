@@ -11,7 +11,9 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.agreement import figures_digest, receipt_for, unheard
 from dms_proto.market.auction_events import AttemptEnded
-from dms_proto.market.auction_fold import awaits_verdict, is_answer, late_ms
+from dms_proto.market.auction_money import awaits_verdict
+from dms_proto.market.auction_pace import late_ms
+from dms_proto.market.auction_reading import is_answer
 from dms_proto.market.auction_state import Auction, AuctionPhase, Slot, terms_of
 from dms_proto.messages import AllocationStatus, Cancel
 from dms_proto.units import format_count, format_credits, format_millis

@@ -25,8 +25,8 @@ from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_camps import begin, camps_of, result_of, why_failed, why_unfit
 from dms_proto.market.auction_events import AttemptEnded, CopyCalled, ResultJudged
-from dms_proto.market.auction_fold import AT_WORK
 from dms_proto.market.auction_lots import doubted, is_all_else_judged, is_good, provisional
+from dms_proto.market.auction_money import AT_WORK
 from dms_proto.market.auction_state import Auction, AuctionPhase, OpenBid, Slot, SlotPhase, terms_of
 from dms_proto.market.auction_terms import KNOWN, Answer, Terms
 from dms_proto.reputation.sources import place_of

@@ -1,17 +1,15 @@
-"""How a request's state follows from its events: `evolve`, and small questions about the state."""
+"""How a request's state follows from its events: a table of what each changes. What is read off the state: `auction_reading`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
-from dms_proto.ids import AllocationId, BidId, Digest, PeerId
-from dms_proto.images import PULL_MS, Pull
+from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import Event
-from dms_proto.market.agreement import Agreement, agreement_on, figures_digest, terms_digest
+from dms_proto.market.agreement import figures_digest, terms_digest
 from dms_proto.market.auction_events import (
     AllocationAdvanced,
     AllocationCancelRequested,
@@ -44,8 +42,9 @@ from dms_proto.market.auction_events import (
     SealReceived,
     SealsListed,
 )
+from dms_proto.market.auction_pace import NUDGE_MS, nudge_pauses, overdue_at
+from dms_proto.market.auction_reading import agreement_of, bidder_of, is_answer, is_passing, seeking
 from dms_proto.market.auction_state import (
-    SHARE,
     Auction,
     AuctionPhase,
     HeldSeal,
@@ -57,173 +56,175 @@ from dms_proto.market.auction_state import (
     terms_of,
 )
 from dms_proto.market.auction_terms import Terms
-from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.ledger import without
-from dms_proto.messages import Clause, Phase
-from dms_proto.reputation.silence import SOURCE_STRIKES
-from dms_proto.units import MINUTE
-from dms_proto.verification.policy import Policy, is_trusted
-from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, EndReason, Task, Usage, input_bytes
-
-NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
-"""Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
-NEWCOMER_NUDGE_MS: Final = (1_000, 2_000)
-"""The same at a provider that has finished nothing for this node yet. It has no credit, and nothing is known to run that could be lost."""
-OVERDUE_MS: Final = 2 * MINUTE
-"""Beyond its limits, an allocation may take this long for everything around its run."""
-START_WITHIN_MS: Final = 10_000
-"""Whoever holds capacity has the program running so soon after the commit, beside fetching its inputs: that is what holding means."""
-NOT_STARTED_MS: Final = 3 * START_WITHIN_MS
-"""Whoever has not by then will not."""
-
-AT_WORK: Final = (SlotPhase.COMMITTING, SlotPhase.HELD, SlotPhase.COLLECTING)
-"""Phases of a slot for which something may yet become owed."""
-
-_UNANSWERED: Final = (SlotPhase.COMMITTING, SlotPhase.HELD)
+from dms_proto.messages import Phase
+from dms_proto.verification.policy import Policy
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Usage
 
 change = msgspec.structs.replace
 
 
-def evolve(auction: Auction, event: Event) -> Auction:  # noqa: C901, PLR0911, PLR0912 - one case per event kind
+def evolve(auction: Auction, event: Event) -> Auction:
     """The state after `event`."""
-    match event:
-        case RequestOpened(terms=terms, at=at):
-            return change(
-                auction,
-                terms=terms,
-                phase=AuctionPhase.OPEN,
-                opened_at=at,
-                slots=first_slots(terms),
-                search=SearchPhase.CALLED,
-            )
-        case RoundCalled():
-            return change(auction, search=SearchPhase.CALLED, silent_at={})
-        case RequestAnnounced():
-            return _announced(auction, event)
-        case BidReceived(provider=provider, bid=bid, facts=facts, usable_until=until):
-            partial = bid.slots < len(seeking(auction))
-            return change(
-                auction,
-                seals=without(auction.seals, bid.bid_id),
-                bids={**auction.bids, bid.bid_id: _opened(auction, event)},
-                numbers={**auction.numbers, provider: bid.number},
-                declines=without(auction.declines, provider),
-                asked={**auction.asked, provider: True},
-                standing_at=auction.standing_at | {provider} if partial else auction.standing_at - {provider},
-            )
-        case SealReceived(provider=provider, sealed=sealed, facts=facts, usable_until=until):
-            return change(
-                auction,
-                seals={**auction.seals, sealed.bid_id: HeldSeal(provider, sealed, facts, until)},
-                numbers={**auction.numbers, provider: sealed.number},
-                declines=without(auction.declines, provider),
-                asked={**auction.asked, provider: True},
-                standing_at=auction.standing_at - {provider},
-            )
-        case SealsListed(bid_ids=bid_ids, seals=seals, open_until=until):
-            listed = {b: change(auction.seals[b], listed=seals) for b in bid_ids}
-            return change(auction, seals={**auction.seals, **listed}, window_until=until, search=SearchPhase.OPENING)
-        case OpeningRefused(bid_id=bid_id, provider=provider):
-            faulty = {**auction.faulty, provider: auction.round}
-            return change(auction, seals=without(auction.seals, bid_id), faulty=faulty)
-        case DeclineReceived(provider=provider, round=round_, clauses=clauses):
-            return change(
-                auction,
-                declines={**auction.declines, provider: clauses},
-                asked={**auction.asked, provider: True} if round_ >= auction.round else auction.asked,
-                standing_at=auction.standing_at | {provider}
-                if is_passing(clauses)
-                else auction.standing_at - {provider},
-            )
-        case AwardMade():
-            return _awarded(auction, event)
-        case CommitConfirmed(bid_id=bid_id, at=at):
-            return _confirmed(auction, bid_id, at)
-        case CommitAwaited(bid_id=bid_id, until=until):
-            awaited = change(auction.bids[bid_id], ack_until=until, is_awaited=True)
-            return change(auction, bids={**auction.bids, bid_id: awaited})
-        case CommitFailed():
-            return _slots_came_back(_commit_failed(auction, event))
-        case BidPassedOver(bid_id=bid_id, provider=provider, clause=clause):
-            return change(
-                auction,
-                bids=without(auction.bids, bid_id),
-                declines={**auction.declines, provider: (clause,)},
-                standing_at=auction.standing_at - {provider},
-            )
-        case BidsReleased(bid_ids=bid_ids, withdrawn=withdrawn):
-            return change(
-                auction,
-                bids=without(auction.bids, *bid_ids),
-                seals=without(auction.seals, *bid_ids),
-                standing_at=auction.standing_at - frozenset(withdrawn) - {bidder_of(auction, b) for b in bid_ids},
-            )
-        case AllocationAdvanced(slot=index, phase=phase, at=at):
-            slot = auction.slots[index]
-            overdue = _overdue_at(auction, slot, phase)
-            started = at if phase is Phase.RUNNING else slot.started_at
-            news = {"allocation": phase, "nudge_at": overdue, "started_at": started}
-            return change(auction, slots=with_slots(auction, (index,), **news))
-        case AllocationUsed(slot=index, usage=usage):
-            return change(auction, slots=with_slots(auction, (index,), usage=usage))
-        case InvocationRepeated(slot=index, at=at):
-            slot = auction.slots[index]
-            pauses = nudge_pauses(slot)
-            pause = pauses[min(slot.nudges + 1, len(pauses) - 1)]
-            return change(auction, slots=with_slots(auction, (index,), nudges=slot.nudges + 1, nudge_at=at + pause))
-        case ProviderSuspected(until=until):
-            slots = auction.slots
-            for index, at in until.items():
-                slots = _replaced(slots, (index,), lost_at=at, was_away=True)
-            return change(auction, slots=slots)
-        case ProviderReturned(peer=peer, at=at):
-            slots = auction.slots
-            for slot in slots:
-                if slot.provider == peer and slot.lost_at:  # its news is on its way: not overdue before that can arrive
-                    slots = _replaced(slots, (slot.index,), lost_at=0, nudge_at=max(slot.nudge_at, at + NUDGE_MS[0]))
-            return change(auction, slots=slots)
-        case AllocationFinished(slot=index, status=status, at=at):
-            return change(
-                auction,
-                slots=with_slots(
-                    auction,
-                    (index,),
-                    phase=SlotPhase.COLLECTING,
-                    allocation=Phase.ENDED,
-                    lost_at=0,
-                    status=status,
-                    ending=status.ending,
-                    ended_at=at,
-                    heard={**auction.slots[index].heard, status.allocation_id: figures_digest(status)},
-                ),
-            )
-        case AttemptEnded():
-            return _attempt_ended(auction, event)
-        case CopyCalled(piece=piece):
-            return _copy_called(auction, piece)
-        case ComparisonBegun() | ResultsCompared():
-            return _compared(auction, event)
-        case ResultJudged():
-            return _judged(auction, event)
-        case BenchmarkChecked():
-            return change(auction, finding=event)
-        case RequestWaiting(why=why, next_round_at=next_round_at, since=since):
-            return change(
-                auction,
-                why=why,
-                next_round_at=next_round_at,
-                waiting_since=since,
-                waits=auction.waits + 1,
-                search=SearchPhase.WAITING,
-            )
-        case AllocationCancelRequested(slot=index, give_up_at=give_up_at):
-            return change(auction, slots=with_slots(auction, (index,), give_up_at=give_up_at))
-        case CancelRequested(give_up_at=give_up_at, reason=reason):
-            return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=give_up_at, stopped_for=reason)
-        case RequestEnded():
-            return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, seals={}, search=SearchPhase.IDLE)
-        case _:
-            return auction
+    fold = _FOLDS.get(type(event))
+    return auction if fold is None else fold(auction, event)
+
+
+# ---------------------------------------------------------------------------------------------------------- the request
+
+
+def _request_opened(auction: Auction, event: RequestOpened) -> Auction:
+    return change(
+        auction,
+        terms=event.terms,
+        phase=AuctionPhase.OPEN,
+        opened_at=event.at,
+        slots=first_slots(event.terms),
+        search=SearchPhase.CALLED,
+    )
+
+
+def _waiting(auction: Auction, event: RequestWaiting) -> Auction:
+    return change(
+        auction,
+        why=event.why,
+        next_round_at=event.next_round_at,
+        waiting_since=event.since,
+        waits=auction.waits + 1,
+        search=SearchPhase.WAITING,
+    )
+
+
+def _cancelling(auction: Auction, event: CancelRequested) -> Auction:
+    return change(auction, phase=AuctionPhase.CANCELLING, give_up_at=event.give_up_at, stopped_for=event.reason)
+
+
+def _ended(auction: Auction, event: RequestEnded) -> Auction:
+    return change(auction, phase=AuctionPhase.ENDED, ending=event, bids={}, seals={}, search=SearchPhase.IDLE)
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def _bid_received(auction: Auction, event: BidReceived) -> Auction:
+    bid, provider = event.bid, event.provider
+    partial = bid.slots < len(seeking(auction))
+    return change(
+        auction,
+        seals=without(auction.seals, bid.bid_id),
+        bids={**auction.bids, bid.bid_id: _opened(auction, event)},
+        numbers={**auction.numbers, provider: bid.number},
+        declines=without(auction.declines, provider),
+        asked={**auction.asked, provider: True},
+        standing_at=auction.standing_at | {provider} if partial else auction.standing_at - {provider},
+    )
+
+
+def _seal_received(auction: Auction, event: SealReceived) -> Auction:
+    sealed, provider = event.sealed, event.provider
+    return change(
+        auction,
+        seals={**auction.seals, sealed.bid_id: HeldSeal(provider, sealed, event.facts, event.usable_until)},
+        numbers={**auction.numbers, provider: sealed.number},
+        declines=without(auction.declines, provider),
+        asked={**auction.asked, provider: True},
+        standing_at=auction.standing_at - {provider},
+    )
+
+
+def _seals_listed(auction: Auction, event: SealsListed) -> Auction:
+    listed = {bid_id: change(auction.seals[bid_id], listed=event.seals) for bid_id in event.bid_ids}
+    seals = {**auction.seals, **listed}
+    return change(auction, seals=seals, window_until=event.open_until, search=SearchPhase.OPENING)
+
+
+def _opening_refused(auction: Auction, event: OpeningRefused) -> Auction:
+    faulty = {**auction.faulty, event.provider: auction.round}
+    return change(auction, seals=without(auction.seals, event.bid_id), faulty=faulty)
+
+
+def _decline_received(auction: Auction, event: DeclineReceived) -> Auction:
+    provider, stands = event.provider, is_passing(event.clauses)
+    return change(
+        auction,
+        declines={**auction.declines, provider: event.clauses},
+        asked={**auction.asked, provider: True} if event.round >= auction.round else auction.asked,
+        standing_at=auction.standing_at | {provider} if stands else auction.standing_at - {provider},
+    )
+
+
+def _passed_over(auction: Auction, event: BidPassedOver) -> Auction:
+    return change(
+        auction,
+        bids=without(auction.bids, event.bid_id),
+        declines={**auction.declines, event.provider: (event.clause,)},
+        standing_at=auction.standing_at - {event.provider},
+    )
+
+
+def _released(auction: Auction, event: BidsReleased) -> Auction:
+    bidders = {bidder_of(auction, bid_id) for bid_id in event.bid_ids}
+    return change(
+        auction,
+        bids=without(auction.bids, *event.bid_ids),
+        seals=without(auction.seals, *event.bid_ids),
+        standing_at=auction.standing_at - frozenset(event.withdrawn) - bidders,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- allocations
+
+
+def _commit_awaited(auction: Auction, event: CommitAwaited) -> Auction:
+    awaited = change(auction.bids[event.bid_id], ack_until=event.until, is_awaited=True)
+    return change(auction, bids={**auction.bids, event.bid_id: awaited})
+
+
+def _advanced(auction: Auction, event: AllocationAdvanced) -> Auction:
+    slot, phase = auction.slots[event.slot], event.phase
+    started = event.at if phase is Phase.RUNNING else slot.started_at
+    news = {"allocation": phase, "nudge_at": overdue_at(auction, slot, phase), "started_at": started}
+    return change(auction, slots=with_slots(auction, (event.slot,), **news))
+
+
+def _repeated(auction: Auction, event: InvocationRepeated) -> Auction:
+    slot = auction.slots[event.slot]
+    pauses = nudge_pauses(slot)
+    nudge_at = event.at + pauses[min(slot.nudges + 1, len(pauses) - 1)]
+    return change(auction, slots=with_slots(auction, (event.slot,), nudges=slot.nudges + 1, nudge_at=nudge_at))
+
+
+def _suspected(auction: Auction, event: ProviderSuspected) -> Auction:
+    slots = auction.slots
+    for index, at in event.until.items():
+        slots = _replaced(slots, (index,), lost_at=at, was_away=True)
+    return change(auction, slots=slots)
+
+
+def _returned(auction: Auction, event: ProviderReturned) -> Auction:
+    """Its news is on its way: not overdue before that can arrive."""
+    slots = auction.slots
+    for slot in slots:
+        if slot.provider == event.peer and slot.lost_at:
+            nudge_at = max(slot.nudge_at, event.at + NUDGE_MS[0])
+            slots = _replaced(slots, (slot.index,), lost_at=0, nudge_at=nudge_at)
+    return change(auction, slots=slots)
+
+
+def _finished(auction: Auction, event: AllocationFinished) -> Auction:
+    status, slot = event.status, auction.slots[event.slot]
+    slots = with_slots(
+        auction,
+        (event.slot,),
+        phase=SlotPhase.COLLECTING,
+        allocation=Phase.ENDED,
+        lost_at=0,
+        status=status,
+        ending=status.ending,
+        ended_at=event.at,
+        heard={**slot.heard, status.allocation_id: figures_digest(status)},
+    )
+    return change(auction, slots=slots)
 
 
 def first_slots(terms: Terms) -> tuple[Slot, ...]:
@@ -299,17 +300,6 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
     )
 
 
-def terms_agreed(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Digest:
-    """What this node agrees on when it takes a bid for `slots`, by what it asked for itself."""
-    return terms_digest(agreement_of(terms, taken, slots))
-
-
-def agreement_of(terms: Terms, taken: OpenBid, slots: tuple[int, ...]) -> Agreement:
-    """The same, spelled out."""
-    numbers = tuple(terms.number_of(index) for index in slots)
-    return agreement_on(taken.bid, terms.needs, terms.requester, taken.provider, numbers, award=taken.award)
-
-
 def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     slot, reason, provider = auction.slots[event.slot], event.ending.reason, event.provider
     own = reason in DETERMINISTIC and bool(provider)
@@ -362,46 +352,6 @@ def _judged(auction: Auction, event: ResultJudged) -> Auction:
     return change(auction, slots=slots, comparing=comparing, verdicts={**auction.verdicts, event.piece: event})
 
 
-def is_answer(auction: Auction, slot: Slot, ended: AttemptEnded) -> bool:
-    """Whether the end of an attempt says what the work gives, where that is checked. What was being stopped has not failed by itself."""
-    if not terms_of(auction).verify.is_on or not ended.provider:
-        return False
-    is_stopped = auction.phase is AuctionPhase.CANCELLING or bool(slot.give_up_at)
-    reason = ended.ending.reason
-    return reason is EndReason.COMPLETED or (reason in ANSWERS and not is_stopped)
-
-
-def nudge_pauses(slot: Slot) -> tuple[int, ...]:
-    """How long something is to be heard of a slot since its commit, time and again, in milliseconds."""
-    return NEWCOMER_NUDGE_MS if slot.is_newcomer else NUDGE_MS
-
-
-def _overdue_at(auction: Auction, slot: Slot, phase: Phase) -> int:
-    """When an allocation that has said it is at work must have started, or ended, whatever it says; 0 while it has not.
-
-    Its inputs, its run and its outputs take their time.
-    """
-    if phase is Phase.COMMITTED:
-        return 0
-    task = terms_of(auction).task
-    ready = slot.held_since + fetching_ms(task)
-    if phase is Phase.PREPARING:
-        return ready + NOT_STARTED_MS
-    return ready + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS
-
-
-def late_ms(auction: Auction, slot: Slot) -> int:
-    """How much later than it should have a slot's program began to run, in milliseconds; 0 where it did not, or nothing was heard of it."""
-    due = slot.held_since + fetching_ms(terms_of(auction).task) + START_WITHIN_MS
-    return max(0, slot.started_at - due) if slot.held_since else 0
-
-
-def fetching_ms(task: Task) -> int:
-    """How long fetching a task's inputs, and its image, may take."""
-    pulling = PULL_MS if task.image and task.pull is not Pull.NEVER else 0
-    return input_bytes(task) // SLOWEST_BYTES_PER_MS + pulling
-
-
 def _confirmed(auction: Auction, bid_id: BidId, at: int) -> Auction:
     held = auction.bids[bid_id].slots
     nudge_at = at + nudge_pauses(auction.slots[held[0]])[0]
@@ -432,6 +382,10 @@ def _plus(peers: tuple[PeerId, ...], peer: PeerId) -> tuple[PeerId, ...]:
     return peers if peer in peers else (*peers, peer)
 
 
+def _with_slot(auction: Auction, index: int, **values: Any) -> Auction:
+    return change(auction, slots=with_slots(auction, (index,), **values))
+
+
 def with_slots(auction: Auction, indexes: Iterable[int], **values: Any) -> tuple[Slot, ...]:
     """The slots, with `values` set in those at `indexes`."""
     return _replaced(auction.slots, tuple(indexes), **values)
@@ -444,139 +398,36 @@ def _replaced(slots: tuple[Slot, ...], indexes: tuple[int, ...], **values: Any) 
     return tuple(changed)
 
 
-def slot_of(auction: Auction, allocation: AllocationId, provider: PeerId) -> Slot | None:
-    """The slot that this allocation at this provider fills now, or None when it is from an attempt that is over."""
-    for slot in auction.slots:
-        if slot.allocation_id == allocation and slot.provider == provider:
-            return slot if slot.phase is not SlotPhase.SEEKING else None
-    return None
-
-
-def seeking(auction: Auction) -> tuple[Slot, ...]:
-    """The slots that look for a node.
-
-    A copy beside the run of a trusted provider is looked for when that has its answer. It takes a bid that is at hand, but asking for one would
-    tell the provider, which hears whatever is asked of the market, that this time its answer is checked.
-    """
-    open_slots, terms = unfilled(auction), auction.terms
-    is_secret = terms is not None and terms.verify.policy is Policy.ADAPTIVE and auction.phase is AuctionPhase.OPEN
-    if not open_slots or not is_secret:
-        return open_slots
-    watched = {slot.piece for slot in auction.slots if slot.phase in _UNANSWERED and is_trusted(slot.streak)}
-    return tuple(slot for slot in open_slots if slot.piece not in watched)
-
-
-def unfilled(auction: Auction) -> tuple[Slot, ...]:
-    """The slots that no node has, whether or not one is looked for now."""
-    return tuple(slot for slot in auction.slots if slot.phase is SlotPhase.SEEKING)
-
-
-def pending(auction: Auction) -> dict[BidId, OpenBid]:
-    """The bids that were taken and not yet acknowledged."""
-    return {bid_id: bid for bid_id, bid in auction.bids.items() if bid.ack_until}
-
-
-def bidder_of(auction: Auction, bid_id: BidId) -> PeerId:
-    """Who made a bid that is held, sealed or not."""
-    held = auction.bids.get(bid_id) or auction.seals[bid_id]
-    return held.provider
-
-
-def is_full(kept: Collection[OpenBid | HeldSeal], provider: PeerId, source: str, most: int, each: int) -> bool:
-    """Whether a request keeps as many bids as it may: `most` in all, a share of them from one source, `each` by one provider."""
-    near = sum(bid.facts.source == source for bid in kept)
-    own = sum(bid.provider == provider for bid in kept)
-    return len(kept) >= most or near >= most // SHARE or own >= each
-
-
-def unopened(auction: Auction) -> dict[BidId, HeldSeal]:
-    """The sealed bids whose bidders were told to open them."""
-    return {bid_id: seal for bid_id, seal in auction.seals.items() if seal.listed}
-
-
-def is_taken_last(auction: Auction, facts: BidderFacts) -> bool:
-    """Whether a bid is taken only where there is no other: its bidder was silent lately, or a few newcomers at its source were in this round."""
-    crowded = facts.is_newcomer and auction.silent_at.get(facts.source, 0) >= SOURCE_STRIKES
-    return facts.aside is not None or crowded
-
-
-def is_held_back(auction: Auction, facts: BidderFacts) -> bool:
-    """Whether a bid is not taken yet: in the first round those that are taken last are not, since whoever is busy may be free in the next."""
-    return auction.round <= 0 and is_taken_last(auction, facts)
-
-
-def usable(auction: Auction, now: int) -> dict[BidId, OpenBid]:
-    """The bids that could be taken now."""
-    return {
-        bid_id: bid
-        for bid_id, bid in auction.bids.items()
-        if not bid.ack_until and bid.until > now and not is_left_out(auction, bid.provider)
-    }
-
-
-def spent(auction: Auction) -> int:
-    """Micro-credits owed so far."""
-    return sum(slot.price for slot in auction.slots)
-
-
-def affordable(auction: Auction) -> int:
-    """The most a further bid may ask, in micro-credits: the request's price, or what is left of its budget if that is less.
-
-    What is at work counts with all that may become owed for it.
-    """
-    terms = terms_of(auction)
-    if not terms.budget:
-        return terms.max_price
-    return max(0, min(terms.max_price, money_left(auction)))
-
-
-def money_left(auction: Auction) -> int:
-    """What is left of the budget, in micro-credits."""
-    at_work = sum(slot.agreed for slot in auction.slots if slot.phase in AT_WORK)
-    return terms_of(auction).budget - spent(auction) - at_work
-
-
-def stakes(auction: Auction) -> dict[PeerId, int]:
-    """What is at work, by provider: micro-credits that will be owed if all of it runs to its limit, and if what is to be judged is right."""
-    amounts: dict[PeerId, int] = {}
-    for slot in auction.slots:
-        if slot.phase in AT_WORK:
-            amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.agreed
-        elif awaits_verdict(auction, slot):
-            amounts[slot.provider] = amounts.get(slot.provider, 0) + slot.settled[-1].price
-    return amounts
-
-
-def settled_by(auction: Auction) -> dict[PeerId, int]:
-    """What is owed for attempts that are over, by provider, in micro-credits. What is to be judged is not owed yet."""
-    amounts: dict[PeerId, int] = {}
-    for slot in auction.slots:
-        owed = slot.settled[:-1] if awaits_verdict(auction, slot) else slot.settled
-        for attempt in owed:
-            amounts[attempt.provider] = amounts.get(attempt.provider, 0) + attempt.price
-    return amounts
-
-
-def awaits_verdict(auction: Auction, slot: Slot) -> bool:
-    """Whether a slot has an answer of which it is not clear yet whether it is right."""
-    return slot.has_answered and slot.piece not in auction.verdicts
-
-
-def room_with(auction: Auction) -> dict[PeerId, int]:
-    """What may yet come to be owed to each bidder beyond what is at work, in micro-credits; one that is missing has no limit."""
-    working, settled = stakes(auction), settled_by(auction)
-    return {
-        peer: purse.most - purse.elsewhere - working.get(peer, 0) - settled.get(peer, 0)
-        for peer, purse in auction.purses.items()
-    }
-
-
-def is_left_out(auction: Auction, provider: PeerId) -> bool:
-    """Whether a node failed us so lately that this round goes without it."""
-    failed_in = auction.faulty.get(provider)
-    return failed_in is not None and auction.round <= failed_in + 1
-
-
-def is_passing(clauses: tuple[Clause, ...]) -> bool:
-    """Whether waiting may turn a decline into a bid."""
-    return all(clause.passing for clause in clauses)
+_FOLDS: Final[Mapping[type[Event], Callable[[Auction, Any], Auction]]] = {
+    RequestOpened: _request_opened,
+    RoundCalled: lambda auction, _event: change(auction, search=SearchPhase.CALLED, silent_at={}),
+    RequestAnnounced: _announced,
+    BidReceived: _bid_received,
+    SealReceived: _seal_received,
+    SealsListed: _seals_listed,
+    OpeningRefused: _opening_refused,
+    DeclineReceived: _decline_received,
+    AwardMade: _awarded,
+    CommitConfirmed: lambda auction, event: _confirmed(auction, event.bid_id, event.at),
+    CommitAwaited: _commit_awaited,
+    CommitFailed: lambda auction, event: _slots_came_back(_commit_failed(auction, event)),
+    BidPassedOver: _passed_over,
+    BidsReleased: _released,
+    AllocationAdvanced: _advanced,
+    AllocationUsed: lambda auction, event: _with_slot(auction, event.slot, usage=event.usage),
+    InvocationRepeated: _repeated,
+    ProviderSuspected: _suspected,
+    ProviderReturned: _returned,
+    AllocationFinished: _finished,
+    AttemptEnded: _attempt_ended,
+    CopyCalled: lambda auction, event: _copy_called(auction, event.piece),
+    ComparisonBegun: _compared,
+    ResultsCompared: _compared,
+    ResultJudged: _judged,
+    BenchmarkChecked: lambda auction, event: change(auction, finding=event),
+    RequestWaiting: _waiting,
+    AllocationCancelRequested: lambda auction, event: _with_slot(auction, event.slot, give_up_at=event.give_up_at),
+    CancelRequested: _cancelling,
+    RequestEnded: _ended,
+}
+"""What each event changes; any other changes nothing."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from dms_proto.market.auction_fold import affordable, seeking, terms_agreed
+from dms_proto.market.auction_money import affordable
+from dms_proto.market.auction_reading import seeking, terms_agreed
 from dms_proto.market.auction_state import Auction, OpenBid, Slot, terms_of
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.reach import reach_for

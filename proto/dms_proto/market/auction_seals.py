@@ -8,7 +8,8 @@ from dms_proto.ids import BidId
 from dms_proto.ids import bid_id as derive_bid_id
 from dms_proto.machine import IGNORED, Decision, Send
 from dms_proto.market.auction_events import BidReceived, BidsReleased, OpeningRefused, SealReceived, SealsListed
-from dms_proto.market.auction_fold import affordable, is_full, is_left_out, pending, seeking, unopened, usable
+from dms_proto.market.auction_money import affordable
+from dms_proto.market.auction_reading import is_full, is_left_out, pending, seeking, unopened, usable
 from dms_proto.market.auction_state import (
     MAX_ANSWERS,
     Auction,

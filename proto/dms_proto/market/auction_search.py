@@ -38,27 +38,22 @@ from dms_proto.market.auction_events import (
     RequestWaiting,
     RoundCalled,
 )
-from dms_proto.market.auction_fold import (
-    AT_WORK,
-    affordable,
+from dms_proto.market.auction_fold import evolve
+from dms_proto.market.auction_lots import looks_step
+from dms_proto.market.auction_messages import bid_request, commit_message
+from dms_proto.market.auction_money import AT_WORK, affordable, money_left, room_with, spent, stakes
+from dms_proto.market.auction_reading import (
     bidder_of,
-    evolve,
     is_held_back,
     is_left_out,
     is_passing,
     is_taken_last,
-    money_left,
     pending,
-    room_with,
     seeking,
-    spent,
-    stakes,
     unfilled,
     unopened,
     usable,
 )
-from dms_proto.market.auction_lots import looks_step
-from dms_proto.market.auction_messages import bid_request, commit_message
 from dms_proto.market.auction_seals import award_for, close_step, fresh, is_sealed
 from dms_proto.market.auction_state import Auction, AuctionPhase, OpenBid, SearchPhase, Slot, terms_of
 from dms_proto.market.candidates import Candidate, candidate_of

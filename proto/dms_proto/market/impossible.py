@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dms_proto.ids import PeerId
-from dms_proto.market.auction_fold import affordable, money_left, spent
 from dms_proto.market.auction_messages import bid_request
+from dms_proto.market.auction_money import affordable, money_left, spent
 from dms_proto.market.auction_state import Auction, terms_of
 from dms_proto.market.changes import QUANTITIES, Change, parse_change
 from dms_proto.market.ranking import Ranking

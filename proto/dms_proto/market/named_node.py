@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dms_proto.ids import PeerId, short
-from dms_proto.market.auction_fold import is_left_out, is_passing
+from dms_proto.market.auction_reading import is_left_out, is_passing
 from dms_proto.market.auction_state import Auction, terms_of
 from dms_proto.messages import Clause, Pricing
 from dms_proto.verification.policy import Verification

@@ -20,7 +20,7 @@ import msgspec
 from dms_proto.accounts.book import NO_LIMIT, Account, Accounts, Entry
 from dms_proto.ids import PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.market.auction_fold import settled_by
+from dms_proto.market.auction_money import settled_by
 from dms_proto.market.auction_state import Auction, Purse
 from dms_proto.market.auction_stimuli import BidHeard
 

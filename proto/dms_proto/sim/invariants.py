@@ -23,7 +23,7 @@ from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transie
 from dms_proto.market import auction_events, auction_stimuli, offer_state
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
-from dms_proto.market.auction_fold import is_held_back, pending, seeking, usable
+from dms_proto.market.auction_reading import is_held_back, pending, seeking, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase, terms_of
 from dms_proto.market.comparison import fit_test
 from dms_proto.market.ledger import Reservation

@@ -16,7 +16,7 @@ from dms_proto.market.auction_events import (
     ProviderReturned,
     ProviderSuspected,
 )
-from dms_proto.market.auction_fold import NEWCOMER_NUDGE_MS, NOT_STARTED_MS, NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
+from dms_proto.market.auction_pace import NEWCOMER_NUDGE_MS, NOT_STARTED_MS, NUDGE_MS, OVERDUE_MS, START_WITHIN_MS
 from dms_proto.market.auction_state import AuctionPhase, SearchPhase, SlotPhase
 from dms_proto.market.auction_stimuli import CancelAsked, InvocationAnswered, PeerLost, PeerThere, Restarted
 from dms_proto.market.candidates import BidderFacts

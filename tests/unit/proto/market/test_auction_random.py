@@ -13,7 +13,8 @@ from dms_proto.market.auction_camps import question
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
 from dms_proto.market.auction_effects import Announce, Compare
 from dms_proto.market.auction_events import AttemptEnded, RequestEnded, ResultJudged
-from dms_proto.market.auction_fold import awaits_verdict, pending, seeking, usable
+from dms_proto.market.auction_money import awaits_verdict
+from dms_proto.market.auction_reading import pending, seeking, usable
 from dms_proto.market.auction_state import MAX_BIDS_EACH, AuctionPhase, SearchPhase, SlotPhase
 from dms_proto.market.auction_stimuli import CancelAsked, InvocationAnswered, PeerLost, PeerThere, Restarted
 from dms_proto.market.candidates import BidderFacts

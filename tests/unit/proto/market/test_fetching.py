@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
 from dms_proto.ids import digest_of
 from dms_proto.images import PULL_MS, Pull
-from dms_proto.market.auction_fold import SLOWEST_BYTES_PER_MS, fetching_ms
+from dms_proto.market.auction_pace import fetching_ms
 from dms_proto.work import Input, Task
 
 IMAGE = "sha256:" + "0" * 64

@@ -18,7 +18,8 @@ from dms_proto.machine import Decision, Effect, Stimulus, TimeCame
 from dms_proto.market import auction
 from dms_proto.market.auction_effects import Announce
 from dms_proto.market.auction_events import AwardMade, BidPassedOver
-from dms_proto.market.auction_fold import evolve, stakes
+from dms_proto.market.auction_fold import evolve
+from dms_proto.market.auction_money import stakes
 from dms_proto.market.auction_state import Auction, AuctionPhase, SlotPhase
 from dms_proto.market.auction_stimuli import Announced, BidHeard, CommitAcked, StatusHeard, Submitted
 from dms_proto.market.candidates import BidderFacts
