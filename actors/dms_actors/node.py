@@ -25,6 +25,7 @@ from dms_actors.behaviour import Forward, Runtime
 from dms_actors.canaries import Canaries
 from dms_actors.children import Children
 from dms_actors.gate import Gate, Muted
+from dms_actors.grant_reading import GrantReading
 from dms_actors.letters import (
     AllocationAbandoned,
     AllocationClosed,
@@ -205,6 +206,7 @@ class Node(MachineActor):
         self._strangers = strangers
         self._meter = Meter(strangers, self._is_named)
         self._spared = Spared(strangers, world.post.spare)
+        self._reading = GrantReading(world.read_grant, strangers.source, strangers.is_let_in)
         self._appliers: dict[type[Stimulus], Callable[[Turn, Any, int, str], None]] = {
             kind: apply
             for table, apply in (
@@ -379,8 +381,8 @@ class Node(MachineActor):
         return named or peer in self.accounts.state.limits
 
     def _spare_named(self, now: int) -> None:
-        let_in = (*self.grants.state.added, *self.accounts.state.limits)
-        self._spared.name({**self.grants.state.holders, **dict.fromkeys(let_in, 0)}, now)
+        let_in = dict.fromkeys((*self.grants.state.added, *self.accounts.state.limits), 0)
+        self._spared.name({**self.grants.state.holders, **let_in}, now)
 
     def _decide(self, turn: Turn, shell: Shell[Any], stimulus: Stimulus, now: int, cause_id: str) -> Sequence[Event]:
         """Lets a machine decide; whoever its events are owed to pays for them in the log budget."""
@@ -507,7 +509,8 @@ class Node(MachineActor):
         if self.book.state.policy.is_public and not isinstance(message, AllocationMessage):
             return NOTHING_SHOWN
         begun = isinstance(message, Invocation) and self._children.is_held_by(opened.sender, message.allocation_id)
-        return self.grants.state.credential(opened.auth, opened.sender, now, self._world.read_grant, begun=begun)
+        read = self._reading.by(opened.sender, now)
+        return self.grants.state.credential(opened.auth, opened.sender, now, read, begun=begun)
 
     def _route(  # noqa: C901, PLR0912 - one case per kind
         self, turn: Turn, peer: PeerId, message: AnyMessage, origin: _Origin, now: int
@@ -580,12 +583,12 @@ class Node(MachineActor):
         self._decide(turn, self.members, self._as_proven(peer, hello), now, cause)
         if hello.revoked:
             self._world.post.learn_revocations(hello.revoked)
-            delegations = self.grants.state.delegations(hello.revoked, self._world.read_grant)
+            delegations = self.grants.state.delegations(hello.revoked, self._reading.by(peer, now))
             self._apply(turn, RevocationsHeard(hello.revoked, delegations), now, cause)
 
     def _hear_grant_wanted(self, turn: Turn, peer: PeerId, grant: bytes, cause: str, now: int) -> None:
         """Anybody may send one: verified only when it names this node as the issuer."""
-        proven = self._world.read_grant(grant) if issuer_of(grant) == self._peer_id else None
+        proven = self._reading.by(peer, now)(grant) if issuer_of(grant) == self._peer_id else None
         self._apply(turn, RenewalAsked(peer, grant, proven), now, cause)
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:

@@ -63,6 +63,10 @@ class Strangers:
         """Until when the grant that a peer has shown lets it in, Unix ms; 0: it has shown none."""
         return self._granted.get(peer) or 0
 
+    def is_let_in(self, peer: PeerId, now: int) -> bool:
+        """Whether a grant that the peer has shown lets it in at `now` (Unix ms)."""
+        return now < self.let_in_until(peer)
+
     def inherit(self, old: PeerId, new: PeerId) -> None:
         """A peer has a new name: it was let in as before, and its budget is no fuller. Where it is, its connection says."""
         if (until := self._granted.get(old)) is not None:
@@ -75,7 +79,7 @@ class Strangers:
 
     def may_write(self, peer: PeerId, now: int, *, is_named: bool) -> bool:
         """Whether what `peer` says may lead to something written down; always, if the owner has named it."""
-        if is_named or self._is_let_in(peer, now):
+        if is_named or self.is_let_in(peer, now):
             return True
         source, is_gossiped = self._paying(peer)
         is_full = self._store_bytes() >= self._most_store_bytes
@@ -83,7 +87,7 @@ class Strangers:
 
     def wrote(self, peer: PeerId, size_bytes: int, now: int, *, is_named: bool) -> None:
         """So much was written because of `peer`, or will be when what was promised to it ends."""
-        if not is_named and not self._is_let_in(peer, now):
+        if not is_named and not self.is_let_in(peer, now):
             source, is_gossiped = self._paying(peer)
             self._budget.wrote(peer, source, size_bytes, now, is_gossiped=is_gossiped)
 
@@ -95,6 +99,3 @@ class Strangers:
         """The source that pays for a peer, and whether it only handed on its gossip."""
         by = self._heard_by.get(peer)
         return (self.source(peer), False) if by is None else (by, True)
-
-    def _is_let_in(self, peer: PeerId, now: int) -> bool:
-        return now < self.let_in_until(peer)

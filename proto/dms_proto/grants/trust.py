@@ -38,6 +38,8 @@ MAX_DELEGATED: Final = 64
 """The same by all who passed on what came of one grant: whoever holds it can make any number of nodes up, and crowds out nobody who holds another."""
 MAX_PROOFS_TOLD_BYTES: Final = 64 * 1024
 """Of what revocations in one hello rest on, grants and successions: it has to fit into a frame."""
+MAX_FALSE: Final = 4
+"""Revocations told at once that nobody has signed: of the rest none is looked at. Each costs a check of a signature; no honest node tells of one."""
 SUCCESSION_BYTES: Final = 384
 """That one succession takes there, at the most."""
 
@@ -388,15 +390,19 @@ def _goes_on(trust: Trust, proven: Proven, until: int) -> bool:
 
 def _hear(trust: Trust, stimulus: RevocationsHeard, now: int) -> Decision:
     fresh: dict[tuple[GrantId, PeerId], Event] = {}
+    false = 0
     for revocation, delegation in zip_longest(stimulus.revocations, stimulus.delegations):
         name = delegation.delegator if delegation is not None else PeerId("")
         key = (revocation.grant_id, name or revocation.signer)
         if trust.knows(revocation) or key in fresh or not _matters(revocation, now):
             continue
-        room = _room(trust, revocation.signer, delegation)
-        if len(fresh) < room and is_genuine(revocation):
+        if len(fresh) >= _room(trust, revocation.signer, delegation):
+            continue
+        if is_genuine(revocation):
             counted = None if revocation.signer in trust.anchors else delegation
             fresh[key] = GrantRevoked(revocation, now, counted, name if name != revocation.signer else PeerId(""))
+        elif (false := false + 1) >= MAX_FALSE:
+            break
     return Decision(tuple(fresh.values()))
 
 

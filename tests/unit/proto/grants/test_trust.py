@@ -11,6 +11,7 @@ from dms_proto.grants.revocations import is_genuine, revoke
 from dms_proto.grants.rights import TIME, Rights
 from dms_proto.grants.trust import (
     MAX_DELEGATED,
+    MAX_FALSE,
     MAX_HONOURED,
     MAX_ISSUED,
     MAX_PROOFS_TOLD_BYTES,
@@ -153,6 +154,17 @@ def test_a_forged_revocation_is_not_taken() -> None:
         assert not is_genuine(forged)
         node.tell(RevocationsHeard((forged,)))
         assert node.events == ()
+
+
+def test_of_what_is_told_at_once_no_more_is_looked_at_after_some_that_are_forged() -> None:
+    node = Believer()
+    node.tell(AnchorWished(ANCHOR.peer_id))
+    good = revoke(ANCHOR, ROOT, 0)
+    forged = [Revocation(GrantId(f"g-{n}"), good.signer, 0, good.signature) for n in range(MAX_FALSE)]
+    node.tell(RevocationsHeard((*forged[1:], good)))
+    assert len(node.events) == 1
+    node.tell(RevocationsHeard((*forged, revoke(ANCHOR, CHILD, 0))))
+    assert node.events == ()
 
 
 def test_the_same_word_twice_changes_nothing_and_is_told_on() -> None:
