@@ -22,6 +22,7 @@ from dms.testing.samples import (
     GUARDED,
     LEAST,
     LOGGED,
+    MARKED,
     NOW,
     PROVIDER,
     REACHABLE,
@@ -72,6 +73,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "contained": CONTAINED,
         "chunked": CHUNKED,
         "reading": READING,
+        "marked": MARKED,
     }
     for name, messages in named.items():
         for message in messages:

@@ -606,7 +606,7 @@ class Node(MachineActor):
         if not self._provides or (origin.is_gossip and not is_within(request.request_id, self._peer_id, request.reach)):
             return
         self._world.post.learn(peer, request.reply_to)
-        asking = RequestHeard(peer, request, origin.shown, self._meter.may_write(peer, now))
+        asking = RequestHeard(peer, request, origin.shown, self._meter.may_write(peer, now), self._world.held(request))
         events = self._decide(turn, self.book, asking, now, origin.cause_id)
         self._proofs.asked(turn, asking, events, origin.heard)
 

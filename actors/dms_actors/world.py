@@ -213,5 +213,7 @@ class World(NamedTuple):
     obligations: Obligations
     """On the actors' thread; outlives each of them."""
     work_out: WorkOut
+    held: Callable[[BidRequest], int]
+    """Bytes of a request's data that are here; on the actors' thread."""
     mishaps: Mishaps
     """On the actors' thread; outlives each of them."""

@@ -22,6 +22,7 @@ from dms.node.collector import Collector
 from dms.node.datasets import Datasets
 from dms.node.hands import Hands
 from dms.node.hearing import Hearing
+from dms.node.holdings import Holdings
 from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
@@ -116,6 +117,7 @@ class Assembly:
         self._calls = LoopCalls(self._loop)
         self._blobs = BlobStore(home.blobs)
         self._datasets = Datasets(self._blobs, DatasetShelf(home.datasets), self._me, clock)
+        self._holdings = Holdings(self._blobs, self._datasets)
         self._counters = Counters()
         self._orchestrators, self._allocations = Directory(), Directory()
         self._wallet = Wallet(home, self._me)
@@ -222,6 +224,7 @@ class Assembly:
             jobs=self._home.jobs,
             blobs=self._blobs,
             datasets=self._datasets,
+            holdings=self._holdings,
             logs=LogStore(self._home.log / "allocations"),
             network=self._network,
             post=post,
@@ -292,6 +295,7 @@ class Assembly:
             allocations=self._allocations,
             obligations=Obligations(),
             work_out=self._spot_answers.work_out,
+            held=self._holdings.of,
             mishaps=self._mishaps,
         )
 

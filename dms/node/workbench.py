@@ -18,6 +18,7 @@ from dms.executors import job_directory
 from dms.executors.outputs import collect_into
 from dms.node.datasets import Datasets
 from dms.node.hands import Hands
+from dms.node.holdings import Holdings
 from dms.node.inputs import Sources, fetch_missing, lay_out
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
@@ -55,6 +56,7 @@ class Workbench:
         jobs: Path,
         blobs: BlobStore,
         datasets: Datasets,
+        holdings: Holdings,
         logs: LogStore,
         network: Network,
         post: NodePost,
@@ -66,6 +68,7 @@ class Workbench:
         self._jobs = jobs
         self._blobs = blobs
         self._datasets = datasets
+        self._holdings = holdings
         self.logs = logs
         self._network = network
         self._post = post
@@ -180,7 +183,9 @@ class Workbench:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if task.inputs or task.datasets:
                 sources = Sources(requester, self._network, self._blobs, self._datasets)
-                await asyncio.to_thread(lay_out, await fetch_missing(task, sources), directory, self._blobs)
+                inputs = await fetch_missing(task, sources)
+                self._holdings.note(task)
+                await asyncio.to_thread(lay_out, inputs, directory, self._blobs)
         except PeerError as error:
             return InputsArrived(error.message)
         except DmsError as error:

@@ -106,6 +106,11 @@ class BlobStore:
         found = self._place(digest)
         return found if found is not None and found.is_file() else None
 
+    def size(self, digest: Digest) -> int:
+        """Bytes of a blob; 0 when it is not here."""
+        found = self.path(digest)
+        return _size(found) if found is not None else 0
+
     def use(self, digest: Digest) -> Path | None:
         """`path`, and notes that the blob is in use: those unused longest are removed first."""
         found = self.path(digest)

@@ -24,6 +24,7 @@ from dms_proto.messages import (
     CommitAck,
     CommitRefusal,
     CommitRefused,
+    DataMark,
     Decline,
     GrantGiven,
     GrantWanted,
@@ -296,3 +297,9 @@ READING: Final[tuple[AnyMessage, ...]] = (
     Invocation(REQUEST, ALLOCATION, _READING_TASK),
 )
 """Of the kinds that carry a task, one each with a dataset."""
+
+MARKED: Final[tuple[AnyMessage, ...]] = (
+    BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0, data=(DataMark(bytes(range(16)), 5 * MIB),)),
+    Bid(REQUEST, 0, 0, BID, Capability(), 1, Price(), 0, NOW, 0, held=3 * MIB),
+)
+"""Of the kinds that say what is read, and what is there, one each."""

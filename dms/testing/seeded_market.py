@@ -133,6 +133,7 @@ class SeededNode:
             allocations=self.allocations,
             obligations=Obligations(),
             work_out=lambda _seed, _rounds, _then: None,
+            held=lambda _request: 0,
             mishaps=self.mishaps,
         )
         self.node = runtime.spawn("node", lambda: self._build(world, runtime), lambda _name: self._give_up())

@@ -4,6 +4,7 @@
 `chunks`      a content in chunks of one size, and the list of their digests
 `transfer`    which chunks are missing, and which holder is asked for which
 `manifest`    datasets: a tree of files under one name
+`marks`       what a request tells of the data that its work reads
 `keeping`     which blobs go when there are too many
 ============  =======================================================================================
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dms_proto.data.marks import marks_of
 from dms_proto.market.auction_money import affordable
 from dms_proto.market.auction_reading import seeking, terms_agreed
 from dms_proto.market.auction_state import Auction, OpenBid, Slot, terms_of
@@ -30,6 +31,7 @@ def bid_request(auction: Auction, round_: int) -> BidRequest:
         stands_ms=terms.queue_ms,
         priority=terms.priority,
         pricing=terms.pricing,
+        data=marks_of(terms.request_id, terms.task),
     )
 
 

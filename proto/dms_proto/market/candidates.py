@@ -50,6 +50,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
         successes: allocations of this requester that ended well there or failed by the job's own doing.
         failures: those that failed by the node's doing.
         standing: the requester's score of the provider, millionths: see `reputation`.
+        held: bytes of the request's data that are there already, as the bid states it.
     """
 
     bid_id: BidId
@@ -64,6 +65,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     successes: int = 0
     failures: int = 0
     standing: int = NEWCOMER
+    held: int = 0
 
 
 def candidate_of(provider: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
@@ -81,4 +83,5 @@ def candidate_of(provider: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
         successes=facts.successes,
         failures=facts.failures,
         standing=facts.standing,
+        held=bid.held,
     )

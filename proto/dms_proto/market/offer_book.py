@@ -192,14 +192,16 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
         turned_away = RequestTurnedAway(stimulus.requester, request)
         return Decision((turned_away, *withdrawn), (Send(stimulus.requester, declined),))
     if isinstance(judged, Price):
-        return _bid(book, Standing(stimulus.requester, request, now + request.stands_ms, rights), judged, now)
+        return _bid(
+            book, Standing(stimulus.requester, request, now + request.stands_ms, rights, stimulus.held), judged, now
+        )
     answer = Send(stimulus.requester, Decline(request.request_id, request.round, judged))
     if request.dry_run:
         return Decision((), (answer,))
     stands = request.stands_ms > 0 and all(clause.passing for clause in judged)
     until = now + request.stands_ms if stands else 0
     kept = rights if until else None
-    return Decision((RequestDeclined(stimulus.requester, request, judged, until, kept),), (answer,))
+    return Decision((RequestDeclined(stimulus.requester, request, judged, until, kept, stimulus.held),), (answer,))
 
 
 def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decision:
@@ -228,6 +230,7 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
         valid_until=now + valid_ms,
         valid_ms=valid_ms,
         salt=book.salts.of(requester, id_) if is_sealed else b"",
+        held=standing.held,
     )
     if request.dry_run:
         return Decision((), (Send(requester, bid),))

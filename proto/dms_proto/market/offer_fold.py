@@ -68,7 +68,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             asking = (lock.requester, bid.request_id)
             standing = without(book.standing, asking)
             if request is not None:
-                standing[asking] = Standing(lock.requester, request, until, rights)
+                standing[asking] = Standing(lock.requester, request, until, rights, bid.held)
             return change(
                 book,
                 ledger=book.ledger.lock(lock),
@@ -77,11 +77,11 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 rounds=remember(book.rounds, asking, max(bid.round, book.rounds.get(asking, 0)), MAX_REMEMBERED),
                 numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
             )
-        case RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights):
+        case RequestDeclined(requester=requester, request=request, stands_until=until, rights=rights, held=held):
             asking = (requester, request.request_id)
             standing = without(book.standing, asking)
             if until:
-                standing[asking] = Standing(requester, request, until, rights)
+                standing[asking] = Standing(requester, request, until, rights, held)
             return change(
                 book,
                 standing=_bounded(standing),

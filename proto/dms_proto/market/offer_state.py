@@ -103,12 +103,14 @@ class RequestHeard(Stimulus, frozen=True):
     """A bid request from `requester` (proven by its signature), and the rights it has shown.
 
     `may_write`: its requester has room left in the log budget (`wire.log_budget`); without, it is declined and nothing of it is written down.
+    `held`: bytes of its data that are here.
     """
 
     requester: PeerId
     request: BidRequest
     credential: Credential = NOTHING_SHOWN
     may_write: bool = True
+    held: int = 0
 
 
 class CommitHeard(Stimulus, frozen=True):
@@ -205,13 +207,17 @@ class BidOpened(Event, frozen=True):
 
 
 class RequestDeclined(Event, frozen=True):
-    """A request was declined, with every reason. It stands until `stands_until` (0: it does not stand), with the rights that were shown."""
+    """A request was declined, with every reason. It stands until `stands_until` (0: it does not stand), with the rights that were shown.
+
+    `held`: bytes of its data that were here.
+    """
 
     requester: PeerId
     request: BidRequest
     clauses: tuple[Clause, ...]
     stands_until: int = 0
     rights: Rights | None = None
+    held: int = 0
 
 
 class RequestTurnedAway(Transient, frozen=True):
@@ -292,12 +298,13 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """A request that was declined for now, and the rights its requester has shown for it."""
+    """A request that was declined for now, and the rights its requester has shown for it. `held`: bytes of its data that were here."""
 
     requester: PeerId
     request: BidRequest
     until: int
     rights: Rights | None = None
+    held: int = 0
 
 
 class Sealed(msgspec.Struct, frozen=True):

@@ -67,6 +67,7 @@ BALANCED: Final = {
     "reliability": 20.0,
     "proximity": 10.0,
     "fit": 10.0,
+    "data": 40.0,
     "spare_gpu": 100.0,
 }
 
@@ -105,8 +106,8 @@ def cheapest() -> Preferences:
 
 
 def fastest() -> Preferences:
-    """The fastest core; among equals, the nearest."""
-    return Preferences(weights={"speed": 95.0, "proximity": 5.0})
+    """The fastest core, and the data that the work reads at hand; among equals, the nearest."""
+    return Preferences(weights={"speed": 95.0, "data": 95.0, "proximity": 5.0})
 
 
 def own_machines_first() -> Preferences:

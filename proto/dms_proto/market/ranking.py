@@ -28,6 +28,7 @@ from dms_proto.market.preferences import DEFAULT_RANK_WEIGHT, MAX_WEIGHT, RANK, 
 from dms_proto.market.terms import PENALTIES, SCALE, TERMS
 from dms_proto.market.terms.price import value_of_work, work_price
 from dms_proto.messages import BidRequest, Clause
+from dms_proto.units import format_bytes
 
 __all__ = ["Candidate", "Decision", "Excluded", "Ranked", "Ranking", "Term", "decide", "rank", "replay"]
 
@@ -138,21 +139,26 @@ def rank(request: BidRequest, candidates: Iterable[Candidate], preferences: Pref
         candidates: bids with different ids, in any order.
         preferences: constraints, weights and rank.
     """
-    terms = _weighed(preferences)
+    terms = _weighed(preferences, request)
     bids, ranks, out = Admission(request, preferences).sift(candidates)
     excluded = [Excluded(candidate.bid_id, candidate.provider, clauses) for candidate, clauses in out]
     excluded.sort(key=lambda entry: entry.bid_id)
     work_prices = list(map(work_price, bids))
     columns = [_column(term.name, request, bids, ranks, work_prices) for term in terms]
     board = Board(request, bids, work_prices, [term.weight for term in terms], columns)
-    ranked = _ranked(board, bids, ranks, preferences.spread_percent)
+    told = [reasons for _, reasons in ranks]
+    if request.data:
+        told = [(*reasons, _of_data(request, bid)) for bid, reasons in zip(bids, told, strict=True)]
+    ranked = _ranked(board, bids, told, preferences.spread_percent)
     unit = sum(term.weight for term in terms if term.name not in PENALTIES) * SCALE
     return Ranking(max(unit, SCALE), terms, ranked, tuple(excluded))
 
 
-def _weighed(preferences: Preferences) -> tuple[Term, ...]:
-    """The terms with a weight, in the order of `TERMS`, the CEL rank last. Names that do not exist weigh nothing."""
+def _weighed(preferences: Preferences, request: BidRequest) -> tuple[Term, ...]:
+    """The terms with a weight, in the order of `TERMS`, the CEL rank last. Names that do not exist weigh nothing, nor does data that nobody reads."""
     weights = dict(preferences.weights)
+    if not request.data:
+        weights.pop("data", None)
     if preferences.rank:
         weights.setdefault(RANK, DEFAULT_RANK_WEIGHT)
     else:
@@ -174,11 +180,19 @@ def _column(
     return list(map(TERMS[name](request), bids))
 
 
-def _ranked(board: Board, bids: Sequence[Candidate], ranks: Sequence[RankValue], percent: int) -> tuple[Ranked, ...]:
+def _of_data(request: BidRequest, bid: Candidate) -> str:
+    """What a bidder says to hold of what the work reads."""
+    total = sum(mark.size for mark in request.data)
+    return f"has {format_bytes(min(bid.held, total))} of the {format_bytes(total)} of data that the work reads"
+
+
+def _ranked(
+    board: Board, bids: Sequence[Candidate], told: Sequence[tuple[str, ...]], percent: int
+) -> tuple[Ranked, ...]:
     order = board.by_score()
     size = board.band(order, percent)
     order[:size] = board.spread(order[:size])
-    reasons = [ranks[at][1] for at in order]
+    reasons = [told[at] for at in order]
     if size > 1:
         spread = f"among {size} within {percent} % of the best score: by hash, unless one is better in every respect"
         reasons[:size] = [(*reason, spread) for reason in reasons[:size]]

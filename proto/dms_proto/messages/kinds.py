@@ -83,6 +83,23 @@ class Pricing(StrEnum):
     """The most it could have bid and still won: see `market.second_price`."""
 
 
+MARK_BYTES: Final = 16
+MAX_MARKS: Final = 4
+"""Contents of which a request tells that its work will read them: the largest."""
+
+
+class DataMark(msgspec.Struct, frozen=True):
+    """A content that the work reads, for nobody to see but who holds it.
+
+    Attributes:
+        mark: `data.marks.mark_of` the content.
+        size: bytes of it.
+    """
+
+    mark: Annotated[bytes, msgspec.Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
+    size: Amount
+
+
 Salt = Annotated[bytes, msgspec.Meta(max_length=SALT_BYTES)]
 
 
@@ -104,6 +121,7 @@ class BidRequest(Message, frozen=True, tag=True):
         dry_run: answer what would be answered, but lock nothing and do not expect a commit.
         reply_to: where the requester can be dialled, for nodes that only gossip reached.
         pricing: what the winner is paid. For a second price bids are sealed first, and are for one allocation.
+        data: the largest contents that the work reads.
     """
 
     request_id: GoodRequestId
@@ -119,6 +137,7 @@ class BidRequest(Message, frozen=True, tag=True):
     dry_run: bool = False
     reply_to: Annotated[tuple[Address, ...], msgspec.Meta(max_length=4)] = ()
     pricing: Pricing = Pricing.FIRST_PRICE
+    data: Annotated[tuple[DataMark, ...], msgspec.Meta(max_length=MAX_MARKS)] = ()
 
 
 class Bid(Message, frozen=True, tag=True):
@@ -134,6 +153,7 @@ class Bid(Message, frozen=True, tag=True):
         valid_until: Unix ms by the provider's clock.
         valid_ms: the same as a span, for requesters whose clock differs.
         salt: of a bid that was sealed before: what its seal was made with.
+        held: bytes of the request's `data` that are here already, by the bidder's own word.
     """
 
     request_id: GoodRequestId
@@ -147,6 +167,7 @@ class Bid(Message, frozen=True, tag=True):
     valid_until: Amount
     valid_ms: Amount
     salt: Salt = b""
+    held: Amount = 0
 
 
 class SealedBid(Message, frozen=True, tag=True):

@@ -13,12 +13,13 @@ import pytest
 from dms.jobs.spec import DatasetWish, JobSpec
 from dms.node.sweeping import RECENT_MS, sweep
 from dms.rpc.api.data import AddDataset, Dataset, DatasetParams
-from dms.rpc.api.jobs import JobParams, JobView
+from dms.rpc.api.jobs import DecisionParams, JobParams, JobView
 from dms.testing.market import peer_of, until
 from dms_actors.testing.network import MemoryNetwork
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import Digest, PeerId, digest_of
+from dms_proto.market.preferences import Preferences
 from dms_proto.units import MIB
 from dms_proto.verification.policy import Policy, Verification
 from dms_proto.work import EndReason, Input, Task, input_bytes
@@ -181,6 +182,49 @@ async def test_a_job_that_could_not_have_it_is_refused(
     await add(local, tree, "photos")
     with pytest.raises(UserError, match=message):
         await local.submit(reading(*wishes, **changes))
+
+
+# --------------------------------------------------------------------------------------------------------------- placement
+
+
+BY_DATA = Preferences(weights={"data": 100.0}, spread_percent=0)
+
+
+async def test_a_job_goes_where_its_data_is_already_and_the_decision_says_so(local: Local, tree: Path) -> None:
+    await add(local, tree, "photos")
+    await local.api.node_pause()
+    there = peer_of(local.market.nodes[2])
+    first = await run_there(local, 2, DatasetWish("photos"))
+    assert first.summary.reason is EndReason.COMPLETED, first.summary.detail
+    for _ in range(4):
+        view = await local.run(msgspec.structs.replace(reading(DatasetWish("photos")), preferences=BY_DATA))
+        assert [slot.attempts[0].provider for slot in view.slots] == [there]
+    decided = await local.api.job_decision(DecisionParams(view.summary.job_id))
+    best, other = decided.decision.ranking.ranked
+    assert best.reasons == ("has 4 MiB of the 4 MiB of data that the work reads",)
+    assert other.reasons == ("has 0 B of the 4 MiB of data that the work reads",)
+    assert best.score > other.score
+
+
+async def test_large_plain_inputs_count_as_data_too_also_after_a_restart(local: Local, tree: Path) -> None:
+    await local.api.node_pause()
+    content = local.market.nodes[0].services.blobs.put_file(tree / "large.bin")
+    file = Input("large.bin", content.digest, content.size, chunks=content.chunks)
+    there = peer_of(local.market.nodes[1])
+    await local.run(spec("exit", "0", inputs=(file,), node=there))
+    await local.restart(1)
+    await local.market.connect(local.market.nodes[1], local.market.nodes[0])
+    await local.market.until_met(local.market.nodes[0], 2)
+    for _ in range(3):
+        view = await local.run(spec("exit", "0", inputs=(file,), preferences=BY_DATA))
+        assert [slot.attempts[0].provider for slot in view.slots] == [there]
+
+
+async def test_work_without_data_is_ranked_as_before(local: Local) -> None:
+    view = await local.run(spec("exit", "0", bids_wanted=2))
+    decided = await local.api.job_decision(DecisionParams(view.summary.job_id))
+    assert "data" not in [term.name for term in decided.decision.ranking.terms]
+    assert not any("data" in reason for entry in decided.decision.ranking.ranked for reason in entry.reasons)
 
 
 # ------------------------------------------------------------------------------------------------------------------- bound

@@ -13,6 +13,7 @@ from dms.config import Home
 from dms.executors.outputs import DEFAULT_LIMITS
 from dms.executors.scripted import ScriptedExecutor
 from dms.node.datasets import Datasets
+from dms.node.holdings import Holdings
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
 from dms.node.sealing import Sealer
@@ -56,6 +57,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
     loop = asyncio.get_running_loop()
     calls, me = LoopCalls(loop), PROVIDER.peer_id
     blobs = BlobStore(home / "blobs")
+    datasets = Datasets(blobs, DatasetShelf(home / "datasets"), me, lambda: NOW)
     network = MemoryFabric().network(me)
     sealer = Sealer(bytes(32), me)
     post = NodePost(
@@ -80,7 +82,8 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         executors={"scripted": executor},
         jobs=home / "jobs",
         blobs=blobs,
-        datasets=Datasets(blobs, DatasetShelf(home / "datasets"), me, lambda: NOW),
+        datasets=datasets,
+        holdings=Holdings(blobs, datasets),
         logs=LogStore(home / "logs"),
         network=network,
         post=post,

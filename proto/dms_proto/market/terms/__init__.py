@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from dms_proto.market.candidates import Candidate
+from dms_proto.market.terms.data import data
 from dms_proto.market.terms.fit import fit
 from dms_proto.market.terms.memory import memory
 from dms_proto.market.terms.own_machines import own_machines
@@ -35,6 +36,7 @@ TERMS: Final[Mapping[str, Callable[[BidRequest], Value]]] = {
     "reliability": reliability,
     "own_machines": own_machines,
     "fit": fit,
+    "data": data,
     "spare_gpu": spare_gpu,
 }
 """Every term by its name in a preference document."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.terms import SCALE, TERMS
-from dms_proto.units import CREDIT, GIB
+from dms_proto.messages import DataMark
+from dms_proto.units import CREDIT, GIB, MIB
 from tests.unit.proto.market.market_strategies import a_bid, a_request
 
 REQUEST = a_request(Capability(Resources(1000, 4 * GIB, 10 * GIB), relayed=True), max_price=4 * CREDIT)
@@ -45,6 +47,16 @@ NVIDIA = Gpu("0", "nvidia", "A100", 40 * GIB)
 )
 def test_a_term_has_the_value_its_text_names(name: str, bid: Candidate, value: float) -> None:
     assert abs(TERMS[name](REQUEST)(bid) - value * SCALE) <= 50
+
+
+@pytest.mark.parametrize(
+    ("held", "value"),
+    [(600, 1), (900, 1), (300, 1 / 2), (0, 1 / 3)],
+)
+def test_data_is_worth_half_where_fetching_the_rest_takes_half_a_minute(held: int, value: float) -> None:
+    request = msgspec.structs.replace(REQUEST, data=(DataMark(bytes(16), 400 * MIB), DataMark(bytes(16), 200 * MIB)))
+    bid = msgspec.structs.replace(a_bid("a"), held=held * MIB)
+    assert abs(TERMS["data"](request)(bid) - value * SCALE) <= 50
 
 
 @pytest.mark.parametrize(
