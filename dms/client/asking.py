@@ -24,17 +24,17 @@ MARGIN_S: Final = 10.0
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """What is wanted of each worker, and of all.
+    """What is wanted.
 
     Attributes:
         workers: how many.
         idle_s: seconds without a call after which they are let go.
-        fields: of the job document, as they are written there.
+        spec: the job whose allocations they are.
     """
 
     workers: int
     idle_s: float
-    fields: dict[str, Any]
+    spec: JobSpec
 
 
 def wish_of(
@@ -64,6 +64,7 @@ def wish_of(
     fields = {
         "name": "functions",
         "executor": PYTHON,
+        "count": workers,
         "resources": {"cpu": cpu, "memory": memory, "disk": disk} | more.pop("resources", {}),
         "libraries": [here, *map(library_wanted, packages), *more.pop("libraries", ())],
         "max_price": max_price,
@@ -72,18 +73,7 @@ def wish_of(
         "retry": {"job_failures": 1},
         **more,
     }
-    wish = Wish(workers, idle_s, fields)
-    spec_of(wish, workers)
-    return wish
-
-
-def spec_of(wish: Wish, count: int) -> JobSpec:
-    """The job for so many workers.
-
-    Raises:
-        BadJob: a field breaks a rule.
-    """
-    return resolve(job_of({**wish.fields, "count": count}, ORIGIN), Path.cwd(), origin=ORIGIN)
+    return Wish(workers, idle_s, resolve(job_of(fields, ORIGIN), Path.cwd(), origin=ORIGIN))
 
 
 def _seconds(name: str, duration: float | str) -> float:

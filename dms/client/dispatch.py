@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dms.client.asking import Wish, spec_of
+from dms.client.asking import Wish
 from dms.client.calls import Call
 from dms.client.errors import NoWorkers, WorkerLost
 from dms.client.held import HeldWorker
@@ -92,8 +92,8 @@ class Dispatch:
 
     def _lease_over(self, lease: Lease, why: str) -> None:
         self._leases.discard(lease)
-        if not lease.was_served:
-            self._refuse(why or "the job that asked for workers was cancelled", lease.job_id)
+        if why and not lease.was_served:
+            self._refuse(why, lease.job_id)
         self._fill()
 
     # --------------------------------------------------------------------------------------------------------------- inside
@@ -119,8 +119,7 @@ class Dispatch:
             self._fruitless = 0
             self._refuse("workers are lost before they have answered a call; dms job logs says what they wrote", "")
             return
-        spec = spec_of(self._wish, self._wish.workers)
-        self._leases.add(Lease(self._path, spec, self, self._lease_over))
+        self._leases.add(Lease(self._path, self._wish.spec, self, self._lease_over))
 
     def _refuse(self, why: str, job_id: str) -> None:
         """Nobody is there for what waits."""

@@ -6,6 +6,7 @@ An executor belongs to the process that made it: in a child made by fork it refu
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from concurrent.futures import Executor, Future
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from dms.calls import worker
 from dms.client.asking import Wish
@@ -42,7 +43,7 @@ class MarketExecutor(Executor):
         self._is_shut = False
         self._process = os.getpid()
         self._background = _Background(path, wish)
-        self._at_exit = weakref.finalize(self, _abandon, self._background, os.getpid())
+        weakref.finalize(self, self._background.abandon).atexit = False
         self.workers: Final = wish.workers
         """How many are wanted."""
 
@@ -102,7 +103,8 @@ class MarketExecutor(Executor):
         """Lets the workers go at once, whatever they do: calls that wait are cancelled, those under way end with `WorkerLost`."""
         with self._lock:
             self._is_shut = True
-        self._at_exit()
+        self._background.abandon()
+        self._background.join(ABANDON_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -136,10 +138,14 @@ class MarketExecutor(Executor):
 class _Background:
     """The thread with the loop. It holds nothing of the executor, which can be forgotten while it runs."""
 
+    running: ClassVar[set[_Background]] = set()
+
     def __init__(self, path: Path, wish: Wish) -> None:
         self.dispatch: Dispatch
         self._loop: asyncio.AbstractEventLoop
+        self._process = os.getpid()
         self._is_ready = threading.Event()
+        self.running.add(self)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run(path, wish)), name="market executor", daemon=True
         )
@@ -153,6 +159,11 @@ class _Background:
         except RuntimeError:  # it has ended
             return
 
+    def abandon(self) -> None:
+        """See `Dispatch.abandon`; soon. In a child made by fork it is not this process's to do."""
+        if os.getpid() == self._process:
+            self.soon(Dispatch.abandon)
+
     def join(self, seconds: float | None) -> None:
         """Waits until the thread has ended."""
         if self._thread is not threading.current_thread():  # a future's callback may shut down its executor
@@ -163,13 +174,19 @@ class _Background:
         self._loop = asyncio.get_running_loop()
         self.dispatch = Dispatch(path, wish, over.set)
         self._is_ready.set()
-        await over.wait()
+        try:
+            await over.wait()
+        finally:
+            self.running.discard(self)
 
 
-def _abandon(background: _Background, process: int) -> None:
-    """What is left of an executor that nobody has, or of a process that ends."""
-    if os.getpid() == process:
-        background.soon(Dispatch.abandon)
+@atexit.register
+def _end_all() -> None:
+    """A process that ends holds no workers."""
+    running = list(_Background.running)
+    for background in running:
+        background.abandon()
+    for background in running:
         background.join(ABANDON_S)
 
 

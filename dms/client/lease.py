@@ -27,6 +27,7 @@ from dms_proto.ids import PeerId, short
 from dms_proto.market.explain import Explanation
 from dms_proto.messages import Phase
 from dms_proto.tunnels import ToCalls, write_target
+from dms_proto.work import PYTHON
 
 OPEN_S: Final = 30.0
 """Seconds in which a running worker has to be reached."""
@@ -98,10 +99,6 @@ class Lease:
         if not self._is_leaving:
             self._is_leaving = True
             self._news.set()
-
-    async def wait_over(self) -> None:
-        """Returns when nothing of it is left here."""
-        await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         why = ""
@@ -253,10 +250,8 @@ class Lease:
         words.append(": ".join(filter(None, (summary.reason.value if summary.reason else "", summary.detail))))
         with suppress(DmsError):
             found = await node.call("job.explain", JobParams(self.job_id), Explanation)
-            words += [
-                *standing_in_the_way(found),
-                *(f"what would help: {each}" for each in found.suggestions[:MOST_TOLD]),
-            ]
+            words += standing_in_the_way(found)
+            words += [f"what would help: {each}" for each in found.suggestions[:MOST_TOLD]]
         return "; ".join(filter(None, words))
 
     async def _until(self, condition: Callable[[], bool], seconds: float | None) -> None:
@@ -269,7 +264,10 @@ class Lease:
 
 def standing_in_the_way(found: Explanation) -> list[str]:
     """What nodes have said, each reason once."""
-    clauses = (clause for verdict in found.verdicts for clause in verdict.clauses)
-    return list(dict.fromkeys(f"{each.dimension}: {each.wanted} is wanted, {each.observed}" for each in clauses))[
-        :MOST_TOLD
-    ]
+    clauses = [clause for verdict in found.verdicts for clause in verdict.clauses]
+    said = list(dict.fromkeys(f"{each.dimension}: {each.wanted} is wanted, {each.observed}" for each in clauses))
+    if any(clause.dimension == f"library:{PYTHON}" for clause in clauses):
+        said.insert(
+            0, "functions run on the minor version of Python they come from: run this program with one that is there"
+        )
+    return said[:MOST_TOLD]

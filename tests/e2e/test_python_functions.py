@@ -351,6 +351,7 @@ def test_python_and_packages_that_nobody_has_are_refused_with_what_would_help(ma
     assert lacking.value.job_id in str(lacking.value)
     with made(market, libraries=["python==3.4"]) as executor, pytest.raises(NoWorkers) as older:
         executor.submit(int).result(S)
+    assert "run this program with one that is there" in str(older.value)
     assert f"python==3.4 is wanted, python {sys.version_info[0]}.{sys.version_info[1]}" in str(older.value)
 
 
