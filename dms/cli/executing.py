@@ -11,6 +11,7 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -115,7 +116,7 @@ def _pass_on_input(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
     def read() -> None:
-        with suppress(OSError, RuntimeError):  # the other end, or the loop, is gone
+        with suppress(OSError, RuntimeError, CancelledError):  # the other end, or the loop, is gone
             while True:
                 data = os.read(STDIN, PIECE)
                 asyncio.run_coroutine_threadsafe(send(data), loop).result()

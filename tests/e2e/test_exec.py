@@ -77,10 +77,15 @@ def test_a_command_beside_a_job_elsewhere(market: WholeMarket, tmp_path: Path) -
             b"/job\n10000\n",
             "oops\n",
         )
+        assert piped(market, "job", "exec", "-i", job, "--", "head", "-c", "5", given=b"first" * 4_000_000) == (
+            0,
+            b"first",
+            "",
+        )
         noisy = piped(market, "job", "exec", job, "--", "/bin/sh", "-c", "yes | head -c 20000000")
         assert (noisy[0], len(noisy[1])) == (0, 20_000_000)
         admitted = market.json("events", "query", "--kind", "CommandAdmitted", node="provider")["events"]
-        assert [event["stream"] for event in admitted] == [allocation] * 3
+        assert [event["stream"] for event in admitted] == [allocation] * 4
         assert market["requester"].peer_id in json.dumps(admitted[0])
         for node, on in (("guest", ("--on", "provider")), ("provider", ())):
             code, out, said = piped(market, "alloc", "exec", *on, allocation, "--", "id", node=node)
@@ -143,3 +148,15 @@ def test_what_runs_beside_a_job_ends_with_it(market: WholeMarket, tmp_path: Path
         code, _, said = piped(market, "job", "exec", job, "--", "id")
         assert code == 1
         assert "is over" in said
+
+
+def test_a_job_that_a_new_node_took_over_still_lets_commands_in(market: WholeMarket, tmp_path: Path) -> None:
+    """The last test: it kills the provider's node."""
+    with running(market, tmp_path, "requester") as (job, _):
+        assert piped(market, "job", "exec", job, "--", "/bin/echo", "before") == (0, b"before\n", "")
+        market["provider"].kill()
+        market["provider"].launch()
+        market["provider"].wait_ready()
+        wait_until(
+            lambda: piped(market, "job", "exec", job, "--", "/bin/echo", "after") == (0, b"after\n", ""), "it is let in"
+        )
