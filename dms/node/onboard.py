@@ -26,7 +26,7 @@ from dms.hardware.facts import read_facts
 from dms.node.pricing import policy_of
 from dms.node.stopped import open_stopped
 from dms_actors.events import to_row
-from dms_actors.node import MARKET_STREAM
+from dms_actors.node_parts import MARKET_STREAM
 from dms_actors.ports import Executor
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.errors import UserError

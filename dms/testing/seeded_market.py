@@ -33,7 +33,8 @@ from dms_actors.gate import Gate
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.machine_actor import MachineActor
 from dms_actors.mishaps import Mishaps
-from dms_actors.node import PEERS_STREAM, Node
+from dms_actors.node import Node
+from dms_actors.node_parts import PEERS_STREAM
 from dms_actors.ports import NetworkUp, StoredEvent
 from dms_actors.strangers import Strangers
 from dms_actors.testing.seeded import EPOCH, SeededAddress, SeededLoop, SeededRuntime
