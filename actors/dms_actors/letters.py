@@ -25,6 +25,10 @@ class Told(NamedTuple):
     by: PeerId | None = None
 
 
+class ShowServices(NamedTuple):
+    """A question to the pool: answered with the services of the node."""
+
+
 class ShowState(NamedTuple):
     """A question: answered with the machine's frozen state (the node answers with its `NodeState`)."""
 

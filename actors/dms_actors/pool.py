@@ -1,4 +1,4 @@
-"""The Pool actor: keeps containers warm and gives them calls. Thinks with the pool machine."""
+"""The Pool actor: keeps containers warm and gives them calls, and knows the services they run. Thinks with the machines of both."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from typing import Any, Final
 
 from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
-from dms_actors.letters import ShowState, TellAgain, Told
+from dms_actors.letters import ShowServices, ShowState, TellAgain, Told
 from dms_actors.machine_actor import MachineActor
+from dms_actors.mishaps import Mishaps
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Containers
 from dms_proto.machine import Effect
-from dms_proto.pool import machine
+from dms_proto.pool import machine, services
 from dms_proto.pool.fold import after_restart, evolve
+from dms_proto.pool.services import SERVICES_STREAM, Services
 from dms_proto.pool.state import (
     POOL_STREAM,
     Deliver,
     Fail,
+    ImageWithdrawn,
     Pool,
     PoolSaved,
     Refuse,
@@ -24,15 +27,17 @@ from dms_proto.pool.state import (
     StopContainer,
 )
 
+SERVICES: Final[Machine[Services]] = Machine(services.decide, services.evolve, lambda _state: None, lambda _state: ())
 POOL: Final[Machine[Pool]] = Machine(machine.decide, evolve, machine.next_deadline, machine.resume)
 
 
 class PoolActor(MachineActor):
     """One node's pool. What a batch of calls has come to is due at once, so it is part of the batch's draft."""
 
-    def __init__(self, *, journal: Journal, containers: Containers) -> None:
+    def __init__(self, *, journal: Journal, containers: Containers, mishaps: Mishaps | None = None) -> None:
         self.shell = Shell(POOL, POOL_STREAM, Pool())
-        super().__init__(journal, (self.shell,))
+        self.services = Shell(SERVICES, SERVICES_STREAM, Services())
+        super().__init__(journal, (self.services, self.shell), mishaps)
         self._containers = containers
         self._has_looked = False
 
@@ -40,6 +45,7 @@ class PoolActor(MachineActor):
         """Rebuilds the state from where it was last written as one."""
         self.me = me
         if not is_new:
+            self.services.replay(self.journal.read_stream(SERVICES_STREAM))
             self.shell.replay(self.journal.read_stream(POOL_STREAM, since=PoolSaved.__name__))
         self.shell.state = after_restart(self.shell.state, 1)
 
@@ -53,9 +59,17 @@ class PoolActor(MachineActor):
     def handle(self, turn: Turn, message: object, now: int) -> object:
         """A stimulus, or the question for the state."""
         match message:
+            case Told(stimulus=stimulus, cause_id=cause_id) if type(stimulus) in services.WISHES:
+                before = self.services.state
+                turn.apply(self.services, stimulus, now, cause_id)
+                for image in services.let_go(before, self.services.state):
+                    turn.apply(self.shell, ImageWithdrawn(image), now, cause_id)
+                return None
             case Told(stimulus=stimulus, cause_id=cause_id):
                 turn.apply(self.shell, stimulus, now, cause_id)
                 return None
+            case ShowServices():
+                return self.services.state
             case ShowState():
                 return self.shell.state
             case TellAgain():

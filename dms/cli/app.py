@@ -36,6 +36,8 @@ COMMANDS: Final[dict[str, dict[str, Entry]]] = {
         "task": Entry("task", "Run a kind of task by its name and parameters."),
         "job": Entry("job", "Submit jobs, see why they run where they do, fetch results."),
         "ask": Entry("ask", "Ask what every node would answer to a job, without running it."),
+        "service": Entry("service", "Services: install and offer them, call those of others."),
+        "pool": Entry("pool", "What this node keeps warm for calls, and why calls went where."),
         "forward": Entry("forward", "Lead a port of this machine to one that a job declares."),
         "data": Entry("data", "Datasets of this node: added once, named in jobs."),
         "alloc": Entry("alloc", "Single runs, here for others and elsewhere for you."),

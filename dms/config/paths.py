@@ -138,6 +138,11 @@ class Home:
         return self.root / "datasets"
 
     @property
+    def pool(self) -> Path:
+        """One directory per warm container."""
+        return self.root / "pool"
+
+    @property
     def jobs(self) -> Path:
         """One working directory per allocation."""
         return self.root / "jobs"

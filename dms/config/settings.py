@@ -16,7 +16,8 @@ from msgspec import Meta
 from dms_proto.capability import Isolation, JobClass
 from dms_proto.grants.access import Access as Served
 from dms_proto.ids import PeerId
-from dms_proto.units import CREDIT, GIB, HOUR, MIB, SECOND
+from dms_proto.pool.replacement import Strategy
+from dms_proto.units import CREDIT, GIB, HOUR, MIB, MINUTE, SECOND
 from dms_proto.wire.log_budget import PER_DAY_BYTES
 from dms_proto.wire.scores import HALF_LIFE_MS
 from dms_proto.wire.stamps import MAX_BITS
@@ -399,6 +400,57 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = Isolation.CONTAINER
 
 
+class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept warm for calls of this node's services. See docs/concepts/pools.md."""
+
+    cpu: Annotated[
+        Amount,
+        about(
+            "CPU of the machine for containers; the market gets the less. 0, here or for memory: no calls are taken.",
+            unit="cores",
+        ),
+    ] = 0
+    memory: Annotated[Amount, about("Memory for containers.", unit="bytes")] = 0
+    disk: Annotated[Amount, about("Disk for containers.", unit="bytes")] = 0
+    virtual: Annotated[
+        int,
+        Meta(ge=1, le=1_000),
+        about("Users' services that may share a container. More need less memory, and wait longer for each other."),
+    ] = 10
+    calls: Annotated[
+        int,
+        Meta(ge=1, le=1_000),
+        about("Calls that a container may have, the one at work and those that wait. Past it another one is started."),
+    ] = 32
+    ttl_ms: Annotated[Amount, about("How long what nobody uses is kept.", unit="ms")] = 10 * MINUTE
+    hot_ms: Annotated[
+        Amount,
+        about(
+            "How long after its last use a container does not go for another one, unless that is for an own machine.",
+            unit="ms",
+        ),
+    ] = 30 * SECOND
+    strategy: Annotated[Strategy, about("Which container goes first: lru, fifo, lfu or clock.")] = Strategy.LRU
+    own_percent: Annotated[
+        int,
+        Meta(ge=0, le=100),
+        about("Part of the pool that is kept for the owner's own machines, and idle while they do not call."),
+    ] = 0
+    start_ms: Annotated[Amount, about("How long a container may take until it lets calls in.", unit="ms")] = 5 * MINUTE
+    longest_call_ms: Annotated[
+        Amount,
+        about("How long one call may take; then it is cut. The next one in its container waits as long.", unit="ms"),
+    ] = 10 * MINUTE
+    count_ms: Annotated[
+        Amount,
+        about(
+            "How long what calls add to the counters may be unwritten. 0: it is written before the calls are delivered, and a node that is killed "
+            "loses none.",
+            unit="ms",
+        ),
+    ] = 0
+
+
 class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept on disk."""
 
@@ -484,6 +536,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts: Accounts = Accounts()
     access: Access = Access()
     executors: Executors = Executors()
+    pool: Pool = Pool()
     store: Store = Store()
     rpc: Rpc = Rpc()
     log: Log = Log()

@@ -17,6 +17,7 @@ Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Words = tuple[str, ...]
 Files = Annotated[tuple[Path, ...], Meta(description="Files and directories to send along.", max_length=1024)]
 Patterns = Annotated[tuple[Path, ...], Meta(description="Patterns of files to bring back.", max_length=256)]
+Port = Annotated[int, Meta(description="On which it listens, as a service does; 0: on none.", ge=0, le=65_535)]
 
 
 class CommandParameters(msgspec.Struct, frozen=True):
@@ -25,11 +26,12 @@ class CommandParameters(msgspec.Struct, frozen=True):
     argv: Annotated[Words, Meta(description="The program and its arguments, each taken as written.", min_length=1)]
     inputs: Files = ()
     outputs: Patterns = ()
+    port: Port = 0
 
 
 def command_job(given: CommandParameters) -> Fields:
     """A command as it stands there."""
-    return {"command": given.argv, "inputs": given.inputs, "outputs": given.outputs}
+    return {"command": given.argv, "inputs": given.inputs, "outputs": given.outputs, "ports": _ports(given.port)}
 
 
 class ScriptParameters(msgspec.Struct, frozen=True):
@@ -39,6 +41,7 @@ class ScriptParameters(msgspec.Struct, frozen=True):
     arguments: Annotated[Words, about("What follows it.")] = ()
     inputs: Files = ()
     outputs: Patterns = ()
+    port: Port = 0
 
 
 def script_job(given: ScriptParameters) -> Fields:
@@ -47,6 +50,7 @@ def script_job(given: ScriptParameters) -> Fields:
         "command": ("python3", _name(given.script), *given.arguments),
         "inputs": (_beside(given.script), *given.inputs),
         "outputs": given.outputs,
+        "ports": _ports(given.port),
     }
 
 
@@ -137,6 +141,10 @@ BUILT_IN: Final = {
     ),
 }
 """By name. No plug-in takes their names."""
+
+
+def _ports(port: int) -> tuple[int, ...]:
+    return (port,) if port else ()
 
 
 def _name(path: str) -> str:

@@ -78,7 +78,7 @@ class NodeApp:
     async def stop(self, grace: float = STOP_GRACE) -> None:
         """Stops what runs here for others, tells them, and ends everything in reverse order. Idempotent."""
         try:
-            await self._stop_allocations(grace)
+            await asyncio.gather(self._stop_allocations(grace), self.services.calls.end_containers(grace))
         finally:
             await self._stack.aclose()
 

@@ -18,13 +18,16 @@ from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
 from dms.node import spent
+from dms.node.calls import Calls
 from dms.node.collector import Collector
+from dms.node.containers import PoolHands
 from dms.node.datasets import Datasets
 from dms.node.hands import Hands
 from dms.node.hearing import Hearing
 from dms.node.holdings import Holdings
 from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
+from dms.node.pool import rules_of
 from dms.node.post import NodePost
 from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
@@ -45,10 +48,11 @@ from dms_actors.directory import Directory
 from dms_actors.events import EVENT_KINDS
 from dms_actors.gate import Gate
 from dms_actors.journal import CrewJournal
-from dms_actors.letters import ShowState, Told
+from dms_actors.letters import ShowServices, ShowState, Told
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.mishaps import Mishaps
 from dms_actors.node import Node
+from dms_actors.pool import PoolActor
 from dms_actors.ports import Executor, Network, NetworkUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_actors.strangers import NO_END, Strangers
@@ -62,6 +66,8 @@ from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import Salts
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import SALT_BYTES, AllocationMessage, Hello
+from dms_proto.pool.services import Services as PoolServices
+from dms_proto.pool.state import RulesWished
 from dms_proto.promises import PROMISES
 from dms_proto.units import SECOND
 from dms_proto.wire import Scores, Signer
@@ -149,7 +155,9 @@ class Assembly:
         stack.push_async_callback(collector.close)
         stack.push_async_callback(self._spot_answers.close)
         self._network.serve_blobs(self._open_blob(workbench, collector))
-        tunnels = Tunnels(self._me, self._network, self._allocations, workbench)
+        containers = self._make_containers(probed)
+        stack.push_async_callback(containers.close)
+        calls = Calls(self._me, containers, self._wallet, self._clock)
         renewals = self._make_renewals(post, collector)
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
         strangers = await self._make_strangers(store)
@@ -157,12 +165,14 @@ class Assembly:
         stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
         stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
         post.deliver_to_self_by(node.tell)
-        tunnels.judge_by(node, self._clock)
         await ask_from_loop(node, ShowState(), FOLD_TIMEOUT)  # the log is folded, what was under way is resumed
         keeper = SpentKeeper(self._home.log_budget, store, node)
         stack.push_async_callback(keeper.stop)
         keeper.start()
-        await workbench.sweep(self._allocations.ids())
+        await workbench.sweep((*self._allocations.ids(), *containers.names()))
+        calls.begin(self._spawn_pool(runtime, journal, containers), node)
+        tunnels = Tunnels(self._me, self._network, self._allocations, workbench, calls)
+        tunnels.judge_by(node, self._clock)
         self._hearing.listen(node, post)
         self._hearing.hear(NetworkUp(await listening))
         asking = Hands(self._loop, self._calls)
@@ -189,6 +199,7 @@ class Assembly:
             workbench=workbench,
             collector=collector,
             tunnels=tunnels,
+            calls=calls,
             counters=self._counters,
             executors=probed.executors,
             unavailable=probed.unavailable,
@@ -231,6 +242,26 @@ class Assembly:
             sealer=self._sealer,
             tell=tell,
         )
+
+    def _make_containers(self, probed: Probed) -> PoolHands:
+        executors = {name: executor for name, (executor, _) in probed.executors.items()}
+        longest = self._config.pool.longest_call_ms
+        return PoolHands(self._loop, self._calls, executors, self._home.pool, self._blobs, longest)
+
+    def _spawn_pool(self, runtime: ThreadRuntime, journal: CrewJournal, containers: PoolHands) -> Address:
+        pool = runtime.spawn(
+            "pool",
+            lambda: PoolActor(journal=journal, containers=containers, mishaps=self._mishaps),
+            self._give_up,
+        )
+
+        async def services() -> PoolServices:
+            found: PoolServices = await ask_from_loop(pool, ShowServices(), FOLD_TIMEOUT)
+            return found
+
+        containers.serve(lambda stimulus: pool.tell(Told(stimulus, "containers")), services)
+        pool.tell(Told(RulesWished(rules_of(self._config.pool)), "start"))
+        return pool
 
     def _make_collector(self, post: NodePost) -> Collector:
         def tell(request_id: RequestId, stimulus: Stimulus) -> None:

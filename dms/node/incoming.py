@@ -60,7 +60,7 @@ class IncomingInputs:
         new: list[Digest] = []
         async with self._removing:  # what is being removed is seen to be gone, and copied again
             self._on_their_way.update(digests)
-        copying = asyncio.ensure_future(asyncio.to_thread(_copy, spec, self._blobs, new))
+        copying = asyncio.ensure_future(asyncio.to_thread(copy_inputs, spec, self._blobs, new))
         try:
             await asyncio.shield(copying)  # who asked may have left; the thread goes on
             forget = self._take_back_unless_awarded(request_id, new, copying)
@@ -104,7 +104,7 @@ class IncomingInputs:
                 log.warning("inputs that nobody needs stay until they are swept: %s", error)
 
 
-def _copy(spec: JobSpec, blobs: BlobStore, new: list[Digest]) -> None:
+def copy_inputs(spec: JobSpec, blobs: BlobStore, new: list[Digest]) -> None:
     """Copies inputs that are not there, verified. Blocking. `new` gets what was copied, also when it ends with an error."""
     for wanted in spec.task.inputs:
         if blobs.use(wanted.digest) is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dms.config import Config
+from dms.node.pool import capacity_of
 from dms.rpc.api.market import RequestView
-from dms_proto.capability import JobClass, Price
+from dms_proto.capability import NOTHING, JobClass, Price
 from dms_proto.market.preferences import ProviderPolicy, check_policy
 from dms_proto.market.price_history import Asked, Fate
 
@@ -38,6 +39,7 @@ def policy_of(config: Config) -> ProviderPolicy:
         access=access.market,
         gpu_access=access.gpus,
         log_access=access.logs,
+        takes_calls=capacity_of(config.pool) != NOTHING,
         own_peers=access.own,
         second_price=provider.second_price,
     )

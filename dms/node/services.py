@@ -9,6 +9,7 @@ from typing import Final
 
 from dms.config import Config, Home, Identity
 from dms.executors.detect import Unavailable
+from dms.node.calls import Calls
 from dms.node.collector import Collector
 from dms.node.datasets import Datasets
 from dms.node.post import NodePost
@@ -49,6 +50,7 @@ class Services:
         orchestrators, allocations: the actors of requests and allocations that are not over, by id.
         executors: what was proven to work here, by name.
         tunnels: into what runs here, and elsewhere for this node.
+        calls: of the services that are offered here and elsewhere.
         unavailable: what was not, and why.
         written: returns when all that the actors have said so far is in the event store.
         mishaps: messages and effects that the actors could not handle.
@@ -76,6 +78,7 @@ class Services:
     workbench: Workbench
     collector: Collector
     tunnels: Tunnels
+    calls: Calls
     counters: Counters
     executors: Mapping[str, tuple[Executor, ExecutorOffer]]
     unavailable: tuple[Unavailable, ...]

@@ -107,13 +107,14 @@ async def _sweep_logs(logs: LogStore, runner: ProjectionRunner, old: int) -> int
 
 
 async def needed_blobs(services: Services, runner: ProjectionRunner) -> frozenset[Digest]:
-    """What datasets have, and inputs and outputs of open jobs, and of allocations here that are not closed."""
+    """What datasets and services have, and inputs and outputs of open jobs, and of allocations here that are not closed."""
     jobs = await runner.query(JOBS.name, {"open": 1}, limit=MAX_ROWS)
     terms: list[Terms] = [unpack(row["terms"], Terms) for row in jobs]
     rows = await _rows(runner, "request_id", [text(row, "request_id") for row in jobs])
     rows += await _rows(runner, "allocation_id", services.allocations.ids())
     tasks = [each.task for each in terms]
     tasks += [unpack(row["task"], Task) for row in rows if row["task"] is not None]
+    tasks += [each.task for each in (await services.calls.services()).by_name.values()]
     pinned = set(
         await asyncio.to_thread(lambda: services.datasets.needed().union(*map(services.datasets.blobs_of, tasks)))
     )

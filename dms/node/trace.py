@@ -321,10 +321,14 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "VirtualOpened": lambda e: f"{e.virtual_id} is {e.service.name} of {short(e.user)}, tier {e.tier}",
     "VirtualChanged": lambda e: f"{e.virtual_id} is {e.service.name} in another form, tier {e.tier}",
-    "VirtualClosed": lambda e: f"{e.virtual_id} was not used for long: over after {format_count(e.tally.hits, 'call')}",
+    "VirtualClosed": lambda e: f"{e.virtual_id} is over after {format_count(e.tally.hits, 'call')}",
     "PoolSaved": lambda e: (
         f"the pool as a whole: {format_count(len(e.containers), 'container')}, {len(e.virtual)} virtual"
     ),
+    "ServiceInstalled": lambda e: f"the service {e.installed.name} is installed",
+    "ServiceOffered": lambda e: f"calls of {e.name} are taken",
+    "ServiceWithdrawn": lambda e: f"calls of {e.name} are taken no longer",
+    "ServiceRemoved": lambda e: f"the service {e.name} is removed",
     "HitsCounted": lambda e: f"counted: {', '.join(f'{one.virtual_id} {one.tally.hits}' for one in e.virtual)}",
     # grants
     "AnchorAdded": lambda e: f"grants of {short(e.peer)} are accepted",

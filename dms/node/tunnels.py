@@ -1,4 +1,4 @@
-"""Tunnels of this node: into what runs here for others, and into what runs elsewhere for its owner. On the loop.
+"""Tunnels of this node: into what runs and is offered here for others, and into what is elsewhere for its owner. On the loop.
 
 A tunnel to what the node runs for itself takes the same decisions, without the wire.
 """
@@ -10,6 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
+from dms.node.calls import Calls
 from dms.node.workbench import Workbench
 from dms.trust.grant import read_grant
 from dms_actors.behaviour import Address
@@ -26,7 +27,7 @@ from dms_proto.grants.access import NOTHING_SHOWN, Credential
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.market.offer_judgement import is_known
 from dms_proto.recent import Recent
-from dms_proto.tunnels import Opening, ToCommand, read_opening, write_opening
+from dms_proto.tunnels import Opening, ToCommand, read_opening, service_in, write_opening
 
 ASK_S: Final = 5.0
 """Seconds an allocation's actor may take to tell its state."""
@@ -44,11 +45,14 @@ class Led(NamedTuple):
 class Tunnels:
     """One per node."""
 
-    def __init__(self, me: PeerId, network: Network, allocations: Directory, workbench: Workbench) -> None:
+    def __init__(
+        self, me: PeerId, network: Network, allocations: Directory, workbench: Workbench, calls: Calls
+    ) -> None:
         self._me = me
         self._network = network
         self._allocations = allocations
         self._workbench = workbench
+        self._calls = calls
         self._led: Recent[str, Tunnel] = Recent(KEPT)
         self._judge: Callable[[PeerId, bytes], Awaitable[Credential | None]] | None = None
         network.serve_tunnels(self.accept)
@@ -71,7 +75,7 @@ class Tunnels:
         return await self._let_in(peer, read_opening(opening))
 
     async def open(self, provider: PeerId, opening: Opening) -> Led:
-        """A tunnel into an allocation that runs for this node.
+        """A tunnel into an allocation that runs for this node, or to a service.
 
         Raises:
             DmsError: why there is none.
@@ -97,6 +101,8 @@ class Tunnels:
         return tunnel
 
     async def _let_in(self, peer: PeerId, opening: Opening) -> socket.socket:
+        if (service := service_in(opening)) is not None:
+            return await self._calls.take(peer, service, opening.grant)
         allocation = await self._allocation(opening.allocation_id)
         shown: Credential | None = NOTHING_SHOWN
         if self._judge is not None and takes_grants(allocation, opening):

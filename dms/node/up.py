@@ -25,6 +25,7 @@ from dms.node.app import NodeApp, unix_ms
 from dms.node.assembly import Probed
 from dms.node.comparators import check_configured, load_comparators
 from dms.node.networking import net_config
+from dms.node.offering import offer, take_share
 from dms.node.onboard import last_benchmark, proposed, prove
 from dms.node.pricing import policy_of
 from dms.node.registration import merged_capability
@@ -117,6 +118,8 @@ async def _start(
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
     services.node.tell(Told(PressureSeen(NOTHING), "start"))  # what others used then is not what they use now
+    await take_share(services)
+    await offer(services)
     if config.provider.monitor_s:
         monitor = _monitor(app, capability.resources, found[0].processes)
         monitor.start()

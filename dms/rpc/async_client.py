@@ -171,6 +171,18 @@ async def open_tunnel(
         DmsError: as the node raised it.
         ConnectionLost: the node went away.
     """
+    return OpenTunnel(*await handed_over(path, "tunnel.open", params, TunnelOpened))
+
+
+async def handed_over(
+    path: Path, method: str, params: msgspec.Struct, answer_type: type[T]
+) -> tuple[T, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Calls a method that takes over the connection it is called on; gives the answer and the connection. `asyncio.timeout` bounds it.
+
+    Raises:
+        DmsError: as the node raised it.
+        ConnectionLost: the node went away.
+    """
     reader, writer = await _connection(path, TUNNEL_READ_AHEAD)
     try:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -181,7 +193,7 @@ async def open_tunnel(
         answer = msgspec.json.decode(line)
         if answer.get("error") is not None:
             raise error_of(answer["error"])
-        return OpenTunnel(msgspec.convert(answer["result"], TunnelOpened), reader, writer)
+        return msgspec.convert(answer["result"], answer_type), reader, writer
     except OSError as error:
         writer.close()
         raise ConnectionLost("node_not_running", f"the node went away: {error}") from error

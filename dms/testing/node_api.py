@@ -21,6 +21,7 @@ from dms.testing.node_accounts import MemoryAccounts
 from dms.testing.node_data import MemoryData
 from dms.testing.node_grants import MemoryGrants
 from dms.testing.node_jobs import ALPHA, BETA, GAMMA, NOW, OFFER, MemoryJobs, Script
+from dms.testing.node_services import MemoryServices
 from dms.testing.node_tunnels import MemoryTunnels
 from dms_proto.capability import Capability, Resources
 from dms_proto.errors import UserError
@@ -39,7 +40,7 @@ from dms_proto.wire import Signer
 KEY = bytes(range(32))
 
 
-class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants, MemoryTunnels, MemoryData):
+class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants, MemoryTunnels, MemoryData, MemoryServices):
     """Implements `NodeApi`. Lives on one asyncio loop.
 
     Args:
@@ -54,6 +55,7 @@ class MemoryNode(MemoryJobs, MemoryAccounts, MemoryGrants, MemoryTunnels, Memory
         MemoryGrants.__init__(self, self.id.peer_id, KEY)
         MemoryTunnels.__init__(self, ALPHA)
         MemoryData.__init__(self)
+        MemoryServices.__init__(self, ALPHA)
         self.state = node.NodeState.RUNNING
         self.provides = True
         self.troubles: tuple[node.Trouble, ...] = ()

@@ -28,6 +28,7 @@ CODES: Final[dict[str, str]] = {
     "not_found": "Nothing has that id or name here.",
     "ambiguous_id": "More than one thing begins with that short id.",
     "not_running": "The job does not run now: it has not begun, or is over. The message says which.",
+    "call_refused": "The pool of warm containers took no call; the message says why, and what would help. The call was not begun.",
     "not_listening": "Nothing in the job listens on that port, or not yet.",
     "not_onboarded": "This home holds no node yet.",
     "already_onboarded": "This home already holds a node.",

@@ -31,6 +31,10 @@ PROMISES: Final = frozenset(
         "AnchorAdded",
         "AnchorRemoved",
         "GrantRevoked",
+        "ServiceInstalled",
+        "ServiceOffered",
+        "ServiceWithdrawn",
+        "ServiceRemoved",
     }
 )
 """Kinds on which somebody relies from the moment they are told: written durably *before* the effects are performed. The others are written

@@ -26,6 +26,8 @@ GoodBidId = Annotated[BidId, Meta(pattern=rf"^b-{_SPELLED}\Z")]
 BidIdOrNone = Annotated[BidId, Meta(pattern=rf"^(b-{_SPELLED})?\Z")]
 """A bid id, or empty where a message may speak of no bid in particular."""
 GoodAllocationId = Annotated[AllocationId, Meta(pattern=rf"^a-{_SPELLED}\Z")]
+AllocationIdOrNone = Annotated[AllocationId, Meta(pattern=rf"^(a-{_SPELLED})?\Z")]
+"""An allocation id, or empty where what is asked for is in none."""
 GoodGrantId = Annotated[GrantId, Meta(pattern=rf"^g-{_SPELLED}\Z")]
 GoodPeerId = Annotated[PeerId, Meta(pattern=r"^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")]
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]

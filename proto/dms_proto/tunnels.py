@@ -1,4 +1,4 @@
-"""Tunnels: what an opening says, and what a refusal may say. Who is let in: `dms_proto.allocation.tunnels`. Pure."""
+"""Tunnels: what an opening says, and what a refusal may say. Who is let in: `dms_proto.allocation.tunnels`, `pool.callers`. Pure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.errors import PeerError, UserError
-from dms_proto.rules import MAX_LINE, GoodAllocationId
+from dms_proto.rules import MAX_LINE, AllocationIdOrNone
 from dms_proto.units import KIB, format_count
 from dms_proto.work import ExecBy, Task, takes_calls
 
 MAX_OPENING: Final = 4 * KIB
 """Bytes of what says to what a tunnel shall lead."""
 REFUSALS: Final = frozenset(
-    {"not_found", "not_running", "not_listening", "bad_argument", "peer_unreachable", "peer_timeout"}
+    {
+        "not_found",
+        "not_running",
+        "not_listening",
+        "not_granted",
+        "call_refused",
+        "bad_argument",
+        "peer_unreachable",
+        "peer_timeout",
+    }
 )
 """Codes that a peer may refuse with; any other word of a stranger is heard as `peer_unreachable`."""
-FINAL: Final = frozenset({"not_found", "not_running", "bad_argument"})
+FINAL: Final = frozenset({"not_found", "not_running", "not_granted", "bad_argument"})
 """Those after which it is of no use to ask again."""
 _PORT: Final = "port:"
 _CALL: Final = "call"
+_SERVICE: Final = "service:"
 _EXEC: Final = "exec"
 MAX_GRANT: Final = 3 * KIB
 """Bytes of a grant that is shown with an opening."""
@@ -63,21 +73,27 @@ class ToCommand(msgspec.Struct, frozen=True):
     order: Order
 
 
-Target = ToPort | ToCalls | ToCommand
+class ToService(msgspec.Struct, frozen=True):
+    """A target: a call of a service of the node, which is in no allocation. Written "service:KIND/ENTRY"."""
+
+    name: str
+
+
+Target = ToPort | ToCalls | ToCommand | ToService
 
 
 class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an opener wants.
 
     Attributes:
-        allocation_id: in which run.
+        allocation_id: in which run; empty for a service.
         target: to what in it, as `write_target` writes it.
         order: for "exec": which command.
-        grant: shown by who is not the requester; bound to it.
+        grant: shown by who is not the requester, or calls a service; bound to who shows it.
     """
 
-    allocation_id: GoodAllocationId
-    target: Annotated[str, msgspec.Meta(max_length=256)]
+    allocation_id: AllocationIdOrNone
+    target: Annotated[str, msgspec.Meta(max_length=300)]
     order: Order | None = None
     grant: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT)] = b""
 
@@ -91,6 +107,8 @@ def write_target(target: Target) -> str:
             return _CALL
         case ToCommand():
             return _EXEC
+        case ToService(name):
+            return f"{_SERVICE}{name}"
 
 
 def read_target(text: str, order: Order | None = None) -> Target:
@@ -104,9 +122,17 @@ def read_target(text: str, order: Order | None = None) -> Target:
     digits = text.removeprefix(_PORT)
     if text == _CALL:
         return ToCalls()
+    if text.startswith(_SERVICE):
+        return ToService(text.removeprefix(_SERVICE))
     if text.startswith(_PORT) and digits.isascii() and digits.isdigit() and len(digits) <= len("65535"):
         return ToPort(int(digits))
-    raise UserError("bad_argument", f"a tunnel leads to a port, as port:8080, or to {_CALL}, and not to {text!r}")
+    rule = f"a tunnel leads to a port, as port:8080, to {_CALL}, or to a service, as service:KIND/ENTRY"
+    raise UserError("bad_argument", f"{rule}, and not to {text!r}")
+
+
+def service_in(opening: Opening) -> ToService | None:
+    """The service that is called; None: something in an allocation is meant."""
+    return ToService(opening.target.removeprefix(_SERVICE)) if opening.target.startswith(_SERVICE) else None
 
 
 def write_opening(opening: Opening) -> bytes:
@@ -135,6 +161,8 @@ def check_target(target: Target, task: Task) -> None:
     match target:
         case ToPort(port):
             check_declared(port, task.ports)
+        case ToService(name):
+            raise UserError("bad_argument", f"{name} is a service of a node, and in no job")
         case ToCalls():
             if not takes_calls(task):
                 raise UserError(

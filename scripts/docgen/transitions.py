@@ -23,6 +23,7 @@ from dms_proto.market import auction, auction_fold, offer_book
 from dms_proto.membership import machine as membership
 from dms_proto.messages import Receipt
 from dms_proto.pool import machine as pool
+from dms_proto.pool import services
 from dms_proto.sim.node import ACCOUNTS, BOOK, MEMBERS, SimNode
 from dms_proto.sim.scenarios import SCENARIOS, plan_of
 from dms_proto.sim.simulation import Simulation
@@ -40,7 +41,7 @@ TABLES: Mapping[str, Table[Any]] = {
     "membership": membership.TABLE,
 }
 """The machines by name. Their edges are caused by stimuli."""
-PHASELESS: Mapping[str, Table[Any]] = {"accounts": accounts.TABLE, "pool": pool.TABLE}
+PHASELESS: Mapping[str, Table[Any]] = {"accounts": accounts.TABLE, "pool": pool.TABLE, "services": services.TABLE}
 """Machines whose phases say little: they have a table, and no diagram."""
 FINER = ("slot", "search")
 """Phases inside the auction. Their edges are caused by events."""

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from dms.executors.sandbox import exec_agent, port_agent
 from dms_proto.errors import MachineError, UserError
-from dms_proto.tunnels import Target, ToCalls, ToCommand, ToPort, write_target
+from dms_proto.tunnels import Target, ToCalls, ToCommand, ToPort, ToService, write_target
 
 BACKLOG: Final = port_agent.MOST
 ANSWER_S: Final = 10.0
@@ -91,6 +91,8 @@ def _way_to(target: Target) -> _Way:
     match target:
         case ToPort(port):
             return _Way(SUFFIX, port_agent.PORT.pack(port), _check)
+        case ToService(name):
+            raise UserError("bad_argument", f"{name} is a service of a node, and in no job")
         case ToCalls():
             return _Way(SUFFIX, port_agent.PORT.pack(port_agent.CALLS), _check)
         case ToCommand(order):

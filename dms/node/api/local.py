@@ -16,6 +16,7 @@ from dms.node.api.jobs import view_of
 from dms.node.api.market import MarketGroup
 from dms.node.api.node import NodeGroup
 from dms.node.api.peers import PeerGroup
+from dms.node.api.services import ServiceGroup
 from dms.node.feeds import Hub, JobFeeds
 from dms.node.incoming import IncomingInputs
 from dms.node.projections import projections
@@ -35,7 +36,9 @@ BEHIND: Final = 500
 log = logging.getLogger(__name__)
 
 
-class LocalApi(NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup, ExecGroup, DataGroup):
+class LocalApi(
+    NodeGroup, MarketGroup, PeerGroup, AccountGroup, EventGroup, AuditGroup, ExecGroup, DataGroup, ServiceGroup
+):
     """Implements `dms.rpc.api.NodeApi`. Lives on the node's loop; made by `start`, ended by `close`."""
 
     _following: asyncio.Task[None] | None = None

@@ -15,6 +15,7 @@ from dms.rpc.api.jobs import JobMethods
 from dms.rpc.api.market import MarketMethods
 from dms.rpc.api.node import NodeMethods
 from dms.rpc.api.peers import PeerMethods
+from dms.rpc.api.services import ServiceMethods
 from dms.rpc.api.tunnels import TunnelMethods
 from dms.rpc.registry import Method, methods_of
 
@@ -32,6 +33,7 @@ class NodeApi(
     TunnelMethods,
     DataMethods,
     ExecMethods,
+    ServiceMethods,
     Protocol,
 ):
     """What the node answers. Methods run on its asyncio loop and raise `DmsError` for what a caller should know."""

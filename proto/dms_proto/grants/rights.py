@@ -22,6 +22,8 @@ LOGS: Final = "logs"
 """The right to read what the jobs of others wrote."""
 EXEC: Final = "exec"
 """The right to run commands beside a job of another that lets it: shown when a tunnel is opened, in no message."""
+CALL: Final = "call"
+"""The right to call the services of a node. It is shown in the opening of a tunnel."""
 KINDS: Final[dict[type[Message], str]] = {
     BidRequest: "request",
     Commit: "commit",
@@ -61,7 +63,7 @@ CEILINGS: Final[dict[str, Ceiling]] = {
 TIME: Final = "time"
 """Unix ms, whole seconds: the ceiling that is the grant's end."""
 LISTS: Final[dict[str, Listed]] = {
-    "kind": Listed("rights", frozenset((*MARKET, LOGS, EXEC))),
+    "kind": Listed("rights", frozenset((*MARKET, LOGS, EXEC, CALL))),
     "job_class": Listed("job classes", frozenset(JobClass)),
     "peer": Listed("nodes"),
 }

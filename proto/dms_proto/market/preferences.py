@@ -167,6 +167,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         log_access: who may read what the jobs of others wrote.
         own_peers: machines of the same owner that need no grant.
         second_price: whether it also bids where the price is second.
+        takes_calls: whether it has a pool, whose services are called under a grant alone.
     """
 
     accepts_work: bool = True
@@ -184,6 +185,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     log_access: Access = Access.OWN
     own_peers: tuple[PeerId, ...] = ()
     second_price: bool = True
+    takes_calls: bool = False
 
     @property
     def is_public(self) -> bool:
@@ -193,7 +195,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     @property
     def asks_for_grants(self) -> bool:
         """Whether its owner wants to see grants for anything: by default nobody shows one."""
-        return not self.is_public or self.log_access is Access.AUTHORISED
+        return not self.is_public or self.log_access is Access.AUTHORISED or self.takes_calls
 
     def access_to(self, resources: Resources) -> Access:
         """Who is served with these resources."""

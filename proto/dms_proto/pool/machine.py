@@ -60,6 +60,7 @@ from dms_proto.pool.state import (
     ContainerReady,
     ContainersSpared,
     Fail,
+    ImageWithdrawn,
     Pool,
     PoolClosed,
     PoolLooked,
@@ -81,6 +82,7 @@ from dms_proto.pool.tiers import tier_of
 from dms_proto.units import format_count, format_millis
 
 CLOSED: Final = Refusal(Code.CLOSING, "the pool takes no more calls")
+WITHDRAWN: Final = Refusal(Code.CLOSING, "its owner does not offer it any more")
 SHRUNK: Final = Refusal(Code.NO_ROOM, "the pool has become smaller")
 _STAYING: Final = frozenset(
     {ContainerPhase.WAITING, ContainerPhase.STARTING, ContainerPhase.READY, ContainerPhase.UNKNOWN}
@@ -322,6 +324,17 @@ def _let_go(steps: Steps, container_id: ContainerId, because: Because, refusal: 
             steps.note(ContainerDraining(container_id, because))
 
 
+def _withdraw(pool: Pool, stimulus: ImageWithdrawn, now: int) -> Decision:
+    steps = Steps(pool, now)
+    for container in pool.containers.values():
+        if container.image == stimulus.image:
+            _let_go(steps, container.container_id, Because.WITHDRAWN, WITHDRAWN)
+    for virtual in tuple(steps.pool.virtual.values()):
+        if virtual.service.image == stimulus.image and not virtual.calls:
+            steps.note(VirtualClosed(virtual.virtual_id, virtual.tally, virtual.log_bytes))
+    return steps.decision
+
+
 def _rules(pool: Pool, stimulus: RulesWished, _now: int) -> Decision:
     return IGNORED if stimulus.rules == pool.rules else Decision((RulesChanged(stimulus.rules),))
 
@@ -436,6 +449,7 @@ _ROWS: Final[dict[type[Stimulus], Row[Pool]]] = {
     StartFailed: Row(_start_failed, "it is gone; the calls that wait for it are refused"),
     ContainerDied: Row(_died, "its room is free; the call at work has failed, those that wait get another container"),
     CapacityWished: Row(_resize, "what there is no longer room for ends, as soon as it has nothing to do"),
+    ImageWithdrawn: Row(_withdraw, "its containers end when they have nothing to do; what points to them is forgotten"),
     RulesWished: Row(_rules, "hold from now on; what they no longer keep ends"),
     CloseWished: Row(_close, "what is idle is stopped, the rest when its calls are over"),
     PoolRestarted: Row(

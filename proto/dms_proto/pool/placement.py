@@ -55,7 +55,7 @@ class Bounds(msgspec.Struct, frozen=True):
     calls: int
 
 
-class Ranked(msgspec.Struct, frozen=True):
+class RankedContainer(msgspec.Struct, frozen=True):
     """A container in the order. `points`: per term of `TERMS`; `score` is their sum."""
 
     container_id: ContainerId
@@ -64,7 +64,7 @@ class Ranked(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-class Excluded(msgspec.Struct, frozen=True):
+class ExcludedContainer(msgspec.Struct, frozen=True):
     """A container that could not take the call, and why."""
 
     container_id: ContainerId
@@ -83,15 +83,15 @@ class Placement(msgspec.Struct, frozen=True):
 
     options: tuple[Option, ...]
     bounds: Bounds
-    ranked: tuple[Ranked, ...]
-    excluded: tuple[Excluded, ...] = ()
+    ranked: tuple[RankedContainer, ...]
+    excluded: tuple[ExcludedContainer, ...] = ()
 
     @property
     def chosen(self) -> ContainerId | None:
         """The container that gets the call; None: a new one is wanted."""
         return self.ranked[0].container_id if self.ranked else None
 
-    def story(self, entry: Ranked) -> str:
+    def story(self, entry: RankedContainer) -> str:
         """``score 3290 = queue 3200 + own 50 + room 40``."""
         summands = " + ".join(f"{term} {points}" for term, points in zip(TERMS, entry.points, strict=True))
         return f"score {entry.score} = {summands}"
@@ -113,12 +113,12 @@ class Route(msgspec.Struct, frozen=True):
 def place(options: Iterable[Option], bounds: Bounds) -> Placement:
     """Orders the containers of an image for one call."""
     seen = tuple(sorted(options, key=lambda option: option.number))
-    ranked: list[tuple[int, Ranked]] = []
+    ranked: list[tuple[int, RankedContainer]] = []
     excluded = []
     for option in seen:
         why = _why_not(option, bounds)
         if why:
-            excluded.append(Excluded(option.container_id, why))
+            excluded.append(ExcludedContainer(option.container_id, why))
         else:
             ranked.append((option.number, _ranked(option, bounds)))
     ranked.sort(key=lambda each: (-each[1].score, each[0]))
@@ -140,11 +140,11 @@ def _why_not(option: Option, bounds: Bounds) -> str:
     return ""
 
 
-def _ranked(option: Option, bounds: Bounds) -> Ranked:
+def _ranked(option: Option, bounds: Bounds) -> RankedContainer:
     ahead = _ahead(option)
     free = max(0, bounds.virtual - option.virtual)
     points = (PER_CALL * (bounds.calls - ahead), OWN * option.is_own, ROOM * free // bounds.virtual)
-    return Ranked(option.container_id, sum(points), points, _reasons(option, bounds))
+    return RankedContainer(option.container_id, sum(points), points, _reasons(option, bounds))
 
 
 def _ahead(option: Option) -> int:

@@ -106,6 +106,8 @@ class Because(StrEnum):
     """The pool has become smaller."""
     CLOSING = "closing"
     """The pool takes no more calls."""
+    WITHDRAWN = "withdrawn"
+    """Its owner does not offer what it runs any more."""
     FAILED = "failed"
     """It could not be started, or its process has died."""
 

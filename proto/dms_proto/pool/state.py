@@ -184,6 +184,12 @@ class CloseWished(Stimulus, frozen=True):
     open: bool = False
 
 
+class ImageWithdrawn(Stimulus, frozen=True):
+    """Calls of an image are not taken any more: its containers end when those they have are over."""
+
+    image: Image
+
+
 class PoolRestarted(Stimulus, frozen=True):
     """The node process is new; these containers' processes are alive and are being watched again."""
 

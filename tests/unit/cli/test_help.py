@@ -64,8 +64,9 @@ def test_the_commands_are_these() -> None:
         "job cancel", "job decision", "job exec",
         "job explain", "job get", "job list", "job logs", "job schema", "job show", "job submit", "job wait",
         "join", "node benchmark", "node capability", "node id", "node pause", "node resume", "node status", "onboard",
-        "peers ban", "peers list", "peers ping", "peers show", "prefs get", "prefs presets", "prefs set", "price suggest",
-        "run", "sim", "status", "task kinds", "task run", "task show", "token", "trace", "up", "version",
+        "peers ban", "peers list", "peers ping", "peers show", "pool list", "pool show", "prefs get", "prefs presets", "prefs set", "price suggest",
+        "run", "service call", "service install", "service list", "service remove",
+        "service start", "service stop", "sim", "status", "task kinds", "task run", "task show", "token", "trace", "up", "version",
     ]  # fmt: skip
 
 

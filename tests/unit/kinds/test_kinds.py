@@ -64,6 +64,7 @@ def test_text_is_taken_as_written_and_numbers_as_numbers() -> None:
         "arguments": ("--n", "007"),
         "inputs": (),
         "outputs": ("a", "b"),
+        "port": 0,
     }
     assert msgspec.to_builtins(given("measure-cpu", "seconds=7")) == {"seconds": 7}
 

@@ -16,6 +16,7 @@ from dms_proto.machine import Row, Stimulus
 from dms_proto.market import auction, auction_state, offer_book, offer_state
 from dms_proto.membership import machine as membership
 from dms_proto.pool import machine as pool
+from dms_proto.pool import services
 from dms_proto.pool.state import PoolPhase
 
 MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
@@ -25,6 +26,7 @@ MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "accounts": (accounts.TABLE, accounts.AccountsPhase),
     "trust": (trust.TABLE, trust.TrustPhase),
     "pool": (pool.TABLE, PoolPhase),
+    "services": (services.TABLE, services.ServicesPhase),
     "membership": (membership.TABLE, membership.PeerPhase),
 }
 

@@ -1,0 +1,220 @@
+"""service.*, pool.*: what is offered for calls, what is kept warm, and calls."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from dms.node.api.base import Base, call_id
+from dms.node.images import pin_image
+from dms.node.incoming import copy_inputs
+from dms.node.offering import offer, offered_by, take_share
+from dms.rpc.api.services import (
+    CallOpened,
+    CallParams,
+    CallView,
+    ContainerParams,
+    ContainerView,
+    InstallParams,
+    PoolView,
+    ServiceList,
+    ServiceParams,
+    ServiceView,
+)
+from dms.rpc.registry import Handover
+from dms_actors.events import from_row
+from dms_proto.capability import Resources
+from dms_proto.errors import DmsError, UserError
+from dms_proto.ids import Digest, PeerId
+from dms_proto.market.arithmetic import fits_within, total_of
+from dms_proto.pool.placement import replay
+from dms_proto.pool.records import ContainerId, ContainerPhase
+from dms_proto.pool.services import (
+    MOST,
+    Installed,
+    InstallWished,
+    OfferWished,
+    RemoveWished,
+    Services,
+    flaw_of,
+    service_name,
+)
+from dms_proto.pool.state import POOL_STREAM, ContainerAdmitted, Pool
+from dms_proto.units import DAY, format_bytes, format_cores
+from dms_proto.work import Task
+
+LIFE_MS: Final = 365 * DAY
+"""How long a container may run: as long as it is of use."""
+_THERE: Final = frozenset(ContainerPhase) - {ContainerPhase.WAITING}
+
+
+class ServiceGroup(Base):
+    """The methods of `dms.rpc.api.services.ServiceMethods`."""
+
+    async def service_install(self, params: InstallParams) -> ServiceView:
+        """See `ServiceMethods`."""
+        services = self._services
+        spec = await pin_image(params.spec, services.config)
+        if flaw := "it has secrets, which are sealed to one job" if spec.secrets else flaw_of(spec.task):
+            raise UserError(
+                "bad_job", f"this cannot be a service: {flaw}", hint="dms task show KIND lists what a kind takes"
+            )
+        if spec.task.executor not in services.executors:
+            raise UserError("bad_job", f"there is no executor {spec.task.executor!r} on this node", hint="dms doctor")
+        name = service_name(params.kind, params.entry)
+        before = await services.calls.services()
+        if name not in before.by_name and len(before.by_name) >= MOST:
+            raise UserError(
+                "bad_argument", f"{MOST} services are installed, as many as may be", hint="dms service remove"
+            )
+        new: list[Digest] = []
+        await asyncio.to_thread(copy_inputs, spec, services.blobs, new)
+        after = await services.calls.wish(
+            InstallWished(params.kind, params.entry, _lasting(spec.task)), call_id("service")
+        )
+        return await self._service_view(after, name)
+
+    async def service_start(self, params: ServiceParams) -> ServiceView:
+        """See `ServiceMethods`."""
+        found = await self._installed(params)
+        capacity = await take_share(self._services)
+        if not fits_within(found.task.resources, capacity):
+            raise UserError(
+                "bad_argument",
+                f"a container of {found.name} takes {_show(found.task.resources)}, and the pool has {_show(capacity)}",
+                hint="set pool.cpu, pool.memory and pool.disk, within what the market has left, and start the node again",
+            )
+        return await self._offered(found, wanted=True)
+
+    async def service_stop(self, params: ServiceParams) -> ServiceView:
+        """See `ServiceMethods`."""
+        return await self._offered(await self._installed(params), wanted=False)
+
+    async def service_remove(self, params: ServiceParams) -> ServiceView:
+        """See `ServiceMethods`."""
+        found = await self._installed(params)
+        view = await self._service_view(await self._services.calls.services(), found.name)
+        await self._services.calls.wish(RemoveWished(found.name), call_id("service"))
+        await offer(self._services)
+        return msgspec.structs.replace(view, offered=False)
+
+    async def service_list(self) -> ServiceList:
+        """See `ServiceMethods`."""
+        pool = await self._services.calls.pool()
+        services = await self._services.calls.services()
+        views = (_view(each, pool) for _, each in sorted(services.by_name.items()))
+        return ServiceList(tuple(views), pool.capacity)
+
+    async def service_call(self, params: CallParams) -> Handover:
+        """See `ServiceMethods`."""
+        name = service_name(params.kind, params.entry)
+        tunnels, calls = self._services.tunnels, self._services.calls
+        refused: DmsError | None = None
+        for provider in await self._providers(name, params.node):
+            try:
+                led = await tunnels.open(provider, calls.opening(provider, name))
+            except DmsError as error:
+                refused = refused or error  # of the nearest: the others are told less well
+                continue
+            return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
+        assert refused is not None, "there is at least one, and it has let nobody in"
+        raise refused
+
+    async def pool_list(self) -> PoolView:
+        """See `ServiceMethods`."""
+        pool = await self._services.calls.pool()
+        there = [each for each in pool.containers.values() if each.phase in _THERE]
+        calls = tuple(
+            CallView(
+                each.call_id, each.virtual_id, each.container_id, each.placed_at, each.delivered_at, each.placement
+            )
+            for each in pool.calls.values()
+        )
+        return PoolView(
+            pool.phase,
+            pool.capacity,
+            total_of(each.size for each in there),
+            pool.rules,
+            tuple(pool.containers.values()),
+            tuple(pool.virtual.values()),
+            calls,
+        )
+
+    async def pool_show(self, params: ContainerParams) -> ContainerView:
+        """See `ServiceMethods`."""
+        pool = await self._services.calls.pool()
+        container = pool.containers.get(ContainerId(params.container_id))
+        row = await self._admitted(params.container_id)
+        virtual = tuple(each for each in pool.virtual.values() if each.container == params.container_id)
+        return ContainerView(container, row.at, row.placement, replay(row.placement) == row.placement, virtual)
+
+    async def _admitted(self, container_id: str) -> ContainerAdmitted:
+        """The event by which a container came; searched from the first on.
+
+        Raises:
+            UserError: `not_found`.
+        """
+        after = 0
+        while rows := await self._services.store.query(
+            stream=POOL_STREAM, kinds=(ContainerAdmitted.__name__,), after_seq=after
+        ):
+            for event in map(from_row, rows):
+                if isinstance(event, ContainerAdmitted) and event.container_id == container_id:
+                    return event
+            after = rows[-1].seq
+        raise UserError("not_found", f"there was no container {container_id!r} here", hint="dms pool list")
+
+    async def _providers(self, name: str, node: str) -> list[PeerId]:
+        """Whom to call, the nearest first.
+
+        Raises:
+            UserError: `not_found`, `ambiguous_id`.
+        """
+        state = await self._state()
+        if node:
+            own_name = state.membership.hello.name if state.membership.hello is not None else ""
+            return [self._me if node in (self._me, own_name) else self._peer(node, state)]
+        own = [self._me] if any(each.name == name for each in (await self._services.calls.services()).offered) else []
+        links = self._services.network.links()
+        near = sorted(
+            offered_by(state.membership, name), key=lambda peer: (links[peer].rtt_us if peer in links else 0, peer)
+        )
+        if not (found := [*own, *near]):
+            raise UserError("not_found", f"no node known here offers the service {name}", hint="dms peers list")
+        return found
+
+    async def _installed(self, params: ServiceParams) -> Installed:
+        name, services = service_name(params.kind, params.entry), await self._services.calls.services()
+        if name not in services.by_name:
+            there = ", ".join(sorted(services.by_name)) or "none"
+            raise UserError(
+                "not_found", f"no service {name} is installed here; there are: {there}", hint="dms service list"
+            )
+        return services.by_name[name]
+
+    async def _offered(self, found: Installed, *, wanted: bool) -> ServiceView:
+        after = await self._services.calls.wish(OfferWished(found.name, wanted), call_id("service"))
+        await offer(self._services)
+        return await self._service_view(after, found.name)
+
+    async def _service_view(self, services: Services, name: str) -> ServiceView:
+        return _view(services.by_name[name], await self._services.calls.pool())
+
+
+def _lasting(task: Task) -> Task:
+    return msgspec.structs.replace(task, limits=msgspec.structs.replace(task.limits, wall_ms=LIFE_MS), outputs=())
+
+
+def _view(installed: Installed, pool: Pool) -> ServiceView:
+    image = installed.service.image
+    containers = sum(each.image == image and each.phase in _THERE for each in pool.containers.values())
+    hits = sum(each.tally.hits for each in pool.virtual.values() if each.service.name == installed.name)
+    return ServiceView(
+        installed.kind, installed.entry, installed.at, installed.is_offered, installed.task, containers, hits
+    )
+
+
+def _show(resources: Resources) -> str:
+    return f"{format_cores(resources.cpu_millicores)}, {format_bytes(resources.memory_bytes)}, disk {format_bytes(resources.disk_bytes)}"

@@ -1,0 +1,58 @@
+"""Who may call the services of a node, and how far they go before others. Pure.
+
+Calls are taken under a grant alone, whatever the market takes: who calls makes the node write of it, again and again, and that is to be somebody whom
+its owner has let in. The owner's own machines need none, as everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dms_proto.errors import UserError
+from dms_proto.grants.access import Access, Credential, in_words, refusals
+from dms_proto.grants.rights import CALL
+from dms_proto.ids import PeerId
+from dms_proto.market.offer_judgement import is_known
+from dms_proto.market.offer_state import OfferBook
+from dms_proto.pool.records import Service
+from dms_proto.pool.refusals import Refusal
+from dms_proto.pool.services import Services
+
+OWN_TIER: Final = 1
+"""The owner's own machines go before all others."""
+
+
+def tier_of_caller(book: OfferBook, peer: PeerId, credential: Credential) -> int:
+    """How far a caller goes before others in the pool."""
+    return OWN_TIER if is_known(book, peer) or credential.own else 0
+
+
+def admitted(book: OfferBook, services: Services, peer: PeerId, name: str, credential: Credential) -> Service:
+    """The service that a peer may call.
+
+    Args:
+        book: of the node; whose machines are its owner's.
+        services: of the node.
+        peer: who calls, proven.
+        name: of the service.
+        credential: what the peer has shown.
+
+    Raises:
+        UserError: `not_granted`; `not_found`, for who may call.
+    """
+    if not is_known(book, peer):
+        access = Access.OWN if book.policy.access is Access.OWN else Access.AUTHORISED
+        if (missing := next(refusals(access, ({"kind": CALL},), credential), None)) is not None:
+            raise UserError("not_granted", f"calls take a grant: {in_words(missing)}")
+    found = services.by_name.get(name)
+    if found is None or not found.is_offered:
+        offered = ", ".join(each.name for each in services.offered) or "none"
+        raise UserError("not_found", f"the service {name} is not offered there; offered are: {offered}"[:400])
+    return found.service
+
+
+def call_refused(refusal: Refusal) -> UserError:
+    """What who calls is told of the pool's refusal."""
+    told = refusal.outward
+    nearest = f"; nearest: {told.nearest}" if told.nearest else ""
+    return UserError("call_refused", f"{told.why}{nearest}", retryable=bool(told.wait_ms))

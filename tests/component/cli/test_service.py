@@ -1,0 +1,68 @@
+"""dms service and dms pool against a node in memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dms.config.paths import Home
+from dms.testing.commands import Dms
+from dms.testing.node_jobs import Script
+
+
+def test_a_service_is_installed_from_a_kind_and_offered(dms: Dms, tmp_path: Path) -> None:
+    (tmp_path / "serve.py").write_text("x")
+    install = ("service", "install", "python-script", "upper", "-p", f"script={tmp_path}/serve.py", "-p", "port=8080")
+    assert dms(*install).stdout == "python-script/upper: installed; dms service start python-script upper offers it\n"
+    assert dms("service", "start", "python-script", "upper").stdout == "python-script/upper: calls are taken\n"
+    (listed,) = json.loads(dms("service", "list", "--json").stdout)["services"]
+    assert (listed["entry"], listed["offered"], listed["task"]["ports"]) == ("upper", True, [8080])
+    assert "offered" in dms("service", "list").stdout
+    assert dms("service", "stop", "python-script", "upper").stdout == "python-script/upper: no more calls are taken\n"
+    assert dms("service", "remove", "python-script", "upper").stdout == "python-script/upper: removed\n"
+    unknown = dms("service", "start", "python-script", "upper")
+    assert (unknown.exit_code, "no service python-script/upper is installed here" in unknown.stderr) == (1, True)
+
+
+def test_mistakes_in_parameters_are_told_before_anything_is_installed(dms: Dms) -> None:
+    result = dms("service", "install", "python-script", "upper", "-p", "prt=8080")
+    assert "prt: no such field; did you mean 'port'?" in result.stderr
+    assert json.loads(dms("service", "list", "--json").stdout)["services"] == []
+
+
+def test_a_call_carries_standard_input_there_and_the_answer_back(
+    dms_with: Callable[[Sequence[Script]], Dms], home: Home
+) -> None:
+    dms_with(())
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from dms.cli import main; main()",
+            "--home",
+            str(home.root),
+            "service",
+            "call",
+            "python-script",
+            "upper",
+        ],
+        input=b"hello\x00" * 50_000,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == b"hello\x00" * 50_000
+
+
+def test_the_pool_is_shown_with_its_control_blocks(dms: Dms) -> None:
+    listed = dms("pool", "list").stdout
+    assert "500m cores, 64 MiB memory" in listed or "0.5 cores, 64 MiB memory" in listed
+    for words in ("c-1", "ready", "upper@0123456789abcdef", "v-2", "python-script/upper"):
+        assert words in listed
+    shown = dms("pool", "show", "c-1").stdout
+    assert "3, the last" in shown
+    assert "there was no other of its kind" in shown
+    assert dms("pool", "show", "c-9").exit_code == 1

@@ -1,0 +1,134 @@
+"""Services on whole nodes: a server in the sandbox, called through the network process, kept warm, and there again after kill -9."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dms.devnet.network import environment
+from dms.devnet.topology import NodeSpec
+from dms.testing.whole_market import DMS, PROVIDER, REQUESTER, TIMEOUT_S, WholeMarket, wait_until, whole_market
+
+pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
+
+SERVER = """
+import os, socket, time
+time.sleep(0.3)  # loads a model
+listener = socket.create_server(("127.0.0.1", 8080))
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        asked = b""
+        while piece := connection.recv(65536):
+            asked += piece
+        connection.sendall(b"%d: %s" % (os.getpid(), asked.upper()) if asked else b"")
+"""
+KIND, ENTRY = "python-script", "upper"
+ADOPTED_S = 5.0
+"""Within which a node that was killed knows its containers again, from its start."""
+POOL = {"pool.cpu": "500m", "pool.memory": "128MiB", "pool.disk": "64MiB"}
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
+    provider = NodeSpec(PROVIDER.name, PROVIDER.role, {**PROVIDER.settings, **POOL})
+    with whole_market(tmp_path_factory.mktemp("market"), REQUESTER, provider) as market:
+        yield market
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offered(market: WholeMarket, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The provider offers the server, and lets the requester call."""
+    script = tmp_path_factory.mktemp("service") / "server.py"
+    script.write_text(SERVER)
+    size = ["--cpu", "250m", "--memory", "64MiB", "--disk", "16MiB"]
+    for command in (
+        ["install", KIND, ENTRY, "-p", f"script={script}", "-p", "port=8080", *size],
+        ["start", KIND, ENTRY],
+    ):
+        done = market.dms("service", *command, node="provider")
+        assert done.returncode == 0, done.stderr
+
+
+def call(market: WholeMarket, text: str, node: str = "requester", *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DMS, "service", "call", KIND, ENTRY, *options],
+        env=environment(market.net[node]),
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+
+
+def test_a_call_takes_a_grant_and_with_one_it_is_answered(market: WholeMarket) -> None:
+    refused = call(market, "hello", "requester", "--node", "provider")
+    assert refused.returncode == 1
+    assert "calls take a grant: wanted the right to call, there no grant was shown" in refused.stderr
+    me = market.json("node", "id")["peer_id"]
+    granted = market.dms("grant", "create", "--to", me, "--can", "call", node="provider")
+    assert granted.returncode == 0, granted.stderr
+    kept = market.dms("grant", "keep", granted.stdout.strip())
+    assert kept.returncode == 0, kept.stderr
+    done = call(market, "hello", "requester", "--node", "provider")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(": HELLO")
+
+
+def test_the_next_call_finds_the_same_process_warm(market: WholeMarket) -> None:
+    first, second = (call(market, "x", "provider").stdout for _ in range(2))
+    assert first == second
+    assert first.endswith(": X")
+
+
+def test_the_nearest_node_that_offers_it_is_found(market: WholeMarket) -> None:
+    assert call(market, "x").stdout.endswith(": X")
+    wrong = market.dms("service", "call", KIND, "lower")
+    assert (wrong.returncode, "no node known here offers the service python-script/lower" in wrong.stderr) == (1, True)
+
+
+def test_the_control_blocks_are_shown_with_the_decision(market: WholeMarket) -> None:
+    call(market, "x", "provider")
+    view = market.json("pool", "list", node="provider")
+    (container,) = view["containers"]
+    assert container["phase"] == "ready"
+    assert container["tally"]["hits"] == sum(each["tally"]["hits"] for each in view["virtual"]) >= 1
+    shown = market.dms("pool", "show", container["container_id"], node="provider").stdout
+    assert "there was no other of its kind" in shown
+    assert "computed again it is the same" in shown
+    listed = market.dms("service", "list", node="provider").stdout
+    assert "offered" in listed
+
+
+def test_a_killed_node_knows_its_containers_again_with_every_hit(market: WholeMarket) -> None:
+    before = call(market, "x", "provider").stdout
+    hits = _hits(market)
+    market["provider"].kill()
+    begun = time.monotonic()
+    market["provider"].launch()
+    market["provider"].wait_ready()
+    wait_until(lambda: _phases(market) == ["ready"], "the container is known again")
+    print("s until the containers of a killed node are known again:", round(time.monotonic() - begun, 2))
+    assert _hits(market) == hits
+    assert call(market, "x", "provider").stdout == before, "it is the same process"
+    assert _hits(market) == hits + 1
+
+
+def test_a_service_that_is_stopped_leaves_nothing_running(market: WholeMarket) -> None:
+    call(market, "x", "provider")
+    assert market.dms("service", "stop", KIND, ENTRY, node="provider").returncode == 0
+    wait_until(lambda: _phases(market) == [], "the container has ended")
+    refused = call(market, "x", "provider", "--node", "provider")
+    assert "the service python-script/upper is not offered there" in refused.stderr
+
+
+def _hits(market: WholeMarket) -> int:
+    return sum(each["tally"]["hits"] for each in market.json("pool", "list", node="provider")["virtual"])
+
+
+def _phases(market: WholeMarket) -> list[str]:
+    return [each["phase"] for each in market.json("pool", "list", node="provider")["containers"]]
