@@ -50,9 +50,9 @@ def test_one_that_turns_after_a_good_life_gets_a_few_wrong_results_past_and_no_m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("habit", [Habit.TURNCOAT, Habit.EIGHTIETH, Habit.TOGETHER])
-def test_in_a_job_of_many_pieces_one_lie_that_is_seen_undoes_the_others(habit: Habit) -> None:
-    figures = of_all(msgspec.structs.replace(SMALL, habits=(habit,), job=100))
+@pytest.mark.parametrize(("habit", "job"), [(Habit.TURNCOAT, 500), (Habit.EIGHTIETH, 100)])
+def test_in_a_job_of_many_pieces_one_lie_that_is_seen_undoes_the_others(habit: Habit, job: int) -> None:
+    figures = of_all(msgspec.structs.replace(SMALL, habits=(habit,), job=job))
     assert figures.pieces == len(SEEDS) * SMALL.pieces
     assert figures.wrong_share <= 1e-3
     assert figures.cost <= 1.3

@@ -29,6 +29,7 @@ from dms_proto.market.auction_lots import doubted, is_all_else_judged, is_good, 
 from dms_proto.market.auction_money import AT_WORK
 from dms_proto.market.auction_state import Auction, AuctionPhase, OpenBid, Slot, SlotPhase, terms_of
 from dms_proto.market.auction_terms import KNOWN, Answer, Terms
+from dms_proto.market.canaries import known_votes
 from dms_proto.reputation.sources import place_of
 from dms_proto.units import format_count, format_credits
 from dms_proto.verification.policy import MAX_COPIES, Apart, Policy, is_proven
@@ -136,7 +137,13 @@ def _is_copy_due(auction: Auction, piece: int) -> bool:
         return False
     if len(copies) == 1 and _is_enough_alone(terms, copies[0]):
         return False
-    return weight_of((_voter(terms, slot) for slot in copies), terms.verify) < terms.verify.quorum
+    return weight_of((_present_voter(auction, slot) for slot in copies), terms.verify) < terms.verify.quorum
+
+
+def _present_voter(auction: Auction, slot: Slot) -> Voter:
+    """As it counts now: who was wrong elsewhere in the job votes as a newcomer."""
+    voter = _voter(terms_of(auction), slot)
+    return change(voter, streak=0) if slot.provider in doubted(auction) else voter
 
 
 def _is_enough_alone(terms: Terms, slot: Slot) -> bool:
@@ -217,7 +224,8 @@ def _verdict(auction: Auction, piece: int, copies: Sequence[Slot], answered: Seq
             return Verdict(vote)  # no check was called when it was awarded
     if _is_look_in_vain(auction, copies, answered):
         return Verdict(_vote(terms, answered[0]))
-    return judge(_votes(auction, piece), terms.verify)
+    witnesses = [vote.voter.provider for vote in _known_votes(auction, piece)]
+    return judge(_votes(auction, piece), terms.verify, witnesses)
 
 
 def _is_look_in_vain(auction: Auction, copies: Sequence[Slot], answered: Sequence[Slot]) -> bool:
@@ -229,10 +237,28 @@ def _is_look_in_vain(auction: Auction, copies: Sequence[Slot], answered: Sequenc
 
 
 def _votes(auction: Auction, piece: int) -> list[list[Vote]]:
-    """The answers of providers, by camps. That of a canary that was known before is none."""
-    terms = terms_of(auction)
-    camps = ([index for index in camp if index != KNOWN] for camp in camps_of(auction, piece))
-    return [[_vote(terms, auction.slots[index]) for index in camp] for camp in camps if camp]
+    """The answers of providers, by camps; for the known answer of a canary those who gave it vote as well."""
+    known = _known_votes(auction, piece)
+    camps = (
+        [
+            *(_present_vote(auction, auction.slots[index]) for index in camp if index != KNOWN),
+            *(known if KNOWN in camp else ()),
+        ]
+        for camp in camps_of(auction, piece)
+    )
+    return [camp for camp in camps if camp]
+
+
+def _known_votes(auction: Auction, piece: int) -> tuple[Vote, ...]:
+    """For the known answer of a canary: as much as accepted it at least, if somebody had agreed with it, and else one provider's that was trusted."""
+    known, said = terms_of(auction).canary, auction.comparisons.get(piece)
+    if known is None or (said is not None and KNOWN in said.unfit):
+        return ()
+    return known_votes(known)
+
+
+def _present_vote(auction: Auction, slot: Slot) -> Vote:
+    return Vote(_present_voter(auction, slot), result_of(slot))
 
 
 def _vote(terms: Terms, slot: Slot) -> Vote:
@@ -395,6 +421,7 @@ def quorum_faults(auction: Auction, judged: ResultJudged) -> str:
     ]:
         return f"wrong without being another answer: {blamed}"
     votes = [_vote(terms, auction.slots[index]) for index in right]
+    votes += _known_votes(auction, judged.piece) if KNOWN in camp else ()
     is_confirming = KNOWN in camp and len(right) == 1 and _is_enough_alone(terms, auction.slots[judged.right[0].slot])
     is_accepted = is_confirming or judge([votes], terms.verify).accepted is not None
     return "" if is_accepted else f"no quorum: {voters}"

@@ -17,7 +17,8 @@ from dms_proto.market.auction_events import ResultJudged
 from dms_proto.market.auction_state import Auction, terms_of
 from dms_proto.market.auction_terms import KNOWN, Answer, Canary, Terms
 from dms_proto.verification.chance import drawn
-from dms_proto.verification.policy import Policy, is_canary_due
+from dms_proto.verification.policy import PROVEN, Policy, is_canary_due
+from dms_proto.verification.quorum import Vote, Voter
 
 KEPT: Final = 500
 """Pieces of work that are remembered; the oldest go."""
@@ -82,6 +83,14 @@ class KnownWork:
     def witnesses(self, work: Work) -> Witnesses:
         """Who has to do with it."""
         return self._known.get(work, Witnesses())
+
+
+def known_votes(known: Canary) -> tuple[Vote, ...]:
+    """What the known answer weighs when another is given.
+
+    Two proven votes if somebody had agreed with it, as much as it took at least; one if it was taken as it came, of somebody who was trusted.
+    """
+    return tuple(Vote(Voter(answer.provider, answer.source, PROVEN), known.result) for answer in known.right[:2])
 
 
 def canary_terms(beside: Terms, piece: int, known: Auction, work: Work, witnesses: Witnesses) -> Terms | None:

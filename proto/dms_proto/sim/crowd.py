@@ -22,7 +22,7 @@ import msgspec
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.auction_events import ResultJudged
 from dms_proto.market.auction_terms import Answer, Canary, Terms
-from dms_proto.market.canaries import KnownWork, Work
+from dms_proto.market.canaries import KnownWork, Work, known_votes
 from dms_proto.market.seen import seen_in
 from dms_proto.reputation import FULL, Evidence, Kind, Record, standing
 from dms_proto.sim.chance import chance
@@ -90,7 +90,7 @@ class Plan(msgspec.Struct, frozen=True):
         by_luck: the first pieces of work, for which bidders are taken whatever they are thought of.
         warm_up: pieces of work before anything is counted, those by luck included.
         pieces: pieces of work that are counted.
-        job: pieces of work in one job.
+        job: pieces of work in one job, of those that are counted.
     """
 
     honest: int = 80
@@ -184,12 +184,11 @@ class _Requester:
 
     def work(self) -> Figures:
         plan, figures = self._plan, Figures()
-        for first in range(0, plan.warm_up + plan.pieces, plan.job):
-            done = self._single(first) if plan.job == 1 else self._job(range(first, first + plan.job))
-            if first < plan.warm_up:
-                self._accused.clear()
-            else:
-                figures += done
+        for number in range(plan.warm_up):
+            self._single(number)
+        self._accused.clear()
+        for first in range(plan.warm_up, plan.warm_up + plan.pieces, plan.job):
+            figures += self._single(first) if plan.job == 1 else self._job(range(first, first + plan.job))
         return figures + Figures(accused=len(self._accused), honest=plan.honest)
 
     def _single(self, number: int) -> Figures:
@@ -224,7 +223,9 @@ class _Requester:
         return Figures(len(numbers), self._runs, wrong, sum(answer is None for answer in answers.values()))
 
     def _again(self, number: int, vote: Vote) -> Result | None:
-        """Has a provisional answer done again."""
+        """Has a provisional answer done again. Who is in doubt votes as a newcomer."""
+        if vote.voter.provider in self._lots.blamed:
+            vote = msgspec.structs.replace(vote, voter=msgspec.structs.replace(vote.voter, streak=0))
         if self._strangers[vote.voter.provider].colludes:
             self._agreed[str(number)] = vote.result != _RIGHT
         self._is_again = True
@@ -266,11 +267,18 @@ class _Requester:
             if votes[0].result == known.result:
                 verdict = Verdict(votes[0], (first.provider,))
         if verdict.accepted is None:
-            votes, verdict = self._settle(votes, [] if votes else [first], bidders, request, asked)
+            known_by = known_votes(known)
+            votes, verdict = self._settle(votes, [] if votes else [first], bidders, request, asked, known_by)
         self._judged(RequestId(request), votes, verdict, known)
 
-    def _settle(
-        self, votes: list[Vote], called: list[Voter], rest: Sequence[Voter], request: str, asked: Sequence[Voter] = ()
+    def _settle(  # noqa: PLR0917 - what a piece of work is settled with
+        self,
+        votes: list[Vote],
+        called: list[Voter],
+        rest: Sequence[Voter],
+        request: str,
+        asked: Sequence[Voter] = (),
+        known_by: Sequence[Vote] = (),
     ) -> tuple[list[Vote], Verdict]:
         """Asks as many as would suffice if they agree, then one more at a time until it is clear who is right."""
         seen = [*asked, *(vote.voter for vote in votes)]
@@ -281,7 +289,10 @@ class _Requester:
                 break
             called.append(voter)
         votes += self._run(called, request)
-        while not (verdict := judge(camps_of(votes), VERIFICATION)).accepted and not verdict.undecided:
+        witnesses = {vote.voter.provider for vote in known_by}
+        while not (verdict := judge(camps_of([*votes, *known_by]), VERIFICATION, witnesses)).accepted:
+            if verdict.undecided:
+                break
             voter = next_voter(rest, [*asked, *(vote.voter for vote in votes)])
             if voter is None:
                 break
@@ -306,7 +317,7 @@ class _Requester:
             canary=(canary.request_id, canary.piece) if canary is not None else None,
             overturned=canary.right if canary is not None and is_other else (),
             confirmed=canary.right if canary is not None and is_same and not canary.is_confirmed else (),
-            pieces=self._plan.job,
+            pieces=1 if self._number < self._plan.warm_up else self._plan.job,
         )
         self._known.note(request, event)
         self._lots.blamed |= set(verdict.wrong)

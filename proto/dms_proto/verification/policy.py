@@ -41,7 +41,7 @@ RAREST: Final = 20
 """A check every so many results at the least, on average."""
 CANARY_ONE_IN: Final = 8
 """A canary beside every so many pieces of work, on average."""
-LOOK_ONE_IN: Final = 6
+LOOK_ONE_IN: Final = 5
 """Of a provider's answers in one job of several pieces, one in so many is checked in any case, at once or later."""
 PROVEN_QUORUM: Final = 4
 """Two proven providers, one and two newcomers, or four newcomers: newcomers alone are too cheap to be believed in pairs."""

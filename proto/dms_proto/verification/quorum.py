@@ -7,7 +7,7 @@ proven ones first. Who would only repeat a neighbour's word is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -78,17 +78,25 @@ def _answer(result: Result) -> tuple[object, ...]:
     return result.ending.reason, result.ending.exit_code, result.printed, files
 
 
-def judge(camps: Sequence[Sequence[Vote]], verification: Verification) -> Verdict:
-    """Counts the votes, by camps of those that are for the same answer."""
+def judge(camps: Sequence[Sequence[Vote]], verification: Verification, witnesses: Collection[PeerId] = ()) -> Verdict:
+    """Counts the votes, by camps of those that are for the same answer.
+
+    Args:
+        camps: the votes.
+        verification: how they weigh.
+        witnesses: who has voted before, when the same work was judged already: that counts, and nothing follows for them. Without a new vote for
+            it nothing is accepted.
+    """
     weights = [weight_of((vote.voter for vote in camp), verification) for camp in camps]
     strongest = max(range(len(camps)), key=weights.__getitem__, default=None)
     if strongest is None:
         return Verdict()
-    camp, weight = camps[strongest], weights[strongest]
-    if weight >= verification.quorum and 4 * weight >= 3 * sum(weights):
-        wrong = tuple(vote.voter.provider for other in camps if other is not camp for vote in other)
+    fresh = [[vote for vote in camp if vote.voter.provider not in witnesses] for camp in camps]
+    camp, weight = fresh[strongest], weights[strongest]
+    if camp and weight >= verification.quorum and 4 * weight >= 3 * sum(weights):
+        wrong = tuple(vote.voter.provider for other in fresh if other is not camp for vote in other)
         return Verdict(camp[0], tuple(vote.voter.provider for vote in camp), wrong)
-    return Verdict(undecided=sum(map(len, camps)) >= MAX_COPIES)
+    return Verdict(undecided=sum(map(len, fresh)) >= MAX_COPIES)
 
 
 def support(camps: Sequence[Sequence[Vote]], verification: Verification) -> int:

@@ -340,13 +340,16 @@ def test_one_that_is_not_as_known_is_settled_by_others_who_are_compared_with_bot
     market = canary()
     answers(market, "a", 500)
     market.tell(compared(comparing(market)))
-    opened(market, "b")
-    answers(market, "b", 501)
-    wanted = comparing(market)
-    assert (indexes(wanted.founders), indexes(wanted.fresh)) == ((KNOWN, 0), (1,))
-    market.tell(compared(wanted))
+    for slot, (peer, value) in enumerate(zip("bcde", (501, 502, 499, 498), strict=True), start=1):
+        opened(market, peer)
+        answers(market, peer, value)
+        wanted = comparing(market)
+        assert (indexes(wanted.founders), indexes(wanted.fresh)) == ((KNOWN, 0), (slot,))
+        market.tell(compared(wanted))
+    opened(market, "f")
+    answers(market, "f", 501)
 
-    assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT, "x": Kind.WRONG, "y": Kind.WRONG}
+    assert kinds(market) == dict.fromkeys("abcdef", Kind.RIGHT) | {"x": Kind.WRONG, "y": Kind.WRONG}
 
 
 def test_who_gave_a_known_answer_that_cannot_be_compared_is_not_trusted_any_more() -> None:

@@ -148,7 +148,9 @@ def test_one_lie_that_is_seen_has_the_rest_of_the_lot_done_again() -> None:
         assert judged.accepted is not None
         assert market.state.slots[judged.accepted].outputs == RIGHT
     assert called(market)[0] == seen
-    assert market.state.ending.price == 50 * 3 * count, "nothing is owed to the liar"
+    assert market.state.ending.price == 50 * (3 + 2 * (count - 1)), (
+        "nothing is owed to the liar, whose word weighs half once it was wrong"
+    )
 
 
 def test_what_comes_later_of_whoever_is_in_doubt_is_done_again_as_well() -> None:

@@ -91,25 +91,51 @@ def again(market: Requester, *peers: str) -> None:
 def test_another_answer_proves_nothing_by_itself_and_others_do_the_work_anew() -> None:
     market = canary("a")
     answers(market, OTHER)
+    assert market.reason is None
+
     again(market, "a", "b")
+    answers(market, RIGHT)
+
+    assert kinds(market) == {"a": Kind.WRONG, "b": Kind.RIGHT}
+
+
+def test_two_that_agree_do_not_overturn_what_two_had_agreed_on() -> None:
+    market = canary("a")
+    for peers in ("ab", "abc"):
+        answers(market, OTHER)
+        again(market, *peers)
     answers(market, RIGHT)
     assert market.reason is None
 
-    again(market, "a", "b", "c")
-    answers(market, RIGHT)
-    again(market, "a", "b", "c", "d")
-    answers(market, RIGHT)
+    for peers in ("abcd", "abcde", "abcdef"):
+        again(market, *peers)
+        answers(market, RIGHT)
+        if market.reason is not None:
+            break
 
-    assert kinds(market) == {"a": Kind.WRONG, "b": Kind.RIGHT, "c": Kind.RIGHT, "d": Kind.RIGHT}
+    assert kinds(market) == {"a": Kind.WRONG, "b": Kind.WRONG} | dict.fromkeys("cdef", Kind.RIGHT)
 
 
-def test_an_answer_on_which_others_agree_overturns_the_known_one() -> None:
+def test_an_answer_on_which_many_agree_overturns_the_known_one() -> None:
     market = canary("a")
-    answers(market, OTHER)
-    again(market, "a", "b")
+    for peers in ("ab", "abc", "abcd", "abcde", "abcdef"):
+        answers(market, OTHER)
+        assert market.reason is None
+        again(market, *peers)
     answers(market, OTHER)
 
-    assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT, "x": Kind.WRONG, "y": Kind.WRONG}
+    assert kinds(market) == dict.fromkeys("abcdef", Kind.RIGHT) | {"x": Kind.WRONG, "y": Kind.WRONG}
+
+
+def test_a_newcomer_that_says_something_else_is_not_judged_by_what_is_known_alone() -> None:
+    market = canary("a", streaks=0)
+    answers(market, OTHER)
+    assert market.reason is None
+
+    again(market, "a", "b")
+    answers(market, RIGHT)
+
+    assert kinds(market) == {"a": Kind.WRONG, "b": Kind.RIGHT}
 
 
 def test_an_answer_that_was_taken_as_it_came_is_right_once_another_gives_the_same() -> None:
@@ -131,8 +157,11 @@ def test_whoever_was_taken_at_its_word_and_was_wrong_is_found_out_later() -> Non
     answers(market, OTHER)
     again(market, "a", "b")
     answers(market, OTHER)
+    assert market.reason is None
+    again(market, "a", "b", "c")
+    answers(market, OTHER)
 
-    assert kinds(market) == {"a": Kind.RIGHT, "b": Kind.RIGHT, "x": Kind.WRONG}
+    assert kinds(market) == dict.fromkeys("abc", Kind.RIGHT) | {"x": Kind.WRONG}
 
 
 def test_the_word_of_a_newcomer_confirms_nothing_that_nobody_had_checked() -> None:
