@@ -415,6 +415,14 @@ def test_what_functions_print_is_in_the_jobs_logs(market: WholeMarket) -> None:
     assert market.dms("job", "logs", market.last_job()["job_id"]).stdout == "printed there\n"
 
 
+def test_an_owner_may_look_into_its_worker_between_calls(market: WholeMarket) -> None:
+    with made(market, workers=1, exec="requester") as executor:
+        executor.submit(Path("left.txt").write_text, "by a call").result(S)
+        done = market.dms("job", "exec", market.last_job()["job_id"], "--", "cat", "left.txt")
+        assert (done.returncode, done.stdout) == (0, "by a call"), done.stderr
+        assert executor.submit(int).result(S) == 0
+
+
 def test_a_job_is_run_and_its_words_are_given(market: WholeMarket) -> None:
     ran = client(market).run(["sh", "-c", "echo out; echo err >&2; exit 3"], resources={"memory": "64MiB"})
     assert (ran.is_well, ran.stdout, ran.stderr) == (False, b"out\n", b"err\n")
