@@ -22,7 +22,8 @@ import errno
 import logging
 import os
 import stat
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from typing import Final
 
@@ -37,6 +38,8 @@ from dms.net.config import BLOB_PROTOCOL
 from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.host import Host
 from dms.net.pipe import AskBlob
+from dms.net.quotas import Quota
+from dms.net.shares import Shares, TakenError
 from dms_proto.units import format_count
 
 ASK_S: Final = 10.0
@@ -52,7 +55,9 @@ class Blobs:
         self._host = host
         self._bridge = bridge
         self._stall_s = host.config.blob_stall_s
-        self._serving: Counter[str] = Counter()
+        self._quota = Quota(host.config.blob_limit)
+        most = host.config.max_blobs_served
+        self._serving = Shares(-(-most // 2), most)
         self._asked: dict[int, tuple[trio.Event, list[str | None]]] = {}
         self._next_ask = 0
         host.set_stream_handler(TProtocol(BLOB_PROTOCOL), self._serve)
@@ -69,21 +74,34 @@ class Blobs:
         peer = stream.muxed_conn.peer_id.to_base58()
         reader = Reader(stream, self._stall_s)
         request = msgspec.msgpack.decode(await reader.item(MAX_HEAD), type=Request)
-        limit = self._host.config.max_blobs_served
-        if self._serving.total() >= limit or self._serving[peer] * 2 >= limit:
-            await self._refuse(stream, "busy; try again")
-            return
-        self._serving[peer] += 1
         try:
-            path = await self._ask(peer, request.digest)
-            if path is None:
-                await self._refuse(stream, "not offered to you")
-            else:
-                await self._send_file(stream, path, request)
-        finally:
-            self._serving[peer] -= 1
-            if not self._serving[peer]:
-                del self._serving[peer]
+            with self._place(peer):
+                await self._serve_one(peer, stream, request)
+        except TakenError as error:
+            await self._refuse(stream, f"busy; {error}")
+
+    @contextmanager
+    def _place(self, peer: str) -> Iterator[None]:
+        """Holds a place among those that are served.
+
+        Raises:
+            TakenError: there is none for this peer now. The node has not been told of it.
+        """
+        source = self._host.source(peer)
+        if offence := self._quota.judge(peer, source, 0, trio.current_time()):
+            self._host.blame(peer, offence)
+            raise TakenError("too many are asked for at a time; try again")
+        if not self._host.is_admitted(peer):
+            raise TakenError("a proof of work is asked of you first")
+        with self._serving.place(peer, source):
+            yield
+
+    async def _serve_one(self, peer: str, stream: SafeStream, request: Request) -> None:
+        path = await self._ask(peer, request.digest)
+        if path is None:
+            await self._refuse(stream, "not offered to you")
+        else:
+            await self._send_file(stream, path, request)
 
     async def _ask(self, peer: str, digest: str) -> str | None:
         self._next_ask += 1

@@ -63,12 +63,13 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_source_connections: inbound connections from one source: an IPv4 address, or an IPv6 network of 64 bits.
         max_handshakes: inbound connections in their handshake at a time; a quarter of it from one source.
         handshake_timeout_s: seconds an inbound handshake may take.
-        max_blobs_served: blob transfers served at a time; half of it to one peer.
+        max_blobs_served: blob transfers served at a time; half of it to the peers of one source.
         max_blobs_fetched: blob transfers fetched at a time; more wait.
         max_tunnels_served: tunnels that peers have here at a time; a quarter of it one peer or one source, and as many openings to come.
         queue_bytes: bytes queued to one peer before `send` says no.
         pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
         frame_limit: inbound rate of frames per peer.
+        blob_limit: inbound rate of requests for blobs per peer; their bytes are not counted.
         tunnel_limit: inbound rate of openings of tunnels per peer; their bytes are not counted.
         gossip_limit: inbound rate of gossiped messages per forwarder.
         work_bits: bits of proof of work that a stranger has to show that connects from a public address; 0 for none.
@@ -103,6 +104,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes: int = 2 * MIB
     pipe_window: int = 4 * MIB
     frame_limit: RateLimit = RateLimit()
+    blob_limit: RateLimit = RateLimit(frames_per_s=1_000, frames_burst=4_000)
     tunnel_limit: RateLimit = RateLimit(frames_per_s=100, frames_burst=1_000)
     gossip_limit: RateLimit = RateLimit(frames_per_s=50, frames_burst=500, bytes_per_s=256 * KIB, bytes_burst=2 * MIB)
     work_bits: int = 0

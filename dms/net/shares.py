@@ -31,7 +31,7 @@ class Shares:
         """
         holders = (peer, source)
         if self._held >= self._most or any(self._held_by[holder] >= self._of_source for holder in holders):
-            raise TakenError
+            raise TakenError("all places are taken; try again")
         self._held += 1
         self._held_by.update(holders)
         try:
