@@ -73,6 +73,7 @@ _MARKET: Final = (
         help="Who may run commands beside it with dms alloc exec: requester (you), or granted (also who has the right exec). Default nobody.",
     ),
     click.option("--count", metavar="N", type=click.IntRange(1, 10_000), help="Independent allocations. Default 1."),
+    click.option("--together", is_flag=True, default=None, help="All of them get a place at once, or none does."),
     click.option("--time", "run_time", metavar="SPAN", help="Longest run, such as 90s or 2h. Default 10m."),
     click.option("--queue", metavar="SPAN", help="How long to wait for free capacity. Default 10m."),
     click.option(
@@ -222,6 +223,7 @@ def market_fields(task: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
         "secrets": secrets,
         "exec": task["exec_"],
         "count": task["count"],
+        "together": task["together"],
         "timeouts": _given(run=task["run_time"], queue=task["queue"]),
         "wait_for_nodes": task["wait_for_nodes"],
         "deadline": task["deadline"],

@@ -386,6 +386,8 @@ def _verify_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     """What stands in the way of checking results."""
     verify = verification_of(job)
     yield from ((f"verify.{field}", rule) for field, rule in faults(verify, job.count))
+    if verify.is_on and job.together:
+        yield "together", "results are checked of independent allocations only; leave `verify` out"
     if verify.is_on and job.secrets:
         yield "verify.policy", "a job with secrets would show them to every node that runs a copy; leave it at none"
 

@@ -229,6 +229,10 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         ),
     ] = {}
     count: Annotated[int, Meta(description="Independent allocations of the same task.", ge=1, le=10_000)] = 1
+    together: Annotated[
+        bool,
+        about("All allocations get a place at once, or none does; and when one has failed, the others are stopped."),
+    ] = False
     node: Annotated[
         Text,
         about(

@@ -76,6 +76,7 @@ def resolve(
         needs=_needs(job),
         name=job.name,
         count=job.count,
+        together=job.together,
         max_price=amount(job.max_price, "credits"),
         budget=amount(job.budget, "credits"),
         pricing=job.pricing,

@@ -36,7 +36,8 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         task: what every allocation runs. The node adds DMS_INDEX and DMS_COUNT to its environment, and `secrets`.
         needs: what each allocation requires of a node.
         name: for people.
-        count: how many independent allocations.
+        count: how many allocations.
+        together: whether all of them get a place at once, or none does.
         max_price: micro-credits for one allocation run to its wall limit.
         pricing: what the winner is paid.
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
@@ -62,6 +63,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     needs: Capability
     name: Word = ""
     count: Count = 1
+    together: bool = False
     max_price: Amount = 0
     deadline_ms: Amount = 0
     queue_ms: Amount = 10 * MINUTE

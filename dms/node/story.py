@@ -489,6 +489,7 @@ def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
         needs=terms.needs,
         name=terms.name,
         count=terms.count,
+        together=terms.together,
         max_price=terms.max_price,
         budget=terms.budget,
         pricing=terms.pricing,

@@ -1,4 +1,5 @@
-"""GPUs through a whole market, on invented devices: whole ones, several, instances and shares; who gets which, and when they are free again."""
+"""GPUs through a whole market, on invented devices: whole ones, several, instances, shares, on two nodes at once; who gets which, and when they are
+free again."""
 
 from __future__ import annotations
 
@@ -34,13 +35,23 @@ PROVIDER = NodeSpec(
         "provider.simulate_gpus": "2xA100-40G,1xH100-80G/2x1g.10gb+1x3g.40gb",
     },
 )
+OTHER = NodeSpec(
+    "other",
+    "provider",
+    {
+        "provider.cpu": "1",
+        "provider.memory": "512MiB",
+        "provider.disk": "1GiB",
+        "provider.simulate_gpus": "1xL40-48G",
+    },
+)
 SAY = "echo $CUDA_VISIBLE_DEVICES; exec sleep 600"
 SMALL = ("--cpu", "0.1", "--memory", "32MiB", "--disk", "16MiB")
 
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    with whole_market(tmp_path_factory.mktemp("gpus"), REQUESTER, PROVIDER) as market:
+    with whole_market(tmp_path_factory.mktemp("gpus"), REQUESTER, PROVIDER, OTHER) as market:
         yield market
 
 
@@ -78,7 +89,7 @@ def test_a_job_has_whole_devices_to_itself(market: WholeMarket, mark: str) -> No
         assert sorted(told[:2]) == ["GPU-sim-0", "GPU-sim-1"]
         assert sorted(told[2:]) == ["MIG-sim-2-0", "MIG-sim-2-1", "MIG-sim-2-2"]
         assert free(market) == {}
-        refused = market.dms(*asked(mark, "--gpus", "1"))
+        refused = market.dms(*asked(mark, "--gpus", "1", "--gpu-model", "H100"))
         assert "1 node could do it but is busy" in refused.stderr
         end(mark)
 
@@ -142,3 +153,18 @@ def test_devices_stay_taken_while_their_program_outlives_its_node(market: WholeM
         assert taken not in free(market)
         end(mark)
         wait_until(lambda: taken in free(market), "the device is free again")
+
+
+def test_what_goes_together_runs_on_two_nodes_at_once(market: WholeMarket, mark: str) -> None:
+    together = ("--count", "3", "--together", "--gpus", "1", "--gpu-memory", "40GiB", "--gpu-model", "0 (")
+    done = market.dms(*asked(mark, *together, script="echo $CUDA_VISIBLE_DEVICES"))
+    assert done.returncode == 0, done.stderr
+    slots = market.json("job", "show", market.last_job()["job_id"])["slots"]
+    assert len({slot["attempts"][0]["provider"] for slot in slots}) == 2
+
+
+def test_what_goes_together_does_not_begin_when_one_has_no_place(market: WholeMarket, mark: str) -> None:
+    together = ("--count", "4", "--together", "--gpus", "1", "--gpu-model", "0 (")
+    refused = market.dms(*asked(mark, *together))
+    assert "a place for 3 of 4 allocations that go together" in refused.stderr
+    assert processes_marked(mark) == []

@@ -109,6 +109,7 @@ class JobGroup(Base):
             needs=spec.needs,
             name=spec.name,
             count=spec.count,
+            together=spec.together,
             bids_wanted=spec.bids_wanted or market.bids_wanted,
             max_price=spec.max_price,
             budget=spec.budget,

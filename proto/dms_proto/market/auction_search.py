@@ -39,6 +39,7 @@ from dms_proto.market.auction_events import (
     RoundCalled,
 )
 from dms_proto.market.auction_fold import evolve
+from dms_proto.market.auction_gang import first_failure, gang_step, lacking, may_take
 from dms_proto.market.auction_lots import looks_step
 from dms_proto.market.auction_messages import bid_request, commit_message
 from dms_proto.market.auction_money import AT_WORK, affordable, money_left, room_with, spent, stakes
@@ -162,7 +163,7 @@ def _award(auction: Auction, slots: tuple[Slot, ...], bids: dict[BidId, OpenBid]
     decision = choose(bid_request(auction, auction.round), _candidates(bids), preferences)
     money = money_left(auction) if terms.budget else None
     awards = _fill(auction, slots, decision.ranking, bids, money)
-    if not awards:
+    if not awards or not may_take(auction, awards, slots):
         return IGNORED
     award = None
     if is_sealed(auction):
@@ -302,7 +303,7 @@ class _Obstacle(NamedTuple):
 def _own_work(auction: Auction) -> str:
     """In words that the request waits for its own other allocations, as long as they take; empty when it does not."""
     is_held = any(slot.phase in AT_WORK for slot in auction.slots)
-    if not is_held or any(slot.failed_on for slot in seeking(auction)):
+    if not is_held or terms_of(auction).together or any(slot.failed_on for slot in seeking(auction)):
         return ""
     if all(is_copy(auction, slot) for slot in seeking(auction)):
         return "waits for a node that has no copy of it yet"
@@ -313,6 +314,8 @@ def _obstacle(auction: Auction, now: int) -> _Obstacle | None:
     """What stands in the way; None: all who were asked said no, but not everybody was asked."""
     terms = terms_of(auction)
     patience_ms = max(terms.patience_ms, NO_PEERS_GRACE_MS)
+    if why := lacking(auction, seeking(auction), now):
+        return _Obstacle(why, EndReason.NO_BIDS, terms.queue_ms)
     if why := _busy(auction):
         return _Obstacle(why, EndReason.NO_BIDS, terms.queue_ms)
     if _is_alone(auction):
@@ -415,6 +418,7 @@ def _end_step(auction: Auction, now: int) -> Decision:
     if not is_over(auction):
         return IGNORED
     failed = next((ending for ending in endings(auction) if ending.reason is not EndReason.COMPLETED), None)
+    failed = first_failure(auction) or failed
     ended = failed or Ending(EndReason.COMPLETED)
     return Decision((RequestEnded(ended.reason, ended.detail, now, spent(auction)),), (Conclude(),))
 
@@ -427,7 +431,9 @@ _STEPS: Final = (
     judge_step,
     looks_step,
     _award_step,  # copies that were just called
+    gang_step,
     _search_step,
+    gang_step,  # for what was just given up
     judge_step,  # of what was just given up
     accept_step,
     _release_step,

@@ -101,7 +101,8 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         name: for people.
         task: what every allocation runs; its environment gets DMS_INDEX and DMS_COUNT.
         needs: what each allocation requires.
-        count: how many independent allocations.
+        count: how many allocations.
+        together: whether all of them get a place at once, or none does; see `auction_gang`.
         bids_wanted: how many bids make a choice.
         max_price: micro-credits per allocation.
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
@@ -145,6 +146,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     spot_check: SpotCheck | None = None
     pricing: Pricing = Pricing.FIRST_PRICE
     only: PeerId = PeerId("")
+    together: bool = False
 
     def number_of(self, index: int) -> int:
         """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""

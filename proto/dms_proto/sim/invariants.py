@@ -23,7 +23,7 @@ from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transie
 from dms_proto.market import auction_events, auction_stimuli, offer_state
 from dms_proto.market.auction_attempts import STOPPED
 from dms_proto.market.auction_copies import is_welcome, quorum_faults
-from dms_proto.market.auction_reading import is_held_back, pending, seeking, usable
+from dms_proto.market.auction_reading import is_held_back, pending, seeking, unfilled, usable
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase, terms_of
 from dms_proto.market.comparison import fit_test
 from dms_proto.market.ledger import Reservation
@@ -171,6 +171,8 @@ class Watch:
             if isinstance(event, auction_events.AwardMade):
                 wanted = [index for _, indexes in event.taken for index in indexes]
                 demand(len(set(wanted)) == len(wanted), "one commit per slot", f"{node!r}: {event.taken}")
+                is_whole = not terms_of(after).together or not unfilled(after)
+                demand(is_whole, "all or none", f"{node!r}: {event.taken} leaves {unfilled(after)}")
             if isinstance(event, auction_events.AttemptEnded) and event.provider:
                 terms = after.terms
                 assert terms is not None
@@ -199,7 +201,7 @@ class Watch:
 
     def _next_bid_is_taken_at_once(self, node: SimNode, after: Auction) -> None:
         """With a bid in hand for a slot that seeks, no time is lost outside a bidding window. What a liar bids may not do."""
-        if after.phase is not AuctionPhase.OPEN or after.search in _LISTENING:
+        if after.phase is not AuctionPhase.OPEN or after.search in _LISTENING or terms_of(after).together:
             return
         bids = usable(after, node.now)
         excluded = {entry.bid_id for entry in after.decision.ranking.excluded} if after.decision is not None else set()

@@ -96,7 +96,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         node: who asks.
         at: when.
-        count: allocations.
+        count, together: allocations; whether all get a place at once or none does.
         work_ms: how long each runs.
         cancel_after: the owner cancels it this much later; 0: never.
         inputs, outputs: whether files go there and come back.
@@ -108,6 +108,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     node: int
     at: int = 0
     count: int = 1
+    together: bool = False
     work_ms: int = 2 * SECOND
     outcome: Outcome = Outcome.OK
     cores: int = 1

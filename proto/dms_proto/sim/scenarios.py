@@ -181,6 +181,28 @@ def gpus(rng: Random) -> Plan:
     return plan
 
 
+def gangs(rng: Random) -> Plan:
+    """Jobs whose allocations go together, on machines with a GPU or two each, some of which die, beside jobs for one: all of a job, or none of it."""
+    plan = words.network(rng.randint(3, 6), rng)
+    for index in range(1, len(plan.nodes)):
+        plan = words.with_node(plan, index, gpus=tuple(words.gpu(str(number)) for number in range(rng.randint(1, 2))))
+    for _ in range(6):
+        size = rng.choice((1, 2, 2, 3, 4, 9))
+        plan = words.with_jobs(
+            plan,
+            1,
+            rng,
+            gpus=(words.gpu(),),
+            count=size,
+            together=size > 1,
+            cancel_after=rng.choice((0, 0, 0, 500)),
+            outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.FAILS, Outcome.BREAKS_NODE)),
+            queue_ms=MINUTE,
+        )
+    plan = words.with_weather(plan, loss=rng.choice((0.0, 0.0, 0.05)))
+    return words.crashing(plan, rng.randint(0, 1), rng)
+
+
 def price_floors(rng: Random) -> Plan:
     """Nobody works for less than its price; some jobs pay too little for anybody."""
     plan = words.priced(words.network(rng.randint(2, 5), rng, tariff=Price(cpu_core_hour=60_000)), rng)
@@ -330,6 +352,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         cancel_storm,
         many_slots,
         gpus,
+        gangs,
         price_floors,
         second_prices,
         bursts,

@@ -393,6 +393,7 @@ class Simulation:
             task=task,
             needs=needs,
             count=job.count,
+            together=job.together,
             bids_wanted=job.bids_wanted,
             max_price=job.max_price,
             queue_ms=job.queue_ms,

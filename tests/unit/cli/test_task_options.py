@@ -17,7 +17,7 @@ from dms_proto.units import GIB
 
 ONCE = (
     "executor module cpu memory disk gpus gpu_model gpu_memory gpu_share "
-    "count run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
+    "count together run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
 )
 CONTAINERS = "image pull"
 WHERE = "node"

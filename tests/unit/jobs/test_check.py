@@ -45,6 +45,7 @@ exec: granted
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
 secrets: {TOKEN: {env: DMS_SECRET_TOKEN, as: variable}, KEY: {file: client.key}}
 count: 4
+together: true
 node: lab-3
 constraints: ["link.rtt_ms < 50.0"]
 preferences: {price: 50, speed: 50}
@@ -131,6 +132,12 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("command: x\nverify: {policy: twice}", 2, "verify.policy", "adaptive"),
         ("command: x\nverify: {policy: replicate, copies: 1}", 2, "verify.copies", ">= 2"),
         ("command: x\nverify: {comparator: json}", 2, "verify.comparator", "nothing to compare under the policy none"),
+        (
+            "command: x\ncount: 2\ntogether: true\nverify: {policy: replicate}",
+            3,
+            "together",
+            "independent allocations only",
+        ),
         ("command: x\ncount: 1001\nverify: {policy: adaptive}", 3, "verify.policy", "at most 1000 allocations"),
         (
             "command: x\nverify: {policy: adaptive}\nsecrets: {A: {env: DMS_SECRET_A}}",
