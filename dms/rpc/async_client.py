@@ -171,7 +171,7 @@ async def open_tunnel(
         DmsError: as the node raised it.
         ConnectionLost: the node went away.
     """
-    return OpenTunnel(*await handed_over(path, "tunnel.open", params, TunnelOpened))
+    return OpenTunnel(*await handed_over(path, method, params, TunnelOpened))
 
 
 async def handed_over(
