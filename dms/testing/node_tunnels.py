@@ -24,6 +24,7 @@ class MemoryTunnels:
         tunnels: those opened, by name.
         orders: the commands that were to be run.
         refusal: raised by the next calls, instead of opening one.
+        babbles: what commands say in place of frames.
         cut: why the next ones are cut as soon as something is sent; empty: they are not.
     """
 
@@ -31,6 +32,7 @@ class MemoryTunnels:
         self.tunnels: dict[str, Splice] = {}
         self.refusal: UserError | None = None
         self.cut = ""
+        self.babbles = b""
         self.orders: list[Order] = []
         self._provider = provider
         self._echoes: set[asyncio.Task[None]] = set()
@@ -58,7 +60,7 @@ class MemoryTunnels:
         self.orders.append(order)
         there, kept = socket.socketpair()
         tunnel = self.tunnels[f"t{len(self.tunnels)}"] = Splice(there)
-        playing = asyncio.create_task(_cut(kept, tunnel, self.cut) if self.cut else _play(kept))
+        playing = asyncio.create_task(_cut(kept, tunnel, self.cut) if self.cut else _play(kept, self.babbles))
         self._echoes.add(playing)
         playing.add_done_callback(self._echoes.discard)
         opened = TunnelOpened(f"t{len(self.tunnels) - 1}", AllocationId("a-0"), self._provider)
@@ -70,11 +72,12 @@ class MemoryTunnels:
         return TunnelEnd(await self.tunnels[params.tunnel].wait_over())
 
 
-async def _play(end: socket.socket) -> None:
+async def _play(end: socket.socket, babbles: bytes) -> None:
     """A command that says what it hears, and the end of it, as an error."""
     with end:
         end.setblocking(False)
         loop, frames = asyncio.get_running_loop(), Frames()
+        await loop.sock_sendall(end, babbles)
         while data := await loop.sock_recv(end, 65_536):
             for kind, body in frames.take(data):
                 if kind == Kind.INPUT:

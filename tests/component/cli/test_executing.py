@@ -100,3 +100,25 @@ def test_a_command_that_is_cut_off_says_why(dms: Dms, tmp_path: Path) -> None:
     done = ran(dms, "job", "exec", "-i", job, "--", "sh", given=b"x")
     assert done.returncode == 1
     assert done.stderr.startswith(b"dms: the connection with the peer ended")
+
+
+@pytest.mark.parametrize(
+    ("babbles", "said"),
+    [
+        (b"\x04\xff\xff\xff\xff" + b"x" * 1_000, b"what runs the command says what makes no sense"),
+        (b"HTTP/1.0 400 Bad Request\r\n\r\n", b"what runs the command says what makes no sense"),
+    ],
+)
+def test_a_provider_that_babbles_is_said_to(dms: Dms, tmp_path: Path, babbles: bytes, said: bytes) -> None:
+    job = dms.submit(tmp_path)
+    dms.served.on_loop(lambda node: setattr(node, "babbles", babbles))
+    done = ran(dms, "job", "exec", "-i", job, "--", "sh", given=b"x")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_exit_without_a_code_is_none_of_a_commands_own(dms: Dms, tmp_path: Path) -> None:
+    job = dms.submit(tmp_path)
+    dms.served.on_loop(lambda node: setattr(node, "babbles", b"\x63\0\0\0\0" + b"\6\0\0\0\0"))
+    assert ran(dms, "job", "exec", job, "--", "sh").returncode == 125

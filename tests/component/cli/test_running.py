@@ -313,6 +313,19 @@ def test_logs_of_several_slots_are_lines_that_say_whose_they_are(dms_with: Start
     assert (result.stdout, result.stderr) == ("two\n", "")
 
 
+def test_logs_of_an_allocation_are_followed_and_begin_where_they_shall(dms_with: Start, tmp_path: Path) -> None:
+    dms = dms_with([Script()])
+    dms.submit(tmp_path)
+    (allocation,) = dms.json("alloc", "list")["allocations"]
+    id_ = allocation["allocation_id"]
+    assert dms("alloc", "logs", "-f", "--since", "1h", id_).stdout == "hello\n"
+    for option in (("-f",), ("--since", "now")):
+        result = dms("alloc", "logs", *option, "--from", "alpha", id_)
+        assert result.exit_code == 2
+        assert "not for --from" in result.stderr
+    assert dms("alloc", "logs", "--since", "soon", id_).exit_code == 2
+
+
 def test_cancelling_says_whether_it_was_in_time(dms_with: Start, tmp_path: Path) -> None:
     dms = dms_with([Script(holds=True)])
     job = dms.submit(tmp_path)
