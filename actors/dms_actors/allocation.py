@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-
 from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
 from dms_actors.letters import Admit, AllocationClosed, Blamed, ShowState, TellAgain, Told
@@ -35,6 +33,7 @@ from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_state import AllocationOver
 from dms_proto.messages import AllocationStatus, AnyMessage
 from dms_proto.wire import Offence
+from dms_proto.work import within
 
 LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)
 _WITH_A_RUN: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
@@ -112,8 +111,7 @@ class AllocationActor(MachineActor):
                 self._workbench.fetch_inputs(self._id, requester, task)
             case Execute(task=task):
                 reservation = self._reservation()
-                devices = msgspec.structs.replace(task.resources, gpus=reservation.resources.gpus)
-                task = msgspec.structs.replace(task, resources=devices)
+                task = within(task, reservation.resources)
                 self._workbench.execute(self._id, reservation.request_id, reservation.requester, task)
             case StopRun(grace_ms=grace_ms):
                 self._workbench.stop(self._id, grace_ms)

@@ -24,7 +24,7 @@ from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import format_count
-from dms_proto.work import PYTHON, Limits, Task
+from dms_proto.work import PYTHON, Limits, Task, agent_bytes
 
 SHELL: Final = ("/bin/sh", "-c")
 
@@ -256,8 +256,10 @@ def _limits(job: JobDocument) -> Limits:
 
 
 def _needs(job: JobDocument) -> Capability:
+    own = _resources(job)
+    agents = agent_bytes(job.executor, job.ports, job.exec)
     return Capability(
-        resources=_resources(job),
+        resources=msgspec.structs.replace(own, memory_bytes=own.memory_bytes + agents),
         architecture=job.architecture,
         cpu_score=job.cpu_score,
         executors=(ExecutorOffer(name=job.executor, isolation=job.isolation),),

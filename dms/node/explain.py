@@ -32,6 +32,7 @@ from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, BidRequest, Clause, Pricing
 from dms_proto.reputation.silence import SetAside
 from dms_proto.units import format_age, format_count
+from dms_proto.work import agent_bytes
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -207,6 +208,14 @@ def _ruled_out(inquiry: Inquiry, known: Peer | None, facts: BidderFacts) -> tupl
     )
     candidate = candidate_of(known.peer, nothing_bid, facts)
     return ruled_out_whatever_it_bids(inquiry.request, constraints, candidate)
+
+
+def with_agents(found: Explanation, terms: Terms) -> Explanation:
+    """Also: what of the memory that is asked for the job does not get itself."""
+    task, asked = terms.task, terms.needs.resources.memory_bytes
+    agents = agent_bytes(task.executor, task.ports, task.exec)
+    is_asked_for = asked >= task.resources.memory_bytes + agents
+    return msgspec.structs.replace(found, agent_bytes=agents if is_asked_for else 0)
 
 
 def _left_out(inquiry: Inquiry, peer: PeerId, *, lost: bool) -> NodeVerdict | None:

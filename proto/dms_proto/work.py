@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -26,6 +27,8 @@ from dms_proto.rules import (
 from dms_proto.secrets import MAX_SECRETS, Secret
 from dms_proto.units import MIB, MINUTE
 
+SANDBOX: Final = "sandbox"
+"""The executor for programs of the machine."""
 PYTHON: Final = "python"
 """The executor for programs and functions in Python."""
 MAX_PORTS: Final = 16
@@ -166,6 +169,29 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     pull: Pull = Pull.IF_NOT_PRESENT
     datasets: Annotated[tuple[DatasetInput, ...], msgspec.Meta(max_length=MAX_DATASETS)] = ()
     exec: ExecBy = ExecBy.NOBODY
+
+
+PORT_AGENT_BYTES: Final = 48 * MIB
+"""Memory of the agent that leads to a job's ports, with all its connections busy."""
+EXEC_AGENT_BYTES: Final = 32 * MIB
+"""Memory of the agent that has commands run beside a job, with all its sessions."""
+
+
+def agent_bytes(executor: str, ports: Collection[int], exec_by: ExecBy) -> int:
+    """Memory of the agents inside a job's sandbox: reserved beside what the job asks for itself."""
+    leads_in = bool(ports) and executor == SANDBOX
+    runs_beside = exec_by is not ExecBy.NOBODY and executor in (SANDBOX, PYTHON)
+    return PORT_AGENT_BYTES * leads_in + EXEC_AGENT_BYTES * runs_beside
+
+
+def within(task: Task, reserved: Resources) -> Task:
+    """The task as it is run: its memory and that of its agents are no more than was reserved, its devices those that were."""
+    own = task.resources.memory_bytes
+    agents = agent_bytes(task.executor, task.ports, task.exec)
+    if own and agents:
+        own = max(1, min(own, reserved.memory_bytes - agents))
+    resources = msgspec.structs.replace(task.resources, gpus=reserved.gpus, memory_bytes=own)
+    return msgspec.structs.replace(task, resources=resources)
 
 
 def takes_calls(task: Task) -> bool:

@@ -14,7 +14,7 @@ from dms_proto.market.impossible import DEBT
 from dms_proto.market.second_price import words_of
 from dms_proto.market.verdicts import CONSTRAINT
 from dms_proto.messages import Clause
-from dms_proto.units import format_count, format_credits
+from dms_proto.units import format_bytes, format_count, format_credits
 
 NODES_SHOWN: Final = 30
 """Nodes listed one by one unless all are asked for."""
@@ -42,6 +42,8 @@ def explanation(
     """The whole story. The counts add up to the nodes known. `names`: of peers, by PeerID."""
     known = len(found.verdicts)
     yield Line(f"{title}   {format_count(known, 'node')} known", "strong")
+    if found.agent_bytes:
+        yield Line(f"of its memory, {format_bytes(found.agent_bytes)} are for what leads into its sandbox", "dim")
     yield from _summary(found, names)
     if not known:
         yield Line("no other node is known; dms join INVITATION, or dms doctor", "warn")

@@ -15,23 +15,22 @@ from dms.executors.sandbox.engine import DOOR_ARGUMENT, EXEC_ARGUMENT, RESULT_AR
 from dms.executors.sandbox.interpreter import Interpreter
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.verdict import NOT_EXECUTABLE, NOT_FOUND
-from dms_proto.units import MIB
-from dms_proto.work import Ending, EndReason
+from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Ending, EndReason
 
 _LIBRARIES: Final = "LD_LIBRARY_PATH"
 _OWN_IMPORTS: Final = "from dms."
 
 
 class Overhead(NamedTuple):
-    """What an agent needs beside what the job reserved."""
+    """What an agent needs beside what the job asks for itself; its memory is reserved with it."""
 
     memory_bytes: int
     processes: int
 
 
-PORTS: Final = Overhead(48 * MIB, 2)
+PORTS: Final = Overhead(PORT_AGENT_BYTES, 2)
 """With all its connections busy; it, and what starts it."""
-EXEC: Final = Overhead(32 * MIB, 2 + exec_agent.MOST)
+EXEC: Final = Overhead(EXEC_AGENT_BYTES, 2 + exec_agent.MOST)
 """With all its sessions, each a process; the commands in them count as the job's own."""
 
 

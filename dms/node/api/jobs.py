@@ -16,7 +16,7 @@ from dms.node.api.views import job_summary
 from dms.node.comparing import check_result_comparator
 from dms.node.dataset_jobs import with_datasets
 from dms.node.doings import BEFORE_RUNNING, Doings
-from dms.node.explain import explanation, inquiry_of, opening_request
+from dms.node.explain import explanation, inquiry_of, opening_request, with_agents
 from dms.node.images import pin_image
 from dms.node.log_reading import log_part
 from dms.node.logs import STREAMS
@@ -178,7 +178,8 @@ class JobGroup(Base):
         """See `JobMethods`."""
         story = await self._story(await self._job_id(params.job_id))
         members = (await self._state()).membership
-        return explanation(inquiry_of(story, members), members, self._now(), is_over=story.ended is not None)
+        found = explanation(inquiry_of(story, members), members, self._now(), is_over=story.ended is not None)
+        return with_agents(found, story.terms) if story.terms is not None else found
 
     async def job_decision(self, params: DecisionParams) -> DecisionView:
         """See `JobMethods`."""

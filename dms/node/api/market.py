@@ -11,7 +11,7 @@ import msgspec
 from dms.node.api.base import Row, call_id
 from dms.node.api.jobs import JobGroup
 from dms.node.api.views import bid_view, request_view
-from dms.node.explain import Inquiry, answers_of, dry_request, explanation, lost_meanwhile, whom_to_ask
+from dms.node.explain import Inquiry, answers_of, dry_request, explanation, lost_meanwhile, whom_to_ask, with_agents
 from dms.node.pricing import could_do, policy_of
 from dms.node.projecting.tables import BIDS, REQUESTS
 from dms.rpc.api.market import (
@@ -62,7 +62,7 @@ class MarketGroup(JobGroup):
             terms.max_price,
             only=terms.only,
         )
-        return explanation(inquiry, state.membership, self._now(), is_over=True)
+        return with_agents(explanation(inquiry, state.membership, self._now(), is_over=True), terms)
 
     async def _ask_all(self, request: BidRequest, asked: tuple[PeerId, ...]) -> dict[PeerId, Bid | tuple[Clause, ...]]:
         """Sends a dry run to `asked` and gathers the answers, until all have answered or the window closes."""

@@ -92,11 +92,13 @@ class Explanation(msgspec.Struct, frozen=True):
         verdicts: one per node, in the order given.
         counts: nodes by outcome, every outcome listed; they add up to the nodes known.
         suggestions: most gained first; of equals, the smaller change first.
+        agent_bytes: of the memory that is asked for, what the agents take that lead into its sandbox.
     """
 
     verdicts: tuple[NodeVerdict, ...]
     counts: dict[Outcome, int]
     suggestions: tuple[Suggestion, ...]
+    agent_bytes: int = 0
 
     @property
     def impossible(self) -> bool:

@@ -20,7 +20,7 @@ from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import GIB, HOUR, MIB, MINUTE, SECOND
-from dms_proto.work import Limits, takes_calls
+from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Limits, takes_calls
 
 
 def _resolve(base: Path, roots: tuple[Path, ...] = (), /, **fields: Any) -> JobSpec:
@@ -47,6 +47,22 @@ def test_a_bare_command_gets_sensible_defaults(tmp_path: Path) -> None:
     assert (spec.count, spec.max_price, spec.deadline_ms, spec.patience_ms) == (1, 1_000_000, 0, 0)
     assert (spec.queue_ms, spec.bids_wanted, spec.retry_job_failures, spec.retry_node_faults) == (10 * MINUTE, 0, 2, 5)
     assert spec.preferences is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "agents"),
+    [
+        ({"ports": [8080]}, PORT_AGENT_BYTES),
+        ({"exec": "requester"}, EXEC_AGENT_BYTES),
+        ({"ports": [8080], "exec": "requester"}, PORT_AGENT_BYTES + EXEC_AGENT_BYTES),
+    ],
+)
+def test_what_leads_into_the_sandbox_is_asked_for_beside_what_the_job_gets(
+    tmp_path: Path, fields: dict[str, Any], agents: int
+) -> None:
+    """It ran beyond what was reserved: a machine that had promised all of its memory had promised more."""
+    spec = _resolve(tmp_path, **fields)
+    assert spec.needs.resources.memory_bytes == spec.task.resources.memory_bytes + agents
 
 
 def test_quantities_become_integers_of_their_unit(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.cli.blocks import Table
+from dms.cli.blocks import Line, Table
 from dms.cli.views.explain import explanation as screen
 from dms.node.explain import (
     Inquiry,
@@ -18,6 +18,7 @@ from dms.node.explain import (
     lost_meanwhile,
     opening_request,
     whom_to_ask,
+    with_agents,
 )
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import PeerId, bid_id, peer_id_of, request_id
@@ -30,7 +31,7 @@ from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, Clause, Hello
 from dms_proto.reputation.silence import SetAside, Word
 from dms_proto.units import GIB
-from dms_proto.work import Task
+from dms_proto.work import PORT_AGENT_BYTES, SANDBOX, Task
 
 ME, *OTHERS = (peer_id_of(bytes([number]) * 32) for number in range(1, 9))
 JOB = request_id(b"0123456789abcdef")
@@ -167,6 +168,16 @@ def test_of_who_was_asked_and_not_waited_for_that_is_said() -> None:
     assert verdict.detail == (
         "asked, and has not answered; not waited for: 4 rounds before unanswered; last heard of 5 s ago"
     )
+
+
+def test_of_the_memory_asked_for_it_is_said_what_leads_into_the_sandbox() -> None:
+    task = msgspec.structs.replace(TERMS.task, executor=SANDBOX, ports=(8080,))
+    terms = msgspec.structs.replace(TERMS, task=task, needs=Capability(Resources(1000, GIB)))
+    found = with_agents(explanation(inquiry((), {}), members(), NOW), terms)
+    assert found.agent_bytes == PORT_AGENT_BYTES
+    lines = [block.text for block in screen("a job", found, {}) if isinstance(block, Line)]
+    assert "of its memory, 48 MiB are for what leads into its sandbox" in lines
+    assert with_agents(found, TERMS).agent_bytes == 0
 
 
 def test_bids_come_first_the_cheapest_of_them_before_the_others() -> None:
