@@ -25,7 +25,13 @@ class AsyncExecutor:
         return asyncio.wrap_future(self._executor.submit(fn, *args, **kwargs))
 
     async def map(self, fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int = 1) -> AsyncIterator[T]:
-        """The results in order, as they come. Who stops taking them cancels the rest."""
+        """The results in order, as they come. Who stops taking them cancels the rest.
+
+        Raises:
+            ValueError: `chunksize` is less than 1.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be at least 1")
         arguments = list(zip(*iterables, strict=False))
         chunks = [arguments[start : start + chunksize] for start in range(0, len(arguments), chunksize)]
         futures = [asyncio.wrap_future(self._executor.each(fn, chunk)) for chunk in chunks]

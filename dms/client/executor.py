@@ -146,11 +146,12 @@ class _Background:
         self._process = os.getpid()
         self._is_ready = threading.Event()
         self.running.add(self)
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run(path, wish)), name="market executor", daemon=True
-        )
+        self._failure: OSError | None = None
+        self._thread = threading.Thread(target=self._main, args=(path, wish), name="market executor", daemon=True)
         self._thread.start()
         self._is_ready.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def soon(self, act: Callable[[Dispatch], None]) -> None:
         """Does something on the loop, unless that has ended."""
@@ -169,15 +170,21 @@ class _Background:
         if self._thread is not threading.current_thread():  # a future's callback may shut down its executor
             self._thread.join(seconds)
 
+    def _main(self, path: Path, wish: Wish) -> None:
+        try:
+            asyncio.run(self._run(path, wish))
+        except OSError as error:  # no loop could be made: this process has too many files open
+            self._failure = error
+        finally:
+            self.running.discard(self)
+            self._is_ready.set()
+
     async def _run(self, path: Path, wish: Wish) -> None:
         over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.dispatch = Dispatch(path, wish, over.set)
         self._is_ready.set()
-        try:
-            await over.wait()
-        finally:
-            self.running.discard(self)
+        await over.wait()
 
 
 @atexit.register

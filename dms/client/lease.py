@@ -26,7 +26,7 @@ from dms_proto.errors import DmsError
 from dms_proto.ids import PeerId, short
 from dms_proto.market.explain import Explanation
 from dms_proto.messages import Phase
-from dms_proto.tunnels import ToCalls, write_target
+from dms_proto.tunnels import FINAL, ToCalls, write_target
 from dms_proto.work import PYTHON
 
 OPEN_S: Final = 30.0
@@ -198,7 +198,8 @@ class Lease:
             try:
                 tunnel = await open_tunnel(self._path, params)
             except DmsError as error:
-                if not error.retryable or asyncio.get_running_loop().time() > deadline:
+                is_final = error.code in FINAL and not error.retryable
+                if is_final or asyncio.get_running_loop().time() > deadline:
                     self._give_up(slot, stage, f"it cannot be reached: {error}")
                     return None
                 await asyncio.sleep(AGAIN_S)

@@ -462,6 +462,8 @@ async def test_the_same_for_asyncio(market: WholeMarket) -> None:
             ]
             with pytest.raises(ZeroDivisionError):
                 await executor.submit(divmod, 1, 0)
+            with pytest.raises(ValueError, match="chunksize"):
+                await anext(executor.map(int, [1], chunksize=0))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await executor.submit(time.sleep, 2)
