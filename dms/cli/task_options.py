@@ -114,6 +114,7 @@ _MARKET: Final = (
         help="What takes two results for the same: hash (default), json, lines, numbers:1e-6, or a plug-in of the node.",
     ),
     click.option("--node", metavar="NODE", help="Run it on this node alone: its name or PeerID, as in dms peers list."),
+    click.option("--cache", is_flag=True, default=None, help="Your own earlier result of the very same work will do."),
     click.option("--priority", metavar="N", type=click.IntRange(0, 1000), help="Order among your own jobs."),
     click.option("--name", metavar="TEXT", help="For people."),
 )
@@ -234,6 +235,7 @@ def market_fields(task: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
         "constraints": list(task["constraints"]),
         "labels": dict(_pair(text, "--label") for text in task["labels"]),
         "node": task["node"],
+        "cache": task["cache"],
         "priority": task["priority"],
         "verify": _given(
             policy=task["verify"], copies=task["copies"], comparator=task["comparator"], apart=task["apart"]

@@ -413,6 +413,11 @@ def _input_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
 
 
 def _secret_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    if job.cache and job.secrets:
+        yield (
+            "cache",
+            "does not go with secrets: what they are is kept nowhere, so no earlier work is known to be the same",
+        )
     for name, source in job.secrets.items():
         if not _VARIABLE.fullmatch(name):
             yield "secrets", f"{name!r} is not a name for a secret (letters, digits, _)"

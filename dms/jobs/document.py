@@ -273,6 +273,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     limits: Annotated[RunLimits, about("Hard limits of one run.")] = RunLimits()
     retry: Annotated[Retry, about("When to try another node.")] = Retry()
     verify: Annotated[Verify, about("How its results are checked.")] = Verify()
+    cache: Annotated[
+        bool,
+        about(
+            "Whether your own earlier result will do, of the very same work on the very same inputs, instead of running it again. Say so only of "
+            "work that always gives the same."
+        ),
+    ] = False
     priority: Annotated[int, Meta(description="Order among this node's own jobs; higher first.", ge=0, le=1000)] = 0
     class_: Annotated[JobClass, about("Kind of demand; a provider may accept only some.")] = JobClass.BATCH
     labels: Annotated[dict[Text, Text], Meta(description="Labels a node must have.", max_length=32)] = {}

@@ -94,6 +94,7 @@ def resolve(
         secrets=secrets,
         image="" if task.image else job.image,
         node=job.node,
+        cache=job.cache,
         datasets=tuple(
             DatasetWish(item.dataset, item.as_) for item in job.inputs if isinstance(item, InputFile) and item.dataset
         ),

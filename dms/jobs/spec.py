@@ -55,6 +55,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
             have changed since.
         image: the container image by a tag, of which the node finds the digest; empty where the task names one by digest, or none.
         node: the one node that may run it, as a person names it; empty for any.
+        cache: an earlier result of this node, of the very same work, will do: see `dms.node.earlier`.
         datasets: of this node, placed below the job's directory. The node finds which they are, and adds them to the task.
         secrets: values that only the job sees. The node seals them at once: they are in no answer and in no event.
     """
@@ -82,6 +83,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = {}
     secrets: Annotated[tuple[OpenSecret, ...], msgspec.Meta(max_length=MAX_SECRETS)] = ()
     image: AnyImage = ""
+    cache: bool = False
     datasets: Annotated[tuple[DatasetWish, ...], msgspec.Meta(max_length=MAX_DATASETS)] = ()
     node: Word = ""
 

@@ -48,3 +48,15 @@ def test_what_is_bound_does_not_run_elsewhere(market: WholeMarket, tmp_path: Pat
     done = market.dms("run", "--dataset", dataset, "--", "cat", "data/patients.csv")
     assert done.returncode == 125  # the requester of this market takes no work
     assert "takes no work" in done.stderr
+
+
+def test_the_same_work_again_is_answered_from_the_cache_and_says_so(market: WholeMarket, tmp_path: Path) -> None:
+    command = ("run", "--cache", "-o", "out", "--into")
+    script = ("--", "sh", "-c", "date +%s%N | tee out")
+    first = market.dms(*command, str(tmp_path / "first"), *script)
+    assert first.returncode == 0, first.stderr
+    again = market.dms(*command, str(tmp_path / "again"), *script)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert (tmp_path / "again" / "out").read_text() == first.stdout
+    assert "dms: answered from the cache: job r-" in again.stderr
+    assert market.dms("run", "--", "sh", "-c", "date +%s%N").stdout != first.stdout

@@ -39,6 +39,7 @@ def submit(io: Io, *, file: str, dry_run: bool, follow: bool, into: str, force: 
     \b
     dms job submit examples/jobs/hello.yaml --follow
     """
+    from dms.cli.views.words import from_the_cache  # noqa: PLC0415
     from dms.rpc.api.jobs import SubmitParams, Submitted  # noqa: PLC0415
 
     spec = spec_of_file(Path(file))
@@ -56,6 +57,8 @@ def submit(io: Io, *, file: str, dry_run: bool, follow: bool, into: str, force: 
     if io.as_json:
         io.show_json(submitted)
     else:
+        if submitted.answered_at:
+            io.remark(from_the_cache(submitted.job_id, submitted.answered_at))
         click.echo(submitted.job_id)
 
 

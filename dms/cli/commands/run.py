@@ -113,7 +113,7 @@ def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, 
         make_ready(into, spec.task.outputs, spec.count, force=force)
     interrupts = Interrupts(io.home.socket)
     with interrupts.installed():
-        job = _submit(io, node, spec)
+        job = _submit(io, node, spec, quiet=quiet)
         interrupts.arm(job)
         watcher = Watcher(io.home.socket, job, quiet=quiet, as_json=io.as_json, came_back=interrupts.ask_again)
         try:
@@ -136,15 +136,19 @@ def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, 
     return code
 
 
-def _submit(io: Io, node: Client, spec: JobSpec) -> str:
+def _submit(io: Io, node: Client, spec: JobSpec, *, quiet: bool) -> str:
+    from dms.cli.views.words import from_the_cache  # noqa: PLC0415
     from dms.rpc.api.jobs import SubmitParams, Submitted  # noqa: PLC0415
     from dms.rpc.client import ConnectionLost  # noqa: PLC0415
 
     try:
-        return node.call("job.submit", SubmitParams(spec), Submitted, timeout=600).job_id
+        submitted = node.call("job.submit", SubmitParams(spec), Submitted, timeout=600)
     except ConnectionLost as error:
         error.hint = "it may have taken the job before: dms job list shows it"
         io.fail(error, exit_code=NOT_SEEN_THROUGH)
+    if submitted.answered_at and not quiet:
+        io.remark(from_the_cache(submitted.job_id, submitted.answered_at))
+    return submitted.job_id
 
 
 @contextmanager

@@ -113,6 +113,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def from_the_cache(job: str, at: int) -> str:
+    """That an earlier job is the answer, which ended at a Unix time in ms."""
+    return f"answered from the cache: job {short(job)} of {clock(at)}"
+
+
 def clock(at: int) -> str:
     """A Unix time in ms as ``2023-11-14 22:13:20.000Z``."""
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{at % 1000:03d}Z"

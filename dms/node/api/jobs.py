@@ -16,6 +16,7 @@ from dms.node.api.views import job_summary
 from dms.node.comparing import check_result_comparator
 from dms.node.dataset_jobs import with_datasets
 from dms.node.doings import BEFORE_RUNNING, Doings
+from dms.node.earlier import check_cacheable, earlier
 from dms.node.explain import explanation, inquiry_of, opening_request, with_agents
 from dms.node.images import pin_image
 from dms.node.log_reading import log_part
@@ -78,6 +79,10 @@ class JobGroup(Base):
         _check_secrets(spec)
         terms = self._terms(spec, request_id(os.urandom(16)))
         await self._check(terms)
+        if spec.cache:
+            check_cacheable(terms)
+            if (answer := await earlier(terms, services, self._runner)) is not None:
+                return answer
         cause = call_id("job.submit")
         async with self._parts.inputs.copied(terms.request_id, spec):
             try:

@@ -51,13 +51,15 @@ class SubmitParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """A job was accepted.
+    """A job was accepted; or one that ended earlier is its answer.
 
     Attributes:
         job_id: its request id.
+        answered_at: when the earlier job ended whose result will do, since the job wished so (`cache`); 0: this one is under way now.
     """
 
     job_id: RequestId
+    answered_at: int = 0
 
 
 class Attempt(msgspec.Struct, frozen=True):

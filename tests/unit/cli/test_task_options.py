@@ -20,11 +20,11 @@ ONCE = (
     "count together run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
 )
 CONTAINERS = "image pull"
-WHERE = "node"
+WHERE = "node cache"
 INSIDE = "exec_"
 CHECKS = "verify copies apart comparator"
 OFTEN = "inputs datasets outputs env constraints labels secrets secret_variable"
-NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), WHERE, INSIDE, *CHECKS.split())) | dict.fromkeys(
+NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), *WHERE.split(), INSIDE, *CHECKS.split())) | dict.fromkeys(
     OFTEN.split(), ()
 )
 

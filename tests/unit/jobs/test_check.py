@@ -47,6 +47,7 @@ secrets: {TOKEN: {env: DMS_SECRET_TOKEN, as: variable}, KEY: {file: client.key}}
 count: 4
 together: true
 node: lab-3
+cache: false
 constraints: ["link.rtt_ms < 50.0"]
 preferences: {price: 50, speed: 50}
 rank: "offer.cpu_score"
@@ -172,6 +173,7 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("command: x\nsecrets:\n  A: 12345", 3, "secrets.A", "say where it is"),
         ("command: x\nsecrets:\n  A-B: {file: f}", 3, "secrets", "'A-B' is not a name"),
         ("command: x\ninputs:\n  - {path: a, dataset: b}", 3, "inputs[0]", "either a `path` or a `dataset`"),
+        ("command: x\ncache: true\nsecrets:\n  A: {env: DMS_SECRET_A}", 2, "cache", "does not go with secrets"),
         ("command: x\nsecrets:\n  A: {}", 3, "secrets.A", "either `env` or `file`"),
         ("command: x\nsecrets:\n  A: {env: DMS_SECRET_A, file: f}", 3, "secrets.A", "either `env` or `file`"),
         ("command: x\nsecrets:\n  A: {file: f, as: argument}", 3, "secrets.A.as", "found 'argument'"),
