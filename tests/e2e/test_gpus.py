@@ -113,6 +113,10 @@ def test_the_owner_divides_a_device_as_long_as_there_is_room(market: WholeMarket
         for _ in range(2):
             started = market.started(*asked(mark, *half), node="provider")
             assert first_line(jobs.enter_context(started)).strip() == "MIG-sim-2-2"
+        shown = market.dms("node", "capability", node="provider").stdout
+        (row,) = (line for line in shown.splitlines() if line.startswith("MIG-sim-2-2"))
+        assert "1, 40 GiB" in row
+        assert "not told" in row
         assert free(market) == {"MIG-sim-2-0": 1000, "MIG-sim-2-1": 1000, "sim-0": 1000, "sim-1": 1000}
         assert market.dms(*asked(mark, *half), node="provider").returncode == 125
         end(mark)

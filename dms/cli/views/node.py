@@ -8,10 +8,10 @@ from dms.cli.blocks import Block, Box, Boxes, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import clock, resources
 from dms.rpc.api.events import DoctorReport, Finding
-from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, NodeStatus
-from dms_proto.capability import Capability, Resources
+from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, GpuFigures, NodeStatus
+from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.market.arithmetic import clamp_subtract
-from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
+from dms_proto.units import GPU, format_bytes, format_cores, format_count, format_credits, format_millis
 
 TONES = {Finding.PASS: "good", Finding.WARN: "warn", Finding.FAIL: "bad", Finding.SKIP: "dim"}
 
@@ -109,12 +109,33 @@ def capability(state: CapabilityStatus) -> Iterator[Block]:
         for name, part in parts
     ]
     yield Table(("", "CPU", "MEMORY", "DISK", "GPUS"), rows, frozenset({1, 2, 3, 4}))
+    if state.registered.gpus:
+        yield _gpus(state)
     yield from offer(state.offer)
     if state.pressure.detail:
         yield Line(
             ("withheld: " if state.pressure.withheld else "") + state.pressure.detail,
             "warn" if state.pressure.withheld else "dim",
         )
+
+
+def _gpus(state: CapabilityStatus) -> Table:
+    """What is promised of each GPU, beside what is used of it."""
+    free = {gpu.device: gpu for gpu in state.available.gpus}
+    used = {gpu.device: gpu for gpu in state.gpus}
+    rows = []
+    for gpu in state.registered.gpus:
+        left = free.get(gpu.device, Gpu(milli=0))
+        reserved = f"{(gpu.milli - left.milli) / GPU:g}, {format_bytes(gpu.memory_bytes - left.memory_bytes)}"
+        figures = used.get(gpu.device)
+        told = ("not told", "") if figures is None else (_busy(figures), format_bytes(figures.memory_bytes))
+        rows.append((gpu.device, gpu.model, format_bytes(gpu.memory_bytes), reserved, *told))
+    return Table(("GPU", "MODEL", "MEMORY", "RESERVED", "BUSY", "USED"), rows, frozenset({2, 3, 4, 5}))
+
+
+def _busy(figures: GpuFigures) -> str:
+    share = "" if figures.busy_percent is None else f"{figures.busy_percent} %, "
+    return share + format_count(figures.processes, "process", "processes")
 
 
 def offer(what: Capability) -> Iterator[Block]:

@@ -11,6 +11,7 @@ from dms.executors.detect import libraries_of
 from dms.hardware.benchmark import TOLERANCE, Benchmark, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import Facts, read_facts
+from dms.hardware.gpu_use import read_use
 from dms.node.api.base import Base, call_id
 from dms.node.registration import merged_capability
 from dms.node.services import PRESSURE
@@ -20,6 +21,7 @@ from dms.rpc.api.node import (
     CapabilityParams,
     CapabilityStatus,
     Figure,
+    GpuFigures,
     LockList,
     LockParams,
     LockView,
@@ -45,7 +47,10 @@ class CapabilityGroup(Base):
 
     async def node_capability(self) -> CapabilityStatus:
         """See `NodeMethods`."""
-        return self._capability_status(await self._state())
+        status = self._capability_status(await self._state())
+        used = await asyncio.to_thread(read_use, find_gpus(self._services.config.provider).gpus)
+        shown = tuple(GpuFigures(use.device, use.busy_percent, use.memory_bytes, use.processes) for use in used)
+        return msgspec.structs.replace(status, gpus=shown)
 
     async def node_get_registered_capability(self) -> Capability:
         """See `NodeMethods`."""

@@ -67,6 +67,22 @@ class Pressure(msgspec.Struct, frozen=True):
     others: Resources = NOTHING
 
 
+class GpuFigures(msgspec.Struct, frozen=True):
+    """What is used of one GPU now, by whomever, as its driver tells it.
+
+    Attributes:
+        device: as it is offered.
+        busy_percent: of the last moment, in which something ran on it; None: not told, as for a hardware instance.
+        memory_bytes: of its memory in use.
+        processes: programs that compute on it.
+    """
+
+    device: str
+    busy_percent: int | None
+    memory_bytes: int
+    processes: int
+
+
 class CapabilityStatus(msgspec.Struct, frozen=True):
     """The capacity ledger: registered = available + locked + allocated.
 
@@ -78,6 +94,7 @@ class CapabilityStatus(msgspec.Struct, frozen=True):
         free: what bids may take now: `available` less what is withheld because other programs use it.
         pressure: of other programs on this machine.
         offer: everything else that is offered: executors, price, labels.
+        gpus: what is used of the GPUs, in `node.capability` alone; of invented ones, and where no driver tells, there are no figures.
     """
 
     registered: Resources
@@ -87,6 +104,7 @@ class CapabilityStatus(msgspec.Struct, frozen=True):
     free: Resources
     pressure: Pressure = Pressure()
     offer: Capability = Capability()
+    gpus: tuple[GpuFigures, ...] = ()
 
 
 class MarketFigures(msgspec.Struct, frozen=True):
