@@ -89,7 +89,7 @@ _MARKET: Final = (
         metavar="RULE",
         help="first-price: the winner is paid its bid. second-price: the most at which it still wins. Default first-price.",
     ),
-    click.option("--prefer", metavar="PRESET", help="cheapest, fastest, balanced or own-machines-first."),
+    click.option("--prefer", metavar="PRESET", help="cheapest, fastest, balanced, own-machines-first or evenly."),
     click.option(
         "--require", "constraints", metavar="CEL", multiple=True, help='Must hold, such as "link.rtt_ms < 50.0".'
     ),

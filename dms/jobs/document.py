@@ -246,7 +246,9 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     ] = ()
     preferences: Annotated[
         str | dict[str, float],
-        about("A preset (cheapest, fastest, balanced, own-machines-first) or weights by term; empty: the node's own."),
+        about(
+            "A preset (cheapest, fastest, balanced, own-machines-first, evenly) or weights by term; empty: the node's own."
+        ),
     ] = ""
     rank: Annotated[
         str,

@@ -19,13 +19,15 @@ from dms.jobs.spec import DatasetWish, JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
 from dms_proto.errors import UserError
 from dms_proto.images import pinned
-from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
+from dms_proto.market.preferences import EVENLY, PRESETS, Preferences, check_preferences
 from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import format_count
 from dms_proto.work import PYTHON, Limits, Task, agent_bytes
 
+BIDS_TO_SHARE: Final = 16
+"""Bids of a job that is to be shared out evenly: who is slow to answer has a share as well."""
 SHELL: Final = ("/bin/sh", "-c")
 
 
@@ -83,7 +85,7 @@ def resolve(
         deadline_ms=amount(job.deadline, "duration"),
         queue_ms=amount(job.timeouts.queue, "duration"),
         patience_ms=amount(job.wait_for_nodes, "duration"),
-        bids_wanted=job.bids_wanted,
+        bids_wanted=job.bids_wanted or (BIDS_TO_SHARE if job.preferences == EVENLY else 0),
         preferences=preferences,
         constraints=job.constraints,
         retry_job_failures=job.retry.job_failures,

@@ -70,4 +70,4 @@ def test_the_preferences_that_are_shown_are_valid() -> None:
     check_preferences(
         Preferences(("!link.relayed",), {"price": 50, "reliability": 50}, "offer.cpu >= 8.0 ? 1.0 : 0.0", 3)
     )
-    assert set(PRESETS) == {"balanced", "cheapest", "fastest", "own-machines-first"}
+    assert set(PRESETS) == {"balanced", "cheapest", "fastest", "own-machines-first", "evenly"}

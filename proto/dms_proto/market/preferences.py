@@ -50,11 +50,13 @@ __all__ = [
     "check_policy",
     "check_preferences",
     "compiled",
+    "evenly",
     "fastest",
     "judge_request",
     "own_machines_first",
 ]
 
+EVENLY: Final = "evenly"
 MAX_WEIGHT: Final = 1_000_000
 RANK: Final = "rank"
 """The name of the CEL term in the weights."""
@@ -115,11 +117,17 @@ def own_machines_first() -> Preferences:
     return Preferences(weights={**BALANCED, "own_machines": 250.0})
 
 
+def evenly() -> Preferences:
+    """To each node the same share, whatever it asks for within the price: for nodes that one knows."""
+    return Preferences(weights={"evenness": 100.0})
+
+
 PRESETS: Final[dict[str, Callable[[], Preferences]]] = {
     "balanced": balanced,
     "cheapest": cheapest,
     "fastest": fastest,
     "own-machines-first": own_machines_first,
+    EVENLY: evenly,
 }
 """By the name a person types."""
 

@@ -305,7 +305,7 @@ def test_preferences_are_shown_set_and_checked(dms: Dms, tmp_path: Path) -> None
     assert "wieghts" in dms("prefs", "set", str(path)).stderr
     wrong = dms("prefs", "set", "cheepest")
     assert (wrong.exit_code, "did you mean 'cheapest'?" in wrong.stderr) == (2, True)
-    assert set(dms.json("prefs", "presets")) == {"balanced", "cheapest", "fastest", "own-machines-first"}
+    assert set(dms.json("prefs", "presets")) == {"balanced", "cheapest", "fastest", "own-machines-first", "evenly"}
     assert "own-machines-first" in dms("prefs", "presets").stdout
 
 

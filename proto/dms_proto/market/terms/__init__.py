@@ -15,6 +15,7 @@ from typing import Final
 
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.terms.data import data
+from dms_proto.market.terms.evenness import evenness
 from dms_proto.market.terms.fit import fit
 from dms_proto.market.terms.memory import memory
 from dms_proto.market.terms.own_machines import own_machines
@@ -37,6 +38,7 @@ TERMS: Final[Mapping[str, Callable[[BidRequest], Value]]] = {
     "own_machines": own_machines,
     "fit": fit,
     "data": data,
+    "evenness": evenness,
     "spare_gpu": spare_gpu,
 }
 """Every term by its name in a preference document."""
