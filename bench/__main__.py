@@ -292,6 +292,18 @@ def function_figures(rounds: int) -> Iterator[Figure]:
     yield Figure("  the slowest", seen.cold_most_ms, "ms", "", None, "the same")
 
 
+def data_figures() -> Iterator[Figure]:
+    """A large content over a link that is cut."""
+    from bench import data  # noqa: PLC0415
+
+    seen = data.measure()
+    how = f"{data.BYTES:,} bytes, cut {data.CUTS} times; what crossed the wire beyond the content, framing included"
+    yield at_most("sent again after cuts", seen.more_percent, "%", 5, how)
+    yield Figure(
+        "  without a cut", seen.mib_per_s, "MiB/s", "", None, "loopback, verified chunk by chunk and as a whole"
+    )
+
+
 def log_figures() -> Iterator[Figure]:
     """A long log, mirrored while it is written."""
     from bench import logs  # noqa: PLC0415
@@ -339,6 +351,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "verification": lambda _options: verification_figures(),
     "attacks": lambda options: attack_figures(options.rounds, options.attacker or KINDS),
     "wire": lambda _options: wire_figures(),
+    "data": lambda _options: data_figures(),
     "tunnels": lambda options: tunnel_figures(options.rounds),
     "functions": lambda options: function_figures(options.rounds),
     "logs": lambda _options: log_figures(),
