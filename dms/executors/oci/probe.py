@@ -66,6 +66,8 @@ test -z "$http_proxy$https_proxy$HTTP_PROXY$HTTPS_PROXY" || exit 18
 _GREEDY: Final = "a=x; i=0; while test $i -lt 26; do a=$a$a; i=$((i+1)); done"
 """Wants 64 MiB and some copies of it, no more: an engine may keep no limit."""
 _BUSY_MS: Final = 2_500
+_PATIENT_MS: Final = 10_000
+"""The same once more, on a machine that is busy."""
 _QUOTA: Final = CORE // 5
 _TRIAL: Final = Limits(wall_ms=20_000)
 
@@ -88,9 +90,14 @@ def _task(script: str, resources: Resources = NOTHING, limits: Limits = _TRIAL) 
     return Task(OWNER, ("/bin/sh", "-c", script), resources=resources, limits=limits, pull=Pull.NEVER)
 
 
+def _busy(wall_ms: int) -> Task:
+    """Wants a whole core and gets a part of one."""
+    return _task("while :; do :; done", Resources(cpu_millicores=_QUOTA), Limits(wall_ms=wall_ms))
+
+
 _LIMIT_TRIALS: Final[dict[str, tuple[Task, Callable[[Ending], bool]]]] = {
     "cpu": (
-        _task("while :; do :; done", Resources(cpu_millicores=_QUOTA), Limits(wall_ms=_BUSY_MS)),
+        _busy(_BUSY_MS),
         lambda end: 0 < end.usage.cpu_us < end.usage.wall_ms * 1000 // 2,
     ),
     "memory": (
@@ -117,7 +124,10 @@ async def prove(executor: OciExecutor) -> Proof:
     image = await _image(executor)
     await _prove_walls(executor, image)
     endings = await asyncio.gather(*(_trial(executor, name, task, image) for name, (task, _) in _LIMIT_TRIALS.items()))
-    return proof_of(dict(zip(_LIMIT_TRIALS, endings, strict=True)))
+    ended = dict(zip(_LIMIT_TRIALS, endings, strict=True))
+    if not ended["cpu"].usage.cpu_us:  # an engine that tells none; or a machine so busy that the program hardly began
+        ended["cpu"] = await _trial(executor, "cpu", _busy(_PATIENT_MS), image)
+    return proof_of(ended)
 
 
 def proof_of(endings: Mapping[str, Ending]) -> Proof:
