@@ -98,7 +98,7 @@ def _exception(answer: bytes, codec: Codec) -> BaseException:
     (size,) = worker.LENGTH.unpack(answer[1:head])
     try:
         said = msgspec.json.decode(answer[head : head + size], type=Failure)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError("it cannot be read") from error
     original = _original(answer[head + size :]) if codec == "pickle" else None
     raised = original or RemoteError(said.type, said.message)

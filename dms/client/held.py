@@ -77,7 +77,7 @@ class HeldWorker:
         try:
             async with asyncio.timeout(HELLO_S):
                 said = msgspec.json.decode(await self._read(), type=Hello)
-        except (TimeoutError, EOFError, OSError, ValueError, msgspec.DecodeError) as error:
+        except (TimeoutError, EOFError, OSError, ValueError, msgspec.DecodeError, RecursionError) as error:
             raise Unfit(f"it does not say what it is: {type(error).__name__}") from error
         if why := misfit(said):
             raise Unfit(why)

@@ -148,7 +148,7 @@ def read_opening(data: bytes) -> Opening:
     """
     try:
         return msgspec.msgpack.decode(data, type=Opening)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError("bad_argument", f"the opening cannot be read: {error}") from error
 
 

@@ -58,7 +58,7 @@ def decoded(data: bytes) -> Manifest:
         raise ValueError(f"a manifest has at most {format_bytes(MAX_MANIFEST)}")
     try:
         manifest = msgspec.msgpack.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"it is no manifest: {error}") from error
     _check(manifest)
     return manifest

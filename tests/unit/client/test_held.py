@@ -107,7 +107,10 @@ async def test_an_answer_that_nobody_asked_for_is_none(pair: Pair) -> None:
         assert "no answer" in await pair.held.follow()
 
 
-@pytest.mark.parametrize("said", [b"\0\0\0\2{}", b"\0\0\0\1x", b"\xff\xff\xff\xff", b""])
+NESTED = worker.framed(b'{"x":' + b"[" * 5_000)
+
+
+@pytest.mark.parametrize("said", [b"\0\0\0\2{}", b"\0\0\0\1x", b"\xff\xff\xff\xff", b"", NESTED])
 async def test_who_does_not_say_what_it_is_is_not_called(pair: Pair, said: bytes) -> None:
     pair.there.write(said)
     pair.there.close()

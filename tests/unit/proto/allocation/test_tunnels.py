@@ -155,7 +155,14 @@ def test_calls_are_let_in_to_what_takes_them_only() -> None:
 
 def test_an_opening_is_read_as_it_was_written_and_garbage_is_an_error() -> None:
     assert read_opening(write_opening(WANTED)) == WANTED
-    for data in (b"", b"\xc1", msgspec.msgpack.encode({"allocation_id": "../x", "target": ""}), bytes(MAX_OPENING)):
+    nested = b"\x81\xa1x" + b"\x91" * 4_000 + b"\xc0"
+    for data in (
+        b"",
+        b"\xc1",
+        nested,
+        msgspec.msgpack.encode({"allocation_id": "../x", "target": ""}),
+        bytes(MAX_OPENING),
+    ):
         with pytest.raises(UserError):
             read_opening(data)
 

@@ -35,6 +35,7 @@ def test_what_is_written_is_read_and_a_file_is_never_a_directory_too(paths):
     ("data", "message"),
     [
         (b"\x81", "is no manifest"),
+        (b"\x81\xa1x" + b"\x91" * 5_000 + b"\xc0", "is no manifest"),
         (msgspec.msgpack.encode({"files": []}), "is no manifest"),
         (msgspec.msgpack.encode({"files": [{"path": "../x", "digest": DIGEST, "size": 1}]}), "is no manifest"),
         (msgspec.msgpack.encode(manifest("b", "a")), "not in order, each once: a"),
