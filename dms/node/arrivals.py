@@ -17,9 +17,9 @@ from dms.store.blobs import PART, BlobStore
 from dms_actors.ports import Network
 from dms_proto.data.chunks import LISTED_FROM, Content, list_bytes
 from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
-from dms_proto.errors import DmsError
+from dms_proto.errors import DmsError, PeerError
 from dms_proto.ids import Digest, PeerId
-from dms_proto.units import SECOND
+from dms_proto.units import SECOND, format_count
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ async def fetch_blob(network: Network, blobs: BlobStore, holders: Sequence[PeerI
     """Fetches a blob unless it is here. Two transfers of the same would write into one file, since each resumes what the other has begun.
 
     Raises:
-        DmsError: it cannot be had, or not be stored; what arrived is kept for the next try.
+        DmsError: it cannot be had, or not be stored; what arrived is kept for the next try. Or it is here, and has another size: by the size
+            that was said, room was found for it.
     """
     has_list = bool(wanted.chunks) and wanted.size > LISTED_FROM
     if blobs.use(wanted.digest) is None and has_list:
@@ -44,6 +45,9 @@ async def fetch_blob(network: Network, blobs: BlobStore, holders: Sequence[PeerI
             into = blobs.partial_path(wanted.digest)
             await _fetch(network, holders, wanted, into, blobs.use(wanted.chunks) if has_list else None)
             blobs.adopt(into, wanted.digest)
+        elif (size := blobs.size(wanted.digest)) != wanted.size:
+            what = f"{wanted.digest} has {format_count(size, 'byte')}, and not {wanted.size}"
+            raise PeerError("digest_mismatch", what, retryable=False)
 
 
 async def _fetch(network: Network, holders: Sequence[PeerId], wanted: Content, into: Path, chunks: Path | None) -> None:

@@ -50,7 +50,7 @@ async def fetch_missing(task: Task, sources: Sources) -> tuple[Input, ...]:
         async with turn:
             await _fetch(f"input {wanted.path}", Content(wanted.digest, wanted.size, wanted.chunks), sources)
 
-    missing = {wanted.digest: wanted for wanted in inputs if not _is_here(wanted, sources)}
+    missing = {(wanted.digest, wanted.size): wanted for wanted in inputs if not _is_here(wanted, sources)}
     fetches = [asyncio.ensure_future(fetch(wanted)) for wanted in missing.values()]
     try:
         await asyncio.gather(*fetches)
@@ -73,9 +73,8 @@ async def _of_dataset(wanted: DatasetInput, sources: Sources) -> tuple[Input, ..
 
 
 def _is_here(wanted: Input, sources: Sources) -> bool:
-    return sources.blobs.use(wanted.digest) is not None and not sources.datasets.is_withheld(
-        sources.requester, wanted.digest
-    )
+    here = sources.blobs.use(wanted.digest) is not None and sources.blobs.size(wanted.digest) == wanted.size
+    return here and not sources.datasets.is_withheld(sources.requester, wanted.digest)
 
 
 async def _fetch(what: str, content: Content, sources: Sources) -> None:

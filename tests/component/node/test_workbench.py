@@ -27,12 +27,13 @@ from dms_actors.ports import Executor, Run
 from dms_actors.testing.network import MemoryFabric
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.capability import Resources
-from dms_proto.ids import AllocationId, Digest
+from dms_proto.data.chunks import LISTED_FROM
+from dms_proto.ids import AllocationId, Digest, digest_of
 from dms_proto.machine import Stimulus
 from dms_proto.messages import AllocationMessage
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB
-from dms_proto.work import EndReason, Input, Task
+from dms_proto.work import MAX_MANIFEST, DatasetInput, EndReason, Input, Task
 
 TASK = Task("scripted", ("exit", "0"))
 
@@ -204,3 +205,36 @@ async def test_inputs_larger_than_the_disk_that_was_agreed_are_not_fetched(tmp_p
         bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
 
         assert await told.get() == InputsArrived("its inputs have 3 MiB, 2 MiB of disk were agreed")
+
+
+@pytest.mark.parametrize("names", ["an input", "two inputs", "a list of chunks", "a dataset"])
+async def test_what_is_here_already_is_not_taken_for_less_than_it_is(tmp_path: Path, names: str) -> None:
+    """By its size room was found for it, on the disk or in memory."""
+    told = asyncio.Queue[Stimulus]()
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        here = bench._blobs.put_bytes(bytes(MAX_MANIFEST + 1))
+        other = digest_of(b"other")
+        task = {
+            "an input": Task("scripted", inputs=(Input("in.txt", here, 1),)),
+            "two inputs": Task("scripted", inputs=(Input("in.txt", here, 1), Input("too.txt", here, MAX_MANIFEST + 1))),
+            "a list of chunks": Task("scripted", inputs=(Input("in.txt", other, LISTED_FROM + 1, chunks=here),)),
+            "a dataset": Task("scripted", datasets=(DatasetInput("data", here, 1, 1),)),
+        }[names]
+        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+
+        arrived = await told.get()
+        assert isinstance(arrived, InputsArrived)
+        assert f"{here} has {MAX_MANIFEST + 1} bytes, and not " in arrived.failed
+        assert not arrived.ours
+
+
+async def test_a_manifest_that_is_nested_too_deeply_is_none(tmp_path: Path) -> None:
+    told = asyncio.Queue[Stimulus]()
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        deep = b"\x81\xa1x" + b"\x91" * 5_000 + b"\xc0"
+        task = Task("scripted", datasets=(DatasetInput("data", bench._blobs.put_bytes(deep), len(deep), 1),))
+        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+
+        arrived = await told.get()
+        assert isinstance(arrived, InputsArrived)
+        assert "is no manifest of a dataset" in arrived.failed
