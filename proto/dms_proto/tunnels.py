@@ -135,6 +135,11 @@ def service_in(opening: Opening) -> ToService | None:
     return ToService(opening.target.removeprefix(_SERVICE)) if opening.target.startswith(_SERVICE) else None
 
 
+def is_order(opening: Opening) -> bool:
+    """Whether a command is meant, and nothing else that is there."""
+    return opening.target == _EXEC and opening.order is not None
+
+
 def write_opening(opening: Opening) -> bytes:
     """Its bytes."""
     return msgspec.msgpack.encode(opening)

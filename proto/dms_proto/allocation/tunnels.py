@@ -12,7 +12,7 @@ from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
 from dms_proto.grants.rights import EXEC
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.tunnels import Opening, Target, check_target, read_target
+from dms_proto.tunnels import Opening, Target, check_target, is_order, read_target
 from dms_proto.work import ExecBy
 
 
@@ -50,7 +50,7 @@ def admitted(
 def takes_grants(allocation: Allocation | None, opening: Opening) -> bool:
     """Whether it matters what is shown: for commands alone, where the task lets others than its requester run them."""
     task = allocation.task if allocation is not None else None
-    return task is not None and task.exec is ExecBy.GRANTED and opening.order is not None
+    return task is not None and task.exec is ExecBy.GRANTED and is_order(opening)
 
 
 def _may_ask(allocation: Allocation, peer: PeerId, opening: Opening, shown: Credential | None) -> bool:

@@ -85,9 +85,10 @@ def test_another_runs_commands_with_the_right_to_it_where_the_task_allows_that(
         with pytest.raises(UserError) as caught:
             admitted(allocation, STRANGER, COMMAND, shown)
         assert caught.value.code == "not_found"
-    with pytest.raises(UserError) as caught:
-        admitted(allocation, STRANGER, WANTED, shown)
-    assert caught.value.code == "not_found"
+    for target in ("port:8080", "call"):
+        with pytest.raises(UserError) as caught:
+            admitted(allocation, STRANGER, Opening(ID, target, ORDER), shown)
+        assert caught.value.code == "not_found"
 
 
 def test_an_order_survives_the_way_and_one_that_could_not_be_started_does_not() -> None:
