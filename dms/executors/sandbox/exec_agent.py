@@ -230,8 +230,12 @@ class Session:
 
     def signal(self, number: int) -> None:
         """Sends a signal to the command and those of its group."""
-        if self.code is None:
+        if self.code is not None:
+            return
+        try:
             os.killpg(self.command, number)
+        except ProcessLookupError:  # it has no group of its own yet
+            os.kill(self.command, number)
 
     def end_command(self) -> None:
         """Who asked for it has gone: it is told so as by a terminal that is closed, and killed if it goes on."""
@@ -306,10 +310,18 @@ def serve(door: socket.socket, environment: dict[bytes, bytes]) -> None:
             door.close()
             serve_one(connection, environment)
         if pid < 0:
-            connection.send(BUSY)
+            say_busy(connection)
         else:
             sessions.add(pid)
         connection.close()
+
+
+def say_busy(connection: socket.socket) -> None:
+    """To whoever asked, if it is still there."""
+    try:
+        connection.send(BUSY)
+    except OSError:
+        return
 
 
 def main(arguments: list[str]) -> None:
