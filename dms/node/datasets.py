@@ -15,6 +15,7 @@ from dms.jobs.inputs import checked_place, files_at
 from dms.rpc.ids import match_id
 from dms.store.blobs import BlobStore
 from dms.store.datasets import DatasetShelf, KeptDataset
+from dms.store.errors import store_error
 from dms_proto.data.manifest import Manifest, decoded, encoded, short_id
 from dms_proto.errors import UserError
 from dms_proto.ids import Digest, PeerId, digest_of
@@ -59,15 +60,22 @@ class Datasets:
 
     def manifest(self, digest: Digest) -> Manifest | None:
         """What a dataset is made of; None when its manifest is not here, or is none. Blocks when it was not read lately."""
-        return self._read(digest) if self._blobs.path(digest) is not None else None
+        try:
+            return self._read(digest) if self._blobs.path(digest) is not None else None
+        except OSError:  # it was removed meanwhile, or cannot be read now
+            return None
 
     def blobs_of(self, task: Task) -> frozenset[Digest]:
         """The blobs that a node needs to run a task, as far as they can be named here."""
         return blobs_of(task).union(*map(self._files_of, (dataset.digest for dataset in task.datasets)))
 
     def needed(self) -> frozenset[Digest]:
-        """The blobs of all datasets that are kept, or are being added."""
-        return self._arriving.union(self._shelf.kept, *map(self._files_of, self._shelf.kept))
+        """The blobs of all datasets that are kept, or are being added.
+
+        Raises:
+            OSError: a manifest cannot be read now.
+        """
+        return self._arriving.union(self._shelf.kept, *map(self._known_files_of, self._shelf.kept))
 
     def is_of(self, task: Task, digest: Digest) -> bool:
         """Whether a node needs a blob to run a task."""
@@ -95,8 +103,9 @@ class Datasets:
                 known = self._shelf.kept.get(digest)
                 called = name or (known.name if known is not None else "")
                 dataset = KeptDataset(digest, size, manifest.size, len(manifest.files), called, bound, self._clock())
+                if bound:
+                    self._bound |= {digest, *manifest.blobs}
                 self._shelf.put(dataset)
-                self._bound = self._blobs_of_bound()
             finally:
                 self._arriving = frozenset()
         return dataset
@@ -162,13 +171,22 @@ class Datasets:
             )
 
     def _read_manifest(self, digest: Digest) -> Manifest | None:
+        """What is remembered of a manifest. That it cannot be read now is not: OSError."""
         path = self._blobs.path(digest)
+        if path is None:
+            raise FileNotFoundError(digest)
         try:
-            return decoded(path.read_bytes()) if path is not None else None
-        except (OSError, ValueError):  # a peer's word is no manifest; or it was removed meanwhile
+            return decoded(path.read_bytes())
+        except ValueError:  # a peer's word is no manifest
             return None
 
     def _files_of(self, digest: Digest) -> frozenset[Digest]:
+        try:
+            return self._known_files_of(digest)
+        except OSError:  # see `manifest`
+            return frozenset()
+
+    def _known_files_of(self, digest: Digest) -> frozenset[Digest]:
         return self._blobs_in(digest) if self._blobs.path(digest) is not None else frozenset()
 
     def _blobs_of_manifest(self, digest: Digest) -> frozenset[Digest]:
@@ -176,5 +194,13 @@ class Datasets:
         return manifest.blobs if manifest is not None else frozenset()
 
     def _blobs_of_bound(self) -> frozenset[Digest]:
+        """Those that never leave. Without them the node does not go on: what it cannot read it could not keep back.
+
+        Raises:
+            MachineError: `store_failed`: a manifest that is there cannot be read.
+        """
         bound = [dataset.digest for dataset in self._shelf.kept.values() if dataset.bound]
-        return frozenset(bound).union(*map(self._files_of, bound))
+        try:
+            return frozenset(bound).union(*map(self._known_files_of, bound))
+        except OSError as error:
+            raise store_error(error, self._blobs.root) from error
