@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import threading
 from typing import Final
+
+from dms.cli.standard_input import pass_on
 
 PIECE: Final = 64 * 1024
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carries both ways, until the other side has ended its own. Standard input is read by a thread that ends with the process: it may never end."""
-    loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[bytes] = asyncio.Queue(1)
+    """Carries both ways, until the other side has ended its own."""
 
-    def read() -> None:
-        data = b"-"
-        while data:
-            data = os.read(sys.stdin.fileno(), PIECE)
-            asyncio.run_coroutine_threadsafe(pieces.put(data), loop).result()
+    async def send(data: bytes) -> None:
+        if not data:
+            writer.write_eof()
+            return
+        writer.write(data)
+        await writer.drain()
 
-    async def send() -> None:
-        while data := await pieces.get():
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-
-    threading.Thread(target=read, daemon=True).start()
-    sending = asyncio.create_task(send())
+    pass_on(send)
     try:
         while data := await reader.read(PIECE):
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
         writer.close()

@@ -8,15 +8,14 @@ import shutil
 import signal
 import sys
 import termios
-import threading
 import tty
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from dms.cli.exit_codes import NOT_RUN
+from dms.cli.standard_input import STDIN, pass_on
 from dms.rpc.api.execs import AllocationExecParams, JobExecParams
 from dms.rpc.api.tunnels import TunnelEnd, TunnelName
 from dms.rpc.async_client import AsyncClient, OpenTunnel, open_tunnel
@@ -27,7 +26,7 @@ from dms_proto.tunnels import Order
 PIECE: Final = 32_768
 END_S: Final = 2.0
 """Seconds the node may take to tell why a connection broke off."""
-STDIN, STDOUT, STDERR = 0, 1, 2
+STDOUT, STDERR = 1, 2
 
 
 def order_of(words: tuple[str, ...], *, has_terminal: bool) -> Order:
@@ -108,22 +107,11 @@ async def _why(path: Path, tunnel: str) -> str:
 
 
 def _pass_on_input(writer: asyncio.StreamWriter) -> None:
-    """Reads in a thread, since what is piped in may be a file, which no loop can wait for; and no faster than it is taken."""
-    loop = asyncio.get_running_loop()
-
     async def send(data: bytes) -> None:
         writer.write(frame(Kind.INPUT, data) if data else frame(Kind.INPUT_END))
         await writer.drain()
 
-    def read() -> None:
-        with suppress(OSError, RuntimeError, CancelledError):  # the other end, or the loop, is gone
-            while True:
-                data = os.read(STDIN, PIECE)
-                asyncio.run_coroutine_threadsafe(send(data), loop).result()
-                if not data:
-                    return
-
-    threading.Thread(target=read, name="input", daemon=True).start()
+    pass_on(send)
 
 
 def _pass_on_signals(writer: asyncio.StreamWriter, *, has_terminal: bool) -> None:
