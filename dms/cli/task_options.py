@@ -148,6 +148,24 @@ def variables_in(fields: dict[str, Any]) -> list[str]:
     return [source["env"] for source in fields.get("secrets", {}).values() if "env" in source]
 
 
+def spec_of_kind(kind: str, params: Sequence[str], task: dict[str, Any]) -> JobSpec:
+    """The job that a kind of task makes of parameters, with what the options say of the market; its inputs read and digested.
+
+    Raises:
+        UserError: `not_found`: there is no such kind; `bad_argument`: a parameter cannot be read, or the kind itself fails.
+        BadJob: a parameter is wrong, or the job breaks a rule.
+    """
+    from dms.kinds.documents import Wishes, job_for  # noqa: PLC0415
+    from dms.kinds.given import parameters_of  # noqa: PLC0415
+    from dms.kinds.installed import kind_called  # noqa: PLC0415
+
+    found = kind_called(kind)
+    given = parameters_of(kind, found, params)
+    fields, roots = market_fields(task)
+    is_own = not any(text.startswith("@") for text in params)
+    return job_for(kind, found, given, Wishes(fields, roots, variables_in(fields), is_own), Path.cwd())
+
+
 def spec_of_file(path: Path) -> JobSpec:
     """The job in a file, its inputs read and digested.
 

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dms.cli.app import CONTEXT, group
 from dms.cli.context import Io, with_io
-from dms.cli.task_options import market_fields, market_options, variables_in
+from dms.cli.task_options import market_options, spec_of_kind
 
 if TYPE_CHECKING:
     from dms.rpc.api.services import CallParams, ServiceView
@@ -35,16 +34,9 @@ def install(io: Io, *, kind: str, entry: str, params: tuple[str, ...], task: dic
     \b
     dms service install python-script thumbnails -p script=thumbs.py -p port=8080 --memory 128MiB
     """
-    from dms.kinds.documents import Wishes, job_for  # noqa: PLC0415
-    from dms.kinds.given import parameters_of  # noqa: PLC0415
-    from dms.kinds.installed import kind_called  # noqa: PLC0415
     from dms.rpc.api.services import InstallParams  # noqa: PLC0415
 
-    found = kind_called(kind)
-    given = parameters_of(kind, found, params)
-    fields, roots = market_fields(task)
-    is_own = not any(text.startswith("@") for text in params)
-    spec = job_for(kind, found, given, Wishes(fields, roots, variables_in(fields), is_own), Path.cwd())
+    spec = spec_of_kind(kind, params, task)
     _told(
         io,
         "service.install",

@@ -12,7 +12,7 @@ import click
 from dms.cli.app import CONTEXT, group
 from dms.cli.commands.run import RunCommand, run_to_end
 from dms.cli.context import Io, with_io
-from dms.cli.task_options import market_fields, market_options, variables_in
+from dms.cli.task_options import market_options, spec_of_kind
 
 task: Final = group("task", "Run a kind of task by its name and parameters.")
 KIND = click.argument("kind", metavar="KIND")
@@ -83,15 +83,7 @@ def run_(
     dms task run checksum -p files=a.iso -p algorithm=sha512
     dms task run python-script -p script=main.py --node lab-3
     """
-    from dms.kinds.documents import Wishes, job_for  # noqa: PLC0415
-    from dms.kinds.given import parameters_of  # noqa: PLC0415
-    from dms.kinds.installed import kind_called  # noqa: PLC0415
-
-    found = kind_called(kind)
-    given = parameters_of(kind, found, params)
-    fields, roots = market_fields(task)
-    is_own = not any(text.startswith("@") for text in params)
-    spec = job_for(kind, found, given, Wishes(fields, roots, variables_in(fields), is_own), Path.cwd())
+    spec = spec_of_kind(kind, params, task)
     with io.node() as node:
         if dry_run:
             from dms.cli.commands.ask import show_answers  # noqa: PLC0415
