@@ -14,11 +14,12 @@ from dms_proto.units import format_bytes
 from dms_proto.work import DatasetInput, Input, input_bytes
 
 
-def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId) -> JobSpec:
+def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId, *, self_bids: bool) -> JobSpec:
     """The job with the datasets that it wishes in its task; with something bound among its inputs, for this node alone. Blocks on the disk.
 
     Raises:
-        UserError: `not_found`, `ambiguous_id`; `bad_job`: it has no room for them, two things have one place, or it names another node.
+        UserError: `not_found`, `ambiguous_id`; `bad_job`: it has no room for them, two things have one place, or what is bound cannot be read
+            where the job would run.
     """
     wished = [datasets.wanted(wish.dataset, wish.place) for wish in spec.datasets]
     wanted = (*spec.task.datasets, *wished)
@@ -31,7 +32,7 @@ def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId) -> JobSpec:
         _check_room(spec)
     read: tuple[DatasetInput | Input, ...] = (*wanted, *spec.task.inputs)
     bound = [item.path for item in read if datasets.is_bound(item.digest)]
-    return _at_home(spec, bound[0], me) if bound else spec
+    return _at_home(spec, bound[0], me, self_bids=self_bids) if bound else spec
 
 
 def _check_places(spec: JobSpec, wanted: tuple[DatasetInput, ...]) -> None:
@@ -56,11 +57,17 @@ def _check_room(spec: JobSpec) -> None:
         )
 
 
-def _at_home(spec: JobSpec, path: str, me: PeerId) -> JobSpec:
+def _at_home(spec: JobSpec, path: str, me: PeerId, *, self_bids: bool) -> JobSpec:
     if spec.node not in ("", me):
         raise UserError(
             "bad_job",
             f"node: input {path} is bound to this node, and the job names another",
             hint="leave `node` out",
+        )
+    if not self_bids:
+        raise UserError(
+            "bad_job",
+            f"input {path} is bound to this node, which takes no work",
+            hint="set provider.enabled, or read something that is not bound",
         )
     return msgspec.structs.replace(spec, node=me)

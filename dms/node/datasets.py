@@ -55,8 +55,8 @@ class Datasets:
         named = [dataset for dataset in self.kept if dataset.name == given]
         if named:
             return named[0]
-        whole = given if given.startswith("sha256:") else f"sha256:{given}"
-        return self._shelf.kept[Digest(match_id(whole, self._shelf.kept, "dataset"))]
+        ids = {digest.removeprefix("sha256:"): dataset for digest, dataset in self._shelf.kept.items()}
+        return ids[match_id(given.removeprefix("sha256:"), ids, "dataset")]
 
     def manifest(self, digest: Digest) -> Manifest | None:
         """What a dataset is made of; None when its manifest is not here, or is none. Blocks when it was not read lately."""

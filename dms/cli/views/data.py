@@ -9,7 +9,7 @@ from dms.rpc.api.data import Dataset, DatasetList, DatasetView
 from dms_proto.data.manifest import short_id
 from dms_proto.units import format_bytes, format_count
 
-COLUMNS = ("dataset", "name", "files", "size", "bound")
+COLUMNS = ("DATASET", "NAME", "FILES", "SIZE", "BOUND")
 
 
 def added(dataset: Dataset) -> Iterator[Block]:
@@ -38,7 +38,7 @@ def one(view: DatasetView) -> Iterator[Block]:
     gone = sum(not file.blob for file in view.contents)
     if gone:
         yield Line(f"{format_count(gone, 'file is', 'files are')} gone; add the dataset again", "warn")
-    yield Table(("file", "size"), [(file.path, format_bytes(file.size)) for file in view.contents])
+    yield Table(("FILE", "SIZE"), [(file.path, format_bytes(file.size)) for file in view.contents])
     if dataset.files > len(view.contents):
         yield Line(f"and {format_count(dataset.files - len(view.contents), 'file')} more", "dim")
 

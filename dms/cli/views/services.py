@@ -36,7 +36,8 @@ def service_list(listed: ServiceList) -> Iterator[Block]:
 
 def pool(view: PoolView, names: Mapping[str, str], now: int) -> Iterator[Block]:
     """The control blocks as two tables, and the calls."""
-    taken = "calls are taken" if view.phase == "open" else "no calls are taken"
+    has_room = view.capacity.cpu_millicores and view.capacity.memory_bytes
+    taken = "calls are taken" if view.phase == "open" and has_room else "no calls are taken"
     yield Line(
         f"{resources(view.used)} of {resources(view.capacity)} in use; {taken}; {view.rules.strategy} goes first"
     )

@@ -97,8 +97,9 @@ class JobGroup(Base):
         spec = await pin_image(spec, self._services.config)
         if spec.node:
             spec = await self._at_its_node(spec)
-        given, spec = spec, await asyncio.to_thread(with_datasets, spec, self._services.datasets, self._me)
-        return await self._at_its_node(spec) if spec.node != given.node else spec
+        datasets, self_bids = self._services.datasets, self._services.config.provider.enabled
+        read = await asyncio.to_thread(with_datasets, spec, datasets, self._me, self_bids=self_bids)
+        return await self._at_its_node(read) if read.node != spec.node else read
 
     async def _at_its_node(self, spec: JobSpec) -> JobSpec:
         membership, config = (await self._state()).membership, self._services.config

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from dms.jobs.spec import DatasetWish, JobSpec
+from dms.node.dataset_jobs import with_datasets
 from dms.node.sweeping import RECENT_MS, sweep
 from dms.rpc.api.data import AddDataset, Dataset, DatasetParams
 from dms.rpc.api.jobs import DecisionParams, JobParams, JobView
@@ -122,7 +123,7 @@ async def test_it_is_found_by_its_name_and_by_the_beginning_of_its_id(local: Loc
         assert view.dataset == dataset
         assert [(file.path, file.executable) for file in view.contents] == [("below/run", True), ("large.bin", False)]
         assert await asyncio.to_thread(Path(view.contents[1].blob).read_bytes) == LARGE
-    with pytest.raises(UserError, match="no dataset") as caught:
+    with pytest.raises(UserError, match="no dataset 'films' here") as caught:
         await local.api.data_show(DatasetParams("films"))
     assert caught.value.hint == "dms data list shows them"
 
@@ -246,6 +247,14 @@ async def test_a_job_that_would_carry_it_away_is_refused_with_that_reason(local:
         await local.submit(reading(wish, node=peer_of(local.market.nodes[1])))
     with pytest.raises(UserError, match="verify"):
         await local.submit(reading(wish, verify=Verification(Policy.REPLICATE, 2)))
+
+
+async def test_it_is_said_where_its_node_takes_no_work(local: Local, tree: Path) -> None:
+    await add(local, tree, "photos", bound=True)
+    node, job = local.market.nodes[0], reading(DatasetWish("photos"))
+    with pytest.raises(UserError, match="input photos is bound to this node, which takes no work") as caught:
+        await asyncio.to_thread(with_datasets, job, node.services.datasets, peer_of(node), self_bids=False)
+    assert "provider.enabled" in caught.value.hint
 
 
 async def test_its_files_are_bound_as_plain_inputs_too(local: Local, tree: Path) -> None:
