@@ -32,6 +32,8 @@ MESSAGES_KEPT: Final = 1_000
 """Messages kept for the retry; with a full disk the oldest go, and their senders repeat them."""
 MOST_SAID: Final = 300
 """Characters that are told of an error; the log has the rest."""
+OWN_FAULTS: Final = (OSError, MemoryError)
+"""What a full disk or memory raises, whoever's message meets it."""
 MOST_IN_A_ROW: Final = 64
 """Messages left out one after the other. After more it is not they that are wrong: the actor is built anew."""
 
@@ -141,7 +143,7 @@ class MachineActor(ABC):
     def _spoiled(self, about: object, speaker: PeerId | None, error: Exception, now: int) -> None:
         said = f"{type(error).__name__}: {error}"[:MOST_SAID]
         self._mishaps.note(Mishap(self._name, type(about).__name__, said, speaker, now), error)
-        if speaker is not None:
+        if speaker is not None and not isinstance(error, OWN_FAULTS):
             self.blame(speaker, now)
 
     @property

@@ -73,7 +73,7 @@ class Actor(MachineActor):
         super().__init__(NoJournal(), (self.shell,), self.mishaps)
         self.done: list[str] = []
         self.blamed: list[PeerId] = []
-        self.fault: MachineError | None = None
+        self.fault: Exception | None = None
 
     def handle(self, turn: Turn, message: object, now: int) -> object:
         assert isinstance(message, Told)
@@ -147,6 +147,14 @@ def test_what_the_machine_s_own_fault_kept_from_being_handled_is_nobody_s_and_co
     again.written()
     assert actor.shell.state == ("a", "wait")
     assert actor.deadline() is None
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), MemoryError()])
+def test_whoever_meets_a_full_disk_or_memory_is_not_blamed_for_it(actor: Actor, fault: Exception) -> None:
+    actor.fault = fault
+    draft: Any = actor.receive(told("wait", "a"), NOW)
+    assert isinstance(draft.written()[0], InternalError)
+    assert (actor.shell.state, actor.blamed, actor.mishaps.count) == (("a",), [], 1)
 
 
 def test_when_nothing_can_be_handled_any_more_it_is_the_actor_that_is_wrong(actor: Actor) -> None:
