@@ -82,6 +82,18 @@ def item(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
+def read_request(data: bytes) -> Request:
+    """What a peer asks for.
+
+    Raises:
+        TransferError: it is no request.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=Request)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise TransferError("bad_frame", f"not a request: {error}", retryable=False) from error
+
+
 def check_offer(data: bytes, digest: str, size: int) -> None:
     """Whether a peer offers what it was asked for.
 
@@ -90,7 +102,7 @@ def check_offer(data: bytes, digest: str, size: int) -> None:
     """
     try:
         offer = msgspec.msgpack.decode(data, type=Offer)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise TransferError("bad_frame", f"not an offer: {error}", retryable=False) from error
     if offer.size < 0:
         busy = offer.refused.startswith("busy")

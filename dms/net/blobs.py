@@ -32,7 +32,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 
-from dms.net.blob_items import MAX_HEAD, MAX_ITEM, Offer, Reader, Request, TransferError, item
+from dms.net.blob_items import MAX_HEAD, MAX_ITEM, Offer, Reader, Request, TransferError, item, read_request
 from dms.net.bridge import Bridge
 from dms.net.config import BLOB_PROTOCOL
 from dms.net.guards.yamux_stream import SafeStream, stream_under
@@ -73,10 +73,10 @@ class Blobs:
         stream = stream_under(net_stream)
         peer = stream.muxed_conn.peer_id.to_base58()
         reader = Reader(stream, self._stall_s)
-        request = msgspec.msgpack.decode(await reader.item(MAX_HEAD), type=Request)
+        asked = await reader.item(MAX_HEAD)
         try:
             with self._place(peer):
-                await self._serve_one(peer, stream, request)
+                await self._serve_one(peer, stream, asked)
         except TakenError as error:
             await self._refuse(stream, f"busy; {error}")
 
@@ -96,7 +96,12 @@ class Blobs:
         with self._serving.place(peer, source):
             yield
 
-    async def _serve_one(self, peer: str, stream: SafeStream, request: Request) -> None:
+    async def _serve_one(self, peer: str, stream: SafeStream, asked: bytes) -> None:
+        try:
+            request = read_request(asked)
+        except TransferError as error:
+            await self._refuse(stream, str(error))
+            return
         path = await self._ask(peer, request.digest)
         if path is None:
             await self._refuse(stream, "not offered to you")

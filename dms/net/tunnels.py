@@ -245,6 +245,18 @@ def _refusal(error: RefusedError | TakenError) -> Answer:
     return Answer(error.code, str(error)[:MAX_LINE])
 
 
+def read_answer(data: bytes) -> Answer:
+    """What an opening was answered with.
+
+    Raises:
+        RefusedError: it is no answer.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=Answer)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RefusedError("peer_unreachable", f"not an answer to an opening: {error}") from error
+
+
 async def _ask(stream: SafeStream, opening: bytes) -> None:
     """Says what is wanted.
 
@@ -256,10 +268,7 @@ async def _ask(stream: SafeStream, opening: bytes) -> None:
         data = await _read_item(stream, MAX_ANSWER)
     if patience.cancelled_caught:
         raise RefusedError("peer_timeout", f"no answer within {ANSWER_S:g} s")
-    try:
-        answer = msgspec.msgpack.decode(data, type=Answer)
-    except msgspec.DecodeError as error:
-        raise RefusedError("peer_unreachable", f"not an answer to an opening: {error}") from error
+    answer = read_answer(data)
     if answer.code:
         raise RefusedError(answer.code, answer.message)
 

@@ -54,6 +54,22 @@ async def test_the_node_is_not_asked_for_who_has_shown_no_work(crew: Crew) -> No
     assert not victim.seen.of(PeerUp)
 
 
+@pytest.mark.parametrize("garbage", [b"\xc1", b"\x81\xa1x" + b"\x91" * (MAX_HEAD - 4) + b"\xc0"])
+async def test_what_is_no_request_is_refused_with_that_reason(crew: Crew, garbage: bytes) -> None:
+    victim = await crew()
+
+    async def play(guest: Visit) -> Offer:
+        stream = await guest.open(BLOB_PROTOCOL)
+        await stream.write(item(garbage))
+        return await answer(stream)
+
+    offer = await attack(victim.addresses[0], play)
+    assert offer.size == -1
+    assert offer.refused.startswith("not a request: ")
+    assert await victim.counted("guard.crashes", 0) == 0
+    await still_serves(crew, victim)
+
+
 async def test_requests_above_the_rate_are_refused_and_an_offence(crew: Crew) -> None:
     victim = await crew(blob_limit=RateLimit(frames_per_s=1, frames_burst=2))
     asked = tells(victim, None)
