@@ -17,7 +17,8 @@ import msgspec
 
 from dms.cli.exit_codes import NOT_RUN
 from dms.cli.interrupts import say
-from dms.cli.progress import QUIET_S, Progress
+from dms.cli.patience import Patience
+from dms.cli.progress import Progress
 from dms.cli.views.words import ending
 from dms.rpc.api.jobs import (
     AnyJobUpdate,
@@ -39,6 +40,8 @@ from dms_proto.work import EndReason
 RECONNECT_S: Final = 30.0
 """How long a node may be away (it may be restarting) before its job is left to itself."""
 POLL_S: Final = 0.2
+EARLY_S: Final = 0.01
+"""More than a timer may come too early by."""
 FAILURES_TOLD: Final = 5
 """Slots that are named when many failed; `dms job show` names all."""
 
@@ -60,8 +63,8 @@ class Watcher:
         self._path = path
         self._job = job
         self._quiet = quiet or as_json
-        self._waits_for = ""
-        self._waiting = threading.Timer(QUIET_S, say, ("",))  # the one to cancel; this first one is never started
+        self._patience = Patience()
+        self._waiting = threading.Lock()
         self._talks = not self._quiet and sys.stderr.isatty()
         self._as_json = as_json
         self._came_back = came_back
@@ -110,7 +113,8 @@ class Watcher:
 
     def _show(self, update: AnyJobUpdate, progress: Progress) -> None:
         if isinstance(update, JobEnded | SlotProgress):
-            self._waiting.cancel()
+            with self._waiting:
+                self._patience.over()
         if isinstance(update, JobLog):
             update = self._unread(update)
             if not update.data:
@@ -148,16 +152,25 @@ class Watcher:
         return msgspec.structs.replace(log, offset=end - new, data=log.data[len(log.data) - new :])
 
     def _tell_waiting(self, update: JobProgress) -> None:
-        """A job that still waits after a second says for what, to a log file as to a terminal: nobody should have to guess."""
-        text = f"{short(self._job)} waits: {update.text}; dms job explain {short(self._job)}"
-        if update.phase is JobPhase.WAITING and text == self._waits_for:
+        """A job that waits says for what, to a log file as to a terminal: nobody should have to guess."""
+        if update.phase is not JobPhase.WAITING or self._quiet:
             return
-        self._waiting.cancel()
-        if update.phase is JobPhase.WAITING and not self._quiet:
-            self._waits_for = text
-            self._waiting = threading.Timer(QUIET_S, say, (text,))
-            self._waiting.daemon = True
-            self._waiting.start()
+        with self._waiting:
+            was_due = self._patience.due
+            self._patience.waits(
+                f"{short(self._job)} waits: {update.text}; dms job explain {short(self._job)}", time.monotonic()
+            )
+            due = self._patience.due
+        if due is not None and was_due is None:
+            timer = threading.Timer(due - time.monotonic() + EARLY_S, self._say_waiting)
+            timer.daemon = True
+            timer.start()
+
+    def _say_waiting(self) -> None:
+        with self._waiting:
+            text = self._patience.take(time.monotonic())
+        if text:
+            say(text)
 
     def _write(self, log: JobLog) -> None:
         previous = self._attempts.setdefault(log.slot, log.attempt)
