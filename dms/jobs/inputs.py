@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.data.chunks import CHUNK_BYTES, Hashing
+from dms_proto.data.places import flaw_of
 from dms_proto.rules import RelativePath
 from dms_proto.units import MAX_QUANTITY
 from dms_proto.work import Input
@@ -81,10 +82,13 @@ def checked_place(place: str) -> str:
         ValueError: it is none.
     """
     try:
-        return msgspec.convert(place, RelativePath)
+        place = msgspec.convert(place, RelativePath)
     except msgspec.ValidationError:
         what = f"{place!r} is no place below the job's directory"
         raise ValueError(f"{what}: write a path such as data/in.csv, without a leading / and without ..") from None
+    if flaw := flaw_of((place,)):
+        raise ValueError(flaw)
+    return place
 
 
 def files_at(start: Path, shown: str) -> Iterator[tuple[Path, str]]:

@@ -17,13 +17,14 @@ from dms.jobs.secrets import SecretReader
 from dms.jobs.source import Located
 from dms.jobs.spec import DatasetWish, JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
+from dms_proto.data.places import BLOCK, disk_bytes, flaw_of
 from dms_proto.errors import UserError
 from dms_proto.images import pinned
 from dms_proto.market.preferences import EVENLY, PRESETS, Preferences, check_preferences
 from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
-from dms_proto.units import format_count
+from dms_proto.units import format_bytes, format_count
 from dms_proto.work import PYTHON, Limits, Task, agent_bytes
 
 BIDS_TO_SHARE: Final = 16
@@ -209,10 +210,13 @@ def _inputs(job: JobDocument, base: Path, roots: Sequence[Path], problems: _Prob
                     problems.add(field, f"{found.entry.path} is already another input")
     if len(by_place) > MAX_INPUT_FILES:
         problems.add("inputs", f"{format_count(len(by_place), 'file')}; at most {MAX_INPUT_FILES}, pack them")
+    if flaw := flaw_of(by_place):
+        problems.add("inputs", flaw)
     disk = amount(job.resources.disk, "bytes")
-    total = sum(found.entry.size for found in by_place.values())
+    total = disk_bytes(found.entry for found in by_place.values())
     if total > disk:
-        rule = f"{format_count(disk, 'byte is', 'bytes are')} less than the inputs, {format_count(total, 'byte')}"
+        least = f"with {format_bytes(BLOCK)} at least for each file and directory"
+        rule = f"{format_count(disk, 'byte is', 'bytes are')} less than the inputs take, {format_count(total, 'byte')} {least}"
         problems.add("resources.disk", rule)
     return list(by_place.values())
 

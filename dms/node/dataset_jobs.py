@@ -1,17 +1,20 @@
-"""Jobs that read datasets of this node: which these are, and where such a job can run."""
+"""Jobs that read files, and datasets of this node: which these are, whether they can be laid out, and where such a job can run."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 
 from dms.executors.settings import DEFAULT_UNRESERVED
 from dms.jobs.spec import JobSpec
 from dms.node.datasets import Datasets
-from dms_proto.data.manifest import short_id
+from dms_proto.data.manifest import placed, short_id
+from dms_proto.data.places import BLOCK, disk_bytes, flaw_of
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
 from dms_proto.units import format_bytes
-from dms_proto.work import DatasetInput, Input, input_bytes
+from dms_proto.work import DatasetInput, Input
 
 
 def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId, *, self_bids: bool) -> JobSpec:
@@ -23,16 +26,40 @@ def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId, *, self_bids: b
     """
     wished = [datasets.wanted(wish.dataset, wish.place) for wish in spec.datasets]
     wanted = (*spec.task.datasets, *wished)
-    for dataset in wanted:
-        if datasets.manifest(dataset.digest) is None:
-            raise UserError("not_found", f"dataset {short_id(dataset.digest)} is not kept here", hint="dms data list")
+    laid_out = [file for dataset in wanted for file in _files_of(dataset, datasets)]
     spec = msgspec.structs.replace(spec, task=msgspec.structs.replace(spec.task, datasets=wanted), datasets=())
-    if wanted:
-        _check_places(spec, wanted)
-        _check_room(spec)
+    _check_places(spec, wanted)
+    check_laid_out((*spec.task.inputs, *laid_out), spec.task.resources.disk_bytes)
     read: tuple[DatasetInput | Input, ...] = (*wanted, *spec.task.inputs)
     bound = [item.path for item in read if datasets.is_bound(item.digest)]
     return _at_home(spec, bound[0], me, self_bids=self_bids) if bound else spec
+
+
+def _files_of(wanted: DatasetInput, datasets: Datasets) -> tuple[Input, ...]:
+    manifest = datasets.manifest(wanted.digest)
+    if manifest is None:
+        raise UserError("not_found", f"dataset {short_id(wanted.digest)} is not kept here", hint="dms data list")
+    try:
+        return placed(wanted, manifest)
+    except ValueError as error:
+        raise UserError("bad_job", str(error)) from error
+
+
+def check_laid_out(files: Sequence[Input], room: int) -> None:
+    """Whether files can be laid out, within `room` bytes of disk; 0: what a job has that asks for nothing.
+
+    Raises:
+        UserError: `bad_job`.
+    """
+    if flaw := flaw_of(file.path for file in files):
+        raise UserError("bad_job", f"inputs: {flaw}", hint="say where with `as`")
+    size, room = disk_bytes(files), room or DEFAULT_UNRESERVED.disk_bytes
+    if size > room:
+        raise UserError(
+            "bad_job",
+            f"resources.disk: {format_bytes(room)} is less than the inputs take, {format_bytes(size)}",
+            hint=f"ask for more: the job's directory holds a copy of them, and a file takes {format_bytes(BLOCK)} at least",
+        )
 
 
 def _check_places(spec: JobSpec, wanted: tuple[DatasetInput, ...]) -> None:
@@ -45,16 +72,6 @@ def _check_places(spec: JobSpec, wanted: tuple[DatasetInput, ...]) -> None:
                 f"dataset {short_id(dataset.digest)} and another input are both placed at {dataset.path}",
                 hint="say where with `as`, or --dataset ID:DIR",
             )
-
-
-def _check_room(spec: JobSpec) -> None:
-    size, room = input_bytes(spec.task), spec.task.resources.disk_bytes or DEFAULT_UNRESERVED.disk_bytes
-    if size > room:
-        raise UserError(
-            "bad_job",
-            f"resources.disk: {format_bytes(room)} is less than the inputs with their datasets, {format_bytes(size)}",
-            hint="ask for more: the job's directory holds a copy of them",
-        )
 
 
 def _at_home(spec: JobSpec, path: str, me: PeerId, *, self_bids: bool) -> JobSpec:

@@ -16,10 +16,11 @@ from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
 from dms_proto.data.chunks import Content
 from dms_proto.data.manifest import placed
+from dms_proto.data.places import disk_bytes, flaw_of
 from dms_proto.errors import DmsError, MachineError, PeerError
 from dms_proto.ids import PeerId
 from dms_proto.units import format_bytes
-from dms_proto.work import DatasetInput, Input, Task, input_bytes
+from dms_proto.work import DatasetInput, Input, Task
 
 AT_ONCE: Final = 4
 """Inputs fetched at a time: many small ones wait for the way there and back, not for bytes."""
@@ -41,9 +42,10 @@ async def fetch_missing(task: Task, sources: Sources) -> tuple[Input, ...]:
         PeerError: one cannot be had from its requester; or they are not what was agreed.
         MachineError: one cannot be stored here.
     """
-    _check_room(task)
+    _check_room(task, disk_bytes(task.inputs) + sum(dataset.total for dataset in task.datasets))
     parts = [task.inputs, *[await _of_dataset(dataset, sources) for dataset in task.datasets]]
     inputs = tuple(itertools.chain(*parts))
+    await asyncio.to_thread(_check_places, task, inputs)
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def fetch(wanted: Input) -> None:
@@ -88,12 +90,18 @@ async def _fetch(what: str, content: Content, sources: Sources) -> None:
         raise MachineError(error.code, f"{what} could not be stored here: {error.message}") from error
 
 
-def _check_room(task: Task) -> None:
+def _check_places(task: Task, inputs: tuple[Input, ...]) -> None:
+    """What cannot be laid out is the requester's fault, however it would fail."""
+    if flaw := flaw_of(wanted.path for wanted in inputs):
+        raise PeerError("bad_job", flaw, retryable=False)
+    _check_room(task, disk_bytes(inputs))
+
+
+def _check_room(task: Task, size: int) -> None:
     """Inputs are fetched before the run has any limit: nobody is to fill the disk by them."""
-    size = input_bytes(task)
     room = task.resources.disk_bytes or DEFAULT_UNRESERVED.disk_bytes
     if size > room:
-        what = f"its inputs have {format_bytes(size)}, {format_bytes(room)} of disk were agreed"
+        what = f"its inputs take {format_bytes(size)} of disk, {format_bytes(room)} were agreed"
         raise PeerError("bad_job", what, retryable=False)
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from dms.node.api.base import Base, call_id
+from dms.node.dataset_jobs import check_laid_out
 from dms.node.images import pin_image
 from dms.node.incoming import copy_inputs
 from dms.node.offering import offer, offered_by, take_share
@@ -63,6 +64,7 @@ class ServiceGroup(Base):
             )
         if spec.task.executor not in services.executors:
             raise UserError("bad_job", f"there is no executor {spec.task.executor!r} on this node", hint="dms doctor")
+        check_laid_out(spec.task.inputs, spec.task.resources.disk_bytes)
         name = service_name(params.kind, params.entry)
         before = await services.calls.services()
         if name not in before.by_name and len(before.by_name) >= MOST:

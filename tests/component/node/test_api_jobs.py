@@ -41,6 +41,8 @@ from dms_proto.work import EndReason, Input, Task
 
 from .conftest import NEEDS, Local, spec
 
+EMPTY = digest_of(b"")
+
 
 async def test_a_job_that_does_not_say_how_many_bids_it_wants_has_the_setting_s(local: Local) -> None:
     setting = local.market.nodes[0].services.config.market.bids_wanted
@@ -235,6 +237,13 @@ async def test_inputs_are_copied_and_a_changed_file_is_refused_by_name(local: Lo
         (spec("print", "x", constraints=("offer.cpu >",)), "bad_expression", "offer.cpu >"),
         (spec("print", "x", resources=Resources(64_000)), "bad_job", "may use more than its needs"),
         (spec("print", "y" * 300_000), "bad_job", "at most"),
+        (spec(inputs=(Input("a", EMPTY, 0), Input("a/b", EMPTY, 0))), "bad_job", "a is a file, and the directory of"),
+        (spec(inputs=(Input("x" * 256, EMPTY, 0),)), "bad_job", "more than 255 bytes"),
+        (
+            spec(inputs=(Input("a/b", EMPTY, 0),), resources=Resources(1000, disk_bytes=7_000)),
+            "bad_job",
+            "is less than the inputs take, 8 KiB",
+        ),
     ],
 )
 async def test_what_could_only_fail_later_is_refused_before_anything_is_written(

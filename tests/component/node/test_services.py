@@ -24,10 +24,11 @@ from dms_actors.letters import Told
 from dms_proto.capability import Capability, Resources
 from dms_proto.errors import DmsError, UserError
 from dms_proto.grants.rights import Rights
+from dms_proto.ids import digest_of
 from dms_proto.market.offer_state import PolicyWished
 from dms_proto.pool.records import ContainerPhase
 from dms_proto.units import MIB
-from dms_proto.work import Limits, Task
+from dms_proto.work import Input, Limits, Task
 
 PORT = 8080
 SIZE = Resources(500, 64 * MIB, 16 * MIB)
@@ -290,11 +291,15 @@ async def test_the_pool_s_share_is_not_the_market_s(owners: Owners) -> None:
     assert status.locked == Resources(POOL.cpu, POOL.memory, POOL.disk)
 
 
+CLASHING = (Input("a", digest_of(b""), 0), Input("a/b", digest_of(b""), 0))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"ports": ()}, "it declares 0 ports, and has to listen on one"),
         ({"ports": (1, 2)}, "it declares 2 ports"),
+        ({"inputs": CLASHING}, "a is a file, and the directory of a/b as well"),
         ({"executor": "nothing"}, "there is no executor 'nothing' on this node"),
     ],
 )

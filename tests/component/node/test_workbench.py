@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.config import Home
@@ -28,6 +29,7 @@ from dms_actors.testing.network import MemoryFabric
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.capability import Resources
 from dms_proto.data.chunks import LISTED_FROM
+from dms_proto.data.manifest import Manifest, encoded
 from dms_proto.ids import AllocationId, Digest, digest_of
 from dms_proto.machine import Stimulus
 from dms_proto.messages import AllocationMessage
@@ -204,7 +206,43 @@ async def test_inputs_larger_than_the_disk_that_was_agreed_are_not_fetched(tmp_p
     async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
         bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
 
-        assert await told.get() == InputsArrived("its inputs have 3 MiB, 2 MiB of disk were agreed")
+        assert await told.get() == InputsArrived("its inputs take 3 MiB of disk, 2 MiB were agreed")
+
+
+@pytest.mark.parametrize("names", ["inputs", "a dataset"])
+async def test_many_small_files_do_not_fill_more_of_the_disk_than_was_agreed(tmp_path: Path, names: str) -> None:
+    told = asyncio.Queue[Stimulus]()
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        files = tuple(Input(f"{number:04}", bench._blobs.put_bytes(b"1"), 1) for number in range(4_000))
+        data = encoded(Manifest(files))
+        dataset = DatasetInput("data", bench._blobs.put_bytes(data), len(data), len(files))
+        task = {"inputs": Task("scripted", inputs=files), "a dataset": Task("scripted", datasets=(dataset,))}[names]
+        bench.fetch_inputs(
+            ALLOCATION, REQUESTER.peer_id, msgspec.structs.replace(task, resources=Resources(disk_bytes=MIB))
+        )
+
+        arrived = await told.get()
+        assert isinstance(arrived, InputsArrived)
+        assert "of disk, 1 MiB were agreed" in arrived.failed
+        assert not arrived.ours
+        assert not any(bench.directory(ALLOCATION).iterdir())
+
+
+@pytest.mark.parametrize("places", [("a", "a/b"), ("a/b", "a"), ("x" * 256,), ("a", "data")])
+async def test_what_cannot_be_laid_out_is_not_the_providers_fault(tmp_path: Path, places: tuple[str, ...]) -> None:
+    told = asyncio.Queue[Stimulus]()
+    async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
+        here = bench._blobs.put_bytes(b"1")
+        data = encoded(Manifest((Input("in", here, 1),)))
+        dataset = DatasetInput("data", bench._blobs.put_bytes(data), len(data), 1)
+        task = Task("scripted", inputs=tuple(Input(place, here, 1) for place in places), datasets=(dataset,))
+        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+
+        arrived = await told.get()
+        assert isinstance(arrived, InputsArrived)
+        assert arrived.failed
+        assert not arrived.ours
+        assert not any(bench.directory(ALLOCATION).iterdir())
 
 
 @pytest.mark.parametrize("names", ["an input", "two inputs", "a list of chunks", "a dataset"])

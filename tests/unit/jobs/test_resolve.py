@@ -213,6 +213,24 @@ def test_inputs_larger_than_the_disk_are_refused(tmp_path: Path) -> None:
     assert "less than the inputs" in problem.rule
 
 
+def test_small_inputs_take_a_block_of_the_disk_each(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / name).write_bytes(b"1")
+    (problem,) = _problems(tmp_path, inputs=list("abcd"), resources={"disk": "15KiB"})
+    assert (problem.field, problem.rule) == (
+        "resources.disk",
+        "15360 bytes are less than the inputs take, 16384 bytes with 4 KiB at least for each file and directory",
+    )
+
+
+def test_inputs_that_cannot_be_laid_out_together_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (problem,) = _problems(tmp_path, inputs=["a", {"path": "a", "as": "a/b"}])
+    assert (problem.field, problem.rule) == ("inputs", "a is a file, and the directory of a/b as well")
+    (problem,) = _problems(tmp_path, inputs=[{"path": "a", "as": "x" * 256}])
+    assert "has more than 255 bytes" in problem.rule
+
+
 def test_a_preset_is_its_document(tmp_path: Path) -> None:
     assert _resolve(tmp_path, preferences="cheapest").preferences == Preferences(weights={"price": 100.0})
     assert _resolve(tmp_path, preferences={"speed": 3}).preferences == Preferences(weights={"speed": 3.0})
