@@ -5,13 +5,13 @@ A **bound** dataset never leaves: nothing of it is served to any peer, and no ta
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dms.jobs.inputs import checked_place, files_at
+from dms.node.manifests import Known, Manifests
 from dms.rpc.ids import match_id
 from dms.store.blobs import BlobStore
 from dms.store.datasets import DatasetShelf, KeptDataset
@@ -21,8 +21,6 @@ from dms_proto.errors import UserError
 from dms_proto.ids import Digest, PeerId, digest_of
 from dms_proto.work import DatasetInput, Input, Task, blobs_of
 
-MANIFESTS: Final = 64
-"""Manifests kept in memory: those of jobs under way, mostly."""
 DEFAULT_PLACE: Final = "data"
 """The directory of a dataset without a name, in a job that does not say where it wants it."""
 
@@ -36,8 +34,7 @@ class Datasets:
         self._shelf = shelf
         self._clock = clock
         self._arriving: frozenset[Digest] = frozenset()
-        self._read = functools.lru_cache(MANIFESTS)(self._read_manifest)
-        self._blobs_in = functools.lru_cache(MANIFESTS)(self._blobs_of_manifest)
+        self._manifests = Manifests(self._read_manifest)
         self._adding = threading.Lock()
         self._bound = self._blobs_of_bound()
 
@@ -61,7 +58,7 @@ class Datasets:
     def manifest(self, digest: Digest) -> Manifest | None:
         """What a dataset is made of; None when its manifest is not here, or is none. Blocks when it was not read lately."""
         try:
-            return self._read(digest) if self._blobs.path(digest) is not None else None
+            return self._manifests.get(digest).manifest if self._blobs.path(digest) is not None else None
         except OSError:  # it was removed meanwhile, or cannot be read now
             return None
 
@@ -170,15 +167,17 @@ class Datasets:
                 hint=f"dms data remove {short_id(digest)} first, if it may leave from now on",
             )
 
-    def _read_manifest(self, digest: Digest) -> Manifest | None:
+    def _read_manifest(self, digest: Digest) -> Known:
         """What is remembered of a manifest. That it cannot be read now is not: OSError."""
         path = self._blobs.path(digest)
         if path is None:
             raise FileNotFoundError(digest)
+        data = path.read_bytes()
         try:
-            return decoded(path.read_bytes())
+            manifest = decoded(data)
         except ValueError:  # a peer's word is no manifest
-            return None
+            return Known(None, frozenset(), 0)
+        return Known(manifest, manifest.blobs, len(data))
 
     def _files_of(self, digest: Digest) -> frozenset[Digest]:
         try:
@@ -187,11 +186,7 @@ class Datasets:
             return frozenset()
 
     def _known_files_of(self, digest: Digest) -> frozenset[Digest]:
-        return self._blobs_in(digest) if self._blobs.path(digest) is not None else frozenset()
-
-    def _blobs_of_manifest(self, digest: Digest) -> frozenset[Digest]:
-        manifest = self._read(digest)
-        return manifest.blobs if manifest is not None else frozenset()
+        return self._manifests.get(digest).blobs if self._blobs.path(digest) is not None else frozenset()
 
     def _blobs_of_bound(self) -> frozenset[Digest]:
         """Those that never leave. Without them the node does not go on: what it cannot read it could not keep back.
