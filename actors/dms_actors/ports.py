@@ -153,6 +153,10 @@ class Network(Protocol):
         """
         ...
 
+    def took(self, heard: FrameReceived | GossipReceived) -> None:
+        """Is told of each frame that the listener got, once it is dealt with or dropped: a peer of which too much waits is not read further."""
+        ...
+
     def serve_blobs(self, open_blob: Callable[[PeerId, Digest], Path | None]) -> None:
         """Sets who may fetch what: called for each request, gives the file to stream, or None to refuse."""
         ...

@@ -2,7 +2,7 @@
 
 Writing is a plain call: messages are collected and handed to the socket in one write by `flush`, which the multiplexer calls after each
 read; what the socket does not take is sent by one task. Frames and gossip count against the window the node gives; when it is used up,
-`may_send` is False and readers of peers pause until the node took some.
+`may_send` is False and readers of peers pause until the node has dealt with some.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -37,11 +36,7 @@ _TRACEBACK: Final = logging.Formatter()
 
 
 class Bridge:
-    """The connection with the node.
-
-    Attributes:
-        on_credit: called when the node took frames after `may_send` was False.
-    """
+    """The connection with the node."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -52,16 +47,12 @@ class Bridge:
         self._blocked = trio.Event()
         self._closed = False
         self._credit = Credit(0)
-        self._starved = False
         self._early: list[ToNetwork] = []
-        self.on_credit: Callable[[], None] = lambda: None
 
     @property
     def may_send(self) -> bool:
         """Whether the node wants more frames now."""
-        free = self._credit.used < self._credit.limit
-        self._starved = self._starved or not free
-        return free
+        return self._credit.used < self._credit.limit
 
     def open(self, window: int, early: list[ToNetwork]) -> None:
         """Begins after the configuration: `early` came in the same read and is given out first."""
@@ -80,11 +71,8 @@ class Bridge:
         self.flush()
 
     def took(self, amount: int) -> None:
-        """The node took frames."""
+        """The node has dealt with frames."""
         self._credit.give(amount)
-        if self._starved and self._credit.used * 2 < self._credit.limit:
-            self._starved = False
-            self.on_credit()
 
     def flush(self) -> None:
         """Hands what was posted to the socket, as far as it takes it now."""

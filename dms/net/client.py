@@ -12,6 +12,7 @@ import itertools
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,7 @@ from dms.net.pipe import (
     cost,
 )
 from dms.net.tunnel_handles import TunnelHandles
+from dms.net.windows import PEER_SHARE
 from dms_actors.ports import (
     AcceptTunnel,
     FrameReceived,
@@ -105,7 +107,8 @@ class NetworkProcess:
         self._bans = Spans()
         self._spared = Spans()
         self._credits: dict[str, Credit] = {}
-        self._owed = Credit(config.pipe_window)
+        self._owed = Credit(config.pipe_window // PEER_SHARE)
+        self._taken: Counter[str] = Counter()
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
         self._tunnels = TunnelHandles()
@@ -185,6 +188,14 @@ class NetworkProcess:
         if answer.code:
             raise PeerError(answer.code, answer.message, retryable=answer.retryable)
         return tuple(map(PeerId, answer.wrong))
+
+    def took(self, heard: FrameReceived | GossipReceived) -> None:
+        """See `Network.took`."""
+        amount = cost(heard.frame)
+        self._taken[heard.peer if isinstance(heard, FrameReceived) else GOSSIP_QUEUE] += amount
+        if self._owed.owe(amount) and self._child is not None:
+            self._child.post(Taken(dict(self._taken)))
+            self._taken.clear()
 
     def serve_tunnels(self, accept: AcceptTunnel) -> None:
         """Sets who gets a tunnel, and to what. Before, all are refused."""
@@ -292,7 +303,8 @@ class NetworkProcess:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         self._credits = {GOSSIP_QUEUE: Credit(self._config.queue_bytes)}
-        self._owed = Credit(self._config.pipe_window)
+        self._owed = Credit(self._config.pipe_window // PEER_SHARE)
+        self._taken.clear()
         self._child = await Child.start(self._on_message, self._on_end)
         now = time.monotonic()
         self._child.post(Configure(self._config, redial, self._bans.running(now), self._spared.running(now)))
@@ -358,10 +370,8 @@ class NetworkProcess:
     def _on_message(self, message: ToNode) -> None:
         match message:
             case FrameIn(peer, frame):
-                self._took(frame)
                 self._listener(FrameReceived(PeerId(peer), frame))
             case GossipIn(topic, forwarder, frame):
-                self._took(frame)
                 self._listener(GossipReceived(topic, PeerId(forwarder), frame))
             case Sent(peer, amount):
                 if (credit := self._credits.get(peer)) is not None:
@@ -415,10 +425,6 @@ class NetworkProcess:
             peer, up.addresses, relayed=up.relayed, connected_ms=now_ms, inbound=up.inbound, remote=up.remote
         )
         self._listener(PeerUp(peer, up.addresses, up.relayed, up.remote))
-
-    def _took(self, frame: bytes) -> None:
-        if (owed := self._owed.owe(cost(frame))) and self._child is not None:
-            self._child.post(Taken(owed))
 
     def _answer_blob(self, request: int, peer: PeerId, digest: Digest) -> None:
         path = self._open_blob(peer, digest)

@@ -67,7 +67,8 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_blobs_fetched: blob transfers fetched at a time; more wait.
         max_tunnels_served: tunnels that peers have here at a time; a quarter of it one peer or one source, and as many openings to come.
         queue_bytes: bytes queued to one peer before `send` says no.
-        pipe_window: bytes of frames on their way to the node and not yet taken; then reading from peers pauses.
+        pipe_window: bytes of frames on their way to the node and not yet dealt with; then reading from peers pauses. Each peer and each source
+            has a share of it (`dms.net.windows`).
         frame_limit: inbound rate of frames per peer.
         blob_limit: inbound rate of requests for blobs per peer; their bytes are not counted.
         tunnel_limit: inbound rate of openings of tunnels per peer; their bytes are not counted.
@@ -102,7 +103,7 @@ class NetConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_blobs_fetched: int = 8
     max_tunnels_served: int = 256
     queue_bytes: int = 2 * MIB
-    pipe_window: int = 4 * MIB
+    pipe_window: int = 2 * MIB  # frames of any length, so many as fit, are fewer than a mailbox holds
     frame_limit: RateLimit = RateLimit()
     blob_limit: RateLimit = RateLimit(frames_per_s=1_000, frames_burst=4_000)
     tunnel_limit: RateLimit = RateLimit(frames_per_s=100, frames_burst=1_000)

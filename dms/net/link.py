@@ -20,7 +20,7 @@ from dms.net.config import NetConfig
 from dms.net.counters import Counters
 from dms.net.frames import Greeting, Kind
 from dms.net.limits import Bucket
-from dms.net.pipe import Credit, FrameIn, Rtt, Sent, Splitter, ToNode, cost
+from dms.net.pipe import Credit, Rtt, Sent, Splitter, ToNode, cost
 from dms_proto.units import format_count
 from dms_proto.wire.scores import Offence
 
@@ -43,9 +43,16 @@ class LinkOwner(Protocol):
     config: NetConfig
     counters: Counters
 
-    @property
-    def may_send(self) -> bool:
-        """Whether the node takes frames now."""
+    def may_hear(self, peer: str) -> bool:
+        """Whether the node takes more of a peer now."""
+        ...
+
+    def hear(self, peer: str, frame: bytes) -> None:
+        """Collects a frame of a peer for the node."""
+        ...
+
+    def pause(self, inbound: Inbound) -> None:
+        """A stream is to be read on when the node takes more of its peer."""
         ...
 
     def post(self, message: ToNode) -> None:
@@ -308,20 +315,25 @@ class Inbound:
         self._owner = owner
         self._welcome = welcome
         self._splitter = Splitter(frames.MAX_GREETING)
-        self._early: list[bytes] = []
+        self._unread: deque[bytes] = deque()
         self._has_asked = False
 
+    @property
+    def peer(self) -> str:
+        """Whose it is."""
+        return self._link.peer
+
     def changed(self) -> None:
-        """Reads what arrived, unless the link is not up yet or the node is slow."""
+        """Reads what arrived, unless the link is not up yet or enough of the peer waits for the node."""
         stream = self.stream
         if self.closed.is_set():
             return
         try:
             if not self.is_greeted:
-                self._early = self._splitter.feed(stream.take())
-                if self._early:
-                    self._on_hello(self._early.pop(0))
-            if self.is_greeted and self._link.is_up and self._owner.may_send:
+                self._unread.extend(self._splitter.feed(stream.take()))
+                if self._unread:
+                    self._on_hello(self._unread.popleft())
+            if self.is_greeted and self._link.is_up:
                 self._read_items()
         except ValueError:
             self._owner.counters.add("refused.oversized")
@@ -333,11 +345,15 @@ class Inbound:
 
     def _read_items(self) -> None:
         now = trio.current_time()
-        early, self._early = self._early, []
-        for body in early + self._splitter.feed(self.stream.take()):
+        while self._owner.may_hear(self.peer):
+            if not self._unread:
+                self._unread.extend(self._splitter.feed(self.stream.take()))
+            if not self._unread:
+                return
+            self._on_item(self._unread.popleft(), now)
             if self.closed.is_set():
-                return  # banned for an item before: what lies behind it in the same read is not looked at
-            self._on_item(body, now)
+                return  # banned for that item: what lies behind it in the same read is not looked at
+        self._owner.pause(self)
 
     def _on_item(self, body: bytes, now: float) -> None:
         if not self._link.admits(body, now):
@@ -353,7 +369,7 @@ class Inbound:
     def _on_frame(self, frame: bytes) -> None:
         self._owner.counters["frames.in"] += 1
         self._owner.counters["bytes.in"] += len(frame)
-        self._owner.post(FrameIn(self._link.peer, frame))
+        self._owner.hear(self._link.peer, frame)
 
     def _on_hello(self, body: bytes) -> None:
         greeting = frames.read_greeting(body[1:]) if body[:1] == bytes([Kind.HELLO]) else None

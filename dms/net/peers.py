@@ -7,7 +7,7 @@ carries our stream ends and another one exists, the stream is opened there; else
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, cast
 
@@ -27,9 +27,10 @@ from dms.net.guards.yamux import GOODBYE, connection_under
 from dms.net.guards.yamux_stream import SafeStream, stream_under
 from dms.net.host import Host
 from dms.net.link import Inbound, Link
-from dms.net.pipe import Down, ToNode, Up
+from dms.net.pipe import Down, FrameIn, ToNode, Up, cost
 from dms.net.quotas import Quota
 from dms.net.relief import Relief
+from dms.net.windows import Windows
 from dms_proto.wire.scores import Offence
 
 GREETING_S: Final = 10.0
@@ -62,6 +63,8 @@ class Peers(INotifee):
         self._host = host
         self._bridge = bridge
         self._quota = Quota(host.config.frame_limit)
+        self._windows = Windows(host.config.pipe_window)
+        self._paused: dict[Inbound, None] = {}
         self.admission = Admission(host)
         host.admission = self.admission.is_admitted
         self._links: dict[str, Link] = {}
@@ -71,7 +74,6 @@ class Peers(INotifee):
         self._nursery: trio.Nursery | None = None
         self._opening: set[str] = set()
         self._is_stopping = False
-        bridge.on_credit = self._resume_reading
 
     def start(self, nursery: trio.Nursery) -> None:
         """Serves frame streams and keeps peers alive, in `nursery`."""
@@ -134,10 +136,31 @@ class Peers(INotifee):
 
     # ---------------------------------------------------------------------------------------------------- for the links
 
-    @property
-    def may_send(self) -> bool:
-        """Whether the node takes frames now."""
-        return self._bridge.may_send
+    def may_hear(self, peer: str) -> bool:
+        """Whether the node takes more of a peer now."""
+        return self._bridge.may_send and self._windows.has_room(peer, self._host.source(peer))
+
+    def hear(self, peer: str, frame: bytes) -> None:
+        """Collects a frame of a peer for the node."""
+        self._windows.read(peer, self._host.source(peer), cost(frame))
+        self.post(FrameIn(peer, frame))
+
+    def pause(self, inbound: Inbound) -> None:
+        """A stream is to be read on when the node takes more of its peer."""
+        self._paused[inbound] = None
+
+    def took(self, amounts: Mapping[str, int]) -> None:
+        """The node has dealt with so much of each peer: who waits is read on, those first who waited longest."""
+        self._windows.took(amounts)
+        paused, self._paused = self._paused, {}
+        passed_over: dict[Inbound, None] = {}
+        for inbound in paused:
+            if self.may_hear(inbound.peer):
+                inbound.changed()
+            else:
+                passed_over[inbound] = None
+        self._paused = passed_over | self._paused
+        self._bridge.flush()
 
     def post(self, message: ToNode) -> None:
         """Collects a message for the node."""
@@ -351,6 +374,7 @@ class Peers(INotifee):
         finally:
             muxed.on_change = None
             link.inbound.pop(inbound, None)
+            self._paused.pop(inbound, None)
             muxed.break_off()
 
     def _greeting(self, to: str = "") -> Greeting:
@@ -362,12 +386,6 @@ class Peers(INotifee):
         announced = link.welcome.addresses[:MAX_ADDRESSES] if link.welcome is not None else ()
         known = ((self._dialled[link.peer],) if link.peer in self._dialled else ()) + announced
         return tuple(dict.fromkeys(a for a in known if _names(a, link.peer)))
-
-    def _resume_reading(self) -> None:
-        for link in list(self._links.values()):
-            for inbound in list(link.inbound):
-                inbound.changed()
-        self._bridge.flush()
 
     async def _keep_alive(self) -> None:
         while True:

@@ -6,7 +6,8 @@ Both ends are ours and start from the same files, so there is no negotiation; a 
 Sockets cannot travel in it: those of tunnels come beside it, by the number of their tunnel (`dms.net.handover`).
 
 Back-pressure: frames and gossip count in `cost` bytes. The node may have `queue_bytes` per peer under way and learns by `Sent` what left
-(peer "" is gossip); the network process may have `pipe_window` under way and learns by `Taken` what the node took.
+(peer "" is gossip); the network process may have `pipe_window` under way, each peer and each source a share of it (`dms.net.windows`), and
+learns by `Taken` what the node has dealt with.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Longest message on the pipe; the largest real one is a statistics answer or a frame."""
 READ_SIZE: Final = 256 * 1024
 GOSSIP_QUEUE: Final = ""
-"""Stands in `Sent.peer` for the queue of published messages."""
+"""Stands for gossip: in `Sent` for the queue of published messages, in `Taken` for what was heard."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -134,9 +135,9 @@ class AskStats(_Message, frozen=True):
 
 
 class Taken(_Message, frozen=True):
-    """The node took so many bytes of `FrameIn` and `GossipIn` (by `cost`)."""
+    """The node has dealt with so many bytes (by `cost`) of each peer's `FrameIn`; under "", of `GossipIn`."""
 
-    cost: int
+    amounts: dict[str, int]
 
 
 class Stop(_Message, frozen=True):

@@ -155,8 +155,9 @@ class Service:
         match message:
             case Publish(topic, frame):
                 self._gossip.publish(topic, frame)
-            case Taken(amount):
-                self._bridge.took(amount)
+            case Taken(amounts):
+                self._bridge.took(sum(amounts.values()))
+                self._peers.took(amounts)
             case Dial(request, addresses):
                 failed = Dialled(request, "", "internal", "a defect of the network process; its log has the details")
                 nursery.start_soon(self._answered, failed, self._dialer.dial, request, addresses)

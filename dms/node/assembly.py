@@ -130,7 +130,7 @@ class Assembly:
         self._sealer = Sealer(identity.seed(), self._me)
         self._notes = dict[str, str]()
         self._stop = asyncio.Event()
-        self._hearing = Hearing(network, self._notes)
+        self._hearing = Hearing(network, self._notes, self._calls)
         self._spot_answers = SpotAnswers(self._loop, self._calls)
         self._mishaps = Mishaps()
 

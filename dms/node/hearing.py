@@ -1,18 +1,23 @@
-"""What the network says, for the node: kept until there is somebody to hear it."""
+"""What the network says, for the node: kept until there is somebody to hear it.
+
+The network is told when a frame has been dealt with, whatever came of it: until then it waits, and of one peer no more than a share may wait.
+"""
 
 from __future__ import annotations
 
 from dms.node.post import NodePost
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY
 from dms_actors.behaviour import Address
-from dms_actors.ports import Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
+from dms_actors.loop_calls import LoopCalls
+from dms_actors.ports import FrameReceived, GossipReceived, Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
 
 
 class Hearing:
     """Hears the network for the node. Keeps what it says until there is somebody to hear it: it is started early, because it takes the longest."""
 
-    def __init__(self, network: Network, notes: dict[str, str]) -> None:
+    def __init__(self, network: Network, notes: dict[str, str], calls: LoopCalls) -> None:
         self._network = network
+        self._calls = calls
         self._notes = notes
         self._early: list[NetworkEvent] = []
         self._announced: NetworkUp | None = None
@@ -24,6 +29,9 @@ class Hearing:
             self._early.append(event)
             return
         node, post = self._listeners
+        if isinstance(event, FrameReceived | GossipReceived):
+            node.pass_on(event, lambda _answer: self._calls.call(self._network.took, event))
+            return
         node.tell(event)
         match event:
             case PeerUp(peer=peer):

@@ -40,7 +40,7 @@ class Crew:
         """A started member; `settings` are fields of `NetConfig`."""
         given = {"private_key": os.urandom(32), "listen": ("/ip4/127.0.0.1/tcp/0",), "topics": (TOPIC,), **settings}
         network, recorder = NetworkProcess(NetConfig(**given)), Recorder()
-        member = LiveMember(network, recorder, await network.start(recorder))
+        member = LiveMember(network, recorder, await network.start(recorder.beside(network)))
         self.members.append(member)
         return member
 

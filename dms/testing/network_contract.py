@@ -46,6 +46,16 @@ class Recorder:
         self.events.append(event)
         self._changed.set()
 
+    def beside(self, network: Network) -> Callable[[NetworkEvent], None]:
+        """The same listener for one that also deals with each frame at once, as far as the network is told."""
+
+        def hear(event: NetworkEvent) -> None:
+            self(event)
+            if isinstance(event, FrameReceived | GossipReceived):
+                network.took(event)
+
+        return hear
+
     def of(self, kind: type[Event]) -> list[Event]:
         """The events of one kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]
@@ -108,7 +118,7 @@ class NetworkMembers:
 
         async def start_one() -> Member:
             network, recorder = self.make(), Recorder()
-            members.append(Member(network, recorder, await network.start(recorder)))
+            members.append(Member(network, recorder, await network.start(recorder.beside(network))))
             return members[-1]
 
         yield start_one

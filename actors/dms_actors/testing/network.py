@@ -160,6 +160,9 @@ class MemoryNetwork:
             raise PeerError("digest_mismatch", f"{peer} sent something else than {digest}", retryable=False)
         partial.replace(into)
 
+    def took(self, heard: FrameReceived | GossipReceived) -> None:
+        """See `Network.took`. Here nobody waits for it: a frame is with its listener as soon as it is sent."""
+
     def serve_tunnels(self, accept: AcceptTunnel) -> None:
         """See `Network.serve_tunnels`."""
         self._accept = accept

@@ -14,7 +14,8 @@ import pytest
 
 from dms.net.client import NetworkProcess
 from dms.net.config import NetConfig, RateLimit
-from dms.net.pipe import Taken
+from dms.net.pipe import cost
+from dms.net.windows import PEER_SHARE
 from dms.testing.live_networks import TOPIC, Crew, LiveMember, free_port
 from dms.testing.network_contract import PATIENCE_S, Recorder
 from dms_actors.ports import FrameReceived, GossipReceived, NetworkDown, NetworkUp, PeerDown, PeerUp
@@ -196,7 +197,8 @@ async def test_a_node_that_takes_nothing_stops_the_reading_instead_of_filling_me
     ann, bob = await crew(), await crew()
     await ann.connect(bob)
     before = psutil.Process(bob.network.pid).memory_info().rss
-    bob.network._took = lambda _frame: None  # type: ignore[method-assign] - as if the node never got to its messages
+    took, waiting = bob.network.took, list[FrameReceived | GossipReceived]()
+    bob.network.took = waiting.append  # type: ignore[method-assign] - as if the node never got to its messages
     frame, sent, refused_in_a_row = bytes(200 * 1024), 0, 0
     while refused_in_a_row < 50:
         if ann.network.send(bob.peer, frame):
@@ -206,5 +208,33 @@ async def test_a_node_that_takes_nothing_stops_the_reading_instead_of_filling_me
             await asyncio.sleep(0.01)
         assert sent < 500, "nothing stops the sender"
     assert psutil.Process(bob.network.pid).memory_info().rss - before < 16 * 1024 * 1024
-    bob.network._child.post(Taken(1 << 30))  # type: ignore[union-attr]
-    await bob.seen.until(lambda: len(bob.seen.of(FrameReceived)) > 25)
+    bob.network.took = took  # type: ignore[method-assign]
+    for heard in waiting:
+        took(heard)
+    await bob.seen.until(lambda: len(bob.seen.of(FrameReceived)) == sent)
+
+
+async def test_a_peer_with_enough_waiting_at_the_node_is_not_read_further_and_others_are_heard(crew: Crew) -> None:
+    ann, bob, eve = await crew(), await crew(), await crew()
+    await ann.connect(bob)
+    await eve.connect(bob)
+    took, waiting = bob.network.took, list[FrameReceived]()
+
+    def took_what_is_not_of_eve(heard: FrameReceived | GossipReceived) -> None:
+        if isinstance(heard, FrameReceived) and heard.peer == eve.peer:
+            waiting.append(heard)
+        else:
+            took(heard)
+
+    bob.network.took = took_what_is_not_of_eve  # type: ignore[method-assign] - as if the node had not got to them yet
+    share = NetConfig(private_key=bytes(32)).pipe_window // PEER_SHARE
+    sizes = [1_000] * (share // 1_000)
+    assert all(eve.network.send(bob.peer, bytes(size)) for size in [*sizes, *sizes])
+    for number in range(3 * len(sizes)):
+        assert ann.network.send(bob.peer, b"%1000d" % number)
+    await bob.seen.until(lambda: sum(event.peer == ann.peer for event in bob.seen.of(FrameReceived)) == 3 * len(sizes))
+    assert share <= sum(cost(heard.frame) for heard in waiting) < share + cost(bytes(1_000))
+    heard, bob.network.took = tuple(waiting), took  # type: ignore[method-assign]
+    for one in heard:
+        took(one)
+    await bob.seen.until(lambda: sum(event.peer == eve.peer for event in bob.seen.of(FrameReceived)) == 2 * len(sizes))

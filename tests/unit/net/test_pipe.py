@@ -26,7 +26,7 @@ TO_NETWORK = [
     pipe.Ban("peer", 1.5),
     pipe.Spare("peer", 1.5),
     pipe.AskStats(4),
-    pipe.Taken(512),
+    pipe.Taken({"peer": 512, "": 256}),
     pipe.Stop(),
 ]
 TO_NODE = [
