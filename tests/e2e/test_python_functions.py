@@ -289,8 +289,9 @@ def test_the_end_of_a_lease_is_told_and_the_next_call_has_another(market: WholeM
 def program(market: WholeMarket, text: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A program with an executor of one worker, which prints "called" when a call without end is under way."""
     script = f"""
-import sys, time
+import signal, sys, time
 from dms.client import Market
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background of a shell
 executor = Market({str(market["requester"].home.root)!r}).executor(1, **{ {**SMALL, **options}!r})
 def call():
     future = executor.submit(time.sleep, 600)

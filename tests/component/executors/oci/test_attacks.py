@@ -27,8 +27,8 @@ OTHERWISE: Final[dict[str, tuple[str, ...]]] = {
     # The first process is the engine's own and has the job's variables, MARKER among them.
     "environment_of_the_launcher": ("the node's",),
     "environment_of_the_node": (
-        "HOME HOSTNAME LANG MARKER NODE PATH PORT",
-        "HOME HOSTNAME LANG MARKER NODE PATH PORT TERM container",
+        "HOME HOSTNAME LANG MARKER NODE NVIDIA_VISIBLE_DEVICES PATH PORT",
+        "HOME HOSTNAME LANG MARKER NODE NVIDIA_VISIBLE_DEVICES PATH PORT TERM container",
     ),
     "other_processes": ("1",),
     # The call is newer than the engine's list of names; it shows the container's own mounts, as /proc does.
