@@ -316,6 +316,7 @@ class Inbound:
         self._welcome = welcome
         self._splitter = Splitter(frames.MAX_GREETING)
         self._unread: deque[bytes] = deque()
+        self._is_reading = False
         self._has_asked = False
 
     @property
@@ -333,8 +334,12 @@ class Inbound:
                 self._unread.extend(self._splitter.feed(stream.take()))
                 if self._unread:
                     self._on_hello(self._unread.popleft())
-            if self.is_greeted and self._link.is_up:
-                self._read_items()
+            if self.is_greeted and self._link.is_up and not self._is_reading:
+                self._is_reading = True  # a ban changes the stream while an item of it is judged
+                try:
+                    self._read_items()
+                finally:
+                    self._is_reading = False
         except ValueError:
             self._owner.counters.add("refused.oversized")
             self._owner.blame(self._link.peer, Offence.OVERSIZED)
