@@ -15,7 +15,7 @@
       grants            0600  grants this node was given: whoever reads it can use them
       token.read        0600  bearer token that only looks
       datasets/         0700  the datasets that are kept here, a file each; their content is in blobs
-      blobs/ jobs/ log/ cache/
+      blobs/ jobs/ executors/ log/ cache/
 
 Imports nothing outside the standard library, since every `dms` command starts here.
 """
@@ -141,6 +141,11 @@ class Home:
     def pool(self) -> Path:
         """One directory per warm container."""
         return self.root / "pool"
+
+    @property
+    def executors(self) -> Path:
+        """The executors' own files, outside every job's reach."""
+        return self.root / "executors"
 
     @property
     def jobs(self) -> Path:

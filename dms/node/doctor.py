@@ -31,12 +31,11 @@ from dms.config.paths import require_private
 from dms.executors.detect import Unavailable, detect
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.oci.finding import find_engine, sockets
-from dms.executors.settings import ExecutorSettings
 from dms.hardware.capability import find_gpus
 from dms.hardware.pressure import Pressure
 from dms.net.addresses import parse
 from dms.node.grants_check import look_at_grants
-from dms.node.onboard import container_settings
+from dms.node.onboard import executor_settings
 from dms.node.reach import judge
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY, Services
 from dms.rpc.api.events import EXECUTORS, Check, DoctorReport, Finding
@@ -376,7 +375,7 @@ async def _executors(subject: Subject) -> list[Check]:
     with tempfile.TemporaryDirectory(prefix="dms-doctor-") as directory:
         try:
             async with asyncio.timeout(PROBE_S):
-                detected = await detect(ExecutorSettings(Path(directory), oci=container_settings(config)))
+                detected = await detect(executor_settings(Path(directory), config))
         except TimeoutError:
             return [
                 Check("executors", Finding.FAIL, f"probing took more than {PROBE_S:.0f} s", "look for a stuck mount")

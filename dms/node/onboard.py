@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,11 +19,12 @@ from dms.config import Config, Home
 from dms.config.identity import check_key_and_names, create, load
 from dms.config.loading import load_config, parse_config
 from dms.config.reference import template
-from dms.executors.detect import Detected, detect, libraries_of
+from dms.executors.detect import detect, libraries_of
 from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.hardware.benchmark import VERSION, Benchmark, Progress, run_benchmark
 from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import read_facts
+from dms.hardware.gpu_types import Detection, FoundGpu
 from dms.node.pricing import policy_of
 from dms.node.stopped import open_stopped
 from dms_actors.events import to_row
@@ -91,7 +93,8 @@ async def onboard(
     home.prepare()
     known = load(home) if home.is_complete() else None
     config = _settle(home, chosen)
-    detected = await detect(executor_settings(home, config))
+    gpus = find_gpus(config.provider)
+    detected = await detect(executor_settings(home.executors, config, gpus.gpus))
     try:
         for executor, offer in detected.available:
             report(f"executor  {executor.name}: {offer.isolation}, hard limits {', '.join(offer.limits) or 'none'}")
@@ -99,7 +102,7 @@ async def onboard(
             report(f"executor  {missing.name} is not available: {missing.error}")
         benchmark = await _measure(home, report, quick=quick) if measure else None
         offers = [offer for _, offer in detected.available]
-        capability = proposed(home, config, detected.available, benchmark)
+        capability = proposed(home, config, detected.available, benchmark, gpus)
         await _register(home, policy_of(config), capability)
         identity = known or create(home)
         report(f"identity  {identity.node_id.peer_id}")
@@ -108,7 +111,7 @@ async def onboard(
             id=identity.node_id,
             capability=capability,
             unavailable=tuple((u.name, u.error.message, u.error.hint) for u in detected.unavailable),
-            notes=notes(read_facts(home.root), find_gpus(config.provider), benchmark, offers, config),
+            notes=notes(read_facts(home.root), gpus, benchmark, offers, config),
             benchmark=benchmark,
         )
     finally:
@@ -120,13 +123,16 @@ def is_onboarded(home: Home) -> bool:
     return home.is_complete() and home.events.exists()
 
 
-def executor_settings(home: Home, config: Config) -> ExecutorSettings:
-    """Where the executors of a home keep their files, and how its owner wants containers run, if at all."""
+def executor_settings(directory: Path, config: Config, gpus: tuple[FoundGpu, ...] = ()) -> ExecutorSettings:
+    """How the owner wants executors to be: which Python, and how containers are run, if at all.
+
+    Args:
+        directory: where they keep their files.
+        config: the settings.
+        gpus: for jobs that are given one; nothing where none is run.
+    """
     return ExecutorSettings(
-        state_directory=home.root / "executors",
-        oci=container_settings(config),
-        python=config.executors.python,
-        gpus=find_gpus(config.provider).gpus,
+        state_directory=directory, oci=container_settings(config), python=config.executors.python, gpus=gpus
     )
 
 
@@ -143,19 +149,16 @@ def container_settings(config: Config) -> OciSettings | None:
     )
 
 
-async def prove(home: Home, config: Config) -> Detected:
-    """Probes the executors of a home."""
-    return await detect(executor_settings(home, config))
-
-
 def proposed(
-    home: Home, config: Config, executors: Sequence[tuple[Executor, ExecutorOffer]], benchmark: Benchmark | None
+    home: Home,
+    config: Config,
+    executors: Sequence[tuple[Executor, ExecutorOffer]],
+    benchmark: Benchmark | None,
+    gpus: Detection,
 ) -> Capability:
     """What this machine would offer now, with these executors."""
     offers = [offer for _, offer in executors]
-    return propose(
-        read_facts(home.root), find_gpus(config.provider), benchmark, offers, config, libraries=libraries_of(executors)
-    )
+    return propose(read_facts(home.root), gpus, benchmark, offers, config, libraries=libraries_of(executors))
 
 
 def last_benchmark(home: Home) -> Benchmark | None:
@@ -184,7 +187,7 @@ def _settle(home: Home, chosen: Mapping[str, Any]) -> Config:
 
 def _check(home: Home, config: Config) -> None:
     policy_of(config)
-    proposed(home, config, [], None)
+    proposed(home, config, [], None, find_gpus(config.provider))
 
 
 async def _measure(home: Home, report: Report, *, quick: bool) -> Benchmark:

@@ -14,8 +14,9 @@ from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.config.loading import load_config
 from dms.config.paths import require_private
-from dms.executors.detect import Detected
+from dms.executors.detect import Detected, detect
 from dms.executors.scripted import ScriptedExecutor
+from dms.hardware.capability import find_gpus
 from dms.hardware.facts import read_facts
 from dms.hardware.monitor import Monitor
 from dms.hardware.pressure import Pressure
@@ -26,7 +27,7 @@ from dms.node.assembly import Probed
 from dms.node.comparators import check_configured, load_comparators
 from dms.node.networking import net_config
 from dms.node.offering import offer, take_share
-from dms.node.onboard import last_benchmark, proposed, prove
+from dms.node.onboard import executor_settings, last_benchmark, proposed
 from dms.node.pricing import policy_of
 from dms.node.registration import merged_capability
 from dms.rpc.api import NodeApi
@@ -97,9 +98,10 @@ async def _start(
     network = NetworkProcess(net_config(config, identity.seed()))
 
     found: list[Detected] = []
+    gpus = await asyncio.to_thread(find_gpus, config.provider)
 
     async def probe() -> Probed:
-        detected: Detected = await prove(home, config)
+        detected = await detect(executor_settings(home.executors, config, gpus.gpus))
         found.append(detected)
         enabled = config.executors.enabled
         wanted = {e.name: (e, offer) for e, offer in detected.available if e.name in enabled}
@@ -113,7 +115,7 @@ async def _start(
     services = app.services
     state = await app.state()
     executors = list(services.executors.values())
-    new = await asyncio.to_thread(proposed, home, config, executors, last_benchmark(home))
+    new = await asyncio.to_thread(proposed, home, config, executors, last_benchmark(home), gpus)
     capability = merged_capability(state.book.capability, new, config)
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))

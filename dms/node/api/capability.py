@@ -48,7 +48,8 @@ class CapabilityGroup(Base):
     async def node_capability(self) -> CapabilityStatus:
         """See `NodeMethods`."""
         status = self._capability_status(await self._state())
-        used = await asyncio.to_thread(read_use, find_gpus(self._services.config.provider).gpus)
+        provider = self._services.config.provider
+        used = await asyncio.to_thread(lambda: read_use(find_gpus(provider).gpus))
         shown = tuple(GpuFigures(use.device, use.busy_percent, use.memory_bytes, use.processes) for use in used)
         return msgspec.structs.replace(status, gpus=shown)
 

@@ -11,7 +11,7 @@ import pytest
 
 from dms.config import Config, Home
 from dms.config.identity import create, read_names
-from dms.config.settings import Network
+from dms.config.settings import Executors, Network
 from dms.node.doctor import CHECKS, Subject, examine, main, subject_of
 from dms.rpc.api.events import Check, Finding
 from dms.rpc.token import rotate_token
@@ -151,6 +151,14 @@ async def test_invented_gpus_are_listed_and_a_wrong_invention_fails(
 
 async def test_an_executor_can_be_asked_for_alone(home: Home) -> None:
     assert [check.name for check in (await examine(subject_of(home), ["wasm"])).checks] == ["wasm"]
+
+
+async def test_without_a_node_the_python_of_the_settings_is_tried(home: Home) -> None:
+    config = Config(executors=Executors(python=f"{home.root}/no-python"))
+    report = await examine(Subject(home, config), ["python"])
+    (check,) = report.checks
+    assert check.finding in (Finding.WARN, Finding.FAIL)
+    assert f"{home.root}/no-python" in check.evidence
 
 
 async def test_an_executor_that_is_not_there_is_no_empty_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
