@@ -16,6 +16,7 @@ import msgspec
 
 from dms.calls import worker
 from dms.client.errors import RemoteError, RemoteTraceback
+from dms_proto.untrusted import read_json
 
 Codec = Literal["pickle", "json"]
 CODECS: Final[dict[str, bytes]] = {"pickle": worker.PICKLE, "json": worker.JSON}
@@ -97,8 +98,8 @@ def _exception(answer: bytes, codec: Codec) -> BaseException:
         raise ValueError("it is cut off")
     (size,) = worker.LENGTH.unpack(answer[1:head])
     try:
-        said = msgspec.json.decode(answer[head : head + size], type=Failure)
-    except (msgspec.DecodeError, RecursionError) as error:
+        said = read_json(answer[head : head + size], Failure)
+    except msgspec.DecodeError as error:
         raise ValueError("it cannot be read") from error
     original = _original(answer[head + size :]) if codec == "pickle" else None
     raised = original or RemoteError(said.type, said.message)

@@ -18,6 +18,7 @@ import msgspec
 from dms.calls import worker
 from dms.client.calls import Call
 from dms.rpc.async_client import OpenTunnel
+from dms_proto.untrusted import read_json
 
 HELLO_S: Final = 30.0
 """Seconds in which a worker has to say what it is: it may still be starting."""
@@ -76,8 +77,8 @@ class HeldWorker:
         """
         try:
             async with asyncio.timeout(HELLO_S):
-                said = msgspec.json.decode(await self._read(), type=Hello)
-        except (TimeoutError, EOFError, OSError, ValueError, msgspec.DecodeError, RecursionError) as error:
+                said = read_json(await self._read(), Hello)
+        except (TimeoutError, EOFError, OSError, ValueError, msgspec.DecodeError) as error:
             raise Unfit(f"it does not say what it is: {type(error).__name__}") from error
         if why := misfit(said):
             raise Unfit(why)

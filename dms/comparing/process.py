@@ -14,6 +14,7 @@ import msgspec
 from dms.comparing.installed import Installed
 from dms.comparing.question import Question, Reply, Side
 from dms_proto.units import GIB, SECOND, format_millis
+from dms_proto.untrusted import read_json
 from dms_proto.verification.comparing import Said
 
 LONGEST_S: Final = 60
@@ -58,7 +59,7 @@ async def ask(comparator: Installed, *sides: Side, limits: Limits = LIMITS) -> S
     finally:
         await _end(process)
     try:
-        reply = msgspec.json.decode(line, type=Reply)
+        reply = read_json(line, Reply)
     except msgspec.DecodeError:
         return late if code in _LATE else f"its process ended with {code} and without an answer"
     return reply.failed or reply.same

@@ -10,6 +10,7 @@ import trio
 
 from dms.net.guards.yamux_stream import SafeStream
 from dms_proto.units import format_count
+from dms_proto.untrusted import read_msgpack
 
 MAX_ITEM: Final = 128 * 1024
 """Longest item; not what `dms_proto.data.chunks` calls a chunk."""
@@ -89,8 +90,8 @@ def read_request(data: bytes) -> Request:
         TransferError: it is no request.
     """
     try:
-        return msgspec.msgpack.decode(data, type=Request)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return read_msgpack(data, Request)
+    except msgspec.DecodeError as error:
         raise TransferError("bad_frame", f"not a request: {error}", retryable=False) from error
 
 
@@ -101,8 +102,8 @@ def check_offer(data: bytes, digest: str, size: int) -> None:
         TransferError: it does not.
     """
     try:
-        offer = msgspec.msgpack.decode(data, type=Offer)
-    except (msgspec.DecodeError, RecursionError) as error:
+        offer = read_msgpack(data, Offer)
+    except msgspec.DecodeError as error:
         raise TransferError("bad_frame", f"not an offer: {error}", retryable=False) from error
     if offer.size < 0:
         busy = offer.refused.startswith("busy")

@@ -39,6 +39,7 @@ from dms.net.shares import Shares, TakenError
 from dms_proto.rules import MAX_LINE
 from dms_proto.tunnels import MAX_OPENING
 from dms_proto.units import format_count
+from dms_proto.untrusted import read_msgpack
 
 MAX_ANSWER: Final = 4 * MAX_LINE + 256
 OPENING_S: Final = 10.0
@@ -252,8 +253,8 @@ def read_answer(data: bytes) -> Answer:
         RefusedError: it is no answer.
     """
     try:
-        return msgspec.msgpack.decode(data, type=Answer)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return read_msgpack(data, Answer)
+    except msgspec.DecodeError as error:
         raise RefusedError("peer_unreachable", f"not an answer to an opening: {error}") from error
 
 

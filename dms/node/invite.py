@@ -19,6 +19,7 @@ from dms.trust.pasted import Form
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId, public_key_of
 from dms_proto.units import format_count
+from dms_proto.untrusted import read_msgpack
 from dms_proto.wire.envelope import MAX_AUTH
 
 PREFIX: Final = "dms1:"
@@ -73,7 +74,7 @@ def read(text: str) -> Invitation:
         UserError: `bad_invite`: damaged, cut off, of a newer form, or no invitation at all.
     """
     try:
-        invitation = msgspec.msgpack.decode(FORM.read(text), type=Invitation)
+        invitation = read_msgpack(FORM.read(text), Invitation)
     except msgspec.MsgspecError as error:
         raise FORM.refused(f"is not understood: {error}") from error
     _check_peers(invitation)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from dms_proto.errors import DmsError, InternalError, MachineError, PeerError, UserError
+from dms_proto.untrusted import read_json
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -109,11 +110,9 @@ def decode(data: bytes) -> Any:
         ValueError: not JSON, not UTF-8, or nested too deeply to read.
     """
     try:
-        return msgspec.json.decode(data)
+        return read_json(data, Any)
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def read_call(value: object) -> Call | Failure:

@@ -9,6 +9,7 @@ import msgspec
 from dms_proto.errors import PeerError, UserError
 from dms_proto.rules import MAX_LINE, AllocationIdOrNone
 from dms_proto.units import KIB, format_count
+from dms_proto.untrusted import read_msgpack
 from dms_proto.work import ExecBy, Task, takes_calls
 
 MAX_OPENING: Final = 4 * KIB
@@ -152,8 +153,8 @@ def read_opening(data: bytes) -> Opening:
         UserError: `bad_argument`: it cannot be read.
     """
     try:
-        return msgspec.msgpack.decode(data, type=Opening)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return read_msgpack(data, Opening)
+    except msgspec.DecodeError as error:
         raise UserError("bad_argument", f"the opening cannot be read: {error}") from error
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from dms.executors.sandbox.program import Judge
 from dms_proto.units import MAX_QUANTITY, format_bytes
+from dms_proto.untrusted import read_json
 from dms_proto.work import Ending, EndReason
 
 NEARLY_FULL: Final = 0.9
@@ -46,7 +47,7 @@ def judge_of(memory_limit: int, fuel_limit: int) -> Judge:
 
     def judge(ending: Ending, result: bytes) -> Ending:
         try:
-            report = msgspec.json.decode(result, type=Report)
+            report = read_json(result, Report)
         except msgspec.DecodeError:
             return _without_report(ending)
         fuel = max(0, min(report.fuel, MAX_QUANTITY))

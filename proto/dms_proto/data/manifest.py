@@ -10,6 +10,7 @@ import msgspec
 from dms_proto.ids import Digest
 from dms_proto.rules import MAX_PATH
 from dms_proto.units import format_bytes, format_count
+from dms_proto.untrusted import read_msgpack
 from dms_proto.work import MAX_MANIFEST, DatasetInput, Input
 
 
@@ -57,8 +58,8 @@ def decoded(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST:
         raise ValueError(f"a manifest has at most {format_bytes(MAX_MANIFEST)}")
     try:
-        manifest = msgspec.msgpack.decode(data, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:
+        manifest = read_msgpack(data, Manifest)
+    except msgspec.DecodeError as error:
         raise ValueError(f"it is no manifest: {error}") from error
     _check(manifest)
     return manifest

@@ -21,7 +21,10 @@ HOSTS = st.ip_addresses(v=4).map(lambda ip: f"/ip4/{ip}/tcp/4600")
 
 def sealed(value: object) -> str:
     """A well-sealed string around anything."""
-    body = msgspec.msgpack.encode(value)
+    return sealed_bytes(msgspec.msgpack.encode(value))
+
+
+def sealed_bytes(body: bytes) -> str:
     return PREFIX + base64.urlsafe_b64encode(body + hashlib.sha256(body).digest()[:4]).decode().rstrip("=")
 
 
@@ -74,6 +77,12 @@ def test_anything_else_is_refused_by_name(text: str) -> None:
 def test_well_sealed_nonsense_is_refused(value: object) -> None:
     with pytest.raises(UserError) as refused:
         read(sealed(value))
+    assert refused.value.code == "bad_invite"
+
+
+def test_nonsense_that_is_nested_too_deeply_is_refused_as_well() -> None:
+    with pytest.raises(UserError) as refused:
+        read(sealed_bytes(b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0"))
     assert refused.value.code == "bad_invite"
 
 
