@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from dms.executors.python.installation import ASK_S, Installation, Shown, ask, s
 from dms.executors.sandbox import probe
 from dms.executors.sandbox.agents import letting_exec
 from dms.executors.sandbox.engine import DOOR_ARGUMENT, Sandbox
-from dms.executors.sandbox.program import Program
+from dms.executors.sandbox.program import Program, environment_of, files_of
 from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
@@ -86,8 +85,7 @@ class PythonExecutor:
     def _program(self, task: Task, secrets: Sequence[OpenSecret] = ()) -> Program:
         self._prepared()
         interpreter, path = self._shown.interpreter, (*self._shown.path, HOME)
-        variables = {secret.name: os.fsdecode(secret.value) for secret in secrets if secret.variable}
-        environment = {**task.environment, **variables}
+        environment = environment_of(task, secrets)
         if takes_calls(task):
             spec = {"path": path, "idle_s": task.limits.idle_ms / SECOND}
             command = (*interpreter.command, f"{HOME}/worker.py", DOOR_ARGUMENT, msgspec.json.encode(spec).decode())
@@ -101,7 +99,7 @@ class PythonExecutor:
             executor=self.name,
             command=command,
             environment=environment,
-            secrets={secret.name: secret.value for secret in secrets if not secret.variable},
+            secrets=files_of(secrets),
             binds=(*interpreter.binds, (self._home / "shown", HOME)),
             opens_door=takes_calls(task),
         )

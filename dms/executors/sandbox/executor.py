@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from dms.executors.sandbox import bwrap, probe
 from dms.executors.sandbox.agents import letting_exec, letting_in
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
-from dms.executors.sandbox.program import Program
+from dms.executors.sandbox.program import Program, environment_of, files_of
 from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.secrets import OpenSecret
@@ -55,12 +54,11 @@ class SandboxExecutor:
         return await self._sandbox.sweep(self.name, keep)
 
     def _program(self, task: Task, secrets: Sequence[OpenSecret] = ()) -> Program:
-        variables = {secret.name: os.fsdecode(secret.value) for secret in secrets if secret.variable}
         program = Program(
             executor=self.name,
             command=task.command,
-            environment={**task.environment, **variables},
-            secrets={secret.name: secret.value for secret in secrets if not secret.variable},
+            environment=environment_of(task, secrets),
+            secrets=files_of(secrets),
         )
         if task.ports:
             program = letting_in(program, task.ports, self._python())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ import msgspec
 from dms.executors.limiter import Allowance
 from dms.executors.limiter.base import LEAST_MEMORY
 from dms.executors.settings import ExecutorSettings
+from dms_proto.secrets import OpenSecret
 from dms_proto.units import CORE, format_bytes
 from dms_proto.work import Ending, Task, takes_calls
 
@@ -52,6 +54,16 @@ class Program(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Program({self.executor})"
+
+
+def environment_of(task: Task, secrets: Sequence[OpenSecret]) -> dict[str, str]:
+    """The variables of a task, and those secrets that are to be variables."""
+    return {**task.environment, **{secret.name: os.fsdecode(secret.value) for secret in secrets if secret.variable}}
+
+
+def files_of(secrets: Sequence[OpenSecret]) -> dict[str, bytes]:
+    """The contents of those secrets that are to be files."""
+    return {secret.name: secret.value for secret in secrets if not secret.variable}
 
 
 def allowance_of(task: Task, program: Program, settings: ExecutorSettings) -> Allowance:
