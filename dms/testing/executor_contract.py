@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dms.executors import ExecutorSettings, Sandbox
+from dms.executors import ExecutorSettings, PythonExecutor, Sandbox, SandboxExecutor, WasmExecutor
 from dms_actors.ports import Executor, ExecutorEvent, Exited, LogChunk, Run, Started
-from dms_proto.errors import UserError
+from dms_proto.errors import MachineError, UserError
 from dms_proto.tunnels import ToPort
 from dms_proto.work import Ending, EndReason, Limits, Task
 
@@ -392,3 +392,28 @@ async def _send_all(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(data)
     await writer.drain()
     writer.write_eof()
+
+
+class InSandboxContract(ExecutorContract):
+    """For executors whose runs are a sandbox's. Subclasses name the class, and the limiters where not any will do."""
+
+    kind: type[SandboxExecutor | WasmExecutor | PythonExecutor]
+    limiters: tuple[str, ...] = ()
+
+    @pytest.fixture
+    async def executor(self, tmp_path: Path) -> AsyncIterator[Executor]:
+        self.settings = ExecutorSettings(tmp_path / "state", limiters=self.limiters)
+        self.sandboxes = [Sandbox(self.settings)]
+        try:
+            self.sandboxes[0].start()
+        except MachineError as error:
+            pytest.skip(f"no sandbox on this machine: {error}")
+        yield self.kind(self.sandboxes[0])
+        for sandbox in self.sandboxes:
+            await sandbox.close()
+        await sweep_all(self.settings)
+
+    async def restarted(self, executor: Executor) -> Executor:
+        await self.sandboxes[-1].close()
+        self.sandboxes.append(Sandbox(self.settings))
+        return self.kind(self.sandboxes[-1])

@@ -1,24 +1,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from dms.executors import ExecutorSettings, Sandbox, SandboxExecutor
+from dms.executors import Sandbox, SandboxExecutor
 from dms.testing.executor_contract import (
     ECHO,
     PORT,
-    ExecutorContract,
+    InSandboxContract,
     ending_of,
     events_of,
     output_of,
-    sweep_all,
 )
-from dms_actors.ports import Executor, Exited
-from dms_proto.errors import MachineError
+from dms_actors.ports import Exited
 from dms_proto.work import EndReason, Task
 
 PYTHON = Path("/usr/bin/python3")
@@ -28,26 +25,8 @@ def shell(text: str, *arguments: str) -> Task:
     return Task("sandbox", ("/bin/sh", "-c", text, "sh", *arguments))
 
 
-class SandboxContract(ExecutorContract):
-    limiters: tuple[str, ...] = ()
-
-    @pytest.fixture
-    async def executor(self, tmp_path: Path) -> AsyncIterator[Executor]:
-        self.settings = ExecutorSettings(tmp_path / "state", limiters=self.limiters)
-        self.sandboxes = [Sandbox(self.settings)]
-        try:
-            self.sandboxes[0].start()
-        except MachineError as error:
-            pytest.skip(f"no sandbox on this machine: {error}")
-        yield SandboxExecutor(self.sandboxes[0])
-        for sandbox in self.sandboxes:
-            await sandbox.close()
-        await sweep_all(self.settings)
-
-    async def restarted(self, executor: Executor) -> Executor:
-        await self.sandboxes[-1].close()
-        self.sandboxes.append(Sandbox(self.settings))
-        return SandboxExecutor(self.sandboxes[-1])
+class SandboxContract(InSandboxContract):
+    kind = SandboxExecutor
 
     def prints(self, directory: Path, stdout: str, stderr: str, code: int) -> Task:
         (directory / "out").write_bytes(stdout.encode())

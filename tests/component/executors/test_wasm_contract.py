@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-
-from dms.executors import ExecutorSettings, Sandbox, WasmExecutor
-from dms.testing.executor_contract import ExecutorContract, sweep_all
-from dms_actors.ports import Executor
-from dms_proto.errors import MachineError
+from dms.executors import WasmExecutor
+from dms.testing.executor_contract import InSandboxContract
 from dms_proto.work import Task
 
 IMPORTS = """
@@ -36,24 +31,8 @@ def module(body: str, data: bytes = b"", pages: int = 8) -> str:
       (func (export "_start") {body}))"""
 
 
-class TestWasmExecutor(ExecutorContract):
-    @pytest.fixture
-    async def executor(self, tmp_path: Path) -> AsyncIterator[Executor]:
-        self.settings = ExecutorSettings(tmp_path / "state")
-        self.sandboxes = [Sandbox(self.settings)]
-        try:
-            self.sandboxes[0].start()
-        except MachineError as error:
-            pytest.skip(f"no sandbox on this machine: {error}")
-        yield WasmExecutor(self.sandboxes[0])
-        for sandbox in self.sandboxes:
-            await sandbox.close()
-        await sweep_all(self.settings)
-
-    async def restarted(self, executor: Executor) -> Executor:
-        await self.sandboxes[-1].close()
-        self.sandboxes.append(Sandbox(self.settings))
-        return WasmExecutor(self.sandboxes[-1])
+class TestWasmExecutor(InSandboxContract):
+    kind = WasmExecutor
 
     def prints(self, directory: Path, stdout: str, stderr: str, code: int) -> Task:
         out, err = stdout.encode(), stderr.encode()
