@@ -152,7 +152,8 @@ async def ask_from_loop(address: Address, message: object, timeout: float) -> An
 
     address.pass_on(message, answer_from_thread)
     try:
-        return await asyncio.wait_for(answer, timeout)
+        async with asyncio.timeout(timeout):  # `wait_for` of Python 3.11 loses a cancellation that meets the answer
+            return await answer
     except TimeoutError:
         raise _is_silent(address.name, timeout) from None
 

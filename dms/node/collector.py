@@ -236,7 +236,8 @@ class Collector:
         has_grown, wait = False, self._pace.wait_s
         while any(self._missing(status)) and asyncio.get_running_loop().time() < until:
             try:
-                await asyncio.wait_for(self.logs.growth(status.allocation_id).wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self.logs.growth(status.allocation_id).wait()
             except TimeoutError:
                 return has_grown
             has_grown, wait = True, self._pace.pause_s

@@ -345,7 +345,8 @@ class JobFeeds:
         try:
             if not await self._store.query(stream=request_id, kinds=("RequestEnded",), limit=1):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await ended.wait()
         finally:
             stop()
 

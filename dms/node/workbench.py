@@ -160,7 +160,8 @@ class Workbench:
         if self._runs:
             idle.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(idle.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await idle.wait()
 
     async def sweep(self, keep: Sequence[str]) -> None:
         """After a restart: removes what is left of allocations of which nothing is known any more: processes, directories, logs."""

@@ -156,7 +156,8 @@ class PeerGroup(GrantGroup):
                 code = "clock_skew" if "clock" in peer.refused_because else "incompatible_version"
                 raise PeerError(code, f"it was reached, and {peer.refused_because}", retryable=False)
             try:
-                await asyncio.wait_for(heard.wait(), deadline - self._services.loop.time())
+                async with asyncio.timeout_at(deadline):
+                    await heard.wait()
             except TimeoutError:
                 raise PeerError("peer_timeout", f"it was reached, and said nothing within {GREET_S:.0f} s") from None
 
@@ -232,7 +233,8 @@ class PeerGroup(GrantGroup):
         services.post.send(peer, Probe(nonce), call_id("peers.ping"))
         try:
             with suppress(TimeoutError):
-                return max(round((await asyncio.wait_for(answered, PING_S) - began) * 1_000_000), 1)
+                async with asyncio.timeout(PING_S):
+                    return max(round((await answered - began) * 1_000_000), 1)
             return None
         finally:
             services.node.tell(StopListening(f"probe:{nonce}", hear))

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -308,6 +309,24 @@ async def test_the_loop_is_told_of_failures_ends_and_full_mailboxes(runtime: Thr
     await asyncio.to_thread(end, runtime, address)
     with pytest.raises(InternalError, match="has ended"):
         await ask_from_loop(address, "hello", WAIT)
+
+
+async def test_who_is_cancelled_in_the_moment_of_the_answer_goes_no_further() -> None:
+    """What went on would have its end waited for in vain: a node that stops cancels its tasks once."""
+
+    class Held:
+        name = "held"
+
+        def pass_on(self, _message: object, answer: Callable[[object], object]) -> None:
+            self.answer = answer
+
+    held: Any = Held()
+    asking = asyncio.create_task(ask_from_loop(held, "hello", WAIT))
+    await asyncio.sleep(0)
+    held.answer("there")
+    asyncio.get_running_loop().call_soon(asking.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_the_loop_gives_up_waiting(runtime: ThreadRuntime) -> None:
