@@ -5,6 +5,7 @@ A **bound** dataset never leaves: nothing of it is served to any peer, and no ta
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,8 @@ from dms_proto.work import DatasetInput, Input, Task, blobs_of
 
 DEFAULT_PLACE: Final = "data"
 """The directory of a dataset without a name, in a job that does not say where it wants it."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a dataset may be called: it stands before a colon on the command line, and names a directory."""
 
 
 class Datasets:
@@ -90,9 +93,11 @@ class Datasets:
         """Copies files, and directories with all below them, and keeps them as one dataset. A single directory stands for what is in it.
 
         Raises:
-            UserError: `bad_argument`: a path leads to no regular file, the files are no dataset, the name is taken, or a bound one would be set free.
+            UserError: `bad_argument`: a path leads to no regular file, the files are no dataset, the name is none or is taken, or a bound one
+                would be set free.
             MachineError: `disk_full`, `store_failed`.
         """
+        _check_name(name)
         with self._adding:
             try:
                 digest, size, manifest = self._taken_in(paths)
@@ -199,3 +204,12 @@ class Datasets:
             return frozenset(bound).union(*map(self._known_files_of, bound))
         except OSError as error:
             raise store_error(error, self._blobs.root) from error
+
+
+def _check_name(name: str) -> None:
+    if name and not _NAME.fullmatch(name):
+        raise UserError(
+            "bad_argument",
+            f"{name!r} is no name of a dataset: it has letters, digits, '.', '_' and '-', at most 64, a letter or digit first",
+            hint="--name with another one, or none: its id always names it",
+        )

@@ -128,6 +128,14 @@ async def test_it_is_found_by_its_name_and_by_the_beginning_of_its_id(local: Loc
     assert caught.value.hint == "dms data list shows them"
 
 
+@pytest.mark.parametrize("name", ["a b", "a/b", "a:b", "..", ".a", "-a", "a\n", "é", "a" * 65])
+async def test_what_could_not_be_named_in_a_job_is_no_name(local: Local, tree: Path, name: str) -> None:
+    with pytest.raises(UserError, match="is no name of a dataset: it has letters, digits") as caught:
+        await add(local, tree, name)
+    assert (caught.value.code, caught.value.hint[:6]) == ("bad_argument", "--name")
+    assert not (await local.api.data_list()).datasets
+
+
 async def test_what_is_kept_is_not_swept_and_what_is_removed_may_be(local: Local, tree: Path) -> None:
     services = local.market.nodes[0].services
     dataset = await add(local, tree, "photos")
