@@ -82,7 +82,7 @@ class AllocationThawed(Event, frozen=True):
 
 
 class FreezeRun(Effect, frozen=True):
-    """Halt the run where it stands, or as soon as it has started. Thawed or stopped by `until` (Unix ms), if this node lives. Repeats are harmless."""
+    """Halt the run where it stands, or as soon as it has started; if this node dies, it is over at `until` (Unix ms). Repeats are harmless."""
 
     until: int
 
