@@ -250,7 +250,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_cpu_core: Annotated[Amount, about("Price of one core.", unit="credits per hour")] = 10_000
     price_memory_gib: Annotated[Amount, about("Price of one GiB of memory.", unit="credits per hour")] = 2_000
     price_disk_gib: Annotated[Amount, about("Price of one GiB of disk.", unit="credits per hour")] = 20
-    price_gpu: Annotated[Amount, about("Price of one whole GPU.", unit="credits per hour")] = 500_000
+    price_gpu: Annotated[
+        Amount,
+        about("Price of one whole GPU; a hardware instance (MIG) costs its part of it.", unit="credits per hour"),
+    ] = 500_000
     price_busy_percent: Annotated[
         int,
         Meta(ge=0, le=1_000),

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dms.hardware.gpu_pci import why_not_open
-from dms.hardware.gpu_types import FoundGpu, Probe
+from dms.hardware.gpu_types import FoundGpu, Probe, part_of
 from dms_proto.capability import Gpu
 from dms_proto.units import format_count
 
@@ -123,9 +124,23 @@ def _instances(nvml: Any, handle: Any, parent: FoundGpu, roots: _Roots) -> Itera
         uuid = _str(nvml.nvmlDeviceGetUUID(instance))
         found = FoundGpu(_VENDOR, name, parent.pci, parent.driver)
         nodes = _nodes(roots.dev, f"nvidia{minor}", *_access_nodes(nvml, instance, minor, roots.proc))
-        yield _offered(found, Gpu(uuid, _VENDOR, name, memory), uuid, nodes)
+        part = part_of(_slices(nvml, handle, instance), (memory, int(nvml.nvmlDeviceGetMemoryInfo(handle).total)))
+        yield _offered(found, Gpu(uuid, _VENDOR, name, memory, part=part), uuid, nodes)
     if not seen:
         yield _refused(parent, "it is in MIG mode and has no instance", "nvidia-smi mig -cgi PROFILE -C makes one")
+
+
+def _slices(nvml: Any, handle: Any, instance: Any) -> tuple[int, int]:
+    """Compute slices of an instance, and of its card: those of the largest profile. None of none, where the driver does not tell."""
+    try:
+        own = int(nvml.nvmlDeviceGetAttributes(instance).computeInstanceSliceCount)
+    except nvml.NVMLError:
+        return 0, 0
+    whole = own
+    for profile in range(nvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
+        with suppress(nvml.NVMLError):  # the model has no such profile
+            whole = max(whole, int(nvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, profile).sliceCount))
+    return own, whole
 
 
 def _access_nodes(nvml: Any, instance: Any, minor: int, proc: Path) -> Iterator[str]:

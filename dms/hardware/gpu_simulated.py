@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from dms.hardware.gpu_types import Detection, FoundGpu, Probe
+from dms.hardware.gpu_types import Detection, FoundGpu, Probe, part_of
 from dms_proto.capability import Gpu
 from dms_proto.errors import UserError
 from dms_proto.units import GIB, format_bytes, format_count
@@ -116,4 +116,6 @@ def _invented(index: int, card: _Card) -> Iterator[FoundGpu]:
     for number, instance in enumerate(card.instances):
         name = f"{card.model} MIG {instance.profile}{SIMULATED}"
         uuid = f"MIG-sim-{index}-{number}"
-        yield FoundGpu(vendor, name, offer=Gpu(uuid, vendor, name, instance.memory_bytes), simulated=True, uuid=uuid)
+        part = part_of((instance.slices, MAX_SLICES), (instance.memory_bytes, card.memory_bytes))
+        offer = Gpu(uuid, vendor, name, instance.memory_bytes, part=part)
+        yield FoundGpu(vendor, name, offer=offer, simulated=True, uuid=uuid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dms_proto.capability import Gpu
+from dms_proto.units import GPU
 
 
 class FoundGpu(msgspec.Struct, frozen=True):
@@ -31,6 +32,16 @@ class FoundGpu(msgspec.Struct, frozen=True):
     simulated: bool = False
     uuid: str = ""
     nodes: tuple[tuple[str, str], ...] = ()
+
+
+def part_of(*shares: tuple[int, int]) -> int:
+    """Thousandths of a card that an instance is, by what it takes most of.
+
+    Args:
+        shares: of each resource how much the instance has, and how much the card; where the card has none, nothing is known of it.
+    """
+    largest = max((-(-own * GPU // whole) for own, whole in shares if whole > 0), default=GPU)
+    return min(max(1, largest), GPU)
 
 
 class Probe(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from dms_proto.rules import Amount, GpuShare, Word
+from dms_proto.rules import Amount, GpuPart, GpuShare, Word
 from dms_proto.units import CORE, GIB, HOUR
 
 
@@ -26,6 +26,7 @@ class Gpu(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
         model: as the driver names it; in a requirement a case-insensitive part of the name, or empty for any.
         memory_bytes: memory of the share.
         milli: thousandths of the device; 1000 is the whole device, exclusively.
+        part: on the offering side, of a hardware instance (MIG): thousandths of the card that it is, at least 1. Its price is so much of that of a card.
     """
 
     device: Word = ""
@@ -33,6 +34,7 @@ class Gpu(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
     model: Word = ""
     memory_bytes: Amount = 0
     milli: GpuShare = 1000
+    part: GpuPart = 1000
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,7 +70,7 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
         cpu_core_hour: for a whole core.
         memory_gib_hour: for a GiB of memory.
         disk_gib_hour: for a GiB of disk.
-        gpu_hour: for a whole GPU.
+        gpu_hour: for a whole GPU. In a bid, for each that it offers: a hardware instance costs its part of a card.
     """
 
     start: Amount = 0

@@ -43,6 +43,7 @@ RelativePath = Annotated[
 Amount = Annotated[int, Meta(ge=0, le=MAX_QUANTITY)]
 """A quantity in the unit its field names; see `units`."""
 GpuShare = Annotated[int, Meta(ge=0, le=GPU)]
+GpuPart = Annotated[int, Meta(ge=1, le=GPU)]
 Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Slot = Annotated[int, Meta(ge=0, lt=MAX_COUNT)]
 """Index of one of the allocations a request wants."""

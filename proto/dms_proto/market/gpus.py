@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from dms_proto.capability import Gpu
+import msgspec
+
+from dms_proto.capability import Gpu, Price
 from dms_proto.units import GPU
 
 MAX_STEPS: Final = 2_000
@@ -33,6 +35,14 @@ def assign_gpus(needs: tuple[Gpu, ...], free: tuple[Gpu, ...]) -> tuple[Gpu, ...
     if not free or sum(_milli(need) for need in needs) > sum(device.milli for device in free):
         return None
     return _Search(needs, free).run()
+
+
+def tariff_for(tariff: Price, given: tuple[Gpu, ...]) -> Price:
+    """A tariff for cards, as one for what is given: of a hardware instance only the part of its card that it is costs anything. Rounded up."""
+    milli, of_cards = sum(gpu.milli for gpu in given), sum(gpu.milli * gpu.part for gpu in given)
+    if of_cards == milli * GPU:
+        return tariff
+    return msgspec.structs.replace(tariff, gpu_hour=-(-tariff.gpu_hour * of_cards // (milli * GPU)))
 
 
 def serves(need: Gpu, device: Gpu) -> bool:
@@ -85,7 +95,7 @@ class _Search:
             self.milli[at] -= milli
             self.memory[at] -= memory
             device = self.free[at]
-            self.given[index] = Gpu(device.device, device.vendor, device.model, memory, milli)
+            self.given[index] = msgspec.structs.replace(device, memory_bytes=memory, milli=milli)
             if self._place(position + 1):
                 return True
             self.milli[at] += milli

@@ -14,8 +14,9 @@ from dms_proto.market.arithmetic import fits_within, subtract
 from dms_proto.market.comparator import CapabilityComparator, assign_gpus
 from dms_proto.market.comparators import judge_by
 from dms_proto.market.gpu_shares import share_clauses
+from dms_proto.market.gpus import tariff_for
 from dms_proto.market.offer_state import BookPhase, OfferBook
-from dms_proto.market.preferences import RequesterFacts, judge_request
+from dms_proto.market.preferences import ProviderPolicy, RequesterFacts, judge_request
 from dms_proto.market.verdicts import MAX_CLAUSES
 from dms_proto.messages import (
     BidRequest,
@@ -64,7 +65,7 @@ def judge(
     offered = msgspec.structs.replace(book.capability, resources=book.free)
     comparison = COMPARATOR.compare(request.needs, offered, total=book.capability.resources)
     facts = RequesterFacts(requester, own=is_known(book, requester) or credential.own)
-    terms = judge_request(book.policy, request, facts, in_use(book.ledger.registered, offered.resources))
+    terms = judge_request(_policy_for(book, request), request, facts, in_use(book.ledger.registered, offered.resources))
     access = access_to(book, requester, request.needs.resources)
     clauses = () if access is Access.PUBLIC else tuple(refusals(access, uses_of(request), credential))
     clauses += tuple(share_clauses(request.needs.resources.gpus, own=facts.own))
@@ -86,6 +87,16 @@ def judge(
         return terms
     # The machine and its owner may have the same against it: a clause that is there twice looks like two changes.
     return tuple(dict.fromkeys(clauses))[:MAX_CLAUSES]
+
+
+def _policy_for(book: OfferBook, request: BidRequest) -> ProviderPolicy:
+    """The owner's conditions with prices for the GPUs that a request would get: now, or if the machine were free."""
+    needs, policy = request.needs.resources.gpus, book.policy
+    given = assign_gpus(needs, book.free.gpus) or assign_gpus(needs, book.ledger.registered.gpus)
+    if not given:
+        return policy
+    own = policy.own_tariff and tariff_for(policy.own_tariff, given)
+    return msgspec.structs.replace(policy, tariff=tariff_for(policy.tariff, given), own_tariff=own)
 
 
 def in_use(registered: Resources, free: Resources) -> int:
@@ -140,7 +151,7 @@ def _with_pressure(book: OfferBook, clause: Clause) -> Clause:
 
 
 def slots_for(request: BidRequest, free: Resources) -> tuple[Resources, ...]:
-    """As many of the wanted allocations as fit into `free`, each with its GPUs named."""
+    """As many of the wanted allocations as fit into `free`, each with its GPUs named. One tariff holds for a bid, so GPUs are the same parts of cards."""
     slots: list[Resources] = []
     need = request.needs.resources
     while len(slots) < min(request.count, MAX_SLOTS):
@@ -148,11 +159,15 @@ def slots_for(request: BidRequest, free: Resources) -> tuple[Resources, ...]:
         if gpus is None:
             break
         slot = msgspec.structs.replace(need, gpus=gpus)
-        if not fits_within(slot, free):
+        if not fits_within(slot, free) or (slots and _parts(slot) != _parts(slots[0])):
             break
         slots.append(slot)
         free = subtract(free, slot)
     return tuple(slots)
+
+
+def _parts(slot: Resources) -> list[int]:
+    return [gpu.part for gpu in slot.gpus]
 
 
 def task_fits(task: Task, slot: Resources, wall_ms: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,7 @@ class ScriptedNvml:
     NVMLError = NVMLError
     NVML_COMPUTEMODE_PROHIBITED = 2
     NVML_DEVICE_MIG_ENABLE = 1
+    NVML_GPU_INSTANCE_PROFILE_COUNT = 6
 
     def nvmlInit(self) -> None:
         if self.init_error:
@@ -120,6 +122,17 @@ class ScriptedNvml:
 
     def nvmlDeviceGetUUID(self, handle: Any) -> str:
         return f"GPU-{handle.bus}" if isinstance(handle, Card) else str(handle[0])
+
+    def nvmlDeviceGetAttributes(self, handle: tuple[str, str, int]) -> SimpleNamespace:
+        slices = re.search(r"(\d)g\.", handle[1])
+        if slices is None:
+            raise NVMLError("Not Supported")
+        return SimpleNamespace(computeInstanceSliceCount=int(slices[1]))
+
+    def nvmlDeviceGetGpuInstanceProfileInfo(self, card: Card, profile: int) -> SimpleNamespace:
+        if profile == 5:
+            raise NVMLError("Not Supported")
+        return SimpleNamespace(sliceCount=(1, 2, 3, 4, 7)[profile])
 
     def nvmlDeviceGetGpuInstanceId(self, handle: tuple[str, str, int]) -> int:
         return int(handle[0][-1], 16) + 1  # "MIG-aa" is instance 11
@@ -217,6 +230,24 @@ def test_in_mig_mode_the_instances_are_offered_and_never_the_card(tree: Tree) ->
     tree.device("0000:3b:00.0", "0x10de", "0x20b0", "0x030200", "nvidia").nodes("nvidiactl", "nvidia0")
     found = detect(tree.sysfs, tree.dev, lambda: ScriptedNvml([split]))
     assert [(gpu.device, gpu.memory_bytes) for gpu in found.offers] == [("MIG-aa", 20 * GIB), ("MIG-bb", 5 * GIB)]
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "part"),
+    [
+        ("A100 MIG 1g.5gb", 5 * GIB, 143),  # one of seven slices of compute, one of eight of memory
+        ("A100 MIG 1g.10gb", 10 * GIB, 250),  # twice the memory
+        ("A100 MIG 7g.40gb", 40 * GIB, 1000),
+        ("A100", 10 * GIB, 250),  # a driver that tells of memory only
+    ],
+)
+def test_an_instance_is_the_part_of_its_card_that_it_takes_most_of(
+    tree: Tree, name: str, memory: int, part: int
+) -> None:
+    split = Card(A100.name, A100.bus, 40 * GIB, 0, mig=[("MIG-aa", name, memory)])
+    tree.device("0000:3b:00.0", "0x10de", "0x20b0", "0x030200", "nvidia").nodes("nvidiactl", "nvidia0")
+    (offered,) = detect(tree.sysfs, tree.dev, lambda: ScriptedNvml([split])).offers
+    assert offered.part == part
 
 
 def test_a_card_is_opened_by_its_own_node_and_those_of_the_driver(tree: Tree) -> None:

@@ -46,11 +46,11 @@ def test_nothing_asked_nothing_invented() -> None:
 def test_a_divided_device_is_offered_as_its_instances() -> None:
     found = simulate("1xA100-40G/2x1g.5gb+1x3g.20gb,1xL4-24G")
 
-    assert [(gpu.device, gpu.model, gpu.memory_bytes // GIB, gpu.milli) for gpu in found.offers] == [
-        ("MIG-sim-0-0", "A100 MIG 1g.5gb" + SIMULATED, 5, 1000),
-        ("MIG-sim-0-1", "A100 MIG 1g.5gb" + SIMULATED, 5, 1000),
-        ("MIG-sim-0-2", "A100 MIG 3g.20gb" + SIMULATED, 20, 1000),
-        ("sim-1", "L4" + SIMULATED, 24, 1000),
+    assert [(gpu.device, gpu.model, gpu.memory_bytes // GIB, gpu.milli, gpu.part) for gpu in found.offers] == [
+        ("MIG-sim-0-0", "A100 MIG 1g.5gb" + SIMULATED, 5, 1000, 143),
+        ("MIG-sim-0-1", "A100 MIG 1g.5gb" + SIMULATED, 5, 1000, 143),
+        ("MIG-sim-0-2", "A100 MIG 3g.20gb" + SIMULATED, 20, 1000, 500),
+        ("sim-1", "L4" + SIMULATED, 24, 1000, 1000),
     ]
     assert [gpu.uuid for gpu in found.gpus] == ["MIG-sim-0-0", "MIG-sim-0-1", "MIG-sim-0-2", "GPU-sim-1"]
 

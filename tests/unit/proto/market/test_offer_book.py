@@ -122,6 +122,42 @@ def test_two_requests_never_lock_the_same_gpu() -> None:
     provider.check()
 
 
+SLICES = (
+    Gpu("MIG-0", "nvidia", "A100 MIG 1g", 5 * GIB, part=143),
+    Gpu("MIG-1", "nvidia", "A100 MIG 3g", 20 * GIB, part=500),
+)
+DIVIDED = msgspec.structs.replace(MACHINE, resources=Resources(4 * CORE, 8 * GIB, 0, SLICES))
+SMALL_SLICE = (Gpu(model="MIG 1g"),)
+FOR_GPUS = Price(gpu_hour=7_000_000)
+
+
+def test_a_hardware_instance_costs_its_part_of_a_card() -> None:
+    provider = Provider(DIVIDED, ProviderPolicy(tariff=FOR_GPUS))
+
+    small = provider.bids(request("small", gpus=(Gpu(),)))
+    large = provider.bids(request("large", gpus=(Gpu(),)))
+
+    assert (small.price, large.price) == (166_834, 583_334), "for ten minutes"
+    counted = small.tariff.cost(request(gpus=(Gpu(),)).needs.resources, 10 * MINUTE)
+    assert counted == small.price, "by the requester"
+    provider.check()
+
+
+def test_who_pays_for_an_instance_only_waits_for_it() -> None:
+    provider = Provider(DIVIDED, ProviderPolicy(tariff=FOR_GPUS))
+    provider.bids(request("first", gpus=SMALL_SLICE))
+
+    (clause,) = provider.declines(request("next", gpus=SMALL_SLICE, max_price=166_834)).clauses
+
+    assert clause.passing
+
+
+def test_a_bid_is_for_instances_of_one_size() -> None:
+    provider = Provider(DIVIDED, ProviderPolicy(tariff=FOR_GPUS))
+
+    assert provider.bids(request(gpus=(Gpu(),), count=2)).slots == 1
+
+
 HALF = (Gpu(memory_bytes=10 * GIB, milli=500),)
 
 
