@@ -26,7 +26,7 @@ class Gpu(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
         model: as the driver names it; in a requirement a case-insensitive part of the name, or empty for any.
         memory_bytes: memory of the share.
         milli: thousandths of the device; 1000 is the whole device, exclusively.
-        part: on the offering side, of a hardware instance (MIG): thousandths of the card that it is, at least 1. Its price is so much of that of a card.
+        part: on the offering side, of a hardware instance (MIG): thousandths of the card that it is, at least 1; it costs as many of a card's price.
     """
 
     device: Word = ""

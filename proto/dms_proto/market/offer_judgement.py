@@ -151,7 +151,7 @@ def _with_pressure(book: OfferBook, clause: Clause) -> Clause:
 
 
 def slots_for(request: BidRequest, free: Resources) -> tuple[Resources, ...]:
-    """As many of the wanted allocations as fit into `free`, each with its GPUs named. One tariff holds for a bid, so GPUs are the same parts of cards."""
+    """As many of the wanted allocations as fit into `free`, each with its GPUs named. One tariff holds for all, so they are like parts of cards."""
     slots: list[Resources] = []
     need = request.needs.resources
     while len(slots) < min(request.count, MAX_SLOTS):
