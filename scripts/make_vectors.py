@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from dms.testing.samples import (
+    CHECKPOINTED,
     CHUNKED,
     CONTAINED,
     DELEGATED,
@@ -73,6 +74,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "contained": CONTAINED,
         "chunked": CHUNKED,
         "reading": READING,
+        "checkpointed": CHECKPOINTED,
         "marked": MARKED,
     }
     for name, messages in named.items():

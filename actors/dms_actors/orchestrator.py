@@ -29,12 +29,14 @@ from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Collector, Post
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import EntryWritten
+from dms_proto.checkpoints import going_on
 from dms_proto.ids import AllocationId, PeerId, RequestId, allocation_id
 from dms_proto.machine import Decision, Effect, Event, Send, Stimulus, TimeCame
 from dms_proto.market import auction, auction_fold
 from dms_proto.market.auction_effects import Announce, Collect, Compare, Conclude, HeardFrom, LetDown
 from dms_proto.market.auction_events import AwardMade, BenchmarkChecked, ResultJudged
 from dms_proto.market.auction_money import stakes
+from dms_proto.market.auction_reading import slot_of
 from dms_proto.market.auction_state import Auction, AuctionPhase, SlotPhase, terms_of
 from dms_proto.market.auction_stimuli import CommitAcked, Restarted, StatusHeard, Submitted
 from dms_proto.market.obligations import Obligations
@@ -184,5 +186,6 @@ class Orchestrator(MachineActor):
         return auction.decide(self._obligations.informed(self._request_id, state, stimulus), stimulus, now)
 
     def _expect(self, provider: PeerId, allocation: AllocationId) -> None:
-        assert self.shell.state.terms is not None
-        self._collector.expect(self._request_id, provider, allocation, self.shell.state.terms.task)
+        terms, slot = terms_of(self.shell.state), slot_of(self.shell.state, allocation, provider)
+        task = going_on(terms.task, slot.checkpoint) if slot is not None else terms.task
+        self._collector.expect(self._request_id, provider, allocation, task)

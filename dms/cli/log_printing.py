@@ -111,6 +111,10 @@ def since_ms(when: str | None) -> int:
         raise UserError("bad_argument", what) from None
 
 
+BEGAN_AGAIN: Final = "began again; what it printed before is void"
+GOES_ON: Final = "goes on from its last checkpoint"
+
+
 class _Printing:
     """One log on its way to standard output."""
 
@@ -126,7 +130,7 @@ class _Printing:
         part = self._log.read()
         if self._attempt and part.attempt > self._attempt:
             self._write(self._lines.rest() if self._lines else b"")
-            self._remark("began again; what it printed before is void")
+            self._remark(GOES_ON if part.goes_on else BEGAN_AGAIN)
         self._attempt = part.attempt
         if part.missing:
             self._write(self._lines.rest() if self._lines else b"")

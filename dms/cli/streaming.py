@@ -17,6 +17,7 @@ import msgspec
 
 from dms.cli.exit_codes import NOT_RUN
 from dms.cli.interrupts import say
+from dms.cli.log_printing import BEGAN_AGAIN, GOES_ON
 from dms.cli.patience import Patience
 from dms.cli.progress import Progress
 from dms.cli.views.words import ending
@@ -32,6 +33,7 @@ from dms.rpc.api.jobs import (
     read_update,
 )
 from dms.rpc.client import Client, ConnectionLost
+from dms_proto.checkpoints import leaves_checkpoint
 from dms_proto.errors import DmsError
 from dms_proto.ids import short
 from dms_proto.units import format_count, format_credits, format_millis
@@ -72,6 +74,7 @@ class Watcher:
         self._read_to: dict[tuple[int, int, str], int] = {}
         self._open_lines: set[tuple[int, str]] = set()
         self._told_doing: set[tuple[int, int]] = set()
+        self._at_checkpoint: set[int] = set()
         self._count = 1
 
     def watch(self, node: Client, count: int) -> JobView:
@@ -128,6 +131,8 @@ class Watcher:
                 progress.say(f"{short(self._job)}: {update.text}")
                 self._tell_waiting(update)
             case SlotProgress():
+                if update.ending is not None and leaves_checkpoint(update.ending):
+                    self._at_checkpoint.add(update.slot)
                 self._tell_phase(update, progress)
             case JobLog():
                 progress.stop()
@@ -178,7 +183,7 @@ class Watcher:
             return  # void since a later one began
         if log.attempt > previous:
             self._attempts[log.slot] = log.attempt
-            say(f"slot {log.slot} began again; what it printed before is void")
+            say(f"slot {log.slot} {GOES_ON if log.slot in self._at_checkpoint else BEGAN_AGAIN}")
         stream = sys.stderr.buffer if log.stream == "stderr" else sys.stdout.buffer
         stream.write(log.data if self._count == 1 else self._prefixed(log))
         stream.flush()

@@ -40,6 +40,9 @@ _PROGRAM: Final = (
         "--dataset", "datasets", metavar="ID[:DIR]", multiple=True, help="Dataset of your node, placed in DIR."
     ),
     click.option("-o", "--output", "outputs", metavar="GLOB", multiple=True, help="Files to bring back."),
+    click.option(
+        "--checkpoint", metavar="PATH", help="File or directory from which it goes on elsewhere after it exits with 85."
+    ),
     click.option("-e", "--env", metavar="NAME=VALUE", multiple=True, help="Environment variable."),
 )
 """What is run, with which files."""
@@ -218,6 +221,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "pull": task["pull"],
         "inputs": [*inputs, *map(_dataset, task["datasets"])],
         "outputs": list(task["outputs"]),
+        "checkpoint": task["checkpoint"],
         "env": dict(_pair(text, "--env") for text in task["env"]),
     }
     return {**_given(**fields), **market}, [*roots, *secret_files]

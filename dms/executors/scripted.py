@@ -11,6 +11,7 @@ r"""An executor without processes: its commands are small scripts it plays itsel
     ("on_stop", "7", "wait")                   exits with 7 when asked to stop
     ("signal", "9")                            dies by a signal
     ("write", "out/result.txt", "42")          leaves a file in its directory
+    ("parts", "state", "3")                    adds a byte to a file, and exits with 85 until that has so many
     ("end", "out_of_memory")                   ends for any reason of `EndReason`
     ("cannot_start", "provider_fault")         ends for a reason without having started
 
@@ -29,6 +30,7 @@ from typing import Final
 
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Isolation, Meter
+from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.errors import UserError
 from dms_proto.secrets import OpenSecret
 from dms_proto.tunnels import Target, check_target
@@ -47,6 +49,7 @@ _OPERANDS: Final = {
     "on_stop": 1,
     "signal": 1,
     "write": 2,
+    "parts": 2,
     "end": 1,
     "cannot_start": 1,
 }
@@ -190,9 +193,10 @@ class ScriptedRun:
             case "on_stop", [code]:
                 self._stop_code = int(code)
             case "write", [path, text]:
-                target = self._directory / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text)
+                self._append(path, text, anew=True)
+            case "parts", [path, wanted]:
+                if self._append(path, "x") < int(wanted):
+                    self._exit(CHECKPOINT_EXIT)
             case "exit", [code]:
                 self._exit(int(code))
             case "signal", [number]:
@@ -200,6 +204,14 @@ class ScriptedRun:
                 self._finish(self._ending(EndReason.KILLED_BY_SIGNAL, died, f"killed by signal {number}"))
             case "end", [reason]:
                 self._finish(self._ending(EndReason(reason), SIGNAL_BASE + signal.SIGKILL, "as the script says"))
+
+    def _append(self, path: str, text: str, *, anew: bool = False) -> int:
+        """Writes to a file; gives how many bytes it has then."""
+        target = self._directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("w" if anew else "a") as file:
+            file.write(text)
+            return file.tell()
 
     def _write(self, stream: str, data: bytes) -> None:
         limit = self._task.limits.log_bytes
@@ -275,7 +287,7 @@ def _check_operands(word: str, operands: tuple[str, ...]) -> None:
         int(operands[0])
     elif word in ("end", "cannot_start"):
         EndReason(operands[0])
-    elif word == "write":
+    elif word in ("write", "parts"):
         path = PurePosixPath(operands[0])
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{operands[0]}: not below the job's directory")

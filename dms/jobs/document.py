@@ -14,6 +14,7 @@ from msgspec import Meta
 from dms_proto.capability import Isolation, JobClass
 from dms_proto.images import MAX_IMAGE, Pull
 from dms_proto.messages import Pricing
+from dms_proto.rules import MAX_PATH
 from dms_proto.secrets import MAX_SECRETS
 from dms_proto.verification.policy import HASH, MAX_COPIES, Apart, Policy
 from dms_proto.work import MAX_PORTS, ExecBy
@@ -126,6 +127,10 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(description="Faults of nodes or the network after which it is given up.", ge=0, le=100)
     ] = 5
 
+    checkpoints: Annotated[
+        int, Meta(description="Times that one allocation goes on from its `checkpoint`.", ge=0, le=10_000)
+    ] = 100
+
 
 class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether results are checked, by running the same work on several nodes. The work has to give the same wherever it runs."""
@@ -200,6 +205,14 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
             max_length=256,
         ),
     ] = ()
+    checkpoint: Annotated[
+        str,
+        Meta(
+            description="File or directory below the job's directory that the program writes before it exits with 85: then it is to go on, on any "
+            "node, and finds it there again. Empty: 85 is an exit code like any other.",
+            max_length=MAX_PATH,
+        ),
+    ] = ""
     ports: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=65_535)], ...],
         Meta(

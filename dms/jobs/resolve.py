@@ -11,12 +11,13 @@ import msgspec
 
 from dms.jobs.check import amount, line_of, load, verification_of
 from dms.jobs.document import GpuNeed, InputFile, JobDocument
-from dms.jobs.inputs import MAX_INPUT_FILES, Found, collect, look_at
+from dms.jobs.inputs import MAX_INPUT_FILES, Found, checked_place, collect, look_at
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.secrets import SecretReader
 from dms.jobs.source import Located
 from dms.jobs.spec import DatasetWish, JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
+from dms_proto.checkpoints import task_flaw
 from dms_proto.data.places import BLOCK, disk_bytes, flaw_of
 from dms_proto.errors import UserError
 from dms_proto.images import pinned
@@ -59,6 +60,9 @@ def resolve(
     found = _inputs(job, base, allowed, problems)
     preferences = _preferences(job, problems)
     secrets = _secrets(job, SecretReader(base, allowed, variables), problems)
+    if job.checkpoint:
+        with problems.of("checkpoint"):
+            checked_place(job.checkpoint)
     problems.refuse(origin)
     task = Task(
         executor=job.executor,
@@ -67,6 +71,7 @@ def resolve(
         environment=dict(sorted(job.env.items())),
         inputs=tuple(item.entry for item in found),
         outputs=job.outputs,
+        checkpoint=job.checkpoint,
         resources=_resources(job),
         limits=_limits(job),
         ports=tuple(dict.fromkeys(job.ports)),
@@ -74,6 +79,9 @@ def resolve(
         pull=job.pull,
         exec=job.exec,
     )
+    if flaw := task_flaw(task, is_checked=verification_of(job).is_on):
+        problems.add("checkpoint", flaw)
+        problems.refuse(origin)
     spec = JobSpec(
         task=task,
         needs=_needs(job),
@@ -91,6 +99,7 @@ def resolve(
         constraints=job.constraints,
         retry_job_failures=job.retry.job_failures,
         retry_node_faults=job.retry.node_faults,
+        retry_checkpoints=job.retry.checkpoints,
         priority=job.priority,
         verify=verification_of(job),
         sources={item.entry.digest: str(item.source) for item in found},

@@ -49,6 +49,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         constraints: CEL expressions that must hold for a bid, beside those of `preferences`.
         retry_job_failures: distinct nodes on which the job's own failure is final.
         retry_node_faults: node faults after which a slot is given up.
+        retry_checkpoints: how often an allocation goes on from a checkpoint.
         priority: order among this node's own jobs; higher first.
         verify: how its results are checked.
         sources: where on this machine the content of each input digest lies. The node copies it and checks the digest again, for a file may
@@ -74,6 +75,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     constraints: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=1000)], ...], msgspec.Meta(max_length=32)] = ()
     retry_job_failures: Count = 2
     retry_node_faults: Amount = 5
+    retry_checkpoints: Amount = 100
     priority: Amount = 0
     budget: Amount = 0
     verify: Verification = Verification()

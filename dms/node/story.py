@@ -98,6 +98,7 @@ class AttemptStory:
     disputed: str = ""
     outputs: tuple[Output, ...] = ()
     log_bytes: tuple[int, int] = (0, 0)
+    checkpoint: int = 0
 
     def view(self) -> Attempt:
         """As callers see it."""
@@ -391,7 +392,8 @@ class JobStory:
             self.done += not self.is_verified
             slot.ending, slot.outputs = event.slot_ending, event.outputs
         else:
-            news.append(Moved(f"slot {slot.index} is tried again: {event.why or event.ending.detail}"))
+            what = "goes on" if event.ending.reason is EndReason.CHECKPOINTED else "is tried again"
+            news.append(Moved(f"slot {slot.index} {what}: {event.why or event.ending.detail}"))
         return tuple(news)
 
     def _compared(self, event: ResultsCompared) -> Moved:
@@ -425,6 +427,7 @@ class JobStory:
         attempt = self.by_allocation[event.allocation_id]
         attempt.ended_at, attempt.ending, attempt.usage = at, event.ending, event.ending.usage
         attempt.price, attempt.why, attempt.outputs = event.price, event.why, event.outputs
+        attempt.checkpoint = event.checkpoint
         attempt.disputed = difference("price", event.claimed, event.price) if event.claimed else ""
         if event.ending.reason is not EndReason.COMPLETED:
             if event.ending.reason is EndReason.PROVIDER_LOST:
@@ -500,6 +503,7 @@ def spec_of(terms: Terms, at: int, sources: dict[str, str]) -> JobSpec:
         preferences=terms.preferences,
         retry_job_failures=terms.job_failures,
         retry_node_faults=terms.node_faults,
+        retry_checkpoints=terms.checkpoints,
         priority=terms.priority,
         verify=terms.verify,
         node=terms.only,

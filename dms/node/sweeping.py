@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from dms.node.logs import LogStore
-from dms.node.projecting.tables import ALLOCATIONS, JOBS, text, unpack
+from dms.node.projecting.tables import ALLOCATIONS, JOBS, number, text, unpack
 from dms.node.services import Services
 from dms.store.blobs import BlobStore
 from dms.store.projections import ProjectionRunner
 from dms.store.tables import MAX_ALTERNATIVES, MAX_ROWS, Condition, Scalar
+from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.data.keeping import victims
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, Digest
 from dms_proto.market.auction_terms import Terms
 from dms_proto.units import MINUTE, format_bytes, format_count
-from dms_proto.work import Output, Task
+from dms_proto.work import Ending, Output, Task
 
 SWEEP_S: Final = 300.0
 """Seconds between two looks."""
@@ -113,15 +114,33 @@ async def needed_blobs(services: Services, runner: ProjectionRunner) -> frozense
     rows = await _rows(runner, "request_id", [text(row, "request_id") for row in jobs])
     rows += await _rows(runner, "allocation_id", services.allocations.ids())
     tasks = [each.task for each in terms]
-    tasks += [unpack(row["task"], Task) for row in rows if row["task"] is not None]
+    tasks += [unpack(row["task"], Task) for row in rows if row["task"] is not None and number(row, "open")]
     tasks += [each.task for each in (await services.calls.services()).by_name.values()]
     pinned = set(
         await asyncio.to_thread(lambda: services.datasets.needed().union(*map(services.datasets.blobs_of, tasks)))
     )
-    for row in rows:
+    for row in _without_superseded(rows):
         if row["outputs"] is not None:
             pinned.update(output.digest for output in unpack(row["outputs"], tuple[Output, ...]))
     return frozenset(pinned)
+
+
+def _without_superseded(rows: Iterable[dict[str, Scalar]]) -> Iterator[dict[str, Scalar]]:
+    """Without the checkpoints from which nothing goes on any more: of the allocations that filled one slot, the newest has it."""
+    newest: dict[tuple[str, int], dict[str, Scalar]] = {}
+    for row in rows:
+        if number(row, "open") or not _has_checkpoint(row):
+            yield row
+            continue
+        slot = (text(row, "request_id"), number(row, "slot"))
+        if slot not in newest or number(newest[slot], "ended_at") <= number(row, "ended_at"):
+            newest[slot] = row
+    yield from newest.values()
+
+
+def _has_checkpoint(row: dict[str, Scalar]) -> bool:
+    ending = unpack(row["ending"], Ending) if row["ending"] is not None else None
+    return ending is not None and ending.exit_code == CHECKPOINT_EXIT
 
 
 async def _rows(runner: ProjectionRunner, column: str, values: Iterable[str]) -> list[dict[str, Scalar]]:

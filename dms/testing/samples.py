@@ -298,6 +298,22 @@ READING: Final[tuple[AnyMessage, ...]] = (
 )
 """Of the kinds that carry a task, one each with a dataset."""
 
+_HALFWAY_TASK: Final = Task("sandbox", ("train",), checkpoint="state")
+CHECKPOINTED: Final[tuple[AnyMessage, ...]] = (
+    Commit(REQUEST, BID, (0,), (_HALFWAY_TASK,), DIGEST),
+    Invocation(REQUEST, ALLOCATION, _HALFWAY_TASK),
+    AllocationStatus(
+        REQUEST,
+        ALLOCATION,
+        4,
+        Phase.ENDED,
+        ending=Ending(EndReason.CHECKPOINTED, 85, "it goes on from state"),
+        outputs=(Output("state/done", DIGEST, 1),),
+    ),
+    Receipt(REQUEST, ALLOCATION, EndReason.CHECKPOINTED, Usage(), 0, DIGEST),
+)
+"""Of the kinds that have to do with a checkpoint, one each."""
+
 MARKED: Final[tuple[AnyMessage, ...]] = (
     BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0, data=(DataMark(bytes(range(16)), 5 * MIB),)),
     Bid(REQUEST, 0, 0, BID, Capability(), 1, Price(), 0, NOW, 0, held=3 * MIB),

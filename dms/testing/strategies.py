@@ -69,6 +69,7 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.GoodDigest): digests,
     _pattern(rules.DigestOrNone): lambda: st.one_of(st.just(""), digests()),
     _pattern(rules.RelativePath): relative_paths,
+    _pattern(rules.PathOrNone): lambda: st.one_of(st.just(""), relative_paths()),
     _pattern(rules.Argument): lambda: st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
     _pattern(rules.VariableName): lambda: st.text(
         st.characters(exclude_characters="\0=", codec="utf-8"), min_size=1, max_size=20

@@ -39,6 +39,10 @@ RelativePath = Annotated[
     str, Meta(pattern=r"^(?!/)(?!(?:[^/]*/)*\.\.?(?:/|\Z))[^\0/]+(?:/[^\0/]+)*\Z", min_length=1, max_length=MAX_PATH)
 ]
 """A path below a directory: no leading, doubled or trailing slash, no "." or ".." part, no NUL."""
+PathOrNone = Annotated[
+    str, Meta(pattern=r"^(?!/)(?!(?:[^/]*/)*\.\.?(?:/|\Z))(?:[^\0/]+(?:/[^\0/]+)*)?\Z", max_length=MAX_PATH)
+]
+"""The same, or empty where there may be none."""
 
 Amount = Annotated[int, Meta(ge=0, le=MAX_QUANTITY)]
 """A quantity in the unit its field names; see `units`."""

@@ -18,6 +18,7 @@ from dms_proto.rules import (
     ExitCode,
     GoodDigest,
     Line,
+    PathOrNone,
     Port,
     RelativePath,
     VariableName,
@@ -153,6 +154,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         image: for oci: the container image, by digest.
         pull: for oci: when the provider fetches it.
         exec: who may have commands run beside it.
+        checkpoint: file or directory of its own from which it can go on elsewhere; empty: it cannot. See `checkpoints`.
     """
 
     executor: Word
@@ -169,6 +171,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     pull: Pull = Pull.IF_NOT_PRESENT
     datasets: Annotated[tuple[DatasetInput, ...], msgspec.Meta(max_length=MAX_DATASETS)] = ()
     exec: ExecBy = ExecBy.NOBODY
+    checkpoint: PathOrNone = ""
 
 
 PORT_AGENT_BYTES: Final = 48 * MIB
@@ -231,6 +234,7 @@ class EndReason(StrEnum):
     """Why an allocation or a request ended. Exactly one, always present; `OWNERS` says whose doing it was."""
 
     COMPLETED = "completed"
+    CHECKPOINTED = "checkpointed"
     EXIT_NONZERO = "exit_nonzero"
     KILLED_BY_SIGNAL = "killed_by_signal"
     OUT_OF_MEMORY = "out_of_memory"
@@ -259,6 +263,7 @@ class EndReason(StrEnum):
 
 OWNERS: Final[dict[EndReason, Owner]] = {
     EndReason.COMPLETED: Owner.REQUESTER,
+    EndReason.CHECKPOINTED: Owner.REQUESTER,
     EndReason.EXIT_NONZERO: Owner.REQUESTER,
     EndReason.KILLED_BY_SIGNAL: Owner.REQUESTER,
     EndReason.OUT_OF_MEMORY: Owner.REQUESTER,
@@ -302,8 +307,9 @@ DETERMINISTIC: Final = frozenset(
 ANSWERS: Final = DETERMINISTIC | {EndReason.COMPLETED}
 """Ends of a run that say what the work gives: where results are checked, each is one."""
 
-OWED: Final = ANSWERS | {EndReason.CANCELLED}
-"""Ends for whose use something is owed: what the work gives, or that its requester has stopped it. For any other end nothing is asked."""
+OWED: Final = ANSWERS | {EndReason.CANCELLED, EndReason.CHECKPOINTED}
+"""Ends for whose use something is owed: what the work gives, a part of the way to it, or that its requester has stopped it. For any other end nothing
+is asked."""
 
 NODE_FAULTS: Final = frozenset({EndReason.PROVIDER_LOST, EndReason.PROVIDER_FAULT, EndReason.PROVIDER_STOPPED})
 """Failures of the node or the way to it: the next node is tried, and it counts against this one."""

@@ -7,6 +7,7 @@ from dms_proto.work import EndReason
 
 END_REASONS: dict[EndReason, str] = {
     EndReason.COMPLETED: "The program exited with 0; for a request: every allocation did.",
+    EndReason.CHECKPOINTED: "The program exited with 85 and left its `checkpoint`, from which it goes on. Of an allocation only: a job goes on.",
     EndReason.EXIT_NONZERO: "The program exited with another code, which is the exit code of `dms run`.",
     EndReason.KILLED_BY_SIGNAL: "A signal ended the program, and nobody here sent it.",
     EndReason.OUT_OF_MEMORY: "It used more memory than it had reserved.",

@@ -47,6 +47,11 @@ def test_allocations_that_know_their_index(market: WholeMarket, tmp_path: Path) 
     assert first_lines == [f"seed {index}" for index in range(4)]
 
 
+def test_work_that_goes_on_where_it_stopped(market: WholeMarket) -> None:
+    parts = run(market, "resume.yaml").splitlines()
+    assert parts == [f"part {number}" for number in range(1, 10)]
+
+
 def test_a_module(market: WholeMarket) -> None:
     assert run(market, "module.yaml") == "hello from a module\n"
 

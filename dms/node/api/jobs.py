@@ -48,6 +48,7 @@ from dms.rpc.api.jobs import (
 from dms.rpc.ids import check_slot
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.runtime import ask_from_loop
+from dms_proto.checkpoints import task_flaw
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, RequestId, request_id
 from dms_proto.market.auction_messages import task_of
@@ -59,15 +60,13 @@ from dms_proto.market.offer_judgement import task_fits
 from dms_proto.market.preferences import check_preferences
 from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
-from dms_proto.units import KIB, format_bytes, format_count
+from dms_proto.units import format_bytes, format_count
 from dms_proto.verification.policy import faults
-from dms_proto.wire import MAX_DIRECT_FRAME
+from dms_proto.wire import MAX_TASK
 from dms_proto.work import EndReason, Output
 
 SEED_BYTES: Final = 32
 """Of the secret that says which results are checked."""
-MAX_TASK: Final = MAX_DIRECT_FRAME - 8 * KIB
-"""Bytes of a task: it travels in one message, beside the envelope and the slot's environment."""
 
 
 class JobGroup(Base):
@@ -128,6 +127,7 @@ class JobGroup(Base):
             deadline_at=now + spec.deadline_ms if spec.deadline_ms else 0,
             job_failures=spec.retry_job_failures,
             node_faults=spec.retry_node_faults,
+            checkpoints=spec.retry_checkpoints,
             priority=spec.priority,
             verify=spec.verify,
             only=PeerId(spec.node),
@@ -151,6 +151,8 @@ class JobGroup(Base):
             raise UserError(
                 "bad_job", "the task may use more than its needs ask for: every node would refuse to run it"
             )
+        if flaw := task_flaw(terms.task, is_checked=terms.verify.is_on):
+            raise UserError("bad_job", f"checkpoint: {flaw}")
         memory = terms.needs.resources.memory_bytes
         if 0 < memory < LEAST_MEMORY:
             raise UserError(
@@ -238,7 +240,13 @@ class JobGroup(Base):
             or story.ended is not None
             or (attempt.ending is not None and attempt.ending.reason is EndReason.COMPLETED)
         )
-        return msgspec.structs.replace(part, complete=part.complete and is_last, attempt=attempt.number)
+        before = story.slots[attempt.slot].attempts[: attempt.number - 1]
+        return msgspec.structs.replace(
+            part,
+            complete=part.complete and is_last,
+            attempt=attempt.number,
+            goes_on=any(each.checkpoint for each in before),
+        )
 
     async def job_results(self, params: JobParams) -> JobResults:
         """See `JobMethods`."""

@@ -150,6 +150,7 @@ class LogPart(msgspec.Struct, frozen=True):
         complete: nothing will follow.
         missing: bytes just before `data`, or at the end, that were written and did not arrive here, and will not.
         attempt: of a job's log, number of the try that it is of; when it grows, another log begins. 0: none yet.
+        goes_on: of a job's log: that try has begun with the checkpoint of an earlier one.
     """
 
     data: bytes
@@ -158,6 +159,7 @@ class LogPart(msgspec.Struct, frozen=True):
     complete: bool
     missing: int = 0
     attempt: int = 0
+    goes_on: bool = False
 
 
 class CancelResult(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.accounts.book import answered, claim
+from dms_proto.checkpoints import brought_home, is_at_checkpoint
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import (
     IGNORED,
@@ -267,7 +268,7 @@ class StopRun(Effect, frozen=True):
 
 
 class StoreOutputs(Effect, frozen=True):
-    """Take outputs and logs into the blob store; then say `OutputsStored`."""
+    """Take logs into the blob store, and what the task's `outputs` name: of a run that is to go on, its checkpoint. Then say `OutputsStored`."""
 
     task: Task | None
 
@@ -359,7 +360,7 @@ def resume(allocation: Allocation) -> tuple[Effect, ...]:
         case LifePhase.PREPARING:
             return (FetchInputs(_of(allocation).requester, _task(allocation)),)
         case LifePhase.STORING:
-            return (StoreOutputs(allocation.task),)
+            return (_take_in(allocation),)
         case LifePhase.ENDED:
             return (FreeCapacity(_of(allocation).allocation_id), Send(_of(allocation).requester, status_of(allocation)))
         case LifePhase.CLOSED:
@@ -466,19 +467,38 @@ def _exited(allocation: Allocation, stimulus: RunExited, now: int) -> Decision:
     if allocation.stopping_for is not None and ending.reason is not EndReason.COMPLETED:
         ending = msgspec.structs.replace(ending, reason=allocation.stopping_for)
     ended = RunEnded(ending)
-    if allocation.task is None or allocation.task.outputs:
-        return Decision((ended,), (StoreOutputs(allocation.task),))
-    over = _end(evolve(allocation, ended), ending, now, logs=stimulus.logs)
+    left = evolve(allocation, ended)
+    if allocation.task is None or brought_home(allocation.task, ending):
+        return Decision((ended,), (_take_in(left),))
+    over = _end(left, ending, now, logs=stimulus.logs)
     return Decision((ended, *over.events), over.effects)
+
+
+def _take_in(allocation: Allocation) -> StoreOutputs:
+    task, ending = allocation.task, allocation.ending
+    if task is not None and ending is not None:
+        task = msgspec.structs.replace(task, outputs=brought_home(task, ending))
+    return StoreOutputs(task)
 
 
 def _stored(allocation: Allocation, stimulus: OutputsStored, now: int) -> Decision:
     ending = allocation.ending
     assert ending is not None, "what a run left is stored after the run has ended"
-    if stimulus.failed and ending.reason is EndReason.COMPLETED:
+    is_checkpoint = ending.reason is EndReason.EXIT_NONZERO and is_at_checkpoint(_task(allocation), ending)
+    if stimulus.failed and (is_checkpoint or ending.reason is EndReason.COMPLETED):
         reason = EndReason.PROVIDER_FAULT if stimulus.ours else EndReason.DISK_LIMIT
         ending = Ending(reason, ending.exit_code, stimulus.failed, ending.usage)
+    elif is_checkpoint:
+        ending = _checkpointed(_task(allocation), ending, stimulus.outputs)
     return _end(allocation, ending, now, stimulus.outputs, stimulus.logs)
+
+
+def _checkpointed(task: Task, ending: Ending, left: tuple[Output, ...]) -> Ending:
+    """How a run ended that says it has left a checkpoint."""
+    if left:
+        return Ending(EndReason.CHECKPOINTED, ending.exit_code, f"it goes on from {task.checkpoint}", ending.usage)
+    detail = f"exit code {ending.exit_code}, and there is no file at its checkpoint {task.checkpoint}"
+    return Ending(EndReason.EXIT_NONZERO, ending.exit_code, detail, ending.usage)
 
 
 def _cancel(allocation: Allocation, stimulus: CancelHeard, now: int) -> Decision:

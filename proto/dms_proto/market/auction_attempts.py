@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.accounts.book import charge
+from dms_proto.checkpoints import NO_CHECKPOINT, Checkpoint, files_of, is_at_checkpoint, standstill, too_much
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.agreement import figures_digest, receipt_for, unheard
@@ -17,7 +18,7 @@ from dms_proto.market.auction_reading import is_answer
 from dms_proto.market.auction_state import Auction, AuctionPhase, Slot, terms_of
 from dms_proto.messages import AllocationStatus, Cancel
 from dms_proto.units import format_count, format_credits, format_millis
-from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, OWED, Ending, EndReason, Usage
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, OWED, Ending, EndReason, Task, Usage
 
 change = msgspec.structs.replace
 STOPPED: Final = {EndReason.CANCELLED: "cancelled by its owner", EndReason.DEADLINE: "its deadline passed"}
@@ -26,8 +27,9 @@ STOPPED: Final = {EndReason.CANCELLED: "cancelled by its owner", EndReason.DEADL
 
 def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     """What the end of one attempt means for its slot."""
-    terms, reason = terms_of(auction), ending.reason
-    status = slot.status
+    terms, status = terms_of(auction), slot.status
+    ending, checkpoint = _left_behind(terms.task, slot, ending)
+    reason = ending.reason
     claimed = status.price if status is not None and reason not in NODE_FAULTS else 0
     is_stopped = auction.phase is AuctionPhase.CANCELLING or bool(slot.give_up_at)
     is_owed = reason in OWED and (is_stopped or reason is not EndReason.CANCELLED)
@@ -46,12 +48,17 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         nodes = len({*slot.failed_on, slot.provider})
         final = nodes >= terms.job_failures
         why = f"the job's own failure on {nodes} of {format_count(terms.job_failures, 'node')}"
+    elif reason is EndReason.CHECKPOINTED:
+        final = exhausted = checkpoint.number > terms.checkpoints
+        why = f"it goes on from {checkpoint}"
     else:
         if reason is EndReason.CANCELLED:  # not by us
             ending = change(ending, reason=EndReason.PROVIDER_STOPPED)
         final = exhausted = slot.faults >= terms.node_faults
         why = f"fault {slot.faults + 1}, {format_count(terms.node_faults, 'is', 'are')} borne"
     outputs = status.outputs if status is not None else ()
+    if not final and checkpoint.number:
+        outputs = checkpoint.files
     return AttemptEnded(
         slot.index,
         slot.provider,
@@ -65,7 +72,30 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         slot.source,
         exhausted,
         late_ms(auction, slot),
+        0 if final else checkpoint.number,
     )
+
+
+def _left_behind(task: Task, slot: Slot, ending: Ending) -> tuple[Ending, Checkpoint]:
+    """What an attempt has left for the next one to go on from, and how it ended: leaving nothing that leads further is a failure, whoever's it is."""
+    is_told = ending.reason is EndReason.CHECKPOINTED
+    files = files_of(task, slot.status.outputs) if slot.status is not None and is_at_checkpoint(task, ending) else ()
+    if not files:
+        lie = change(ending, reason=EndReason.PROVIDER_FAULT, detail="it tells of a checkpoint, and names none")
+        return (lie if is_told else ending), NO_CHECKPOINT
+    left = Checkpoint(slot.checkpoint.number + 1, files)
+    if flaw := too_much(task, left):
+        return _unfit(ending, flaw), NO_CHECKPOINT
+    if is_told and (flaw := standstill(slot.checkpoint, left)):
+        return _unfit(ending, flaw), NO_CHECKPOINT
+    return ending, left
+
+
+def _unfit(ending: Ending, flaw: str) -> Ending:
+    """A program that leaves what it cannot go on from has failed; what was stopped before it had more to leave has not."""
+    if ending.reason is not EndReason.CHECKPOINTED:
+        return ending
+    return change(ending, reason=EndReason.EXIT_NONZERO, detail=f"exit code {ending.exit_code}: {flaw}")
 
 
 def fair_price(auction: Auction, slot: Slot, usage: Usage) -> int:
@@ -90,7 +120,7 @@ def _objection(ended: AttemptEnded) -> str:
     """What is said of a claim that was not accepted; empty for one that was."""
     if not ended.claimed:
         return ""
-    if ended.ending.reason not in (*ANSWERS, *STOPPED):
+    if ended.ending.reason not in (*OWED, *STOPPED):
         return f"{format_credits(ended.claimed)} were claimed; for a run that gave nothing and that nobody here stopped nothing is owed"
     return (
         f"{format_credits(ended.claimed)} were claimed; the tariff over {format_millis(ended.ending.usage.wall_ms)}, "

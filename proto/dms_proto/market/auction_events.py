@@ -195,6 +195,7 @@ class AttemptEnded(Event, frozen=True):
     `source`: where its provider is; see `reputation.sources`.
     `exhausted`: it was one node fault more than are borne. `ending` is still what the provider did: that goes into what is known of it.
     `late_ms`: how much later than it should have its program began to run.
+    `checkpoint`: number of the checkpoint that `outputs` are, from which the next attempt goes on; 0: none.
     """
 
     slot: int
@@ -209,6 +210,7 @@ class AttemptEnded(Event, frozen=True):
     source: str = UNKNOWN
     exhausted: bool = False
     late_ms: int = 0
+    checkpoint: int = 0
 
     @property
     def slot_ending(self) -> Ending:

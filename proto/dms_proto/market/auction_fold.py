@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dms_proto.checkpoints import Checkpoint
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.agreement import figures_digest, terms_digest
@@ -59,7 +60,7 @@ from dms_proto.market.auction_terms import Terms
 from dms_proto.market.ledger import without
 from dms_proto.messages import Phase
 from dms_proto.verification.policy import Policy
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, Usage
+from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason, Usage
 
 change = msgspec.structs.replace
 
@@ -303,6 +304,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
 def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     slot, reason, provider = auction.slots[event.slot], event.ending.reason, event.provider
     own = reason in DETERMINISTIC and bool(provider)
+    is_passing_on = reason is EndReason.CHECKPOINTED
     after = change(
         slot,
         phase=SlotPhase.DONE if event.final else SlotPhase.SEEKING,
@@ -310,15 +312,16 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         lost_at=0,
         failed_on=_plus(slot.failed_on, provider) if own else slot.failed_on,
         failure=event.ending if own else slot.failure,
-        faults=slot.faults + (not own and not event.final),
+        faults=slot.faults + (not own and not event.final and not is_passing_on),
         price=slot.price + event.price,
         outputs=event.outputs,
         settled=(*slot.settled, Settled(provider, event.allocation_id, event.price)) if provider else slot.settled,
         has_answered=is_answer(auction, slot, event),
+        checkpoint=Checkpoint(event.checkpoint, event.outputs) if event.checkpoint else slot.checkpoint,
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
     # Who gave nothing is not asked again at once, whoever's doing it says that was.
-    blamed = bool(provider) and (reason in NODE_FAULTS or not (own or event.final))
+    blamed = bool(provider) and (reason in NODE_FAULTS or not (own or event.final or is_passing_on))
     faulty = {**auction.faulty, provider: auction.round} if blamed else auction.faulty
     # A commit that was never acknowledged ends with its attempt.
     bids = {b: bid for b, bid in auction.bids.items() if event.slot not in bid.slots}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dms_proto.checkpoints import NO_CHECKPOINT, Checkpoint, going_on
 from dms_proto.data.marks import marks_of
 from dms_proto.market.auction_money import affordable
 from dms_proto.market.auction_reading import seeking, terms_agreed
@@ -35,21 +36,26 @@ def bid_request(auction: Auction, round_: int) -> BidRequest:
     )
 
 
-def task_of(terms: Terms, piece: int) -> Task:
-    """The task of one piece of work: the job's, told which one it is. All its copies are the same."""
+def task_of(terms: Terms, piece: int, checkpoint: Checkpoint = NO_CHECKPOINT) -> Task:
+    """The task of one piece of work: the job's, told which one it is, and going on from a checkpoint. All its copies are the same."""
     index, count = (piece, terms.count) if terms.canary is None else (terms.canary.piece, terms.canary.count)
     environment = {**terms.task.environment, "DMS_INDEX": str(index), "DMS_COUNT": str(count)}
-    return change(terms.task, environment=environment)
+    return change(going_on(terms.task, checkpoint), environment=environment)
+
+
+def task_for(terms: Terms, slot: Slot) -> Task:
+    """The task of a slot's next attempt."""
+    return task_of(terms, slot.piece, slot.checkpoint)
 
 
 def commit_message(auction: Auction, taken: OpenBid, slots: tuple[int, ...]) -> Commit:
     """A commit to one slot carries its invocation and so saves a round trip."""
     terms = terms_of(auction)
-    invocations = (task_of(terms, auction.slots[slots[0]].piece),) if len(slots) == 1 else ()
+    invocations = (task_for(terms, auction.slots[slots[0]]),) if len(slots) == 1 else ()
     numbers, agreed = tuple(terms.number_of(index) for index in slots), terms_agreed(terms, taken, slots)
     return Commit(terms.request_id, taken.bid.bid_id, numbers, invocations, terms=agreed, award=taken.award)
 
 
 def invocation(terms: Terms, slot: Slot) -> Invocation:
     """Starts the work in the allocation that a slot holds; repeated, it asks where that stands."""
-    return Invocation(terms.request_id, slot.allocation_id, task_of(terms, slot.piece))
+    return Invocation(terms.request_id, slot.allocation_id, task_for(terms, slot))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dms_proto.checkpoints import going_on
 from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
 from dms_proto.images import PULL_MS, Pull
 from dms_proto.market.auction_state import Auction, Slot, terms_of
@@ -35,7 +36,7 @@ def overdue_at(auction: Auction, slot: Slot, phase: Phase) -> int:
     """
     if phase is Phase.COMMITTED:
         return 0
-    task = terms_of(auction).task
+    task = going_on(terms_of(auction).task, slot.checkpoint)
     ready = slot.held_since + fetching_ms(task)
     if phase is Phase.PREPARING:
         return ready + NOT_STARTED_MS
@@ -44,7 +45,8 @@ def overdue_at(auction: Auction, slot: Slot, phase: Phase) -> int:
 
 def late_ms(auction: Auction, slot: Slot) -> int:
     """How much later than it should have a slot's program began to run, in milliseconds; 0 where it did not, or nothing was heard of it."""
-    due = slot.held_since + fetching_ms(terms_of(auction).task) + START_WITHIN_MS
+    task = going_on(terms_of(auction).task, slot.checkpoint)
+    due = slot.held_since + fetching_ms(task) + START_WITHIN_MS
     return max(0, slot.started_at - due) if slot.held_since else 0
 
 

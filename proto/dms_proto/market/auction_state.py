@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.capability import Price
+from dms_proto.checkpoints import NO_CHECKPOINT, Checkpoint
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId
 from dms_proto.market.auction_events import (
     BenchmarkChecked,
@@ -90,6 +91,7 @@ class Slot(msgspec.Struct, frozen=True):
         ended_at: Unix ms at which its ending was heard; 0: not heard.
         was_away: the way to its provider was gone since the award, or this node was: when something was heard tells nothing.
         settled: its attempts that are over, in order.
+        checkpoint: what its next attempt begins with.
     """
 
     index: int
@@ -125,6 +127,7 @@ class Slot(msgspec.Struct, frozen=True):
     ended_at: int = 0
     was_away: bool = False
     settled: tuple[Settled, ...] = ()
+    checkpoint: Checkpoint = NO_CHECKPOINT
     heard: Mapping[AllocationId, Digest] = {}
     """`agreement.figures_digest` of each ending that was heard, so that no other one is confirmed."""
 

@@ -114,6 +114,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         deadline_at: Unix ms by which it must be over; 0 for none.
         job_failures: distinct nodes on which the job's own failure is final.
         node_faults: node faults after which a slot is given up.
+        checkpoints: how often a slot goes on from a checkpoint; see `checkpoints`.
         priority: order among this node's own requests.
         verify: how its results are checked.
         canary, spot_check: which known work this is, whose benchmark it measures; None: none.
@@ -147,6 +148,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     pricing: Pricing = Pricing.FIRST_PRICE
     only: PeerId = PeerId("")
     together: bool = False
+    checkpoints: int = 100
 
     def number_of(self, index: int) -> int:
         """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""

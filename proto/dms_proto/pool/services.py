@@ -148,17 +148,17 @@ def target_of(task: Task) -> Target:
 
 def flaw_of(task: Task) -> str:
     """Why a task cannot be that of a service; empty if it can."""
-    if task.secrets:
-        return "it has secrets, which are sealed to one job"
-    if task.datasets:
-        return "it takes datasets, and containers of the pool get none yet"
-    if task.resources.gpus:
-        return "it wants a GPU, and containers of the pool get none yet"
-    if takes_calls(task):
-        return ""
-    if len(task.ports) != 1:
-        return f"it declares {format_count(len(task.ports), 'port')}, and has to listen on one"
-    return ""
+    flaws = (
+        (task.secrets, "it has secrets, which are sealed to one job"),
+        (task.datasets, "it takes datasets, and containers of the pool get none yet"),
+        (task.checkpoint, "it names a checkpoint, and a container of the pool begins anew"),
+        (task.resources.gpus, "it wants a GPU, and containers of the pool get none yet"),
+        (
+            len(task.ports) != 1 and not takes_calls(task),
+            f"it declares {format_count(len(task.ports), 'port')}, and has to listen on one",
+        ),
+    )
+    return next((words for has_it, words in flaws if has_it), "")
 
 
 def decide(services: Services, stimulus: Stimulus, now: int) -> Decision:

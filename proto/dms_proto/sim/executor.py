@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from dms_proto.allocation.machine import RunExited, RunStarted
+from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.plan import Outcome
@@ -18,6 +19,10 @@ from dms_proto.work import Ending, EndReason, Task, Usage
 if TYPE_CHECKING:
     from dms_proto.sim.node import SimNode
 
+PARTS: Final = 2
+"""Checkpoints that a program leaves which stops half-way."""
+STATE: Final = "state"
+"""Its checkpoint."""
 START_MS: Final = (2, 15)
 """How long the executor takes to start a run."""
 
@@ -65,7 +70,7 @@ class SimMachine:
             return
         end = self._clock.now + self._rng.randint(1, max(1, grace_ms))
         if run.started_at < 0 or end < run.ends_at:
-            run.ending, run.exit_code = EndReason.KILLED_BY_SIGNAL, 143
+            run.ending, run.exit_code = EndReason.KILLED_BY_SIGNAL, CHECKPOINT_EXIT if run.task.checkpoint else 143
             if run.started_at >= 0:
                 self._end_at(run, end)
             else:
@@ -94,6 +99,8 @@ class SimMachine:
             return EndReason.EXIT_NONZERO, 1, span
         if outcome is Outcome.MEMORY:
             return EndReason.OUT_OF_MEMORY, 137, span
+        if outcome is Outcome.HALFWAY and parts_done(task) < PARTS:
+            return EndReason.EXIT_NONZERO, CHECKPOINT_EXIT, span
         if outcome is Outcome.BREAKS_NODE:
             return EndReason.PROVIDER_FAULT, -1, 1
         return EndReason.COMPLETED, 0, span
@@ -120,6 +127,11 @@ class SimMachine:
         usage = Usage(wall_ms=wall, cpu_us=wall * 900, memory_peak_bytes=1 << 20)
         if self.node is not None and self.node.up:
             self.node.feed(run.allocation_id, RunExited(Ending(run.ending, run.exit_code, usage=usage)))
+
+
+def parts_done(task: Task) -> int:
+    """How much of its work was done when it began: its checkpoint has one byte for each part."""
+    return sum(wanted.size for wanted in task.inputs if wanted.path == STATE)
 
 
 def _handle(allocation_id: AllocationId) -> str:

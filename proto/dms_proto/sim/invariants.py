@@ -31,7 +31,7 @@ from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import check_award, seal_of
 from dms_proto.membership import machine as membership_machine
 from dms_proto.messages import CommitRefusal, CommitRefused, Pricing
-from dms_proto.work import ANSWERS, OWNERS, EndReason, Usage
+from dms_proto.work import OWED, OWNERS, EndReason, Usage
 
 if TYPE_CHECKING:
     from dms_proto.sim.node import SimNode
@@ -177,7 +177,7 @@ class Watch:
                 terms = after.terms
                 assert terms is not None
                 demand(0 <= event.price <= terms.max_price, "no more than the maximum price", f"{event}")
-                is_for_work = event.ending.reason in ANSWERS | STOPPED.keys()
+                is_for_work = event.ending.reason in OWED | STOPPED.keys()
                 demand(is_for_work or not event.price, "only work is paid", f"{event}")
                 self.settled[event.allocation_id] = (event.price, event.ending.reason, event.provider)
             if isinstance(event, auction_events.ResultJudged):
@@ -322,7 +322,7 @@ _LISTENING: Final = (SearchPhase.WINDOW, SearchPhase.CALLED, SearchPhase.OPENING
 _NOT_TWICE: Final = (TimeCame, auction_stimuli.Announced, allocation_machine.NodeRestarted)
 _AFTER_END: Final = (EndingRepeated, *allocation_machine.CLOSING)
 _ACCEPTED: Final = frozenset(
-    {EndReason.COMPLETED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.WALL_TIME}
+    {EndReason.COMPLETED, EndReason.CHECKPOINTED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.WALL_TIME}
 )
 
 

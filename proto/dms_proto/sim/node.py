@@ -67,6 +67,7 @@ from dms_proto.sim.liars import Liar
 from dms_proto.sim.network import SimNetwork
 from dms_proto.sim.plan import NodeSpec
 from dms_proto.units import CORE, HOUR
+from dms_proto.work import Task
 
 EPOCH: Final = 1_700_000_000_000
 """Unix milliseconds of the world's time 0."""
@@ -128,7 +129,7 @@ class World(Protocol):
         """Fetches the inputs of an allocation."""
         ...
 
-    def store(self, node: SimNode, allocation_id: AllocationId) -> None:
+    def store(self, node: SimNode, allocation_id: AllocationId, task: Task | None) -> None:
         """Stores what an allocation left."""
         ...
 
@@ -579,7 +580,9 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
         node, AllocationId(stream), effect.task
     ),
     allocation_machine.StopRun: lambda node, stream, effect: node.machine.stop(AllocationId(stream), effect.grace_ms),
-    allocation_machine.StoreOutputs: lambda node, stream, _effect: node.world.store(node, AllocationId(stream)),
+    allocation_machine.StoreOutputs: lambda node, stream, effect: node.world.store(
+        node, AllocationId(stream), effect.task
+    ),
     allocation_machine.FreeCapacity: lambda node, _stream, effect: node.feed(
         BOOK, offer_state.AllocationOver(effect.allocation_id)
     ),

@@ -86,6 +86,8 @@ class Outcome(StrEnum):
     """The executor cannot set it up: a fault of the node."""
     FAILS_ONCE = "fails once"
     """Exits with 1 on the first node, and with 0 on any other."""
+    HALFWAY = "halfway"
+    """Exits with 85 twice, and when it is asked to stop, with what it has done as its checkpoint; then with 0."""
     VARIES = "varies"
     """Leaves a file that is a little different on each node."""
 

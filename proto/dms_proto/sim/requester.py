@@ -148,10 +148,11 @@ class Requester(Driven[Auction]):
         price: int = 50,
         outputs: tuple[Output, ...] = (),
         complete: bool = True,
+        code: int = 1,
     ) -> None:
-        """An ending is heard."""
+        """An ending is heard; `code`: its exit code, unless it is completed."""
         usage = Usage(wall_ms=1_000)
-        code = 0 if reason is EndReason.COMPLETED else 1
+        code = 0 if reason is EndReason.COMPLETED else code
         told = {"ending": Ending(reason, code, usage=usage), "usage": usage, "price": price, "outputs": outputs}
         self.reports(peer, allocation, Phase.ENDED, complete=complete, **told)
 

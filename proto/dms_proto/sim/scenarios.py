@@ -121,6 +121,17 @@ def compared_results(rng: Random) -> Plan:
     return plan
 
 
+def checkpoints(rng: Random) -> Plan:
+    """Programs stop half-way and go on wherever there is room, while nodes die."""
+    plan = words.priced(words.network(rng.randint(2, 5), rng), rng)
+    for _ in range(rng.randint(3, 6)):
+        limits = {"cancel_after": rng.choice((0, 0, 0, 2_000)), "deadline_ms": rng.choice((0, 0, 0, 5_000))}
+        plan = words.with_jobs(plan, 1, rng, count=rng.choice((1, 1, 3)), outcome=Outcome.HALFWAY, **limits)
+    if rng.random() < 0.5:
+        plan = words.with_liar(plan, rng.choice(LIES))
+    return words.crashing(words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1), 2, rng)
+
+
 def overload(rng: Random) -> Plan:
     """Much more is asked for than there is: requests stand and are served as capacity frees."""
     plan = words.network(rng.randint(2, 4), rng, cores=2)
@@ -347,6 +358,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         liars,
         wrong_results,
         compared_results,
+        checkpoints,
         overload,
         joining,
         cancel_storm,

@@ -21,7 +21,7 @@ from dms_proto.market import auction_effects, auction_state, auction_stimuli, au
 from dms_proto.sim.chance import chance
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.comparing import compared
-from dms_proto.sim.executor import SimMachine
+from dms_proto.sim.executor import STATE, SimMachine, parts_done
 from dms_proto.sim.invariants import Violation, Watch
 from dms_proto.sim.liars import MISCHIEF_MS, Liar
 from dms_proto.sim.network import SimNetwork
@@ -196,9 +196,8 @@ class Simulation:
             failed = "the requester cannot be reached"
             node.later(2 * SECOND, allocation_id, allocation_machine.InputsArrived(failed))
 
-    def store(self, node: SimNode, allocation_id: AllocationId) -> None:
+    def store(self, node: SimNode, allocation_id: AllocationId, task: Task | None) -> None:
         """See `node.World`."""
-        task = node.states[allocation_id].task
         outputs = (_output(node, task),) if task is not None and task.outputs else ()
         node.later(self.rng.randint(1, 10), allocation_id, allocation_machine.OutputsStored(outputs))
 
@@ -384,6 +383,7 @@ class Simulation:
             command=("sim", job.outcome, str(job.work_ms), request_id),
             inputs=(Input("in", _BLOB, 3),) if job.inputs else (),
             outputs=("out",) if job.outputs else (),
+            checkpoint=STATE if job.outcome is Outcome.HALFWAY else "",
             resources=resources,
             limits=Limits(wall_ms=job.wall_ms),
         )
@@ -411,7 +411,10 @@ class Simulation:
 
 
 def _output(node: SimNode, task: Task) -> Output:
-    """What a program leaves: the same wherever it runs, or a little different on each node."""
+    """What a program leaves: the same wherever it runs, or a little different on each node; or how far it has got."""
+    if task.checkpoint in task.outputs:
+        parts = parts_done(task) + 1
+        return Output(STATE, ids.digest_of(f"sim {parts} parts".encode()), parts)
     size = _SIZE + (node.index if task.command[1] == Outcome.VARIES else 0)
     return Output("out", ids.digest_of(f"sim {size}".encode()), size)
 

@@ -31,6 +31,8 @@ DOMAIN: Final = b"dms/envelope/1\0"
 
 MAX_GOSSIP_FRAME: Final = 2 * 1024
 MAX_DIRECT_FRAME: Final = 256 * 1024
+MAX_TASK: Final = MAX_DIRECT_FRAME - 8 * 1024
+"""Bytes of a task: what carries it needs some as well."""
 MAX_DIRECT_LIFETIME_MS: Final = 10 * MINUTE
 MAX_GOSSIP_LIFETIME_MS: Final = MINUTE
 """Short, because the replay window remembers strangers for that long."""

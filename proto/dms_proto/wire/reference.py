@@ -40,6 +40,7 @@ _PATTERNS: Final = {
         (rules.DigestOrNone, "digest or empty"),
         (images.PinnedImage, "image by digest or empty"),
         (rules.RelativePath, "relative path"),
+        (rules.PathOrNone, "relative path or empty"),
         (rules.Argument, "text without NUL"),
         (rules.VariableName, "text without NUL and ="),
         (rules.SecretName, "up to 128 letters, digits and _, the first no digit"),

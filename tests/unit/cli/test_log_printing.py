@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from dms.cli.context import Io
@@ -74,6 +75,14 @@ def test_another_attempt_is_printed_from_its_beginning(capsysbinary: pytest.Capt
     out, err = printed(capsysbinary, [*first, beyond, *parts(b"second\n", attempt=2)])
     assert out == "first\nsecond\n"
     assert err == "dms: began again; what it printed before is void\n"
+
+
+def test_an_attempt_that_goes_on_makes_nothing_void(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    first = [LogPart(b"first\n", 0, 6, complete=False, attempt=1)]
+    second = msgspec.structs.replace(parts(b"second\n", attempt=2)[0], goes_on=True)
+    out, err = printed(capsysbinary, [*first, second, second])
+    assert out == "first\nsecond\n"
+    assert err == "dms: goes on from its last checkpoint\n"
 
 
 def test_a_line_without_an_end_is_not_waited_for_forever(capsysbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -20,7 +20,7 @@ ONCE = (
     "count together run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
 )
 CONTAINERS = "image pull"
-WHERE = "node cache"
+WHERE = "node cache checkpoint"
 INSIDE = "exec_"
 CHECKS = "verify copies apart comparator"
 OFTEN = "inputs datasets outputs env constraints labels secrets secret_variable"
@@ -35,6 +35,10 @@ def _spec(*argv: str, **given: object) -> JobSpec:
 
 def test_a_job_is_named_after_its_program() -> None:
     assert _spec("/usr/bin/env", "x").name == "env"
+
+
+def test_a_checkpoint_is_named() -> None:
+    assert _spec("./run", checkpoint="state").task.checkpoint == "state"
 
 
 def test_an_input_may_lie_anywhere_the_person_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ inputs:
   - {path: src, as: code}
   - {dataset: photos, as: in/photos}
 outputs: ["out/*.bin"]
+checkpoint: state
 ports: [8080, 9090]
 exec: granted
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}

@@ -33,6 +33,30 @@ def _problems(base: Path, **fields: Any) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"checkpoint": "/state"}, "'/state' is no place below the job's directory"),
+        ({"checkpoint": "../state"}, "no place below the job's directory"),
+        ({"checkpoint": "state/*"}, "is a pattern; it is one file or directory"),
+        ({"checkpoint": "state", "verify": {"policy": "replicate"}}, "does not go with `verify`"),
+        ({"checkpoint": "state", "executor": "python", "command": []}, "takes calls of functions"),
+        ({"checkpoint": "state/x", "inputs": ["state"]}, "state is a file, and the directory of state/x as well"),
+    ],
+)
+def test_a_checkpoint_that_nothing_could_go_on_from_is_refused(tmp_path: Path, fields: Any, rule: str) -> None:
+    (tmp_path / "state").write_text("0")
+    (problem,) = _problems(tmp_path, **fields)
+    assert problem.field == "checkpoint"
+    assert rule in problem.rule
+
+
+def test_a_checkpoint_may_take_the_place_of_an_input(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("0")
+    spec = _resolve(tmp_path, checkpoint="state", inputs=["state"], retry={"checkpoints": 7})
+    assert (spec.task.checkpoint, spec.retry_checkpoints) == ("state", 7)
+
+
 def test_a_bare_command_gets_sensible_defaults(tmp_path: Path) -> None:
     spec = _resolve(tmp_path)
     assert spec.task.resources == Resources(cpu_millicores=1000, memory_bytes=256 * MIB, disk_bytes=256 * MIB)
