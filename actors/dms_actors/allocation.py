@@ -108,7 +108,7 @@ class AllocationActor(MachineActor):
             case Send(peer=peer, message=message):
                 self._keep_ending(message, self._post.send(peer, message, cause_id), cause_id)
             case FetchInputs(requester=requester, task=task):
-                self._workbench.fetch_inputs(self._id, requester, task)
+                self._workbench.fetch_inputs(self._id, self._reservation().request_id, requester, task)
             case Execute(task=task):
                 reservation = self._reservation()
                 task = within(task, reservation.resources)

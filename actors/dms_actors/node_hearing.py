@@ -48,6 +48,8 @@ from dms_proto.messages import (
     GrantGiven,
     GrantWanted,
     Hello,
+    Holders,
+    HoldersWanted,
     Invocation,
     InvocationAck,
     Iou,
@@ -56,6 +58,7 @@ from dms_proto.messages import (
     Refusal,
     Release,
     SealedBid,
+    Serve,
 )
 from dms_proto.wire import Envelope, Offence
 
@@ -167,6 +170,8 @@ class NodeHearing(NodeParts):
                 self._hear_grant_wanted(turn, peer, grant, cause, now)
             case GrantGiven(grant=grant):
                 self._world.renewals.keep(peer, grant)
+            case HoldersWanted() | Holders() | Serve():
+                self._world.data(peer, message)
             case AllocationMessage():
                 self._logs.hear(peer, message, origin.shown, cause)
             case Hello():

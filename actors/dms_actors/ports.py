@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -162,7 +163,14 @@ class Network(Protocol):
         ...
 
     async def fetch(
-        self, holders: Sequence[PeerId], digest: Digest, size: int, into: Path, chunks: Path | None = None
+        self,
+        holders: Sequence[PeerId],
+        digest: Digest,
+        size: int,
+        into: Path,
+        chunks: Path | None = None,
+        *,
+        came: Counter[PeerId] | None = None,
     ) -> tuple[PeerId, ...]:
         """Fetches a blob into `into`, resuming a partial file, verifying the digest before it is renamed into place.
 
@@ -172,6 +180,7 @@ class Network(Protocol):
             size: bytes.
             into: where it goes.
             chunks: the list of its chunks (`dms_proto.data.chunks`), by which each is verified as it arrives.
+            came: gets counted in how many bytes of each holder were kept, also when it fails.
 
         Returns:
             The holders that sent a wrong chunk; others gave the right one.

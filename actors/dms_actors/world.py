@@ -22,7 +22,16 @@ from dms_proto.market.auction_events import ResultJudged
 from dms_proto.market.auction_terms import Given
 from dms_proto.market.obligations import Obligations
 from dms_proto.membership.machine import Inherit
-from dms_proto.messages import AllocationMessage, AllocationStatus, AnyMessage, BidRequest, Revocation
+from dms_proto.messages import (
+    AllocationMessage,
+    AllocationStatus,
+    AnyMessage,
+    BidRequest,
+    Holders,
+    HoldersWanted,
+    Revocation,
+    Serve,
+)
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import CallId, ContainerId, Image, VirtualId
 from dms_proto.pool.refusals import Refusal
@@ -75,7 +84,7 @@ class Post(Protocol):
 class Workbench(Protocol):
     """The provider's hands: inputs, runs, outputs. Outcomes are told to the allocation."""
 
-    def fetch_inputs(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
+    def fetch_inputs(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
         """Leads to `InputsArrived`."""
         ...
 
@@ -192,6 +201,9 @@ WorkOut = Callable[[bytes, int, Callable[[Digest], None]], None]
 """Works out the answer of a spot check from its seed and number of rounds, at idle, and calls with it, from any thread. Not at all, if it fails."""
 
 
+DataMessage = HoldersWanted | Holders | Serve
+
+
 class World(NamedTuple):
     """Everything that is done for the actors."""
 
@@ -204,6 +216,8 @@ class World(NamedTuple):
     """Log bytes, and the questions of who is party; they pass the actors by."""
     show_log: Callable[[PeerId, AllocationMessage, str], None]
     """Answers the question of another reader, who may read it; also given: the id of its envelope."""
+    data: Callable[[PeerId, DataMessage], None]
+    """What is said of who has the data of jobs; it passes the actors by."""
     survey: Callable[[], Survey]
     introduce: Callable[[], object]
     """Has the network say again that it is up and who is connected: a node actor that is built anew has forgotten it."""

@@ -167,7 +167,14 @@ class NetworkProcess:
         self._open_blob = open_blob
 
     async def fetch(
-        self, holders: Sequence[PeerId], digest: Digest, size: int, into: Path, chunks: Path | None = None
+        self,
+        holders: Sequence[PeerId],
+        digest: Digest,
+        size: int,
+        into: Path,
+        chunks: Path | None = None,
+        *,
+        came: Counter[PeerId] | None = None,
     ) -> tuple[PeerId, ...]:
         """See `Network.fetch`. What arrived is in `into` + ".part".
 
@@ -181,6 +188,8 @@ class NetworkProcess:
             return Fetch(request, tuple(holders), digest, size, str(into.absolute()), listed)
 
         answer = await self._ask(question, Fetched)
+        if came is not None:
+            came.update({PeerId(peer): size for peer, size in answer.came})
         if answer.code == "internal":
             raise InternalError(answer.code, answer.message)
         if answer.code in ("disk_full", "store_failed"):

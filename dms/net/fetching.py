@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -36,6 +37,13 @@ WINDOW: Final = 2 * 1024 * 1024
 """Bytes a server may send ahead: 100 ms of round trip still give 20 MB/s."""
 
 
+class _Told(NamedTuple):
+    """What becomes known of the holders on the way: who sent something wrong, and how many bytes of each were kept."""
+
+    wrong: set[str]
+    came: Counter[str]
+
+
 class Fetching:
     """Fetches blobs. Lives on the trio thread."""
 
@@ -46,15 +54,16 @@ class Fetching:
 
     async def fetch(self, wanted: Fetch) -> None:
         """Fetches a blob and tells the node how it went."""
-        wrong: set[str] = set()
+        told = _Told(set(), Counter())
 
         def tell(code: str = "", message: str = "", *, retryable: bool = True) -> None:
-            self._bridge.send(Fetched(wanted.request, code, message, retryable, tuple(sorted(wrong))))
+            wrong, came = tuple(sorted(told.wrong)), tuple(sorted(told.came.items()))
+            self._bridge.send(Fetched(wanted.request, code, message, retryable, wrong, came))
 
         try:
             async with self._limiter:
                 with trio.move_on_after(self._host.config.blob_stall_s + wanted.size / SLOWEST_BYTES_PER_S) as patience:
-                    await self._fetch(wanted, wrong)
+                    await self._fetch(wanted, told)
             if patience.cancelled_caught:
                 raise TransferError(
                     "peer_timeout", f"it came at less than {format_bytes(SLOWEST_BYTES_PER_S)} a second"
@@ -67,31 +76,31 @@ class Fetching:
             code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "store_failed"
             tell(code, f"{wanted.into}: {error.strerror}", retryable=False)
 
-    async def _fetch(self, wanted: Fetch, wrong: set[str]) -> None:
+    async def _fetch(self, wanted: Fetch, told: _Told) -> None:
         into = Path(wanted.into)
         part = into.with_name(into.name + ".part")
         chunks = await trio.to_thread.run_sync(_list_of, wanted)
         if chunks is None:
-            await self._fetch_whole(wanted, part, wrong)
+            await self._fetch_whole(wanted, part, told)
             await trio.to_thread.run_sync(part.replace, into)
         else:
-            await self._fetch_chunks(wanted, PartialFile(part, wanted.digest, chunks), into, wrong)
+            await self._fetch_chunks(wanted, PartialFile(part, wanted.digest, chunks), into, told)
 
-    async def _fetch_whole(self, wanted: Fetch, part: Path, wrong: set[str]) -> None:
+    async def _fetch_whole(self, wanted: Fetch, part: Path, told: _Told) -> None:
         """Asks one holder after the other for what has no list, each from where the partial file ends."""
         failed: list[TransferError] = []
         for peer in dict.fromkeys(wanted.holders):
             try:
-                await self._fetch_from(peer, wanted, part)
+                await self._fetch_from(peer, wanted, part, told)
             except TransferError as error:
                 failed.append(error)
                 if error.code == "digest_mismatch":
-                    wrong.add(peer)
+                    told.wrong.add(peer)
             else:
                 return
         raise _most_hopeful(failed)
 
-    async def _fetch_from(self, peer: str, wanted: Fetch, part: Path) -> None:
+    async def _fetch_from(self, peer: str, wanted: Fetch, part: Path, told: _Told) -> None:
         hasher, offset = await trio.to_thread.run_sync(_resume, part, wanted.size)
 
         def keep(data: bytes) -> None:
@@ -106,20 +115,22 @@ class Fetching:
                     if left < 0:
                         raise TransferError("digest_mismatch", "the peer sends more than the blob has", retryable=False)
                     await trio.to_thread.run_sync(keep, data)
+                    told.came[peer] += len(data)
         if left:
             raise TransferError("peer_unreachable", f"the peer ended {format_count(left, 'byte')} early")
         if f"sha256:{hasher.hexdigest()}" != wanted.digest:
             await trio.to_thread.run_sync(part.unlink)
+            del told.came[peer]
             raise TransferError("digest_mismatch", f"what {peer} sent is not {wanted.digest}", retryable=False)
 
-    async def _fetch_chunks(self, wanted: Fetch, file: PartialFile, into: Path, wrong: set[str]) -> None:
+    async def _fetch_chunks(self, wanted: Fetch, file: PartialFile, into: Path, told: _Told) -> None:
         missing = await trio.to_thread.run_sync(file.missing)
         transfer = Transfer[str](missing, len(wanted.holders))
         try:
             if missing:
-                await _InChunks(self, wanted, file, transfer).run()
+                await _InChunks(self, wanted, file, transfer, told.came).run()
         finally:
-            wrong |= transfer.wrong
+            told.wrong.update(transfer.wrong)
         if not await trio.to_thread.run_sync(file.finish, into):
             what = f"{wanted.digest} is not what the list of its chunks says"
             raise TransferError("digest_mismatch", what, retryable=False)
@@ -153,12 +164,15 @@ class Fetching:
 class _InChunks:
     """One content on its way from its holders into a file."""
 
-    def __init__(self, fetching: Fetching, wanted: Fetch, file: PartialFile, transfer: Transfer[str]) -> None:
+    def __init__(
+        self, fetching: Fetching, wanted: Fetch, file: PartialFile, transfer: Transfer[str], came: Counter[str]
+    ) -> None:
         self._fetching = fetching
         self._wanted = wanted
         self._file = file
         self._chunks = file.chunks
         self._transfer = transfer
+        self._came = came
         self._failed: list[TransferError] = []
         self._unwritten: OSError | None = None
         self._changed = trio.Event()
@@ -224,6 +238,7 @@ class _InChunks:
             what = f"chunk {index + 1} of {len(self._chunks)} of {self._wanted.digest}, as {peer} sent it, is wrong"
             raise TransferError("digest_mismatch", what, retryable=False)
         self._transfer.arrived(index)
+        self._came[peer] += len(chunk)
 
 
 def _most_hopeful(failed: Sequence[TransferError]) -> TransferError:

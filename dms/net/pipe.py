@@ -232,13 +232,14 @@ class Dialled(_Message, frozen=True):
 
 
 class Fetched(_Message, frozen=True):
-    """Answers `Fetch`. `code` "" means the blob is in place. `wrong`: the holders that sent a wrong chunk."""
+    """Answers `Fetch`. `code` "" means the blob is in place. `wrong`: the holders that sent a wrong chunk. `came`: bytes kept of each holder."""
 
     request: int
     code: str = ""
     message: str = ""
     retryable: bool = True
     wrong: tuple[str, ...] = ()
+    came: tuple[tuple[str, int], ...] = ()
 
 
 class AskBlob(_Message, frozen=True):

@@ -56,7 +56,7 @@ from dms_actors.pool import PoolActor
 from dms_actors.ports import Executor, Network, NetworkUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_actors.strangers import NO_END, Strangers
-from dms_actors.world import World
+from dms_actors.world import DataMessage, World
 from dms_proto.accounts.book import Accounts
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
@@ -65,7 +65,7 @@ from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import Salts
 from dms_proto.membership.machine import PROTOCOL_VERSION
-from dms_proto.messages import SALT_BYTES, AllocationMessage, Hello
+from dms_proto.messages import SALT_BYTES, AllocationMessage, Hello, Holders, HoldersWanted, Serve
 from dms_proto.pool.services import Services as PoolServices
 from dms_proto.pool.state import RulesWished
 from dms_proto.promises import PROMISES
@@ -237,6 +237,7 @@ class Assembly:
             datasets=self._datasets,
             holdings=self._holdings,
             logs=LogStore(self._home.log / "allocations"),
+            me=self._me,
             network=self._network,
             post=post,
             sealer=self._sealer,
@@ -311,6 +312,9 @@ class Assembly:
         def show_log(peer: PeerId, message: AllocationMessage, about: str) -> None:
             self._calls.call(answer, (workbench.logs, collector.logs), post, Question(peer, message, about))
 
+        def hear_of_data(peer: PeerId, message: DataMessage) -> None:
+            self._calls.call(_hear_of_data, workbench, collector, peer, message)
+
         return World(
             journal=journal,
             post=post,
@@ -318,6 +322,7 @@ class Assembly:
             collector=collector,
             renewals=renewals,
             logs=forward_log,
+            data=hear_of_data,
             show_log=show_log,
             survey=lambda: survey_from_thread(store, self._loop),
             introduce=lambda: self._loop.call_soon_threadsafe(self._hearing.introduce),
@@ -387,6 +392,16 @@ class Assembly:
     def _give_up(self, name: str) -> None:
         self._notes[GIVEN_UP] = f"actor {name} failed again and again; the log says why"
         self._loop.call_soon_threadsafe(self._stop.set)
+
+
+def _hear_of_data(workbench: Workbench, collector: Collector, peer: PeerId, message: DataMessage) -> None:
+    match message:
+        case HoldersWanted():
+            collector.holders_wanted(peer, message)
+        case Holders():
+            workbench.holders_told(peer, message)
+        case Serve():
+            workbench.serve(peer, message)
 
 
 async def _end_network(network: Network, listening: asyncio.Task[tuple[str, ...]]) -> None:

@@ -12,6 +12,7 @@ from dms.node.comparing import Comparing
 from dms.node.datasets import Datasets
 from dms.node.doings import Doings
 from dms.node.hands import Hands
+from dms.node.holders import Teller
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
 from dms.store.blobs import BlobStore
@@ -24,7 +25,7 @@ from dms_proto.machine import Stimulus
 from dms_proto.market.auction_effects import Compare
 from dms_proto.market.auction_stimuli import Collected
 from dms_proto.market.auction_terms import Given
-from dms_proto.messages import AllocationMessage, AllocationStatus
+from dms_proto.messages import AllocationMessage, AllocationStatus, HoldersWanted
 from dms_proto.messages.kinds import DOING
 from dms_proto.units import format_count
 from dms_proto.work import Task
@@ -89,6 +90,7 @@ class Collector:
         self.doings = Doings()
         self._network = network
         self._post = post
+        self._teller = Teller(me, post)
         self._tell = tell
         self._expected: dict[AllocationId, _Expected] = {}
         self._of_request: dict[RequestId, list[AllocationId]] = {}
@@ -106,7 +108,9 @@ class Collector:
         """See `world.Collector`."""
         self._compared.discard(request_id)
         for allocation_id in self._of_request.pop(request_id, ()):
-            self._expected.pop(allocation_id, None)
+            over = self._expected.pop(allocation_id, None)
+            if over is not None:
+                self._hands.call(self._teller.note, over.provider, over.task)
             self.doings.forget(allocation_id)
             for stream in STREAMS:
                 self._asked.pop((allocation_id, stream), None)
@@ -140,6 +144,14 @@ class Collector:
         """The nodes that have work of this one."""
         return {expected.provider for expected in tuple(self._expected.values())}
 
+    def holders_wanted(self, peer: PeerId, asked: HoldersWanted) -> None:
+        """Answers the provider of an allocation of ours that asks who else has what it reads."""
+        expected = self._expected.get(asked.allocation_id)
+        if expected is not None and expected.provider == peer:
+            with_it = (self._expected.get(each) for each in self._of_request.get(expected.request_id, ()))
+            beside = [other.provider for other in with_it if other is not None]
+            self._teller.answer(peer, asked, expected.task, beside)
+
     def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:
         """Keeps log bytes from the provider of an allocation of ours; asks again where there is a gap."""
         expected = self._expected.get(message.allocation_id)
@@ -149,6 +161,8 @@ class Collector:
             self._heard_doing(message)
         if message.channel not in STREAMS:
             return
+        if not self.logs.end(message.allocation_id, message.channel):
+            self._teller.note(peer, expected.task)  # it has begun, so what it reads is there
         other = self.logs.end(message.allocation_id, STREAMS[message.channel == STREAMS[0]])
         if message.offset + len(message.data) + other > expected.log_bytes:
             log.warning("peer %s sends more of a log than the job may write: not kept", peer)

@@ -67,7 +67,14 @@ class Datasets:
 
     def blobs_of(self, task: Task) -> frozenset[Digest]:
         """The blobs that a node needs to run a task, as far as they can be named here."""
-        return blobs_of(task).union(*map(self._files_of, (dataset.digest for dataset in task.datasets)))
+        return blobs_of(task).union(*map(self.files_of, (dataset.digest for dataset in task.datasets)))
+
+    def files_of(self, digest: Digest) -> frozenset[Digest]:
+        """The blobs that a dataset's files are, and the lists of their chunks; none, when its manifest is not here, or is none."""
+        try:
+            return self._known_files_of(digest)
+        except OSError:  # see `manifest`
+            return frozenset()
 
     def needed(self) -> frozenset[Digest]:
         """The blobs of all datasets that are kept, or are being added.
@@ -79,7 +86,7 @@ class Datasets:
 
     def is_of(self, task: Task, digest: Digest) -> bool:
         """Whether a node needs a blob to run a task."""
-        return digest in blobs_of(task) or any(digest in self._files_of(dataset.digest) for dataset in task.datasets)
+        return digest in blobs_of(task) or any(digest in self.files_of(dataset.digest) for dataset in task.datasets)
 
     def is_bound(self, digest: Digest) -> bool:
         """Whether a blob belongs to a dataset that never leaves."""
@@ -183,12 +190,6 @@ class Datasets:
         except ValueError:  # a peer's word is no manifest
             return Known(None, frozenset(), 0)
         return Known(manifest, manifest.blobs, len(data))
-
-    def _files_of(self, digest: Digest) -> frozenset[Digest]:
-        try:
-            return self._known_files_of(digest)
-        except OSError:  # see `manifest`
-            return frozenset()
 
     def _known_files_of(self, digest: Digest) -> frozenset[Digest]:
         return self._manifests.get(digest).blobs if self._blobs.path(digest) is not None else frozenset()

@@ -13,7 +13,7 @@ from typing import Final
 from dms.node.datasets import Datasets
 from dms.store.blobs import BlobStore
 from dms_proto.data.chunks import LISTED_FROM
-from dms_proto.data.marks import meant
+from dms_proto.data.marks import large_reads, meant
 from dms_proto.ids import Digest
 from dms_proto.messages import BidRequest
 from dms_proto.work import Task
@@ -50,6 +50,10 @@ class Holdings:
         known = _newest((dataset.digest for dataset in self._datasets.kept), self._known)
         found = meant(request.request_id, request.data, known)
         return sum(min(size, self._here(digest)) for digest, size in found.items())
+
+    def missing(self, task: Task) -> int:
+        """Bytes of the large things that a task reads which are not here, as far as is known. Blocks on the disk."""
+        return sum(max(0, read.size - self._here(read.digest)) for read in large_reads(task))
 
     def _here(self, digest: Digest) -> int:
         size = self._blobs.size(digest)

@@ -1,16 +1,17 @@
-"""Getting a task's inputs into its directory: from the blob store, or from the requester, verified either way, copied and never linked."""
+"""Getting a task's inputs into its directory: from the blob store, or from the nodes that have them, verified either way, copied and never linked."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import shutil
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from dms.executors.settings import DEFAULT_UNRESERVED
-from dms.node.arrivals import fetch_blob
+from dms.node.arrivals import arrived_bytes, fetch_blob
 from dms.node.datasets import Datasets
 from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
@@ -19,24 +20,39 @@ from dms_proto.data.manifest import placed
 from dms_proto.data.places import disk_bytes, flaw_of
 from dms_proto.errors import DmsError, MachineError, PeerError
 from dms_proto.ids import PeerId
-from dms_proto.units import format_bytes
+from dms_proto.units import format_bytes, format_count
 from dms_proto.work import DatasetInput, Input, Task
 
 AT_ONCE: Final = 4
 """Inputs fetched at a time: many small ones wait for the way there and back, not for bytes."""
 
 
+TELL_S: Final = 2.0
+"""Seconds between two words on how far it is."""
+
+
 class Sources(NamedTuple):
-    """Where the inputs of a task come from: its requester, unless they are here."""
+    """Where the inputs of a task come from: its requester and others that have them, unless they are here.
+
+    Attributes:
+        requester: asked for everything.
+        others: asked beside it.
+        network: to fetch by.
+        blobs: where they go.
+        datasets: what this node knows of datasets.
+        came: gets counted in how many bytes of each node were kept.
+    """
 
     requester: PeerId
+    others: Sequence[PeerId]
     network: Network
     blobs: BlobStore
     datasets: Datasets
+    came: Counter[PeerId]
 
 
-async def fetch_missing(task: Task, sources: Sources) -> tuple[Input, ...]:
-    """Fetches the inputs that are not here; gives all, those of the task's datasets too.
+async def fetch_missing(task: Task, sources: Sources, say: Callable[[str], None]) -> tuple[Input, ...]:
+    """Fetches the inputs that are not here; gives all, those of the task's datasets too. `say` gets a line now and then on how far it is.
 
     Raises:
         PeerError: one cannot be had from its requester; or they are not what was agreed.
@@ -50,16 +66,30 @@ async def fetch_missing(task: Task, sources: Sources) -> tuple[Input, ...]:
 
     async def fetch(wanted: Input) -> None:
         async with turn:
-            await _fetch(f"input {wanted.path}", Content(wanted.digest, wanted.size, wanted.chunks), sources)
+            await _fetch(f"input {wanted.path}", _content(wanted), sources)
 
     missing = {(wanted.digest, wanted.size): wanted for wanted in inputs if not _is_here(wanted, sources)}
     fetches = [asyncio.ensure_future(fetch(wanted)) for wanted in missing.values()]
+    telling = asyncio.ensure_future(_keep_telling([_content(wanted) for wanted in missing.values()], sources, say))
     try:
         await asyncio.gather(*fetches)
     finally:
-        for each in fetches:
+        for each in (*fetches, telling):
             each.cancel()
     return inputs
+
+
+def _content(wanted: Input) -> Content:
+    return Content(wanted.digest, wanted.size, wanted.chunks)
+
+
+async def _keep_telling(missing: Sequence[Content], sources: Sources, say: Callable[[str], None]) -> None:
+    total = format_bytes(sum(content.size for content in missing))
+    nodes = format_count(1 + len(sources.others), "node")
+    while True:
+        await asyncio.sleep(TELL_S)
+        here = await asyncio.to_thread(lambda: sum(arrived_bytes(sources.blobs, content) for content in missing))
+        say(f"fetching its data from {nodes}, {format_bytes(here)} of {total}")
 
 
 async def _of_dataset(wanted: DatasetInput, sources: Sources) -> tuple[Input, ...]:
@@ -83,7 +113,8 @@ async def _fetch(what: str, content: Content, sources: Sources) -> None:
     if sources.datasets.is_withheld(sources.requester, content.digest):
         raise PeerError("not_granted", f"{what}: it is bound to this node, for jobs of its own", retryable=False)
     try:
-        await fetch_blob(sources.network, sources.blobs, (sources.requester,), content)
+        holders = (sources.requester, *sources.others)
+        await fetch_blob(sources.network, sources.blobs, holders, content, sources.came)
     except PeerError as error:
         raise PeerError(error.code, f"{what}: {error.message}") from error
     except DmsError as error:

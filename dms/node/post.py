@@ -177,6 +177,10 @@ class NodePost:
 
     # ---------------------------------------------------------------------------------------------------------- on the loop
 
+    def addresses_of(self, peer: PeerId) -> tuple[str, ...]:
+        """Where a peer has said that it can be dialled; empty: it has not."""
+        return self._addresses.get(peer, ())
+
     def peer_up(self, peer: PeerId) -> None:
         """Sends what waited for a peer."""
         for frame in self._waiting.take(peer, self._clock()):

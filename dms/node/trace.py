@@ -17,6 +17,7 @@ from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.accounts.book import Entry
+from dms_proto.allocation.machine import Fetched
 from dms_proto.capability import Resources
 from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event
@@ -170,6 +171,11 @@ def _booked(entry: Entry) -> str:
     return f"{entry.why} {short(entry.about)} with {short(entry.peer)}: {moved or entry.detail}"
 
 
+def _fetched(fetched: Fetched) -> str:
+    parts = [f"{format_bytes(size)} of {short(peer)}" for peer, size in fetched]
+    return f", {' and '.join(parts)}" if parts else ""
+
+
 def _committed(event: book.BidCommitted) -> str:
     ids = ", ".join(short(reservation.allocation_id) for reservation in event.reservations)
     return f"bid {short(event.bid_id)} was taken: capacity reserved for {ids}"
@@ -262,7 +268,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AllocationOpened": lambda e: f"opened for {short(e.reservation.requester)}, slot {e.reservation.slot}",
     "AllocationInvoked": lambda e: f"invoked: {e.task.executor} {' '.join(e.task.command)[:80]}".rstrip(),
     "InvocationRefused": lambda e: f"invocation refused: {e.why}",
-    "AllocationReady": lambda _e: "inputs are here; handed to the executor",
+    "AllocationReady": lambda e: f"inputs are here{_fetched(e.fetched)}; handed to the executor",
     "AllocationStarted": lambda e: f"started ({e.handle})",
     "StopBegun": lambda e: f"being stopped: {e.reason}",
     "CommandAdmitted": lambda e: f"{short(e.by)} runs beside it: {' '.join(e.words)[:80]}",

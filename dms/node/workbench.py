@@ -9,8 +9,10 @@ import asyncio
 import logging
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ from dms.executors import job_directory
 from dms.executors.outputs import collect_into
 from dms.node.datasets import Datasets
 from dms.node.hands import Hands
+from dms.node.holders import Seeker
 from dms.node.holdings import Holdings
 from dms.node.inputs import Sources, fetch_missing, lay_out
 from dms.node.logs import STREAMS, LogStore
@@ -27,10 +30,13 @@ from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Exited, LogChunk, Network, Preparing, Run, Started, UsageSample
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
+from dms_proto.data.chunks import LISTED_FROM
+from dms_proto.data.marks import large_reads
+from dms_proto.data.readers import Readers
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
-from dms_proto.messages import AllocationMessage
+from dms_proto.messages import AllocationMessage, Holders, Serve
 from dms_proto.messages.kinds import DOING
 from dms_proto.tunnels import Target
 from dms_proto.work import Ending, EndReason, Output, Task
@@ -58,6 +64,7 @@ class Workbench:
         datasets: Datasets,
         holdings: Holdings,
         logs: LogStore,
+        me: PeerId,
         network: Network,
         post: NodePost,
         sealer: Sealer,
@@ -72,6 +79,8 @@ class Workbench:
         self.logs = logs
         self._network = network
         self._post = post
+        self._seeker = Seeker(me, network, post)
+        self._readers = Readers()
         self._sealer = sealer
         self._tell = tell
         self._runs: dict[AllocationId, Run] = {}
@@ -83,9 +92,9 @@ class Workbench:
 
     # -------------------------------------------------------------------------------------------------- Workbench, any thread
 
-    def fetch_inputs(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
+    def fetch_inputs(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
         """See `world.Workbench`."""
-        self._hands.start(lambda: self._prepare(allocation_id, requester, task), f"inputs {allocation_id}")
+        self._hands.start(lambda: self._prepare(allocation_id, request_id, requester, task), f"inputs {allocation_id}")
 
     def execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
         """See `world.Workbench`."""
@@ -118,8 +127,17 @@ class Workbench:
     # ------------------------------------------------------------------------------------------------------------- on the loop
 
     def may_read(self, peer: PeerId, digest: Digest) -> bool:
-        """Whether a blob is an output of an allocation that ran for this peer."""
-        return any(requester == peer and digest in digests for requester, digests in self._offered.values())
+        """Whether a blob is an output of an allocation that ran for this peer, or was brought by a requester that lets it read that."""
+        offered = any(requester == peer and digest in digests for requester, digests in self._offered.values())
+        return offered or self._readers.may_read(peer, digest, self._datasets.files_of)
+
+    def serve(self, requester: PeerId, message: Serve) -> None:
+        """Lets a node read what its requester brought here."""
+        self._readers.serve(requester, message)
+
+    def holders_told(self, requester: PeerId, message: Holders) -> None:
+        """Takes the answer to who else has what an allocation reads."""
+        self._seeker.heard(requester, message)
 
     def resend_logs(self, peer: PeerId, message: AllocationMessage) -> None:
         """Answers the requester's question for log bytes it has missed."""
@@ -175,17 +193,23 @@ class Workbench:
         await self._hands.close()
         self.logs.close()
 
-    async def _prepare(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
-        self._tell(allocation_id, await self._prepared(allocation_id, requester, task))
+    async def _prepare(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
+        self._tell(allocation_id, await self._prepared(allocation_id, request_id, requester, task))
 
-    async def _prepared(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> InputsArrived:
+    async def _prepared(
+        self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task
+    ) -> InputsArrived:
+        came: Counter[PeerId] = Counter()
         directory = self.directory(allocation_id)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if task.inputs or task.datasets:
-                sources = Sources(requester, self._network, self._blobs, self._datasets)
-                inputs = await fetch_missing(task, sources)
+                others = await self._others(allocation_id, request_id, requester, task)
+                sources = Sources(requester, others, self._network, self._blobs, self._datasets, came)
+                say = partial(self._say_doing, allocation_id, request_id, requester)
+                inputs = await fetch_missing(task, sources, say)
                 self._holdings.note(task)
+                self._readers.brought(requester, task)
                 await asyncio.to_thread(lay_out, inputs, directory, self._blobs)
         except PeerError as error:
             return InputsArrived(error.message)
@@ -193,7 +217,18 @@ class Workbench:
             return InputsArrived(error.message, ours=True)
         except OSError as error:
             return InputsArrived(_no_directory(error), ours=True)
-        return InputsArrived()
+        return InputsArrived(fetched=tuple(sorted(came.items())))
+
+    async def _others(
+        self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task
+    ) -> tuple[PeerId, ...]:
+        """Who beside the requester may have what the task reads; not asked for where little is to be fetched."""
+        missing = await asyncio.to_thread(self._holdings.missing, task) if large_reads(task) else 0
+        return await self._seeker.others(allocation_id, request_id, requester) if missing > LISTED_FROM else ()
+
+    def _say_doing(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, line: str) -> None:
+        log.info("%s is not started yet: %s", allocation_id, line)
+        self._post.send_now(requester, AllocationMessage(request_id, allocation_id, DOING, 0, line.encode()))
 
     async def _execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
         executor = self._executors.get(task.executor)
@@ -242,9 +277,7 @@ class Workbench:
             async for event in run.events():
                 match event:
                     case Preparing(detail=detail):
-                        log.info("%s is not started yet: %s", allocation_id, detail)
-                        doing = AllocationMessage(request_id, allocation_id, DOING, 0, detail.encode())
-                        self._post.send_now(requester, doing)
+                        self._say_doing(allocation_id, request_id, requester, detail)
                     case Started(handle=handle):
                         self._tell(allocation_id, RunStarted(handle))
                     case LogChunk():

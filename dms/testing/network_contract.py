@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -367,7 +368,10 @@ class NetworkContract(NetworkMembers):
             member.network.serve_blobs(lambda _peer, _digest, path=path: path)  # type: ignore[misc]
         for number, listed in enumerate((chunks, None)):
             into = tmp_path / f"fetched {number}"
-            assert await ann.network.fetch([liar.peer, bob.peer], digest, len(data), into, listed) == (liar.peer,)
+            came: Counter[PeerId] = Counter()
+            holders = [liar.peer, bob.peer]
+            assert await ann.network.fetch(holders, digest, len(data), into, listed, came=came) == (liar.peer,)
+            assert came == {bob.peer: len(data)}
             assert into.read_bytes() == data
 
     async def test_fetching_from_a_peer_that_is_not_connected_is_an_error(

@@ -29,6 +29,8 @@ from dms_proto.messages import (
     GrantGiven,
     GrantWanted,
     Hello,
+    Holders,
+    HoldersWanted,
     Invocation,
     InvocationAck,
     Iou,
@@ -41,6 +43,7 @@ from dms_proto.messages import (
     Release,
     Rival,
     SealedBid,
+    Serve,
 )
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.wire import Signer
@@ -86,6 +89,7 @@ _CAPABILITY: Final = Capability(
     price=_PRICE,
 )
 _ADDRESSES: Final = ("/ip4/192.0.2.1/tcp/4001", "/dns4/node.example/tcp/4001")
+_MARK: Final = DataMark(bytes(range(16)), 5 * MIB)
 _USAGE: Final = Usage(wall_ms=1_500, cpu_us=1_200_000, memory_peak_bytes=64 * MIB, fuel=77, meter=Meter.EXACT)
 _TASK: Final = Task(
     executor="wasm",
@@ -117,6 +121,9 @@ LEAST: Final[tuple[AnyMessage, ...]] = (
     Iou(REQUESTER.peer_id, PROVIDER.peer_id, 1, 0, b""),
     GrantWanted(b"g"),
     GrantGiven(b"g"),
+    HoldersWanted(REQUEST, ALLOCATION),
+    Holders(REQUEST, ALLOCATION),
+    Serve(REQUEST, PROVIDER.peer_id, (_MARK,)),
     Hello(1, "", NOW, "", "", (), Capability()),
     Probe(0),
     Refusal("rate"),
@@ -161,6 +168,9 @@ FULL: Final[tuple[AnyMessage, ...]] = (
     signed(REQUESTER, PROVIDER.peer_id, 3, 1_234_567),
     GrantWanted(PROVIDER.public_key + b"a grant in its sent form"),
     GrantGiven(PROVIDER.public_key + b"a grant in its sent form"),
+    HoldersWanted(REQUEST, ALLOCATION_2),
+    Holders(REQUEST, ALLOCATION, (KnownPeer(STRANGER.peer_id, _ADDRESSES), KnownPeer(PROVIDER.peer_id, ()))),
+    Serve(REQUEST, STRANGER.peer_id, (_MARK, DataMark(bytes(16), 2**40))),
     Hello(
         1,
         "dms 0.1.0",
@@ -315,7 +325,7 @@ CHECKPOINTED: Final[tuple[AnyMessage, ...]] = (
 """Of the kinds that have to do with a checkpoint, one each."""
 
 MARKED: Final[tuple[AnyMessage, ...]] = (
-    BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0, data=(DataMark(bytes(range(16)), 5 * MIB),)),
+    BidRequest(REQUEST, 0, Capability(), 1, 1, 0, 0, 0, data=(_MARK,)),
     Bid(REQUEST, 0, 0, BID, Capability(), 1, Price(), 0, NOW, 0, held=3 * MIB),
 )
 """Of the kinds that say what is read, and what is there, one each."""

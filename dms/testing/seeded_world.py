@@ -268,7 +268,7 @@ class SeededWorkbench:
         self._runtime = runtime
         self._allocations = allocations
 
-    def fetch_inputs(self, allocation_id: AllocationId, requester: PeerId, task: Task) -> None:
+    def fetch_inputs(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
         """See `Workbench.fetch_inputs`."""
         self._tell_later(allocation_id, InputsArrived())
 

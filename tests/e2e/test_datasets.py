@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from dms.testing.whole_market import WholeMarket
+from dms.devnet.topology import NodeSpec
+from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket, whole_market
+from dms_proto.ids import short
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
@@ -60,3 +63,19 @@ def test_the_same_work_again_is_answered_from_the_cache_and_says_so(market: Whol
     assert (tmp_path / "again" / "out").read_text() == first.stdout
     assert "dms: answered from the cache: job r-" in again.stderr
     assert market.dms("run", "--", "sh", "-c", "date +%s%N").stdout != first.stdout
+
+
+def test_a_second_provider_fetches_from_the_first_as_well(tmp_path: Path) -> None:
+    content = tmp_path / "large.bin"
+    content.write_bytes(os.urandom(48 * 2**20))
+    other = NodeSpec("other", "provider", PROVIDER.settings)
+    with whole_market(tmp_path / "net", REQUESTER, PROVIDER, other) as market:
+        assert market.dms("data", "add", str(content), "--name", "large").returncode == 0
+        read = ("--dataset", "large", "--disk", "512MiB", "--", "sh", "-c", "wc -c < large/large.bin")
+        names = {name: market.json("node", "id", node=name)["peer_id"] for name in ("requester", "provider", "other")}
+        for name in ("provider", "other"):
+            done = market.dms("run", "--node", names[name], *read)
+            assert (done.returncode, done.stdout) == (0, f"{48 * 2**20}\n"), done.stderr
+        told = market.dms("trace", market.last_job()["job_id"], node="other").stdout
+        (line,) = [line for line in told.splitlines() if "inputs are here" in line]
+        assert all(f"MiB of {name} ({short(names[name])})" in line for name in ("requester", "provider")), line

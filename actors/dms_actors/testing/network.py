@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -128,7 +129,14 @@ class MemoryNetwork:
         self._open_blob = open_blob
 
     async def fetch(
-        self, holders: Sequence[PeerId], digest: Digest, size: int, into: Path, chunks: Path | None = None
+        self,
+        holders: Sequence[PeerId],
+        digest: Digest,
+        size: int,
+        into: Path,
+        chunks: Path | None = None,
+        *,
+        came: Counter[PeerId] | None = None,
     ) -> tuple[PeerId, ...]:
         """See `Network.fetch`. One holder after the other is asked for all of it."""
         wrong: list[PeerId] = []
@@ -141,6 +149,8 @@ class MemoryNetwork:
                 failed = error
                 wrong += [peer] if error.code == "digest_mismatch" else []
             else:
+                if came is not None:
+                    came[peer] += size
                 return tuple(wrong)
         raise failed
 

@@ -75,11 +75,18 @@ class Invoked(Stimulus, frozen=True):
     missing: str = ""
 
 
+Fetched = tuple[tuple[PeerId, int], ...]
+
+
 class InputsArrived(Stimulus, frozen=True):
-    """All inputs are here and verified; or (`failed` non-empty) they are not. `ours`: it is this node that failed, not who has them."""
+    """All inputs are here and verified; or (`failed` non-empty) they are not. `ours`: it is this node that failed, not who has them.
+
+    `fetched`: bytes of each node that served them; nothing of what was here before.
+    """
 
     failed: str = ""
     ours: bool = False
+    fetched: Fetched = ()
 
 
 class RunStarted(Stimulus, frozen=True):
@@ -168,7 +175,9 @@ class InvocationRefused(Event, frozen=True):
 
 
 class AllocationReady(Event, frozen=True):
-    """Its inputs are here; it is handed to the executor."""
+    """Its inputs are here; it is handed to the executor. `fetched`: bytes of each node that served them."""
+
+    fetched: Fetched = ()
 
 
 class AllocationStarted(Event, frozen=True):
@@ -442,7 +451,7 @@ def _inputs(allocation: Allocation, stimulus: InputsArrived, now: int) -> Decisi
     if stimulus.failed:
         reason = EndReason.PROVIDER_FAULT if stimulus.ours else EndReason.INPUT_UNAVAILABLE
         return _end(allocation, Ending(reason, detail=stimulus.failed), now)
-    return Decision((AllocationReady(),), (Execute(_task(allocation)),))
+    return Decision((AllocationReady(stimulus.fetched),), (Execute(_task(allocation)),))
 
 
 def _started(allocation: Allocation, stimulus: RunStarted, now: int) -> Decision:

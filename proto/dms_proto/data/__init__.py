@@ -5,6 +5,8 @@
 `transfer`    which chunks are missing, and which holder is asked for which
 `manifest`    datasets: a tree of files under one name
 `marks`       what a request tells of the data that its work reads
+`holders`     what a requester knows of who has its data
+`readers`     who may read what others brought here
 `keeping`     which blobs go when there are too many
 ============  =======================================================================================
 

@@ -7,13 +7,13 @@ can see that it is meant, and the marks of two requests have nothing in common.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
-from dms_proto.data.chunks import LISTED_FROM
+from dms_proto.data.chunks import LISTED_FROM, NO_LIST
 from dms_proto.ids import Digest, RequestId
 from dms_proto.messages import DataMark
-from dms_proto.messages.kinds import MARK_BYTES, MAX_MARKS
+from dms_proto.messages.data import MARK_BYTES, MAX_MARKS
 from dms_proto.work import Task
 
 MARK_DOMAIN: Final = b"dms/data/1\0"
@@ -25,11 +25,30 @@ def mark_of(request_id: RequestId, digest: Digest) -> bytes:
 
 
 def marks_of(request_id: RequestId, task: Task) -> tuple[DataMark, ...]:
-    """The largest things that a task reads: datasets, and inputs so large that fetching them takes a while."""
-    read = [(dataset.total, dataset.digest) for dataset in task.datasets]
-    read += [(wanted.size, wanted.digest) for wanted in task.inputs]
-    large = sorted(((size, digest) for size, digest in set(read) if size > LISTED_FROM), reverse=True)
-    return tuple(DataMark(mark_of(request_id, digest), size) for size, digest in large[:MAX_MARKS])
+    """What stands for the largest things that a task reads."""
+    return tuple(DataMark(mark_of(request_id, read.digest), read.size) for read in large_reads(task))
+
+
+class LargeRead(NamedTuple):
+    """A content that takes a while to fetch.
+
+    Attributes:
+        size: bytes; of a dataset all its files together.
+        digest: of it; of a dataset its id.
+        chunks: of the list of its chunks, or empty.
+    """
+
+    size: int
+    digest: Digest
+    chunks: Digest = NO_LIST
+
+
+def large_reads(task: Task) -> Sequence[LargeRead]:
+    """The largest things that a task reads, datasets and inputs, at most `MAX_MARKS`; largest first."""
+    read = [LargeRead(dataset.total, dataset.digest) for dataset in task.datasets]
+    read += [LargeRead(wanted.size, wanted.digest, wanted.chunks) for wanted in task.inputs]
+    largest = {(each.size, each.digest): each for each in sorted(read, reverse=True) if each.size > LISTED_FROM}
+    return tuple(largest.values())[:MAX_MARKS]
 
 
 def meant(request_id: RequestId, marks: Iterable[DataMark], known: Iterable[Digest]) -> Mapping[Digest, int]:

@@ -1,5 +1,7 @@
-"""Messages: typed, frozen, self-checking. `kinds` has them all; `wire` puts them into signed envelopes."""
+"""Messages: typed, frozen, self-checking. `kinds` has them all, those about data come from `data`; `wire` puts them into signed envelopes."""
 
+from dms_proto.messages.base import KnownPeer, Message
+from dms_proto.messages.data import DataMark, Holders, HoldersWanted, Serve
 from dms_proto.messages.kinds import (
     GOSSIPED,
     KINDS,
@@ -18,7 +20,6 @@ from dms_proto.messages.kinds import (
     CommitAck,
     CommitRefusal,
     CommitRefused,
-    DataMark,
     Decline,
     GrantGiven,
     GrantWanted,
@@ -26,8 +27,6 @@ from dms_proto.messages.kinds import (
     Invocation,
     InvocationAck,
     Iou,
-    KnownPeer,
-    Message,
     Phase,
     Pricing,
     Probe,
@@ -62,6 +61,8 @@ __all__ = [
     "GrantGiven",
     "GrantWanted",
     "Hello",
+    "Holders",
+    "HoldersWanted",
     "Invocation",
     "InvocationAck",
     "Iou",
@@ -76,4 +77,5 @@ __all__ = [
     "Revocation",
     "Rival",
     "SealedBid",
+    "Serve",
 ]

@@ -9,6 +9,8 @@ A round of the market, requester on the left::
                 ◀── CommitAck | CommitRefused
     Invocation  ──▶                              for allocations not invoked by the commit
                 ◀── InvocationAck
+                ◀── HoldersWanted                where much has to be fetched: see `messages.data`
+    Holders     ──▶                              and Serve ──▶ each of those that are named
                 ◀── AllocationStatus …           until one with an ending
                 ◀── AllocationMessage …          logs, both ways if the job reads input
     Release | Cancel ──▶
@@ -29,6 +31,8 @@ import msgspec
 
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import NO_DIGESTS, BidId, Digest
+from dms_proto.messages.base import KnownPeer, Message
+from dms_proto.messages.data import MAX_MARKS, DataMark, Holders, HoldersWanted, Serve
 from dms_proto.rules import (
     MAX_COUNT,
     Address,
@@ -70,10 +74,6 @@ MAX_SEALS: Final = 64
 SALT_BYTES: Final = 32
 
 
-class Message(msgspec.Struct, frozen=True, tag_field="kind", omit_defaults=True):
-    """Base of all kinds; the class name is the kind on the wire."""
-
-
 class Pricing(StrEnum):
     """What the winner of a request is paid."""
 
@@ -81,23 +81,6 @@ class Pricing(StrEnum):
     """What it bid."""
     SECOND_PRICE = "second-price"
     """The most it could have bid and still won: see `market.second_price`."""
-
-
-MARK_BYTES: Final = 16
-MAX_MARKS: Final = 4
-"""Contents of which a request tells that its work will read them: the largest."""
-
-
-class DataMark(msgspec.Struct, frozen=True):
-    """A content that the work reads, for nobody to see but who holds it.
-
-    Attributes:
-        mark: `data.marks.mark_of` the content.
-        size: bytes of it.
-    """
-
-    mark: Annotated[bytes, msgspec.Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
-    size: Amount
 
 
 Salt = Annotated[bytes, msgspec.Meta(max_length=SALT_BYTES)]
@@ -517,18 +500,6 @@ class GrantGiven(Message, frozen=True, tag=True):
     grant: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_GRANT_BYTES)]
 
 
-class KnownPeer(msgspec.Struct, frozen=True):
-    """A peer as told by another peer.
-
-    Attributes:
-        peer: its name.
-        addresses: where it may be dialled.
-    """
-
-    peer: GoodPeerId
-    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
-
-
 class Revocation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A grant, and every one made from it, is void. See `grants.revocations`.
 
@@ -632,6 +603,9 @@ AnyMessage = (
     | Iou
     | GrantWanted
     | GrantGiven
+    | HoldersWanted
+    | Holders
+    | Serve
     | Hello
     | Probe
     | Refusal
@@ -658,6 +632,9 @@ KINDS: Final[dict[str, type[Message]]] = {
         Iou,
         GrantWanted,
         GrantGiven,
+        HoldersWanted,
+        Holders,
+        Serve,
         Hello,
         Probe,
         Refusal,

@@ -25,7 +25,7 @@ class KindClass(StrEnum):
     MARKET = "market"
     """Bids, commits, invocations and their answers."""
     STREAM = "stream"
-    """Status and logs of running allocations."""
+    """Status and logs of running allocations, and who has what they read."""
     MEMBERSHIP = "membership"
     """Hello, Probe, Refusal, Iou, grants that are renewed: what is said now and then."""
     GOSSIP_FORWARDED = "gossip_forwarded"
@@ -39,7 +39,7 @@ class KindClass(StrEnum):
     """Refused frames of a peer that are answered with a `Refusal`."""
 
 
-_STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage"})
+_STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage", "HoldersWanted", "Holders", "Serve"})
 _MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal", "Iou", "GrantWanted", "GrantGiven"})
 
 

@@ -88,6 +88,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         datasets=datasets,
         holdings=Holdings(blobs, datasets),
         logs=LogStore(home / "logs"),
+        me=me,
         network=network,
         post=post,
         sealer=sealer,
@@ -169,7 +170,7 @@ async def test_an_input_that_is_not_to_be_had_is_not_the_providers_fault(tmp_pat
     told = asyncio.Queue[Stimulus]()
     task = Task("scripted", ("exit", "0"), inputs=(Input("in.txt", Digest("sha256:" + "0" * 64), 2),))
     async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
-        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+        bench.fetch_inputs(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
 
         arrived = await told.get()
         assert isinstance(arrived, InputsArrived)
@@ -204,7 +205,7 @@ async def test_inputs_larger_than_the_disk_that_was_agreed_are_not_fetched(tmp_p
         resources=Resources(disk_bytes=2 * MIB),
     )
     async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
-        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+        bench.fetch_inputs(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
 
         assert await told.get() == InputsArrived("its inputs take 3 MiB of disk, 2 MiB were agreed")
 
@@ -218,7 +219,7 @@ async def test_many_small_files_do_not_fill_more_of_the_disk_than_was_agreed(tmp
         dataset = DatasetInput("data", bench._blobs.put_bytes(data), len(data), len(files))
         task = {"inputs": Task("scripted", inputs=files), "a dataset": Task("scripted", datasets=(dataset,))}[names]
         bench.fetch_inputs(
-            ALLOCATION, REQUESTER.peer_id, msgspec.structs.replace(task, resources=Resources(disk_bytes=MIB))
+            ALLOCATION, REQUEST, REQUESTER.peer_id, msgspec.structs.replace(task, resources=Resources(disk_bytes=MIB))
         )
 
         arrived = await told.get()
@@ -236,7 +237,7 @@ async def test_what_cannot_be_laid_out_is_not_the_providers_fault(tmp_path: Path
         data = encoded(Manifest((Input("in", here, 1),)))
         dataset = DatasetInput("data", bench._blobs.put_bytes(data), len(data), 1)
         task = Task("scripted", inputs=tuple(Input(place, here, 1) for place in places), datasets=(dataset,))
-        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+        bench.fetch_inputs(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
 
         arrived = await told.get()
         assert isinstance(arrived, InputsArrived)
@@ -258,7 +259,7 @@ async def test_what_is_here_already_is_not_taken_for_less_than_it_is(tmp_path: P
             "a list of chunks": Task("scripted", inputs=(Input("in.txt", other, LISTED_FROM + 1, chunks=here),)),
             "a dataset": Task("scripted", datasets=(DatasetInput("data", here, 1, 1),)),
         }[names]
-        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+        bench.fetch_inputs(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
 
         arrived = await told.get()
         assert isinstance(arrived, InputsArrived)
@@ -271,7 +272,7 @@ async def test_a_manifest_that_is_nested_too_deeply_is_none(tmp_path: Path) -> N
     async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
         deep = b"\x81\xa1x" + b"\x91" * 5_000 + b"\xc0"
         task = Task("scripted", datasets=(DatasetInput("data", bench._blobs.put_bytes(deep), len(deep), 1),))
-        bench.fetch_inputs(ALLOCATION, REQUESTER.peer_id, task)
+        bench.fetch_inputs(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
 
         arrived = await told.get()
         assert isinstance(arrived, InputsArrived)

@@ -3,7 +3,7 @@ import pytest
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.marks import mark_of, marks_of, meant
 from dms_proto.ids import digest_of, request_id
-from dms_proto.messages.kinds import MAX_MARKS
+from dms_proto.messages.data import MAX_MARKS
 from dms_proto.work import DatasetInput, Input, Task
 
 JOB, OTHER = (request_id(bytes([n] * 16)) for n in (1, 2))

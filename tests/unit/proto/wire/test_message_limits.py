@@ -73,6 +73,11 @@ BAD: list[tuple[str, str, object]] = [
     ("Iou", "signature", bytes(65)),
     ("GrantWanted", "grant", b""),
     ("GrantGiven", "grant", bytes(4097)),
+    ("Holders", "holders", [{"peer": REQUESTER.peer_id, "addresses": []}] * 9),
+    ("Serve", "reader", "Qm" + REQUESTER.peer_id[2:]),
+    ("Serve", "data", []),
+    ("Serve", "data", [{"mark": bytes(16), "size": 1}] * 5),
+    ("Serve", "data", [{"mark": bytes(17), "size": 1}]),
     ("Hello", "peers", [{"peer": REQUESTER.peer_id, "addresses": []}] * 17),
     ("Hello", "peers", [{"peer": "Qm" + REQUESTER.peer_id[2:], "addresses": []}]),
     ("Hello", "addresses", ["x" * 257]),
@@ -92,7 +97,7 @@ def least(kind: str) -> dict[str, Any]:
 
 
 def test_every_kind_is_tried() -> None:
-    untried = {"InvocationAck", "Cancel", "Probe"}  # ids alone, and numbers tried in test_encoding
+    untried = {"InvocationAck", "Cancel", "Probe", "HoldersWanted"}  # ids alone, and numbers tried in test_encoding
     assert {kind for kind, _, _ in BAD} | untried == set(KINDS)
 
 

@@ -1,0 +1,101 @@
+"""Who else has what a job reads: asked by its provider, answered by its requester; the conversation is in `dms_proto.messages.data`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from dms.node.post import NodePost
+from dms_actors.ports import Network
+from dms_proto.data.holders import KnownHolders
+from dms_proto.data.marks import marks_of
+from dms_proto.errors import DmsError
+from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.messages import Holders, HoldersWanted, KnownPeer, Serve
+from dms_proto.recent import Recent
+from dms_proto.work import Task
+
+log = logging.getLogger(__name__)
+
+ANSWER_S: Final = 2.0
+"""Seconds that a provider waits for the answer; a requester of before gives none. Then it fetches from the requester alone."""
+REACH_S: Final = 3.0
+"""Seconds in which a holder has to be connected."""
+AGAIN_S: Final = 2 * (ANSWER_S + REACH_S)
+"""Seconds in which a requester answers once for an allocation: each answer is a message to every holder too."""
+MOST_ANSWERED: Final = 4_096
+
+
+class Seeker:
+    """At the provider. Lives on the loop."""
+
+    def __init__(self, me: PeerId, network: Network, post: NodePost) -> None:
+        self._me = me
+        self._network = network
+        self._post = post
+        self._asked: dict[AllocationId, tuple[PeerId, asyncio.Future[Holders]]] = {}
+
+    async def others(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId) -> tuple[PeerId, ...]:
+        """Who beside the requester may have what an allocation reads, and is connected."""
+        answer: asyncio.Future[Holders] = asyncio.get_running_loop().create_future()
+        self._asked[allocation_id] = (requester, answer)
+        try:
+            if not self._post.send_now(requester, HoldersWanted(request_id, allocation_id)):
+                return ()
+            async with asyncio.timeout(ANSWER_S):
+                told = await answer
+        except TimeoutError:
+            return ()
+        finally:
+            del self._asked[allocation_id]
+        others = [known for known in told.holders if known.peer not in (self._me, requester)]
+        await asyncio.gather(*map(self._reach, others))
+        return tuple(dict.fromkeys(known.peer for known in others if known.peer in self._network.links()))
+
+    def heard(self, peer: PeerId, message: Holders) -> None:
+        """Takes an answer, from whoever was asked."""
+        requester, answer = self._asked.get(message.allocation_id, (None, None))
+        if answer is not None and requester == peer and not answer.done():
+            answer.set_result(message)
+
+    async def _reach(self, holder: KnownPeer) -> None:
+        if holder.peer in self._network.links() or not holder.addresses:
+            return
+        named = [each if "/p2p/" in each else f"{each}/p2p/{holder.peer}" for each in holder.addresses]
+        try:
+            async with asyncio.timeout(REACH_S):
+                await self._network.dial(named)
+        except (DmsError, TimeoutError) as error:
+            log.info("holder %s is not reached: %s", holder.peer, str(error) or "not in time")
+
+
+class Teller:
+    """At the requester. Lives on the loop."""
+
+    def __init__(self, me: PeerId, post: NodePost) -> None:
+        self._me = me
+        self._post = post
+        self._known = KnownHolders()
+        self._answered: Recent[AllocationId, float] = Recent(MOST_ANSWERED)
+
+    def note(self, provider: PeerId, task: Task) -> None:
+        """A node had a task of ours."""
+        if provider != self._me:
+            self._known.note(provider, task)
+
+    def answer(self, provider: PeerId, asked: HoldersWanted, task: Task, beside: Iterable[PeerId]) -> None:
+        """Names who may have what a task reads, and has them serve its provider; `beside`: others that have the same task."""
+        now = asyncio.get_running_loop().time()
+        if now < (self._answered.get(asked.allocation_id) or 0.0):
+            return
+        self._answered.keep(asked.allocation_id, now + AGAIN_S)
+        holders = self._known.of(task, beside, but=(self._me, provider))
+        data = marks_of(asked.request_id, task)
+        for holder in holders if data else ():
+            self._post.send(holder, Serve(asked.request_id, provider, data), "")
+        self._post.send_now(provider, Holders(asked.request_id, asked.allocation_id, self._with_addresses(holders)))
+
+    def _with_addresses(self, holders: Sequence[PeerId]) -> tuple[KnownPeer, ...]:
+        return tuple(KnownPeer(holder, self._post.addresses_of(holder)[:16]) for holder in holders)
