@@ -15,6 +15,7 @@ from dms_actors.world import Post, Workbench
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import EntryWritten
 from dms_proto.allocation import machine as life
+from dms_proto.allocation.freezing import FreezeRun, ThawRun
 from dms_proto.allocation.machine import (
     Allocation,
     Close,
@@ -103,20 +104,10 @@ class AllocationActor(MachineActor):
         super().turn_written(turn)
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
-        """Sends, fetches, runs, stops, stores, books, frees, closes."""
+        """Sends, fetches, runs, stops, freezes, thaws, stores, books, frees, closes."""
         match effect:
             case Send(peer=peer, message=message):
                 self._keep_ending(message, self._post.send(peer, message, cause_id), cause_id)
-            case FetchInputs(requester=requester, task=task):
-                self._workbench.fetch_inputs(self._id, self._reservation().request_id, requester, task)
-            case Execute(task=task):
-                reservation = self._reservation()
-                task = within(task, reservation.resources)
-                self._workbench.execute(self._id, reservation.request_id, reservation.requester, task)
-            case StopRun(grace_ms=grace_ms):
-                self._workbench.stop(self._id, grace_ms)
-            case StoreOutputs(task=task):
-                self._workbench.store_outputs(self._id, self._reservation().requester, task)
             case Book(entry=entry):
                 self._node.tell(Told(EntryWritten(entry), cause_id))
             case FreeCapacity(allocation_id=allocation_id):
@@ -126,6 +117,26 @@ class AllocationActor(MachineActor):
             case Close():
                 self._workbench.close(self._id)
                 self._node.tell(AllocationClosed(self._id))
+            case _:
+                self._work(effect)
+
+    def _work(self, effect: Effect) -> None:
+        """What is done with the run, and around it."""
+        match effect:
+            case FetchInputs(requester=requester, task=task):
+                self._workbench.fetch_inputs(self._id, self._reservation().request_id, requester, task)
+            case Execute(task=task):
+                reservation = self._reservation()
+                task = within(task, reservation.resources)
+                self._workbench.execute(self._id, reservation.request_id, reservation.requester, task)
+            case StopRun(grace_ms=grace_ms):
+                self._workbench.stop(self._id, grace_ms)
+            case FreezeRun(until=until):
+                self._workbench.freeze(self._id, until)
+            case ThawRun():
+                self._workbench.thaw(self._id)
+            case StoreOutputs(task=task):
+                self._workbench.store_outputs(self._id, self._reservation().requester, task)
             case _:
                 raise TypeError(f"no hands for {effect!r}")
 

@@ -345,7 +345,22 @@ class Run(Protocol):
         ...
 
     async def stop(self, grace_ms: int) -> None:
-        """Asks it to stop, kills it after `grace_ms`. `events` still ends with Exited. Idempotent."""
+        """Asks it to stop, kills it after `grace_ms`. `events` still ends with Exited. What stands still goes on for that. Idempotent."""
+        ...
+
+    async def freeze(self, until_ms: int) -> None:
+        """Halts all of its processes where they stand. Until it is thawed, its time stands still: `Usage.wall_ms`, and its limit.
+
+        If this node dies meanwhile, it has what is left of its time from `until_ms` (Unix ms) on at most, and is adopted as it is. Once frozen, or
+        over, nothing changes.
+
+        Raises:
+            MachineError: `sandbox_failed`: it cannot be frozen here; it goes on.
+        """
+        ...
+
+    async def thaw(self) -> None:
+        """Lets it go on. Idempotent."""
         ...
 
     async def connect(self, target: Target) -> socket.socket:

@@ -102,6 +102,14 @@ class Workbench(Protocol):
         """Leads to `RunExited`."""
         ...
 
+    def freeze(self, allocation_id: AllocationId, until: int) -> None:
+        """Halts its run where it stands, until `until` (Unix ms) if nobody says more; leads to `FreezeFailed` if that cannot be done."""
+        ...
+
+    def thaw(self, allocation_id: AllocationId) -> None:
+        """Lets its run go on."""
+        ...
+
     def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         """Leads to `OutputsStored`; the requester may fetch them from then on."""
         ...

@@ -28,6 +28,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from dms.executors.run_clock import RunClock
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Isolation, Meter
 from dms_proto.checkpoints import CHECKPOINT_EXIT
@@ -110,7 +111,9 @@ class ScriptedRun:
         self._task = task
         self._directory = directory
         self._sleep = sleep
-        self._begun = time.monotonic()
+        self._clock = RunClock(int(time.time() * 1000))
+        self._moving = asyncio.Event()
+        self._moving.set()
         self._history: list[ExecutorEvent] = []
         self._offsets = {"stdout": 0, "stderr": 0}
         self._news = asyncio.Event()
@@ -118,7 +121,7 @@ class ScriptedRun:
         self._timers: list[asyncio.TimerHandle] = []
         self._echoes: set[asyncio.Task[None]] = set()
         self._player = asyncio.get_running_loop().create_task(self._play())
-        self._timers.append(asyncio.get_running_loop().call_later(task.limits.wall_ms / 1000, self._on_wall_time))
+        self._wall = self._wall_timer()
 
     @property
     def has_ended(self) -> bool:
@@ -142,12 +145,27 @@ class ScriptedRun:
         """See `Run.stop`."""
         if self.has_ended:
             return
+        await self.thaw()
         if grace_ms <= 0:
             self._kill()
         elif self._stop_code is not None:
             self._finish(self._ending(EndReason.CANCELLED, self._stop_code, "stopped on request"))
         else:
             self._timers.append(asyncio.get_running_loop().call_later(grace_ms / 1000, self._kill))
+
+    async def freeze(self, until_ms: int) -> None:
+        """See `Run.freeze`: the script is played on once it is thawed."""
+        if not self.has_ended:
+            self._clock.halt()
+            self._moving.clear()
+            self._wall.cancel()
+
+    async def thaw(self) -> None:
+        """See `Run.thaw`."""
+        if self._clock.is_halted:
+            self._clock.go_on()
+            self._moving.set()
+            self._wall = self._wall_timer()
 
     async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`: to an echo."""
@@ -173,6 +191,7 @@ class ScriptedRun:
         self._tell(Started(self.handle))
         for word, *operands in steps:
             await self._step(word, operands)
+            await self._moving.wait()
             if self.has_ended:
                 return
         self._exit(0)
@@ -184,7 +203,7 @@ class ScriptedRun:
             case "sleep_ms", [millis]:
                 await self._sleep(int(millis) / 1000)
             case "use", [amount]:
-                wall_ms = int((time.monotonic() - self._begun) * 1000) + 1
+                wall_ms = self._clock.millis() + 1
                 self._tell(UsageSample(Usage(wall_ms, int(amount) * 1000, int(amount) * MIB)))
             case "wait", []:
                 await asyncio.Event().wait()
@@ -230,12 +249,16 @@ class ScriptedRun:
     def _kill(self) -> None:
         self._finish(self._ending(EndReason.CANCELLED, SIGNAL_BASE + signal.SIGKILL, "stopped on request"))
 
+    def _wall_timer(self) -> asyncio.TimerHandle:
+        left_s = max(0.0, self._task.limits.wall_ms / 1000 - self._clock.seconds())
+        return asyncio.get_running_loop().call_later(left_s, self._on_wall_time)
+
     def _on_wall_time(self) -> None:
         detail = f"wall time limit {format_millis(self._task.limits.wall_ms)} reached"
         self._finish(self._ending(EndReason.WALL_TIME, SIGNAL_BASE + signal.SIGKILL, detail))
 
     def _ending(self, reason: EndReason, code: int, detail: str) -> Ending:
-        return Ending(reason, code, detail, Usage(wall_ms=int((time.monotonic() - self._begun) * 1000)))
+        return Ending(reason, code, detail, Usage(wall_ms=self._clock.millis()))
 
     def _finish(self, ending: Ending) -> None:
         if self.has_ended:
@@ -243,7 +266,7 @@ class ScriptedRun:
         if not self._history and ending.exit_code >= SIGNAL_BASE:
             self._tell(Started(self.handle))  # it was stopped before its first step; it did run
         self._tell(Exited(ending))
-        for timer in self._timers:
+        for timer in (self._wall, *self._timers):
             timer.cancel()
         for echo in self._echoes:
             echo.cancel()

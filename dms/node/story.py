@@ -33,8 +33,10 @@ from dms_proto.market.auction_events import (
     CopyCalled,
     DeclineReceived,
     OpeningRefused,
+    ProviderFroze,
     ProviderReturned,
     ProviderSuspected,
+    ProviderThawed,
     RequestAnnounced,
     RequestEnded,
     RequestOpened,
@@ -96,6 +98,7 @@ class AttemptStory:
     price: int = 0
     why: str = ""
     disputed: str = ""
+    frozen: str = ""
     outputs: tuple[Output, ...] = ()
     log_bytes: tuple[int, int] = (0, 0)
     checkpoint: int = 0
@@ -114,6 +117,7 @@ class AttemptStory:
             self.price,
             self.why,
             self.disputed,
+            frozen=self.frozen if self.ending is None else "",
         )
 
 
@@ -269,6 +273,8 @@ class JobStory:
                         f"the way to {short(peer)} is gone; its {format_count(len(until), 'allocation')} may yet return"
                     ),
                 )
+            case ProviderFroze() | ProviderThawed() as event:
+                return self._stand(event)
             case ProviderReturned(peer=peer):
                 return (Moved(f"{short(peer)} is back"),)
             case RequestWaiting(why=why):
@@ -370,6 +376,14 @@ class JobStory:
         self.running += (phase is Phase.RUNNING) - (attempt.phase is Phase.RUNNING)
         attempt.phase = phase
         return (Entered(attempt.slot, attempt.number, attempt.provider, phase),)
+
+    def _stand(self, event: ProviderFroze | ProviderThawed) -> tuple[News, ...]:
+        attempt = self.by_allocation.get(event.allocation_id)
+        if attempt is None:
+            return ()
+        attempt.frozen = event.why if isinstance(event, ProviderFroze) else ""
+        told = f"stands still: {attempt.frozen}" if attempt.frozen else "goes on"
+        return (Moved(f"{short(event.allocation_id)} at {short(attempt.provider)} {told}"),)
 
     def _finished(self, event: AllocationFinished) -> tuple[News, ...]:
         attempt = self.by_allocation.get(event.status.allocation_id)

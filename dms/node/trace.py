@@ -17,6 +17,7 @@ from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.accounts.book import Entry
+from dms_proto.allocation.freezing import Prior
 from dms_proto.allocation.machine import Fetched
 from dms_proto.capability import Resources
 from dms_proto.ids import RequestId, short
@@ -190,6 +191,8 @@ def _amounts(amounts: Resources) -> str:
     return f"{format_cores(amounts.cpu_millicores)}, {format_bytes(amounts.memory_bytes)} of memory{gpus}"
 
 
+_PRIORS: Final = {Prior.OWNER: "the machine's owner", Prior.ONLINE: "work that somebody waits for"}
+
 _TELL: Final[dict[str, Callable[[Any], str]]] = {
     # the requester's side
     "RequestOpened": lambda e: (
@@ -219,6 +222,10 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         f"nothing is heard of slot {e.slot}: its invocation, which asks for the status, is sent again"
     ),
     "AllocationAdvanced": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is {e.phase}",
+    "ProviderFroze": lambda e: (
+        f"allocation {short(e.allocation_id)} of slot {e.slot} stands still: {e.why}; evicted after {format_millis(e.evict_after_ms)}"
+    ),
+    "ProviderThawed": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} goes on",
     "ProviderSuspected": lambda e: f"the way to {short(e.peer)} is gone",
     "ProviderReturned": lambda e: f"{short(e.peer)} is back",
     "AllocationFinished": lambda e: (
@@ -270,6 +277,12 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "InvocationRefused": lambda e: f"invocation refused: {e.why}",
     "AllocationReady": lambda e: f"inputs are here{_fetched(e.fetched)}; handed to the executor",
     "AllocationStarted": lambda e: f"started ({e.handle})",
+    "AllocationFrozen": lambda e: (
+        f"frozen: {e.because}; evicted after {format_millis(e.evict_at - e.at)}"
+        if e.evict_at > e.at
+        else f"to be evicted: {e.because}"
+    ),
+    "AllocationThawed": lambda e: f"thawed, as far as it gave way to {_PRIORS[e.to]}",
     "StopBegun": lambda e: f"being stopped: {e.reason}",
     "CommandAdmitted": lambda e: f"{short(e.by)} runs beside it: {' '.join(e.words)[:80]}",
     "RunEnded": lambda e: f"the run ended: {_ending(e.ending)}",

@@ -29,6 +29,7 @@ from dms.node.sealing import Sealer
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Exited, LogChunk, Network, Preparing, Run, Started, UsageSample
+from dms_proto.allocation.freezing import FreezeFailed
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.marks import large_reads
@@ -111,6 +112,14 @@ class Workbench:
     def stop(self, allocation_id: AllocationId, grace_ms: int) -> None:
         """See `world.Workbench`."""
         self._hands.start(lambda: self._stop(allocation_id, grace_ms), f"stop {allocation_id}")
+
+    def freeze(self, allocation_id: AllocationId, until: int) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._freeze(allocation_id, until), f"freeze {allocation_id}")
+
+    def thaw(self, allocation_id: AllocationId) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._thaw(allocation_id), f"thaw {allocation_id}")
 
     def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         """See `world.Workbench`."""
@@ -319,6 +328,21 @@ class Workbench:
             await run.stop(grace_ms)
         else:
             self._stops[allocation_id] = grace_ms  # it is about to start
+
+    async def _freeze(self, allocation_id: AllocationId, until: int) -> None:
+        run = self._runs.get(allocation_id)
+        if run is None:
+            return  # it is over
+        try:
+            await run.freeze(until)
+        except DmsError as error:
+            log.warning("%s gives way, and %s", allocation_id, error.message)
+            self._tell(allocation_id, FreezeFailed(error.message))
+
+    async def _thaw(self, allocation_id: AllocationId) -> None:
+        run = self._runs.get(allocation_id)
+        if run is not None:
+            await run.thaw()
 
     async def _store(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         self._stops.pop(allocation_id, None)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
@@ -34,6 +35,19 @@ socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer(("127.0.0.1", PORT), Echo).serve_forever()
 """
 """A program that echoes what it is sent, for Python; PORT stands for the port."""
+
+
+FAR: Final = 1 << 42
+"""A time that does not come."""
+
+
+async def can_freeze(run: Run) -> bool:
+    """Freezes a run; False: it cannot be."""
+    try:
+        await run.freeze(FAR)
+    except MachineError:
+        return False
+    return True
 
 
 async def events_of(run: Run) -> list[ExecutorEvent]:
@@ -291,6 +305,59 @@ class ExecutorContract:
         await second.wait_output(b"before ")
         await run.stop(0)
         assert (await second.ending()).reason is EndReason.CANCELLED
+
+    async def test_the_time_of_a_run_stands_still_with_it(self, executor: Executor, tmp_path: Path) -> None:
+        watchers = []
+        for name in ("a-1", "a-2"):
+            (tmp_path / name).mkdir(mode=0o700)
+            task = msgspec.structs.replace(self.waits(tmp_path / name), limits=Limits(wall_ms=2_000))
+            watchers.append(RunWatcher(await executor.run(name, task, tmp_path / name)))
+        frozen, other = watchers
+        await frozen.wait_started()
+        if not await can_freeze(frozen.run):
+            await frozen.run.stop(0)
+            pytest.skip("these programs cannot be frozen")
+        assert (await other.ending()).reason is EndReason.WALL_TIME
+        assert not isinstance(frozen.events[-1], Exited)
+        await frozen.run.freeze(FAR)  # once more, which changes nothing
+        await frozen.run.thaw()
+        await frozen.run.thaw()
+        ending = await frozen.ending()
+        assert ending.reason is EndReason.WALL_TIME
+        assert 1_900 <= ending.usage.wall_ms < 10_000, ending
+
+    @pytest.mark.parametrize("grace_ms", [30_000, 0])
+    async def test_what_stands_still_can_be_stopped(self, executor: Executor, directory: Path, grace_ms: int) -> None:
+        watcher = RunWatcher(await executor.run("a-1", self.waits(directory), directory))
+        await watcher.wait_started()
+        if not await can_freeze(watcher.run):
+            await watcher.run.stop(0)
+            pytest.skip("these programs cannot be frozen")
+        await watcher.run.stop(grace_ms)
+        ending = await watcher.ending()
+        assert ending.reason is EndReason.CANCELLED
+        assert (ending.exit_code == 128 + 9) == (grace_ms == 0)
+        await watcher.run.freeze(FAR)  # it is over: nothing to do
+        await watcher.run.thaw()
+
+    async def test_a_restarted_node_adopts_what_stands_still(self, executor: Executor, directory: Path) -> None:
+        task = msgspec.structs.replace(self.waits(directory, "before "), limits=Limits(wall_ms=60_000))
+        first = RunWatcher(await executor.run("a-1", task, directory))
+        handle = await first.wait_started()
+        await first.wait_output(b"before ")
+        if not await can_freeze(first.run):
+            await first.run.stop(0)
+            pytest.skip("these programs cannot be frozen")
+        first.abandon()
+        executor = await self.restarted(executor)
+        run = await executor.adopt("a-1", task, directory, handle)
+        assert run is not None
+        second = RunWatcher(run)
+        await second.wait_started()
+        await run.thaw()
+        await run.stop(30_000)
+        ending = await second.ending()
+        assert (ending.reason, ending.exit_code == 128 + 9) == (EndReason.CANCELLED, False)
 
     async def test_an_unknown_run_is_not_adopted(self, executor: Executor, directory: Path) -> None:
         assert await executor.adopt("a-9", self.waits(directory), directory, "1:1") is None

@@ -252,6 +252,20 @@ RENAMED: Final[tuple[AnyMessage, ...]] = (
 )
 """Of the kind that tells what delegators have revoked whose key was replaced, one."""
 
+FROZEN: Final[tuple[AnyMessage, ...]] = (
+    AllocationStatus(
+        REQUEST,
+        ALLOCATION,
+        2,
+        Phase.RUNNING,
+        _USAGE,
+        frozen="other programs use 1.5 cores",
+        evict_after_ms=600_000,
+    ),
+    Receipt(REQUEST, ALLOCATION, EndReason.EVICTED, _USAGE, 0),
+)
+"""Of the kinds that tell how an allocation goes and went: one that stands still, and one that gave way for good."""
+
 LOGGED: Final[tuple[AnyMessage, ...]] = (
     AllocationStatus(
         REQUEST,

@@ -51,6 +51,13 @@ class SeededRun(msgspec.Struct):
     ends_at: int
     ending: Ending
     is_over: bool = False
+    frozen_at: int | None = None
+
+    def thaw(self, now: int) -> None:
+        """It goes on; its time stood still."""
+        if self.frozen_at is not None:
+            self.ends_at += now - self.frozen_at
+            self.frozen_at = None
 
 
 class SeededMachine:
@@ -296,8 +303,22 @@ class SeededWorkbench:
         """See `Workbench.stop`."""
         run = self._machine.runs.get(allocation_id)
         if run is not None and not run.is_over:
+            run.thaw(self._runtime.loop.now)
             run.ending = Ending(EndReason.CANCELLED, 143)
             run.ends_at = min(run.ends_at, self._runtime.loop.now + self._runtime.loop.rng.randint(0, 50))
+            self._watch(allocation_id, run)
+
+    def freeze(self, allocation_id: AllocationId, until: int) -> None:
+        """See `Workbench.freeze`."""
+        run = self._machine.runs.get(allocation_id)
+        if run is not None and run.frozen_at is None:
+            run.frozen_at = self._runtime.loop.now
+
+    def thaw(self, allocation_id: AllocationId) -> None:
+        """See `Workbench.thaw`."""
+        run = self._machine.runs.get(allocation_id)
+        if run is not None and run.frozen_at is not None:
+            run.thaw(self._runtime.loop.now)
             self._watch(allocation_id, run)
 
     def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
@@ -315,6 +336,8 @@ class SeededWorkbench:
 
     def _watch(self, allocation_id: AllocationId, run: SeededRun) -> None:
         def look() -> None:
+            if run.frozen_at is not None:
+                return None  # watched again when it is thawed
             if self._runtime.loop.now < run.ends_at:
                 return self._runtime.later(run.ends_at - self._runtime.loop.now, look)
             run.is_over = True

@@ -259,6 +259,7 @@ class EndReason(StrEnum):
     RETRIES_EXHAUSTED = "retries_exhausted"
     REFUSED_BY_POLICY = "refused_by_policy"
     UNDECIDED = "undecided"
+    EVICTED = "evicted"
 
 
 OWNERS: Final[dict[EndReason, Owner]] = {
@@ -288,6 +289,7 @@ OWNERS: Final[dict[EndReason, Owner]] = {
     EndReason.RETRIES_EXHAUSTED: Owner.REQUESTER,
     EndReason.REFUSED_BY_POLICY: Owner.POLICY,
     EndReason.UNDECIDED: Owner.REQUESTER,
+    EndReason.EVICTED: Owner.PROVIDER,
 }
 
 DETERMINISTIC: Final = frozenset(

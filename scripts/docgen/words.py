@@ -31,6 +31,7 @@ END_REASONS: dict[EndReason, str] = {
     EndReason.PROVIDER_STOPPED: "The provider's owner stopped it.",
     EndReason.RETRIES_EXHAUSTED: "Node faults came one after the other, `retry.node_faults` of them; the detail names the last.",
     EndReason.REFUSED_BY_POLICY: "Every node that answered refuses it by a condition that its owner set.",
+    EndReason.EVICTED: "It gave way for too long at its provider: to the owner, or to work that somebody waits for. It is tried elsewhere.",
     EndReason.UNDECIDED: "Its results were to be checked (`verify`), and not enough nodes gave the same one; the detail counts.",
 }
 

@@ -8,7 +8,7 @@ from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import short
 from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
-from dms.rpc.api.jobs import JobList, JobResults, JobSummary, JobView, Verdict
+from dms.rpc.api.jobs import Attempt, JobList, JobResults, JobSummary, JobView, Verdict
 from dms.rpc.api.market import BidList, RequestList
 from dms_proto.capability import Meter
 from dms_proto.messages import Pricing
@@ -89,7 +89,7 @@ def job(view: JobView, names: Mapping[str, str], now: int) -> Iterator[Block]:
             str(attempt.number),
             words.called(attempt.provider, names),
             short(attempt.allocation_id),
-            f"{attempt.phase.value}: {attempt.doing}" if attempt.doing else attempt.phase.value,
+            _standing(attempt),
             _took(attempt.started_at, attempt.ended_at, now),
             metered(attempt.usage) if attempt.usage.wall_ms else "-",
             format_credits(attempt.price) if attempt.ended_at else "-",
@@ -108,6 +108,13 @@ def job(view: JobView, names: Mapping[str, str], now: int) -> Iterator[Block]:
         yield Line(f"{words.called(view.benchmark.provider, names)} {view.benchmark}")
     if summary.reason is None or not rows:
         yield Line(f"dms job explain {short(summary.job_id)} says what each node answers", "dim")
+
+
+def _standing(attempt: Attempt) -> str:
+    """Where an attempt stands, and what holds it there."""
+    if attempt.frozen:
+        return f"frozen: {attempt.frozen}"
+    return f"{attempt.phase.value}: {attempt.doing}" if attempt.doing else attempt.phase.value
 
 
 def _checks(view: JobView) -> str:

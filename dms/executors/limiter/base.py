@@ -92,8 +92,24 @@ class Group(Protocol):
         """Process ids of the members, as seen by the node."""
         ...
 
+    def freeze(self) -> None:
+        """Halts every member where it stands. Idempotent.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+        ...
+
+    def thaw(self) -> None:
+        """Lets them go on. Idempotent.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+        ...
+
     def kill(self) -> None:
-        """Sends SIGKILL to every member."""
+        """Sends SIGKILL to every member, also to those that were halted."""
         ...
 
     def remove(self) -> bool:

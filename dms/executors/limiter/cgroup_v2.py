@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dms.executors.limiter import cgroup_files as files
+from dms.executors.limiter import standstill
 from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_prepare
 from dms_proto.capability import Meter
 
@@ -66,6 +67,20 @@ class GroupV2:
     def processes(self) -> list[int]:
         """See `Group.processes`."""
         return files.members(self._path)
+
+    def freeze(self) -> None:
+        """See `Group.freeze`."""
+        try:
+            files.write(f"{self._path}/cgroup.freeze", 1)  # since 5.2
+        except FileNotFoundError:
+            standstill.halt(self.processes)
+
+    def thaw(self) -> None:
+        """See `Group.thaw`."""
+        try:
+            files.write(f"{self._path}/cgroup.freeze", 0)
+        except FileNotFoundError:
+            standstill.go_on(self.processes)
 
     def kill(self) -> None:
         """See `Group.kill`."""

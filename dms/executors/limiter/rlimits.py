@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from dms.executors.limiter import process_tree
+from dms.executors.limiter import process_tree, standstill
 from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading
 from dms_proto.capability import Meter
 
@@ -76,6 +76,14 @@ class PolledGroup:
     def processes(self) -> list[int]:
         """See `Group.processes`."""
         return process_tree.descendants(self._pid) if self._pid and process_tree.start_time(self._pid) else []
+
+    def freeze(self) -> None:
+        """See `Group.freeze`."""
+        standstill.halt(self.processes)
+
+    def thaw(self) -> None:
+        """See `Group.thaw`."""
+        standstill.go_on(self.processes)
 
     def kill(self) -> None:
         """See `Group.kill`."""

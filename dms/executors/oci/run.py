@@ -198,6 +198,13 @@ class ContainerRun:
             self._cancel_grace()
             self._grace = loop.call_at(at, self._kill)
 
+    async def freeze(self, until_ms: int) -> None:
+        """See `Run.freeze`: it cannot be. What an engine has paused nobody would end while no node is there: the warden sees what runs."""
+        raise MachineError("sandbox_failed", "a container cannot be frozen")
+
+    async def thaw(self) -> None:
+        """See `Run.thaw`."""
+
     async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`: no task for a container declares anything to lead to."""
         raise UserError("bad_argument", f"nobody is let in to a container, also not to {write_target(target)}")

@@ -27,6 +27,7 @@ import msgspec
 from dms.executors import gpus, job_directory
 from dms.executors.limiter import Allowance, Group, Limiter
 from dms.executors.limiter import detect as detect_limiter
+from dms.executors.run_clock import RunClock
 from dms.executors.sandbox import bwrap, profile, run_files, seccomp, uids
 from dms.executors.sandbox.launcher import Claim, Launcher, Order, Spare
 from dms.executors.sandbox.launcher_main import MOUNT_ROOT
@@ -136,7 +137,7 @@ class Sandbox:
         uid = self._uids.of(name, self._state) if self._uids else 0
         allowance = allowance_of(task, program, self.settings)
         place = Place(files, spare.group, directory, uid, allowance, self.limiter, program.judge)
-        run = SandboxRun(place, _now_ms())
+        run = SandboxRun(place, RunClock(_now_ms()))
         run.set_monitor(spare.process)
         self._follow(name, run, partial(self._launch, program=program, spare=spare))
         return run
@@ -162,7 +163,7 @@ class Sandbox:
         allowance = allowance_of(task, program, self.settings)
         group = self.limiter.reopen(record.groups, allowance)
         place = Place(files, group, directory, record.uid, allowance, self.limiter, program.judge)
-        run = SandboxRun(place, record.started_ms)
+        run = SandboxRun(place, RunClock(record.started_ms, status.frozen_ms, status.frozen_at))
         self._follow(name, run, partial(self._resume, record=record, status=status, inner=inner))
         return run
 

@@ -302,6 +302,13 @@ def _inner_pid(status: int) -> int:
     return int(digits) if found and head.endswith(b"{ ") and digits.isdigit() else NO_PID
 
 
+def _told_deadline_ms(status: int) -> int:
+    """When a run that stood still for a while is overdue, as the last node that halted it, or let it go on, has said; 0: none has."""
+    _, found, tail = os.pread(status, 65536, 0).rpartition(b'"deadline-ms": ')
+    digits = tail.partition(b"}")[0].strip()
+    return int(digits) if found and digits.isdigit() else 0
+
+
 def _until_deadline(runs: dict[int, Run]) -> int | None:
     if not runs:
         return None
@@ -313,6 +320,8 @@ def _end_overdue(runs: dict[int, Run]) -> None:
     """Without a node nobody else watches the clock. bubblewrap is killed; `_reap` then finds and kills the inside."""
     now_ms = int(time.time() * 1000)
     for pid, run in runs.items():
+        if run["deadline_ms"] <= now_ms:
+            run["deadline_ms"] = max(run["deadline_ms"], _told_deadline_ms(run["status"]))
         if run["deadline_ms"] <= now_ms:
             run["deadline_ms"] = sys.maxsize
             os.write(run["status"], b'{"overdue": true}\n')

@@ -63,8 +63,18 @@ class LimitWatch:
         """
         self._on_breach, self._on_sample = on_breach, on_sample
         loop = asyncio.get_running_loop()
-        wall = loop.call_later(max(0.0, self._allowance.wall_ms / 1000 - age_s), self._on_wall_time)
-        self._timers = [wall, loop.call_later(TICK_S, self._on_tick)]
+        self._timers = [self._wall_timer(age_s), loop.call_later(TICK_S, self._on_tick)]
+
+    def halt_clock(self) -> None:
+        """The wall time stands still. Idempotent."""
+        if self._timers:
+            self._timers[0].cancel()
+
+    def restart_clock(self, age_s: float) -> None:
+        """The wall time goes on, after so many seconds of it."""
+        if self._timers:
+            self._timers[0].cancel()
+            self._timers[0] = self._wall_timer(age_s)
 
     def check_output(self, written: int) -> None:
         """Looks at how much was written to stdout and stderr together."""
@@ -82,6 +92,10 @@ class LimitWatch:
         for timer in self._timers:
             timer.cancel()
         self._timers = []
+
+    def _wall_timer(self, age_s: float) -> asyncio.TimerHandle:
+        left_s = max(0.0, self._allowance.wall_ms / 1000 - age_s)
+        return asyncio.get_running_loop().call_later(left_s, self._on_wall_time)
 
     def _on_wall_time(self) -> None:
         self._on_breach(EndReason.WALL_TIME, verdict.over_time(self._allowance))

@@ -24,6 +24,12 @@ class RefusedRun:
     async def stop(self, grace_ms: int) -> None:
         """Nothing to stop."""
 
+    async def freeze(self, until_ms: int) -> None:
+        """See `Run.freeze`: it is over."""
+
+    async def thaw(self) -> None:
+        """See `Run.thaw`."""
+
     async def connect(self, target: Target) -> socket.socket:
         """Nobody is there."""
         raise UserError("not_running", "the job never ran")

@@ -19,6 +19,7 @@ import msgspec
 
 from dms.executors import job_directory
 from dms.executors.limiter import Allowance, Group, Limiter, Reading, process_tree
+from dms.executors.run_clock import RunClock
 from dms.executors.sandbox import verdict
 from dms.executors.sandbox.limit_watch import LimitWatch
 from dms.executors.sandbox.process import Process
@@ -26,7 +27,7 @@ from dms.executors.sandbox.program import Judge
 from dms.executors.sandbox.run_files import RunFiles, Status
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Started, UsageSample
 from dms_proto.capability import Meter
-from dms_proto.errors import DmsError
+from dms_proto.errors import DmsError, MachineError
 from dms_proto.tunnels import Target
 from dms_proto.work import Ending, EndReason, Usage
 
@@ -59,9 +60,9 @@ class Place(msgspec.Struct, frozen=True):
 class SandboxRun:
     """Implements `dms_actors.ports.Run`; lives on the node's loop."""
 
-    def __init__(self, place: Place, started_ms: int) -> None:
+    def __init__(self, place: Place, clock: RunClock) -> None:
         self.place = place
-        self._started = time.monotonic() - max(0.0, time.time() - started_ms / 1000)
+        self._clock = clock
         self._limits = LimitWatch(place.group, place.limiter.poll_s, place.allowance, place.directory)
         self._status = Status()
         self._monitor: Process | None = None
@@ -72,6 +73,7 @@ class SandboxRun:
         self._is_gone = False
         self._killed: tuple[EndReason, str] | None = None
         self._must_kill = False
+        self._freeze_until = 0
         self._ending: Ending | None = None
         self._sample: Usage | None = None
         self._failure: OSError | None = None
@@ -118,12 +120,14 @@ class SandboxRun:
         self.place.group.attach(inner.pid)
         if self._must_kill:
             inner.kill()
+        elif self._freeze_until and not self._clock.is_halted:
+            self._halt(self._freeze_until)
 
     def set_gone(self, handle: str) -> None:
         """Says that its processes ended before anybody could hold them; their files tell how, and when."""
         self._handle = handle
         self._is_settled = self._is_gone = True
-        self._started += time.time() - self.place.files.modified("status")
+        self._clock.end_at(self.place.files.modified("status"))
 
     def keep_until_started(self, let_go: Callable[[], None]) -> None:
         """Calls `let_go` when the order to start has been carried out: it holds what tells the process that this node lives."""
@@ -174,15 +178,30 @@ class SandboxRun:
         if self._ending is not None or self._status.exit_code is not None:
             return
         self._killed = self._killed or (EndReason.CANCELLED, "stopped on request")
+        self._freeze_until = 0
         if not self._is_settled or self._inner is None or grace_ms <= 0:
             self._kill_now()
             return
+        self._go_on()
         self._inner.terminate_all()
         loop = asyncio.get_running_loop()
         at = loop.time() + grace_ms / 1000
         if self._grace is None or at < self._grace.when():
             self._cancel(self._grace)
             self._grace = loop.call_at(at, self._kill_now)
+
+    async def freeze(self, until_ms: int) -> None:
+        """See `Run.freeze`."""
+        if self._is_over() or self._ending is not None or self._killed is not None:
+            return
+        self._freeze_until = until_ms
+        if self._inner is not None and not self._clock.is_halted:
+            self._halt(until_ms)
+
+    async def thaw(self) -> None:
+        """See `Run.thaw`."""
+        self._freeze_until = 0
+        self._go_on()
 
     async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`."""
@@ -195,7 +214,9 @@ class SandboxRun:
             await launch(self)
             del launch  # it holds the program, and with it the job's secrets
             self._is_following = True
-            self._limits.start(time.monotonic() - self._started, self._kill, self._on_sample)
+            self._limits.start(self._clock.seconds(), self._kill, self._on_sample)
+            if self._clock.is_halted:
+                self._limits.halt_clock()
             self.look()
             await self._over.wait()
             await self._end()
@@ -262,6 +283,33 @@ class SandboxRun:
         if self._inner is not None:
             self._inner.kill()
 
+    def _halt(self, until_ms: int) -> None:
+        """Its new deadline is written down first: if this node dies now, the launcher bears it until then, and not for longer."""
+        self._clock.halt()
+        self._limits.halt_clock()
+        try:
+            self._note_standstill(int(time.time() * 1000), until_ms)
+            self.place.group.freeze()
+        except OSError as error:
+            self._go_on()
+            raise MachineError("sandbox_failed", f"it cannot be frozen: {error.strerror or error}") from error
+
+    def _go_on(self) -> None:
+        if not self._clock.is_halted or self._ending is not None:
+            return
+        self._clock.go_on()
+        self._limits.restart_clock(self._clock.seconds())
+        try:
+            self.place.group.thaw()
+            self._note_standstill(0, int(time.time() * 1000))
+        except OSError as error:
+            self._failure = error
+            self._over.set()
+
+    def _note_standstill(self, frozen_at: int, goes_on_at: int) -> None:
+        left_ms = max(0, self.place.allowance.wall_ms - self._clock.millis())
+        self.place.files.note_standstill(frozen_at, self._clock.frozen_ms, goes_on_at + left_ms)
+
     def _on_sample(self, reading: Reading) -> None:
         self._sample = self._usage(reading)
         self._news.set()
@@ -275,6 +323,8 @@ class SandboxRun:
         self._limits.stop()
         if self._inner is not None:
             self._inner.kill()  # for what the program left behind; its own exit code is known by now or never will be
+        if self._clock.is_halted:
+            self.place.group.thaw()  # bubblewrap stands still as well, and is to end
         for process in (self._inner, self._monitor):
             if process is not None and not await process.wait(KILL_WAIT_S):
                 _logger.error("run %s: process %d does not die", self.place.files.name, process.pid)
@@ -373,7 +423,7 @@ class SandboxRun:
 
     def _usage(self, reading: Reading) -> Usage:
         return Usage(
-            wall_ms=max(0, int((time.monotonic() - self._started) * 1000)),
+            wall_ms=self._clock.millis(),
             cpu_us=reading.cpu_us,
             memory_peak_bytes=reading.memory_peak_bytes,
             meter=self.place.limiter.meter,

@@ -15,6 +15,7 @@ sandbox.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -55,7 +56,12 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, rename="kebab"):
-    """All lines of a status file together; what was not reported yet is None."""
+    """All lines of a status file together; what was not reported yet is None.
+
+    Attributes:
+        frozen_at: Unix ms since which it stands still; 0 while it goes on.
+        frozen_ms: for how long it stood still before that, in all.
+    """
 
     child_pid: int | None = None
     pid_namespace: int | None = None
@@ -63,6 +69,8 @@ class Status(msgspec.Struct, frozen=True, rename="kebab"):
     cpu_us: int | None = None
     max_rss: int | None = None
     overdue: bool = False
+    frozen_at: int = 0
+    frozen_ms: int = 0
 
 
 class RunFiles:
@@ -128,6 +136,15 @@ class RunFiles:
             self._read_to += complete
             self._take(data[:complete])
         return self._status
+
+    def note_standstill(self, frozen_at: int, frozen_ms: int, deadline_ms: int) -> None:
+        """Writes down that it stands still, or goes on, for who adopts it; and for the launcher when its time is over now (Unix ms).
+
+        Raises:
+            OSError: no room.
+        """
+        line = {"frozen-at": frozen_at, "frozen-ms": frozen_ms, "deadline-ms": deadline_ms}
+        os.write(self._fds["status"], json.dumps(line).encode() + b"\n")
 
     def record(self) -> Record | None:
         """Whose run it is; None while that was not written."""

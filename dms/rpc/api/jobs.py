@@ -78,6 +78,7 @@ class Attempt(msgspec.Struct, frozen=True):
         why: when another try follows, why.
         disputed: where this node's receipt does not say what the provider's status said; empty while both agree.
         doing: what its provider says it does before it can run; empty once it runs.
+        frozen: why it stands still there; empty while it does not.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Attempt(msgspec.Struct, frozen=True):
     why: str = ""
     disputed: str = ""
     doing: str = ""
+    frozen: str = ""
 
 
 class SlotView(msgspec.Struct, frozen=True):

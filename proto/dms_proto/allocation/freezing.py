@@ -4,7 +4,7 @@
 
     whoever decides        the allocation's machine             the run                the requester
     FreezeWished ────────▶ AllocationFrozen ── FreezeRun ─────▶ halts where it stands
-                                     └──── AllocationStatus(frozen=why, evict_in_ms) ────▶ told; nothing runs, nothing is billed
+                                     └──── AllocationStatus(frozen=why, evict_after_ms) ─▶ told; nothing runs, nothing is billed
     ThawWished ──────────▶ AllocationThawed ── ThawRun ───────▶ goes on
                                      └──── AllocationStatus(frozen="") ──────────────────▶ told
     its time is over ────▶ StopBegun(EVICTED) ── StopRun ─────▶ thawed, SIGTERM, the grace, SIGKILL
@@ -46,11 +46,19 @@ class Prior(StrEnum):
 
 
 class FreezeWished(Stimulus, frozen=True):
-    """It is to give way. `because` is for people; evicted unless it is thawed within `evict_after_ms` (0: at once, without being frozen)."""
+    """It is to give way.
+
+    Attributes:
+        to: to whom.
+        because: for people.
+        evict_after_ms: evicted unless it is thawed within this time; 0: at once, without being frozen.
+        grace_ms: the most that it then has left to end by itself.
+    """
 
     to: Prior
     because: str
     evict_after_ms: int
+    grace_ms: int
 
 
 class ThawWished(Stimulus, frozen=True):
@@ -66,11 +74,12 @@ class FreezeFailed(Stimulus, frozen=True):
 
 
 class AllocationFrozen(Event, frozen=True):
-    """It gives way, and is evicted at `evict_at` (Unix ms) unless it is thawed before."""
+    """It gives way, and is evicted at `evict_at` (Unix ms) unless it is thawed before; it then has `grace_ms` left at most."""
 
     to: Prior
     because: str
     evict_at: int
+    grace_ms: int
     at: int
 
 
@@ -92,10 +101,11 @@ class ThawRun(Effect, frozen=True):
 
 
 class Freeze(msgspec.Struct, frozen=True):
-    """For whose sake it stands still: why, and until when (Unix ms) at most."""
+    """That it gives way to somebody: as in `AllocationFrozen`."""
 
     because: str
     evict_at: int
+    grace_ms: int
 
 
 class Frozen(msgspec.Struct, frozen=True):
@@ -105,16 +115,28 @@ class Frozen(msgspec.Struct, frozen=True):
         priors: whom it gives way to; nobody: it goes on.
         since: Unix ms since which it has stood still; 0 while it goes on.
         before_ms: for how long it has stood still before that, in all.
+        times: how often it was frozen.
     """
 
     priors: Mapping[Prior, Freeze] = {}
     since: int = 0
     before_ms: int = 0
+    times: int = 0
 
     @property
     def because(self) -> str:
         """Why, for people; empty while it goes on."""
         return "; ".join(freeze.because for freeze in self.priors.values())
+
+    @property
+    def evict_after_ms(self) -> int:
+        """After how long of standing still it is evicted; 0 while it goes on."""
+        return max(0, (self.evict_at or self.since) - self.since)
+
+    @property
+    def grace_ms(self) -> int:
+        """The most that is left to it to end by itself once it is evicted."""
+        return min((freeze.grace_ms for freeze in self.priors.values()), default=0)
 
     @property
     def evict_at(self) -> int | None:
@@ -127,16 +149,21 @@ class Frozen(msgspec.Struct, frozen=True):
 
     def giving_way(self, event: AllocationFrozen) -> Frozen:
         """It gives way to one more."""
-        priors = {**self.priors, event.to: Freeze(event.because, event.evict_at)}
-        return Frozen(priors, self.since if self.priors else event.at, self.before_ms)
+        priors = {**self.priors, event.to: Freeze(event.because, event.evict_at, event.grace_ms)}
+        if self.priors:
+            return msgspec.structs.replace(self, priors=priors)
+        return Frozen(priors, event.at, self.before_ms, self.times + 1)
 
     def let_go(self, event: AllocationThawed) -> Frozen:
         """It gives way to one less; without any it goes on."""
         priors = {prior: freeze for prior, freeze in self.priors.items() if prior is not event.to}
-        return Frozen(priors, self.since, self.before_ms) if priors else Frozen({}, 0, self.total_ms(event.at))
+        if priors:
+            return msgspec.structs.replace(self, priors=priors)
+        return Frozen({}, 0, self.total_ms(event.at), self.times)
 
 
 def frozen_by(frozen: Frozen, wish: FreezeWished, now: int) -> AllocationFrozen:
     """What follows from a wish: evicted after what it says, or when all that is bearable is used up."""
     bearable = max(0, MOST_FROZEN_MS - frozen.total_ms(now))
-    return AllocationFrozen(wish.to, wish.because, now + min(wish.evict_after_ms, bearable), now)
+    evict_at = now + min(wish.evict_after_ms, bearable)
+    return AllocationFrozen(wish.to, wish.because, evict_at, wish.grace_ms, now)

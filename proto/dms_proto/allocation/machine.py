@@ -7,6 +7,8 @@
         └────────────────────────┴──────────▶ ENDED       │ ▼
                                                         STOPPING ──exited──▶ ENDED
 
+While it runs, or is on its way there, it may have to give way: frozen, thawed, evicted (`freezing`).
+
 It always ends, with exactly one reason. The capacity goes back when nothing of it runs any more. The ending is repeated to the requester
 until its receipt comes, because either machine may be off when it happens.
 """
@@ -19,6 +21,17 @@ from typing import Final
 import msgspec
 
 from dms_proto.accounts.book import answered, claim
+from dms_proto.allocation.freezing import (
+    AllocationFrozen,
+    AllocationThawed,
+    FreezeFailed,
+    FreezeRun,
+    FreezeWished,
+    Frozen,
+    ThawRun,
+    ThawWished,
+    frozen_by,
+)
 from dms_proto.checkpoints import brought_home, is_at_checkpoint
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import (
@@ -333,6 +346,7 @@ class Allocation(msgspec.Struct, frozen=True):
         repeats, repeat_at: of the ending without receipt.
         gone_until: when to stop for want of a requester; 0 while it can be reached.
         refused: why an invocation was refused; others after it are refused without being written down.
+        frozen: whether it gives way to somebody now.
     """
 
     reservation: Reservation | None = None
@@ -352,6 +366,7 @@ class Allocation(msgspec.Struct, frozen=True):
     repeat_at: int = 0
     gone_until: int = 0
     refused: str = ""
+    frozen: Frozen = Frozen()
 
 
 def next_deadline(allocation: Allocation) -> int | None:
@@ -360,6 +375,7 @@ def next_deadline(allocation: Allocation) -> int | None:
         allocation.invoke_by if allocation.phase is LifePhase.COMMITTED else None,
         allocation.repeat_at if allocation.phase is LifePhase.ENDED else None,
         allocation.gone_until or None if allocation.phase in _WORKING else None,
+        allocation.frozen.evict_at if allocation.phase in _GIVING_WAY else None,
     )
 
 
@@ -382,6 +398,7 @@ def status_of(allocation: Allocation) -> AllocationStatus:
     """What the requester is told. The number grows with the phase, so that an older status is recognised."""
     reservation, told = _of(allocation), TOLD[allocation.phase]
     ended = told is Phase.ENDED
+    frozen = allocation.frozen if allocation.phase in _GIVING_WAY else Frozen()
     return AllocationStatus(
         request_id=reservation.request_id,
         allocation_id=reservation.allocation_id,
@@ -393,6 +410,8 @@ def status_of(allocation: Allocation) -> AllocationStatus:
         log_bytes=allocation.logs.lengths,
         log_digests=allocation.logs.digests,
         price=allocation.price,
+        frozen=frozen.because,
+        evict_after_ms=frozen.evict_after_ms,
     )
 
 
@@ -457,7 +476,7 @@ def _inputs(allocation: Allocation, stimulus: InputsArrived, now: int) -> Decisi
 def _started(allocation: Allocation, stimulus: RunStarted, now: int) -> Decision:
     event = AllocationStarted(stimulus.handle, now)
     after = evolve(allocation, event)
-    return Decision((event,), (Send(_of(allocation).requester, status_of(after)),))
+    return Decision((event,), (*_as_frozen(after), Send(_of(allocation).requester, status_of(after))))
 
 
 def _started_while_stopping(allocation: Allocation, stimulus: RunStarted, now: int) -> Decision:
@@ -474,7 +493,7 @@ def _exited(allocation: Allocation, stimulus: RunExited, now: int) -> Decision:
     """With outputs to be taken in, these come first; without, this is the end."""
     ending = stimulus.ending
     if allocation.stopping_for is not None and ending.reason is not EndReason.COMPLETED:
-        ending = msgspec.structs.replace(ending, reason=allocation.stopping_for)
+        ending = _stopped(allocation, ending, allocation.stopping_for)
     ended = RunEnded(ending)
     left = evolve(allocation, ended)
     if allocation.task is None or brought_home(allocation.task, ending):
@@ -518,11 +537,65 @@ def _cancel(allocation: Allocation, stimulus: CancelHeard, now: int) -> Decision
 
 def _stop_early(allocation: Allocation, stimulus: StopWished, now: int) -> Decision:
     """Nothing runs yet."""
-    return _end(allocation, Ending(stimulus.reason, detail="stopped before it started"), now)
+    ending = Ending(stimulus.reason, detail="stopped before it started")
+    return _end(allocation, _stopped(allocation, ending, stimulus.reason), now)
 
 
 def _stop_run(allocation: Allocation, stimulus: StopWished, _now: int) -> Decision:
-    return Decision((StopBegun(stimulus.reason),), (StopRun(_task(allocation).limits.grace_ms),))
+    """What is evicted has the grace of whom it gives way to, if that is less than its own."""
+    grace_ms = _task(allocation).limits.grace_ms
+    if stimulus.reason is EndReason.EVICTED:
+        grace_ms = min(grace_ms, allocation.frozen.grace_ms)
+    return Decision((StopBegun(stimulus.reason),), (StopRun(grace_ms),))
+
+
+def _stopped(allocation: Allocation, ending: Ending, reason: EndReason) -> Ending:
+    """The ending of what was stopped for `reason`; of what was evicted it says to whom it gave way."""
+    if reason is EndReason.EVICTED:
+        return msgspec.structs.replace(ending, reason=reason, detail=f"it gave way: {allocation.frozen.because}")
+    return msgspec.structs.replace(ending, reason=reason)
+
+
+# ------------------------------------------------------------------------------------------------------ decide: giving way
+
+
+def _freeze(allocation: Allocation, stimulus: FreezeWished, now: int) -> Decision:
+    if stimulus.to in allocation.frozen.priors:
+        return IGNORED
+    event = frozen_by(allocation.frozen, stimulus, now)
+    after = evolve(allocation, event)
+    if event.evict_at <= now:
+        return _then(Decision((event,)), _evict(after, now))
+    return Decision((event,), (*_as_frozen(after), Send(_of(allocation).requester, status_of(after))))
+
+
+def _thaw(allocation: Allocation, stimulus: ThawWished, now: int) -> Decision:
+    if stimulus.to not in allocation.frozen.priors:
+        return IGNORED
+    event = AllocationThawed(stimulus.to, now)
+    after = evolve(allocation, event)
+    return Decision((event,), (*_as_frozen(after), Send(_of(allocation).requester, status_of(after))))
+
+
+def _not_frozen(allocation: Allocation, _stimulus: FreezeFailed, now: int) -> Decision:
+    return _evict(allocation, now) if allocation.frozen.priors else IGNORED
+
+
+def _evict(allocation: Allocation, now: int) -> Decision:
+    return decide(allocation, StopWished(EndReason.EVICTED), now)
+
+
+def _as_frozen(allocation: Allocation) -> tuple[Effect, ...]:
+    """Has the run stand still or go on, as it should; nothing where it has never been frozen, or does not run yet."""
+    if allocation.phase is not LifePhase.RUNNING:
+        return ()
+    if (until := allocation.frozen.evict_at) is not None:
+        return (FreezeRun(until),)
+    return (ThawRun(),) if allocation.frozen.times else ()
+
+
+def _then(first: Decision, second: Decision) -> Decision:
+    return Decision((*first.events, *second.events), (*first.effects, *second.effects))
 
 
 def _receipt(allocation: Allocation, stimulus: ReceiptHeard, _now: int) -> Decision:
@@ -560,7 +633,7 @@ def _restarted(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Dec
     """What ran while the node was away is adopted, or honestly marked lost."""
     if stimulus.adopted:
         stop = (StopRun(_task(allocation).limits.grace_ms),) if allocation.phase is LifePhase.STOPPING else ()
-        return Decision((), (*stop, Send(_of(allocation).requester, status_of(allocation))))
+        return Decision((), (*stop, *_as_frozen(allocation), Send(_of(allocation).requester, status_of(allocation))))
     reason = allocation.stopping_for or EndReason.PROVIDER_FAULT
     return _end(allocation, Ending(reason, detail="the node was restarted and the run did not survive"), now)
 
@@ -580,6 +653,8 @@ def _time(allocation: Allocation, _stimulus: TimeCame, now: int) -> Decision:
     if allocation.phase is LifePhase.COMMITTED and now >= allocation.invoke_by:
         ending = Ending(EndReason.NOT_INVOKED, detail="no invocation came in time")
         return _end(allocation, ending, now).then(Blame(_of(allocation).requester, Offence.ABANDONED))
+    if allocation.frozen.evict_at is not None and now >= allocation.frozen.evict_at:
+        return _evict(allocation, now)
     if allocation.phase in _WORKING and allocation.gone_until and now >= allocation.gone_until:
         return decide(allocation, StopWished(EndReason.REQUESTER_LOST), now)
     return IGNORED
@@ -602,7 +677,8 @@ def _end(
     logs: Logs = NO_LOGS,
 ) -> Decision:
     reservation = _of(allocation)
-    ran_ms = ending.usage.wall_ms or (now - allocation.started_at if allocation.started_at else 0)
+    stood_ms = allocation.frozen.total_ms(now)
+    ran_ms = ending.usage.wall_ms or (now - allocation.started_at - stood_ms if allocation.started_at else 0)
     billed = allocation.started_at and ending.reason in OWED
     if billed and not ending.usage.wall_ms:  # its executor could not say: the bill names the time it rests on
         ending = msgspec.structs.replace(ending, usage=msgspec.structs.replace(ending.usage, wall_ms=ran_ms))
@@ -660,6 +736,10 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
             )
         case StopBegun(reason=reason):
             return change(allocation, stopping_for=reason, phase=LifePhase.STOPPING)
+        case AllocationFrozen():
+            return change(allocation, frozen=allocation.frozen.giving_way(event))
+        case AllocationThawed():
+            return change(allocation, frozen=allocation.frozen.let_go(event))
         case RunSampled(usage=usage):
             return change(allocation, usage=usage)
         case RunEnded(ending=ending):
@@ -694,6 +774,7 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
 
 _EARLY: Final = (LifePhase.COMMITTED, LifePhase.PREPARING)
 _WORKING: Final = (LifePhase.PREPARING, LifePhase.STARTING, LifePhase.RUNNING)
+_GIVING_WAY: Final = (*_EARLY, LifePhase.STARTING, LifePhase.RUNNING)
 _ACTIVE: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
 RUNS: Final = _ACTIVE
 """Phases in which something may run on the machine: after a restart of the node it is looked for."""
@@ -708,6 +789,9 @@ _STIMULI: Final = (
     OutputsStored,
     CancelHeard,
     StopWished,
+    FreezeWished,
+    ThawWished,
+    FreezeFailed,
     ReceiptHeard,
     RequesterGone,
     RequesterBack,
@@ -743,6 +827,14 @@ TABLE: Final[Table[Allocation]] = {
     **{(phase, StopWished): Row(_stop_early, "ended: nothing runs yet") for phase in _EARLY},
     (LifePhase.STARTING, StopWished): Row(_stop_run, "stopped as soon as it has started"),
     (LifePhase.RUNNING, StopWished): Row(_stop_run, "asked to stop, killed after the grace"),
+    **{
+        (phase, FreezeWished): Row(
+            _freeze, "halted as soon as it runs, and the requester is told; evicted after a while, or at once"
+        )
+        for phase in _GIVING_WAY
+    },
+    **{(phase, ThawWished): Row(_thaw, "goes on if nobody else is before it") for phase in _GIVING_WAY},
+    (LifePhase.RUNNING, FreezeFailed): Row(_not_frozen, "evicted: it cannot give way otherwise"),
     (LifePhase.ENDED, ReceiptHeard): Row(_receipt, "what it left may go; other figures than ours are written down"),
     **{(phase, RequesterGone): Row(_gone, "the work goes on for a while") for phase in _WORKING},
     **{
@@ -758,7 +850,7 @@ TABLE: Final[Table[Allocation]] = {
         for phase in (LifePhase.RUNNING, LifePhase.STOPPING)
     },
     **{
-        (phase, TimeCame): Row(_time, "not invoked in time, or its requester gone too long")
+        (phase, TimeCame): Row(_time, "not invoked in time, its requester gone too long, or frozen for too long")
         for phase in (LifePhase.COMMITTED, *_WORKING)
     },
     (LifePhase.ENDED, TimeCame): Row(_repeat, "the ending is told again until a receipt comes"),

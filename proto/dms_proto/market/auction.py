@@ -39,8 +39,10 @@ from dms_proto.market.auction_events import (
     CommitFailed,
     DeclineReceived,
     InvocationRepeated,
+    ProviderFroze,
     ProviderReturned,
     ProviderSuspected,
+    ProviderThawed,
     RequestAnnounced,
     RequestOpened,
 )
@@ -323,10 +325,13 @@ def _hear_status(auction: Auction, stimulus: StatusHeard, now: int) -> Decision:
 
 
 def _progress(slot: Slot, status: AllocationStatus, now: int) -> list[Event]:
-    """What a status says that was not known: a later phase, more use."""
+    """What a status says that was not known: a later phase, that it stands still or goes on, more use."""
     events: list[Event] = []
     if _ORDER[status.phase] > _ORDER[slot.allocation]:
         events.append(AllocationAdvanced(slot.index, status.allocation_id, status.phase, now))
+    if slot.standstill.is_news(status.frozen):
+        frozen = ProviderFroze(slot.index, status.allocation_id, status.frozen, status.evict_after_ms, now)
+        events.append(frozen if status.frozen else ProviderThawed(slot.index, status.allocation_id, now))
     if status.usage.wall_ms > slot.usage.wall_ms:
         events.append(AllocationUsed(slot.index, status.usage))
     return events

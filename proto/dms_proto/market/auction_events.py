@@ -173,6 +173,24 @@ class ProviderReturned(Event, frozen=True):
     at: int = 0
 
 
+class ProviderFroze(Event, frozen=True):
+    """An allocation stands still at its provider, which says why, and after how long it evicts it."""
+
+    slot: int
+    allocation_id: AllocationId
+    why: str
+    evict_after_ms: int
+    at: int
+
+
+class ProviderThawed(Event, frozen=True):
+    """An allocation goes on."""
+
+    slot: int
+    allocation_id: AllocationId
+    at: int
+
+
 class AllocationUsed(Transient, frozen=True):
     """The provider says what an allocation has used so far."""
 

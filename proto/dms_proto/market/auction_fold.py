@@ -31,8 +31,10 @@ from dms_proto.market.auction_events import (
     DeclineReceived,
     InvocationRepeated,
     OpeningRefused,
+    ProviderFroze,
     ProviderReturned,
     ProviderSuspected,
+    ProviderThawed,
     RequestAnnounced,
     RequestEnded,
     RequestOpened,
@@ -45,6 +47,7 @@ from dms_proto.market.auction_events import (
 )
 from dms_proto.market.auction_pace import NUDGE_MS, nudge_pauses, overdue_at
 from dms_proto.market.auction_reading import agreement_of, bidder_of, is_answer, is_passing, seeking
+from dms_proto.market.auction_standstill import Standstill
 from dms_proto.market.auction_state import (
     Auction,
     AuctionPhase,
@@ -188,6 +191,14 @@ def _advanced(auction: Auction, event: AllocationAdvanced) -> Auction:
     return change(auction, slots=with_slots(auction, (event.slot,), **news))
 
 
+def _standing(auction: Auction, index: int, standstill: Standstill, at: int) -> Auction:
+    """Its limits are later by as long as it stands still. Before anything was heard of it, it is asked all the same."""
+    slot = change(auction.slots[index], standstill=standstill)
+    due = overdue_at(auction, slot, slot.allocation)
+    nudge_at = max(due, at + NUDGE_MS[0]) if due else slot.nudge_at
+    return _with_slot(auction, index, standstill=standstill, nudge_at=nudge_at)
+
+
 def _repeated(auction: Auction, event: InvocationRepeated) -> Auction:
     slot = auction.slots[event.slot]
     pauses = nudge_pauses(slot)
@@ -305,6 +316,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     slot, reason, provider = auction.slots[event.slot], event.ending.reason, event.provider
     own = reason in DETERMINISTIC and bool(provider)
     is_passing_on = reason is EndReason.CHECKPOINTED
+    is_evicted = reason is EndReason.EVICTED
     after = change(
         slot,
         phase=SlotPhase.DONE if event.final else SlotPhase.SEEKING,
@@ -312,12 +324,13 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         lost_at=0,
         failed_on=_plus(slot.failed_on, provider) if own else slot.failed_on,
         failure=event.ending if own else slot.failure,
-        faults=slot.faults + (not own and not event.final and not is_passing_on),
+        faults=slot.faults + (not own and not event.final and not (is_passing_on or is_evicted)),
         price=slot.price + event.price,
         outputs=event.outputs,
         settled=(*slot.settled, Settled(provider, event.allocation_id, event.price)) if provider else slot.settled,
         has_answered=is_answer(auction, slot, event),
         checkpoint=Checkpoint(event.checkpoint, event.outputs) if event.checkpoint else slot.checkpoint,
+        standstill=slot.standstill.attempt_over(is_evicted=is_evicted),
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
     # Who gave nothing is not asked again at once, whoever's doing it says that was.
@@ -418,6 +431,8 @@ _FOLDS: Final[Mapping[type[Event], Callable[[Auction, Any], Auction]]] = {
     BidsReleased: _released,
     AllocationAdvanced: _advanced,
     AllocationUsed: lambda auction, event: _with_slot(auction, event.slot, usage=event.usage),
+    ProviderFroze: lambda auction, e: _standing(auction, e.slot, auction.slots[e.slot].standstill.begun(e), e.at),
+    ProviderThawed: lambda auction, e: _standing(auction, e.slot, auction.slots[e.slot].standstill.over(e.at), e.at),
     InvocationRepeated: _repeated,
     ProviderSuspected: _suspected,
     ProviderReturned: _returned,

@@ -27,6 +27,7 @@ from dms_proto.market.auction_events import (
     ResultJudged,
     ResultsCompared,
 )
+from dms_proto.market.auction_standstill import MOVING, Standstill
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.ranking import Decision as RankingDecision
@@ -86,6 +87,7 @@ class Slot(msgspec.Struct, frozen=True):
         faults: node faults so far.
         ending: of the last attempt.
         usage: what it has used so far, as its provider says; of the final figures the status tells.
+        standstill: whether it stands still.
         has_answered: its last attempt gave a result that is checked, and not by being stopped.
         give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
         ended_at: Unix ms at which its ending was heard; 0: not heard.
@@ -122,6 +124,7 @@ class Slot(msgspec.Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
     price: int = 0
     usage: Usage = Usage()
+    standstill: Standstill = MOVING
     has_answered: bool = False
     give_up_at: int = 0
     ended_at: int = 0

@@ -386,6 +386,8 @@ class AllocationStatus(Message, frozen=True, tag=True):
         log_bytes: total length of (stdout, stderr) with ENDED, so that a missing tail is noticed.
         price: micro-credits owed so far under the bid's tariff.
         log_digests: of (stdout, stderr) with ENDED; empty where nothing was written.
+        frozen: why it stands still, for people; empty while it does not. Its time and what is owed for it stand still with it.
+        evict_after_ms: for how long it stands still before it is evicted; 0 while it does not.
     """
 
     request_id: GoodRequestId
@@ -398,8 +400,11 @@ class AllocationStatus(Message, frozen=True, tag=True):
     log_bytes: tuple[Amount, Amount] = (0, 0)
     price: Amount = 0
     log_digests: tuple[DigestOrNone, DigestOrNone] = NO_DIGESTS
+    frozen: Line = ""
+    evict_after_ms: Amount = 0
 
     def __post_init__(self) -> None:
+        cut_lines(self, "frozen")
         if (self.ending is not None) != (self.phase is Phase.ENDED):
             raise ValueError("an ending belongs to the phase 'ended', and only there")
 

@@ -37,6 +37,7 @@ class Run:
     ending: EndReason
     exit_code: int
     started_at: int = -1
+    frozen_at: int = -1
     token: object = field(default_factory=object)
 
 
@@ -68,6 +69,7 @@ class SimMachine:
         run = self.runs.get(allocation_id)
         if run is None:
             return
+        self.thaw(allocation_id)
         end = self._clock.now + self._rng.randint(1, max(1, grace_ms))
         if run.started_at < 0 or end < run.ends_at:
             run.ending, run.exit_code = EndReason.KILLED_BY_SIGNAL, CHECKPOINT_EXIT if run.task.checkpoint else 143
@@ -75,6 +77,21 @@ class SimMachine:
                 self._end_at(run, end)
             else:
                 run.ends_at = 1
+
+    def freeze(self, allocation_id: AllocationId) -> None:
+        """Halts a run where it stands."""
+        run = self.runs.get(allocation_id)
+        if run is not None and run.started_at >= 0 and run.frozen_at < 0:
+            run.frozen_at = self._clock.now
+            run.token = object()
+
+    def thaw(self, allocation_id: AllocationId) -> None:
+        """Lets a run go on; its time stood still."""
+        run = self.runs.get(allocation_id)
+        if run is not None and run.frozen_at >= 0:
+            stood, run.frozen_at = self._clock.now - run.frozen_at, -1
+            run.started_at += stood
+            self._end_at(run, run.ends_at + stood)
 
     def crash(self, *, survive: bool) -> None:
         """The node's process died. What it was just starting may have started or not."""

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts, Book
 from dms_proto.allocation import machine as allocation_machine
+from dms_proto.allocation.freezing import FreezeRun, ThawRun
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
@@ -580,6 +581,8 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
         node, AllocationId(stream), effect.task
     ),
     allocation_machine.StopRun: lambda node, stream, effect: node.machine.stop(AllocationId(stream), effect.grace_ms),
+    FreezeRun: lambda node, stream, _effect: node.machine.freeze(AllocationId(stream)),
+    ThawRun: lambda node, stream, _effect: node.machine.thaw(AllocationId(stream)),
     allocation_machine.StoreOutputs: lambda node, stream, effect: node.world.store(
         node, AllocationId(stream), effect.task
     ),

@@ -21,7 +21,9 @@ from dms_proto.units import SECOND
 
 pytestmark = pytest.mark.usefixtures("quiet")
 TIMES = 60
-SAMPLES = chain(samples.FULL, samples.SEALED, samples.GUARDED, samples.DELEGATED, samples.LOGGED, samples.LEAST)
+SAMPLES = chain(
+    samples.FULL, samples.SEALED, samples.GUARDED, samples.DELEGATED, samples.LOGGED, samples.FROZEN, samples.LEAST
+)
 EACH: Mapping[str, AnyMessage] = {type(sample).__name__: sample for sample in reversed(list(SAMPLES))}
 
 

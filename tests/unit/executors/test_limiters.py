@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from dms.executors.limiter import Allowance, cgroup_files, cgroup_v2, detect, process_tree
+from dms.executors.limiter import Allowance, cgroup_files, cgroup_v2, detect, process_tree, standstill
 from dms.executors.limiter.cgroup_v1 import CgroupV1
 from dms.executors.limiter.rlimits import Rlimits
 from dms_proto.errors import MachineError
@@ -201,3 +202,39 @@ def test_empty_groups_of_nodes_that_are_gone_are_removed(tmp_path: Path) -> None
         (tmp_path / name).mkdir(parents=True)
     cgroup_files.remove_empty_siblings(tmp_path / "dms-mine")
     assert {path.name for path in tmp_path.iterdir()} == {"dms-mine", "dms-used", "other"}
+
+
+def test_v2_freezes_where_the_kernel_can_and_thaws(tmp_path: Path) -> None:
+    group = v2_group(tmp_path, "a-1")
+    (group / "cgroup.freeze").touch()
+    found = cgroup_v2.GroupV2(str(group))
+    found.freeze()
+    assert (group / "cgroup.freeze").read_text() == "1"
+    found.thaw()
+    assert (group / "cgroup.freeze").read_text()[:1] == "0"
+
+
+def test_where_the_kernel_cannot_every_member_is_halted_by_a_signal_and_goes_on(tmp_path: Path) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        group = v2_group(tmp_path, "a-1")
+        (group / "cgroup.procs").write_text(f"{child.pid}\n")
+        found = cgroup_v2.GroupV2(str(group))
+        found.freeze()
+        assert wait_status(child, os.WSTOPPED)
+        found.thaw()
+        assert wait_status(child, os.WCONTINUED)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_processes_that_fork_faster_than_they_are_halted_are_told() -> None:
+    numbers = iter(range(1 << 22, 1 << 23))  # process ids that no process has
+    with pytest.raises(OSError, match="fork faster"):
+        standstill.halt(lambda: [next(numbers)])
+
+
+def wait_status(child: subprocess.Popen[bytes], what: int) -> bool:
+    """Waits until its parent is told so of a child."""
+    return os.waitid(os.P_PID, child.pid, what) is not None

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from dms_proto.allocation import machine
+from dms_proto.allocation.freezing import FreezeFailed, FreezeWished, Prior, ThawWished
 from dms_proto.allocation.machine import (
     Allocation,
     AllocationEnded,
@@ -72,6 +73,9 @@ STIMULI: tuple[Stimulus, ...] = (
     ReceiptHeard(WHO, RECEIPT),
     ReceiptHeard(WHO, msgspec.structs.replace(RECEIPT, price=4)),
     StopWished(EndReason.PROVIDER_STOPPED),
+    FreezeWished(Prior.OWNER, "the owner is back", 60_000, 1_000),
+    ThawWished(Prior.OWNER),
+    FreezeFailed("no room"),
     RequesterGone(),
     RequesterBack(),
     NodeRestarted(True),
