@@ -44,6 +44,8 @@ from dms_proto.messages import (
     Commit,
     CommitAck,
     CommitRefused,
+    DatasetHeld,
+    DatasetWanted,
     Decline,
     GrantGiven,
     GrantWanted,
@@ -170,7 +172,7 @@ class NodeHearing(NodeParts):
                 self._hear_grant_wanted(turn, peer, grant, cause, now)
             case GrantGiven(grant=grant):
                 self._world.renewals.keep(peer, grant)
-            case HoldersWanted() | Holders() | Serve():
+            case HoldersWanted() | Holders() | Serve() | DatasetWanted() | DatasetHeld():
                 self._world.data(peer, message)
             case AllocationMessage():
                 self._logs.hear(peer, message, origin.shown, cause)

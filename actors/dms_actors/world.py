@@ -27,6 +27,8 @@ from dms_proto.messages import (
     AllocationStatus,
     AnyMessage,
     BidRequest,
+    DatasetHeld,
+    DatasetWanted,
     Holders,
     HoldersWanted,
     Revocation,
@@ -209,7 +211,7 @@ WorkOut = Callable[[bytes, int, Callable[[Digest], None]], None]
 """Works out the answer of a spot check from its seed and number of rounds, at idle, and calls with it, from any thread. Not at all, if it fails."""
 
 
-DataMessage = HoldersWanted | Holders | Serve
+DataMessage = HoldersWanted | Holders | Serve | DatasetWanted | DatasetHeld
 
 
 class World(NamedTuple):

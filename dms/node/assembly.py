@@ -22,6 +22,7 @@ from dms.node.calls import Calls
 from dms.node.collector import Collector
 from dms.node.containers import PoolHands
 from dms.node.datasets import Datasets
+from dms.node.finding import Finding
 from dms.node.hands import Hands
 from dms.node.hearing import Hearing
 from dms.node.holdings import Holdings
@@ -65,7 +66,16 @@ from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import Salts
 from dms_proto.membership.machine import PROTOCOL_VERSION
-from dms_proto.messages import SALT_BYTES, AllocationMessage, Hello, Holders, HoldersWanted, Serve
+from dms_proto.messages import (
+    SALT_BYTES,
+    AllocationMessage,
+    DatasetHeld,
+    DatasetWanted,
+    Hello,
+    Holders,
+    HoldersWanted,
+    Serve,
+)
 from dms_proto.pool.services import Services as PoolServices
 from dms_proto.pool.state import RulesWished
 from dms_proto.promises import PROMISES
@@ -155,13 +165,16 @@ class Assembly:
         stack.push_async_callback(collector.close)
         stack.push_async_callback(self._spot_answers.close)
         self._network.serve_blobs(self._open_blob(workbench, collector))
+        finding = Finding(self._network, post, self._blobs, self._datasets, collector.held_by)
         containers = self._make_containers(probed)
         stack.push_async_callback(containers.close)
         calls = Calls(self._me, containers, self._wallet, self._clock)
         renewals = self._make_renewals(post, collector)
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
         strangers = await self._make_strangers(store)
-        node = self._spawn(runtime, strangers, self._world(store, journal, post, workbench, collector, renewals))
+        node = self._spawn(
+            runtime, strangers, self._world(store, journal, post, workbench, collector, renewals, finding)
+        )
         stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
         stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
         post.deliver_to_self_by(node.tell)
@@ -187,6 +200,7 @@ class Assembly:
             store=store,
             blobs=self._blobs,
             datasets=self._datasets,
+            finding=finding,
             network=self._network,
             runtime=runtime,
             node=node,
@@ -292,7 +306,8 @@ class Assembly:
 
     def _open_blob(self, workbench: Workbench, collector: Collector) -> Callable[[PeerId, Digest], Path | None]:
         def open_blob(peer: PeerId, digest: Digest) -> Path | None:
-            allowed = collector.may_read(peer, digest) or workbench.may_read(peer, digest)
+            shared = self._datasets.is_shared(digest)
+            allowed = shared or collector.may_read(peer, digest) or workbench.may_read(peer, digest)
             return self._blobs.path(digest) if allowed and not self._datasets.is_withheld(peer, digest) else None
 
         return open_blob
@@ -305,6 +320,7 @@ class Assembly:
         workbench: Workbench,
         collector: Collector,
         renewals: Renewals,
+        finding: Finding,
     ) -> World:
         def forward_log(peer: PeerId, message: AllocationMessage) -> None:
             self._calls.call(workbench.resend_logs if message.is_question else collector.log_arrived, peer, message)
@@ -313,7 +329,7 @@ class Assembly:
             self._calls.call(answer, (workbench.logs, collector.logs), post, Question(peer, message, about))
 
         def hear_of_data(peer: PeerId, message: DataMessage) -> None:
-            self._calls.call(_hear_of_data, workbench, collector, peer, message)
+            self._calls.call(_hear_of_data, workbench, collector, finding, peer, message)
 
         return World(
             journal=journal,
@@ -394,7 +410,9 @@ class Assembly:
         self._loop.call_soon_threadsafe(self._stop.set)
 
 
-def _hear_of_data(workbench: Workbench, collector: Collector, peer: PeerId, message: DataMessage) -> None:
+def _hear_of_data(
+    workbench: Workbench, collector: Collector, finding: Finding, peer: PeerId, message: DataMessage
+) -> None:
     match message:
         case HoldersWanted():
             collector.holders_wanted(peer, message)
@@ -402,6 +420,10 @@ def _hear_of_data(workbench: Workbench, collector: Collector, peer: PeerId, mess
             workbench.holders_told(peer, message)
         case Serve():
             workbench.serve(peer, message)
+        case DatasetWanted():
+            finding.asked_for(peer, message)
+        case DatasetHeld():
+            finding.heard(peer, message)
 
 
 async def _end_network(network: Network, listening: asyncio.Task[tuple[str, ...]]) -> None:

@@ -152,6 +152,10 @@ class Collector:
             beside = [other.provider for other in with_it if other is not None]
             self._teller.answer(peer, asked, expected.task, beside)
 
+    def held_by(self, holder: PeerId, digest: Digest) -> None:
+        """Takes note of a node that has data."""
+        self._teller.note_one(holder, digest)
+
     def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:
         """Keeps log bytes from the provider of an allocation of ours; asks again where there is a gap."""
         expected = self._expected.get(message.allocation_id)

@@ -1,5 +1,7 @@
 """The datasets of this node: added once, named by id wherever a job is submitted here, held as long as they are kept.
 
+A **shared** dataset is served to whoever knows its id, and so can be named on any node (`dms.node.finding`).
+
 A **bound** dataset never leaves: nothing of it is served to any peer, and no task of another requester gets at it. So what reads it runs here.
 """
 
@@ -18,12 +20,14 @@ from dms.store.blobs import BlobStore
 from dms.store.datasets import DatasetShelf, KeptDataset
 from dms.store.errors import store_error
 from dms_proto.data.manifest import Manifest, decoded, encoded, short_id
+from dms_proto.data.marks import mark_of
 from dms_proto.errors import UserError
-from dms_proto.ids import Digest, PeerId, digest_of
+from dms_proto.ids import Digest, PeerId, RequestId, digest_of
 from dms_proto.work import DatasetInput, Input, Task, blobs_of
 
 DEFAULT_PLACE: Final = "data"
 """The directory of a dataset without a name, in a job that does not say where it wants it."""
+_WHOLE_ID: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a dataset may be called: it stands before a colon on the command line, and names a directory."""
 
@@ -40,6 +44,7 @@ class Datasets:
         self._manifests = Manifests(self._read_manifest)
         self._adding = threading.Lock()
         self._bound = self._blobs_of_bound()
+        self._shared = self._blobs_of_shared()
 
     @property
     def kept(self) -> Sequence[KeptDataset]:
@@ -96,25 +101,45 @@ class Datasets:
         """Whether a peer gets nothing of a blob: it belongs to a bound dataset, and the peer is another node."""
         return peer != self._me and digest in self._bound
 
-    def add(self, paths: Sequence[Path], name: str = "", *, bound: bool = False) -> KeptDataset:
+    def is_shared(self, digest: Digest) -> bool:
+        """Whether a blob belongs to a dataset that is shared. One that belongs to a bound dataset as well is withheld all the same."""
+        return digest in self._shared
+
+    def shared(self, request_id: RequestId, mark: bytes) -> KeptDataset | None:
+        """The shared dataset that a question means."""
+        shared = (dataset for dataset in self._shelf.kept.values() if dataset.shared)
+        return next((dataset for dataset in shared if mark_of(request_id, dataset.digest) == mark), None)
+
+    def elsewhere(self, given: str) -> Digest | None:
+        """The dataset that is named by its whole id and is not kept here; None: what is given is no such id."""
+        digest = Digest(f"sha256:{given.removeprefix('sha256:')}")
+        return digest if _WHOLE_ID.fullmatch(digest) and digest not in self._shelf.kept else None
+
+    def add(self, paths: Sequence[Path], name: str = "", *, bound: bool = False, shared: bool = False) -> KeptDataset:
         """Copies files, and directories with all below them, and keeps them as one dataset. A single directory stands for what is in it.
 
         Raises:
             UserError: `bad_argument`: a path leads to no regular file, the files are no dataset, the name is none or is taken, or a bound one
-                would be set free.
+                would be set free, or shared.
             MachineError: `disk_full`, `store_failed`.
         """
         _check_name(name)
+        if bound and shared:
+            raise UserError("bad_argument", "what is bound never leaves, so it cannot be shared", hint="choose one")
         with self._adding:
             try:
                 digest, size, manifest = self._taken_in(paths)
                 self._check(digest, name, bound=bound)
                 known = self._shelf.kept.get(digest)
                 called = name or (known.name if known is not None else "")
-                dataset = KeptDataset(digest, size, manifest.size, len(manifest.files), called, bound, self._clock())
+                shared = shared or (known is not None and known.shared and not bound)
+                dataset = KeptDataset(
+                    digest, size, manifest.size, len(manifest.files), called, bound, self._clock(), shared
+                )
                 if bound:
                     self._bound |= {digest, *manifest.blobs}
                 self._shelf.put(dataset)
+                self._shared = self._blobs_of_shared()
             finally:
                 self._arriving = frozenset()
         return dataset
@@ -127,6 +152,7 @@ class Datasets:
         """
         self._shelf.remove(dataset)
         self._bound = self._blobs_of_bound()
+        self._shared = self._blobs_of_shared()
 
     def wanted(self, given: str, path: str) -> DatasetInput:
         """A dataset as an input of a task, placed in the directory `path`; empty: as it is called, or `DEFAULT_PLACE`.
@@ -134,12 +160,20 @@ class Datasets:
         Raises:
             UserError: `not_found`, `ambiguous_id`; `bad_job`: that is no place.
         """
-        dataset = self.find(given)
+        dataset = self._brought(given) or self.find(given)
         place = path or dataset.name or DEFAULT_PLACE
         try:
             return DatasetInput(checked_place(place), dataset.digest, dataset.size, dataset.total)
         except ValueError as error:
             raise UserError("bad_job", f"dataset {given}: {error}") from error
+
+    def _brought(self, given: str) -> KeptDataset | None:
+        """What is known of another node's dataset whose manifest is here."""
+        digest = self.elsewhere(given)
+        manifest = self.manifest(digest) if digest is not None else None
+        if digest is None or manifest is None:
+            return None
+        return KeptDataset(digest, self._blobs.size(digest), manifest.size, len(manifest.files))
 
     def _taken_in(self, paths: Sequence[Path]) -> tuple[Digest, int, Manifest]:
         try:
@@ -193,6 +227,11 @@ class Datasets:
 
     def _known_files_of(self, digest: Digest) -> frozenset[Digest]:
         return self._manifests.get(digest).blobs if self._blobs.path(digest) is not None else frozenset()
+
+    def _blobs_of_shared(self) -> frozenset[Digest]:
+        """Those that anybody may have. What cannot be read now is not served."""
+        shared = [dataset.digest for dataset in self._shelf.kept.values() if dataset.shared]
+        return frozenset(shared).union(*map(self.files_of, shared))
 
     def _blobs_of_bound(self) -> frozenset[Digest]:
         """Those that never leave. Without them the node does not go on: what it cannot read it could not keep back.

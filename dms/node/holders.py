@@ -12,7 +12,7 @@ from dms_actors.ports import Network
 from dms_proto.data.holders import KnownHolders
 from dms_proto.data.marks import marks_of
 from dms_proto.errors import DmsError
-from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.messages import Holders, HoldersWanted, KnownPeer, Serve
 from dms_proto.recent import Recent
 from dms_proto.work import Task
@@ -84,6 +84,10 @@ class Teller:
         """A node had a task of ours."""
         if provider != self._me:
             self._known.note(provider, task)
+
+    def note_one(self, holder: PeerId, digest: Digest) -> None:
+        """A node shares a dataset."""
+        self._known.note_one(holder, digest)
 
     def answer(self, provider: PeerId, asked: HoldersWanted, task: Task, beside: Iterable[PeerId]) -> None:
         """Names who may have what a task reads, and has them serve its provider; `beside`: others that have the same task."""

@@ -12,6 +12,7 @@ from dms.executors.detect import Unavailable
 from dms.node.calls import Calls
 from dms.node.collector import Collector
 from dms.node.datasets import Datasets
+from dms.node.finding import Finding
 from dms.node.post import NodePost
 from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
@@ -66,6 +67,7 @@ class Services:
     store: EventStore
     blobs: BlobStore
     datasets: Datasets
+    finding: Finding
     network: Network
     runtime: ThreadRuntime
     node: Address

@@ -28,6 +28,7 @@ class KeptDataset(msgspec.Struct, frozen=True):
         name: what its owner calls it; may be empty.
         bound: it never leaves this node.
         added_at: Unix ms.
+        shared: whoever knows its id may have it.
     """
 
     digest: GoodDigest
@@ -37,6 +38,7 @@ class KeptDataset(msgspec.Struct, frozen=True):
     name: Word = ""
     bound: bool = False
     added_at: Amount = 0
+    shared: bool = False
 
 
 class DatasetShelf:

@@ -23,7 +23,9 @@ class MemoryData:
 
     async def data_add(self, params: AddDataset) -> Dataset:
         name = PurePath(params.paths[0]).name
-        added = Dataset(digest_of(name.encode()), params.name, 1, len(name), params.bound, PHOTOS.added_at)
+        added = Dataset(
+            digest_of(name.encode()), params.name, 1, len(name), params.bound, PHOTOS.added_at, params.shared
+        )
         self.datasets[added.digest] = added
         return added
 

@@ -53,6 +53,19 @@ def test_what_is_bound_does_not_run_elsewhere(market: WholeMarket, tmp_path: Pat
     assert "takes no work" in done.stderr
 
 
+def test_one_that_another_node_shares_is_named_by_its_id(market: WholeMarket, tmp_path: Path) -> None:
+    (tmp_path / "large.bin").write_bytes(os.urandom(8 * 2**20))
+    added = market.dms("data", "add", str(tmp_path / "large.bin"), "--shared", node="provider")
+    assert added.returncode == 0, added.stderr
+    dataset = added.stdout.split()[-1]
+    assert added.stdout.endswith(f"shared: on other nodes it is {dataset}\n")
+    done = market.dms("run", "--dataset", f"{dataset}:in", "--", "sh", "-c", "wc -c < in/large.bin")
+    assert (done.returncode, done.stdout) == (0, f"{8 * 2**20}\n"), done.stderr
+    assert market.dms("data", "remove", dataset, node="provider").returncode == 0
+    gone = market.dms("run", "--dataset", dataset, "--", "true")
+    assert (gone.returncode, "none shares it" in gone.stderr) == (125, True), gone.stderr
+
+
 def test_the_same_work_again_is_answered_from_the_cache_and_says_so(market: WholeMarket, tmp_path: Path) -> None:
     command = ("run", "--cache", "-o", "out", "--into")
     script = ("--", "sh", "-c", "date +%s%N | tee out")

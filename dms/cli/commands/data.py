@@ -21,9 +21,10 @@ ADD_S: Final = 24 * 3600.0
 @data.command(context_settings=CONTEXT)
 @click.option("--name", metavar="TEXT", default="", help="What to call it.")
 @click.option("--bound", is_flag=True, help="It never leaves this node: what reads it runs here.")
+@click.option("--shared", is_flag=True, help="Whoever knows its whole id may have it: it can be named on other nodes.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @with_io
-def add(io: Io, *, name: str, bound: bool, paths: tuple[str, ...]) -> None:
+def add(io: Io, *, name: str, bound: bool, shared: bool, paths: tuple[str, ...]) -> None:
     """Copy files into the node and keep them as a dataset.
 
     A single directory stands for what is in it. Prints the id, which follows from the files: the same files are the same dataset.
@@ -36,7 +37,7 @@ def add(io: Io, *, name: str, bound: bool, paths: tuple[str, ...]) -> None:
     from dms.cli.views import data as views  # noqa: PLC0415
     from dms.rpc.api.data import AddDataset, Dataset  # noqa: PLC0415
 
-    wanted = AddDataset(tuple(str(existing(path).absolute()) for path in paths), name, bound)
+    wanted = AddDataset(tuple(str(existing(path).absolute()) for path in paths), name, bound, shared)
     with io.node() as node:
         with Progress("copying the files", enabled=not io.as_json):
             dataset = node.call("data.add", wanted, Dataset, timeout=ADD_S)

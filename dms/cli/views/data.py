@@ -9,19 +9,21 @@ from dms.rpc.api.data import Dataset, DatasetList, DatasetView
 from dms_proto.data.manifest import short_id
 from dms_proto.units import format_bytes, format_count
 
-COLUMNS = ("DATASET", "NAME", "FILES", "SIZE", "BOUND")
+COLUMNS = ("DATASET", "NAME", "FILES", "SIZE", "BOUND", "SHARED")
 
 
 def added(dataset: Dataset) -> Iterator[Block]:
     """What is kept now."""
     where = ", bound to this node" if dataset.bound else ""
     yield Line(f"{_called(dataset)}: {_extent(dataset)}{where}")
+    if dataset.shared:
+        yield Line(f"shared: on other nodes it is {dataset.digest}")
 
 
 def all_(found: DatasetList) -> Iterator[Block]:
     """All that are kept."""
     rows = [
-        (short_id(one.digest), one.name, str(one.files), format_bytes(one.size), "yes" if one.bound else "")
+        (short_id(one.digest), one.name, str(one.files), format_bytes(one.size), *map(_yes, (one.bound, one.shared)))
         for one in found.datasets
     ]
     yield Table(COLUMNS, rows) if rows else Line("no datasets; dms data add PATH keeps files as one", "dim")
@@ -35,6 +37,8 @@ def one(view: DatasetView) -> Iterator[Block]:
     yield Line(f"has    {_extent(dataset)}")
     if dataset.bound:
         yield Line("bound  it never leaves this node; what reads it runs here")
+    if dataset.shared:
+        yield Line("shared whoever knows its id may have it: on other nodes too it is named by it")
     gone = sum(not file.blob for file in view.contents)
     if gone:
         yield Line(f"{format_count(gone, 'file is', 'files are')} gone; add the dataset again", "warn")
@@ -51,6 +55,10 @@ def fetched(dataset: Dataset, into: str) -> Iterator[Block]:
 def removed(dataset: Dataset) -> Iterator[Block]:
     """What is kept no longer."""
     yield Line(f"{_called(dataset)} is kept no longer; its files go when there is need for room")
+
+
+def _yes(what: bool) -> str:
+    return "yes" if what else ""
 
 
 def _called(dataset: Dataset) -> str:

@@ -21,7 +21,9 @@ class DataGroup(Base):
         for path in paths:
             if not path.is_absolute():
                 raise UserError("bad_argument", f"{path} is no absolute path: the node works in another directory")
-        kept = await asyncio.to_thread(self._services.datasets.add, paths, params.name, bound=params.bound)
+        kept = await asyncio.to_thread(
+            self._services.datasets.add, paths, params.name, bound=params.bound, shared=params.shared
+        )
         return _shown(kept)
 
     async def data_list(self) -> DatasetList:
@@ -50,4 +52,4 @@ class DataGroup(Base):
 
 
 def _shown(kept: KeptDataset) -> Dataset:
-    return Dataset(kept.digest, kept.name, kept.files, kept.total, kept.bound, kept.added_at)
+    return Dataset(kept.digest, kept.name, kept.files, kept.total, kept.bound, kept.added_at, kept.shared)

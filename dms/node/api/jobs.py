@@ -96,6 +96,7 @@ class JobGroup(Base):
         spec = await pin_image(spec, self._services.config)
         if spec.node:
             spec = await self._at_its_node(spec)
+        await self._services.finding.bring([wish.dataset for wish in spec.datasets])
         datasets, self_bids = self._services.datasets, self._services.config.provider.enabled
         read = await asyncio.to_thread(with_datasets, spec, datasets, self._me, self_bids=self_bids)
         return await self._at_its_node(read) if read.node != spec.node else read

@@ -23,6 +23,7 @@ class AddDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         paths: absolute; files, and directories with all below them. A single directory stands for what is in it.
         name: what to call it; empty: by its id alone.
         bound: it never leaves this node: what reads it runs here.
+        shared: whoever knows its whole id may have it, so that it can be named on other nodes. What is shared stays so until it is removed, or bound.
     """
 
     paths: Annotated[
@@ -30,6 +31,7 @@ class AddDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     name: Word = ""
     bound: bool = False
+    shared: bool = False
 
 
 class DatasetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +56,7 @@ class Dataset(msgspec.Struct, frozen=True):
         size: bytes of all of them.
         bound: it never leaves this node.
         added_at: when.
+        shared: whoever knows its whole id may have it.
     """
 
     digest: Digest
@@ -62,6 +65,7 @@ class Dataset(msgspec.Struct, frozen=True):
     size: int
     bound: bool
     added_at: int
+    shared: bool = False
 
 
 class DatasetFile(msgspec.Struct, frozen=True):

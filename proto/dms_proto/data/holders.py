@@ -1,4 +1,4 @@
-"""What a requester knows of who holds its data: the nodes that ran its work, which fetched what the work reads."""
+"""What a requester knows of who holds its data: the nodes that ran its work, which fetched what that reads, and those that share a dataset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ class KnownHolders:
     def note(self, holder: PeerId, task: Task) -> None:
         """A node was given a task, and had a while to fetch what it reads."""
         for read in large_reads(task):
-            self._of.keep(read.digest, _first(MOST_HOLDERS, (holder, *(self._of.get(read.digest) or ()))))
+            self.note_one(holder, read.digest)
+
+    def note_one(self, holder: PeerId, digest: Digest) -> None:
+        """A node has a content, or has said so."""
+        self._of.keep(digest, _first(MOST_HOLDERS, (holder, *(self._of.get(digest) or ()))))
 
     def of(self, task: Task, beside: Iterable[PeerId] = (), but: Container[PeerId] = ()) -> Sequence[PeerId]:
         """Who may have what a task reads, likeliest first; `beside`: further ones, after those that are known."""

@@ -1,7 +1,7 @@
 """Messages: typed, frozen, self-checking. `kinds` has them all, those about data come from `data`; `wire` puts them into signed envelopes."""
 
 from dms_proto.messages.base import KnownPeer, Message
-from dms_proto.messages.data import DataMark, Holders, HoldersWanted, Serve
+from dms_proto.messages.data import DataMark, DatasetHeld, DatasetWanted, Holders, HoldersWanted, Serve
 from dms_proto.messages.kinds import (
     GOSSIPED,
     KINDS,
@@ -57,6 +57,8 @@ __all__ = [
     "CommitRefusal",
     "CommitRefused",
     "DataMark",
+    "DatasetHeld",
+    "DatasetWanted",
     "Decline",
     "GrantGiven",
     "GrantWanted",

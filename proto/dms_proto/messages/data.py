@@ -9,6 +9,10 @@ A provider that has to fetch much asks the requester who else holds it, and fetc
        │                                                                 │
        └───────────────────── blobs ────────────────────────────────────▶│
 
+A requester that names a dataset of another node asks its peers for it::
+
+    DatasetWanted ──▶ each        by a mark: who does not hold it learns nothing
+                  ◀── DatasetHeld those that share it
 """
 
 from __future__ import annotations
@@ -19,10 +23,14 @@ import msgspec
 
 from dms_proto.messages.base import KnownPeer, Message
 from dms_proto.rules import Amount, GoodAllocationId, GoodPeerId, GoodRequestId
+from dms_proto.work import MAX_MANIFEST
 
 MARK_BYTES: Final = 16
 MAX_MARKS: Final = 4
 """Contents of which a request tells that its work will read them: the largest."""
+
+
+Mark = Annotated[bytes, msgspec.Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
 
 
 class DataMark(msgspec.Struct, frozen=True):
@@ -33,7 +41,7 @@ class DataMark(msgspec.Struct, frozen=True):
         size: bytes of it.
     """
 
-    mark: Annotated[bytes, msgspec.Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
+    mark: Mark
     size: Amount
 
 
@@ -71,3 +79,27 @@ class Serve(Message, frozen=True, tag=True):
     request_id: GoodRequestId
     reader: GoodPeerId
     data: Annotated[tuple[DataMark, ...], msgspec.Meta(min_length=1, max_length=MAX_MARKS)]
+
+
+class DatasetWanted(Message, frozen=True, tag=True):
+    """Who shares this dataset? Who does not stays silent.
+
+    Attributes:
+        request_id: of the question alone: no job is about it yet.
+        mark: `data.marks.mark_of` the dataset.
+    """
+
+    request_id: GoodRequestId
+    mark: Mark
+
+
+class DatasetHeld(Message, frozen=True, tag=True):
+    """I share it: whoever knows its id may fetch it from me.
+
+    Attributes:
+        request_id: of the question.
+        size: bytes of its manifest.
+    """
+
+    request_id: GoodRequestId
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_MANIFEST)]

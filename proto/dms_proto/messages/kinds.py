@@ -32,7 +32,7 @@ import msgspec
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import NO_DIGESTS, BidId, Digest
 from dms_proto.messages.base import KnownPeer, Message
-from dms_proto.messages.data import MAX_MARKS, DataMark, Holders, HoldersWanted, Serve
+from dms_proto.messages.data import MAX_MARKS, DataMark, DatasetHeld, DatasetWanted, Holders, HoldersWanted, Serve
 from dms_proto.rules import (
     MAX_COUNT,
     Address,
@@ -611,6 +611,8 @@ AnyMessage = (
     | HoldersWanted
     | Holders
     | Serve
+    | DatasetWanted
+    | DatasetHeld
     | Hello
     | Probe
     | Refusal
@@ -640,6 +642,8 @@ KINDS: Final[dict[str, type[Message]]] = {
         HoldersWanted,
         Holders,
         Serve,
+        DatasetWanted,
+        DatasetHeld,
         Hello,
         Probe,
         Refusal,

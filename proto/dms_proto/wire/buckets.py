@@ -27,7 +27,7 @@ class KindClass(StrEnum):
     STREAM = "stream"
     """Status and logs of running allocations, and who has what they read."""
     MEMBERSHIP = "membership"
-    """Hello, Probe, Refusal, Iou, grants that are renewed: what is said now and then."""
+    """Hello, Probe, Refusal, Iou, grants that are renewed, who shares a dataset: what is said now and then."""
     GOSSIP_FORWARDED = "gossip_forwarded"
     """Gossip as handed on by a neighbour, whoever wrote it."""
     GOSSIP_AUTHORED = "gossip_authored"
@@ -40,7 +40,9 @@ class KindClass(StrEnum):
 
 
 _STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage", "HoldersWanted", "Holders", "Serve"})
-_MEMBERSHIP_KINDS: Final = frozenset({"Hello", "Probe", "Refusal", "Iou", "GrantWanted", "GrantGiven"})
+_MEMBERSHIP_KINDS: Final = frozenset(
+    {"Hello", "Probe", "Refusal", "Iou", "GrantWanted", "GrantGiven", "DatasetWanted", "DatasetHeld"}
+)
 
 
 def kind_class(kind: str) -> KindClass:

@@ -14,6 +14,7 @@ from dms.testing.strategies import relative_paths
 from dms_proto import rules
 from dms_proto.messages import KINDS, Message
 from dms_proto.wire.encoding import Malformed, decode_body, encode_body, pack, typed, unpack
+from dms_proto.work import MAX_MANIFEST
 
 BAD: list[tuple[str, str, object]] = [
     ("BidRequest", "request_id", ""),
@@ -78,6 +79,8 @@ BAD: list[tuple[str, str, object]] = [
     ("Serve", "data", []),
     ("Serve", "data", [{"mark": bytes(16), "size": 1}] * 5),
     ("Serve", "data", [{"mark": bytes(17), "size": 1}]),
+    ("DatasetWanted", "mark", bytes(15)),
+    ("DatasetHeld", "size", MAX_MANIFEST + 1),
     ("Hello", "peers", [{"peer": REQUESTER.peer_id, "addresses": []}] * 17),
     ("Hello", "peers", [{"peer": "Qm" + REQUESTER.peer_id[2:], "addresses": []}]),
     ("Hello", "addresses", ["x" * 257]),
