@@ -31,6 +31,14 @@ BATCH: Final = 256 * 1024
 """Bytes joined into one write."""
 PACE: Final = 0.8
 """Share of the frame limit that we use ourselves, so that an honest sender is never above its peer's limit."""
+ASKS_ON: Final = 32
+"""Frames a peer sends while it takes nothing of what waits for it, at which that is no accident: a node that hangs neither reads nor sends."""
+UNREAD_S: Final = 1.0
+"""For so long it must have taken nothing, too."""
+SLOW_AFTER_S: Final = 0.1
+"""Who has taken nothing for so long, though something waits, is read slowly."""
+SLOW_S: Final = 0.02
+"""Pause between two items then. It is read on, since two that each wait for the other to read would wait for ever."""
 RTT_WEIGHT: Final = 0.25
 """Weight of the newest round trip in the smoothed one (RFC 6298 uses 1/8; pings are rare here)."""
 
@@ -83,6 +91,10 @@ class LinkOwner(Protocol):
         """The bits that a peer has shown and those that are wanted, if it has shown too few."""
         ...
 
+    def let_go(self, link: Link) -> None:
+        """A peer takes nothing of what it is sent: its connections are closed."""
+        ...
+
     def blame(self, peer: str, offence: Offence) -> None:
         """A peer did what it should not; one time too many, and its connections are closed."""
         ...
@@ -126,6 +138,7 @@ class Link:
         self._pace_bytes = Bucket(limit.bytes_per_s * PACE, limit.bytes_burst * PACE)
         self._is_pausing = False
         self._taken_at = 0.0
+        self._heard_since = 0
         self._is_asked = False
 
     @property
@@ -136,6 +149,11 @@ class Link:
     def is_stuck(self, seconds: float, now: float) -> bool:
         """Whether something has waited so long without the peer taking any of it: it does not read."""
         return bool(self._rest) and now - self._taken_at > seconds
+
+    def heard(self, now: float) -> bool:
+        """Counts a frame of the peer. False: it goes on asking and takes nothing of what it is sent."""
+        self._heard_since = self._heard_since + 1 if self._rest else 0
+        return self._heard_since < ASKS_ON or not self.is_stuck(UNREAD_S, now)
 
     def admits(self, body: bytes, now: float) -> bool:
         """Judges an item of the peer, of whatever kind and on whichever stream. One too many and it is banned."""
@@ -194,6 +212,7 @@ class Link:
             sent = stream.write_some(self._rest)
             if sent:
                 self._taken_at = trio.current_time()
+                self._heard_since = 0
             self._owner.counters["bytes.out"] += sent
             self._rest = self._rest[sent:]
             if self._rest:
@@ -317,6 +336,7 @@ class Inbound:
         self._splitter = Splitter(frames.MAX_GREETING)
         self._unread: deque[bytes] = deque()
         self._is_reading = False
+        self._slow_until = 0.0
         self._has_asked = False
 
     @property
@@ -350,6 +370,8 @@ class Inbound:
 
     def _read_items(self) -> None:
         now = trio.current_time()
+        if now < self._slow_until:
+            return
         while self._owner.may_hear(self.peer):
             if not self._unread:
                 self._unread.extend(self._splitter.feed(self.stream.take()))
@@ -358,6 +380,10 @@ class Inbound:
             self._on_item(self._unread.popleft(), now)
             if self.closed.is_set():
                 return  # banned for that item: what lies behind it in the same read is not looked at
+            if self._link.is_stuck(SLOW_AFTER_S, now):
+                self._slow_until = now + SLOW_S
+                self._owner.later(SLOW_S, self.changed)
+                return
         self._owner.pause(self)
 
     def _on_item(self, body: bytes, now: float) -> None:
@@ -365,13 +391,16 @@ class Inbound:
             return
         kind = body[0] if body else -1
         if kind == Kind.FRAME:
-            self._on_frame(body[1:])
+            self._on_frame(body[1:], now)
         elif kind == Kind.PING and len(body) == 1 + frames.PING_BYTES:
             self._answer(frames.item(Kind.PONG, body[1:]))
         elif kind == Kind.BYE:
             self._link.said_bye = True
 
-    def _on_frame(self, frame: bytes) -> None:
+    def _on_frame(self, frame: bytes, now: float) -> None:
+        if not self._link.heard(now):
+            self._owner.let_go(self._link)
+            return
         self._owner.counters["frames.in"] += 1
         self._owner.counters["bytes.in"] += len(frame)
         self._owner.hear(self._link.peer, frame)

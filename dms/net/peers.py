@@ -68,7 +68,7 @@ class Peers(INotifee):
         self.admission = Admission(host)
         host.admission = self.admission.is_admitted
         self._links: dict[str, Link] = {}
-        self._relief = Relief(self._links.values, self.later, self._let_go)
+        self._relief = Relief(self._links.values, self.later, self.let_go)
         self._dialled: dict[str, str] = {}
         self._waiters: dict[str, list[trio.Event]] = {}
         self._nursery: trio.Nursery | None = None
@@ -208,7 +208,7 @@ class Peers(INotifee):
         """A frame waits for a peer."""
         self._relief.on_queued()
 
-    def _let_go(self, link: Link) -> None:
+    def let_go(self, link: Link) -> None:
         """A peer that does not read what it is sent."""
         self.counters.add("refused.stalled")
         self.blame(link.peer, Offence.UNREAD)
@@ -398,7 +398,7 @@ class Peers(INotifee):
         """Pings a peer, or closes the connection on which nothing has come since the last pings."""
         assert link.outbound is not None
         if link.is_stuck(self.config.write_stall_s, trio.current_time()):
-            self._let_go(link)
+            self.let_go(link)
             return
         connection = link.outbound.muxed_conn
         quiet = trio.current_time() - connection.last_received

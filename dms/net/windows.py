@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-PEER_SHARE: Final = 8
+PEER_SHARE: Final = 64
 """One peer may have this part of all that may wait: then the node still hears others soon."""
-SOURCE_SHARE: Final = 2
+SOURCE_SHARE: Final = 16
 """Likewise all peers of one source."""
 
 

@@ -35,7 +35,7 @@ from dms_proto.market.agreement import agreement_on, terms_digest
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import AllocationStatus, AnyMessage, Bid, BidRequest, Commit, CommitAck, Hello, Probe
 from dms_proto.units import CREDIT, GIB, MIB, MINUTE
-from dms_proto.wire import Signer, seal
+from dms_proto.wire import DEFAULT_LIMITS, KindClass, Signer, seal
 
 KNOCK_S: Final = 0.2
 """Pause between two tries of a muted attacker."""
@@ -140,15 +140,29 @@ async def vanish(guest: Visit, target: Target) -> None:
         await trio.sleep(BID_PATIENCE_S)
 
 
+async def ask(guest: Visit, target: Target) -> None:
+    """Asks for what is declined, as fast as it may, and hears the answers. Above what anyone may ask, it can be told from an honest peer."""
+    stream, allowance = await guest.greeted(), DEFAULT_LIMITS[KindClass.REQUEST]
+    began = trio.current_time()
+    for asked in count(10, step=10):
+        await say(stream, target, *(impossible() for _ in range(10)))
+        if not target.offended_at and asked > allowance.burst + allowance.per_second * (trio.current_time() - began):
+            target.offended_at = time.monotonic()
+        await trio.sleep(0.01)
+
+
+def impossible() -> BidRequest:
+    """A new request that no node serves."""
+    asked = asking()
+    labels = {f"label-{number}": "x" * 50 for number in range(20)}
+    return msgspec.structs.replace(asked, needs=msgspec.structs.replace(asked.needs, labels=labels))
+
+
 async def read_nothing(guest: Visit, target: Target) -> None:
     """Asks for what is declined at length, as fast as it may, and takes none of the answers."""
     stream = await guest.greeted()
-    labels = {f"label-{number}": "x" * 50 for number in range(20)}
-    asked = asking()
-    needs = msgspec.structs.replace(asked.needs, labels=labels)
     while True:
-        some = [msgspec.structs.replace(asking(), needs=needs) for _ in range(10)]
-        await stream.write(b"".join(frames.frame(target.sealed(one)) for one in some))
+        await say(stream, target, *(impossible() for _ in range(10)))
         await trio.sleep(0.01)
 
 
@@ -171,6 +185,7 @@ async def say(stream: SafeStream, target: Target, *messages: AnyMessage) -> None
 
 
 ABANDONER: Final = "abandoner"
+ASKER: Final = "asker"
 ATTACKS: Final[dict[str, Attack]] = {
     "flooder": flood,
     "malformer": malform,
@@ -180,6 +195,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "litterer": litter,
     "vanisher": vanish,
     ABANDONER: abandon,
+    ASKER: ask,
     "slow reader": read_nothing,
 }
 """Each by the name of who does it."""
@@ -212,7 +228,7 @@ WINNERS: Final[dict[str, Answer]] = {"silent winner": nothing, "idle winner": ac
 """Each by the name of who does it."""
 
 
-LISTENERS: Final = frozenset({ABANDONER, *WINNERS})
+LISTENERS: Final = frozenset({ABANDONER, ASKER, *WINNERS})
 """Those that take in what they are told. The others read nothing, the slow reader above all."""
 
 

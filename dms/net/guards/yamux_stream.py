@@ -2,7 +2,7 @@
 
 Stock faults answered here: a reader that pauses 5 s at a full window gets the writer's stream reset (here a slow reader only slows its
 writer); two tasks writing to one stream interleave their frames (here a write is whole); a cancelled write kills the connection (here it
-ends that write only); every read is answered by a window update (here one per half window).
+ends that write only); every read is answered by a window update (here one per eighth of the window).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ INITIAL_WINDOW: Final = 256 * 1024
 """Bytes either side may send before the first window update (yamux specification)."""
 SEND_FULL: Final = 512 * 1024
 """Bytes waiting for the socket above which a stream takes no more data."""
+GIVEN_BACK: Final = 8
+"""Part of its window that the reader gives back at a time: seldom, and soon enough that a slow reader is not taken for one that does not read."""
 MAX_CHUNK: Final = 64 * 1024 - 12
 """Payload of one frame, so that a frame with its header fits into go's and js's read buffers, and others get their turn."""
 
@@ -239,7 +241,7 @@ class SafeStream(IMuxedStream):
 
     def _give_back(self, size: int) -> None:
         self._consumed += size
-        if self._consumed * 2 >= self.window and not self.received_end:
+        if self._consumed * GIVEN_BACK >= self.window and not self.received_end:
             self.receive_left += self._consumed
             self.muxed_conn.send_window(self.stream_id, self._consumed)
             self._consumed = 0

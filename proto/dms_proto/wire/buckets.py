@@ -22,6 +22,8 @@ class KindClass(StrEnum):
     The peer that *delivers* a frame pays, since the author is unproven before the signature is checked; of gossip the author pays too, once proven.
     """
 
+    REQUEST = "request"
+    """Bid requests sent directly: each is judged against all that this node offers, answered, and written down."""
     MARKET = "market"
     """Bids, commits, invocations and their answers."""
     STREAM = "stream"
@@ -39,17 +41,21 @@ class KindClass(StrEnum):
     """Refused frames of a peer that are answered with a `Refusal`."""
 
 
-_STREAM_KINDS: Final = frozenset({"AllocationStatus", "AllocationMessage", "HoldersWanted", "Holders", "Serve"})
-_MEMBERSHIP_KINDS: Final = frozenset(
-    {"Hello", "Probe", "Refusal", "Iou", "GrantWanted", "GrantGiven", "DatasetWanted", "DatasetHeld"}
+_STREAM_KINDS: Final = ("AllocationStatus", "AllocationMessage", "HoldersWanted", "Holders", "Serve")
+_MEMBERSHIP_KINDS: Final = (
+    *("Hello", "Probe", "Refusal", "Iou"),
+    *("GrantWanted", "GrantGiven", "DatasetWanted", "DatasetHeld"),
 )
+_CLASSES: Final = {
+    "BidRequest": KindClass.REQUEST,
+    **dict.fromkeys(_STREAM_KINDS, KindClass.STREAM),
+    **dict.fromkeys(_MEMBERSHIP_KINDS, KindClass.MEMBERSHIP),
+}
 
 
 def kind_class(kind: str) -> KindClass:
     """The class of a kind sent directly."""
-    if kind in _STREAM_KINDS:
-        return KindClass.STREAM
-    return KindClass.MEMBERSHIP if kind in _MEMBERSHIP_KINDS else KindClass.MARKET
+    return _CLASSES.get(kind, KindClass.MARKET)
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -60,7 +66,8 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
-    # A requester that runs 300 jobs a second sends one provider about 1,500 messages of the market and gets 900 of a stream.
+    # A requester that runs 300 jobs a second sends one provider about 1,500 messages of the market, 300 of them requests, and gets 900 of a stream.
+    KindClass.REQUEST: Limit(300, 300),
     KindClass.MARKET: Limit(3_000, 6_000),
     KindClass.STREAM: Limit(2_000, 4_000),
     KindClass.MEMBERSHIP: Limit(20, 100),
@@ -73,6 +80,7 @@ DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
 
 
 SOURCE_PEERS_BY_CLASS: Final[dict[KindClass, int]] = {
+    KindClass.REQUEST: 2,
     KindClass.MARKET: 2,
     KindClass.STREAM: 2,
     KindClass.MEMBERSHIP: 8,  # the nodes of a house, or of a lab, start together

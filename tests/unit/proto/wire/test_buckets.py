@@ -84,6 +84,12 @@ def test_every_kind_has_a_class_with_a_limit(kind: str) -> None:
     assert kind_class(kind) in DEFAULT_LIMITS
 
 
+def test_asking_is_cheaper_than_answering_and_limited_apart() -> None:
+    """A request costs its receiver more than any other message: whoever may send thousands of those may not ask as often."""
+    assert kind_class("BidRequest") is KindClass.REQUEST
+    assert DEFAULT_LIMITS[KindClass.REQUEST].burst < DEFAULT_LIMITS[kind_class("Commit")].per_second
+
+
 def test_every_class_has_a_limit_that_lets_something_through() -> None:
     assert set(DEFAULT_LIMITS) == set(KindClass)
     assert all(limit.per_second >= 1 and limit.burst >= 1 for limit in DEFAULT_LIMITS.values())
