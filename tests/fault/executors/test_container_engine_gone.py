@@ -41,7 +41,7 @@ class Way:
         self._there = there
         self.path = path
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._relays: set[asyncio.Task[None]] = set()
 
     async def lead(self) -> None:
         self._server = await asyncio.start_unix_server(self._relay, self.path)
@@ -49,14 +49,30 @@ class Way:
     async def cut(self) -> None:
         if self._server is not None:
             self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
+        await asyncio.sleep(0)  # a connection that was just accepted is made in the next turn of the loop,
+        await asyncio.sleep(0)  # and its relay begins in the one after
+        for relay in list(self._relays):
+            relay.cancel()
+        await asyncio.gather(*self._relays)
         self.path.unlink(missing_ok=True)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._relays.add(task)
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                await self._between(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._relays.discard(task)
+
+    async def _between(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_unix_connection(self._there)
-        self._open |= {writer, there_writer}
-        await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer))
+        try:
+            await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer))
+        finally:
+            there_writer.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -64,7 +80,6 @@ class Way:
                 writer.write(data)
                 await writer.drain()
         writer.close()
-        self._open.discard(writer)
 
 
 @pytest.fixture
