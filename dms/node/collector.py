@@ -110,7 +110,7 @@ class Collector:
         for allocation_id in self._of_request.pop(request_id, ()):
             over = self._expected.pop(allocation_id, None)
             if over is not None:
-                self._hands.call(self._teller.note, over.provider, over.task)
+                self._hands.call(self.had, over.provider, over.task)
             self.doings.forget(allocation_id)
             for stream in STREAMS:
                 self._asked.pop((allocation_id, stream), None)
@@ -152,6 +152,10 @@ class Collector:
             beside = [other.provider for other in with_it if other is not None]
             self._teller.answer(peer, asked, expected.task, beside)
 
+    def had(self, provider: PeerId, task: Task) -> None:
+        """Takes note of a node that had a task of ours."""
+        self._teller.note(provider, task)
+
     def held_by(self, holder: PeerId, digest: Digest) -> None:
         """Takes note of a node that has data."""
         self._teller.note_one(holder, digest)
@@ -166,7 +170,7 @@ class Collector:
         if message.channel not in STREAMS:
             return
         if not self.logs.end(message.allocation_id, message.channel):
-            self._teller.note(peer, expected.task)  # it has begun, so what it reads is there
+            self.had(peer, expected.task)  # it has begun, so what it reads is there
         other = self.logs.end(message.allocation_id, STREAMS[message.channel == STREAMS[0]])
         if message.offset + len(message.data) + other > expected.log_bytes:
             log.warning("peer %s sends more of a log than the job may write: not kept", peer)

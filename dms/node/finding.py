@@ -87,6 +87,8 @@ class Finding:
             question.is_answered.set()
 
     async def _bring(self, digest: Digest) -> None:
+        if await asyncio.to_thread(self._is_here, digest):
+            return
         sizes = await self._sizes(digest)
         holders, manifest = await self._manifest(digest, sizes)
         if manifest.size > LISTED_FROM:
@@ -97,6 +99,10 @@ class Finding:
             task = Task("", datasets=(dataset,), resources=Resources(disk_bytes=GIB))
             sources = Sources(holders[0], holders[1:], self._network, self._blobs, self._datasets, Counter())
             await fetch_missing(task, sources, lambda _line: None)
+
+    def _is_here(self, digest: Digest) -> bool:
+        manifest = self._datasets.manifest(digest)
+        return manifest is not None and all(self._blobs.path(blob) is not None for blob in manifest.blobs)
 
     async def _sizes(self, digest: Digest) -> Mapping[PeerId, int]:
         """Who says that it shares a dataset, and how long its manifest is."""

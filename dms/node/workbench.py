@@ -140,6 +140,10 @@ class Workbench:
         offered = any(requester == peer and digest in digests for requester, digests in self._offered.values())
         return offered or self._readers.may_read(peer, digest, self._datasets.files_of)
 
+    def brought(self, requester: PeerId, task: Task) -> None:
+        """What a requester's task reads is here, or was."""
+        self._readers.brought(requester, task)
+
     def serve(self, requester: PeerId, message: Serve) -> None:
         """Lets a node read what its requester brought here."""
         self._readers.serve(requester, message)
@@ -218,7 +222,7 @@ class Workbench:
                 say = partial(self._say_doing, allocation_id, request_id, requester)
                 inputs = await fetch_missing(task, sources, say)
                 self._holdings.note(task)
-                self._readers.brought(requester, task)
+                self.brought(requester, task)
                 await asyncio.to_thread(lay_out, inputs, directory, self._blobs)
         except PeerError as error:
             return InputsArrived(error.message)

@@ -20,6 +20,7 @@ from dms.node.api.services import ServiceGroup
 from dms.node.feeds import Hub, JobFeeds
 from dms.node.incoming import IncomingInputs
 from dms.node.projections import projections
+from dms.node.remembering import remember_data
 from dms.node.services import Services
 from dms.node.sweeping import keep_sweeping, needed_blobs
 from dms.store.projections import ProjectionRunner
@@ -54,6 +55,7 @@ class LocalApi(
         runner = ProjectionRunner(services.store, projections(services.identity.node_id.peer_id))
         await runner.start()
         await runner.catch_up()
+        await remember_data(services, runner)
         hub = Hub(services.store)
         feeds = JobFeeds(
             hub,

@@ -66,6 +66,8 @@ async def test_a_small_one_comes_to_the_requester(local: Local, tree: Path) -> N
     for given in (dataset.digest, dataset.digest.removeprefix("sha256:")):
         assert await files_at(local, given, 2) == {"data/small.txt": digest_of(SMALL)}
     assert local.market.nodes[0].services.blobs.path(digest_of(SMALL)) is not None
+    await local.apis[1].data_remove(DatasetParams(dataset.digest))  # what is here need not be found again
+    assert await files_at(local, dataset.digest, 2) == {"data/small.txt": digest_of(SMALL)}
 
 
 async def test_what_is_not_shared_is_not_found_by_its_id_nor_fetched(local: Local, tree: Path, tmp_path: Path) -> None:

@@ -74,11 +74,18 @@ async def there(services: Services) -> bool:
     return services.blobs.path(OF_LARGE) is not None
 
 
+@pytest.mark.parametrize("restarted", [(), (0, 1)], ids=["", "both restarted"])
 async def test_what_a_requester_no_longer_gives_comes_from_a_node_that_ran_such_a_job_before(
-    local: Local, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    local: Local, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, restarted: tuple[int, ...]
 ) -> None:
     requester, holder, third = map(peer_of, local.market.nodes)
     await run_at(local, 1)
+    for index in restarted:
+        await local.restart(index)
+    for one, other in ((0, 1), (0, 2), (1, 2)) if restarted else ():
+        await local.market.connect(local.market.nodes[one], local.market.nodes[other])
+    for node in local.market.nodes:
+        await local.market.until_met(node, 2)
 
     def cut_off(peer: PeerId, digest: Digest) -> None:
         if (peer, digest) == (requester, OF_LARGE):
