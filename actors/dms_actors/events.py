@@ -10,8 +10,8 @@ import msgspec
 
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.accounts import machine as accounts
-from dms_proto.allocation import machine as allocation
 from dms_proto.allocation import freezing, tunnels
+from dms_proto.allocation import machine as allocation
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient

@@ -59,7 +59,7 @@ from dms_proto.market.auction_events import BenchmarkChecked
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.offer_judgement import is_known
-from dms_proto.market.offer_state import OfferBook, OpenAllocation
+from dms_proto.market.offer_state import OfferBook, OpenAllocation, TellAllocation
 from dms_proto.market.spot_checks import answered, check_terms, seed_of
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
@@ -281,6 +281,8 @@ class Node(NodeHearing):
                     self._proofs.sent(peer, message, frame, cause_id)
             case OpenAllocation():
                 self._children.open_allocation(effect, self.book.state.invoke_within_ms, cause_id)
+            case TellAllocation(allocation_id=allocation_id, wish=wish):
+                self._world.allocations.tell(allocation_id, Told(wish, cause_id))
             case TellForgiven():
                 self._past.tell_forgiven(effect, self._world.post, cause_id)
             case Renew():

@@ -265,6 +265,19 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_service_percent: Annotated[
         int, Meta(ge=1, le=1_000), about("What services pay, in percent of the prices.")
     ] = 100
+    offline_gives_way: Annotated[
+        bool,
+        about(
+            "Whether batch jobs (offline) give way to interactive jobs and services (online): their CPU counts as free for those, and they are "
+            "frozen while it is needed. Memory and devices they keep."
+        ),
+    ] = False
+    evict_offline_after_ms: Annotated[
+        Amount,
+        about(
+            "How long a batch job may stand still then before it is stopped, to be tried elsewhere. 0: it is at once."
+        ),
+    ] = 60_000
     price_concession_percent: Annotated[
         int,
         Meta(ge=0, le=99),

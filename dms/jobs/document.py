@@ -296,7 +296,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         ),
     ] = False
     priority: Annotated[int, Meta(description="Order among this node's own jobs; higher first.", ge=0, le=1000)] = 0
-    class_: Annotated[JobClass, about("Kind of demand; a provider may accept only some.")] = JobClass.BATCH
+    class_: Annotated[
+        JobClass,
+        about(
+            "Kind of demand; a provider may accept only some. batch can wait: where its owner wishes so, it is frozen while an interactive job or "
+            "a service needs the CPU."
+        ),
+    ] = JobClass.BATCH
     labels: Annotated[dict[Text, Text], Meta(description="Labels a node must have.", max_length=32)] = {}
     libraries: Annotated[
         tuple[Text, ...], Meta(description="`name` or `name==version` a node must have.", max_length=64)

@@ -42,6 +42,8 @@ def policy_of(config: Config) -> ProviderPolicy:
         takes_calls=capacity_of(config.pool) != NOTHING,
         own_peers=access.own,
         second_price=provider.second_price,
+        offline_gives_way=provider.offline_gives_way,
+        evict_offline_after_ms=provider.evict_offline_after_ms,
     )
     check_policy(policy)
     return policy

@@ -96,6 +96,10 @@ def _frees(event: book.CapacityFreed, _request_id: RequestId, ours: set[str]) ->
     return event.allocation_id in ours
 
 
+def _is_one_of_ours(event: book.LentFrozen | book.LentThawed, _request_id: RequestId, ours: set[str]) -> bool:
+    return not ours.isdisjoint(event.allocation_ids)
+
+
 _CONCERNS: Final[dict[type[Event], Callable[[Any, RequestId, set[str]], bool]]] = {
     book.BidMade: _is_bid,
     book.BidOpened: _is_of_bid,
@@ -104,6 +108,8 @@ _CONCERNS: Final[dict[type[Event], Callable[[Any, RequestId, set[str]], bool]]] 
     book.LockReleased: _is_of_bid,
     book.LockExpired: _is_of_bid,
     book.CapacityFreed: _frees,
+    book.LentFrozen: _is_one_of_ours,
+    book.LentThawed: _is_one_of_ours,
     book.RequestDeclined: _is_declined,
     book.RequestWithdrawn: _is_withdrawn,
 }
@@ -270,6 +276,10 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "LockExpired": lambda e: f"bid {short(e.bid_id)} was not taken in time; its capacity lock is gone",
     "BidCommitted": _committed,
     "CommitTurnedDown": lambda e: f"refused a commit to bid {short(e.bid_id)}: {e.refusal}",
+    "LentFrozen": lambda e: (
+        f"{format_count(len(e.allocation_ids), 'allocation')} of offline work to stand still: online work needs the CPU"
+    ),
+    "LentThawed": lambda e: f"{format_count(len(e.allocation_ids), 'allocation')} of offline work may go on",
     "CapacityFreed": lambda e: f"the capacity of {short(e.allocation_id)} is free again",
     # an allocation
     "AllocationOpened": lambda e: f"opened for {short(e.reservation.requester)}, slot {e.reservation.slot}",

@@ -36,6 +36,7 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
         request: `agreement.request_digest` of what was asked.
         valid_until: Unix ms until which the bid binds; 0 for what the owner holds back.
         most: of a sealed bid, micro-credits that a slot may come to be paid.
+        lends: the CPU is lent once the bid is taken; see `offer_lending`.
     """
 
     bid_id: BidId
@@ -49,6 +50,7 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
     request: Digest = Digest("")
     valid_until: int = 0
     most: int = 0
+    lends: bool = False
 
     @property
     def stake(self) -> int:
@@ -62,7 +64,7 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Capacity held by an allocation, under the terms of its bid."""
+    """Capacity held by an allocation, under the terms of its bid. `lent`: its CPU is, and counts as available; see `offer_lending`."""
 
     allocation_id: AllocationId
     bid_id: BidId
@@ -73,6 +75,12 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     tariff: Price
     price: int
     wall_ms: int
+    lent: bool = False
+
+    @property
+    def held(self) -> Resources:
+        """What nobody else can have meanwhile."""
+        return msgspec.structs.replace(self.resources, cpu_millicores=0) if self.lent else self.resources
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -115,7 +123,7 @@ class Ledger(msgspec.Struct, frozen=True):
         """
         unlocked = self.unlock(bid_id)
         wanted = tuple(reservations)
-        amount = total(reservation.resources for reservation in wanted)
+        amount = total(reservation.held for reservation in wanted)
         if not fits_within(amount, self.locks[bid_id].amount):
             raise ValueError(f"{bid_id} has not that much locked")
         return msgspec.structs.replace(
@@ -126,7 +134,7 @@ class Ledger(msgspec.Struct, frozen=True):
 
     def free(self, allocation_id: AllocationId) -> Ledger:
         """Gives an allocation's capacity back. Raises KeyError when it holds none."""
-        amount = self.reservations[allocation_id].resources
+        amount = self.reservations[allocation_id].held
         return msgspec.structs.replace(
             self, available=add(self.available, amount), reservations=without(self.reservations, allocation_id)
         )
@@ -139,7 +147,7 @@ class Ledger(msgspec.Struct, frozen=True):
     @property
     def allocated(self) -> Resources:
         """The sum of all reservations."""
-        return total(reservation.resources for reservation in self.reservations.values())
+        return total(reservation.held for reservation in self.reservations.values())
 
     @property
     def held(self) -> Resources:

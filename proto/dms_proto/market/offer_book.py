@@ -39,6 +39,7 @@ from dms_proto.market.ledger import CapabilityLock
 from dms_proto.market.offer_commits import take_commit
 from dms_proto.market.offer_fold import evolve
 from dms_proto.market.offer_judgement import LOG_IS_FULL, countable, judge, slots_for
+from dms_proto.market.offer_lending import gives_way, room_for, told_again, with_lent
 from dms_proto.market.offer_seals import heed, sealed
 from dms_proto.market.offer_state import (
     OWNER_HOLD,
@@ -100,9 +101,9 @@ def next_deadline(book: OfferBook) -> int | None:
     )
 
 
-def resume(_book: OfferBook) -> tuple[Effect, ...]:
-    """Nothing: an answer that was lost with the process is asked for again by its requester."""
-    return ()
+def resume(book: OfferBook) -> tuple[Effect, ...]:
+    """What work that gives way was told. An answer that was lost with the process is asked for again by its requester."""
+    return told_again(book)
 
 
 # ----------------------------------------------------------------------------------------------------------------- decide
@@ -110,7 +111,7 @@ def resume(_book: OfferBook) -> tuple[Effect, ...]:
 
 def decide(book: OfferBook, stimulus: Stimulus, now: int) -> Decision:
     """What the provider does about `stimulus` at `now` (Unix ms)."""
-    return TABLE[book.phase, type(stimulus)].handler(book, stimulus, now)
+    return with_lent(book, TABLE[book.phase, type(stimulus)].handler(book, stimulus, now))
 
 
 def _register(book: OfferBook, stimulus: CapabilityMeasured, now: int) -> Decision:
@@ -207,7 +208,8 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
 def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decision:
     """Locks as many slots as fit and bids them. For the slots that do not fit, the request stands on."""
     requester, request, stands_until = standing.requester, standing.request, standing.until
-    slots = slots_for(request, book.free)
+    free = room_for(book, request.needs)
+    slots = slots_for(request, free)
     number = _next_number(book, request.request_id)
     wall_ms = request.needs.max_wall_ms
     price = max(tariff.cost(slot, wall_ms) for slot in slots)
@@ -223,7 +225,7 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
         round=request.round,
         number=number,
         bid_id=id_,
-        offer=msgspec.structs.replace(book.capability, resources=book.free, price=tariff),
+        offer=msgspec.structs.replace(book.capability, resources=free, price=tariff),
         slots=len(slots),
         tariff=tariff,
         price=price,
@@ -246,6 +248,7 @@ def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decisi
         request=request_digest(request.request_id, request.needs),
         valid_until=bid.valid_until,
         most=request.max_price if is_sealed and price else 0,
+        lends=gives_way(book, request.needs),
     )
     stands = len(slots) < request.count and stands_until > now
     made = BidMade(bid, lock, request, stands_until, standing.rights) if stands else BidMade(bid, lock)

@@ -60,6 +60,7 @@ def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
             tariff,
             price,
             lock.wall_ms,
+            lock.lends,
         )
         for slot, resources in zip(commit.slots, lock.slots, strict=False)
     )

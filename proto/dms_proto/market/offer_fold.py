@@ -22,6 +22,8 @@ from dms_proto.market.offer_state import (
     CapacityFreed,
     CapacityHeld,
     CreditChanged,
+    LentFrozen,
+    LentThawed,
     LockExpired,
     LockReleased,
     OfferBook,
@@ -108,7 +110,11 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 committed=remember(book.committed, bid, Taken(requester, slots, terms, ids), MAX_REMEMBERED),
             )
         case CapacityFreed(allocation_id=allocation):
-            return change(book, ledger=book.ledger.free(allocation))
+            return change(book, ledger=book.ledger.free(allocation), frozen=book.frozen - {allocation})
+        case LentFrozen(allocation_ids=allocations):
+            return change(book, frozen=book.frozen.union(allocations))
+        case LentThawed(allocation_ids=allocations):
+            return change(book, frozen=book.frozen.difference(allocations))
         case _:
             return book
 

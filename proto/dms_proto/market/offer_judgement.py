@@ -15,6 +15,7 @@ from dms_proto.market.comparator import CapabilityComparator, assign_gpus
 from dms_proto.market.comparators import judge_by
 from dms_proto.market.gpu_shares import share_clauses
 from dms_proto.market.gpus import tariff_for
+from dms_proto.market.offer_lending import room_for
 from dms_proto.market.offer_state import BookPhase, OfferBook
 from dms_proto.market.preferences import ProviderPolicy, RequesterFacts, judge_request
 from dms_proto.market.verdicts import MAX_CLAUSES
@@ -62,7 +63,7 @@ def judge(
     book: OfferBook, requester: PeerId, request: BidRequest, credential: Credential = NOTHING_SHOWN
 ) -> Price | tuple[Clause, ...]:
     """The tariff at which this node would do it now, or every reason why not. The same for bids, dry runs and explanations."""
-    offered = msgspec.structs.replace(book.capability, resources=book.free)
+    offered = msgspec.structs.replace(book.capability, resources=room_for(book, request.needs))
     comparison = COMPARATOR.compare(request.needs, offered, total=book.capability.resources)
     facts = RequesterFacts(requester, own=is_known(book, requester) or credential.own)
     terms = judge_request(_policy_for(book, request), request, facts, in_use(book.ledger.registered, offered.resources))

@@ -275,6 +275,18 @@ class CapacityFreed(Event, frozen=True):
     allocation_id: AllocationId
 
 
+class LentFrozen(Event, frozen=True):
+    """These have CPU that is lent to them, and stand still: it is needed."""
+
+    allocation_ids: tuple[AllocationId, ...]
+
+
+class LentThawed(Event, frozen=True):
+    """There is room again for these."""
+
+    allocation_ids: tuple[AllocationId, ...]
+
+
 # ---------------------------------------------------------------------------------------------------------------- effects
 
 
@@ -283,6 +295,13 @@ class OpenAllocation(Effect, frozen=True):
 
     reservation: Reservation
     task: Task | None
+
+
+class TellAllocation(Effect, frozen=True):
+    """Tell an allocation of this node what is wished of it."""
+
+    allocation_id: AllocationId
+    wish: Stimulus
 
 
 # ------------------------------------------------------------------------------------------------------------------ state
@@ -335,6 +354,7 @@ class OfferBook(msgspec.Struct, frozen=True):
         rounds: the last round answered.
         numbers: how many bids were made, by request.
         sealed: open bids whose terms were sealed.
+        frozen: of those to whom CPU is lent, who stands still.
         committed: bids taken lately, with what became of them, so that a repeated commit gets the same answer.
     """
 
@@ -355,6 +375,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     rounds: Mapping[Asking, int] = {}
     numbers: Mapping[RequestId, int] = {}
     sealed: Mapping[BidId, Sealed] = {}
+    frozen: frozenset[AllocationId] = frozenset()
     committed: Mapping[BidId, Taken] = {}
 
     @property

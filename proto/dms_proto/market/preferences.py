@@ -38,7 +38,7 @@ from dms_proto.market.variables import (
 )
 from dms_proto.market.verdicts import bad
 from dms_proto.messages import BidRequest, Clause, Pricing
-from dms_proto.units import CREDIT, GIB, HOUR
+from dms_proto.units import CREDIT, GIB, HOUR, MINUTE
 
 __all__ = [
     "PRESETS",
@@ -176,6 +176,8 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         own_peers: machines of the same owner that need no grant.
         second_price: whether it also bids where the price is second.
         takes_calls: whether it has a pool, whose services are called under a grant alone.
+        offline_gives_way: whether batch jobs have the CPU that others leave idle, and give it back to them; see `offer_lending`.
+        evict_offline_after_ms: how long one may stand still then before it is evicted; 0: it is evicted at once.
     """
 
     accepts_work: bool = True
@@ -194,6 +196,8 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     own_peers: tuple[PeerId, ...] = ()
     second_price: bool = True
     takes_calls: bool = False
+    offline_gives_way: bool = False
+    evict_offline_after_ms: Annotated[int, msgspec.Meta(ge=0)] = MINUTE
 
     @property
     def is_public(self) -> bool:

@@ -27,6 +27,7 @@ from dms_proto.market.auction_reading import is_held_back, pending, seeking, unf
 from dms_proto.market.auction_state import Auction, AuctionPhase, SearchPhase, terms_of
 from dms_proto.market.comparison import fit_test
 from dms_proto.market.ledger import Reservation
+from dms_proto.market.offer_lending import lent_millicores, uncommitted_millicores
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import check_award, seal_of
 from dms_proto.membership import machine as membership_machine
@@ -96,6 +97,7 @@ class Watch:
                 after.ledger.check()
             except (AssertionError, ValueError) as error:
                 raise Violation("capacity law", f"{node!r}: {error}") from error
+            self._offline_gives_way(node, after)
             per_slot: dict[tuple[BidId, int], AllocationId] = {}
             for allocation_id, reservation in after.ledger.reservations.items():
                 earlier = per_slot.setdefault((reservation.bid_id, reservation.slot), allocation_id)
@@ -104,6 +106,12 @@ class Watch:
             self._price_is_proven(node, bid, before, stimulus)
         if isinstance(stimulus, offer_state.CommitHeard):
             self._binding(node, stimulus, before, decision)
+
+    def _offline_gives_way(self, node: SimNode, book: OfferBook) -> None:
+        """Work to which CPU is lent has no more of it than others leave: the rest of it stands still."""
+        running = lent_millicores(r for r in book.ledger.reservations.values() if r.allocation_id not in book.frozen)
+        left = uncommitted_millicores(book.ledger)
+        demand(running <= left, "offline gives way", f"{node!r}: {running} of {left} millicores are lent to what runs")
 
     def _price_is_proven(
         self, node: SimNode, taken: tuple[Reservation, ...], before: OfferBook, stimulus: Stimulus

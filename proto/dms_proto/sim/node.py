@@ -67,7 +67,7 @@ from dms_proto.sim.invariants import Violation
 from dms_proto.sim.liars import Liar
 from dms_proto.sim.network import SimNetwork
 from dms_proto.sim.plan import NodeSpec
-from dms_proto.units import CORE, HOUR
+from dms_proto.units import CORE, HOUR, SECOND
 from dms_proto.work import Task
 
 EPOCH: Final = 1_700_000_000_000
@@ -280,7 +280,13 @@ class SimNode:
             self._armed.pop(stream, None)
 
     def _policy(self) -> ProviderPolicy:
-        return ProviderPolicy(accepts_work=self.spec.accepts_work, tariff=self.spec.tariff, own_peers=self.own)
+        return ProviderPolicy(
+            accepts_work=self.spec.accepts_work,
+            tariff=self.spec.tariff,
+            own_peers=self.own,
+            offline_gives_way=self.spec.offline_gives_way,
+            evict_offline_after_ms=5 * SECOND,
+        )
 
     def _hello(self) -> Hello:
         return Hello(
@@ -574,6 +580,7 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     Book: SimNode._book,
     accounting.TellForgiven: lambda _node, _stream, _effect: None,  # nothing is forgiven here: it takes an owner
     offer_state.OpenAllocation: SimNode._open_allocation,
+    offer_state.TellAllocation: lambda node, _stream, effect: node.feed(effect.allocation_id, effect.wish),
     allocation_machine.FetchInputs: lambda node, stream, effect: node.world.fetch(
         node, AllocationId(stream), effect.requester
     ),

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from dms_proto.capability import Gpu, Price
+from dms_proto.capability import Gpu, JobClass, Price
 from dms_proto.messages import Pricing
 from dms_proto.units import GIB, MINUTE, SECOND
 from dms_proto.verification.policy import Verification
@@ -65,6 +65,7 @@ class NodeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     gpus: tuple[Gpu, ...] = ()
     tariff: Price = Price()
     accepts_work: bool = True
+    offline_gives_way: bool = False
     own: tuple[int, ...] = ()
     skew_ms: int = 0
     joins_at: int = 0
@@ -102,6 +103,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         work_ms: how long each runs.
         cancel_after: the owner cancels it this much later; 0: never.
         inputs, outputs: whether files go there and come back.
+        kind: its class.
         verify: how its results are checked.
         deadline_ms: after `at`; 0 for none.
         pricing: what the winner is paid.
@@ -125,6 +127,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline_ms: int = 0
     cancel_after: int = 0
     priority: int = 0
+    kind: JobClass | None = None
     inputs: bool = False
     outputs: bool = False
     verify: Verification = Verification()

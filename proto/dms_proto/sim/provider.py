@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from dms_proto import ids
-from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, Price, Resources
+from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Price, Resources
 from dms_proto.ids import BidId, Digest, PeerId, RequestId
 from dms_proto.market import offer_book, offer_fold
 from dms_proto.market.agreement import agreement_on, terms_digest
@@ -45,9 +45,16 @@ def request_id(name: str) -> RequestId:
     return ids.request_id(name.encode().ljust(16, b"."))
 
 
-def request(name: str = "r", *, cores: int = 1, gpus: tuple[Gpu, ...] = (), **changed: Any) -> BidRequest:
-    """A request for one allocation of `cores`, with anything changed."""
-    needs = Capability(resources=Resources(cores * CORE, GIB, 0, gpus), relayed=True, max_wall_ms=10 * MINUTE)
+def request(
+    name: str = "r", *, cores: int = 1, gpus: tuple[Gpu, ...] = (), kind: JobClass | None = None, **changed: Any
+) -> BidRequest:
+    """A request for one allocation of `cores`, of a class where one is given, with anything changed."""
+    needs = Capability(
+        resources=Resources(cores * CORE, GIB, 0, gpus),
+        relayed=True,
+        max_wall_ms=10 * MINUTE,
+        job_classes=() if kind is None else (kind,),
+    )
     told: dict[str, Any] = {
         "request_id": request_id(name),
         "round": 0,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from dms_proto.capability import Price
+from dms_proto.capability import JobClass, Price
 from dms_proto.messages import Pricing
 from dms_proto.sim import words
 from dms_proto.sim.chance import chance
@@ -130,6 +130,20 @@ def checkpoints(rng: Random) -> Plan:
     if rng.random() < 0.5:
         plan = words.with_liar(plan, rng.choice(LIES))
     return words.crashing(words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1), 2, rng)
+
+
+def offline_beside_online(rng: Random) -> Plan:
+    """Batch jobs have the CPU that others leave idle, stand still while those come and go, and are evicted; while nodes die."""
+    plan = words.priced(words.network(rng.randint(2, 4), rng, cores=rng.choice((1, 2, 4)), offline_gives_way=True), rng)
+    for _ in range(rng.randint(4, 8)):
+        outcome = rng.choice((Outcome.OK, Outcome.OK, Outcome.HALFWAY, Outcome.FAILS))
+        plan = words.with_jobs(plan, 1, rng, count=rng.choice((1, 3)), outcome=outcome, kind=JobClass.BATCH)
+        plan = words.with_jobs(
+            plan, 1, rng, work_ms=rng.choice((300, 3_000, 12_000)), cancel_after=rng.choice((0, 0, 900))
+        )
+    if rng.random() < 0.5:
+        plan = words.crashing(words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1), 2, rng)
+    return plan
 
 
 def overload(rng: Random) -> Plan:
@@ -359,6 +373,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         wrong_results,
         compared_results,
         checkpoints,
+        offline_beside_online,
         overload,
         joining,
         cancel_storm,

@@ -377,6 +377,7 @@ class Simulation:
             executors=(ExecutorOffer("sandbox", "", Isolation.NONE),),
             relayed=True,
             max_wall_ms=job.wall_ms,
+            job_classes=(job.kind,) if job.kind is not None else (),
         )
         task = Task(
             executor="sandbox",

@@ -15,7 +15,7 @@ def test_every_kind_that_is_stored_has_words() -> None:
 
 
 def test_every_market_event_that_may_be_about_a_request_is_looked_at() -> None:
-    abouts = {"bid", "bid_id", "request", "request_id", "allocation_id"}
+    abouts = {"bid", "bid_id", "request", "request_id", "allocation_id", "allocation_ids"}
     stored = {
         kind
         for kind in vars(offer_state).values()
