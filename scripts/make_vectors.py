@@ -22,6 +22,7 @@ from dms.testing.samples import (
     FROZEN,
     FULL,
     GUARDED,
+    LEADING_OUT,
     LEAST,
     LOGGED,
     MARKED,
@@ -78,6 +79,7 @@ def vectors(folder: Path) -> Iterator[tuple[Path, bytes]]:
         "reading": READING,
         "checkpointed": CHECKPOINTED,
         "marked": MARKED,
+        "leading_out": LEADING_OUT,
     }
     for name, messages in named.items():
         for message in messages:

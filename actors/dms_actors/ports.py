@@ -23,6 +23,7 @@ from typing import Protocol
 import msgspec
 
 from dms_proto.capability import ExecutorOffer
+from dms_proto.egress import Barred
 from dms_proto.ids import Digest, PeerId
 from dms_proto.secrets import OpenSecret
 from dms_proto.tunnels import Target
@@ -328,13 +329,19 @@ class UsageSample(msgspec.Struct, frozen=True, tag=True):
     usage: Usage
 
 
+class EgressRefused(msgspec.Struct, frozen=True, tag=True):
+    """A connection to elsewhere was refused. After an adoption those that were told before come again."""
+
+    barred: Barred
+
+
 class Exited(msgspec.Struct, frozen=True, tag=True):
     """The run is over, nothing of it is left running. Always the last event, always delivered."""
 
     ending: Ending
 
 
-ExecutorEvent = Preparing | Started | LogChunk | UsageSample | Exited
+ExecutorEvent = Preparing | Started | LogChunk | UsageSample | EgressRefused | Exited
 
 
 class Run(Protocol):

@@ -75,6 +75,12 @@ _MARKET: Final = (
         type=click.Choice(["requester", "granted"]),
         help="Who may run commands beside it with dms alloc exec: requester (you), or granted (also who has the right exec). Default nobody.",
     ),
+    click.option(
+        "--egress",
+        metavar="HOST:PORT",
+        multiple=True,
+        help="Where it has to connect to, such as pypi.org:443, by the proxy that HTTPS_PROXY names there. Repeat for more.",
+    ),
     click.option("--count", metavar="N", type=click.IntRange(1, 10_000), help="Independent allocations. Default 1."),
     click.option("--together", is_flag=True, default=None, help="All of them get a place at once, or none does."),
     click.option("--time", "run_time", metavar="SPAN", help="Longest run, such as 90s or 2h. Default 10m."),
@@ -244,6 +250,7 @@ def market_fields(task: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
             cpu=task["cpu"], memory=task["memory"], disk=task["disk"], gpus=[gpu] * (task["gpus"] or bool(gpu))
         ),
         "secrets": secrets,
+        "egress": list(task["egress"]),
         "exec": task["exec_"],
         "count": task["count"],
         "together": task["together"],

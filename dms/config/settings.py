@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
+from dms_proto.egress import MAX_ALLOWED, Destination
 from dms_proto.grants.access import Access as Served
 from dms_proto.ids import PeerId
 from dms_proto.pool.replacement import Strategy
@@ -246,6 +247,24 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Amount,
         about("Longest run accepted; requests for longer are declined. 0: no limit.", unit="ms"),
     ] = 24 * HOUR
+    egress: Annotated[
+        tuple[Destination, ...],
+        Meta(max_length=MAX_ALLOWED),
+        about(
+            "Where jobs that ask for it may connect to, through a proxy of this node: `pypi.org:443`, `*.pythonhosted.org:443` for all names below "
+            "one, `*:443` for every host. In lower case. Other nodes are told. Empty: nowhere. See docs/guides/egress.md."
+        ),
+    ] = ()
+    egress_bytes: Annotated[
+        Amount, about("The most that may flow there in one run, both ways together.", unit="bytes")
+    ] = GIB
+    egress_networks: Annotated[
+        tuple[str, ...],
+        about(
+            "Networks such as `10.1.0.0/16` in which such a destination may lie, beside the public internet. What listens there at the ports in "
+            "`egress` is open to strangers' jobs, services of this machine included."
+        ),
+    ] = ()
     price_start: Annotated[Amount, about("Fee for starting an allocation, whatever it uses.", unit="credits")] = 0
     price_cpu_core: Annotated[Amount, about("Price of one core.", unit="credits per hour")] = 10_000
     price_memory_gib: Annotated[Amount, about("Price of one GiB of memory.", unit="credits per hour")] = 2_000

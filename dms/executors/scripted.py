@@ -6,6 +6,7 @@ r"""An executor without processes: its commands are small scripts it plays itsel
     ("error", "oops\\n", "exit", "3")           writes to stderr
     ("sleep_ms", "50")                         takes time
     ("use", "1500")                            has used so many ms of CPU, and as many MiB, so far
+    ("connect", "example.org:443")             is refused a connection to elsewhere: a script has none
     ("wait",)                                  runs until it is stopped
     ("ignore_stop", "wait")                    runs until it is killed
     ("on_stop", "7", "wait")                   exits with 7 when asked to stop
@@ -29,9 +30,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dms.executors.run_clock import RunClock
-from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
+from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Isolation, Meter
 from dms_proto.checkpoints import CHECKPOINT_EXIT
+from dms_proto.egress import Barred
 from dms_proto.errors import UserError
 from dms_proto.secrets import OpenSecret
 from dms_proto.tunnels import Target, check_target
@@ -45,6 +47,7 @@ _OPERANDS: Final = {
     "exit": 1,
     "sleep_ms": 1,
     "use": 1,
+    "connect": 1,
     "wait": 0,
     "ignore_stop": 0,
     "on_stop": 1,
@@ -196,7 +199,7 @@ class ScriptedRun:
                 return
         self._exit(0)
 
-    async def _step(self, word: str, operands: list[str]) -> None:  # noqa: C901 - one case per word
+    async def _step(self, word: str, operands: list[str]) -> None:  # noqa: C901, PLR0912 - one case per word
         match word, operands:
             case ("print" | "error") as stream, [text]:
                 self._write("stdout" if stream == "print" else "stderr", text.encode())
@@ -205,6 +208,8 @@ class ScriptedRun:
             case "use", [amount]:
                 wall_ms = self._clock.millis() + 1
                 self._tell(UsageSample(Usage(wall_ms, int(amount) * 1000, int(amount) * MIB)))
+            case "connect", [destination]:
+                self._tell(EgressRefused(Barred(destination, "a script has no way out")))
             case "wait", []:
                 await asyncio.Event().wait()
             case "ignore_stop", []:

@@ -9,6 +9,7 @@ import msgspec
 
 from dms.hardware.gpu_types import FoundGpu
 from dms_proto.capability import Resources
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.units import CORE, GIB, MIB
 
 DEFAULT_UNRESERVED: Final = Resources(cpu_millicores=CORE, memory_bytes=256 * MIB, disk_bytes=256 * MIB)
@@ -49,6 +50,8 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
         oci: how containers are run; None: they are not.
         python: path of the Python whose packages programs in Python find; empty: the node's own, without what is installed in it.
         gpus: the devices of this machine, for jobs that were given one.
+        egress: to where jobs may connect.
+        egress_networks: of addresses that are not public and may be meant all the same.
     """
 
     state_directory: Path
@@ -61,3 +64,5 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
     oci: OciSettings | None = None
     python: str = ""
     gpus: tuple[FoundGpu, ...] = ()
+    egress: Egress = NO_EGRESS
+    egress_networks: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from dms.hardware.gpu import detect
 from dms.hardware.gpu_simulated import simulate
 from dms.hardware.gpu_types import Detection
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, Price, Resources
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.errors import UserError
 from dms_proto.market.arithmetic import canonical
 from dms_proto.units import CORE, GIB, MIB, format_bytes, format_cores
@@ -83,6 +84,7 @@ def propose(
         country=settings.node.country,
         job_classes=provider.job_classes,
         max_wall_ms=provider.max_wall_ms,
+        egress=egress_of(provider),
         price=Price(
             start=provider.price_start,
             cpu_core_hour=provider.price_cpu_core,
@@ -91,6 +93,11 @@ def propose(
             gpu_hour=provider.price_gpu,
         ),
     )
+
+
+def egress_of(provider: Provider) -> Egress:
+    """Where its owner lets jobs connect to."""
+    return Egress(provider.egress, provider.egress_bytes) if provider.egress else NO_EGRESS
 
 
 def notes(

@@ -19,11 +19,12 @@ from dms.jobs.document import InputFile, JobDocument, Unit
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
+from dms_proto.egress import read_destination
 from dms_proto.images import is_image
 from dms_proto.market import named_node
 from dms_proto.rules import IDENTIFIER
 from dms_proto.verification.policy import Verification, faults
-from dms_proto.work import PYTHON, ExecBy
+from dms_proto.work import PYTHON, SANDBOX, ExecBy
 
 MAX_LISTED: Final = 200
 """Problems collected before giving up."""
@@ -331,6 +332,7 @@ def _first(field: str) -> str:
 def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     """What has to be run, as field and broken rule."""
     yield from _image_rules(job)
+    yield from _egress_rules(job)
     if job.executor == "wasm":
         if not job.module:
             yield "module", "a wasm job needs the module's file"
@@ -347,6 +349,16 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
         yield "command", "a job needs a command"
     if job.module:
         yield "module", f"only wasm jobs have a module; the executor is {job.executor!r}"
+
+
+def _egress_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    if job.egress and job.executor not in (SANDBOX, PYTHON):
+        yield "egress", f"only jobs of the sandbox and of python connect to elsewhere; the executor is {job.executor!r}"
+    for index, text in enumerate(job.egress):
+        try:
+            read_destination(text)
+        except ValueError as error:
+            yield f"egress[{index}]", str(error)
 
 
 def _python_rules(job: JobDocument) -> Iterator[tuple[str, str]]:

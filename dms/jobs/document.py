@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from dms_proto.capability import Isolation, JobClass
+from dms_proto.egress import MAX_EGRESS
 from dms_proto.images import MAX_IMAGE, Pull
 from dms_proto.messages import Pricing
 from dms_proto.rules import MAX_PATH
@@ -110,6 +111,9 @@ class RunLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hard limits of one run beyond its resources."""
 
     log: Annotated[Number, quantity("Standard output and error together; past it the job ends.", "bytes")] = "16MiB"
+    egress: Annotated[
+        Number, quantity("With `egress`: what may flow there in one run, both ways together.", "bytes")
+    ] = "1GiB"
     processes: Annotated[int, Meta(description="Processes and threads at once.", ge=1, le=65_536)] = 256
     fuel: Annotated[int, Meta(description="WebAssembly instructions; 0: no limit but time.", ge=0, le=2**53)] = 0
 
@@ -218,6 +222,16 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         Meta(
             description="TCP ports on the job's own loopback that you can reach with `dms forward`. For the sandbox; nothing else gets in.",
             max_length=MAX_PORTS,
+        ),
+    ] = ()
+    egress: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=300)], ...],
+        Meta(
+            description=(
+                "Where it has to connect to: `pypi.org:443`, or `*.pythonhosted.org:443` for all names below one. Only nodes whose owner allows all "
+                "of it run it. By HTTP proxies alone, which HTTPS_PROXY and HTTP_PROXY name; nothing else gets out. For the sandbox and python."
+            ),
+            max_length=MAX_EGRESS,
         ),
     ] = ()
     exec: Annotated[

@@ -19,6 +19,7 @@ from dms.jobs.spec import DatasetWish, JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Resources
 from dms_proto.checkpoints import task_flaw
 from dms_proto.data.places import BLOCK, disk_bytes, flaw_of
+from dms_proto.egress import NO_EGRESS, Egress, read_destination
 from dms_proto.errors import UserError
 from dms_proto.images import pinned
 from dms_proto.market.preferences import EVENLY, PRESETS, Preferences, check_preferences
@@ -78,6 +79,7 @@ def resolve(
         image=pinned(job.image),
         pull=job.pull,
         exec=job.exec,
+        egress=_egress(job),
     )
     if flaw := task_flaw(task, is_checked=verification_of(job).is_on):
         problems.add("checkpoint", flaw)
@@ -271,9 +273,17 @@ def _limits(job: JobDocument) -> Limits:
     )
 
 
+def _egress(job: JobDocument) -> Egress:
+    if not job.egress:
+        return NO_EGRESS
+    destinations = dict.fromkeys(map(read_destination, job.egress))
+    return Egress(tuple(destinations), amount(job.limits.egress, "bytes"))
+
+
 def _needs(job: JobDocument) -> Capability:
     own = _resources(job)
-    agents = agent_bytes(job.executor, job.ports, job.exec)
+    egress = _egress(job)
+    agents = agent_bytes(job.executor, job.ports, job.exec, egress)
     return Capability(
         resources=msgspec.structs.replace(own, memory_bytes=own.memory_bytes + agents),
         architecture=job.architecture,
@@ -285,6 +295,7 @@ def _needs(job: JobDocument) -> Capability:
         relayed=job.relayed,
         job_classes=(job.class_,),
         max_wall_ms=amount(job.timeouts.run, "duration"),
+        egress=egress,
     )
 
 

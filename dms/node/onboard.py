@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dms.config.reference import template
 from dms.executors.detect import detect, libraries_of
 from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.hardware.benchmark import VERSION, Benchmark, Progress, run_benchmark
-from dms.hardware.capability import find_gpus, notes, propose
+from dms.hardware.capability import egress_of, find_gpus, notes, propose
 from dms.hardware.facts import read_facts
 from dms.hardware.gpu_types import Detection, FoundGpu
 from dms.node.pricing import policy_of
@@ -130,10 +131,27 @@ def executor_settings(directory: Path, config: Config, gpus: tuple[FoundGpu, ...
         directory: where they keep their files.
         config: the settings.
         gpus: for jobs that are given one; nothing where none is run.
+
+    Raises:
+        UserError: `bad_config`: `provider.egress_networks` names none.
     """
     return ExecutorSettings(
-        state_directory=directory, oci=container_settings(config), python=config.executors.python, gpus=gpus
+        state_directory=directory,
+        oci=container_settings(config),
+        python=config.executors.python,
+        gpus=gpus,
+        egress=egress_of(config.provider),
+        egress_networks=tuple(map(_network, config.provider.egress_networks)),
     )
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise UserError(
+            "bad_config", f"provider.egress_networks: {error}", hint="write it as 10.1.0.0/16, or 10.1.2.3/32 for one"
+        ) from None
 
 
 def container_settings(config: Config) -> OciSettings | None:

@@ -295,6 +295,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "AllocationThawed": lambda e: f"thawed, as far as it gave way to {_PRIORS[e.to]}",
     "StopBegun": lambda e: f"being stopped: {e.reason}",
     "CommandAdmitted": lambda e: f"{short(e.by)} runs beside it: {' '.join(e.words)[:80]}",
+    "EgressBarred": lambda e: f"no connection to {e.barred.destination}: {e.barred.why}",
     "RunEnded": lambda e: f"the run ended: {_ending(e.ending)}",
     "AllocationEnded": lambda e: (
         f"over: {_ending(e.ending)}; {format_millis(e.ending.usage.wall_ms)}, {format_credits(e.price)}, {format_count(len(e.outputs), 'output')}"

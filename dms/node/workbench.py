@@ -28,9 +28,17 @@ from dms.node.post import NodePost
 from dms.node.sealing import Sealer
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
-from dms_actors.ports import Executor, Exited, LogChunk, Network, Preparing, Run, Started, UsageSample
+from dms_actors.ports import EgressRefused, Executor, Exited, LogChunk, Network, Preparing, Run, Started, UsageSample
 from dms_proto.allocation.freezing import FreezeFailed
-from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted, RunUsed
+from dms_proto.allocation.machine import (
+    InputsArrived,
+    NodeRestarted,
+    OutputsStored,
+    RunBarred,
+    RunExited,
+    RunStarted,
+    RunUsed,
+)
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.marks import large_reads
 from dms_proto.data.readers import Readers
@@ -291,8 +299,8 @@ class Workbench:
                 match event:
                     case Preparing(detail=detail):
                         self._say_doing(allocation_id, request_id, requester, detail)
-                    case Started(handle=handle):
-                        self._tell(allocation_id, RunStarted(handle))
+                    case Started() | EgressRefused():
+                        self._tell(allocation_id, _as_stimulus(event))
                     case LogChunk():
                         self._log(allocation_id, request_id, requester, event)
                     case UsageSample(usage=usage):
@@ -391,6 +399,10 @@ class Workbench:
             pass
         except OSError:
             await asyncio.to_thread(job_directory.remove, directory)
+
+
+def _as_stimulus(event: Started | EgressRefused) -> Stimulus:
+    return RunStarted(event.handle) if isinstance(event, Started) else RunBarred(event.barred)
 
 
 def _no_directory(error: OSError) -> str:

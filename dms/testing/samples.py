@@ -7,6 +7,7 @@ from typing import Final
 from dms_proto import ids
 from dms_proto.accounts.iou import signed
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Meter, Price, Resources
+from dms_proto.egress import Egress
 from dms_proto.grants.revocations import revoke
 from dms_proto.images import Pull
 from dms_proto.lineage import succeed
@@ -320,6 +321,14 @@ CHUNKED: Final[tuple[AnyMessage, ...]] = (
     Invocation(REQUEST, ALLOCATION, _CHUNKED_TASK),
 )
 """Of the kinds that carry a task, one each with an input that is verified chunk by chunk."""
+
+_LEADING_OUT_TASK: Final = Task("sandbox", ("fetch",), egress=Egress(("pypi.org:443", "*.pythonhosted.org:443"), GIB))
+LEADING_OUT: Final[tuple[AnyMessage, ...]] = (
+    BidRequest(REQUEST, 0, Capability(egress=_LEADING_OUT_TASK.egress), 1, 1, 0, 0, 0),
+    Commit(REQUEST, BID, (0,), (_LEADING_OUT_TASK,), DIGEST),
+    Invocation(REQUEST, ALLOCATION, _LEADING_OUT_TASK),
+)
+"""A request for a way out, and of the kinds that carry a task, one each that has it."""
 
 _READING_TASK: Final = Task("sandbox", ("train",), datasets=(DatasetInput("in/photos", DIGEST, 300, 5 * MIB),))
 READING: Final[tuple[AnyMessage, ...]] = (

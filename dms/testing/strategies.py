@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from dms_proto import ids, images, rules
+from dms_proto import egress, ids, images, rules
 from dms_proto.messages import KINDS, AllocationStatus, Commit, Message, Phase
 from dms_proto.work import Ending, EndReason
 
@@ -68,6 +68,12 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.Uuid): lambda: st.uuids().map(str),
     _pattern(rules.GoodDigest): digests,
     _pattern(rules.DigestOrNone): lambda: st.one_of(st.just(""), digests()),
+    _pattern(egress.Destination): lambda: st.builds(
+        "{}{}:{}".format,
+        st.sampled_from(["", "*."]),
+        st.sampled_from(["pypi.org", "a", "10.0.0.1"]),
+        st.integers(1, 65_535),
+    ),
     _pattern(rules.RelativePath): relative_paths,
     _pattern(rules.PathOrNone): lambda: st.one_of(st.just(""), relative_paths()),
     _pattern(rules.Argument): lambda: st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),

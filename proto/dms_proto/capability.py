@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.rules import Amount, GpuPart, GpuShare, Word
 from dms_proto.units import CORE, GIB, HOUR
 
@@ -166,6 +167,7 @@ class Capability(msgspec.Struct, frozen=True, omit_defaults=True):
         relayed: offered: reached only through a relay; required: a relay is acceptable.
         job_classes: offered classes (empty: all); required: the one class of the job.
         max_wall_ms: longest run offered (0: unlimited); required: the run's wall time limit.
+        egress: offered: to where its owner lets jobs connect; required: to where the job has to.
         price: offered tariff; required: zero, since a job's maximum price is one total (`BidRequest.max_price`).
     """
 
@@ -180,3 +182,4 @@ class Capability(msgspec.Struct, frozen=True, omit_defaults=True):
     job_classes: Annotated[tuple[JobClass, ...], msgspec.Meta(max_length=16)] = ()
     max_wall_ms: Amount = 0
     price: Price = Price()
+    egress: Egress = NO_EGRESS

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.capability import Meter, Resources
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.ids import NO_DIGESTS, Digest
 from dms_proto.images import PinnedImage, Pull
 from dms_proto.rules import (
@@ -155,6 +156,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         pull: for oci: when the provider fetches it.
         exec: who may have commands run beside it.
         checkpoint: file or directory of its own from which it can go on elsewhere; empty: it cannot. See `checkpoints`.
+        egress: to where it may connect, through a proxy of the provider's; nothing else leads out.
     """
 
     executor: Word
@@ -172,6 +174,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     datasets: Annotated[tuple[DatasetInput, ...], msgspec.Meta(max_length=MAX_DATASETS)] = ()
     exec: ExecBy = ExecBy.NOBODY
     checkpoint: PathOrNone = ""
+    egress: Egress = NO_EGRESS
 
 
 PORT_AGENT_BYTES: Final = 48 * MIB
@@ -179,18 +182,22 @@ PORT_AGENT_BYTES: Final = 48 * MIB
 EXEC_AGENT_BYTES: Final = 32 * MIB
 """Memory of the agent that has commands run beside a job, with all its sessions."""
 
+EGRESS_PROXY_BYTES: Final = 64 * MIB
+"""Memory of the proxy through which a job connects to elsewhere, with all its connections busy."""
 
-def agent_bytes(executor: str, ports: Collection[int], exec_by: ExecBy) -> int:
-    """Memory of the agents inside a job's sandbox: reserved beside what the job asks for itself."""
+
+def agent_bytes(executor: str, ports: Collection[int], exec_by: ExecBy, egress: Egress = NO_EGRESS) -> int:
+    """Memory of what serves a job beside it, in its sandbox or outside: reserved beside what the job asks for itself."""
     leads_in = bool(ports) and executor == SANDBOX
     runs_beside = exec_by is not ExecBy.NOBODY and executor in (SANDBOX, PYTHON)
-    return PORT_AGENT_BYTES * leads_in + EXEC_AGENT_BYTES * runs_beside
+    leads_out = bool(egress.destinations) and executor in (SANDBOX, PYTHON)
+    return PORT_AGENT_BYTES * leads_in + EXEC_AGENT_BYTES * runs_beside + EGRESS_PROXY_BYTES * leads_out
 
 
 def within(task: Task, reserved: Resources) -> Task:
     """The task as it is run: its memory and that of its agents are no more than was reserved, its devices those that were."""
     own = task.resources.memory_bytes
-    agents = agent_bytes(task.executor, task.ports, task.exec)
+    agents = agent_bytes(task.executor, task.ports, task.exec, task.egress)
     if own and agents:
         own = max(1, min(own, reserved.memory_bytes - agents))
     resources = msgspec.structs.replace(task.resources, gpus=reserved.gpus, memory_bytes=own)
@@ -326,6 +333,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         memory_peak_bytes: highest total.
         fuel: wasm instructions executed; 0 for other executors.
         meter: how far `cpu_us` can be trusted.
+        egress_bytes: that went out of its sandbox and came in, through the proxy.
     """
 
     wall_ms: Amount = 0
@@ -333,6 +341,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     memory_peak_bytes: Amount = 0
     fuel: Amount = 0
     meter: Meter = Meter.WALL
+    egress_bytes: Amount = 0
 
 
 class Ending(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -205,6 +205,7 @@ def allocation(view: AllocationView, names: Mapping[str, str]) -> Iterator[Block
                 else f"{format_millis(usage.wall_ms)} so far",
             ),
             ("used", f"{_used(usage)} peak memory ({usage.meter})"),
+            *((("egress", f"{format_bytes(usage.egress_bytes)} both ways"),) if usage.egress_bytes else ()),
             ("price", format_credits(view.price)),
             ("log", f"{format_bytes(view.log_bytes[0])} stdout, {format_bytes(view.log_bytes[1])} stderr"),
             *((("dispute", _dispute(view.disputed)),) if view.disputed else ()),

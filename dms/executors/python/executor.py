@@ -20,7 +20,7 @@ import msgspec
 from dms.calls import worker
 from dms.executors.python.installation import ASK_S, Installation, Shown, ask, show
 from dms.executors.sandbox import probe
-from dms.executors.sandbox.agents import letting_exec
+from dms.executors.sandbox.agents import letting_exec, letting_out
 from dms.executors.sandbox.engine import DOOR_ARGUMENT, Sandbox
 from dms.executors.sandbox.program import Program, environment_of, files_of
 from dms_actors.ports import Run
@@ -103,7 +103,11 @@ class PythonExecutor:
             binds=(*interpreter.binds, (self._home / "shown", HOME)),
             opens_door=takes_calls(task),
         )
-        return program if task.exec is ExecBy.NOBODY else letting_exec(program, interpreter)
+        if task.exec is not ExecBy.NOBODY:
+            program = letting_exec(program, interpreter)
+        if task.egress.destinations:
+            program = letting_out(program, task.egress, (), interpreter)
+        return program
 
     def _prepared(self) -> Installation:
         """Asks the interpreter, and puts the worker where it can be shown. Once.

@@ -1,4 +1,7 @@
-"""Programs that have an agent beside them inside their sandbox: `port_agent` leads to their ports, `exec_agent` runs other commands there."""
+"""Programs that something starts inside their sandbox: `port_agent` leads to their ports, `exec_agent` runs other commands there.
+
+`egress_start` opens the port at which they find their proxy, and stays not.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dms.executors.sandbox import agent_start, exec_agent, port_agent
-from dms.executors.sandbox.engine import DOOR_ARGUMENT, EXEC_ARGUMENT, RESULT_ARGUMENT
+from dms.executors.sandbox import agent_start, egress_start, exec_agent, port_agent
+from dms.executors.sandbox.engine import DOOR_ARGUMENT, EGRESS_ARGUMENT, EXEC_ARGUMENT, RESULT_ARGUMENT
 from dms.executors.sandbox.interpreter import Interpreter
+from dms.executors.sandbox.profile import CA_BUNDLE
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.verdict import NOT_EXECUTABLE, NOT_FOUND
+from dms_proto.egress import Egress
 from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Ending, EndReason
 
 _LIBRARIES: Final = "LD_LIBRARY_PATH"
@@ -32,6 +37,10 @@ PORTS: Final = Overhead(PORT_AGENT_BYTES, 2)
 """With all its connections busy; it, and what starts it."""
 EXEC: Final = Overhead(EXEC_AGENT_BYTES, 2 + exec_agent.MOST)
 """With all its sessions, each a process; the commands in them count as the job's own."""
+EGRESS: Final = Overhead(0, 0)
+"""Nothing stays: the proxy is outside."""
+EGRESS_PORT: Final = 3128
+"""Where a job finds its proxy, or the next one that it does not declare itself."""
 
 
 def letting_in(program: Program, ports: Sequence[int], python: Interpreter) -> Program:
@@ -45,6 +54,30 @@ def letting_exec(program: Program, python: Interpreter) -> Program:
     result = RESULT_ARGUMENT if program.judge is None else "-1"
     started = _beside(program, python, exec_agent, (EXEC_ARGUMENT, result), EXEC)
     return msgspec.structs.replace(started, opens_exec=True)
+
+
+def letting_out(program: Program, egress: Egress, taken: Sequence[int], python: Interpreter) -> Program:
+    """`program`, with a proxy at a port of its loopback, where programs look for one.
+
+    Args:
+        program: whatever else is started before it, this is first.
+        egress: to where.
+        taken: ports that the job itself listens at.
+        python: that starts it.
+    """
+    port = next(port for port in range(EGRESS_PORT, EGRESS_PORT + len(taken) + 1) if port not in taken)
+    result = RESULT_ARGUMENT if program.judge is None else "-1"
+    started = _beside(program, python, egress_start, (EGRESS_ARGUMENT, result, str(port)), EGRESS)
+    return msgspec.structs.replace(
+        started, egress=egress, environment={**_pointing_to(f"http://127.0.0.1:{port}"), **started.environment}
+    )
+
+
+def _pointing_to(proxy: str) -> dict[str, str]:
+    """The variables by which programs find a proxy, in both spellings that are in use, and the certificates that they need behind it."""
+    variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "localhost,127.0.0.1"}
+    upper = {name.upper(): value for name, value in variables.items()}
+    return {**variables, **upper, "SSL_CERT_FILE": CA_BUNDLE}
 
 
 def _beside(

@@ -4,8 +4,10 @@ Layout of its state directory::
 
     runs/          the files of runs (see `run_files`)
     etc/           what jobs see as /etc
+    egress/etc/    what those see that may connect to elsewhere
     seccomp.bpf    the system call filter
     launcher.log   complaints of the launcher
+    egress.log     complaints of proxies
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import hashlib
 import logging
 import os
 import resource
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +27,8 @@ from typing import Final
 
 import msgspec
 
+from dms.egress.proxy import Ways
+from dms.egress.starting import ProxyProcess
 from dms.executors import gpus, job_directory
 from dms.executors.limiter import Allowance, Group, Limiter
 from dms.executors.limiter import detect as detect_limiter
@@ -35,13 +40,14 @@ from dms.executors.sandbox.process import Process, is_same
 from dms.executors.sandbox.program import Program, allowance_of, fault_of
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.sandbox.run import Place, SandboxRun, handle_of
-from dms.executors.sandbox.run_files import Record, RunFiles, Status
+from dms.executors.sandbox.run_files import METER, Record, RunFiles, Status
 from dms.executors.sandbox.spares import SparePool
 from dms.executors.sandbox.watch import DirectoryWatch
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.gpu_types import FoundGpu
 from dms_actors.ports import Run
 from dms_proto.capability import Meter
+from dms_proto.egress import Egress
 from dms_proto.errors import MachineError
 from dms_proto.units import MIB
 from dms_proto.work import Ending, EndReason, Task
@@ -55,6 +61,7 @@ _READ: Final = os.O_RDONLY | os.O_CLOEXEC
 RESULT_ARGUMENT: Final = "{result}"
 DOOR_ARGUMENT: Final = "{door}"
 EXEC_ARGUMENT: Final = "{exec}"
+EGRESS_ARGUMENT: Final = "{egress}"
 _HALF_STARTED_S: Final = 2.0
 _UNRECORDED_S: Final = 0.1
 """How long a run that an earlier node was just starting may take to write its record, and then until bubblewrap names its process."""
@@ -109,6 +116,7 @@ class Sandbox:
             self._runs_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             seccomp.cached(self._state)
             profile.build_etc(self._state)
+            profile.build_trusting_etc(self._state / "egress")
             self._boot = run_files.boot_id()
         except OSError as error:
             raise MachineError("executor_unavailable", f"{self._state} cannot be used: {error}") from error
@@ -256,7 +264,7 @@ class Sandbox:
         try:
             opened += [os.memfd_create("arguments", os.MFD_CLOEXEC), os.open(self._state / "seccomp.bpf", _READ)]
             fds = [self._devnull, place.files.fd("stdout"), place.files.fd("stderr"), place.files.fd("status"), *opened]
-            block = result = door = exec_door = -1
+            block = result = door = exec_door = egress = -1
             if place.group.paused_start:
                 block = len(fds)
                 read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -274,12 +282,17 @@ class Sandbox:
                 exec_door = len(fds)
                 opened.append(place.files.open_exec_door().detach())
                 fds.append(opened[-1])
+            if program.egress.destinations:
+                egress = len(fds)
+                opened.append(self._lead_out(run, program.egress).detach())
+                fds.append(opened[-1])
             secrets = []
             for name, value in program.secrets.items():
                 secrets.append((len(fds), name))
                 fds.append(_in_memory(value))
                 opened.append(fds[-1])
-            sources = [place.directory, self._state / "etc", *(path for path, _ in program.binds)]
+            etc = self._state / ("egress/etc" if program.egress.destinations else "etc")
+            sources = [place.directory, etc, *(path for path, _ in program.binds)]
             mounts = [str(path) for path in sources] if place.uid else []
             binary = self.binary
             if place.uid and self._bwrap_home is not None:
@@ -290,13 +303,35 @@ class Sandbox:
             view = profile.View(names[0], names[1], binds, program.devices, tuple(secrets), block=block)
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
-            command = _filled(program.command, {RESULT_ARGUMENT: result, DOOR_ARGUMENT: door, EXEC_ARGUMENT: exec_door})
+            command = _filled(
+                program.command,
+                {
+                    RESULT_ARGUMENT: result,
+                    DOOR_ARGUMENT: door,
+                    EXEC_ARGUMENT: exec_door,
+                    EGRESS_ARGUMENT: egress,
+                },
+            )
             argv = (binary, *_READ_ARGUMENTS, *command)
             record = msgspec.structs.asdict(self._record(place, program))
             yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), fds
         finally:
             for fd in opened:
                 os.close(fd)
+
+    def _lead_out(self, run: SandboxRun, egress: Egress) -> socket.socket:
+        """Starts the proxy of a run, and gives the end of its socket that is for the starter inside."""
+        files, settings = run.place.files, self.settings
+        proxy = ProxyProcess(
+            Ways(egress, settings.egress, settings.egress_networks),
+            run=run.monitor_fd,
+            meter=files.add(METER),
+            log=files.fd("stderr"),
+            uid=run.place.uid,
+            complaints=self._state / "egress.log",
+        )
+        run.set_proxy(proxy)
+        return proxy.inner
 
     def _rlimits(self, allowance: Allowance, group: Group) -> list[tuple[int, int]]:
         # The ceiling for what is written between two looks. The limit proper, of the job's output and of its directory, is enforced by looking.

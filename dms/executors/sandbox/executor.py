@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dms.executors.sandbox import bwrap, probe
-from dms.executors.sandbox.agents import letting_exec, letting_in
+from dms.executors.sandbox.agents import letting_exec, letting_in, letting_out
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
 from dms.executors.sandbox.program import Program, environment_of, files_of
@@ -62,7 +62,11 @@ class SandboxExecutor:
         )
         if task.ports:
             program = letting_in(program, task.ports, self._python())
-        return program if task.exec is ExecBy.NOBODY else letting_exec(program, self._python())
+        if task.exec is not ExecBy.NOBODY:
+            program = letting_exec(program, self._python())
+        if task.egress.destinations:
+            program = letting_out(program, task.egress, task.ports, self._python())
+        return program
 
     def _python(self) -> Interpreter:
         empty = self._sandbox.settings.state_directory / "empty"

@@ -35,6 +35,10 @@ class Process:
         os.close(pidfd)
         return None
 
+    def fileno(self) -> int:
+        """The pidfd that holds it."""
+        return self._fd
+
     def listen(self, on_exit: Callable[[], None]) -> None:
         """Calls `on_exit` instead."""
         self._on_exit = on_exit

@@ -26,6 +26,15 @@ SECRETS_BYTES: Final = 2 * MAX_SECRETS * MAX_VALUE_BYTES
 """Twice what they may have: a file takes whole pages."""
 BASE_ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}  # noqa: S108 - the sandbox's own
 HOST_LINKS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
+"""Where a job finds the certificates that this machine trusts."""
+CA_BUNDLES: Final = (
+    "ssl/certs/ca-certificates.crt",
+    "pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "ssl/ca-bundle.pem",
+    "ssl/cert.pem",
+)
+"""Where they are in /etc: on Debian, Fedora, SUSE, Alpine and their kin."""
 MASKED: Final = ("kallsyms", "keys", "timer_list", "cmdline", "interrupts", "diskstats", "partitions")
 """Files in /proc that are the machine's and not the job's. Those only root can read need no mask, which costs a mount: no job is the host's root."""
 
@@ -139,6 +148,25 @@ def build_etc(directory: Path, host: Path = Path("/etc")) -> Path:
     if (host / "ld.so.cache").is_file():
         _replace(etc / "ld.so.cache", (host / "ld.so.cache").read_bytes())
     _copy_links(host / "alternatives", etc / "alternatives")
+    return etc
+
+
+def build_trusting_etc(directory: Path, host: Path = Path("/etc")) -> Path:
+    """The same for jobs that connect to elsewhere: whom this machine trusts is in it as well, where programs look for that.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    directory.mkdir(mode=0o755, exist_ok=True)
+    etc = build_etc(directory, host)
+    found = next((host / name for name in CA_BUNDLES if (host / name).is_file()), None)
+    if found is None:
+        return etc
+    data = found.read_bytes()
+    for name in CA_BUNDLES:
+        place = etc / name
+        place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _replace(place, data)
     return etc
 
 

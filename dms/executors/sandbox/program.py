@@ -12,6 +12,7 @@ import msgspec
 from dms.executors.limiter import Allowance
 from dms.executors.limiter.base import LEAST_MEMORY
 from dms.executors.settings import ExecutorSettings
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import CORE, format_bytes
 from dms_proto.work import Ending, Task, takes_calls
@@ -37,6 +38,7 @@ class Program(msgspec.Struct, frozen=True):
         overhead_processes: threads the executor itself needs.
         opens_door: set for one that lets connections in: it finds the listening socket at the descriptor named by the argument "{door}".
         opens_exec: set for one that has commands run beside it: it finds the listening socket at the descriptor named by the argument "{exec}".
+        egress: set for one that may connect to elsewhere: its starter finds the socket of the proxy at the descriptor named by "{egress}".
         judge: set when the program reports through a result file, which it then finds at the descriptor named by the argument "{result}".
     """
 
@@ -50,6 +52,7 @@ class Program(msgspec.Struct, frozen=True):
     overhead_processes: int = 0
     opens_door: bool = False
     opens_exec: bool = False
+    egress: Egress = NO_EGRESS
     judge: Judge | None = None
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from dms.egress.starting import ProxyProcess
 from dms.executors import job_directory
 from dms.executors.limiter import Allowance, Group, Limiter, Reading, process_tree
 from dms.executors.run_clock import RunClock
@@ -25,7 +26,7 @@ from dms.executors.sandbox.limit_watch import LimitWatch
 from dms.executors.sandbox.process import Process
 from dms.executors.sandbox.program import Judge
 from dms.executors.sandbox.run_files import RunFiles, Status
-from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Started, UsageSample
+from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Started, UsageSample
 from dms_proto.capability import Meter
 from dms_proto.errors import DmsError, MachineError
 from dms_proto.tunnels import Target
@@ -83,6 +84,7 @@ class SandboxRun:
         self._start_check: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._block = -1
+        self._proxy: ProxyProcess | None = None
         self._let_go: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
 
@@ -111,6 +113,16 @@ class SandboxRun:
     def set_monitor(self, monitor: Process) -> None:
         """Says which process is the outer bubblewrap."""
         self._monitor = monitor
+
+    @property
+    def monitor_fd(self) -> int:
+        """The pidfd of the outer bubblewrap."""
+        assert self._monitor is not None
+        return self._monitor.fileno()
+
+    def set_proxy(self, proxy: ProxyProcess) -> None:
+        """Says who leads out of it. Waits for its end."""
+        self._proxy = proxy
 
     def set_inner(self, inner: Process) -> None:
         """Says which process is the first inside, for a run that has been going on for a while."""
@@ -141,6 +153,8 @@ class SandboxRun:
         """Stops following it and leaves it running."""
         if self._task is not None:
             self._task.cancel()
+        if self._proxy is not None:
+            self._proxy.let_go()
         self._release()
         self.place.files.close()
 
@@ -149,7 +163,7 @@ class SandboxRun:
     async def events(self) -> AsyncIterator[ExecutorEvent]:
         """See `Run.events`. After an adoption the output comes from its first byte again: `offset` tells what is new."""
         offsets = dict.fromkeys(STREAMS, 0)
-        announced = False
+        announced, told = False, 0
         while True:
             self._news.clear()
             over = self._ending is not None
@@ -159,6 +173,9 @@ class SandboxRun:
             if announced:
                 for chunk in self._new_output(offsets):
                     yield chunk
+                for barred in self.place.files.barred()[told:]:
+                    told += 1
+                    yield EgressRefused(barred)
             if announced and not over and self._sample is not None:
                 sample, self._sample = self._sample, None
                 yield UsageSample(sample)
@@ -224,6 +241,8 @@ class SandboxRun:
             _logger.warning("run %s: %s", self.place.files.name, error)
             await self._give_up(str(error))
         await self._remove_group()
+        if self._proxy is not None:
+            await self._proxy.wait_ended()
         self._release()
         done()
 
@@ -426,6 +445,7 @@ class SandboxRun:
             wall_ms=self._clock.millis(),
             cpu_us=reading.cpu_us,
             memory_peak_bytes=reading.memory_peak_bytes,
+            egress_bytes=self.place.files.egress_bytes(),
             meter=self.place.limiter.meter,
         )
 

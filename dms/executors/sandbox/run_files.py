@@ -8,6 +8,7 @@
     STATE/runs/ALLOCATION.result   written by a worker inside (wasm), or by what starts the command
     STATE/runs/ALLOCATION.door     the way in (see `door`), for a job that declares ports
     STATE/runs/ALLOCATION.exec     likewise, for a job that lets commands be run beside it
+    STATE/runs/ALLOCATION.egress   what went through the proxy (`dms.egress.meter`), for a job that may connect to elsewhere
 
 All runs share one directory so that one inotify watch serves them all. Jobs hold descriptors of their own output only; the directory is in no
 sandbox.
@@ -25,11 +26,14 @@ from typing import Final
 
 import msgspec
 
+from dms.egress.meter import read_barred, read_total
 from dms.executors.sandbox import door
+from dms_proto.egress import Barred
 from dms_proto.tunnels import Target
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX, door.EXEC_SUFFIX)
+METER: Final = "egress"
+_SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX, door.EXEC_SUFFIX, METER)
 _MAX_STATUS: Final = 64 * 1024
 
 
@@ -125,6 +129,14 @@ class RunFiles:
         """Bytes of one file."""
         return os.pread(self._fds[suffix], length, offset)
 
+    def egress_bytes(self) -> int:
+        """What went through the proxy by now."""
+        return read_total(self._fds[METER]) if METER in self._fds else 0
+
+    def barred(self) -> tuple[Barred, ...]:
+        """What the proxy has refused by now."""
+        return read_barred(self._fds[METER]) if METER in self._fds else ()
+
     def modified(self, suffix: str) -> float:
         """Unix time at which one file was last written."""
         return os.fstat(self._fds[suffix]).st_mtime
@@ -197,8 +209,9 @@ class RunFiles:
             # Appending: a job that holds the descriptor cannot place bytes anywhere but at the end.
             self._fds[suffix] = os.open(self._path(suffix), flags | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if not flags:
-            with suppress(FileNotFoundError):
-                self._fds["result"] = os.open(self._path("result"), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            for suffix in ("result", METER):
+                with suppress(FileNotFoundError):
+                    self._fds[suffix] = os.open(self._path(suffix), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
 
     def _path(self, suffix: str) -> str:
         return f"{self._directory}/{self.name}.{suffix}"

@@ -154,6 +154,8 @@ class JobGroup(Base):
             )
         if flaw := task_flaw(terms.task, is_checked=terms.verify.is_on):
             raise UserError("bad_job", f"checkpoint: {flaw}")
+        if terms.task.egress != terms.needs.egress:
+            raise UserError("bad_job", "task.egress and needs.egress differ: what was not asked for leads nowhere")
         memory = terms.needs.resources.memory_bytes
         if 0 < memory < LEAST_MEMORY:
             raise UserError(

@@ -33,6 +33,7 @@ from dms_proto.allocation.freezing import (
     frozen_by,
 )
 from dms_proto.checkpoints import brought_home, is_at_checkpoint
+from dms_proto.egress import MAX_BARRED, Barred
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import (
     IGNORED,
@@ -112,6 +113,12 @@ class RunUsed(Stimulus, frozen=True):
     """Cumulative use so far."""
 
     usage: Usage
+
+
+class RunBarred(Stimulus, frozen=True):
+    """A connection of it to elsewhere was refused. After a restart of the node it comes again."""
+
+    barred: Barred
 
 
 class RunExited(Stimulus, frozen=True):
@@ -204,6 +211,13 @@ class RunSampled(Transient, frozen=True):
     """The run has used this much so far."""
 
     usage: Usage
+
+
+class EgressBarred(Event, frozen=True):
+    """A connection of it to elsewhere was refused. Written once for each destination and reason."""
+
+    barred: Barred
+    at: int
 
 
 class StopBegun(Event, frozen=True):
@@ -347,6 +361,7 @@ class Allocation(msgspec.Struct, frozen=True):
         gone_until: when to stop for want of a requester; 0 while it can be reached.
         refused: why an invocation was refused; others after it are refused without being written down.
         frozen: whether it gives way to somebody now.
+        barred: connections that were refused, at most `MAX_BARRED`.
     """
 
     reservation: Reservation | None = None
@@ -367,6 +382,7 @@ class Allocation(msgspec.Struct, frozen=True):
     gone_until: int = 0
     refused: str = ""
     frozen: Frozen = Frozen()
+    barred: tuple[Barred, ...] = ()
 
 
 def next_deadline(allocation: Allocation) -> int | None:
@@ -487,6 +503,12 @@ def _used(allocation: Allocation, stimulus: RunUsed, _now: int) -> Decision:
     """Told, not stored: the next sample replaces it, and the final figures come with the end."""
     event = RunSampled(stimulus.usage)
     return Decision((event,), (Send(_of(allocation).requester, status_of(evolve(allocation, event))),))
+
+
+def _barred(allocation: Allocation, stimulus: RunBarred, now: int) -> Decision:
+    if stimulus.barred in allocation.barred or len(allocation.barred) >= MAX_BARRED:
+        return IGNORED
+    return Decision((EgressBarred(stimulus.barred, now),))
 
 
 def _exited(allocation: Allocation, stimulus: RunExited, now: int) -> Decision:
@@ -740,6 +762,8 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
             return change(allocation, frozen=allocation.frozen.giving_way(event))
         case AllocationThawed():
             return change(allocation, frozen=allocation.frozen.let_go(event))
+        case EgressBarred(barred=barred):
+            return change(allocation, barred=(*allocation.barred, barred))
         case RunSampled(usage=usage):
             return change(allocation, usage=usage)
         case RunEnded(ending=ending):
@@ -785,6 +809,7 @@ _STIMULI: Final = (
     InputsArrived,
     RunStarted,
     RunUsed,
+    RunBarred,
     RunExited,
     OutputsStored,
     CancelHeard,
@@ -815,6 +840,7 @@ TABLE: Final[Table[Allocation]] = {
     (LifePhase.STARTING, RunStarted): Row(_started, "the requester is told"),
     (LifePhase.STOPPING, RunStarted): Row(_started_while_stopping, "it started after all: stopped again"),
     (LifePhase.RUNNING, RunUsed): Row(_used, "the requester is told"),
+    **{(phase, RunBarred): Row(_barred, "written down, once") for phase in _ACTIVE},
     **{
         (phase, RunExited): Row(_exited, "what it left is stored; with nothing to store it is over")
         for phase in _ACTIVE

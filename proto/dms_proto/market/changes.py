@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.messages import BidRequest
 from dms_proto.units import (
     CORE,
@@ -195,6 +196,11 @@ def _with_gpus(request: BidRequest, gpus: tuple[Gpu, ...]) -> BidRequest:
     return _with_needs(request, msgspec.structs.replace(request.needs, resources=resources))
 
 
+def _with_egress(request: BidRequest, **changes: object) -> BidRequest:
+    egress = msgspec.structs.replace(request.needs.egress, **changes)
+    return _with_needs(request, msgspec.structs.replace(request.needs, egress=egress))
+
+
 def _gpu(words: str, field: str, show: Callable[[int], str], read: Callable[[str], int]) -> Quantity:
     def put(request: BidRequest, value: int) -> BidRequest:
         gpus = request.needs.resources.gpus
@@ -220,6 +226,13 @@ QUANTITIES: Final[dict[str, Quantity]] = {
         _read_count,
         lambda request: len(request.needs.resources.gpus),
         lambda request, count: _with_gpus(request, request.needs.resources.gpus[:count]),
+    ),
+    "egress_bytes": Quantity(
+        "egress bytes",
+        show_bytes,
+        parse_bytes,
+        lambda request: request.needs.egress.most_bytes,
+        lambda request, most: _with_egress(request, most_bytes=most),
     ),
     "wall_time": _need("wall time", "max_wall_ms", show_millis, parse_millis),
     "price": Quantity(
@@ -254,6 +267,7 @@ _PATTERNS: Final[dict[str, re.Pattern[str]]] = {
     "job_class": re.compile(f"class ({'|'.join(JobClass)})"),
     "label": re.compile(r"label (.+) (any)"),
     "library": re.compile(r"library (.+?) (any version|none)"),
+    "egress": re.compile(r"egress (\S+) (none)"),
     "executor": re.compile(
         rf"executor (.+?) (isolation (?:{'|'.join(Isolation)}) limits [\w,]+(?: any version)?)", re.ASCII
     ),
@@ -277,6 +291,11 @@ def _gpus_of_any(field: str) -> Callable[[Capability, str, str], dict[str, objec
 def _weaken_library(libraries: tuple[str, ...], name: str, text: str) -> tuple[str, ...]:
     kept = (library if library.partition("==")[0] != name else name for library in libraries)
     return tuple(library for library in kept if library != name or text != "none")
+
+
+def _without_way(egress: Egress, destination: str) -> Egress:
+    kept = tuple(one for one in egress.destinations if one != destination)
+    return msgspec.structs.replace(egress, destinations=kept) if kept else NO_EGRESS
 
 
 def _weaken_executor(required: ExecutorOffer, text: str) -> ExecutorOffer:
@@ -311,6 +330,7 @@ _WEAKENED: Final[dict[str, Callable[[Capability, str, str], dict[str, object]]]]
     "job_class": lambda _needs, _key, text: {"job_classes": (JobClass(text),)},
     "label": lambda needs, key, _text: {"labels": {k: v for k, v in needs.labels.items() if k != key}},
     "library": lambda needs, key, text: {"libraries": _weaken_library(needs.libraries, key, text)},
+    "egress": lambda needs, key, _text: {"egress": _without_way(needs.egress, key)},
     "executor": lambda needs, key, text: {
         "executors": tuple(_weaken_executor(e, text) if e.name == key else e for e in needs.executors)
     },

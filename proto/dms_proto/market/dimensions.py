@@ -18,6 +18,8 @@ label:KEY       the same value                                label zone any
 country         the same, or none asked                       country any
 relayed         direct, or a relay is accepted                relay accepted
 job_class       among those accepted; none listed: all        class batch
+egress:HOST…    allowed by its owner                          egress pypi.org:443 none
+egress_bytes    at most what its owner allows                 egress bytes 1 GiB
 wall_time       at most the longest run offered; 0: no limit  wall time 2h
 price           the tariff's cost at most the maximum price   max price 0.03
 ==============  ============================================  =====================================
@@ -31,6 +33,7 @@ from typing import Final, NamedTuple
 
 from dms_proto.capability import Capability, Resources
 from dms_proto.market.changes import Change, floor_bytes, show_bytes, show_millis, show_thousandths
+from dms_proto.market.egress_dimension import egress_bytes_test, egress_test, judge_egress, judge_egress_bytes
 from dms_proto.market.gpu_dimension import judge_gpus
 from dms_proto.market.gpus import assign_gpus
 from dms_proto.market.set_dimensions import (
@@ -256,6 +259,16 @@ TABLE: Final[tuple[Dimension, ...]] = (
     _kind("country"),
     Dimension("relayed", _test_relayed, _judge_relayed),
     Dimension("job_class", _test_job_class, _judge_job_class),
+    Dimension(
+        "egress",
+        lambda required, _: egress_test(required.egress),
+        lambda q: judge_egress(q.required.egress, q.offered.egress),
+    ),
+    Dimension(
+        "egress_bytes",
+        lambda required, _: egress_bytes_test(required.egress),
+        lambda q: judge_egress_bytes(q.required.egress, q.offered.egress),
+    ),
     Dimension("wall_time", _test_wall_time, _judge_wall_time),
     Dimension("price", _test_price, _judge_price),
 )

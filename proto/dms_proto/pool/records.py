@@ -74,6 +74,7 @@ def _together(before: Usage, more: Usage) -> Usage:
         max(before.memory_peak_bytes, more.memory_peak_bytes),
         before.fuel + more.fuel,
         more.meter,
+        before.egress_bytes + more.egress_bytes,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import inspect
 
-from dms_proto import images, rules
+from dms_proto import egress, images, rules
 from dms_proto.messages import GOSSIPED, KINDS
 from dms_proto.units import MAX_QUANTITY, format_count
 from dms_proto.wire.refusals import RULES
@@ -39,6 +39,7 @@ _PATTERNS: Final = {
         (rules.GoodDigest, "digest"),
         (rules.DigestOrNone, "digest or empty"),
         (images.PinnedImage, "image by digest or empty"),
+        (egress.Destination, "destination: host, or `*`, or `*.` and a name, then a colon and the port; lower case"),
         (rules.RelativePath, "relative path"),
         (rules.PathOrNone, "relative path or empty"),
         (rules.Argument, "text without NUL"),

@@ -23,7 +23,7 @@ CONTAINERS = "image pull"
 WHERE = "node cache checkpoint"
 INSIDE = "exec_"
 CHECKS = "verify copies apart comparator"
-OFTEN = "inputs datasets outputs env constraints labels secrets secret_variable"
+OFTEN = "inputs datasets outputs egress env constraints labels secrets secret_variable"
 NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), *WHERE.split(), INSIDE, *CHECKS.split())) | dict.fromkeys(
     OFTEN.split(), ()
 )
@@ -39,6 +39,11 @@ def test_a_job_is_named_after_its_program() -> None:
 
 def test_a_checkpoint_is_named() -> None:
     assert _spec("./run", checkpoint="state").task.checkpoint == "state"
+
+
+def test_where_it_connects_to_is_named() -> None:
+    spec = _spec("true", egress=("pypi.org:443", "*.b:1"))
+    assert spec.needs.egress.destinations == spec.task.egress.destinations == ("pypi.org:443", "*.b:1")
 
 
 def test_an_input_may_lie_anywhere_the_person_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

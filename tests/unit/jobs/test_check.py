@@ -42,6 +42,7 @@ inputs:
 outputs: ["out/*.bin"]
 checkpoint: state
 ports: [8080, 9090]
+egress: ["pypi.org:443"]
 exec: granted
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
 secrets: {TOKEN: {env: DMS_SECRET_TOKEN, as: variable}, KEY: {file: client.key}}
@@ -86,6 +87,7 @@ def test_every_field_can_be_written() -> None:
     }
     assert job.class_ is JobClass.INTERACTIVE
     assert job.ports == (8080, 9090)
+    assert job.egress == ("pypi.org:443",)
     assert job.exec is ExecBy.GRANTED
     assert job.country == "NO"
     assert job.max_price == "0.00001", "kept as written: printed again it would be 1e-05"
@@ -253,6 +255,23 @@ def test_a_file_that_cannot_be_read_is_a_bad_job(tmp_path: Path, name: str) -> N
     ],
 )
 def test_what_is_wrong_with_a_container_is_told(document: str, field: str, words: str) -> None:
+    with pytest.raises(BadJob) as caught:
+        _check(document)
+    (problem,) = caught.value.problems
+    assert problem.field == field
+    assert words in problem.rule
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "words"),
+    [
+        ("egress: ['pypi.org:443', pypi.org]\ncommand: [x]\n", "egress[1]", "'pypi.org' is no HOST:PORT"),
+        ("egress: ['a:65536']\ncommand: [x]\n", "egress[0]", "a port is at most 65535"),
+        ("executor: oci\nimage: busybox\negress: ['a:1']\n", "egress", "the executor is 'oci'"),
+        ("egress: ['a:1']\nlimits: {egress: many}\ncommand: [x]\n", "limits.egress", "'many'"),
+    ],
+)
+def test_what_is_wrong_with_the_ways_out_is_told(document: str, field: str, words: str) -> None:
     with pytest.raises(BadJob) as caught:
         _check(document)
     (problem,) = caught.value.problems

@@ -15,12 +15,13 @@ from dms.jobs.resolve import resolve, resolve_file
 from dms.jobs.source import parse
 from dms.jobs.spec import JobSpec
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Resources
+from dms_proto.egress import Egress
 from dms_proto.ids import digest_of
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import GIB, HOUR, MIB, MINUTE, SECOND
-from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Limits, takes_calls
+from dms_proto.work import EGRESS_PROXY_BYTES, EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Limits, takes_calls
 
 
 def _resolve(base: Path, roots: tuple[Path, ...] = (), /, **fields: Any) -> JobSpec:
@@ -79,6 +80,7 @@ def test_a_bare_command_gets_sensible_defaults(tmp_path: Path) -> None:
         ({"ports": [8080]}, PORT_AGENT_BYTES),
         ({"exec": "requester"}, EXEC_AGENT_BYTES),
         ({"ports": [8080], "exec": "requester"}, PORT_AGENT_BYTES + EXEC_AGENT_BYTES),
+        ({"egress": ["pypi.org:443"]}, EGRESS_PROXY_BYTES),
     ],
 )
 def test_what_leads_into_the_sandbox_is_asked_for_beside_what_the_job_gets(
@@ -87,6 +89,12 @@ def test_what_leads_into_the_sandbox_is_asked_for_beside_what_the_job_gets(
     """It ran beyond what was reserved: a machine that had promised all of its memory had promised more."""
     spec = _resolve(tmp_path, **fields)
     assert spec.needs.resources.memory_bytes == spec.task.resources.memory_bytes + agents
+
+
+def test_where_a_job_connects_to_is_asked_for_with_how_much(tmp_path: Path) -> None:
+    spec = _resolve(tmp_path, egress=["PyPI.org:443", "pypi.org:443", "*.b:1"], limits={"egress": "2MiB"})
+    assert spec.needs.egress == spec.task.egress == Egress(("pypi.org:443", "*.b:1"), 2 * MIB)
+    assert _resolve(tmp_path, limits={"egress": "2MiB"}).needs.egress == Egress()
 
 
 def test_quantities_become_integers_of_their_unit(tmp_path: Path) -> None:

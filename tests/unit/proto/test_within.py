@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 
 from dms_proto.capability import Gpu, Resources
+from dms_proto.egress import Egress
 from dms_proto.units import MIB
-from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, PYTHON, SANDBOX, ExecBy, Task, agent_bytes, within
+from dms_proto.work import (
+    EGRESS_PROXY_BYTES,
+    EXEC_AGENT_BYTES,
+    PORT_AGENT_BYTES,
+    PYTHON,
+    SANDBOX,
+    ExecBy,
+    Task,
+    agent_bytes,
+    within,
+)
 
 
 def task(memory: int, executor: str = SANDBOX, *, ports: tuple[int, ...] = (8080,)) -> Task:
@@ -36,3 +47,9 @@ def test_agents_are_where_there_is_something_to_lead_to() -> None:
     assert agent_bytes(SANDBOX, (1, 2), ExecBy.GRANTED) == PORT_AGENT_BYTES + EXEC_AGENT_BYTES
     assert agent_bytes(PYTHON, (), ExecBy.REQUESTER) == EXEC_AGENT_BYTES
     assert agent_bytes("oci", (1,), ExecBy.REQUESTER) == 0
+    out = Egress(("pypi.org:443",), 1)
+    assert (
+        agent_bytes(PYTHON, (), ExecBy.NOBODY, out)
+        == agent_bytes(SANDBOX, (), ExecBy.NOBODY, out)
+        == EGRESS_PROXY_BYTES
+    )

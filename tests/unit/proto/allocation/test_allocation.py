@@ -18,6 +18,7 @@ from dms_proto.allocation.machine import (
     AllocationStarted,
     CancelHeard,
     Close,
+    EgressBarred,
     Execute,
     FetchInputs,
     FreeCapacity,
@@ -31,6 +32,7 @@ from dms_proto.allocation.machine import (
     ReceiptHeard,
     RequesterBack,
     RequesterGone,
+    RunBarred,
     RunExited,
     RunStarted,
     RunUsed,
@@ -39,6 +41,7 @@ from dms_proto.allocation.machine import (
     StoreOutputs,
 )
 from dms_proto.capability import Gpu, Price, Resources
+from dms_proto.egress import MAX_BARRED, Barred
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Blame, Send, Transient
 from dms_proto.market.agreement import receipt_for
@@ -184,6 +187,27 @@ def test_use_is_told_as_it_is_heard_and_not_written_down() -> None:
     assert work.status().usage.wall_ms == 700
     assert work.state.usage.wall_ms == 700
     assert all(isinstance(event, Transient) for event in work.events)
+
+
+def test_a_refused_connection_is_written_down_once_however_often_it_is_told() -> None:
+    """It is told again by a run that is adopted."""
+    work = Work().to(LifePhase.RUNNING)
+    barred = Barred("a.example:1", "why")
+
+    for told in (barred, barred, Barred("b.example:1", "why"), barred):
+        work.tell(RunBarred(told))
+
+    assert [event.barred.destination for event in work.log if isinstance(event, EgressBarred)] == [
+        "a.example:1",
+        "b.example:1",
+    ]
+
+
+def test_what_is_written_down_of_refused_connections_is_bounded() -> None:
+    work = Work().to(LifePhase.RUNNING)
+    for port in range(MAX_BARRED + 5):
+        work.tell(RunBarred(Barred(f"a.example:{port}", "why")))
+    assert len(work.state.barred) == MAX_BARRED
 
 
 def test_the_numbers_of_statuses_grow_with_the_phase() -> None:

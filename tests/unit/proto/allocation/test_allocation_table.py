@@ -20,12 +20,14 @@ from dms_proto.allocation.machine import (
     ReceiptHeard,
     RequesterBack,
     RequesterGone,
+    RunBarred,
     RunExited,
     RunStarted,
     RunUsed,
     StopWished,
 )
 from dms_proto.capability import Price, Resources
+from dms_proto.egress import Barred
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market.ledger import Reservation
@@ -66,6 +68,7 @@ STIMULI: tuple[Stimulus, ...] = (
     InputsArrived("gone"),
     RunStarted("h"),
     RunUsed(Usage()),
+    RunBarred(Barred("a.example:1", "why")),
     RunExited(Ending(EndReason.COMPLETED, 0)),
     OutputsStored(),
     CancelHeard(WHO, RequestId("r")),

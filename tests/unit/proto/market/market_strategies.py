@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Price, Resources
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.ids import BidId, PeerId
 from dms_proto.ids import request_id as spelled
 from dms_proto.market.candidates import Candidate
@@ -65,6 +66,9 @@ def capabilities(gpus: st.SearchStrategy[tuple[Gpu, ...]]) -> st.SearchStrategy[
         country=st.sampled_from(["", "DE", "FR"]),
         relayed=st.booleans(),
         job_classes=st.sampled_from([(), (JobClass.BATCH,), (JobClass.SERVICE,)]),
+        egress=st.sampled_from(
+            [NO_EGRESS, Egress(("x.b:1",), 1), Egress(("*.b:1", "c:2"), 2), Egress(("*:1",), 3), Egress(("c:2",), 3)]
+        ),
         max_wall_ms=st.sampled_from([0, 1, MINUTE, HOUR, HOUR + 1]),
         price=prices,
     )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms_proto.capability import Capability, Gpu, Price, Resources
+from dms_proto.egress import Egress
 from dms_proto.market.comparator import CapabilityComparator, Comparator
 from dms_proto.market.comparison import compare, fits
 from dms_proto.market.dimensions import TABLE, Question
@@ -174,6 +175,7 @@ def test_every_dimension_can_stand_in_the_way_alone(dimension: str) -> None:
         country="DE",
         job_classes=(JobClass.BATCH,),
         max_wall_ms=1,
+        egress=Egress(("a:1",), 1),
         relayed=True,
         price=Price(start=1),
     )
@@ -190,6 +192,8 @@ def test_every_dimension_can_stand_in_the_way_alone(dimension: str) -> None:
         "country": {"country": "FR"},
         "relayed": {"relayed": False},
         "job_class": {"job_classes": (JobClass.SERVICE,)},
+        "egress": {"egress": Egress(("b:1",))},
+        "egress_bytes": {"egress": Egress(("a:1",), 2)},
         "wall_time": {"max_wall_ms": 2},
         "price": {},
     }[dimension]

@@ -1,0 +1,79 @@
+"""Starts proxies, from the node. Light: the proxy's process imports it too."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms.egress.proxy import Ways
+
+END_S: Final = 5.0
+"""Seconds that a proxy may go on when its run is over."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a proxy is told.
+
+    Attributes:
+        ways: where to it may lead.
+        control: descriptor on which it gets the socket at which the job connects.
+        run: descriptor of the run's outer process, with which it ends.
+        meter: descriptor of its file.
+        log: descriptor of the job's log.
+        uid: the user it becomes; 0 to stay.
+    """
+
+    ways: Ways
+    control: int
+    run: int
+    meter: int
+    log: int
+    uid: int = 0
+
+
+class ProxyProcess:
+    """A running `python -m dms.egress`. It ends by itself, with the run it serves."""
+
+    def __init__(self, ways: Ways, *, run: int, meter: int, log: int, uid: int, complaints: Path) -> None:
+        """Starts it; arguments as in `Order`, all descriptors stay the caller's. `complaints`: where it writes what goes wrong.
+
+        Attributes:
+            inner: the end of a socket that is for the starter inside the sandbox.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        ours, self.inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, complaints.open("ab") as errors:
+            order = Order(ways, ours.fileno(), run, meter, log, uid)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "dms.egress"],
+                pass_fds=[order.control, run, meter, log],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        assert self._process.stdin is not None
+        with self._process.stdin as way:
+            way.write(msgspec.json.encode(order))
+
+    async def wait_ended(self) -> None:
+        """Waits for its end, once the run is over; one that goes on is killed."""
+        try:
+            await asyncio.to_thread(self._process.wait, END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+
+    def let_go(self) -> None:
+        """Leaves it running, for as long as its run does."""
+        self._process.returncode = self._process.poll() or 0

@@ -1,0 +1,76 @@
+"""Ways out of a job, by whole nodes: a provider whose owner allows one destination, and what a person sees of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from dms.devnet.topology import NodeSpec
+from dms.testing.whole_market import REQUESTER, WholeMarket, whole_market
+
+pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
+SIZE = ("--cpu", "500m", "--memory", "64MiB", "--disk", "16MiB")
+PROGRAM = """
+import os, sys, urllib.error, urllib.request
+for address in sys.argv[1:]:
+    try:
+        print(urllib.request.urlopen(address, timeout=20).read().decode())
+    except urllib.error.HTTPError as error:
+        print(error.code)
+"""
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"elsewhere")
+
+    def log_message(self, *_arguments: object) -> None:
+        """Not into the output of the tests."""
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[str]:
+    """A destination on this machine, at an address for which programs look for no other way."""
+    with ThreadingHTTPServer(("127.0.0.2", 0), Page) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"127.0.0.2:{server.server_port}"
+        server.shutdown()
+        serving.join()
+
+
+@pytest.fixture(scope="module")
+def market(there: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
+    allowed = {"provider.egress": [there], "provider.egress_networks": ["127.0.0.2/32"]}
+    room = {"provider.cpu": "1", "provider.memory": "512MiB", "provider.disk": "1GiB"}
+    with whole_market(
+        tmp_path_factory.mktemp("egress"), REQUESTER, NodeSpec("provider", "provider", {**room, **allowed})
+    ) as market:
+        yield market
+
+
+def test_a_job_gets_to_what_both_name_and_the_rest_is_told(market: WholeMarket, there: str) -> None:
+    command = ("/usr/bin/python3", "-c", PROGRAM, f"http://{there}/", "http://example.org/")
+    ran = market.dms("run", *SIZE, "--egress", there, "--", *command)
+    assert (ran.returncode, ran.stdout) == (0, "elsewhere\n403\n"), ran.stderr
+    assert "dms: no connection to example.org:80: the job does not ask for it" in ran.stderr
+    (barred,) = market.json("events", "query", "--kind", "EgressBarred", node="provider")["events"]
+    assert "example.org:80" in json.dumps(barred)
+    allocation = market.json("alloc", "show", barred["stream"], node="provider")
+    assert allocation["usage"]["egress_bytes"] > len("elsewhere")
+    assert "both ways" in market.dms("alloc", "show", barred["stream"]).stdout
+    assert "no connection to example.org:80" in market.dms("trace", allocation["request_id"], node="provider").stdout
+
+
+def test_who_does_not_allow_it_does_not_run_it(market: WholeMarket, there: str) -> None:
+    ran = market.dms("run", *SIZE, "--egress", there, "--egress", "example.org:443", "--", "true")
+    assert ran.returncode != 0
+    assert "example.org:443" in ran.stderr
+    asked = market.dms("ask", *SIZE, "--egress", there, "--", "true")
+    assert asked.returncode == 0, asked.stderr
