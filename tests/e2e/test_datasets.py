@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from dms.devnet.topology import NodeSpec
+from dms.store.blobs import BlobStore
 from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket, whole_market
-from dms_proto.ids import short
+from dms_proto.ids import digest_of, short
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
@@ -78,17 +79,26 @@ def test_the_same_work_again_is_answered_from_the_cache_and_says_so(market: Whol
     assert market.dms("run", "--", "sh", "-c", "date +%s%N").stdout != first.stdout
 
 
-def test_a_second_provider_fetches_from_the_first_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lies", [False, True], ids=["honest", "lying"])
+def test_a_second_provider_fetches_from_the_first_as_well_and_loses_nothing_by_one_that_lies(
+    tmp_path: Path, lies: bool
+) -> None:
     content = tmp_path / "large.bin"
     content.write_bytes(os.urandom(48 * 2**20))
+    digest = digest_of(content.read_bytes())
     other = NodeSpec("other", "provider", PROVIDER.settings)
     with whole_market(tmp_path / "net", REQUESTER, PROVIDER, other) as market:
         assert market.dms("data", "add", str(content), "--name", "large").returncode == 0
-        read = ("--dataset", "large", "--disk", "512MiB", "--", "sh", "-c", "wc -c < large/large.bin")
+        read = ("--dataset", "large", "--disk", "512MiB", "--", "sha256sum", "large/large.bin")
         names = {name: market.json("node", "id", node=name)["peer_id"] for name in ("requester", "provider", "other")}
         for name in ("provider", "other"):
             done = market.dms("run", "--node", names[name], *read)
-            assert (done.returncode, done.stdout) == (0, f"{48 * 2**20}\n"), done.stderr
+            assert (done.returncode, f"sha256:{done.stdout.split()[0]}") == (0, digest), done.stderr
+            if lies and name == "provider":
+                blob = BlobStore(market[name].home.blobs).path(digest)
+                assert blob is not None
+                blob.write_bytes(bytes(48 * 2**20))
         told = market.dms("trace", market.last_job()["job_id"], node="other").stdout
         (line,) = [line for line in told.splitlines() if "inputs are here" in line]
-        assert all(f"MiB of {name} ({short(names[name])})" in line for name in ("requester", "provider")), line
+        sent = {name for name in names if f"MiB of {name} ({short(names[name])})" in line}
+        assert sent == ({"requester"} if lies else {"requester", "provider"}), line
