@@ -247,6 +247,23 @@ def pool_figures() -> Iterator[Figure]:
     )
 
 
+def colocation_figures() -> Iterator[Figure]:
+    """Offline work beside online work, on one trace."""
+    from bench import colocation  # noqa: PLC0415
+
+    seen = colocation.measure()
+    how = (
+        f"{colocation.JOBS} interactive jobs that need the whole core, {colocation.TURNS} times, job.submit to `ended`"
+    )
+    yield Figure("online jobs alone, p99", seen.alone.p99_ms, "ms", "", None, how)
+    yield Figure("  p50", seen.alone.p50_ms, "ms", "", None, "the same")
+    yield Figure("  the core in use", seen.alone.busy_percent, "%", "", None, "CPU of all jobs by the clock")
+    yield Figure("with offline work beside them, p99", seen.beside.p99_ms, "ms", "", None, "the same trace, in turns")
+    yield at_most("  ratio", seen.beside.p99_ms / seen.alone.p99_ms, "x", 1.2, "p99, same run")
+    yield Figure("  p50", seen.beside.p50_ms, "ms", "", None, "the same")
+    yield at_least("  the core in use", seen.beside.busy_percent, "%", seen.alone.busy_percent, "more than alone")
+
+
 def tunnel_figures(rounds: int) -> Iterator[Figure]:
     """Bytes into a sandbox at another node, beside the least that could carry them."""
     from bench import tunnels  # noqa: PLC0415
@@ -356,6 +373,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
     "functions": lambda options: function_figures(options.rounds),
     "logs": lambda _options: log_figures(),
     "pools": lambda _options: pool_figures(),
+    "colocation": lambda _options: colocation_figures(),
     "components": lambda _options: component_figures(),
 }
 
