@@ -2,7 +2,7 @@
 
     python -m bench colocation
 
-The provider offers one core and lets batch jobs give way. Interactive jobs that need all of it come as a seeded trace says, each when it does, whether
+The provider offers one core and lets batch jobs give way. Interactive jobs that need all of it come as a seeded trace says, whether
 or not the one before is over; each takes a fixed amount of CPU. The trace is played alone and beside a batch job that never ends, in turns, so that
 what else the machine does falls on both.
 """
