@@ -108,6 +108,7 @@ class Children:
                 collector=world.collector,
                 node=node,
                 obligations=world.obligations,
+                workload=world.workload,
                 mishaps=world.mishaps,
             ),
             lambda _name: node.tell(RequestAbandoned(request_id)),

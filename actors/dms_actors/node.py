@@ -180,6 +180,7 @@ class Node(NodeHearing):
                 self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
                 self._world.obligations.stake(request_id, {})
+                self._world.workload.forget(request_id)
                 abandonment.request(self._world, turn, request_id, now)
             case AllocationAbandoned(allocation_id=allocation_id):
                 self._children.forget(allocation_id)

@@ -42,6 +42,7 @@ from dms_proto.market.auction_stimuli import CommitAcked, Restarted, StatusHeard
 from dms_proto.market.obligations import Obligations
 from dms_proto.market.seen import seen_in
 from dms_proto.market.spot_checks import awarded_in
+from dms_proto.market.workload import Workload
 from dms_proto.messages import Commit
 from dms_proto.wire import Offence
 
@@ -60,10 +61,12 @@ class Orchestrator(MachineActor):
         collector: Collector,
         node: Address,
         obligations: Obligations,
+        workload: Workload,
         mishaps: Mishaps,
     ) -> None:
         self.shell = Shell(AUCTION._replace(decide=self._decide), request_id, Auction())
         self._obligations = obligations
+        self._workload = workload
         super().__init__(journal, (self.shell,), mishaps)
         self._request_id = request_id
         self._post = post
@@ -74,12 +77,13 @@ class Orchestrator(MachineActor):
     def start(self, me: Address, *, is_new: bool) -> None:
         """Also: what is at work counts before anything of this node decides."""
         super().start(me, is_new=is_new)
-        self._obligations.stake(self._request_id, stakes(self.shell.state))
+        self._count()
 
     def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
-        """Also: what was decided counts at once, so that no other request of this node decides on the same money."""
+        """Also: what was decided counts at once, so that no other request of this node decides on the same money, or as if nothing were under way."""
         handled = super().receive(batch, now)
         self._obligations.hold(self._request_id, stakes(self.shell.state))
+        self._workload.note(self._request_id, self.shell.state)
         return handled
 
     def begin(self, turn: Turn, now: int) -> None:
@@ -149,12 +153,12 @@ class Orchestrator(MachineActor):
     def turn_written(self, turn: Turn) -> None:
         """Also: what is at work is no longer only decided."""
         super().turn_written(turn)
-        self._obligations.stake(self._request_id, stakes(self.shell.state))
+        self._count()
 
     def turn_refused(self, turn: Turn) -> None:
         """Also: what was decided does not count."""
         super().turn_refused(turn)
-        self._obligations.stake(self._request_id, stakes(self.shell.state))
+        self._count()
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
         """Sends, announces, collects, has results compared, books, concludes."""
@@ -183,7 +187,13 @@ class Orchestrator(MachineActor):
                 raise TypeError(f"no hands for {effect!r}")
 
     def _decide(self, state: Auction, stimulus: Stimulus, now: int) -> Decision:
-        return auction.decide(self._obligations.informed(self._request_id, state, stimulus), stimulus, now)
+        informed, stimulus = self._workload.informed(state, stimulus)
+        return auction.decide(self._obligations.informed(self._request_id, informed, stimulus), stimulus, now)
+
+    def _count(self) -> None:
+        """What is at work now counts for what other requests of this node decide."""
+        self._obligations.stake(self._request_id, stakes(self.shell.state))
+        self._workload.note(self._request_id, self.shell.state)
 
     def _expect(self, provider: PeerId, allocation: AllocationId) -> None:
         terms, slot = terms_of(self.shell.state), slot_of(self.shell.state, allocation, provider)

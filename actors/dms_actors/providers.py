@@ -17,6 +17,7 @@ from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.spot_checks import Benchmarks
 from dms_proto.membership.bidder import bidder_facts
 from dms_proto.membership.machine import Peer
+from dms_proto.membership.ways import Ways
 from dms_proto.messages import (
     AllocationStatus,
     AnyMessage,
@@ -54,6 +55,7 @@ class Providers:
         self._is_ours = is_ours
         self._silence = Silence(silence_pause_ms)
         self._rounds = Rounds()
+        self._ways = Ways()
 
     def begin(self) -> None:
         """What is in the log is noted anew from there. Who was silent is not."""
@@ -85,7 +87,9 @@ class Providers:
         """A provider answers a request, or says something about a bid or an allocation, late perhaps. What it was not asked for is no answer."""
         match message:
             case Bid() | SealedBid() | Decline():
-                self._rounds.answered(peer, message.request_id, message.round, now)
+                took = self._rounds.answered(peer, message.request_id, message.round, now)
+                if took is not None:
+                    self._ways.took(peer, took, now)
                 return
             case CommitAck(request_id=request_id, bid_id=bid_id, terms=terms):
                 said = answers_to(request_id, bid_id, terms)[1]
@@ -114,7 +118,7 @@ class Providers:
     def facts(self, peer: PeerId, known: Peer | None, now: int, *, own: bool) -> BidderFacts:
         """What goes with a bid of a peer. `known`: what the membership knows of it."""
         aside = self._silence.set_aside(self._bidder(peer), now)
-        return bidder_facts(known, self.record.of(peer), now, own=own, aside=aside)
+        return bidder_facts(known, self.record.of(peer), now, own=own, aside=aside, way_us=self._ways.us(peer))
 
     def _bidder(self, peer: PeerId) -> Bidder:
         has_delivered = Kind.KEPT in self.record.of(peer).counts or self._is_ours(peer)

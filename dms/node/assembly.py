@@ -65,6 +65,7 @@ from dms_proto.machine import Stimulus
 from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import Salts
+from dms_proto.market.workload import Workload
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import (
     SALT_BYTES,
@@ -346,6 +347,7 @@ class Assembly:
             orchestrators=self._orchestrators,
             allocations=self._allocations,
             obligations=Obligations(),
+            workload=Workload(),
             work_out=self._spot_answers.work_out,
             held=self._holdings.of,
             mishaps=self._mishaps,

@@ -51,6 +51,7 @@ from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import CapabilityMeasured, OfferBook, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.proofs import FrameKept
+from dms_proto.market.workload import Workload
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import Hello, Pricing
 from dms_proto.sim.comparing import NEAR
@@ -134,6 +135,7 @@ class SeededNode:
             orchestrators=self.orchestrators,
             allocations=self.allocations,
             obligations=Obligations(),
+            workload=Workload(),
             work_out=lambda _seed, _rounds, _then: None,
             held=lambda _request: 0,
             mishaps=self.mishaps,

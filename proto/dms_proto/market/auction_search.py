@@ -9,7 +9,8 @@ The search for the slots that seek::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -61,7 +62,7 @@ from dms_proto.market.candidates import Candidate, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.impossible import DEBT, why_impossible
 from dms_proto.market.named_node import why_busy, why_declined, why_silent
-from dms_proto.market.ranking import Ranking
+from dms_proto.market.ranking import Decision as RankingDecision
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.market.second_price import by_price_alone
 from dms_proto.market.spot_checks import finding_step
@@ -162,7 +163,7 @@ def _award(auction: Auction, slots: tuple[Slot, ...], bids: dict[BidId, OpenBid]
     preferences = by_price_alone(terms.preferences) if is_sealed(auction) else terms.preferences
     decision = choose(bid_request(auction, auction.round), _candidates(bids), preferences)
     money = money_left(auction) if terms.budget else None
-    awards = _fill(auction, slots, decision.ranking, bids, money)
+    awards = _fill(auction, slots, decision, bids, money)
     if not awards or not may_take(auction, awards, slots):
         return IGNORED
     award = None
@@ -214,17 +215,25 @@ def _candidates(bids: dict[BidId, OpenBid]) -> tuple[Candidate, ...]:
 
 
 def _fill(
-    auction: Auction, slots: tuple[Slot, ...], ranking: Ranking, bids: dict[BidId, OpenBid], money: int | None
+    auction: Auction, slots: tuple[Slot, ...], decision: RankingDecision, bids: dict[BidId, OpenBid], money: int | None
 ) -> tuple[tuple[BidId, tuple[int, ...]], ...]:
-    """Gives each slot the best-ranked bid with room, on a node where its job has not failed, as far as the money goes."""
+    """Gives each slot the best-ranked bid with room, on a node where its job has not failed, as far as the money goes.
+
+    Of bids that are as good as equal it is whichever has least under way, what was just given counted.
+    """
+    order = decision.ranking.order
+    share = 1 if decision.comparator else decision.ranking.equals(decision.preferences.spread_percent)
+    load = Counter({bids[bid_id].provider: bids[bid_id].facts.at_work for bid_id in order})
     owing = room_with(auction)
     room = {bid_id: bid.bid.slots for bid_id, bid in bids.items()}
     awards: dict[BidId, list[int]] = {}
     given: list[tuple[int, OpenBid]] = []
     for slot in slots:
-        taken = taker(auction, slot, _affordable(slot, ranking, bids, room, money, owing), given)
+        ranked = (*sorted(order[:share], key=lambda bid_id: load[bids[bid_id].provider]), *order[share:])
+        taken = taker(auction, slot, _affordable(slot, ranked, bids, room, money, owing), given)
         if taken is not None:
             room[taken.bid.bid_id] -= 1
+            load[taken.provider] += 1
             money = None if money is None else money - taken.stake
             owing[taken.provider] = owing.get(taken.provider, NO_LIMIT) - taken.stake
             awards.setdefault(taken.bid.bid_id, []).append(slot.index)
@@ -234,7 +243,7 @@ def _fill(
 
 def _affordable(  # noqa: PLR0917 - what `_fill` keeps
     slot: Slot,
-    ranking: Ranking,
+    ranked: Iterable[BidId],
     bids: dict[BidId, OpenBid],
     room: dict[BidId, int],
     money: int | None,
@@ -244,7 +253,7 @@ def _affordable(  # noqa: PLR0917 - what `_fill` keeps
 
     `owing`: what may yet come to be owed to a provider; one that is missing has no limit.
     """
-    for bid_id in ranking.order:
+    for bid_id in ranked:
         bid, price = bids[bid_id], bids[bid_id].stake
         is_too_dear = (money is not None and price > money) or price > max(0, owing.get(bid.provider, price))
         if room[bid_id] and not is_too_dear and bid.provider not in slot.failed_on:

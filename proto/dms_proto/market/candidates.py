@@ -7,7 +7,7 @@ import msgspec
 from dms_proto.capability import Capability, Price
 from dms_proto.ids import BidId, PeerId
 from dms_proto.messages import Bid
-from dms_proto.reputation import NEWCOMER
+from dms_proto.reputation import FULL, NEWCOMER
 from dms_proto.reputation.silence import SetAside
 from dms_proto.reputation.sources import UNKNOWN
 
@@ -16,6 +16,8 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the requester itself knows of a bidder; goes into the ranking and is stored with it. `standing`, `source`, `streak`: see `reputation`.
 
     `aside`: it was silent lately when it had won; it is taken where there is no other (`reputation.silence`).
+    `doubt`: how much better it may stand than is known yet, in millionths.
+    `at_work`, `chance`: see `workload`, which keeps them as they are.
     """
 
     rtt_us: int = 0
@@ -27,6 +29,9 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str = UNKNOWN
     streak: int = 0
     aside: SetAside | None = None
+    doubt: int = FULL - NEWCOMER
+    at_work: int = 0
+    chance: int = 0
 
     @property
     def is_newcomer(self) -> bool:
@@ -51,6 +56,8 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
         failures: those that failed by the node's doing.
         standing: the requester's score of the provider, millionths: see `reputation`.
         held: bytes of the request's data that are there already, as the bid states it.
+        at_work: allocations of this requester that were under way there when it decided.
+        chance: how much of what is not known of the provider is not held against it, millionths: see `workload`.
     """
 
     bid_id: BidId
@@ -66,6 +73,8 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: int = 0
     standing: int = NEWCOMER
     held: int = 0
+    at_work: int = 0
+    chance: int = 0
 
 
 def candidate_of(provider: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
@@ -84,4 +93,6 @@ def candidate_of(provider: PeerId, bid: Bid, facts: BidderFacts) -> Candidate:
         failures=facts.failures,
         standing=facts.standing,
         held=bid.held,
+        at_work=facts.at_work,
+        chance=facts.chance,
     )

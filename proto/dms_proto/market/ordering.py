@@ -23,6 +23,11 @@ def turn(request_id: RequestId, provider: PeerId, bid_id: BidId) -> tuple[int, B
     return int.from_bytes(hashed[:8], "big"), bid_id
 
 
+def edge(best: int, percent: int) -> int:
+    """The least score that is within `percent` of the best."""
+    return best - abs(best) * percent // 100
+
+
 class Board:
     """The bids that take part, with their values in each weighed term.
 
@@ -59,21 +64,20 @@ class Board:
                 order[begin + first : begin + last] = sorted(order[begin + first : begin + last], key=self.tie)
         return order
 
-    def tie(self, at: int) -> tuple[int, BidId]:
-        """`turn` of a bid."""
+    def tie(self, at: int) -> tuple[int, int, int, BidId]:
+        """Among equals: what the requester has at work there, the least first, then what it has had done there, then `turn`."""
         bid = self._bids[at]
-        return turn(self._request_id, bid.provider, bid.bid_id)
+        return bid.at_work, bid.successes + bid.failures, *turn(self._request_id, bid.provider, bid.bid_id)
 
     def band(self, order: Sequence[int], percent: int) -> int:
         """How many of the best, in `order`, share the wins: those within `percent` of the best score; none for 0."""
         if not order or not percent:
             return 0
-        best = self.scores[order[0]]
-        edge = best - abs(best) * percent // 100
-        return next((n for n, at in enumerate(order[:MAX_BAND]) if self.scores[at] < edge), min(MAX_BAND, len(order)))
+        least = edge(self.scores[order[0]], percent)
+        return next((n for n, at in enumerate(order[:MAX_BAND]) if self.scores[at] < least), min(MAX_BAND, len(order)))
 
     def spread(self, band: Sequence[int]) -> list[int]:
-        """The band in its final order: again and again, of those that nothing left dominates, the one with the lowest hash."""
+        """The band in its final order: again and again, of those that nothing left dominates, the first by `tie`."""
         left = sorted(band, key=self.tie)
         ahead = {at: sum(self.dominates(other, at) for other in left) for at in left}
         order: list[int] = []
@@ -86,10 +90,13 @@ class Board:
         return order
 
     def dominates(self, one: int, other: int) -> bool:
-        """At least as good in every weighed term and in price per work, and better in one of them."""
-        mine = (-self.work_prices[one], *(column[one] for column in self._columns))
-        theirs = (-self.work_prices[other], *(column[other] for column in self._columns))
+        """At least as good in every weighed term, in price per work and in what is at work there, and better in one of them."""
+        mine, theirs = self._respects(one), self._respects(other)
         return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
+
+    def _respects(self, at: int) -> tuple[int, ...]:
+        """Higher is better."""
+        return -self._bids[at].at_work, -self.work_prices[at], *(column[at] for column in self._columns)
 
 
 def _runs(values: Sequence[int]) -> list[tuple[int, int]]:

@@ -67,6 +67,7 @@ BALANCED: Final = {
     "price": 40.0,
     "speed": 20.0,
     "reliability": 20.0,
+    "chance": 20.0,
     "proximity": 10.0,
     "fit": 10.0,
     "data": 40.0,

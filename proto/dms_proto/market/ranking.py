@@ -4,12 +4,12 @@
    constraint is not true.
 2. Every other bid gets, per weighed term, ``weight x value`` (`market.terms`); its score is the sum. All of it in integers, so that replaying
    a decision gives the same order bit for bit.
-3. The order is by score, then by price per unit of work, then by the lower hash of (request, provider): equal nodes share the wins, and every
-   node computes the same winner.
-4. The best bids, those within `spread_percent` of the best score and at most `MAX_BAND`, are ordered by that hash alone, except that one which
-   *dominates* another (at least as good in every weighed term and in price per work, better in one) goes before it. So wins spread over
-   providers that are as good as equal, and yet no bid ever loses to one that is worse in every respect. Only the best score sets the band's lower
-   edge; "within 3 % of each other" would not be transitive.
+3. The order is by score, then by price per unit of work, then by the fewest allocations of the requester at work there, then by the fewest that
+   have ended there, then by the lower hash of (request, provider): equal nodes share the wins, and every node computes the same winner.
+4. The best bids, those within `spread_percent` of the best score and at most `MAX_BAND`, are *as good as equal*, and ordered by these
+   alone, except that one which *dominates* another (at least as good in every weighed term, in price per work and in what is at work
+   there, better in one) goes before it. So wins spread over providers that are as good as equal, and yet no bid ever loses to one that is worse in
+   every respect. Only the best score sets the band's lower edge; "within 3 % of each other" would not be transitive.
 
 No rule looks at the order in which bids arrived.
 """
@@ -23,12 +23,12 @@ import msgspec
 from dms_proto.ids import BidId, PeerId
 from dms_proto.market.admission import Admission, RankValue
 from dms_proto.market.candidates import Candidate
-from dms_proto.market.ordering import Board
+from dms_proto.market.ordering import MAX_BAND, Board, edge
 from dms_proto.market.preferences import DEFAULT_RANK_WEIGHT, MAX_WEIGHT, RANK, Preferences
-from dms_proto.market.terms import PENALTIES, SCALE, TERMS
+from dms_proto.market.terms import SCALE, TERMS, UNCOUNTED
 from dms_proto.market.terms.price import value_of_work, work_price
 from dms_proto.messages import BidRequest, Clause
-from dms_proto.units import format_bytes
+from dms_proto.units import format_bytes, format_count
 
 __all__ = ["Candidate", "Decision", "Excluded", "Ranked", "Ranking", "Term", "decide", "rank", "replay"]
 
@@ -85,6 +85,14 @@ class Ranking(msgspec.Struct, frozen=True):
     def order(self) -> tuple[BidId, ...]:
         """The bids, best first."""
         return tuple(entry.bid_id for entry in self.ranked)
+
+    def equals(self, percent: int) -> int:
+        """How many of the best are as good as equal, within `percent` of the best score; 1 where nobody is as good as the first."""
+        if not percent or not self.ranked:
+            return min(1, len(self.ranked))
+        best = self.ranked[:MAX_BAND]
+        least = edge(max(entry.score for entry in best), percent)
+        return next((n for n, entry in enumerate(best) if entry.score < least), len(best))
 
     def story(self, entry: Ranked) -> str:
         """``score 0.820 = price 0.410 + speed 0.290 + reliability 0.120``."""
@@ -146,11 +154,11 @@ def rank(request: BidRequest, candidates: Iterable[Candidate], preferences: Pref
     work_prices = list(map(work_price, bids))
     columns = [_column(term.name, request, bids, ranks, work_prices) for term in terms]
     board = Board(request, bids, work_prices, [term.weight for term in terms], columns)
-    told = [reasons for _, reasons in ranks]
+    told = [(*reasons, *_of_work(bid)) for bid, (_, reasons) in zip(bids, ranks, strict=True)]
     if request.data:
         told = [(*reasons, _of_data(request, bid)) for bid, reasons in zip(bids, told, strict=True)]
     ranked = _ranked(board, bids, told, preferences.spread_percent)
-    unit = sum(term.weight for term in terms if term.name not in PENALTIES) * SCALE
+    unit = sum(term.weight for term in terms if term.name not in UNCOUNTED) * SCALE
     return Ranking(max(unit, SCALE), terms, ranked, tuple(excluded))
 
 
@@ -180,6 +188,11 @@ def _column(
     return list(map(TERMS[name](request), bids))
 
 
+def _of_work(bid: Candidate) -> tuple[str, ...]:
+    """What the requester has at work there, if anything."""
+    return (f"{format_count(bid.at_work, 'allocation')} of ours under way there",) if bid.at_work else ()
+
+
 def _of_data(request: BidRequest, bid: Candidate) -> str:
     """What a bidder says to hold of what the work reads."""
     total = sum(mark.size for mark in request.data)
@@ -194,7 +207,10 @@ def _ranked(
     order[:size] = board.spread(order[:size])
     reasons = [told[at] for at in order]
     if size > 1:
-        spread = f"among {size} within {percent} % of the best score: by hash, unless one is better in every respect"
+        spread = (
+            f"among {size} within {percent} % of the best score: "
+            "by what we have under way there, then by what we had done there, then by hash, unless one is better in every respect"
+        )
         reasons[:size] = [(*reason, spread) for reason in reasons[:size]]
     ordered = [bids[at] for at in order]
     return tuple(

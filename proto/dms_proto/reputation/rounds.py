@@ -30,27 +30,34 @@ class _Left(NamedTuple):
     """When the window of the last of them is over."""
 
 
+class _Window(NamedTuple):
+    since: int
+    until: int
+
+
 class Rounds:
     """Of one requester. Times are Unix ms. Not shared between threads."""
 
     def __init__(self) -> None:
-        self._windows: Recent[tuple[RequestId, int], int] = Recent(MOST)
+        self._windows: Recent[tuple[RequestId, int], _Window] = Recent(MOST)
         self._left: Recent[PeerId, _Left] = Recent(MOST)
 
     def asked(self, request_id: RequestId, round_: int, peers: Iterable[PeerId], now: int, window_ms: int) -> None:
         """`peers` are asked by name, and have `window_ms` to answer."""
         until = now + window_ms
-        self._windows.keep((request_id, round_), until)
+        self._windows.keep((request_id, round_), _Window(now, until))
         for peer in peers:
             before = self._left.get(peer)
             if before is None or now >= before.until:
                 self._left.keep(peer, _Left(1 if before is None else before.rounds + 1, until))
 
-    def answered(self, peer: PeerId, request_id: RequestId, round_: int, now: int) -> None:
-        """It bids or declines. What comes after the window is no answer."""
-        until = self._windows.get((request_id, round_))
-        if until is not None and now <= until:
-            self._left.take(peer)
+    def answered(self, peer: PeerId, request_id: RequestId, round_: int, now: int) -> int | None:
+        """It bids or declines: how long after it was asked, in milliseconds. What comes after the window is no answer: None."""
+        window = self._windows.get((request_id, round_))
+        if window is None or now > window.until:
+            return None
+        self._left.take(peer)
+        return max(0, now - window.since)
 
     def unanswered(self, peers: Iterable[PeerId], now: int) -> Mapping[PeerId, int]:
         """Those of `peers` that are not waited for, and how many rounds in a row they have left unanswered."""

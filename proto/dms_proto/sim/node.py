@@ -34,9 +34,11 @@ from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
 from dms_proto.market.second_price import Salts
 from dms_proto.market.seen import seen_in
+from dms_proto.market.workload import Workload
 from dms_proto.membership import machine as membership_machine
 from dms_proto.membership.audience import audience
 from dms_proto.membership.bidder import bidder_facts
+from dms_proto.membership.ways import Ways
 from dms_proto.messages import (
     AllocationStatus,
     Bid,
@@ -169,6 +171,8 @@ class SimNode:
         self.record = Record()
         self.silence = Silence()
         self.rounds = Rounds()
+        self.ways = Ways()
+        self.workload = Workload()
         self.liar: Liar | None = None
         self._inbox: deque[tuple[str, Stimulus]] = deque()
         self._armed: dict[str, int] = {}
@@ -218,6 +222,7 @@ class SimNode:
         self._busy = True  # nothing is met before everything is there
         self.states = self.fold()
         self._set_over_aside()
+        self._count_work()
         self.states[MEMBERS] = membership_machine.after_restart(self.states[MEMBERS])
         self.feed(MEMBERS, membership_machine.SelfDescribed(self._hello()))
         self.feed(BOOK, offer_state.PolicyWished(self._policy()))
@@ -243,6 +248,10 @@ class SimNode:
         for stream, state in self.states.items():
             self._arm(stream, PARTS[stream[0]].next_deadline(state))
 
+    def _count_work(self) -> None:
+        for request_id, request in self.requests().items():
+            self.workload.note(request_id, request)
+
     def die(self, *, forgets: bool) -> None:
         """The process is killed. Events on which no promise rests may not have been written yet: the last of them are lost."""
         if forgets:
@@ -253,6 +262,8 @@ class SimNode:
         self.past = {}
         self.silence = Silence()
         self.rounds = Rounds()
+        self.ways = Ways()
+        self.workload = Workload()
         self._inbox.clear()
         self._armed.clear()
 
@@ -327,6 +338,8 @@ class SimNode:
                 return  # about something that is over
             before = NEW[key]
         decision, after = self._decide(part, before, stimulus)
+        if isinstance(after, auction_state.Auction):
+            self.workload.note(RequestId(stream), after)
         booked = [accounting.Posted(effect.entry) for effect in decision.effects if isinstance(effect, Book)]
         facts = [(stream, event) for event in decision.events if not isinstance(event, Transient)]
         facts += [(ACCOUNTS, entry) for entry in booked]
@@ -351,9 +364,11 @@ class SimNode:
             self._arm(stream, part.next_deadline(after))
 
     def _decide(self, part: Part, before: Any, stimulus: Stimulus) -> tuple[Decision, Any]:
-        after = before
+        after = informed = before
         try:
-            decision = part.decide(before, stimulus, self.now)
+            if isinstance(before, auction_state.Auction):
+                informed, stimulus = self.workload.informed(before, stimulus)
+            decision = part.decide(informed, stimulus, self.now)
             for event in decision.events:
                 after = part.evolve(after, event)
         except Exception as error:
@@ -404,7 +419,9 @@ class SimNode:
         if self.liar is not None:
             self.liar.hears(message)
         if isinstance(message, Bid | SealedBid | Decline):
-            self.rounds.answered(sender, message.request_id, message.round, self.now)
+            took = self.rounds.answered(sender, message.request_id, message.round, self.now)
+            if took is not None:
+                self.ways.took(sender, took, self.now)
         routed = _ROUTES[type(message)](self, sender, message)
         if routed is None:
             return
@@ -504,7 +521,8 @@ class SimNode:
     def facts_of(self, peer: PeerId) -> BidderFacts:
         """What it knows of a bidder itself."""
         known, evidence = self.membership.peers.get(peer), self.record.of(peer)
-        return bidder_facts(known, evidence, self.now, own=peer == self.peer, aside=self.set_aside(peer))
+        aside, way_us = self.set_aside(peer), self.ways.us(peer)
+        return bidder_facts(known, evidence, self.now, own=peer == self.peer, aside=aside, way_us=way_us)
 
     def bidder(self, peer: PeerId) -> Bidder:
         """The same, for its silence. Where it is, nobody here sees."""

@@ -1,4 +1,4 @@
-"""Equal nodes get the same share of a node's tasks, where it wants that."""
+"""Equal nodes get the same share of a node's tasks, by the preferences it has by default, and as well where it wants just that."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from dms.config.settings import Provider
 from dms.jobs.resolve import BIDS_TO_SHARE
+from dms.jobs.spec import JobSpec
 from dms.node.api import LocalApi
 from dms.rpc.api.jobs import SubmitParams, WaitParams
 from dms.testing.market import CONFIG, Market
@@ -23,9 +24,11 @@ from .conftest import spec
 
 pytestmark = pytest.mark.slow
 TASKS = 400
-AT_ONCE = 4
-"""So few that no node is ever busy, and the ranking alone decides."""
 OFF = 15
+A_FEW = 4
+"""At once: so few that no node is ever busy, and the ranking alone decides."""
+BY_DEFAULT = spec("print", "x")
+EVENLY_SHARED = spec("print", "x", preferences=PRESETS[EVENLY](), bids_wanted=BIDS_TO_SHARE)
 
 
 def only_asks(index: int) -> dict[str, Any]:
@@ -43,10 +46,14 @@ async def api(tmp_path: Path) -> AsyncIterator[LocalApi]:
             await api.close()
 
 
-async def test_four_equal_nodes_get_a_quarter_each_of_400_tasks(api: LocalApi) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "at_once"),
+    [(BY_DEFAULT, A_FEW), (BY_DEFAULT, TASKS), (EVENLY_SHARED, A_FEW)],
+    ids=["a few at a time", "all at once", "evenly"],
+)
+async def test_four_equal_nodes_get_a_quarter_each_of_400_tasks(api: LocalApi, wanted: JobSpec, at_once: int) -> None:
     won: Counter[str] = Counter()
-    turn = asyncio.Semaphore(AT_ONCE)
-    wanted = spec("print", "x", preferences=PRESETS[EVENLY](), bids_wanted=BIDS_TO_SHARE)
+    turn = asyncio.Semaphore(at_once)
 
     async def task() -> None:
         async with turn:
@@ -58,4 +65,3 @@ async def test_four_equal_nodes_get_a_quarter_each_of_400_tasks(api: LocalApi) -
     await asyncio.gather(*(task() for _ in range(TASKS)))
     assert len(won) == 4
     assert all(abs(count - TASKS / 4) <= OFF for count in won.values()), won
-    print("tasks by node:", sorted(won.values()))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from dms_proto.market.candidates import Candidate
+from dms_proto.market.terms.chance import chance
 from dms_proto.market.terms.data import data
 from dms_proto.market.terms.evenness import evenness
 from dms_proto.market.terms.fit import fit
@@ -35,6 +36,7 @@ TERMS: Final[Mapping[str, Callable[[BidRequest], Value]]] = {
     "memory": memory,
     "proximity": proximity,
     "reliability": reliability,
+    "chance": chance,
     "own_machines": own_machines,
     "fit": fit,
     "data": data,
@@ -44,6 +46,8 @@ TERMS: Final[Mapping[str, Callable[[BidRequest], Value]]] = {
 """Every term by its name in a preference document."""
 
 PENALTIES: Final = frozenset({"spare_gpu"})
-"""Terms of 0 or less: they take away from a score and do not count in what a perfect bid would score."""
+"""Terms of 0 or less: they take away from a score."""
+UNCOUNTED: Final = PENALTIES | {"chance"}
+"""Terms that do not count in what a perfect bid would score: there is nothing to gain in them but what another term lacks."""
 
-__all__ = ["PENALTIES", "SCALE", "TERMS", "Value"]
+__all__ = ["PENALTIES", "SCALE", "TERMS", "UNCOUNTED", "Value"]

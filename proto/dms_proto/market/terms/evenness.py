@@ -12,7 +12,7 @@ from dms_proto.messages import BidRequest
 def evenness(_request: BidRequest) -> Callable[[Candidate], int]:
     """1 for who has done nothing for the requester, a half after one allocation, a third after two, well or badly.
 
-    What has not ended is not counted: of many requests at once, all may favour the same node. Whoever is new goes first, again and again if it comes
-    under ever new names: for nodes that the requester knows.
+    What is under way is not counted here; see `ranking`. Whoever is new goes first, again and again if it comes under ever new names: for nodes that
+    the requester knows.
     """
     return lambda candidate: SCALE // (1 + candidate.successes + candidate.failures)

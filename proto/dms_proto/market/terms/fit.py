@@ -1,4 +1,8 @@
-"""fit: how little of the machine is left idle beside the job; best fit keeps large machines free for large jobs."""
+"""fit: how little of the machine is left idle beside the job; best fit keeps large machines free for large jobs.
+
+What this requester has at work there counts as free, as if each allocation were as large as this one: the job would otherwise go where the last
+one went, until that is full.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +24,17 @@ def fit(request: BidRequest) -> Callable[[Candidate], int]:
     gpu = SCALE * sum(need.milli for need in needs.gpus)
     asked = sum(1 for amount in (cpu, memory, disk, gpu) if amount) or 1
 
-    def usual(candidate: Candidate) -> int:
-        there = candidate.offer.resources
-        return (cpu // there.cpu_millicores + memory // there.memory_bytes + disk // there.disk_bytes) // 3
-
     def value(candidate: Candidate) -> int:
-        there = candidate.offer.resources
+        there, mine = candidate.offer.resources, candidate.at_work
         shares = 0
         if cpu:
-            shares += cpu // there.cpu_millicores
+            shares += cpu // (there.cpu_millicores + mine * needs.cpu_millicores)
         if memory:
-            shares += memory // there.memory_bytes
+            shares += memory // (there.memory_bytes + mine * needs.memory_bytes)
         if disk:
-            shares += disk // there.disk_bytes
+            shares += disk // (there.disk_bytes + mine * needs.disk_bytes)
         if gpu:
-            shares += gpu // sum(device.milli for device in there.gpus)
+            shares += gpu // (sum(device.milli for device in there.gpus) + mine * gpu // SCALE)
         return shares // asked
 
-    return usual if cpu and memory and disk and not gpu else value
+    return value

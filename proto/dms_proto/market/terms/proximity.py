@@ -9,17 +9,17 @@ from dms_proto.market.candidates import Candidate
 from dms_proto.market.terms.scale import SCALE
 from dms_proto.messages import BidRequest
 
-HALF_US: Final = 20_000
-"""A round trip of 20 ms, about across a country, is worth half."""
+NEAR_US: Final = 10_000
+"""A round trip of up to 10 ms is as good as none: a busy machine adds as much. One of 20 ms, about across a country, is worth half."""
 UNMEASURED_US: Final = 200_000
 """A way not yet measured counts as one around the world."""
 
 
 def proximity(_request: BidRequest) -> Callable[[Candidate], int]:
-    """One for no delay, half at `HALF_US`. A relayed way counts half: it shares the relay's bandwidth."""
+    """One up to `NEAR_US`, half at twice that, a third at three times. A relayed way counts half: it shares the relay's bandwidth."""
 
     def value(candidate: Candidate) -> int:
-        near = SCALE * HALF_US // (HALF_US + (candidate.rtt_us or UNMEASURED_US))
+        near = SCALE * NEAR_US // max(candidate.rtt_us or UNMEASURED_US, NEAR_US)
         return near // 2 if candidate.relayed else near
 
     return value

@@ -134,6 +134,8 @@ def bids(most: int = 8, *, least: int = 0) -> st.SearchStrategy[list[Candidate]]
         successes=st.integers(0, 20),
         failures=st.integers(0, 5),
         standing=st.integers(0, FULL),
+        at_work=st.integers(0, 3),
+        chance=st.integers(0, FULL),
     )
     return st.lists(one, min_size=least, max_size=most).map(
         lambda many: [

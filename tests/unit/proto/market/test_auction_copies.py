@@ -13,6 +13,7 @@ from dms_proto.market.auction_events import AttemptEnded, CopyCalled, ResultJudg
 from dms_proto.market.auction_state import SearchPhase, SlotPhase
 from dms_proto.market.auction_stimuli import AllocationCancelAsked, CancelAsked, PeerThere, StatusHeard
 from dms_proto.market.candidates import BidderFacts
+from dms_proto.market.preferences import Preferences
 from dms_proto.market.seen import seen_in
 from dms_proto.messages import Commit, Invocation, Phase, Receipt
 from dms_proto.reputation.evidence import Kind
@@ -322,7 +323,7 @@ def test_a_cancelled_request_is_not_undecided_and_what_ran_is_paid() -> None:
 
 @pytest.mark.parametrize("policy", [Policy.REPLICATE, Policy.ADAPTIVE])
 def test_copies_of_a_piece_are_told_the_same(policy: Policy) -> None:
-    market = requester(policy, count=2)
+    market = requester(policy, count=2, preferences=Preferences(spread_percent=0))
     market.submit("a", "b")
     for peer in ("a", "b"):
         market.bid(peer, slots=2)

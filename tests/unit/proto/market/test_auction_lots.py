@@ -11,6 +11,7 @@ from dms_proto.market.auction_lots import provisional
 from dms_proto.market.auction_state import SearchPhase, Slot, SlotPhase
 from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.market.candidates import BidderFacts
+from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Receipt
 from dms_proto.sim.requester import NEVER, Requester
 from dms_proto.verification.policy import LOOK_ONE_IN, WARY, Apart, Policy, Verification, is_check_due, looks_due
@@ -37,7 +38,7 @@ def seed_for(count: int, *, looks: dict[str, int], checks: int = 0, checked_firs
 def job(count: int, seed: bytes, *bidders: str, rooms: dict[str, int] | None = None) -> Requester:
     """A job of so many pieces, of which the first bidder has them all, and the others have room for copies."""
     verify = Verification(Policy.ADAPTIVE, apart=Apart.NODES)
-    market = Requester(verify=verify, seed=seed, queue_ms=0, count=count)
+    market = Requester(verify=verify, seed=seed, queue_ms=0, count=count, preferences=Preferences(spread_percent=0))
     market.submit(*bidders)
     bids(market, *bidders, rooms=rooms)
     return market

@@ -24,9 +24,9 @@ from dms_proto.market.preferences import (
     own_machines_first,
 )
 from dms_proto.market.ranking import Decision, Ranking, decide, rank, replay
-from dms_proto.market.terms import PENALTIES, SCALE, TERMS
+from dms_proto.market.terms import PENALTIES, SCALE, TERMS, UNCOUNTED
 from dms_proto.market.terms.price import work_price
-from dms_proto.reputation import FULL, NOTHING_KNOWN, Kind, noted, standing
+from dms_proto.reputation import FULL, NEWCOMER, NOTHING_KNOWN, Kind, noted, standing
 from dms_proto.units import CREDIT, GIB, HOUR
 from tests.unit.proto.market.market_strategies import (
     EASY,
@@ -108,6 +108,7 @@ BETTER = {
     "direct": lambda bid: msgspec.structs.replace(bid, relayed=False),
     "own": lambda bid: msgspec.structs.replace(bid, own=True),
     "standing": lambda bid: msgspec.structs.replace(bid, standing=bid.standing + (FULL - bid.standing) // 2),
+    "under way": lambda bid: msgspec.structs.replace(bid, at_work=bid.at_work // 2),
 }
 MORE = {
     "memory": lambda bid: _with_resources(bid, memory_bytes=bid.offer.resources.memory_bytes + 3 * GIB),
@@ -158,8 +159,8 @@ def test_a_dominating_bid_never_loses(candidates, wishes) -> None:
     points = {entry.bid_id: entry.points for entry in ranking.ranked}
     for i, ahead in enumerate(ranking.order):
         for behind in ranking.order[i + 1 :]:
-            mine = (-work_price(by_id[ahead]), *points[ahead])
-            theirs = (-work_price(by_id[behind]), *points[behind])
+            mine = (-by_id[ahead].at_work, -work_price(by_id[ahead]), *points[ahead])
+            theirs = (-by_id[behind].at_work, -work_price(by_id[behind]), *points[behind])
             dominated = mine != theirs and all(t >= m for m, t in zip(mine, theirs, strict=True))
             assert not dominated, f"{behind} is at least as good as {ahead} in everything"
 
@@ -173,7 +174,8 @@ def test_the_score_is_the_sum_of_its_summands_and_every_summand_is_weight_times_
             value, rest = divmod(points, term.weight)
             assert rest == 0
             assert (-SCALE <= value <= 0) if term.name in PENALTIES else (0 <= value <= SCALE)
-        assert entry.score <= ranking.unit
+        counted = zip(ranking.terms, entry.points, strict=True)
+        assert sum(points for term, points in counted if term.name not in UNCOUNTED) <= ranking.unit
 
 
 @given(bids(least=1), weightings(), st.sampled_from([2.0, 10.0]))
@@ -244,7 +246,7 @@ def test_equal_nodes_share_the_wins(preset: str) -> None:
 
 def test_nodes_within_three_percent_share_the_wins_and_others_do_not() -> None:
     # Two of each kind, so that none is better than another in every respect.
-    near = [a_bid("fast", score=1010, rtt_us=5_100), a_bid("close", score=1000, rtt_us=5_000)]
+    near = [a_bid("fast", score=1010, rtt_us=15_100), a_bid("close", score=1000, rtt_us=15_000)]
     far = a_bid("far", score=1000, rtt_us=120_000)
     wins = Counter(
         winner(a_request(request_id=f"r-{n}"), [*near, far], Preferences(weights={"speed": 50.0, "proximity": 50.0}))
@@ -252,6 +254,30 @@ def test_nodes_within_three_percent_share_the_wins_and_others_do_not() -> None:
     )
     assert wins["far"] == 0
     assert min(wins["fast"], wins["close"]) > 60
+
+
+@pytest.mark.parametrize("percent", [0, 3])
+def test_of_equal_nodes_whoever_has_least_of_ours_under_way_goes_first(percent: int) -> None:
+    loads = {"a": 2, "b": 0, "c": 7, "d": 1}
+    for number in range(20):
+        crowd = [a_bid(name, at_work=load) for name, load in loads.items()]
+        ranking = rank(a_request(request_id=f"r-{number}"), crowd, Preferences(spread_percent=percent))
+        assert ranking.order == ("b-b", "b-d", "b-a", "b-c")
+        assert "7 allocations of ours under way there" in ranking.ranked[-1].reasons
+
+
+def test_what_is_under_way_does_not_outweigh_a_better_bid() -> None:
+    loaded, idle = a_bid("loaded", score=2000, at_work=50), a_bid("idle")
+    assert winner(a_request(), [loaded, idle], balanced()) == "loaded"
+
+
+def test_whoever_is_not_known_yet_is_as_good_as_who_is_when_that_is_not_held_against_it() -> None:
+    proven = a_bid("proven", standing=FULL - 40_000, chance=40_000, at_work=1)
+    newcomer = a_bid("newcomer", standing=NEWCOMER)
+    assert winner(a_request(), [proven, newcomer], balanced()) == "proven"
+    tried = msgspec.structs.replace(newcomer, chance=FULL - NEWCOMER)
+    assert winner(a_request(), [proven, tried], balanced()) == "newcomer"
+    assert rank(a_request(), [proven, tried], balanced()).equals(3) == 2
 
 
 def test_a_cheaper_bid_within_the_band_goes_first_when_it_is_as_good_in_all_else() -> None:
@@ -269,7 +295,7 @@ def test_the_band_ends_at_exactly_three_percent_below_the_best(other: str, share
 
 
 def test_without_spread_only_exact_ties_are_shared() -> None:
-    fast, close = a_bid("fast", score=1010, rtt_us=5_100), a_bid("close", score=1000, rtt_us=5_000)
+    fast, close = a_bid("fast", score=1010, rtt_us=15_100), a_bid("close", score=1000, rtt_us=15_000)
     wishes = Preferences(weights={"speed": 50.0, "proximity": 50.0}, spread_percent=0)
     assert len({winner(a_request(request_id=f"r-{n}"), [fast, close], wishes) for n in range(50)}) == 1
 
@@ -288,7 +314,7 @@ def test_a_crowd_of_equal_bids_is_ordered_like_a_few() -> None:
 
 
 def test_a_bid_may_not_be_dominated_across_the_edge_of_the_band() -> None:
-    crowd = [a_bid(str(i), rtt_us=1_000 + i) for i in range(2 * MAX_BAND)]
+    crowd = [a_bid(str(i), rtt_us=20_000 + i) for i in range(2 * MAX_BAND)]
     order = rank(a_request(), crowd, Preferences(weights={"proximity": 1.0})).order
     assert order == tuple(bid.bid_id for bid in crowd)
 
