@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from dms_actors.behaviour import Address
 from dms_actors.draft import Journal
 from dms_actors.letters import Admit, AllocationClosed, Blamed, ShowState, TellAgain, Told
@@ -27,14 +29,15 @@ from dms_proto.allocation.machine import (
     StopRun,
     StoreOutputs,
 )
+from dms_proto.allocation.resizing import SetSize, SettleSize
 from dms_proto.allocation.tunnels import CommandAdmitted
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import Blame, Effect, Send
 from dms_proto.market.ledger import Reservation
-from dms_proto.market.offer_state import AllocationOver
-from dms_proto.messages import AllocationStatus, AnyMessage
+from dms_proto.market.offer_state import AllocationOver, SizeSettled
+from dms_proto.messages import AllocationStatus, AnyMessage, Resized
 from dms_proto.wire import Offence
-from dms_proto.work import within
+from dms_proto.work import Task, within
 
 LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)
 _WITH_A_RUN: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
@@ -61,6 +64,7 @@ class AllocationActor(MachineActor):
         self._node = node
         self._has_looked = False
         self._is_ending_kept = False
+        self._kept_changes: set[int] = set()
 
     def begin(self, turn: Turn, now: int) -> None:
         """A run that may have outlived the node is looked for; everything else is resumed by the machine."""
@@ -69,7 +73,8 @@ class AllocationActor(MachineActor):
         self._has_looked = True
         if looks and state.reservation is not None and state.task is not None:
             reservation = state.reservation
-            self._workbench.adopt(self._id, reservation.request_id, reservation.requester, state.task, state.handle)
+            task = within(state.task, reservation.resources)
+            self._workbench.adopt(self._id, reservation.request_id, reservation.requester, task, state.handle)
         if state.outputs:
             self._workbench.offer_outputs(self._id, self._reservation().requester, state.outputs)
         super().begin(turn, now)
@@ -104,12 +109,14 @@ class AllocationActor(MachineActor):
         super().turn_written(turn)
 
     def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
-        """Sends, fetches, runs, stops, freezes, thaws, stores, books, frees, closes."""
+        """Sends, fetches, runs, stops, freezes, thaws, resizes, stores, books, frees, closes."""
         match effect:
             case Send(peer=peer, message=message):
                 self._keep_ending(message, self._post.send(peer, message, cause_id), cause_id)
             case Book(entry=entry):
                 self._node.tell(Told(EntryWritten(entry), cause_id))
+            case SettleSize(number=number, resources=resources, price=price):
+                self._node.tell(Told(SizeSettled(self._id, number, resources, price), cause_id))
             case FreeCapacity(allocation_id=allocation_id):
                 self._node.tell(Told(AllocationOver(allocation_id), cause_id))
             case Blame(peer=peer, offence=offence):
@@ -135,16 +142,27 @@ class AllocationActor(MachineActor):
                 self._workbench.freeze(self._id, until)
             case ThawRun():
                 self._workbench.thaw(self._id)
+            case SetSize(number=number, resources=resources):
+                task = within(msgspec.structs.replace(self._task(), resources=resources), resources)
+                self._workbench.resize(self._id, number, task)
             case StoreOutputs(task=task):
                 self._workbench.store_outputs(self._id, self._reservation().requester, task)
             case _:
                 raise TypeError(f"no hands for {effect!r}")
 
     def _keep_ending(self, message: AnyMessage, frame: bytes, cause_id: str) -> None:
-        """Of what was sent, the first status with the ending is kept as proof; the repeats say the same."""
+        """Of what was sent, the first status with the ending is kept as proof, and that a size has changed; the repeats say the same."""
+        if isinstance(message, Resized) and not message.clauses and message.number not in self._kept_changes:
+            self._kept_changes.add(message.number)
+            record_sent(self.journal, message.request_id, frame, cause_id)
         if isinstance(message, AllocationStatus) and message.ending is not None and not self._is_ending_kept:
             self._is_ending_kept = True
             record_sent(self.journal, message.request_id, frame, cause_id)
+
+    def _task(self) -> Task:
+        task = self.shell.state.task
+        assert task is not None, "what runs was invoked"
+        return task
 
     def _reservation(self) -> Reservation:
         reservation = self.shell.state.reservation

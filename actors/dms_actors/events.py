@@ -10,7 +10,7 @@ import msgspec
 
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.accounts import machine as accounts
-from dms_proto.allocation import freezing, tunnels
+from dms_proto.allocation import freezing, resizing, tunnels
 from dms_proto.allocation import machine as allocation
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.grants import trust
@@ -26,6 +26,7 @@ MACHINES: Final[tuple[ModuleType, ...]] = (
     allocation,
     freezing,
     tunnels,
+    resizing,
     membership,
     owner,
     accounts,

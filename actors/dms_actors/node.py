@@ -302,4 +302,4 @@ class Node(NodeHearing):
             case TellLost(peer=peer, ours=ours):
                 self._children.tell_of(peer, auction_stimuli.PeerLost(peer, ours), RequesterGone(), cause_id)
             case _:
-                raise TypeError(f"no hands for {effect!r}")
+                super().perform(shell, effect, cause_id)

@@ -11,25 +11,26 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dms_actors.gate import Muted
 from dms_actors.letters import Told
 from dms_actors.node_parts import NodeParts
 from dms_actors.ports import FrameReceived
-from dms_actors.proofs import NO_FRAME, Heard
-from dms_actors.shell import Turn
+from dms_actors.proofs import NO_FRAME, Heard, record_heard
+from dms_actors.shell import Shell, Turn
 from dms_proto.accounts.machine import ClaimStated, IouHeard, LateReceiptHeard
 from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard
+from dms_proto.allocation.resizing import SizeWished
 from dms_proto.grants.access import NOTHING_SHOWN, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import RenewalAsked, RevocationsHeard, issuer_of
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.lineage import predecessors
-from dms_proto.machine import Stimulus
+from dms_proto.machine import Effect, Stimulus
 from dms_proto.market import auction_stimuli, strays
 from dms_proto.market.offer_judgement import access_to
-from dms_proto.market.offer_state import ClosingHeard, CommitHeard, ReleaseHeard, RequestHeard
+from dms_proto.market.offer_state import ChangeSize, ClosingHeard, CommitHeard, ReleaseHeard, RequestHeard, ResizeHeard
 from dms_proto.market.reach import is_within
 from dms_proto.membership import machine as membership
 from dms_proto.membership.machine import HelloHeard
@@ -59,6 +60,8 @@ from dms_proto.messages import (
     Receipt,
     Refusal,
     Release,
+    Resize,
+    Resized,
     SealedBid,
     Serve,
 )
@@ -130,7 +133,7 @@ class NodeHearing(NodeParts):
 
     # --------------------------------------------------------------------------------------------------------- messages
 
-    def _route(  # noqa: C901, PLR0912 - one case per kind
+    def _route(  # noqa: C901, PLR0912, PLR0915 - one case per kind
         self, turn: Turn, peer: PeerId, message: AnyMessage, origin: Origin, now: int
     ) -> None:
         """Hands a message to whoever it concerns. A name that was succeeded is over: whoever still has its key is nobody."""
@@ -140,7 +143,16 @@ class NodeHearing(NodeParts):
         match message:
             case BidRequest():
                 self._hear_request(turn, peer, message, origin, now)
-            case Bid() | SealedBid() | Decline() | CommitAck() | CommitRefused() | InvocationAck() | AllocationStatus():
+            case (
+                Bid()
+                | SealedBid()
+                | Decline()
+                | CommitAck()
+                | CommitRefused()
+                | InvocationAck()
+                | AllocationStatus()
+                | Resized()
+            ):
                 if isinstance(message, AllocationStatus) and message.ending is not None:
                     self._account(turn, ClaimStated(peer, message.allocation_id, message.price), now, cause)
                 self._to_orchestrator(peer, message, origin, now)
@@ -155,6 +167,8 @@ class NodeHearing(NodeParts):
                 self._hear_invocation(peer, message, origin, now)
             case Cancel(request_id=request_id, allocation_id=allocation_id):
                 self._to_allocation(peer, allocation_id, CancelHeard(peer, request_id), cause)
+            case Resize():
+                self._hear_resize(turn, peer, message, origin, now)
             case Receipt(allocation_id=allocation_id) if self._world.allocations.get(allocation_id) is None:
                 answers = self._past.was_told(allocation_id, origin.answers)
                 self._account(turn, LateReceiptHeard(peer, message, origin.heard.frame, answers), now, cause)
@@ -242,6 +256,13 @@ class NodeHearing(NodeParts):
             # What it is to run is written down once more, with its allocation.
             self._meter.heard(peer, origin.heard.frame, now)
 
+    def _hear_resize(self, turn: Turn, peer: PeerId, change: Resize, origin: Origin, now: int) -> None:
+        """What is taken is written down, and told to the allocation, which answers; its requester has signed it."""
+        asking = ResizeHeard(peer, change, origin.shown, self._meter.may_write(peer, now))
+        if self._decide(turn, self.book, asking, now, origin.cause_id):
+            record_heard(turn, change.request_id, origin.heard, origin.cause_id)
+            self._meter.heard(peer, origin.heard.frame, now)
+
     def _hear_invocation(self, peer: PeerId, message: Invocation, origin: Origin, now: int) -> None:
         if self._world.allocations.get(message.allocation_id) is None:
             self._answer_stray(peer, message, origin.cause_id, now)
@@ -262,6 +283,14 @@ class NodeHearing(NodeParts):
 
     # ----------------------------------------------------------------------------- of an orchestrator, of an allocation
 
+    def perform(self, shell: Shell[Any], effect: Effect, cause_id: str) -> None:
+        """What was heard for an allocation, and its machine of the node has agreed to."""
+        match effect:
+            case ChangeSize(change=change, resources=resources):
+                self._to_allocation(self._peer_id, change.allocation_id, SizeWished(change, resources), cause_id)
+            case _:
+                raise TypeError(f"no hands for {effect!r}")
+
     def _to_allocation(
         self, by: PeerId, allocation_id: AllocationId, stimulus: Stimulus, cause: str, heard: Heard = NO_FRAME
     ) -> None:
@@ -270,7 +299,7 @@ class NodeHearing(NodeParts):
     def _to_orchestrator(
         self,
         peer: PeerId,
-        message: Bid | SealedBid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus,
+        message: Bid | SealedBid | Decline | CommitAck | CommitRefused | InvocationAck | AllocationStatus | Resized,
         origin: Origin,
         now: int,
     ) -> None:
@@ -317,5 +346,7 @@ class NodeHearing(NodeParts):
                 return auction_stimuli.InvocationAnswered(peer, message)
             case AllocationStatus():
                 return auction_stimuli.StatusHeard(peer, message)
+            case Resized():
+                return auction_stimuli.ResizeAnswered(peer, message)
             case _:
                 raise TypeError(f"not for an orchestrator: {message!r}")

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from dms_proto.capability import ExecutorOffer
+from dms_proto.capability import ExecutorOffer, Resources
 from dms_proto.egress import Barred
 from dms_proto.ids import Digest, PeerId
 from dms_proto.secrets import OpenSecret
@@ -368,6 +368,15 @@ class Run(Protocol):
 
     async def thaw(self) -> None:
         """Lets it go on. Idempotent."""
+        ...
+
+    async def resize(self, resources: Resources) -> None:
+        """Lets it use so many cores and so much memory from now on, while it runs on. GPUs are for the program to share; disk stays.
+
+        Raises:
+            UserError: `not_resizable`: more memory is in use than it is to have, or this machine cannot change that of what runs.
+            UserError: `not_running`.
+        """
         ...
 
     async def connect(self, target: Target) -> socket.socket:

@@ -24,6 +24,7 @@ from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.machine import Event
 from dms_proto.market.auction_events import (
     AllocationFinished,
+    AllocationResized,
     AttemptEnded,
     AwardMade,
     BidReceived,
@@ -35,7 +36,7 @@ from dms_proto.market.auction_state import MAX_BIDS, Auction
 from dms_proto.market.auction_stimuli import CommitAcked
 from dms_proto.market.offer_state import BidCommitted, BidMade, BidOpened, CommitHeard, RequestDeclined, RequestHeard
 from dms_proto.market.proofs import FrameKept
-from dms_proto.messages import AnyMessage, Bid, Closing, Commit, CommitAck, Receipt, SealedBid
+from dms_proto.messages import AnyMessage, Bid, Closing, Commit, CommitAck, Receipt, Resize, SealedBid
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ class RequesterProofs:
         self._bids: FairMemory[BidId, Heard] = FairMemory(MAX_BIDS)
         self._seals: FairMemory[BidId, Heard] = FairMemory(MAX_BIDS)
         self._acked: set[BidId] = set()
+        self._changes: set[tuple[AllocationId, int]] = set()
         self._receipts_due: set[tuple[PeerId, AllocationId]] = set()
 
     def happened(self, turn: Turn, event: Event, heard: Heard, cause_id: str) -> None:
@@ -161,7 +163,7 @@ class RequesterProofs:
                 opened = tuple(candidate.bid_id for candidate in decision.candidates)
                 # What was opened shows who could have set the price.
                 self._prove(turn, self._bids, won if award is None else opened, cause_id)
-            case AllocationFinished():
+            case AllocationFinished() | AllocationResized():
                 record_heard(turn, self._request_id, heard, cause_id)
             case AttemptEnded(provider=provider, allocation_id=allocation) if provider:
                 turn.once_written(lambda: self._receipts_due.add((provider, allocation)))
@@ -186,6 +188,10 @@ class RequesterProofs:
     def sent(self, peer: PeerId, message: AnyMessage, frame: bytes, cause_id: str) -> None:
         """A list of seals, a commit; and a receipt once, since a provider that repeats its ending gets it again as often as it likes."""
         match message:
+            case Resize(allocation_id=allocation, number=number):
+                if (allocation, number) not in self._changes:
+                    self._changes.add((allocation, number))
+                    record_sent(self._journal, self._request_id, frame, cause_id)
             case Closing() | Commit():
                 record_sent(self._journal, self._request_id, frame, cause_id)
             case Receipt(allocation_id=allocation) if (peer, allocation) in self._receipts_due:

@@ -113,6 +113,10 @@ class Workbench(Protocol):
         """Lets its run go on."""
         ...
 
+    def resize(self, allocation_id: AllocationId, number: int, task: Task) -> None:
+        """Gives a run the limits of what `task` reserves; leads to `SizeSet`."""
+        ...
+
     def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         """Leads to `OutputsStored`; the requester may fetch them from then on."""
         ...

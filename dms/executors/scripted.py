@@ -31,7 +31,7 @@ from typing import Final
 
 from dms.executors.run_clock import RunClock
 from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
-from dms_proto.capability import ExecutorOffer, Isolation, Meter
+from dms_proto.capability import ExecutorOffer, Isolation, Meter, Resources
 from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.egress import Barred
 from dms_proto.errors import UserError
@@ -169,6 +169,14 @@ class ScriptedRun:
             self._clock.go_on()
             self._moving.set()
             self._wall = self._wall_timer()
+
+    async def resize(self, resources: Resources) -> None:
+        """See `Run.resize`. What it uses is what its script says."""
+        if self.has_ended or not self._history:
+            raise UserError("not_running", "the script does not run")
+        used = max((e.usage.memory_peak_bytes for e in self._history if isinstance(e, UsageSample)), default=0)
+        if used > resources.memory_bytes:
+            raise UserError("not_resizable", f"{format_bytes(used)} of memory are in use")
 
     async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`: to an echo."""

@@ -15,12 +15,14 @@ from dms.node.verdicts import benchmark_view, told_benchmark, told_comparison, t
 from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView, Verdict
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
+from dms_proto.capability import NOTHING, Resources
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, short
 from dms_proto.market.agreement import difference
 from dms_proto.market.auction_events import (
     AllocationAdvanced,
     AllocationCancelRequested,
     AllocationFinished,
+    AllocationResized,
     AttemptEnded,
     AwardMade,
     BenchmarkChecked,
@@ -41,6 +43,7 @@ from dms_proto.market.auction_events import (
     RequestEnded,
     RequestOpened,
     RequestWaiting,
+    ResizeRequested,
     ResultJudged,
     ResultsCompared,
     RoundCalled,
@@ -51,9 +54,10 @@ from dms_proto.market.auction_fold import first_slots
 from dms_proto.market.auction_state import SlotPhase
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.second_price import words_of
+from dms_proto.market.sizes import in_words
 from dms_proto.messages import Phase
 from dms_proto.reputation.silence import SetAside
-from dms_proto.units import format_count, format_credits
+from dms_proto.units import format_count, format_credits, format_millis
 from dms_proto.work import OWNERS, Ending, EndReason, Output, Usage, shown
 
 
@@ -131,11 +135,13 @@ class SlotStory:
     attempts: list[AttemptStory] = field(default_factory=list)
     ending: Ending | None = None
     outputs: tuple[Output, ...] = ()
+    wanted: Resources = NOTHING
+    size: str = ""
 
     def view(self) -> SlotView:
         """As callers see it."""
         attempts = tuple(attempt.view() for attempt in self.attempts)
-        return SlotView(self.index, self.phase.value, attempts, self.ending, self.piece)
+        return SlotView(self.index, self.phase.value, attempts, self.ending, self.piece, self.size)
 
 
 class DecisionMade(NamedTuple):
@@ -205,7 +211,7 @@ class JobStory:
 
     # ------------------------------------------------------------------------------------------------------------- folding
 
-    def apply(self, row: StoredEvent) -> tuple[News, ...]:  # noqa: C901, PLR0911, PLR0912 - one case per event kind
+    def apply(self, row: StoredEvent) -> tuple[News, ...]:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one case per event kind
         """Goes on with the next event of the job's stream; gives what is new."""
         self.version = row.version
         match from_row(row):
@@ -282,6 +288,8 @@ class JobStory:
                 return (Moved(why),)
             case AllocationCancelRequested(slot=index):
                 return (Moved(f"slot {index} is being stopped"),)
+            case ResizeRequested() | AllocationResized() as event:
+                return (self._resized(self.slots[event.slot], event),)
             case CancelRequested():
                 self.is_cancelling = True
                 return (Moved("being stopped"),)
@@ -290,6 +298,15 @@ class JobStory:
                 return ()
             case _:
                 return ()
+
+    def _resized(self, slot: SlotStory, event: ResizeRequested | AllocationResized) -> Moved:
+        if isinstance(event, ResizeRequested):
+            slot.wanted, slot.size = event.change.resources, "is to get another size"
+        elif event.answer.clauses:
+            slot.size = f"keeps its size: {'; '.join(clause.observed for clause in event.answer.clauses)}"
+        else:
+            slot.size = f"has {in_words(slot.wanted)} since {format_millis(event.at_ms)} of its run"
+        return Moved(f"slot {slot.index} {slot.size}")
 
     def _announced(self, event: RequestAnnounced) -> Moved:
         if event.round > self.round:

@@ -92,7 +92,7 @@ def _is_withdrawn(event: book.RequestWithdrawn, request_id: RequestId, _ours: se
     return event.request_id == request_id
 
 
-def _frees(event: book.CapacityFreed, _request_id: RequestId, ours: set[str]) -> bool:
+def _is_of_allocation(event: Any, _request_id: RequestId, ours: set[str]) -> bool:  # an event with an allocation_id
     return event.allocation_id in ours
 
 
@@ -107,7 +107,9 @@ _CONCERNS: Final[dict[type[Event], Callable[[Any, RequestId, set[str]], bool]]] 
     book.CommitTurnedDown: _is_of_bid,
     book.LockReleased: _is_of_bid,
     book.LockExpired: _is_of_bid,
-    book.CapacityFreed: _frees,
+    book.ReservationWidened: _is_of_allocation,
+    book.ReservationSettled: _is_of_allocation,
+    book.CapacityFreed: _is_of_allocation,
     book.LentFrozen: _is_one_of_ours,
     book.LentThawed: _is_one_of_ours,
     book.RequestDeclined: _is_declined,
@@ -251,6 +253,12 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "BenchmarkChecked": lambda e: f"the spot check is over: {told_benchmark(e)}",
     "RequestWaiting": lambda e: f"waiting: {e.why}",
     "AllocationCancelRequested": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is being stopped",
+    "ResizeRequested": lambda e: f"slot {e.slot} is to hold {_amounts(e.change.resources)}",
+    "AllocationResized": lambda e: (
+        f"slot {e.slot} keeps its size: {_clauses(e.answer.clauses)}"
+        if e.answer.clauses
+        else f"slot {e.slot} holds what it was to hold, {format_millis(e.at_ms)} into its run"
+    ),
     "CancelRequested": lambda _e: "being stopped",
     "RequestEnded": lambda e: (
         f"the job is over: {e.reason}{': ' + e.detail if e.detail else ''}; {format_credits(e.price)} owed"
@@ -280,6 +288,10 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         f"{format_count(len(e.allocation_ids), 'allocation')} of offline work to stand still: online work needs the CPU"
     ),
     "LentThawed": lambda e: f"{format_count(len(e.allocation_ids), 'allocation')} of offline work may go on",
+    "ReservationWidened": lambda e: (
+        f"{short(e.allocation_id)} changes its size; it has {_amounts(e.resources)} meanwhile"
+    ),
+    "ReservationSettled": lambda e: f"{short(e.allocation_id)} has {_amounts(e.resources)}",
     "CapacityFreed": lambda e: f"the capacity of {short(e.allocation_id)} is free again",
     # an allocation
     "AllocationOpened": lambda e: f"opened for {short(e.reservation.requester)}, slot {e.reservation.slot}",
@@ -294,6 +306,9 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "AllocationThawed": lambda e: f"thawed, as far as it gave way to {_PRIORS[e.to]}",
     "StopBegun": lambda e: f"being stopped: {e.reason}",
+    "SizeChanging": lambda e: f"its limits are being set: {_amounts(e.resources)}",
+    "SizeChanged": lambda e: f"it has what was asked for, {format_millis(e.answer.at_ms)} into its run",
+    "SizeKept": lambda e: f"it keeps its size: {_clauses(e.answer.clauses)}",
     "CommandAdmitted": lambda e: f"{short(e.by)} runs beside it: {' '.join(e.words)[:80]}",
     "EgressBarred": lambda e: f"no connection to {e.barred.destination}: {e.barred.why}",
     "RunEnded": lambda e: f"the run ended: {_ending(e.ending)}",

@@ -39,6 +39,7 @@ from dms_proto.allocation.machine import (
     RunStarted,
     RunUsed,
 )
+from dms_proto.allocation.resizing import SizeSet
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.marks import large_reads
 from dms_proto.data.readers import Readers
@@ -128,6 +129,10 @@ class Workbench:
     def thaw(self, allocation_id: AllocationId) -> None:
         """See `world.Workbench`."""
         self._hands.start(lambda: self._thaw(allocation_id), f"thaw {allocation_id}")
+
+    def resize(self, allocation_id: AllocationId, number: int, task: Task) -> None:
+        """See `world.Workbench`."""
+        self._hands.start(lambda: self._resize(allocation_id, number, task), f"resize {allocation_id}")
 
     def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         """See `world.Workbench`."""
@@ -355,6 +360,16 @@ class Workbench:
         run = self._runs.get(allocation_id)
         if run is not None:
             await run.thaw()
+
+    async def _resize(self, allocation_id: AllocationId, number: int, task: Task) -> None:
+        run = self._runs.get(allocation_id)
+        failed = "" if run is not None else "its program does not run"
+        try:
+            if run is not None:
+                await run.resize(task.resources)
+        except DmsError as error:
+            failed = error.message
+        self._tell(allocation_id, SizeSet(number, failed))
 
     async def _store(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         self._stops.pop(allocation_id, None)

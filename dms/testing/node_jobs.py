@@ -301,6 +301,10 @@ class MemoryJobs:
         wanted = allocations.AllocationLogParams(params.allocation_id, params.stream, params.offset)
         return await self.alloc_logs(wanted)
 
+    async def alloc_resize(self, params: allocations.ResizeParams) -> allocations.ResizeResult:
+        view = await self.alloc_show(allocations.AllocationParams(params.allocation_id))
+        raise UserError("resize_refused", f"{view.allocation_id} keeps its size: it does not run")
+
     async def alloc_cancel(self, params: allocations.AllocationParams) -> allocations.CancelResult:
         view = await self.alloc_show(params)
         return allocations.CancelResult(view.allocation_id, cancelled=False, already_over=True)

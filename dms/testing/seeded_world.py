@@ -18,6 +18,7 @@ from dms_actors.ports import FrameReceived, GossipReceived, NewEvent, PeerDown, 
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededLoop, SeededRuntime
 from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
+from dms_proto.allocation.resizing import SizeSet
 from dms_proto.grants.trust import Renew
 from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId, digest_of
 from dms_proto.machine import Stimulus
@@ -320,6 +321,10 @@ class SeededWorkbench:
         if run is not None and run.frozen_at is not None:
             run.thaw(self._runtime.loop.now)
             self._watch(allocation_id, run)
+
+    def resize(self, allocation_id: AllocationId, number: int, task: Task) -> None:
+        """See `Workbench.resize`."""
+        self._tell_later(allocation_id, SizeSet(number))
 
     def store_outputs(self, allocation_id: AllocationId, requester: PeerId, task: Task | None) -> None:
         """See `Workbench.store_outputs`."""

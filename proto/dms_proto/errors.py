@@ -27,6 +27,8 @@ CODES: Final[dict[str, str]] = {
     "bad_grant": "The grant is damaged, does not verify, or is no grant.",
     "not_found": "Nothing has that id or name here.",
     "ambiguous_id": "More than one thing begins with that short id.",
+    "not_resizable": "What runs cannot be given another size now. The message says why.",
+    "resize_refused": "The allocation keeps its size: this node, its preferences or the provider say why.",
     "not_running": "The job does not run now: it has not begun, or is over. The message says which.",
     "call_refused": "The pool of warm containers took no call; the message says why, and what would help. The call was not begun.",
     "not_listening": "Nothing in the job listens on that port, or not yet.",

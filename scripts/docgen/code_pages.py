@@ -30,6 +30,7 @@ MACHINE_TITLES = {
     "dms_proto.market.offer_state": ("The offer book", "stream `market`", "../concepts/capacity.md"),
     "dms_proto.allocation.machine": ("The allocation", "stream: the allocation's id", "../concepts/allocation.md"),
     "dms_proto.allocation.freezing": ("Giving way", "stream: the allocation's id", "../concepts/allocation.md"),
+    "dms_proto.allocation.resizing": ("Another size", "stream: the allocation's id", "../guides/resize.md"),
     "dms_proto.allocation.tunnels": ("Commands beside a job", "stream: the allocation's id", "../guides/exec.md"),
     "dms_proto.membership.machine": ("The membership", "stream `peers`", "../concepts/membership.md"),
     "dms_proto.accounts.machine": ("The accounts", "stream `accounts`", "../concepts/accounts.md"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import short
-from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult
+from dms.rpc.api.allocations import AllocationList, AllocationView, CancelResult, ResizeResult
 from dms.rpc.api.jobs import Attempt, JobList, JobResults, JobSummary, JobView, Verdict
 from dms.rpc.api.market import BidList, RequestList
 from dms_proto.capability import Meter
@@ -100,6 +100,7 @@ def job(view: JobView, names: Mapping[str, str], now: int) -> Iterator[Block]:
     ]
     if rows:
         yield Table(("SLOT", "TRY", "NODE", "ALLOCATION", "PHASE", "TOOK", "USED", "PRICE", "ENDING"), rows)
+    yield from (Line(f"slot {slot.index} {slot.size}") for slot in view.slots if slot.size)
     if view.verdicts:
         yield Table(
             ("PIECE", "RESULT", "AGREE", "WRONG", "CHECK COST"), [_verdict(each, names) for each in view.verdicts]
@@ -159,6 +160,13 @@ def cancelled(result: CancelResult) -> Iterator[Block]:
         f"{short(result.id)} had already ended"
         if result.already_over
         else f"{short(result.id)} is being cancelled{job}"
+    )
+
+
+def resized(result: ResizeResult) -> Iterator[Block]:
+    """What an allocation has now."""
+    yield Line(
+        f"{short(result.allocation_id)} has {words.resources(result.resources)}, for {format_credits(result.price)} at most"
     )
 
 

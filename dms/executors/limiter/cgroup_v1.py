@@ -38,9 +38,12 @@ class GroupV1:
         """See `Group.limit`."""
         files.write(f"{self._cpu}/cpu.cfs_quota_us", max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000))
         files.write(f"{self._cpu}/cpu.shares", max(2, allowance.cpu_millicores * SHARES_OF_CORE // 1000))
-        files.write(f"{self._memory}/memory.limit_in_bytes", allowance.memory_bytes)
-        with suppress(FileNotFoundError):  # only with swap accounting
-            files.write(f"{self._memory}/memory.memsw.limit_in_bytes", allowance.memory_bytes)
+        memory, with_swap = f"{self._memory}/memory.limit_in_bytes", f"{self._memory}/memory.memsw.limit_in_bytes"
+        limits = [memory, with_swap] if os.access(with_swap, os.W_OK) else [memory]  # only with swap accounting
+        if allowance.memory_bytes > files.number(memory):
+            limits.reverse()  # that of both is never below that of memory alone
+        for limit in limits:
+            files.write(limit, allowance.memory_bytes)
         files.write(f"{self._pids}/pids.max", allowance.processes + SETUP_PROCESSES)
 
     def rlimits(self) -> list[tuple[int, int]]:

@@ -26,7 +26,7 @@ from dms.executors.oci.faults import RefusedError
 from dms.executors.sandbox import verdict
 from dms.executors.sandbox.limit_watch import LimitWatch
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
-from dms_proto.capability import Meter
+from dms_proto.capability import Meter, Resources
 from dms_proto.errors import MachineError, UserError
 from dms_proto.tunnels import Target, write_target
 from dms_proto.work import Ending, EndReason, Usage
@@ -204,6 +204,10 @@ class ContainerRun:
 
     async def thaw(self) -> None:
         """See `Run.thaw`."""
+
+    async def resize(self, resources: Resources) -> None:
+        """See `Run.resize`: an engine changes a container as it likes, so it is not asked to."""
+        raise UserError("not_resizable", "what runs in a container keeps the size it was started with")
 
     async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`: no task for a container declares anything to lead to."""

@@ -144,7 +144,9 @@ class Sandbox:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, str(error)))
         uid = self._uids.of(name, self._state) if self._uids else 0
         allowance = allowance_of(task, program, self.settings)
-        place = Place(files, spare.group, directory, uid, allowance, self.limiter, program.judge)
+        place = Place(
+            files, spare.group, directory, uid, allowance, self.limiter, program.judge, program.overhead_bytes
+        )
         run = SandboxRun(place, RunClock(_now_ms()))
         run.set_monitor(spare.process)
         self._follow(name, run, partial(self._launch, program=program, spare=spare))
@@ -170,7 +172,9 @@ class Sandbox:
             return None
         allowance = allowance_of(task, program, self.settings)
         group = self.limiter.reopen(record.groups, allowance)
-        place = Place(files, group, directory, record.uid, allowance, self.limiter, program.judge)
+        place = Place(
+            files, group, directory, record.uid, allowance, self.limiter, program.judge, program.overhead_bytes
+        )
         run = SandboxRun(place, RunClock(record.started_ms, status.frozen_ms, status.frozen_at))
         self._follow(name, run, partial(self._resume, record=record, status=status, inner=inner))
         return run

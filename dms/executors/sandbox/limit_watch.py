@@ -76,6 +76,10 @@ class LimitWatch:
             self._timers[0].cancel()
             self._timers[0] = self._wall_timer(age_s)
 
+    def allow(self, allowance: Allowance) -> None:
+        """From now on the run may use this much. The wall time and the disk stay."""
+        self._allowance = allowance
+
     def check_output(self, written: int) -> None:
         """Looks at how much was written to stdout and stderr together."""
         if written > self._allowance.log_bytes:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 
 from dms_actors.ports import ExecutorEvent, Exited
+from dms_proto.capability import Resources
 from dms_proto.errors import UserError
 from dms_proto.tunnels import Target
 from dms_proto.work import Ending
@@ -29,6 +30,10 @@ class RefusedRun:
 
     async def thaw(self) -> None:
         """See `Run.thaw`."""
+
+    async def resize(self, resources: Resources) -> None:
+        """Nothing has a size."""
+        raise UserError("not_running", "the job never ran")
 
     async def connect(self, target: Target) -> socket.socket:
         """Nobody is there."""

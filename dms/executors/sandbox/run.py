@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ import msgspec
 from dms.egress.starting import ProxyProcess
 from dms.executors import job_directory
 from dms.executors.limiter import Allowance, Group, Limiter, Reading, process_tree
+from dms.executors.limiter.base import LEAST_MEMORY
 from dms.executors.run_clock import RunClock
 from dms.executors.sandbox import verdict
 from dms.executors.sandbox.limit_watch import LimitWatch
@@ -27,9 +29,10 @@ from dms.executors.sandbox.process import Process
 from dms.executors.sandbox.program import Judge
 from dms.executors.sandbox.run_files import RunFiles, Status
 from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Started, UsageSample
-from dms_proto.capability import Meter
-from dms_proto.errors import DmsError, MachineError
+from dms_proto.capability import Meter, Resources
+from dms_proto.errors import DmsError, MachineError, UserError
 from dms_proto.tunnels import Target
+from dms_proto.units import format_bytes
 from dms_proto.work import Ending, EndReason, Usage
 
 _logger: Final = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ class Place(msgspec.Struct, frozen=True):
     allowance: Allowance
     limiter: Limiter
     judge: Judge | None = None
+    overhead_bytes: int = 0
+    """Memory that the run needs beside what its job has reserved."""
 
 
 class SandboxRun:
@@ -219,6 +224,30 @@ class SandboxRun:
         """See `Run.thaw`."""
         self._freeze_until = 0
         self._go_on()
+
+    async def resize(self, resources: Resources) -> None:
+        """See `Run.resize`."""
+        if self._ending is not None or not self._is_settled:
+            raise UserError("not_running", f"{self.place.files.name} does not run")
+        before, memory = self.place.allowance, max(LEAST_MEMORY, resources.memory_bytes + self.place.overhead_bytes)
+        after = msgspec.structs.replace(before, cpu_millicores=resources.cpu_millicores, memory_bytes=memory)
+        used = self.place.group.read().memory_bytes
+        if used > memory:
+            raise UserError(
+                "not_resizable", f"{format_bytes(used)} of memory are in use, more than {format_bytes(memory)}"
+            )
+        if memory > before.memory_bytes and "memory" not in self.place.limiter.enforces:
+            raise UserError("not_resizable", "without control groups what runs here cannot be given more memory")
+        try:
+            self.place.group.limit(after)
+        except OSError as error:
+            with suppress(OSError):
+                self.place.group.limit(before)
+            raise UserError(
+                "not_resizable", f"its limits could not be set: {error.strerror} ({error.filename})"
+            ) from error
+        self.place = msgspec.structs.replace(self.place, allowance=after)
+        self._limits.allow(after)
 
     async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Final
+
+from msgspec.structs import replace
 
 from dms.node.api.base import ASK_S, Base, Row, call_id, whole_allocation_id
-from dms.node.api.views import allocation_view, phase_of
+from dms.node.api.views import NOT_LIVE, Live, allocation_view, phase_of
 from dms.node.log_reading import log_part, read
 from dms.node.projecting.tables import ALLOCATIONS, JOBS, number, text, unpack
 from dms.rpc.api.allocations import (
@@ -18,19 +21,59 @@ from dms.rpc.api.allocations import (
     AllocationView,
     CancelResult,
     LogPart,
+    ResizeParams,
+    ResizeResult,
     Side,
 )
 from dms.store.tables import MAX_ALTERNATIVES, Condition
 from dms_actors.letters import ShowState, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.allocation.machine import Allocation, StopWished
-from dms_proto.ids import AllocationId
-from dms_proto.market.auction_state import Auction
-from dms_proto.market.auction_stimuli import AllocationCancelAsked
+from dms_proto.capability import Resources
+from dms_proto.errors import UserError
+from dms_proto.ids import AllocationId, RequestId
+from dms_proto.market.auction_resizes import held_by, why_not
+from dms_proto.market.auction_state import Auction, Slot
+from dms_proto.market.auction_stimuli import AllocationCancelAsked, ResizeAsked
 from dms_proto.market.auction_terms import Terms
-from dms_proto.messages import Phase
+from dms_proto.messages import Clause, Phase, Resized
 from dms_proto.units import format_count
-from dms_proto.work import EndReason, Usage
+from dms_proto.work import EndReason
+
+RESIZE_S: Final = 20.0
+"""Seconds for a provider to answer. What was asked is not taken back: it may yet answer."""
+RESIZE_LOOK_S: Final = 0.05
+
+
+def resized(held: Resources, params: ResizeParams) -> Resources:
+    """What is held, with what is to change."""
+
+    def changed(value: int, to: int | None) -> int:
+        return value if to is None else to
+
+    gpus = tuple(
+        replace(
+            gpu,
+            milli=changed(gpu.milli, params.gpu_milli),
+            memory_bytes=changed(gpu.memory_bytes, params.gpu_memory_bytes),
+        )
+        for gpu in held.gpus
+    )
+    cores, memory = changed(held.cpu_millicores, params.cpu_millicores), changed(held.memory_bytes, params.memory_bytes)
+    return replace(held, cpu_millicores=cores, memory_bytes=memory, gpus=gpus)
+
+
+def _refused(allocation: AllocationId, clauses: tuple[Clause, ...]) -> UserError:
+    said = "; ".join(f"{clause.wanted} wanted, {clause.observed}" for clause in clauses)
+    nearest = "; ".join(filter(None, (clause.nearest for clause in clauses)))
+    return UserError(
+        "resize_refused", f"{allocation} keeps its size: {said}", hint=f"ask for {nearest}" if nearest else ""
+    )
+
+
+def _result(auction: Auction, slot: Slot) -> ResizeResult:
+    at_ms = slot.sizes.parts[-1].until_ms if slot.sizes.parts else 0
+    return ResizeResult(slot.allocation_id, held_by(auction, slot), at_ms, slot.agreed)
 
 
 class AllocationGroup(Base):
@@ -43,18 +86,19 @@ class AllocationGroup(Base):
             where["provided" if params.side is Side.PROVIDER else "requested"] = 1
         rows, total = await self._newest(ALLOCATIONS, where, "opened_at", params.limit)
         terms = await self._terms_of(rows)
-        used = await self._used_so_far(rows)
+        live = await self._live(rows)
         views = tuple(
-            allocation_view(row, terms, self._log_lengths(row), used.get(text(row, "allocation_id"))) for row in rows
+            allocation_view(row, terms, self._log_lengths(row), live.get(text(row, "allocation_id"), NOT_LIVE))
+            for row in rows
         )
         return AllocationList(views, total)
 
     async def alloc_show(self, params: AllocationParams) -> AllocationView:
         """See `AllocationMethods`."""
         row = await self._allocation(params.allocation_id)
-        used = await self._used_so_far([row])
+        live = await self._live([row])
         terms = await self._terms_of([row])
-        return allocation_view(row, terms, self._log_lengths(row), used.get(text(row, "allocation_id")))
+        return allocation_view(row, terms, self._log_lengths(row), live.get(text(row, "allocation_id"), NOT_LIVE))
 
     async def alloc_logs(self, params: AllocationLogParams) -> LogPart:
         """See `AllocationMethods`."""
@@ -71,6 +115,64 @@ class AllocationGroup(Base):
         return await read(
             self._services, peer, AllocationLogParams(wanted, params.stream, params.offset), call_id("alloc.read")
         )
+
+    async def alloc_resize(self, params: ResizeParams) -> ResizeResult:
+        """See `AllocationMethods`."""
+        id_, request = await self._own_run(params.allocation_id)
+        auction, slot = await self._slot(request, id_)
+        wanted = resized(held_by(auction, slot), params)
+        if clauses := why_not(auction, slot, wanted):
+            raise _refused(id_, clauses)
+        if wanted == held_by(auction, slot) and slot.sizes.changing is None:
+            return _result(auction, slot)
+        before = slot.sizes.answer
+        self._services.orchestrators.tell(request, Told(ResizeAsked(id_, wanted), call_id("alloc.resize")))
+        auction, slot = await self._answered(request, id_, before)
+        answer = slot.sizes.answer
+        if answer is not None and answer.clauses:
+            raise _refused(id_, answer.clauses)
+        return _result(auction, slot)
+
+    async def _answered(
+        self, request: RequestId, allocation: AllocationId, before: Resized | None
+    ) -> tuple[Auction, Slot]:
+        until = asyncio.get_running_loop().time() + RESIZE_S
+        while True:
+            auction, slot = await self._slot(request, allocation)
+            if slot.sizes.changing is None and slot.sizes.answer is not before:
+                return auction, slot
+            if asyncio.get_running_loop().time() > until:
+                raise UserError(
+                    "resize_refused",
+                    f"{allocation} keeps its size for now: {slot.provider} has not answered",
+                    hint="it is asked again when it is back; dms job explain says what came of it",
+                )
+            await asyncio.sleep(RESIZE_LOOK_S)
+
+    async def _own_run(self, given: str) -> tuple[AllocationId, RequestId]:
+        """The allocation that is meant, of a job of this node, and its job."""
+        if given.startswith("a-"):
+            row = await self._allocation(given)
+            if not row["requested"]:
+                raise UserError(
+                    "bad_argument",
+                    f"{text(row, 'allocation_id')} is of another node's job, which alone changes its size",
+                )
+            return AllocationId(text(row, "allocation_id")), RequestId(text(row, "request_id"))
+        job = await self._job_id(given)
+        rows = await self._runner.query(ALLOCATIONS.name, {"request_id": job, "open_there": 1}, limit=2)
+        if len(rows) != 1:
+            many = "more than one allocation runs" if rows else "nothing runs"
+            raise UserError("bad_argument", f"of {job} {many}", hint=f"dms job show {job} names its allocations")
+        return AllocationId(text(rows[0], "allocation_id")), job
+
+    async def _slot(self, request: RequestId, allocation: AllocationId) -> tuple[Auction, Slot]:
+        address = self._services.orchestrators.get(request)
+        auction: Auction | None = await ask_from_loop(address, ShowState(), ASK_S) if address is not None else None
+        for slot in auction.slots if auction is not None else ():
+            if auction is not None and slot.allocation_id == allocation:
+                return auction, slot
+        raise UserError("not_running", f"{allocation} does not run any more")
 
     async def alloc_cancel(self, params: AllocationParams) -> CancelResult:
         """See `AllocationMethods`."""
@@ -96,8 +198,8 @@ class AllocationGroup(Base):
             allocation, told, not told, "" if not told else goes_on if others > 0 else "its job ends with it"
         )
 
-    async def _used_so_far(self, rows: Iterable[Row]) -> dict[str, Usage]:
-        """What runs now has used, by allocation: asked of the actors, since it is never stored."""
+    async def _live(self, rows: Iterable[Row]) -> dict[str, Live]:
+        """What runs now has used and holds, by allocation: asked of the actors, since use is never stored."""
         running = [row for row in rows if phase_of(row) in (Phase.RUNNING, Phase.STOPPING)]
         here = [text(row, "allocation_id") for row in running if row["provided"]]
         jobs = {text(row, "request_id") for row in running if not row["provided"]}
@@ -107,14 +209,14 @@ class AllocationGroup(Base):
         states = await asyncio.gather(
             *(ask_from_loop(address, ShowState(), ASK_S) for address in there), return_exceptions=True
         )
-        used: dict[str, Usage] = {}
+        live: dict[str, Live] = {}
         for state in states:
             match state:
-                case Allocation(reservation=reservation, usage=usage) if reservation is not None:
-                    used[reservation.allocation_id] = usage
+                case Allocation(reservation=reservation, usage=usage, sizes=sizes) if reservation is not None:
+                    live[reservation.allocation_id] = Live(usage, reservation.resources if sizes.parts else None)
                 case Auction(slots=slots):
-                    used |= {slot.allocation_id: slot.usage for slot in slots}
-        return used
+                    live |= {slot.allocation_id: Live(slot.usage, slot.sizes.now) for slot in slots}
+        return live
 
     async def _terms_of(self, rows: Iterable[Row]) -> dict[str, Terms]:
         """The terms of this node's own jobs among the allocations."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
 
 from dms.node.api.base import Row
 from dms.node.projecting.tables import number, text, unpack
 from dms.rpc.api.allocations import AllocationView, Side
 from dms.rpc.api.jobs import JobPhase, JobSummary
 from dms.rpc.api.market import BidState, BidView, Direction, RequestView
-from dms_proto.capability import Capability
+from dms_proto.capability import Capability, Resources
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_terms import Terms
@@ -46,8 +48,18 @@ def phase_of(row: Row) -> Phase:
     return Phase(text(row, "run_phase") or text(row, "asked_phase") or Phase.COMMITTED)
 
 
+class Live(NamedTuple):
+    """What is known only while an allocation runs: its use so far, and what it holds, if that has changed."""
+
+    used: Usage | None = None
+    resources: Resources | None = None
+
+
+NOT_LIVE: Final = Live()
+
+
 def allocation_view(
-    row: Row, terms: Mapping[str, Terms], logs: tuple[int, int] = (0, 0), used: Usage | None = None
+    row: Row, terms: Mapping[str, Terms], logs: tuple[int, int] = (0, 0), live: Live = NOT_LIVE
 ) -> AllocationView:
     """A row of `allocations`.
 
@@ -55,9 +67,10 @@ def allocation_view(
         row: the row.
         terms: of this node's own jobs, by request id.
         logs: length of (stdout, stderr) while it runs.
-        used: so far, while it runs.
+        live: while it runs.
     """
     ending: Ending | None = _blob(row, "ending", Ending, None)
+    task = _task(row, terms)
     provided, requested = bool(row["provided"]), bool(row["requested"])
     side = Side.BOTH if provided and requested else Side.PROVIDER if provided else Side.REQUESTER
     ended = (number(row, "log_out"), number(row, "log_err"))
@@ -70,10 +83,10 @@ def allocation_view(
         provider=PeerId(text(row, "provider")),
         requester=PeerId(text(row, "requester")),
         phase=phase_of(row),
-        task=_task(row, terms),
+        task=task if live.resources is None else replace(task, resources=live.resources),
         started_at=number(row, "started_at"),
         ended_at=number(row, "ended_at"),
-        usage=ending.usage if ending is not None else used or Usage(),
+        usage=ending.usage if ending is not None else live.used or Usage(),
         price=number(row, "price"),
         ending=ending,
         owner=OWNERS[ending.reason] if ending is not None and ending.reason is not EndReason.COMPLETED else None,

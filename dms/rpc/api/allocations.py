@@ -8,9 +8,10 @@ from typing import Annotated, Protocol
 import msgspec
 
 from dms.rpc.registry import method
+from dms_proto.capability import Resources
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.messages import Phase
-from dms_proto.rules import Amount
+from dms_proto.rules import Amount, GpuShare
 from dms_proto.work import Ending, Output, Owner, Task, Usage
 
 MAX_LOG_CHUNK = 1024 * 1024
@@ -178,6 +179,40 @@ class CancelResult(msgspec.Struct, frozen=True):
     job: str = ""
 
 
+class ResizeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an allocation of ours is to hold from now on; what is left out stays.
+
+    Attributes:
+        allocation_id: its id or a unique beginning of it, or of the job of which it is the only one that runs.
+        cpu_millicores: thousandths of a core.
+        memory_bytes: main memory.
+        gpu_milli: thousandths of each of its GPUs.
+        gpu_memory_bytes: memory of each of its GPUs.
+    """
+
+    allocation_id: str
+    cpu_millicores: Amount | None = None
+    memory_bytes: Amount | None = None
+    gpu_milli: GpuShare | None = None
+    gpu_memory_bytes: Amount | None = None
+
+
+class ResizeResult(msgspec.Struct, frozen=True):
+    """What an allocation holds now.
+
+    Attributes:
+        allocation_id: its id.
+        resources: what it holds.
+        at_ms: time of its run at which that began.
+        price: micro-credits that may be owed for it at most.
+    """
+
+    allocation_id: AllocationId
+    resources: Resources
+    at_ms: int
+    price: int
+
+
 class AllocationMethods(Protocol):
     """Allocations: those this node runs for others and those others run for it."""
 
@@ -199,6 +234,15 @@ class AllocationMethods(Protocol):
     @method("alloc.read", mutates=True)
     async def alloc_read(self, params: AllocationReadParams) -> LogPart:
         """Part of what a job of another node wrote, from a node that lets this one read it: see `access.logs`. Without data: that is all so far."""
+        ...
+
+    @method("alloc.resize", mutates=True)
+    async def alloc_resize(self, params: ResizeParams) -> ResizeResult:
+        """Lets an allocation of this node's own hold more, or less, while it runs on.
+
+        Its provider gives what is free there. What is owed follows, in parts: each for what was held in it. Refused, by this node or by the provider,
+        as `resize_refused` with the reason; then it holds what it held.
+        """
         ...
 
     @method("alloc.cancel", mutates=True)

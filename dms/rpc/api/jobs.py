@@ -105,6 +105,7 @@ class SlotView(msgspec.Struct, frozen=True):
         phase: "seeking", "committing", "held", "collecting" or "done".
         attempts: oldest first.
         ending: final; None before.
+        size: what came of the last change of its size, in words; empty: none was asked for.
     """
 
     index: int
@@ -112,6 +113,7 @@ class SlotView(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     ending: Ending | None = None
     piece: int = 0
+    size: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True):

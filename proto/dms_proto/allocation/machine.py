@@ -32,6 +32,16 @@ from dms_proto.allocation.freezing import (
     ThawWished,
     frozen_by,
 )
+from dms_proto.allocation.resizing import (
+    SetSize,
+    SettleSize,
+    SizeChanged,
+    SizeChanging,
+    SizeKept,
+    SizeSet,
+    SizeWished,
+    answer_to,
+)
 from dms_proto.checkpoints import brought_home, is_at_checkpoint
 from dms_proto.egress import MAX_BARRED, Barred
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId
@@ -53,7 +63,8 @@ from dms_proto.machine import (
 from dms_proto.market.agreement import differences
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_judgement import task_fits
-from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt
+from dms_proto.market.sizes import UNCHANGED, Sizes
+from dms_proto.messages import AllocationStatus, InvocationAck, Phase, Receipt, Resized
 from dms_proto.units import HOUR, MINUTE
 from dms_proto.wire import Offence
 from dms_proto.work import NO_LOGS, OWED, Ending, EndReason, Logs, Output, Task, Usage
@@ -362,6 +373,7 @@ class Allocation(msgspec.Struct, frozen=True):
         refused: why an invocation was refused; others after it are refused without being written down.
         frozen: whether it gives way to somebody now.
         barred: connections that were refused, at most `MAX_BARRED`.
+        sizes: what it held before what it holds now.
     """
 
     reservation: Reservation | None = None
@@ -383,6 +395,7 @@ class Allocation(msgspec.Struct, frozen=True):
     refused: str = ""
     frozen: Frozen = Frozen()
     barred: tuple[Barred, ...] = ()
+    sizes: Sizes = UNCHANGED
 
 
 def next_deadline(allocation: Allocation) -> int | None:
@@ -406,6 +419,8 @@ def resume(allocation: Allocation) -> tuple[Effect, ...]:
             return (FreeCapacity(_of(allocation).allocation_id), Send(_of(allocation).requester, status_of(allocation)))
         case LifePhase.CLOSED:
             return (FreeCapacity(_of(allocation).allocation_id), Close())
+        case LifePhase.RUNNING if allocation.sizes.answer is not None:
+            return _told_again(allocation)
         case _:
             return ()
 
@@ -655,7 +670,8 @@ def _restarted(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Dec
     """What ran while the node was away is adopted, or honestly marked lost."""
     if stimulus.adopted:
         stop = (StopRun(_task(allocation).limits.grace_ms),) if allocation.phase is LifePhase.STOPPING else ()
-        return Decision((), (*stop, *_as_frozen(allocation), Send(_of(allocation).requester, status_of(allocation))))
+        again = (*stop, *_as_frozen(allocation), *_set_again(allocation))
+        return Decision((), (*again, Send(_of(allocation).requester, status_of(allocation))))
     reason = allocation.stopping_for or EndReason.PROVIDER_FAULT
     return _end(allocation, Ending(reason, detail="the node was restarted and the run did not survive"), now)
 
@@ -691,6 +707,48 @@ def _repeat(allocation: Allocation, _stimulus: TimeCame, now: int) -> Decision:
     return Decision((EndingRepeated(allocation.repeats + 1, now),), (told,))
 
 
+def _change_size(allocation: Allocation, stimulus: SizeWished, _now: int) -> Decision:
+    """One change after the other: the offer book sees to it. A repeat gets the answer that there is."""
+    change, sizes = stimulus.change, allocation.sizes
+    if change.number <= sizes.number:
+        return Decision((), () if sizes.changing is not None else _told_again(allocation))
+    return Decision((SizeChanging(change, stimulus.resources),), (SetSize(change.number, stimulus.resources),))
+
+
+def _refuse_size(allocation: Allocation, stimulus: SizeWished, _now: int) -> Decision:
+    """Nothing runs whose limits could change. Once it is over, its capacity is free anyhow."""
+    if stimulus.change.number <= allocation.sizes.number:
+        return Decision((), _told_again(allocation))
+    kept = SizeKept(answer_to(stimulus.change, why_not="its program does not run"))
+    return Decision((kept,), _told_again(evolve(allocation, kept)))
+
+
+def _size_set(allocation: Allocation, stimulus: SizeSet, now: int) -> Decision:
+    """What is owed from now on follows the new size. No use that was told already is counted anew."""
+    change = allocation.sizes.changing
+    if change is None or change.number != stimulus.number:
+        return IGNORED
+    ran_ms = max(now - allocation.started_at - allocation.frozen.total_ms(now), allocation.usage.wall_ms, 0)
+    answer = answer_to(change, at_ms=0 if stimulus.failed else ran_ms, why_not=stimulus.failed)
+    event = SizeKept(answer) if stimulus.failed else SizeChanged(answer)
+    return Decision((event,), _told_again(evolve(allocation, event)))
+
+
+def _told_again(allocation: Allocation) -> tuple[Effect, ...]:
+    """The last answer to its requester, and what the allocation holds to the offer book."""
+    answer, reservation = allocation.sizes.answer, _of(allocation)
+    if answer is None:
+        return ()
+    settle = SettleSize(answer.number, reservation.resources, reservation.price)
+    return Send(reservation.requester, answer), settle
+
+
+def _set_again(allocation: Allocation) -> tuple[Effect, ...]:
+    """The change that was under way when the node died."""
+    change, to = allocation.sizes.changing, allocation.sizes.to
+    return () if change is None or to is None else (SetSize(change.number, to),)
+
+
 def _end(
     allocation: Allocation,
     ending: Ending,
@@ -704,7 +762,7 @@ def _end(
     billed = allocation.started_at and ending.reason in OWED
     if billed and not ending.usage.wall_ms:  # its executor could not say: the bill names the time it rests on
         ending = msgspec.structs.replace(ending, usage=msgspec.structs.replace(ending.usage, wall_ms=ran_ms))
-    owed = reservation.tariff.cost(reservation.resources, ran_ms) if billed else 0
+    owed = allocation.sizes.cost(reservation.tariff, reservation.resources, ran_ms) if billed else 0
     price = min(owed, reservation.price)
     event = AllocationEnded(ending, outputs, logs.lengths, price, now, logs.digests)
     told = Send(reservation.requester, status_of(evolve(allocation, event)))
@@ -786,12 +844,26 @@ def evolve(allocation: Allocation, event: Event) -> Allocation:  # noqa: C901, P
             return change(allocation, repeats=repeat, repeat_at=at + pause)
         case ReceiptReceived() | ReceiptDisputed() | EndingUnclaimed():
             return change(allocation, phase=LifePhase.CLOSED)
+        case SizeChanging(change=wanted, resources=to):
+            return change(allocation, sizes=change(allocation.sizes, changing=wanted, to=to))
+        case SizeChanged(answer=answer):
+            return _resized(allocation, answer)
+        case SizeKept(answer=answer):
+            return change(allocation, sizes=change(allocation.sizes, changing=None, to=None, answer=answer))
         case RequesterWentAway(until=until):
             return change(allocation, gone_until=until)
         case RequesterCameBack():
             return change(allocation, gone_until=0)
         case _:
             return allocation
+
+
+def _resized(allocation: Allocation, answer: Resized) -> Allocation:
+    reservation, sizes, change = _of(allocation), allocation.sizes, msgspec.structs.replace
+    assert sizes.changing is not None and sizes.to is not None, "what has changed was changing"  # noqa: PT018 - one fact
+    after = change(sizes.changed(reservation.resources, sizes.to, answer.at_ms), answer=answer)
+    held = change(reservation, resources=sizes.to, price=sizes.changing.price)
+    return change(allocation, reservation=held, task=change(_task(allocation), resources=sizes.to), sizes=after)
 
 
 # ------------------------------------------------------------------------------------------------------------------ table
@@ -821,6 +893,8 @@ _STIMULI: Final = (
     RequesterGone,
     RequesterBack,
     NodeRestarted,
+    SizeWished,
+    SizeSet,
     TimeCame,
 )
 
@@ -841,6 +915,14 @@ TABLE: Final[Table[Allocation]] = {
     (LifePhase.STOPPING, RunStarted): Row(_started_while_stopping, "it started after all: stopped again"),
     (LifePhase.RUNNING, RunUsed): Row(_used, "the requester is told"),
     **{(phase, RunBarred): Row(_barred, "written down, once") for phase in _ACTIVE},
+    (LifePhase.RUNNING, SizeWished): Row(
+        _change_size, "its run gets other limits; a repeat gets the answer that there is"
+    ),
+    **{
+        (phase, SizeWished): Row(_refuse_size, "refused: nothing runs whose limits could change")
+        for phase in (*_EARLY, LifePhase.STARTING, LifePhase.STOPPING)
+    },
+    (LifePhase.RUNNING, SizeSet): Row(_size_set, "it holds what was asked for, or what it held; its requester is told"),
     **{
         (phase, RunExited): Row(_exited, "what it left is stored; with nothing to store it is over")
         for phase in _ACTIVE

@@ -13,7 +13,7 @@ import msgspec
 
 from dms_proto.capability import JobClass
 from dms_proto.market.changes import show_bytes, show_credits, show_millis, show_thousandths
-from dms_proto.messages import AllocationMessage, BidRequest, Commit, Invocation, Message
+from dms_proto.messages import AllocationMessage, BidRequest, Commit, Invocation, Message, Resize
 
 Use = Mapping[str, int | str]
 """Facts about one use, by the names in `CEILINGS` and `LISTS`."""
@@ -28,6 +28,7 @@ KINDS: Final[dict[type[Message], str]] = {
     BidRequest: "request",
     Commit: "commit",
     Invocation: "invoke",
+    Resize: "request",
     AllocationMessage: LOGS,
 }
 """The kinds of message that need a right, and its name; of an `AllocationMessage` the question of who is no party. All others concern an agreement

@@ -19,12 +19,13 @@ import msgspec
 from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import BidId, Digest, PeerId, RequestId, digest_of
 from dms_proto.market.second_price import paid_tariff
-from dms_proto.messages import AllocationStatus, Award, Bid, Receipt
+from dms_proto.messages import AllocationStatus, Award, Bid, Receipt, Resize
 from dms_proto.wire import encoding
 from dms_proto.work import EndReason, Output, Usage
 
 REQUEST_DOMAIN: Final = b"dms/request/1\0"
 AGREEMENT_DOMAIN: Final = b"dms/agreement/1\0"
+RESIZE_DOMAIN: Final = b"dms/resize/1\0"
 FIGURES_DOMAIN: Final = b"dms/figures/1\0"
 RESULTS_DOMAIN: Final = b"dms/results/1\0"
 NO_DIGEST: Final = Digest("")
@@ -100,6 +101,13 @@ def request_digest(request_id: RequestId, needs: Capability) -> Digest:
 def terms_digest(agreement: Agreement) -> Digest:
     """The name of an agreement: what `Commit.terms` and `CommitAck.terms` carry."""
     return _digest(AGREEMENT_DOMAIN, agreement)
+
+
+def resize_digest(change: Resize) -> Digest:
+    """The name of a change of an allocation's size: what `Resized.terms` carries."""
+    return _digest(
+        RESIZE_DOMAIN, (change.request_id, change.allocation_id, change.number, change.resources, change.price)
+    )
 
 
 def results_digest(outputs: tuple[Output, ...]) -> Digest:

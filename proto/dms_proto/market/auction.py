@@ -50,6 +50,7 @@ from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request, commit_message, invocation, task_of
 from dms_proto.market.auction_pace import nudge_pauses
 from dms_proto.market.auction_reading import is_full, pending, seeking, slot_of
+from dms_proto.market.auction_resizes import ask_resize, asked_again, hear_resized
 from dms_proto.market.auction_seals import is_sealed, opened, received, repeat_closing
 from dms_proto.market.auction_search import settle
 from dms_proto.market.auction_state import (
@@ -78,6 +79,8 @@ from dms_proto.market.auction_stimuli import (
     InvocationAnswered,
     PeerLost,
     PeerThere,
+    ResizeAnswered,
+    ResizeAsked,
     Restarted,
     SealHeard,
     StatusHeard,
@@ -142,7 +145,7 @@ def resume(auction: Auction) -> tuple[Effect, ...]:
     effects += [question(auction, begun) for begun in auction.comparing.values()]
     for slot in auction.slots:
         if slot.phase is SlotPhase.HELD:
-            effects.append(_about(auction, slot))
+            effects += (_about(auction, slot), *asked_again(slot))
         elif slot.phase is SlotPhase.COLLECTING and slot.status is not None:
             effects.append(Collect(slot.provider, slot.status))
     if seeking(auction) and auction.search is SearchPhase.CALLED:
@@ -412,6 +415,7 @@ def _welcome(auction: Auction, stimulus: PeerThere, now: int) -> Decision:
         message = Cancel(terms.request_id, slot.allocation_id)
         # The invocation is known to it already: it answers with the status.
         effects.append(_about(auction, slot) if auction.phase is AuctionPhase.OPEN else Send(peer, message))
+        effects += asked_again(slot)
     fresh = peer not in auction.asked or auction.declines.get(peer) == (UNREACHABLE,)
     fresh = fresh and terms.only in ("", peer)
     if seeking(auction) and auction.round >= 0 and fresh and auction.phase is AuctionPhase.OPEN:
@@ -556,6 +560,9 @@ _ALIVE: Final[dict[type[Stimulus], Row[Auction]]] = {
     StatusHeard: Row(
         _hear_status, "progress is noted, an ending collected; from an attempt that is over: answered so that it stops"
     ),
+    ResizeAnswered: Row(
+        hear_resized, "what its allocation holds, and what that costs, follows; anything but an answer is none"
+    ),
     Collected: Row(_collected, "the attempt is over: done, or another node is tried"),
     Compared: Row(
         _compared,
@@ -567,7 +574,7 @@ _ALIVE: Final[dict[type[Stimulus], Row[Auction]]] = {
     TimeCame: Row(_time, "windows close, silent winners and lost providers are given up, waiting rounds begin"),
 }
 
-_STIMULI: Final[tuple[type[Stimulus], ...]] = (*_ALIVE, CancelAsked, AllocationCancelAsked)
+_STIMULI: Final[tuple[type[Stimulus], ...]] = (*_ALIVE, CancelAsked, AllocationCancelAsked, ResizeAsked)
 
 TABLE: Final[Table[Auction]] = {
     **{(AuctionPhase.NEW, kind): ignore(_NEW) for kind in _STIMULI},
@@ -578,7 +585,9 @@ TABLE: Final[Table[Auction]] = {
         _cancel_one,
         "its provider is told to stop, and its slot is not tried elsewhere; one that is over stays as it is",
     ),
+    (AuctionPhase.OPEN, ResizeAsked): Row(ask_resize, "its provider is asked, if the request can pay for it"),
     **{(AuctionPhase.CANCELLING, kind): row for kind, row in _ALIVE.items()},
+    (AuctionPhase.CANCELLING, ResizeAsked): ignore("it is being cancelled"),
     (AuctionPhase.CANCELLING, AllocationCancelAsked): ignore("all of it is being cancelled"),
     (AuctionPhase.CANCELLING, CancelAsked): ignore("cancelling already"),
     **{(AuctionPhase.ENDED, kind): ignore(_OVER) for kind in _STIMULI},

@@ -103,8 +103,9 @@ def _unfit(ending: Ending, flaw: str) -> Ending:
 
 
 def fair_price(auction: Auction, slot: Slot, usage: Usage) -> int:
-    """The most that can be owed for a slot in micro-credits: its tariff over the usage its provider states, within what was agreed."""
-    return min(slot.agreed, slot.tariff.cost(terms_of(auction).needs.resources, usage.wall_ms))
+    """The most that can be owed for a slot in micro-credits: its tariff over the usage its provider states, for what it held when."""
+    needs = terms_of(auction).needs.resources
+    return min(slot.agreed, slot.sizes.cost(slot.tariff, needs, usage.wall_ms))
 
 
 def receipt(auction: Auction, ended: AttemptEnded) -> tuple[Effect, ...]:

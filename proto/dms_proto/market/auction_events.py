@@ -12,7 +12,7 @@ from dms_proto.market.auction_terms import Answer, Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.ranking import Decision as RankingDecision
 from dms_proto.market.second_price import OpeningFlaw
-from dms_proto.messages import AllocationStatus, Award, Bid, Clause, Phase, SealedBid
+from dms_proto.messages import AllocationStatus, Award, Bid, Clause, Phase, Resize, Resized, SealedBid
 from dms_proto.reputation import Kind
 from dms_proto.reputation.silence import SetAside
 from dms_proto.reputation.sources import UNKNOWN
@@ -360,6 +360,21 @@ class AllocationCancelRequested(Event, frozen=True):
     slot: int
     allocation_id: AllocationId
     give_up_at: int
+
+
+class ResizeRequested(Event, frozen=True):
+    """An allocation is to hold more, or less; its provider is asked."""
+
+    slot: int
+    change: Resize
+
+
+class AllocationResized(Event, frozen=True):
+    """An allocation holds what was asked for, since `at_ms` of its run as far as is believed here; or `answer` says why it does not."""
+
+    slot: int
+    answer: Resized
+    at_ms: int = 0
 
 
 class RequestEnded(Event, frozen=True):

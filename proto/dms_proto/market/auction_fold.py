@@ -15,6 +15,7 @@ from dms_proto.market.auction_events import (
     AllocationAdvanced,
     AllocationCancelRequested,
     AllocationFinished,
+    AllocationResized,
     AllocationUsed,
     AttemptEnded,
     AwardMade,
@@ -39,6 +40,7 @@ from dms_proto.market.auction_events import (
     RequestEnded,
     RequestOpened,
     RequestWaiting,
+    ResizeRequested,
     ResultJudged,
     ResultsCompared,
     RoundCalled,
@@ -61,6 +63,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.ledger import without
+from dms_proto.market.sizes import UNCHANGED
 from dms_proto.messages import Phase
 from dms_proto.verification.policy import Policy
 from dms_proto.work import DETERMINISTIC, NODE_FAULTS, EndReason, Usage
@@ -299,6 +302,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
                 was_away=False,
                 status=None,
                 usage=Usage(),
+                sizes=UNCHANGED,
             )
     auction = change(auction, bids=bids, slots=slots)
     short = bool(seeking(auction))
@@ -388,6 +392,23 @@ def _commit_failed(auction: Auction, event: CommitFailed) -> Auction:
     )
 
 
+def _resize_requested(auction: Auction, event: ResizeRequested) -> Auction:
+    slot = auction.slots[event.slot]
+    sizes = change(slot.sizes, changing=event.change, before=slot.agreed)
+    return _with_slot(auction, event.slot, sizes=sizes, agreed=event.change.price)
+
+
+def _resized(auction: Auction, event: AllocationResized) -> Auction:
+    sizes = auction.slots[event.slot].sizes
+    if sizes.changing is None:  # it was not even asked for
+        return _with_slot(auction, event.slot, sizes=change(sizes, answer=event.answer))
+    if event.answer.clauses:
+        kept = change(sizes, changing=None, answer=event.answer)
+        return _with_slot(auction, event.slot, sizes=kept, agreed=sizes.before)
+    changed = sizes.changed(terms_of(auction).needs.resources, sizes.changing.resources, event.at_ms)
+    return _with_slot(auction, event.slot, sizes=change(changed, answer=event.answer))
+
+
 def _slots_came_back(auction: Auction) -> Auction:
     """A pause is over when there is something new to look for."""
     paused = auction.search in (SearchPhase.WAITING, SearchPhase.SHORT)
@@ -445,6 +466,8 @@ _FOLDS: Final[Mapping[type[Event], Callable[[Auction, Any], Auction]]] = {
     BenchmarkChecked: lambda auction, event: change(auction, finding=event),
     RequestWaiting: _waiting,
     AllocationCancelRequested: lambda auction, event: _with_slot(auction, event.slot, give_up_at=event.give_up_at),
+    ResizeRequested: _resize_requested,
+    AllocationResized: _resized,
     CancelRequested: _cancelling,
     RequestEnded: _ended,
 }

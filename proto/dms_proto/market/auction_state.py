@@ -30,7 +30,9 @@ from dms_proto.market.auction_events import (
 from dms_proto.market.auction_standstill import MOVING, Standstill
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
+from dms_proto.market.purse import Purse
 from dms_proto.market.ranking import Decision as RankingDecision
+from dms_proto.market.sizes import UNCHANGED, Sizes
 from dms_proto.messages import AllocationStatus, Award, Bid, Clause, Phase, SealedBid
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.work import Ending, EndReason, Output, Usage
@@ -94,6 +96,7 @@ class Slot(msgspec.Struct, frozen=True):
         was_away: the way to its provider was gone since the award, or this node was: when something was heard tells nothing.
         settled: its attempts that are over, in order.
         checkpoint: what its next attempt begins with.
+        sizes: what its allocation held when, and the change that is being asked for.
     """
 
     index: int
@@ -131,6 +134,7 @@ class Slot(msgspec.Struct, frozen=True):
     was_away: bool = False
     settled: tuple[Settled, ...] = ()
     checkpoint: Checkpoint = NO_CHECKPOINT
+    sizes: Sizes = UNCHANGED
     heard: Mapping[AllocationId, Digest] = {}
     """`agreement.figures_digest` of each ending that was heard, so that no other one is confirmed."""
 
@@ -194,18 +198,6 @@ class SearchPhase(StrEnum):
     """Slots were awarded, and some are left over."""
     WAITING = "waiting"
     """Nobody can take them now; a pause until the next round, or until a standing request is answered."""
-
-
-class Purse(msgspec.Struct, frozen=True):
-    """What may come to be owed to one provider, in micro-credits.
-
-    Attributes:
-        most: for this request, all it has come to owe the provider included, if nothing else of this node were at work there.
-        elsewhere: what other requests of this node have at work there, as if all of it ran to its limit.
-    """
-
-    most: int
-    elsewhere: int = 0
 
 
 class Auction(msgspec.Struct, frozen=True):

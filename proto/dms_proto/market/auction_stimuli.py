@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dms_proto.capability import Resources
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
-from dms_proto.messages import AllocationStatus, Bid, CommitAck, CommitRefused, Decline, InvocationAck, SealedBid
+from dms_proto.messages import (
+    AllocationStatus,
+    Bid,
+    CommitAck,
+    CommitRefused,
+    Decline,
+    InvocationAck,
+    Resized,
+    SealedBid,
+)
 from dms_proto.reputation.silence import SetAside
 from dms_proto.verification.comparing import Grouping
 
@@ -100,6 +110,20 @@ class Compared(Stimulus, frozen=True):
     asked: tuple[int, ...]
     grouping: Grouping
     comparator: str
+
+
+class ResizeAsked(Stimulus, frozen=True):
+    """The owner wants an allocation to hold this much from now on, in the form of a need."""
+
+    allocation_id: AllocationId
+    resources: Resources
+
+
+class ResizeAnswered(Stimulus, frozen=True):
+    """An answer to a change of an allocation's size."""
+
+    provider: PeerId
+    answer: Resized
 
 
 class PeerLost(Stimulus, frozen=True):

@@ -64,7 +64,14 @@ class CapabilityLock(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Capacity held by an allocation, under the terms of its bid. `lent`: its CPU is, and counts as available; see `offer_lending`."""
+    """Capacity held by an allocation, under the terms of its bid, or of the last change of its size.
+
+    Attributes:
+        change: number of the last change that was taken; 0: none.
+        terms: `agreement.resize_digest` of it.
+        lent: its CPU is, and counts as available; see `offer_lending`.
+        is_changing: it is under way: `resources` are the larger of before and after.
+    """
 
     allocation_id: AllocationId
     bid_id: BidId
@@ -76,6 +83,9 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     price: int
     wall_ms: int
     lent: bool = False
+    change: int = 0
+    terms: Digest = Digest("")
+    is_changing: bool = False
 
     @property
     def held(self) -> Resources:
@@ -137,6 +147,20 @@ class Ledger(msgspec.Struct, frozen=True):
         amount = self.reservations[allocation_id].held
         return msgspec.structs.replace(
             self, available=add(self.available, amount), reservations=without(self.reservations, allocation_id)
+        )
+
+    def resize(self, changed: Reservation) -> Ledger:
+        """Lets an allocation hold more, or less.
+
+        Raises:
+            KeyError: it holds nothing.
+            ValueError: there is not as much.
+        """
+        held = self.reservations[changed.allocation_id].held
+        return msgspec.structs.replace(
+            self,
+            available=subtract(add(self.available, held), changed.held),
+            reservations={**self.reservations, changed.allocation_id: changed},
         )
 
     @property

@@ -21,8 +21,9 @@ from dms_proto.accounts.book import NO_LIMIT, Account, Accounts, Entry
 from dms_proto.ids import PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_money import settled_by
-from dms_proto.market.auction_state import Auction, Purse
-from dms_proto.market.auction_stimuli import BidHeard
+from dms_proto.market.auction_state import Auction
+from dms_proto.market.auction_stimuli import BidHeard, ResizeAsked
+from dms_proto.market.purse import Purse
 
 
 class Obligations:
@@ -67,6 +68,8 @@ class Obligations:
         bidders = {bid.provider for bid in auction.bids.values()}
         if isinstance(stimulus, BidHeard):
             bidders.add(stimulus.provider)
+        if isinstance(stimulus, ResizeAsked):
+            bidders |= {slot.provider for slot in auction.slots if slot.allocation_id == stimulus.allocation_id}
         limited = [peer for peer in bidders if self._ceiling(peer) < NO_LIMIT]
         if not limited:
             return auction

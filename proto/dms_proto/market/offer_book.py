@@ -40,6 +40,7 @@ from dms_proto.market.offer_commits import take_commit
 from dms_proto.market.offer_fold import evolve
 from dms_proto.market.offer_judgement import LOG_IS_FULL, countable, judge, slots_for
 from dms_proto.market.offer_lending import gives_way, room_for, told_again, with_lent
+from dms_proto.market.offer_resizes import settled, take_resize
 from dms_proto.market.offer_seals import heed, sealed
 from dms_proto.market.offer_state import (
     OWNER_HOLD,
@@ -69,6 +70,8 @@ from dms_proto.market.offer_state import (
     RequestHeard,
     RequestTurnedAway,
     RequestWithdrawn,
+    ResizeHeard,
+    SizeSettled,
     StakesInherited,
     Standing,
     WorkPaused,
@@ -290,6 +293,11 @@ def _free(book: OfferBook, stimulus: AllocationOver, now: int) -> Decision:
     return _with_standing(book, (CapacityFreed(stimulus.allocation_id),), now)
 
 
+def _settle_size(book: OfferBook, stimulus: SizeSettled, now: int) -> Decision:
+    events = settled(book, stimulus)
+    return _with_standing(book, events, now) if events else IGNORED
+
+
 def _expire(book: OfferBook, _stimulus: TimeCame, now: int) -> Decision:
     expired = [lock for lock in book.ledger.locks.values() if lock.expires_at <= now]
     # Who neither takes nor releases a bid does not listen: its request stands no longer, or it would be bid on for ever.
@@ -370,6 +378,10 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
     ),
     ReleaseHeard: Row(_release, "the lock goes, or the request stands no longer; standing requests are judged again"),
     PeerRenamed: Row(_note_succession, "what the old name has locked or running counts for the new one's credit"),
+    ResizeHeard: Row(
+        take_resize, "its requester's allocation holds the larger of before and after; refused with every reason"
+    ),
+    SizeSettled: Row(_settle_size, "it holds what it has now; standing requests are judged again"),
     AllocationOver: Row(_free, "the reservation goes; standing requests are judged again"),
     TimeCame: Row(_expire, "locks and standing requests past their time go"),
     HoldWished: Row(_hold, "capacity is held back for the owner, if it is free"),

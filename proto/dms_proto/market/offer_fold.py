@@ -11,7 +11,7 @@ import msgspec
 from dms_proto.heirs import with_heir
 from dms_proto.ids import BidId, PeerId
 from dms_proto.machine import Event
-from dms_proto.market.ledger import remember, without
+from dms_proto.market.ledger import Reservation, remember, without
 from dms_proto.market.offer_state import (
     Asking,
     BidCommitted,
@@ -32,6 +32,8 @@ from dms_proto.market.offer_state import (
     RequestDeclined,
     RequestTurnedAway,
     RequestWithdrawn,
+    ReservationSettled,
+    ReservationWidened,
     Sealed,
     StakesInherited,
     Standing,
@@ -109,6 +111,11 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 sealed=_unsealed(book, bid),
                 committed=remember(book.committed, bid, Taken(requester, slots, terms, ids), MAX_REMEMBERED),
             )
+        case ReservationWidened():
+            return change(book, ledger=book.ledger.resize(_widened(book, event)))
+        case ReservationSettled(allocation_id=allocation, resources=resources, price=price):
+            changed = change(book.ledger.reservations[allocation], resources=resources, price=price, is_changing=False)
+            return change(book, ledger=book.ledger.resize(changed))
         case CapacityFreed(allocation_id=allocation):
             return change(book, ledger=book.ledger.free(allocation), frozen=book.frozen - {allocation})
         case LentFrozen(allocation_ids=allocations):
@@ -117,6 +124,17 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, frozen=book.frozen.difference(allocations))
         case _:
             return book
+
+
+def _widened(book: OfferBook, event: ReservationWidened) -> Reservation:
+    return msgspec.structs.replace(
+        book.ledger.reservations[event.allocation_id],
+        resources=event.resources,
+        price=event.price,
+        change=event.number,
+        terms=event.terms,
+        is_changing=True,
+    )
 
 
 def _heirs(book: OfferBook, old: PeerId, new: PeerId) -> dict[PeerId, PeerId]:

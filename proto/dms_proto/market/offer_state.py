@@ -32,6 +32,7 @@ from dms_proto.messages import (
     Commit,
     CommitRefusal,
     Release,
+    Resize,
 )
 from dms_proto.work import Task
 
@@ -134,6 +135,24 @@ class ReleaseHeard(Stimulus, frozen=True):
 
     requester: PeerId
     release: Release
+
+
+class ResizeHeard(Stimulus, frozen=True):
+    """A change of an allocation's size from `requester`, and the rights it has shown. `may_write`: as of a request."""
+
+    requester: PeerId
+    change: Resize
+    credential: Credential = NOTHING_SHOWN
+    may_write: bool = True
+
+
+class SizeSettled(Stimulus, frozen=True):
+    """A change is over at the allocation, which holds `resources` now, for `price` micro-credits at most."""
+
+    allocation_id: AllocationId
+    number: int
+    resources: Resources
+    price: int
 
 
 class AllocationOver(Stimulus, frozen=True):
@@ -269,6 +288,24 @@ class CommitTurnedDown(Event, frozen=True):
     refusal: CommitRefusal
 
 
+class ReservationWidened(Event, frozen=True):
+    """A change of an allocation's size is under way: it holds `resources`, the larger of before and after, until that is over."""
+
+    allocation_id: AllocationId
+    number: int
+    terms: Digest
+    resources: Resources
+    price: int
+
+
+class ReservationSettled(Event, frozen=True):
+    """A change is over: the allocation holds `resources`, for `price` micro-credits at most."""
+
+    allocation_id: AllocationId
+    resources: Resources
+    price: int
+
+
 class CapacityFreed(Event, frozen=True):
     """An allocation's reservation is gone."""
 
@@ -302,6 +339,13 @@ class TellAllocation(Effect, frozen=True):
 
     allocation_id: AllocationId
     wish: Stimulus
+
+
+class ChangeSize(Effect, frozen=True):
+    """Have an allocation change its size to `resources`; it answers."""
+
+    change: Resize
+    resources: Resources
 
 
 # ------------------------------------------------------------------------------------------------------------------ state

@@ -5,6 +5,7 @@ from dms_proto.messages.data import DataMark, DatasetHeld, DatasetWanted, Holder
 from dms_proto.messages.kinds import (
     GOSSIPED,
     KINDS,
+    MAX_CHANGES,
     MAX_SEALS,
     SALT_BYTES,
     AllocationMessage,
@@ -33,6 +34,8 @@ from dms_proto.messages.kinds import (
     Receipt,
     Refusal,
     Release,
+    Resize,
+    Resized,
     Revocation,
     Rival,
     SealedBid,
@@ -41,6 +44,7 @@ from dms_proto.messages.kinds import (
 __all__ = [
     "GOSSIPED",
     "KINDS",
+    "MAX_CHANGES",
     "MAX_SEALS",
     "SALT_BYTES",
     "AllocationMessage",
@@ -76,6 +80,8 @@ __all__ = [
     "Receipt",
     "Refusal",
     "Release",
+    "Resize",
+    "Resized",
     "Revocation",
     "Rival",
     "SealedBid",

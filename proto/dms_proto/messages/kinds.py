@@ -13,6 +13,8 @@ A round of the market, requester on the left::
     Holders     ──▶                              and Serve ──▶ each of those that are named
                 ◀── AllocationStatus …           until one with an ending
                 ◀── AllocationMessage …          logs, both ways if the job reads input
+    Resize      ──▶                              of an allocation that runs, as often as need be
+                ◀── Resized
     Release | Cancel ──▶
                 ◀── Receipt
     Iou         ──▶                              whenever the debtor's owner settles by it
@@ -29,7 +31,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from dms_proto.capability import Capability, Price
+from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import NO_DIGESTS, BidId, Digest
 from dms_proto.messages.base import KnownPeer, Message
 from dms_proto.messages.data import MAX_MARKS, DataMark, DatasetHeld, DatasetWanted, Holders, HoldersWanted, Serve
@@ -83,6 +85,9 @@ class Pricing(StrEnum):
     """The most it could have bid and still won: see `market.second_price`."""
 
 
+MAX_CHANGES: Final = 256
+"""Changes of the size of one allocation: each is a part of its bill, which both sides keep."""
+ChangeNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHANGES)]
 Salt = Annotated[bytes, msgspec.Meta(max_length=SALT_BYTES)]
 
 
@@ -443,6 +448,41 @@ class Cancel(Message, frozen=True, tag=True):
     allocation_id: GoodAllocationId
 
 
+class Resize(Message, frozen=True, tag=True):
+    """Let this allocation hold more, or less, from now on, while it runs on. Heard of the requester of its agreement alone.
+
+    Attributes:
+        number: of this allocation's changes, from 1. The same number is the same change; an older one is old news.
+        resources: what it is to hold, in the form of a need: as many GPUs as it has, in their order; the disk as it is.
+        price: micro-credits that may be owed for the allocation at most from then on, under its tariff: what might be before, or
+            what running to the wall limit with `resources` costs, whichever is more.
+    """
+
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
+    number: ChangeNumber
+    resources: Resources
+    price: Amount
+
+
+class Resized(Message, frozen=True, tag=True):
+    """The allocation holds what a `Resize` asks for, or why not; then it holds what it held.
+
+    Attributes:
+        number: of the change.
+        terms: `market.agreement.resize_digest` of the message that this answers.
+        at_ms: time of the run at which it took effect.
+        clauses: why not; empty if it holds it.
+    """
+
+    request_id: GoodRequestId
+    allocation_id: GoodAllocationId
+    number: ChangeNumber
+    terms: GoodDigest
+    at_ms: Amount = 0
+    clauses: Annotated[tuple[Clause, ...], msgspec.Meta(max_length=32)] = ()
+
+
 class Receipt(Message, frozen=True, tag=True):
     """The requester has the ending: what was run, used and owed, as it sees it. Ends the provider's repeating of the status.
 
@@ -604,6 +644,8 @@ AnyMessage = (
     | AllocationStatus
     | AllocationMessage
     | Cancel
+    | Resize
+    | Resized
     | Receipt
     | Iou
     | GrantWanted
@@ -635,6 +677,8 @@ KINDS: Final[dict[str, type[Message]]] = {
         AllocationStatus,
         AllocationMessage,
         Cancel,
+        Resize,
+        Resized,
         Receipt,
         Iou,
         GrantWanted,

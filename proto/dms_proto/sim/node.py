@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts, Book
 from dms_proto.allocation import machine as allocation_machine
+from dms_proto.allocation import resizing
 from dms_proto.allocation.freezing import FreezeRun, ThawRun
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
@@ -57,6 +58,8 @@ from dms_proto.messages import (
     Probe,
     Receipt,
     Release,
+    Resize,
+    Resized,
     SealedBid,
 )
 from dms_proto.promises import WRITTEN_FIRST
@@ -577,6 +580,8 @@ _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] =
     AllocationStatus: _hear_status,
     Invocation: lambda _node, sender, m: (m.allocation_id, allocation_machine.Invoked(sender, m.request_id, m.task)),
     Cancel: lambda _node, sender, m: (m.allocation_id, allocation_machine.CancelHeard(sender, m.request_id)),
+    Resize: lambda _node, sender, m: (BOOK, offer_state.ResizeHeard(sender, m)),
+    Resized: lambda _node, sender, m: (m.request_id, auction_stimuli.ResizeAnswered(sender, m)),
     Receipt: lambda _node, sender, m: (m.allocation_id, allocation_machine.ReceiptHeard(sender, m)),
     Iou: lambda _node, sender, m: (ACCOUNTS, accounting.IouHeard(sender, m)),
     Hello: lambda _node, sender, m: (MEMBERS, membership_machine.HelloHeard(sender, m)),
@@ -610,6 +615,13 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     ThawRun: lambda node, stream, _effect: node.machine.thaw(AllocationId(stream)),
     allocation_machine.StoreOutputs: lambda node, stream, effect: node.world.store(
         node, AllocationId(stream), effect.task
+    ),
+    offer_state.ChangeSize: lambda node, _stream, effect: node.feed(
+        effect.change.allocation_id, resizing.SizeWished(effect.change, effect.resources)
+    ),
+    resizing.SetSize: lambda node, stream, effect: node.feed(stream, resizing.SizeSet(effect.number)),
+    resizing.SettleSize: lambda node, stream, effect: node.feed(
+        BOOK, offer_state.SizeSettled(AllocationId(stream), effect.number, effect.resources, effect.price)
     ),
     allocation_machine.FreeCapacity: lambda node, _stream, effect: node.feed(
         BOOK, offer_state.AllocationOver(effect.allocation_id)

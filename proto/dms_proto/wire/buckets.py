@@ -29,7 +29,7 @@ class KindClass(StrEnum):
     STREAM = "stream"
     """Status and logs of running allocations, and who has what they read."""
     MEMBERSHIP = "membership"
-    """Hello, Probe, Refusal, Iou, grants that are renewed, who shares a dataset: what is said now and then."""
+    """Hello, Probe, Refusal, Iou, grants that are renewed, who shares a dataset, sizes that change: what is said now and then."""
     GOSSIP_FORWARDED = "gossip_forwarded"
     """Gossip as handed on by a neighbour, whoever wrote it."""
     GOSSIP_AUTHORED = "gossip_authored"
@@ -45,6 +45,7 @@ _STREAM_KINDS: Final = ("AllocationStatus", "AllocationMessage", "HoldersWanted"
 _MEMBERSHIP_KINDS: Final = (
     *("Hello", "Probe", "Refusal", "Iou"),
     *("GrantWanted", "GrantGiven", "DatasetWanted", "DatasetHeld"),
+    *("Resize", "Resized"),
 )
 _CLASSES: Final = {
     "BidRequest": KindClass.REQUEST,

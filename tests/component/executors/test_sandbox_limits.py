@@ -16,7 +16,7 @@ from dms.executors.limiter import process_tree
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of, sweep_all
 from dms_actors.ports import Exited
 from dms_proto.capability import NOTHING, Meter
-from dms_proto.errors import MachineError
+from dms_proto.errors import MachineError, UserError
 from dms_proto.units import MIB
 from dms_proto.work import EndReason, Limits, Task
 
@@ -221,3 +221,27 @@ def command_of(pid: str) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     except OSError:
         return []
+
+
+async def test_a_run_gets_other_limits_while_it_runs(
+    executor: SandboxExecutor, sandbox: Sandbox, directory: Path
+) -> None:
+    wait = "import os, time\nprint('up', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    task = python(f"{wait}x = b'x' * (96 << 20); print('held', flush=True); time.sleep(60)", memory_bytes=64 * MIB)
+    watcher = RunWatcher(await executor.run("a-1", task, directory))
+    await watcher.wait_output(b"up")
+    larger = msgspec.structs.replace(task.resources, cpu_millicores=500, memory_bytes=256 * MIB)
+    if "memory" not in sandbox.limiter.enforces:
+        with pytest.raises(UserError, match="without control groups"):
+            await watcher.run.resize(larger)
+    else:
+        await watcher.run.resize(larger)
+        (directory / "go").touch()
+        await watcher.wait_output(b"held")
+        with pytest.raises(UserError, match="of memory are in use"):
+            await watcher.run.resize(task.resources)
+        await watcher.run.resize(msgspec.structs.replace(larger, memory_bytes=192 * MIB))
+    await watcher.run.stop(0)
+    assert (await watcher.ending()).reason is EndReason.CANCELLED
+    with pytest.raises(UserError, match="does not run"):
+        await watcher.run.resize(larger)

@@ -26,12 +26,13 @@ from dms_proto.allocation.machine import (
     RunUsed,
     StopWished,
 )
+from dms_proto.allocation.resizing import SizeSet, SizeWished
 from dms_proto.capability import Price, Resources
 from dms_proto.egress import Barred
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market.ledger import Reservation
-from dms_proto.messages import Receipt
+from dms_proto.messages import Receipt, Resize
 from dms_proto.sim.driven import Driven
 from dms_proto.work import Ending, EndReason, Input, Task, Usage
 
@@ -39,6 +40,7 @@ WHO = PeerId("requester")
 TASK = Task("sandbox", ("true",), inputs=(Input("in", Digest("sha256:" + "1" * 64), 3),), outputs=("out",))
 RESERVED = Reservation(AllocationId("a"), BidId("b"), RequestId("r"), WHO, 0, Resources(), Price(start=5), 5, 600_000)
 RECEIPT = Receipt(RequestId("r"), AllocationId("a"), EndReason.COMPLETED, Usage(), 5)
+CHANGE = Resize(RequestId("r"), AllocationId("a"), 1, Resources(1, 1), 5)
 OPENED = Opened(RESERVED, None, 10_000)
 STRAIGHT = (
     OPENED,
@@ -83,6 +85,9 @@ STIMULI: tuple[Stimulus, ...] = (
     RequesterBack(),
     NodeRestarted(True),
     NodeRestarted(False),
+    SizeWished(CHANGE, CHANGE.resources),
+    SizeSet(1),
+    SizeSet(1, "in use"),
     TimeCame(),
 )
 
@@ -105,6 +110,6 @@ def test_every_stimulus_is_met_in_every_phase(phase: LifePhase, stimulus: Stimul
     once = work.state
     work.tell(stimulus)
 
-    if isinstance(stimulus, (NodeRestarted, Opened, Invoked)) or work.state.phase is once.phase:
+    if isinstance(stimulus, (NodeRestarted, Opened, Invoked, SizeWished)) or work.state.phase is once.phase:
         assert work.state == once
     assert work.restart() == work.state

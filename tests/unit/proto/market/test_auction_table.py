@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from dms_proto.capability import Price
+from dms_proto.capability import Price, Resources
 from dms_proto.ids import AllocationId, BidId, PeerId, bid_id, digest_of
 from dms_proto.machine import Stimulus, TimeCame
 from dms_proto.market import auction
@@ -22,6 +22,8 @@ from dms_proto.market.auction_stimuli import (
     InvocationAnswered,
     PeerLost,
     PeerThere,
+    ResizeAnswered,
+    ResizeAsked,
     Restarted,
     SealHeard,
     StatusHeard,
@@ -38,6 +40,7 @@ from dms_proto.messages import (
     InvocationAck,
     Phase,
     Pricing,
+    Resized,
     SealedBid,
 )
 from dms_proto.sim.requester import BUSY, OFFER, REQUEST, Requester, terms
@@ -71,6 +74,8 @@ STIMULI: tuple[Stimulus, ...] = (
     Restarted(),
     CancelAsked(),
     AllocationCancelAsked(OTHER_ALLOCATION),
+    ResizeAsked(OTHER_ALLOCATION, Resources()),
+    ResizeAnswered(STRANGER, Resized(REQUEST, OTHER_ALLOCATION, 1, digest_of(b"terms"))),
     TimeCame(),
 )
 

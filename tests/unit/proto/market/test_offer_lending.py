@@ -17,10 +17,13 @@ from dms_proto.market.offer_state import (
     LentThawed,
     OfferBook,
     PolicyWished,
+    ReservationWidened,
+    ResizeHeard,
     TellAllocation,
 )
 from dms_proto.market.preferences import ProviderPolicy
-from dms_proto.messages import Bid
+from dms_proto.market.sizes import most_owed
+from dms_proto.messages import Bid, Resize
 from dms_proto.sim.provider import MACHINE, TARIFF, Provider, request
 from dms_proto.units import CORE, SECOND
 
@@ -179,3 +182,21 @@ def test_whatever_comes_every_bid_binds_and_what_runs_has_room(steps: list[tuple
 
 def running(book: OfferBook) -> int:
     return lent_millicores(each for each in book.ledger.reservations.values() if each.allocation_id not in book.frozen)
+
+
+def test_what_cpu_is_lent_to_grows_by_what_is_lent_to_nobody_and_what_grows_takes_it_back(provider: Provider) -> None:
+    offline, online = runs(provider, "offline", JobClass.BATCH, 2), runs(provider, "online", JobClass.SERVICE, 1)
+
+    def grows(allocation: AllocationId, cores: int) -> bool:
+        of = provider.state.ledger.reservations[allocation]
+        resources = msgspec.structs.replace(of.resources, cpu_millicores=cores * CORE)
+        price = most_owed(of.price, of.tariff, resources, of.wall_ms)
+        wanted = Resize(of.request_id, allocation, of.change + 1, resources, price)
+        provider.tell(ResizeHeard(of.requester, wanted))
+        provider.check()
+        return bool(provider.noted(ReservationWidened))
+
+    assert not grows(offline, 4)
+    assert grows(offline, 3)
+    assert grows(online, 2)
+    assert provider.state.frozen == {offline}

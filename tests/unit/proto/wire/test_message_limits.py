@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dms.testing.samples import ALLOCATION, BID, DIGEST, FULL, LEAST, REQUEST, REQUESTER
 from dms.testing.strategies import relative_paths
 from dms_proto import rules
-from dms_proto.messages import KINDS, Message
+from dms_proto.messages import KINDS, MAX_CHANGES, Message
 from dms_proto.wire.encoding import Malformed, decode_body, encode_body, pack, typed, unpack
 from dms_proto.work import MAX_MANIFEST
 
@@ -33,6 +33,14 @@ BAD: list[tuple[str, str, object]] = [
     ("BidRequest", "needs", {"labels": {str(number): "" for number in range(65)}}),
     ("BidRequest", "needs", {"labels": {"k": "x" * 129}}),
     ("Bid", "bid_id", ""),
+    ("Resize", "number", 0),
+    ("Resize", "number", MAX_CHANGES + 1),
+    ("Resize", "resources", {"cpu_millicores": -1}),
+    ("Resize", "resources", {"gpus": [{}] * 257}),
+    ("Resize", "price", 2**53 + 1),
+    ("Resized", "terms", "sha256:short"),
+    ("Resized", "at_ms", -1),
+    ("Resized", "clauses", [{"dimension": "d", "wanted": "w", "observed": "o"}] * 33),
     ("Bid", "tariff", {"gpu_hour": -1}),
     ("Bid", "salt", bytes(33)),
     ("BidRequest", "pricing", "third-price"),
