@@ -171,7 +171,7 @@ class NodeParts(MachineActor):
         """Tells the peers when what this node says of itself has changed: addresses, capability, whether it takes work."""
         book = self.book.state
         summary = msgspec.structs.replace(book.capability, price=Price())
-        accepts = self._provides and book.phase is offer_state.BookPhase.OPEN
+        accepts = self._provides and book.phase is offer_state.BookPhase.OPEN and book.owner is None
         grants = self.grants.state
         hello = msgspec.structs.replace(
             self._hello,

@@ -330,6 +330,49 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5
 
 
+class OwnerFirst(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When work of others gives way to the owner of the machine. See docs/guides/owner-first.md."""
+
+    enabled: Annotated[
+        bool,
+        about(
+            "On: while the owner uses the machine, runs stand still and nothing new is taken. Programs that were not started by this node are the "
+            "owner's."
+        ),
+    ] = False
+    cpu: Annotated[
+        Amount,
+        about(
+            "CPU used by other programs from which the machine is the owner's, for a second. 0: theirs is never a reason.",
+            unit="cores",
+        ),
+    ] = 1_000
+    battery: Annotated[bool, about("Whether a machine that runs on its battery is the owner's.")] = True
+    typing: Annotated[
+        bool,
+        about("Whether one at which somebody types in a terminal is; what happens on a graphical screen is not seen."),
+    ] = False
+    resume_after_s: Annotated[
+        int,
+        Meta(ge=1, le=86_400),
+        about("How long nothing is to be seen of the owner before runs go on.", unit="seconds"),
+    ] = 60
+    evict_after_s: Annotated[
+        int,
+        Meta(ge=0, le=3_600),
+        about(
+            "How long a run stands still before it is evicted, and tried elsewhere; an hour at most, in all. It keeps its memory until then. "
+            "0: evicted at once.",
+            unit="seconds",
+        ),
+    ] = 600
+    grace_s: Annotated[
+        int,
+        Meta(ge=0, le=60),
+        about("The most that is left to an evicted run to end by itself, such as at a checkpoint.", unit="seconds"),
+    ] = 5
+
+
 class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What peers may owe this node, and it them."""
 
@@ -568,6 +611,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Network = Network()
     market: Market = Market()
     provider: Provider = Provider()
+    owner_first: OwnerFirst = OwnerFirst()
     accounts: Accounts = Accounts()
     access: Access = Access()
     executors: Executors = Executors()

@@ -269,6 +269,8 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "PressureChanged": lambda e: (
         f"other programs use {format_cores(e.pressure.cpu_millicores)} and {format_bytes(e.pressure.memory_bytes)} more than was left to them"
     ),
+    "OwnerCame": lambda e: f"its owner comes first: {e.because}",
+    "OwnerLeft": lambda _e: "its owner does not need the machine any more",
     "WorkPaused": lambda e: "stopping: no new work, no commits" if e.stopping else f"paused: {e.because}",
     "WorkResumed": lambda _e: "takes work again",
     "BidMade": lambda e: (

@@ -19,6 +19,7 @@ from dms.executors.scripted import ScriptedExecutor
 from dms.hardware.capability import find_gpus
 from dms.hardware.facts import read_facts
 from dms.hardware.monitor import Monitor
+from dms.hardware.owner_watch import OwnerWatch
 from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
 from dms.node.api import LocalApi
@@ -40,7 +41,9 @@ from dms.telemetry.logs import set_up, shut_down
 from dms_actors.letters import Told
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.market.comparators import install
-from dms_proto.market.offer_state import CapabilityMeasured, PauseWished, PolicyWished, PressureSeen
+from dms_proto.market.offer_state import CapabilityMeasured, OwnerSeen, PauseWished, PolicyWished, PressureSeen
+from dms_proto.owner_first import Rules
+from dms_proto.units import SECOND
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +123,17 @@ async def _start(
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
     services.node.tell(Told(PressureSeen(NOTHING), "start"))  # what others used then is not what they use now
+    services.node.tell(Told(OwnerSeen(), "start"))  # likewise
     await take_share(services)
     await offer(services)
     if config.provider.monitor_s:
         monitor = _monitor(app, capability.resources, found[0].processes)
         monitor.start()
         stack.push_async_callback(monitor.stop)
+    if config.owner_first.enabled:
+        owner = _owner_watch(app, found[0].processes)
+        owner.start()
+        stack.push_async_callback(owner.stop)
     api = await LocalApi.start(services)
     stack.push_async_callback(api.close)
     table = methods_of(NodeApi)
@@ -164,6 +172,18 @@ def _monitor(app: NodeApp, registered: Resources, runs: Callable[[], frozenset[i
         adopted=runs,
         on_change=on_change,
     )
+
+
+def _owner_watch(app: NodeApp, runs: Callable[[], frozenset[int]]) -> OwnerWatch:
+    services, owner_first = app.services, app.services.config.owner_first
+
+    def on_change(because: str) -> None:
+        log.info("the owner comes first: %s" if because else "the owner does not need the machine any more%s", because)
+        seen = OwnerSeen(because, owner_first.evict_after_s * SECOND, owner_first.grace_s * SECOND)
+        services.node.tell(Told(seen, "owner"))
+
+    rules = Rules(owner_first.cpu, owner_first.battery, owner_first.typing, owner_first.resume_after_s * SECOND)
+    return OwnerWatch(rules, on_change, adopted=runs)
 
 
 @contextlib.contextmanager

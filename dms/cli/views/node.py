@@ -35,6 +35,7 @@ def _node_box(node: NodeStatus) -> Box:
         (
             ("name", words.node(node.id.peer_id, node.name)),
             ("state", f"{node.state}, up {format_millis(node.now - node.started_at)}, pid {node.pid}"),
+            *((("owner", f"comes first: {node.owner}"),) if node.owner else ()),
             ("network", "up" if network.up else f"down, restarted {format_count(network.restarts, 'time')}"),
             ("peers", peers),
             ("address", network.addresses[0] if network.addresses else "none"),

@@ -84,6 +84,7 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
             provides=services.config.provider.enabled,
             work=await self._work_figures(),
             mishaps=services.mishaps.count,
+            owner=state.book.owner.because if state.book.owner is not None else "",
         )
 
     def _working_state(self, state: NodeState) -> State:

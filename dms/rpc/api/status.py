@@ -166,6 +166,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
         work: allocations and jobs.
         provides: whether its owner lets it take work at all (`provider.enabled`).
         mishaps: messages, and what follows from them, that it could not handle and left out since its start; `dms doctor` says more of the last.
+        owner: why the machine is its owner's now, and the work of others gives way; empty while it does not.
     """
 
     id: NodeId
@@ -185,6 +186,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     work: WorkFigures
     provides: bool = True
     mishaps: int = 0
+    owner: str = ""
 
 
 class Figure(msgspec.Struct, frozen=True):

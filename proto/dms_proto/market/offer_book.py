@@ -40,6 +40,7 @@ from dms_proto.market.offer_commits import take_commit
 from dms_proto.market.offer_fold import evolve
 from dms_proto.market.offer_judgement import LOG_IS_FULL, countable, judge, slots_for
 from dms_proto.market.offer_lending import gives_way, room_for, told_again, with_lent
+from dms_proto.market.offer_owner import owner_seen, told_of_owner
 from dms_proto.market.offer_resizes import settled, take_resize
 from dms_proto.market.offer_seals import heed, sealed
 from dms_proto.market.offer_state import (
@@ -60,6 +61,7 @@ from dms_proto.market.offer_state import (
     LockExpired,
     LockReleased,
     OfferBook,
+    OwnerSeen,
     PauseWished,
     PolicyChanged,
     PolicyWished,
@@ -106,7 +108,7 @@ def next_deadline(book: OfferBook) -> int | None:
 
 def resume(book: OfferBook) -> tuple[Effect, ...]:
     """What work that gives way was told. An answer that was lost with the process is asked for again by its requester."""
-    return told_again(book)
+    return (*told_again(book), *told_of_owner(book))
 
 
 # ----------------------------------------------------------------------------------------------------------------- decide
@@ -131,6 +133,12 @@ def _note_pressure(book: OfferBook, stimulus: PressureSeen, now: int) -> Decisio
     if stimulus.pressure == book.pressure:
         return IGNORED
     return _with_standing(book, (PressureChanged(stimulus.pressure),), now)
+
+
+def _note_owner(book: OfferBook, stimulus: OwnerSeen, now: int) -> Decision:
+    seen = owner_seen(book, stimulus, now)
+    after = _with_standing(book, seen.events, now) if seen.events else IGNORED
+    return Decision(after.events, (*seen.effects, *after.effects))
 
 
 def _note_credit(book: OfferBook, stimulus: CreditSeen, now: int) -> Decision:
@@ -368,6 +376,10 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
     CapabilityMeasured: Row(_register, "registered, unless less than what is held; standing requests are judged again"),
     PolicyWished: Row(_change_policy, "holds from the next request on; standing requests are judged again"),
     PressureSeen: Row(_note_pressure, "bids leave it out; when it sinks, standing requests are judged again"),
+    OwnerSeen: Row(
+        _note_owner,
+        "all that runs gives way and nothing is bid on, or it goes on and standing requests are judged again",
+    ),
     CreditSeen: Row(_note_credit, "bids to it stay within; standing requests are judged again"),
     CommitHeard: Row(
         take_commit, "the lock becomes reservations; a repeat gets the same answer; anything else is refused by name"

@@ -15,6 +15,7 @@ from dms_proto.machine import (
 from dms_proto.market.agreement import Agreement, limits_of, terms_digest
 from dms_proto.market.ledger import CapabilityLock, Reservation
 from dms_proto.market.offer_judgement import access_to, task_fits
+from dms_proto.market.offer_owner import giving_way
 from dms_proto.market.offer_seals import award_flaw
 from dms_proto.market.offer_state import (
     BidCommitted,
@@ -70,6 +71,7 @@ def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
         (
             Send(requester, _ack(book, commit)),
             *(OpenAllocation(reservation, task) for reservation, task in zip(reservations, tasks, strict=True)),
+            *giving_way(book, _allocations_of(commit)),
         ),
     )
 

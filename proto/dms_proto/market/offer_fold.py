@@ -27,6 +27,8 @@ from dms_proto.market.offer_state import (
     LockExpired,
     LockReleased,
     OfferBook,
+    OwnerCame,
+    OwnerLeft,
     PolicyChanged,
     PressureChanged,
     RequestDeclined,
@@ -66,6 +68,10 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, phase=BookPhase.STOPPING)  # `paused_because` stays: so the owner left it
         case WorkPaused(because=because):
             return change(book, phase=BookPhase.PAUSED, paused_because=because)
+        case OwnerCame():
+            return change(book, owner=event)
+        case OwnerLeft():
+            return change(book, owner=None)
         case WorkResumed():
             return change(book, phase=BookPhase.OPEN, paused_because="")
         case BidMade(bid=bid, lock=lock, stands=request, stands_until=until, rights=rights):

@@ -16,6 +16,7 @@ from dms_proto.market.comparators import judge_by
 from dms_proto.market.gpu_shares import share_clauses
 from dms_proto.market.gpus import tariff_for
 from dms_proto.market.offer_lending import room_for
+from dms_proto.market.offer_owner import owner_clauses
 from dms_proto.market.offer_state import BookPhase, OfferBook
 from dms_proto.market.preferences import ProviderPolicy, RequesterFacts, judge_request
 from dms_proto.market.verdicts import MAX_CLAUSES
@@ -76,6 +77,7 @@ def judge(
         clauses += judge_by(name, request.needs, offered, total, request.max_price)
     if book.phase is BookPhase.PAUSED:
         clauses += (Clause("accepts_work", "a node that takes work", f"paused: {book.paused_because}", passing=True),)
+    clauses += owner_clauses(book)
     if book.phase is BookPhase.STOPPING:
         clauses += (Clause("accepts_work", "a node that takes work", "the node is stopping", passing=True),)
     if isinstance(terms, tuple):

@@ -155,6 +155,17 @@ class SizeSettled(Stimulus, frozen=True):
     price: int
 
 
+class OwnerSeen(Stimulus, frozen=True):
+    """The machine is its owner's now, and why; or not any more (`because` empty).
+
+    What runs gives way: it is evicted after `evict_after_ms` (0: at once), and then has `grace_ms` left at most.
+    """
+
+    because: str = ""
+    evict_after_ms: int = 0
+    grace_ms: int = 0
+
+
 class AllocationOver(Stimulus, frozen=True):
     """An allocation ended; its capacity is free."""
 
@@ -205,6 +216,21 @@ class WorkPaused(Event, frozen=True):
 
 class WorkResumed(Event, frozen=True):
     """The node takes work again."""
+
+
+class OwnerCame(Event, frozen=True):
+    """The machine is its owner's: what runs gives way, and nothing new is bid on. The rest as in `OwnerSeen`."""
+
+    because: str
+    evict_after_ms: int
+    grace_ms: int
+    at: int
+
+
+class OwnerLeft(Event, frozen=True):
+    """The owner does not need the machine any more."""
+
+    at: int
 
 
 class BidMade(Event, frozen=True):
@@ -389,6 +415,7 @@ class OfferBook(msgspec.Struct, frozen=True):
         bid_validity_ms: how long a bid binds.
         invoke_within_ms: how long a committed allocation waits for its invocation.
         salts: for sealed bids.
+        owner: how the owner came to have the machine now; None while it is free for others.
         capability: as registered; its resources are the ledger's `registered`.
         pressure: what other programs use beyond the allowance.
         default_credit: what a peer may come to owe of whom the accounts say nothing else.
@@ -408,6 +435,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     salts: Salts = Salts()
     phase: BookPhase = BookPhase.OPEN
     paused_because: str = ""
+    owner: OwnerCame | None = None
     capability: Capability = Capability()
     policy: ProviderPolicy = ProviderPolicy()
     ledger: Ledger = Ledger()

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from dms_proto.allocation.freezing import Prior, ThawWished
 from dms_proto.capability import Capability, Gpu, Price, Resources
 from dms_proto.heirs import PeerRenamed
 from dms_proto.ids import BidId, PeerId, bid_id
@@ -24,6 +25,7 @@ from dms_proto.market.offer_state import (
     PressureSeen,
     ReleaseHeard,
     RequestWithdrawn,
+    TellAllocation,
 )
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline, Release
@@ -776,14 +778,15 @@ def test_capacity_held_back_by_the_owner_is_not_offered_until_it_is_let_go() -> 
 # -------------------------------------------------------------------------------------------------------------- restarting
 
 
-def test_the_log_gives_the_state_and_nothing_is_to_be_done() -> None:
+def test_the_log_gives_the_state_and_what_runs_is_told_again_that_it_may() -> None:
     provider, first = occupied()
     provider.declines(request())
     provider.commits(first, requester="first")
     live = provider.state
 
     assert provider.restart() == live
-    assert resume(provider.state) == ()
+    (allocation,) = live.ledger.reservations
+    assert resume(provider.state) == (TellAllocation(allocation, ThawWished(Prior.OWNER)),)
 
 
 # ------------------------------------------------------------------------------------------------------------------ credit
