@@ -24,6 +24,7 @@ NAMES: Final[dict[str, str]] = {
     "refused.window": "Connections closed because the peer sent more than the window it was given.",
     "refused.stalled": "Connections closed because the peer took nothing for too long.",
     "refused.muxer": "Connections closed because the peer broke the multiplexer's protocol.",
+    "waited.doorstep": "Inbound connections that waited because peers of their source are muted.",
     "guard.crashes": "Exceptions that would have ended the stock library's process, contained.",
     "bans": "Peers banned, by the node or for abuse.",
     "dropped.no_peer": "Frames discarded because the peer had gone.",

@@ -32,6 +32,7 @@ from multiaddr import Multiaddr
 from dms.net.addresses import announced
 from dms.net.config import NetConfig
 from dms.net.counters import Counters
+from dms.net.doorstep import Doorstep
 from dms.net.guards.crashes import Crashes, Handler
 from dms.net.guards.services import guarded_service
 from dms.net.guards.shutdown import close_first
@@ -83,6 +84,7 @@ class Host:
         self.bans = Spans()
         self.admission: Callable[[str], bool] = lambda _peer: True
         self._sources: Recent[str, str] = Recent(SOURCES)
+        self._doorstep = Doorstep()
         self.on_muted: Callable[[str, float], None] = lambda _peer, _seconds: None
         self._scores = Scores(max(1, round(config.half_life_s * SECOND)))
         self._keys = key_pair(config.private_key)
@@ -96,7 +98,11 @@ class Host:
         own_the_port()
         upgrader = safe_upgrader(self._keys, hooks)
         self.swarm = GuardedSwarm(
-            self._id, self._store, upgrader, config=config, counters=counters, is_refused=self.is_banned
+            *(self._id, self._store, upgrader),
+            config=config,
+            counters=counters,
+            is_refused=self.is_banned,
+            wait=self._wait,
         )
         self.swarm.set_stream_handler(self.crashes.guard_handler("stream", self._serve))
         self.set_stream_handler(IDENTIFY, identify_handler_for(cast("IHost", self)))
@@ -167,6 +173,7 @@ class Host:
 
     def ban(self, peer: str, seconds: float) -> None:
         """Refuses a peer for a while and closes its connections."""
+        self.source(peer)  # while it is connected, for the doorstep
         self.bans.add(peer, seconds, trio.current_time())
         if seconds > 0:
             self.counters.add("bans")
@@ -187,6 +194,12 @@ class Host:
     def is_banned(self, peer: str) -> bool:
         """Whether a peer is refused now."""
         return self.bans.holds(peer, trio.current_time())
+
+    def _wait(self, address: str) -> float:
+        """Seconds that a new connection from `address` waits before its handshake."""
+        source, now = source_of(address), trio.current_time()
+        muted = sum(self._sources.get(peer) == source for peer, _ in self.bans.running(now))
+        return self._doorstep.wait(source, muted, now)
 
     async def _serve(self, stream: INetStream) -> None:
         """Negotiates the protocol of an inbound stream and hands it over."""

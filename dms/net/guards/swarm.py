@@ -53,6 +53,7 @@ class GuardedSwarm(Swarm):
 
     Attributes:
         is_refused: tells whether a peer is banned, by its id in base58.
+        wait: seconds that a connection from an address waits before its handshake.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GuardedSwarm(Swarm):
         config: NetConfig,
         counters: Counters,
         is_refused: Callable[[str], bool],
+        wait: Callable[[str], float],
     ) -> None:
         limits = ConnectionConfig(
             max_connections=config.max_connections,
@@ -77,6 +79,7 @@ class GuardedSwarm(Swarm):
         super().__init__(peer_id, peerstore, upgrader, [TCP()], connection_config=limits)
         self.auto_connector = _NoAutoConnector(self)
         self.is_refused = is_refused
+        self.wait = wait
         self._counters = counters
         self._inbound_slots = config.max_connections * 4 // 5
         self._inbound: Counter[str] = Counter()
@@ -95,6 +98,9 @@ class GuardedSwarm(Swarm):
         self._inbound[source] += 1
         self._handshakes[source] += 1
         try:
+            if (pause := self.wait(remote[0] if remote else "")) > 0:
+                self._counters.add("waited.doorstep")
+                await trio.sleep(pause)
             connection = await self._upgraded(read_write_closer, maddr, source)
             if connection is not None:
                 await connection.event_closed.wait()

@@ -109,6 +109,22 @@ async def test_who_asks_on_and_reads_little_by_little_is_kept(crew: Crew) -> Non
     assert await victim.counted("refused.stalled", at_least=0) == 0
 
 
+async def test_where_a_peer_was_muted_the_next_waits_at_the_door_and_gets_in(crew: Crew) -> None:
+    """A hundred identities of one source cost a hundred handshakes in as many tenths of a second."""
+    victim = await crew()
+
+    async def offend(visit: Visit) -> None:
+        stream = await visit.greeted()
+        with suppress(*CLOSED):
+            while True:
+                await stream.write(frames.frame(bytes(KIB)) * 100)
+
+    await attack(victim.addresses[0], offend)
+    assert await victim.counted("waited.doorstep", at_least=0) == 0
+    await still_serves(crew, victim)
+    assert await victim.counted("waited.doorstep") == 1
+
+
 async def test_a_crowd_that_takes_nothing_is_let_go_before_it_fills_the_memory(crew: Crew) -> None:
     """Each within its own 2 MiB, all together above what may wait: those that take nothing go at once, not after a stall."""
     victim = await crew(keepalive_s=60.0)
