@@ -427,7 +427,8 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: Annotated[
         tuple[str, ...],
         about(
-            "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why."
+            "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why. With `slurm` among "
+            "them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
         ),
     ] = ("sandbox", "wasm", "python")
     python: Annotated[
@@ -469,6 +470,29 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="bytes",
         ),
     ] = 32 * GIB
+    cluster_directory: Annotated[
+        str,
+        about(
+            "For `slurm` among those enabled: a directory that this machine and all of the cluster's see under the same path. The files of jobs "
+            "are there while they run, and what the node and its runners say to each other. This user has to be able to write there."
+        ),
+    ] = ""
+    cluster_python: Annotated[
+        str,
+        about(
+            "Path, on the machines of the cluster, of a Python that has dms installed. Empty: the path of the one that runs the node."
+        ),
+    ] = ""
+    slurm_conf: Annotated[
+        str, about("Path of Slurm's slurm.conf on this machine. Empty: where Slurm's own commands look for it.")
+    ] = ""
+    slurm_partition: Annotated[
+        str,
+        about(
+            "The partition that jobs are placed in, and whose machines are offered. Empty: the default one, and all machines."
+        ),
+    ] = ""
+    slurm_account: Annotated[str, about("The account of Slurm on which jobs are booked. Empty: this user's.")] = ""
     minimum_isolation: Annotated[
         Isolation,
         about(

@@ -6,6 +6,7 @@
     WasmExecutor      WebAssembly in a worker process of its own, itself in that sandbox
     PythonExecutor    Python programs in that sandbox, and a worker there that takes calls of functions
     OciExecutor       containers, by podman or Docker, where the owner wants them
+    PlacedExecutor    native commands and WebAssembly as above, on the machines of a cluster (`cluster`)
     ScriptedExecutor  little scripts without processes, for tests and simulations
 
 A file a run wrote is brought home by `outputs.collect_into`.

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from dms.executors.cluster.cluster import Cluster
+from dms.executors.cluster.slurm import Slurm
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.python.executor import PythonExecutor
 from dms.executors.sandbox.engine import Sandbox
@@ -40,12 +42,14 @@ class Detected:
     Attributes:
         available: executors with what their probe proved, in the order in which a job's owner would prefer them.
         unavailable: the others.
+        cluster: whose machines they are; None: this machine's.
     """
 
     def __init__(
         self,
         sandbox: Sandbox,
         containers: OciExecutor | None,
+        cluster: Cluster | None,
         available: list[tuple[Executor, ExecutorOffer]],
         unavailable: list[Unavailable],
     ) -> None:
@@ -53,6 +57,7 @@ class Detected:
         self.unavailable = unavailable
         self._sandbox = sandbox
         self._containers = containers
+        self.cluster = cluster
 
     def processes(self) -> frozenset[int]:
         """The outermost processes of all runs: what they use is the node's own use, adopted or not."""
@@ -63,14 +68,22 @@ class Detected:
         await self._sandbox.close()
         if self._containers is not None:
             await self._containers.close()
+        if self.cluster is not None:
+            await self.cluster.close()
 
 
 async def detect(settings: ExecutorSettings) -> Detected:
-    """Probes every executor; containers only where the settings have them. Never raises for what the machine lacks."""
+    """Probes every executor; containers only where the settings have them. Never raises for what the machine lacks.
+
+    Where the jobs run on a cluster, what this machine itself could run is not asked: its capacity is not what is offered.
+    """
     sandbox = Sandbox(settings)
-    containers = OciExecutor(settings) if settings.oci is not None else None
+    cluster = Cluster(settings, Slurm(settings.cluster.engine)) if settings.cluster is not None else None
+    containers = OciExecutor(settings) if settings.oci is not None and cluster is None else None
     candidates: tuple[Executor, ...] = (SandboxExecutor(sandbox), WasmExecutor(sandbox), PythonExecutor(sandbox))
-    if containers is not None:
+    if cluster is not None:
+        candidates = cluster.executors()
+    elif containers is not None:
         candidates = (*candidates, containers)
     results = await asyncio.gather(*(_probe(executor) for executor in candidates))
     available = [
@@ -78,7 +91,8 @@ async def detect(settings: ExecutorSettings) -> Detected:
         for executor, result in zip(candidates, results, strict=True)
         if isinstance(result, ExecutorOffer)
     ]
-    return Detected(sandbox, containers, available, [result for result in results if isinstance(result, Unavailable)])
+    unavailable = [result for result in results if isinstance(result, Unavailable)]
+    return Detected(sandbox, containers, cluster, available, unavailable)
 
 
 async def _probe(executor: Executor) -> ExecutorOffer | Unavailable:

@@ -35,6 +35,38 @@ class OciSettings(msgspec.Struct, frozen=True):
     cdi: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
 
+class SlurmSettings(msgspec.Struct, frozen=True):
+    """Which Slurm, and on whose account.
+
+    Attributes:
+        conf: path of its slurm.conf; empty: where Slurm looks for it.
+        partition: for jobs, and whose machines count; empty: the default one, and all.
+        account: on which jobs are booked; empty: the user's.
+    """
+
+    conf: str = ""
+    partition: str = ""
+    account: str = ""
+
+
+class ClusterSettings(msgspec.Struct, frozen=True):
+    """A cluster whose machines run the jobs of this node.
+
+    Attributes:
+        engine: how its engine is spoken to.
+        kinds: of tasks that the owner offers, by the names of their executors.
+        shared: directory that every machine sees under the same path; for what the node and its runners say to each other.
+        python: path, on those machines, of a Python that has dms.
+        start_s: how long the machine that is to prove what it can do may take to be given to us.
+    """
+
+    engine: SlurmSettings
+    kinds: tuple[str, ...]
+    shared: Path
+    python: str
+    start_s: float = 60.0
+
+
 class ExecutorSettings(msgspec.Struct, frozen=True):
     """How this machine runs work.
 
@@ -52,6 +84,8 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
         gpus: the devices of this machine, for jobs that were given one.
         egress: to where jobs may connect.
         egress_networks: of addresses that are not public and may be meant all the same.
+        outlives_node: whether runs go on when the process that started them dies. False where nobody would adopt them.
+        cluster: whose machines run the jobs, in place of this one; None: this one does.
     """
 
     state_directory: Path
@@ -66,3 +100,5 @@ class ExecutorSettings(msgspec.Struct, frozen=True):
     gpus: tuple[FoundGpu, ...] = ()
     egress: Egress = NO_EGRESS
     egress_networks: tuple[str, ...] = ()
+    outlives_node: bool = True
+    cluster: ClusterSettings | None = None

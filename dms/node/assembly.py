@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 from dms import __version__
 from dms.config import Config, Home, Identity
+from dms.executors.cluster.cluster import Cluster
 from dms.executors.detect import Unavailable
 from dms.node import spent
 from dms.node.calls import Calls
+from dms.node.cluster import jobs_directory
 from dms.node.collector import Collector
 from dms.node.containers import PoolHands
 from dms.node.datasets import Datasets
@@ -100,6 +102,7 @@ class Probed(NamedTuple):
     executors: Mapping[str, tuple[Executor, ExecutorOffer]]
     unavailable: tuple[Unavailable, ...] = ()
     close: Callable[[], Awaitable[object]] = _nothing
+    cluster: Cluster | None = None
 
 
 class Assembly:
@@ -218,6 +221,7 @@ class Assembly:
             counters=self._counters,
             executors=probed.executors,
             unavailable=probed.unavailable,
+            cluster=probed.cluster,
             written=lambda: asyncio.to_thread(journal.flush),
             mishaps=self._mishaps,
             stop=self._stop,
@@ -247,7 +251,7 @@ class Assembly:
             loop=self._loop,
             calls=self._calls,
             executors={name: executor for name, (executor, _) in probed.executors.items()},
-            jobs=self._home.jobs,
+            jobs=jobs_directory(self._home, self._config),
             blobs=self._blobs,
             datasets=self._datasets,
             holdings=self._holdings,

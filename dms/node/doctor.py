@@ -28,12 +28,14 @@ from dms.config import Config, Home, load_config
 from dms.config.identity import is_protected, read_names, unlock
 from dms.config.passphrase import is_named, unattended
 from dms.config.paths import require_private
+from dms.executors.cluster.cluster import Cluster, PlacedExecutor
 from dms.executors.detect import Unavailable, detect
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.oci.finding import find_engine, sockets
 from dms.hardware.capability import find_gpus
 from dms.hardware.pressure import Pressure
 from dms.net.addresses import parse
+from dms.node.cluster import in_words
 from dms.node.grants_check import look_at_grants
 from dms.node.onboard import executor_settings
 from dms.node.reach import judge
@@ -400,6 +402,8 @@ def _executor_checks(
 
 def _proven(executor: Executor, offer: ExecutorOffer) -> Check:
     held = f"isolation {offer.isolation}, hard limits: {', '.join(offer.limits) or 'none'}"
+    if isinstance(executor, PlacedExecutor):
+        return _placed(executor.cluster, offer, held)
     facts = executor.facts if isinstance(executor, OciExecutor) else None
     if facts is None:
         return passed(offer.name, f"{offer.version}, {held}")
@@ -409,6 +413,16 @@ def _proven(executor: Executor, offer: ExecutorOffer) -> Check:
     return Check(
         offer.name, Finding.WARN, evidence, "use a rootless engine: systemctl --user enable --now podman.socket"
     )
+
+
+def _placed(cluster: Cluster, offer: ExecutorOffer, held: str) -> Check:
+    assert cluster.known is not None
+    where = f"on {in_words(cluster.known.capacity)}"
+    if cluster.fault:
+        evidence = f"{where}: nothing is offered now: {cluster.fault}"
+        return Check(offer.name, Finding.FAIL, evidence, f"look at {cluster.engine.name}; jobs that run there go on")
+    evidence = f"{offer.version}, {held}, as {cluster.known.proof.machine} proved; {where}"
+    return passed(offer.name, evidence)
 
 
 async def _other_engine(config: Config) -> list[Check]:

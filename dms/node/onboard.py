@@ -20,12 +20,14 @@ from dms.config import Config, Home
 from dms.config.identity import check_key_and_names, create, load
 from dms.config.loading import load_config, parse_config
 from dms.config.reference import template
+from dms.executors.cluster.cluster import Cluster
 from dms.executors.detect import detect, libraries_of
 from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.hardware.benchmark import VERSION, Benchmark, Progress, run_benchmark
 from dms.hardware.capability import egress_of, find_gpus, notes, propose
 from dms.hardware.facts import read_facts
 from dms.hardware.gpu_types import Detection, FoundGpu
+from dms.node.cluster import cluster_settings, facts_of, jobs_directory, policy_on
 from dms.node.pricing import policy_of
 from dms.node.stopped import open_stopped
 from dms_actors.events import to_row
@@ -94,17 +96,19 @@ async def onboard(
     home.prepare()
     known = load(home) if home.is_complete() else None
     config = _settle(home, chosen)
-    gpus = find_gpus(config.provider)
+    gpus = gpus_of(config)
     detected = await detect(executor_settings(home.executors, config, gpus.gpus))
     try:
         for executor, offer in detected.available:
             report(f"executor  {executor.name}: {offer.isolation}, hard limits {', '.join(offer.limits) or 'none'}")
         for missing in detected.unavailable:
             report(f"executor  {missing.name} is not available: {missing.error}")
-        benchmark = await _measure(home, report, quick=quick) if measure else None
+        measures = measure and detected.cluster is None  # this machine's score says nothing of those that run the jobs
+        benchmark = await _measure(home, report, quick=quick) if measures else None
         offers = [offer for _, offer in detected.available]
-        capability = proposed(home, config, detected.available, benchmark, gpus)
-        await _register(home, policy_of(config), capability)
+        capability = proposed(home, config, detected.available, benchmark, gpus, cluster=detected.cluster)
+        policy = policy_of(config)
+        await _register(home, policy_on(detected.cluster, policy, policy), capability)
         identity = known or create(home)
         report(f"identity  {identity.node_id.peer_id}")
         return Onboarded(
@@ -112,7 +116,7 @@ async def onboard(
             id=identity.node_id,
             capability=capability,
             unavailable=tuple((u.name, u.error.message, u.error.hint) for u in detected.unavailable),
-            notes=notes(read_facts(home.root), gpus, benchmark, offers, config),
+            notes=notes(facts_of(detected.cluster, read_facts(home.root)), gpus, benchmark, offers, config),
             benchmark=benchmark,
         )
     finally:
@@ -142,6 +146,7 @@ def executor_settings(directory: Path, config: Config, gpus: tuple[FoundGpu, ...
         gpus=gpus,
         egress=egress_of(config.provider),
         egress_networks=tuple(map(_network, config.provider.egress_networks)),
+        cluster=cluster_settings(config),
     )
 
 
@@ -152,6 +157,15 @@ def _network(text: str) -> str:
         raise UserError(
             "bad_config", f"provider.egress_networks: {error}", hint="write it as 10.1.0.0/16, or 10.1.2.3/32 for one"
         ) from None
+
+
+def gpus_of(config: Config) -> Detection:
+    """The GPUs that jobs may be given: this machine's, or none where they run on a cluster.
+
+    Raises:
+        UserError: `bad_config`.
+    """
+    return Detection() if cluster_settings(config) is not None else find_gpus(config.provider)
 
 
 def container_settings(config: Config) -> OciSettings | None:
@@ -173,10 +187,13 @@ def proposed(
     executors: Sequence[tuple[Executor, ExecutorOffer]],
     benchmark: Benchmark | None,
     gpus: Detection,
+    *,
+    cluster: Cluster | None = None,
 ) -> Capability:
-    """What this machine would offer now, with these executors."""
+    """What would be offered now, with these executors: of this machine, or of the cluster that they are on."""
     offers = [offer for _, offer in executors]
-    return propose(read_facts(home.root), gpus, benchmark, offers, config, libraries=libraries_of(executors))
+    facts = facts_of(cluster, read_facts(jobs_directory(home, config)))
+    return propose(facts, gpus, benchmark, offers, config, libraries=libraries_of(executors))
 
 
 def last_benchmark(home: Home) -> Benchmark | None:
@@ -205,7 +222,8 @@ def _settle(home: Home, chosen: Mapping[str, Any]) -> Config:
 
 def _check(home: Home, config: Config) -> None:
     policy_of(config)
-    proposed(home, config, [], None, find_gpus(config.provider))
+    if cluster_settings(config) is None:  # what a cluster has is not known before it was asked
+        proposed(home, config, [], None, find_gpus(config.provider))
 
 
 async def _measure(home: Home, report: Report, *, quick: bool) -> Benchmark:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dms.config import Config, Home, Identity
+from dms.executors.cluster.cluster import Cluster
 from dms.executors.detect import Unavailable
 from dms.node.calls import Calls
 from dms.node.collector import Collector
@@ -53,6 +54,7 @@ class Services:
         tunnels: into what runs here, and elsewhere for this node.
         calls: of the services that are offered here and elsewhere.
         unavailable: what was not, and why.
+        cluster: that the jobs run on; None: on this machine.
         written: returns when all that the actors have said so far is in the event store.
         mishaps: messages and effects that the actors could not handle.
         stop: asks the node process to end.
@@ -84,6 +86,7 @@ class Services:
     counters: Counters
     executors: Mapping[str, tuple[Executor, ExecutorOffer]]
     unavailable: tuple[Unavailable, ...]
+    cluster: Cluster | None
     written: Callable[[], Awaitable[None]]
     mishaps: Mishaps
     stop: asyncio.Event

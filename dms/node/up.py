@@ -14,9 +14,9 @@ from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.config.loading import load_config
 from dms.config.paths import require_private
+from dms.executors.cluster.cluster import Cluster
 from dms.executors.detect import Detected, detect
 from dms.executors.scripted import ScriptedExecutor
-from dms.hardware.capability import find_gpus
 from dms.hardware.facts import read_facts
 from dms.hardware.monitor import Monitor
 from dms.hardware.owner_watch import OwnerWatch
@@ -25,10 +25,11 @@ from dms.net.client import NetworkProcess
 from dms.node.api import LocalApi
 from dms.node.app import NodeApp, unix_ms
 from dms.node.assembly import Probed
+from dms.node.cluster import LOOK_S, ClusterWatch, capability_on, policy_on
 from dms.node.comparators import check_configured, load_comparators
 from dms.node.networking import net_config
 from dms.node.offering import offer, take_share
-from dms.node.onboard import executor_settings, last_benchmark, proposed
+from dms.node.onboard import executor_settings, gpus_of, last_benchmark, proposed
 from dms.node.pricing import policy_of
 from dms.node.registration import merged_capability
 from dms.rpc.api import NodeApi
@@ -95,13 +96,13 @@ async def up(
 async def _start(
     stack: contextlib.AsyncExitStack, home: Home, config: Config, identity: Identity, clock: Callable[[], int]
 ) -> NodeApp:
-    policy = policy_of(config)
+    terms = policy_of(config)
     install(await asyncio.to_thread(load_comparators))  # before any machine decides
     check_configured(config.provider.comparator)
     network = NetworkProcess(net_config(config, identity.seed()))
 
     found: list[Detected] = []
-    gpus = await asyncio.to_thread(find_gpus, config.provider)
+    gpus = await asyncio.to_thread(gpus_of, config)
 
     async def probe() -> Probed:
         detected = await detect(executor_settings(home.executors, config, gpus.gpus))
@@ -111,29 +112,28 @@ async def _start(
         if "scripted" in enabled:
             scripted = ScriptedExecutor()  # runs no program at all: for tests and the bench, never there unless named
             wanted["scripted"] = (scripted, await scripted.probe())
-        return Probed(wanted, tuple(u for u in detected.unavailable if u.name in enabled), detected.close)
+        missing = tuple(u for u in detected.unavailable if u.name in enabled)
+        return Probed(wanted, missing, detected.close, detected.cluster)
 
     app = await NodeApp.start(home=home, config=config, identity=identity, network=network, probe=probe, clock=clock)
     stack.push_async_callback(app.stop)
     services = app.services
     state = await app.state()
     executors = list(services.executors.values())
-    new = await asyncio.to_thread(proposed, home, config, executors, last_benchmark(home), gpus)
+    cluster = services.cluster
+    benchmark = last_benchmark(home) if cluster is None else None
+    new = await asyncio.to_thread(proposed, home, config, executors, benchmark, gpus, cluster=cluster)
     capability = merged_capability(state.book.capability, new, config)
+    if cluster is not None:
+        capability = capability_on(cluster, capability, state.book.capability)
+    policy = policy_on(cluster, terms, state.book.policy)
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
     services.node.tell(Told(PressureSeen(NOTHING), "start"))  # what others used then is not what they use now
     services.node.tell(Told(OwnerSeen(), "start"))  # likewise
     await take_share(services)
     await offer(services)
-    if config.provider.monitor_s:
-        monitor = _monitor(app, capability.resources, found[0].processes)
-        monitor.start()
-        stack.push_async_callback(monitor.stop)
-    if config.owner_first.enabled:
-        owner = _owner_watch(app, found[0].processes)
-        owner.start()
-        stack.push_async_callback(owner.stop)
+    await _start_looking(stack, app, found[0], capability.resources)
     api = await LocalApi.start(services)
     stack.push_async_callback(api.close)
     table = methods_of(NodeApi)
@@ -154,6 +154,36 @@ async def _serve_http(stack: contextlib.AsyncExitStack, dispatcher: Dispatcher, 
     server = HttpServer(dispatcher, options_of(config.rpc), Tokens(home))
     await server.start()
     stack.push_async_callback(server.stop)
+
+
+async def _start_looking(
+    stack: contextlib.AsyncExitStack, app: NodeApp, detected: Detected, registered: Resources
+) -> None:
+    """Looks from now on at what others use: of the cluster, or of this machine."""
+    config = app.services.config
+    if detected.cluster is not None:
+        watch = _watch(app, detected.cluster, registered)
+        await watch.look()
+        watch.start()
+        stack.push_async_callback(watch.stop)
+    elif config.provider.monitor_s:
+        monitor = _monitor(app, registered, detected.processes)
+        monitor.start()
+        stack.push_async_callback(monitor.stop)
+    if config.owner_first.enabled:
+        owner = _owner_watch(app, detected.processes)
+        owner.start()
+        stack.push_async_callback(owner.stop)
+
+
+def _watch(app: NodeApp, cluster: Cluster, registered: Resources) -> ClusterWatch:
+    services = app.services
+
+    def on_change(pressure: Resources, why: str) -> None:
+        services.notes["pressure"] = why
+        services.node.tell(Told(PressureSeen(pressure), "cluster"))
+
+    return ClusterWatch(cluster, registered, services.config.provider.monitor_s or LOOK_S, on_change)
 
 
 def _monitor(app: NodeApp, registered: Resources, runs: Callable[[], frozenset[int]]) -> Monitor:

@@ -82,7 +82,7 @@ class Workbench:
     ) -> None:
         self._hands = Hands(loop, calls)
         self._executors = executors
-        self._jobs = jobs
+        self.jobs = jobs
         self._blobs = blobs
         self._datasets = datasets
         self._holdings = holdings
@@ -196,7 +196,7 @@ class Workbench:
 
     def directory(self, allocation_id: AllocationId) -> Path:
         """Where the job of an allocation works."""
-        return self._jobs / allocation_id
+        return self.jobs / allocation_id
 
     async def until_idle(self, seconds: float) -> None:
         """Returns when nothing runs here any more, or after `seconds`."""
@@ -211,7 +211,7 @@ class Workbench:
         """After a restart: removes what is left of allocations of which nothing is known any more: processes, directories, logs."""
         for executor in self._executors.values():
             await executor.sweep(keep)
-        await asyncio.to_thread(_remove_others, self._jobs, frozenset(keep))
+        await asyncio.to_thread(_remove_others, self.jobs, frozenset(keep))
         self.logs.sweep(keep)
 
     async def close_all(self) -> None:

@@ -84,7 +84,7 @@ class Sandbox:
         self.proof: asyncio.Task[tuple[str, ...]] | None = None
         self._state = settings.state_directory
         self._runs_directory = self._state / "runs"
-        self._launcher = Launcher(self._state / "launcher.log")
+        self._launcher = Launcher(self._state / "launcher.log", outlives=settings.outlives_node)
         self._watch = DirectoryWatch(self._runs_directory)
         self._runs: dict[str, SandboxRun] = {}
         self._uids: uids.UidRange | None = None

@@ -83,13 +83,15 @@ class Spare:
 class Launcher:
     """Lives on the node's loop."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *, outlives: bool = True) -> None:
         """Starts nothing yet.
 
         Args:
             log: where the process writes what it has to complain about.
+            outlives: whether runs go on when this process dies.
         """
         self._log = log
+        self._outlives = outlives
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._waiting: dict[int, asyncio.Future[tuple[int, int]]] = {}
@@ -112,7 +114,7 @@ class Launcher:
             # A session of its own, and none of the node's streams: ctrl-C at the node's terminal is not meant for the jobs, and who reads
             # the node's output to its end shall not wait for them.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_PROGRAM), str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-I", "-S", str(_PROGRAM), *self._arguments(theirs)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -123,6 +125,9 @@ class Launcher:
             )
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
+
+    def _arguments(self, control: socket.socket) -> tuple[str, ...]:
+        return str(control.fileno()), str(os.getpid()), str(int(self._outlives))
 
     async def spare(self, group: Group) -> Spare:
         """Forks a process that joins `group` and waits.

@@ -3,16 +3,16 @@
 It exists for three reasons. Forking a 60 MB multi-threaded node to drop root and join cgroups would be slow and unsafe; forking this one is neither.
 When the node is killed, somebody must still end runs whose wall time is over. And what a sandbox leaves behind needs a parent that reaps it.
 
-It runs as `python -I -S launcher_main.py FD NODE_PID`, uses the standard library only, and has one thread. Messages are JSON objects with file
-descriptors on sockets of the kind SOCK_SEQPACKET:
+It runs as `python -I -S launcher_main.py FD NODE_PID OUTLIVES`, uses the standard library only, and has one thread. Messages are JSON objects with
+file descriptors on sockets of the kind SOCK_SEQPACKET:
 
 ``{"op": "spare"}``   node to launcher: fork a process that joins a cgroup and waits for its order on a socket of its own. To join a cgroup the kernel
                       may have to wait for all processors, 10 ms and more on a busy machine: that is done before a job needs it.
 *the order*           node to spare: become this sandbox.
 ``{"op": "claim"}``   node to launcher: that spare is a run now, with this status file and deadline.
 
-When the node's end closes, spares end, and the launcher stays until its last run is over. Everything it needs to know about a run lies in the run's
-status file: a first line written here, then bubblewrap's own JSON lines.
+When the node's end closes, spares end, and the launcher stays until its last run is over; with OUTLIVES 0 it ends the runs. Everything it needs to
+know about a run lies in the run's status file: a first line written here, then bubblewrap's own JSON lines.
 """
 
 import array
@@ -82,8 +82,14 @@ class Children:
         return bool(self.spares or self.runs or self.inner)
 
 
-def main(control: socket.socket, node: int) -> None:
-    """Serves until the node is gone and no run is left."""
+def main(control: socket.socket, node: int, *, outlives: bool) -> None:
+    """Serves until the node is gone and no run is left.
+
+    Args:
+        control: the node is at its other end.
+        node: process id.
+        outlives: whether runs go on without the node, until their wall time is over.
+    """
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if os.geteuid() == 0:
         _prepare_mounts()
@@ -107,6 +113,8 @@ def main(control: socket.socket, node: int) -> None:
             elif not _serve(control, children, node):
                 poll.unregister(control)
                 serving = False
+                if not outlives:
+                    _end_now(children.runs)
         _reap(children)
         if not serving:
             _end_overdue(children.runs)
@@ -328,6 +336,12 @@ def _end_overdue(runs: dict[int, Run]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def _end_now(runs: dict[int, Run]) -> None:
+    """Their time is over."""
+    for run in runs.values():
+        run["deadline_ms"] = 0
+
+
 def _prepare_mounts() -> None:
     _check(LIBC.unshare(CLONE_NEWNS), "unshare")
     _mount(b"none", "/", None, MS_REC | MS_SLAVE)
@@ -352,4 +366,4 @@ def _check(result: int, what: str) -> None:
 if __name__ == "__main__":
     control_fd = int(sys.argv[1])
     os.set_inheritable(control_fd, False)
-    main(socket.socket(fileno=control_fd), int(sys.argv[2]))
+    main(socket.socket(fileno=control_fd), int(sys.argv[2]), outlives=sys.argv[3] == "1")

@@ -13,6 +13,8 @@ from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import Facts, read_facts
 from dms.hardware.gpu_use import read_use
 from dms.node.api.base import Base, call_id
+from dms.node.cluster import facts_of
+from dms.node.onboard import gpus_of
 from dms.node.registration import merged_capability
 from dms.node.services import PRESSURE
 from dms.rpc.api.node import (
@@ -125,6 +127,8 @@ class CapabilityGroup(Base):
     async def node_benchmark_capability(self, params: BenchmarkParams) -> BenchmarkReport:
         """See `NodeMethods`."""
         home = self._services.home
+        if self._services.cluster is not None:
+            raise UserError("bad_argument", "jobs run on a cluster here: this machine's score says nothing of it")
         benchmark = await run_benchmark(home.root)
         capability, said = await asyncio.to_thread(self._propose, benchmark, (await self._state()).book.capability)
         if params.register and benchmark.score:
@@ -150,8 +154,8 @@ class CapabilityGroup(Base):
             UserError: `bad_argument`.
         """
         services = self._services
-        _check_amounts(wished.resources, read_facts(services.home.root))
-        there = {gpu.device: gpu for gpu in find_gpus(services.config.provider).offers}
+        _check_amounts(wished.resources, facts_of(services.cluster, read_facts(services.workbench.jobs)))
+        there = {gpu.device: gpu for gpu in gpus_of(services.config).offers}
         for gpu in wished.resources.gpus:
             if gpu.device not in there:
                 known = ", ".join(there) or "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dms_proto.capability import Price
 from dms_proto.grants.access import in_words, refusals
@@ -34,7 +34,9 @@ from dms_proto.messages import (
     CommitRefusal,
     CommitRefused,
 )
-from dms_proto.work import Task
+from dms_proto.work import Task, needs_its_node
+
+ON_A_CLUSTER: Final = "jobs are placed on a cluster here: nobody is let in to them, and they are given no secrets"
 
 
 def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
@@ -148,6 +150,8 @@ def _on_other_terms(book: OfferBook, commit: Commit, lock: CapabilityLock) -> _R
         return _Refused(CommitRefusal.PRICE_UNPROVEN, str(flaw))
     if commit.terms != _terms(book, lock, commit):
         return _Refused(CommitRefusal.TERMS_DIFFER)
+    if book.policy.machines and any(needs_its_node(task) for task in commit.invocations):
+        return _Refused(CommitRefusal.NEEDS_CHANGED, ON_A_CLUSTER)
     fits = all(task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations)
     return None if fits else _Refused(CommitRefusal.NEEDS_CHANGED)
 

@@ -24,6 +24,7 @@ from dms_proto.capability import Capability, Gpu, JobClass, Price, Resources
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access, stricter
 from dms_proto.ids import BidId, PeerId, RequestId
+from dms_proto.market.arithmetic import fits_within
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.comparison import compare, fits
 from dms_proto.market.expressions import NUMBER, TRUTH, Expression, Schema, Unknown, Wanted, compile_expression
@@ -179,6 +180,8 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         takes_calls: whether it has a pool, whose services are called under a grant alone.
         offline_gives_way: whether batch jobs have the CPU that others leave idle, and give it back to them; see `offer_lending`.
         evict_offline_after_ms: how long one may stand still then before it is evicted; 0: it is evicted at once.
+        machines: sizes of the machines of a cluster that the work is placed on, largest first: an allocation has to fit into one, and what needs its
+            node beside it is not taken. Empty: the work runs on the node's own machine.
     """
 
     accepts_work: bool = True
@@ -199,6 +202,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     takes_calls: bool = False
     offline_gives_way: bool = False
     evict_offline_after_ms: Annotated[int, msgspec.Meta(ge=0)] = MINUTE
+    machines: Annotated[tuple[Resources, ...], msgspec.Meta(max_length=64)] = ()
 
     @property
     def is_public(self) -> bool:
@@ -264,6 +268,7 @@ def judge_request(
     if request.pricing is Pricing.SECOND_PRICE and not policy.second_price:
         observed = "its owner wants to be paid what it bids"
         clauses += (Clause("pricing", str(request.pricing), observed, str(Pricing.FIRST_PRICE)),)
+    clauses += _machine_clauses(policy, needs.resources)
     clauses += _policy_clauses(policy, request, requester)
     return clauses or tariff
 
@@ -275,6 +280,19 @@ def _concrete(needs: Resources) -> Resources:
         gpus=tuple(
             Gpu(f"#{i}", gpu.vendor, gpu.model, gpu.memory_bytes, max(1, gpu.milli)) for i, gpu in enumerate(needs.gpus)
         ),
+    )
+
+
+def _machine_clauses(policy: ProviderPolicy, needs: Resources) -> tuple[Clause, ...]:
+    """Why no machine of the cluster, be it idle, could take one allocation."""
+    asked = Resources(needs.cpu_millicores, needs.memory_bytes)
+    if not policy.machines or any(fits_within(asked, machine) for machine in policy.machines):
+        return ()
+    largest = Capability(resources=policy.machines[0])
+    clauses = compare(Capability(resources=asked, relayed=True), largest).clauses
+    return tuple(
+        msgspec.structs.replace(clause, observed=f"{clause.observed} on the largest machine of the cluster")
+        for clause in clauses
     )
 
 

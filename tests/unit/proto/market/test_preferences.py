@@ -225,3 +225,19 @@ def test_a_policy_is_checked_before_it_holds() -> None:
     for source in ("offer.cpu > 1.0", "request.cpu * 2 > 3.0", "requester.owner"):
         with pytest.raises(UserError):
             check_policy(ProviderPolicy(constraints=(source,)))
+
+
+# ----------------------------------------------------------------------------------------------------------------- clusters
+
+
+def test_an_allocation_has_to_fit_into_one_machine_of_a_cluster() -> None:
+    policy = ProviderPolicy(machines=(Resources(4000, 2 * GIB), Resources(2000, 8 * GIB)))
+
+    def judged(cpu: int, memory: int) -> object:
+        return judge_request(policy, a_request(Capability(resources=Resources(cpu, memory))), STRANGER)
+
+    assert judged(4000, GIB) == judged(2000, 8 * GIB) == judged(0, 0) == Price()
+    (clause,) = judged(6000, GIB)  # type: ignore[misc]
+    assert (clause.dimension, clause.nearest, clause.passing) == ("cpu", "cpu 4", False)
+    assert clause.observed == "4 cores on the largest machine of the cluster"
+    assert [each.dimension for each in judged(3000, 8 * GIB)] == ["memory"]  # type: ignore[attr-defined]

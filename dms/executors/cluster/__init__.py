@@ -1,0 +1,21 @@
+"""A cluster behind one node: its engine (Slurm) places our own runner on its machines, and in the runner is the sandbox of every other node.
+
+::
+
+    NODE                                        a machine of the cluster
+    cluster ── engine: submit ───────────────▶  runner NAME ── executors.sandbox, executors.wasm
+       │                                           │ claim, events, stdout, stderr
+       └── run ◀──────── SHARED/runs/NAME ─────────┘
+
+    engine   the port: what any engine is asked, in five calls
+    slurm    Slurm, by its command line
+    files    what the node and a runner say to each other: files of a directory that both see
+    runner   the program that is placed: it proves the machine, runs one task in a sandbox there, and says how it went
+    run      one task, as the node follows it
+    cluster  the executors that are offered, and what they share: the engine is asked for all runs at once
+    watch    what others use of the cluster, and whether it still answers
+
+A task never comes near the engine: what is submitted is the runner and the name of a directory, and in the sandbox there is neither a network nor
+the engine's socket. A run belongs to whoever first makes its `claim`: the runner, once; or the node, which takes it away from an engine that has
+not started it. So an engine that starts a job again starts nothing twice.
+"""

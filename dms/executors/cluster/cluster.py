@@ -1,0 +1,313 @@
+"""The executors of a cluster, one for each kind of task, and what they share: the engine, and the look at all of their jobs at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms.executors.cluster.engine import Capacity, Engine, EngineError, EngineJob, Order
+from dms.executors.cluster.files import Proof, RunDirectory, Spec, place_of
+from dms.executors.cluster.run import PlacedRun
+from dms.executors.sandbox.refused import RefusedRun
+from dms.executors.settings import ClusterSettings, ExecutorSettings
+from dms_actors.ports import Run
+from dms_proto.capability import ExecutorOffer, Resources
+from dms_proto.errors import MachineError
+from dms_proto.market.arithmetic import add, total_of
+from dms_proto.market.offer_commits import ON_A_CLUSTER
+from dms_proto.secrets import OpenSecret
+from dms_proto.units import MIB, MINUTE
+from dms_proto.work import Ending, EndReason, Limits, Task, needs_its_node
+
+_logger: Final = logging.getLogger(__name__)
+
+KINDS: Final = ("sandbox", "wasm")
+"""What can be placed on a cluster (`runner.KINDS`)."""
+RUNNER: Final = Resources(memory_bytes=160 * MIB)
+"""What a runner takes beside its task."""
+MARGIN_MS: Final = 5 * MINUTE
+"""How much later than the runner the engine ends a job: after its start, its proof and its end."""
+JOBS_LOOK_S: Final = 1.0
+"""Between two questions to the engine while runs are followed."""
+GONE_S: Final = 30.0
+"""How long a job that was cancelled may take to be gone."""
+_PROBE: Final = "probe"
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is known of a cluster, kept for a start while it is full or its engine away."""
+
+    capacity: Capacity
+    proof: Proof
+
+
+class Cluster:
+    """One per node; lives on its loop.
+
+    Args:
+        settings: those in `cluster` have to be there.
+        engine: of the cluster.
+    """
+
+    def __init__(self, settings: ExecutorSettings, engine: Engine) -> None:
+        assert settings.cluster is not None
+        self.engine = engine
+        self.fault = ""
+        """Why the engine cannot be asked now; empty while it answers."""
+        self.unreserved = settings.unreserved
+        self.known: Known | None = None
+        self._cluster: ClusterSettings = settings.cluster
+        self._shared = place_of(self._cluster.shared, settings.state_directory)
+        self._runs: dict[str, tuple[PlacedRun, Task]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._finding: asyncio.Task[Known] | None = None
+
+    @property
+    def runs_directory(self) -> Path:
+        """Where the files of runs are."""
+        return self._shared / "runs"
+
+    @property
+    def in_use(self) -> Resources:
+        """What the runs that are followed were given."""
+        return total_of(task.resources for _, task in self._runs.values())
+
+    def executors(self) -> tuple[PlacedExecutor, ...]:
+        """One for each kind that the owner offers and that can be placed."""
+        return tuple(PlacedExecutor(kind, self) for kind in KINDS if kind in self._cluster.kinds)
+
+    def name_of(self, name: str) -> str:
+        """The engine's name of the job of a run."""
+        return f"{self._shared.name}-{name}"
+
+    async def find(self) -> Known:
+        """Asks the engine what there is, and has one machine prove what it can do. Once; for all executors.
+
+        Raises:
+            MachineError: `executor_unavailable`.
+        """
+        if self._finding is None:
+            self._finding = asyncio.get_running_loop().create_task(self._find())
+        self.known = await self._finding
+        return self.known
+
+    async def capacity(self) -> Capacity:
+        """What there is now.
+
+        Raises:
+            EngineError: the engine does not answer.
+        """
+        try:
+            found = await self.engine.capacity()
+        except EngineError as error:
+            self.fault = error.message
+            raise
+        self.fault = ""
+        return found
+
+    async def close(self) -> None:
+        """Stops following. Runs go on and can be adopted. Idempotent."""
+        self._runs = {}
+        for task in (self._looking, self._finding):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self.engine.close()
+
+    # ---------------------------------------------------------------------------------------------------------------- runs
+
+    async def place(self, spec: Spec) -> Run:
+        """Has a runner placed for a task."""
+        assert spec.task is not None
+        files = RunDirectory(self.runs_directory / spec.name)
+        try:
+            await asyncio.to_thread(files.create, spec)
+            job_id = await self._submit(files, spec.task)
+        except (EngineError, OSError) as error:
+            files.remove()
+            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, f"{self.engine.name} took no job: {error}"))
+        return self._follow(files, spec.name, spec.task, job_id)
+
+    async def adopt(self, name: str, task: Task) -> Run | None:
+        """Follows a run of an earlier process: one that goes on, waits, or has ended meanwhile."""
+        if name in self._runs:
+            return self._runs[name][0]
+        files = RunDirectory(self.runs_directory / name)
+        if not files.exists():
+            return None
+        return self._follow(files, name, task, files.id())
+
+    async def sweep(self, kind: str, keep: Sequence[str]) -> int:
+        """Ends and removes the runs of one kind that are neither kept nor followed. Returns how many."""
+        known, removed = {*keep, *self._runs}, 0
+        for path in [path for path in _entries(self.runs_directory) if path.name not in known]:
+            files = RunDirectory(path)
+            spec = files.spec()
+            if spec is None or spec.task is None or spec.task.executor == kind:
+                await self._end(files)
+                removed += int(spec is not None and spec.task is not None)
+        return removed
+
+    def _follow(self, files: RunDirectory, name: str, task: Task, job_id: str) -> PlacedRun:
+        def done() -> None:
+            self._runs.pop(name, None)
+            files.remove()
+
+        run = PlacedRun(files, self.engine.name, job_id, self._cancel, done)
+        self._runs[name] = (run, task)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look(), name="jobs of the cluster")
+        return run
+
+    async def _submit(self, files: RunDirectory, task: Task) -> str:
+        command = (self._cluster.python, "-m", "dms.executors.cluster.runner", str(files.path))
+        reserved = Resources(
+            cpu_millicores=task.resources.cpu_millicores or self.unreserved.cpu_millicores,
+            memory_bytes=task.resources.memory_bytes or self.unreserved.memory_bytes,
+        )
+        wall_ms = task.limits.wall_ms + task.limits.grace_ms + MARGIN_MS
+        order = Order(command, files.path, add(reserved, RUNNER), wall_ms)
+        job_id = await self.engine.submit(self.name_of(files.path.name), order)
+        await asyncio.to_thread(files.keep_id, job_id)
+        return job_id
+
+    async def _look(self) -> None:
+        """Tells each run what the engine says of it, while there are any. An engine that is away says nothing, and runs go on."""
+        while self._runs:
+            await asyncio.sleep(JOBS_LOOK_S)
+            followed = list(self._runs.items())
+            try:
+                jobs = await self.engine.jobs()
+            except EngineError as error:
+                self.fault = error.message
+                _logger.warning("%s does not say how its jobs are: %s", self.engine.name, error)
+                continue
+            self.fault = ""
+            for name, (run, _) in followed:
+                run.seen(jobs.get(self.name_of(name)))
+
+    async def _cancel(self, job_id: str) -> None:
+        try:
+            await self.engine.cancel(job_id)
+        except EngineError as error:
+            _logger.error("%s does not end job %s, which will run nothing: %s", self.engine.name, job_id, error)
+
+    async def _end(self, files: RunDirectory) -> None:
+        """Ends whatever a run still does, and removes its files."""
+        if not await asyncio.to_thread(files.claim, "swept"):
+            await asyncio.to_thread(files.ask_to_stop, 0)
+        deadline = time.monotonic() + GONE_S
+        with suppress(EngineError):
+            while (job := (await self.engine.jobs()).get(self.name_of(files.path.name))) is not None:
+                await self._cancel(job.id)
+                if time.monotonic() > deadline:
+                    _logger.error("job %s of %s does not end", job.id, self.engine.name)
+                    break
+                await asyncio.sleep(JOBS_LOOK_S / 4)
+        await asyncio.to_thread(files.remove)
+
+    # --------------------------------------------------------------------------------------------------------------- probing
+
+    async def _find(self) -> Known:
+        file = self._shared / "known.json"
+        try:
+            if not self._cluster.shared.is_dir():
+                raise EngineError(f"{self._cluster.shared} is not a directory of this machine")
+            await asyncio.to_thread(self.runs_directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+            known = Known(await self.capacity(), await self._prove())
+            await asyncio.to_thread(file.write_bytes, msgspec.json.encode(known))
+        except (EngineError, OSError) as error:
+            with suppress(OSError, msgspec.DecodeError):
+                earlier = msgspec.json.decode(await asyncio.to_thread(file.read_bytes), type=Known)
+                _logger.warning("%s: what was proven earlier is offered: %s", self.engine.name, error)
+                return earlier
+            hint = f"look at {self.engine.name}, at executors.cluster_directory and executors.cluster_python"
+            raise MachineError("executor_unavailable", f"{self.engine.name}: {error}", hint=hint) from error
+        return known
+
+    async def _prove(self) -> Proof:
+        """What the machine can do that the engine gives to us.
+
+        Raises:
+            EngineError: it gave none in time, or none that can run a runner.
+        """
+        files = RunDirectory(self.runs_directory / _PROBE)
+        if files.path.exists():
+            await self._end(files)
+        await asyncio.to_thread(files.create, Spec(_PROBE, self.unreserved))
+        job_id = await self._submit(files, Task("sandbox", limits=Limits(wall_ms=int(self._cluster.start_s * 1000))))
+        try:
+            return await self._proof_of(files)
+        finally:
+            await self._cancel(job_id)
+            await asyncio.to_thread(files.remove)
+
+    async def _proof_of(self, files: RunDirectory) -> Proof:
+        job: EngineJob | None = None
+        try:
+            async with asyncio.timeout(self._cluster.start_s):
+                while (proof := await asyncio.to_thread(files.proof)) is None:
+                    job = (await self.engine.jobs()).get(self.name_of(_PROBE))
+                    if job is None and (proof := await asyncio.to_thread(files.proof)) is None:
+                        raise EngineError(f"the runner failed: {files.complaint() or 'it said nothing'}")
+                    await asyncio.sleep(JOBS_LOOK_S / 4)
+        except TimeoutError as error:
+            where = f"runs on {job.detail}" if job is not None and job.is_running else "waits in the queue"
+            why = f" ({job.detail})" if job is not None and not job.is_running else ""
+            raise EngineError(f"after {self._cluster.start_s:.0f} s the runner still {where}{why}") from error
+        assert proof is not None
+        return proof
+
+
+class PlacedExecutor:
+    """Implements `dms_actors.ports.Executor`: tasks of one kind, on the machines of a cluster. Lives on the node's loop."""
+
+    libraries: tuple[str, ...] = ()
+
+    def __init__(self, name: str, cluster: Cluster) -> None:
+        self.name = name
+        self.cluster = cluster
+        self._offer: ExecutorOffer | None = None
+
+    async def probe(self) -> ExecutorOffer:
+        """See `Executor.probe`: what a machine of the cluster proved; each proves it again before its first task."""
+        proof = (await self.cluster.find()).proof
+        for name, message, hint in proof.faults:
+            if name == self.name:
+                raise MachineError("executor_unavailable", f"on {proof.machine}: {message}", hint=hint)
+        offer = next(offer for offer in proof.offers if offer.name == self.name)
+        self.promise(offer)
+        return offer
+
+    def promise(self, offer: ExecutorOffer) -> None:
+        """From now on a machine has to prove as much as this before it runs a task."""
+        self._offer = offer
+
+    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+        """See `Executor.run`."""
+        if needs_its_node(task) or secrets:
+            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, ON_A_CLUSTER))
+        spec = Spec(allocation_id, self.cluster.unreserved, task, str(directory), self._offer)
+        return await self.cluster.place(spec)
+
+    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+        """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
+        return await self.cluster.adopt(allocation_id, task)
+
+    async def sweep(self, keep: Sequence[str]) -> int:
+        """See `Executor.sweep`."""
+        return await self.cluster.sweep(self.name, keep)
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,136 @@
+"""The port to a cluster's engine: what it has, and placing our runner on one of its machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from dms_proto.capability import Resources
+
+MAX_SIZES: Final = 64
+"""Most sizes of machines that are told apart."""
+
+
+class EngineError(Exception):
+    """The engine does not answer, or refuses. `message` is for a person."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """A machine of the cluster.
+
+    Attributes:
+        name: the engine's.
+        whole: what the engine gives of it to jobs.
+        idle: what of that no job has now.
+        takes_jobs: whether it does now; False for one that is down or drained, of which nothing is idle.
+    """
+
+    name: str
+    whole: Resources
+    idle: Resources
+    takes_jobs: bool = True
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """What a cluster has.
+
+    Attributes:
+        version: of the engine.
+        machines: all of them.
+    """
+
+    version: str
+    machines: tuple[Machine, ...]
+
+    @property
+    def whole(self) -> Resources:
+        """All machines together."""
+        return _sum(machine.whole for machine in self.machines)
+
+    @property
+    def idle(self) -> Resources:
+        """What no job has now."""
+        return _sum(machine.idle for machine in self.machines)
+
+    @property
+    def sizes(self) -> tuple[Resources, ...]:
+        """The sizes of machines, largest first: one allocation has to fit into one."""
+        return tuple(sorted({machine.whole for machine in self.machines}, key=_size, reverse=True)[:MAX_SIZES])
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What an engine shall start, once, on one machine.
+
+    Attributes:
+        command: the runner.
+        directory: in which it starts; whatever it says to nobody else goes to `runner.log` there.
+        resources: what it takes of the machine.
+        wall_ms: after which the engine may end it: the runner keeps to less.
+    """
+
+    command: tuple[str, ...]
+    directory: Path
+    resources: Resources
+    wall_ms: int
+
+
+class EngineJob(msgspec.Struct, frozen=True):
+    """A job of ours that is not over.
+
+    Attributes:
+        id: the engine's.
+        is_running: whether it was started.
+        detail: where it runs, or what it waits for; for a person.
+    """
+
+    id: str
+    is_running: bool
+    detail: str = ""
+
+
+class Engine(Protocol):
+    """Every call raises `EngineError` when the engine does not answer.
+
+    Attributes:
+        name: among `executors.enabled`.
+    """
+
+    name: str
+
+    async def capacity(self) -> Capacity:
+        """What it has."""
+        ...
+
+    async def submit(self, name: str, order: Order) -> str:
+        """Places a job; gives the engine's id of it."""
+        ...
+
+    async def jobs(self) -> Mapping[str, EngineJob]:
+        """The jobs of this user that are not over, by name."""
+        ...
+
+    async def cancel(self, job_id: str) -> None:
+        """Ends a job. One that is over is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of the engine; jobs go on. Idempotent."""
+        ...
+
+
+def _sum(amounts: Iterable[Resources]) -> Resources:
+    cpu = memory = 0
+    for each in amounts:
+        cpu, memory = cpu + each.cpu_millicores, memory + each.memory_bytes
+    return Resources(cpu_millicores=cpu, memory_bytes=memory)
+
+
+def _size(amount: Resources) -> tuple[int, int]:
+    return amount.cpu_millicores, amount.memory_bytes

@@ -1,0 +1,195 @@
+"""The runner: what an engine starts on a machine of a cluster. `python -m dms.executors.cluster.runner DIRECTORY`.
+
+It has what a node has to run a task, and nothing else of a node: no key, no network, no store. What it offers was proven on one machine of the
+cluster, so each machine proves it for itself before its first task, and one that can do less runs nothing. Its sandbox ends with it: nobody would
+look after what outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms import __version__
+from dms.executors import job_directory
+from dms.executors.cluster.files import Proof, RunDirectory, Spec
+from dms.executors.sandbox import run_files
+from dms.executors.sandbox.engine import Sandbox
+from dms.executors.sandbox.executor import SandboxExecutor
+from dms.executors.settings import ExecutorSettings
+from dms.executors.wasm.executor import WasmExecutor
+from dms_actors.ports import Executor, Exited, LogChunk, Run, Started, UsageSample
+from dms_proto.capability import ExecutorOffer, Meter
+from dms_proto.errors import MachineError
+from dms_proto.work import Ending, EndReason
+
+LOOK_S: Final = 0.2
+"""Between two looks whether the task is to be stopped."""
+KINDS: Final = (SandboxExecutor, WasmExecutor)
+"""What can be placed on a cluster: what nobody has to be let in to."""
+
+
+class Runner:
+    """One run on this machine.
+
+    Args:
+        files: of the run.
+        spec: what is in them.
+        scratch: this user's directory on this machine.
+    """
+
+    def __init__(self, files: RunDirectory, spec: Spec, scratch: Path) -> None:
+        self._files = files
+        self._spec = spec
+        self._scratch = scratch
+        self._told = asyncio.Event()
+        """Set when the engine has asked it to end."""
+
+    async def serve(self) -> None:
+        """Does what is asked, and leaves nothing on this machine but what it has proven."""
+        node = self._files.path.parents[1].name  # others of this user's nodes may have runs of that name here
+        state = self._scratch / f"{node}-{self._spec.name}"
+        settings = ExecutorSettings(state_directory=state, unreserved=self._spec.unreserved, outlives_node=False)
+        sandbox = Sandbox(settings)
+        executors: dict[str, Executor] = {kind.name: kind(sandbox) for kind in KINDS}
+        try:
+            if self._spec.task is None:
+                self._files.keep_proof(await _prove(executors))
+            else:
+                self._files.tell(Exited(await self._ran(executors)))
+        finally:
+            await sandbox.close()
+            job_directory.remove(state)
+
+    async def _ran(self, executors: Mapping[str, Executor]) -> Ending:
+        assert self._spec.task is not None
+        executor = executors.get(self._spec.task.executor)
+        lacking = await self._lacking(executors)
+        if executor is None or lacking:
+            return Ending(EndReason.PROVIDER_FAULT, -1, lacking or f"no executor {self._spec.task.executor!r} here")
+        run = await executor.run(self._spec.name, self._spec.task, Path(self._spec.directory))
+        watching = asyncio.create_task(self._watch(run))
+        try:
+            return await self._followed(run)
+        finally:
+            watching.cancel()
+
+    async def _followed(self, run: Run) -> Ending:
+        ending = Ending(EndReason.PROVIDER_FAULT, -1, "the run said nothing of its end")
+        async for event in run.events():
+            match event:
+                case LogChunk(stream=stream, data=data):
+                    self._files.append(stream, data)
+                case Started() | UsageSample():
+                    self._files.tell(event)
+                case Exited(ending=ending):
+                    pass
+        if self._told.is_set() and ending.reason in {EndReason.CANCELLED, EndReason.PROVIDER_FAULT}:
+            why = f"the cluster's engine ended it on {socket.gethostname()}"
+            return msgspec.structs.replace(ending, reason=EndReason.PROVIDER_STOPPED, detail=why)
+        return ending
+
+    async def _watch(self, run: Run) -> None:
+        """Stops the run when the node asks for it, or the engine does by SIGTERM: it may tell the processes of the sandbox as well, at once."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._told.set)
+        known: int | None = None
+        while True:
+            grace_ms = self._files.grace_ms()
+            if grace_ms is not None and grace_ms != known:
+                known = grace_ms
+                await run.stop(grace_ms)
+            elif self._told.is_set():
+                await run.stop(0)
+            await asyncio.sleep(LOOK_S)
+
+    async def _lacking(self, executors: Mapping[str, Executor]) -> str:
+        """What was promised and does not hold on this machine; empty: all of it does."""
+        wanted = self._spec.offer
+        if wanted is None:
+            return ""
+        proof = await self._known_proof(executors)
+        found = next((offer for offer in proof.offers if offer.name == wanted.name), None)
+        faults = [f"{what}, {why}" for what, why, _ in proof.faults if what == wanted.name]
+        if found is None:
+            return f"{proof.machine} cannot run it: {'; '.join(faults) or 'it was not proven there'}"
+        flaws = shortfall(wanted, found)
+        return f"{proof.machine} cannot hold what was promised: {flaws}" if flaws else ""
+
+    async def _known_proof(self, executors: Mapping[str, Executor]) -> Proof:
+        """What this machine proved since it was started, to this version, by an earlier run or by this one."""
+        file = self._scratch / f"proof-{__version__}-{run_files.boot_id()}.json"
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(file.read_bytes(), type=Proof)
+        proof = await _prove(executors)
+        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        fresh.write_bytes(msgspec.json.encode(proof))
+        fresh.replace(file)
+        return proof
+
+
+async def _prove(executors: Mapping[str, Executor]) -> Proof:
+    offers, faults = [], []
+    for name, executor in executors.items():
+        try:
+            offers.append(await executor.probe())
+        except MachineError as error:
+            faults.append((name, error.message, error.hint))
+    return Proof(socket.gethostname(), platform.machine(), tuple(offers), tuple(faults))
+
+
+def shortfall(wanted: ExecutorOffer, found: ExecutorOffer) -> str:
+    """In what a machine's executor is less than the one that was promised; empty: in nothing."""
+    missing = [f"no hard limit of {limit}" for limit in wanted.limits if limit not in found.limits]
+    if found.isolation is not wanted.isolation:
+        missing.append(f"isolation {found.isolation}, not {wanted.isolation}")
+    meters = list(Meter)  # most exact first
+    if meters.index(found.meter) > meters.index(wanted.meter):
+        missing.append(f"its meter is {found.meter}, not {wanted.meter}")
+    return ", ".join(missing)
+
+
+def scratch_directory(where: Path, uid: int) -> Path:
+    """This user's own directory on this machine. Others can write beside it, and nothing of theirs is taken for ours.
+
+    Raises:
+        OSError: it cannot be made, or is not ours alone.
+    """
+    directory = where / f"dms-{uid}"
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or stat.S_IMODE(found.st_mode) != 0o700:
+        raise PermissionError(f"{directory} is not a directory of this user alone")
+    return directory
+
+
+def main(path: str) -> int:
+    """Runs what the directory says, if nobody else does. What goes wrong here is said on stderr, which is `runner.log`."""
+    files = RunDirectory(Path(path))
+    spec = files.spec()
+    if spec is None or not files.claim(socket.gethostname()):
+        print(f"{path}: not to be run, or not again", file=sys.stderr)
+        return 1
+    try:
+        scratch = scratch_directory(Path(tempfile.gettempdir()), os.geteuid())
+        asyncio.run(Runner(files, spec, scratch).serve())
+    except (MachineError, OSError) as error:
+        print(f"{socket.gethostname()}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

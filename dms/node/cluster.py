@@ -1,0 +1,178 @@
+"""A cluster as what the node offers: which one its owner names, its capacity in place of the machine's, and what others use of it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms.config import Config, Home
+from dms.executors.cluster.cluster import Cluster
+from dms.executors.cluster.engine import Capacity, EngineError
+from dms.executors.cluster.files import place_of
+from dms.executors.settings import ClusterSettings, SlurmSettings
+from dms.hardware.facts import Facts
+from dms.node.pool import capacity_of
+from dms_proto.capability import NOTHING, Capability, Resources
+from dms_proto.errors import UserError
+from dms_proto.market.arithmetic import add, clamp_subtract
+from dms_proto.market.preferences import ProviderPolicy
+from dms_proto.units import format_bytes, format_cores, format_count
+
+log = logging.getLogger(__name__)
+
+SLURM: Final = "slurm"
+LOOK_S: Final = 10.0
+"""Between two looks at what others use; more often where `provider.monitor_s` says so."""
+
+
+def cluster_settings(config: Config) -> ClusterSettings | None:
+    """The cluster that the owner wants jobs to run on; None: they run on this machine.
+
+    Raises:
+        UserError: `bad_config`: something is missing, or does not go with a cluster.
+    """
+    if SLURM not in config.executors.enabled:
+        return None
+    if not Path(config.executors.cluster_directory).is_absolute():
+        why = "executors.enabled has slurm, and executors.cluster_directory names no directory"
+        hint = "set it to the absolute path of a directory that this machine and those of the cluster share"
+        raise UserError("bad_config", why, hint=hint)
+    if config.provider.egress:
+        why = "executors.enabled has slurm, and provider.egress lets jobs connect to elsewhere"
+        raise UserError("bad_config", why, hint="jobs on a cluster connect to nowhere: leave provider.egress empty")
+    if capacity_of(config.pool) != NOTHING:
+        why = "executors.enabled has slurm, and pool.cpu and pool.memory give something to the pool"
+        raise UserError("bad_config", why, hint="a pool's containers run on the node's own machine: set pool.cpu to 0")
+    return ClusterSettings(
+        engine=SlurmSettings(
+            conf=config.executors.slurm_conf,
+            partition=config.executors.slurm_partition,
+            account=config.executors.slurm_account,
+        ),
+        kinds=config.executors.enabled,
+        shared=Path(config.executors.cluster_directory),
+        python=config.executors.cluster_python or sys.executable,
+    )
+
+
+def jobs_directory(home: Home, config: Config) -> Path:
+    """Where the files of running jobs are: where they are run."""
+    cluster = cluster_settings(config)
+    return home.jobs if cluster is None else place_of(cluster.shared, home.executors) / "jobs"
+
+
+def facts_of(cluster: Cluster | None, machine: Facts) -> Facts:
+    """The facts of what jobs run on. Its disk is that of the directory that is shared, which `machine` was read for."""
+    if cluster is None or cluster.known is None:
+        return machine
+    whole = cluster.known.capacity.whole
+    return msgspec.structs.replace(
+        machine,
+        architecture=cluster.known.proof.architecture,
+        cpu_model="",
+        cpu_millicores=whole.cpu_millicores,
+        memory_bytes=whole.memory_bytes,
+        memory_available_bytes=whole.memory_bytes,
+        limits=(),
+    )
+
+
+def capability_on(cluster: Cluster, capability: Capability, registered: Capability) -> Capability:
+    """The capability to register at a start. Of a cluster of which nothing could be learned the amounts stay as they were."""
+    if cluster.known is not None:
+        return msgspec.structs.replace(capability, cpu_score=0)
+    return msgspec.structs.replace(capability, resources=registered.resources, cpu_score=0)
+
+
+def policy_on(cluster: Cluster | None, policy: ProviderPolicy, before: ProviderPolicy) -> ProviderPolicy:
+    """The owner's conditions, with the bounds that a cluster's machines set, or set `before` if nothing could be learned of it."""
+    if cluster is None:
+        return policy
+    sizes = before.machines if cluster.known is None else cluster.known.capacity.sizes
+    return msgspec.structs.replace(policy, machines=sizes)
+
+
+def in_words(capacity: Capacity) -> str:
+    """What a cluster has, for a person."""
+    whole, count = capacity.whole, format_count(len(capacity.machines), "machine")
+    away = sum(not machine.takes_jobs for machine in capacity.machines)
+    missing = f", {away} of them down or drained" if away else ""
+    return f"{capacity.version}: {count}{missing}, {format_cores(whole.cpu_millicores)}, {format_bytes(whole.memory_bytes)}"
+
+
+def pressure_of(registered: Resources, capacity: Capacity, ours: Resources) -> Resources:
+    """How much less than what is registered can be offered: machines are down, or others have them.
+
+    Args:
+        registered: of the cluster.
+        capacity: of it now.
+        ours: what our own jobs were given.
+    """
+    within_reach = add(capacity.idle, Resources(ours.cpu_millicores, ours.memory_bytes))
+    countable = Resources(registered.cpu_millicores, registered.memory_bytes)
+    return clamp_subtract(countable, within_reach)
+
+
+class ClusterWatch:
+    """Asks the engine every few seconds and says how much less can be offered. While it does not answer, that is everything."""
+
+    def __init__(
+        self, cluster: Cluster, registered: Resources, interval_s: float, on_change: Callable[[Resources, str], None]
+    ) -> None:
+        """Asks nothing yet.
+
+        Args:
+            cluster: to ask of.
+            registered: of it.
+            interval_s: between two questions.
+            on_change: told the pressure, and why, whenever it is another.
+        """
+        self._cluster = cluster
+        self._registered = registered
+        self._interval_s = min(interval_s, LOOK_S)
+        self._on_change = on_change
+        self._told = (NOTHING, "")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins on the running loop."""
+        self._task = asyncio.create_task(self._run(), name="cluster watch")
+
+    async def stop(self) -> None:
+        """Ends it. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Asks once."""
+        told = await self._seen()
+        if told != self._told:
+            self._told = told
+            if told[1]:
+                log.warning("less is offered: %s", told[1])
+            self._on_change(*told)
+
+    async def _run(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(self._interval_s)
+
+    async def _seen(self) -> tuple[Resources, str]:
+        try:
+            capacity = await self._cluster.capacity()
+        except EngineError as error:
+            everything = Resources(self._registered.cpu_millicores, self._registered.memory_bytes)
+            return everything, f"{self._cluster.engine.name} does not answer: {error}"
+        pressure = pressure_of(self._registered, capacity, self._cluster.in_use)
+        if pressure == NOTHING:
+            return NOTHING, ""
+        less = f"{format_cores(pressure.cpu_millicores)} and {format_bytes(pressure.memory_bytes)} less are free"
+        return pressure, f"{less} than is offered on {in_words(capacity)}"

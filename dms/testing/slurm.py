@@ -1,0 +1,165 @@
+"""A Slurm of the tests' own: munged, slurmctld, and a slurmd for each machine of the cluster, all on loopback, below one directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+START_S: Final = 30.0
+PROGRAMS: Final = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "sinfo", "squeue", "scancel")
+MACHINES: Final = {"large": (2, 1500), "small": (1, 700)}
+"""Cores and MiB of the machines."""
+_CONF: Final = """
+ClusterName=dms
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller}
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+AuthType=auth/munge
+AuthInfo=socket={root}/munge/socket
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool-%n
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/slurmd-%n.pid
+SlurmctldLogFile={root}/slurmctld.log
+SlurmdLogFile={root}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerParameters=batch_sched_delay=0,sched_interval=1
+SlurmdParameters=config_overrides
+JobAcctGatherType=jobacct_gather/none
+MailProg=/bin/true
+MpiDefault=none
+ReturnToService=2
+KillWait=5
+MessageTimeout=5
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+class SlurmThere:
+    """A Slurm that runs.
+
+    Attributes:
+        conf: path of its slurm.conf.
+        root: what it keeps.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.conf = root / "slurm.conf"
+        self._controller: subprocess.Popen[bytes] | None = None
+
+    def tell(self, *command: str) -> str:
+        """Asks one of Slurm's programs."""
+        environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def start_controller(self) -> None:
+        """Starts slurmctld."""
+        self._controller = started(self.root, "slurmctld", "-D", "-f", str(self.conf))
+
+    def stop_controller(self) -> None:
+        """Ends slurmctld: from now on nobody answers."""
+        if self._controller is not None:
+            end(self._controller)
+
+
+@contextmanager
+def running_slurm() -> Iterator[SlurmThere]:
+    """A Slurm for a while. Skips where none can be started."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"Slurm cannot be started: there is no {', '.join(missing)}")
+    if os.geteuid() != 0:
+        pytest.skip("starting Slurm needs root here")
+    root = Path(tempfile.mkdtemp(prefix="dms-slurm-"))
+    there = SlurmThere(root)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, root, ignore_errors=True)
+        _write(there)
+        munge = root / "munge"
+        places = [f"--{what}-file={munge}/{what}" for what in ("key", "pid", "log", "seed")]
+        stack.callback(end, started(root, "munged", "--foreground", "--force", f"--socket={munge}/socket", *places))
+        wait_until((munge / "socket").is_socket, "munged listens", root)
+        stack.callback(there.stop_controller)
+        there.start_controller()
+        for name in MACHINES:
+            stack.callback(end, started(root, "slurmd", "-D", "-N", name, "-f", str(there.conf)))
+        wait_until(lambda: _idle(there) == len(MACHINES), "its machines are idle", root)
+        yield there
+
+
+def started(root: Path, *command: str) -> subprocess.Popen[bytes]:
+    """A daemon that ends with this process."""
+    with (root / "log").open("ab") as log:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=root,
+            env={**os.environ, "SLURM_CONF": str(root / "slurm.conf")},
+        )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a daemon."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _write(there: SlurmThere) -> None:
+    root = there.root
+    root.chmod(0o755)  # who is not root asks munged through it
+    for name in ("munge", "state", *(f"spool-{name}" for name in MACHINES)):
+        (root / name).mkdir(mode=0o755)
+    subprocess.run(["mungekey", "--create", f"--keyfile={root}/munge/key"], check=True, capture_output=True)
+    controller, *ports = _free_ports(1 + len(MACHINES))
+    host = socket.gethostname()
+    lines = [
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cores} RealMemory={memory} State=UNKNOWN"
+        for (name, (cores, memory)), port in zip(MACHINES.items(), ports, strict=True)
+    ]
+    conf = _CONF.format(host=host, root=root, controller=controller)
+    there.conf.write_text("\n".join([*conf.strip().splitlines()[:-1], *lines, conf.strip().splitlines()[-1], ""]))
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _idle(there: SlurmThere) -> int:
+    with suppress(subprocess.SubprocessError):
+        return there.tell("sinfo", "--noheader", "--Node", "--format", "%T").split().count("idle")
+    return 0
+
+
+def wait_until(holds: Callable[[], object], what: str, root: Path) -> None:
+    """Returns when something holds."""
+    deadline = time.monotonic() + START_S
+    while not holds():
+        said = (root / "log").read_text(errors="replace")[-2_000:]
+        assert time.monotonic() < deadline, f"within {START_S} s it does not hold that {what}: {said}"
+        time.sleep(0.05)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dms.executors.cluster.cluster import Cluster, PlacedExecutor
+from dms.executors.settings import ClusterSettings, ExecutorSettings, SlurmSettings
+from dms.testing.cluster_engine import ProcessEngine
+
+
+class OnProcesses:
+    """A cluster of this machine, and the nodes on it, one after the other."""
+
+    def __init__(self, tmp_path: Path, python: str = sys.executable) -> None:
+        self.shared = tmp_path / "shared"
+        self.shared.mkdir()
+        cluster = ClusterSettings(SlurmSettings(), ("sandbox", "wasm"), self.shared, python)
+        self.settings = ExecutorSettings(tmp_path / "state", cluster=cluster)
+        self.engine = ProcessEngine()
+        self.clusters: list[Cluster] = []
+
+    @property
+    def cluster(self) -> Cluster:
+        """That of the last node."""
+        return self.clusters[-1]
+
+    def node(self) -> PlacedExecutor:
+        """The next node's executor for the sandbox."""
+        self.clusters.append(Cluster(self.settings, self.engine))
+        return self.cluster.executors()[0]
+
+    async def close(self) -> None:
+        """Ends all of it."""
+        self.engine.is_away = False
+        for cluster in self.clusters:
+            await cluster.close()
+        last = Cluster(self.settings, self.engine)
+        for kind in ("sandbox", "wasm"):
+            await last.sweep(kind, [])
+        await last.close()
+        self.engine.end()
+
+
+@pytest.fixture
+async def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OnProcesses]:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    there = OnProcesses(tmp_path)
+    yield there
+    await there.close()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "jobs" / "one"
+    directory.mkdir(mode=0o700, parents=True)
+    return directory

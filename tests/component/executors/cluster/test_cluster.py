@@ -1,0 +1,153 @@
+"""What a cluster's executors owe the node beyond the contract, on an engine whose jobs are processes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import psutil
+import pytest
+
+from dms.testing.executor_contract import PATIENCE_S, RunWatcher, ending_of, events_of, output_of
+from dms_actors.ports import Preparing
+from dms_proto.capability import Resources
+from dms_proto.errors import MachineError
+from dms_proto.secrets import OpenSecret
+from dms_proto.units import CORE, MIB
+from dms_proto.work import EndReason, ExecBy, Task
+
+from .conftest import OnProcesses
+
+pytestmark = pytest.mark.slow
+
+
+def shell(text: str, *arguments: str) -> Task:
+    return Task("sandbox", ("/bin/sh", "-c", text, "sh", *arguments))
+
+
+async def test_a_job_that_the_engine_starts_again_is_not_run_again(there: OnProcesses, directory: Path) -> None:
+    task = shell("echo once >> runs; while [ ! -e go ]; do sleep 0.05; done")
+    watcher = RunWatcher(await there.node().run("a-1", task, directory))
+    await watcher.wait_started()
+
+    there.engine.start(there.cluster.name_of("a-1"))
+    await there.engine.until_over(there.cluster.name_of("a-1"))
+    (directory / "go").touch()
+
+    assert (await watcher.ending()).reason is EndReason.COMPLETED
+    assert (directory / "runs").read_text() == "once\n"
+
+
+async def test_a_runner_that_is_killed_takes_its_sandbox_along_and_the_run_is_lost(
+    there: OnProcesses, directory: Path
+) -> None:
+    mark = uuid4().hex
+    watcher = RunWatcher(await there.node().run("a-1", shell("while :; do sleep 1; done", mark), directory))
+    await watcher.wait_started()
+    inside = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())]
+    assert inside
+    there.engine.signal(there.cluster.name_of("a-1"), signal.SIGKILL)
+
+    ending = await watcher.ending()
+
+    assert ending.reason is EndReason.PROVIDER_FAULT
+    assert ending.detail.startswith("processes knows job")
+    _, alive = await asyncio.to_thread(psutil.wait_procs, inside, PATIENCE_S)
+    assert not alive
+
+
+async def test_a_machine_that_can_do_less_than_was_promised_runs_nothing(there: OnProcesses, directory: Path) -> None:
+    executor = there.node()
+    offer = await executor.probe()
+    executor.promise(msgspec.structs.replace(offer, limits=(*offer.limits, "gravity")))
+
+    ending = await ending_of(await executor.run("a-1", shell("touch ran"), directory))
+
+    assert ending.reason is EndReason.PROVIDER_FAULT
+    assert "cannot hold what was promised: no hard limit of gravity" in ending.detail
+    assert not (directory / "ran").exists()
+
+
+async def test_what_waits_is_found_again_by_the_next_node(there: OnProcesses, directory: Path) -> None:
+    there.engine.holds = True
+    task = shell("echo hello")
+    first = RunWatcher(await there.node().run("a-1", task, directory))
+    await first.wait_for(bool)
+    assert first.events == [Preparing("it waits in the queue of processes: Resources")]
+    first.abandon()
+    await there.cluster.close()
+
+    run = await there.node().adopt("a-1", task, directory, "")
+    assert run is not None
+    there.engine.start(there.cluster.name_of("a-1"))
+
+    assert output_of(await events_of(run), "stdout") == b"hello\n"
+
+
+async def test_a_runner_takes_what_the_task_reserved_and_some_for_itself(there: OnProcesses, directory: Path) -> None:
+    task = msgspec.structs.replace(shell("true"), resources=Resources(1_500, 300 * MIB))
+    await ending_of(await there.node().run("a-1", task, directory))
+
+    (order,) = there.engine.orders.values()
+    assert order.resources == Resources(1_500, 460 * MIB)
+    assert order.wall_ms > task.limits.wall_ms + task.limits.grace_ms
+
+
+async def test_what_was_proven_earlier_is_offered_while_the_engine_is_away(there: OnProcesses) -> None:
+    there.engine.is_away = True
+    with pytest.raises(MachineError, match="nobody answers"):
+        await there.node().probe()
+    there.engine.is_away = False
+    offer = await there.node().probe()
+    there.engine.is_away = True
+
+    assert await there.node().probe() == offer
+    assert there.cluster.fault == "nobody answers"
+    assert there.cluster.known is not None
+    assert there.cluster.known.capacity.whole.cpu_millicores == 4 * CORE
+
+
+@pytest.mark.parametrize(
+    ("python", "why"),
+    [("/no/such/python", "No such file"), ("/bin/echo", "the runner failed: -m dms.executors.cluster.runner")],
+)
+async def test_a_runner_that_cannot_be_started_is_said_in_its_own_words(
+    there: OnProcesses, python: str, why: str
+) -> None:
+    assert there.settings.cluster is not None
+    cluster = msgspec.structs.replace(there.settings.cluster, python=python)
+    there.settings = msgspec.structs.replace(there.settings, cluster=cluster)
+
+    with pytest.raises(MachineError, match=why) as error:
+        await there.node().probe()
+    assert "executors.cluster_python" in error.value.hint
+
+
+async def test_a_shared_directory_that_is_not_there_is_not_made(there: OnProcesses) -> None:
+    there.shared.rmdir()
+    with pytest.raises(MachineError, match="is not a directory of this machine"):
+        await there.node().probe()
+    assert not there.shared.exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ports": (80,)}, {"exec": ExecBy.REQUESTER}], ids=["a task with a port", "one that is exec'd into"]
+)
+async def test_what_needs_its_node_is_not_placed(
+    there: OnProcesses, directory: Path, changes: dict[str, object]
+) -> None:
+    task = msgspec.structs.replace(shell("true"), **changes)
+    ending = await ending_of(await there.node().run("a-1", task, directory))
+    assert ending.reason is EndReason.PROVIDER_FAULT
+    assert "nobody is let in" in ending.detail
+    assert not there.engine.orders
+
+
+async def test_no_secret_is_written_where_machines_share_files(there: OnProcesses, directory: Path) -> None:
+    secret = OpenSecret("KEY", b"hunter2", variable=True)
+    ending = await ending_of(await there.node().run("a-1", shell("true"), directory, [secret]))
+    assert ending.reason is EndReason.PROVIDER_FAULT
+    assert not there.engine.orders

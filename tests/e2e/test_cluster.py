@@ -1,0 +1,111 @@
+"""A node that offers a cluster, through two whole nodes and a Slurm that this test run has started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dms.devnet.topology import NodeSpec
+from dms.testing.slurm import SlurmThere, running_slurm
+from dms.testing.whole_market import WholeMarket, wait_until, whole_market
+
+pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[SlurmThere]:
+    with running_slurm() as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def market(slurm: SlurmThere, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
+    cluster = {
+        "executors.enabled": ["sandbox", "slurm"],
+        "executors.slurm_conf": str(slurm.conf),
+        "executors.cluster_directory": str(shared),
+        "provider.cpu": "3",
+        "provider.memory": "1GiB",
+        "provider.disk": "2GiB",
+        "provider.monitor_s": 1,
+    }
+    requester = NodeSpec("requester", "requester", {"provider.enabled": False})
+    with whole_market(
+        tmp_path_factory.mktemp("market"), requester, NodeSpec("provider", "provider", cluster)
+    ) as market:
+        yield market
+
+
+def test_a_command_runs_on_a_machine_of_the_cluster_as_if_it_ran_here(market: WholeMarket, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("one two three")
+    done = market.dms(
+        *("run", "--cpu", "1", "--memory", "64MiB", "-i", f"{tmp_path / 'in.txt'}=in.txt"),
+        *(
+            "-o",
+            "out.txt",
+            "--into",
+            str(tmp_path / "into"),
+            "--",
+            "/bin/sh",
+            "-c",
+            "wc -w < in.txt; echo 5 > out.txt; exit 7",
+        ),
+    )
+    assert (done.returncode, done.stdout) == (7, "3\n"), done.stderr
+    assert (tmp_path / "into" / "out.txt").read_text() == "5\n"
+
+
+def test_the_capacity_is_the_clusters_and_one_job_gets_at_most_a_machine(market: WholeMarket) -> None:
+    status = market.json("node", "capability", node="provider")
+    assert status["registered"]["cpu_millicores"] == 3000
+    done = market.dms("ask", "--cpu", "3", "--", "true")
+    assert "2 cores on the largest machine of the cluster" in done.stdout + done.stderr
+
+
+def test_a_job_that_needs_its_node_is_not_taken(market: WholeMarket, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("command: [sleep, '1']\nports: [8080]\n")
+    job = market.dms("job", "submit", str(tmp_path / "job.yaml")).stdout.strip()
+    wait_until(lambda: "did not take the commit: needs_changed" in market.dms("trace", job).stdout, "it is refused")
+    assert market.dms("job", "cancel", job).returncode == 0
+
+
+def test_a_job_on_the_cluster_survives_the_death_of_its_node(market: WholeMarket, shared: Path, tmp_path: Path) -> None:
+    script = "echo before; while [ ! -e /job/go ]; do sleep 0.05; done; echo after; exit 3"
+    (tmp_path / "job.yaml").write_text(f"command: '{script}'\nretry: {{node_faults: 0}}\n")
+    job = market.dms("job", "submit", str(tmp_path / "job.yaml"), node="provider").stdout.strip()
+    wait_until(lambda: market.dms("job", "logs", job, node="provider").stdout == "before\n", "it has begun")
+    provider = market.net["provider"]
+    provider.kill()
+    provider.launch()
+    provider.wait_ready()
+    (directory,) = shared.glob("dms-*/jobs/*")
+    (directory / "go").touch()
+    assert market.dms("job", "wait", job, node="provider").returncode == 3
+    assert market.dms("job", "logs", job, node="provider").stdout == "before\nafter\n"
+
+
+def test_while_slurm_is_away_nothing_is_offered_and_the_doctor_says_so(market: WholeMarket, slurm: SlurmThere) -> None:
+    slurm.stop_controller()
+    try:
+        wait_until(lambda: _free(market) == 0, "nothing is offered")
+        done = market.dms("doctor", "--only", "executors", "--json", node="provider")
+        (check,) = json.loads(done.stdout)["checks"][-1:]
+        assert done.returncode == 1
+        assert (check["name"], check["finding"]) == ("sandbox", "fail")
+        assert "nothing is offered now" in check["evidence"]
+    finally:
+        slurm.start_controller()
+    wait_until(lambda: _free(market) == 3000, "all is offered again")
+
+
+def _free(market: WholeMarket) -> int:
+    free: int = market.json("node", "capability", node="provider")["free"].get("cpu_millicores", 0)
+    return free

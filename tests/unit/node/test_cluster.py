@@ -1,0 +1,78 @@
+"""A cluster as what a node offers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dms.config import Config, Home
+from dms.config.settings import Executors, Pool, Provider
+from dms.executors.cluster.engine import Capacity, Machine
+from dms.node.cluster import cluster_settings, in_words, jobs_directory, pressure_of
+from dms_proto.capability import NOTHING, Resources
+from dms_proto.errors import UserError
+from dms_proto.units import CORE, GIB, MIB
+
+
+def amount(cores: int, gib: int) -> Resources:
+    return Resources(cpu_millicores=cores * CORE, memory_bytes=gib * GIB)
+
+
+def config(**changes: object) -> Config:
+    settings = {"enabled": ("sandbox", "slurm"), "cluster_directory": "/shared/dms"}
+    return Config(executors=Executors(**(settings | changes)))  # type: ignore[arg-type]
+
+
+def test_a_node_without_a_clusters_engine_is_its_machine(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert cluster_settings(Config()) is None
+    assert jobs_directory(home, Config()) == home.jobs
+
+
+def test_the_files_of_jobs_are_where_the_machines_of_a_cluster_see_them(tmp_path: Path) -> None:
+    one, other = (jobs_directory(Home(tmp_path / name), config()) for name in ("one", "other"))
+    assert one.parent.parent == other.parent.parent == Path("/shared/dms")
+    assert one != other
+
+
+@pytest.mark.parametrize("directory", ["", "shared/dms"])
+def test_a_cluster_without_a_directory_to_share_is_refused(directory: str) -> None:
+    with pytest.raises(UserError, match=r"executors\.cluster_directory"):
+        cluster_settings(config(cluster_directory=directory))
+
+
+def test_a_pool_does_not_go_with_a_cluster() -> None:
+    both = Config(executors=config().executors, pool=Pool(cpu=CORE, memory=128 * MIB))
+    with pytest.raises(UserError, match=r"pool\.cpu"):
+        cluster_settings(both)
+
+
+def test_jobs_on_a_cluster_connect_to_nowhere() -> None:
+    both = Config(executors=config().executors, provider=Provider(egress=("*:443",)))
+    with pytest.raises(UserError, match=r"provider\.egress"):
+        cluster_settings(both)
+
+
+@pytest.mark.parametrize(
+    ("idle", "ours", "pressure"),
+    [
+        (amount(8, 16), NOTHING, NOTHING),
+        (amount(6, 12), amount(2, 4), NOTHING),
+        (amount(5, 16), amount(2, 4), Resources(cpu_millicores=CORE)),
+        (NOTHING, NOTHING, amount(8, 16)),
+    ],
+    ids=["idle", "ours alone", "others have a core", "down or full"],
+)
+def test_what_others_use_is_not_offered_and_what_our_own_jobs_use_is_no_pressure(
+    idle: Resources, ours: Resources, pressure: Resources
+) -> None:
+    capacity = Capacity("slurm 22", (Machine("a", amount(8, 16), idle),))
+    assert pressure_of(amount(8, 16), capacity, ours) == pressure
+
+
+def test_machines_that_are_away_are_said() -> None:
+    capacity = Capacity(
+        "slurm 22", (Machine("a", amount(8, 16), NOTHING), Machine("b", amount(8, 16), NOTHING, takes_jobs=False))
+    )
+    assert in_words(capacity) == "slurm 22: 2 machines, 1 of them down or drained, 16 cores, 32 GiB"
