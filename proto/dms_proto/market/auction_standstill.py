@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 change = msgspec.structs.replace
 MOST_FREEZES: Final = 64
-"""Freezes of one allocation that are noted; a provider that says more of them fills no log with it."""
+"""Freezes of one allocation that are noted, and other reasons for one; a provider that says more of them fills no log with it."""
 
 BORNE_EVICTIONS: Final = 16
 """Evictions of one slot that cost nothing but time. Past them it is given up: who evicts whatever is brought to it would keep a job for ever."""
@@ -27,7 +27,7 @@ class Standstill(msgspec.Struct, frozen=True):
         evict_after_ms: for how long, as its provider says, before it is evicted.
         since: Unix ms at which that was heard; 0 while it goes on.
         before_ms: for how long it stood still before that, in all.
-        times: how often it was frozen.
+        times: how often it was frozen, or stood still for another reason than before.
         evictions: how often an earlier attempt at its slot was evicted.
     """
 
@@ -45,8 +45,7 @@ class Standstill(msgspec.Struct, frozen=True):
 
     def begun(self, event: ProviderFroze) -> Standstill:
         """It stands still, or for another reason than before."""
-        times = self.times + (not self.since)
-        since = self.since or event.at
+        since, times = self.since or event.at, self.times + 1
         return change(self, why=event.why, evict_after_ms=event.evict_after_ms, since=since, times=times)
 
     def over(self, at: int) -> Standstill:

@@ -66,6 +66,15 @@ def test_a_provider_that_says_more_freezes_than_are_noted_fills_no_log_with_them
     assert requester.state.slots[0].standstill.why == ""
 
 
+def test_a_provider_that_gives_ever_new_reasons_fills_no_log_with_them() -> None:
+    requester, allocation = running()
+    for number in range(2 * MOST_FREEZES):
+        freezes(requester, allocation, f"reason {number}")
+    assert len([event for event in requester.log if isinstance(event, ProviderFroze)]) == MOST_FREEZES
+    freezes(requester, allocation, "")
+    assert requester.state.slots[0].standstill.why == ""
+
+
 def test_what_was_evicted_is_tried_elsewhere_and_nobody_is_blamed() -> None:
     requester, allocation = running()
     requester.ends("a", allocation, EndReason.EVICTED)
