@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Final
 
 _TICK_US: Final = 1_000_000 // os.sysconf("SC_CLK_TCK")
+_STOP_BIT: Final = 1 << (signal.SIGSTOP - 1)
 _STAT_PPID: Final = 1
 _STAT_UTIME: Final = 11
 _STAT_STIME: Final = 12
@@ -28,6 +30,14 @@ def start_time(pid: int) -> int:
 def is_alive(fields: list[str]) -> bool:
     """Whether these fields of `stat` are those of a process that has not ended."""
     return bool(fields) and fields[0] not in "ZX"
+
+
+def is_halted(pid: int) -> bool:
+    """Whether a process stands still by SIGSTOP, or will before it does anything more; one that has ended does."""
+    lines = dict(line.split(":\t", 1) for line in _read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    if not lines or lines["State"][0] in "TtZX":
+        return True
+    return any(int(lines[waiting], 16) & _STOP_BIT for waiting in ("SigPnd", "ShdPnd"))
 
 
 def parent_in(fields: list[str]) -> int:

@@ -11,24 +11,30 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from dms.executors.limiter import process_tree
+
 MOST_ROUNDS: Final = 200
 """Looks for processes that were forked meanwhile: each look finds all that were there at the one before."""
+QUIET_LOOKS: Final = 2
+"""So many looks one after the other have to find all of them halted: one that was not yet may have let another go on that was looked at before."""
 
 
 def halt(members: Callable[[], list[int]]) -> None:
-    """SIGSTOP to every member, again until no new ones appear.
+    """SIGSTOP to every member, again until no new ones appear and none was let go on by another.
 
     Raises:
-        OSError: new ones appeared for too long.
+        OSError: it did not come to that.
     """
-    halted: set[int] = set()
+    seen: set[int] = set()
+    quiet = 0
     for _ in range(MOST_ROUNDS):
-        fresh = [pid for pid in members() if pid not in halted]
-        if not fresh:
+        moving = [pid for pid in members() if pid not in seen or not process_tree.is_halted(pid)]
+        quiet = 0 if moving else quiet + 1
+        if quiet == QUIET_LOOKS:
             return
-        _signal(fresh, signal.SIGSTOP)
-        halted.update(fresh)
-    raise OSError(0, "its processes fork faster than they can be halted")
+        _signal(moving, signal.SIGSTOP)
+        seen.update(moving)
+    raise OSError(0, "its processes fork faster than they can be halted, or let each other go on")
 
 
 def go_on(members: Callable[[], list[int]]) -> None:

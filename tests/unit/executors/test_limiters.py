@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -233,6 +235,23 @@ def test_processes_that_fork_faster_than_they_are_halted_are_told() -> None:
     numbers = iter(range(1 << 22, 1 << 23))  # process ids that no process has
     with pytest.raises(OSError, match="fork faster"):
         standstill.halt(lambda: [next(numbers)])
+
+
+def test_one_that_another_lets_go_on_meanwhile_is_halted_again() -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        looks = itertools.count(1)
+
+        def members() -> list[int]:
+            if next(looks) in (2, 3):
+                os.kill(child.pid, signal.SIGCONT)  # as one would that is not halted yet
+            return [child.pid]
+
+        try:
+            standstill.halt(members)
+            assert process_tree.is_halted(child.pid)
+        finally:
+            child.kill()
+    assert process_tree.is_halted(child.pid), "it has ended"
 
 
 def wait_status(child: subprocess.Popen[bytes], what: int) -> bool:
