@@ -34,7 +34,7 @@ from dms_proto.tunnels import Target
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 METER: Final = "egress"
 _SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX, door.EXEC_SUFFIX, METER)
-_MAX_STATUS: Final = 64 * 1024
+_AT_ONCE: Final = 64 * 1024
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -143,11 +143,13 @@ class RunFiles:
 
     def status(self) -> Status:
         """What is known by now."""
-        data = os.pread(self._fds["status"], _MAX_STATUS, self._read_to)
-        if complete := data.rfind(b"\n") + 1:
+        while complete := (data := self._next()).rfind(b"\n") + 1:
             self._read_to += complete
             self._take(data[:complete])
         return self._status
+
+    def _next(self) -> bytes:
+        return os.pread(self._fds["status"], _AT_ONCE, self._read_to)
 
     def note_standstill(self, frozen_at: int, frozen_ms: int, deadline_ms: int) -> None:
         """Writes down that it stands still, or goes on, for who adopts it; and for the launcher when its time is over now (Unix ms).

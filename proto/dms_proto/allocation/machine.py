@@ -728,7 +728,7 @@ def _size_set(allocation: Allocation, stimulus: SizeSet, now: int) -> Decision:
     change = allocation.sizes.changing
     if change is None or change.number != stimulus.number:
         return IGNORED
-    ran_ms = max(now - allocation.started_at - allocation.frozen.total_ms(now), allocation.usage.wall_ms, 0)
+    ran_ms = max(_ran_ms(allocation, now), allocation.usage.wall_ms)
     answer = answer_to(change, at_ms=0 if stimulus.failed else ran_ms, why_not=stimulus.failed)
     event = SizeKept(answer) if stimulus.failed else SizeChanged(answer)
     return Decision((event,), _told_again(evolve(allocation, event)))
@@ -749,6 +749,13 @@ def _set_again(allocation: Allocation) -> tuple[Effect, ...]:
     return () if change is None or to is None else (SetSize(change.number, to),)
 
 
+def _ran_ms(allocation: Allocation, now: int) -> int:
+    """For how long it has run, by the clock. It may have given way already before it started: nobody owes less than nothing for that."""
+    if not allocation.started_at:
+        return 0
+    return max(0, now - allocation.started_at - allocation.frozen.total_ms(now))
+
+
 def _end(
     allocation: Allocation,
     ending: Ending,
@@ -757,8 +764,7 @@ def _end(
     logs: Logs = NO_LOGS,
 ) -> Decision:
     reservation = _of(allocation)
-    stood_ms = allocation.frozen.total_ms(now)
-    ran_ms = ending.usage.wall_ms or (now - allocation.started_at - stood_ms if allocation.started_at else 0)
+    ran_ms = ending.usage.wall_ms or _ran_ms(allocation, now)
     billed = allocation.started_at and ending.reason in OWED
     if billed and not ending.usage.wall_ms:  # its executor could not say: the bill names the time it rests on
         ending = msgspec.structs.replace(ending, usage=msgspec.structs.replace(ending.usage, wall_ms=ran_ms))

@@ -48,6 +48,21 @@ def test_a_run_is_halted_and_its_requester_is_told_why_and_for_how_long() -> Non
     assert work.phase is LifePhase.RUNNING
 
 
+def test_who_gave_way_before_it_started_is_owed_nothing_less_for_it() -> None:
+    """Its executor cannot say how long it ran: what it stood still before is no time of the run that could be taken off."""
+    work = Work().to(LifePhase.PREPARING)
+    work.tell(FREEZE)
+    work.wait(5 * MINUTE)
+    work.tell(ThawWished(Prior.OWNER))
+    work.to(LifePhase.RUNNING)
+    work.wait(SECOND)
+    work.tell(CancelHeard(REQUESTER, REQUEST))
+    work.tell(NodeRestarted(adopted=False))
+    assert work.state.ending is not None
+    assert work.state.ending.usage.wall_ms >= 0
+    assert work.state.price >= 0
+
+
 def test_it_goes_on_when_the_reason_is_gone() -> None:
     work = frozen()
     work.wait(MINUTE)
