@@ -139,8 +139,11 @@ def _without_superseded(rows: Iterable[dict[str, Scalar]]) -> Iterator[dict[str,
 
 
 def _has_checkpoint(row: dict[str, Scalar]) -> bool:
-    ending = unpack(row["ending"], Ending) if row["ending"] is not None else None
-    return ending is not None and ending.exit_code == CHECKPOINT_EXIT
+    """Whether an attempt has left one. With nothing left the one before it still holds, whatever its ending says."""
+    if row["ending"] is None or row["outputs"] is None or not unpack(row["outputs"], tuple[Output, ...]):
+        return False
+    ending: Ending = unpack(row["ending"], Ending)
+    return ending.exit_code == CHECKPOINT_EXIT
 
 
 async def _rows(runner: ProjectionRunner, column: str, values: Iterable[str]) -> list[dict[str, Scalar]]:

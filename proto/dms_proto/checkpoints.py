@@ -80,6 +80,8 @@ def standstill(before: Checkpoint, after: Checkpoint) -> str:
 def too_much(task: Task, checkpoint: Checkpoint) -> str:
     """Why a checkpoint cannot be sent along with its task, in words; empty when it can."""
     then = going_on(task, checkpoint)
+    if flaw := flaw_of(wanted.path for wanted in then.inputs):
+        return f"{checkpoint} cannot be laid out: {flaw}"
     disk, room = disk_bytes(then.inputs) + sum(each.total for each in then.datasets), task.resources.disk_bytes
     if room and disk > room:
         return f"with its inputs {checkpoint} takes {format_bytes(disk)} of disk, {format_bytes(room)} are asked for"

@@ -61,8 +61,8 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         final = exhausted = slot.faults >= terms.node_faults
         why = f"fault {slot.faults + 1}, {format_count(terms.node_faults, 'is', 'are')} borne"
     outputs = status.outputs if status is not None else ()
-    if not final and checkpoint.number:
-        outputs = checkpoint.files
+    if not final and is_at_checkpoint(terms.task, ending):
+        outputs = checkpoint.files  # none, where nothing goes on from what it left
     return AttemptEnded(
         slot.index,
         slot.provider,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 
 from dms.jobs.spec import JobSpec
-from dms.node.sweeping import sweep
+from dms.node.projecting.tables import pack
+from dms.node.sweeping import _without_superseded, sweep
 from dms.rpc.api.allocations import AllocationParams
 from dms.rpc.api.jobs import JobParams, JobView, SubmitParams, WaitParams
+from dms.store.tables import Scalar
 from dms.testing.market import until
+from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId, digest_of
 from dms_proto.messages import Phase
 from dms_proto.reputation import Kind
 from dms_proto.units import HOUR
 from dms_proto.verification.policy import Policy, Verification
-from dms_proto.work import EndReason
+from dms_proto.work import Ending, EndReason, Output
 
 from .conftest import Local, spec
 from .test_sweeping import make_old
@@ -102,6 +105,19 @@ async def test_only_the_newest_checkpoint_of_an_open_job_is_kept_for_it(local: L
     assert services.blobs.path(old) is None
     assert services.blobs.path(new) is not None
     await local.api.job_cancel(JobParams(job))
+
+
+def test_who_leaves_nothing_makes_nobody_let_go_of_the_checkpoint_before() -> None:
+    def ended(name: str, at: int, reason: EndReason, *outputs: Output) -> dict[str, Scalar]:
+        ending = pack(Ending(reason, CHECKPOINT_EXIT))
+        figures = {"request_id": "r", "slot": 0, "open": 0, "ended_at": at}
+        return {"allocation_id": name, **figures, "ending": ending, "outputs": pack(outputs)}
+
+    state = Output("state", digest_of(b"one"), 1)
+    first, second = (ended(name, at, EndReason.CHECKPOINTED, state) for at, name in enumerate(("first", "second")))
+    liar = ended("liar", 2, EndReason.PROVIDER_FAULT)
+
+    assert list(_without_superseded((first, second, liar))) == [liar, second]
 
 
 async def test_the_exit_code_without_a_checkpoint_ends_the_job(local: Local) -> None:

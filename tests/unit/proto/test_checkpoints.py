@@ -68,6 +68,15 @@ def test_more_than_the_disk_that_is_asked_for_cannot_go_on() -> None:
     assert not too_much(task, Checkpoint(1, (Output("state", B, 4 * KIB),)))
 
 
+def test_files_that_cannot_lie_beside_each_other_cannot_go_on() -> None:
+    clash = (Output("state", B, 1), Output("state/x", B, 1))
+
+    assert "cannot be laid out: state is a file" in too_much(TASK, Checkpoint(1, clash))
+    assert "cannot be laid out: two inputs" in too_much(
+        TASK, Checkpoint(1, (Output("state", A, 1), Output("state", B, 1)))
+    )
+
+
 def test_more_files_than_go_into_a_message_cannot_go_on() -> None:
     files = tuple(Output(f"state/{'long' * 50}-{number}", A, 1) for number in range(1_000))
 

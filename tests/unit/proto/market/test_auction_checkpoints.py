@@ -124,6 +124,21 @@ def test_who_tells_of_a_checkpoint_and_names_none_is_not_paid(files: tuple[Outpu
     assert [kind for _, _, kind in seen_in(ended)][:1] == [Kind.FAULT]
 
 
+def test_what_is_no_checkpoint_takes_nothing_from_the_one_before() -> None:
+    """Neither does the next attempt go on from it, nor is it kept as if it did."""
+    requester = held()
+    stops_at(requester, state("one"))
+    goes_on(requester)
+    clash = (state("two"), Output("state/x", digest_of(b"x"), 1))
+    ended = stops_at(requester, *clash, reason=EndReason.EVICTED)
+    assert (ended.final, ended.checkpoint, ended.outputs) == (False, 0, ())
+
+    requester.asks("b")
+    requester.bid("b")
+
+    assert committed(requester).inputs == (Input("state", digest_of(b"one"), 1),)
+
+
 def test_nobody_may_stop_half_way_who_was_not_asked_to() -> None:
     ended = stops_at(held(task=Task("sandbox", ("run",))), state("one"))
 
