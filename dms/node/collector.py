@@ -147,7 +147,7 @@ class Collector:
     def holders_wanted(self, peer: PeerId, asked: HoldersWanted) -> None:
         """Answers the provider of an allocation of ours that asks who else has what it reads."""
         expected = self._expected.get(asked.allocation_id)
-        if expected is not None and expected.provider == peer:
+        if expected is not None and (expected.provider, expected.request_id) == (peer, asked.request_id):
             with_it = (self._expected.get(each) for each in self._of_request.get(expected.request_id, ()))
             beside = [other.provider for other in with_it if other is not None]
             self._teller.answer(peer, asked, expected.task, beside)

@@ -49,7 +49,7 @@ class Seeker:
         except TimeoutError:
             return ()
         finally:
-            del self._asked[allocation_id]
+            self._asked.pop(allocation_id, None)  # asked for once more, when its actor began anew
         others = [known for known in told.holders if known.peer not in (self._me, requester)]
         await asyncio.gather(*map(self._reach, others))
         return tuple(dict.fromkeys(known.peer for known in others if known.peer in self._network.links()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,14 @@ from dms.jobs.spec import DatasetWish, JobSpec
 from dms.node.services import Services
 from dms.node.trace import gather, steps
 from dms.rpc.api.data import AddDataset, Dataset
-from dms.rpc.api.jobs import JobView, WaitParams
+from dms.rpc.api.jobs import JobParams, JobView, WaitParams
 from dms.testing.market import peer_of, until
 from dms_actors.testing.network import MemoryNetwork
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.marks import marks_of
 from dms_proto.errors import PeerError
-from dms_proto.ids import Digest, PeerId, digest_of, request_id, short
-from dms_proto.messages import Serve
+from dms_proto.ids import BidId, Digest, PeerId, RequestId, allocation_id, digest_of, request_id, short
+from dms_proto.messages import HoldersWanted, Serve
 from dms_proto.work import DatasetInput, EndReason, Task
 
 from .conftest import Local, spec
@@ -148,3 +149,32 @@ async def test_what_the_holder_has_bound_since_stays(local: Local, dataset: Data
     await local.apis[1].data_add(AddDataset((str(tmp_path / "photos"),), bound=True))
     with pytest.raises(PeerError, match="refused"):
         await fetch_from_holder(local, tmp_path / "fetched")
+
+
+async def test_a_provider_asks_about_the_request_it_works_for_and_no_other(local: Local, dataset: Dataset) -> None:
+    """The marks that holders are shown are of the request that it names."""
+    waiting = msgspec.structs.replace(reading(local, 1), task=spec("print", "x", "wait").task)
+    job = await local.submit(waiting)
+    view = await until(lambda: local.show(job), lambda view: view.summary.running == 1)
+    (attempt,) = view.slots[0].attempts
+    collector = local.market.nodes[0].services.collector
+    before = set(collector._teller._answered)
+    collector._teller._answered.take(attempt.allocation_id)
+
+    collector.holders_wanted(attempt.provider, HoldersWanted(request_id(bytes(16)), attempt.allocation_id))
+    assert attempt.allocation_id not in collector._teller._answered
+    collector.holders_wanted(attempt.provider, HoldersWanted(RequestId(job), attempt.allocation_id))
+    assert set(collector._teller._answered) == before | {attempt.allocation_id}
+    await local.api.job_cancel(JobParams(job))
+
+
+async def test_who_asks_twice_for_one_allocation_ends_both_questions_in_peace(local: Local) -> None:
+    """As an actor does that began anew while it asked."""
+    seeker, peer = local.market.nodes[0].services.workbench._seeker, peer_of(local.market.nodes[1])
+    asked = allocation_id(BidId("b"), 0)
+    asking = [asyncio.ensure_future(seeker.others(asked, request_id(bytes(16)), peer)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for question in asking:
+        question.cancel()
+    ended = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 2
