@@ -112,7 +112,7 @@ def test_a_shell_on_a_terminal(market: WholeMarket, tmp_path: Path) -> None:
             hears(b"$ ")
             os.write(master, b"stty size\n")
             hears(b"33 99")
-            os.write(master, b"echo as''leep; sleep 500\n")
+            os.write(master, b"sh -c \"echo as''leep; exec sleep 500\"\n")
             hears(b"asleep")
             os.write(master, b"\x03")
             os.write(master, b"exit 5\n")

@@ -24,6 +24,7 @@ from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.market.obligations import Obligations
+from dms_proto.market.workload import Workload
 from dms_proto.sim.requester import Requester
 
 LOADS = PROJECTIONS[1:]
@@ -131,6 +132,7 @@ async def test_a_job_of_many_slots_can_be_cancelled(store: EventStore) -> None:
             node=anything,
             obligations=Obligations(),
             mishaps=Mishaps(),
+            workload=Workload(),
         )
 
     try:

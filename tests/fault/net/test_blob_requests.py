@@ -87,7 +87,7 @@ async def test_requests_above_the_rate_are_refused_and_an_offence(crew: Crew) ->
 
     offers = await attack(victim.addresses[0], play)
     assert "not offered" in offers[0].refused
-    assert "too many are asked for" in offers[-1].refused
+    assert any("too many are asked for" in offer.refused for offer in offers)
     assert len(asked) < len(offers)
     assert await victim.counted("bans") == 1
     await still_serves(crew, victim)
