@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
 START_S: Final = 30.0
@@ -90,6 +91,7 @@ def running_slurm() -> Iterator[SlurmThere]:
     there = SlurmThere(root)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
+        stack.callback(_end_rest, there)
         _write(there)
         munge = root / "munge"
         places = [f"--{what}-file={munge}/{what}" for what in ("key", "pid", "log", "seed")]
@@ -124,6 +126,22 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _end_rest(there: SlurmThere) -> None:
+    """Ends what the daemons started and left, such as the steps of jobs that nobody cancelled; and what that was just about to start."""
+    while rest := [process for process in psutil.process_iter() if _is_of(process, there)]:
+        for process in rest:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(5)
+
+
+def _is_of(process: psutil.Process, there: SlurmThere) -> bool:
+    """By where it is: some write their title over their environment."""
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return Path(process.cwd()).is_relative_to(there.root)
+    return False
 
 
 def _write(there: SlurmThere) -> None:
