@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-PEER_SHARE: Final = 64
-"""One peer may have this part of all that may wait: then the node still hears others soon."""
-SOURCE_SHARE: Final = 16
+PEER_SHARE: Final = 256
+"""One peer may have this part of all that may wait: so whoever comes after it waits for a handful of its messages."""
+SOURCE_SHARE: Final = 64
 """Likewise all peers of one source."""
 
 
