@@ -19,6 +19,8 @@ from dms.kinds import Kind
 from dms_proto.errors import UserError
 
 ORIGIN: Final = "--params"
+FORMS: Final = "--params NAME=VALUE, --params '{\"NAME\": …}' or --params @FILE"
+"""The way out where a text is none of them."""
 
 
 def parameters_of(name: str, kind: Kind, texts: Sequence[str]) -> msgspec.Struct:
@@ -30,13 +32,12 @@ def parameters_of(name: str, kind: Kind, texts: Sequence[str]) -> msgspec.Struct
     """
     entries: dict[str, Located] = {}
     repeated: set[str] = set()
-    for text in texts:
-        if text.startswith("@"):
-            entries.update(_entries(_read(Path(text[1:])), text[1:]))
-        elif text.lstrip().startswith("{"):
-            entries.update(_entries(text.encode(), ORIGIN))
-        else:
-            _add(entries, repeated, text, kind)
+    try:
+        for text in texts:
+            _take(entries, repeated, text, kind)
+    except BadJob as error:
+        error.hint = FORMS
+        raise
     made, problems = struct_of(Located(entries, 0), kind.parameters)
     if made is None:
         raise refused(name, problems)
@@ -50,14 +51,19 @@ def refused(name: str, problems: Sequence[Problem]) -> BadJob:
     return error
 
 
+def _take(entries: dict[str, Located], repeated: set[str], text: str, kind: Kind) -> None:
+    if text.startswith("@"):
+        entries.update(_entries(_read(Path(text[1:])), text[1:]))
+    elif text.lstrip().startswith("{"):
+        entries.update(_entries(text.encode(), ORIGIN))
+    else:
+        _add(entries, repeated, text, kind)
+
+
 def _add(entries: dict[str, Located], repeated: set[str], text: str, kind: Kind) -> None:
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise UserError(
-            "bad_argument",
-            f"{text!r} is no parameter",
-            hint="--params NAME=VALUE, --params '{\"NAME\": …}' or --params @FILE",
-        )
+        raise UserError("bad_argument", f"{text!r} is no parameter", hint=FORMS)
     wanted = unwrapped(get_type_hints(kind.parameters, include_extras=True).get(name, str))
     if get_origin(wanted) is not tuple:
         entries[name] = _one(value, wanted, name)

@@ -59,9 +59,8 @@ class ServiceGroup(Base):
         services = self._services
         spec = await pin_image(params.spec, services.config)
         if flaw := "it has secrets, which are sealed to one job" if spec.secrets else flaw_of(spec.task):
-            raise UserError(
-                "bad_job", f"this cannot be a service: {flaw}", hint="dms task show KIND lists what a kind takes"
-            )
+            hint = f"dms task show {params.kind} lists what it takes"
+            raise UserError("bad_job", f"this cannot be a service: {flaw}", hint=hint)
         if spec.task.executor not in services.executors:
             raise UserError("bad_job", f"there is no executor {spec.task.executor!r} on this node", hint="dms doctor")
         check_laid_out(spec.task.inputs, spec.task.resources.disk_bytes)

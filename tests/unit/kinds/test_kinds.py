@@ -14,7 +14,7 @@ from dms.jobs.problems import BadJob
 from dms.kinds import Fields, Kind
 from dms.kinds.builtin import BUILT_IN, MEASURE
 from dms.kinds.documents import Wishes, job_for
-from dms.kinds.given import parameters_of
+from dms.kinds.given import FORMS, parameters_of
 from dms.kinds.installed import GROUP, installed, kind_called
 from dms.testing.packages import install_package
 from dms_proto.errors import UserError
@@ -99,6 +99,13 @@ def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
 def test_what_is_no_parameter_is_refused(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         given("checksum", text)
+
+
+@pytest.mark.parametrize("text", ["files", "{bad", "files=[a"])
+def test_whoever_writes_what_is_no_parameter_is_told_the_three_forms(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        given("checksum", text)
+    assert caught.value.hint == FORMS
 
 
 @pytest.mark.parametrize("name", ["checksum", "{", "[a"])
