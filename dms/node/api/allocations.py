@@ -145,7 +145,7 @@ class AllocationGroup(Base):
                 raise UserError(
                     "resize_refused",
                     f"{allocation} keeps its size for now: {slot.provider} has not answered",
-                    hint="it is asked again when it is back; dms job explain says what came of it",
+                    hint="it is asked again when it is back; dms job show says what came of it",
                 )
             await asyncio.sleep(RESIZE_LOOK_S)
 

@@ -3,14 +3,14 @@
 ::
 
     REQUESTER                                              PROVIDER
-    ResizeWished: within budget and price?
-      │ ResizeAsked written; may be owed: the new price
+    ResizeAsked: within budget and price?
+      │ ResizeRequested written; may be owed: the new price
       ├──────────────── Resize, signed ────────────────────▶ offer book: theirs? free? allowed? paid for?   `offer_resizes`
       │                                                       │ ReservationWidened: holds the larger of before and after
       │                                                       ▼
       │                                                      allocation: SizeChanging ── SetSize ──▶ the limits of the run
       ◀──────────────── Resized, signed ─────────────────────┤ SizeChanged, or SizeKept with the reason
-    ResizeDone: what is owed follows, in parts               └─▶ offer book: ReservationSettled; what is not needed is free
+    AllocationResized: what is owed follows, in parts        └─▶ offer book: ReservationSettled; what is not needed is free
 
 An answer names what it answers by `agreement.resize_digest`, so that both have signed one change. It is asked again until it is answered.
 """
