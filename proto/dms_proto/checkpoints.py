@@ -72,7 +72,7 @@ def going_on(task: Task, checkpoint: Checkpoint) -> Task:
     return msgspec.structs.replace(task, inputs=(*kept, *left))
 
 
-def standstill(before: Checkpoint, after: Checkpoint) -> str:
+def no_progress(before: Checkpoint, after: Checkpoint) -> str:
     """Why nothing was done between two checkpoints, in words; empty when something was."""
     return "it left the checkpoint that it began with" if set(before.files) == set(after.files) else ""
 

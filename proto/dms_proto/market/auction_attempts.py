@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.accounts.book import charge
-from dms_proto.checkpoints import NO_CHECKPOINT, Checkpoint, files_of, is_at_checkpoint, standstill, too_much
+from dms_proto.checkpoints import NO_CHECKPOINT, Checkpoint, files_of, is_at_checkpoint, no_progress, too_much
 from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.agreement import figures_digest, receipt_for, unheard
@@ -90,7 +90,7 @@ def _left_behind(task: Task, slot: Slot, ending: Ending) -> tuple[Ending, Checkp
     left = Checkpoint(slot.checkpoint.number + 1, files)
     if flaw := too_much(task, left):
         return _unfit(ending, flaw), NO_CHECKPOINT
-    if is_told and (flaw := standstill(slot.checkpoint, left)):
+    if is_told and (flaw := no_progress(slot.checkpoint, left)):
         return _unfit(ending, flaw), NO_CHECKPOINT
     return ending, left
 

@@ -11,7 +11,7 @@ from dms_proto.checkpoints import (
     brought_home,
     files_of,
     going_on,
-    standstill,
+    no_progress,
     task_flaw,
     too_much,
 )
@@ -56,9 +56,9 @@ def test_what_goes_on_has_the_checkpoint_in_the_place_of_what_lay_there() -> Non
 def test_the_same_files_again_are_no_step_forward() -> None:
     files = (Output("state/1", A, 1), Output("state/2", B, 1))
 
-    assert standstill(Checkpoint(1, files), Checkpoint(2, files[::-1]))
-    assert not standstill(Checkpoint(1, files), Checkpoint(2, files[:1]))
-    assert not standstill(NO_CHECKPOINT, Checkpoint(1, files))
+    assert no_progress(Checkpoint(1, files), Checkpoint(2, files[::-1]))
+    assert not no_progress(Checkpoint(1, files), Checkpoint(2, files[:1]))
+    assert not no_progress(NO_CHECKPOINT, Checkpoint(1, files))
 
 
 def test_more_than_the_disk_that_is_asked_for_cannot_go_on() -> None:
