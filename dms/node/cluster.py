@@ -31,6 +31,13 @@ LOOK_S: Final = 10.0
 """Between two looks at what others use; more often where `provider.monitor_s` says so."""
 
 
+_FREEZING: Final[dict[str, Callable[[Config], bool]]] = {
+    "owner_first.enabled": lambda config: config.owner_first.enabled,
+    "provider.offline_gives_way": lambda config: config.provider.offline_gives_way,
+}
+"""Settings by which jobs are frozen: on a cluster, each would be evicted at once instead."""
+
+
 def cluster_settings(config: Config) -> ClusterSettings | None:
     """The cluster that the owner wants jobs to run on; None: they run on this machine.
 
@@ -49,6 +56,10 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
     if capacity_of(config.pool) != NOTHING:
         why = "executors.enabled has slurm, and pool.cpu and pool.memory give something to the pool"
         raise UserError("bad_config", why, hint="a pool's containers run on the node's own machine: set pool.cpu to 0")
+    for setting, is_on in _FREEZING.items():
+        if is_on(config):
+            why = f"executors.enabled has slurm, and {setting} freezes what runs"
+            raise UserError("bad_config", why, hint=f"jobs on a cluster cannot be frozen: set {setting} to false")
     return ClusterSettings(
         engine=SlurmSettings(
             conf=config.executors.slurm_conf,

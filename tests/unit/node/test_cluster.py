@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dms.config import Config, Home
-from dms.config.settings import Executors, Pool, Provider
+from dms.config.settings import Executors, OwnerFirst, Pool, Provider
 from dms.executors.cluster.engine import Capacity, Machine
 from dms.node.cluster import cluster_settings, in_words, jobs_directory, pressure_of
 from dms_proto.capability import NOTHING, Resources
@@ -52,6 +53,19 @@ def test_jobs_on_a_cluster_connect_to_nowhere() -> None:
     both = Config(executors=config().executors, provider=Provider(egress=("*:443",)))
     with pytest.raises(UserError, match=r"provider\.egress"):
         cluster_settings(both)
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [
+        ("owner_first.enabled", {"owner_first": OwnerFirst(enabled=True)}),
+        ("provider.offline_gives_way", {"provider": Provider(offline_gives_way=True)}),
+    ],
+)
+def test_jobs_on_a_cluster_are_not_frozen(setting: str, changed: dict[str, Any]) -> None:
+    """The login node's owner would come first by what it does there, and each of the jobs elsewhere be evicted at once."""
+    with pytest.raises(UserError, match=setting):
+        cluster_settings(Config(executors=config().executors, **changed))
 
 
 @pytest.mark.parametrize(
