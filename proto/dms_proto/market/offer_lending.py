@@ -47,10 +47,13 @@ def gives_way(book: OfferBook, needs: Capability) -> bool:
 
 def room_for(book: OfferBook, needs: Capability) -> Resources:
     """What can be offered now: free capacity, for offline work without what is lent already."""
-    free, lent = book.free, lent_millicores(book.ledger.reservations.values())
-    if not lent or not is_offline(needs):
-        return free
-    return msgspec.structs.replace(free, cpu_millicores=max(0, free.cpu_millicores - lent))
+    return free_beside_lent(book) if is_offline(needs) else book.free
+
+
+def free_beside_lent(book: OfferBook) -> Resources:
+    """Free capacity, without what is lent already."""
+    lent = lent_millicores(book.ledger.reservations.values())
+    return msgspec.structs.replace(book.free, cpu_millicores=max(0, book.free.cpu_millicores - lent))
 
 
 def lent_millicores(reservations: Iterable[Reservation]) -> int:
@@ -66,7 +69,7 @@ def uncommitted_millicores(ledger: Ledger) -> int:
 
 def with_lent(book: OfferBook, decision: Decision) -> Decision:
     """A decision, and what follows from it for the work to which CPU is lent."""
-    if not decision.events:
+    if not decision.events or not _lends(book.ledger):
         return decision
     after = reduce(evolve, decision.events, book)
     lent = [each for each in after.ledger.reservations.values() if each.lent]
@@ -85,6 +88,11 @@ def told_again(book: OfferBook) -> tuple[Effect, ...]:
     """After a restart: each is told where it stands; it knows what it has heard before."""
     lent = (each.allocation_id for each in book.ledger.reservations.values() if each.lent)
     return tuple(_freeze(book, each) if each in book.frozen else _thaw(each) for each in lent)
+
+
+def _lends(ledger: Ledger) -> bool:
+    """Whether CPU is lent, or would be by a commit."""
+    return any(each.lent for each in ledger.reservations.values()) or any(lock.lends for lock in ledger.locks.values())
 
 
 def _frozen(book: OfferBook, lent: list[Reservation]) -> frozenset[AllocationId]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from dms_proto.capability import Capability, Resources
 from dms_proto.grants.access import Access, refusals
 from dms_proto.grants.rights import uses_of
@@ -18,7 +16,7 @@ from dms_proto.market.agreement import resize_digest
 from dms_proto.market.gpu_shares import share_clauses
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_judgement import LOG_IS_FULL, access_to, is_known
-from dms_proto.market.offer_lending import lent_millicores
+from dms_proto.market.offer_lending import free_beside_lent
 from dms_proto.market.offer_state import (
     BookPhase,
     ChangeSize,
@@ -70,7 +68,7 @@ def _clauses(book: OfferBook, stimulus: ResizeHeard, held: Reservation) -> Itera
     if held.is_changing:
         under_way = f"{format_count(held.change, 'change')} asked for, the last under way"
         yield Clause("size", "one change after the other", under_way, "wait for its end", passing=True)
-    yield from not_free(held.resources, wanted, _free_beside(book, held))
+    yield from not_free(held.resources, wanted, free_beside_lent(book) if held.lent else book.free)
     has_share = any(gpu.milli < GPU for gpu in held.resources.gpus)
     yield from share_clauses(change.resources.gpus, own=is_known(book, requester) or has_share)
     if not stimulus.may_write:
@@ -85,12 +83,6 @@ def _clauses(book: OfferBook, stimulus: ResizeHeard, held: Reservation) -> Itera
     elif requester != book.me and price - held.price > max(0, book.credit_left(requester)):
         left = f"{format_credits(max(0, book.credit_left(requester)))} of credit left here"
         yield Clause("credit", f"{format_credits(price - held.price)} more", left)
-
-
-def _free_beside(book: OfferBook, held: Reservation) -> Resources:
-    """What is free for more of an allocation; for one to which CPU is lent, without what is lent already."""
-    free, lent = book.free, lent_millicores(book.ledger.reservations.values()) if held.lent else 0
-    return msgspec.structs.replace(free, cpu_millicores=max(0, free.cpu_millicores - lent))
 
 
 def _not_allowed(book: OfferBook, stimulus: ResizeHeard, held: Reservation) -> Iterator[Clause]:

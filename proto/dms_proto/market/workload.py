@@ -78,16 +78,12 @@ class Workload:
         if auction.terms is None:
             return auction, stimulus
         is_one_of_many = self._has_others(auction.terms.request_id) or len(auction.slots) > 1
-        stale = {
-            bid_id: bid
+        fresh = {
+            bid_id: change(bid, facts=facts)
             for bid_id, bid in auction.bids.items()
-            if self._facts(bid.provider, bid.facts, is_one_of_many) is not bid.facts
+            if (facts := self._facts(bid.provider, bid.facts, is_one_of_many)) is not bid.facts
         }
-        if stale:
-            fresh = {
-                bid_id: change(bid, facts=self._facts(bid.provider, bid.facts, is_one_of_many))
-                for bid_id, bid in stale.items()
-            }
+        if fresh:
             auction = change(auction, bids={**auction.bids, **fresh})
         if isinstance(stimulus, BidHeard):
             facts = self._facts(stimulus.provider, stimulus.facts, is_one_of_many)
