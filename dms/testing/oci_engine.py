@@ -23,6 +23,7 @@ import pytest
 from dms.executors.oci import probe_image
 from dms.executors.oci.engine import EngineError, open_engine
 from dms.testing import registry
+from dms.testing.daemons import end
 
 START_S: Final = 30.0
 PROGRAMS: Final = tuple(
@@ -188,11 +189,6 @@ def _last_line(log: Path) -> str:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Its session: what runs beside it, and what it has started, ends too."""
-    process.terminate()
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    end(process)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

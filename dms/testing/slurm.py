@@ -16,6 +16,8 @@ from typing import Final
 import psutil
 import pytest
 
+from dms.testing.daemons import end
+
 START_S: Final = 30.0
 PROGRAMS: Final = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "sinfo", "squeue", "scancel")
 MACHINES: Final = {"large": (2, 1500), "small": (1, 700)}
@@ -116,16 +118,6 @@ def started(root: Path, *command: str) -> subprocess.Popen[bytes]:
             cwd=root,
             env={**os.environ, "SLURM_CONF": str(root / "slurm.conf")},
         )
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a daemon."""
-    process.terminate()
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _end_rest(there: SlurmThere) -> None:

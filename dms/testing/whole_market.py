@@ -137,9 +137,14 @@ def marked_job(market: WholeMarket) -> Iterator[str]:
         wait_until(lambda: not processes_marked(mark), "the job's processes are gone")
         market.wait_free()
     finally:
-        for pid in processes_marked(mark):  # only where the test failed
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_marked(mark)  # only where the test failed is any left
+
+
+def kill_marked(mark: str) -> None:
+    """Kills what there is of a job."""
+    for pid in processes_marked(mark):
+        with suppress(ProcessLookupError):  # its parent's end was its own
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes_marked(mark: str) -> list[int]:

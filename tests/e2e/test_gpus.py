@@ -3,11 +3,9 @@ free again."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 
@@ -17,6 +15,7 @@ from dms.testing.whole_market import (
     REQUESTER,
     WholeMarket,
     first_line,
+    kill_marked,
     marked_job,
     processes_marked,
     wait_until,
@@ -72,13 +71,6 @@ def free(market: WholeMarket, node: str = "provider") -> dict[str, int]:
     return {gpu["device"]: gpu.get("milli", 1000) for gpu in gpus}
 
 
-def end(mark: str) -> None:
-    """Kills a job's processes."""
-    for pid in processes_marked(mark):
-        with suppress(ProcessLookupError):  # its parent's end was its own
-            os.kill(pid, signal.SIGKILL)
-
-
 def test_a_job_has_whole_devices_to_itself(market: WholeMarket, mark: str) -> None:
     models = ("A100", "A100", "MIG 1g", "MIG 1g", "MIG 3g")
     with ExitStack() as jobs:
@@ -91,7 +83,7 @@ def test_a_job_has_whole_devices_to_itself(market: WholeMarket, mark: str) -> No
         assert free(market) == {}
         refused = market.dms(*asked(mark, "--gpus", "1", "--gpu-model", "H100"))
         assert "1 node could do it but is busy" in refused.stderr
-        end(mark)
+        kill_marked(mark)
 
 
 def test_a_job_of_two_devices_is_told_both(market: WholeMarket, mark: str) -> None:
@@ -119,14 +111,14 @@ def test_the_owner_divides_a_device_as_long_as_there_is_room(market: WholeMarket
         assert "not told" in row
         assert free(market) == {"MIG-sim-2-0": 1000, "MIG-sim-2-1": 1000, "sim-0": 1000, "sim-1": 1000}
         assert market.dms(*asked(mark, *half), node="provider").returncode == 125
-        end(mark)
+        kill_marked(mark)
 
 
 def test_a_device_is_free_when_its_program_is_killed(market: WholeMarket, mark: str) -> None:
     with market.started(*asked(mark, "--gpus", "1", "--gpu-model", "A100")) as process:
         first_line(process)
         assert len(free(market)) == 4
-        end(mark)
+        kill_marked(mark)
         wait_until(lambda: len(free(market)) == 5, "the device is free again")
         process.communicate(timeout=60)
         assert process.returncode == 137
@@ -139,7 +131,7 @@ def test_devices_are_free_once_the_node_is_back_when_node_and_program_were_kille
         first_line(process)
         market["provider"].kill()
         assert processes_marked(mark), "a run outlives its node"
-        end(mark)
+        kill_marked(mark)
         market["provider"].launch()
         market["provider"].wait_ready()
         wait_until(lambda: len(free(market)) == 5, "the devices are free again")
@@ -155,7 +147,7 @@ def test_devices_stay_taken_while_their_program_outlives_its_node(market: WholeM
         market["provider"].wait_ready()
         assert processes_marked(mark)
         assert taken not in free(market)
-        end(mark)
+        kill_marked(mark)
         wait_until(lambda: taken in free(market), "the device is free again")
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -16,6 +13,7 @@ from dms.testing.whole_market import (
     REQUESTER,
     WholeMarket,
     first_line,
+    kill_marked,
     marked_job,
     processes_marked,
     wait_until,
@@ -53,12 +51,6 @@ def asked(mark: str, *options: str, script: str = "echo up; exec sleep 600") -> 
     return ("run", *small, "-e", f"{MARK}={mark}", "--queue", "0s", *options, "--", "sh", "-c", script)
 
 
-def end(mark: str) -> None:
-    for pid in processes_marked(mark):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
 def available(market: WholeMarket) -> tuple[int, int]:
     free = market.status("provider")["capability"]["available"]
     return free.get("cpu_millicores", 0), free.get("memory_bytes", 0) >> 20
@@ -85,7 +77,7 @@ def test_cores_and_memory_change_while_a_job_runs_and_are_free_again(market: Who
         wait_until(lambda: available(market) == (before[0] - 100, before[1] - 512), "what it gives up is free")
         assert re.search(r"slot 0 has 0.1 cores, 512 MiB memory.* since \S+", market.dms("job", "show", job).stdout)
         assert "it has what was asked for" in market.dms("trace", job, node="provider").stdout
-        end(mark)
+        kill_marked(mark)
         process.communicate(timeout=60)
     wait_until(lambda: available(market) == before, "all of it is free again")
 
@@ -106,7 +98,7 @@ def test_a_resize_survives_the_death_of_both_nodes(market: WholeMarket, mark: st
         assert shown["task"]["resources"]["cpu_millicores"] == 1000
         again = market.dms("alloc", "resize", job, "--cores", "0.5", node="provider")
         assert again.returncode == 0, again.stderr
-        end(mark)
+        kill_marked(mark)
     wait_until(lambda: available(market) == before, "all of it is free again")
 
 
@@ -125,7 +117,7 @@ def test_shares_of_a_gpu_grow_and_shrink_among_own_machines(market: WholeMarket,
         wait_until(lambda: gpu_left(market) == 500, "half of the device is left")
         other = market.dms("alloc", "resize", job, "--gpu-memory", "64GiB", node="provider")
         assert "40 GiB" in other.stderr
-        end(mark)
+        kill_marked(mark)
     wait_until(lambda: gpu_left(market) == 1000, "the device is free again")
 
 
@@ -136,5 +128,5 @@ def test_a_stranger_s_whole_gpu_does_not_become_a_share(market: WholeMarket, mar
         refused = market.dms("alloc", "resize", job, "--gpu-share", "0.5", "--gpu-memory", "8GiB")
         assert "shares are for machines of the same owner" in refused.stderr
         assert gpu_left(market) == 0
-        end(mark)
+        kill_marked(mark)
         process.communicate(timeout=60)

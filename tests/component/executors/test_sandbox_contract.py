@@ -15,35 +15,15 @@ from dms.testing.executor_contract import (
     events_of,
     output_of,
 )
+from dms.testing.shell_programs import ShellPrograms, shell
 from dms_actors.ports import Exited
 from dms_proto.work import EndReason, Task
 
 PYTHON = Path("/usr/bin/python3")
 
 
-def shell(text: str, *arguments: str) -> Task:
-    return Task("sandbox", ("/bin/sh", "-c", text, "sh", *arguments))
-
-
-class SandboxContract(InSandboxContract):
+class SandboxContract(ShellPrograms, InSandboxContract):
     kind = SandboxExecutor
-
-    def prints(self, directory: Path, stdout: str, stderr: str, code: int) -> Task:
-        (directory / "out").write_bytes(stdout.encode())
-        (directory / "err").write_bytes(stderr.encode())
-        return shell(f"cat out; cat err >&2; exit {code}")
-
-    def waits(self, directory: Path, stdout: str = "") -> Task:
-        return shell('printf %s "$1"; exec sleep 600', stdout)
-
-    def ignores_stop(self, directory: Path) -> Task | None:
-        return shell("trap '' TERM; printf ready; while :; do sleep 600; done")
-
-    def dies_by(self, directory: Path, signum: int) -> Task | None:
-        return shell(f"kill -{signum} $$")
-
-    def broken(self, directory: Path) -> Task:
-        return Task("sandbox", ("no-such-program",))
 
     def echoes(self, directory: Path, port: int) -> Task | None:
         if not PYTHON.exists():
