@@ -151,7 +151,7 @@ async def test_a_terminal_has_a_size_that_follows_and_ctrl_c_interrupts(sandbox:
         shell.writer.write(size(50, 132) + frame(Kind.INPUT, b"stty size; echo re''sized\n"))
         await shell.until(b"resized")
         assert b"50 132\r\n" in shell.heard[Kind.OUTPUT]
-        shell.writer.write(frame(Kind.INPUT, b"PS1=aw''ake; echo as''leep; sleep 600\n"))
+        shell.writer.write(frame(Kind.INPUT, b"PS1=aw''ake; sh -c \"echo as''leep; exec sleep 600\"\n"))
         await shell.until(b"asleep\r\n")
         shell.writer.write(frame(Kind.INPUT, b"\x03"))
         await shell.until(b"awake")  # an interrupt may take typed input with it
