@@ -13,7 +13,7 @@ from dms_actors.draft import Journal
 from dms_actors.events import from_row
 from dms_actors.shell import Shell, Turn
 from dms_actors.world import World
-from dms_proto.allocation.machine import CLOSING, AllocationEnded, EndingUnclaimed
+from dms_proto.allocation.events import CLOSING, AllocationEnded, EndingUnclaimed
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, RequestId
 from dms_proto.market.auction_events import AttemptEnded, RequestEnded, ResultJudged

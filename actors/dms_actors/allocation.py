@@ -17,19 +17,12 @@ from dms_actors.world import Post, Workbench
 from dms_proto.accounts.book import Book
 from dms_proto.accounts.machine import EntryWritten
 from dms_proto.allocation import machine as life
+from dms_proto.allocation.effects import Close, Execute, FetchInputs, FreeCapacity, StopRun, StoreOutputs
+from dms_proto.allocation.fold import evolve
 from dms_proto.allocation.freezing import FreezeRun, ThawRun
-from dms_proto.allocation.machine import (
-    Allocation,
-    Close,
-    Execute,
-    FetchInputs,
-    FreeCapacity,
-    LifePhase,
-    ReceiptHeard,
-    StopRun,
-    StoreOutputs,
-)
 from dms_proto.allocation.resizing import SetSize, SettleSize
+from dms_proto.allocation.state import Allocation, LifePhase
+from dms_proto.allocation.stimuli import ReceiptHeard
 from dms_proto.allocation.tunnels import CommandAdmitted
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.machine import Blame, Effect, Send
@@ -39,7 +32,7 @@ from dms_proto.messages import AllocationStatus, AnyMessage, Resized
 from dms_proto.wire import Offence
 from dms_proto.work import Task, within
 
-LIFE: Final[Machine[Allocation]] = Machine(life.decide, life.evolve, life.next_deadline, life.resume)
+LIFE: Final[Machine[Allocation]] = Machine(life.decide, evolve, life.next_deadline, life.resume)
 _WITH_A_RUN: Final = (LifePhase.STARTING, LifePhase.RUNNING, LifePhase.STOPPING)
 
 

@@ -13,7 +13,7 @@ from dms_actors.letters import AllocationAbandoned, RequestAbandoned, TellAgain,
 from dms_actors.machine_actor import MachineActor
 from dms_actors.orchestrator import Orchestrator
 from dms_actors.world import Survey, World
-from dms_proto.allocation.machine import Opened
+from dms_proto.allocation.stimuli import Opened
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.ledger import Reservation

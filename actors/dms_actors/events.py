@@ -10,8 +10,8 @@ import msgspec
 
 from dms_actors.ports import NewEvent, StoredEvent
 from dms_proto.accounts import machine as accounts
+from dms_proto.allocation import events as allocation_events
 from dms_proto.allocation import freezing, resizing, tunnels
-from dms_proto.allocation import machine as allocation
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
@@ -23,7 +23,7 @@ from dms_proto.pool import state as pool
 MACHINES: Final[tuple[ModuleType, ...]] = (
     auction_events,
     offer_state,
-    allocation,
+    allocation_events,
     freezing,
     tunnels,
     resizing,

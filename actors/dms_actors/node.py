@@ -50,7 +50,7 @@ from dms_actors.ports import FrameReceived, GossipReceived, NetworkDown, Network
 from dms_actors.shell import Shell, Turn
 from dms_proto.accounts.book import Accounts
 from dms_proto.accounts.machine import TellForgiven
-from dms_proto.allocation.machine import RequesterBack, RequesterGone
+from dms_proto.allocation.stimuli import RequesterBack, RequesterGone
 from dms_proto.grants.trust import Renew, Trust
 from dms_proto.ids import Digest, PeerId
 from dms_proto.machine import Blame, Effect, Send

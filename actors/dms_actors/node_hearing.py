@@ -20,8 +20,8 @@ from dms_actors.ports import FrameReceived
 from dms_actors.proofs import NO_FRAME, Heard, record_heard
 from dms_actors.shell import Shell, Turn
 from dms_proto.accounts.machine import ClaimStated, IouHeard, LateReceiptHeard
-from dms_proto.allocation.machine import CancelHeard, Invoked, ReceiptHeard
 from dms_proto.allocation.resizing import SizeWished
+from dms_proto.allocation.stimuli import CancelHeard, Invoked, ReceiptHeard
 from dms_proto.grants.access import NOTHING_SHOWN, Credential, in_words, refusals
 from dms_proto.grants.rights import may_need_right, uses_of
 from dms_proto.grants.trust import RenewalAsked, RevocationsHeard, issuer_of

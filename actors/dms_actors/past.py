@@ -17,7 +17,8 @@ from dms_actors.draft import Journal
 from dms_actors.events import from_row
 from dms_actors.world import Post
 from dms_proto.accounts.machine import TellForgiven
-from dms_proto.allocation.machine import Allocation, evolve, status_of
+from dms_proto.allocation.fold import evolve
+from dms_proto.allocation.state import Allocation, status_of
 from dms_proto.errors import MachineError
 from dms_proto.ids import AllocationId, Digest, RequestId
 from dms_proto.market.agreement import figures_digest

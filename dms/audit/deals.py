@@ -10,7 +10,7 @@ from dms.audit.faults import Fault, FaultCode
 from dms.audit.lines import Entry
 from dms.audit.proofs import Proof, event_of
 from dms.audit.report import Agreed, Run
-from dms_proto.allocation.machine import AllocationEnded, ReceiptDisputed
+from dms_proto.allocation.events import AllocationEnded, ReceiptDisputed
 from dms_proto.capability import Capability
 from dms_proto.ids import AllocationId, BidId, PeerId, allocation_id, bid_id
 from dms_proto.market.agreement import agreement_on, differences, limits_of, terms_digest

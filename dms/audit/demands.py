@@ -9,7 +9,7 @@ from dms.audit.faults import Fault, FaultCode
 from dms.audit.lines import Entry
 from dms.audit.proofs import Proof, event_of
 from dms_actors.events import EVENT_KINDS
-from dms_proto.allocation.machine import AllocationEnded, AllocationOpened, ReceiptDisputed, ReceiptReceived
+from dms_proto.allocation.events import AllocationEnded, AllocationOpened, ReceiptDisputed, ReceiptReceived
 from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.auction_events import (

@@ -22,7 +22,8 @@ from dms_actors.letters import ShowState, Told
 from dms_actors.node import NodeState
 from dms_actors.ports import Network
 from dms_actors.runtime import ask_from_loop
-from dms_proto.allocation.machine import Allocation, LifePhase, StopWished
+from dms_proto.allocation.state import Allocation, LifePhase
+from dms_proto.allocation.stimuli import StopWished
 from dms_proto.errors import DmsError
 from dms_proto.work import EndReason
 

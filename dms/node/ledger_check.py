@@ -24,7 +24,7 @@ from dms_proto.accounts.machine import (
     Posted,
     evolve,
 )
-from dms_proto.allocation.machine import AllocationEnded, AllocationOpened, ReceiptDisputed, ReceiptReceived
+from dms_proto.allocation.events import AllocationEnded, AllocationOpened, ReceiptDisputed, ReceiptReceived
 from dms_proto.errors import DmsError
 from dms_proto.heirs import with_heir
 from dms_proto.ids import PeerId

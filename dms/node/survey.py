@@ -12,7 +12,7 @@ from dms_actors.events import from_row
 from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_actors.ports import EventLog, StoredEvent
 from dms_actors.world import Survey
-from dms_proto.allocation.machine import CLOSING
+from dms_proto.allocation.events import CLOSING
 from dms_proto.ids import AllocationId, RequestId
 from dms_proto.market.auction_events import BenchmarkChecked, ResultJudged
 from dms_proto.market.seen import seen_in

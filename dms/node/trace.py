@@ -17,8 +17,8 @@ from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.accounts.book import Entry
+from dms_proto.allocation.events import Fetched
 from dms_proto.allocation.freezing import Prior
-from dms_proto.allocation.machine import Fetched
 from dms_proto.capability import Resources
 from dms_proto.ids import RequestId, short
 from dms_proto.machine import Event

@@ -20,7 +20,7 @@ from dms_actors.node import NodeState
 from dms_actors.ports import Network, Tunnel
 from dms_actors.runtime import ask_from_loop
 from dms_actors.splice import Splice
-from dms_proto.allocation.machine import Allocation
+from dms_proto.allocation.state import Allocation
 from dms_proto.allocation.tunnels import admitted, takes_grants
 from dms_proto.errors import DmsError, UserError
 from dms_proto.grants.access import NOTHING_SHOWN, Credential

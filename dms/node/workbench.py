@@ -30,7 +30,8 @@ from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import EgressRefused, Executor, Exited, LogChunk, Network, Preparing, Run, Started, UsageSample
 from dms_proto.allocation.freezing import FreezeFailed
-from dms_proto.allocation.machine import (
+from dms_proto.allocation.resizing import SizeSet
+from dms_proto.allocation.stimuli import (
     InputsArrived,
     NodeRestarted,
     OutputsStored,
@@ -39,7 +40,6 @@ from dms_proto.allocation.machine import (
     RunStarted,
     RunUsed,
 )
-from dms_proto.allocation.resizing import SizeSet
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.marks import large_reads
 from dms_proto.data.readers import Readers

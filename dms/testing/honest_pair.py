@@ -10,7 +10,7 @@ from dms_actors.events import from_row
 from dms_actors.letters import Told
 from dms_actors.node import Node
 from dms_actors.strangers import Strangers
-from dms_proto.allocation.machine import AllocationOpened
+from dms_proto.allocation.events import AllocationOpened
 from dms_proto.ids import RequestId
 from dms_proto.market.offer_state import PauseWished
 from dms_proto.units import MINUTE, SECOND

@@ -40,7 +40,7 @@ from dms_actors.strangers import Strangers
 from dms_actors.testing.seeded import EPOCH, SeededAddress, SeededLoop, SeededRuntime
 from dms_actors.world import World
 from dms_proto.accounts.book import Accounts
-from dms_proto.allocation.machine import CLOSING
+from dms_proto.allocation.events import CLOSING
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Price, Resources
 from dms_proto.errors import DmsError, MachineError
 from dms_proto.grants.trust import Trust

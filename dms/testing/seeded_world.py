@@ -17,8 +17,8 @@ from dms_actors.letters import Delivered, Told
 from dms_actors.ports import FrameReceived, GossipReceived, NewEvent, PeerDown, PeerUp, StoredEvent
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededLoop, SeededRuntime
-from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.allocation.resizing import SizeSet
+from dms_proto.allocation.stimuli import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.grants.trust import Renew
 from dms_proto.ids import AllocationId, MessageId, PeerId, RequestId, digest_of
 from dms_proto.machine import Stimulus

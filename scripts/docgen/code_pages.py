@@ -28,7 +28,7 @@ from .words import COMMIT_REFUSALS, END_REASONS, UNREAD_SETTINGS
 MACHINE_TITLES = {
     "dms_proto.market.auction_events": ("The request", "stream: the request's id", "../concepts/market-round.md"),
     "dms_proto.market.offer_state": ("The offer book", "stream `market`", "../concepts/capacity.md"),
-    "dms_proto.allocation.machine": ("The allocation", "stream: the allocation's id", "../concepts/allocation.md"),
+    "dms_proto.allocation.events": ("The allocation", "stream: the allocation's id", "../concepts/allocation.md"),
     "dms_proto.allocation.freezing": ("Giving way", "stream: the allocation's id", "../concepts/allocation.md"),
     "dms_proto.allocation.resizing": ("Another size", "stream: the allocation's id", "../guides/resize.md"),
     "dms_proto.allocation.tunnels": ("Commands beside a job", "stream: the allocation's id", "../guides/exec.md"),

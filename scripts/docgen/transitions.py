@@ -18,6 +18,21 @@ import msgspec
 
 from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
+from dms_proto.allocation.endings import KEEP_MS
+from dms_proto.allocation.fold import evolve
+from dms_proto.allocation.state import Allocation, LifePhase
+from dms_proto.allocation.stimuli import (
+    CancelHeard,
+    InputsArrived,
+    NodeRestarted,
+    OutputsStored,
+    ReceiptHeard,
+    RequesterBack,
+    RequesterGone,
+    RunExited,
+    RunStarted,
+    StopWished,
+)
 from dms_proto.machine import Decision, Stimulus, Table, TimeCame
 from dms_proto.market import auction, auction_fold, offer_book
 from dms_proto.membership import machine as membership
@@ -48,16 +63,16 @@ FINER = ("slot", "search")
 
 
 VARIANTS: tuple[Stimulus, ...] = (
-    allocation.InputsArrived(),
-    allocation.InputsArrived(failed="not to be had"),
-    allocation.RunStarted("pid"),
-    allocation.RunExited(Ending(EndReason.COMPLETED, 0)),
-    allocation.OutputsStored(),
-    allocation.RequesterGone(),
-    allocation.RequesterBack(),
-    allocation.NodeRestarted(adopted=True),
-    allocation.NodeRestarted(adopted=False),
-    allocation.StopWished(EndReason.PROVIDER_STOPPED),
+    InputsArrived(),
+    InputsArrived(failed="not to be had"),
+    RunStarted("pid"),
+    RunExited(Ending(EndReason.COMPLETED, 0)),
+    OutputsStored(),
+    RequesterGone(),
+    RequesterBack(),
+    NodeRestarted(adopted=True),
+    NodeRestarted(adopted=False),
+    StopWished(EndReason.PROVIDER_STOPPED),
     TimeCame(),
 )
 """What an allocation of any kind may meet; what names its requester is added by `meet`."""
@@ -67,7 +82,7 @@ class _Watched(Simulation):
     """A simulation that notes every change of phase, and an allocation in each phase."""
 
     seen: Seen
-    allocations: dict[str, allocation.Allocation]
+    allocations: dict[str, Allocation]
 
     def stepped(self, node: SimNode, stream: str, stimulus: Stimulus, before: Any, decision: Decision) -> None:
         super().stepped(node, stream, stimulus, before, decision)
@@ -75,7 +90,7 @@ class _Watched(Simulation):
             return
         for machine, edge in changes(stream, stimulus, before, decision, node.states.get(stream, before)):
             self.seen[machine].add(edge)
-        if isinstance(before, allocation.Allocation) and before.task is not None:
+        if isinstance(before, Allocation) and before.task is not None:
             self.allocations[before.phase] = before
 
 
@@ -114,7 +129,7 @@ def _finer(state: Any, decision: Decision) -> Iterator[tuple[str, Edge]]:
 def observe(seeds: int) -> Seen:
     """What `seeds` seeds of every scenario show."""
     seen: Seen = {name: set() for name in (*TABLES, *FINER)}
-    allocations: dict[str, allocation.Allocation] = {}
+    allocations: dict[str, Allocation] = {}
     for scenario in SCENARIOS:
         for seed in range(seeds):
             world = _Watched(plan_of(scenario, seed), seed)
@@ -125,24 +140,24 @@ def observe(seeds: int) -> Seen:
     return seen
 
 
-def meet(state: allocation.Allocation) -> Iterator[Edge]:
+def meet(state: Allocation) -> Iterator[Edge]:
     """Where every stimulus leads from `state`, now and after everything has been waited for."""
     assert state.reservation is not None
     requester = state.reservation.requester
     request_id = state.reservation.request_id
     receipt = Receipt(request_id, state.reservation.allocation_id, EndReason.COMPLETED, Usage(), 0)
-    own = (allocation.CancelHeard(requester, request_id), allocation.ReceiptHeard(requester, receipt))
+    own = (CancelHeard(requester, request_id), ReceiptHeard(requester, receipt))
     for start in (state, change(state, gone_until=1) if state.phase in _AT_WORK else state):
         for stimulus in (*VARIANTS, *own):
-            for now in (start.ended_at, start.ended_at + allocation.KEEP_MS):
+            for now in (start.ended_at, start.ended_at + KEEP_MS):
                 after = start
                 for event in allocation.decide(start, stimulus, now).events:
-                    after = allocation.evolve(after, event)
+                    after = evolve(after, event)
                 if after.phase is not start.phase:
                     yield (start.phase, type(stimulus).__name__, after.phase)
 
 
-_AT_WORK = (allocation.LifePhase.PREPARING, allocation.LifePhase.STARTING, allocation.LifePhase.RUNNING)
+_AT_WORK = (LifePhase.PREPARING, LifePhase.STARTING, LifePhase.RUNNING)
 
 
 def stored() -> Seen:

@@ -15,7 +15,7 @@ from dms.config.reference import settings
 from dms.node.doctor import CHECKS
 from dms.rpc.api import METHODS
 from dms_actors.events import EVENT_KINDS
-from dms_proto.allocation.machine import LifePhase
+from dms_proto.allocation.state import LifePhase
 from dms_proto.errors import CODES
 from dms_proto.messages import KINDS
 from dms_proto.work import EndReason

@@ -28,7 +28,8 @@ from dms.rpc.api.allocations import (
 from dms.store.tables import MAX_ALTERNATIVES, Condition
 from dms_actors.letters import ShowState, Told
 from dms_actors.runtime import ask_from_loop
-from dms_proto.allocation.machine import Allocation, StopWished
+from dms_proto.allocation.state import Allocation
+from dms_proto.allocation.stimuli import StopWished
 from dms_proto.capability import Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId, RequestId

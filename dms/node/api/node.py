@@ -38,7 +38,8 @@ from dms_actors.events import to_row
 from dms_actors.letters import ShowState, Told
 from dms_actors.node import NodeState
 from dms_actors.runtime import ask_from_loop
-from dms_proto.allocation.machine import TOLD, Allocation, Invoked, LifePhase
+from dms_proto.allocation.state import TOLD, Allocation, LifePhase
+from dms_proto.allocation.stimuli import Invoked
 from dms_proto.ids import AllocationId, NodeId, PeerId
 from dms_proto.market.comparators import check_comparator
 from dms_proto.market.offer_judgement import task_fits

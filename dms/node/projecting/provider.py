@@ -21,7 +21,7 @@ from dms.node.projecting.tables import (
 from dms.store.projections import Rows
 from dms.store.tables import Change, Upsert
 from dms_actors.ports import StoredEvent
-from dms_proto.allocation.machine import (
+from dms_proto.allocation.events import (
     AllocationEnded,
     AllocationInvoked,
     AllocationStarted,

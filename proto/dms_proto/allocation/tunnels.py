@@ -6,7 +6,7 @@ Anybody else hears the same, whether there is such an allocation or not. The pee
 
 from __future__ import annotations
 
-from dms_proto.allocation.machine import Allocation, LifePhase
+from dms_proto.allocation.state import Allocation, LifePhase
 from dms_proto.errors import UserError
 from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
 from dms_proto.grants.rights import EXEC

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from dms_proto.allocation.machine import RunExited, RunStarted
+from dms_proto.allocation.stimuli import RunExited, RunStarted
 from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.sim.clock import Clock

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dms_proto.accounts.book import Accounts, Book
-from dms_proto.allocation import machine as allocation_machine
-from dms_proto.allocation.machine import Allocation, AllocationEnded, EndingRepeated, LifePhase
+from dms_proto.allocation.events import CLOSING, AllocationEnded, EndingRepeated
+from dms_proto.allocation.state import Allocation, LifePhase
+from dms_proto.allocation.stimuli import NodeRestarted
 from dms_proto.ids import AllocationId, BidId, PeerId
 from dms_proto.machine import Decision, Event, Send, Stimulus, TimeCame, Transient
 from dms_proto.market import auction_events, auction_stimuli, offer_state
@@ -327,8 +328,8 @@ class Watch:
 
 
 _LISTENING: Final = (SearchPhase.WINDOW, SearchPhase.CALLED, SearchPhase.OPENING)
-_NOT_TWICE: Final = (TimeCame, auction_stimuli.Announced, allocation_machine.NodeRestarted)
-_AFTER_END: Final = (EndingRepeated, *allocation_machine.CLOSING)
+_NOT_TWICE: Final = (TimeCame, auction_stimuli.Announced, NodeRestarted)
+_AFTER_END: Final = (EndingRepeated, *CLOSING)
 _ACCEPTED: Final = frozenset(
     {EndReason.COMPLETED, EndReason.CHECKPOINTED, EndReason.EXIT_NONZERO, EndReason.OUT_OF_MEMORY, EndReason.WALL_TIME}
 )

@@ -15,7 +15,19 @@ from dms_proto.accounts import machine as accounting
 from dms_proto.accounts.book import Accounts, Book
 from dms_proto.allocation import machine as allocation_machine
 from dms_proto.allocation import resizing
+from dms_proto.allocation.effects import Close, Execute, FetchInputs, FreeCapacity, StopRun, StoreOutputs
+from dms_proto.allocation.fold import evolve
 from dms_proto.allocation.freezing import FreezeRun, ThawRun
+from dms_proto.allocation.state import RUNS, Allocation, LifePhase
+from dms_proto.allocation.stimuli import (
+    CancelHeard,
+    Invoked,
+    NodeRestarted,
+    Opened,
+    ReceiptHeard,
+    RequesterBack,
+    RequesterGone,
+)
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Blame, Decision, Effect, Event, Send, Stimulus, TimeCame, Transient
@@ -103,14 +115,14 @@ PARTS: Final = {
     "r": Part(auction.decide, auction_fold.evolve, auction.next_deadline, auction.resume),
     "a": Part(
         allocation_machine.decide,
-        allocation_machine.evolve,
+        evolve,
         allocation_machine.next_deadline,
         allocation_machine.resume,
     ),
 }
 """By the first letter of the stream: "book", "members", "credits", or the id of a request or an allocation."""
 
-NEW: Final = {"r": auction_state.Auction(), "a": allocation_machine.Allocation()}
+NEW: Final = {"r": auction_state.Auction(), "a": Allocation()}
 
 
 class World(Protocol):
@@ -212,7 +224,7 @@ class SimNode:
         """Its requests, those that are over included."""
         return {RequestId(key): state for key, state in (*self.past.items(), *self.states.items()) if key[0] == "r"}
 
-    def allocations(self) -> dict[AllocationId, allocation_machine.Allocation]:
+    def allocations(self) -> dict[AllocationId, Allocation]:
         """What was committed to it, over or not."""
         return {AllocationId(key): state for key, state in (*self.past.items(), *self.states.items()) if key[0] == "a"}
 
@@ -232,9 +244,9 @@ class SimNode:
         self._show_credit(*self.accounts.known)
         self.feed(BOOK, offer_state.CapabilityMeasured(capability_of(self.spec)))
         for stream, state in list(self.states.items()):
-            if stream[0] == "a" and state.phase in allocation_machine.RUNS:
+            if stream[0] == "a" and state.phase in RUNS:
                 adopted = self.machine.adopt(self, AllocationId(stream))
-                self.feed(stream, allocation_machine.NodeRestarted(adopted))
+                self.feed(stream, NodeRestarted(adopted))
             elif stream[0] == "r":
                 self.feed(stream, auction_stimuli.Restarted())
         for reservation in self.book.ledger.reservations.values():
@@ -499,7 +511,7 @@ class SimNode:
         self.feed(stream, told)
 
     def _open_allocation(self, _stream: str, effect: offer_state.OpenAllocation) -> None:
-        opened = allocation_machine.Opened(effect.reservation, effect.task, self.book.invoke_within_ms)
+        opened = Opened(effect.reservation, effect.task, self.book.invoke_within_ms)
         self.feed(effect.reservation.allocation_id, opened)
 
     def _tell_joined(self, _stream: str, effect: membership_machine.TellJoined) -> None:
@@ -507,14 +519,14 @@ class SimNode:
             if stream[0] == "r":
                 self.feed(stream, auction_stimuli.PeerThere(effect.peer))
             elif stream[0] == "a" and _requester_of(state) == effect.peer:
-                self.feed(stream, allocation_machine.RequesterBack())
+                self.feed(stream, RequesterBack())
 
     def _tell_lost(self, _stream: str, effect: membership_machine.TellLost) -> None:
         for stream, state in list(self.states.items()):
             if stream[0] == "r":
                 self.feed(stream, auction_stimuli.PeerLost(effect.peer, effect.ours))
             elif stream[0] == "a" and _requester_of(state) == effect.peer:
-                self.feed(stream, allocation_machine.RequesterGone())
+                self.feed(stream, RequesterGone())
 
     def note(self, event: Event) -> None:
         """What the next ranking knows of providers."""
@@ -536,10 +548,10 @@ class SimNode:
         return self.silence.set_aside(self.bidder(peer), self.now)
 
 
-_OPENERS: Final = (auction_stimuli.Submitted, allocation_machine.Opened)
+_OPENERS: Final = (auction_stimuli.Submitted, Opened)
 _OVER: Final = {
     auction_state.Auction: auction_state.AuctionPhase.ENDED,
-    allocation_machine.Allocation: allocation_machine.LifePhase.CLOSED,
+    Allocation: LifePhase.CLOSED,
 }
 
 
@@ -554,7 +566,7 @@ def capability_of(spec: NodeSpec) -> Capability:
     )
 
 
-def _requester_of(state: allocation_machine.Allocation) -> PeerId | None:
+def _requester_of(state: Allocation) -> PeerId | None:
     return state.reservation.requester if state.reservation is not None else None
 
 
@@ -578,11 +590,11 @@ _ROUTES: Final[dict[type[Message], Callable[[SimNode, PeerId, Any], _Routed]]] =
     CommitRefused: lambda _node, sender, m: (m.request_id, auction_stimuli.CommitTurnedAway(sender, m)),
     InvocationAck: lambda _node, sender, m: (m.request_id, auction_stimuli.InvocationAnswered(sender, m)),
     AllocationStatus: _hear_status,
-    Invocation: lambda _node, sender, m: (m.allocation_id, allocation_machine.Invoked(sender, m.request_id, m.task)),
-    Cancel: lambda _node, sender, m: (m.allocation_id, allocation_machine.CancelHeard(sender, m.request_id)),
+    Invocation: lambda _node, sender, m: (m.allocation_id, Invoked(sender, m.request_id, m.task)),
+    Cancel: lambda _node, sender, m: (m.allocation_id, CancelHeard(sender, m.request_id)),
     Resize: lambda _node, sender, m: (BOOK, offer_state.ResizeHeard(sender, m)),
     Resized: lambda _node, sender, m: (m.request_id, auction_stimuli.ResizeAnswered(sender, m)),
-    Receipt: lambda _node, sender, m: (m.allocation_id, allocation_machine.ReceiptHeard(sender, m)),
+    Receipt: lambda _node, sender, m: (m.allocation_id, ReceiptHeard(sender, m)),
     Iou: lambda _node, sender, m: (ACCOUNTS, accounting.IouHeard(sender, m)),
     Hello: lambda _node, sender, m: (MEMBERS, membership_machine.HelloHeard(sender, m)),
     Probe: lambda _node, sender, m: (MEMBERS, membership_machine.ProbeHeard(sender, m)),
@@ -604,18 +616,12 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     accounting.TellForgiven: lambda _node, _stream, _effect: None,  # nothing is forgiven here: it takes an owner
     offer_state.OpenAllocation: SimNode._open_allocation,
     offer_state.TellAllocation: lambda node, _stream, effect: node.feed(effect.allocation_id, effect.wish),
-    allocation_machine.FetchInputs: lambda node, stream, effect: node.world.fetch(
-        node, AllocationId(stream), effect.requester
-    ),
-    allocation_machine.Execute: lambda node, stream, effect: node.machine.execute(
-        node, AllocationId(stream), effect.task
-    ),
-    allocation_machine.StopRun: lambda node, stream, effect: node.machine.stop(AllocationId(stream), effect.grace_ms),
+    FetchInputs: lambda node, stream, effect: node.world.fetch(node, AllocationId(stream), effect.requester),
+    Execute: lambda node, stream, effect: node.machine.execute(node, AllocationId(stream), effect.task),
+    StopRun: lambda node, stream, effect: node.machine.stop(AllocationId(stream), effect.grace_ms),
     FreezeRun: lambda node, stream, _effect: node.machine.freeze(AllocationId(stream)),
     ThawRun: lambda node, stream, _effect: node.machine.thaw(AllocationId(stream)),
-    allocation_machine.StoreOutputs: lambda node, stream, effect: node.world.store(
-        node, AllocationId(stream), effect.task
-    ),
+    StoreOutputs: lambda node, stream, effect: node.world.store(node, AllocationId(stream), effect.task),
     offer_state.ChangeSize: lambda node, _stream, effect: node.feed(
         effect.change.allocation_id, resizing.SizeWished(effect.change, effect.resources)
     ),
@@ -623,10 +629,8 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     resizing.SettleSize: lambda node, stream, effect: node.feed(
         BOOK, offer_state.SizeSettled(AllocationId(stream), effect.number, effect.resources, effect.price)
     ),
-    allocation_machine.FreeCapacity: lambda node, _stream, effect: node.feed(
-        BOOK, offer_state.AllocationOver(effect.allocation_id)
-    ),
-    allocation_machine.Close: SimNode._conclude,
+    FreeCapacity: lambda node, _stream, effect: node.feed(BOOK, offer_state.AllocationOver(effect.allocation_id)),
+    Close: SimNode._conclude,
     Blame: lambda _node, _stream, _effect: None,  # nobody is muted here: the invariants are to hold with liars at work
     membership_machine.Dial: lambda node, _stream, effect: node.world.network.dial(node, effect.peer),
     membership_machine.Drop: lambda node, _stream, effect: node.world.network.drop(node, effect.peer),

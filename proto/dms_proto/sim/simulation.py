@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from dms_proto import ids
-from dms_proto.allocation import machine as allocation_machine
+from dms_proto.allocation.state import LifePhase
+from dms_proto.allocation.stimuli import InputsArrived, OutputsStored, StopWished
 from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Decision, Stimulus
@@ -189,17 +190,17 @@ class Simulation:
         task = node.states[allocation_id].task
         there = requester in self.network.links[node.peer] or requester == node.peer
         if not task.inputs:
-            node.later(1, allocation_id, allocation_machine.InputsArrived())
+            node.later(1, allocation_id, InputsArrived())
         elif there and not self.network.is_cut(node.peer, requester):
-            node.later(self.rng.randint(5, 300), allocation_id, allocation_machine.InputsArrived())
+            node.later(self.rng.randint(5, 300), allocation_id, InputsArrived())
         else:
             failed = "the requester cannot be reached"
-            node.later(2 * SECOND, allocation_id, allocation_machine.InputsArrived(failed))
+            node.later(2 * SECOND, allocation_id, InputsArrived(failed))
 
     def store(self, node: SimNode, allocation_id: AllocationId, task: Task | None) -> None:
         """See `node.World`."""
         outputs = (_output(node, task),) if task is not None and task.outputs else ()
-        node.later(self.rng.randint(1, 10), allocation_id, allocation_machine.OutputsStored(outputs))
+        node.later(self.rng.randint(1, 10), allocation_id, OutputsStored(outputs))
 
     def died(self, node: SimNode) -> None:
         """See `node.World`: a node reached its crash point."""
@@ -299,7 +300,7 @@ class Simulation:
     def _stop_all(self, node: SimNode) -> None:
         if node.up:
             for allocation_id in node.allocations():
-                node.feed(allocation_id, allocation_machine.StopWished(EndReason.PROVIDER_STOPPED))
+                node.feed(allocation_id, StopWished(EndReason.PROVIDER_STOPPED))
 
     def _misbehave(self, node: SimNode) -> None:
         assert node.liar is not None
@@ -421,7 +422,7 @@ def _output(node: SimNode, task: Task) -> Output:
 
 
 _SIZE: Final = 1_000
-_OVER: Final = (allocation_machine.LifePhase.ENDED, allocation_machine.LifePhase.CLOSED)
+_OVER: Final = (LifePhase.ENDED, LifePhase.CLOSED)
 
 
 def _line(now: int, node: SimNode, stream: str, stimulus: Stimulus, decision: Decision) -> str:

@@ -21,7 +21,7 @@ from dms.rpc.api.market import BidListParams, RequestListParams
 from dms.testing.market import peer_of, until
 from dms_actors.letters import Told
 from dms_proto.accounts.iou import is_genuine
-from dms_proto.allocation.machine import StopWished
+from dms_proto.allocation.stimuli import StopWished
 from dms_proto.capability import Price
 from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId, PeerId

@@ -11,7 +11,7 @@ from dms.rpc.api.allocations import AllocationParams
 from dms.rpc.api.audit import AuditExportParams
 from dms.rpc.api.jobs import JobParams
 from dms_actors.events import to_row
-from dms_proto.allocation.machine import ReceiptDisputed
+from dms_proto.allocation.events import ReceiptDisputed
 from dms_proto.ids import PeerId
 from dms_proto.market.auction_events import AttemptEnded
 from dms_proto.messages import Receipt

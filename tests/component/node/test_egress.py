@@ -11,7 +11,7 @@ from dms.node.api import LocalApi
 from dms.rpc.api.jobs import JobParams
 from dms.testing.market import CAPABILITY, Market, submit, until_over
 from dms_actors.events import from_row
-from dms_proto.allocation.machine import EgressBarred
+from dms_proto.allocation.events import EgressBarred
 from dms_proto.egress import NO_EGRESS, Barred, Egress
 from dms_proto.market.auction_terms import Terms
 from dms_proto.units import MIB

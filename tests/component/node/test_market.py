@@ -14,7 +14,7 @@ from dms.node.app import NodeApp
 from dms.testing.market import CAPABILITY, CONFIG, TARIFF, Market, auction_of, peer_of, submit, until, until_over
 from dms_actors.events import from_row
 from dms_actors.letters import Told
-from dms_proto.allocation.machine import AllocationEnded
+from dms_proto.allocation.events import AllocationEnded
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId, digest_of
 from dms_proto.market.auction_events import AttemptEnded, RequestAnnounced

@@ -10,7 +10,7 @@ from dms.rpc.api.peers import BanParams, PeerParams, PeerState
 from dms.testing.market import peer_of, until
 from dms_actors.letters import Told
 from dms_actors.node import NodeState
-from dms_proto.allocation.machine import StopWished
+from dms_proto.allocation.stimuli import StopWished
 from dms_proto.ids import PeerId
 from dms_proto.work import EndReason
 

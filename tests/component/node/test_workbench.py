@@ -26,7 +26,7 @@ from dms.trust.wallet import Wallet
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Run
 from dms_actors.testing.network import MemoryFabric
-from dms_proto.allocation.machine import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
+from dms_proto.allocation.stimuli import InputsArrived, NodeRestarted, OutputsStored, RunExited, RunStarted
 from dms_proto.capability import Resources
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.manifest import Manifest, encoded

@@ -14,7 +14,7 @@ import dms_proto
 from dms.testing.strategies import structs
 from dms_actors.events import EVENT_KINDS, from_row, is_stored, to_row
 from dms_actors.ports import StoredEvent
-from dms_proto.allocation.machine import AllocationEnded
+from dms_proto.allocation.events import AllocationEnded
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.ids import PeerId, digest_of
 from dms_proto.machine import Event, Transient

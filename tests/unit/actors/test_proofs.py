@@ -15,7 +15,7 @@ from dms.audit.report import Report
 from dms.audit.verify import verify
 from dms.store.chain import GENESIS, Content, Link, Row, link
 from dms.testing.seeded_market import CALM, EVERYTHING, SeededMarket, SeededNode, Troubles
-from dms_proto.allocation.machine import AllocationOpened
+from dms_proto.allocation.events import AllocationOpened
 from dms_proto.ids import RequestId
 from dms_proto.market.proofs import FrameKept
 from dms_proto.wire import Envelope, read_frame

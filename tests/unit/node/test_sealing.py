@@ -8,7 +8,7 @@ import pytest
 from dms.node.sealing import Sealer
 from dms_actors.events import from_row, to_row
 from dms_actors.ports import StoredEvent
-from dms_proto.allocation.machine import AllocationInvoked
+from dms_proto.allocation.events import AllocationInvoked
 from dms_proto.errors import UserError
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, allocation_id, bid_id, request_id
 from dms_proto.messages import Commit, Invocation

@@ -11,6 +11,7 @@ import pytest
 
 from dms_proto.accounts import machine as accounts
 from dms_proto.allocation import machine as allocation
+from dms_proto.allocation.state import LifePhase
 from dms_proto.grants import trust
 from dms_proto.machine import Row, Stimulus
 from dms_proto.market import auction, auction_state, offer_book, offer_state
@@ -22,7 +23,7 @@ from dms_proto.pool.state import PoolPhase
 MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "auction": (auction.TABLE, auction_state.AuctionPhase),
     "offer book": (offer_book.TABLE, offer_state.BookPhase),
-    "allocation": (allocation.TABLE, allocation.LifePhase),
+    "allocation": (allocation.TABLE, LifePhase),
     "accounts": (accounts.TABLE, accounts.AccountsPhase),
     "trust": (trust.TABLE, trust.TrustPhase),
     "pool": (pool.TABLE, PoolPhase),

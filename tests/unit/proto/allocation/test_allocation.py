@@ -9,26 +9,19 @@ from hypothesis import strategies as st
 
 from dms_proto.accounts.book import Account, Book
 from dms_proto.allocation import machine
-from dms_proto.allocation.machine import (
-    KEEP_MS,
-    REPEAT_MS,
-    REQUESTER_GONE_MS,
-    Allocation,
-    AllocationEnded,
-    AllocationStarted,
+from dms_proto.allocation.effects import Close, Execute, FetchInputs, FreeCapacity, StopRun, StoreOutputs
+from dms_proto.allocation.endings import KEEP_MS
+from dms_proto.allocation.events import AllocationEnded, AllocationStarted, EgressBarred, ReceiptDisputed
+from dms_proto.allocation.fold import REPEAT_MS, evolve
+from dms_proto.allocation.machine import REQUESTER_GONE_MS
+from dms_proto.allocation.state import RUNS, Allocation, LifePhase, status_of
+from dms_proto.allocation.stimuli import (
     CancelHeard,
-    Close,
-    EgressBarred,
-    Execute,
-    FetchInputs,
-    FreeCapacity,
     InputsArrived,
     Invoked,
-    LifePhase,
     NodeRestarted,
     Opened,
     OutputsStored,
-    ReceiptDisputed,
     ReceiptHeard,
     RequesterBack,
     RequesterGone,
@@ -36,9 +29,7 @@ from dms_proto.allocation.machine import (
     RunExited,
     RunStarted,
     RunUsed,
-    StopRun,
     StopWished,
-    StoreOutputs,
 )
 from dms_proto.capability import Gpu, Price, Resources
 from dms_proto.egress import MAX_BARRED, Barred
@@ -68,7 +59,7 @@ INVOKE_WITHIN = 10_000
 
 class Work(Driven[Allocation]):
     def __init__(self) -> None:
-        super().__init__(machine.decide, machine.evolve, machine.next_deadline, Allocation())
+        super().__init__(machine.decide, evolve, machine.next_deadline, Allocation())
 
     @property
     def phase(self) -> LifePhase:
@@ -103,7 +94,7 @@ class Work(Driven[Allocation]):
 
     def receipt(self, **other: Any) -> ReceiptHeard:
         """Its requester's receipt, which agrees with the status but for what is `other`."""
-        receipt = receipt_for(machine.status_of(self.state), self.state.price)
+        receipt = receipt_for(status_of(self.state), self.state.price)
         return ReceiptHeard(REQUESTER, msgspec.structs.replace(receipt, **other))
 
     def status(self) -> AllocationStatus:
@@ -212,7 +203,7 @@ def test_what_is_written_down_of_refused_connections_is_bounded() -> None:
 
 def test_the_numbers_of_statuses_grow_with_the_phase() -> None:
     numbers = [
-        machine.status_of(Work().to(phase).state).number
+        status_of(Work().to(phase).state).number
         for phase in (LifePhase.COMMITTED, LifePhase.PREPARING, LifePhase.RUNNING, LifePhase.STOPPING, LifePhase.ENDED)
     ]
 
@@ -304,7 +295,7 @@ def test_a_repeated_invocation_asks_where_it_stands_whatever_became_of_the_right
 
     work.tell(Invoked(REQUESTER, REQUEST, TASK, missing))
 
-    assert work.status() == machine.status_of(before)
+    assert work.status() == status_of(before)
     assert work.state is before
 
 
@@ -700,7 +691,7 @@ def test_what_was_under_way_is_taken_up_again(phase: LifePhase, effects: list[ty
     assert [type(getattr(effect, "message", effect)) for effect in work.effects] == effects
 
 
-@pytest.mark.parametrize("phase", machine.RUNS)
+@pytest.mark.parametrize("phase", RUNS)
 def test_a_run_that_survived_is_adopted_and_its_requester_told(phase: LifePhase) -> None:
     work = restarted(Work().to(phase))
 
@@ -720,7 +711,7 @@ def test_a_run_that_had_started_unheard_counts_from_now() -> None:
     assert [event.at for event in work.noted(AllocationStarted)] == [work.now]
 
 
-@pytest.mark.parametrize("phase", machine.RUNS)
+@pytest.mark.parametrize("phase", RUNS)
 def test_a_run_that_did_not_survive_is_honestly_lost_and_never_run_again(phase: LifePhase) -> None:
     work = restarted(Work().to(phase))
 

@@ -4,16 +4,10 @@ import msgspec
 import pytest
 
 from dms_proto.allocation import machine
-from dms_proto.allocation.machine import (
-    Allocation,
-    LifePhase,
-    Opened,
-    OutputsStored,
-    RunExited,
-    RunStarted,
-    StopWished,
-    StoreOutputs,
-)
+from dms_proto.allocation.effects import StoreOutputs
+from dms_proto.allocation.fold import evolve
+from dms_proto.allocation.state import Allocation, LifePhase
+from dms_proto.allocation.stimuli import Opened, OutputsStored, RunExited, RunStarted, StopWished
 from dms_proto.capability import Price, Resources
 from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId, digest_of
@@ -40,7 +34,7 @@ FILE = Output("state/1", digest_of(b"1"), 1)
 @pytest.fixture
 def work() -> Driven[Allocation]:
     """An allocation that runs."""
-    driven = Driven(machine.decide, machine.evolve, machine.next_deadline, Allocation())
+    driven = Driven(machine.decide, evolve, machine.next_deadline, Allocation())
     driven.tell(Opened(RESERVED, TASK, 10_000))
     driven.tell(RunStarted("handle"))
     return driven
@@ -93,7 +87,7 @@ def test_what_was_stopped_has_its_reason_and_its_checkpoint(work: Driven[Allocat
 
 
 def test_without_a_checkpoint_it_is_an_exit_code_like_any_other() -> None:
-    plain = Driven(machine.decide, machine.evolve, machine.next_deadline, Allocation())
+    plain = Driven(machine.decide, evolve, machine.next_deadline, Allocation())
     plain.tell(Opened(RESERVED, msgspec.structs.replace(TASK, checkpoint="", outputs=()), 10_000))
     plain.tell(RunStarted("handle"))
     plain.tell(RunExited(AT_CHECKPOINT))

@@ -6,16 +6,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dms_proto.allocation import machine
-from dms_proto.allocation.machine import (
-    KEEP_MS,
-    Allocation,
-    AllocationEnded,
+from dms_proto.allocation.effects import Execute, FreeCapacity, StopRun
+from dms_proto.allocation.endings import KEEP_MS
+from dms_proto.allocation.events import AllocationEnded
+from dms_proto.allocation.fold import evolve
+from dms_proto.allocation.state import RUNS, Allocation, LifePhase
+from dms_proto.allocation.stimuli import (
     CancelHeard,
-    Execute,
-    FreeCapacity,
     InputsArrived,
     Invoked,
-    LifePhase,
     NodeRestarted,
     Opened,
     OutputsStored,
@@ -24,7 +23,6 @@ from dms_proto.allocation.machine import (
     RequesterGone,
     RunExited,
     RunStarted,
-    StopRun,
     StopWished,
 )
 from dms_proto.capability import Price, Resources
@@ -55,7 +53,7 @@ peers = st.sampled_from([REQUESTER, PeerId("thief")])
 class AnyLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.work = Driven(machine.decide, machine.evolve, machine.next_deadline, Allocation())
+        self.work = Driven(machine.decide, evolve, machine.next_deadline, Allocation())
         self.runs = False
         self.executed = 0
         self.freed = 0
@@ -135,11 +133,11 @@ class AnyLife(RuleBasedStateMachine):
         live = self.work.state
         assert self.work.restart() == live
         self.runs = self.runs and survives
-        if live.phase in machine.RUNS:
+        if live.phase in RUNS:
             self.work.tell(NodeRestarted(self.runs))
             self._look()
         self.freed -= live.phase in (LifePhase.ENDED, LifePhase.CLOSED)  # said again, in case it was not heard
-        self.work.effects = machine.resume(self.work.state) if live.phase not in machine.RUNS else ()
+        self.work.effects = machine.resume(self.work.state) if live.phase not in RUNS else ()
         self._look()
 
     @invariant()
@@ -156,7 +154,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def nothing_runs_unknown_to_it(self) -> None:
-        assert not self.runs or self.work.state.phase in machine.RUNS
+        assert not self.runs or self.work.state.phase in RUNS
 
     def teardown(self) -> None:
         """Left alone, with an executor that obeys, it ends."""

@@ -6,14 +6,15 @@ import msgspec
 import pytest
 
 from dms_proto.allocation import machine
+from dms_proto.allocation.events import AllocationEnded
+from dms_proto.allocation.fold import evolve
 from dms_proto.allocation.freezing import FreezeFailed, FreezeWished, Prior, ThawWished
-from dms_proto.allocation.machine import (
-    Allocation,
-    AllocationEnded,
+from dms_proto.allocation.resizing import SizeSet, SizeWished
+from dms_proto.allocation.state import Allocation, LifePhase
+from dms_proto.allocation.stimuli import (
     CancelHeard,
     InputsArrived,
     Invoked,
-    LifePhase,
     NodeRestarted,
     Opened,
     OutputsStored,
@@ -26,7 +27,6 @@ from dms_proto.allocation.machine import (
     RunUsed,
     StopWished,
 )
-from dms_proto.allocation.resizing import SizeSet, SizeWished
 from dms_proto.capability import Price, Resources
 from dms_proto.egress import Barred
 from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
@@ -99,7 +99,7 @@ def test_the_stimuli_here_are_all_there_are_and_every_phase_is_reached() -> None
 
 @pytest.mark.parametrize(("phase", "stimulus"), list(product(WAYS, STIMULI)), ids=str)
 def test_every_stimulus_is_met_in_every_phase(phase: LifePhase, stimulus: Stimulus) -> None:
-    work = Driven(machine.decide, machine.evolve, machine.next_deadline, Allocation())
+    work = Driven(machine.decide, evolve, machine.next_deadline, Allocation())
     for step in WAYS[phase]:
         work.tell(step)
     assert work.state.phase is phase

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dms_proto.allocation.effects import StopRun
 from dms_proto.allocation.freezing import (
     MOST_FROZEN_MS,
     AllocationFrozen,
@@ -13,17 +14,16 @@ from dms_proto.allocation.freezing import (
     ThawRun,
     ThawWished,
 )
-from dms_proto.allocation.machine import (
+from dms_proto.allocation.state import LifePhase
+from dms_proto.allocation.stimuli import (
     CancelHeard,
     InputsArrived,
     Invoked,
-    LifePhase,
     NodeRestarted,
     OutputsStored,
     RunExited,
     RunStarted,
     RunUsed,
-    StopRun,
 )
 from dms_proto.units import MINUTE, SECOND
 from dms_proto.work import EndReason, Usage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dms_proto.allocation.machine import Allocation, LifePhase
+from dms_proto.allocation.state import Allocation, LifePhase
 from dms_proto.allocation.tunnels import admitted
 from dms_proto.capability import Price, Resources
 from dms_proto.errors import CODES, UserError

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms_proto.allocation import machine as life
-from dms_proto.allocation.machine import Allocation, AllocationEnded, Invoked, Opened, RunExited, RunStarted, RunUsed
+from dms_proto.allocation.events import AllocationEnded
+from dms_proto.allocation.fold import evolve
 from dms_proto.allocation.resizing import SetSize, SettleSize, SizeSet, SizeWished
+from dms_proto.allocation.state import Allocation
+from dms_proto.allocation.stimuli import Invoked, NodeRestarted, Opened, RunExited, RunStarted, RunUsed
 from dms_proto.capability import Gpu, Price, Resources
 from dms_proto.ids import AllocationId, Digest, PeerId
 from dms_proto.market.agreement import resize_digest
@@ -239,7 +242,7 @@ WANTED = Resize(RESERVED.request_id, RESERVED.allocation_id, 1, TWO_CORES, 10**9
 
 
 def at_work() -> Driven[Allocation]:
-    work = Driven(life.decide, life.evolve, life.next_deadline, Allocation())
+    work = Driven(life.decide, evolve, life.next_deadline, Allocation())
     work.tell(Opened(RESERVED, None, 10_000))
     work.tell(Invoked(A, RESERVED.request_id, Task("sandbox", ("true",), resources=RESERVED.resources)))
     work.tell(RunStarted("h"))
@@ -276,7 +279,7 @@ def test_limits_that_could_not_be_set_leave_it_as_it_was() -> None:
 def test_a_change_that_was_under_way_when_the_node_died_is_made() -> None:
     work = at_work()
     work.tell(SizeWished(WANTED, TWO_CORES))
-    work.tell(life.NodeRestarted(adopted=True))
+    work.tell(NodeRestarted(adopted=True))
 
     assert work.wanted(SetSize) == [SetSize(1, TWO_CORES)]
 
