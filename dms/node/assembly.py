@@ -27,6 +27,7 @@ from dms.node.datasets import Datasets
 from dms.node.finding import Finding
 from dms.node.hands import Hands
 from dms.node.hearing import Hearing
+from dms.node.holders import Teller
 from dms.node.holdings import Holdings
 from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
@@ -62,6 +63,7 @@ from dms_actors.strangers import NO_END, Strangers
 from dms_actors.world import DataMessage, World
 from dms_proto.accounts.book import Accounts
 from dms_proto.capability import Capability, ExecutorOffer
+from dms_proto.data.holders import KnownHolders
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.obligations import Obligations
@@ -165,11 +167,12 @@ class Assembly:
         stack.push_async_callback(post.close)
         workbench = self._make_workbench(probed, post)
         stack.push_async_callback(workbench.close_all)
-        collector = self._make_collector(post)
+        holders = KnownHolders()
+        finding = Finding(self._network, post, self._blobs, self._datasets, holders)
+        collector = self._make_collector(post, Teller(self._me, post, holders, finding.find_again))
         stack.push_async_callback(collector.close)
         stack.push_async_callback(self._spot_answers.close)
         self._network.serve_blobs(self._open_blob(workbench, collector))
-        finding = Finding(self._network, post, self._blobs, self._datasets, collector.held_by)
         containers = self._make_containers(probed)
         stack.push_async_callback(containers.close)
         calls = Calls(self._me, containers, self._wallet, self._clock)
@@ -283,7 +286,7 @@ class Assembly:
         pool.tell(Told(RulesWished(rules_of(self._config.pool)), "start"))
         return pool
 
-    def _make_collector(self, post: NodePost) -> Collector:
+    def _make_collector(self, post: NodePost, teller: Teller) -> Collector:
         def tell(request_id: RequestId, stimulus: Stimulus) -> None:
             self._orchestrators.tell(request_id, Told(stimulus, "collector"))
 
@@ -296,6 +299,7 @@ class Assembly:
             logs=LogStore(self._home.log / "jobs"),
             network=self._network,
             post=post,
+            teller=teller,
             tell=tell,
         )
 

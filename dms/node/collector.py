@@ -75,6 +75,7 @@ class Collector:
         logs: LogStore,
         network: Network,
         post: NodePost,
+        teller: Teller,
         tell: Callable[[RequestId, Stimulus], None],
         pace: Pace = PACE,
     ) -> None:
@@ -90,7 +91,7 @@ class Collector:
         self.doings = Doings()
         self._network = network
         self._post = post
-        self._teller = Teller(me, post)
+        self._teller = teller
         self._tell = tell
         self._expected: dict[AllocationId, _Expected] = {}
         self._of_request: dict[RequestId, list[AllocationId]] = {}
@@ -150,15 +151,12 @@ class Collector:
         if expected is not None and (expected.provider, expected.request_id) == (peer, asked.request_id):
             with_it = (self._expected.get(each) for each in self._of_request.get(expected.request_id, ()))
             beside = [other.provider for other in with_it if other is not None]
-            self._teller.answer(peer, asked, expected.task, beside)
+            task = expected.task
+            self._hands.start(lambda: self._teller.answer(peer, asked, task, beside), f"holders for {peer}")
 
     def had(self, provider: PeerId, task: Task) -> None:
         """Takes note of a node that had a task of ours."""
         self._teller.note(provider, task)
-
-    def held_by(self, holder: PeerId, digest: Digest) -> None:
-        """Takes note of a node that has data."""
-        self._teller.note_one(holder, digest)
 
     def log_arrived(self, peer: PeerId, message: AllocationMessage) -> None:
         """Keeps log bytes from the provider of an allocation of ours; asks again where there is a gap."""

@@ -1,6 +1,8 @@
 """Datasets of other nodes: found by asking the peers, named in jobs by their whole id.
 
 A large one stays where it is: its manifest comes, and the providers of a job are told who holds the files. A small one comes here.
+
+Who holds a large one is in memory alone. So the peers are asked again when a provider wants to know and nobody was found of late.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Final
 
@@ -17,15 +20,18 @@ from dms.node.arrivals import fetch_blob
 from dms.node.datasets import Datasets
 from dms.node.inputs import Sources, fetch_missing
 from dms.node.post import NodePost
+from dms.node.questions import Questions
 from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
 from dms_proto.capability import Resources
 from dms_proto.data.chunks import LISTED_FROM, Content
+from dms_proto.data.holders import MOST_CONTENTS, KnownHolders
 from dms_proto.data.manifest import Manifest, short_id
 from dms_proto.data.marks import mark_of
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import Digest, PeerId, RequestId, request_id
 from dms_proto.messages import DatasetHeld, DatasetWanted
+from dms_proto.recent import Recent
 from dms_proto.units import GIB, format_count
 from dms_proto.work import DatasetInput, Task
 
@@ -33,8 +39,12 @@ MOST_ASKED: Final = 64
 """Peers that are asked for a dataset; where more are connected, some of them."""
 ANSWER_S: Final = 3.0
 """Seconds in which the first answer has to come."""
+SOON_S: Final = 1.0
+"""The same, where a provider waits for our answer, less long than `holders.ANSWER_S`."""
 MORE_S: Final = 0.2
 """Seconds in which others may answer after it."""
+LATELY_S: Final = 60.0
+"""Seconds in which who was found to share a dataset is not looked for again."""
 
 
 class Finding:
@@ -45,7 +55,7 @@ class Finding:
         post: to ask by.
         blobs: where manifests and small datasets go.
         datasets: those of this node, which others ask for.
-        held_by: is told of each holder of a large dataset.
+        holders: gets told who shares a large dataset.
     """
 
     def __init__(
@@ -54,14 +64,16 @@ class Finding:
         post: NodePost,
         blobs: BlobStore,
         datasets: Datasets,
-        held_by: Callable[[PeerId, Digest], None],
+        holders: KnownHolders,
     ) -> None:
         self._network = network
         self._post = post
         self._blobs = blobs
         self._datasets = datasets
-        self._held_by = held_by
-        self._asked: dict[RequestId, _Question] = {}
+        self._holders = holders
+        self._questions: Questions[RequestId, DatasetHeld] = Questions()
+        self._found_at: Recent[Digest, float] = Recent(MOST_CONTENTS)
+        """When somebody was found that shares a large dataset, on the loop's clock."""
 
     async def bring(self, named: Sequence[str]) -> None:
         """Makes known here what is needed of datasets that a job names and other nodes share. What else is named is passed over.
@@ -75,6 +87,11 @@ class Finding:
             if digest is not None:
                 await self._bring(digest)
 
+    async def find_again(self, task: Task) -> None:
+        """Finds who shares the large datasets that a task reads and that are not here, unless somebody was found of late."""
+        large = [dataset.digest for dataset in task.datasets if dataset.total > LISTED_FROM]
+        await asyncio.gather(*map(self._find_again, large))
+
     def asked_for(self, peer: PeerId, question: DatasetWanted) -> None:
         """Answers a peer, where the dataset is shared here."""
         if (found := self._datasets.shared(question.request_id, question.mark)) is not None:
@@ -82,18 +99,34 @@ class Finding:
 
     def heard(self, peer: PeerId, answer: DatasetHeld) -> None:
         """Takes an answer from one that was asked."""
-        if (question := self._asked.get(answer.request_id)) is not None and peer in question.asked:
-            question.sizes[peer] = answer.size
-            question.is_answered.set()
+        self._questions.heard(answer.request_id, peer, answer)
+
+    async def _find_again(self, digest: Digest) -> None:
+        found_at = self._found_at.get(digest)
+        if found_at is not None and asyncio.get_running_loop().time() < found_at + LATELY_S:
+            return
+        if not await asyncio.to_thread(self._is_here, digest):
+            sizes = await self._sizes(digest, self._peers(), SOON_S)
+            right = self._blobs.size(digest)  # of the manifest, which came when the job was submitted
+            self._note(digest, [peer for peer, size in sizes.items() if size == right])
+
+    def _note(self, digest: Digest, holders: Collection[PeerId]) -> None:
+        for holder in holders:
+            self._holders.note_one(holder, digest)
+        if holders:
+            self._found_at.keep(digest, asyncio.get_running_loop().time())
 
     async def _bring(self, digest: Digest) -> None:
         if await asyncio.to_thread(self._is_here, digest):
             return
-        sizes = await self._sizes(digest)
+        asked = self._peers()
+        sizes = await self._sizes(digest, asked, ANSWER_S)
+        if not sizes:
+            what = f"dataset {short_id(digest)} is not kept here, and of {format_count(len(asked), 'connected node')} none shares it"
+            raise UserError("not_found", what, hint="dms data add PATH --shared, where it is")
         holders, manifest = await self._manifest(digest, sizes)
         if manifest.size > LISTED_FROM:
-            for holder in holders:
-                self._held_by(holder, digest)
+            self._note(digest, holders)
         else:
             dataset = DatasetInput("data", digest, self._blobs.size(digest), manifest.size)
             task = Task("", datasets=(dataset,), resources=Resources(disk_bytes=GIB))
@@ -104,24 +137,16 @@ class Finding:
         manifest = self._datasets.manifest(digest)
         return manifest is not None and all(self._blobs.path(blob) is not None for blob in manifest.blobs)
 
-    async def _sizes(self, digest: Digest) -> Mapping[PeerId, int]:
-        """Who says that it shares a dataset, and how long its manifest is."""
+    def _peers(self) -> Sequence[PeerId]:
         links = list(self._network.links())
-        asked = random.sample(links, min(MOST_ASKED, len(links)))
+        return random.sample(links, min(MOST_ASKED, len(links)))
+
+    async def _sizes(self, digest: Digest, peers: Sequence[PeerId], first_s: float) -> Mapping[PeerId, int]:
+        """Who of some peers says that it shares a dataset, and how long its manifest is."""
         id_ = request_id(os.urandom(16))
-        question = self._asked[id_] = _Question(frozenset(asked))
-        try:
-            for peer in asked:
-                self._post.send_now(peer, DatasetWanted(id_, mark_of(id_, digest)))
-            async with asyncio.timeout(ANSWER_S if asked else 0):
-                await question.is_answered.wait()
-            await asyncio.sleep(MORE_S)
-        except TimeoutError:
-            what = f"dataset {short_id(digest)} is not kept here, and of {format_count(len(asked), 'connected node')} none shares it"
-            raise UserError("not_found", what, hint="dms data add PATH --shared, where it is") from None
-        finally:
-            del self._asked[id_]
-        return question.sizes
+        send = partial(self._post.send_now, message=DatasetWanted(id_, mark_of(id_, digest)))
+        answers = await self._questions.ask(id_, peers, send, first_s, MORE_S)
+        return {peer: answer.size for peer, answer in answers.items()}
 
     async def _manifest(self, digest: Digest, sizes: Mapping[PeerId, int]) -> tuple[Sequence[PeerId], Manifest]:
         """The manifest, and who has it: not all say the same of it, and what it is shows when it is here."""
@@ -137,12 +162,3 @@ class Finding:
             if manifest is not None:
                 return holders, manifest
         raise failed
-
-
-class _Question:
-    """One that was asked of peers."""
-
-    def __init__(self, asked: frozenset[PeerId]) -> None:
-        self.asked = asked
-        self.sizes: dict[PeerId, int] = {}
-        self.is_answered = asyncio.Event()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from dms.node.post import NodePost
+from dms.node.questions import Questions
 from dms_actors.ports import Network
 from dms_proto.data.holders import KnownHolders
 from dms_proto.data.marks import marks_of
 from dms_proto.errors import DmsError
-from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.messages import Holders, HoldersWanted, KnownPeer, Serve
 from dms_proto.recent import Recent
 from dms_proto.work import Task
@@ -35,30 +37,21 @@ class Seeker:
         self._me = me
         self._network = network
         self._post = post
-        self._asked: dict[AllocationId, tuple[PeerId, asyncio.Future[Holders]]] = {}
+        self._asked: Questions[AllocationId, Holders] = Questions()
 
     async def others(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId) -> tuple[PeerId, ...]:
         """Who beside the requester may have what an allocation reads, and is connected."""
-        answer: asyncio.Future[Holders] = asyncio.get_running_loop().create_future()
-        self._asked[allocation_id] = (requester, answer)
-        try:
-            if not self._post.send_now(requester, HoldersWanted(request_id, allocation_id)):
-                return ()
-            async with asyncio.timeout(ANSWER_S):
-                told = await answer
-        except TimeoutError:
-            return ()
-        finally:
-            self._asked.pop(allocation_id, None)  # asked for once more, when its actor began anew
-        others = [known for known in told.holders if known.peer not in (self._me, requester)]
+        question = HoldersWanted(request_id, allocation_id)
+        send = partial(self._post.send_now, message=question)
+        told = await self._asked.ask(allocation_id, (requester,), send, ANSWER_S)
+        named = told[requester].holders if told else ()
+        others = [known for known in named if known.peer not in (self._me, requester)]
         await asyncio.gather(*map(self._reach, others))
         return tuple(dict.fromkeys(known.peer for known in others if known.peer in self._network.links()))
 
     def heard(self, peer: PeerId, message: Holders) -> None:
         """Takes an answer, from whoever was asked."""
-        requester, answer = self._asked.get(message.allocation_id, (None, None))
-        if answer is not None and requester == peer and not answer.done():
-            answer.set_result(message)
+        self._asked.heard(message.allocation_id, peer, message)
 
     async def _reach(self, holder: KnownPeer) -> None:
         if holder.peer in self._network.links() or not holder.addresses:
@@ -72,12 +65,22 @@ class Seeker:
 
 
 class Teller:
-    """At the requester. Lives on the loop."""
+    """At the requester. Lives on the loop.
 
-    def __init__(self, me: PeerId, post: NodePost) -> None:
+    Args:
+        me: this node.
+        post: to answer by.
+        known: who holds what; gets told of nodes that had work of ours.
+        find_again: asks who shares what a task reads and is not here, unless that is known of late.
+    """
+
+    def __init__(
+        self, me: PeerId, post: NodePost, known: KnownHolders, find_again: Callable[[Task], Awaitable[None]]
+    ) -> None:
         self._me = me
         self._post = post
-        self._known = KnownHolders()
+        self._known = known
+        self._find_again = find_again
         self._answered: Recent[AllocationId, float] = Recent(MOST_ANSWERED)
 
     def note(self, provider: PeerId, task: Task) -> None:
@@ -85,16 +88,13 @@ class Teller:
         if provider != self._me:
             self._known.note(provider, task)
 
-    def note_one(self, holder: PeerId, digest: Digest) -> None:
-        """A node shares a dataset."""
-        self._known.note_one(holder, digest)
-
-    def answer(self, provider: PeerId, asked: HoldersWanted, task: Task, beside: Iterable[PeerId]) -> None:
+    async def answer(self, provider: PeerId, asked: HoldersWanted, task: Task, beside: Iterable[PeerId]) -> None:
         """Names who may have what a task reads, and has them serve its provider; `beside`: others that have the same task."""
         now = asyncio.get_running_loop().time()
         if now < (self._answered.get(asked.allocation_id) or 0.0):
             return
         self._answered.keep(asked.allocation_id, now + AGAIN_S)
+        await self._find_again(task)
         holders = self._known.of(task, beside, but=(self._me, provider))
         data = marks_of(asked.request_id, task)
         for holder in holders if data else ():

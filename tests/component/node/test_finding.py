@@ -10,7 +10,7 @@ import pytest
 
 from dms.jobs.spec import DatasetWish, JobSpec
 from dms.rpc.api.data import AddDataset, Dataset, DatasetParams
-from dms.rpc.api.jobs import JobParams
+from dms.rpc.api.jobs import JobParams, WaitParams
 from dms.testing.market import peer_of
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.errors import PeerError, UserError
@@ -59,6 +59,24 @@ async def test_a_large_one_is_read_wherever_the_job_runs_and_does_not_pass_throu
     assert await files_at(local, dataset.digest, index) == {"data/small.txt": digest_of(SMALL)}
     has_it = [node.services.blobs.path(digest_of(LARGE)) is not None for node in local.market.nodes]
     assert has_it == [number in {1, index} for number in range(3)]
+
+
+async def test_who_shares_it_is_found_again_when_the_requester_has_been_restarted(local: Local, tree: Path) -> None:
+    (tree / "large.bin").write_bytes(LARGE)
+    dataset = await add(local, tree, shared=True)
+    requester, holder, provider = local.market.nodes
+    local.market.fabric.cut(peer_of(requester), peer_of(provider))
+    job = await local.submit(reading(local, dataset.digest, 2))
+    await local.restart(0)
+    local.market.fabric.heal(peer_of(requester), peer_of(provider))
+    requester = local.market.nodes[0]
+    for other in (holder, provider):
+        await local.market.connect(requester, other)
+    await local.market.until_met(requester, 2)
+    view = await local.api.job_wait(WaitParams(job, 20_000))
+    assert view.summary.reason is EndReason.COMPLETED, view.summary.detail
+    assert len(view.slots[0].attempts) == 1
+    assert provider.services.blobs.path(digest_of(LARGE)) is not None
 
 
 async def test_a_small_one_comes_to_the_requester(local: Local, tree: Path) -> None:
@@ -131,7 +149,7 @@ async def test_who_says_another_size_or_was_not_asked_changes_nothing(
 
     def lied_to(peer: str, message: object, cause: str = "") -> bool:
         """The answer of a peer that lies is there before any other."""
-        for question in finding._asked:
+        for question in finding._questions._open:
             finding.heard(liar, DatasetHeld(question, 5))
         return send(peer, message, cause)  # type: ignore[arg-type]
 

@@ -20,7 +20,7 @@ from dms_actors.testing.network import MemoryNetwork
 from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.marks import marks_of
 from dms_proto.errors import PeerError
-from dms_proto.ids import BidId, Digest, PeerId, RequestId, allocation_id, digest_of, request_id, short
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId, allocation_id, digest_of, request_id, short
 from dms_proto.messages import HoldersWanted, Serve
 from dms_proto.work import DatasetInput, EndReason, Task
 
@@ -161,10 +161,14 @@ async def test_a_provider_asks_about_the_request_it_works_for_and_no_other(local
     before = set(collector._teller._answered)
     collector._teller._answered.take(attempt.allocation_id)
 
+    async def answered() -> set[AllocationId]:
+        return set(collector._teller._answered)
+
     collector.holders_wanted(attempt.provider, HoldersWanted(request_id(bytes(16)), attempt.allocation_id))
-    assert attempt.allocation_id not in collector._teller._answered
+    await asyncio.sleep(0)
+    assert attempt.allocation_id not in await answered()
     collector.holders_wanted(attempt.provider, HoldersWanted(RequestId(job), attempt.allocation_id))
-    assert set(collector._teller._answered) == before | {attempt.allocation_id}
+    assert await until(answered, lambda known: attempt.allocation_id in known) == before | {attempt.allocation_id}
     await local.api.job_cancel(JobParams(job))
 
 
