@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from dms.testing.whole_market import WholeMarket, marked_job, whole_market
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Every node and every command is a process, and each would compile the whole program anew."""
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
