@@ -14,7 +14,7 @@ It drains its mailbox in batches: one transaction for the batch, then the effect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ import msgspec
 from dms_actors import abandonment
 from dms_actors.behaviour import Forward
 from dms_actors.canaries import Canaries
+from dms_actors.draft import Draft
 from dms_actors.letters import (
     AllocationAbandoned,
     AllocationClosed,
@@ -53,7 +54,7 @@ from dms_proto.accounts.machine import TellForgiven
 from dms_proto.allocation.stimuli import RequesterBack, RequesterGone
 from dms_proto.grants.trust import Renew, Trust
 from dms_proto.ids import Digest, PeerId
-from dms_proto.machine import Blame, Effect, Send
+from dms_proto.machine import Blame, Effect, Send, earliest
 from dms_proto.market import auction_effects, auction_stimuli
 from dms_proto.market.auction_events import BenchmarkChecked
 from dms_proto.market.auction_terms import Terms
@@ -64,7 +65,7 @@ from dms_proto.market.spot_checks import answered, check_terms, seed_of
 from dms_proto.membership import machine as membership
 from dms_proto.membership.audience import audience
 from dms_proto.membership.machine import Dial, Drop, Inherit, Membership, TellJoined, TellLost
-from dms_proto.messages import Bid, BidRequest, GrantWanted
+from dms_proto.messages import Bid, GrantWanted
 from dms_proto.reputation import Evidence
 from dms_proto.reputation.silence import SetAside
 
@@ -156,8 +157,9 @@ class Node(NodeHearing):
                 self._listeners.end(key, hear)
             case Submit(terms=terms):
                 return Forward(self._children.open_request(terms.request_id), message)
-            case AnnounceWanted(request=request, cause_id=cause_id, only=only):
-                self._announce(request, cause_id, only, now)
+            case AnnounceWanted():
+                self._asking.want(message)
+                self._announce_due(now)
             case AttemptNoted() | BenchmarkNoted():
                 self._note(message)
             case PieceJudged(terms=terms, judged=judged):
@@ -169,6 +171,7 @@ class Node(NodeHearing):
             case CheckReady(terms=terms):
                 self._children.open_request(terms.request_id).tell(Submit(terms, "spot check"))
             case RequestOver(request_id=request_id):
+                self._asking.forget(request_id)
                 self._children.request_over(request_id)
             case AllocationClosed(allocation_id=allocation_id):
                 self._children.allocation_over(allocation_id)
@@ -179,6 +182,7 @@ class Node(NodeHearing):
             case Blamed(peer=peer, offence=offence):
                 self._blame(peer, offence, now)
             case RequestAbandoned(request_id=request_id):
+                self._asking.forget(request_id)
                 self._world.obligations.stake(request_id, {})
                 self._world.workload.forget(request_id)
                 abandonment.request(self._world, turn, request_id, now)
@@ -246,7 +250,22 @@ class Node(NodeHearing):
 
     # --------------------------------------------------------------------------------------------------------- requests
 
-    def _announce(self, request: BidRequest, cause_id: str, only: PeerId | None, now: int) -> None:
+    def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
+        """Also: sends out rounds that waited for their turn."""
+        handled = super().receive(batch, now)
+        self._announce_due(now)
+        return handled
+
+    def deadline(self) -> int | None:
+        """Also: when waiting rounds may go out."""
+        return earliest(super().deadline(), self._asking.deadline())
+
+    def _announce_due(self, now: int) -> None:
+        for wanted in self._asking.due(now):
+            self._announce(wanted, now)
+
+    def _announce(self, wanted: AnnounceWanted, now: int) -> None:
+        request, cause_id, only = wanted
         chosen = audience(
             self.members.state,
             request,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dms_actors.asking import Asking
 from dms_actors.behaviour import Runtime
 from dms_actors.canaries import Canaries
 from dms_actors.children import Children
@@ -104,6 +105,7 @@ class NodeParts(MachineActor):
         self._appliers[PeerRenamed] = self._rename  # met by more than one of them
         self._provides = hello.accepts_work
         self._ask_directly = ask_directly
+        self._asking = Asking(runtime.clock())
         self._children = Children(runtime, world, self)
         self._providers = Providers(strangers.source, lambda peer: is_known(self.book.state, peer), silence_pause_ms)
         self._canaries = Canaries(world.journal, world.collector.is_here, self._children.open_request)

@@ -42,7 +42,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         pricing: what the winner is paid.
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         deadline_ms: from submission until all must be over; 0 for none.
-        queue_ms: how long to wait for capacity that exists but is not free.
+        queue_ms: how long to wait for capacity that exists but is not free, or for nodes that are there and silent.
         patience_ms: how long to wait when no known node could ever serve it; 0: end at once.
         bids_wanted: how many bids make a choice; 0: as many as the node's setting `market.bids_wanted` says.
         preferences: how bids are compared; None: as the node prefers.

@@ -61,7 +61,7 @@ from dms_proto.market.auction_state import Auction, AuctionPhase, OpenBid, Searc
 from dms_proto.market.candidates import Candidate, candidate_of
 from dms_proto.market.comparators import choose
 from dms_proto.market.impossible import DEBT, why_impossible
-from dms_proto.market.named_node import why_busy, why_declined, why_silent
+from dms_proto.market.named_node import why_busy, why_declined, why_silent, why_unreachable
 from dms_proto.market.ranking import Decision as RankingDecision
 from dms_proto.market.reach import EVERYBODY, reach_for
 from dms_proto.market.second_price import by_price_alone
@@ -323,15 +323,15 @@ def _obstacle(auction: Auction, now: int) -> _Obstacle | None:
     """What stands in the way; None: all who were asked said no, but not everybody was asked."""
     terms = terms_of(auction)
     patience_ms = max(terms.patience_ms, NO_PEERS_GRACE_MS)
-    if why := lacking(auction, seeking(auction), now):
-        return _Obstacle(why, EndReason.NO_BIDS, terms.queue_ms)
-    if why := _busy(auction):
+    if why := lacking(auction, seeking(auction), now) or _busy(auction):
         return _Obstacle(why, EndReason.NO_BIDS, terms.queue_ms)
     if _is_alone(auction):
         alone = "no other node can be reached", EndReason.NO_PEERS
         return _Obstacle(*(_why_impossible(auction, now) if auction.declines else alone), patience_ms)
-    if why := _silent(auction):
+    if why := why_unreachable(auction):
         return _Obstacle(why, EndReason.NO_BIDS, patience_ms)
+    if why := _silent(auction):  # who is connected and says nothing is busy, for all that can be told
+        return _Obstacle(why, EndReason.NO_BIDS, terms.queue_ms)
     if _is_unasked(auction) or reach_for(terms.bids_wanted, max(auction.known, 1), auction.round) < EVERYBODY:
         return None
     return _Obstacle(*_why_impossible(auction, now), terms.patience_ms)

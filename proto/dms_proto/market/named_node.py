@@ -43,11 +43,16 @@ def why_busy(auction: Auction) -> str:
     return f"{_the_node(only)} is busy: {_said(clauses)}" if is_passing(clauses) else ""
 
 
+def why_unreachable(auction: Auction) -> str:
+    """That the node went away while it was asked; empty if it did not."""
+    only = terms_of(auction).only
+    is_gone = bool(only) and auction.declines.get(only) == GONE
+    return f"{_the_node(only)} cannot be reached: {UNREACHABLE.observed}" if is_gone else ""
+
+
 def why_silent(auction: Auction) -> str:
     """That nothing is heard of the node; empty if it has answered."""
     only = terms_of(auction).only
-    if auction.declines.get(only) == GONE:
-        return f"{_the_node(only)} cannot be reached: {UNREACHABLE.observed}"
     is_silent = not auction.asked.get(only) and only not in auction.declines
     return f"{_the_node(only)} was asked and has not answered" if is_silent else ""
 

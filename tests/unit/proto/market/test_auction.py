@@ -54,7 +54,7 @@ from dms_proto.messages import (
 )
 from dms_proto.reputation.silence import SOURCE_STRIKES, SetAside, Word
 from dms_proto.sim.requester import BUSY, DEAR, ME, NEVER, REQUEST, UNWELCOME, Requester
-from dms_proto.units import SECOND
+from dms_proto.units import MINUTE, SECOND
 from dms_proto.work import OWNERS, EndReason, Usage
 
 WINDOW = 250
@@ -899,8 +899,9 @@ def test_the_answer_is_no_only_when_everybody_was_asked() -> None:
     assert requester.reason is EndReason.IMPOSSIBLE
 
 
-def test_silence_of_all_is_not_waited_for_long() -> None:
-    requester = Requester().submit("a")
+def test_silence_of_all_is_waited_for_as_long_as_for_busy_nodes() -> None:
+    """Who is connected and silent may be too busy to answer, as a node with hundreds of requests is."""
+    requester = Requester(queue_ms=MINUTE).submit("a")
     started = requester.now
     while requester.reason is None:
         requester.wait(10)
@@ -909,7 +910,7 @@ def test_silence_of_all_is_not_waited_for_long() -> None:
 
     assert requester.reason is EndReason.NO_BIDS
     assert "not answered" in requester.state.ending.detail  # type: ignore[union-attr]
-    assert requester.now - started <= 10 * SECOND
+    assert MINUTE <= requester.now - started <= 2 * MINUTE
 
 
 def test_who_stood_in_waiting_is_told_that_it_is_over() -> None:
