@@ -58,5 +58,10 @@ def as_frozen(allocation: Allocation) -> tuple[Effect, ...]:
     return (ThawRun(),) if allocation.frozen.times else ()
 
 
+def as_found(allocation: Allocation) -> tuple[Effect, ...]:
+    """The same for a run that was found again: what was done to it last may have been forgotten, so it is told in any case."""
+    return (ThawRun(),) if allocation.frozen.evict_at is None else as_frozen(allocation)
+
+
 def _then(first: Decision, second: Decision) -> Decision:
     return Decision((*first.events, *second.events), (*first.effects, *second.effects))

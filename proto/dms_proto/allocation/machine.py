@@ -35,7 +35,7 @@ from dms_proto.allocation.events import (
 )
 from dms_proto.allocation.fold import evolve
 from dms_proto.allocation.freezing import FreezeFailed, FreezeWished, ThawWished
-from dms_proto.allocation.giving_way import as_frozen, evict, freeze, not_frozen, thaw
+from dms_proto.allocation.giving_way import as_found, as_frozen, evict, freeze, not_frozen, thaw
 from dms_proto.allocation.resizing import SizeSet, SizeWished
 from dms_proto.allocation.size_changes import change_size, refuse_size, set_again, size_set, told_again
 from dms_proto.allocation.state import (
@@ -261,8 +261,9 @@ def _back_after_end(allocation: Allocation, _stimulus: RequesterBack, _now: int)
 def _restarted(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Decision:
     """What ran while the node was away is adopted, or honestly marked lost."""
     if stimulus.adopted:
-        stop = (StopRun(task_of(allocation).limits.grace_ms),) if allocation.phase is LifePhase.STOPPING else ()
-        again = (*stop, *as_frozen(allocation), *set_again(allocation))
+        is_stopping = allocation.phase is LifePhase.STOPPING
+        again = (StopRun(task_of(allocation).limits.grace_ms),) if is_stopping else as_found(allocation)
+        again += set_again(allocation)
         return Decision((), (*again, Send(reservation_of(allocation).requester, status_of(allocation))))
     reason = allocation.stopping_for or EndReason.PROVIDER_FAULT
     return end(allocation, Ending(reason, detail="the node was restarted and the run did not survive"), now)
@@ -274,7 +275,8 @@ def _restarted_starting(allocation: Allocation, stimulus: NodeRestarted, now: in
     What is not running now may have run and ended meanwhile. An allocation never runs twice, so it ends; the requester decides what then.
     """
     if stimulus.adopted:
-        return _started(allocation, RunStarted(allocation.handle), now)
+        started = _started(allocation, RunStarted(allocation.handle), now)
+        return Decision(started.events, (*as_found(allocation), *started.effects))
     lost = Ending(EndReason.PROVIDER_FAULT, detail="the node was restarted while the run was being started")
     return end(allocation, lost, now)
 

@@ -38,6 +38,8 @@ class Run:
     exit_code: int
     started_at: int = -1
     frozen_at: int = -1
+    moves_since: int = -1
+    moved_ms: int = 0
     token: object = field(default_factory=object)
 
 
@@ -49,6 +51,8 @@ class SimMachine:
         self.runs: dict[AllocationId, Run] = {}
         self.started: set[AllocationId] = set()
         self.began_twice: list[AllocationId] = []
+        self._moved_ms: dict[AllocationId, int] = {}
+        self._lost_at: dict[AllocationId, int] = {}
         self.node: SimNode | None = None
         self._clock = clock
         self._rng = rng
@@ -84,6 +88,7 @@ class SimMachine:
         if run is not None and run.started_at >= 0 and run.frozen_at < 0:
             run.frozen_at = self._clock.now
             run.token = object()
+            self._count(run)
 
     def thaw(self, allocation_id: AllocationId) -> None:
         """Lets a run go on; its time stood still."""
@@ -91,13 +96,19 @@ class SimMachine:
         if run is not None and run.frozen_at >= 0:
             stood, run.frozen_at = self._clock.now - run.frozen_at, -1
             run.started_at += stood
+            run.moves_since = self._clock.now
             self._end_at(run, run.ends_at + stood)
 
     def crash(self, *, survive: bool) -> None:
         """The node's process died. What it was just starting may have started or not."""
         for run in list(self.runs.values()):
             if not survive or (run.started_at < 0 and self._rng.random() < 0.5):
-                del self.runs[run.allocation_id]
+                self._take_out(run)
+
+    def billable_ms(self, allocation_id: AllocationId) -> int:
+        """For how long a run has moved until its end, counted apart from what it says of itself; of one whose end no node has seen: and since."""
+        lost_at = self._lost_at.get(allocation_id, self._clock.now)
+        return self._moved_ms.get(allocation_id, 0) + self._clock.now - lost_at
 
     def adopt(self, node: SimNode, allocation_id: AllocationId) -> bool:
         """Whether a run is still there; from now on `node` hears of it."""
@@ -106,6 +117,19 @@ class SimMachine:
         if run is not None and run.started_at >= 0:
             node.later(1, allocation_id, RunStarted(_handle(allocation_id)))
         return run is not None
+
+    def _take_out(self, run: Run) -> None:
+        self._count(run)
+        self._moved_ms[run.allocation_id] = run.moved_ms
+        if self.node is None or not self.node.up:
+            self._lost_at[run.allocation_id] = self._clock.now
+        del self.runs[run.allocation_id]
+
+    def _count(self, run: Run) -> None:
+        """Counts the time in which it moved; from now on only if it still does."""
+        if run.moves_since >= 0:
+            run.moved_ms += self._clock.now - run.moves_since
+            run.moves_since = self._clock.now if run.frozen_at < 0 else -1
 
     def _fate(self, task: Task) -> tuple[EndReason, int, int]:
         outcome, span = Outcome(task.command[1]), int(task.command[2])
@@ -125,11 +149,11 @@ class SimMachine:
     def _start(self, run: Run, token: object) -> None:
         if self.runs.get(run.allocation_id) is not run or run.token is not token:
             return
-        run.started_at = self._clock.now
+        run.started_at = run.moves_since = self._clock.now
         self.started.add(run.allocation_id)
+        self._end_at(run, self._clock.now + run.ends_at)
         if self.node is not None and self.node.up:
             self.node.feed(run.allocation_id, RunStarted(_handle(run.allocation_id)))
-        self._end_at(run, self._clock.now + run.ends_at)
 
     def _end_at(self, run: Run, at: int) -> None:
         run.ends_at = at
@@ -139,7 +163,7 @@ class SimMachine:
     def _end(self, run: Run, token: object) -> None:
         if self.runs.get(run.allocation_id) is not run or run.token is not token:
             return
-        del self.runs[run.allocation_id]
+        self._take_out(run)
         wall = self._clock.now - run.started_at
         usage = Usage(wall_ms=wall, cpu_us=wall * 900, memory_peak_bytes=1 << 20)
         if self.node is not None and self.node.up:

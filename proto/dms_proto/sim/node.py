@@ -79,8 +79,8 @@ from dms_proto.reputation import Kind, Record
 from dms_proto.reputation.rounds import Rounds
 from dms_proto.reputation.silence import Bidder, SetAside, Silence
 from dms_proto.sim.clock import Clock
+from dms_proto.sim.demands import Violation
 from dms_proto.sim.executor import SimMachine
-from dms_proto.sim.invariants import Violation
 from dms_proto.sim.liars import Liar
 from dms_proto.sim.network import SimNetwork
 from dms_proto.sim.plan import NodeSpec
@@ -133,6 +133,10 @@ class World(Protocol):
 
     def stepped(self, node: SimNode, stream: str, stimulus: Stimulus, before: Any, decision: Decision) -> None:
         """A node took a step: `node.states[stream]` is the state after it. Called before its effects are performed."""
+        ...
+
+    def rested(self, node: SimNode) -> None:
+        """A node has dealt with all that it knows of."""
         ...
 
     def collect(self, node: SimNode, effect: auction_effects.Collect) -> None:
@@ -241,6 +245,7 @@ class SimNode:
         self.states[MEMBERS] = membership_machine.after_restart(self.states[MEMBERS])
         self.feed(MEMBERS, membership_machine.SelfDescribed(self._hello()))
         self.feed(BOOK, offer_state.PolicyWished(self._policy()))
+        self.feed(BOOK, offer_state.OwnerSeen())
         self._show_credit(*self.accounts.known)
         self.feed(BOOK, offer_state.CapabilityMeasured(capability_of(self.spec)))
         for stream, state in list(self.states.items()):
@@ -343,6 +348,7 @@ class SimNode:
                 self._step(*self._inbox.popleft())
         finally:
             self._busy = False
+        self.world.rested(self)
 
     def _step(self, stream: str, stimulus: Stimulus) -> None:
         key = stream[0]

@@ -227,7 +227,24 @@ class Stop(Fault, frozen=True):
     at: int
 
 
-AnyFault = Crash | CrashPoint | Partition | Outage | Freeze | Pressure | Pause | Stop
+class OwnerComes(Fault, frozen=True):
+    """A node's owner uses the machine, which comes first there.
+
+    Attributes:
+        cores: what the owner's programs use.
+        unplugged: whether it runs on its battery meanwhile.
+        evict_after_ms: for how long work stands still before it is evicted.
+    """
+
+    node: int
+    at: int
+    until: int
+    cores: int = 0
+    unplugged: bool = False
+    evict_after_ms: int = 10 * SECOND
+
+
+AnyFault = Crash | CrashPoint | Partition | Outage | Freeze | Pressure | Pause | Stop | OwnerComes
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):

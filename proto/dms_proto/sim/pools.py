@@ -46,7 +46,7 @@ from dms_proto.pool.state import (
 )
 from dms_proto.pool.tiers import hot_until, tier_of
 from dms_proto.sim.chance import chance
-from dms_proto.sim.invariants import demand
+from dms_proto.sim.demands import demand
 from dms_proto.units import CORE, GIB, MINUTE, SECOND
 from dms_proto.work import Usage
 

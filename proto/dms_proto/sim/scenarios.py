@@ -146,6 +146,28 @@ def offline_beside_online(rng: Random) -> Plan:
     return plan
 
 
+def owners_first(rng: Random) -> Plan:
+    """Owners come, go, and come again, while what runs on their machines stands still, is evicted and goes on; while nodes die."""
+    plan = words.network(rng.randint(2, 5), rng, cores=rng.choice((1, 2, 4)), offline_gives_way=rng.random() < 0.5)
+    plan = words.priced(plan, rng)
+    for _ in range(rng.randint(4, 8)):
+        outcome = rng.choice((Outcome.OK, Outcome.OK, Outcome.OK, Outcome.HALFWAY, Outcome.FAILS, Outcome.OVERRUNS))
+        plan = words.with_jobs(
+            plan,
+            1,
+            rng,
+            count=rng.choice((1, 1, 3)),
+            outcome=outcome,
+            kind=rng.choice((None, JobClass.BATCH)),
+            wall_ms=MINUTE,
+            cancel_after=rng.choice((0, 0, 0, 0, 4_000)),
+        )
+    plan = words.with_owners(plan, rng.randint(2, 6), rng)
+    if rng.random() < 0.5:
+        plan = words.crashing(words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1), 2, rng)
+    return words.frozen(plan, rng.randrange(2), rng)
+
+
 def overload(rng: Random) -> Plan:
     """Much more is asked for than there is: requests stand and are served as capacity frees."""
     plan = words.network(rng.randint(2, 4), rng, cores=2)
@@ -336,6 +358,7 @@ def everything(rng: Random) -> Plan:
     plan = words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1)
     plan = words.skewed(plan, rng, 5 * SECOND)
     plan = words.crashing(words.parted(words.frozen(plan, 2, rng), 1, rng), 3, rng)
+    plan = words.with_owners(plan, rng.randrange(3), rng)
     return words.with_faults(plan, Outage(0, 8 * SECOND, 10 * SECOND))
 
 
@@ -374,6 +397,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         compared_results,
         checkpoints,
         offline_beside_online,
+        owners_first,
         overload,
         joining,
         cancel_storm,

@@ -13,6 +13,7 @@ from dms_proto.sim.plan import (
     CrashPoint,
     Freeze,
     Outage,
+    OwnerComes,
     Partition,
     Pause,
     Plan,
@@ -99,7 +100,7 @@ def _nodes_of(fault: AnyFault) -> tuple[int, ...]:
     match fault:
         case Partition(side=side):
             return side
-        case Crash() | CrashPoint() | Outage() | Freeze() | Pressure() | Pause() | Stop():
+        case Crash() | CrashPoint() | Outage() | Freeze() | Pressure() | Pause() | Stop() | OwnerComes():
             return (fault.node,)
 
 

@@ -19,14 +19,17 @@ from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Decision, Stimulus
 from dms_proto.market import auction_effects, auction_state, auction_stimuli, auction_terms, offer_state
+from dms_proto.sim import standstills
 from dms_proto.sim.chance import chance
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.comparing import compared
+from dms_proto.sim.demands import Violation
 from dms_proto.sim.executor import STATE, SimMachine, parts_done
-from dms_proto.sim.invariants import Violation, Watch
+from dms_proto.sim.invariants import Watch
 from dms_proto.sim.liars import MISCHIEF_MS, Liar
 from dms_proto.sim.network import SimNetwork
 from dms_proto.sim.node import BOOK, SimNode
+from dms_proto.sim.owners import Owner
 from dms_proto.sim.plan import (
     Crash,
     CrashPoint,
@@ -34,6 +37,7 @@ from dms_proto.sim.plan import (
     JobSpec,
     Outage,
     Outcome,
+    OwnerComes,
     Partition,
     Pause,
     Plan,
@@ -85,6 +89,7 @@ class Simulation:
         self._first_runners: dict[str, PeerId] = {}
         self.nodes = [self._node(index) for index in range(len(plan.nodes))]
         self.by_peer = {node.peer: node for node in self.nodes}
+        self.owners = {node.peer: Owner(node, self.clock) for node in self.nodes}
         self.requests = [self._request_id(index) for index in range(len(plan.jobs))]
         self.submitted: set[int] = set()
         self._schedule()
@@ -163,6 +168,11 @@ class Simulation:
             for event in decision.events:
                 node.note(event)
         self.watch.step(node, stream, stimulus, before, decision)
+
+    def rested(self, node: SimNode) -> None:
+        """See `node.World`."""
+        if node.up and node.spec.lie is None:
+            standstills.check(node, self.owners[node.peer])
 
     def collect(self, node: SimNode, effect: auction_effects.Collect, tries: int = 15) -> None:
         """See `node.World`: takes a moment; without a way, it is tried again for a while."""
@@ -360,6 +370,8 @@ class Simulation:
                 wish = offer_state.PauseWished(True, "" if stopping else "the owner needs it", stopping)
                 at(when, self._wish, self.nodes[index], wish)
                 at(until, self._wish, self.nodes[index], offer_state.PauseWished(False))
+            case OwnerComes(node=index, at=when, until=until):
+                at(when, self.owners[self.nodes[index].peer].comes, fault)
             case Stop(node=index, at=when):
                 at(when, self._stop_all, self.nodes[index])
                 return when

@@ -17,6 +17,7 @@ from dms_proto.sim.plan import (
     NodeSpec,
     Outage,
     Outcome,
+    OwnerComes,
     Partition,
     Plan,
 )
@@ -110,6 +111,24 @@ def frozen(plan: Plan, count: int, rng: Random) -> Plan:
     for _ in range(count):
         at = SETTLED_MS + rng.randrange(20 * SECOND)
         faults.append(Freeze(rng.randrange(len(plan.nodes)), at, at + rng.choice((200, 800, 5_000))))
+    return with_faults(plan, *faults)
+
+
+def with_owners(plan: Plan, count: int, rng: Random) -> Plan:
+    """Owners of machines, of any but the first, use them for a while, or unplug them."""
+    faults = []
+    for _ in range(count):
+        at, unplugged = SETTLED_MS + rng.randrange(20 * SECOND), rng.random() < 0.3
+        faults.append(
+            OwnerComes(
+                node=rng.randrange(1, len(plan.nodes)),
+                at=at,
+                until=at + rng.choice((400, 2_500, 8_000, 30_000)),
+                cores=0 if unplugged else rng.choice((1, 2)),
+                unplugged=unplugged,
+                evict_after_ms=rng.choice((0, 1_000, 5_000, 60_000)),
+            )
+        )
     return with_faults(plan, *faults)
 
 

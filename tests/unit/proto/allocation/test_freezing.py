@@ -190,9 +190,13 @@ def test_after_a_restart_of_the_node_an_adopted_run_stands_still_or_goes_on_as_i
     work.tell(ThawWished(Prior.OWNER))
     work.tell(NodeRestarted(adopted=True))
     assert work.wanted(ThawRun) == [ThawRun()]
-    untouched = Work().to(LifePhase.RUNNING)
-    untouched.tell(NodeRestarted(adopted=True))
-    assert untouched.wanted(ThawRun) == []
+
+
+@pytest.mark.parametrize("phase", [LifePhase.STARTING, LifePhase.RUNNING])
+def test_a_run_that_was_frozen_when_its_node_died_and_forgot_it_goes_on(phase: LifePhase) -> None:
+    work = Work().to(phase)
+    work.tell(NodeRestarted(adopted=True))
+    assert work.wanted(ThawRun) == [ThawRun()]
 
 
 def test_what_is_being_stopped_does_not_give_way() -> None:
