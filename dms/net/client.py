@@ -36,6 +36,7 @@ from dms.net.pipe import (
     Dial,
     Dialled,
     Down,
+    EndFetch,
     Failed,
     Fetch,
     Fetched,
@@ -187,7 +188,7 @@ class NetworkProcess:
             listed = str(chunks.absolute()) if chunks is not None else ""
             return Fetch(request, tuple(holders), digest, size, str(into.absolute()), listed)
 
-        answer = await self._ask(question, Fetched)
+        answer = await self._ask(question, Fetched, EndFetch)
         if came is not None:
             came.update({PeerId(peer): size for peer, size in answer.came})
         if answer.code == "internal":
@@ -363,7 +364,12 @@ class NetworkProcess:
             raise MachineError("network_down", "the network process is not running", retryable=True)
         return self._child
 
-    async def _ask(self, question: Callable[[int], Dial | Fetch | AskStats], kind: type[AnyAnswer]) -> AnyAnswer:
+    async def _ask(
+        self,
+        question: Callable[[int], Dial | Fetch | AskStats],
+        kind: type[AnyAnswer],
+        withdrawn: Callable[[int], EndFetch] | None = None,
+    ) -> AnyAnswer:
         child = self._running()
         number = next(self._numbers)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -371,6 +377,10 @@ class NetworkProcess:
         child.post(question(number))
         try:
             answer = await future
+        except asyncio.CancelledError:
+            if withdrawn is not None:
+                child.post(withdrawn(number))
+            raise
         finally:
             self._answers.pop(number, None)
         assert isinstance(answer, kind)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,6 +31,7 @@ from dms.net.pipe import Fetch, Fetched
 from dms_proto.data.chunks import CHUNK_BYTES, ChunkList
 from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS, Transfer
 from dms_proto.units import SECOND, format_bytes, format_count
+from dms_proto.wire import Offence
 
 SLOWEST_BYTES_PER_S: Final = SLOWEST_BYTES_PER_MS * SECOND
 WINDOW: Final = 2 * 1024 * 1024
@@ -51,9 +52,27 @@ class Fetching:
         self._host = host
         self._bridge = bridge
         self._limiter = trio.CapacityLimiter(host.config.max_blobs_fetched)
+        self._begun: dict[int, trio.CancelScope] = {}
 
-    async def fetch(self, wanted: Fetch) -> None:
-        """Fetches a blob and tells the node how it went."""
+    def begin(self, request: int) -> trio.CancelScope:
+        """What `end` ends, for `fetch`."""
+        scope = self._begun[request] = trio.CancelScope()
+        return scope
+
+    def end(self, request: int) -> None:
+        """The node waits for it no longer."""
+        if request in self._begun:
+            self._begun[request].cancel()
+
+    async def fetch(self, wanted: Fetch, scope: trio.CancelScope) -> None:
+        """Fetches a blob and tells the node how it went, unless it is ended."""
+        try:
+            with scope:
+                await self._fetch_and_tell(wanted)
+        finally:
+            del self._begun[wanted.request]
+
+    async def _fetch_and_tell(self, wanted: Fetch) -> None:
         told = _Told(set(), Counter())
 
         def tell(code: str = "", message: str = "", *, retryable: bool = True) -> None:
@@ -62,12 +81,7 @@ class Fetching:
 
         try:
             async with self._limiter:
-                with trio.move_on_after(self._host.config.blob_stall_s + wanted.size / SLOWEST_BYTES_PER_S) as patience:
-                    await self._fetch(wanted, told)
-            if patience.cancelled_caught:
-                raise TransferError(
-                    "peer_timeout", f"it came at less than {format_bytes(SLOWEST_BYTES_PER_S)} a second"
-                )
+                await self._fetch(wanted, told)
             self._host.counters.add("blobs.fetched")
             tell()
         except TransferError as error:
@@ -84,14 +98,24 @@ class Fetching:
             await self._fetch_whole(wanted, part, told)
             await trio.to_thread.run_sync(part.replace, into)
         else:
-            await self._fetch_chunks(wanted, PartialFile(part, wanted.digest, chunks), into, told)
+            with self._patience(wanted.size):
+                await self._fetch_chunks(wanted, PartialFile(part, wanted.digest, chunks), into, told)
+
+    @contextmanager
+    def _patience(self, size: int) -> Iterator[None]:
+        """Raises when so many bytes do not come in time."""
+        with trio.move_on_after(self._host.config.blob_stall_s + size / SLOWEST_BYTES_PER_S) as patience:
+            yield
+        if patience.cancelled_caught:
+            raise TransferError("peer_timeout", f"it came at less than {format_bytes(SLOWEST_BYTES_PER_S)} a second")
 
     async def _fetch_whole(self, wanted: Fetch, part: Path, told: _Told) -> None:
         """Asks one holder after the other for what has no list, each from where the partial file ends."""
         failed: list[TransferError] = []
         for peer in dict.fromkeys(wanted.holders):
             try:
-                await self._fetch_from(peer, wanted, part, told)
+                with self._patience(wanted.size):
+                    await self._fetch_from(peer, wanted, part, told)
             except TransferError as error:
                 failed.append(error)
                 if error.code == "digest_mismatch":
@@ -120,7 +144,11 @@ class Fetching:
             raise TransferError("peer_unreachable", f"the peer ended {format_count(left, 'byte')} early")
         if f"sha256:{hasher.hexdigest()}" != wanted.digest:
             await trio.to_thread.run_sync(part.unlink)
-            del told.came[peer]
+            told.came.clear()
+            if offset:  # what was there before may be what is wrong
+                await self._fetch_from(peer, wanted, part, told)
+                return
+            self._host.blame(peer, Offence.OTHER_CONTENT)
             raise TransferError("digest_mismatch", f"what {peer} sent is not {wanted.digest}", retryable=False)
 
     async def _fetch_chunks(self, wanted: Fetch, file: PartialFile, into: Path, told: _Told) -> None:

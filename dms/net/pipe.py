@@ -85,6 +85,12 @@ class Fetch(_Message, frozen=True):
     chunks: str = ""
 
 
+class EndFetch(_Message, frozen=True):
+    """Fetch it no further: nobody waits for the answer, and none is given."""
+
+    request: int
+
+
 class BlobAnswer(_Message, frozen=True):
     """Answers `AskBlob`. `path` None refuses."""
 
@@ -294,6 +300,7 @@ ToNetwork = (
     | Publish
     | Dial
     | Fetch
+    | EndFetch
     | BlobAnswer
     | OpenTunnel
     | RefuseTunnel

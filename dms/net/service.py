@@ -30,6 +30,7 @@ from dms.net.pipe import (
     Configure,
     Dial,
     Dialled,
+    EndFetch,
     Failed,
     Fetch,
     Fetched,
@@ -163,7 +164,9 @@ class Service:
                 nursery.start_soon(self._answered, failed, self._dialer.dial, request, addresses)
             case Fetch(request):
                 defect = Fetched(request, "internal", "a defect of the network process; its log has the details")
-                nursery.start_soon(self._answered, defect, self._fetching.fetch, message)
+                nursery.start_soon(self._answered, defect, self._fetching.fetch, message, self._fetching.begin(request))
+            case EndFetch(request):
+                self._fetching.end(request)
             case BlobAnswer(request, path):
                 self._blobs.on_answer(request, path)
             case Ban(peer, seconds):

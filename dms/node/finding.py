@@ -13,10 +13,9 @@ import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Final
 
-from dms.node.arrivals import fetch_blob
+from dms.node.claims import first_right
 from dms.node.datasets import Datasets
 from dms.node.inputs import Sources, fetch_missing
 from dms.node.post import NodePost
@@ -24,11 +23,11 @@ from dms.node.questions import Questions
 from dms.store.blobs import BlobStore
 from dms_actors.ports import Network
 from dms_proto.capability import Resources
-from dms_proto.data.chunks import LISTED_FROM, Content
+from dms_proto.data.chunks import LISTED_FROM
 from dms_proto.data.holders import MOST_CONTENTS, KnownHolders
-from dms_proto.data.manifest import Manifest, short_id
+from dms_proto.data.manifest import short_id
 from dms_proto.data.marks import mark_of
-from dms_proto.errors import DmsError, PeerError, UserError
+from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import Digest, PeerId, RequestId, request_id
 from dms_proto.messages import DatasetHeld, DatasetWanted
 from dms_proto.recent import Recent
@@ -107,8 +106,11 @@ class Finding:
             return
         if not await asyncio.to_thread(self._is_here, digest):
             sizes = await self._sizes(digest, self._peers(), SOON_S)
-            right = self._blobs.size(digest)  # of the manifest, which came when the job was submitted
-            self._note(digest, [peer for peer, size in sizes.items() if size == right])
+            self._note(digest, self._right(digest, sizes))
+
+    def _right(self, digest: Digest, sizes: Mapping[PeerId, int]) -> Sequence[PeerId]:
+        """Who says of a manifest that is here what it is."""
+        return [peer for peer, size in sizes.items() if size == self._blobs.size(digest)]
 
     def _note(self, digest: Digest, holders: Collection[PeerId]) -> None:
         for holder in holders:
@@ -124,7 +126,11 @@ class Finding:
         if not sizes:
             what = f"dataset {short_id(digest)} is not kept here, and of {format_count(len(asked), 'connected node')} none shares it"
             raise UserError("not_found", what, hint="dms data add PATH --shared, where it is")
-        holders, manifest = await self._manifest(digest, sizes)
+        await first_right(self._network, self._blobs, digest, sizes)
+        manifest = await asyncio.to_thread(self._datasets.manifest, digest)
+        if manifest is None:
+            raise PeerError("bad_job", f"{digest} is no manifest of a dataset", retryable=False)
+        holders = self._right(digest, sizes)
         if manifest.size > LISTED_FROM:
             self._note(digest, holders)
         else:
@@ -147,18 +153,3 @@ class Finding:
         send = partial(self._post.send_now, message=DatasetWanted(id_, mark_of(id_, digest)))
         answers = await self._questions.ask(id_, peers, send, first_s, MORE_S)
         return {peer: answer.size for peer, answer in answers.items()}
-
-    async def _manifest(self, digest: Digest, sizes: Mapping[PeerId, int]) -> tuple[Sequence[PeerId], Manifest]:
-        """The manifest, and who has it: not all say the same of it, and what it is shows when it is here."""
-        failed: DmsError = PeerError("bad_job", f"{digest} is no manifest of a dataset", retryable=False)
-        for size, peers in groupby(sorted(sizes, key=sizes.__getitem__), key=sizes.__getitem__):
-            holders = tuple(peers)
-            try:
-                await fetch_blob(self._network, self._blobs, holders, Content(digest, size))
-            except PeerError as error:
-                failed = error
-                continue
-            manifest = await asyncio.to_thread(self._datasets.manifest, digest)
-            if manifest is not None:
-                return holders, manifest
-        raise failed

@@ -5,7 +5,7 @@
     blobs/            0700
     ├── ab/cdef…      0600, never written again; "ab" are the first two hexadecimal digits of the digest
     ├── partial/      downloads under way, by digest; they survive a restart and are resumed
-    └── incoming/     copies under way; emptied when the store opens
+    └── incoming/     copies under way, and downloads of which it is to be seen whether they are right; emptied when the store opens
 
 A blob appears by a rename, whole or not at all, after its content has been hashed and synced. The same content is stored once.
 
@@ -19,6 +19,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -56,7 +57,10 @@ class BlobStore:
             for directory in (root, self._incoming, self._partial):
                 directory.mkdir(mode=0o700, exist_ok=True)
             for left_over in self._incoming.iterdir():
-                left_over.unlink()
+                if left_over.is_dir():
+                    shutil.rmtree(left_over)
+                else:
+                    left_over.unlink()
 
     def put_bytes(self, data: bytes) -> Digest:
         """Stores bytes.
@@ -133,6 +137,20 @@ class BlobStore:
             UserError: `bad_argument`: not a digest.
         """
         return self._partial / _hexadecimal(digest)
+
+    @contextmanager
+    def aside(self) -> Iterator[Path]:
+        """A directory for downloads that are none of those of `partial_path`, out of which one may be adopted. In the end it is gone.
+
+        Raises:
+            MachineError: `disk_full`, `store_failed`: there is none.
+        """
+        with self._reported():
+            directory = Path(tempfile.mkdtemp(dir=self._incoming))
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def adopt(self, path: Path, digest: Digest) -> Path:
         """Moves a file in whose content has been verified to be `digest`, from the same file system. Gives the blob's path.

@@ -38,12 +38,14 @@ class MemoryFabric:
 
     Attributes:
         drops: asked for each frame with sender and receiver; True: it vanishes on its way, and nobody is told.
+        silent: peers of which no content ever comes, though it was asked for.
     """
 
     def __init__(self) -> None:
         self.networks: dict[PeerId, MemoryNetwork] = {}
         self.cuts: set[frozenset[PeerId]] = set()
         self.drops: Callable[[PeerId, PeerId, bytes], bool] = lambda _sender, _receiver, _frame: False
+        self.silent: set[PeerId] = set()
 
     def network(self, peer: PeerId, topic: str = "public") -> MemoryNetwork:
         """A network for `peer`, not yet started."""
@@ -158,6 +160,8 @@ class MemoryNetwork:
         other = self._fabric.reachable(self._peer, peer)
         if other is None or peer not in self._links:
             raise PeerError("peer_unreachable", f"{peer} is not connected")
+        if peer in self._fabric.silent:
+            await asyncio.Event().wait()
         source = other._open_blob(self._peer, digest)
         if source is None:
             raise PeerError("peer_unreachable", f"{peer} refused {digest}", retryable=False)

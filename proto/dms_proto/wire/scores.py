@@ -47,6 +47,8 @@ class Offence(StrEnum):
     """An item above the rate limit."""
     UNREAD = "unread"
     """It takes nothing of what it is sent, for longer than any slow link does."""
+    OTHER_CONTENT = "other_content"
+    """A content that is not what its digest says, sent from its first byte to its last."""
     UNHANDLED = "unhandled"
     """A message whose handling failed here. It may be our own defect that it meets."""
     CROWDED = "crowded"
@@ -63,6 +65,7 @@ POINTS: Final[dict[Offence, int]] = {
     Offence.REPLAYED: 10,  # a node that slept sends what has expired, once
     Offence.FLOODED: 2,  # an honest sender paces itself, but a slow link bunches what it sent
     Offence.UNREAD: 500,
+    Offence.OTHER_CONTENT: 250,  # it may be a damaged disk
     Offence.UNHANDLED: 250,  # once costs little, and whoever has found how to do it is muted after a few
     Offence.CROWDED: 1,  # it may be the neighbour of an attacker: who sends little stays below what is forgiven meanwhile
 }

@@ -11,7 +11,7 @@ import pytest
 
 from dms.testing.live_networks import Crew, LiveMember, Wire
 from dms.testing.network_contract import PATIENCE_S, blob
-from dms_actors.ports import PeerUp
+from dms_actors.ports import PeerDown, PeerUp
 from dms_proto.data.chunks import CHUNK_BYTES, Hashing
 from dms_proto.errors import PeerError
 from dms_proto.ids import Digest
@@ -178,3 +178,59 @@ async def test_a_list_that_is_not_of_the_content_is_no_fault_of_its_holder(
     assert caught.value.code == "digest_mismatch"
     assert not into.exists()
     assert not into.with_name("fetched.part").exists()
+
+
+async def test_who_sends_another_content_is_blamed_and_who_goes_on_from_it_is_not(crew: Crew, tmp_path: Path) -> None:
+    ann, bob, liar = await crew(), await crew(), await crew()
+    await ann.connect(bob)
+    await ann.connect(liar)
+    wanted, into = sample(tmp_path, MIB), tmp_path / "fetched"
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(bytes(MIB))
+    holds(liar, wrong)
+    holds(bob, wanted.source)
+    for _ in range(5):
+        into.with_name("fetched.part").write_bytes(bytes(MIB // 2))
+        assert await ann.network.fetch([bob.peer], wanted.digest, MIB, into) == ()
+        assert into.read_bytes() == wanted.data
+    async with asyncio.timeout(PATIENCE_S):
+        while not ann.seen.of(PeerDown):
+            with pytest.raises(PeerError):
+                await ann.network.fetch([liar.peer], wanted.digest, MIB, into)
+    assert {event.peer for event in ann.seen.of(PeerDown)} == {liar.peer}
+
+
+async def test_a_transfer_for_which_nobody_waits_any_more_gives_its_place_to_another(
+    crew: Crew, tmp_path: Path
+) -> None:
+    ann, bob, mute = (
+        await crew(max_blobs_fetched=1, blob_stall_s=3600.0, keepalive_s=3600.0),
+        await crew(),
+        await crew(),
+    )
+    await ann.connect(bob)
+    wanted, into = sample(tmp_path, MIB), tmp_path / "fetched"
+    holds(bob, wanted.source)
+    async with Wire.to(mute.addresses[0]) as (wire, address):
+        await ann.network.dial([address])
+        await ann.seen.until(lambda: len(ann.seen.of(PeerUp)) == 2)
+        wire.is_silent = True
+        waiting = asyncio.ensure_future(fetch(ann, [mute], wanted, tmp_path / "silent"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await fetch(ann, [bob], wanted, into) == ()
+
+
+async def test_a_holder_of_several_that_falls_silent_leaves_the_next_its_time(crew: Crew, tmp_path: Path) -> None:
+    """Without a list of chunks they are asked one after the other."""
+    ann, bob, mute = await crew(blob_stall_s=1.0, keepalive_s=3600.0), await crew(), await crew()
+    await ann.connect(bob)
+    wanted, into = sample(tmp_path, 1000), tmp_path / "fetched"
+    holds(bob, wanted.source)
+    async with Wire.to(mute.addresses[0]) as (wire, address):
+        await ann.network.dial([address])
+        await ann.seen.until(lambda: len(ann.seen.of(PeerUp)) == 2)
+        wire.is_silent = True
+        assert await ann.network.fetch([mute.peer, bob.peer], wanted.digest, 1000, into) == ()
+    assert into.read_bytes() == wanted.data
