@@ -12,7 +12,7 @@ from dms.rpc.api.jobs import Attempt, JobList, JobResults, JobSummary, JobView, 
 from dms.rpc.api.market import BidList, RequestList
 from dms_proto.capability import Meter
 from dms_proto.messages import Pricing
-from dms_proto.units import format_bytes, format_count, format_credits, format_millis
+from dms_proto.units import format_age, format_bytes, format_count, format_credits, format_millis
 from dms_proto.verification.policy import Policy
 from dms_proto.work import Usage
 
@@ -175,13 +175,14 @@ def allocation_list(found: AllocationList, names: Mapping[str, str]) -> Iterator
     if not found.allocations:
         yield Line("no allocations", "dim")
         return
+    now = words.now_ms()
     rows = [
         (
             short(item.allocation_id),
             short(item.request_id),
             item.side.value,
             words.called(item.requester if item.side.value == "provider" else item.provider, names),
-            item.phase.value,
+            _phase(item, now),
             _used(item.usage) if item.usage.wall_ms else "-",
             format_credits(item.price),
             words.ending(item.ending),
@@ -202,7 +203,7 @@ def allocation(view: AllocationView, names: Mapping[str, str]) -> Iterator[Block
             ("we are", view.side.value),
             ("provider", _in_full(view.provider, names)),
             ("requester", _in_full(view.requester, names)),
-            ("phase", view.phase.value),
+            ("phase", _phase(view, words.now_ms())),
             ("ending", words.ending(view.ending) or "-"),
             ("runs", " ".join(view.task.command) or view.task.module),
             ("reserved", words.resources(view.task.resources)),
@@ -219,6 +220,11 @@ def allocation(view: AllocationView, names: Mapping[str, str]) -> Iterator[Block
             *((("dispute", _dispute(view.disputed)),) if view.disputed else ()),
         ),
     )
+
+
+def _phase(view: AllocationView, now: int) -> str:
+    """Where an allocation stands, and since when and why it does not go on."""
+    return f"frozen for {format_age(now - view.frozen_since)}: {view.frozen}" if view.frozen else view.phase.value
 
 
 def _in_full(peer: str, names: Mapping[str, str]) -> str:

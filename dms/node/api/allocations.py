@@ -28,7 +28,7 @@ from dms.rpc.api.allocations import (
 from dms.store.tables import MAX_ALTERNATIVES, Condition
 from dms_actors.letters import ShowState, Told
 from dms_actors.runtime import ask_from_loop
-from dms_proto.allocation.state import Allocation
+from dms_proto.allocation.state import Allocation, frozen_now
 from dms_proto.allocation.stimuli import StopWished
 from dms_proto.capability import Resources
 from dms_proto.errors import UserError
@@ -37,6 +37,7 @@ from dms_proto.market.auction_resizes import held_by, why_not
 from dms_proto.market.auction_state import Auction, Slot
 from dms_proto.market.auction_stimuli import AllocationCancelAsked, ResizeAsked
 from dms_proto.market.auction_terms import Terms
+from dms_proto.market.ledger import Reservation
 from dms_proto.messages import Clause, Phase, Resized
 from dms_proto.units import format_count
 from dms_proto.work import EndReason
@@ -75,6 +76,16 @@ def _refused(allocation: AllocationId, clauses: tuple[Clause, ...]) -> UserError
 def _result(auction: Auction, slot: Slot) -> ResizeResult:
     at_ms = slot.sizes.parts[-1].until_ms if slot.sizes.parts else 0
     return ResizeResult(slot.allocation_id, held_by(auction, slot), at_ms, slot.agreed)
+
+
+def _live_here(allocation: Allocation, reservation: Reservation) -> Live:
+    frozen = frozen_now(allocation)
+    resources = reservation.resources if allocation.sizes.parts else None
+    return Live(allocation.usage, resources, frozen.because, frozen.since)
+
+
+def _live_there(slot: Slot) -> Live:
+    return Live(slot.usage, slot.sizes.now, slot.standstill.why, slot.standstill.since)
 
 
 class AllocationGroup(Base):
@@ -200,8 +211,8 @@ class AllocationGroup(Base):
         )
 
     async def _live(self, rows: Iterable[Row]) -> dict[str, Live]:
-        """What runs now has used and holds, by allocation: asked of the actors, since use is never stored."""
-        running = [row for row in rows if phase_of(row) in (Phase.RUNNING, Phase.STOPPING)]
+        """What is not over has used and holds, and whether it stands still, by allocation: asked of the actors, since use is never stored."""
+        running = [row for row in rows if phase_of(row) is not Phase.ENDED]
         here = [text(row, "allocation_id") for row in running if row["provided"]]
         jobs = {text(row, "request_id") for row in running if not row["provided"]}
         asked = [self._services.allocations.get(id_) for id_ in here]
@@ -213,10 +224,10 @@ class AllocationGroup(Base):
         live: dict[str, Live] = {}
         for state in states:
             match state:
-                case Allocation(reservation=reservation, usage=usage, sizes=sizes) if reservation is not None:
-                    live[reservation.allocation_id] = Live(usage, reservation.resources if sizes.parts else None)
+                case Allocation(reservation=reservation) if reservation is not None:
+                    live[reservation.allocation_id] = _live_here(state, reservation)
                 case Auction(slots=slots):
-                    live |= {slot.allocation_id: Live(slot.usage, slot.sizes.now) for slot in slots}
+                    live |= {slot.allocation_id: _live_there(slot) for slot in slots}
         return live
 
     async def _terms_of(self, rows: Iterable[Row]) -> dict[str, Terms]:

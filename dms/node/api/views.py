@@ -49,10 +49,12 @@ def phase_of(row: Row) -> Phase:
 
 
 class Live(NamedTuple):
-    """What is known only while an allocation runs: its use so far, and what it holds, if that has changed."""
+    """What is known only while an allocation runs: its use so far, what it holds, if that has changed, and why it stands still since when."""
 
     used: Usage | None = None
     resources: Resources | None = None
+    frozen: str = ""
+    frozen_since: int = 0
 
 
 NOT_LIVE: Final = Live()
@@ -93,6 +95,8 @@ def allocation_view(
         outputs=_blob(row, "outputs", tuple[Output, ...], ()),
         log_bytes=ended if any(ended) else logs,
         disputed=text(row, "disputed"),
+        frozen=live.frozen,
+        frozen_since=live.frozen_since,
     )
 
 

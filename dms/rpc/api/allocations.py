@@ -59,6 +59,8 @@ class AllocationView(msgspec.Struct, frozen=True):
         outputs: files it left, with the end.
         log_bytes: length of (stdout, stderr) so far.
         disputed: where the requester's receipt does not say what the provider's status said; empty while both agree.
+        frozen: why it stands still; empty while it does not.
+        frozen_since: Unix ms since which it stands still, at its requester since it heard of it; 0 while it does not.
     """
 
     allocation_id: AllocationId
@@ -79,6 +81,8 @@ class AllocationView(msgspec.Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
     log_bytes: tuple[int, int] = (0, 0)
     disputed: str = ""
+    frozen: str = ""
+    frozen_since: int = 0
 
 
 class AllocationListParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -91,7 +91,7 @@ def status_of(allocation: Allocation) -> AllocationStatus:
     """What the requester is told. The number grows with the phase, so that an older status is recognised."""
     reservation, told = reservation_of(allocation), TOLD[allocation.phase]
     ended = told is Phase.ENDED
-    frozen = allocation.frozen if allocation.phase in GIVING_WAY else Frozen()
+    frozen = frozen_now(allocation)
     return AllocationStatus(
         request_id=reservation.request_id,
         allocation_id=reservation.allocation_id,
@@ -106,6 +106,11 @@ def status_of(allocation: Allocation) -> AllocationStatus:
         frozen=frozen.because,
         evict_after_ms=frozen.evict_after_ms,
     )
+
+
+def frozen_now(allocation: Allocation) -> Frozen:
+    """Whether it stands still now: what is being stopped does not, though it may be for that."""
+    return allocation.frozen if allocation.phase in GIVING_WAY else Frozen()
 
 
 def ran_ms(allocation: Allocation, now: int) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from dms.config.settings import Provider
 from dms.node.api import LocalApi
+from dms.rpc.api.allocations import AllocationListParams
 from dms.rpc.api.jobs import JobParams, JobView, WaitParams
 from dms.testing.market import CAPABILITY, CONFIG, TARIFF, Market, until
 from dms_proto.capability import JobClass, Resources
@@ -42,11 +43,12 @@ def market_of(evict_after_ms: int) -> Any:
 async def local(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Local]:
     async with Market(tmp_path, 2, build=market_of(request.param)) as market:
         local = Local(market)
-        local.apis.append(await LocalApi.start(market.nodes[0].services))
+        local.apis += [await LocalApi.start(node.services) for node in market.nodes]
         try:
             yield local
         finally:
-            await local.api.close()
+            for api in local.apis:
+                await api.close()
 
 
 def job(kind: JobClass, *command: str, **changes: Any) -> Any:
@@ -68,6 +70,12 @@ async def is_frozen(local: Local, job_id: str, *, wanted: bool) -> JobView:
     return await until(lambda: local.show(job_id), lambda view: bool(view.slots[0].attempts[-1].frozen) is wanted)
 
 
+async def standing(api: LocalApi) -> dict[str, tuple[str, int]]:
+    """By job: why what is not over stands still at a node, and since when."""
+    listed = await api.alloc_list(AllocationListParams(active=True))
+    return {each.request_id: (each.frozen, each.frozen_since) for each in listed.allocations}
+
+
 @pytest.mark.parametrize("local", [HOUR], indirect=True)
 async def test_a_batch_job_stands_still_while_somebody_waits_and_goes_on(local: Local) -> None:
     batch = await local.submit(job(JobClass.BATCH, "wait"))
@@ -77,9 +85,16 @@ async def test_a_batch_job_stands_still_while_somebody_waits_and_goes_on(local: 
     await running(local, online)
     view = await is_frozen(local, batch, wanted=True)
     assert view.slots[0].attempts[0].frozen.startswith("somebody waits for other work here")
+    for api in local.apis:
+        seen = await standing(api)
+        assert seen[online] == ("", 0)
+        assert seen[batch][0].startswith("somebody waits for other work here")
+        assert seen[batch][1] > 0
 
     await local.api.job_cancel(JobParams(online))
     view = await is_frozen(local, batch, wanted=False)
+    for api in local.apis:
+        await until(lambda api=api: standing(api), lambda found: found == {batch: ("", 0)})
     assert view.slots[0].attempts[0].phase is Phase.RUNNING
     await local.api.job_cancel(JobParams(batch))
     await local.api.job_wait(WaitParams(batch, 20_000))

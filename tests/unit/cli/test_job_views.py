@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from dms.cli.text import plain
-from dms.cli.views import jobs
+from dms.cli.views import jobs, words
 from dms.jobs.spec import JobSpec
+from dms.rpc.api.allocations import AllocationList, AllocationView, Side
 from dms.rpc.api.jobs import Attempt, JobPhase, JobSummary, JobView, SlotView
 from dms.testing.samples import PROVIDER
 from dms_proto.capability import Capability
-from dms_proto.ids import AllocationId, RequestId, short
+from dms_proto.ids import AllocationId, BidId, RequestId, short
 from dms_proto.messages import Phase
 from dms_proto.work import Ending, EndReason, Task
 
@@ -42,3 +43,23 @@ def test_a_job_that_is_over_says_how_long_it_took_and_what_it_cost() -> None:
     (row,) = (line for line in lines if "attic" in line)
     assert row.split("ended")[1].split()[:5] == ["3", "s", "-", "0.00002", "credits"]
     assert "  took         5 s" in lines
+
+
+def test_an_allocation_that_stands_still_says_why_and_for_how_long() -> None:
+    view = AllocationView(
+        AllocationId("a-one"),
+        RequestId("r-one"),
+        BidId("b-one"),
+        0,
+        Side.PROVIDER,
+        PROVIDER.peer_id,
+        PROVIDER.peer_id,
+        Phase.RUNNING,
+        Task("scripted"),
+        frozen="the machine runs on its battery",
+        frozen_since=words.now_ms() - 125_000,
+    )
+    row = list(plain(jobs.allocation_list(AllocationList((view,), 1), NAMES)))[1]
+    assert "frozen for 2 min: the machine runs on its battery" in row
+    assert "running" not in row
+    assert any("frozen for 2 min" in line for line in plain(jobs.allocation(view, NAMES)))
