@@ -356,7 +356,7 @@ class Run(Protocol):
         ...
 
     async def freeze(self, until_ms: int) -> None:
-        """Halts all of its processes where they stand. Until it is thawed, its time stands still: `Usage.wall_ms`, and its limit.
+        """Freezes all of its processes where they stand. Until it is thawed, its time stands still: `Usage.wall_ms`, and its limit.
 
         If this node dies meanwhile, it has what is left of its time from `until_ms` (Unix ms) on at most, and is adopted as it is. Once frozen, or
         over, nothing changes.

@@ -106,7 +106,7 @@ class Workbench(Protocol):
         ...
 
     def freeze(self, allocation_id: AllocationId, until: int) -> None:
-        """Halts its run where it stands, until `until` (Unix ms) if nobody says more; leads to `FreezeFailed` if that cannot be done."""
+        """Freezes its run where it stands, until `until` (Unix ms) if nobody says more; leads to `FreezeFailed` if that cannot be done."""
         ...
 
     def thaw(self, allocation_id: AllocationId) -> None:

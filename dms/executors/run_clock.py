@@ -13,35 +13,35 @@ class RunClock:
 
         Args:
             started_ms: Unix time of the start.
-            frozen_ms: for how long it has stood still since, a standstill that lasts not counted.
+            frozen_ms: for how long it has stood still since, a freeze that lasts not counted.
             frozen_at: Unix ms since which it stands still; 0 while it goes on.
         """
         self.frozen_ms = frozen_ms
-        """For how long it has stood still, a standstill that lasts not counted."""
+        """For how long it has stood still, a freeze that lasts not counted."""
         self._began = time.monotonic() - max(0.0, time.time() - started_ms / 1000) + frozen_ms / 1000
-        self._halted = time.monotonic() - max(0.0, time.time() - frozen_at / 1000) if frozen_at else None
+        self._frozen_since = time.monotonic() - max(0.0, time.time() - frozen_at / 1000) if frozen_at else None
 
     @property
-    def is_halted(self) -> bool:
+    def is_frozen(self) -> bool:
         """Whether it stands still."""
-        return self._halted is not None
+        return self._frozen_since is not None
 
     def seconds(self) -> float:
         """How long it has run."""
-        return max(0.0, (time.monotonic() if self._halted is None else self._halted) - self._began)
+        return max(0.0, (time.monotonic() if self._frozen_since is None else self._frozen_since) - self._began)
 
     def millis(self) -> int:
         """The same in milliseconds."""
         return int(self.seconds() * 1000)
 
-    def halt(self) -> None:
+    def freeze(self) -> None:
         """It stands still from now on. Idempotent."""
-        self._halted = time.monotonic() if self._halted is None else self._halted
+        self._frozen_since = time.monotonic() if self._frozen_since is None else self._frozen_since
 
-    def go_on(self) -> None:
+    def thaw(self) -> None:
         """It goes on. Idempotent."""
-        if self._halted is not None:
-            stood, self._halted = time.monotonic() - self._halted, None
+        if self._frozen_since is not None:
+            stood, self._frozen_since = time.monotonic() - self._frozen_since, None
             self._began += stood
             self.frozen_ms += int(stood * 1000)
 

@@ -159,14 +159,14 @@ class ScriptedRun:
     async def freeze(self, until_ms: int) -> None:
         """See `Run.freeze`: the script is played on once it is thawed."""
         if not self.has_ended:
-            self._clock.halt()
+            self._clock.freeze()
             self._moving.clear()
             self._wall.cancel()
 
     async def thaw(self) -> None:
         """See `Run.thaw`."""
-        if self._clock.is_halted:
-            self._clock.go_on()
+        if self._clock.is_frozen:
+            self._clock.thaw()
             self._moving.set()
             self._wall = self._wall_timer()
 

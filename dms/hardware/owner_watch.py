@@ -17,7 +17,7 @@ from typing import Final
 
 from dms.hardware.own_use import OwnUse, own_use
 from dms.hardware.stat import CpuTicks, read_ticks
-from dms_proto.owner_first import LOOK_MS, Look, Rules, Standing, follow
+from dms_proto.owner_first import LOOK_MS, Look, Presence, Rules, follow
 
 TERMINALS: Final = ("pts/[0-9]*", "tty[1-9]*")
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class OwnerWatch:
         self._devices = devices
         self._before: tuple[CpuTicks, OwnUse] | None = None
         self._task: asyncio.Task[None] | None = None
-        self.standing = Standing()
+        self.presence = Presence()
         """Where it stands."""
 
     def start(self) -> None:
@@ -71,9 +71,9 @@ class OwnerWatch:
             unplugged=self._rules.on_battery and is_unplugged(),
             idle_ms=idle_ms(self._devices) if self._rules.at_keys else None,
         )
-        before, self.standing = self.standing, follow(self.standing, look, self._rules)
-        if self.standing.because != before.because:
-            self._on_change(self.standing.because)
+        before, self.presence = self.presence, follow(self.presence, look, self._rules)
+        if self.presence.because != before.because:
+            self._on_change(self.presence.because)
 
     async def _run(self) -> None:
         while True:

@@ -57,8 +57,8 @@ class Look(msgspec.Struct, frozen=True):
     idle_ms: int | None = None
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """Where it stands.
+class Presence(msgspec.Struct, frozen=True):
+    """Whether the machine is its owner's, as far as was seen.
 
     Attributes:
         because: why the machine is the owner's; empty while it is free.
@@ -71,18 +71,18 @@ class Standing(msgspec.Struct, frozen=True):
     calm_since: int = -1
 
 
-def follow(standing: Standing, look: Look, rules: Rules) -> Standing:
-    """Where it stands after one more look."""
-    busy_looks = standing.busy_looks + 1 if _is_busy(look, rules.cpu_millicores) else 0
+def follow(presence: Presence, look: Look, rules: Rules) -> Presence:
+    """What is known after one more look."""
+    busy_looks = presence.busy_looks + 1 if _is_busy(look, rules.cpu_millicores) else 0
     because = _reason(look, rules, is_busy=busy_looks >= LOOKS)
-    if not standing.because:
-        return Standing(because, busy_looks)
+    if not presence.because:
+        return Presence(because, busy_looks)
     if because or _is_busy(look, rules.cpu_millicores // 2):
-        return Standing(standing.because, busy_looks)
-    calm_since = look.at if standing.calm_since < 0 else standing.calm_since
+        return Presence(presence.because, busy_looks)
+    calm_since = look.at if presence.calm_since < 0 else presence.calm_since
     if look.at - calm_since >= rules.calm_ms:
-        return Standing()
-    return Standing(standing.because, busy_looks, calm_since)
+        return Presence()
+    return Presence(presence.because, busy_looks, calm_since)
 
 
 def _reason(look: Look, rules: Rules, *, is_busy: bool) -> str:

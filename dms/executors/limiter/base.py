@@ -93,7 +93,7 @@ class Group(Protocol):
         ...
 
     def freeze(self) -> None:
-        """Halts every member where it stands. Idempotent.
+        """Freezes every member where it stands. Idempotent.
 
         Raises:
             OSError: it cannot be done.
@@ -109,7 +109,7 @@ class Group(Protocol):
         ...
 
     def kill(self) -> None:
-        """Sends SIGKILL to every member, also to those that were halted."""
+        """Sends SIGKILL to every member, also to those that are frozen."""
         ...
 
     def remove(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dms.executors.limiter import cgroup_files as files
-from dms.executors.limiter import standstill
+from dms.executors.limiter import signals
 from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading, cannot_prepare
 from dms_proto.capability import Meter
 
@@ -68,11 +68,11 @@ class GroupV1:
 
     def freeze(self) -> None:
         """See `Group.freeze`."""
-        standstill.halt(self.processes)
+        signals.freeze(self.processes)
 
     def thaw(self) -> None:
         """See `Group.thaw`."""
-        standstill.go_on(self.processes)
+        signals.thaw(self.processes)
 
     def kill(self) -> None:
         """See `Group.kill`."""

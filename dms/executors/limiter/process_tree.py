@@ -32,7 +32,7 @@ def is_alive(fields: list[str]) -> bool:
     return bool(fields) and fields[0] not in "ZX"
 
 
-def is_halted(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     """Whether a process stands still by SIGSTOP, or will before it does anything more; one that has ended does."""
     lines = dict(line.split(":\t", 1) for line in _read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
     if not lines or lines["State"][0] in "TtZX":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from dms.executors.limiter import process_tree, standstill
+from dms.executors.limiter import process_tree, signals
 from dms.executors.limiter.base import SETUP_PROCESSES, Allowance, Group, Reading
 from dms_proto.capability import Meter
 
@@ -79,11 +79,11 @@ class PolledGroup:
 
     def freeze(self) -> None:
         """See `Group.freeze`."""
-        standstill.halt(self.processes)
+        signals.freeze(self.processes)
 
     def thaw(self) -> None:
         """See `Group.thaw`."""
-        standstill.go_on(self.processes)
+        signals.thaw(self.processes)
 
     def kill(self) -> None:
         """See `Group.kill`."""

@@ -311,7 +311,7 @@ def _inner_pid(status: int) -> int:
 
 
 def _told_deadline_ms(status: int) -> int:
-    """When a run that stood still for a while is overdue, as the last node that halted it, or let it go on, has said; 0: none has."""
+    """When a run that stood still for a while is overdue, as the last node that froze or thawed it has said; 0: none has."""
     end = os.fstat(status).st_size
     _, found, tail = os.pread(status, 4096, max(0, end - 4096)).rpartition(b'"deadline-ms": ')
     digits = tail.partition(b"}")[0].strip()

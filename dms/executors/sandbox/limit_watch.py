@@ -65,12 +65,12 @@ class LimitWatch:
         loop = asyncio.get_running_loop()
         self._timers = [self._wall_timer(age_s), loop.call_later(TICK_S, self._on_tick)]
 
-    def halt_clock(self) -> None:
+    def freeze_clock(self) -> None:
         """The wall time stands still. Idempotent."""
         if self._timers:
             self._timers[0].cancel()
 
-    def restart_clock(self, age_s: float) -> None:
+    def thaw_clock(self, age_s: float) -> None:
         """The wall time goes on, after so many seconds of it."""
         if self._timers:
             self._timers[0].cancel()

@@ -137,8 +137,8 @@ class SandboxRun:
         self.place.group.attach(inner.pid)
         if self._must_kill:
             inner.kill()
-        elif self._freeze_until and not self._clock.is_halted:
-            self._halt(self._freeze_until)
+        elif self._freeze_until and not self._clock.is_frozen:
+            self._freeze(self._freeze_until)
 
     def set_gone(self, handle: str) -> None:
         """Says that its processes ended before anybody could hold them; their files tell how, and when."""
@@ -204,7 +204,7 @@ class SandboxRun:
         if not self._is_settled or self._inner is None or grace_ms <= 0:
             self._kill_now()
             return
-        self._go_on()
+        self._thaw()
         self._inner.terminate_all()
         loop = asyncio.get_running_loop()
         at = loop.time() + grace_ms / 1000
@@ -217,13 +217,13 @@ class SandboxRun:
         if self._is_over() or self._ending is not None or self._killed is not None:
             return
         self._freeze_until = until_ms
-        if self._inner is not None and not self._clock.is_halted:
-            self._halt(until_ms)
+        if self._inner is not None and not self._clock.is_frozen:
+            self._freeze(until_ms)
 
     async def thaw(self) -> None:
         """See `Run.thaw`."""
         self._freeze_until = 0
-        self._go_on()
+        self._thaw()
 
     async def resize(self, resources: Resources) -> None:
         """See `Run.resize`."""
@@ -261,8 +261,8 @@ class SandboxRun:
             del launch  # it holds the program, and with it the job's secrets
             self._is_following = True
             self._limits.start(self._clock.seconds(), self._kill, self._on_sample)
-            if self._clock.is_halted:
-                self._limits.halt_clock()
+            if self._clock.is_frozen:
+                self._limits.freeze_clock()
             self.look()
             await self._over.wait()
             await self._end()
@@ -331,32 +331,32 @@ class SandboxRun:
         if self._inner is not None:
             self._inner.kill()
 
-    def _halt(self, until_ms: int) -> None:
+    def _freeze(self, until_ms: int) -> None:
         """Its new deadline is written down first: if this node dies now, the launcher bears it until then, and not for longer."""
-        self._clock.halt()
-        self._limits.halt_clock()
+        self._clock.freeze()
+        self._limits.freeze_clock()
         try:
-            self._note_standstill(int(time.time() * 1000), until_ms)
+            self._note_freeze(int(time.time() * 1000), until_ms)
             self.place.group.freeze()
         except OSError as error:
-            self._go_on()
+            self._thaw()
             raise MachineError("sandbox_failed", f"it cannot be frozen: {error.strerror or error}") from error
 
-    def _go_on(self) -> None:
-        if not self._clock.is_halted or self._ending is not None:
+    def _thaw(self) -> None:
+        if not self._clock.is_frozen or self._ending is not None:
             return
-        self._clock.go_on()
-        self._limits.restart_clock(self._clock.seconds())
+        self._clock.thaw()
+        self._limits.thaw_clock(self._clock.seconds())
         try:
             self.place.group.thaw()
-            self._note_standstill(0, int(time.time() * 1000))
+            self._note_freeze(0, int(time.time() * 1000))
         except OSError as error:
             self._failure = error
             self._over.set()
 
-    def _note_standstill(self, frozen_at: int, goes_on_at: int) -> None:
+    def _note_freeze(self, frozen_at: int, goes_on_at: int) -> None:
         left_ms = max(0, self.place.allowance.wall_ms - self._clock.millis())
-        self.place.files.note_standstill(frozen_at, self._clock.frozen_ms, goes_on_at + left_ms)
+        self.place.files.note_freeze(frozen_at, self._clock.frozen_ms, goes_on_at + left_ms)
 
     def _on_sample(self, reading: Reading) -> None:
         self._sample = self._usage(reading)
@@ -371,7 +371,7 @@ class SandboxRun:
         self._limits.stop()
         if self._inner is not None:
             self._inner.kill()  # for what the program left behind; its own exit code is known by now or never will be
-        if self._clock.is_halted:
+        if self._clock.is_frozen:
             self.place.group.thaw()  # bubblewrap stands still as well, and is to end
         for process in (self._inner, self._monitor):
             if process is not None and not await process.wait(KILL_WAIT_S):

@@ -151,7 +151,7 @@ class RunFiles:
     def _next(self) -> bytes:
         return os.pread(self._fds["status"], _AT_ONCE, self._read_to)
 
-    def note_standstill(self, frozen_at: int, frozen_ms: int, deadline_ms: int) -> None:
+    def note_freeze(self, frozen_at: int, frozen_ms: int, deadline_ms: int) -> None:
         """Writes down that it stands still, or goes on, for who adopts it; and for the launcher when its time is over now (Unix ms).
 
         Raises:

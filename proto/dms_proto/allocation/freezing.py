@@ -3,7 +3,7 @@
 ::
 
     whoever decides        the allocation's machine             the run                the requester
-    FreezeWished ────────▶ AllocationFrozen ── FreezeRun ─────▶ halts where it stands
+    FreezeWished ────────▶ AllocationFrozen ── FreezeRun ─────▶ frozen where it stands
                                      └──── AllocationStatus(frozen=why, evict_after_ms) ─▶ told; nothing runs, nothing is billed
     ThawWished ──────────▶ AllocationThawed ── ThawRun ───────▶ goes on
                                      └──── AllocationStatus(frozen="") ──────────────────▶ told
@@ -91,7 +91,7 @@ class AllocationThawed(Event, frozen=True):
 
 
 class FreezeRun(Effect, frozen=True):
-    """Halt the run where it stands, or as soon as it has started; if this node dies, it is over at `until` (Unix ms). Repeats are harmless."""
+    """Freeze the run where it stands, or as soon as it has started; if this node dies, it is over at `until` (Unix ms). Repeats are harmless."""
 
     until: int
 

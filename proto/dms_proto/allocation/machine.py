@@ -352,7 +352,7 @@ TABLE: Final[Table[Allocation]] = {
     (LifePhase.RUNNING, StopWished): Row(stop, "asked to stop, killed after the grace"),
     **{
         (phase, FreezeWished): Row(
-            freeze, "halted as soon as it runs, and the requester is told; evicted after a while, or at once"
+            freeze, "frozen as soon as it runs, and the requester is told; evicted after a while, or at once"
         )
         for phase in GIVING_WAY
     },

@@ -332,7 +332,7 @@ def _progress(slot: Slot, status: AllocationStatus, now: int) -> list[Event]:
     events: list[Event] = []
     if _ORDER[status.phase] > _ORDER[slot.allocation]:
         events.append(AllocationAdvanced(slot.index, status.allocation_id, status.phase, now))
-    if slot.standstill.is_news(status.frozen):
+    if slot.freezes.is_news(status.frozen):
         frozen = ProviderFroze(slot.index, status.allocation_id, status.frozen, status.evict_after_ms, now)
         events.append(frozen if status.frozen else ProviderThawed(slot.index, status.allocation_id, now))
     if status.usage.wall_ms > slot.usage.wall_ms:

@@ -12,10 +12,10 @@ from dms_proto.ids import PeerId
 from dms_proto.machine import Effect, Send
 from dms_proto.market.agreement import figures_digest, receipt_for, unheard
 from dms_proto.market.auction_events import AttemptEnded
+from dms_proto.market.auction_freezes import BORNE_EVICTIONS
 from dms_proto.market.auction_money import awaits_verdict
 from dms_proto.market.auction_pace import late_ms
 from dms_proto.market.auction_reading import is_answer
-from dms_proto.market.auction_standstill import BORNE_EVICTIONS
 from dms_proto.market.auction_state import Auction, AuctionPhase, Slot, terms_of
 from dms_proto.messages import AllocationStatus, Cancel
 from dms_proto.units import format_count, format_credits, format_millis
@@ -46,7 +46,7 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     elif reason in DETERMINISTIC and terms.verify.is_on:
         final = True  # an answer, which others confirm or not
     elif reason is EndReason.EVICTED:
-        final = exhausted = slot.standstill.evictions >= BORNE_EVICTIONS
+        final = exhausted = slot.freezes.evictions >= BORNE_EVICTIONS
         why = "it gave way at its provider, which is nobody's fault"
     elif reason in DETERMINISTIC:
         nodes = len({*slot.failed_on, slot.provider})

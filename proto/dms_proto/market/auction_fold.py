@@ -47,9 +47,9 @@ from dms_proto.market.auction_events import (
     SealReceived,
     SealsListed,
 )
+from dms_proto.market.auction_freezes import Freezes
 from dms_proto.market.auction_pace import NUDGE_MS, nudge_pauses, overdue_at
 from dms_proto.market.auction_reading import agreement_of, bidder_of, is_answer, is_passing, seeking
-from dms_proto.market.auction_standstill import Standstill
 from dms_proto.market.auction_state import (
     Auction,
     AuctionPhase,
@@ -194,12 +194,12 @@ def _advanced(auction: Auction, event: AllocationAdvanced) -> Auction:
     return change(auction, slots=with_slots(auction, (event.slot,), **news))
 
 
-def _standing(auction: Auction, index: int, standstill: Standstill, at: int) -> Auction:
+def _with_freezes(auction: Auction, index: int, freezes: Freezes, at: int) -> Auction:
     """Its limits are later by as long as it stands still. Before anything was heard of it, it is asked all the same."""
-    slot = change(auction.slots[index], standstill=standstill)
+    slot = change(auction.slots[index], freezes=freezes)
     due = overdue_at(auction, slot, slot.allocation)
     nudge_at = max(due, at + NUDGE_MS[0]) if due else slot.nudge_at
-    return _with_slot(auction, index, standstill=standstill, nudge_at=nudge_at)
+    return _with_slot(auction, index, freezes=freezes, nudge_at=nudge_at)
 
 
 def _repeated(auction: Auction, event: InvocationRepeated) -> Auction:
@@ -334,7 +334,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         settled=(*slot.settled, Settled(provider, event.allocation_id, event.price)) if provider else slot.settled,
         has_answered=is_answer(auction, slot, event),
         checkpoint=Checkpoint(event.checkpoint, event.outputs) if event.checkpoint else slot.checkpoint,
-        standstill=slot.standstill.attempt_over(is_evicted=is_evicted),
+        freezes=slot.freezes.attempt_over(is_evicted=is_evicted),
     )
     slots = (*auction.slots[: event.slot], after, *auction.slots[event.slot + 1 :])
     # Who gave nothing is not asked again at once, whoever's doing it says that was.
@@ -452,8 +452,8 @@ _FOLDS: Final[Mapping[type[Event], Callable[[Auction, Any], Auction]]] = {
     BidsReleased: _released,
     AllocationAdvanced: _advanced,
     AllocationUsed: lambda auction, event: _with_slot(auction, event.slot, usage=event.usage),
-    ProviderFroze: lambda auction, e: _standing(auction, e.slot, auction.slots[e.slot].standstill.begun(e), e.at),
-    ProviderThawed: lambda auction, e: _standing(auction, e.slot, auction.slots[e.slot].standstill.over(e.at), e.at),
+    ProviderFroze: lambda auction, e: _with_freezes(auction, e.slot, auction.slots[e.slot].freezes.begun(e), e.at),
+    ProviderThawed: lambda auction, e: _with_freezes(auction, e.slot, auction.slots[e.slot].freezes.over(e.at), e.at),
     InvocationRepeated: _repeated,
     ProviderSuspected: _suspected,
     ProviderReturned: _returned,

@@ -39,8 +39,8 @@ def overdue_at(auction: Auction, slot: Slot, phase: Phase) -> int:
     task = going_on(terms_of(auction).task, slot.checkpoint)
     ready = slot.held_since + fetching_ms(task)
     if phase is Phase.PREPARING:
-        return ready + NOT_STARTED_MS + slot.standstill.borne_ms
-    return ready + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS + slot.standstill.borne_ms
+        return ready + NOT_STARTED_MS + slot.freezes.borne_ms
+    return ready + task.limits.wall_ms + task.limits.grace_ms + OVERDUE_MS + slot.freezes.borne_ms
 
 
 def late_ms(auction: Auction, slot: Slot) -> int:

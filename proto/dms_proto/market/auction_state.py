@@ -27,7 +27,7 @@ from dms_proto.market.auction_events import (
     ResultJudged,
     ResultsCompared,
 )
-from dms_proto.market.auction_standstill import MOVING, Standstill
+from dms_proto.market.auction_freezes import NEVER_FROZEN, Freezes
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.purse import Purse
@@ -89,7 +89,7 @@ class Slot(msgspec.Struct, frozen=True):
         faults: node faults so far.
         ending: of the last attempt.
         usage: what it has used so far, as its provider says; of the final figures the status tells.
-        standstill: whether it stands still.
+        freezes: whether it is frozen.
         has_answered: its last attempt gave a result that is checked, and not by being stopped.
         give_up_at: its owner has cancelled it, and the provider has until then to confirm it; 0: not cancelled.
         ended_at: Unix ms at which its ending was heard; 0: not heard.
@@ -127,7 +127,7 @@ class Slot(msgspec.Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
     price: int = 0
     usage: Usage = Usage()
-    standstill: Standstill = MOVING
+    freezes: Freezes = NEVER_FROZEN
     has_answered: bool = False
     give_up_at: int = 0
     ended_at: int = 0

@@ -75,7 +75,7 @@ from dms_proto.market.offer_state import (
     ResizeHeard,
     SizeSettled,
     StakesInherited,
-    Standing,
+    StandingRequest,
     WorkPaused,
     WorkResumed,
 )
@@ -205,7 +205,10 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
         return Decision((turned_away, *withdrawn), (Send(stimulus.requester, declined),))
     if isinstance(judged, Price):
         return _bid(
-            book, Standing(stimulus.requester, request, now + request.stands_ms, rights, stimulus.held), judged, now
+            book,
+            StandingRequest(stimulus.requester, request, now + request.stands_ms, rights, stimulus.held),
+            judged,
+            now,
         )
     answer = Send(stimulus.requester, Decline(request.request_id, request.round, judged))
     if request.dry_run:
@@ -216,7 +219,7 @@ def _answer(book: OfferBook, stimulus: RequestHeard, now: int) -> Decision:
     return Decision((RequestDeclined(stimulus.requester, request, judged, until, kept, stimulus.held),), (answer,))
 
 
-def _bid(book: OfferBook, standing: Standing, tariff: Price, now: int) -> Decision:
+def _bid(book: OfferBook, standing: StandingRequest, tariff: Price, now: int) -> Decision:
     """Locks as many slots as fit and bids them. For the slots that do not fit, the request stands on."""
     requester, request, stands_until = standing.requester, standing.request, standing.until
     free = room_for(book, request.needs)
@@ -350,20 +353,20 @@ def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Deci
     return Decision(events, tuple(effects))
 
 
-def _turns(book: OfferBook) -> list[Standing]:
+def _turns(book: OfferBook) -> list[StandingRequest]:
     """Who has stood longest first, in steps of a second; within a step each node has an order of its own.
 
     Were the order everywhere the same, all nodes with free capacity would bid on the same request, and all but one in vain.
     Priority is a requester's order among its own requests: they take its turns by it, and nobody else's.
     """
 
-    def turn(standing: Standing) -> tuple[int, int]:
+    def turn(standing: StandingRequest) -> tuple[int, int]:
         request = standing.request
         since = standing.until - request.stands_ms
         return since // STANDING_STEP_MS, distance(request.request_id, book.me)
 
     in_turn = sorted(book.standing.values(), key=turn)
-    theirs: dict[PeerId, list[Standing]] = {}
+    theirs: dict[PeerId, list[StandingRequest]] = {}
     for standing in in_turn:
         theirs.setdefault(standing.requester, []).append(standing)
     nexts = {peer: iter(sorted(own, key=lambda s: -s.request.priority)) for peer, own in theirs.items()}

@@ -38,7 +38,7 @@ from dms_proto.market.offer_state import (
     ReservationWidened,
     Sealed,
     StakesInherited,
-    Standing,
+    StandingRequest,
     Taken,
     WorkPaused,
     WorkResumed,
@@ -78,7 +78,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             asking = (lock.requester, bid.request_id)
             standing = without(book.standing, asking)
             if request is not None:
-                standing[asking] = Standing(lock.requester, request, until, rights, bid.held)
+                standing[asking] = StandingRequest(lock.requester, request, until, rights, bid.held)
             return change(
                 book,
                 ledger=book.ledger.lock(lock),
@@ -91,7 +91,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             asking = (requester, request.request_id)
             standing = without(book.standing, asking)
             if until:
-                standing[asking] = Standing(requester, request, until, rights, held)
+                standing[asking] = StandingRequest(requester, request, until, rights, held)
             return change(
                 book,
                 standing=_bounded(standing),
@@ -153,7 +153,7 @@ def _unsealed(book: OfferBook, bid_id: BidId) -> Mapping[BidId, Sealed]:
     return without(book.sealed, bid_id) if bid_id in book.sealed else book.sealed
 
 
-def _bounded(standing: dict[Asking, Standing]) -> dict[Asking, Standing]:
+def _bounded(standing: dict[Asking, StandingRequest]) -> dict[Asking, StandingRequest]:
     if len(standing) > MAX_STANDING:
         most = Counter(one.requester for one in standing.values()).most_common(1)[0][0]
         del standing[min((k for k, one in standing.items() if one.requester == most), key=lambda k: standing[k].until)]

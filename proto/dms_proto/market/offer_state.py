@@ -386,7 +386,7 @@ class Taken(msgspec.Struct, frozen=True):
     allocation_ids: tuple[AllocationId, ...]
 
 
-class Standing(msgspec.Struct, frozen=True):
+class StandingRequest(msgspec.Struct, frozen=True):
     """A request that was declined for now, and the rights its requester has shown for it. `held`: bytes of its data that were here."""
 
     requester: PeerId
@@ -443,7 +443,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     default_credit: int = NO_LIMIT
     credit: Mapping[PeerId, int] = {}
     heirs: Mapping[PeerId, PeerId] = {}
-    standing: Mapping[Asking, Standing] = {}
+    standing: Mapping[Asking, StandingRequest] = {}
     rounds: Mapping[Asking, int] = {}
     numbers: Mapping[RequestId, int] = {}
     sealed: Mapping[BidId, Sealed] = {}

@@ -83,7 +83,7 @@ class SimMachine:
                 run.ends_at = 1
 
     def freeze(self, allocation_id: AllocationId) -> None:
-        """Halts a run where it stands."""
+        """Freezes a run where it stands."""
         run = self.runs.get(allocation_id)
         if run is not None and run.started_at >= 0 and run.frozen_at < 0:
             run.frozen_at = self._clock.now

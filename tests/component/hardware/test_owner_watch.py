@@ -35,14 +35,14 @@ async def test_a_program_that_is_not_ours_makes_the_machine_its_owners(somebody_
     await until(lambda: heard, bool, 60)
     await watch.stop()
     assert heard[0].startswith("other programs use ")
-    assert watch.standing.because == heard[0]
+    assert watch.presence.because == heard[0]
 
 
 def test_what_we_use_ourselves_is_not_counted() -> None:
     watch = OwnerWatch(Rules(on_battery=False), lambda _because: None, adopted=lambda: [1])
     watch.check()
     watch.check()  # the first process of the machine is ours here, and so is all below it
-    assert watch.standing.because == ""
+    assert watch.presence.because == ""
 
 
 def test_when_somebody_typed_last_is_read_off_the_terminals(tmp_path: Path) -> None:

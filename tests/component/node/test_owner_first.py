@@ -28,7 +28,7 @@ async def until_runs(node: NodeApp, request: RequestId, times: int = 0) -> Aucti
         if auction is None:
             return False
         slot = auction.slots[0]
-        return (slot.phase, slot.allocation, slot.standstill.evictions) == (SlotPhase.HELD, Phase.RUNNING, times)
+        return (slot.phase, slot.allocation, slot.freezes.evictions) == (SlotPhase.HELD, Phase.RUNNING, times)
 
     found: Auction = await until(lambda: auction_of(node.services, request), runs)
     return found
@@ -42,10 +42,10 @@ async def test_its_requester_hears_that_it_stands_still_and_that_it_goes_on(tmp_
         await until_runs(asks, terms.request_id)
         owner(provides, BUSY)
         heard = await until(
-            lambda: auction_of(asks.services, terms.request_id), lambda a: a is not None and a.slots[0].standstill.why
+            lambda: auction_of(asks.services, terms.request_id), lambda a: a is not None and a.slots[0].freezes.why
         )
-        assert heard.slots[0].standstill.why == BUSY
-        assert 0 < heard.slots[0].standstill.evict_after_ms <= 10 * MINUTE
+        assert heard.slots[0].freezes.why == BUSY
+        assert 0 < heard.slots[0].freezes.evict_after_ms <= 10 * MINUTE
         declined = market.terms("print", "other", queue_ms=100)
         await submit(asks.services, declined)
         over = await until_over(asks.services, declined.request_id)
@@ -56,7 +56,7 @@ async def test_its_requester_hears_that_it_stands_still_and_that_it_goes_on(tmp_
         ended = await until_over(asks.services, terms.request_id)
         assert ended.ending is not None
         assert ended.ending.reason is EndReason.COMPLETED
-        assert ended.slots[0].standstill.times == 0  # of the next attempt, which there is none
+        assert ended.slots[0].freezes.times == 0  # of the next attempt, which there is none
         await market.drained()
 
 
@@ -88,7 +88,7 @@ async def test_a_restarted_provider_lets_go_on_what_its_owner_does_not_hold_up_a
         await until_runs(asks, terms.request_id)
         owner(provides, BUSY)
         await until(
-            lambda: auction_of(asks.services, terms.request_id), lambda a: a is not None and a.slots[0].standstill.why
+            lambda: auction_of(asks.services, terms.request_id), lambda a: a is not None and a.slots[0].freezes.why
         )
         await market.crash(1)
         provides = await market.rejoin(1)

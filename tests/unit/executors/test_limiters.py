@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.executors.limiter import Allowance, cgroup_files, cgroup_v2, detect, process_tree, standstill
+from dms.executors.limiter import Allowance, cgroup_files, cgroup_v2, detect, process_tree, signals
 from dms.executors.limiter.cgroup_v1 import CgroupV1
 from dms.executors.limiter.rlimits import Rlimits
 from dms_proto.errors import MachineError
@@ -216,7 +216,7 @@ def test_v2_freezes_where_the_kernel_can_and_thaws(tmp_path: Path) -> None:
     assert (group / "cgroup.freeze").read_text()[:1] == "0"
 
 
-def test_where_the_kernel_cannot_every_member_is_halted_by_a_signal_and_goes_on(tmp_path: Path) -> None:
+def test_where_the_kernel_cannot_every_member_is_frozen_by_a_signal_and_goes_on(tmp_path: Path) -> None:
     child = subprocess.Popen(["sleep", "600"])
     try:
         group = v2_group(tmp_path, "a-1")
@@ -231,27 +231,27 @@ def test_where_the_kernel_cannot_every_member_is_halted_by_a_signal_and_goes_on(
         child.wait()
 
 
-def test_processes_that_fork_faster_than_they_are_halted_are_told() -> None:
+def test_processes_that_fork_faster_than_they_are_frozen_are_told() -> None:
     numbers = iter(range(1 << 22, 1 << 23))  # process ids that no process has
     with pytest.raises(OSError, match="fork faster"):
-        standstill.halt(lambda: [next(numbers)])
+        signals.freeze(lambda: [next(numbers)])
 
 
-def test_one_that_another_lets_go_on_meanwhile_is_halted_again() -> None:
+def test_one_that_another_lets_go_on_meanwhile_is_stopped_again() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
         looks = itertools.count(1)
 
         def members() -> list[int]:
             if next(looks) in (2, 3):
-                os.kill(child.pid, signal.SIGCONT)  # as one would that is not halted yet
+                os.kill(child.pid, signal.SIGCONT)  # as one would that is not stopped yet
             return [child.pid]
 
         try:
-            standstill.halt(members)
-            assert process_tree.is_halted(child.pid)
+            signals.freeze(members)
+            assert process_tree.is_stopped(child.pid)
         finally:
             child.kill()
-    assert process_tree.is_halted(child.pid), "it has ended"
+    assert process_tree.is_stopped(child.pid), "it has ended"
 
 
 def wait_status(child: subprocess.Popen[bytes], what: int) -> bool:

@@ -14,7 +14,7 @@ def test_what_was_said_last_holds_however_often_it_stood_still(tmp_path: Path) -
     files = RunFiles(tmp_path, "a-1")
     files.create()
     for number in range(OFTEN):
-        files.note_standstill(number, 10 * number, 1_000_000 + number)
+        files.note_freeze(number, 10 * number, 1_000_000 + number)
     files.close()
 
     again = RunFiles(tmp_path, "a-1")

@@ -1,6 +1,6 @@
 """When the machine is its owner's: quickly, with a reason, and not for a moment's use; free again only after some calm."""
 
-from dms_proto.owner_first import LOOK_MS, LOOKS, Look, Rules, Standing, follow
+from dms_proto.owner_first import LOOK_MS, LOOKS, Look, Presence, Rules, follow
 from dms_proto.units import SECOND
 
 RULES = Rules(cpu_millicores=1_000, on_battery=True, at_keys=True, calm_ms=10 * SECOND)
@@ -10,13 +10,13 @@ class Machine:
     """Looks at a regular pace."""
 
     def __init__(self, rules: Rules = RULES) -> None:
-        self.rules, self.now, self.standing = rules, 0, Standing()
+        self.rules, self.now, self.presence = rules, 0, Presence()
 
     def sees(self, times: int = 1, *, used: int = 0, unplugged: bool = False, idle_ms: int | None = None) -> str:
         for _ in range(times):
             self.now += LOOK_MS
-            self.standing = follow(self.standing, Look(self.now, used, unplugged, idle_ms), self.rules)
-        return self.standing.because
+            self.presence = follow(self.presence, Look(self.now, used, unplugged, idle_ms), self.rules)
+        return self.presence.because
 
 
 def test_use_by_others_is_a_reason_when_it_lasts_and_is_told_in_time() -> None:

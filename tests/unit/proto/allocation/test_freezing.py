@@ -41,7 +41,7 @@ def frozen(*wishes: FreezeWished) -> Work:
     return work
 
 
-def test_a_run_is_halted_and_its_requester_is_told_why_and_for_how_long() -> None:
+def test_a_run_is_frozen_and_its_requester_is_told_why_and_for_how_long() -> None:
     work = frozen()
     assert work.wanted(FreezeRun) == [FreezeRun(work.now + 10 * MINUTE)]
     assert (work.status().frozen, work.status().evict_after_ms) == (BACK, 10 * MINUTE)
@@ -139,7 +139,7 @@ def test_that_it_could_not_be_frozen_is_old_news_once_it_has_gone_on() -> None:
 
 
 @pytest.mark.parametrize("phase", [LifePhase.COMMITTED, LifePhase.PREPARING, LifePhase.STARTING])
-def test_what_does_not_run_yet_is_told_frozen_and_halted_as_soon_as_it_does(phase: LifePhase) -> None:
+def test_what_does_not_run_yet_is_told_frozen_and_is_as_soon_as_it_does(phase: LifePhase) -> None:
     work = Work().to(phase)
     work.tell(FREEZE)
     assert work.wanted(FreezeRun) == []
@@ -164,7 +164,7 @@ def test_what_does_not_run_yet_is_evicted_at_once_when_its_time_is_over() -> Non
     assert work.state.ending.detail == f"it gave way: {BACK}"
 
 
-def test_a_bill_for_want_of_better_figures_leaves_the_standstill_out() -> None:
+def test_a_bill_for_want_of_better_figures_leaves_the_freeze_out() -> None:
     work = Work().to(LifePhase.RUNNING)
     begun = work.now
     work.tell(FREEZE)

@@ -19,7 +19,7 @@ BORNE_EVICTIONS: Final = 16
 """Evictions of one slot that cost nothing but time. Past them it is given up: who evicts whatever is brought to it would keep a job for ever."""
 
 
-class Standstill(msgspec.Struct, frozen=True):
+class Freezes(msgspec.Struct, frozen=True):
     """Whether an allocation stands still.
 
     Attributes:
@@ -43,22 +43,22 @@ class Standstill(msgspec.Struct, frozen=True):
         """How much later all of its limits are, since its time stands still as well. While it is frozen: as much as may be."""
         return MOST_FROZEN_MS if self.since else min(MOST_FROZEN_MS, self.before_ms)
 
-    def begun(self, event: ProviderFroze) -> Standstill:
+    def begun(self, event: ProviderFroze) -> Freezes:
         """It stands still, or for another reason than before."""
         since, times = self.since or event.at, self.times + 1
         return change(self, why=event.why, evict_after_ms=event.evict_after_ms, since=since, times=times)
 
-    def over(self, at: int) -> Standstill:
+    def over(self, at: int) -> Freezes:
         """It goes on."""
         return change(self, why="", evict_after_ms=0, since=0, before_ms=self.before_ms + max(0, at - self.since))
 
-    def attempt_over(self, *, is_evicted: bool) -> Standstill:
+    def attempt_over(self, *, is_evicted: bool) -> Freezes:
         """What is left of it for the next attempt."""
-        return Standstill(evictions=self.evictions + is_evicted)
+        return Freezes(evictions=self.evictions + is_evicted)
 
     def is_news(self, why: str) -> bool:
         """Whether what a status says of it is to be written down."""
         return why != self.why and (self.times < MOST_FREEZES or not why)
 
 
-MOVING: Final = Standstill()
+NEVER_FROZEN: Final = Freezes()

@@ -5,7 +5,7 @@ import pytest
 from dms_proto.allocation.freezing import MOST_FROZEN_MS
 from dms_proto.ids import AllocationId
 from dms_proto.market.auction_events import AttemptEnded, ProviderFroze, ProviderThawed
-from dms_proto.market.auction_standstill import BORNE_EVICTIONS, MOST_FREEZES, Standstill
+from dms_proto.market.auction_freezes import BORNE_EVICTIONS, MOST_FREEZES, Freezes
 from dms_proto.market.auction_state import AuctionPhase, SlotPhase
 from dms_proto.messages import Phase
 from dms_proto.reputation.evidence import kinds_of
@@ -63,7 +63,7 @@ def test_a_provider_that_says_more_freezes_than_are_noted_fills_no_log_with_them
         freezes(requester, allocation)
         freezes(requester, allocation, "")
     assert len([event for event in requester.log if isinstance(event, ProviderFroze)]) == MOST_FREEZES
-    assert requester.state.slots[0].standstill.why == ""
+    assert requester.state.slots[0].freezes.why == ""
 
 
 def test_a_provider_that_gives_ever_new_reasons_fills_no_log_with_them() -> None:
@@ -72,7 +72,7 @@ def test_a_provider_that_gives_ever_new_reasons_fills_no_log_with_them() -> None
         freezes(requester, allocation, f"reason {number}")
     assert len([event for event in requester.log if isinstance(event, ProviderFroze)]) == MOST_FREEZES
     freezes(requester, allocation, "")
-    assert requester.state.slots[0].standstill.why == ""
+    assert requester.state.slots[0].freezes.why == ""
 
 
 def test_what_was_evicted_is_tried_elsewhere_and_nobody_is_blamed() -> None:
@@ -80,7 +80,7 @@ def test_what_was_evicted_is_tried_elsewhere_and_nobody_is_blamed() -> None:
     requester.ends("a", allocation, EndReason.EVICTED)
     slot = requester.state.slots[0]
     assert (slot.phase, slot.faults, slot.failed_on, slot.price) == (SlotPhase.SEEKING, 0, (), 0)
-    assert slot.standstill == Standstill(evictions=1)
+    assert slot.freezes == Freezes(evictions=1)
     assert kinds_of(EndReason.EVICTED) == ()
     retried_at(requester, "b")
     assert requester.state.slots[0].provider == "b"
@@ -106,5 +106,5 @@ def test_the_state_follows_from_the_log(kind: type) -> None:
     if kind is ProviderThawed:
         freezes(requester, allocation, "")
     assert isinstance(requester.log[-1], kind)
-    live = requester.state.slots[0].standstill
-    assert requester.restart().slots[0].standstill == live
+    live = requester.state.slots[0].freezes
+    assert requester.restart().slots[0].freezes == live
