@@ -101,7 +101,7 @@ def go_on(mark: str) -> bool:
 
 
 def standing(mark: str) -> list[bool]:
-    return [is_frozen(pid) or process_tree.is_halted(pid) for pid in processes_marked(mark)]
+    return [is_frozen(pid) or process_tree.is_stopped(pid) for pid in processes_marked(mark)]
 
 
 def is_frozen(pid: int) -> bool:

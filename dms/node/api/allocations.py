@@ -85,7 +85,7 @@ def _live_here(allocation: Allocation, reservation: Reservation) -> Live:
 
 
 def _live_there(slot: Slot) -> Live:
-    return Live(slot.usage, slot.sizes.now, slot.standstill.why, slot.standstill.since)
+    return Live(slot.usage, slot.sizes.now, slot.freezes.why, slot.freezes.since)
 
 
 class AllocationGroup(Base):

@@ -4,7 +4,7 @@ At every step of an honest node: the capacity law · no promise beyond capacity 
 nothing after it · a commit within validity is not refused for capacity · a silent winner costs one acknowledgement timeout and the next bid is
 taken at once · the same stimulus twice changes nothing more · no deadline stays in the past. When a node dies and at the end: the log alone
 gives the live state · an accepted result has its quorum, and is accepted once. At the end: everything is over, nothing is held, nothing runs, and the
-books of both sides agree on the money. They balance at every step. What must hold of work that gives way is in `standstills`.
+books of both sides agree on the money. They balance at every step. What must hold of work that gives way is in `freezes`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import check_award, seal_of
 from dms_proto.membership import machine as membership_machine
 from dms_proto.messages import CommitRefusal, CommitRefused, Pricing
-from dms_proto.sim import standstills
+from dms_proto.sim import freezes
 from dms_proto.sim.demands import Violation, demand
 from dms_proto.work import OWED, OWNERS, EndReason, Usage
 
@@ -176,7 +176,7 @@ class Watch:
                 is_for_work = event.ending.reason in OWED | STOPPED.keys()
                 demand(is_for_work or not event.price, "only work is paid", f"{event}")
                 self.settled[event.allocation_id] = (event.price, event.ending.reason, event.provider)
-                standstills.check_eviction(node, event, before, after)
+                freezes.check_eviction(node, event, before, after)
             if isinstance(event, auction_events.ResultJudged):
                 self._verdict(node, event, before, after)
         self._silent_winner_costs_one_timeout(node, after)
@@ -226,7 +226,7 @@ class Watch:
             assert reservation is not None
             demand(ends[0].ending.reason in OWNERS, "every end has an owner", f"{ends[0]}")
             demand(0 <= ends[0].price <= reservation.price, "no more than the agreed price", f"{ends[0]}")
-            standstills.check_bill(node, after, ends[0].price)
+            freezes.check_bill(node, after, ends[0].price)
             demand(
                 reservation.allocation_id not in node.machine.runs,
                 "no orphan",

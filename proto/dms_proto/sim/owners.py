@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dms_proto.market.offer_state import OwnerSeen
-from dms_proto.owner_first import LOOK_MS, Look, Rules, Standing, follow
+from dms_proto.owner_first import LOOK_MS, Look, Presence, Rules, follow
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.plan import OwnerComes
 from dms_proto.units import CORE, SECOND
@@ -37,7 +37,7 @@ class Owner:
         self._node = node
         self._clock = clock
         self._here: list[OwnerComes] = []
-        self._standing = Standing()
+        self._presence = Presence()
         self._life = 0
         self._signs_since = 0
         self._looks = False
@@ -61,12 +61,12 @@ class Owner:
     def _look(self) -> None:
         node, now = self._node, self._clock.now
         if node.life != self._life:
-            self._life, self._standing, self._signs_since = node.life, Standing(), now
+            self._life, self._presence, self._signs_since = node.life, Presence(), now
         if node.frozen_until > now:
             self._signs_since = now
         elif node.up:
             self._follow(Look(now, self._used(), any(fault.unplugged for fault in self._here)))
-        self._looks = bool(self._here or self._standing.because)
+        self._looks = bool(self._here or self._presence.because)
         if self._looks:
             self._clock.after(LOOK_MS, self._look)
 
@@ -74,7 +74,7 @@ class Owner:
         return sum(fault.cores for fault in self._here) * CORE
 
     def _follow(self, look: Look) -> None:
-        before, self._standing = self._standing, follow(self._standing, look, RULES)
-        if self._standing.because != before.because:
+        before, self._presence = self._presence, follow(self._presence, look, RULES)
+        if self._presence.because != before.because:
             evict_after_ms = min((fault.evict_after_ms for fault in self._here), default=0)
-            self._node.feed("book", OwnerSeen(self._standing.because, evict_after_ms, GRACE_MS))
+            self._node.feed("book", OwnerSeen(self._presence.because, evict_after_ms, GRACE_MS))

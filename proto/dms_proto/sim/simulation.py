@@ -19,7 +19,7 @@ from dms_proto.capability import Capability, ExecutorOffer, Isolation, Resources
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Decision, Stimulus
 from dms_proto.market import auction_effects, auction_state, auction_stimuli, auction_terms, offer_state
-from dms_proto.sim import standstills
+from dms_proto.sim import freezes
 from dms_proto.sim.chance import chance
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.comparing import compared
@@ -172,7 +172,7 @@ class Simulation:
     def rested(self, node: SimNode) -> None:
         """See `node.World`."""
         if node.up and node.spec.lie is None:
-            standstills.check(node, self.owners[node.peer])
+            freezes.check(node, self.owners[node.peer])
 
     def collect(self, node: SimNode, effect: auction_effects.Collect, tries: int = 15) -> None:
         """See `node.World`: takes a moment; without a way, it is tried again for a while."""

@@ -12,7 +12,7 @@ from dms_proto.allocation.freezing import Prior
 from dms_proto.allocation.state import Allocation, LifePhase
 from dms_proto.ids import AllocationId
 from dms_proto.market.auction_events import AttemptEnded
-from dms_proto.market.auction_standstill import BORNE_EVICTIONS
+from dms_proto.market.auction_freezes import BORNE_EVICTIONS
 from dms_proto.market.auction_state import Auction
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.sim.demands import demand
@@ -52,13 +52,13 @@ def check_bill(node: SimNode, after: Allocation, price: int) -> None:
     assert reservation is not None
     billable_ms = node.machine.billable_ms(reservation.allocation_id)
     most = after.sizes.cost(reservation.tariff, reservation.resources, billable_ms)
-    demand(price <= most, "a standstill is not billed", f"{node!r}: {price} for {billable_ms} ms of {reservation}")
+    demand(price <= most, "a freeze is not billed", f"{node!r}: {price} for {billable_ms} ms of {reservation}")
 
 
 def check_eviction(node: SimNode, event: AttemptEnded, before: Auction, after: Auction) -> None:
     """Whoever evicts is not blamed, and what was evicted is tried again."""
     was, now = before.slots[event.slot], after.slots[event.slot]
-    is_borne = was.standstill.evictions < BORNE_EVICTIONS
+    is_borne = was.freezes.evictions < BORNE_EVICTIONS
     if event.ending.reason is not EndReason.EVICTED:
         return
     blame = (now.faults, now.failed_on) != (was.faults, was.failed_on)
