@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from dms_proto.allocation.events import (
     StopBegun,
 )
 from dms_proto.allocation.fold import evolve
+from dms_proto.allocation.size_changes import answered_again, kept_at_end
 from dms_proto.allocation.state import EARLY, Allocation, is_party, ran_ms, reservation_of, status_of, task_of
 from dms_proto.allocation.stimuli import CancelHeard, ReceiptHeard, StopWished
 from dms_proto.machine import IGNORED, Decision, Send, TimeCame
@@ -77,9 +79,15 @@ def end(
     owed = allocation.sizes.cost(reservation.tariff, reservation.resources, wall_ms) if billed else 0
     price = min(owed, reservation.price)
     event = AllocationEnded(ending, outputs, logs.lengths, price, now, logs.digests)
-    told = Send(reservation.requester, status_of(evolve(allocation, event)))
+    kept = kept_at_end(allocation)
+    after = evolve(reduce(evolve, kept, allocation), event)
     entry = claim(reservation.requester, reservation.request_id, reservation.allocation_id, price)
-    return Decision((event,), (*entry, FreeCapacity(reservation.allocation_id), told))
+    return Decision((*kept, event), (*entry, FreeCapacity(reservation.allocation_id), *ending_told(after)))
+
+
+def ending_told(allocation: Allocation) -> tuple[Send, ...]:
+    """How it ended, after what its last change came to: the requester works out from both what it owes."""
+    return *answered_again(allocation), Send(reservation_of(allocation).requester, status_of(allocation))
 
 
 def hear_receipt(allocation: Allocation, stimulus: ReceiptHeard, _now: int) -> Decision:
@@ -106,5 +114,4 @@ def repeat_ending(allocation: Allocation, _stimulus: TimeCame, now: int) -> Deci
         return IGNORED
     if now >= allocation.ended_at + KEEP_MS:
         return Decision((EndingUnclaimed(),), (Close(),))
-    told = Send(reservation_of(allocation).requester, status_of(allocation))
-    return Decision((EndingRepeated(allocation.repeats + 1, now),), (told,))
+    return Decision((EndingRepeated(allocation.repeats + 1, now),), ending_told(allocation))

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from dms_proto.allocation.effects import Close, Execute, FetchInputs, FreeCapacity, StopRun, StoreOutputs
-from dms_proto.allocation.endings import cancel, end, hear_receipt, repeat_ending, stop, stopped
+from dms_proto.allocation.endings import cancel, end, ending_told, hear_receipt, repeat_ending, stop, stopped
 from dms_proto.allocation.events import (
     AllocationInvoked,
     AllocationOpened,
@@ -37,7 +37,7 @@ from dms_proto.allocation.fold import evolve
 from dms_proto.allocation.freezing import FreezeFailed, FreezeWished, ThawWished
 from dms_proto.allocation.giving_way import as_found, as_frozen, evict, freeze, not_frozen, thaw
 from dms_proto.allocation.resizing import SizeSet, SizeWished
-from dms_proto.allocation.size_changes import change_size, refuse_size, set_again, size_set, told_again
+from dms_proto.allocation.size_changes import answered_again, change_size, refuse_size, set_again, size_set, told_again
 from dms_proto.allocation.state import (
     EARLY,
     GIVING_WAY,
@@ -116,10 +116,7 @@ def resume(allocation: Allocation) -> tuple[Effect, ...]:
         case LifePhase.STORING:
             return (_take_in(allocation),)
         case LifePhase.ENDED:
-            return (
-                FreeCapacity(reservation_of(allocation).allocation_id),
-                Send(reservation_of(allocation).requester, status_of(allocation)),
-            )
+            return FreeCapacity(reservation_of(allocation).allocation_id), *ending_told(allocation)
         case LifePhase.CLOSED:
             return (FreeCapacity(reservation_of(allocation).allocation_id), Close())
         case LifePhase.RUNNING if allocation.sizes.answer is not None:
@@ -161,7 +158,8 @@ def _tell(allocation: Allocation, stimulus: Invoked, _now: int) -> Decision:
     """A repeated invocation asks where it stands."""
     if not is_party(allocation, stimulus.requester, stimulus.request_id):
         return _turn_away(allocation, stimulus)
-    return Decision((), (_ack(allocation, stimulus.requester), Send(stimulus.requester, status_of(allocation))))
+    told = Send(stimulus.requester, status_of(allocation))
+    return Decision((), (_ack(allocation, stimulus.requester), *answered_again(allocation), told))
 
 
 def _turn_away(allocation: Allocation, stimulus: Invoked) -> Decision:
@@ -255,7 +253,7 @@ def _back(allocation: Allocation, _stimulus: RequesterBack, _now: int) -> Decisi
 
 
 def _back_after_end(allocation: Allocation, _stimulus: RequesterBack, _now: int) -> Decision:
-    return Decision((), (Send(reservation_of(allocation).requester, status_of(allocation)),))
+    return Decision((), ending_told(allocation))
 
 
 def _restarted(allocation: Allocation, stimulus: NodeRestarted, now: int) -> Decision:
@@ -340,7 +338,10 @@ TABLE: Final[Table[Allocation]] = {
         (phase, SizeWished): Row(refuse_size, "refused: nothing runs whose limits could change")
         for phase in (*EARLY, LifePhase.STARTING, LifePhase.STOPPING)
     },
-    (LifePhase.RUNNING, SizeSet): Row(size_set, "it holds what was asked for, or what it held; its requester is told"),
+    **{
+        (phase, SizeSet): Row(size_set, "it holds what was asked for, or what it held; its requester is told")
+        for phase in (LifePhase.RUNNING, LifePhase.STOPPING)
+    },
     **{(phase, RunExited): Row(_exited, "what it left is stored; with nothing to store it is over") for phase in RUNS},
     (LifePhase.STORING, OutputsStored): Row(_stored, "capacity is freed, the requester is told"),
     **{

@@ -44,13 +44,24 @@ def size_set(allocation: Allocation, stimulus: SizeSet, now: int) -> Decision:
     return Decision((event,), told_again(evolve(allocation, event)))
 
 
+def kept_at_end(allocation: Allocation) -> tuple[SizeKept, ...]:
+    """It is over before its run was known to have other limits: what was held all the while is what it held."""
+    change = allocation.sizes.changing
+    return () if change is None else (SizeKept(answer_to(change, why_not="it ended before its limits were changed")),)
+
+
+def answered_again(allocation: Allocation) -> tuple[Send, ...]:
+    """The last answer to its requester: a bill follows from it."""
+    answer = allocation.sizes.answer
+    return () if answer is None else (Send(reservation_of(allocation).requester, answer),)
+
+
 def told_again(allocation: Allocation) -> tuple[Effect, ...]:
     """The last answer to its requester, and what the allocation holds to the offer book."""
     answer, reservation = allocation.sizes.answer, reservation_of(allocation)
     if answer is None:
         return ()
-    settle = SettleSize(answer.number, reservation.resources, reservation.price)
-    return Send(reservation.requester, answer), settle
+    return *answered_again(allocation), SettleSize(answer.number, reservation.resources, reservation.price)
 
 
 def set_again(allocation: Allocation) -> tuple[Effect, ...]:

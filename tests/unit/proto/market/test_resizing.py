@@ -10,17 +10,19 @@ from dms_proto.allocation.events import AllocationEnded
 from dms_proto.allocation.fold import evolve
 from dms_proto.allocation.resizing import SetSize, SettleSize, SizeSet, SizeWished
 from dms_proto.allocation.state import Allocation
-from dms_proto.allocation.stimuli import Invoked, NodeRestarted, Opened, RunExited, RunStarted, RunUsed
+from dms_proto.allocation.stimuli import CancelHeard, Invoked, NodeRestarted, Opened, RunExited, RunStarted, RunUsed
 from dms_proto.capability import Gpu, Price, Resources
 from dms_proto.ids import AllocationId, Digest, PeerId
+from dms_proto.machine import Send
 from dms_proto.market.agreement import resize_digest
+from dms_proto.market.auction_attempts import fair_price
 from dms_proto.market.auction_resizes import why_not
 from dms_proto.market.auction_stimuli import ResizeAnswered, ResizeAsked
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_state import AllocationOver, ChangeSize, PauseWished, ResizeHeard, SizeSettled
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.sizes import UNCHANGED, most_owed
-from dms_proto.messages import MAX_CHANGES, Phase, Resize, Resized
+from dms_proto.messages import MAX_CHANGES, AllocationStatus, Phase, Resize, Resized
 from dms_proto.sim.driven import Driven
 from dms_proto.sim.provider import MACHINE, TARIFF, Provider, request
 from dms_proto.sim.requester import Requester
@@ -241,12 +243,19 @@ TWO_CORES = Resources(2 * CORE, GIB)
 WANTED = Resize(RESERVED.request_id, RESERVED.allocation_id, 1, TWO_CORES, 10**9)
 
 
-def at_work() -> Driven[Allocation]:
+def at_work(reserved: Reservation = RESERVED) -> Driven[Allocation]:
     work = Driven(life.decide, evolve, life.next_deadline, Allocation())
-    work.tell(Opened(RESERVED, None, 10_000))
-    work.tell(Invoked(A, RESERVED.request_id, Task("sandbox", ("true",), resources=RESERVED.resources)))
+    work.tell(Opened(reserved, None, 10_000))
+    work.tell(Invoked(A, reserved.request_id, Task("sandbox", ("true",), resources=reserved.resources)))
     work.tell(RunStarted("h"))
     return work
+
+
+def hears(requester: Requester, work: Driven[Allocation]) -> None:
+    """What the allocation has said of its size so far."""
+    for effect in work.all_effects:
+        if isinstance(effect, Send) and isinstance(effect.message, Resized):
+            requester.tell(ResizeAnswered(A, effect.message))
 
 
 def test_what_is_owed_follows_the_size_from_the_change_on() -> None:
@@ -282,6 +291,62 @@ def test_a_change_that_was_under_way_when_the_node_died_is_made() -> None:
     work.tell(NodeRestarted(adopted=True))
 
     assert work.wanted(SetSize) == [SetSize(1, TWO_CORES)]
+
+
+def test_what_is_stopped_in_the_middle_of_a_change_is_billed_for_what_it_got() -> None:
+    requester, allocation = holding()
+    wanted = wishes(requester, allocation, size(requester))
+    assert wanted is not None
+    first = requester.state.terms.needs.resources  # type: ignore[union-attr]
+    slot = requester.state.slots[0]
+    work = at_work(
+        msgspec.structs.replace(
+            RESERVED,
+            allocation_id=allocation,
+            request_id=wanted.request_id,
+            resources=first,
+            tariff=slot.tariff,
+            price=10**9,
+            wall_ms=HOUR,
+        )
+    )
+    work.tell(RunUsed(Usage(wall_ms=60_000)))
+    requester.now = work.now = work.now + 90_000
+    work.tell(SizeWished(wanted, wanted.resources))
+    work.tell(CancelHeard(A, wanted.request_id))
+    work.tell(SizeSet(1))
+    work.tell(RunExited(Ending(EndReason.CANCELLED, usage=Usage(wall_ms=120_000))))
+
+    (ended,) = work.noted(AllocationEnded)
+    assert ended.price == slot.tariff.cost(first, 90_000) + slot.tariff.cost(wanted.resources, 30_000)
+    hears(requester, work)
+    assert fair_price(requester.state, requester.state.slots[0], Usage(wall_ms=120_000)) == ended.price
+
+
+def test_a_run_that_ends_in_the_middle_of_a_change_has_kept_its_size_and_says_so_with_its_ending() -> None:
+    work = at_work()
+    work.tell(SizeWished(WANTED, TWO_CORES))
+    work.tell(RunExited(Ending(EndReason.COMPLETED, 0, usage=Usage(wall_ms=100_000))))
+
+    (ended,) = work.noted(AllocationEnded)
+    assert ended.price == 10 + 100_000
+    answer, status = (effect.message for effect in work.wanted(Send))
+    assert isinstance(answer, Resized)
+    assert [clause.observed for clause in answer.clauses] == ["it ended before its limits were changed"]
+    assert isinstance(status, AllocationStatus)
+    work.tell(SizeSet(1))
+    assert work.events == ()
+    assert work.restart() == work.state
+
+
+def test_an_answer_is_told_again_with_the_ending_since_the_bill_follows_from_it() -> None:
+    work = at_work()
+    work.tell(SizeWished(WANTED, TWO_CORES))
+    work.tell(SizeSet(1))
+    work.tell(RunExited(Ending(EndReason.COMPLETED, 0, usage=Usage(wall_ms=100_000))))
+    work.wait(1_000)
+
+    assert [type(effect.message) for effect in work.wanted(Send)] == [Resized, AllocationStatus]
 
 
 def test_a_repeat_gets_the_same_answer() -> None:
