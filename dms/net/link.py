@@ -35,7 +35,7 @@ ASKS_ON: Final = 32
 """Frames a peer sends while it takes nothing of what waits for it, at which that is no accident: a node that hangs neither reads nor sends."""
 UNREAD_S: Final = 1.0
 """For so long it must have taken nothing, too."""
-SLOW_AFTER_S: Final = 0.1
+SLOW_AFTER_S: Final = 0.05
 """Who has taken nothing for so long, though something waits, is read slowly."""
 SLOW_S: Final = 0.02
 """Pause between two items then. It is read on, since two that each wait for the other to read would wait for ever."""

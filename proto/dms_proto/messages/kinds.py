@@ -37,6 +37,7 @@ from dms_proto.messages.base import KnownPeer, Message
 from dms_proto.messages.data import MAX_MARKS, DataMark, DatasetHeld, DatasetWanted, Holders, HoldersWanted, Serve
 from dms_proto.rules import (
     MAX_COUNT,
+    MAX_LINE,
     Address,
     Amount,
     BidIdOrNone,
@@ -211,7 +212,10 @@ class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
     passing: bool = False
 
     def __post_init__(self) -> None:
-        cut_lines(self, "dimension", "wanted", "observed", "nearest")
+        # A node makes dozens of these for whoever asks what it cannot do, and hardly any is too long.
+        longest = max(len(self.dimension), len(self.wanted), len(self.observed), len(self.nearest))
+        if longest > MAX_LINE:
+            cut_lines(self, "dimension", "wanted", "observed", "nearest")
 
 
 class Decline(Message, frozen=True, tag=True):

@@ -68,7 +68,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 DEFAULT_LIMITS: Final[dict[KindClass, Limit]] = {
     # A requester that runs 300 jobs a second sends one provider about 1,500 messages of the market, 300 of them requests, and gets 900 of a stream.
-    KindClass.REQUEST: Limit(300, 300),
+    KindClass.REQUEST: Limit(300, 100),  # at once it is less than a tenth of a second's work for its receiver
     KindClass.MARKET: Limit(3_000, 6_000),
     KindClass.STREAM: Limit(2_000, 4_000),
     KindClass.MEMBERSHIP: Limit(20, 100),

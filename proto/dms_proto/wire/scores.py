@@ -64,7 +64,7 @@ POINTS: Final[dict[Offence, int]] = {
     Offence.VANISHED: 400,
     Offence.REPLAYED: 10,  # a node that slept sends what has expired, once
     Offence.FLOODED: 2,  # an honest sender paces itself, but a slow link bunches what it sent
-    Offence.UNREAD: 500,
+    Offence.UNREAD: 600,  # twice within some twenty seconds mutes
     Offence.OTHER_CONTENT: 250,  # it may be a damaged disk
     Offence.UNHANDLED: 250,  # once costs little, and whoever has found how to do it is muted after a few
     Offence.CROWDED: 1,  # it may be the neighbour of an attacker: who sends little stays below what is forgiven meanwhile

@@ -98,4 +98,4 @@ def test_the_node_announces_what_it_may_at_once_and_the_rest_in_time() -> None:
     assert due is not None
     assert due <= pair.now + PAUSE_MS
     node.receive((), pair.now + SECOND)
-    assert len(told) == PACE.burst + PACE.per_second
+    assert len(told) == PACE.burst * 2
