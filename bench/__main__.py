@@ -316,6 +316,8 @@ def data_figures() -> Iterator[Figure]:
     seen = data.measure()
     how = f"{data.BYTES:,} bytes, cut {data.CUTS} times; what crossed the wire beyond the content, framing included"
     yield at_most("sent again after cuts", seen.more_percent, "%", 5, how)
+    several = f"the same, of {data.HOLDERS} holders, the link to one after the other cut"
+    yield at_most("  of several holders", seen.more_of_several_percent, "%", 5, several)
     yield Figure(
         "  without a cut", seen.mib_per_s, "MiB/s", "", None, "loopback, verified chunk by chunk and as a whole"
     )

@@ -1,4 +1,4 @@
-"""A large content between two network processes: over a link that is cut again and again, and over one that is not."""
+"""A large content between network processes: over links that are cut again and again, to one holder and to several, and over one that is not."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import asyncio
 import os
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from dms.testing.live_networks import Crew, Wire
+from dms.testing.live_networks import Crew, LiveMember, Wire, through_cuts
 from dms_proto.data.chunks import Content, Hashing
-from dms_proto.errors import PeerError
 
 BYTES = 1_000_000_000
 CUTS = 5
+HOLDERS = 3
 PIECE = 1_000_000
 
 
 class Measured(NamedTuple):
-    """What crossed the wire beyond the content itself, in hundredths of it, and how fast all of it came without a cut."""
+    """What crossed the wire beyond the content itself, in hundredths of it, from one holder and from several; and how fast it came without a cut."""
 
     more_percent: float
+    more_of_several_percent: float
     mib_per_s: float
 
 
@@ -35,30 +38,25 @@ async def _measure(directory: Path) -> Measured:
     content = await asyncio.to_thread(_make, directory)
     crew = Crew()
     try:
-        ann, bob = await crew(), await crew()
-        bob.network.serve_blobs(lambda _peer, _digest: directory / "source")
+        ann, *holders = [await crew() for _ in range(1 + HOLDERS)]
+        for holder in holders:
+            holder.network.serve_blobs(lambda _peer, _digest: directory / "source")
 
-        async def fetch(into: str) -> None:
-            listed = directory / "list"
-            await ann.network.fetch([bob.peer], content.digest, content.size, directory / into, listed)
+        async def fetch(of: Sequence[LiveMember]) -> None:
+            peers, into = [holder.peer for holder in of], directory / "fetched"
+            await ann.network.fetch(peers, content.digest, content.size, into, directory / "list")
 
-        async with Wire.to(bob.addresses[0]) as (wire, address):
-            for cut in range(1, CUTS + 1):
-                await ann.network.dial([address])
-                wire.break_after = cut * content.size // (CUTS + 1)
-                try:
-                    await fetch("cut")
-                except PeerError:
-                    wire.break_after = None
-                else:
-                    raise RuntimeError("the link was to be cut, and the content arrived")
-            await ann.network.dial([address])
-            await fetch("cut")
-            more = wire.carried / content.size - 1
-        await ann.connect(bob)
+        async def more(of: Sequence[LiveMember]) -> float:
+            async with AsyncExitStack() as stack:
+                wires = [await stack.enter_async_context(Wire.to(holder.addresses[0])) for holder in of]
+                carried = await through_cuts(ann, wires, lambda: fetch(of), content.size, CUTS)
+            return 100 * (carried / content.size - 1)
+
+        of_one, of_several = await more(holders[:1]), await more(holders)
+        await ann.connect(holders[0])
         started = time.perf_counter()
-        await fetch("whole")
-        return Measured(100 * more, content.size / 2**20 / (time.perf_counter() - started))
+        await fetch(holders[:1])
+        return Measured(of_one, of_several, content.size / 2**20 / (time.perf_counter() - started))
     finally:
         await crew.stop()
 

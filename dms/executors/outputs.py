@@ -1,4 +1,4 @@
-"""Brings home what a job left behind: regular files that match its patterns, copied while their digest is computed.
+"""Brings home what a job left behind: regular files that match its patterns, copied while their digests, and those of their chunks, are computed.
 
 A job chooses every name and every file type in its directory. Each step of a path is opened below the step before with O_NOFOLLOW, a file is
 looked at after it was opened, and it is copied, never linked or moved: neither a symbolic link, a FIFO, a device, a hard link, nor a file that
@@ -7,7 +7,6 @@ grows while it is read leads anywhere or costs more than the limits say.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from dms_proto.data.chunks import Hashing
 from dms_proto.errors import UserError
 from dms_proto.globs import is_match
 from dms_proto.ids import Digest
@@ -78,7 +78,7 @@ def collect(directory: Path, patterns: Sequence[str], limits: OutputLimits = DEF
 
 
 def copy(directory: Path, path: str, into: Path, limits: OutputLimits = DEFAULT_LIMITS) -> Output:
-    """Copies one collected file to `into`/HEX-OF-DIGEST and says what it is.
+    """Copies one collected file to `into`/HEX-OF-DIGEST, puts the list of its chunks beside it if it is large, and says what it is.
 
     Raises:
         UserError: `bad_job`: it is no regular file any more, or larger than the limits.
@@ -88,12 +88,20 @@ def copy(directory: Path, path: str, into: Path, limits: OutputLimits = DEFAULT_
     partial = into / f".{os.getpid()}-{source}.part"
     try:
         _check(stat.S_ISREG(os.fstat(source).st_mode), f"output {path!r} is not a regular file")
-        digest, size = _copy_bytes(source, partial, path, limits)
-        partial.replace(into / digest.removeprefix("sha256:"))
-        return Output(path=path, digest=digest, size=size)
+        hashing = _copy_bytes(source, partial, path, limits)
+        content = hashing.content()
+        partial.replace(copied(into, content.digest))
+        if content.chunks:
+            copied(into, content.chunks).write_bytes(hashing.chunk_list())
+        return Output(path, content.digest, content.size, content.chunks)
     finally:
         os.close(source)
         partial.unlink(missing_ok=True)
+
+
+def copied(into: Path, digest: Digest) -> Path:
+    """Where `copy` puts a content, or the list of its chunks."""
+    return into / digest.removeprefix("sha256:")
 
 
 def collect_into(
@@ -109,17 +117,17 @@ def collect_into(
     return [copy(directory, path, into, limits) for path, _ in collect(directory, patterns, limits)]
 
 
-def _copy_bytes(source: int, target: Path, path: str, limits: OutputLimits) -> tuple[Digest, int]:
-    digest, size = hashlib.sha256(), 0
+def _copy_bytes(source: int, target: Path, path: str, limits: OutputLimits) -> Hashing:
+    hashing, size = Hashing(), 0
     with target.open("xb") as file:
         while chunk := os.read(source, _CHUNK):
             size += len(chunk)
             _check(
                 size <= limits.file_bytes, f"output {path!r} has more than {format_count(limits.file_bytes, 'byte')}"
             )
-            digest.update(chunk)
+            hashing.update(chunk)
             file.write(chunk)
-    return Digest("sha256:" + digest.hexdigest()), size
+    return hashing
 
 
 def _regular_files(directory: Path, limits: OutputLimits) -> Iterator[tuple[str, int]]:

@@ -207,7 +207,7 @@ class Collector:
         for output in status.outputs:
             if failed or self._blobs.use(output.digest) is not None:
                 continue
-            failed = await self._fetch(provider, output.digest, output.size)
+            failed = await self._fetch(provider, Content(output.digest, output.size, output.chunks))
         self._tell(request_id, Collected(status.allocation_id, failed))
 
     async def _compare_results(self, request_id: RequestId, wanted: Compare) -> None:
@@ -215,12 +215,12 @@ class Collector:
         if said is not None:
             self._tell(request_id, said)
 
-    async def _fetch(self, provider: PeerId, digest: Digest, size: int) -> str:
+    async def _fetch(self, provider: PeerId, output: Content) -> str:
         """Fetches one output."""
         if provider == self._me:
             return "it is not in this node's own blob store"
         try:
-            await fetch_blob(self._network, self._blobs, (provider,), Content(digest, size))
+            await fetch_blob(self._network, self._blobs, (provider,), output)
         except DmsError as error:
             return error.message
         return ""

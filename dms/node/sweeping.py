@@ -121,7 +121,7 @@ async def needed_blobs(services: Services, runner: ProjectionRunner) -> frozense
     )
     for row in _without_superseded(rows):
         if row["outputs"] is not None:
-            pinned.update(output.digest for output in unpack(row["outputs"], tuple[Output, ...]))
+            pinned.update(digest for output in unpack(row["outputs"], tuple[Output, ...]) for digest in output.blobs)
     return frozenset(pinned)
 
 

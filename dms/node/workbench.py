@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dms.executors import job_directory
-from dms.executors.outputs import collect_into
+from dms.executors.outputs import collect_into, copied
 from dms.node.datasets import Datasets
 from dms.node.hands import Hands
 from dms.node.holders import Seeker
@@ -391,16 +391,17 @@ class Workbench:
     def _take_in(self, directory: Path, patterns: tuple[str, ...]) -> list[Output]:
         taken = directory.with_name(directory.name + ".outputs")
         outputs = collect_into(directory, patterns, taken)
-        for output in outputs:
-            copied = taken / output.digest.removeprefix("sha256:")
-            if copied.exists():  # not, when two outputs have the same content
-                self._blobs.adopt(copied, output.digest)
+        for digest in {digest for output in outputs for digest in output.blobs}:  # two may have the same content
+            self._blobs.adopt(copied(taken, digest), digest)
         shutil.rmtree(taken, ignore_errors=True)
         return outputs
 
     def _offer(self, allocation_id: AllocationId, requester: PeerId, outputs: tuple[Output, ...]) -> None:
         if outputs:
-            self._offered[allocation_id] = (requester, frozenset(output.digest for output in outputs))
+            self._offered[allocation_id] = (
+                requester,
+                frozenset(digest for output in outputs for digest in output.blobs),
+            )
 
     async def _close(self, allocation_id: AllocationId) -> None:
         self._stops.pop(allocation_id, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from dms.net.client import NetworkProcess
 from dms.net.config import NetConfig
 from dms.testing.network_contract import PATIENCE_S, Member, Recorder
 from dms_actors.ports import FrameReceived, GossipReceived
+from dms_proto.errors import PeerError
 
 TOPIC = "market"
 
@@ -146,3 +147,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def through_cuts(
+    ann: LiveMember, wires: Sequence[tuple[Wire, str]], fetch: Callable[[], Awaitable[object]], size: int, cuts: int
+) -> int:
+    """Fetches a content of `size` bytes over wires of which one after the other is cut, so many times in all, and dialled again when nothing comes.
+
+    Gives how many bytes the wires have carried.
+    """
+    piece = 2 * size // ((cuts + 1) * (len(wires) + 1))
+    while True:
+        for place, (wire, address) in enumerate(wires, 1):
+            wire.break_after = wire.carried + place * piece if place <= cuts else None
+            await ann.network.dial([address])
+        cuts -= min(cuts, len(wires))
+        try:
+            await fetch()
+        except PeerError as error:
+            if not error.retryable:
+                raise
+        else:
+            assert not cuts, "it was to be cut more often"
+            return sum(wire.carried for wire, _ in wires)

@@ -325,8 +325,16 @@ _CHUNKED_TASK: Final = Task("sandbox", ("train",), inputs=(Input("data.bin", DIG
 CHUNKED: Final[tuple[AnyMessage, ...]] = (
     Commit(REQUEST, BID, (0,), (_CHUNKED_TASK,), DIGEST),
     Invocation(REQUEST, ALLOCATION, _CHUNKED_TASK),
+    AllocationStatus(
+        REQUEST,
+        ALLOCATION,
+        3,
+        Phase.ENDED,
+        ending=Ending(EndReason.COMPLETED, 0),
+        outputs=(Output("model.bin", DIGEST, 5 * MIB, SEAL),),
+    ),
 )
-"""Of the kinds that carry a task, one each with an input that is verified chunk by chunk."""
+"""Of the kinds that name files, one each with one that is verified chunk by chunk."""
 
 _LEADING_OUT_TASK: Final = Task("sandbox", ("fetch",), egress=Egress(("pypi.org:443", "*.pythonhosted.org:443"), GIB))
 LEADING_OUT: Final[tuple[AnyMessage, ...]] = (

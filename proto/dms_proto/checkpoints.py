@@ -68,13 +68,14 @@ def going_on(task: Task, checkpoint: Checkpoint) -> Task:
     if not checkpoint.files:
         return task
     kept = (wanted for wanted in task.inputs if not _is_within(wanted.path, task.checkpoint))
-    left = (Input(file.path, file.digest, file.size) for file in checkpoint.files)
+    left = (Input(file.path, file.digest, file.size, chunks=file.chunks) for file in checkpoint.files)
     return msgspec.structs.replace(task, inputs=(*kept, *left))
 
 
 def no_progress(before: Checkpoint, after: Checkpoint) -> str:
     """Why nothing was done between two checkpoints, in words; empty when something was."""
-    return "it left the checkpoint that it began with" if set(before.files) == set(after.files) else ""
+    left, began = ({(file.path, file.digest) for file in each.files} for each in (after, before))
+    return "it left the checkpoint that it began with" if left == began else ""
 
 
 def too_much(task: Task, checkpoint: Checkpoint) -> str:

@@ -85,11 +85,18 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
         path: below the job's directory.
         digest: of the whole content.
         size: bytes.
+        chunks: digest of the list of its chunks' digests, as of an `Input`.
     """
 
     path: RelativePath
     digest: GoodDigest
     size: Amount
+    chunks: DigestOrNone = Digest("")
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """What its provider holds of it: the content, and the list of its chunks."""
+        return (self.digest, self.chunks) if self.chunks else (self.digest,)
 
 
 class Logs(msgspec.Struct, frozen=True):

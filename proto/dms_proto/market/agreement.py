@@ -111,8 +111,9 @@ def resize_digest(change: Resize) -> Digest:
 
 
 def results_digest(outputs: tuple[Output, ...]) -> Digest:
-    """The name of all that a run left; empty when it left nothing."""
-    return _digest(RESULTS_DOMAIN, outputs) if outputs else NO_DIGEST
+    """The name of all that a run left; empty when it left nothing. How it comes, by which list of chunks, is no part of it."""
+    left = tuple(Output(output.path, output.digest, output.size) for output in outputs)
+    return _digest(RESULTS_DOMAIN, left) if left else NO_DIGEST
 
 
 def receipt_for(status: AllocationStatus, price: int) -> Receipt:

@@ -12,7 +12,7 @@ from dms.jobs.spec import DatasetWish, JobSpec
 from dms.rpc.api.data import AddDataset, Dataset, DatasetParams
 from dms.rpc.api.jobs import JobParams, WaitParams
 from dms.testing.market import peer_of
-from dms_proto.data.chunks import LISTED_FROM
+from dms_proto.data.chunks import LISTED_FROM, Hashing
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import Digest, digest_of
 from dms_proto.messages import DatasetHeld
@@ -77,6 +77,18 @@ async def test_who_shares_it_is_found_again_when_the_requester_has_been_restarte
     assert view.summary.reason is EndReason.COMPLETED, view.summary.detail
     assert len(view.slots[0].attempts) == 1
     assert provider.services.blobs.path(digest_of(LARGE)) is not None
+
+
+async def test_a_large_result_comes_with_the_list_of_its_chunks(local: Local, tree: Path) -> None:
+    (tree / "large.bin").write_bytes(LARGE)
+    dataset = await add(local, tree, shared=True)
+    job = reading(local, dataset.digest, 2)
+    view = await local.run(msgspec.structs.replace(job, task=spec("exit", "0", outputs=("data/*",)).task))
+    assert view.summary.reason is EndReason.COMPLETED, view.summary.detail
+    hashing = Hashing()
+    hashing.update(LARGE)
+    for digest in (digest_of(LARGE), hashing.content().chunks):
+        assert local.market.nodes[0].services.blobs.path(digest) is not None
 
 
 async def test_a_small_one_comes_to_the_requester(local: Local, tree: Path) -> None:

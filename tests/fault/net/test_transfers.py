@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from dms.testing.live_networks import Crew, LiveMember, Wire
+from dms.testing.live_networks import Crew, LiveMember, Wire, through_cuts
 from dms.testing.network_contract import PATIENCE_S, blob
 from dms_actors.ports import PeerDown, PeerUp
 from dms_proto.data.chunks import CHUNK_BYTES, Hashing
@@ -54,19 +55,24 @@ async def test_a_cut_link_costs_what_was_under_way_and_no_more(crew: Crew, tmp_p
     ann, bob = await crew(), await crew()
     wanted, into = sample(tmp_path, 64 * MIB), tmp_path / "fetched"
     holds(bob, wanted.source)
-    async with Wire.to(bob.addresses[0]) as (wire, address):
-        for cut in range(1, 6):
-            await ann.network.dial([address])
-            wire.break_after = cut * 10 * MIB
-            with pytest.raises(PeerError) as caught:
-                await fetch(ann, [bob], wanted, into)
-            assert caught.value.retryable
-            wire.break_after = None
-        await ann.network.dial([address])
-        await fetch(ann, [bob], wanted, into)
+    async with Wire.to(bob.addresses[0]) as wire:
+        carried = await through_cuts(ann, [wire], lambda: fetch(ann, [bob], wanted, into), len(wanted.data), 5)
     assert into.read_bytes() == wanted.data
     framing = len(wanted.data) // 100
-    assert wire.carried < len(wanted.data) + framing + 5 * 2 * MIB
+    assert carried < len(wanted.data) + framing + 5 * 2 * MIB
+
+
+async def test_links_to_several_holders_that_are_cut_cost_no_more(crew: Crew, tmp_path: Path) -> None:
+    ann, *holders = [await crew() for _ in range(4)]
+    wanted, into = sample(tmp_path, 64 * MIB), tmp_path / "fetched"
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(Wire.to(holder.addresses[0])) for holder in holders]
+        for holder in holders:
+            holds(holder, wanted.source)
+        carried = await through_cuts(ann, wires, lambda: fetch(ann, holders, wanted, into), len(wanted.data), 5)
+    assert into.read_bytes() == wanted.data
+    framing = len(wanted.data) // 100
+    assert carried < len(wanted.data) + framing + 5 * 2 * MIB
 
 
 async def test_a_wrong_chunk_is_found_when_it_comes_and_names_who_sent_it(crew: Crew, tmp_path: Path) -> None:

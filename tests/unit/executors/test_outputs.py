@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dms.executors.outputs import OutputLimits, collect, collect_into, copy
+from dms.executors.outputs import OutputLimits, collect, collect_into, copied, copy
+from dms_proto.data.chunks import LISTED_FROM, ChunkList
 from dms_proto.errors import UserError
 
 
@@ -163,3 +164,14 @@ def test_a_path_that_is_too_long_to_be_told_is_refused(job: Path) -> None:
 def test_names_that_no_message_can_carry_are_passed_over(job: Path) -> None:
     (job / os.fsdecode(b"bad-\xff.txt")).write_text("x")
     assert paths(job, "*.txt") == ["result.txt"]
+
+
+def test_a_large_one_comes_with_the_list_of_its_chunks(job: Path, tmp_path: Path) -> None:
+    data = bytes(LISTED_FROM) + b"more"
+    (job / "large.bin").write_bytes(data)
+    (job / "at-most.bin").write_bytes(data[:LISTED_FROM])
+    small, large = collect_into(job, ("*.bin",), tmp_path / "into")
+    assert small.blobs == (small.digest,)
+    assert large.blobs == (large.digest, large.chunks)
+    listed = ChunkList(copied(tmp_path / "into", large.chunks).read_bytes(), large.size)
+    assert listed.is_right(len(listed) - 1, hashlib.sha256(b"more").digest())

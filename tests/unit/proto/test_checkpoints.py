@@ -16,7 +16,7 @@ from dms_proto.checkpoints import (
     too_much,
 )
 from dms_proto.ids import digest_of
-from dms_proto.units import KIB
+from dms_proto.units import KIB, MIB
 from dms_proto.work import DatasetInput, Ending, EndReason, Input, Output, Task
 
 A, B = digest_of(b"a"), digest_of(b"b")
@@ -51,6 +51,11 @@ def test_what_goes_on_has_the_checkpoint_in_the_place_of_what_lay_there() -> Non
         Input("state/second", B, 7),
     )
     assert going_on(task, NO_CHECKPOINT) is task
+
+
+def test_a_large_file_goes_on_with_the_list_of_its_chunks() -> None:
+    (wanted,) = going_on(TASK, Checkpoint(1, (Output("state", A, 5 * MIB, chunks=B),))).inputs
+    assert wanted.chunks == B
 
 
 def test_the_same_files_again_are_no_step_forward() -> None:

@@ -106,3 +106,9 @@ def test_a_receipt_of_another_price_differs_in_words() -> None:
 
 def test_a_run_that_left_nothing_has_no_digest_of_results() -> None:
     assert results_digest(()) == NO_DIGEST
+
+
+def test_by_which_list_of_chunks_results_come_is_no_part_of_what_they_are() -> None:
+    """Who knows no such lists computes the same digest."""
+    listed = msgspec.structs.replace(Output("out/a.txt", DIGEST, 7), chunks=DIGEST)
+    assert results_digest((listed,)) == results_digest((Output("out/a.txt", DIGEST, 7),))
