@@ -27,10 +27,11 @@ test: setup ## Runs every test
 
 check: setup format lint types imports test ## Everything CI would complain about
 
-fuzz: setup ## The long fuzzers: a million wire frames, a million calls, and libp2p for 20 s
+fuzz: setup ## The long fuzzers: a million wire frames, a million calls, libp2p for 20 s, and 500 markets of the real actors
 	@$(RUN)/python scripts/fuzz_wire.py --frames 1000000
 	@$(RUN)/python scripts/fuzz_rpc.py --frames 1000000
 	@DMS_FUZZ_SECONDS=20 $(RUN)/pytest -q tests/fault/net/test_fuzz.py
+	@DMS_SEEDS=500 $(RUN)/pytest -q -n 2 tests/unit/actors/test_seeded_market.py
 
 bench: setup ## Measures everything the project claims, beside its floor; JSON goes to bench/results/
 	@$(RUN)/python -m bench
