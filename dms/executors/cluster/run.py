@@ -56,8 +56,9 @@ class PlacedRun:
         self._ending: Ending | None = None
 
     def seen(self, job: EngineJob | None) -> None:
-        """What the engine says now: its job; None: there is no such job."""
-        self._gone = 0 if job is not None else self._gone + 1
+        """What the engine says now: its job; None: there is no such job. One that waits although it was started has lost its machine."""
+        is_there = job is not None and (job.is_running or not self._has_started)
+        self._gone = 0 if is_there else self._gone + 1
         if job is not None:
             self._job_id = job.id
             self._waits_for = "" if job.is_running else job.detail
@@ -70,6 +71,7 @@ class PlacedRun:
                 yield event
             if self._ending is None and lost:
                 self._ending = self._lost()
+                await self._cancel(self._job_id)
             if self._ending is not None:
                 yield Exited(self._ending)
                 self._done()
