@@ -15,6 +15,7 @@ import msgspec
 from dms.executors.cluster.engine import Capacity, Engine, EngineError, EngineJob, Order
 from dms.executors.cluster.files import Proof, RunDirectory, Spec, place_of
 from dms.executors.cluster.run import PlacedRun
+from dms.executors.cluster.runner import KINDS
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.settings import ClusterSettings, ExecutorSettings
 from dms_actors.ports import Run
@@ -28,8 +29,6 @@ from dms_proto.work import Ending, EndReason, Limits, Task, needs_its_node
 
 _logger: Final = logging.getLogger(__name__)
 
-KINDS: Final = ("sandbox", "wasm")
-"""What can be placed on a cluster (`runner.KINDS`)."""
 RUNNER: Final = Resources(memory_bytes=160 * MIB)
 """What a runner takes beside its task."""
 MARGIN_MS: Final = 5 * MINUTE
@@ -81,7 +80,7 @@ class Cluster:
 
     def executors(self) -> tuple[PlacedExecutor, ...]:
         """One for each kind that the owner offers and that can be placed."""
-        return tuple(PlacedExecutor(kind, self) for kind in KINDS if kind in self._cluster.kinds)
+        return tuple(PlacedExecutor(kind.name, self) for kind in KINDS if kind.name in self._cluster.kinds)
 
     def name_of(self, name: str) -> str:
         """The engine's name of the job of a run."""
