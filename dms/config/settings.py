@@ -427,8 +427,8 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: Annotated[
         tuple[str, ...],
         about(
-            "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why. With `slurm` among "
-            "them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
+            "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why. With `slurm` or "
+            "`dask` among them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
         ),
     ] = ("sandbox", "wasm", "python")
     python: Annotated[
@@ -473,8 +473,8 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster_directory: Annotated[
         str,
         about(
-            "For `slurm` among those enabled: a directory that this machine and all of the cluster's see under the same path. The files of jobs "
-            "are there while they run, and what the node and its runners say to each other. This user has to be able to write there."
+            "For `slurm` or `dask` among those enabled: a directory that this machine and all of the cluster's see under the same path. The files of "
+            "jobs are there while they run, and what the node and its runners say to each other. This user has to be able to write there."
         ),
     ] = ""
     cluster_python: Annotated[
@@ -493,6 +493,13 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     slurm_account: Annotated[str, about("The account of Slurm on which jobs are booked. Empty: this user's.")] = ""
+    dask_address: Annotated[
+        str,
+        about(
+            "For `dask` among those enabled: the address of its scheduler, such as tls://10.0.0.1:8786. How the node shows who it is there stands in "
+            "Dask's own configuration."
+        ),
+    ] = ""
     minimum_isolation: Annotated[
         Isolation,
         about(

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from dms.executors.cluster.cluster import Cluster
-from dms.executors.cluster.slurm import Slurm
+from dms.executors.cluster.engines import engine_of
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.python.executor import PythonExecutor
 from dms.executors.sandbox.engine import Sandbox
@@ -78,7 +78,7 @@ async def detect(settings: ExecutorSettings) -> Detected:
     Where the jobs run on a cluster, what this machine itself could run is not asked: its capacity is not what is offered.
     """
     sandbox = Sandbox(settings)
-    cluster = Cluster(settings, Slurm(settings.cluster.engine)) if settings.cluster is not None else None
+    cluster = Cluster(settings, engine_of(settings.cluster.engine)) if settings.cluster is not None else None
     containers = OciExecutor(settings) if settings.oci is not None and cluster is None else None
     candidates: tuple[Executor, ...] = (SandboxExecutor(sandbox), WasmExecutor(sandbox), PythonExecutor(sandbox))
     if cluster is not None:

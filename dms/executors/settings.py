@@ -49,6 +49,19 @@ class SlurmSettings(msgspec.Struct, frozen=True):
     account: str = ""
 
 
+class DaskSettings(msgspec.Struct, frozen=True):
+    """Which Dask.
+
+    Attributes:
+        address: of its scheduler, such as tls://10.0.0.1:8786.
+    """
+
+    address: str
+
+
+EngineSettings = SlurmSettings | DaskSettings
+
+
 class ClusterSettings(msgspec.Struct, frozen=True):
     """A cluster whose machines run the jobs of this node.
 
@@ -60,7 +73,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         start_s: how long the machine that is to prove what it can do may take to be given to us.
     """
 
-    engine: SlurmSettings
+    engine: EngineSettings
     kinds: tuple[str, ...]
     shared: Path
     python: str

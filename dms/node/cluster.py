@@ -12,10 +12,11 @@ from typing import Final
 import msgspec
 
 from dms.config import Config, Home
+from dms.config.settings import Executors
 from dms.executors.cluster.cluster import Cluster
 from dms.executors.cluster.engine import Capacity, EngineError
 from dms.executors.cluster.files import place_of
-from dms.executors.settings import ClusterSettings, SlurmSettings
+from dms.executors.settings import ClusterSettings, DaskSettings, EngineSettings, SlurmSettings
 from dms.hardware.facts import Facts
 from dms.node.pool import capacity_of
 from dms_proto.capability import NOTHING, Capability, Resources
@@ -26,7 +27,15 @@ from dms_proto.units import format_bytes, format_cores, format_count
 
 log = logging.getLogger(__name__)
 
-SLURM: Final = "slurm"
+_ENGINES: Final[dict[str, Callable[[Executors], EngineSettings]]] = {
+    "slurm": lambda executors: SlurmSettings(
+        conf=executors.slurm_conf, partition=executors.slurm_partition, account=executors.slurm_account
+    ),
+    "dask": lambda executors: DaskSettings(
+        _set(executors.dask_address, "executors.dask_address", "tcp://10.0.0.1:8786")
+    ),
+}
+"""By their names among `executors.enabled`."""
 LOOK_S: Final = 10.0
 """Between two looks at what others use; more often where `provider.monitor_s` says so."""
 
@@ -44,32 +53,41 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
     Raises:
         UserError: `bad_config`: something is missing, or does not go with a cluster.
     """
-    if SLURM not in config.executors.enabled:
+    engines = [engine for engine in _ENGINES if engine in config.executors.enabled]
+    if not engines:
         return None
+    engine = engines[0]
+    if len(engines) > 1:
+        why = f"executors.enabled has {' and '.join(engines)}"
+        raise UserError(
+            "bad_config", why, hint="a node offers one cluster: name one engine, and run a node for each other"
+        )
     if not Path(config.executors.cluster_directory).is_absolute():
-        why = "executors.enabled has slurm, and executors.cluster_directory names no directory"
+        why = f"executors.enabled has {engine}, and executors.cluster_directory names no directory"
         hint = "set it to the absolute path of a directory that this machine and those of the cluster share"
         raise UserError("bad_config", why, hint=hint)
     if config.provider.egress:
-        why = "executors.enabled has slurm, and provider.egress lets jobs connect to elsewhere"
+        why = f"executors.enabled has {engine}, and provider.egress lets jobs connect to elsewhere"
         raise UserError("bad_config", why, hint="jobs on a cluster connect to nowhere: leave provider.egress empty")
     if capacity_of(config.pool) != NOTHING:
-        why = "executors.enabled has slurm, and pool.cpu and pool.memory give something to the pool"
+        why = f"executors.enabled has {engine}, and pool.cpu and pool.memory give something to the pool"
         raise UserError("bad_config", why, hint="a pool's containers run on the node's own machine: set pool.cpu to 0")
     for setting, is_on in _FREEZING.items():
         if is_on(config):
-            why = f"executors.enabled has slurm, and {setting} freezes what runs"
+            why = f"executors.enabled has {engine}, and {setting} freezes what runs"
             raise UserError("bad_config", why, hint=f"jobs on a cluster cannot be frozen: set {setting} to false")
     return ClusterSettings(
-        engine=SlurmSettings(
-            conf=config.executors.slurm_conf,
-            partition=config.executors.slurm_partition,
-            account=config.executors.slurm_account,
-        ),
+        engine=_ENGINES[engine](config.executors),
         kinds=config.executors.enabled,
         shared=Path(config.executors.cluster_directory),
         python=config.executors.cluster_python or sys.executable,
     )
+
+
+def _set(value: str, setting: str, example: str) -> str:
+    if not value:
+        raise UserError("bad_config", f"{setting} is empty", hint=f"set it, as in {example}")
+    return value
 
 
 def jobs_directory(home: Home, config: Config) -> Path:

@@ -420,7 +420,7 @@ def _placed(cluster: Cluster, offer: ExecutorOffer, held: str) -> Check:
     where = f"on {in_words(cluster.known.capacity)}"
     if cluster.fault:
         evidence = f"{where}: nothing is offered now: {cluster.fault}"
-        return Check(offer.name, Finding.FAIL, evidence, f"look at {cluster.engine.name}; jobs that run there go on")
+        return Check(offer.name, Finding.FAIL, evidence, f"look at {cluster.engine.name}")
     evidence = f"{offer.version}, {held}, as {cluster.known.proof.machine} proved; {where}"
     return passed(offer.name, evidence)
 

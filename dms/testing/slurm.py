@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -16,12 +16,12 @@ from typing import Final
 import psutil
 import pytest
 
-from dms.testing.daemons import end
+from dms.executors.settings import SlurmSettings
+from dms.testing.cluster_contract import MACHINES
+from dms.testing.daemons import end, free_ports, started, wait_until
+from dms_proto.units import CORE, MIB
 
-START_S: Final = 30.0
 PROGRAMS: Final = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "sinfo", "squeue", "scancel")
-MACHINES: Final = {"large": (2, 1500), "small": (1, 700)}
-"""Cores and MiB of the machines."""
 _CONF: Final = """
 ClusterName=dms
 SlurmctldHost={host}(127.0.0.1)
@@ -54,28 +54,47 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 class SlurmThere:
-    """A Slurm that runs.
+    """Implements `EngineThere`.
 
     Attributes:
         conf: path of its slurm.conf.
         root: what it keeps.
+        words: by which its processes are known.
     """
+
+    words = ("slurm", "munge")
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.conf = root / "slurm.conf"
         self._controller: subprocess.Popen[bytes] | None = None
 
+    def settings(self) -> SlurmSettings:
+        """How it is spoken to."""
+        return SlurmSettings(conf=str(self.conf))
+
+    def ports(self) -> Sequence[int]:
+        """Where its daemons listen."""
+        return [int(port) for port in re.findall(r"(?:SlurmctldPort| Port)=(\d+)", self.conf.read_text())]
+
+    def cancel(self, name: str) -> None:
+        """Ends a job by its name."""
+        self.tell("scancel", "--name", name)
+
     def tell(self, *command: str) -> str:
         """Asks one of Slurm's programs."""
         environment = {**os.environ, "SLURM_CONF": str(self.conf)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
 
-    def start_controller(self) -> None:
-        """Starts slurmctld."""
-        self._controller = started(self.root, "slurmctld", "-D", "-f", str(self.conf))
+    def started(self, *command: str) -> subprocess.Popen[bytes]:
+        """One of its daemons."""
+        return started(self.root, *command, environment={"SLURM_CONF": str(self.conf)})
 
-    def stop_controller(self) -> None:
+    def start(self) -> None:
+        """Starts slurmctld."""
+        self._controller = self.started("slurmctld", "-D", "-f", str(self.conf))
+
+    def stop(self) -> None:
         """Ends slurmctld: from now on nobody answers."""
         if self._controller is not None:
             end(self._controller)
@@ -97,27 +116,14 @@ def running_slurm() -> Iterator[SlurmThere]:
         _write(there)
         munge = root / "munge"
         places = [f"--{what}-file={munge}/{what}" for what in ("key", "pid", "log", "seed")]
-        stack.callback(end, started(root, "munged", "--foreground", "--force", f"--socket={munge}/socket", *places))
+        stack.callback(end, there.started("munged", "--foreground", "--force", f"--socket={munge}/socket", *places))
         wait_until((munge / "socket").is_socket, "munged listens", root)
-        stack.callback(there.stop_controller)
-        there.start_controller()
+        stack.callback(there.stop)
+        there.start()
         for name in MACHINES:
-            stack.callback(end, started(root, "slurmd", "-D", "-N", name, "-f", str(there.conf)))
+            stack.callback(end, there.started("slurmd", "-D", "-N", name, "-f", str(there.conf)))
         wait_until(lambda: _idle(there) == len(MACHINES), "its machines are idle", root)
         yield there
-
-
-def started(root: Path, *command: str) -> subprocess.Popen[bytes]:
-    """A daemon that ends with this process."""
-    with (root / "log").open("ab") as log:
-        return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=root,
-            env={**os.environ, "SLURM_CONF": str(root / "slurm.conf")},
-        )
 
 
 def _end_rest(there: SlurmThere) -> None:
@@ -142,34 +148,18 @@ def _write(there: SlurmThere) -> None:
     for name in ("munge", "state", *(f"spool-{name}" for name in MACHINES)):
         (root / name).mkdir(mode=0o755)
     subprocess.run(["mungekey", "--create", f"--keyfile={root}/munge/key"], check=True, capture_output=True)
-    controller, *ports = _free_ports(1 + len(MACHINES))
+    controller, *ports = free_ports(1 + len(MACHINES))
     host = socket.gethostname()
     lines = [
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cores} RealMemory={memory} State=UNKNOWN"
-        for (name, (cores, memory)), port in zip(MACHINES.items(), ports, strict=True)
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={size.cpu_millicores // CORE} "
+        f"RealMemory={size.memory_bytes // MIB} State=UNKNOWN"
+        for (name, size), port in zip(MACHINES.items(), ports, strict=True)
     ]
     conf = _CONF.format(host=host, root=root, controller=controller)
     there.conf.write_text("\n".join([*conf.strip().splitlines()[:-1], *lines, conf.strip().splitlines()[-1], ""]))
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def _idle(there: SlurmThere) -> int:
     with suppress(subprocess.SubprocessError):
         return there.tell("sinfo", "--noheader", "--Node", "--format", "%T").split().count("idle")
     return 0
-
-
-def wait_until(holds: Callable[[], object], what: str, root: Path) -> None:
-    """Returns when something holds."""
-    deadline = time.monotonic() + START_S
-    while not holds():
-        said = (root / "log").read_text(errors="replace")[-2_000:]
-        assert time.monotonic() < deadline, f"within {START_S} s it does not hold that {what}: {said}"
-        time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A node that offers a cluster, through two whole nodes and a Slurm that this test run has started."""
+"""Nodes that offer a cluster: whole nodes, a Slurm and a Dask that this test run has started."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dms.devnet.topology import NodeSpec
+from dms.testing.dask import DaskThere, running_dask
 from dms.testing.slurm import SlurmThere, running_slurm
 from dms.testing.whole_market import WholeMarket, wait_until, whole_market
 
@@ -22,26 +23,34 @@ def slurm() -> Iterator[SlurmThere]:
 
 
 @pytest.fixture(scope="module")
+def dask() -> Iterator[DaskThere]:
+    with running_dask() as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
 
 @pytest.fixture(scope="module")
 def market(slurm: SlurmThere, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    cluster = {
-        "executors.enabled": ["sandbox", "slurm"],
-        "executors.slurm_conf": str(slurm.conf),
+    cluster = offered(shared) | {"executors.enabled": ["sandbox", "slurm"], "executors.slurm_conf": str(slurm.conf)}
+    requester = NodeSpec("requester", "requester", {"provider.enabled": False})
+    with whole_market(
+        tmp_path_factory.mktemp("market"), requester, NodeSpec("provider", "provider", cluster)
+    ) as market:
+        yield market
+
+
+def offered(shared: Path) -> dict[str, object]:
+    return {
         "executors.cluster_directory": str(shared),
         "provider.cpu": "3",
         "provider.memory": "1GiB",
         "provider.disk": "2GiB",
         "provider.monitor_s": 1,
     }
-    requester = NodeSpec("requester", "requester", {"provider.enabled": False})
-    with whole_market(
-        tmp_path_factory.mktemp("market"), requester, NodeSpec("provider", "provider", cluster)
-    ) as market:
-        yield market
 
 
 def test_a_command_runs_on_a_machine_of_the_cluster_as_if_it_ran_here(market: WholeMarket, tmp_path: Path) -> None:
@@ -93,7 +102,7 @@ def test_a_job_on_the_cluster_survives_the_death_of_its_node(market: WholeMarket
 
 
 def test_while_slurm_is_away_nothing_is_offered_and_the_doctor_says_so(market: WholeMarket, slurm: SlurmThere) -> None:
-    slurm.stop_controller()
+    slurm.stop()
     try:
         wait_until(lambda: _free(market) == 0, "nothing is offered")
         done = market.dms("doctor", "--only", "executors", "--json", node="provider")
@@ -102,8 +111,25 @@ def test_while_slurm_is_away_nothing_is_offered_and_the_doctor_says_so(market: W
         assert (check["name"], check["finding"]) == ("sandbox", "fail")
         assert "nothing is offered now" in check["evidence"]
     finally:
-        slurm.start_controller()
+        slurm.start()
     wait_until(lambda: _free(market) == 3000, "all is offered again")
+
+
+def test_a_node_with_dask_offers_it_until_it_is_gone(
+    dask: DaskThere, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cluster = {"executors.enabled": ["sandbox", "dask"], "executors.dask_address": dask.settings().address}
+    node = NodeSpec("provider", "provider", offered(tmp_path) | cluster)
+    with whole_market(tmp_path_factory.mktemp("market"), node) as market:
+        done = market.dms("run", "--cpu", "2", "--memory", "64MiB", "--", "echo", "hello", node="provider")
+        assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+        dask.stop()
+        wait_until(lambda: _free(market) == 0, "nothing is offered")
+        said = market.dms("doctor", "--only", "executors", node="provider")
+        assert said.returncode == 1
+        assert "nothing is offered now" in said.stdout
+        dask.start()
+        wait_until(lambda: _free(market) == 3000, "all is offered again")
 
 
 def _free(market: WholeMarket) -> int:

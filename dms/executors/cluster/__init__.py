@@ -1,4 +1,4 @@
-"""A cluster behind one node: its engine (Slurm) places our own runner on its machines, and in the runner is the sandbox of every other node.
+"""A cluster behind one node: its engine (Slurm, Dask) places our own runner on its machines, and in the runner is the sandbox of every other node.
 
 ::
 
@@ -9,6 +9,8 @@
 
     engine   the port: what any engine is asked, in five calls
     slurm    Slurm, by its command line
+    dask     Dask, by its client; what its workers run is `dms.escort`
+    engines  which of them is meant
     files    what the node and a runner say to each other: files of a directory that both see
     runner   the program that is placed: it proves the machine, runs one task in a sandbox there, and says how it went
     run      one task, as the node follows it

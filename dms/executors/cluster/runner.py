@@ -1,4 +1,4 @@
-"""The runner: what an engine starts on a machine of a cluster. `python -m dms.executors.cluster.runner DIRECTORY`.
+"""The runner: what an engine starts on a machine of a cluster. `python -m dms.executors.cluster.runner DIRECTORY [--escorted]`.
 
 It has what a node has to run a task, and nothing else of a node: no key, no network, no store. What it offers was proven on one machine of the
 cluster, so each machine proves it for itself before its first task, and one that can do less runs nothing. Its sandbox ends with it: nobody would
@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from dms import __version__
+from dms.escort import ESCORTED
 from dms.executors import job_directory
 from dms.executors.cluster.files import Proof, RunDirectory, Spec
 from dms.executors.sandbox import run_files
@@ -37,7 +38,7 @@ from dms_proto.work import Ending, EndReason
 
 LOOK_S: Final = 0.2
 """Between two looks whether the task is to be stopped."""
-KINDS: Final = (SandboxExecutor, WasmExecutor)
+KINDS: Final[tuple[type[SandboxExecutor | WasmExecutor], ...]] = (SandboxExecutor, WasmExecutor)
 """What can be placed on a cluster: what nobody has to be let in to."""
 
 
@@ -48,12 +49,14 @@ class Runner:
         files: of the run.
         spec: what is in them.
         scratch: this user's directory on this machine.
+        is_escorted: whether the end of standard input asks it to end, as SIGTERM does.
     """
 
-    def __init__(self, files: RunDirectory, spec: Spec, scratch: Path) -> None:
+    def __init__(self, files: RunDirectory, spec: Spec, scratch: Path, *, is_escorted: bool = False) -> None:
         self._files = files
         self._spec = spec
         self._scratch = scratch
+        self._is_escorted = is_escorted
         self._told = asyncio.Event()
         """Set when the engine has asked it to end."""
 
@@ -104,6 +107,8 @@ class Runner:
     async def _watch(self, run: Run) -> None:
         """Stops the run when the node asks for it, or the engine does by SIGTERM: it may tell the processes of the sandbox as well, at once."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._told.set)
+        if self._is_escorted:
+            asyncio.get_running_loop().add_reader(sys.stdin, self._left_alone)
         known: int | None = None
         while True:
             grace_ms = self._files.grace_ms()
@@ -113,6 +118,10 @@ class Runner:
             elif self._told.is_set():
                 await run.stop(0)
             await asyncio.sleep(LOOK_S)
+
+    def _left_alone(self) -> None:
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        self._told.set()
 
     async def _lacking(self, executors: Mapping[str, Executor]) -> str:
         """What was promised and does not hold on this machine; empty: all of it does."""
@@ -175,7 +184,7 @@ def scratch_directory(where: Path, uid: int) -> Path:
     return directory
 
 
-def main(path: str) -> int:
+def main(path: str, *options: str) -> int:
     """Runs what the directory says, if nobody else does. What goes wrong here is said on stderr, which is `runner.log`."""
     files = RunDirectory(Path(path))
     spec = files.spec()
@@ -184,7 +193,7 @@ def main(path: str) -> int:
         return 1
     try:
         scratch = scratch_directory(Path(tempfile.gettempdir()), os.geteuid())
-        asyncio.run(Runner(files, spec, scratch).serve())
+        asyncio.run(Runner(files, spec, scratch, is_escorted=ESCORTED in options).serve())
     except (MachineError, OSError) as error:
         print(f"{socket.gethostname()}: {error}", file=sys.stderr)
         return 1
@@ -192,4 +201,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
