@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Makes .venv with everything at the pinned versions; installs the sandbox's system packages where it may
+setup: $(STAMP) ## Makes .venv with everything at the pinned versions and compiles what is new here; installs the sandbox's system packages where it may
 	@sh scripts/system_packages.sh
+	@$(RUN)/python -m compileall -q dms actors proto
 
 $(STAMP): pyproject.toml requirements/dev.txt scripts/bootstrap_uv.py
 	@uv=$$($(PYTHON) scripts/bootstrap_uv.py) && \
