@@ -239,6 +239,11 @@ def pool_figures() -> Iterator[Figure]:
     how = f"wall; {back.rows:,} events since the pool began, the store opened, read and folded"
     yield at_most("pool restored", back.since_s, "s", 5, f"{how}, from where it was last written as one")
     yield Figure("  from the first event on", back.whole_s, "s", "", None, how)
+    whole = pools.back()
+    how = "wall, kill -9 of the node, median of 3"
+    yield Figure("killed node without a pool back", whole.bare_s, "s", "", None, f"launched until it answers; {how}")
+    yield Figure("  with a pool", whole.ready_s, "s", "", None, "the same, in turn with it")
+    yield at_most("killed node's first call served", whole.served_s, "s", 5, "until the warm container has answered")
     counting = pools.counting()
     how = "one call alone in its batch, appended and waited for, not synced; a real store"
     yield Figure("counters of a call, written", counting.first_us, "us", "", None, how)

@@ -9,12 +9,17 @@ settled, thrashing) are not in them. Times are CPU time of this process, best of
 from __future__ import annotations
 
 import asyncio
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from dms.devnet.network import DevNet, DevNode, environment
+from dms.devnet.topology import NodeSpec
 from dms.store.events import EventStore
 from dms_actors.events import EVENT_KINDS, from_row, to_row
 from dms_proto.capability import Resources
@@ -47,6 +52,17 @@ REPETITIONS = 5
 CONTAINERS = 32
 USERS = 320
 CALLS = 2_000
+ROOM = {"provider.cpu": "1", "provider.memory": "512MiB", "provider.disk": "2GiB"}
+POOL = {"pool.cpu": "500m", "pool.memory": "128MiB", "pool.disk": "64MiB"}
+SERVICE = ("python-script", "who")
+SERVER = """
+import os, socket
+listener = socket.create_server(("127.0.0.1", 8080))
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(b"%d" % os.getpid())
+"""
 
 
 class Ratio(NamedTuple):
@@ -177,6 +193,68 @@ def _folded(begun: Pool, log: list[Event]) -> Pool:
     for event in log:
         pool = evolve(pool, event)
     return after_restart(pool, 0)
+
+
+class Back(NamedTuple):
+    """A whole node that was killed, from its launch on, in seconds: median of several.
+
+    Attributes:
+        bare_s: until it answers, without a pool.
+        ready_s: until it answers, with a pool.
+        served_s: until the container that outlived it has answered a call.
+    """
+
+    bare_s: float
+    ready_s: float
+    served_s: float
+
+
+def back(kills: int = 3) -> Back:
+    """Kills a node without a pool and one whose container is warm, in turn."""
+    with tempfile.TemporaryDirectory(prefix="dms-bench-") as root:
+        net = DevNet(Path(root), (NodeSpec("bare", "provider", ROOM), NodeSpec("warm", "provider", {**ROOM, **POOL})))
+        try:
+            net.onboard()
+            for name in ("bare", "warm"):
+                net[name].launch()
+                net[name].wait_ready()
+            answer = _offered(net["warm"], Path(root))
+            times = [_killed(net["bare"], net["warm"], answer) for _ in range(kills)]
+            return Back(*(statistics.median(column) for column in zip(*times, strict=True)))
+        finally:
+            net.stop()
+
+
+def _offered(node: DevNode, directory: Path) -> str:
+    """Has a node offer `SERVER`, and calls it: what it answers, which tells its process."""
+    (directory / "server.py").write_text(SERVER)
+    size = ("--cpu", "250m", "--memory", "64MiB", "--disk", "16MiB")
+    _dms(node, "service", "install", *SERVICE, "-p", f"script={directory}/server.py", "-p", "port=8080", *size)
+    _dms(node, "service", "start", *SERVICE)
+    return _dms(node, "service", "call", *SERVICE)
+
+
+def _killed(bare: DevNode, warm: DevNode, answer: str) -> tuple[float, float, float]:
+    bare_s = _relaunched(bare)
+    started = time.perf_counter()
+    ready_s = _relaunched(warm)
+    assert _dms(warm, "service", "call", *SERVICE) == answer, "it is another process"
+    return bare_s, ready_s, time.perf_counter() - started
+
+
+def _relaunched(node: DevNode) -> float:
+    node.kill()
+    started = time.perf_counter()
+    node.launch()
+    node.wait_ready()
+    return time.perf_counter() - started
+
+
+def _dms(node: DevNode, *arguments: str) -> str:
+    command = [Path(sys.executable).with_name("dms"), *arguments]
+    return subprocess.run(
+        command, env=environment(node), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    ).stdout
 
 
 class Counting(NamedTuple):

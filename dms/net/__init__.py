@@ -11,6 +11,6 @@
     └────────────────────────┘                    │                    └ host, on guards/ around libp2p│
                                                   └──────────────────────────────────────────────────┘
 
-`config`, `pipe` and `client` import neither trio nor libp2p, so the node can import them. Everything else runs in the network process
+`config`, `pipe`, `launching` and `client` import neither trio nor libp2p, so the node can import them. Everything else runs in the network process
 only. `guards/` holds one file for each family of faults of libp2p 0.8.1; each says what the stock library does and what is done about it.
 """

@@ -1,22 +1,17 @@
-"""One life of the network process, seen from the node: started with a pipe, ended with it. Lives on the asyncio loop."""
+"""One life of the network process, seen from the node: launched with a pipe, ended with it. Lives on the asyncio loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import signal
 import socket
-import sys
+import subprocess
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Final
 
 from dms.net.handover import hand_over
+from dms.net.launching import Launched
 from dms.net.pipe import Splitter, ToNetwork, ToNode, decode_to_node, encode
-
-BUFFER: Final = 256 * 1024
-"""Kernel buffer of the pipe, so that a burst is one system call."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,42 +23,21 @@ class Child(asyncio.Protocol):
         pid: its process id.
     """
 
-    def __init__(self, on_message: Callable[[ToNode], None], on_end: Callable[[], None]) -> None:
-        self.pid = 0
+    def __init__(self, launched: Launched, on_message: Callable[[ToNode], None], on_end: Callable[[], None]) -> None:
+        self.pid = launched.process.pid
         self._on_message = on_message
         self._on_end = on_end
         self._splitter = Splitter()
         self._waiting: list[bytes] = []
         self._transport: asyncio.Transport | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._beside: socket.socket | None = None
+        self._process = launched.process
+        self._beside: socket.socket | None = launched.beside
 
     @classmethod
-    async def start(cls, on_message: Callable[[ToNode], None], on_end: Callable[[], None]) -> Child:
-        """Starts the process. It shares nothing with the node but the pipe and standard error."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        for end in (ours, theirs):
-            end.setblocking(False)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        beside, their_beside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        beside.setblocking(False)
-        with theirs, their_beside:
-            fds = (theirs.fileno(), their_beside.fileno())
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # the working directory may hold a stranger's modules
-                "-m",
-                "dms.net",
-                *map(str, fds),
-                pass_fds=fds,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
-            )
-        child = cls(on_message, on_end)
-        child._process, child._beside = process, beside
-        child.pid = process.pid
-        await asyncio.get_running_loop().create_connection(lambda: child, sock=ours)
+    async def start(cls, launched: Launched, on_message: Callable[[ToNode], None], on_end: Callable[[], None]) -> Child:
+        """Listens to a process that has been launched, and holds it."""
+        child = cls(launched, on_message, on_end)
+        await asyncio.get_running_loop().create_connection(lambda: child, sock=launched.pipe)
         return child
 
     def post(self, message: ToNetwork) -> None:
@@ -81,22 +55,19 @@ class Child(asyncio.Protocol):
 
     async def wait(self) -> int:
         """Waits for the end of the process; its exit code, negative for a signal."""
-        assert self._process is not None
-        code = await self._process.wait()
+        code = await _end_of(self._process)
         self._close()
         return code
 
     async def end(self, patience_s: float) -> None:
         """Waits for an orderly end, then kills."""
-        assert self._process is not None
         try:
             async with asyncio.timeout(patience_s):
-                await self._process.wait()
+                await _end_of(self._process)
         except TimeoutError:
             logger.warning("the network process does not end; it is killed")
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
-            await self._process.wait()
+            self._process.kill()
+            await _end_of(self._process)
         finally:
             self._close()
 
@@ -129,3 +100,18 @@ class Child(asyncio.Protocol):
         if self._beside is not None:
             self._beside.close()
             self._beside = None
+
+
+async def _end_of(process: subprocess.Popen[bytes]) -> int:
+    """Waits for the end of a child of ours, by a pidfd: no thread waits, and none has to be joined. Its exit code, negative for a signal."""
+    if (code := process.poll()) is not None:
+        return code
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    pidfd = os.pidfd_open(process.pid)
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    return process.wait()

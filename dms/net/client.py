@@ -22,6 +22,7 @@ import msgspec
 
 from dms.net.child import Child
 from dms.net.config import MAX_FRAME, MAX_GOSSIP, NetConfig
+from dms.net.launching import Launched, launch
 from dms.net.limits import Backoff, Spans
 from dms.net.pipe import (
     GOSSIP_QUEUE,
@@ -94,10 +95,16 @@ BlobOpener = Callable[[PeerId, Digest], Path | None]
 
 
 class NetworkProcess:
-    """libp2p in its own process, as the `Network` port. Create and use it on one asyncio loop."""
+    """libp2p in its own process, as the `Network` port. Create and use it on one asyncio loop.
 
-    def __init__(self, config: NetConfig) -> None:
+    Args:
+        config: what the process is told.
+        launched: the first process, started beforehand; None: it is started by `start`.
+    """
+
+    def __init__(self, config: NetConfig, launched: Launched | None = None) -> None:
         self._config = config
+        self._launched = launched
         self._listener: Callable[[NetworkEvent], None] = lambda _event: None
         self._open_blob: BlobOpener = lambda _peer, _digest: None
         self._child: Child | None = None
@@ -315,7 +322,8 @@ class NetworkProcess:
         self._credits = {GOSSIP_QUEUE: Credit(self._config.queue_bytes)}
         self._owed = Credit(self._config.pipe_window // PEER_SHARE)
         self._taken.clear()
-        self._child = await Child.start(self._on_message, self._on_end)
+        launched, self._launched = self._launched or launch(), None
+        self._child = await Child.start(launched, self._on_message, self._on_end)
         now = time.monotonic()
         self._child.post(Configure(self._config, redial, self._bans.running(now), self._spared.running(now)))
         try:

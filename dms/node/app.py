@@ -4,8 +4,8 @@ Started in this order, stopped in the reverse one::
 
     event store (one process per home) ─▶ executors proven ─▶ post, workbench, collector ─▶ Node actor ─▶ network ─▶ monitor ─▶ local RPC
 
-The network process is launched first, since it takes the longest, and joined when the actors are there to listen. All but the last two are built by
-`Assembly`.
+The network process is launched before this one has loaded itself, since it takes the longest, and joined when the actors are there to listen.
+All but the last two are built by `Assembly`.
 """
 
 from __future__ import annotations

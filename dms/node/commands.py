@@ -99,16 +99,18 @@ def _value(text: str) -> Any:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from dms.config.identity import load  # noqa: PLC0415
-    from dms.node.up import up  # noqa: PLC0415
-
-    home = resolve_home(options.home)
-    identity = load(home)
+    from dms.net.launching import launch  # noqa: PLC0415
 
     def ready(line: str) -> None:
         print(json.dumps({"ready": True, "message": line}) if options.json else line, flush=True)
 
-    asyncio.run(up(home, identity, foreground=not options.quiet, ready=ready))
+    home = resolve_home(options.home)
+    with launch() as launched:  # loads libp2p while this process loads the rest
+        from dms.config.identity import load  # noqa: PLC0415
+        from dms.node.up import up  # noqa: PLC0415
+
+        identity = load(home)
+        asyncio.run(up(home, identity, foreground=not options.quiet, ready=ready, launched=launched))
     return 0
 
 

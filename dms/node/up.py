@@ -22,6 +22,7 @@ from dms.hardware.monitor import Monitor
 from dms.hardware.owner_watch import OwnerWatch
 from dms.hardware.pressure import Pressure
 from dms.net.client import NetworkProcess
+from dms.net.launching import Launched
 from dms.node.api import LocalApi
 from dms.node.app import NodeApp, unix_ms
 from dms.node.assembly import Probed
@@ -58,6 +59,7 @@ async def up(
     *,
     foreground: bool,
     ready: Callable[[str], None],
+    launched: Launched | None = None,
     clock: Callable[[], int] = unix_ms,
 ) -> None:
     """Runs the node of `home` until it is told to stop (SIGTERM, SIGINT, `dms down`).
@@ -67,6 +69,7 @@ async def up(
         identity: loaded from there before, outside the loop: a person may be asked for a passphrase, whom ctrl-C has to reach.
         foreground: also log to the terminal.
         ready: called once with one line when the node answers on its socket.
+        launched: its network process, if that has been started beforehand.
         clock: Unix ms by this machine; tests set it wrong.
 
     Raises:
@@ -81,7 +84,7 @@ async def up(
     try:
         async with contextlib.AsyncExitStack() as stack:
             with _told_to_stop() as told:
-                app = await _start(stack, home, config, identity, clock)
+                app = await _start(stack, home, config, identity, launched, clock)
                 home.pid.write_text(f"{os.getpid()}\n")
                 stack.callback(home.pid.unlink, missing_ok=True)
                 garbage.settle()
@@ -93,13 +96,18 @@ async def up(
         shut_down()
 
 
-async def _start(
-    stack: contextlib.AsyncExitStack, home: Home, config: Config, identity: Identity, clock: Callable[[], int]
+async def _start(  # noqa: PLR0917 - called once
+    stack: contextlib.AsyncExitStack,
+    home: Home,
+    config: Config,
+    identity: Identity,
+    launched: Launched | None,
+    clock: Callable[[], int],
 ) -> NodeApp:
     terms = policy_of(config)
     install(await asyncio.to_thread(load_comparators))  # before any machine decides
     check_configured(config.provider.comparator)
-    network = NetworkProcess(net_config(config, identity.seed()))
+    network = NetworkProcess(net_config(config, identity.seed()), launched)
 
     found: list[Detected] = []
     gpus = await asyncio.to_thread(gpus_of, config)

@@ -14,6 +14,7 @@ import pytest
 
 from dms.net.client import NetworkProcess
 from dms.net.config import NetConfig, RateLimit
+from dms.net.launching import launch
 from dms.net.pipe import cost
 from dms.net.windows import PEER_SHARE
 from dms.testing.live_networks import TOPIC, Crew, LiveMember, free_port
@@ -157,6 +158,21 @@ def test_two_stock_hosts_share_a_port_without_an_error() -> None:
         for host in hosts:
             host.kill()
             host.communicate()
+
+
+async def test_one_that_was_launched_beforehand_is_the_first() -> None:
+    with launch() as launched:
+        network = NetworkProcess(NetConfig(private_key=os.urandom(32), listen=("/ip4/127.0.0.1/tcp/0",)), launched)
+        await network.start(lambda _event: None)
+        assert network.pid == launched.process.pid
+        await network.stop()
+    assert not psutil.pid_exists(launched.process.pid)
+
+
+def test_one_that_nobody_took_ends_with_its_context() -> None:
+    with launch() as launched:
+        assert psutil.pid_exists(launched.process.pid)
+    assert not psutil.pid_exists(launched.process.pid)
 
 
 async def test_it_does_not_outlive_a_killed_node() -> None:
