@@ -170,6 +170,7 @@ class Service:
             case BlobAnswer(request, path):
                 self._blobs.on_answer(request, path)
             case Ban(peer, seconds):
+                self._peers.flush((peer,))  # it may say why
                 self._host.ban(peer, seconds)
             case Spare(peer, seconds):
                 self._peers.admission.spare(peer, seconds)

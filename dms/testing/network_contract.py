@@ -267,6 +267,14 @@ class NetworkContract(NetworkMembers):
             await bob.network.dial(ann.addresses)
         assert bob.peer not in ann.network.links()
 
+    async def test_what_was_sent_before_a_ban_arrives(self, pair: tuple[Member, Member]) -> None:
+        """Such as the hello by which a peer learns that its clock is wrong."""
+        ann, bob = pair
+        assert ann.network.send(bob.peer, b"why")
+        ann.network.ban(bob.peer, 60)
+        await bob.seen.first(PeerDown)
+        assert [event.frame for event in bob.seen.of(FrameReceived)] == [b"why"]
+
     async def test_a_ban_holds_for_the_name_that_succeeds(self, pair: tuple[Member, Member]) -> None:
         """Who has a new key is another peer for the network, which is told whose it is when they have connected."""
         ann, bob = pair
