@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -70,8 +71,10 @@ async def splice(one: socket.socket, other: socket.socket) -> str:
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-        one.close()
-        other.close()
+        for end in (one, other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # whoever else holds it shall know that it is over
+            end.close()
     return f"a side broke it off: {errors[0]}" if errors else ""
 
 

@@ -14,7 +14,7 @@ import msgspec
 from dms.egress.proxy import Ways
 
 END_S: Final = 5.0
-"""Seconds that a proxy may go on when its run is over."""
+"""Seconds that one may go on when its run is over."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -37,8 +37,26 @@ class Order(msgspec.Struct, frozen=True):
     uid: int = 0
 
 
-class ProxyProcess:
-    """A running `python -m dms.egress`. It ends by itself, with the run it serves."""
+class Companion:
+    """A process beside a run, outside of its sandbox. It ends by itself, with the run it serves."""
+
+    _process: subprocess.Popen[bytes]
+
+    async def wait_ended(self) -> None:
+        """Waits for its end, once the run is over; one that goes on is killed."""
+        try:
+            await asyncio.to_thread(self._process.wait, END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+
+    def let_go(self) -> None:
+        """Leaves it running, for as long as its run does."""
+        self._process.returncode = self._process.poll() or 0
+
+
+class ProxyProcess(Companion):
+    """A running `python -m dms.egress`."""
 
     def __init__(self, ways: Ways, *, run: int, meter: int, log: int, uid: int, complaints: Path) -> None:
         """Starts it; arguments as in `Order`, all descriptors stay the caller's. `complaints`: where it writes what goes wrong.
@@ -65,15 +83,3 @@ class ProxyProcess:
         assert self._process.stdin is not None
         with self._process.stdin as way:
             way.write(msgspec.json.encode(order))
-
-    async def wait_ended(self) -> None:
-        """Waits for its end, once the run is over; one that goes on is killed."""
-        try:
-            await asyncio.to_thread(self._process.wait, END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
-
-    def let_go(self) -> None:
-        """Leaves it running, for as long as its run does."""
-        self._process.returncode = self._process.poll() or 0

@@ -23,6 +23,7 @@ from dms_proto.egress import read_destination
 from dms_proto.images import is_image
 from dms_proto.market import named_node
 from dms_proto.rules import IDENTIFIER
+from dms_proto.siblings import flaw_of
 from dms_proto.verification.policy import Verification, faults
 from dms_proto.work import PYTHON, SANDBOX, ExecBy
 
@@ -333,6 +334,7 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     """What has to be run, as field and broken rule."""
     yield from _image_rules(job)
     yield from _egress_rules(job)
+    yield from _names_rules(job)
     if job.executor == "wasm":
         if not job.module:
             yield "module", "a wasm job needs the module's file"
@@ -359,6 +361,12 @@ def _egress_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
             read_destination(text)
         except ValueError as error:
             yield f"egress[{index}]", str(error)
+
+
+def _names_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    is_checked = verification_of(job).is_on
+    if job.names and (flaw := flaw_of(job.executor, job.count, len(job.ports), is_checked=is_checked)):
+        yield "names", flaw
 
 
 def _python_rules(job: JobDocument) -> Iterator[tuple[str, str]]:

@@ -224,6 +224,13 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
             max_length=MAX_PORTS,
         ),
     ] = ()
+    names: Annotated[
+        bool,
+        about(
+            "Its allocations reach each other's `ports` by name: `0.job.internal:8080` is port 8080 of the one with DMS_INDEX 0, wherever it runs. "
+            "For the sandbox."
+        ),
+    ] = False
     egress: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=300)], ...],
         Meta(

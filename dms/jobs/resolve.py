@@ -26,6 +26,7 @@ from dms_proto.market.preferences import EVENLY, PRESETS, Preferences, check_pre
 from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
+from dms_proto.siblings import NO_NAMES, Names
 from dms_proto.units import format_bytes, format_count
 from dms_proto.work import PYTHON, Limits, Task, agent_bytes
 
@@ -80,6 +81,7 @@ def resolve(
         pull=job.pull,
         exec=job.exec,
         egress=_egress(job),
+        names=_names(job),
     )
     if flaw := task_flaw(task, is_checked=verification_of(job).is_on):
         problems.add("checkpoint", flaw)
@@ -280,10 +282,14 @@ def _egress(job: JobDocument) -> Egress:
     return Egress(tuple(destinations), amount(job.limits.egress, "bytes"))
 
 
+def _names(job: JobDocument) -> Names:
+    return Names(0, job.count) if job.names else NO_NAMES
+
+
 def _needs(job: JobDocument) -> Capability:
     own = _resources(job)
     egress = _egress(job)
-    agents = agent_bytes(job.executor, job.ports, job.exec, egress)
+    agents = agent_bytes(job.executor, job.ports, job.exec, egress, _names(job))
     return Capability(
         resources=msgspec.structs.replace(own, memory_bytes=own.memory_bytes + agents),
         architecture=job.architecture,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
@@ -226,6 +226,9 @@ class Tunnels:
     def _let_go(self, number: int) -> None:
         awaited = self._awaited.pop(number, None)
         if awaited is not None and awaited.end is not None:
+            if number < 0:  # the node may hold the way to what it serves as well, to break it off
+                with suppress(OSError):
+                    awaited.end.shutdown(socket.SHUT_RDWR)
             awaited.end.close()
 
 

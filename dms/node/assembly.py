@@ -18,6 +18,7 @@ from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.executors.cluster.cluster import Cluster
 from dms.executors.detect import Unavailable
+from dms.executors.sandbox.keeper import Keepers
 from dms.node import spent
 from dms.node.calls import Calls
 from dms.node.cluster import jobs_directory
@@ -25,6 +26,7 @@ from dms.node.collector import Collector
 from dms.node.containers import PoolHands
 from dms.node.datasets import Datasets
 from dms.node.finding import Finding
+from dms.node.guests import Guests
 from dms.node.hands import Hands
 from dms.node.hearing import Hearing
 from dms.node.holders import Teller
@@ -34,8 +36,10 @@ from dms.node.logs import LogStore
 from dms.node.pool import rules_of
 from dms.node.post import NodePost
 from dms.node.renewals import Renewals
+from dms.node.rolls import Rolls
 from dms.node.sealing import Sealer
 from dms.node.services import GIVEN_UP, Services
+from dms.node.siblings import Siblings
 from dms.node.spent import SpentKeeper
 from dms.node.spot_answers import SpotAnswers
 from dms.node.survey import survey_from_thread
@@ -191,7 +195,7 @@ class Assembly:
         keeper.start()
         await workbench.sweep((*self._allocations.ids(), *containers.names()))
         calls.begin(self._spawn_pool(runtime, journal, containers), node)
-        tunnels = Tunnels(self._me, self._network, self._allocations, workbench, calls)
+        tunnels = await self._make_tunnels(post, workbench, calls)
         tunnels.judge_by(node, self._clock)
         self._hearing.listen(node, post)
         self._hearing.hear(NetworkUp(await listening))
@@ -265,6 +269,19 @@ class Assembly:
             sealer=self._sealer,
             tell=tell,
         )
+
+    async def _make_tunnels(self, post: NodePost, workbench: Workbench, calls: Calls) -> Tunnels:
+        rolls = Rolls(self._me, self._network, self._orchestrators, post.addresses_of)
+        self._stack.push_async_callback(rolls.close)
+        guests = Guests(rolls)
+        self._stack.push_async_callback(guests.close)
+        tunnels = Tunnels(self._me, self._network, self._allocations, workbench, calls, rolls, guests)
+        siblings = Siblings(self._me, self._network, tunnels, rolls)
+        self._stack.push_async_callback(siblings.close)
+        keepers = Keepers(siblings.lead)
+        self._stack.push_async_callback(keepers.close)
+        keepers.listen(self._home.executors)
+        return tunnels
 
     def _make_containers(self, probed: Probed) -> PoolHands:
         executors = {name: executor for name, (executor, _) in probed.executors.items()}

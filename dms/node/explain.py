@@ -213,7 +213,7 @@ def _ruled_out(inquiry: Inquiry, known: Peer | None, facts: BidderFacts) -> tupl
 def with_agents(found: Explanation, terms: Terms) -> Explanation:
     """Also: what of the memory that is asked for the job does not get itself."""
     task, asked = terms.task, terms.needs.resources.memory_bytes
-    agents = agent_bytes(task.executor, task.ports, task.exec, task.egress)
+    agents = agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
     is_asked_for = asked >= task.resources.memory_bytes + agents
     return msgspec.structs.replace(found, agent_bytes=agents if is_asked_for else 0)
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from dms.node.post import NodePost
 from dms.node.questions import Questions
+from dms.node.reaching import reach
 from dms_actors.ports import Network
 from dms_proto.data.holders import KnownHolders
 from dms_proto.data.marks import marks_of
-from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.messages import Holders, HoldersWanted, KnownPeer, Serve
 from dms_proto.recent import Recent
 from dms_proto.work import Task
-
-log = logging.getLogger(__name__)
 
 ANSWER_S: Final = 2.0
 """Seconds that a provider waits for the answer; a requester of before gives none. Then it fetches from the requester alone."""
@@ -46,22 +43,12 @@ class Seeker:
         told = await self._asked.ask(allocation_id, (requester,), send, ANSWER_S)
         named = told[requester].holders if told else ()
         others = [known for known in named if known.peer not in (self._me, requester)]
-        await asyncio.gather(*map(self._reach, others))
+        await asyncio.gather(*(reach(self._network, each.peer, each.addresses, REACH_S) for each in others))
         return tuple(dict.fromkeys(known.peer for known in others if known.peer in self._network.links()))
 
     def heard(self, peer: PeerId, message: Holders) -> None:
         """Takes an answer, from whoever was asked."""
         self._asked.heard(message.allocation_id, peer, message)
-
-    async def _reach(self, holder: KnownPeer) -> None:
-        if holder.peer in self._network.links() or not holder.addresses:
-            return
-        named = [each if "/p2p/" in each else f"{each}/p2p/{holder.peer}" for each in holder.addresses]
-        try:
-            async with asyncio.timeout(REACH_S):
-                await self._network.dial(named)
-        except (DmsError, TimeoutError) as error:
-            log.info("holder %s is not reached: %s", holder.peer, str(error) or "not in time")
 
 
 class Teller:

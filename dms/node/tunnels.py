@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from dms.node.calls import Calls
+from dms.node.guests import Guests
+from dms.node.rolls import Rolls
 from dms.node.workbench import Workbench
 from dms.trust.grant import read_grant
 from dms_actors.behaviour import Address
@@ -21,13 +23,14 @@ from dms_actors.ports import Network, Tunnel
 from dms_actors.runtime import ask_from_loop
 from dms_actors.splice import Splice
 from dms_proto.allocation.state import Allocation
-from dms_proto.allocation.tunnels import admitted, takes_grants
+from dms_proto.allocation.tunnels import admitted, asks_as_sibling, takes_grants
 from dms_proto.errors import DmsError, UserError
 from dms_proto.grants.access import NOTHING_SHOWN, Credential
 from dms_proto.ids import AllocationId, PeerId
+from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_judgement import is_known
 from dms_proto.recent import Recent
-from dms_proto.tunnels import Opening, ToCommand, read_opening, service_in, write_opening
+from dms_proto.tunnels import Opening, ToCommand, read_opening, roll_asked, service_in, write_opening
 
 ASK_S: Final = 5.0
 """Seconds an allocation's actor may take to tell its state."""
@@ -45,9 +48,18 @@ class Led(NamedTuple):
 class Tunnels:
     """One per node."""
 
-    def __init__(
-        self, me: PeerId, network: Network, allocations: Directory, workbench: Workbench, calls: Calls
+    def __init__(  # noqa: PLR0917 - called once
+        self,
+        me: PeerId,
+        network: Network,
+        allocations: Directory,
+        workbench: Workbench,
+        calls: Calls,
+        rolls: Rolls,
+        guests: Guests,
     ) -> None:
+        self._rolls = rolls
+        self._guests = guests
         self._me = me
         self._network = network
         self._allocations = allocations
@@ -80,14 +92,20 @@ class Tunnels:
         Raises:
             DmsError: why there is none.
         """
-        tunnel: Tunnel
-        if provider == self._me:
-            tunnel = Splice(await self._let_in(self._me, opening))
-        else:
-            tunnel = await self._network.open_tunnel(provider, write_opening(opening))
+        tunnel = await self.lead(provider, opening)
         name = os.urandom(8).hex()
         self._led.keep(name, tunnel)
         return Led(name, tunnel)
+
+    async def lead(self, provider: PeerId, opening: Opening) -> Tunnel:
+        """A tunnel whose end nobody asks for by name.
+
+        Raises:
+            DmsError: why there is none.
+        """
+        if provider == self._me:
+            return Splice(await self._let_in(self._me, opening))
+        return await self._network.open_tunnel(provider, write_opening(opening))
 
     def get(self, name: str) -> Tunnel:
         """The tunnel of that name.
@@ -103,14 +121,28 @@ class Tunnels:
     async def _let_in(self, peer: PeerId, opening: Opening) -> socket.socket:
         if (service := service_in(opening)) is not None:
             return await self._calls.take(peer, service, opening.grant)
-        allocation = await self._allocation(opening.allocation_id)
+        if (job := roll_asked(opening)) is not None:
+            return await self._rolls.tell(peer, job, opening.allocation_id)
+        allocation = await self.allocation(opening.allocation_id)
         shown: Credential | None = NOTHING_SHOWN
         if self._judge is not None and takes_grants(allocation, opening):
             shown = await self._judge(peer, opening.grant)
-        target = admitted(allocation, peer, opening, shown)
+        held = await self._held_by_sibling(allocation, peer, opening)
+        target = admitted(allocation, peer, opening, shown, is_sibling=held is not None)
         if isinstance(target, ToCommand):
             await self._write_down(opening.allocation_id, peer, target)
-        return await self._workbench.connect(opening.allocation_id, target)
+        connection = await self._workbench.connect(opening.allocation_id, target)
+        if held is not None:
+            self._guests.let_in(held, opening.caller, peer, connection)
+        return connection
+
+    async def _held_by_sibling(
+        self, allocation: Allocation | None, peer: PeerId, opening: Opening
+    ) -> Reservation | None:
+        """What the allocation is held for, if it is a sibling that asks."""
+        if allocation is None or allocation.reservation is None or not asks_as_sibling(allocation, opening):
+            return None
+        return allocation.reservation if await self._rolls.has(allocation.reservation, opening.caller, peer) else None
 
     async def _write_down(self, id_: AllocationId, peer: PeerId, target: ToCommand) -> None:
         """Before a command runs the log has it, and for whom."""
@@ -119,7 +151,8 @@ class Tunnels:
             raise UserError("not_running", f"{id_} is over")
         await ask_from_loop(address, Admit(peer, target.order.words), ASK_S)
 
-    async def _allocation(self, id_: AllocationId) -> Allocation | None:
+    async def allocation(self, id_: AllocationId) -> Allocation | None:
+        """The state of what runs here; None: it does not."""
         address = self._allocations.get(id_)
         if address is None:
             return None

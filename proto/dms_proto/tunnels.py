@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.errors import PeerError, UserError
+from dms_proto.ids import AllocationId, RequestId
 from dms_proto.rules import MAX_LINE, AllocationIdOrNone
 from dms_proto.units import KIB, format_count
 from dms_proto.untrusted import read_msgpack
@@ -33,6 +34,7 @@ _PORT: Final = "port:"
 _CALL: Final = "call"
 _SERVICE: Final = "service:"
 _EXEC: Final = "exec"
+_SIBLINGS: Final = "siblings:"
 MAX_GRANT: Final = 3 * KIB
 """Bytes of a grant that is shown with an opening."""
 
@@ -91,12 +93,14 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
         target: to what in it, as `write_target` writes it.
         order: for "exec": which command.
         grant: shown by who is not the requester, or calls a service; bound to who shows it.
+        caller: the opener's own allocation, for which it asks as a sibling; empty: it asks for itself.
     """
 
     allocation_id: AllocationIdOrNone
     target: Annotated[str, msgspec.Meta(max_length=300)]
     order: Order | None = None
     grant: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT)] = b""
+    caller: AllocationIdOrNone = AllocationId("")
 
 
 def write_target(target: Target) -> str:
@@ -136,9 +140,24 @@ def service_in(opening: Opening) -> ToService | None:
     return ToService(opening.target.removeprefix(_SERVICE)) if opening.target.startswith(_SERVICE) else None
 
 
+def asking_for_roll(request_id: RequestId, caller: AllocationId) -> Opening:
+    """A provider's question to a requester, which is answered with the roll of a job and nothing more."""
+    return Opening(caller, f"{_SIBLINGS}{request_id}")
+
+
+def roll_asked(opening: Opening) -> RequestId | None:
+    """The job whose roll is asked for; None: something else is meant."""
+    return RequestId(opening.target.removeprefix(_SIBLINGS)) if opening.target.startswith(_SIBLINGS) else None
+
+
 def is_order(opening: Opening) -> bool:
     """Whether a command is meant, and nothing else that is there."""
     return opening.target == _EXEC and opening.order is not None
+
+
+def leads_to_port(opening: Opening) -> bool:
+    """Whether a port is meant."""
+    return opening.target.startswith(_PORT)
 
 
 def write_opening(opening: Opening) -> bytes:

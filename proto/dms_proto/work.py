@@ -27,6 +27,7 @@ from dms_proto.rules import (
     cut_lines,
 )
 from dms_proto.secrets import MAX_SECRETS, Secret
+from dms_proto.siblings import NO_NAMES, Names
 from dms_proto.units import MIB, MINUTE
 
 SANDBOX: Final = "sandbox"
@@ -164,6 +165,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         exec: who may have commands run beside it.
         checkpoint: file or directory of its own from which it can go on elsewhere; empty: it cannot. See `checkpoints`.
         egress: to where it may connect, through a proxy of the provider's; nothing else leads out.
+        names: by which the job's other allocations reach its ports, and it theirs.
     """
 
     executor: Word
@@ -182,6 +184,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     exec: ExecBy = ExecBy.NOBODY
     checkpoint: PathOrNone = ""
     egress: Egress = NO_EGRESS
+    names: Names = NO_NAMES
 
 
 PORT_AGENT_BYTES: Final = 48 * MIB
@@ -191,20 +194,26 @@ EXEC_AGENT_BYTES: Final = 32 * MIB
 
 EGRESS_PROXY_BYTES: Final = 64 * MIB
 """Memory of the proxy through which a job connects to elsewhere, with all its connections busy."""
+NAMES_KEEPER_BYTES: Final = 16 * MIB
+"""Memory of what takes a job's connections to its siblings."""
 
 
-def agent_bytes(executor: str, ports: Collection[int], exec_by: ExecBy, egress: Egress = NO_EGRESS) -> int:
+def agent_bytes(
+    executor: str, ports: Collection[int], exec_by: ExecBy, egress: Egress = NO_EGRESS, names: Names = NO_NAMES
+) -> int:
     """Memory of what serves a job beside it, in its sandbox or outside: reserved beside what the job asks for itself."""
     leads_in = bool(ports) and executor == SANDBOX
     runs_beside = exec_by is not ExecBy.NOBODY and executor in (SANDBOX, PYTHON)
     leads_out = bool(egress.destinations) and executor in (SANDBOX, PYTHON)
-    return PORT_AGENT_BYTES * leads_in + EXEC_AGENT_BYTES * runs_beside + EGRESS_PROXY_BYTES * leads_out
+    calls_siblings = bool(names.count) and executor == SANDBOX
+    inside = PORT_AGENT_BYTES * leads_in + EXEC_AGENT_BYTES * runs_beside
+    return inside + EGRESS_PROXY_BYTES * leads_out + NAMES_KEEPER_BYTES * calls_siblings
 
 
 def within(task: Task, reserved: Resources) -> Task:
     """The task as it is run: its memory and that of its agents are no more than was reserved, its devices those that were."""
     own = task.resources.memory_bytes
-    agents = agent_bytes(task.executor, task.ports, task.exec, task.egress)
+    agents = agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
     if own and agents:
         own = max(1, min(own, reserved.memory_bytes - agents))
     resources = msgspec.structs.replace(task.resources, gpus=reserved.gpus, memory_bytes=own)

@@ -1,6 +1,6 @@
 """The examples, word by word as `examples/README.md` has them, through a whole market.
 
-Those with a port, in a container, and in Python run in `test_forward`, `test_containers` and `test_python_functions`.
+Those with a port, with names, in a container, and in Python run in `test_forward`, `test_names`, `test_containers` and `test_python_functions`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Programs that something starts inside their sandbox: `port_agent` leads to their ports, `exec_agent` runs other commands there.
 
-`egress_start` opens the port at which they find their proxy, and stays not.
+`ports_start` opens the ports at which they find their proxy and their siblings, and stays not.
 """
 
 from __future__ import annotations
@@ -13,14 +13,21 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dms.executors.sandbox import agent_start, egress_start, exec_agent, port_agent
-from dms.executors.sandbox.engine import DOOR_ARGUMENT, EGRESS_ARGUMENT, EXEC_ARGUMENT, RESULT_ARGUMENT
+from dms.executors.sandbox import agent_start, exec_agent, port_agent, ports_start
+from dms.executors.sandbox.engine import (
+    DOOR_ARGUMENT,
+    EGRESS_ARGUMENT,
+    EXEC_ARGUMENT,
+    NAMES_ARGUMENT,
+    RESULT_ARGUMENT,
+)
 from dms.executors.sandbox.interpreter import Interpreter
 from dms.executors.sandbox.profile import CA_BUNDLE
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.verdict import NOT_EXECUTABLE, NOT_FOUND
 from dms_proto.egress import Egress
-from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Ending, EndReason
+from dms_proto.siblings import DOMAIN, ways
+from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Ending, EndReason, Task
 
 _LIBRARIES: Final = "LD_LIBRARY_PATH"
 _OWN_IMPORTS: Final = "from dms."
@@ -37,8 +44,8 @@ PORTS: Final = Overhead(PORT_AGENT_BYTES, 2)
 """With all its connections busy; it, and what starts it."""
 EXEC: Final = Overhead(EXEC_AGENT_BYTES, 2 + exec_agent.MOST)
 """With all its sessions, each a process; the commands in them count as the job's own."""
-EGRESS: Final = Overhead(0, 0)
-"""Nothing stays: the proxy is outside."""
+OUTSIDE: Final = Overhead(0, 0)
+"""Nothing stays: who leads out is outside."""
 EGRESS_PORT: Final = 3128
 """Where a job finds its proxy, or the next one that it does not declare itself."""
 
@@ -67,15 +74,25 @@ def letting_out(program: Program, egress: Egress, taken: Sequence[int], python: 
     """
     port = next(port for port in range(EGRESS_PORT, EGRESS_PORT + len(taken) + 1) if port not in taken)
     result = RESULT_ARGUMENT if program.judge is None else "-1"
-    started = _beside(program, python, egress_start, (EGRESS_ARGUMENT, result, str(port)), EGRESS)
+    started = _beside(program, python, ports_start, (EGRESS_ARGUMENT, result, f"127.0.0.1:{port}"), OUTSIDE)
     return msgspec.structs.replace(
         started, egress=egress, environment={**_pointing_to(f"http://127.0.0.1:{port}"), **started.environment}
     )
 
 
+def letting_call(program: Program, task: Task, python: Interpreter) -> Program:
+    """`program`, with the ports of its siblings on its loopback, under their names."""
+    addresses = ",".join(way.address for way in ways(task.names, task.ports))
+    if not addresses:
+        return msgspec.structs.replace(program, names=task.names)
+    result = RESULT_ARGUMENT if program.judge is None else "-1"
+    started = _beside(program, python, ports_start, (NAMES_ARGUMENT, result, addresses), OUTSIDE)
+    return msgspec.structs.replace(started, names=task.names, ways=tuple(ways(task.names, task.ports)))
+
+
 def _pointing_to(proxy: str) -> dict[str, str]:
     """The variables by which programs find a proxy, in both spellings that are in use, and the certificates that they need behind it."""
-    variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "localhost,127.0.0.1"}
+    variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": f"localhost,127.0.0.1,.{DOMAIN}"}
     upper = {name.upper(): value for name, value in variables.items()}
     return {**variables, **upper, "SSL_CERT_FILE": CA_BUNDLE}
 

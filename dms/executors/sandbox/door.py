@@ -32,7 +32,7 @@ def listen(directory: Path, name: str, suffix: str = SUFFIX) -> socket.socket:
     """
     listener = socket.socket(socket.AF_UNIX)
     try:
-        with _short(directory, f"{name}.{suffix}") as path:
+        with short(directory, f"{name}.{suffix}") as path:
             with suppress(FileNotFoundError):
                 os.unlink(path)  # noqa: PTH108 - no path of ours, but a way around their length
             listener.bind(path)
@@ -54,7 +54,7 @@ async def connect(directory: Path, name: str, target: Target) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
     try:
-        with _short(directory, f"{name}.{way.suffix}") as path:
+        with short(directory, f"{name}.{way.suffix}") as path:
             connection.connect(path)
         async with asyncio.timeout(ANSWER_S):
             loop = asyncio.get_running_loop()
@@ -135,7 +135,7 @@ def _gone() -> UserError:
 
 
 @contextmanager
-def _short(directory: Path, file: str) -> Iterator[str]:
+def short(directory: Path, file: str) -> Iterator[str]:
     """A name of the socket that is short enough for the kernel, which takes 107 bytes, wherever the home is."""
     place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

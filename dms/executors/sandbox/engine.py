@@ -8,6 +8,8 @@ Layout of its state directory::
     seccomp.bpf    the system call filter
     launcher.log   complaints of the launcher
     egress.log     complaints of proxies
+    names.log      complaints of those who keep a job's names
+    names.door     where these find the node: see `dms.node.siblings`
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from dms.executors.limiter import Allowance, Group, Limiter
 from dms.executors.limiter import detect as detect_limiter
 from dms.executors.run_clock import RunClock
 from dms.executors.sandbox import bwrap, profile, run_files, seccomp, uids
+from dms.executors.sandbox.descriptors import Descriptors
+from dms.executors.sandbox.keeper import KeeperProcess
 from dms.executors.sandbox.launcher import Claim, Launcher, Order, Spare
 from dms.executors.sandbox.launcher_main import MOUNT_ROOT
 from dms.executors.sandbox.process import Process, is_same
@@ -49,6 +53,7 @@ from dms_actors.ports import Run
 from dms_proto.capability import Meter
 from dms_proto.egress import Egress
 from dms_proto.errors import MachineError
+from dms_proto.siblings import Way, hosts_of
 from dms_proto.units import MIB
 from dms_proto.work import Ending, EndReason, Task
 
@@ -62,6 +67,7 @@ RESULT_ARGUMENT: Final = "{result}"
 DOOR_ARGUMENT: Final = "{door}"
 EXEC_ARGUMENT: Final = "{exec}"
 EGRESS_ARGUMENT: Final = "{egress}"
+NAMES_ARGUMENT: Final = "{names}"
 _HALF_STARTED_S: Final = 2.0
 _UNRECORDED_S: Final = 0.1
 """How long a run that an earlier node was just starting may take to write its record, and then until bubblewrap names its process."""
@@ -264,37 +270,24 @@ class Sandbox:
     @contextmanager
     def _order(self, run: SandboxRun, program: Program) -> Iterator[tuple[Order, list[int]]]:
         """What the spare process is told, with the descriptors that bubblewrap gets at 0, 1, 2, …; those opened here are closed in the end."""
-        place, opened = run.place, list[int]()
+        place = run.place
+        files = place.files
+        given = Descriptors(self._devnull, files.fd("stdout"), files.fd("stderr"), files.fd("status"))
         try:
-            opened += [os.memfd_create("arguments", os.MFD_CLOEXEC), os.open(self._state / "seccomp.bpf", _READ)]
-            fds = [self._devnull, place.files.fd("stdout"), place.files.fd("stderr"), place.files.fd("status"), *opened]
-            block = result = door = exec_door = egress = -1
-            if place.group.paused_start:
-                block = len(fds)
-                read_end, write_end = os.pipe2(os.O_CLOEXEC)
-                opened.append(read_end)
-                fds.append(read_end)
-                run.set_block(write_end)
-            if program.judge is not None:
-                result = len(fds)
-                fds.append(place.files.add("result"))
-            if program.opens_door:
-                door = len(fds)
-                opened.append(place.files.open_door().detach())
-                fds.append(opened[-1])
-            if program.opens_exec:
-                exec_door = len(fds)
-                opened.append(place.files.open_exec_door().detach())
-                fds.append(opened[-1])
-            if program.egress.destinations:
-                egress = len(fds)
-                opened.append(self._lead_out(run, program.egress).detach())
-                fds.append(opened[-1])
-            secrets = []
-            for name, value in program.secrets.items():
-                secrets.append((len(fds), name))
-                fds.append(_in_memory(value))
-                opened.append(fds[-1])
+            arguments = os.memfd_create("arguments", os.MFD_CLOEXEC)
+            given.give(arguments)
+            given.give(os.open(self._state / "seccomp.bpf", _READ))
+            block = self._block(run, given) if place.group.paused_start else -1
+            numbers = self._numbers(run, program, given)
+            hosts = profile.HOSTS + hosts_of(program.names)
+            view = profile.View(
+                job="",
+                etc="",
+                devices=program.devices,
+                secrets=tuple((given.give(_in_memory(value)), name) for name, value in program.secrets.items()),
+                block=block,
+                hosts=given.give(_in_memory(hosts.encode())) if program.names.count else -1,
+            )
             etc = self._state / ("egress/etc" if program.egress.destinations else "etc")
             sources = [place.directory, etc, *(path for path, _ in program.binds)]
             mounts = [str(path) for path in sources] if place.uid else []
@@ -304,24 +297,36 @@ class Sandbox:
                 mounts.append(str(self._bwrap_home))
             names = [f"{MOUNT_ROOT}/{number}" if place.uid else str(path) for number, path in enumerate(sources)]
             binds = tuple((name, target) for name, (_, target) in zip(names[2:], program.binds, strict=True))
-            view = profile.View(names[0], names[1], binds, program.devices, tuple(secrets), block=block)
+            view = msgspec.structs.replace(view, job=names[0], etc=names[1], binds=binds)
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
-            os.pwrite(opened[0], self._host_options + profile.encode(options), 0)
-            command = _filled(
-                program.command,
-                {
-                    RESULT_ARGUMENT: result,
-                    DOOR_ARGUMENT: door,
-                    EXEC_ARGUMENT: exec_door,
-                    EGRESS_ARGUMENT: egress,
-                },
-            )
-            argv = (binary, *_READ_ARGUMENTS, *command)
+            os.pwrite(arguments, self._host_options + profile.encode(options), 0)
+            argv = (binary, *_READ_ARGUMENTS, *_filled(program.command, numbers))
             record = msgspec.structs.asdict(self._record(place, program))
-            yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), fds
+            yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), given.all
         finally:
-            for fd in opened:
-                os.close(fd)
+            given.close()
+
+    @staticmethod
+    def _block(run: SandboxRun, given: Descriptors) -> int:
+        """The pipe on which the sandbox waits until its limits are set."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        run.set_block(write_end)
+        return given.give(read_end)
+
+    def _numbers(self, run: SandboxRun, program: Program, given: Descriptors) -> dict[str, int]:
+        """The descriptors that the words of the command name, by those words."""
+        files, numbers = run.place.files, dict[str, int]()
+        if program.judge is not None:
+            numbers[RESULT_ARGUMENT] = given.share(files.add("result"))
+        if program.opens_door:
+            numbers[DOOR_ARGUMENT] = given.give(files.open_door().detach())
+        if program.opens_exec:
+            numbers[EXEC_ARGUMENT] = given.give(files.open_exec_door().detach())
+        if program.egress.destinations:
+            numbers[EGRESS_ARGUMENT] = given.give(self._lead_out(run, program.egress).detach())
+        if program.ways:
+            numbers[NAMES_ARGUMENT] = given.give(self._keep_names(run, program.ways).detach())
+        return numbers
 
     def _lead_out(self, run: SandboxRun, egress: Egress) -> socket.socket:
         """Starts the proxy of a run, and gives the end of its socket that is for the starter inside."""
@@ -334,8 +339,15 @@ class Sandbox:
             uid=run.place.uid,
             complaints=self._state / "egress.log",
         )
-        run.set_proxy(proxy)
+        run.add_companion(proxy)
         return proxy.inner
+
+    def _keep_names(self, run: SandboxRun, ways: Sequence[Way]) -> socket.socket:
+        """Starts who keeps the names of a run, and gives the end of its socket that is for the starter inside."""
+        files = run.place.files
+        keeper = KeeperProcess(files.name, ways, run=run.monitor_fd, log=files.fd("stderr"), state=self._state)
+        run.add_companion(keeper)
+        return keeper.inner
 
     def _rlimits(self, allowance: Allowance, group: Group) -> list[tuple[int, int]]:
         # The ceiling for what is written between two looks. The limit proper, of the job's output and of its directory, is enforced by looking.
@@ -411,8 +423,7 @@ def _filled(command: Sequence[str], descriptors: Mapping[str, int]) -> list[str]
     """The command with its descriptors in the first place that names each: what the job's own arguments say is left as it is."""
     filled = list(command)
     for name, descriptor in descriptors.items():
-        if descriptor >= 0:
-            filled[filled.index(name)] = str(descriptor)
+        filled[filled.index(name)] = str(descriptor)
     return filled
 
 

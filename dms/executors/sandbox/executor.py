@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dms.executors.sandbox import bwrap, probe
-from dms.executors.sandbox.agents import letting_exec, letting_in, letting_out
+from dms.executors.sandbox.agents import letting_call, letting_exec, letting_in, letting_out
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
 from dms.executors.sandbox.program import Program, environment_of, files_of
@@ -66,6 +66,8 @@ class SandboxExecutor:
             program = letting_exec(program, self._python())
         if task.egress.destinations:
             program = letting_out(program, task.egress, task.ports, self._python())
+        if task.names.count:
+            program = letting_call(program, task, self._python())
         return program
 
     def _python(self) -> Interpreter:

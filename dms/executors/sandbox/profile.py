@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ CA_BUNDLES: Final = (
     "ssl/cert.pem",
 )
 """Where they are in /etc: on Debian, Fedora, SUSE, Alpine and their kin."""
+HOSTS: Final = "127.0.0.1 localhost job\n"
 MASKED: Final = ("kallsyms", "keys", "timer_list", "cmdline", "interrupts", "diskstats", "partitions")
 """Files in /proc that are the machine's and not the job's. Those only root can read need no mask, which costs a mount: no job is the host's root."""
 
@@ -51,6 +53,7 @@ class View(msgspec.Struct, frozen=True):
         status: descriptor for bubblewrap's reports.
         seccomp: descriptor of the filter.
         block: descriptor to wait on before the program starts, or -1.
+        hosts: descriptor to read its /etc/hosts from, or -1: that of all.
     """
 
     job: str
@@ -61,6 +64,7 @@ class View(msgspec.Struct, frozen=True):
     status: int = 3
     seccomp: int = 5
     block: int = -1
+    hosts: int = -1
 
 
 def host_options(root: Path = Path("/"), proc: Path = Path("/proc")) -> list[str]:
@@ -100,6 +104,8 @@ def job_options(view: View, environment: Mapping[str, str], memory_bytes: int) -
     scratch = str(max(MIB, min(SCRATCH_BYTES, memory_bytes // 2)))
     options = ["--size", scratch, "--tmpfs", "/dev/shm", "--size", scratch, "--tmpfs", "/tmp"]  # noqa: S108
     options += ["--ro-bind", view.etc, "/etc"]
+    if view.hosts >= 0:
+        options += ["--perms", "0444", "--ro-bind-data", str(view.hosts), "/etc/hosts"]
     for source, target in view.binds:
         options += ["--ro-bind", source, target]
     for source, target in view.devices:
@@ -140,7 +146,7 @@ def build_etc(directory: Path, host: Path = Path("/etc")) -> Path:
     files = {
         "passwd": f"root:x:0:0:root:/root:/usr/sbin/nologin\njob:x:{JOB_UID}:{JOB_UID}:job:/tmp:/bin/sh\n",
         "group": f"root:x:0:\njob:x:{JOB_UID}:\n",
-        "hosts": "127.0.0.1 localhost job\n",
+        "hosts": HOSTS,
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
     }
     for name, text in files.items():
@@ -187,7 +193,10 @@ def _copy_links(source: Path, target: Path) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all: a sandbox may be starting with the old one."""
+    """Whole or not at all: a sandbox may be starting with the old one. What is right stays: with it would go what a sandbox has mounted on it."""
+    with suppress(OSError):
+        if path.read_bytes() == data:
+            return
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_bytes(data)
     fresh.chmod(0o644)

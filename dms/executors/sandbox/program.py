@@ -14,6 +14,7 @@ from dms.executors.limiter.base import LEAST_MEMORY
 from dms.executors.settings import ExecutorSettings
 from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.secrets import OpenSecret
+from dms_proto.siblings import NO_NAMES, Names, Way, flaw_of
 from dms_proto.units import CORE, format_bytes
 from dms_proto.work import Ending, Task, takes_calls
 
@@ -39,6 +40,8 @@ class Program(msgspec.Struct, frozen=True):
         opens_door: set for one that lets connections in: it finds the listening socket at the descriptor named by the argument "{door}".
         opens_exec: set for one that has commands run beside it: it finds the listening socket at the descriptor named by the argument "{exec}".
         egress: set for one that may connect to elsewhere: its starter finds the socket of the proxy at the descriptor named by "{egress}".
+        names: of it and its siblings, for its /etc/hosts.
+        ways: set for one that reaches its siblings: its starter finds the socket of the keeper at the descriptor named by "{names}".
         judge: set when the program reports through a result file, which it then finds at the descriptor named by the argument "{result}".
     """
 
@@ -53,6 +56,8 @@ class Program(msgspec.Struct, frozen=True):
     opens_door: bool = False
     opens_exec: bool = False
     egress: Egress = NO_EGRESS
+    names: Names = NO_NAMES
+    ways: tuple[Way, ...] = ()
     judge: Judge | None = None
 
     def __repr__(self) -> str:
@@ -86,6 +91,8 @@ def fault_of(task: Task, program: Program) -> str:
     """Why this task can never be started, or "". What it would take bubblewrap's word for is not looked for here."""
     if not task.command and not task.module and not takes_calls(task):
         return "the command is empty"
+    if task.names.count and (flaw := flaw_of(task.executor, task.names.count, len(task.ports))):
+        return f"it cannot have names: {flaw}"
     return fault_in_words(task, program.command, program.environment)
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from dms.egress.starting import ProxyProcess
+from dms.egress.starting import Companion
 from dms.executors import job_directory
 from dms.executors.limiter import Allowance, Group, Limiter, Reading, process_tree
 from dms.executors.limiter.base import LEAST_MEMORY
@@ -89,7 +89,7 @@ class SandboxRun:
         self._start_check: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._block = -1
-        self._proxy: ProxyProcess | None = None
+        self._companions: list[Companion] = []
         self._let_go: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
 
@@ -125,9 +125,9 @@ class SandboxRun:
         assert self._monitor is not None
         return self._monitor.fileno()
 
-    def set_proxy(self, proxy: ProxyProcess) -> None:
+    def add_companion(self, companion: Companion) -> None:
         """Says who leads out of it. Waits for its end."""
-        self._proxy = proxy
+        self._companions.append(companion)
 
     def set_inner(self, inner: Process) -> None:
         """Says which process is the first inside, for a run that has been going on for a while."""
@@ -158,8 +158,8 @@ class SandboxRun:
         """Stops following it and leaves it running."""
         if self._task is not None:
             self._task.cancel()
-        if self._proxy is not None:
-            self._proxy.let_go()
+        for companion in self._companions:
+            companion.let_go()
         self._release()
         self.place.files.close()
 
@@ -270,8 +270,8 @@ class SandboxRun:
             _logger.warning("run %s: %s", self.place.files.name, error)
             await self._give_up(str(error))
         await self._remove_group()
-        if self._proxy is not None:
-            await self._proxy.wait_ended()
+        for companion in self._companions:
+            await companion.wait_ended()
         self._release()
         done()
 

@@ -60,6 +60,7 @@ from dms_proto.market.offer_judgement import task_fits
 from dms_proto.market.preferences import check_preferences
 from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
+from dms_proto.siblings import flaw_of
 from dms_proto.units import format_bytes, format_count
 from dms_proto.verification.policy import faults
 from dms_proto.wire import MAX_TASK
@@ -154,6 +155,8 @@ class JobGroup(Base):
             )
         if flaw := task_flaw(terms.task, is_checked=terms.verify.is_on):
             raise UserError("bad_job", f"checkpoint: {flaw}")
+        if flaw := _names_flaw(terms):
+            raise UserError("bad_job", f"names: {flaw}")
         if terms.task.egress != terms.needs.egress:
             raise UserError("bad_job", "task.egress and needs.egress differ: what was not asked for leads nowhere")
         memory = terms.needs.resources.memory_bytes
@@ -352,3 +355,10 @@ def _logged(attempt: AttemptStory, stream: str) -> int:
     """Bytes the stream had, as far as was told and had to be there for the attempt to end well."""
     complete = attempt.ending is not None and attempt.ending.reason is EndReason.COMPLETED
     return attempt.log_bytes[STREAMS.index(stream)] if complete else 0
+
+
+def _names_flaw(terms: Terms) -> str:
+    """Why its allocations cannot have names, where they are wanted."""
+    task = terms.task
+    is_checked = terms.verify.is_on
+    return flaw_of(task.executor, terms.count, len(task.ports), is_checked=is_checked) if task.names.count else ""

@@ -1,6 +1,7 @@
 """Who is let in to what runs here, while it runs. Pure.
 
-The requester of the agreement is, to what the task declares; and to run commands beside it, where the task allows that, who has the right `exec`.
+The requester of the agreement is, to what the task declares; siblings are, by the requester's word, to its ports; and who has the right `exec` is, to
+run commands beside it, where the task allows that.
 Anybody else hears the same, whether there is such an allocation or not. The peer is proven by the connection, so nothing here is signed.
 """
 
@@ -12,7 +13,7 @@ from dms_proto.grants.access import NOTHING_SHOWN, Access, Credential, refusals
 from dms_proto.grants.rights import EXEC
 from dms_proto.ids import PeerId
 from dms_proto.machine import Event
-from dms_proto.tunnels import Opening, Target, check_target, is_order, read_target
+from dms_proto.tunnels import Opening, Target, check_target, is_order, leads_to_port, read_target
 from dms_proto.work import ExecBy
 
 
@@ -25,7 +26,12 @@ class CommandAdmitted(Event, frozen=True):
 
 
 def admitted(
-    allocation: Allocation | None, peer: PeerId, opening: Opening, shown: Credential | None = NOTHING_SHOWN
+    allocation: Allocation | None,
+    peer: PeerId,
+    opening: Opening,
+    shown: Credential | None = NOTHING_SHOWN,
+    *,
+    is_sibling: bool = False,
 ) -> Target:
     """What a peer is let in to.
 
@@ -34,11 +40,13 @@ def admitted(
         peer: who asks, proven.
         opening: what it asks for.
         shown: what it has shown of its rights; None: its owner is this node's, and it needs none.
+        is_sibling: whether it asks for an allocation of its own that the requester calls a sibling of this one.
 
     Raises:
         UserError: `not_found`, `not_running`, `bad_argument`.
     """
-    if allocation is None or allocation.reservation is None or not _may_ask(allocation, peer, opening, shown):
+    may_ask = is_sibling or _may_ask(allocation, peer, opening, shown)
+    if allocation is None or not may_ask:
         raise UserError("not_found", f"nothing of yours runs here as {opening.allocation_id}")
     if allocation.phase is not LifePhase.RUNNING or allocation.task is None:
         raise UserError("not_running", f"{opening.allocation_id} is {allocation.phase.value}, not running")
@@ -53,8 +61,15 @@ def takes_grants(allocation: Allocation | None, opening: Opening) -> bool:
     return task is not None and task.exec is ExecBy.GRANTED and is_order(opening)
 
 
-def _may_ask(allocation: Allocation, peer: PeerId, opening: Opening, shown: Credential | None) -> bool:
-    assert allocation.reservation is not None
+def asks_as_sibling(allocation: Allocation | None, opening: Opening) -> bool:
+    """Whether it matters who is a sibling: for the ports of a task that has names."""
+    task = allocation.task if allocation is not None else None
+    return task is not None and bool(task.names.count and opening.caller) and leads_to_port(opening)
+
+
+def _may_ask(allocation: Allocation | None, peer: PeerId, opening: Opening, shown: Credential | None) -> bool:
+    if allocation is None or allocation.reservation is None:
+        return False
     if allocation.reservation.requester == peer:
         return True
     if not takes_grants(allocation, opening):

@@ -12,6 +12,7 @@ from dms_proto.market.auction_state import Auction, OpenBid, Slot, terms_of
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.reach import reach_for
 from dms_proto.messages import BidRequest, Commit, Invocation
+from dms_proto.siblings import NO_NAMES, Names
 from dms_proto.work import Task
 
 change = msgspec.structs.replace
@@ -40,7 +41,8 @@ def task_of(terms: Terms, piece: int, checkpoint: Checkpoint = NO_CHECKPOINT) ->
     """The task of one piece of work: the job's, told which one it is, and going on from a checkpoint. All its copies are the same."""
     index, count = (piece, terms.count) if terms.canary is None else (terms.canary.piece, terms.canary.count)
     environment = {**terms.task.environment, "DMS_INDEX": str(index), "DMS_COUNT": str(count)}
-    return change(going_on(terms.task, checkpoint), environment=environment)
+    names = Names(index, count) if terms.task.names.count else NO_NAMES
+    return change(going_on(terms.task, checkpoint), environment=environment, names=names)
 
 
 def task_for(terms: Terms, slot: Slot) -> Task:

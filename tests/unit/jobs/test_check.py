@@ -42,6 +42,7 @@ inputs:
 outputs: ["out/*.bin"]
 checkpoint: state
 ports: [8080, 9090]
+names: true
 egress: ["pypi.org:443"]
 exec: granted
 env: {EPOCHS: 3, VERSION: 1.10, DEBUG: yes}
@@ -87,6 +88,7 @@ def test_every_field_can_be_written() -> None:
     }
     assert job.class_ is JobClass.INTERACTIVE
     assert job.ports == (8080, 9090)
+    assert job.names
     assert job.egress == ("pypi.org:443",)
     assert job.exec is ExecBy.GRANTED
     assert job.country == "NO"
@@ -268,6 +270,10 @@ def test_what_is_wrong_with_a_container_is_told(document: str, field: str, words
         ("egress: ['pypi.org:443', pypi.org]\ncommand: [x]\n", "egress[1]", "'pypi.org' is no HOST:PORT"),
         ("egress: ['a:65536']\ncommand: [x]\n", "egress[0]", "a port is at most 65535"),
         ("executor: oci\nimage: busybox\negress: ['a:1']\n", "egress", "the executor is 'oci'"),
+        ("names: true\ncommand: [x]\n", "names", "declare in `ports` what"),
+        ("names: true\nexecutor: python\ncommand: [x]\n", "names", "the executor is 'python'"),
+        ("names: true\nports: [80]\ncount: 252\ncommand: [x]\n", "names", "listen for 251 ports of others, 250"),
+        ("names: true\nports: [80]\ncommand: [x]\nverify: {policy: replicate}\n", "names", "would go by one name"),
         ("egress: ['a:1']\nlimits: {egress: many}\ncommand: [x]\n", "limits.egress", "'many'"),
     ],
 )

@@ -20,8 +20,16 @@ from dms_proto.ids import digest_of
 from dms_proto.market.preferences import Preferences
 from dms_proto.messages import Pricing
 from dms_proto.secrets import OpenSecret
+from dms_proto.siblings import Names
 from dms_proto.units import GIB, HOUR, MIB, MINUTE, SECOND
-from dms_proto.work import EGRESS_PROXY_BYTES, EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Limits, takes_calls
+from dms_proto.work import (
+    EGRESS_PROXY_BYTES,
+    EXEC_AGENT_BYTES,
+    NAMES_KEEPER_BYTES,
+    PORT_AGENT_BYTES,
+    Limits,
+    takes_calls,
+)
 
 
 def _resolve(base: Path, roots: tuple[Path, ...] = (), /, **fields: Any) -> JobSpec:
@@ -81,6 +89,7 @@ def test_a_bare_command_gets_sensible_defaults(tmp_path: Path) -> None:
         ({"exec": "requester"}, EXEC_AGENT_BYTES),
         ({"ports": [8080], "exec": "requester"}, PORT_AGENT_BYTES + EXEC_AGENT_BYTES),
         ({"egress": ["pypi.org:443"]}, EGRESS_PROXY_BYTES),
+        ({"ports": [80], "names": True, "count": 2}, PORT_AGENT_BYTES + NAMES_KEEPER_BYTES),
     ],
 )
 def test_what_leads_into_the_sandbox_is_asked_for_beside_what_the_job_gets(
@@ -384,3 +393,8 @@ def test_all_that_is_wrong_with_a_file_is_told_at_once(tmp_path: Path, also: str
         resolve_file(tmp_path / "job.yaml")
     found = [problem.field for problem in caught.value.problems]
     assert found == ["inputs[0]", "inputs[2]", "secrets.A", "preferences", "constraints[0]", *(["cpu"] if also else [])]
+
+
+def test_names_are_those_of_all_allocations(tmp_path: Path) -> None:
+    assert _resolve(tmp_path, names=True, ports=[80], count=3).task.names == Names(0, 3)
+    assert not _resolve(tmp_path, ports=[80], count=3).task.names.count

@@ -6,10 +6,12 @@ import pytest
 
 from dms_proto.capability import Gpu, Resources
 from dms_proto.egress import Egress
+from dms_proto.siblings import Names
 from dms_proto.units import MIB
 from dms_proto.work import (
     EGRESS_PROXY_BYTES,
     EXEC_AGENT_BYTES,
+    NAMES_KEEPER_BYTES,
     PORT_AGENT_BYTES,
     PYTHON,
     SANDBOX,
@@ -47,6 +49,8 @@ def test_agents_are_where_there_is_something_to_lead_to() -> None:
     assert agent_bytes(SANDBOX, (1, 2), ExecBy.GRANTED) == PORT_AGENT_BYTES + EXEC_AGENT_BYTES
     assert agent_bytes(PYTHON, (), ExecBy.REQUESTER) == EXEC_AGENT_BYTES
     assert agent_bytes("oci", (1,), ExecBy.REQUESTER) == 0
+    named = agent_bytes(SANDBOX, (1,), ExecBy.NOBODY, names=Names(0, 2))
+    assert named == PORT_AGENT_BYTES + NAMES_KEEPER_BYTES
     out = Egress(("pypi.org:443",), 1)
     assert (
         agent_bytes(PYTHON, (), ExecBy.NOBODY, out)

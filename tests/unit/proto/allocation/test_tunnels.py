@@ -6,13 +6,14 @@ import msgspec
 import pytest
 
 from dms_proto.allocation.state import Allocation, LifePhase
-from dms_proto.allocation.tunnels import admitted
+from dms_proto.allocation.tunnels import admitted, asks_as_sibling
 from dms_proto.capability import Price, Resources
 from dms_proto.errors import CODES, UserError
 from dms_proto.grants.access import NOTHING_SHOWN, Credential
 from dms_proto.grants.rights import Rights
 from dms_proto.ids import BidId, PeerId, allocation_id, bid_id, request_id
 from dms_proto.market.ledger import Reservation
+from dms_proto.siblings import Names
 from dms_proto.tunnels import (
     FINAL,
     MAX_OPENING,
@@ -23,9 +24,11 @@ from dms_proto.tunnels import (
     ToCalls,
     ToCommand,
     ToPort,
+    asking_for_roll,
     read_opening,
     read_target,
     refused,
+    roll_asked,
     write_opening,
     write_target,
 )
@@ -34,6 +37,7 @@ from dms_proto.work import ExecBy, Task
 REQUESTER, STRANGER = PeerId("requester"), PeerId("stranger")
 REQUEST = request_id(bytes(16))
 ID = allocation_id(bid_id(REQUEST, REQUESTER, 0), 0)
+CALLER = allocation_id(bid_id(REQUEST, STRANGER, 0), 1)
 RUNNING = Allocation(
     Reservation(ID, BidId("b"), REQUEST, REQUESTER, 0, Resources(), Price(), 0, 1_000),
     LifePhase.RUNNING,
@@ -176,3 +180,40 @@ def test_what_a_stranger_refuses_with_is_a_known_code_and_bounded() -> None:
     assert error.code == "peer_unreachable"
     assert error.retryable
     assert len(error.message) < 1_000
+
+
+def named() -> Allocation:
+    task = RUNNING.task
+    assert task is not None
+    return msgspec.structs.replace(RUNNING, task=msgspec.structs.replace(task, names=Names(0, 2)))
+
+
+def test_a_sibling_is_let_in_to_declared_ports_while_it_runs() -> None:
+    asked = msgspec.structs.replace(WANTED, caller=CALLER)
+    assert admitted(named(), STRANGER, asked, is_sibling=True) == ToPort(8080)
+    for allocation, target, code in (
+        (named(), "port:22", "bad_argument"),
+        (msgspec.structs.replace(named(), phase=LifePhase.ENDED), "port:8080", "not_running"),
+        (None, "port:8080", "not_found"),
+    ):
+        with pytest.raises(UserError) as caught:
+            admitted(allocation, STRANGER, Opening(ID, target, caller=CALLER), is_sibling=True)
+        assert caught.value.code == code
+
+
+def test_it_matters_who_is_a_sibling_for_the_ports_of_a_task_with_names_alone() -> None:
+    asked = msgspec.structs.replace(WANTED, caller=CALLER)
+    assert asks_as_sibling(named(), asked)
+    assert not asks_as_sibling(named(), WANTED)
+    assert not asks_as_sibling(RUNNING, asked)
+    assert not asks_as_sibling(None, asked)
+    for target in ("call", "exec", "service:x/y"):
+        assert not asks_as_sibling(named(), Opening(ID, target, ORDER, caller=CALLER))
+
+
+def test_a_question_for_a_roll_comes_back_as_it_was_asked_and_is_no_target() -> None:
+    question = read_opening(write_opening(asking_for_roll(REQUEST, CALLER)))
+    assert (roll_asked(question), question.allocation_id) == (REQUEST, CALLER)
+    assert roll_asked(WANTED) is None
+    with pytest.raises(UserError):
+        read_target(question.target)

@@ -1,0 +1,160 @@
+"""The node's side of what keeps the names of jobs (`keeper_main`): starts them, and takes the connections that they hand over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from dms.egress.starting import Companion
+from dms.executors.sandbox import door
+from dms_proto.errors import DmsError
+from dms_proto.rules import MAX_LINE
+from dms_proto.siblings import Way, read_way
+
+log = logging.getLogger(__name__)
+
+DOOR: Final = "names.door"
+"""The Unix socket, in the state directory of the executors, at which keepers find the node."""
+ASKED_S: Final = 5.0
+"""Seconds in which a keeper says what it wants."""
+_MAX_ASKED: Final = 256
+_RESET: Final = struct.pack("ii", 1, 0)
+_PROGRAM: Final = Path(__file__).with_name("keeper_main.py")
+
+
+class KeeperProcess(Companion):
+    """A running `keeper_main.py`."""
+
+    def __init__(self, name: str, ways: Sequence[Way], *, run: int, log: int, state: Path) -> None:
+        """Starts it; all descriptors stay the caller's.
+
+        Args:
+            name: of the run.
+            ways: in the order in which their sockets come.
+            run: pidfd of the run's outer process.
+            log: descriptor of the job's standard error.
+            state: the executors' directory: of the node's door, and for what goes wrong.
+
+        Attributes:
+            inner: the end of a socket that is for the starter inside the sandbox.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        ours, self.inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        destinations = ",".join(way.destination for way in ways)
+        arguments = [str(ours.fileno()), str(run), str(log), str(state / DOOR), name, destinations]
+        with ours, (state / "names.log").open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_PROGRAM), *arguments],
+                pass_fds=[ours.fileno(), run, log],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+
+
+Lead = Callable[[str, Way, socket.socket], Awaitable[None]]
+"""Takes a connection over from a run, by its name; breaks it off and raises a `DmsError` if there is no way."""
+
+
+class Keepers:
+    """Hears all keepers of a machine. One per node; lives on its loop."""
+
+    def __init__(self, lead: Lead) -> None:
+        self._lead = lead
+        self._door: socket.socket | None = None
+        self._served: set[asyncio.Task[None]] = set()
+
+    def listen(self, state: Path) -> None:
+        """Takes connections from now on; `state`: the executors' directory.
+
+        Raises:
+            OSError: no room or no permission.
+        """
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name, suffix = DOOR.split(".")
+        self._door = door.listen(state, name, suffix)
+        self._door.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._door.fileno(), self._accept)
+
+    async def close(self) -> None:
+        """Takes no more."""
+        if self._door is not None:
+            asyncio.get_running_loop().remove_reader(self._door.fileno())
+            self._door.close()
+        for task in (served := list(self._served)):
+            task.cancel()
+        await asyncio.gather(*served, return_exceptions=True)
+
+    def _accept(self) -> None:
+        assert self._door is not None
+        try:
+            keeper = self._door.accept()[0]
+        except OSError:  # it went away, or too many files are open
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(keeper), name="from a keeper")
+        self._served.add(task)
+        task.add_done_callback(self._served.discard)
+
+    async def _serve(self, keeper: socket.socket) -> None:
+        with keeper:
+            keeper.setblocking(False)
+            try:
+                name, way, end = await _asked(keeper)
+            except (OSError, TimeoutError, ValueError) as error:
+                log.warning("what keeps the names of a job is not understood: %s", error)
+                return
+            try:
+                await self._lead(name, way, end)
+            except DmsError as error:
+                log.info("%s is not led to %s: %s", name, way.destination, error.message)
+                with suppress(OSError):
+                    keeper.send(error.message[:MAX_LINE].encode())
+
+
+def break_off(connection: socket.socket) -> None:
+    """Closes it as broken off, and not as ended."""
+    with connection, suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+async def _asked(keeper: socket.socket) -> tuple[str, Way, socket.socket]:
+    """Of which run is a connection, and where shall it lead.
+
+    Raises:
+        OSError, TimeoutError, ValueError: nobody says.
+    """
+    async with asyncio.timeout(ASKED_S):
+        await _readable(keeper)
+    data, handed, _, _ = socket.recv_fds(keeper, _MAX_ASKED, 1)
+    if not handed:
+        raise ValueError(f"no connection came with {data!r}")
+    end = socket.socket(fileno=handed[0])
+    try:
+        end.setblocking(False)
+        name, _, destination = data.decode().partition(" ")
+        return name, read_way(destination), end
+    except BaseException:
+        end.close()
+        raise
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(connection.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection.fileno())

@@ -1,0 +1,111 @@
+"""Keeps the ports at which a job finds its siblings, outside of its sandbox, and hands each connection to the node. It outlives the node.
+
+It runs as `python -I -S keeper_main.py CONTROL RUN LOG DOOR NAME WAYS`, uses the standard library only, and has one thread. On CONTROL it gets the
+listening sockets, from `ports_start`; RUN is a pidfd of the run, with which it ends; LOG is the job's standard error. WAYS says what each is for,
+"1.job.internal:8080,2.job.internal:8080". DOOR is a Unix socket of the node's: it is told NAME and way, and given the connection. What it
+answers is why there is none; then, and while no node is there, the program finds its connection broken off.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import sys
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER by which a socket is closed as broken off."""
+MOST = 64
+"""Connections about which the node has not decided."""
+MOST_TOLD = 32
+"""Lines in the job's log."""
+MAX_WHY = 1024
+MAX_FDS = 253
+
+
+class Keeper:
+    """Everything that is kept, by descriptor: listening sockets, and what the node was asked."""
+
+    def __init__(self, ways: dict[socket.socket, str], door: str, name: str, log: int) -> None:
+        self.ways = {listener.fileno(): (listener, way) for listener, way in ways.items()}
+        self.asked: dict[int, tuple[socket.socket, str]] = {}
+        self.told: set[str] = set()
+        self.door, self.name, self.log = door, name, log
+        self.poll = select.poll()
+        for listener in ways:
+            listener.setblocking(False)
+            self.poll.register(listener, select.POLLIN)
+
+    def serve(self, run: int) -> None:
+        """Until the run is over."""
+        self.poll.register(run, select.POLLIN)
+        while True:
+            for fd, _ in self.poll.poll():
+                if fd == run:
+                    return
+                if fd in self.ways:
+                    self._accept(*self.ways[fd])
+                elif fd in self.asked:
+                    self._hear(*self.asked[fd])
+
+    def _accept(self, listener: socket.socket, way: str) -> None:
+        try:
+            connection = listener.accept()[0]
+        except OSError:  # it went away
+            return
+        with connection:
+            if not self._hand_over(connection, way):
+                break_off(connection)
+
+    def _hand_over(self, connection: socket.socket, way: str) -> bool:
+        if len(self.asked) >= MOST:
+            return False
+        node = socket.socket(socket.AF_UNIX)
+        node.setblocking(False)
+        try:
+            node.connect(self.door)
+            socket.send_fds(node, [f"{self.name} {way}".encode()], [connection.fileno()])
+        except OSError:
+            node.close()
+            return False
+        self.asked[node.fileno()] = (node, way)
+        self.poll.register(node, select.POLLIN)
+        return True
+
+    def _hear(self, node: socket.socket, way: str) -> None:
+        why = b""
+        with contextlib.suppress(OSError):
+            why = node.recv(MAX_WHY)
+        self.poll.unregister(node)
+        del self.asked[node.fileno()]
+        node.close()
+        if why:
+            self._tell(f"dms: no connection to {way}: {why.decode(errors='replace')}\n")
+
+    def _tell(self, line: str) -> None:
+        if line not in self.told and len(self.told) < MOST_TOLD:
+            self.told.add(line)
+            with contextlib.suppress(OSError):
+                os.write(self.log, line.encode())
+
+
+def break_off(connection: socket.socket) -> None:
+    """Closes it as broken off, and not as ended."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    connection.close()
+
+
+def main(arguments: list[str]) -> None:
+    """Takes the sockets, and serves until the run is over."""
+    control, run, log, door, name, ways = arguments
+    with socket.socket(fileno=int(control)) as way:
+        _, handed, _, _ = socket.recv_fds(way, 1, MAX_FDS)
+    if handed:  # none: the run ended before it began
+        listeners = [socket.socket(fileno=fd) for fd in handed]
+        place = os.open(os.path.dirname(door), os.O_PATH | os.O_DIRECTORY)  # noqa: PTH120 - pathlib would double this process
+        short = f"/proc/self/fd/{place}/{os.path.basename(door)}"  # noqa: PTH119 - as above; the kernel takes 107 bytes
+        Keeper(dict(zip(listeners, ways.split(","), strict=True)), short, name, int(log)).serve(int(run))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

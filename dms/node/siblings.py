@@ -1,0 +1,109 @@
+"""Siblings: the connections that a job makes to its other allocations, led there. On the loop.
+
+::
+
+    program ──▶ keeper_main, outside of its sandbox ──▶ here: who has that number now? ──▶ a tunnel, to which the connection is handed over
+
+A connection to a sibling that is not there yet is held for a while, since allocations of one job begin at about the same time and seldom in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from typing import Final
+
+from dms.executors.sandbox.keeper import break_off
+from dms.node.reaching import reach
+from dms.node.rolls import FRESH_S, MISSED_S, Rolls
+from dms.node.tunnels import Tunnels
+from dms_actors.ports import Network, Tunnel
+from dms_proto.errors import DmsError, UserError
+from dms_proto.ids import AllocationId, PeerId
+from dms_proto.siblings import Way, name_of
+from dms_proto.tunnels import Opening, ToPort, write_target
+
+MOST: Final = 64
+"""Connections to siblings that one allocation has at a time."""
+PATIENCE_S: Final = 5.0
+"""Seconds in which a sibling has to let a connection in."""
+AGAIN_S: Final = 0.25
+"""Seconds between two tries."""
+REACH_S: Final = 3.0
+"""Seconds in which its node has to be connected."""
+
+
+class Siblings:
+    """One per node."""
+
+    def __init__(self, me: PeerId, network: Network, tunnels: Tunnels, rolls: Rolls) -> None:
+        self._me = me
+        self._network = network
+        self._tunnels = tunnels
+        self._rolls = rolls
+        self._open: Counter[AllocationId] = Counter()
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def lead(self, name: str, way: Way, end: socket.socket) -> None:
+        """Hands a connection of what runs here under that name over to a tunnel; see `dms.executors.sandbox.keeper.Lead`.
+
+        Raises:
+            DmsError: there is no tunnel, and the connection is broken off.
+        """
+        caller = AllocationId(name)
+        self._open[caller] += 1
+        try:
+            tunnel = await self._let_in(caller, way)
+        except BaseException:
+            break_off(end)
+            self._leave(caller)
+            raise
+        tunnel.join(end)
+        waiting = asyncio.get_running_loop().create_task(self._until_over(caller, tunnel), name="to a sibling")
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+
+    async def close(self) -> None:
+        """Counts no more. Tunnels go on as long as the network does."""
+        for task in (waiting := list(self._waiting)):
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _let_in(self, caller: AllocationId, way: Way) -> Tunnel:
+        """A tunnel there; asked for again while that may help."""
+        if self._open[caller] > MOST:
+            raise UserError("not_listening", f"{MOST} connections to other allocations are open, the most there may be")
+        loop = asyncio.get_running_loop()
+        until, fresh_s = loop.time() + PATIENCE_S, FRESH_S
+        while True:
+            try:
+                return await self._tunnel(caller, way, fresh_s)
+            except DmsError as error:
+                if loop.time() >= until or error.code == "bad_argument":
+                    raise
+            await asyncio.sleep(AGAIN_S)
+            fresh_s = MISSED_S
+
+    async def _tunnel(self, caller: AllocationId, way: Way, fresh_s: float) -> Tunnel:
+        allocation = await self._tunnels.allocation(caller)
+        if allocation is None or allocation.reservation is None:
+            raise UserError("bad_argument", f"{caller} does not run here")
+        sibling = (await self._rolls.of(allocation.reservation, fresh_s)).at(way.to)
+        if sibling is None:
+            raise UserError("not_running", f"{name_of(way.to)} does not run now")
+        if sibling.provider != self._me:
+            await reach(self._network, sibling.provider, sibling.addresses, REACH_S)
+        opening = Opening(sibling.allocation_id, write_target(ToPort(way.port)), caller=caller)
+        return await self._tunnels.lead(sibling.provider, opening)
+
+    async def _until_over(self, caller: AllocationId, tunnel: Tunnel) -> None:
+        try:
+            await tunnel.wait_over()
+        finally:
+            self._leave(caller)
+
+    def _leave(self, caller: AllocationId) -> None:
+        self._open[caller] -= 1
+        if not self._open[caller]:
+            del self._open[caller]
