@@ -221,6 +221,33 @@ class TunnelContract(NetworkMembers):
             await ended.wait()
         writer.close()
 
+    async def test_what_a_tunnel_led_to_hears_of_its_end_though_its_server_holds_on_to_the_socket(
+        self, pair: tuple[Member, Member]
+    ) -> None:
+        """A node does, to break off what it has let in; see `dms.node.guests`."""
+        ann, bob = pair
+        ended, held = asyncio.Event(), list[socket.socket]()
+
+        async def wait(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            ended.set()
+
+        service = Service(wait)
+
+        async def accept(peer: PeerId, opening: bytes) -> socket.socket:
+            given = await service.accept(peer, opening)
+            held.append(given.dup())
+            return given
+
+        bob.network.serve_tunnels(accept)
+        tunnel = await ann.network.open_tunnel(bob.peer, b"")
+        _, writer = await client_of(tunnel)
+        tunnel.abort()
+        async with asyncio.timeout(PATIENCE_S):
+            await ended.wait()
+        writer.close()
+        held[0].close()
+
     async def test_a_tunnel_ends_with_the_connection_and_says_so(self, pair: tuple[Member, Member]) -> None:
         ann, bob = pair
         bob.network.serve_tunnels(Service(echo).accept)

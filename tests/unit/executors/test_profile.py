@@ -191,3 +191,23 @@ def test_a_configured_bubblewrap_is_not_replaced_by_another(tmp_path: Path) -> N
     mine.chmod(0o755)
     assert bwrap.find(str(mine)) == str(mine)
     assert bwrap.version(str(mine)) == "9.9"
+
+
+def test_what_is_right_in_the_etc_of_jobs_stays_the_file_it_was(tmp_path: Path) -> None:
+    """Replaced, a file would take away what a running sandbox has mounted on it; and the certificates are large."""
+    host = tmp_path / "host"
+    bundle = host / profile.CA_BUNDLES[0]
+    bundle.parent.mkdir(parents=True)
+    bundle.write_text("certificates")
+    etc = profile.build_trusting_etc(tmp_path / "state", host)
+
+    def files() -> dict[str, int]:
+        return {name: (etc / name).stat().st_ino for name in ("hosts", "passwd", *profile.CA_BUNDLES)}
+
+    before = files()
+    profile.build_trusting_etc(tmp_path / "state", host)
+    assert files() == before
+    bundle.write_text("other certificates")
+    profile.build_trusting_etc(tmp_path / "state", host)
+    assert {name for name, inode in files().items() if inode != before[name]} == set(profile.CA_BUNDLES)
+    assert (etc / profile.CA_BUNDLES[-1]).read_text() == "other certificates"
