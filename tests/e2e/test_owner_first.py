@@ -6,13 +6,12 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dms.devnet.topology import NodeSpec
-from dms.executors.limiter import process_tree
+from dms.testing.frozen import frozen
 from dms.testing.whole_market import (
     MARK,
     PROVIDER,
@@ -30,7 +29,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 AT_KEYS = {"enabled": True, "cpu": "0", "typing": True, "battery": False, "resume_after_s": 1}
 """Keys alone are a sign: other programs of a machine that runs tests are always there."""
 JOB = ("--cpu", "0.2", "--memory", "64MiB", "--disk", "16MiB", "--max-price", "100", "--queue", "60s")
-CGROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +88,14 @@ def foreign_load() -> Iterator[None]:
             process.wait()
 
 
-def stand_still(mark: str) -> bool:
-    """Whether all processes of a job do, as the kernel has it."""
-    return set(standing(mark)) == {True}
+def stands_still(mark: str) -> bool:
+    """Whether all processes of a job do."""
+    return frozen(processes_marked(mark)) == {True}
 
 
-def go_on(mark: str) -> bool:
+def goes_on(mark: str) -> bool:
     """Whether all of them do."""
-    return set(standing(mark)) == {False}
-
-
-def standing(mark: str) -> list[bool]:
-    return [is_frozen(pid) or process_tree.is_stopped(pid) for pid in processes_marked(mark)]
-
-
-def is_frozen(pid: int) -> bool:
-    """Whether the kernel has frozen its control group."""
-    (group,) = (line[3:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
-    states = [root / group.lstrip("/") / "cgroup.events" for root in CGROUPS]
-    return any("frozen 1" in state.read_text() for state in states if state.exists())
+    return frozen(processes_marked(mark)) == {False}
 
 
 def here(market: WholeMarket) -> Any:
@@ -123,7 +110,7 @@ def test_a_job_stands_still_while_its_owner_types_and_goes_on(market: WholeMarke
 
             def typed_until_still() -> bool:
                 type_at(ends)
-                return stand_still(mark)
+                return stands_still(mark)
 
             wait_until(typed_until_still, "the job stands still")
             shown = here(market)
@@ -137,7 +124,7 @@ def test_a_job_stands_still_while_its_owner_types_and_goes_on(market: WholeMarke
                 lambda: market.json("alloc", "list", "--active")["allocations"][0].get("frozen"),
                 "its requester is told",
             )
-        wait_until(lambda: go_on(mark), "the job goes on")
+        wait_until(lambda: goes_on(mark), "the job goes on")
         wait_until(lambda: here(market).get("frozen", "") == "", "its owner sees that")
         assert here(market)["phase"] == "running"
 
@@ -152,10 +139,10 @@ def test_a_job_that_its_node_finds_again_stands_still_when_others_need_the_machi
         provider.launch()
         provider.wait_ready()
         with foreign_load():
-            wait_until(lambda: stand_still(mark), "the job stands still")
+            wait_until(lambda: stands_still(mark), "the job stands still")
             wait_until(lambda: here(market).get("frozen", "").startswith("other programs use "), "its owner sees why")
         provider.kill()
         monkeypatch.delenv("DMS_OWNER_FIRST_CPU")
         provider.launch()
         provider.wait_ready()
-        wait_until(lambda: go_on(mark), "the job goes on, with nobody there that it gives way to")
+        wait_until(lambda: goes_on(mark), "the job goes on, with nobody there that it gives way to")

@@ -81,7 +81,8 @@ class State(msgspec.Struct, frozen=True):
 
     Attributes:
         id: its own.
-        running: whether it does.
+        running: whether it does, paused or not.
+        paused: whether it stands still.
         started: whether it ever was.
         exit_code: of the last time it ran.
         oom_killed: whether the engine saw the kernel kill for memory.
@@ -92,6 +93,7 @@ class State(msgspec.Struct, frozen=True):
 
     id: str
     running: bool
+    paused: bool
     started: bool
     exit_code: int
     oom_killed: bool
@@ -235,6 +237,26 @@ class Engine:
             if error.status not in (404, 409, 500):
                 raise
 
+    async def pause(self, container: str) -> None:
+        """Freezes all processes of a container where they stand.
+
+        Raises:
+            EngineError: it was not paused.
+        """
+        await self._json("POST", f"containers/{container}/pause")
+
+    async def unpause(self, container: str) -> None:
+        """Lets them go on; one that is not paused, or does not run, is no error.
+
+        Raises:
+            EngineError: the engine did not answer.
+        """
+        try:
+            await self._json("POST", f"containers/{container}/unpause")
+        except EngineError as error:
+            if error.status not in (404, 409, 500):
+                raise
+
     async def remove(self, container: str) -> bool:
         """Ends and removes a container with all that belongs to it, by id or name. False: there was none.
 
@@ -264,7 +286,8 @@ class Engine:
         state = found["State"]
         return State(
             id=found["Id"],
-            running=bool(state.get("Running")),
+            running=bool(state.get("Running") or state.get("Paused")),
+            paused=bool(state.get("Paused")),
             started=state.get("Status") not in ("created", "configured", "initialized"),
             exit_code=int(state.get("ExitCode") or 0),
             oom_killed=bool(state.get("OOMKilled")),

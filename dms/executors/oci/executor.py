@@ -26,6 +26,7 @@ from dms.executors.oci.finding import find_engine, sockets
 from dms.executors.oci.images import Images
 from dms.executors.oci.leftovers import Leftovers, Removal
 from dms.executors.oci.memory_files import MemoryFiles
+from dms.executors.oci.notes import Notes
 from dms.executors.oci.run import ContainerRun, Launched
 from dms.executors.oci.warden import Warden
 from dms.executors.sandbox import program as sandbox_program
@@ -65,6 +66,7 @@ class OciExecutor:
         self._state = settings.state_directory / "oci"
         self._home = hashlib.sha256(str(settings.state_directory.resolve()).encode()).hexdigest()[:12]
         self._memory = MemoryFiles(self._home)
+        self._notes = Notes(self._state / "freezes")
         self._runs: dict[str, ContainerRun] = {}
         self._leftovers = Leftovers()
         self._engine: Engine | None = None
@@ -122,7 +124,7 @@ class OciExecutor:
                 raise
             self._dialect = dialect_of(found.facts, self._oci.runtime, str(self._state / FILTER_FILE))
             self._images = Images(found, self._oci, self._state / "images.json")
-            self._warden = Warden(found.facts.socket, self._home, self._state / "warden.log")
+            self._warden = Warden(found.facts.socket, self._home, self._notes.directory, self._state / "warden.log")
             self._engine = found
             return found
 
@@ -278,6 +280,7 @@ class OciExecutor:
             allowance=place.allowance,
             meter=self._proof.meter,
             tells_oom=self._proof.tells_oom,
+            notes=(self._notes, place.name),
             follows=self._dialect.follows,
             started_ms=place.started_ms,
         )
@@ -348,6 +351,7 @@ class OciExecutor:
                 gone = await self._removed(found, container.id)
                 removed += int(gone and container.labels.get(config.OWNER_LABEL) == self.name)
         self._memory.sweep(known)
+        self._notes.sweep(known)
         await self._images.tidy()
         return removed
 
@@ -373,6 +377,7 @@ class OciExecutor:
         assert self._engine is not None
         await self._engine.remove(self._container(name))
         self._memory.remove(name)
+        self._notes.remove(name)
 
     def _remove_later(self, name: str, removal: Removal) -> None:
         """With a warden, should the node end before the engine is back. One that is closed leaves it to the wardens there are."""

@@ -13,6 +13,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,8 @@ from dms.executors.limiter import Allowance, Reading
 from dms.executors.oci import faults
 from dms.executors.oci.engine import Engine, EngineError, State
 from dms.executors.oci.faults import RefusedError
+from dms.executors.oci.freezing import Freezing
+from dms.executors.oci.notes import Notes
 from dms.executors.sandbox import verdict
 from dms.executors.sandbox.limit_watch import LimitWatch
 from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
@@ -58,6 +61,7 @@ class Launched(msgspec.Struct, frozen=True):
         allowance: what it may use.
         meter: how far the engine's figures can be trusted.
         tells_oom: whether the engine tells that the kernel killed for memory.
+        notes: what is noted of it while it stands still, and its name there.
         follows: whether the engine's output can be followed; else it is read again and again.
         started_ms: Unix time; 0 before the container is made.
     """
@@ -67,6 +71,7 @@ class Launched(msgspec.Struct, frozen=True):
     allowance: Allowance
     meter: Meter
     tells_oom: bool
+    notes: tuple[Notes, str]
     follows: bool = True
     started_ms: int = 0
 
@@ -100,10 +105,10 @@ class ContainerRun:
     def __init__(self, engine: Engine, launched: Launched) -> None:
         self._engine = engine
         self._what = launched
-        self._started = time.monotonic() - max(0.0, time.time() - launched.started_ms / 1000)
         self._idle_since = 0.0
         self._figures = Figures()
         self._limits = LimitWatch(self._figures, POLL_S, launched.allowance, launched.directory)
+        self._freezing = Freezing(engine, *launched.notes, self._limits, launched.allowance.wall_ms)
         self._events: asyncio.Queue[ExecutorEvent] = asyncio.Queue(QUEUED)
         self._passed = {"stdout": 0, "stderr": 0}
         self._held = b""
@@ -199,11 +204,13 @@ class ContainerRun:
             self._grace = loop.call_at(at, self._kill)
 
     async def freeze(self, until_ms: int) -> None:
-        """See `Run.freeze`: it cannot be. What an engine has paused nobody would end while no node is there: the warden sees what runs."""
-        raise MachineError("sandbox_failed", "a container cannot be frozen")
+        """See `Run.freeze`."""
+        if self._ending is None and self._killed is None:
+            await self._freezing.freeze(until_ms)
 
     async def thaw(self) -> None:
         """See `Run.thaw`."""
+        await self._freezing.thaw()
 
     async def resize(self, resources: Resources) -> None:
         """See `Run.resize`: an engine changes a container as it likes, so it is not asked to."""
@@ -226,6 +233,7 @@ class ContainerRun:
         except EngineError as error:
             ending = self._lost(error)
         self._release()
+        self._freezing.end()
         await self._take_back()
         self._ending = ending
         done()
@@ -251,7 +259,6 @@ class ContainerRun:
     async def _launched(self, launch: Callable[[int], Awaitable[State]]) -> Ending | None:
         """Makes and starts the container; or says why the run ends here."""
         if not self._what.started_ms:  # the wall time begins here: bringing the image is no part of it
-            self._started = time.monotonic()
             self._what = msgspec.structs.replace(self._what, started_ms=int(time.time() * 1000))
         try:
             state = await launch(self._what.started_ms)
@@ -260,6 +267,9 @@ class ContainerRun:
         except MachineError as error:
             return Ending(EndReason.PROVIDER_FAULT, -1, error.message)
         self._id, self._pid = state.id, state.pid
+        self._freezing.meet(state.id, self._what.started_ms, is_paused=state.paused)
+        with suppress(MachineError):  # whoever asked for it before there was a container asks again
+            await self._freezing.follow()
         if self._killed is not None:
             self._kill()
         await self._events.put(Started(self._id))
@@ -269,7 +279,9 @@ class ContainerRun:
         """Follows the container to its end, and says how it ended."""
         loop = asyncio.get_running_loop()
         output, figures = loop.create_task(self._read_output()), loop.create_task(self._read_figures())
-        self._limits.start(time.monotonic() - self._started, self._breach, self._on_sample)
+        self._limits.start(self._freezing.clock.seconds(), self._breach, self._on_sample)
+        if self._freezing.clock.is_frozen:
+            self._limits.freeze_clock()
         try:
             state = await self._until_exited()
             figures.cancel()
@@ -390,11 +402,13 @@ class ContainerRun:
         if state.oom_killed:  # swap is off: it was at its limit, whatever was seen of it
             peak = max(last.memory_peak_bytes, self._what.allowance.memory_bytes)
             last = msgspec.structs.replace(last, memory_peak_bytes=peak, oom_kills=1)
-        at = state.finished_ms or int(time.time() * 1000)
-        overdue = state.exit_code == verdict.KILLED and at >= self._what.started_ms + self._what.allowance.wall_ms
+        clock = self._freezing.clock
+        if state.finished_ms and not clock.is_frozen:
+            clock.end_at(state.finished_ms / 1000)
+        overdue = state.exit_code == verdict.KILLED and clock.millis() >= self._what.allowance.wall_ms
         seen = verdict.Observed(state.exit_code, self._killed, overdue, "", last)
         usage = Usage(
-            wall_ms=max(0, min(at, int(time.time() * 1000)) - self._what.started_ms),
+            wall_ms=clock.millis(),
             cpu_us=last.cpu_us,
             memory_peak_bytes=last.memory_peak_bytes,
             meter=self._what.meter,
@@ -411,7 +425,7 @@ class ContainerRun:
 
     def _lost(self, error: EngineError) -> Ending:
         _logger.error("run %s: the engine: %s", self._what.container, error)
-        wall_ms = int((time.monotonic() - self._started) * 1000) if self._id else 0
+        wall_ms = self._freezing.clock.millis() if self._id else 0
         return Ending(
             EndReason.PROVIDER_FAULT, -1, f"the engine failed: {error}", Usage(wall_ms=wall_ms, meter=self._what.meter)
         )
@@ -432,6 +446,7 @@ class ContainerRun:
         self._signal("SIGKILL")
 
     def _signal(self, name: str) -> None:
+        """Sends it once it goes on: what stands still hears nothing."""
         if self._id:
             task = asyncio.get_running_loop().create_task(self._send(name))
             self._signals.add(task)
@@ -441,6 +456,7 @@ class ContainerRun:
         """Until the engine has heard it."""
         while self._ending is None:
             try:
+                await self._freezing.thaw()
                 await self._engine.signal(self._id, name)
             except EngineError as error:
                 _logger.warning("run %s: %s was not sent: %s", self._what.container, name, error)
@@ -449,8 +465,11 @@ class ContainerRun:
                 return
 
     def _on_sample(self, reading: Reading) -> None:
-        wall_ms = int((time.monotonic() - self._started) * 1000)
-        self._offer(UsageSample(Usage(wall_ms, reading.cpu_us, reading.memory_peak_bytes, meter=self._what.meter)))
+        self._offer(
+            UsageSample(
+                Usage(self._freezing.clock.millis(), reading.cpu_us, reading.memory_peak_bytes, meter=self._what.meter)
+            )
+        )
 
     def _offer(self, event: ExecutorEvent) -> None:
         """For what the next of its kind replaces: a consumer that is behind does without."""

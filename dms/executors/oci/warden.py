@@ -13,15 +13,16 @@ _PROGRAM: Final = Path(__file__).with_name("warden_main.py")
 class Warden:
     """Lives on the node's loop."""
 
-    def __init__(self, socket: str, home: str, log: Path) -> None:
+    def __init__(self, socket: str, home: str, notes: Path, log: Path) -> None:
         """Starts nothing yet.
 
         Args:
             socket: the engine's.
             home: as in the labels of its containers.
+            notes: what is noted of those that stood still; see `notes`.
             log: where the process writes what it has to complain about.
         """
-        self._arguments = (socket, home)
+        self._arguments = (socket, home, str(notes))
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 

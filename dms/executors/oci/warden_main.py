@@ -1,9 +1,9 @@
 """The warden: ends containers whose wall time is over while no node is there to do it.
 
-It runs as `python -I -S warden_main.py SOCKET HOME` and uses the standard library only. While its node lives it waits for the end of its standard
-input, which costs nothing. Then it looks at the node's running containers, by their labels, ends each at its deadline, and is gone with the last of
-them. Containers may outlive an engine that does not answer, and be there when it is back: so it waits for an answer however long that takes, unless
-even the directory of the engine's socket has gone.
+It runs as `python -I -S warden_main.py SOCKET HOME NOTES` and uses the standard library only. While its node lives it waits for the end of its
+standard input, which costs nothing. Then it looks at the node's containers that run or stand still, by their labels, ends each at its deadline, and
+is gone with the last of them. Of one that has stood still a file in NOTES says when that is (`notes`). Containers may outlive an engine that does not
+answer, and be there when it is back: so it waits for an answer however long that takes, unless even the directory of the engine's socket has gone.
 """
 
 import contextlib
@@ -56,11 +56,19 @@ def ask(path: str, method: str, what: str) -> bytes:
         return body
 
 
-def deadlines(path: str, home: str) -> dict[str, float]:
+def deadlines(path: str, home: str, notes: pathlib.Path) -> dict[str, float]:
     """When each running container of the node has to be over, in Unix seconds."""
-    filters = urllib.parse.quote(json.dumps({"label": [f"dms.home={home}"], "status": ["running"]}))
+    filters = urllib.parse.quote(json.dumps({"label": [f"dms.home={home}"], "status": ["running", "paused"]}))
     found = json.loads(ask(path, "GET", f"/containers/json?filters={filters}"))
-    return {each["Id"]: int(each["Labels"]["dms.deadline"]) / 1000 + MARGIN_S for each in found}
+    return {each["Id"]: deadline_ms(each["Labels"], notes) / 1000 + MARGIN_S for each in found}
+
+
+def deadline_ms(labels: dict[str, str], notes: pathlib.Path) -> int:
+    """When one has to be over: as was noted when it stood still, else as it was made."""
+    try:
+        return int(json.loads((notes / labels["dms.allocation"]).read_bytes())["deadline_ms"])
+    except FAILURES:
+        return int(labels["dms.deadline"])
 
 
 def end_overdue(path: str, running: dict[str, float]) -> float:
@@ -71,19 +79,21 @@ def end_overdue(path: str, running: dict[str, float]) -> float:
             pause = min(pause, at - now)
             continue
         try:
+            with contextlib.suppress(http.client.HTTPException):  # it does not stand still; what does hears no signal
+                ask(path, "POST", f"/containers/{container}/unpause")
             ask(path, "POST", f"/containers/{container}/kill?signal=SIGKILL")
         except FAILURES as error:
             complain(f"{container} was not ended: {error}")
     return pause
 
 
-def watch(path: str, home: str) -> None:
+def watch(path: str, home: str, notes: str) -> None:
     """Until nothing of the node runs any more, or the engine is gone for good."""
     there = time.monotonic()
     while time.monotonic() - there < GONE_S:
         pause = PERIOD_S
         try:
-            running = deadlines(path, home)
+            running = deadlines(path, home, pathlib.Path(notes))
         except FAILURES as error:
             complain(f"the engine does not answer: {error}")
         else:
@@ -103,4 +113,4 @@ def complain(text: str) -> None:
 
 if __name__ == "__main__":
     sys.stdin.buffer.read()
-    watch(sys.argv[1], sys.argv[2])
+    watch(*sys.argv[1:4])

@@ -162,6 +162,29 @@ async def test_none_outlives_its_wall_time_though_no_node_comes_back(
     assert events[-1].ending.reason is EndReason.WALL_TIME
 
 
+async def test_what_stands_still_is_ended_in_its_time_too(
+    executor: OciExecutor, ground: Ground, tmp_path: Path
+) -> None:
+    node = DoomedNode(tmp_path, ground, "a-1=echo up; exec sleep 600")
+    node.wait_started("a-1")
+    node.kill()
+    for pid in wardens(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+    run = await executor.adopt("a-1", task(ground), tmp_path / "jobs/a-1", node.handles["a-1"])
+    assert run is not None
+    watcher = RunWatcher(run)
+    await watcher.wait_started()
+    await run.freeze(-120_000)  # all of its time is over long ago, once nobody is there to say more
+    assert await runs_now(ground, node.handles["a-1"]), "while its node is there, it is not ended"
+    watcher.abandon()
+    await executor.close()
+
+    async def is_over() -> bool:
+        return not await runs_now(ground, node.handles["a-1"])
+
+    await until(is_over)
+
+
 async def test_without_a_warden_the_next_node_ends_what_is_overdue(
     executor: OciExecutor, ground: Ground, tmp_path: Path
 ) -> None:

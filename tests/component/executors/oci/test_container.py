@@ -144,6 +144,30 @@ async def test_the_value_of_a_secret_is_nowhere_else(
     await watcher.ending()
 
 
+async def test_what_stands_still_is_paused_and_removed_with_the_rest(
+    executor: OciExecutor, ground: Ground, settings: ExecutorSettings, directory: Path
+) -> None:
+    watcher = RunWatcher(await executor.run("a-1", shell(ground, "echo up; exec sleep 600"), directory))
+    handle = await watcher.wait_started()
+    engine = await open_engine(ground.socket)
+    await watcher.run.freeze(1 << 42)
+    state = await engine.state(handle)
+    assert state is not None
+    assert (state.running, state.paused) == (True, True)
+    await asyncio.gather(watcher.run.thaw(), watcher.run.freeze(1 << 42), watcher.run.thaw())
+    state = await engine.state(handle)
+    assert state is not None
+    assert not state.paused, "what was asked last holds"
+    await watcher.run.freeze(1 << 42)
+    assert list(settings.state_directory.glob("oci/freezes/*"))
+    watcher.abandon()
+    await executor.close()
+    assert await executor.sweep([]) == 1
+    assert await engine.state(handle) is None
+    assert not list(settings.state_directory.glob("oci/freezes/*"))
+    await engine.close()
+
+
 def in_memory() -> list[Path]:
     return list(Path("/dev/shm").glob("dms-*-a-1"))
 
