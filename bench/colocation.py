@@ -25,7 +25,7 @@ from dms.devnet.topology import NodeSpec
 from dms.jobs.spec import JobSpec
 from dms.rpc.async_client import AsyncClient
 from dms_proto.capability import JobClass, Resources
-from dms_proto.units import CORE, HOUR, MIB
+from dms_proto.units import CORE, HOUR, MIB, SECOND
 from dms_proto.work import Limits
 
 JOBS = 50
@@ -41,7 +41,7 @@ PROVIDER = {
     "provider.memory": "1GiB",
     "provider.disk": "1GiB",
     "provider.offline_gives_way": True,
-    "provider.evict_offline_after_ms": HOUR,
+    "provider.evict_offline_after_s": HOUR // SECOND,
     "store.strangers_daily": "1TiB",
 }
 

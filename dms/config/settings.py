@@ -291,12 +291,14 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "frozen while it is needed. Memory and devices they keep."
         ),
     ] = False
-    evict_offline_after_ms: Annotated[
-        Amount,
+    evict_offline_after_s: Annotated[
+        int,
+        Meta(ge=0, le=3_600),
         about(
-            "How long a batch job may stand still then before it is stopped, to be tried elsewhere. 0: it is at once."
+            "How long a batch job stands still then before it is evicted, and tried elsewhere; an hour at most, in all. 0: evicted at once.",
+            unit="seconds",
         ),
-    ] = 60_000
+    ] = 60
     price_concession_percent: Annotated[
         int,
         Meta(ge=0, le=99),

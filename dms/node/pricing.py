@@ -8,6 +8,7 @@ from dms.rpc.api.market import RequestView
 from dms_proto.capability import NOTHING, JobClass, Price
 from dms_proto.market.preferences import ProviderPolicy, check_policy
 from dms_proto.market.price_history import Asked, Fate
+from dms_proto.units import SECOND
 
 
 def policy_of(config: Config) -> ProviderPolicy:
@@ -43,7 +44,7 @@ def policy_of(config: Config) -> ProviderPolicy:
         own_peers=access.own,
         second_price=provider.second_price,
         offline_gives_way=provider.offline_gives_way,
-        evict_offline_after_ms=provider.evict_offline_after_ms,
+        evict_offline_after_ms=provider.evict_offline_after_s * SECOND,
     )
     check_policy(policy)
     return policy

@@ -46,6 +46,7 @@ CODES: Final[dict[str, str]] = {
     "peer_unreachable": "The peer could not be reached on any known address.",
     "not_granted": "The other node did not grant what was asked; the message names the right that is missing, the hint who could give it.",
     "peer_timeout": "The peer did not answer in time.",
+    "resize_unanswered": "The provider has not said yet whether the allocation gets another size. It is asked again, so it may yet happen.",
     "digest_mismatch": "Received content does not have the digest it was announced with.",
     "incompatible_version": "The peer speaks a protocol version this node does not.",
     # machine

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -62,17 +64,17 @@ def test_cores_and_memory_change_while_a_job_runs_and_are_free_again(market: Who
         first_line(process)
         job = market.last_job()["job_id"]
 
-        larger = market.dms("alloc", "resize", job, "--cores", "1.5", "--memory", "512MiB")
+        larger = market.dms("alloc", "resize", job, "--cpu", "1.5", "--memory", "512MiB")
         assert larger.returncode == 0, larger.stderr
         wait_until(lambda: available(market) == (before[0] - 1500, before[1] - 512), "its node has as much less")
         assert processes_marked(mark), "it was not started again"
 
-        refused = market.dms("alloc", "resize", job, "--cores", "4")
+        refused = market.dms("alloc", "resize", job, "--cpu", "4")
         assert refused.returncode == 1
         assert "4 cores wanted, 2 cores with what it has" in refused.stderr
         assert available(market) == (before[0] - 1500, before[1] - 512)
 
-        smaller = market.dms("alloc", "resize", job, "--cores", "0.1")
+        smaller = market.dms("alloc", "resize", job, "--cpu", "0.1")
         assert smaller.returncode == 0, smaller.stderr
         wait_until(lambda: available(market) == (before[0] - 100, before[1] - 512), "what it gives up is free")
         assert re.search(r"slot 0 has 0.1 cores, 512 MiB memory.* since \S+", market.dms("job", "show", job).stdout)
@@ -87,7 +89,7 @@ def test_a_resize_survives_the_death_of_both_nodes(market: WholeMarket, mark: st
     with market.started(*asked(mark), node="provider") as process:
         first_line(process)
         job = market.json("job", "list", node="provider")["jobs"][0]["job_id"]
-        assert market.dms("alloc", "resize", job, "--cores", "1", node="provider").returncode == 0
+        assert market.dms("alloc", "resize", job, "--cpu", "1", node="provider").returncode == 0
         wait_until(lambda: available(market)[0] == before[0] - 1000, "its node has a core less")
         market["provider"].kill()
         market["provider"].launch()
@@ -96,8 +98,61 @@ def test_a_resize_survives_the_death_of_both_nodes(market: WholeMarket, mark: st
         assert available(market)[0] == before[0] - 1000, "it has its size again"
         (shown,) = market.json("alloc", "list", "--active", node="provider")["allocations"]
         assert shown["task"]["resources"]["cpu_millicores"] == 1000
-        again = market.dms("alloc", "resize", job, "--cores", "0.5", node="provider")
+        again = market.dms("alloc", "resize", job, "--cpu", "0.5", node="provider")
         assert again.returncode == 0, again.stderr
+        kill_marked(mark)
+    wait_until(lambda: available(market) == before, "all of it is free again")
+
+
+def send(market: WholeMarket, node: str, sign: signal.Signals) -> None:
+    process = market[node].process
+    assert process is not None
+    process.send_signal(sign)
+
+
+@contextmanager
+def in_a_resize(market: WholeMarket, mark: str) -> Iterator[str]:
+    """A job that was asked to get a core, of a provider that stands still."""
+    with market.started(*asked(mark)) as process:
+        first_line(process)
+        job = market.last_job()["job_id"]
+        send(market, "provider", signal.SIGSTOP)
+        with market.started("alloc", "resize", job, "--cpu", "1"):
+            wait_until(lambda: "is to get another size" in market.dms("job", "show", job).stdout, "it is asked for")
+            yield job
+
+
+def has_a_core(market: WholeMarket, job: str) -> bool:
+    return "slot 0 has 1 core, " in market.dms("job", "show", job).stdout
+
+
+def test_a_requester_that_is_killed_in_the_middle_of_a_resize_hears_the_answer(market: WholeMarket, mark: str) -> None:
+    before = available(market)
+    with in_a_resize(market, mark) as job:
+        market["requester"].kill()
+        send(market, "provider", signal.SIGCONT)
+        market["requester"].launch()
+        market["requester"].wait_ready()
+        wait_until(lambda: has_a_core(market, job), "it has its new size")
+        assert available(market)[0] == before[0] - 1000
+        assert processes_marked(mark), "it was not started again"
+        kill_marked(mark)
+    wait_until(lambda: available(market) == before, "all of it is free again")
+
+
+def test_a_provider_that_is_killed_in_the_middle_of_a_resize_makes_it_when_it_is_back(
+    market: WholeMarket, mark: str
+) -> None:
+    before = available(market)
+    with in_a_resize(market, mark) as job:
+        send(market, "requester", signal.SIGSTOP)  # a run that has just begun would be given up for a second's absence
+        market["provider"].kill()
+        market["provider"].launch()
+        market["provider"].wait_ready()
+        send(market, "requester", signal.SIGCONT)
+        wait_until(lambda: has_a_core(market, job), "it has its new size")
+        assert available(market)[0] == before[0] - 1000
+        assert processes_marked(mark), "it was not started again"
         kill_marked(mark)
     wait_until(lambda: available(market) == before, "all of it is free again")
 

@@ -128,7 +128,7 @@ def exec_(io: Io, *, allocation_id: str, command: tuple[str, ...], peer: str, in
 
 @alloc.command(context_settings=CONTEXT)
 @click.argument("allocation_id", metavar="ALLOCATION|JOB")
-@click.option("--cores", metavar="CORES", help="CPU cores, such as 2 or 500m.")
+@click.option("--cpu", metavar="CORES", help="CPU cores, such as 2 or 500m.")
 @click.option("--memory", metavar="SIZE", help="Memory, such as 512MiB.")
 @click.option("--gpu-share", metavar="PART", help="Part of each of its GPUs, such as 0.5. For own machines.")
 @click.option("--gpu-memory", metavar="SIZE", help="Memory of each of its GPUs.")
@@ -137,7 +137,7 @@ def resize(
     io: Io,
     *,
     allocation_id: str,
-    cores: str | None,
+    cpu: str | None,
     memory: str | None,
     gpu_share: str | None,
     gpu_memory: str | None,
@@ -147,18 +147,18 @@ def resize(
     Its node gives what is free there; refused, it keeps what it has. What is owed follows from then on.
 
     \b
-    dms alloc resize a-abc --cores 2 --memory 1GiB
+    dms alloc resize a-abc --cpu 2 --memory 1GiB
     dms alloc resize r-abc --gpu-share 0.5 --gpu-memory 8GiB
     """
     from dms.cli.views import jobs  # noqa: PLC0415
     from dms.rpc.api.allocations import ResizeParams, ResizeResult  # noqa: PLC0415
     from dms_proto.units import parse_bytes, parse_millicores  # noqa: PLC0415
 
-    if cores is memory is gpu_share is gpu_memory is None:
-        raise click.UsageError("say what is to change: --cores, --memory, --gpu-share or --gpu-memory")
+    if cpu is memory is gpu_share is gpu_memory is None:
+        raise click.UsageError("say what is to change: --cpu, --memory, --gpu-share or --gpu-memory")
     params = ResizeParams(
         allocation_id,
-        None if cores is None else parse_millicores(cores),
+        None if cpu is None else parse_millicores(cpu),
         None if memory is None else parse_bytes(memory),
         None if gpu_share is None else parse_millicores(gpu_share),
         None if gpu_memory is None else parse_bytes(gpu_memory),

@@ -31,13 +31,14 @@ from dms_actors.runtime import ask_from_loop
 from dms_proto.allocation.state import Allocation, frozen_now
 from dms_proto.allocation.stimuli import StopWished
 from dms_proto.capability import Resources
-from dms_proto.errors import UserError
+from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import AllocationId, RequestId
 from dms_proto.market.auction_resizes import held_by, why_not
 from dms_proto.market.auction_state import Auction, Slot
 from dms_proto.market.auction_stimuli import AllocationCancelAsked, ResizeAsked
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.ledger import Reservation
+from dms_proto.market.sizes import in_words
 from dms_proto.messages import Clause, Phase, Resized
 from dms_proto.units import format_count
 from dms_proto.work import EndReason
@@ -65,11 +66,23 @@ def resized(held: Resources, params: ResizeParams) -> Resources:
     return replace(held, cpu_millicores=cores, memory_bytes=memory, gpus=gpus)
 
 
-def _refused(allocation: AllocationId, clauses: tuple[Clause, ...]) -> UserError:
+def _refused(job: RequestId, allocation: AllocationId, clauses: tuple[Clause, ...]) -> UserError:
     said = "; ".join(f"{clause.wanted} wanted, {clause.observed}" for clause in clauses)
     nearest = "; ".join(filter(None, (clause.nearest for clause in clauses)))
     return UserError(
-        "resize_refused", f"{allocation} keeps its size: {said}", hint=f"ask for {nearest}" if nearest else ""
+        "resize_refused",
+        f"{allocation} keeps its size: {said}",
+        hint=f"ask for {nearest}" if nearest else f"dms job show {job} says what it has",
+    )
+
+
+def _unanswered(job: RequestId, slot: Slot) -> PeerError:
+    """A change is under way, and only one is at a time."""
+    assert slot.sizes.changing is not None, "what is answered was asked"
+    return PeerError(
+        "resize_unanswered",
+        f"{slot.allocation_id} may yet get {in_words(slot.sizes.changing.resources)}: {slot.provider} has not answered so far",
+        hint=f"it is asked again by itself; dms job show {job} says what came of it",
     )
 
 
@@ -134,15 +147,17 @@ class AllocationGroup(Base):
         auction, slot = await self._slot(request, id_)
         wanted = resized(held_by(auction, slot), params)
         if clauses := why_not(auction, slot, wanted):
-            raise _refused(id_, clauses)
+            raise _refused(request, id_, clauses)
         if wanted == held_by(auction, slot) and slot.sizes.changing is None:
             return _result(auction, slot)
+        if slot.sizes.changing is not None and slot.sizes.changing.resources != wanted:
+            raise _unanswered(request, slot)
         before = slot.sizes.answer
         self._services.orchestrators.tell(request, Told(ResizeAsked(id_, wanted), call_id("alloc.resize")))
         auction, slot = await self._answered(request, id_, before)
         answer = slot.sizes.answer
         if answer is not None and answer.clauses:
-            raise _refused(id_, answer.clauses)
+            raise _refused(request, id_, answer.clauses)
         return _result(auction, slot)
 
     async def _answered(
@@ -154,11 +169,7 @@ class AllocationGroup(Base):
             if slot.sizes.changing is None and slot.sizes.answer is not before:
                 return auction, slot
             if asyncio.get_running_loop().time() > until:
-                raise UserError(
-                    "resize_refused",
-                    f"{allocation} keeps its size for now: {slot.provider} has not answered",
-                    hint="it is asked again when it is back; dms job show says what came of it",
-                )
+                raise _unanswered(request, slot)
             await asyncio.sleep(RESIZE_LOOK_S)
 
     async def _own_run(self, given: str) -> tuple[AllocationId, RequestId]:
@@ -169,6 +180,7 @@ class AllocationGroup(Base):
                 raise UserError(
                     "bad_argument",
                     f"{text(row, 'allocation_id')} is of another node's job, which alone changes its size",
+                    hint="its requester can; dms alloc cancel stops it here",
                 )
             return AllocationId(text(row, "allocation_id")), RequestId(text(row, "request_id"))
         job = await self._job_id(given)
@@ -184,7 +196,9 @@ class AllocationGroup(Base):
         for slot in auction.slots if auction is not None else ():
             if auction is not None and slot.allocation_id == allocation:
                 return auction, slot
-        raise UserError("not_running", f"{allocation} does not run any more")
+        raise UserError(
+            "not_running", f"{allocation} does not run any more", hint=f"dms job show {request} says how it ended"
+        )
 
     async def alloc_cancel(self, params: AllocationParams) -> CancelResult:
         """See `AllocationMethods`."""

@@ -245,7 +245,8 @@ class AllocationMethods(Protocol):
         """Lets an allocation of this node's own hold more, or less, while it runs on.
 
         Its provider gives what is free there. What is owed follows, in parts: each for what was held in it. Refused, by this node or by the provider,
-        as `resize_refused` with the reason; then it holds what it held.
+        as `resize_refused` with the reason; then it holds what it held. `resize_unanswered` after 20 s without an answer, or while another change is
+        under way: the provider is asked again, and may yet give it.
         """
         ...
 
