@@ -257,9 +257,8 @@ def colocation_figures() -> Iterator[Figure]:
     from bench import colocation  # noqa: PLC0415
 
     seen = colocation.measure()
-    how = (
-        f"{colocation.JOBS} interactive jobs that need the whole core, {colocation.TURNS} times, job.submit to `ended`"
-    )
+    jobs = f"{colocation.JOBS} interactive jobs that need the whole core, {colocation.TURNS} times"
+    how = f"{jobs}, job.submit to `ended`; the node runs on that core as well"
     yield Figure("online jobs alone, p99", seen.alone.p99_ms, "ms", "", None, how)
     yield Figure("  p50", seen.alone.p50_ms, "ms", "", None, "the same")
     yield Figure("  the core in use", seen.alone.busy_percent, "%", "", None, "CPU of all jobs by the clock")
@@ -267,6 +266,9 @@ def colocation_figures() -> Iterator[Figure]:
     yield at_most("  ratio", seen.beside.p99_ms / seen.alone.p99_ms, "x", 1.2, "p99, same run")
     yield Figure("  p50", seen.beside.p50_ms, "ms", "", None, "the same")
     yield at_least("  the core in use", seen.beside.busy_percent, "%", seen.alone.busy_percent, "more than alone")
+    took = colocation.until_frozen()
+    how = f"the longest of {len(took)}: from foreign programs on every core until all processes of a job stand still"
+    yield at_most("the owner has the machine after", max(took), "s", 2, how)
 
 
 def tunnel_figures(rounds: int) -> Iterator[Figure]:

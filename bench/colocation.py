@@ -2,28 +2,35 @@
 
     python -m bench colocation
 
-The provider offers one core and lets batch jobs give way. Interactive jobs that need all of it come as a seeded trace says, whether
-or not the one before is over; each takes a fixed amount of CPU. The trace is played alone and beside a batch job that never ends, in turns, so that
-what else the machine does falls on both.
+The provider offers one core, on which it runs with all its jobs, and lets batch jobs give way: so both kinds want the same core, as does the node.
+Interactive jobs that need all of it come as a seeded trace says, whether or not the one before is over; each takes a fixed amount of CPU. The trace
+is played alone and beside a batch job that never ends, in turns, so that what else the machine does falls on both.
+
+How soon the owner has the machine is measured at a provider that puts its owner first: from the start of foreign programs on every core until all
+processes of a job stand still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bench import market
-from dms.devnet.network import DevNet
+from dms.devnet.network import DevNet, DevNode
 from dms.devnet.topology import NodeSpec
 from dms.jobs.spec import JobSpec
 from dms.rpc.async_client import AsyncClient
+from dms.testing.frozen import frozen
 from dms_proto.capability import JobClass, Resources
 from dms_proto.units import CORE, HOUR, MIB, SECOND
 from dms_proto.work import Limits
@@ -31,9 +38,9 @@ from dms_proto.work import Limits
 JOBS = 50
 """Of a trace. The 99th percentile of all turns together is the second longest of a hundred."""
 TURNS = 2
-GAP_S = 1.0
+GAP_S = 0.45
 """Mean, of exponential gaps: the machine is idle more than half of the time."""
-WORK = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done"
+WORK = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"
 FOREVER = "while :; do :; done"
 SEED = 7
 PROVIDER = {
@@ -44,6 +51,16 @@ PROVIDER = {
     "provider.evict_offline_after_s": HOUR // SECOND,
     "store.strangers_daily": "1TiB",
 }
+OWNER_FIRST = {
+    "provider.cpu": "1",
+    "provider.memory": "1GiB",
+    "provider.disk": "1GiB",
+    "owner_first.enabled": True,
+    "owner_first.resume_after_s": 1,
+}
+TRIES = 3
+FREE_S = 60
+"""Longest wait for a machine that nobody else uses."""
 
 
 class Played(NamedTuple):
@@ -81,12 +98,85 @@ def measure() -> Measured:
     """Plays the trace in turns."""
     gaps = Random(SEED)
     trace = [gaps.expovariate(1 / GAP_S) for _ in range(JOBS)]
-    nodes = (
-        NodeSpec("requester", "requester", {"provider.enabled": False}),
-        NodeSpec("provider-1", "provider", PROVIDER),
-    )
-    with tempfile.TemporaryDirectory(prefix="dms-bench-") as root, DevNet(Path(root), nodes) as net:
+    with _devnet(PROVIDER) as net:
+        _pin(net["provider-1"], 0)
         return asyncio.run(_in_turns(net, trace))
+
+
+def until_frozen() -> list[float]:
+    """Seconds from foreign load to the last process of a job that stands still, for each try."""
+    with _devnet(OWNER_FIRST) as net:
+        return asyncio.run(_tries(net))
+
+
+@contextlib.contextmanager
+def _devnet(settings: dict[str, Any]) -> Iterator[DevNet]:
+    asks = NodeSpec("requester", "requester", {"provider.enabled": False})
+    nodes = (asks, NodeSpec("provider-1", "provider", settings))
+    with tempfile.TemporaryDirectory(prefix="dms-bench-") as root, DevNet(Path(root), nodes) as net:
+        yield net
+
+
+def _pin(node: DevNode, core: int) -> None:
+    """All that a node is, and all that it starts from now on, runs on one core."""
+    assert node.process is not None
+    for pid in market.tree(node.process.pid):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), {core})
+
+
+async def _tries(net: DevNet) -> list[float]:
+    async with market.connected(net["requester"]) as node:
+        job = (await node.call("job.submit", {"spec": msgspec.to_builtins(offline())}))["job_id"]
+        await _while_free(market.until_running(node, job))
+        took = [await _one_try(net["provider-1"]) for _ in range(TRIES)]
+        await node.call("job.cancel", {"job_id": job})
+        await market.until_ended(node, job)
+    return took
+
+
+async def _one_try(provider: DevNode) -> float:
+    await _while_free(_until(provider, {False}))
+    with _foreign_load():
+        begun = time.perf_counter()
+        await _until(provider, {True})
+        return time.perf_counter() - begun
+
+
+async def _while_free(waiting: Awaitable[None]) -> None:
+    """Waits for what only happens on a machine that is free of others."""
+    try:
+        async with asyncio.timeout(FREE_S):
+            await waiting
+    except TimeoutError:
+        raise AssertionError(f"others have used the machine for {FREE_S} s: measure again when it is quiet") from None
+
+
+async def _until(provider: DevNode, wanted: set[bool]) -> None:
+    """Waits until all processes of the job stand still, or none does."""
+    assert provider.process is not None
+    while frozen(filter(_is_of_job, market.tree(provider.process.pid))) != wanted:
+        await asyncio.sleep(0.01)
+
+
+def _is_of_job(pid: int) -> bool:
+    """Whether a process is the program of the job, and not of the sandbox around it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == b"sh\0-c\0" + FOREVER.encode() + b"\0"
+    return False
+
+
+@contextlib.contextmanager
+def _foreign_load() -> Iterator[None]:
+    """Programs that nobody here started use every core."""
+    burning = [subprocess.Popen(["sh", "-c", "while true; do :; done"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in burning:
+            process.kill()
+            process.wait()
 
 
 async def _in_turns(net: DevNet, trace: Sequence[float]) -> Measured:
