@@ -128,7 +128,13 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 2
     node_faults: Annotated[
-        int, Meta(description="Faults of nodes or the network after which it is given up.", ge=0, le=100)
+        int,
+        Meta(
+            description="Faults of nodes or the network after which it is given up; "
+            "an attempt that cannot get what it reads counts as half of them.",
+            ge=0,
+            le=100,
+        ),
     ] = 5
 
     checkpoints: Annotated[

@@ -73,12 +73,14 @@ class Blobs:
         stream = stream_under(net_stream)
         peer = stream.muxed_conn.peer_id.to_base58()
         reader = Reader(stream, self._stall_s)
-        asked = await reader.item(MAX_HEAD)
         try:
+            asked = await reader.item(MAX_HEAD)
             with self._place(peer):
-                await self._serve_one(peer, stream, asked)
+                await self._serve_one(peer, stream, read_request(asked))
         except TakenError as error:
             await self._refuse(stream, f"busy; {error}")
+        except TransferError as error:
+            await self._refuse(stream, str(error))
 
     @contextmanager
     def _place(self, peer: str) -> Iterator[None]:
@@ -96,12 +98,7 @@ class Blobs:
         with self._serving.place(peer, source):
             yield
 
-    async def _serve_one(self, peer: str, stream: SafeStream, asked: bytes) -> None:
-        try:
-            request = read_request(asked)
-        except TransferError as error:
-            await self._refuse(stream, str(error))
-            return
+    async def _serve_one(self, peer: str, stream: SafeStream, request: Request) -> None:
         path = await self._ask(peer, request.digest)
         if path is None:
             await self._refuse(stream, "not offered to you")
@@ -148,17 +145,17 @@ class Blobs:
                     await stream.reset()  # the file shrank: without an end marker the fetcher knows that it has not all
                     return
                 left -= len(data)
-                await self._write(stream, item(data))
+                if not await self._is_taken(stream, item(data)):
+                    await stream.reset()
+                    return
         await stream.write(item(b""))
         await stream.close()
         self._host.counters.add("blobs.served")
 
-    async def _write(self, stream: SafeStream, data: bytes) -> None:
+    async def _is_taken(self, stream: SafeStream, data: bytes) -> bool:
         with trio.move_on_after(self._stall_s) as patience:
             await stream.write(data)
-        if patience.cancelled_caught:
-            await stream.reset()
-            raise TransferError("peer_timeout", "the peer takes nothing")
+        return not patience.cancelled_caught
 
 
 def _open_regular(path: str) -> FileIO:

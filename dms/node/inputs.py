@@ -19,7 +19,7 @@ from dms_proto.data.chunks import Content
 from dms_proto.data.manifest import placed
 from dms_proto.data.places import disk_bytes, flaw_of
 from dms_proto.errors import DmsError, MachineError, PeerError
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, short
 from dms_proto.units import format_bytes, format_count
 from dms_proto.work import DatasetInput, Input, Task
 
@@ -116,9 +116,14 @@ async def _fetch(what: str, content: Content, sources: Sources) -> None:
         holders = (sources.requester, *sources.others)
         await fetch_blob(sources.network, sources.blobs, holders, content, sources.came)
     except PeerError as error:
-        raise PeerError(error.code, f"{what}: {error.message}") from error
+        raise PeerError(error.code, f"{what}: {_not_to_be_had(content, sources)}: {error.message}") from error
     except DmsError as error:
         raise MachineError(error.code, f"{what} could not be stored here: {error.message}") from error
+
+
+def _not_to_be_had(content: Content, sources: Sources) -> str:
+    asked = ", ".join((f"its requester {short(sources.requester)}", *map(short, sources.others)))
+    return f"{content.digest} is not to be had of {asked}"
 
 
 def _check_places(task: Task, inputs: tuple[Input, ...]) -> None:

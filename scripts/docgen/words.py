@@ -17,7 +17,8 @@ END_REASONS: dict[EndReason, str] = {
     EndReason.DISK_LIMIT: "Its directory grew past `resources.disk`, or it left more than may be taken.",
     EndReason.BAD_PROGRAM: "There is no such program, it may not be executed, or the module is not one.",
     EndReason.CANCELLED: "Its owner stopped it.",
-    EndReason.INPUT_UNAVAILABLE: "An input could not be fetched from the requester, or had another digest.",
+    EndReason.INPUT_UNAVAILABLE: "What the work reads could be fetched of nobody who was asked, or had another digest; "
+    "what three attempts in a row cannot get at ends the job so.",
     EndReason.NOT_INVOKED: "Capacity was committed, and no invocation came within 10 s.",
     EndReason.REQUESTER_LOST: "The requester could not be reached for 15 minutes; nobody would have taken the result.",
     EndReason.IMPOSSIBLE: "No known node could ever run it as written; `dms job explain` says what to change.",

@@ -32,6 +32,8 @@ MOST = 8
 PIECE = 32768
 MOST_FRAME = 131072
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+ORDER_S = 10.0
+"""Seconds in which an order has to come: the sessions are few, and each holds a place."""
 LEAVE_S = 2.0
 """Seconds a command has to end in when who asked for it has gone."""
 LAST_S = 30.0
@@ -272,6 +274,7 @@ def run(
 def serve_one(connection: socket.socket, environment: dict[bytes, bytes]) -> None:
     """Hears an order and carries it out. Never returns."""
     try:
+        connection.settimeout(ORDER_S)
         length, rows, columns = HEAD.unpack(receive(connection, HEAD.size))
         words = receive(connection, length).split(b"\0")
         connection.sendall(OPEN)

@@ -58,8 +58,10 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     else:
         if reason is EndReason.CANCELLED:  # not by us
             ending = change(ending, reason=EndReason.PROVIDER_STOPPED)
-        final = exhausted = slot.faults >= terms.node_faults
-        why = f"fault {slot.faults + 1}, {format_count(terms.node_faults, 'is', 'are')} borne"
+        final = slot.faults >= terms.node_faults
+        exhausted = final and reason is not EndReason.INPUT_UNAVAILABLE
+        counted = slot.faults + terms.faults_of(reason)
+        why = f"fault {counted}, {format_count(terms.node_faults, 'is', 'are')} borne"
     outputs = status.outputs if status is not None else ()
     if not final and is_at_checkpoint(terms.task, ending):
         outputs = checkpoint.files  # none, where nothing goes on from what it left

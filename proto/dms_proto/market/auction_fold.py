@@ -318,7 +318,7 @@ def _awarded(auction: Auction, event: AwardMade) -> Auction:
 
 def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
     slot, reason, provider = auction.slots[event.slot], event.ending.reason, event.provider
-    own = reason in DETERMINISTIC and bool(provider)
+    terms, own = terms_of(auction), reason in DETERMINISTIC and bool(provider)
     is_passing_on = reason is EndReason.CHECKPOINTED
     is_evicted = reason is EndReason.EVICTED
     after = change(
@@ -328,7 +328,7 @@ def _attempt_ended(auction: Auction, event: AttemptEnded) -> Auction:
         lost_at=0,
         failed_on=_plus(slot.failed_on, provider) if own else slot.failed_on,
         failure=event.ending if own else slot.failure,
-        faults=slot.faults + (not own and not event.final and not (is_passing_on or is_evicted)),
+        faults=slot.faults + (0 if own or event.final or is_passing_on or is_evicted else terms.faults_of(reason)),
         price=slot.price + event.price,
         outputs=event.outputs,
         settled=(*slot.settled, Settled(provider, event.allocation_id, event.price)) if provider else slot.settled,

@@ -17,8 +17,10 @@ from dms_proto.verification.chance import shuffled
 from dms_proto.verification.policy import Verification
 from dms_proto.verification.quorum import Result
 from dms_proto.verification.spot_check import SpotChecks
-from dms_proto.work import Output, Task
+from dms_proto.work import EndReason, Output, Task
 
+UNFED_BORNE: Final = 2
+"""Attempts in a row that cannot get what they read and are borne: the third one is the last, unless the owner allows for fewer faults."""
 KNOWN: Final = -1
 """Stands beside the numbers of slots for the known answer of a canary."""
 
@@ -149,6 +151,10 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     only: PeerId = PeerId("")
     together: bool = False
     checkpoints: int = 100
+
+    def faults_of(self, reason: EndReason) -> int:
+        """As how many of the faults that are borne the end of an attempt counts. What several nodes in turn cannot get at, nobody will."""
+        return max(1, -(-self.node_faults // UNFED_BORNE)) if reason is EndReason.INPUT_UNAVAILABLE else 1
 
     def number_of(self, index: int) -> int:
         """The number by which providers know a slot. Of results that are checked it tells nothing: not which are copies, nor how many there are."""

@@ -304,8 +304,8 @@ async def test_another_requester_does_not_get_at_it_by_its_digest(local: Local, 
     theirs = reading(DatasetWish(dataset.digest), outputs=("**",), node=holder)
     local.apis[0], local.apis[1] = local.apis[1], local.apis[0]
     view = await local.run(theirs)
-    assert view.summary.reason is EndReason.RETRIES_EXHAUSTED
-    assert "input_unavailable: dataset data: it is bound to this node, for jobs of its own" in view.summary.detail
+    assert view.summary.reason is EndReason.INPUT_UNAVAILABLE
+    assert "dataset data: it is bound to this node, for jobs of its own" in view.summary.detail
 
 
 async def test_a_bound_dataset_is_not_set_free_by_the_way(local: Local, tree: Path) -> None:

@@ -14,7 +14,7 @@ from dms.rpc.api.jobs import JobParams, WaitParams
 from dms.testing.market import peer_of
 from dms_proto.data.chunks import LISTED_FROM, Hashing
 from dms_proto.errors import PeerError, UserError
-from dms_proto.ids import Digest, digest_of
+from dms_proto.ids import Digest, digest_of, short
 from dms_proto.messages import DatasetHeld
 from dms_proto.work import EndReason
 
@@ -77,6 +77,23 @@ async def test_who_shares_it_is_found_again_when_the_requester_has_been_restarte
     assert view.summary.reason is EndReason.COMPLETED, view.summary.detail
     assert len(view.slots[0].attempts) == 1
     assert provider.services.blobs.path(digest_of(LARGE)) is not None
+
+
+async def test_what_nobody_gives_any_more_ends_the_job_and_it_is_told_what_that_is_and_who_was_asked(
+    local: Local, tree: Path
+) -> None:
+    (tree / "large.bin").write_bytes(LARGE)
+    dataset = await add(local, tree, shared=True)
+    requester, holder, provider = map(peer_of, local.market.nodes)
+    local.market.fabric.cut(requester, provider)
+    job = await local.submit(msgspec.structs.replace(reading(local, dataset.digest, 2), retry_node_faults=0))
+    await local.apis[1].data_remove(DatasetParams(dataset.digest))
+    local.market.fabric.heal(requester, provider)
+    await local.market.connect(local.market.nodes[0], local.market.nodes[2])
+    view = await local.api.job_wait(WaitParams(job, 20_000))
+    assert view.summary.reason is EndReason.INPUT_UNAVAILABLE
+    asked = f"is not to be had of its requester {short(requester)}, {short(holder)}: "
+    assert f"large.bin: {digest_of(LARGE)} {asked}" in view.summary.detail
 
 
 async def test_a_large_result_comes_with_the_list_of_its_chunks(local: Local, tree: Path) -> None:

@@ -449,7 +449,7 @@ async def test_what_is_put_together_from_what_others_say_is_cut_so_that_it_can_b
         far = Input("/".join(["d" * 200] * 5), digest_of(b"nowhere"), 7)
         unserved = msgspec.structs.replace(unserved, task=msgspec.structs.replace(unserved.task, inputs=(far,)))
         await submit(asks.services, unserved)
-        assert reason_of(await until_over(asks.services, unserved.request_id)) is EndReason.RETRIES_EXHAUSTED
+        assert reason_of(await until_over(asks.services, unserved.request_id)) is EndReason.INPUT_UNAVAILABLE
         rows = await works.services.store.query(kinds=("AllocationEnded",))
         (event,) = [from_row(row) for row in rows]
         assert isinstance(event, AllocationEnded)

@@ -70,6 +70,25 @@ async def test_what_is_no_request_is_refused_with_that_reason(crew: Crew, garbag
     await still_serves(crew, victim)
 
 
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [((MAX_HEAD + 1).to_bytes(4, "big"), "1025 bytes announced, 1024 are the most"), (b"", "nothing came for 0.3 s")],
+    ids=["too long", "nothing"],
+)
+async def test_who_asks_for_nothing_or_too_much_is_refused_and_it_is_no_defect_of_ours(
+    crew: Crew, sent: bytes, why: str
+) -> None:
+    victim = await crew(blob_stall_s=0.3)
+
+    async def play(guest: Visit) -> Offer:
+        stream = await guest.open(BLOB_PROTOCOL)
+        await stream.write(sent)
+        return await answer(stream)
+
+    assert await attack(victim.addresses[0], play) == Offer(-1, why)
+    assert await victim.counted("guard.crashes", 0) == 0
+
+
 async def test_requests_above_the_rate_are_refused_and_an_offence(crew: Crew) -> None:
     victim = await crew(blob_limit=RateLimit(frames_per_s=1, frames_burst=2))
     asked = tells(victim, None)

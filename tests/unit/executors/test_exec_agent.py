@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dms.executors.sandbox import exec_agent
 
-SERVE = "import socket, sys; from dms.executors.sandbox import exec_agent as e; e.serve(socket.socket(fileno=int(sys.argv[1])), {})"
+SERVE = "import socket, sys; from dms.executors.sandbox import exec_agent as e; {}e.serve(socket.socket(fileno=int(sys.argv[1])), {{}})"
 PATIENCE_S = 30.0
 
 
@@ -31,12 +31,29 @@ def test_who_leaves_before_it_hears_that_there_is_no_room_does_not_end_the_agent
         at_door(path).close()
         last = at_door(path)
         number = door.fileno()
-        agent = subprocess.Popen((sys.executable, "-c", SERVE, str(number)), pass_fds=(number,))
+        agent = subprocess.Popen((sys.executable, "-c", SERVE.format(""), str(number)), pass_fds=(number,))
     try:
         assert last.recv(1) == exec_agent.BUSY
     finally:
         for caller in (*inside, last):
             caller.close()
+        agent.kill()
+        agent.wait()
+
+
+def test_who_asks_for_nothing_has_a_place_for_a_while_alone(tmp_path: Path) -> None:
+    path = tmp_path / "door"
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(path))
+        door.listen()
+        number = door.fileno()
+        agent = subprocess.Popen(
+            (sys.executable, "-c", SERVE.format("e.ORDER_S = 0.1; "), str(number)), pass_fds=(number,)
+        )
+    try:
+        with at_door(path) as silent:
+            assert silent.recv(1) == b""
+    finally:
         agent.kill()
         agent.wait()
 

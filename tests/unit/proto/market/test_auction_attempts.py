@@ -104,6 +104,20 @@ def test_fetching_inputs_is_not_being_late() -> None:
     assert requester.noted(AttemptEnded)[0].late_ms == 0
 
 
+@pytest.mark.parametrize(("node_faults", "attempts"), [(0, 1), (1, 2), (2, 3), (5, 3), (10, 3)])
+def test_what_three_attempts_cannot_get_at_nobody_can_and_the_reason_is_told(node_faults: int, attempts: int) -> None:
+    requester = held(queue_ms=0, node_faults=node_faults)
+    peers = iter("bcdef")
+    requester.ends("a", requester.state.slots[0].allocation_id, EndReason.INPUT_UNAVAILABLE)
+    while requester.reason is None:
+        peer = next(peers)
+        retried_at(requester, peer)
+        requester.ends(peer, requester.acknowledged(), EndReason.INPUT_UNAVAILABLE)
+
+    assert requester.reason is EndReason.INPUT_UNAVAILABLE
+    assert requester.state.slots[0].attempts == attempts
+
+
 def test_the_jobs_own_failure_ends_it_where_there_is_no_second_node() -> None:
     requester = held(queue_ms=0)
     requester.ends("a", requester.state.slots[0].allocation_id, EndReason.OUT_OF_MEMORY)
