@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import uuid4
@@ -23,7 +23,7 @@ from dms.testing.executor_contract import PATIENCE_S, RunWatcher, ending_of, eve
 from dms_actors.ports import Exited, Preparing
 from dms_proto.capability import NOTHING, Isolation, Resources
 from dms_proto.units import CORE, MIB
-from dms_proto.work import EndReason, Task
+from dms_proto.work import Ending, EndReason, Task
 
 MACHINES: Final = {"large": Resources(2 * CORE, 1500 * MIB), "small": Resources(CORE, 700 * MIB)}
 """The machines of the clusters that tests start."""
@@ -143,18 +143,6 @@ class EngineContract:
 
         assert output_of(events, "stdout") == b"looked\n"
 
-    async def test_a_task_is_placed_where_there_is_room(self, executor: PlacedExecutor, directory: Path) -> None:
-        watchers = []
-        for name, cores in (("a-1", 1), ("a-2", 2)):
-            size = Resources(cpu_millicores=cores * CORE, memory_bytes=64 * MIB)
-            task = shell("echo up; exec sleep 600", resources=size)
-            watchers.append(RunWatcher(await executor.run(name, task, directory)))
-            await watchers[-1].wait_output(b"up\n")
-
-        for watcher in watchers:
-            await watcher.run.stop(0)
-            assert (await watcher.ending()).reason is EndReason.CANCELLED
-
     async def test_what_is_larger_than_what_is_free_waits_and_a_stop_takes_it_out_of_the_queue(
         self, executor: PlacedExecutor, directory: Path
     ) -> None:
@@ -171,7 +159,8 @@ class EngineContract:
 
         assert (await second.ending()).reason is EndReason.CANCELLED
         jobs = await executor.cluster.engine.jobs()
-        assert {name: job.is_running for name, job in jobs.items()} == {executor.cluster.name_of("a-1"): True}
+        assert jobs[executor.cluster.name_of("a-1")].is_running
+        assert executor.cluster.name_of("a-2") not in jobs
         await first.run.stop(0)
         assert (await first.ending()).reason is EndReason.CANCELLED
 
@@ -198,19 +187,12 @@ class EngineContract:
         assert [output_of(watcher.events, "stdout") for watcher in adopted] == [b"up\n", b"late\n"]
 
     async def test_a_job_that_an_administrator_cancels_ends_by_the_providers_doing(
-        self, executor: PlacedExecutor, directory: Path, there: EngineThere
+        self, nodes: Nodes, directory: Path, there: EngineThere
     ) -> None:
-        mark = uuid4().hex
-        task = shell("echo up; while :; do sleep 1; done", mark)
-        watcher = RunWatcher(await executor.run("a-1", task, directory))
-        await watcher.wait_output(b"up\n")
-        inside = marked(mark)
-        assert inside
-        await asyncio.to_thread(there.cancel, executor.cluster.name_of("a-1"))
+        def cancel() -> None:
+            there.cancel(nodes.last.name_of("a-1"))
 
-        assert (await watcher.ending()).reason in BY_THE_PROVIDER
-        _, alive = await asyncio.to_thread(psutil.wait_procs, inside, PATIENCE_S)
-        assert not alive
+        assert (await nodes.ending_though_away(directory, cancel)).reason in BY_THE_PROVIDER
 
     async def test_an_engine_that_is_away_takes_no_job_and_the_owner_is_told(
         self, executor: PlacedExecutor, directory: Path, there: EngineThere
@@ -241,6 +223,30 @@ class Nodes:
         assert self._settings.cluster is not None
         self._clusters.append(Cluster(self._settings, engine_of(self._settings.cluster.engine)))
         return self._clusters[-1].executors()[0]
+
+    @property
+    def last(self) -> Cluster:
+        """That of the last of them."""
+        return self._clusters[-1]
+
+    async def ending_though_away(self, directory: Path, happens: Callable[[], None]) -> Ending:
+        """Has something happen to a job that runs while no node is there, waits until nothing of it is left, and asks the next node of its end."""
+        mark = uuid4().hex
+        task = shell("echo up; while :; do sleep 1; done", mark)
+        watcher = RunWatcher(await self.next().run("a-1", task, directory))
+        await watcher.wait_output(b"up\n")
+        inside = marked(mark)
+        assert inside
+        watcher.abandon()
+        await self.last.close()
+
+        await asyncio.to_thread(happens)
+
+        _, alive = await asyncio.to_thread(psutil.wait_procs, inside, PATIENCE_S)
+        assert not alive
+        adopted = await self.next().adopt("a-1", task, directory, "")
+        assert adopted is not None
+        return await ending_of(adopted)
 
     async def close(self) -> None:
         """Ends what runs, and all of them."""

@@ -63,6 +63,10 @@ class DaskThere:
         while self._daemons:
             end(self._daemons.pop(0))
 
+    def stop_scheduler(self) -> None:
+        """Ends the scheduler alone."""
+        end(self._daemons.pop(0))
+
     def start(self) -> None:
         """Starts it."""
         port = self._address.rpartition(":")[2]
