@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,26 +80,31 @@ def test_the_same_work_again_is_answered_from_the_cache_and_says_so(market: Whol
     assert market.dms("run", "--", "sh", "-c", "date +%s%N").stdout != first.stdout
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
+    other = NodeSpec("other", "provider", PROVIDER.settings)
+    with whole_market(tmp_path_factory.mktemp("three"), REQUESTER, PROVIDER, other) as market:
+        yield market
+
+
 @pytest.mark.parametrize("lies", [False, True], ids=["honest", "lying"])
 def test_a_second_provider_fetches_from_the_first_as_well_and_loses_nothing_by_one_that_lies(
-    tmp_path: Path, lies: bool
+    three: WholeMarket, tmp_path: Path, lies: bool
 ) -> None:
     content = tmp_path / "large.bin"
     content.write_bytes(os.urandom(48 * 2**20))
     digest = digest_of(content.read_bytes())
-    other = NodeSpec("other", "provider", PROVIDER.settings)
-    with whole_market(tmp_path / "net", REQUESTER, PROVIDER, other) as market:
-        assert market.dms("data", "add", str(content), "--name", "large").returncode == 0
-        read = ("--dataset", "large", "--disk", "512MiB", "--", "sha256sum", "large/large.bin")
-        names = {name: market.json("node", "id", node=name)["peer_id"] for name in ("requester", "provider", "other")}
-        for name in ("provider", "other"):
-            done = market.dms("run", "--node", names[name], *read)
-            assert (done.returncode, f"sha256:{done.stdout.split()[0]}") == (0, digest), done.stderr
-            if lies and name == "provider":
-                blob = BlobStore(market[name].home.blobs).path(digest)
-                assert blob is not None
-                blob.write_bytes(bytes(48 * 2**20))
-        told = market.dms("trace", market.last_job()["job_id"], node="other").stdout
-        (line,) = [line for line in told.splitlines() if "inputs are here" in line]
-        sent = {name for name in names if f"MiB of {name} ({short(names[name])})" in line}
-        assert sent == ({"requester"} if lies else {"requester", "provider"}), line
+    assert three.dms("data", "add", str(content), "--name", f"large-{lies}").returncode == 0
+    read = ("--dataset", f"large-{lies}:large", "--disk", "512MiB", "--", "sha256sum", "large/large.bin")
+    names = {name: three.json("node", "id", node=name)["peer_id"] for name in ("requester", "provider", "other")}
+    for name in ("provider", "other"):
+        done = three.dms("run", "--node", names[name], *read)
+        assert (done.returncode, f"sha256:{done.stdout.split()[0]}") == (0, digest), done.stderr
+        if lies and name == "provider":
+            blob = BlobStore(three[name].home.blobs).path(digest)
+            assert blob is not None
+            blob.write_bytes(bytes(48 * 2**20))
+    told = three.dms("trace", three.last_job()["job_id"], node="other").stdout
+    (line,) = [line for line in told.splitlines() if "inputs are here" in line]
+    sent = {name for name in names if f"MiB of {name} ({short(names[name])})" in line}
+    assert sent == ({"requester"} if lies else {"requester", "provider"}), line
