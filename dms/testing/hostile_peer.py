@@ -92,6 +92,13 @@ class Visit:
                 await stream.read()
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what a victim does or tells meanwhile; the connection stays open."""
+    with trio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - another process tells
+            await trio.sleep(0.02)
+
+
 async def welcome(net_stream: INetStream) -> None:
     """Lets the victim take us for up, so that it reads our frames."""
     stream = stream_under(net_stream)

@@ -19,7 +19,7 @@ from libp2p.utils.varint import encode_uvarint
 from dms.net import frames
 from dms.net.config import BLOB_PROTOCOL, FRAMES_PROTOCOL, MAX_FRAME, RateLimit
 from dms.net.frames import Kind
-from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, published, rpc, signed
+from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, attack, published, rpc, signed, until
 from dms.testing.live_networks import TOPIC, Crew, still_serves
 from dms_actors.ports import GossipReceived
 from dms_proto.wire.scores import MUTE_AT, POINTS, Offence
@@ -222,7 +222,7 @@ async def test_an_oversized_gossip_message_is_counted_and_not_delivered(crew: Cr
         stream = await visit.open(GOSSIP_PROTOCOL)
         await stream.write(signed(TOPIC, bytes(4 * 1024 + 1)) + signed(TOPIC, b"of a good size"))
         await stream.close()
-        await trio.sleep(0.2)
+        await until(lambda: victim.seen.of(GossipReceived))
 
     await attack(victim.addresses[0], play)
     event = await victim.seen.first(GossipReceived)
@@ -238,7 +238,7 @@ async def test_a_gossip_message_with_a_false_signature_is_not_delivered(crew: Cr
         stream = await visit.open(GOSSIP_PROTOCOL)
         await stream.write(signed(TOPIC, b"true").replace(b"true", b"fake") + signed(TOPIC, b"honest"))
         await stream.close()
-        await trio.sleep(0.2)
+        await until(lambda: victim.seen.of(GossipReceived))
 
     await attack(victim.addresses[0], play)
     await victim.seen.first(GossipReceived, lambda event: event.frame == b"honest")

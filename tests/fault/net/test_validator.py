@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 import trio
@@ -16,7 +17,7 @@ from dms.net.guards.router import gossip_router
 from dms.net.guards.services import guarded_service
 from dms.net.guards.yamux import YamuxHooks
 from dms.net.host import Host
-from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, signed, visit
+from dms.testing.hostile_peer import GOSSIP_PROTOCOL, Visit, signed, until, visit
 
 pytestmark = pytest.mark.libp2p
 TOPIC = "market"
@@ -28,13 +29,13 @@ def moody(_forwarder: ID, message: rpc_pb2.Message) -> bool:
     return True
 
 
-async def gossip(guest: Visit) -> None:
+async def gossip(guest: Visit, delivered: list[bytes]) -> None:
     stream = await guest.open(GOSSIP_PROTOCOL)
     await stream.write(signed(TOPIC, b"raise"))
     await guest.until_reset(stream)
     stream = await guest.open(GOSSIP_PROTOCOL)
     await stream.write(signed(TOPIC, b"fine"))
-    await trio.sleep(0.2)
+    await until(lambda: delivered)
 
 
 def test_a_raising_validator_costs_the_message_and_its_stream() -> None:
@@ -50,7 +51,7 @@ def test_a_raising_validator_costs_the_message_and_its_stream() -> None:
         async with host.run(), guarded_service(pubsub, host.crashes), guarded_service(router, host.crashes):
             assert not await host.listen()
             await pubsub.subscribe(TOPIC)
-            await visit(str(host.get_addrs()[0]), gossip)
+            await visit(str(host.get_addrs()[0]), partial(gossip, delivered=delivered))
 
     trio.run(main)
     assert delivered == [b"fine"]

@@ -20,7 +20,7 @@ from dms.net.frames import Greeting, Kind
 from dms.net.guards.dialing import dial_peer
 from dms.net.guards.yamux import connection_under
 from dms.net.guards.yamux_stream import stream_under
-from dms.testing.hostile_peer import Visit, agree_and_send, attack, welcome
+from dms.testing.hostile_peer import Visit, agree_and_send, attack, until, welcome
 from dms.testing.live_networks import Crew, Wire, still_serves
 from dms.testing.network_contract import PATIENCE_S, blob
 from dms_actors.ports import FrameReceived, PeerDown, PeerUp
@@ -175,7 +175,8 @@ async def test_many_frame_streams_of_one_peer_are_bounded_and_the_newest_is_read
     async def play(visit: Visit) -> int:
         streams = [await visit.greeted() for _ in range(10)]
         await streams[-1].write(frames.frame(b"newest"))
-        await trio.sleep(0.3)
+        await until(lambda: sum(stream.is_reset for stream in streams) >= 8)
+        await until(lambda: victim.seen.of(FrameReceived))
         return sum(not stream.is_reset for stream in streams)
 
     assert await attack(victim.addresses[0], play) == 2

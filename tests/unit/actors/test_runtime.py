@@ -355,6 +355,6 @@ def test_many_silent_actors_are_waited_for_as_long_as_one() -> None:
     addresses = [spawn(runtime, story) for _ in range(20)]
     story.hold(addresses[0])
     begun = time.monotonic()
-    runtime.stop_all(0.1)
-    assert time.monotonic() - begun < 1
+    runtime.stop_all(0.5)
+    assert time.monotonic() - begun < 5, "each alone would make it ten"
     story.gate.set()
