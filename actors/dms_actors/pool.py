@@ -1,4 +1,7 @@
-"""The Pool actor: keeps containers warm and gives them calls, and knows the services they run. Thinks with the machines of both."""
+"""The Pool actor: keeps containers warm and gives them calls, and knows the services they run. Thinks with the machines of both.
+
+It also writes down which machines the calls of this node's owner went to.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from dms_actors.mishaps import Mishaps
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Containers
 from dms_proto.machine import Effect
-from dms_proto.pool import machine, services
+from dms_proto.pool import machine, machines, services
 from dms_proto.pool.fold import after_restart, evolve
+from dms_proto.pool.machines import CALLS_STREAM, Routes, RouteTaken
 from dms_proto.pool.services import SERVICES_STREAM, Services
 from dms_proto.pool.state import (
     POOL_STREAM,
@@ -28,6 +32,7 @@ from dms_proto.pool.state import (
 )
 
 SERVICES: Final[Machine[Services]] = Machine(services.decide, services.evolve, lambda _state: None, lambda _state: ())
+ROUTES: Final[Machine[Routes]] = Machine(machines.decide, machines.evolve, lambda _state: None, lambda _state: ())
 POOL: Final[Machine[Pool]] = Machine(machine.decide, evolve, machine.next_deadline, machine.resume)
 
 
@@ -37,7 +42,8 @@ class PoolActor(MachineActor):
     def __init__(self, *, journal: Journal, containers: Containers, mishaps: Mishaps | None = None) -> None:
         self.shell = Shell(POOL, POOL_STREAM, Pool())
         self.services = Shell(SERVICES, SERVICES_STREAM, Services())
-        super().__init__(journal, (self.services, self.shell), mishaps)
+        self.routes = Shell(ROUTES, CALLS_STREAM, Routes())
+        super().__init__(journal, (self.services, self.shell, self.routes), mishaps)
         self._containers = containers
         self._has_looked = False
 
@@ -64,6 +70,9 @@ class PoolActor(MachineActor):
                 turn.apply(self.services, stimulus, now, cause_id)
                 for image in services.let_go(before, self.services.state):
                     turn.apply(self.shell, ImageWithdrawn(image), now, cause_id)
+                return None
+            case Told(stimulus=RouteTaken() as stimulus, cause_id=cause_id):
+                turn.apply(self.routes, stimulus, now, cause_id)
                 return None
             case Told(stimulus=stimulus, cause_id=cause_id):
                 turn.apply(self.shell, stimulus, now, cause_id)

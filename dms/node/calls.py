@@ -75,6 +75,10 @@ class Calls:
         found: Pool = await ask_from_loop(self._pool, ShowState(), ASK_S)
         return found
 
+    def tell(self, stimulus: Stimulus, cause_id: str) -> None:
+        """Tells the pool what is to be written down, and does not wait."""
+        self._pool.tell(Told(stimulus, cause_id))
+
     async def wish(self, stimulus: Stimulus, cause_id: str) -> Services:
         """Tells the pool what its owner wishes; gives the services after that.
 

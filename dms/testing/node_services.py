@@ -11,6 +11,8 @@ from dms.rpc.api.services import (
     ContainerView,
     InstallParams,
     PoolView,
+    RouteParams,
+    RouteView,
     ServiceList,
     ServiceParams,
     ServiceView,
@@ -20,6 +22,7 @@ from dms.rpc.registry import Handover
 from dms_proto.capability import Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
+from dms_proto.pool.machines import CallRouted, KnownMachine, Rule
 from dms_proto.pool.placement import Bounds, place
 from dms_proto.pool.records import (
     Container,
@@ -90,6 +93,16 @@ class MemoryServices:
         handover = await self.tunnel_open(TunnelParams(service_name(params.kind, params.entry), "service"))
         assert isinstance(handover.answer, TunnelOpened)
         return handover._replace(answer=CallOpened(handover.answer.tunnel, self._provider))
+
+    async def service_explain(self, params: RouteParams) -> RouteView:
+        if params.tunnel not in ("", "t-1"):
+            raise UserError("not_found", f"this node has made no call {params.tunnel!r}")
+        options = (
+            KnownMachine(PeerId("near"), rtt_us=300, said="too many wait for it"),
+            KnownMachine(self._provider, rtt_us=1_200),
+        )
+        routed = CallRouted("t-1", "python-script/upper", options, self._provider, Rule.NEAREST)
+        return RouteView(CREATED, routed, replayed=True)
 
     async def pool_list(self) -> PoolView:
         return PoolView(PoolPhase.OPEN, CAPACITY, SIZE, PoolRules(), (self.container,), (self.virtual,), ())

@@ -119,6 +119,25 @@ def call(io: Io, *, kind: str, entry: str, node: str) -> None:
     asyncio.run(_called(io, CallParams(kind, entry, node)))
 
 
+@service.command(context_settings=CONTEXT)
+@click.argument("call_name", metavar="[CALL]", default="")
+@with_io
+def explain(io: Io, *, call_name: str) -> None:
+    """Say which machine got a call of this node, the last one by default, and why: the machines there were, and what each said.
+
+    Why the call went to one container of that machine is told there, by dms pool show.
+
+    \b
+    dms service explain
+    """
+    from dms.cli.views import services  # noqa: PLC0415
+    from dms.rpc.api.services import RouteParams, RouteView  # noqa: PLC0415
+
+    with io.node() as node:
+        view, names = node.call("service.explain", RouteParams(call_name), RouteView), io.names(node)
+    io.show(view, lambda value: services.route(value, names))
+
+
 async def _called(io: Io, params: CallParams) -> None:
     from dms.cli.calling import carry  # noqa: PLC0415
     from dms.rpc.api.services import CallOpened  # noqa: PLC0415

@@ -12,6 +12,7 @@ from dms.node.dataset_jobs import check_laid_out
 from dms.node.images import pin_image
 from dms.node.incoming import copy_inputs
 from dms.node.offering import offer, offered_by, take_share
+from dms.node.tunnels import Led
 from dms.rpc.api.services import (
     CallOpened,
     CallParams,
@@ -20,6 +21,8 @@ from dms.rpc.api.services import (
     ContainerView,
     InstallParams,
     PoolView,
+    RouteParams,
+    RouteView,
     ServiceList,
     ServiceParams,
     ServiceView,
@@ -30,6 +33,7 @@ from dms_proto.capability import Resources
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.arithmetic import fits_within, total_of
+from dms_proto.pool.machines import CALLS_STREAM, CallRouted, KnownMachine, RouteTaken, nearest
 from dms_proto.pool.placement import replay
 from dms_proto.pool.records import ContainerId, ContainerPhase
 from dms_proto.pool.services import (
@@ -111,17 +115,42 @@ class ServiceGroup(Base):
     async def service_call(self, params: CallParams) -> Handover:
         """See `ServiceMethods`."""
         name = service_name(params.kind, params.entry)
-        tunnels, calls = self._services.tunnels, self._services.calls
+        options = list(await self._options(name, params.node))
         refused: DmsError | None = None
-        for provider in await self._providers(name, params.node):
+        led: Led | None = None
+        provider = PeerId("")
+        for index, option in enumerate(options):
             try:
-                led = await tunnels.open(provider, calls.opening(provider, name))
+                led = await self._services.tunnels.open(option.peer, self._services.calls.opening(option.peer, name))
             except DmsError as error:
                 refused = refused or error  # of the nearest: the others are told less well
+                options[index] = msgspec.structs.replace(option, said=error.message)
                 continue
-            return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
-        assert refused is not None, "there is at least one, and it has let nobody in"
-        raise refused
+            provider = option.peer
+            break
+        tunnel = led.name if led is not None else ""
+        taken = RouteTaken(tunnel, name, tuple(options), provider, bool(params.node))
+        self._services.calls.tell(taken, tunnel or call_id("call"))
+        if led is None:
+            assert refused is not None, "there is at least one, and it has let nobody in"
+            raise refused
+        return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
+
+    async def service_explain(self, params: RouteParams) -> RouteView:
+        """See `ServiceMethods`."""
+        await self._services.calls.services()  # what was told before has been handled
+        await self._services.written()
+        store = self._services.store
+        if params.tunnel:
+            rows = await store.query(stream=CALLS_STREAM, cause_id=params.tunnel)
+        else:
+            rows = await store.read_stream(CALLS_STREAM, since=CallRouted.__name__)
+        for row in reversed(rows):
+            route = from_row(row)
+            assert isinstance(route, CallRouted), "nothing else is in this stream"
+            return RouteView(row.at, route, nearest(route.options) == route.options)
+        asked = f"call {params.tunnel!r}" if params.tunnel else "call"
+        raise UserError("not_found", f"this node has made no {asked}", hint="dms service call")
 
     async def pool_list(self) -> PoolView:
         """See `ServiceMethods`."""
@@ -167,7 +196,7 @@ class ServiceGroup(Base):
             after = rows[-1].seq
         raise UserError("not_found", f"there was no container {container_id!r} here", hint="dms pool list")
 
-    async def _providers(self, name: str, node: str) -> list[PeerId]:
+    async def _options(self, name: str, node: str) -> tuple[KnownMachine, ...]:
         """Whom to call, the nearest first.
 
         Raises:
@@ -176,15 +205,16 @@ class ServiceGroup(Base):
         state = await self._state()
         if node:
             own_name = state.membership.hello.name if state.membership.hello is not None else ""
-            return [self._me if node in (self._me, own_name) else self._peer(node, state)]
-        own = [self._me] if any(each.name == name for each in (await self._services.calls.services()).offered) else []
-        links = self._services.network.links()
-        near = sorted(
-            offered_by(state.membership, name), key=lambda peer: (links[peer].rtt_us if peer in links else 0, peer)
-        )
-        if not (found := [*own, *near]):
+            found = (self._me if node in (self._me, own_name) else self._peer(node, state),)
+        else:
+            own = any(each.name == name for each in (await self._services.calls.services()).offered)
+            found = (*([self._me] if own else ()), *offered_by(state.membership, name))
+        if not found:
             raise UserError("not_found", f"no node known here offers the service {name}", hint="dms peers list")
-        return found
+        links = self._services.network.links()
+        return nearest(
+            KnownMachine(peer, peer == self._me, links[peer].rtt_us if peer in links else 0) for peer in found
+        )
 
     async def _installed(self, params: ServiceParams) -> Installed:
         name, services = service_name(params.kind, params.entry), await self._services.calls.services()

@@ -10,6 +10,7 @@ from dms.jobs.spec import JobSpec
 from dms.rpc.registry import method
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId
+from dms_proto.pool.machines import CallRouted
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import CallId, Container, ContainerId, VirtualContainer, VirtualId
 from dms_proto.pool.state import PoolPhase, PoolRules
@@ -102,6 +103,30 @@ class CallOpened(msgspec.Struct, frozen=True):
 
     tunnel: str
     provider: PeerId
+
+
+class RouteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call of this node's owner.
+
+    Attributes:
+        tunnel: its name; empty: the last one.
+    """
+
+    tunnel: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class RouteView(msgspec.Struct, frozen=True):
+    """Which machine got a call, and why.
+
+    Attributes:
+        at: Unix ms.
+        route: the machines that were known, what they said, and the one that has let the call in.
+        replayed: whether the order, computed again from what was known, is the same.
+    """
+
+    at: int
+    route: CallRouted
+    replayed: bool
 
 
 class CallView(msgspec.Struct, frozen=True):
@@ -225,6 +250,15 @@ class ServiceMethods(Protocol):
         Raises:
             UserError: `not_found`: nobody known offers it.
             PeerError: `not_granted`, `call_refused`, …: why the node takes no call.
+        """
+        ...
+
+    @method("service.explain")
+    async def service_explain(self, params: RouteParams) -> RouteView:
+        """Which machine got a call of this node's owner, and why: those that offered the service, and what they said.
+
+        Raises:
+            UserError: `not_found`.
         """
         ...
 

@@ -57,6 +57,19 @@ def test_a_call_carries_standard_input_there_and_the_answer_back(
     assert done.stdout == b"hello\x00" * 50_000
 
 
+def test_why_a_call_went_to_a_machine_is_told(dms: Dms) -> None:
+    told = dms("service", "explain").stdout
+    for words in (
+        "of those that let the call in it is the nearest",
+        "0.3 ms",
+        "too many wait for it",
+        "computed again, is the same",
+    ):
+        assert words in told
+    assert json.loads(dms("service", "explain", "t-1", "--json").stdout)["route"]["rule"] == "nearest"
+    assert dms("service", "explain", "t-2").exit_code == 1
+
+
 def test_the_pool_is_shown_with_its_control_blocks(dms: Dms) -> None:
     listed = dms("pool", "list").stdout
     assert "500m cores, 64 MiB memory" in listed or "0.5 cores, 64 MiB memory" in listed

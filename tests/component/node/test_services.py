@@ -18,7 +18,7 @@ from dms.node.api import LocalApi
 from dms.node.offering import offer, take_share
 from dms.node.pricing import policy_of
 from dms.rpc.api.grants import CreateGrantParams, GrantParams
-from dms.rpc.api.services import CallParams, InstallParams, PoolView, ServiceParams
+from dms.rpc.api.services import CallParams, InstallParams, PoolView, RouteParams, ServiceParams
 from dms.testing.market import CONFIG, DEADLINE, Market, peer_of, until
 from dms_actors.letters import Told
 from dms_proto.capability import Capability, Resources
@@ -26,6 +26,7 @@ from dms_proto.errors import DmsError, UserError
 from dms_proto.grants.rights import Rights
 from dms_proto.ids import digest_of
 from dms_proto.market.offer_state import PolicyWished
+from dms_proto.pool.machines import Rule
 from dms_proto.pool.records import ContainerPhase
 from dms_proto.units import MIB
 from dms_proto.work import Input, Limits, Task
@@ -175,6 +176,26 @@ async def test_the_node_is_found_by_what_it_offers(owners: Owners) -> None:
     await offered(owners)
     await granted(owners, "call")
     assert await said_back(owners.apis[0]) == b"hello"
+
+
+async def test_why_a_call_went_to_a_machine_is_on_record(owners: Owners) -> None:
+    api = owners.apis[0]
+    with pytest.raises(UserError, match="this node has made no call"):
+        await api.service_explain(RouteParams())
+    await offered(owners)
+    with pytest.raises(DmsError, match="calls take a grant"):
+        await said_back(api)
+    refused = await api.service_explain(RouteParams())
+    provider = refused.route.options[0].peer
+    assert (refused.route.provider, refused.route.rule, refused.replayed) == ("", Rule.NONE, True)
+    assert "calls take a grant" in refused.route.options[0].said
+    await granted(owners, "call")
+    await said_back(api)
+    taken = await api.service_explain(RouteParams())
+    assert (taken.route.provider, taken.route.rule, taken.route.options[0].said) == (provider, Rule.NEAREST, "")
+    await owners.crash(0)
+    assert await owners.apis[0].service_explain(RouteParams()) == taken
+    assert await owners.apis[0].service_explain(RouteParams(taken.route.tunnel)) == taken
 
 
 async def test_a_service_that_is_stopped_takes_no_calls_and_its_containers_end(owners: Owners) -> None:

@@ -65,7 +65,7 @@ def test_the_commands_are_these() -> None:
         "job explain", "job get", "job list", "job logs", "job schema", "job show", "job submit", "job wait",
         "join", "node benchmark", "node capability", "node id", "node pause", "node resume", "node status", "onboard",
         "peers ban", "peers list", "peers ping", "peers show", "pool list", "pool show", "prefs get", "prefs presets", "prefs set", "price suggest",
-        "run", "service call", "service install", "service list", "service remove",
+        "run", "service call", "service explain", "service install", "service list", "service remove",
         "service start", "service stop", "sim", "status", "task kinds", "task run", "task show", "token", "trace", "up", "version",
     ]  # fmt: skip
 

@@ -31,7 +31,7 @@ NAMES = [
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
     "grants.revoke", "grants.list",
     "events.query", "events.verify", "events.trace", "doctor.run", "tunnel.open", "tunnel.wait", "data.add", "data.list", "data.show", "data.remove",
-    "service.install", "service.start", "service.stop", "service.remove", "service.list", "service.call", "pool.list", "pool.show",
+    "service.install", "service.start", "service.stop", "service.remove", "service.list", "service.call", "service.explain", "pool.list", "pool.show",
 ]  # fmt: skip
 
 
