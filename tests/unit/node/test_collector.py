@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from dms.node.collector import Collector, Pace
+from dms.node.holders import Teller
 from dms.node.logs import LogStore
 from dms.testing.market import until
 from dms_actors.loop_calls import LoopCalls
+from dms_proto.data.holders import KnownHolders
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId, digest_of
 from dms_proto.messages import AllocationMessage, AllocationStatus, Phase
 from dms_proto.messages.kinds import DOING
@@ -45,18 +47,24 @@ async def collector(tmp_path: Path, told: list[Any]) -> Collector:
 def collecting(logs: Path, told: list[Any], pause_s: float = 0.02) -> Collector:
     """A requester's hands that find the logs that an earlier process left."""
     loop = asyncio.get_running_loop()
-    hands: Any = {"blobs": None, "datasets": None, "network": None, "post": Post()}
+    post: Any = Post()
+    hands: Any = {"blobs": None, "datasets": None, "network": None, "post": post}
     collector = Collector(
         loop=loop,
         calls=LoopCalls(loop),
         me=PeerId("me"),
         logs=LogStore(logs),
+        teller=Teller(PeerId("me"), post, KnownHolders(), nobody_shares),
         tell=lambda _request, stimulus: told.append(stimulus),
         pace=Pace(wait_s=0.05, pause_s=pause_s, slowest=1_000_000_000),
         **hands,
     )
     collector.expect(REQUEST, PROVIDER, ALLOCATION, Task("sandbox", ("true",), limits=Limits(log_bytes=LIMIT)))
     return collector
+
+
+async def nobody_shares(_task: Task) -> None:
+    """Nobody is asked."""
 
 
 def ended(log_bytes: tuple[int, int], log_digests: tuple[Digest, Digest] = NO_DIGESTS) -> AllocationStatus:
