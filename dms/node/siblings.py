@@ -14,7 +14,7 @@ import socket
 from collections import Counter
 from typing import Final
 
-from dms.executors.sandbox.keeper import break_off
+from dms.executors.sandbox.keeper_main import break_off
 from dms.node.reaching import reach
 from dms.node.rolls import FRESH_S, MISSED_S, Rolls
 from dms.node.tunnels import Tunnels

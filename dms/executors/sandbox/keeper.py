@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,7 +25,6 @@ DOOR: Final = "names.door"
 ASKED_S: Final = 5.0
 """Seconds in which a keeper says what it wants."""
 _MAX_ASKED: Final = 256
-_RESET: Final = struct.pack("ii", 1, 0)
 _PROGRAM: Final = Path(__file__).with_name("keeper_main.py")
 
 
@@ -122,12 +120,6 @@ class Keepers:
                 log.info("%s is not led to %s: %s", name, way.destination, error.message)
                 with suppress(OSError):
                     keeper.send(error.message[:MAX_LINE].encode())
-
-
-def break_off(connection: socket.socket) -> None:
-    """Closes it as broken off, and not as ended."""
-    with connection, suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 async def _asked(keeper: socket.socket) -> tuple[str, Way, socket.socket]:

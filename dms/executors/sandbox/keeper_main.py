@@ -91,15 +91,15 @@ class Keeper:
 
 def break_off(connection: socket.socket) -> None:
     """Closes it as broken off, and not as ended."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    connection.close()
+    with connection, contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 def main(arguments: list[str]) -> None:
     """Takes the sockets, and serves until the run is over."""
     control, run, log, door, name, ways = arguments
-    with socket.socket(fileno=int(control)) as way:
-        _, handed, _, _ = socket.recv_fds(way, 1, MAX_FDS)
+    with socket.socket(fileno=int(control)) as starter:
+        _, handed, _, _ = socket.recv_fds(starter, 1, MAX_FDS)
     if handed:  # none: the run ended before it began
         listeners = [socket.socket(fileno=fd) for fd in handed]
         place = os.open(os.path.dirname(door), os.O_PATH | os.O_DIRECTORY)  # noqa: PTH120 - pathlib would double this process

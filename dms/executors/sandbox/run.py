@@ -126,7 +126,7 @@ class SandboxRun:
         return self._monitor.fileno()
 
     def add_companion(self, companion: Companion) -> None:
-        """Says who leads out of it. Waits for its end."""
+        """Says who leads out of it, whose end is part of the run's."""
         self._companions.append(companion)
 
     def set_inner(self, inner: Process) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from dms.executors import ExecutorSettings, Sandbox, SandboxExecutor
 from dms.executors.limiter import process_tree
-from dms.executors.sandbox.keeper import Keepers, break_off
+from dms.executors.sandbox.keeper import Keepers
+from dms.executors.sandbox.keeper_main import break_off
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of, sweep_all
 from dms.testing.market import until
 from dms_proto.egress import Egress
