@@ -49,7 +49,7 @@ class OwnerWatch:
         self._before: tuple[CpuTicks, OwnUse] | None = None
         self._task: asyncio.Task[None] | None = None
         self.presence = Presence()
-        """Where it stands."""
+        """What was seen last."""
 
     def start(self) -> None:
         """Begins to look on the running loop."""

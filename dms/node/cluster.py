@@ -31,9 +31,7 @@ _ENGINES: Final[dict[str, Callable[[Executors], EngineSettings]]] = {
     "slurm": lambda executors: SlurmSettings(
         conf=executors.slurm_conf, partition=executors.slurm_partition, account=executors.slurm_account
     ),
-    "dask": lambda executors: DaskSettings(
-        _set(executors.dask_address, "executors.dask_address", "tcp://10.0.0.1:8786")
-    ),
+    "dask": lambda executors: DaskSettings(_dask_address(executors)),
 }
 """By their names among `executors.enabled`."""
 LOOK_S: Final = 10.0
@@ -84,10 +82,11 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
     )
 
 
-def _set(value: str, setting: str, example: str) -> str:
-    if not value:
-        raise UserError("bad_config", f"{setting} is empty", hint=f"set it, as in {example}")
-    return value
+def _dask_address(executors: Executors) -> str:
+    if not executors.dask_address:
+        why = "executors.enabled has dask, and executors.dask_address names no scheduler"
+        raise UserError("bad_config", why, hint="set it to the scheduler's address, such as tls://10.0.0.1:8786")
+    return executors.dask_address
 
 
 def jobs_directory(home: Home, config: Config) -> Path:

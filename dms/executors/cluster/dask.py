@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order
 from dms.executors.settings import DaskSettings
 from dms_proto.capability import NOTHING, Resources
-from dms_proto.market.arithmetic import add, clamp_subtract
+from dms_proto.market.arithmetic import add, clamp_subtract, fits_within
 from dms_proto.units import CORE
 
 if TYPE_CHECKING:
@@ -146,9 +146,8 @@ class Dask:
     @asynccontextmanager
     async def _asked(self) -> AsyncIterator[Client]:
         try:
-            await asyncio.to_thread(
-                import_module, "distributed"
-            )  # 1 s and 40 MiB that a node without Dask need not pay
+            # A second and 40 MiB: a node without Dask pays neither.
+            await asyncio.to_thread(import_module, "distributed")
             async with asyncio.timeout(ANSWER_S):
                 yield await self._connected()
         except EngineError:
@@ -222,11 +221,7 @@ def machines_of(
 
 def place_for(amount: Resources, capacity: Capacity) -> str | None:
     """The machine with the least room that is enough; None: there is none now."""
-    fitting = [
-        machine
-        for machine in capacity.machines
-        if machine.idle.cpu_millicores >= amount.cpu_millicores and machine.idle.memory_bytes >= amount.memory_bytes
-    ]
+    fitting = [machine for machine in capacity.machines if fits_within(amount, machine.idle)]
     best = min(fitting, key=lambda machine: (machine.idle.cpu_millicores, machine.idle.memory_bytes), default=None)
     return None if best is None else best.name
 

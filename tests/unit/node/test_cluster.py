@@ -50,7 +50,7 @@ def test_each_engine_is_spoken_to_by_its_own_settings() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"enabled": ("dask",)}, r"executors\.dask_address is empty"),
+        ({"enabled": ("dask",)}, r"has dask, and executors\.dask_address names no scheduler"),
         ({"enabled": ("dask", "slurm"), "dask_address": "tcp://10.0.0.1:8786"}, "has slurm and dask"),
     ],
     ids=["no address", "two engines"],
