@@ -40,12 +40,13 @@ def admitted(
         peer: who asks, proven.
         opening: what it asks for.
         shown: what it has shown of its rights; None: its owner is this node's, and it needs none.
-        is_sibling: whether it asks for an allocation of its own that the requester calls a sibling of this one.
+        is_sibling: whether it asks for an allocation of its own that the requester calls a sibling of this one. Who asks for one
+            has no right of its own in it: where that leads was said by somebody else.
 
     Raises:
         UserError: `not_found`, `not_running`, `bad_argument`.
     """
-    may_ask = is_sibling or _may_ask(allocation, peer, opening, shown)
+    may_ask = is_sibling if opening.caller else _may_ask(allocation, peer, opening, shown)
     if allocation is None or not may_ask:
         raise UserError("not_found", f"nothing of yours runs here as {opening.allocation_id}")
     if allocation.phase is not LifePhase.RUNNING or allocation.task is None:

@@ -109,6 +109,11 @@ def test_the_requester_is_let_in_to_a_declared_port_while_it_runs() -> None:
     assert admitted(RUNNING, REQUESTER, Opening(ID, "port:9090")) == ToPort(9090)
 
 
+def test_what_runs_at_a_requester_has_no_right_of_its_requester() -> None:
+    """Whoever asked for that allocation says where its siblings are, and may name what its provider itself has asked for."""
+    assert refusal(RUNNING, REQUESTER, Opening(ID, "port:8080", caller=CALLER)).code == "not_found"
+
+
 def test_a_stranger_hears_the_same_whatever_there_is() -> None:
     heard = {
         (error.code, error.message, error.hint)
