@@ -68,6 +68,7 @@ class Rolls:
 
         Raises:
             UserError: `not_found`: that allocation is none of that job's, or not this peer's.
+            InternalError: the job cannot say now, so what it said last holds.
         """
         roll = await self._told(peer, job, caller)
         given, kept = socket.socketpair()
@@ -78,13 +79,8 @@ class Rolls:
 
     async def _told(self, peer: PeerId, job: RequestId, caller: AllocationId) -> Roll:
         address = self._requests.get(job)
-        roll = Roll()
-        if address is not None:
-            try:
-                auction: Auction = await ask_from_loop(address, ShowState(), ASK_S)
-                roll = roll_of(auction, self._addresses_of)
-            except DmsError:
-                pass  # its actor has just ended
+        auction: Auction | None = await ask_from_loop(address, ShowState(), ASK_S) if address is not None else None
+        roll = roll_of(auction, self._addresses_of) if auction is not None else Roll()
         if not roll.has(caller, peer):
             raise UserError("not_found", f"no job of this node's has {caller} at you now")
         return roll
