@@ -46,8 +46,9 @@ class Guests:
         self._looking: dict[AllocationId, asyncio.Task[None]] = {}
 
     def let_in(self, held: Reservation, caller: AllocationId, peer: PeerId, connection: socket.socket) -> None:
-        """A sibling has a connection to what `held` is held for."""
-        self._of.setdefault(held.allocation_id, []).append(_Guest(caller, peer, connection.dup()))
+        """A sibling has a connection to what `held` is held for. Of those that ended no descriptor is left, however fast they come."""
+        self._drop_gone(held.allocation_id)
+        self._of[held.allocation_id].append(_Guest(caller, peer, connection.dup()))
         if held.allocation_id not in self._looking:
             looking = asyncio.get_running_loop().create_task(self._look_after(held), name="guests")
             self._looking[held.allocation_id] = looking
@@ -72,7 +73,7 @@ class Guests:
         del self._of[held.allocation_id]
 
     async def _look(self, held: Reservation) -> None:
-        self._drop(held.allocation_id, [guest for guest in self._of[held.allocation_id] if guest.is_gone()])
+        self._drop_gone(held.allocation_id)
         if not self._of[held.allocation_id]:
             return
         with suppress(DmsError):  # nobody says that they are none any more
@@ -82,6 +83,10 @@ class Guests:
                 with suppress(OSError):
                     guest.connection.shutdown(socket.SHUT_RDWR)
             self._drop(held.allocation_id, strangers)
+
+    def _drop_gone(self, allocation_id: AllocationId) -> None:
+        guests = self._of.setdefault(allocation_id, [])
+        self._drop(allocation_id, [guest for guest in guests if guest.is_gone()])
 
     def _drop(self, allocation_id: AllocationId, dropped: list[_Guest]) -> None:
         self._of[allocation_id] = [guest for guest in self._of[allocation_id] if guest not in dropped]

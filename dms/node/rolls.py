@@ -36,7 +36,8 @@ FRESH_S: Final = 1.0
 """For so long a roll is not asked for again."""
 MISSED_S: Final = 0.1
 """The same, where somebody is not on it."""
-MOST_KNOWN: Final = 1_024
+MOST_KNOWN: Final = 128
+"""Rolls that are kept: some 40 MiB, where strangers say as much as fits."""
 MAX_ROLL: Final = 512 * KIB
 _PIECE: Final = 64 * KIB
 
