@@ -5,6 +5,9 @@
     program ──▶ keeper_main, outside of its sandbox ──▶ here: who has that number now? ──▶ a tunnel, to which the connection is handed over
 
 A connection to a sibling that is not there yet is held for a while, since allocations of one job begin at about the same time and seldom in order.
+
+A node mutes who asks it for more tunnels than it takes, and it is this node that asks, however many programs connect here and however often. So it
+keeps below that with each, and no program connects in vain faster than it is told so.
 """
 
 from __future__ import annotations
@@ -23,13 +26,17 @@ from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.siblings import Way, name_of
 from dms_proto.tunnels import Opening, ToPort, write_target
+from dms_proto.units import SECOND
+from dms_proto.wire.buckets import Buckets, Limit
 
 MOST: Final = 64
 """Connections to siblings that one allocation has at a time."""
 PATIENCE_S: Final = 5.0
 """Seconds in which a sibling has to let a connection in."""
 AGAIN_S: Final = 0.25
-"""Seconds between two tries."""
+"""Seconds between two tries, and before a program is told that there is no way."""
+PACE: Final = Limit(50, 100)
+"""Tunnels that one node is asked for at most: half of what it takes (`NetConfig.tunnel_limit`), since its owner's and others' come beside them."""
 REACH_S: Final = 3.0
 """Seconds in which its node has to be connected."""
 
@@ -43,6 +50,7 @@ class Siblings:
         self._tunnels = tunnels
         self._rolls = rolls
         self._open: Counter[AllocationId] = Counter()
+        self._pace: Buckets[PeerId] = Buckets(lambda _provider: PACE)
         self._waiting: set[asyncio.Task[None]] = set()
 
     async def lead(self, name: str, way: Way, end: socket.socket) -> None:
@@ -54,7 +62,7 @@ class Siblings:
         caller = AllocationId(name)
         self._open[caller] += 1
         try:
-            tunnel = await self._let_in(caller, way)
+            tunnel = await self._let_in_or_late(caller, way)
         except BaseException:
             break_off(end)
             self._leave(caller)
@@ -69,6 +77,13 @@ class Siblings:
         for task in (waiting := list(self._waiting)):
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _let_in_or_late(self, caller: AllocationId, way: Way) -> Tunnel:
+        try:
+            return await self._let_in(caller, way)
+        except DmsError:
+            await asyncio.sleep(AGAIN_S)
+            raise
 
     async def _let_in(self, caller: AllocationId, way: Way) -> Tunnel:
         """A tunnel there; asked for again while that may help."""
@@ -92,10 +107,18 @@ class Siblings:
         sibling = (await self._rolls.of(allocation.reservation, fresh_s)).at(way.to)
         if sibling is None:
             raise UserError("not_running", f"{name_of(way.to)} does not run now")
+        self._keep_pace(way, sibling.provider)
         if sibling.provider != self._me:
             await reach(self._network, sibling.provider, sibling.addresses, REACH_S)
         opening = Opening(sibling.allocation_id, write_target(ToPort(way.port)), caller=caller)
         return await self._tunnels.lead(sibling.provider, opening)
+
+    def _keep_pace(self, way: Way, provider: PeerId) -> None:
+        now = round(asyncio.get_running_loop().time() * SECOND)
+        bucket = self._pace.get(provider, now)
+        if bucket is None or not bucket.take(now):
+            what = f"more connections than {provider} takes are made to it"
+            raise UserError("not_listening", f"{name_of(way.to)} is not asked: {what}; try again", retryable=True)
 
     async def _until_over(self, caller: AllocationId, tunnel: Tunnel) -> None:
         try:

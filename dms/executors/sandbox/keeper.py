@@ -117,7 +117,7 @@ class Keepers:
             try:
                 await self._lead(name, way, end)
             except DmsError as error:
-                log.info("%s is not led to %s: %s", name, way.destination, error.message)
+                log.debug("%s is not led to %s: %s", name, way.destination, error.message)
                 with suppress(OSError):
                     keeper.send(error.message[:MAX_LINE].encode())
 

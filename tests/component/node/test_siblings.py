@@ -15,6 +15,8 @@ import pytest
 from dms.executors.sandbox import door
 from dms.executors.sandbox.keeper import DOOR
 from dms.executors.scripted import ScriptedExecutor
+from dms.net.config import NetConfig
+from dms.node import siblings
 from dms.node.app import NodeApp
 from dms.testing.market import Market, auction_of, peer_of, submit, until
 from dms.testing.tunnel_contract import PATIENCE_S
@@ -26,6 +28,7 @@ from dms_proto.messages import Phase
 from dms_proto.siblings import Names
 from dms_proto.tunnels import Opening, Order, asking_for_roll, write_opening
 from dms_proto.units import MIB
+from dms_proto.wire.buckets import Limit
 from dms_proto.work import Task
 
 from .test_tunnels import only_asks
@@ -208,6 +211,24 @@ async def end_run(market: Market, slot: Slot) -> None:
     run = await executor.adopt(slot.allocation_id, Task("scripted"), Path(), "scripted:1")
     assert run is not None
     await run.stop(0)
+
+
+async def test_a_program_that_connects_without_end_does_not_get_its_node_muted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for more tunnels than a node takes is muted by it, and that is the program's provider."""
+    taken = NetConfig(private_key=bytes(32)).tunnel_limit
+    assert siblings.PACE.per_second < taken.frames_per_s
+    assert siblings.PACE.burst < taken.frames_burst
+    monkeypatch.setattr(siblings, "PACE", Limit(0, 2))
+    monkeypatch.setattr(siblings, "PATIENCE_S", 0.3)
+    async with Market(tmp_path, 3, build=only_asks) as market:
+        _, (first, second) = await running(market)
+        assert [await said_back(market, first, 1) for _ in range(2)] == [b"hello", b"hello"]
+        node = market.node_of(first.provider)
+        why = await why_not(node, f"{first.allocation_id} 1.job.internal:{PORT}")
+        assert f"more connections than {second.provider} takes" in why
+        assert await said_back(market, second, 0) == b"hello", "the other way is another node's"
 
 
 async def test_what_leads_nowhere_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
