@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,51 +17,34 @@ from dms_proto.market.auction_money import awaits_verdict
 from dms_proto.market.auction_pace import late_ms
 from dms_proto.market.auction_reading import is_answer
 from dms_proto.market.auction_state import Auction, AuctionPhase, Slot, terms_of
+from dms_proto.market.auction_terms import Terms
 from dms_proto.messages import AllocationStatus, Cancel
 from dms_proto.units import format_count, format_credits, format_millis
-from dms_proto.work import DETERMINISTIC, NODE_FAULTS, OWED, Ending, EndReason, Task, Usage
+from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, OWED, Ending, EndReason, Task, Usage
 
 change = msgspec.structs.replace
 STOPPED: Final = {EndReason.CANCELLED: "cancelled by its owner", EndReason.DEADLINE: "its deadline passed"}
 """Why a request that is being stopped is, in words."""
 
 
+class _Sequel(NamedTuple):
+    """What follows for a slot: it is done (`final`), maybe with no try left (`exhausted`), or tried again, for which `why` accounts."""
+
+    final: bool
+    why: str = ""
+    exhausted: bool = False
+
+
 def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
     """What the end of one attempt means for its slot."""
     terms, status = terms_of(auction), slot.status
     ending, checkpoint = _left_behind(terms.task, slot, ending)
-    reason = ending.reason
-    claimed = status.price if status is not None and reason not in NODE_FAULTS else 0
     is_stopped = auction.phase is AuctionPhase.CANCELLING or bool(slot.give_up_at)
-    is_owed = reason in OWED and (is_stopped or reason is not EndReason.CANCELLED)
+    claimed = status.price if status is not None and ending.reason not in NODE_FAULTS else 0
+    is_owed = ending.reason in OWED and (is_stopped or ending.reason is not EndReason.CANCELLED)
     price = min(claimed, fair_price(auction, slot, ending.usage)) if is_owed else 0
-    final, why, exhausted = False, "", False
-    if reason is EndReason.COMPLETED:
-        final = True
-    elif is_stopped:
-        final = True
-        if reason not in DETERMINISTIC:
-            stopped_for = auction.stopped_for if auction.phase is AuctionPhase.CANCELLING else EndReason.CANCELLED
-            ending = change(ending, reason=stopped_for)
-    elif reason in DETERMINISTIC and terms.verify.is_on:
-        final = True  # an answer, which others confirm or not
-    elif reason is EndReason.EVICTED:
-        final = exhausted = slot.freezes.evictions >= BORNE_EVICTIONS
-        why = "it gave way at its provider, which is nobody's fault"
-    elif reason in DETERMINISTIC:
-        nodes = len({*slot.failed_on, slot.provider})
-        final = nodes >= terms.job_failures
-        why = f"the job's own failure on {nodes} of {format_count(terms.job_failures, 'node')}"
-    elif reason is EndReason.CHECKPOINTED:
-        final = exhausted = checkpoint.number > terms.checkpoints
-        why = f"it goes on from {checkpoint}"
-    else:
-        if reason is EndReason.CANCELLED:  # not by us
-            ending = change(ending, reason=EndReason.PROVIDER_STOPPED)
-        final = slot.faults >= terms.node_faults
-        exhausted = final and reason is not EndReason.INPUT_UNAVAILABLE
-        counted = slot.faults + terms.faults_of(reason)
-        why = f"fault {counted}, {format_count(terms.node_faults, 'is', 'are')} borne"
+    final, why, exhausted = _sequel(terms, slot, ending.reason, checkpoint, is_stopped=is_stopped)
+    ending = _as_it_counts(auction, ending, is_stopped=is_stopped)
     outputs = status.outputs if status is not None else ()
     if not final and is_at_checkpoint(terms.task, ending):
         outputs = checkpoint.files  # none, where nothing goes on from what it left
@@ -80,6 +63,37 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         late_ms(auction, slot),
         0 if final else checkpoint.number,
     )
+
+
+def _sequel(terms: Terms, slot: Slot, reason: EndReason, checkpoint: Checkpoint, *, is_stopped: bool) -> _Sequel:
+    """What follows for a slot when an attempt has ended for `reason`, and left `checkpoint`."""
+    is_checked = reason in DETERMINISTIC and terms.verify.is_on  # an answer, which others confirm or not
+    if reason is EndReason.COMPLETED or is_stopped or is_checked:
+        return _Sequel(final=True)
+    if reason in DETERMINISTIC:
+        nodes = len({*slot.failed_on, slot.provider})
+        why = f"the job's own failure on {nodes} of {format_count(terms.job_failures, 'node')}"
+        return _Sequel(nodes >= terms.job_failures, why)
+    if reason is EndReason.EVICTED:
+        is_over = slot.freezes.evictions >= BORNE_EVICTIONS
+        return _Sequel(is_over, "it gave way at its provider, which is nobody's fault", is_over)
+    if reason is EndReason.CHECKPOINTED:
+        is_over = checkpoint.number > terms.checkpoints
+        return _Sequel(is_over, f"it goes on from {checkpoint}", is_over)
+    is_over = slot.faults >= terms.node_faults
+    if reason is EndReason.INPUT_UNAVAILABLE:
+        return _Sequel(is_over, "it did not get what it reads")
+    return _Sequel(is_over, f"fault {slot.faults + 1}, {format_count(terms.node_faults, 'is', 'are')} borne", is_over)
+
+
+def _as_it_counts(auction: Auction, ending: Ending, *, is_stopped: bool) -> Ending:
+    """The ending, for our reason where we stopped it, and for its provider's where that did."""
+    if is_stopped and ending.reason not in ANSWERS:
+        stopped_for = auction.stopped_for if auction.phase is AuctionPhase.CANCELLING else EndReason.CANCELLED
+        return change(ending, reason=stopped_for)
+    if ending.reason is EndReason.CANCELLED:
+        return change(ending, reason=EndReason.PROVIDER_STOPPED)
+    return ending
 
 
 def _left_behind(task: Task, slot: Slot, ending: Ending) -> tuple[Ending, Checkpoint]:

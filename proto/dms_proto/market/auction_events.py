@@ -211,7 +211,7 @@ class AttemptEnded(Event, frozen=True):
 
     `price` is what is owed for it; `claimed` what its provider asked, where that is more than the tariff gives.
     `source`: where its provider is; see `reputation.sources`.
-    `exhausted`: it was one node fault more than are borne. `ending` is still what the provider did: that goes into what is known of it.
+    `exhausted`: it was one fault, eviction or checkpoint more than are borne. `ending` is still what the provider did, for what is known of it.
     `late_ms`: how much later than it should have its program began to run.
     `checkpoint`: number of the checkpoint that `outputs` are, from which the next attempt goes on; 0: none.
     """

@@ -110,6 +110,7 @@ def test_what_three_attempts_cannot_get_at_nobody_can_and_the_reason_is_told(nod
     peers = iter("bcdef")
     requester.ends("a", requester.state.slots[0].allocation_id, EndReason.INPUT_UNAVAILABLE)
     while requester.reason is None:
+        assert requester.noted(AttemptEnded)[0].why == "it did not get what it reads"
         peer = next(peers)
         retried_at(requester, peer)
         requester.ends(peer, requester.acknowledged(), EndReason.INPUT_UNAVAILABLE)
