@@ -4,6 +4,8 @@ It runs as `python -I -S keeper_main.py CONTROL RUN LOG DOOR NAME WAYS`, uses th
 listening sockets, from `ports_start`; RUN is a pidfd of the run, with which it ends; LOG is the job's standard error. WAYS says what each is for,
 "1.job.internal:8080,2.job.internal:8080". DOOR is a Unix socket of the node's: it is told NAME and way, and given the connection. What it
 answers is why there is none; then, and while no node is there, the program finds its connection broken off.
+
+What this does is not in what the run may use. So a program that connects in a loop waits in its own queue, and gets no processor of this.
 """
 
 import contextlib
@@ -12,11 +14,14 @@ import select
 import socket
 import struct
 import sys
+import time
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER by which a socket is closed as broken off."""
 MOST = 64
-"""Connections about which the node has not decided."""
+"""Connections about which the node has not decided; the next ones are not taken yet."""
+AWAY_S = 0.05
+"""Seconds before the next one is taken while no node is there."""
 MOST_TOLD = 32
 """Lines in the job's log."""
 MAX_WHY = 1024
@@ -43,7 +48,7 @@ class Keeper:
             for fd, _ in self.poll.poll():
                 if fd == run:
                     return
-                if fd in self.ways:
+                if fd in self.ways and len(self.asked) < MOST:
                     self._accept(*self.ways[fd])
                 elif fd in self.asked:
                     self._hear(*self.asked[fd])
@@ -56,10 +61,15 @@ class Keeper:
         with connection:
             if not self._hand_over(connection, way):
                 break_off(connection)
+                time.sleep(AWAY_S)
+        if len(self.asked) == MOST:
+            self._listen(0)
+
+    def _listen(self, events: int) -> None:
+        for listener, _ in self.ways.values():
+            self.poll.modify(listener, events)
 
     def _hand_over(self, connection: socket.socket, way: str) -> bool:
-        if len(self.asked) >= MOST:
-            return False
         node = socket.socket(socket.AF_UNIX)
         node.setblocking(False)
         try:
@@ -79,6 +89,7 @@ class Keeper:
         self.poll.unregister(node)
         del self.asked[node.fileno()]
         node.close()
+        self._listen(select.POLLIN)
         if why:
             self._tell(f"dms: no connection to {way}: {why.decode(errors='replace')}\n")
 
