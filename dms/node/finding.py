@@ -2,7 +2,8 @@
 
 A large one stays where it is: its manifest comes, and the providers of a job are told who holds the files. A small one comes here.
 
-Who holds a large one is in memory alone. So the peers are asked again when a provider wants to know and nobody was found of late.
+Who holds a large one is in memory alone. So the peers are asked again when a provider wants to know and nobody was found of late; for all providers
+at once, and not again at once where nobody was found: a job has many, and peers mute who asks without end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
+from weakref import WeakValueDictionary
 
 from dms.node.claims import first_right
 from dms.node.datasets import Datasets
@@ -44,6 +46,8 @@ MORE_S: Final = 0.2
 """Seconds in which others may answer after it."""
 LATELY_S: Final = 60.0
 """Seconds in which who was found to share a dataset is not looked for again."""
+IN_VAIN_S: Final = 5.0
+"""The same, where nobody was found."""
 
 
 class Finding:
@@ -71,8 +75,9 @@ class Finding:
         self._datasets = datasets
         self._holders = holders
         self._questions: Questions[RequestId, DatasetHeld] = Questions()
-        self._found_at: Recent[Digest, float] = Recent(MOST_CONTENTS)
-        """When somebody was found that shares a large dataset, on the loop's clock."""
+        self._known_until: Recent[Digest, float] = Recent(MOST_CONTENTS)
+        """Until when it is not asked again who shares a large dataset, on the loop's clock."""
+        self._looking: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     async def bring(self, named: Sequence[str]) -> None:
         """Makes known here what is needed of datasets that a job names and other nodes share. What else is named is passed over.
@@ -101,12 +106,13 @@ class Finding:
         self._questions.heard(answer.request_id, peer, answer)
 
     async def _find_again(self, digest: Digest) -> None:
-        found_at = self._found_at.get(digest)
-        if found_at is not None and asyncio.get_running_loop().time() < found_at + LATELY_S:
-            return
-        if not await asyncio.to_thread(self._is_here, digest):
-            sizes = await self._sizes(digest, self._peers(), SOON_S)
-            self._note(digest, self._right(digest, sizes))
+        looking = self._looking.setdefault(digest, asyncio.Lock())
+        async with looking:
+            if asyncio.get_running_loop().time() < (self._known_until.get(digest) or 0.0):
+                return
+            if not await asyncio.to_thread(self._is_here, digest):
+                sizes = await self._sizes(digest, self._peers(), SOON_S)
+                self._note(digest, self._right(digest, sizes))
 
     def _right(self, digest: Digest, sizes: Mapping[PeerId, int]) -> Sequence[PeerId]:
         """Who says of a manifest that is here what it is."""
@@ -115,8 +121,7 @@ class Finding:
     def _note(self, digest: Digest, holders: Collection[PeerId]) -> None:
         for holder in holders:
             self._holders.note_one(holder, digest)
-        if holders:
-            self._found_at.keep(digest, asyncio.get_running_loop().time())
+        self._known_until.keep(digest, asyncio.get_running_loop().time() + (LATELY_S if holders else IN_VAIN_S))
 
     async def _bring(self, digest: Digest) -> None:
         if await asyncio.to_thread(self._is_here, digest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from dms.rpc.api.jobs import JobParams, WaitParams
 from dms.testing.market import peer_of
 from dms_proto.data.chunks import LISTED_FROM, Hashing
 from dms_proto.errors import PeerError, UserError
-from dms_proto.ids import Digest, digest_of, short
-from dms_proto.messages import DatasetHeld
-from dms_proto.work import EndReason
+from dms_proto.ids import Digest, PeerId, digest_of, short
+from dms_proto.messages import AnyMessage, DatasetHeld, DatasetWanted
+from dms_proto.work import DatasetInput, EndReason, Task
 
 from .conftest import Local, spec
 
@@ -77,6 +78,22 @@ async def test_who_shares_it_is_found_again_when_the_requester_has_been_restarte
     assert view.summary.reason is EndReason.COMPLETED, view.summary.detail
     assert len(view.slots[0].attempts) == 1
     assert provider.services.blobs.path(digest_of(LARGE)) is not None
+
+
+async def test_peers_are_asked_once_for_all_who_want_to_know(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They mute who asks without end, and a job has hundreds of providers that ask."""
+    services = local.market.nodes[0].services
+    send, asked = services.post.send_now, list[str]()
+
+    def counted(peer: PeerId, message: AnyMessage, cause: str = "") -> bool:
+        if isinstance(message, DatasetWanted):
+            asked.append(peer)
+        return send(peer, message, cause)
+
+    monkeypatch.setattr(services.post, "send_now", counted)
+    nobodys = Task("", datasets=(DatasetInput("data", digest_of(LARGE), 100, 2 * LISTED_FROM),))
+    await asyncio.gather(*(services.finding.find_again(nobodys) for _ in range(20)))
+    assert sorted(asked) == sorted(peer_of(node) for node in local.market.nodes[1:])
 
 
 async def test_what_nobody_gives_any_more_ends_the_job_and_it_is_told_what_that_is_and_who_was_asked(
