@@ -17,8 +17,8 @@ from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
-from dms.node.claims import first_right
 from dms.node.datasets import Datasets
+from dms.node.hearsay import first_right
 from dms.node.inputs import Sources, fetch_missing
 from dms.node.post import NodePost
 from dms.node.questions import Questions

@@ -30,18 +30,18 @@ ALL_S: Final = 90.0
 """Seconds in which it has to be here, however many say that they have it."""
 
 
-class Claim(NamedTuple):
+class Said(NamedTuple):
     """What a peer says of a content: how many bytes it has."""
 
     peer: PeerId
     size: int
 
 
-def in_turn(sizes: Mapping[PeerId, int]) -> Sequence[Claim]:
+def in_turn(sizes: Mapping[PeerId, int]) -> Sequence[Said]:
     """In which order peers are asked: one for each size, what most say first and what is soon refuted next, then the next one for each."""
-    claims = sorted((Claim(peer, size) for peer, size in sizes.items()), key=lambda claim: claim.size)
-    agreed = sorted((list(same) for _, same in groupby(claims, key=lambda claim: claim.size)), key=len, reverse=True)
-    return [claim for turn in zip_longest(*agreed) for claim in turn if claim is not None]
+    told = sorted((Said(peer, size) for peer, size in sizes.items()), key=lambda said: said.size)
+    agreed = sorted((list(same) for _, same in groupby(told, key=lambda said: said.size)), key=len, reverse=True)
+    return [said for turn in zip_longest(*agreed) for said in turn if said is not None]
 
 
 async def first_right(network: Network, blobs: BlobStore, digest: Digest, sizes: Mapping[PeerId, int]) -> None:
@@ -65,11 +65,11 @@ async def first_right(network: Network, blobs: BlobStore, digest: Digest, sizes:
 
 
 class _Race:
-    def __init__(self, network: Network, digest: Digest, directory: Path, claims: Sequence[Claim]) -> None:
+    def __init__(self, network: Network, digest: Digest, directory: Path, told: Sequence[Said]) -> None:
         self._network = network
         self._digest = digest
         self._directory = directory
-        self._claims = iter(claims)
+        self._told = iter(told)
         self._numbers = count()
         self._asked = 0
         self._failed = PeerError("peer_unreachable", f"nobody was named who has {digest}")
@@ -92,17 +92,17 @@ class _Race:
         raise PeerError(self._failed.code, f"{self._failed.message}; {who}", retryable=self._failed.retryable)
 
     async def _one_after_the_other(self) -> Path | None:
-        for claim in self._claims:
+        for said in self._told:
             self._asked += 1
             into = self._directory / str(next(self._numbers))
             try:
-                async with asyncio.timeout(TURN_S + claim.size / (SLOWEST_BYTES_PER_MS * SECOND)):
-                    await self._network.fetch((claim.peer,), self._digest, claim.size, into)
+                async with asyncio.timeout(TURN_S + said.size / (SLOWEST_BYTES_PER_MS * SECOND)):
+                    await self._network.fetch((said.peer,), self._digest, said.size, into)
             except PeerError as error:
-                log.warning("peer %s said to have %s, and: %s", claim.peer, self._digest, error.message)
+                log.warning("peer %s said to have %s, and: %s", said.peer, self._digest, error.message)
                 self._failed = error
             except TimeoutError:
-                log.warning("peer %s said to have %s, and did not give it in time", claim.peer, self._digest)
+                log.warning("peer %s said to have %s, and did not give it in time", said.peer, self._digest)
             else:
                 return into
         return None

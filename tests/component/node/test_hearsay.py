@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dms.node import claims
-from dms.node.claims import Claim, first_right, in_turn
+from dms.node import hearsay
+from dms.node.hearsay import Said, first_right, in_turn
 from dms.store.blobs import BlobStore
 from dms_actors.testing.network import MemoryFabric, MemoryNetwork
 from dms_proto.errors import PeerError
@@ -38,7 +38,7 @@ async def asking(fabric: MemoryFabric, gives: Path) -> MemoryNetwork:
 def test_what_most_say_is_looked_at_first_and_no_size_waits_for_all_of_another() -> None:
     said = {PeerId(name): size for name, size in zip("abcdefg", (9, 7, 7, 5, 5, 5, 3), strict=True)}
     assert in_turn(said) == [
-        Claim(PeerId(name), size) for name, size in zip("dbgaecf", (5, 7, 3, 9, 5, 7, 5), strict=True)
+        Said(PeerId(name), size) for name, size in zip("dbgaecf", (5, 7, 3, 9, 5, 7, 5), strict=True)
     ]
 
 
@@ -46,7 +46,7 @@ def test_what_most_say_is_looked_at_first_and_no_size_waits_for_all_of_another()
 async def test_who_stalls_holds_up_its_own_turn_alone(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: bool
 ) -> None:
-    monkeypatch.setattr(claims, "TURN_S", 0.05)
+    monkeypatch.setattr(hearsay, "TURN_S", 0.05)
     fabric = MemoryFabric()
     fabric.silent.update(LIARS)
     (tmp_path / "given").write_bytes(DATA)
@@ -61,7 +61,7 @@ async def test_who_stalls_holds_up_its_own_turn_alone(
 async def test_where_all_stall_it_ends_in_time_and_says_how_many_were_asked(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "ALL_S", 0.05)
+    monkeypatch.setattr(hearsay, "ALL_S", 0.05)
     fabric = MemoryFabric()
     fabric.silent.update(LIARS)
     network = await asking(fabric, tmp_path / "given")
