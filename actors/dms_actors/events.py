@@ -17,7 +17,7 @@ from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
 from dms_proto.market import auction_events, offer_state, owner, proofs
 from dms_proto.membership import machine as membership
-from dms_proto.pool import machines, services
+from dms_proto.pool import routes, services
 from dms_proto.pool import state as pool
 
 MACHINES: Final[tuple[ModuleType, ...]] = (
@@ -34,7 +34,7 @@ MACHINES: Final[tuple[ModuleType, ...]] = (
     proofs,
     pool,
     services,
-    machines,
+    routes,
 )
 
 

@@ -1,6 +1,6 @@
 """The Pool actor: keeps containers warm and gives them calls, and knows the services they run. Thinks with the machines of both.
 
-It also writes down which machines the calls of this node's owner went to.
+It also writes down to which nodes the calls of its owner went.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dms_actors.mishaps import Mishaps
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Containers
 from dms_proto.machine import Effect
-from dms_proto.pool import machine, machines, services
+from dms_proto.pool import machine, routes, services
 from dms_proto.pool.fold import after_restart, evolve
-from dms_proto.pool.machines import CALLS_STREAM, Routes, RouteTaken
+from dms_proto.pool.routes import CALLS_STREAM, Routes, RouteTaken
 from dms_proto.pool.services import SERVICES_STREAM, Services
 from dms_proto.pool.state import (
     POOL_STREAM,
@@ -32,7 +32,7 @@ from dms_proto.pool.state import (
 )
 
 SERVICES: Final[Machine[Services]] = Machine(services.decide, services.evolve, lambda _state: None, lambda _state: ())
-ROUTES: Final[Machine[Routes]] = Machine(machines.decide, machines.evolve, lambda _state: None, lambda _state: ())
+ROUTES: Final[Machine[Routes]] = Machine(routes.decide, routes.evolve, lambda _state: None, lambda _state: ())
 POOL: Final[Machine[Pool]] = Machine(machine.decide, evolve, machine.next_deadline, machine.resume)
 
 

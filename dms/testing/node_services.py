@@ -22,7 +22,6 @@ from dms.rpc.registry import Handover
 from dms_proto.capability import Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
-from dms_proto.pool.machines import CallRouted, KnownMachine, Rule
 from dms_proto.pool.placement import Bounds, place
 from dms_proto.pool.records import (
     Container,
@@ -34,6 +33,7 @@ from dms_proto.pool.records import (
     VirtualContainer,
     VirtualId,
 )
+from dms_proto.pool.routes import CallRouted, KnownNode, Rule
 from dms_proto.pool.services import service_name
 from dms_proto.pool.state import PoolPhase, PoolRules
 from dms_proto.units import MIB
@@ -98,8 +98,8 @@ class MemoryServices:
         if params.tunnel not in ("", "t-1"):
             raise UserError("not_found", f"this node has made no call {params.tunnel!r}")
         options = (
-            KnownMachine(PeerId("near"), rtt_us=300, said="too many wait for it"),
-            KnownMachine(self._provider, rtt_us=1_200),
+            KnownNode(PeerId("near"), rtt_us=300, said="too many wait for it"),
+            KnownNode(self._provider, rtt_us=1_200),
         )
         routed = CallRouted("t-1", "python-script/upper", options, self._provider, Rule.NEAREST)
         return RouteView(CREATED, routed, replayed=True)

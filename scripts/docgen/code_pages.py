@@ -37,7 +37,7 @@ MACHINE_TITLES = {
     "dms_proto.grants.trust": ("Trust", "stream `trust`", "../concepts/grants.md"),
     "dms_proto.market.owner": ("The owner", "stream `owner`", "../concepts/capability.md"),
     "dms_proto.pool.state": ("The pool", "stream `pool`", "../concepts/pools.md"),
-    "dms_proto.pool.machines": ("Calls", "stream `calls`", "../concepts/pools.md"),
+    "dms_proto.pool.routes": ("Calls", "stream `calls`", "../concepts/pools.md"),
     "dms_proto.pool.services": ("Services", "stream `services`", "../concepts/pools.md"),
     "dms_proto.market.proofs": ("Proofs", "stream: the request's id", "../guides/audit.md"),
 }

@@ -123,9 +123,9 @@ def call(io: Io, *, kind: str, entry: str, node: str) -> None:
 @click.argument("call_name", metavar="[CALL]", default="")
 @with_io
 def explain(io: Io, *, call_name: str) -> None:
-    """Say which machine got a call of this node, the last one by default, and why: the machines there were, and what each said.
+    """Say which node got a call of this one, the last by default, and why: the nodes there were, and what each said.
 
-    Why the call went to one container of that machine is told there, by dms pool show.
+    Why the call went to one container of that node is told there, by dms pool show.
 
     \b
     dms service explain

@@ -8,9 +8,9 @@ from typing import Final
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views.words import ago, clock, resources, short
 from dms.rpc.api.services import ContainerView, PoolView, RouteView, ServiceList
-from dms_proto.pool.machines import Rule
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import Container, Tally, VirtualContainer
+from dms_proto.pool.routes import Rule
 from dms_proto.units import format_bytes, format_count, format_millis
 
 _RIGHT = frozenset({3, 4})
@@ -89,30 +89,30 @@ def container(name: str, view: ContainerView, names: Mapping[str, str], now: int
 
 WHY: Final = {
     Rule.NAMED: "its caller has named it",
-    Rule.OWN: "this machine goes before all others",
+    Rule.OWN: "this node goes before all others",
     Rule.NEAREST: "of those that let the call in it is the nearest",
 }
 
 
 def route(view: RouteView, names: Mapping[str, str]) -> Iterator[Block]:
-    """Which machine got a call, and why."""
+    """Which node got a call, and why."""
     found = view.route
     called = f"{clock(view.at)}: {found.service}"
     if found.provider:
         yield Line(f"{called} was called on {names.get(found.provider) or short(found.provider)}: {WHY[found.rule]}")
     else:
-        yield Line(f"{called} was called, and no machine has let the call in")
+        yield Line(f"{called} was called, and no node has let the call in")
     asked = True
     rows = list[tuple[str, str, str]]()
     for each in found.options:
         is_it = each.peer == found.provider
         said = each.said or ("has let the call in" if is_it else "was not asked" if not asked else "")
         asked = asked and not is_it
-        away = "this machine" if each.is_own else f"{each.rtt_us / 1000:.1f} ms" if each.rtt_us else "not measured"
+        away = "this node" if each.is_own else f"{each.rtt_us / 1000:.1f} ms" if each.rtt_us else "not measured"
         rows.append((names.get(each.peer) or short(each.peer), away, said))
-    yield Table(("MACHINE", "AWAY", "SAID"), rows)
+    yield Table(("NODE", "AWAY", "SAID"), rows)
     if found.others:
-        yield Line(f"and {format_count(found.others, 'machine')} further away")
+        yield Line(f"and {format_count(found.others, 'node')} further away")
     yield Line("the order, computed again, is the same" if view.replayed else "the order, computed again, is another")
 
 

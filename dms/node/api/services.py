@@ -33,9 +33,9 @@ from dms_proto.capability import Resources
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.arithmetic import fits_within, total_of
-from dms_proto.pool.machines import CALLS_STREAM, CallRouted, KnownMachine, RouteTaken, nearest
 from dms_proto.pool.placement import replay
 from dms_proto.pool.records import ContainerId, ContainerPhase
+from dms_proto.pool.routes import CALLS_STREAM, CallRouted, KnownNode, RouteTaken, nearest
 from dms_proto.pool.services import (
     MOST,
     Installed,
@@ -196,7 +196,7 @@ class ServiceGroup(Base):
             after = rows[-1].seq
         raise UserError("not_found", f"there was no container {container_id!r} here", hint="dms pool list")
 
-    async def _options(self, name: str, node: str) -> tuple[KnownMachine, ...]:
+    async def _options(self, name: str, node: str) -> tuple[KnownNode, ...]:
         """Whom to call, the nearest first.
 
         Raises:
@@ -212,9 +212,7 @@ class ServiceGroup(Base):
         if not found:
             raise UserError("not_found", f"no node known here offers the service {name}", hint="dms peers list")
         links = self._services.network.links()
-        return nearest(
-            KnownMachine(peer, peer == self._me, links[peer].rtt_us if peer in links else 0) for peer in found
-        )
+        return nearest(KnownNode(peer, peer == self._me, links[peer].rtt_us if peer in links else 0) for peer in found)
 
     async def _installed(self, params: ServiceParams) -> Installed:
         name, services = service_name(params.kind, params.entry), await self._services.calls.services()

@@ -10,9 +10,9 @@ from dms.jobs.spec import JobSpec
 from dms.rpc.registry import method
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId
-from dms_proto.pool.machines import CallRouted
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import CallId, Container, ContainerId, VirtualContainer, VirtualId
+from dms_proto.pool.routes import CallRouted
 from dms_proto.pool.state import PoolPhase, PoolRules
 from dms_proto.work import Task
 
@@ -116,11 +116,11 @@ class RouteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RouteView(msgspec.Struct, frozen=True):
-    """Which machine got a call, and why.
+    """Which node got a call, and why.
 
     Attributes:
         at: Unix ms.
-        route: the machines that were known, what they said, and the one that has let the call in.
+        route: the nodes that were known, what they said, and the one that has let the call in.
         replayed: whether the order, computed again from what was known, is the same.
     """
 
@@ -255,7 +255,7 @@ class ServiceMethods(Protocol):
 
     @method("service.explain")
     async def service_explain(self, params: RouteParams) -> RouteView:
-        """Which machine got a call of this node's owner, and why: those that offered the service, and what they said.
+        """Which node got a call of this node's owner, and why: those that offered the service, and what they said.
 
         Raises:
             UserError: `not_found`.

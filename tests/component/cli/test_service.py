@@ -57,7 +57,7 @@ def test_a_call_carries_standard_input_there_and_the_answer_back(
     assert done.stdout == b"hello\x00" * 50_000
 
 
-def test_why_a_call_went_to_a_machine_is_told(dms: Dms) -> None:
+def test_why_a_call_went_to_a_node_is_told(dms: Dms) -> None:
     told = dms("service", "explain").stdout
     for words in (
         "of those that let the call in it is the nearest",

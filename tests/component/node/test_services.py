@@ -26,8 +26,8 @@ from dms_proto.errors import DmsError, UserError
 from dms_proto.grants.rights import Rights
 from dms_proto.ids import digest_of
 from dms_proto.market.offer_state import PolicyWished
-from dms_proto.pool.machines import Rule
 from dms_proto.pool.records import ContainerPhase
+from dms_proto.pool.routes import Rule
 from dms_proto.units import MIB
 from dms_proto.work import Input, Limits, Task
 
@@ -178,7 +178,7 @@ async def test_the_node_is_found_by_what_it_offers(owners: Owners) -> None:
     assert await said_back(owners.apis[0]) == b"hello"
 
 
-async def test_why_a_call_went_to_a_machine_is_on_record(owners: Owners) -> None:
+async def test_why_a_call_went_to_a_node_is_on_record(owners: Owners) -> None:
     api = owners.apis[0]
     with pytest.raises(UserError, match="this node has made no call"):
         await api.service_explain(RouteParams())

@@ -1,6 +1,6 @@
-"""Which machine gets a call: the first step, taken by the caller's node. Stream "calls".
+"""Which node gets a call: the first step, taken by the caller's node. Stream "calls".
 
-1. This machine goes before all others, then the others by their round trips, then those that were not measured yet.
+1. This node goes before all others, then the others by their round trips, then those that were not measured yet.
 2. They are asked in that order. Each answers for itself: that it has let the call in, or in its own words why not, such as that too many wait and for
    how long. Who was not asked has said nothing.
 3. The first that lets the call in has it. Which of its containers then works on it is decided there (`pool.placement`).
@@ -21,13 +21,13 @@ from dms_proto.machine import Decision, Event, Stimulus
 
 CALLS_STREAM: Final = "calls"
 MOST: Final = 32
-"""Machines that are told of with one call: the nearest."""
+"""Nodes that are told of with one call: the nearest."""
 MOST_WORDS: Final = 400
-"""Characters that are kept of what a machine has said."""
+"""Characters that are kept of what a node has said."""
 
 
 class Rule(StrEnum):
-    """By what the machine was chosen."""
+    """By what the node was chosen."""
 
     NAMED = "named"
     """Its caller has named it."""
@@ -36,11 +36,11 @@ class Rule(StrEnum):
     NEAREST = "nearest"
     """Of those that let the call in, its round trip is the shortest known."""
     NONE = "none"
-    """No machine has let the call in."""
+    """No node has let the call in."""
 
 
-class KnownMachine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A machine that offers the service, as its caller knew it.
+class KnownNode(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node that offers the service, as its caller knew it.
 
     Attributes:
         is_own: it is the caller's node itself.
@@ -55,31 +55,31 @@ class KnownMachine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CallRouted(Event, frozen=True):
-    """A call of this node's owner was let in by a machine, or by none.
+    """A call of this node's owner was let in by a node, or by none.
 
     Attributes:
         tunnel: its name; empty: none let it in.
         service: that was called.
-        options: the machines that offer it, in the order in which they were asked.
+        options: the nodes that offer it, in the order in which they were asked.
         provider: that has let it in; empty: none.
         rule: why that one.
-        others: machines beyond `MOST`, which are not told of.
+        others: nodes beyond `MOST`, which are not told of.
     """
 
     tunnel: str
     service: str
-    options: tuple[KnownMachine, ...]
+    options: tuple[KnownNode, ...]
     provider: PeerId
     rule: Rule
     others: int = 0
 
 
 class RouteTaken(Stimulus, frozen=True):
-    """This is how a call found its machine; `is_named`: its caller has named the machine."""
+    """This is how a call found its node; `is_named`: its caller has named the node."""
 
     tunnel: str
     service: str
-    options: tuple[KnownMachine, ...]
+    options: tuple[KnownNode, ...]
     provider: PeerId
     is_named: bool = False
 
@@ -88,12 +88,12 @@ class Routes(msgspec.Struct, frozen=True):
     """The state: nothing. What was written down is for people."""
 
 
-def nearest(options: Iterable[KnownMachine]) -> tuple[KnownMachine, ...]:
+def nearest(options: Iterable[KnownNode]) -> tuple[KnownNode, ...]:
     """In the order in which they are asked."""
     return tuple(sorted(options, key=lambda each: (not each.is_own, not each.rtt_us, each.rtt_us, each.peer)))
 
 
-def rule_of(options: tuple[KnownMachine, ...], provider: PeerId, *, is_named: bool) -> Rule:
+def rule_of(options: tuple[KnownNode, ...], provider: PeerId, *, is_named: bool) -> Rule:
     """By what `provider` was chosen of those that were asked in this order."""
     if not provider:
         return Rule.NONE

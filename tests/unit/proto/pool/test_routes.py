@@ -1,4 +1,4 @@
-"""Which machine a call goes to, and what is written down of it."""
+"""Which node a call goes to, and what is written down of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from dms_proto.ids import PeerId
-from dms_proto.pool.machines import (
+from dms_proto.pool.routes import (
     MOST,
     MOST_WORDS,
     CallRouted,
-    KnownMachine,
+    KnownNode,
     Routes,
     RouteTaken,
     Rule,
@@ -19,21 +19,21 @@ from dms_proto.pool.machines import (
 )
 
 NEAR, FAR, UNMEASURED, OWN = (
-    KnownMachine(PeerId("near"), rtt_us=200),
-    KnownMachine(PeerId("far"), rtt_us=90_000),
-    KnownMachine(PeerId("unmeasured")),
-    KnownMachine(PeerId("own"), is_own=True),
+    KnownNode(PeerId("near"), rtt_us=200),
+    KnownNode(PeerId("far"), rtt_us=90_000),
+    KnownNode(PeerId("unmeasured")),
+    KnownNode(PeerId("own"), is_own=True),
 )
 
 
-def routed(*options: KnownMachine, provider: str, is_named: bool = False) -> CallRouted:
+def routed(*options: KnownNode, provider: str, is_named: bool = False) -> CallRouted:
     taken = RouteTaken("t-1", "command/echo", options, PeerId(provider), is_named)
     (event,) = decide(Routes(), taken, 0).events
     assert isinstance(event, CallRouted)
     return event
 
 
-def test_this_machine_goes_first_then_the_nearest_and_who_was_not_measured_last() -> None:
+def test_this_node_goes_first_then_the_nearest_and_who_was_not_measured_last() -> None:
     assert nearest((UNMEASURED, FAR, OWN, NEAR)) == (OWN, NEAR, FAR, UNMEASURED)
 
 
@@ -47,7 +47,7 @@ def test_the_rule_is_told(provider: str, is_named: bool, rule: Rule) -> None:
 
 def test_what_is_written_down_is_bounded() -> None:
     many = tuple(
-        KnownMachine(PeerId(f"peer-{number}"), rtt_us=1 + number, said="x" * 10_000) for number in range(MOST + 3)
+        KnownNode(PeerId(f"peer-{number}"), rtt_us=1 + number, said="x" * 10_000) for number in range(MOST + 3)
     )
     event = routed(*many, provider="")
     assert (len(event.options), event.others) == (MOST, 3)
