@@ -20,7 +20,7 @@ from dms_proto.errors import UserError
 from dms_proto.globs import is_match
 from dms_proto.ids import Digest
 from dms_proto.rules import MAX_PATH
-from dms_proto.units import GIB, format_count
+from dms_proto.units import GIB, format_bytes, format_count
 from dms_proto.work import Output
 
 _CHUNK: Final = 1024 * 1024
@@ -75,6 +75,17 @@ def collect(directory: Path, patterns: Sequence[str], limits: OutputLimits = DEF
         f"outputs have {format_count(total, 'byte')} together, the limit is {limits.total_bytes}",
     )
     return sorted(found)
+
+
+def why_too_much(outputs: Sequence[Output], limits: OutputLimits = DEFAULT_LIMITS) -> str:
+    """Why no node that keeps to the limits brings these home, in words; empty where one may. For whoever is to fetch them from there."""
+    total = sum(output.size for output in outputs)
+    largest = max((output.size for output in outputs), default=0)
+    if len(outputs) <= limits.files and largest <= limits.file_bytes and total <= limits.total_bytes:
+        return ""
+    what = f"{format_count(len(outputs), 'output file')} of {format_bytes(total)}, the largest of {format_bytes(largest)}"
+    most = f"{limits.files}, of {format_bytes(limits.total_bytes)} and {format_bytes(limits.file_bytes)}"
+    return f"it says that it has {what}; {most}, are the most that are brought home"
 
 
 def copy(directory: Path, path: str, into: Path, limits: OutputLimits = DEFAULT_LIMITS) -> Output:

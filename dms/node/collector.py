@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from dms.executors.outputs import why_too_much
 from dms.node.arrivals import fetch_blob
 from dms.node.comparing import Comparing
 from dms.node.datasets import Datasets
@@ -203,7 +204,7 @@ class Collector:
         self._post.send_now(expected.provider, wanted)
 
     async def _collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
-        failed = await self._fetch_logs(status)
+        failed = why_too_much(status.outputs) or await self._fetch_logs(status)
         for output in status.outputs:
             if failed or self._blobs.use(output.digest) is not None:
                 continue

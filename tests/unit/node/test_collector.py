@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dms.node.collector import Collector, Pace
@@ -17,10 +18,12 @@ from dms_proto.data.holders import KnownHolders
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId, digest_of
 from dms_proto.messages import AllocationMessage, AllocationStatus, Phase
 from dms_proto.messages.kinds import DOING
-from dms_proto.work import Ending, EndReason, Limits, Task
+from dms_proto.units import GIB
+from dms_proto.work import Ending, EndReason, Limits, Output, Task
 
 ALLOCATION, REQUEST, PROVIDER, OTHER = AllocationId("a-x"), RequestId("r-x"), PeerId("p"), PeerId("q")
 LIMIT = 10_000_000
+DIGEST = digest_of(b"what is claimed")
 
 
 class Post:
@@ -131,6 +134,23 @@ async def test_a_log_longer_than_the_job_may_write_is_not_asked_for(collector: C
     await until(lambda: told, bool)
     await collector.close()
     assert told[0].failed == f"its log is said to have {LIMIT + 1} bytes, more than the job may write"
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        (Output("huge", DIGEST, 2**48, DIGEST),),
+        tuple(Output(f"part-{number}", DIGEST, 4 * GIB, DIGEST) for number in range(5)),
+        tuple(Output(f"part-{number}", DIGEST, 1) for number in range(1_001)),
+    ],
+)
+async def test_results_beyond_what_any_node_brings_home_are_not_fetched(
+    collector: Collector, told: list[Any], outputs: tuple[Output, ...]
+) -> None:
+    """The list of the chunks of a large one would be read into memory."""
+    collector.collect(REQUEST, PROVIDER, msgspec.structs.replace(ended((0, 0)), outputs=outputs))
+    (collected,) = await until(lambda: told, bool)
+    assert "are the most that are brought home" in collected.failed
 
 
 async def test_what_a_provider_does_is_heard_of_it_alone_and_forgotten_with_the_request(collector: Collector) -> None:
