@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Iterator, Sequence
@@ -30,6 +29,7 @@ from dms.devnet.network import DevNet, DevNode
 from dms.devnet.topology import NodeSpec
 from dms.jobs.spec import JobSpec
 from dms.rpc.async_client import AsyncClient
+from dms.testing.foreign_load import foreign_load
 from dms.testing.frozen import frozen
 from dms_proto.capability import JobClass, Resources
 from dms_proto.units import CORE, HOUR, MIB, SECOND
@@ -138,7 +138,7 @@ async def _tries(net: DevNet) -> list[float]:
 
 async def _one_try(provider: DevNode) -> float:
     await _while_free(_until(provider, {False}))
-    with _foreign_load():
+    with foreign_load():
         begun = time.perf_counter()
         await _until(provider, {True})
         return time.perf_counter() - begun
@@ -165,18 +165,6 @@ def _is_of_job(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes() == b"sh\0-c\0" + FOREVER.encode() + b"\0"
     return False
-
-
-@contextlib.contextmanager
-def _foreign_load() -> Iterator[None]:
-    """Programs that nobody here started use every core."""
-    burning = [subprocess.Popen(["sh", "-c", "while true; do :; done"]) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for process in burning:
-            process.kill()
-            process.wait()
 
 
 async def _in_turns(net: DevNet, trace: Sequence[float]) -> Measured:

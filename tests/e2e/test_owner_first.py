@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from dms.devnet.topology import NodeSpec
+from dms.testing.foreign_load import foreign_load
 from dms.testing.frozen import frozen
 from dms.testing.whole_market import (
     MARK,
@@ -71,21 +71,6 @@ def keys() -> Iterator[tuple[int, int]]:
 def type_at(ends: tuple[int, int]) -> None:
     os.write(ends[0], b"x\n")
     os.read(ends[1], 16)
-
-
-@contextmanager
-def foreign_load() -> Iterator[None]:
-    """Programs that use every core and are nobody's children here."""
-    burning = [
-        subprocess.Popen(["sh", "-c", "while :; do :; done"], start_new_session=True)
-        for _ in range(os.cpu_count() or 1)
-    ]
-    try:
-        yield
-    finally:
-        for process in burning:
-            process.kill()
-            process.wait()
 
 
 def stands_still(mark: str) -> bool:
