@@ -83,7 +83,7 @@ def why_too_much(outputs: Sequence[Output], limits: OutputLimits = DEFAULT_LIMIT
     largest = max((output.size for output in outputs), default=0)
     if len(outputs) <= limits.files and largest <= limits.file_bytes and total <= limits.total_bytes:
         return ""
-    what = f"{format_count(len(outputs), 'output file')} of {format_bytes(total)}, the largest of {format_bytes(largest)}"
+    what = f"{format_count(len(outputs), 'output')} of {format_bytes(total)}, the largest of {format_bytes(largest)}"
     most = f"{limits.files}, of {format_bytes(limits.total_bytes)} and {format_bytes(limits.file_bytes)}"
     return f"it says that it has {what}; {most}, are the most that are brought home"
 
