@@ -125,7 +125,8 @@ def call(io: Io, *, kind: str, entry: str, node: str) -> None:
 def explain(io: Io, *, call_name: str) -> None:
     """Say which node got a call of this one, the last by default, and why: the nodes there were, and what each said.
 
-    Why the call went to one container of that node is told there, by dms pool show.
+    A call's name is the tunnel in its event: dms events query --kind CallRouted. Why it went to one container of that node is told there, by dms
+    pool show.
 
     \b
     dms service explain
