@@ -206,15 +206,27 @@ class Collector:
     async def _collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
         failed = why_too_much(status.outputs) or await self._fetch_logs(status)
         for output in status.outputs:
-            if failed or self._blobs.use(output.digest) is not None:
-                continue
-            failed = await self._fetch(provider, Content(output.digest, output.size, output.chunks))
+            failed = failed or await self._bring(provider, Content(output.digest, output.size, output.chunks))
         self._tell(request_id, Collected(status.allocation_id, failed))
 
     async def _compare_results(self, request_id: RequestId, wanted: Compare) -> None:
         said = await self._comparing.compare(request_id, wanted, lambda: request_id in self._compared)
         if said is not None:
             self._tell(request_id, said)
+
+    async def _bring(self, provider: PeerId, output: Content) -> str:
+        """Fetches one output, unless it is here; then it is as its provider says, too: the next attempt is to fetch it by that."""
+        if self._blobs.use(output.digest) is None:
+            return await self._fetch(provider, output)
+        if provider == self._me:
+            return ""
+        try:
+            here = Content(output.digest, self._blobs.size(output.digest))
+            if output.chunks:
+                here = await asyncio.to_thread(self._blobs.put_list, output.digest)
+        except DmsError as error:
+            return error.message
+        return "" if here == output else f"{output.digest} is here, and is not as its provider says"
 
     async def _fetch(self, provider: PeerId, output: Content) -> str:
         """Fetches one output."""

@@ -12,8 +12,10 @@ import pytest
 from dms.node.collector import Collector, Pace
 from dms.node.holders import Teller
 from dms.node.logs import LogStore
+from dms.store.blobs import BlobStore
 from dms.testing.market import until
 from dms_actors.loop_calls import LoopCalls
+from dms_proto.data.chunks import LISTED_FROM, NO_LIST
 from dms_proto.data.holders import KnownHolders
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId, digest_of
 from dms_proto.messages import AllocationMessage, AllocationStatus, Phase
@@ -47,11 +49,11 @@ async def collector(tmp_path: Path, told: list[Any]) -> Collector:
     return collecting(tmp_path, told)
 
 
-def collecting(logs: Path, told: list[Any], pause_s: float = 0.02) -> Collector:
+def collecting(logs: Path, told: list[Any], pause_s: float = 0.02, blobs: BlobStore | None = None) -> Collector:
     """A requester's hands that find the logs that an earlier process left."""
     loop = asyncio.get_running_loop()
     post: Any = Post()
-    hands: Any = {"blobs": None, "datasets": None, "network": None, "post": post}
+    hands: Any = {"blobs": blobs, "datasets": None, "network": None, "post": post}
     collector = Collector(
         loop=loop,
         calls=LoopCalls(loop),
@@ -151,6 +153,19 @@ async def test_results_beyond_what_any_node_brings_home_are_not_fetched(
     collector.collect(REQUEST, PROVIDER, msgspec.structs.replace(ended((0, 0)), outputs=outputs))
     (collected,) = await until(lambda: told, bool)
     assert "are the most that are brought home" in collected.failed
+
+
+async def test_of_a_result_that_is_here_already_its_provider_is_not_believed(tmp_path: Path, told: list[Any]) -> None:
+    """The next attempt would be told to go by a list that nobody has, or that is another's."""
+    blobs = BlobStore(tmp_path / "blobs")
+    right = blobs.put_list(blobs.put_bytes(bytes(LISTED_FROM + 1)))
+    collector, verdicts = collecting(tmp_path / "logs", told, blobs=blobs), list[bool]()
+    for size, chunks in ((right.size, DIGEST), (1, NO_LIST), (right.size, right.chunks), (right.size, NO_LIST)):
+        outputs = (Output("model.bin", right.digest, size, chunks),)
+        collector.collect(REQUEST, PROVIDER, msgspec.structs.replace(ended((0, 0)), outputs=outputs))
+        await until(lambda: told, bool)
+        verdicts.append(bool(told.pop().failed))
+    assert verdicts == [True, True, False, False]
 
 
 async def test_what_a_provider_does_is_heard_of_it_alone_and_forgotten_with_the_request(collector: Collector) -> None:
