@@ -464,7 +464,8 @@ def _time(auction: Auction, stimulus: TimeCame, now: int) -> Decision:
             events.append(CommitAwaited(bid_id, now + terms.ack_timeout_ms))
         elif bid.ack_until <= now:
             source = bid.facts.source if bid.facts.is_newcomer and bid.facts.source != UNKNOWN else ""
-            events.append(CommitFailed(bid_id, bid.provider, f"silent for {terms.ack_timeout_ms} ms", source))
+            silent = f"silent for {bid.ack_until - bid.taken_at} ms"
+            events.append(CommitFailed(bid_id, bid.provider, silent, source, is_silent=True))
             effects += [Send(bid.provider, Release(terms.request_id, bid_id)), _unanswered(auction, bid_id, bid, now)]
             # It may have accepted, and only its answer was lost.
             effects += [Send(bid.provider, Cancel(terms.request_id, auction.slots[i].allocation_id)) for i in bid.slots]

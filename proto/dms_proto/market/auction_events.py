@@ -119,6 +119,7 @@ class CommitFailed(Event, frozen=True):
     provider: PeerId
     why: str
     source: str = ""
+    is_silent: bool = False
 
 
 class CommitAwaited(Transient, frozen=True):

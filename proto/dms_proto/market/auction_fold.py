@@ -48,7 +48,7 @@ from dms_proto.market.auction_events import (
     SealsListed,
 )
 from dms_proto.market.auction_freezes import Freezes
-from dms_proto.market.auction_pace import NUDGE_MS, nudge_pauses, overdue_at
+from dms_proto.market.auction_pace import NUDGE_MS, ack_ms, nudge_pauses, overdue_at
 from dms_proto.market.auction_reading import agreement_of, bidder_of, is_answer, is_passing, seeking
 from dms_proto.market.auction_state import (
     Auction,
@@ -270,9 +270,10 @@ def _announced(auction: Auction, event: RequestAnnounced) -> Auction:
 
 def _awarded(auction: Auction, event: AwardMade) -> Auction:
     bids, slots = dict(auction.bids), auction.slots
+    taken_at = event.ack_until - ack_ms(auction, (bids[bid_id] for bid_id, _ in event.taken))
     for bid_id, indexes in event.taken:
         bid = bids[bid_id]
-        told = {"ack_until": event.ack_until, "taken_at": event.ack_until - terms_of(auction).ack_timeout_ms}
+        told = {"ack_until": event.ack_until, "taken_at": taken_at}
         bids[bid_id] = taken = change(bid, **told, slots=indexes, award=event.paid)
         agreed = agreement_of(terms_of(auction), taken, indexes)
         agreed_on = terms_digest(agreed)
@@ -380,15 +381,18 @@ def _confirmed(auction: Auction, bid_id: BidId, at: int) -> Auction:
 
 
 def _commit_failed(auction: Auction, event: CommitFailed) -> Auction:
-    silent_at = auction.silent_at
+    silent_at, silences = auction.silent_at, auction.silences
     if event.source:
         silent_at = {**silent_at, event.source: silent_at.get(event.source, 0) + 1}
+    if event.is_silent:
+        silences = {**silences, event.provider: silences.get(event.provider, 0) + 1}
     return change(
         auction,
         slots=with_slots(auction, auction.bids[event.bid_id].slots, phase=SlotPhase.SEEKING),
         bids=without(auction.bids, event.bid_id),
         faulty={**auction.faulty, event.provider: auction.round},
         silent_at=silent_at,
+        silences=silences,
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from dms_proto.checkpoints import going_on
 from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
 from dms_proto.images import PULL_MS, Pull
-from dms_proto.market.auction_state import Auction, Slot, terms_of
+from dms_proto.market.auction_state import Auction, OpenBid, Slot, terms_of
 from dms_proto.messages import Phase
 from dms_proto.units import MINUTE
 from dms_proto.work import Task, input_bytes
 
+ACK_DOUBLINGS: Final = 3
+"""So often the time for an answer to a commit doubles: from half a second to four."""
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
 NEWCOMER_NUDGE_MS: Final = (1_000, 2_000)
@@ -22,6 +25,17 @@ START_WITHIN_MS: Final = 10_000
 """Whoever holds capacity has the program running so soon after the commit, beside fetching its inputs: that is what holding means."""
 NOT_STARTED_MS: Final = 3 * START_WITHIN_MS
 """Whoever has not by then will not."""
+
+
+def ack_ms(auction: Auction, winners: Iterable[OpenBid]) -> int:
+    """How long winners may be silent: twice as long each time one has been, since it may have too much to do.
+
+    Whoever answers too late has held capacity for nothing, and the next round makes more work for a busy machine. A newcomer gets no more than the
+    least, since its silence costs it nothing; so does whoever is taken together with one. (RFC 6298, 5.5, does so for retransmissions.)
+    """
+    least_ms = terms_of(auction).ack_timeout_ms
+    late = (0 if bid.facts.is_newcomer else auction.silences.get(bid.provider, 0) for bid in winners)
+    return least_ms << min(ACK_DOUBLINGS, *late)
 
 
 def nudge_pauses(slot: Slot) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ from dms_proto.market.auction_gang import first_failure, gang_step, lacking, may
 from dms_proto.market.auction_lots import looks_step
 from dms_proto.market.auction_messages import bid_request, commit_message
 from dms_proto.market.auction_money import AT_WORK, affordable, money_left, room_with, spent, stakes
+from dms_proto.market.auction_pace import ack_ms
 from dms_proto.market.auction_reading import (
     bidder_of,
     is_held_back,
@@ -170,7 +171,8 @@ def _award(auction: Auction, slots: tuple[Slot, ...], bids: dict[BidId, OpenBid]
     if is_sealed(auction):
         (bid_id, _), *_none = awards  # for one slot
         award = award_for(bids[bid_id], slots[0], decision.ranking, bids)
-    event = AwardMade(decision, awards, now + terms.ack_timeout_ms, award)
+    ack_until = now + ack_ms(auction, (bids[bid_id] for bid_id, _ in awards))
+    event = AwardMade(decision, awards, ack_until, award)
     commits = tuple(
         Send(bids[bid_id].provider, commit_message(auction, change(bids[bid_id], award=award), indexes))
         for bid_id, indexes in awards

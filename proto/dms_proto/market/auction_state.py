@@ -211,6 +211,7 @@ class Auction(msgspec.Struct, frozen=True):
         standing_at: nodes at which the request stands.
         faulty: in which round a node failed us; it is left out of the round after that.
         silent_at: by source, how many newcomers there were silent in this round when they had won.
+        silences: how often each node was silent when it had won.
         seals: sealed bids that are not opened yet.
         window_until: end of the current bidding window, or of the time for opening.
         next_round_at: when to ask again, while waiting.
@@ -240,6 +241,7 @@ class Auction(msgspec.Struct, frozen=True):
     standing_at: frozenset[PeerId] = frozenset()
     faulty: Mapping[PeerId, int] = {}
     silent_at: Mapping[str, int] = {}
+    silences: Mapping[PeerId, int] = {}
     slots: tuple[Slot, ...] = ()
     search: SearchPhase = SearchPhase.IDLE
     window_until: int = 0

@@ -110,7 +110,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
         budget: micro-credits for all attempts of all allocations together; 0 for no limit.
         preferences: how bids are compared.
         window_ms: longest wait for bids in a round.
-        ack_timeout_ms: how long a winner may be silent, or a bidder that is to open its bid.
+        ack_timeout_ms: how long a winner may be silent at first (`auction_pace.ack_ms`), or a bidder that is to open its bid.
         queue_ms: how long to wait for capacity that exists but is not free, or for nodes that are there and silent.
         patience_ms: how long to wait when no known node could ever serve it.
         deadline_at: Unix ms by which it must be over; 0 for none.

@@ -439,6 +439,34 @@ def test_a_silent_winner_is_told_to_stop_in_case_only_its_answer_was_lost() -> N
     assert [cancel.allocation_id for cancel in requester.sent(Cancel, PeerId("a"))] == [allocation_id(silent, 0)]
 
 
+PROVEN = BidderFacts(successes=1)
+
+
+def patience_of(facts: BidderFacts, times: int) -> list[int]:
+    """How long a node that bids again and again and never answers is waited for, in milliseconds."""
+    requester, waited = Requester(bids_wanted=1).submit("a"), list[int]()
+    for number in range(4 * times):
+        requester.bid("a", number, facts=facts)
+        taken = requester.now
+        if requester.sent_to(Commit):
+            while not requester.noted(CommitFailed):
+                requester.wait(10)
+            waited.append(requester.now - taken)
+        while not requester.called():
+            requester.wait(100)
+        requester.asks("a")
+    return waited[:times]
+
+
+def test_who_was_silent_before_is_given_twice_as_long_up_to_eight_times() -> None:
+    """What is answered too late has held capacity for nothing: on a busy machine each such round makes the next one later still."""
+    assert patience_of(PROVEN, 5) == [ACK, 2 * ACK, 4 * ACK, 8 * ACK, 8 * ACK]
+
+
+def test_a_newcomer_that_was_silent_before_is_given_no_longer() -> None:
+    assert patience_of(BidderFacts(), 3) == [ACK, ACK, ACK]
+
+
 def test_two_silent_winners_cost_two_timeouts() -> None:
     requester = Requester(bids_wanted=3).submit("a", "b", "c")
     for peer, price in (("a", 100), ("b", 500), ("c", 900)):
