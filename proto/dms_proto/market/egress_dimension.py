@@ -33,11 +33,15 @@ def judge_egress(required: Egress, offered: Egress) -> Iterator[DimensionVerdict
 
 
 def egress_bytes_test(required: Egress) -> Callable[[Capability], bool] | None:
-    """Whether as much may flow. Who lets nothing out need not say how much."""
+    """Whether as much may flow. Who lets a job out nowhere need not say how much."""
     want = required.most_bytes
     if not required.destinations:
         return None
-    return lambda offered: not offered.egress.destinations or want <= offered.egress.most_bytes
+    return lambda offered: not _leads_out(required, offered.egress) or want <= offered.egress.most_bytes
+
+
+def _leads_out(required: Egress, offered: Egress) -> bool:
+    return any(is_within(one, offered.destinations) for one in required.destinations)
 
 
 def judge_egress_bytes(required: Egress, offered: Egress) -> Iterator[DimensionVerdict]:
@@ -45,7 +49,7 @@ def judge_egress_bytes(required: Egress, offered: Egress) -> Iterator[DimensionV
     want, most = required.most_bytes, offered.most_bytes
     if not required.destinations:
         return
-    if not offered.destinations or want <= most:
+    if not _leads_out(required, offered) or want <= most:
         yield good("egress_bytes", equal=want == most)
     else:
         words = format_bytes if format_bytes(want) != format_bytes(most) else show_bytes

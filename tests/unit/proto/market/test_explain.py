@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dms_proto.capability import Capability, ExecutorOffer, Gpu, Isolation, JobClass, Price, Resources
+from dms_proto.egress import Egress
 from dms_proto.ids import PeerId
 from dms_proto.market.changes import QUANTITIES, Change, apply_change, floor_bytes
 from dms_proto.market.comparison import compare
@@ -48,7 +49,13 @@ def test_applying_a_suggestion_makes_the_job_fit_on_every_node_it_names(near_mis
             assert does_fit(changed, machines[int(peer)]), (str(suggestion), machines[int(peer)])
 
 
+TO_ANYWHERE = Capability(egress=Egress(("*:1",), 3))
+LESS = Capability(egress=Egress(("x.b:1",), 1))
+"""Allows neither the place nor the amount: without the place, there is no amount."""
+
+
 @given(near_misses)
+@example((TO_ANYWHERE, [Capability(), LESS]))
 def test_a_suggestion_names_every_node_its_change_gains_and_no_node_is_lost(near_misses) -> None:
     required, machines = near_misses
     # For nothing, so that asking for less does not lower the price as well.
