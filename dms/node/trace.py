@@ -323,6 +323,12 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "EndingUnclaimed": lambda _e: "no receipt ever came; what it left is removed",
     "RequesterWentAway": lambda _e: "the requester cannot be reached; the work goes on for a while",
     "RequesterCameBack": lambda _e: "the requester is back",
+    # calls of services
+    "CallRouted": lambda e: (
+        f"a call of {e.service} went to {short(e.provider)} ({e.rule})"
+        if e.provider
+        else f"no node let a call of {e.service} in; {format_count(len(e.options) + e.others, 'node')} asked"
+    ),
     # proofs, on both sides
     "FrameKept": lambda e: f"kept as a proof: a signed frame of {format_bytes(len(e.frame))}",
     # peers and the owner

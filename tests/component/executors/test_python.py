@@ -148,8 +148,9 @@ def raise_(error: Any) -> None:
     raise error
 
 
-def raises(error: Any) -> Callable[[], None]:
-    return lambda: raise_(error)
+def raises(kind: type[BaseException], *about: Any) -> Callable[[], None]:
+    """Makes the error over there: a library that this process has loaded may pickle those with what is not there."""
+    return lambda: raise_(kind(*about))
 
 
 async def test_what_a_function_raises_comes_back_with_its_traceback(executor: PythonExecutor, directory: Path) -> None:
@@ -159,11 +160,11 @@ async def test_what_a_function_raises_comes_back_with_its_traceback(executor: Py
         assert about["type"] == "ZeroDivisionError"
         assert "in <lambda>" in about["traceback"]
         assert isinstance(cloudpickle.loads(pickled), ZeroDivisionError)
-        about, pickled = await caller.failure(raises(SystemExit(3)))
+        about, pickled = await caller.failure(raises(SystemExit, 3))
         assert about["type"] == "SystemExit"
         about, pickled = await caller.failure(lambda: raise_(broken_exception()))
         assert (about["message"], pickled) == ("", b"")
-        about, pickled = await caller.failure(raises(KeyError("x")), codec=worker.JSON)
+        about, pickled = await caller.failure(raises(KeyError, "x"), codec=worker.JSON)
         assert (about["type"], pickled) == ("KeyError", b""), "who asks for JSON gets nothing to unpickle"
         about, _ = await caller.failure(object, codec=worker.JSON)
         assert "not JSON serializable" in about["message"]

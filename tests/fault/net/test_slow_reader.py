@@ -112,14 +112,9 @@ async def test_who_asks_on_and_reads_little_by_little_is_kept(crew: Crew) -> Non
 async def test_where_a_peer_was_muted_the_next_waits_at_the_door_and_gets_in(crew: Crew) -> None:
     """A hundred identities of one source cost a hundred handshakes in as many tenths of a second."""
     victim = await crew()
-
-    async def offend(visit: Visit) -> None:
-        stream = await visit.greeted()
-        with suppress(*CLOSED):
-            while True:
-                await stream.write(frames.frame(bytes(KIB)) * 100)
-
-    await attack(victim.addresses[0], offend)
+    offender = asyncio.create_task(attack(victim.addresses[0], wait))
+    victim.network.ban((await victim.seen.first(PeerUp)).peer, PATIENCE_S)
+    await offender
     assert await victim.counted("waited.doorstep", at_least=0) == 0
     await still_serves(crew, victim)
     assert await victim.counted("waited.doorstep") == 1

@@ -23,6 +23,7 @@ TO_NETWORK = [
     pipe.OpenTunnel(5, "peer", b"to what"),
     pipe.RefuseTunnel(-1, "not_found", "message"),
     pipe.AbortTunnel(5),
+    pipe.EndFetch(2),
     pipe.Ban("peer", 1.5),
     pipe.Spare("peer", 1.5),
     pipe.AskStats(4),
