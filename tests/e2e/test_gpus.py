@@ -151,7 +151,14 @@ def test_devices_stay_taken_while_their_program_outlives_its_node(market: WholeM
         wait_until(lambda: taken in free(market), "the device is free again")
 
 
+def are_both_connected(market: WholeMarket) -> bool:
+    """Whether a job that does not wait finds both providers: one was killed before."""
+    peers = market.json("peers", "list")["peers"]
+    return sum(peer["state"] == "connected" for peer in peers) == 2
+
+
 def test_what_goes_together_runs_on_two_nodes_at_once(market: WholeMarket, mark: str) -> None:
+    wait_until(lambda: are_both_connected(market), "both providers are connected")
     together = ("--count", "3", "--together", "--gpus", "1", "--gpu-memory", "40GiB", "--gpu-model", "0 (")
     done = market.dms(*asked(mark, *together, script="echo $CUDA_VISIBLE_DEVICES"))
     assert done.returncode == 0, done.stderr
@@ -160,6 +167,7 @@ def test_what_goes_together_runs_on_two_nodes_at_once(market: WholeMarket, mark:
 
 
 def test_what_goes_together_does_not_begin_when_one_has_no_place(market: WholeMarket, mark: str) -> None:
+    wait_until(lambda: are_both_connected(market), "both providers are connected")
     together = ("--count", "4", "--together", "--gpus", "1", "--gpu-model", "0 (")
     refused = market.dms(*asked(mark, *together))
     assert "a place for 3 of 4 allocations that go together" in refused.stderr
