@@ -151,24 +151,25 @@ def test_devices_stay_taken_while_their_program_outlives_its_node(market: WholeM
         wait_until(lambda: taken in free(market), "the device is free again")
 
 
-def are_both_connected(market: WholeMarket) -> bool:
-    """Whether a job that does not wait finds both providers: one was killed before."""
-    peers = market.json("peers", "list")["peers"]
-    return sum(peer["state"] == "connected" for peer in peers) == 2
+TOGETHER = ("--together", "--gpus", "1", "--gpu-model", "0 (")
+
+
+def run_three_together(market: WholeMarket, mark: str) -> None:
+    """A provider that was killed before any job of its ended well is taken last for a while: one that does is what brings it back."""
+    assert market.dms("run", *SMALL, "--gpus", "1", "--gpu-model", "A100", "--", "true").returncode == 0
+    three = asked(mark, "--count", "3", *TOGETHER, "--gpu-memory", "40GiB", script="echo $CUDA_VISIBLE_DEVICES")
+    wait_until(lambda: market.dms(*three).returncode == 0, "both providers have room for what goes together")
+    wait_until(lambda: len(free(market)) == 5 and free(market, "other"), "the devices are free again")
 
 
 def test_what_goes_together_runs_on_two_nodes_at_once(market: WholeMarket, mark: str) -> None:
-    wait_until(lambda: are_both_connected(market), "both providers are connected")
-    together = ("--count", "3", "--together", "--gpus", "1", "--gpu-memory", "40GiB", "--gpu-model", "0 (")
-    done = market.dms(*asked(mark, *together, script="echo $CUDA_VISIBLE_DEVICES"))
-    assert done.returncode == 0, done.stderr
+    run_three_together(market, mark)
     slots = market.json("job", "show", market.last_job()["job_id"])["slots"]
     assert len({slot["attempts"][0]["provider"] for slot in slots}) == 2
 
 
 def test_what_goes_together_does_not_begin_when_one_has_no_place(market: WholeMarket, mark: str) -> None:
-    wait_until(lambda: are_both_connected(market), "both providers are connected")
-    together = ("--count", "4", "--together", "--gpus", "1", "--gpu-model", "0 (")
-    refused = market.dms(*asked(mark, *together))
+    run_three_together(market, mark)
+    refused = market.dms(*asked(mark, "--count", "4", *TOGETHER))
     assert "a place for 3 of 4 allocations that go together" in refused.stderr
     assert processes_marked(mark) == []
