@@ -37,7 +37,6 @@ from dms_proto.messages.base import KnownPeer, Message
 from dms_proto.messages.data import MAX_MARKS, DataMark, DatasetHeld, DatasetWanted, Holders, HoldersWanted, Serve
 from dms_proto.rules import (
     MAX_COUNT,
-    MAX_LINE,
     Address,
     Amount,
     BidIdOrNone,
@@ -212,10 +211,7 @@ class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
     passing: bool = False
 
     def __post_init__(self) -> None:
-        # A node makes dozens of these for whoever asks what it cannot do, and hardly any is too long.
-        longest = max(len(self.dimension), len(self.wanted), len(self.observed), len(self.nearest))
-        if longest > MAX_LINE:
-            cut_lines(self, "dimension", "wanted", "observed", "nearest")
+        cut_lines(self, "dimension", "wanted", "observed", "nearest")
 
 
 class Decline(Message, frozen=True, tag=True):
