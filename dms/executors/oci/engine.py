@@ -231,11 +231,7 @@ class Engine:
         Raises:
             EngineError: the engine did not answer.
         """
-        try:
-            await self._json("POST", f"containers/{container}/kill", params={"signal": name})
-        except EngineError as error:
-            if error.status not in (404, 409, 500):
-                raise
+        await self._tell(f"containers/{container}/kill", signal=name)
 
     async def pause(self, container: str) -> None:
         """Freezes all processes of a container where they stand.
@@ -251,11 +247,7 @@ class Engine:
         Raises:
             EngineError: the engine did not answer.
         """
-        try:
-            await self._json("POST", f"containers/{container}/unpause")
-        except EngineError as error:
-            if error.status not in (404, 409, 500):
-                raise
+        await self._tell(f"containers/{container}/unpause")
 
     async def remove(self, container: str) -> bool:
         """Ends and removes a container with all that belongs to it, by id or name. False: there was none.
@@ -353,6 +345,14 @@ class Engine:
             raise EngineError(0, f"no answer within {CALL_S:.0f} s to {method} {path}") from error
         except msgspec.DecodeError as error:
             raise EngineError(0, f"the answer to {method} {path} is not JSON: {error}") from error
+
+    async def _tell(self, path: str, **parameters: str) -> None:
+        """Posts what is no error where the container does not run, or does what it should already."""
+        try:
+            await self._json("POST", path, params=parameters)
+        except EngineError as error:
+            if error.status not in (404, 409, 500):
+                raise
 
     @asynccontextmanager
     async def _stream(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:

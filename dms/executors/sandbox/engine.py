@@ -279,15 +279,6 @@ class Sandbox:
             given.give(os.open(self._state / "seccomp.bpf", _READ))
             block = self._block(run, given) if place.group.paused_start else -1
             numbers = self._numbers(run, program, given)
-            hosts = profile.HOSTS + hosts_of(program.names)
-            view = profile.View(
-                job="",
-                etc="",
-                devices=program.devices,
-                secrets=tuple((given.give(_in_memory(value)), name) for name, value in program.secrets.items()),
-                block=block,
-                hosts=given.give(_in_memory(hosts.encode())) if program.names.count else -1,
-            )
             etc = self._state / ("egress/etc" if program.egress.destinations else "etc")
             sources = [place.directory, etc, *(path for path, _ in program.binds)]
             mounts = [str(path) for path in sources] if place.uid else []
@@ -297,7 +288,16 @@ class Sandbox:
                 mounts.append(str(self._bwrap_home))
             names = [f"{MOUNT_ROOT}/{number}" if place.uid else str(path) for number, path in enumerate(sources)]
             binds = tuple((name, target) for name, (_, target) in zip(names[2:], program.binds, strict=True))
-            view = msgspec.structs.replace(view, job=names[0], etc=names[1], binds=binds)
+            hosts = profile.HOSTS + hosts_of(program.names)
+            view = profile.View(
+                job=names[0],
+                etc=names[1],
+                binds=binds,
+                devices=program.devices,
+                secrets=tuple((given.give(_in_memory(value)), name) for name, value in program.secrets.items()),
+                block=block,
+                hosts=given.give(_in_memory(hosts.encode())) if program.names.count else -1,
+            )
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(arguments, self._host_options + profile.encode(options), 0)
             argv = (binary, *_READ_ARGUMENTS, *_filled(program.command, numbers))
