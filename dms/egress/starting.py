@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,9 +39,30 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Companion:
-    """A process beside a run, outside of its sandbox. It ends by itself, with the run it serves."""
+    """A process beside a run, outside of its sandbox. It ends by itself, with the run it serves.
+
+    Attributes:
+        inner: the end of a socket that is for the starter inside the sandbox.
+    """
 
     _process: subprocess.Popen[bytes]
+    inner: socket.socket
+
+    def _start(
+        self, arguments: Sequence[str], fds: Sequence[int], complaints: Path, stdin: int = subprocess.DEVNULL
+    ) -> None:
+        """Starts it in a Python of its own, with these descriptors and nothing of the node's besides."""
+        with complaints.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                pass_fds=fds,
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
 
     async def wait_ended(self) -> None:
         """Waits for its end, once the run is over; one that goes on is killed."""
@@ -61,25 +83,14 @@ class ProxyProcess(Companion):
     def __init__(self, ways: Ways, *, run: int, meter: int, log: int, uid: int, complaints: Path) -> None:
         """Starts it; arguments as in `Order`, all descriptors stay the caller's. `complaints`: where it writes what goes wrong.
 
-        Attributes:
-            inner: the end of a socket that is for the starter inside the sandbox.
-
         Raises:
             OSError: it cannot be started.
         """
         ours, self.inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, complaints.open("ab") as errors:
+        with ours:
             order = Order(ways, ours.fileno(), run, meter, log, uid)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "dms.egress"],
-                pass_fds=[order.control, run, meter, log],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+            fds = [order.control, run, meter, log]
+            self._start(["-P", "-m", "dms.egress"], fds, complaints, subprocess.PIPE)
         assert self._process.stdin is not None
         with self._process.stdin as way:
             way.write(msgspec.json.encode(order))

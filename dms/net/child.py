@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dms.net.handover import hand_over
 from dms.net.launching import Launched
 from dms.net.pipe import Splitter, ToNetwork, ToNode, decode_to_node, encode
+from dms.readable import readable
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +107,9 @@ async def _end_of(process: subprocess.Popen[bytes]) -> int:
     """Waits for the end of a child of ours, by a pidfd: no thread waits, and none has to be joined. Its exit code, negative for a signal."""
     if (code := process.poll()) is not None:
         return code
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
     pidfd = os.pidfd_open(process.pid)
-    loop.add_reader(pidfd, ended.set)
     try:
-        await ended.wait()
+        await readable(pidfd)
     finally:
-        loop.remove_reader(pidfd)
         os.close(pidfd)
     return process.wait()

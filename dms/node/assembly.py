@@ -151,7 +151,7 @@ class Assembly:
         self._notes = dict[str, str]()
         self._stop = asyncio.Event()
         self._hearing = Hearing(network, self._notes, self._calls)
-        self._spot_answers = SpotAnswers(self._loop, self._calls)
+        self._spot_answers = SpotAnswers(self._calls)
         self._mishaps = Mishaps()
 
     async def build(self, probe: Callable[[], Awaitable[Probed]]) -> Services:
@@ -199,7 +199,7 @@ class Assembly:
         tunnels.judge_by(node, self._clock)
         self._hearing.listen(node, post)
         self._hearing.hear(NetworkUp(await listening))
-        asking = Hands(self._loop, self._calls)
+        asking = Hands(self._calls)
         stack.push_async_callback(asking.close)
         asking.start(lambda: renewals.ask_on_time(node), "asking for renewals")
         return Services(
@@ -255,7 +255,6 @@ class Assembly:
             self._allocations.tell(allocation_id, Told(stimulus, "workbench"))
 
         return Workbench(
-            loop=self._loop,
             calls=self._calls,
             executors={name: executor for name, (executor, _) in probed.executors.items()},
             jobs=jobs_directory(self._home, self._config),
@@ -286,7 +285,7 @@ class Assembly:
     def _make_containers(self, probed: Probed) -> PoolHands:
         executors = {name: executor for name, (executor, _) in probed.executors.items()}
         longest = self._config.pool.longest_call_ms
-        return PoolHands(self._loop, self._calls, executors, self._home.pool, self._blobs, longest)
+        return PoolHands(self._calls, executors, self._home.pool, self._blobs, longest)
 
     def _spawn_pool(self, runtime: ThreadRuntime, journal: CrewJournal, containers: PoolHands) -> Address:
         pool = runtime.spawn(
@@ -308,7 +307,6 @@ class Assembly:
             self._orchestrators.tell(request_id, Told(stimulus, "collector"))
 
         return Collector(
-            loop=self._loop,
             calls=self._calls,
             me=self._me,
             blobs=self._blobs,

@@ -68,7 +68,6 @@ class Collector:
     def __init__(
         self,
         *,
-        loop: asyncio.AbstractEventLoop,
         calls: LoopCalls,
         me: PeerId,
         blobs: BlobStore,
@@ -81,7 +80,7 @@ class Collector:
         pace: Pace = PACE,
     ) -> None:
         self._pace = pace
-        self._hands = Hands(loop, calls)
+        self._hands = Hands(calls)
         self._comparing = Comparing(blobs, logs)
         self._compared: set[RequestId] = set()
         """Requests whose results are being compared, or have been."""

@@ -78,23 +78,22 @@ class PoolHands:
     """One per node.
 
     Args:
-        loop, calls: the loop, and the way to it from the actors' thread.
+        calls: the way from the actors' thread to the loop.
         executors: what containers run in, by name.
         directory: where they have their files.
         blobs: of which their inputs are laid out.
         longest_ms: how long one call may take.
     """
 
-    def __init__(  # noqa: PLR0917 - called once
+    def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         calls: LoopCalls,
         executors: Mapping[str, Executor],
         directory: Path,
         blobs: BlobStore,
         longest_ms: int,
     ) -> None:
-        self._hands = Hands(loop, calls)
+        self._hands = Hands(calls)
         self._executors = executors
         self._directory = directory
         self._blobs = blobs

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from dms.node.rolls import Rolls
+from dms.tasks import cancel
 from dms_proto.errors import DmsError
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.market.ledger import Reservation
@@ -55,10 +56,7 @@ class Guests:
 
     async def close(self) -> None:
         """Looks no more; connections go on."""
-        tasks = list(self._looking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(self._looking.values())
         for guest in (guest for guests in self._of.values() for guest in guests):
             guest.connection.close()
         self._of.clear()

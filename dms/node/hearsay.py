@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dms.store.blobs import BlobStore
+from dms.tasks import cancel
 from dms_actors.ports import Network
 from dms_proto.data.transfer import SLOWEST_BYTES_PER_MS
 from dms_proto.errors import PeerError
@@ -85,9 +86,7 @@ class _Race:
         except TimeoutError:
             self._failed = PeerError("peer_timeout", f"{self._digest} did not come in {ALL_S:.0f} s")
         finally:
-            for each in running:
-                each.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await cancel(running)
         who = f"of {format_count(self._asked, 'node')} that said to have it none gave it"
         raise PeerError(self._failed.code, f"{self._failed.message}; {who}", retryable=self._failed.retryable)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from dms.jobs.spec import JobSpec
 from dms.node.feeds import Hub
 from dms.store.blobs import BlobStore
+from dms.tasks import Tasks
 from dms_actors.ports import StoredEvent
 from dms_proto.data.chunks import Content
 from dms_proto.errors import DmsError, UserError
@@ -40,13 +41,11 @@ class IncomingInputs:
         self._needed = needed
         self._on_their_way: Counter[Digest] = Counter()
         self._removing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def close(self) -> None:
         """Removes nothing more. Idempotent."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     @asynccontextmanager
     async def copied(self, request_id: RequestId, spec: JobSpec) -> AsyncIterator[None]:
@@ -88,9 +87,7 @@ class IncomingInputs:
         return forget
 
     def _take_back(self, new: Sequence[Digest], copying: asyncio.Future[None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._remove(new, copying), name="take inputs back")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._remove(new, copying), "take inputs back")
 
     async def _remove(self, new: Sequence[Digest], copying: asyncio.Future[None]) -> None:
         await asyncio.wait({copying})

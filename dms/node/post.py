@@ -18,6 +18,7 @@ from typing import Final
 
 from dms.node.sealing import Sealer
 from dms.node.waiting import Waiting
+from dms.tasks import cancel
 from dms.trust.wallet import Wallet
 from dms_actors.letters import Delivered
 from dms_actors.loop_calls import LoopCalls
@@ -233,10 +234,7 @@ class NodePost:
 
     async def close(self) -> None:
         """Gives up dials under way."""
-        tasks = list(self._dials.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(self._dials.values())
 
 
 def _new_id() -> MessageId:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from dms.tasks import Tasks, cancel
 from dms_actors.directory import Directory
 from dms_actors.letters import ShowState
 from dms_actors.ports import Network
@@ -60,7 +61,7 @@ class Rolls:
         self._addresses_of = addresses_of
         self._known: Recent[tuple[PeerId, RequestId], _Known] = Recent(MOST_KNOWN)
         self._asking: dict[tuple[PeerId, RequestId], asyncio.Task[Roll]] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling = Tasks()
 
     # ------------------------------------------------------------------------------------------------------ at the requester
 
@@ -73,9 +74,7 @@ class Rolls:
         """
         roll = await self._told(peer, job, caller)
         given, kept = socket.socketpair()
-        telling = asyncio.get_running_loop().create_task(_write(kept, msgspec.msgpack.encode(roll)), name="roll")
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        self._telling.start(_write(kept, msgspec.msgpack.encode(roll)), "roll")
         return given
 
     async def _told(self, peer: PeerId, job: RequestId, caller: AllocationId) -> Roll:
@@ -125,10 +124,8 @@ class Rolls:
 
     async def close(self) -> None:
         """Ends what is under way."""
-        tasks = [*self._asking.values(), *self._telling]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(self._asking.values())
+        await self._telling.close()
 
     async def _heard(self, held: Reservation) -> Roll:
         try:

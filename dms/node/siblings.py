@@ -21,6 +21,7 @@ from dms.executors.sandbox.keeper_main import break_off
 from dms.node.reaching import reach
 from dms.node.rolls import FRESH_S, MISSED_S, Rolls
 from dms.node.tunnels import Tunnels
+from dms.tasks import Tasks
 from dms_actors.ports import Network, Tunnel
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import AllocationId, PeerId
@@ -51,7 +52,7 @@ class Siblings:
         self._rolls = rolls
         self._open: Counter[AllocationId] = Counter()
         self._pace: Buckets[PeerId] = Buckets(lambda _provider: PACE)
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting = Tasks()
 
     async def lead(self, name: str, way: Way, end: socket.socket) -> None:
         """Hands a connection of what runs here under that name over to a tunnel; see `dms.executors.sandbox.keeper.Lead`.
@@ -68,15 +69,11 @@ class Siblings:
             self._leave(caller)
             raise
         tunnel.join(end)
-        waiting = asyncio.get_running_loop().create_task(self._until_over(caller, tunnel), name="to a sibling")
-        self._waiting.add(waiting)
-        waiting.add_done_callback(self._waiting.discard)
+        self._waiting.start(self._until_over(caller, tunnel), "to a sibling")
 
     async def close(self) -> None:
         """Counts no more. Tunnels go on as long as the network does."""
-        for task in (waiting := list(self._waiting)):
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._waiting.close()
 
     async def _let_in_or_late(self, caller: AllocationId, way: Way) -> Tunnel:
         try:

@@ -22,8 +22,8 @@ _LOWEST: Final = 19
 class SpotAnswers(Hands):
     """Implements `dms_actors.world.WorkOut`, by `work_out`. What is under way when the node ends is forgotten, with its check."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, calls: LoopCalls) -> None:
-        super().__init__(loop, calls)
+    def __init__(self, calls: LoopCalls) -> None:
+        super().__init__(calls)
         self._turn = asyncio.Lock()
 
     def work_out(self, seed: bytes, rounds: int, then: Callable[[Digest], None]) -> None:

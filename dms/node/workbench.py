@@ -66,7 +66,6 @@ class Workbench:
     def __init__(
         self,
         *,
-        loop: asyncio.AbstractEventLoop,
         calls: LoopCalls,
         executors: Mapping[str, Executor],
         jobs: Path,
@@ -80,7 +79,7 @@ class Workbench:
         sealer: Sealer,
         tell: Tell,
     ) -> None:
-        self._hands = Hands(loop, calls)
+        self._hands = Hands(calls)
         self._executors = executors
         self.jobs = jobs
         self._blobs = blobs

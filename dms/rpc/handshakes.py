@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 
 from dms.rpc.arrival import hand_over
+from dms.tasks import Tasks
 
 
 class Handshakes:
@@ -25,7 +26,7 @@ class Handshakes:
         self._tls = tls
         self._deadline_s = deadline_s
         self._speaker = speaker
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = Tasks()
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -33,16 +34,11 @@ class Handshakes:
     def begin(self, transport: asyncio.Transport) -> None:
         """On a connection that is new: the handshake, and then the speaker."""
         transport.pause_reading()  # nothing is read in the clear
-        task = asyncio.get_running_loop().create_task(self._shake_hands(transport), name="TLS handshake")
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._under_way.start(self._shake_hands(transport), "TLS handshake")
 
     async def close(self) -> None:
         """Gives up those under way."""
-        tasks = list(self._under_way)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._under_way.close()
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         early = _Early()

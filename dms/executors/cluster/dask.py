@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order
 from dms.executors.settings import DaskSettings
+from dms.tasks import cancel
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.market.arithmetic import add, clamp_subtract, fits_within
 from dms_proto.units import CORE
@@ -120,10 +121,8 @@ class Dask:
 
     async def close(self) -> None:
         """See `Engine.close`."""
-        waiting, self._waiting = list(self._waiting.values()), {}
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        waiting, self._waiting = self._waiting, {}
+        await cancel(waiting.values())
         client, self._client = self._client, None
         if client is not None:
             await client.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Final
 
 from dms.egress.starting import Companion
 from dms.executors.sandbox import door
+from dms.readable import readable
+from dms.tasks import Tasks
 from dms_proto.errors import DmsError
 from dms_proto.rules import MAX_LINE
 from dms_proto.siblings import Way, read_way
@@ -41,26 +41,15 @@ class KeeperProcess(Companion):
             log: descriptor of the job's standard error.
             state: the executors' directory: of the node's door, and for what goes wrong.
 
-        Attributes:
-            inner: the end of a socket that is for the starter inside the sandbox.
-
         Raises:
             OSError: it cannot be started.
         """
         ours, self.inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         destinations = ",".join(way.destination for way in ways)
         arguments = [str(ours.fileno()), str(run), str(log), str(state / DOOR), name, destinations]
-        with ours, (state / "names.log").open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_PROGRAM), *arguments],
-                pass_fds=[ours.fileno(), run, log],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+        with ours:
+            fds = [ours.fileno(), run, log]
+            self._start(["-I", "-S", str(_PROGRAM), *arguments], fds, state / "names.log")
 
 
 Lead = Callable[[str, Way, socket.socket], Awaitable[None]]
@@ -73,7 +62,7 @@ class Keepers:
     def __init__(self, lead: Lead) -> None:
         self._lead = lead
         self._door: socket.socket | None = None
-        self._served: set[asyncio.Task[None]] = set()
+        self._served = Tasks()
 
     def listen(self, state: Path) -> None:
         """Takes connections from now on; `state`: the executors' directory.
@@ -92,9 +81,7 @@ class Keepers:
         if self._door is not None:
             asyncio.get_running_loop().remove_reader(self._door.fileno())
             self._door.close()
-        for task in (served := list(self._served)):
-            task.cancel()
-        await asyncio.gather(*served, return_exceptions=True)
+        await self._served.close()
 
     def _accept(self) -> None:
         assert self._door is not None
@@ -102,9 +89,7 @@ class Keepers:
             keeper = self._door.accept()[0]
         except OSError:  # it went away, or too many files are open
             return
-        task = asyncio.get_running_loop().create_task(self._serve(keeper), name="from a keeper")
-        self._served.add(task)
-        task.add_done_callback(self._served.discard)
+        self._served.start(self._serve(keeper), "from a keeper")
 
     async def _serve(self, keeper: socket.socket) -> None:
         with keeper:
@@ -129,7 +114,7 @@ async def _asked(keeper: socket.socket) -> tuple[str, Way, socket.socket]:
         OSError, TimeoutError, ValueError: nobody says.
     """
     async with asyncio.timeout(ASKED_S):
-        await _readable(keeper)
+        await readable(keeper.fileno())
     data, handed, _, _ = socket.recv_fds(keeper, _MAX_ASKED, 1)
     if not handed:
         raise ValueError(f"no connection came with {data!r}")
@@ -141,12 +126,3 @@ async def _asked(keeper: socket.socket) -> tuple[str, Way, socket.socket]:
     except BaseException:
         end.close()
         raise
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(connection.fileno(), ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connection.fileno())

@@ -80,7 +80,6 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         told.put_nowait(stimulus)
 
     bench = Workbench(
-        loop=loop,
         calls=calls,
         executors={"scripted": executor},
         jobs=home / "jobs",

@@ -51,12 +51,10 @@ async def collector(tmp_path: Path, told: list[Any]) -> Collector:
 
 def collecting(logs: Path, told: list[Any], pause_s: float = 0.02, blobs: BlobStore | None = None) -> Collector:
     """A requester's hands that find the logs that an earlier process left."""
-    loop = asyncio.get_running_loop()
     post: Any = Post()
     hands: Any = {"blobs": blobs, "datasets": None, "network": None, "post": post}
     collector = Collector(
-        loop=loop,
-        calls=LoopCalls(loop),
+        calls=LoopCalls(asyncio.get_running_loop()),
         me=PeerId("me"),
         logs=LogStore(logs),
         teller=Teller(PeerId("me"), post, KnownHolders(), nobody_shares),
