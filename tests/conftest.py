@@ -20,6 +20,15 @@ settings.load_profile("shared machine")
 """No time limit for an example: machines that run tests are shared, and a slow example is no wrong one."""
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """What failed, once more and briefly, as the last lines: with `CI` set values are shown whole, and of a long log often only the end is kept."""
+    yield
+    for report in terminalreporter.getreports("failed") + terminalreporter.getreports("error"):
+        said = getattr(getattr(report.longrepr, "reprcrash", None), "message", str(report.longrepr))
+        terminalreporter.write_line(f"failed: {report.nodeid}: {said.partition(chr(10))[0][:300]}")
+
+
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
     """One requester and one provider, for all tests of a file. A file that wants another market has its own."""
