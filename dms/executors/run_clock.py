@@ -26,6 +26,13 @@ class RunClock:
         """Whether it stands still."""
         return self._frozen_since is not None
 
+    @property
+    def frozen_at(self) -> int:
+        """Unix ms since which it stands still; 0 while it goes on."""
+        if self._frozen_since is None:
+            return 0
+        return int((time.time() - (time.monotonic() - self._frozen_since)) * 1000)
+
     def seconds(self) -> float:
         """How long it has run."""
         return max(0.0, (time.monotonic() if self._frozen_since is None else self._frozen_since) - self._began)

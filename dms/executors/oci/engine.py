@@ -10,7 +10,7 @@ import asyncio
 import io
 import json
 import struct
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -229,9 +229,9 @@ class Engine:
         """Sends a signal; one that does not run is no error.
 
         Raises:
-            EngineError: the engine did not answer.
+            EngineError: it was not sent, or the engine did not answer.
         """
-        await self._tell(f"containers/{container}/kill", signal=name)
+        await self._tell(container, "kill", lambda state: not state.running, signal=name)
 
     async def pause(self, container: str) -> None:
         """Freezes all processes of a container where they stand.
@@ -245,9 +245,9 @@ class Engine:
         """Lets them go on; one that is not paused, or does not run, is no error.
 
         Raises:
-            EngineError: the engine did not answer.
+            EngineError: it still stands still, or the engine did not answer.
         """
-        await self._tell(f"containers/{container}/unpause")
+        await self._tell(container, "unpause", lambda state: not state.paused)
 
     async def remove(self, container: str) -> bool:
         """Ends and removes a container with all that belongs to it, by id or name. False: there was none.
@@ -346,12 +346,15 @@ class Engine:
         except msgspec.DecodeError as error:
             raise EngineError(0, f"the answer to {method} {path} is not JSON: {error}") from error
 
-    async def _tell(self, path: str, **parameters: str) -> None:
-        """Posts what is no error where the container does not run, or does what it should already."""
+    async def _tell(self, container: str, what: str, is_needless: Callable[[State], bool], **parameters: str) -> None:
+        """Posts what is no error where it turns out to be needless. Engines refuse that with codes and words of their own: so it is looked at."""
         try:
-            await self._json("POST", path, params=parameters)
+            await self._json("POST", f"containers/{container}/{what}", params=parameters)
         except EngineError as error:
-            if error.status not in (404, 409, 500):
+            if not error.status:
+                raise
+            state = await self.state(container)
+            if state is not None and not is_needless(state):
                 raise
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """Freezing a container: its engine pauses it, its time stands still with it, and that is noted for the warden and the next node.
 
 What was asked last holds, also where what was asked before is still being done. What is to stand still is noted first, so that nobody ends it too
-early; what is to go on, last.
+early. What is to go on is noted twice: before its engine is asked, so that a node that finds it going on knows since when; and after that.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Freezing:
         noted, now = self._notes.read(self._name), int(time.time() * 1000)
         stood_ms = noted.frozen_ms
         if noted.frozen_at and not is_paused:
-            stood_ms += max(0, now - noted.frozen_at)  # at most: when it was let go on, nobody noted
+            stood_ms += max(
+                0, (noted.let_go_at or now) - noted.frozen_at
+            )  # until now at most, where somebody else let it go on
         self.clock = RunClock(started_ms, stood_ms, (noted.frozen_at or now) if is_paused else 0)
         self._container = container
         self._is_asked = self._is_asked or is_paused  # it stays as it is found, until somebody says more
@@ -92,7 +94,7 @@ class Freezing:
         self.clock.freeze()
         self._limits.freeze_clock()
         try:
-            self._note(int(time.time() * 1000), until_ms)
+            self._note(self.clock.frozen_at, until_ms)
             await self._engine.pause(self._container)
         except (EngineError, OSError) as error:
             self._is_asked = False
@@ -109,6 +111,7 @@ class Freezing:
 
     async def _thaw(self) -> None:
         while not self._is_over:
+            self._note_going_on(is_asked=True)
             try:
                 await self._engine.unpause(self._container)
             except EngineError as error:
@@ -118,11 +121,16 @@ class Freezing:
                 break
         self.clock.thaw()
         self._limits.thaw_clock(self.clock.seconds())
+        self._note_going_on()
+
+    def _note_going_on(self, *, is_asked: bool = False) -> None:
+        """That it goes on, or that its engine is about to be asked for that."""
+        now = int(time.time() * 1000)
         try:
-            self._note(0, int(time.time() * 1000))
+            self._note(self.clock.frozen_at if is_asked else 0, now, now if is_asked else 0)
         except OSError as error:  # noted as it was before: it has more time at the warden than it needs
             _logger.warning("run %s: that it goes on could not be noted: %s", self._name, error)
 
-    def _note(self, frozen_at: int, goes_on_at: int) -> None:
+    def _note(self, frozen_at: int, goes_on_at: int, let_go_at: int = 0) -> None:
         left_ms = max(0, self._wall_ms - self.clock.millis())
-        self._notes.write(self._name, Noted(frozen_at, self.clock.frozen_ms, goes_on_at + left_ms))
+        self._notes.write(self._name, Noted(frozen_at, self.clock.frozen_ms, goes_on_at + left_ms, let_go_at))

@@ -18,12 +18,14 @@ class Noted(msgspec.Struct, frozen=True):
     Attributes:
         frozen_at: Unix ms since which it stands still; 0 while it goes on.
         frozen_ms: for how long it stood still before that, in all.
+        let_go_at: Unix ms at which its engine was asked to let it go on; 0: not since `frozen_at`.
         deadline_ms: Unix ms at which its time is over, if nobody says more.
     """
 
     frozen_at: int = 0
     frozen_ms: int = 0
     deadline_ms: int = 0
+    let_go_at: int = 0
 
 
 class Notes:
