@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,9 +25,10 @@ from dms.executors.oci.engine import Engine, EngineError, State
 from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.freezing import Freezing
 from dms.executors.oci.notes import Notes
+from dms.executors.oci.output import Output
 from dms.executors.sandbox import verdict
 from dms.executors.sandbox.limit_watch import LimitWatch
-from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
+from dms_actors.ports import ExecutorEvent, Exited, Preparing, Started, UsageSample
 from dms_proto.capability import Meter, Resources
 from dms_proto.errors import MachineError, UserError
 from dms_proto.tunnels import Target, write_target
@@ -36,17 +36,10 @@ from dms_proto.work import Ending, EndReason, Usage
 
 _logger: Final = logging.getLogger(__name__)
 
-CHUNK: Final = 64 * 1024
-"""Most bytes in one LogChunk."""
 QUEUED: Final = 64
 """Events that wait for a slow consumer; then the engine keeps the output."""
 FIRST_POLL_S: Final = 0.2
 POLL_S: Final = 1.0
-LAST_OUTPUT_S: Final = 10.0
-"""How long after its end a container's output may still be on its way."""
-LAST_READS: Final = 20
-READ_SHARE: Final = 20
-"""Reading everything again takes at most one part in this many of the time."""
 RETRY_S: Final = 0.5
 ENGINE_GONE_S: Final = 60.0
 """An engine that has not answered for so long has to be taken for gone."""
@@ -105,13 +98,12 @@ class ContainerRun:
     def __init__(self, engine: Engine, launched: Launched) -> None:
         self._engine = engine
         self._what = launched
-        self._idle_since = 0.0
         self._figures = Figures()
         self._limits = LimitWatch(self._figures, POLL_S, launched.allowance, launched.directory)
         self._freezing = Freezing(engine, *launched.notes, self._limits, launched.allowance.wall_ms)
         self._events: asyncio.Queue[ExecutorEvent] = asyncio.Queue(QUEUED)
-        self._passed = {"stdout": 0, "stderr": 0}
-        self._held = b""
+        most, follows = launched.allowance.log_bytes, launched.follows
+        self._output = Output(engine, self._limits, self._events, most, follows=follows)
         self._killed: tuple[EndReason, str] | None = None
         self._ending: Ending | None = None
         self._id = ""
@@ -278,14 +270,14 @@ class ContainerRun:
     async def _followed(self) -> Ending:
         """Follows the container to its end, and says how it ended."""
         loop = asyncio.get_running_loop()
-        output, figures = loop.create_task(self._read_output()), loop.create_task(self._read_figures())
+        output, figures = loop.create_task(self._output.read(self._id)), loop.create_task(self._read_figures())
         self._limits.start(self._freezing.clock.seconds(), self._breach, self._on_sample)
         if self._freezing.clock.is_frozen:
             self._limits.freeze_clock()
         try:
             state = await self._until_exited()
             figures.cancel()
-            await self._drained(output)
+            await self._output.drain(output)
         finally:
             for task in (output, figures):
                 task.cancel()
@@ -294,10 +286,10 @@ class ContainerRun:
         if not job_directory.is_empty(self._what.directory):
             await self._limits.check_left()
         ending = self._judged(state)
-        if self._held:
-            ending = faults.init_failed(self._held, state.exit_code) or ending
+        if self._output.held:
+            ending = faults.init_failed(self._output.held, state.exit_code) or ending
             if ending.reason is not EndReason.BAD_PROGRAM:
-                await self._pass_on("stderr", self._held)
+                await self._output.give_held()
         return ending
 
     async def _until_exited(self) -> State:
@@ -322,66 +314,6 @@ class ContainerRun:
             if not state.running:
                 return state
             answered = time.monotonic()
-            await asyncio.sleep(RETRY_S)
-
-    async def _read_output(self) -> None:
-        """Passes on what is written, within the limit, until there is no more; begins again where the engine broke off.
-
-        An engine that cannot be followed is asked for everything again and again, ever less often the longer that takes.
-        """
-        while True:
-            began = time.monotonic()
-            if await self._read_once(follow=self._what.follows) and self._what.follows:
-                return
-            await asyncio.sleep(max(RETRY_S, READ_SHARE * (time.monotonic() - began)))
-
-    async def _read_once(self, *, follow: bool) -> bool:
-        """Passes on what was not passed on yet. False: the engine broke off."""
-        seen = dict.fromkeys(self._passed, 0)
-        try:
-            self._idle_since = time.monotonic()
-            async for stream, data in self._engine.output(self._id, follow=follow):
-                self._idle_since = math.inf
-                known = self._passed[stream] + (len(self._held) if stream == "stderr" else 0)
-                fresh = data[max(0, known - seen[stream]) :]
-                seen[stream] += len(data)
-                if fresh:
-                    await self._take(stream, fresh)
-                self._idle_since = time.monotonic()
-        except EngineError as error:
-            _logger.warning("run %s: its output broke off: %s", self._what.container, error)
-            return False
-        return True
-
-    async def _take(self, stream: str, data: bytes) -> None:
-        """Keeps back what may be no output at all, until more comes or the run has ended."""
-        held, self._held = self._held, b""
-        if held:
-            await self._pass_on("stderr", held)
-        elif stream == "stderr" and not any(self._passed.values()) and faults.is_from_init(data):
-            self._held = data
-            return
-        await self._pass_on(stream, data)
-
-    async def _pass_on(self, stream: str, data: bytes) -> None:
-        written = sum(self._passed.values())
-        self._limits.check_output(written + len(data))
-        data = data[: max(0, self._what.allowance.log_bytes - written)]
-        for start in range(0, len(data), CHUNK):
-            part = data[start : start + CHUNK]
-            await self._events.put(LogChunk(stream, self._passed[stream], part))
-            self._passed[stream] += len(part)
-
-    async def _drained(self, output: asyncio.Task[None]) -> None:
-        """Waits for the rest of the output. Then it is asked for once more: engines lose the last of what they were following."""
-        while self._what.follows and not (await asyncio.wait({output}, timeout=1.0))[0]:
-            if time.monotonic() - self._idle_since > LAST_OUTPUT_S:
-                break
-        output.cancel()
-        await asyncio.gather(output, return_exceptions=True)
-        for _ in range(LAST_READS):
-            if await self._read_once(follow=False):
-                return
             await asyncio.sleep(RETRY_S)
 
     async def _read_figures(self) -> None:
