@@ -185,6 +185,16 @@ def container(place: Place, program: Program, dialect: Dialect, machine: Machine
     return config
 
 
+def size(allowance: Allowance) -> dict[str, int]:
+    """How much processor and memory it may use: said when it is made, and again where that changes."""
+    return {
+        "Memory": allowance.memory_bytes,
+        "MemorySwap": allowance.memory_bytes,
+        "CpuPeriod": PERIOD_US,
+        "CpuQuota": max(LEAST_QUOTA_US, allowance.cpu_millicores * PERIOD_US // 1000),
+    }
+
+
 def labels(place: Place) -> dict[str, str]:
     """By which the container is found again, and ended when its time is over."""
     return {
@@ -222,10 +232,7 @@ def _host(place: Place, program: Program, dialect: Dialect, machine: Machine) ->
         "MaskedPaths": list(MASKED),
         "Tmpfs": dict.fromkeys(_scratch_places(program.image), f"rw,nosuid,nodev,exec,size={scratch},mode=1777"),
         "ShmSize": scratch,
-        "Memory": allowance.memory_bytes,
-        "MemorySwap": allowance.memory_bytes,
-        "CpuPeriod": PERIOD_US,
-        "CpuQuota": max(LEAST_QUOTA_US, allowance.cpu_millicores * PERIOD_US // 1000),
+        **size(allowance),
         "PidsLimit": allowance.processes + int(dialect.has_init),
         "Ulimits": _ulimits(allowance, machine),
         "LogConfig": {"Type": dialect.log_driver, "Config": _log_options(allowance, dialect)},

@@ -249,6 +249,14 @@ class Engine:
         """
         await self._tell(container, "unpause", lambda state: not state.paused)
 
+    async def update(self, container: str, limits: Mapping[str, int]) -> None:
+        """Sets limits of a container that runs, as they are named in its configuration.
+
+        Raises:
+            EngineError: they are what they were, or the engine did not answer.
+        """
+        await self._json("POST", f"containers/{container}/update", data=json.dumps(limits))
+
     async def remove(self, container: str) -> bool:
         """Ends and removes a container with all that belongs to it, by id or name. False: there was none.
 

@@ -20,7 +20,8 @@ import msgspec
 
 from dms.executors import job_directory
 from dms.executors.limiter import Allowance, Reading
-from dms.executors.oci import faults
+from dms.executors.limiter.base import LEAST_MEMORY
+from dms.executors.oci import config, faults
 from dms.executors.oci.engine import Engine, EngineError, State
 from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.freezing import Freezing
@@ -32,6 +33,7 @@ from dms_actors.ports import ExecutorEvent, Exited, Preparing, Started, UsageSam
 from dms_proto.capability import Meter, Resources
 from dms_proto.errors import MachineError, UserError
 from dms_proto.tunnels import Target, write_target
+from dms_proto.units import format_bytes
 from dms_proto.work import Ending, EndReason, Usage
 
 _logger: Final = logging.getLogger(__name__)
@@ -205,8 +207,23 @@ class ContainerRun:
         await self._freezing.thaw()
 
     async def resize(self, resources: Resources) -> None:
-        """See `Run.resize`: an engine changes a container as it likes, so it is not asked to."""
-        raise UserError("not_resizable", "what runs in a container keeps the size it was started with")
+        """See `Run.resize`."""
+        if self._ending is not None or not self._id:
+            raise UserError("not_running", f"{self._what.container} does not run")
+        memory = max(LEAST_MEMORY, resources.memory_bytes)
+        after = msgspec.structs.replace(
+            self._what.allowance, cpu_millicores=resources.cpu_millicores, memory_bytes=memory
+        )
+        try:
+            used = (await self._engine.reading(self._id)).memory_bytes
+            if used > memory:  # not left to the engine: with cgroup v2 the kernel would kill for it
+                held, wanted = format_bytes(used), format_bytes(memory)
+                raise UserError("not_resizable", f"{held} of memory are in use, more than {wanted}")
+            await self._engine.update(self._id, config.size(after))
+        except EngineError as error:
+            raise UserError("not_resizable", f"its engine does not change its size: {error.message}") from error
+        self._what = msgspec.structs.replace(self._what, allowance=after)
+        self._limits.allow(after)
 
     async def connect(self, target: Target) -> socket.socket:
         """See `Run.connect`: no task for a container declares anything to lead to."""

@@ -18,7 +18,7 @@ from dms.hardware.gpu_types import FoundGpu
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of
 from dms_actors.ports import Exited
 from dms_proto.capability import Gpu, Isolation, Meter, Resources
-from dms_proto.errors import MachineError
+from dms_proto.errors import MachineError, UserError
 from dms_proto.images import Pull
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB
@@ -166,6 +166,37 @@ async def test_what_stands_still_is_paused_and_removed_with_the_rest(
     assert await engine.state(handle) is None
     assert not list(settings.state_directory.glob("oci/freezes/*"))
     await engine.close()
+
+
+async def test_a_container_gets_other_limits_while_it_runs(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    grow = "a=x; i=0; while test $i -lt 25; do a=$a$a; i=$((i+1)); done; echo held; sleep 600; echo $a"
+    script = f"echo up; while ! cat go; do sleep 0.05; done 2>/dev/null; {grow}"
+    task = shell(ground, script, resources=Resources(cpu_millicores=500, memory_bytes=24 * MIB))
+    watcher = RunWatcher(await executor.run("a-1", task, directory))
+    handle = await watcher.wait_started()
+    await watcher.wait_output(b"up")
+    larger = Resources(cpu_millicores=1500, memory_bytes=512 * MIB)
+    try:
+        await watcher.run.resize(larger)
+    except UserError as refused:
+        assert ground.name == "podman", "which does that from some version on"
+        assert "its engine does not change its size" in refused.message  # noqa: PT017 - it need not be refused
+    else:
+        engine = await open_engine(ground.socket)
+        host = (await engine._json("GET", f"containers/{handle}/json"))["HostConfig"]
+        await engine.close()
+        assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (512 * MIB, 512 * MIB, 150_000)
+        (directory / "go").touch()
+        await watcher.wait_output(b"held")
+        with pytest.raises(UserError, match="of memory are in use, more than 24 MiB"):
+            await watcher.run.resize(task.resources)
+        await watcher.run.resize(Resources(cpu_millicores=500, memory_bytes=256 * MIB))
+    await watcher.run.stop(0)
+    assert (await watcher.ending()).reason is EndReason.CANCELLED
+    with pytest.raises(UserError, match="does not run"):
+        await watcher.run.resize(larger)
 
 
 def in_memory() -> list[Path]:
