@@ -307,8 +307,8 @@ class Node(NodeHearing):
                 self._past.tell_forgiven(effect, self._world.post, cause_id)
             case Renew():
                 self._world.renewals.give(effect, cause_id)
-            case Dial(peer=peer, addresses=addresses):
-                self._world.post.dial(peer, addresses)
+            case Dial(peer=peer, addresses=addresses, giver=giver):
+                self._world.post.dial(peer, addresses, giver)
             case Drop(peer=peer, why=why):
                 self._world.post.drop(peer, why)
             case Inherit(old=old, new=new):

@@ -25,6 +25,7 @@ import msgspec
 from dms_proto.capability import ExecutorOffer, Resources
 from dms_proto.egress import Barred
 from dms_proto.ids import Digest, PeerId
+from dms_proto.scope import Scope
 from dms_proto.secrets import OpenSecret
 from dms_proto.tunnels import Target
 from dms_proto.work import Ending, Task, Usage
@@ -147,8 +148,12 @@ class Network(Protocol):
         """Gossips a frame on a topic this node also subscribes to. False: the network is down or the queue is full."""
         ...
 
-    async def dial(self, addresses: Sequence[str]) -> PeerId:
+    async def dial(self, addresses: Sequence[str], least: Scope = Scope.MACHINE) -> PeerId:
         """Connects to the peer named at the end of each address (/p2p/…); all addresses are tried.
+
+        Args:
+            addresses: of one peer.
+            least: what has a narrower scope is not tried, whatever name leads there. Given where others have said the addresses.
 
         Raises:
             PeerError: `peer_unreachable`, with what each address answered.

@@ -67,8 +67,8 @@ class Post(Protocol):
         """Remembers one of whose grants a peer wants to see; none: it asks for none."""
         ...
 
-    def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
-        """Tries to connect."""
+    def dial(self, peer: PeerId, addresses: Sequence[str], giver: PeerId) -> None:
+        """Tries to connect. `giver`: who said that it is there, the peer itself or another one."""
         ...
 
     def drop(self, peer: PeerId, why: str) -> None:

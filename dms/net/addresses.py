@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
-from enum import IntEnum
 from typing import Final
 
 import msgspec
 
 from dms_proto.ids import public_key_of
+from dms_proto.scope import Scope, scope_of
 
 _PROBE: Final = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
 """Documentation addresses (RFC 5737, RFC 3849): connecting a datagram socket sends nothing, it only asks the routing table."""
@@ -67,14 +67,6 @@ def parse(address: str) -> Target:
     return Target(parts[2], int(parts[4]), peer, parts[1])
 
 
-class Scope(IntEnum):
-    """From where an address can be dialled. A wider one is greater."""
-
-    MACHINE = 0
-    LOCAL = 1
-    INTERNET = 2
-
-
 def scope(address: str) -> Scope | None:
     """From where `address` can be dialled, by what it says: a name counts as known everywhere. None: not an internet address."""
     try:
@@ -83,10 +75,7 @@ def scope(address: str) -> Scope | None:
         return None
     if target.family.startswith("dns"):
         return Scope.MACHINE if target.host == "localhost" else Scope.INTERNET
-    ip = ipaddress.ip_address(target.host)
-    if ip.is_loopback:
-        return Scope.MACHINE
-    return Scope.INTERNET if ip.is_global else Scope.LOCAL
+    return scope_of(target.host)
 
 
 def announced(configured: Sequence[str], listening: Iterable[str]) -> list[str]:

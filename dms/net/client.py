@@ -77,6 +77,7 @@ from dms_actors.ports import (
 )
 from dms_proto.errors import InternalError, MachineError, PeerError
 from dms_proto.ids import Digest, PeerId, peer_id_of
+from dms_proto.scope import Scope
 
 START_S: Final = 20.0
 """Seconds the process may take from its start to listening; a busy machine needs a few."""
@@ -156,14 +157,14 @@ class NetworkProcess:
         self._child.post(Publish(topic, frame))
         return True
 
-    async def dial(self, addresses: Sequence[str]) -> PeerId:
-        """Connects to the peer named at the end of each address (/p2p/…); all addresses are tried.
+    async def dial(self, addresses: Sequence[str], least: Scope = Scope.MACHINE) -> PeerId:
+        """See `Network.dial`.
 
         Raises:
             PeerError: `peer_unreachable`, with what each address answered; `incompatible_version`.
             MachineError: `network_down`.
         """
-        answer = await self._ask(lambda request: Dial(request, tuple(addresses)), Dialled)
+        answer = await self._ask(lambda request: Dial(request, tuple(addresses), least), Dialled)
         if answer.code == "internal":
             raise InternalError(answer.code, answer.message)
         if answer.code:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -16,6 +16,7 @@ from dms.net.limits import Backoff
 from dms.net.peers import Peers
 from dms.net.pipe import Dialled, Found
 from dms_proto.recent import Recent
+from dms_proto.scope import Scope
 
 FIRST_RETRY_S: Final = 0.25
 LAST_RETRY_S: Final = 30.0
@@ -31,6 +32,11 @@ MAX_KEPT: Final = 256
 """Peers dialled again at a time."""
 
 
+class _Known(NamedTuple):
+    addresses: tuple[str, ...]
+    least: Scope = Scope.MACHINE
+
+
 class Dialer:
     """Connects. Lives on the trio thread."""
 
@@ -39,7 +45,7 @@ class Dialer:
         self._peers = peers
         self._bridge = bridge
         self._nursery: trio.Nursery | None = None
-        self._known: Recent[str, tuple[str, ...]] = Recent(MAX_KNOWN)
+        self._known: Recent[str, _Known] = Recent(MAX_KNOWN)
         self._under_way: dict[str, trio.Event] = {}
         self._keeping: set[str] = set()
         peers.on_lost = self._on_lost
@@ -48,11 +54,11 @@ class Dialer:
         """Dials in `nursery`. `redial` are addresses of peers connected in an earlier life of the process."""
         self._nursery = nursery
         for peer, addresses in _by_peer(self._host.config.bootstrap).items():
-            self._keep(peer, addresses, for_ever=True)
+            self._keep(peer, _Known(addresses), for_ever=True)
         for peer, addresses in _by_peer(redial).items():
-            self._keep(peer, addresses, for_ever=False)
+            self._keep(peer, _Known(addresses), for_ever=False)
 
-    async def dial(self, request: int, addresses: Sequence[str]) -> None:
+    async def dial(self, request: int, addresses: Sequence[str], least: Scope) -> None:
         """Dials for the node and answers it."""
         try:
             by_peer = _by_peer(addresses)
@@ -65,7 +71,7 @@ class Dialer:
             )
             return
         ((peer, known),) = by_peer.items()
-        code, why = await self._reach(peer, known)
+        code, why = await self._reach(peer, known, least)
         self._bridge.send(Dialled(request, peer, code, why))
 
     async def found(self, peer: str, addresses: tuple[str, ...]) -> None:
@@ -75,9 +81,9 @@ class Dialer:
         if len(self._under_way) >= MAX_KEPT:
             return  # it will be seen again
         self._bridge.send(Found(peer, addresses))
-        await self._host.crashes.run(self._reach, peer, addresses)
+        await self._host.crashes.run(self._reach, peer, addresses, Scope.MACHINE)
 
-    async def _reach(self, peer: str, addresses: tuple[str, ...]) -> tuple[str, str]:
+    async def _reach(self, peer: str, addresses: tuple[str, ...], least: Scope) -> tuple[str, str]:
         """Connects, or waits for who is already at it. Gives a code ("" for up) and why not."""
         if peer == self._host.peer_id:
             return "peer_unreachable", "that is this node itself"
@@ -88,7 +94,8 @@ class Dialer:
         if not self._host.connections(peer):
             done = self._under_way[peer] = trio.Event()
             try:
-                connection = await dial_peer(self._host.swarm, peer, addresses, self._host.config.dial_timeout_s)
+                timeout_s = self._host.config.dial_timeout_s
+                connection = await dial_peer(self._host.swarm, peer, addresses, timeout_s, least)
             except DialError as error:
                 return "peer_unreachable", str(error)
             finally:
@@ -98,27 +105,27 @@ class Dialer:
             self._peers.remember_dialled(peer, f"{reached[0]}/p2p/{peer}" if reached else addresses[0])
         if why := await self._peers.wait_up(peer, UP_S):
             return ("incompatible_version" if "speak" in why else "peer_unreachable"), why
-        self._known.keep(peer, addresses)
+        self._known.keep(peer, _Known(addresses, least))
         return "", ""
 
     def _on_lost(self, peer: str) -> None:
-        if (addresses := self._known.get(peer)) is not None:
-            self._keep(peer, addresses, for_ever=False)
+        if (known := self._known.get(peer)) is not None:
+            self._keep(peer, known, for_ever=False)
 
-    def _keep(self, peer: str, addresses: tuple[str, ...], *, for_ever: bool) -> None:
+    def _keep(self, peer: str, known: _Known, *, for_ever: bool) -> None:
         if self._nursery is None or peer == self._host.peer_id or (not for_ever and peer in self._keeping):
             return
         if for_ever or len(self._keeping) < MAX_KEPT:
             self._keeping.add(peer)
-            self._nursery.start_soon(self._host.crashes.run, self._keep_connected, peer, addresses, for_ever)
+            self._nursery.start_soon(self._host.crashes.run, self._keep_connected, peer, known, for_ever)
 
-    async def _keep_connected(self, peer: str, addresses: tuple[str, ...], for_ever: bool) -> None:
+    async def _keep_connected(self, peer: str, known: _Known, for_ever: bool) -> None:
         """Dials with growing waits: until connected or given up, or for ever."""
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         give_up_at = trio.current_time() + GIVE_UP_S
         try:
             while for_ever or trio.current_time() < give_up_at:
-                if self._peers.link(peer) is not None or not (await self._reach(peer, addresses))[0]:
+                if self._peers.link(peer) is not None or not (await self._reach(peer, *known))[0]:
                     if not for_ever:
                         return
                     backoff.reset()

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from dms.net.config import NetConfig
+from dms_proto.scope import Scope
 from dms_proto.units import format_count
 
 FRAME_OVERHEAD: Final = 256
@@ -68,10 +69,11 @@ class Publish(_Message, frozen=True):
 
 
 class Dial(_Message, frozen=True):
-    """Connect to the peer at the end of the addresses; answered by `Dialled`."""
+    """Connect to the peer at the end of the addresses; answered by `Dialled`. `least`: what has a narrower scope is not tried."""
 
     request: int
     addresses: tuple[str, ...]
+    least: Scope = Scope.MACHINE
 
 
 class Fetch(_Message, frozen=True):

@@ -159,9 +159,9 @@ class Service:
             case Taken(amounts):
                 self._bridge.took(sum(amounts.values()))
                 self._peers.took(amounts)
-            case Dial(request, addresses):
+            case Dial(request, addresses, least):
                 failed = Dialled(request, "", "internal", "a defect of the network process; its log has the details")
-                nursery.start_soon(self._answered, failed, self._dialer.dial, request, addresses)
+                nursery.start_soon(self._answered, failed, self._dialer.dial, request, addresses, least)
             case Fetch(request):
                 defect = Fetched(request, "internal", "a defect of the network process; its log has the details")
                 nursery.start_soon(self._answered, defect, self._fetching.fetch, message, self._fetching.begin(request))

@@ -35,6 +35,7 @@ from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
 from dms.node.pool import rules_of
 from dms.node.post import NodePost
+from dms.node.reaching import Reaching
 from dms.node.renewals import Renewals
 from dms.node.rolls import Rolls
 from dms.node.sealing import Sealer
@@ -150,7 +151,8 @@ class Assembly:
         self._sealer = Sealer(identity.seed(), self._me)
         self._notes = dict[str, str]()
         self._stop = asyncio.Event()
-        self._hearing = Hearing(network, self._notes, self._calls)
+        self._reaching = Reaching(self._me, network)
+        self._hearing = Hearing(network, self._reaching, self._notes, self._calls)
         self._spot_answers = SpotAnswers(self._calls)
         self._mishaps = Mishaps()
 
@@ -243,6 +245,7 @@ class Assembly:
             me=self._me,
             topic=self._config.network.topic,
             network=self._network,
+            reaching=self._reaching,
             wallet=self._wallet,
             clock=self._clock,
             loop=self._loop,
@@ -264,6 +267,7 @@ class Assembly:
             logs=LogStore(self._home.log / "allocations"),
             me=self._me,
             network=self._network,
+            reaching=self._reaching,
             post=post,
             sealer=self._sealer,
             tell=tell,
@@ -275,7 +279,7 @@ class Assembly:
         guests = Guests(rolls)
         self._stack.push_async_callback(guests.close)
         tunnels = Tunnels(self._me, self._network, self._allocations, workbench, calls, rolls, guests)
-        siblings = Siblings(self._me, self._network, tunnels, rolls)
+        siblings = Siblings(self._me, self._reaching, tunnels, rolls)
         self._stack.push_async_callback(siblings.close)
         keepers = Keepers(siblings.lead)
         self._stack.push_async_callback(keepers.close)

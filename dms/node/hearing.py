@@ -6,6 +6,7 @@ The network is told when a frame has been dealt with, whatever came of it: until
 from __future__ import annotations
 
 from dms.node.post import NodePost
+from dms.node.reaching import Reaching
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY
 from dms_actors.behaviour import Address
 from dms_actors.loop_calls import LoopCalls
@@ -15,8 +16,9 @@ from dms_actors.ports import FrameReceived, GossipReceived, Network, NetworkDown
 class Hearing:
     """Hears the network for the node. Keeps what it says until there is somebody to hear it: it is started early, because it takes the longest."""
 
-    def __init__(self, network: Network, notes: dict[str, str], calls: LoopCalls) -> None:
+    def __init__(self, network: Network, reaching: Reaching, notes: dict[str, str], calls: LoopCalls) -> None:
         self._network = network
+        self._reaching = reaching
         self._calls = calls
         self._notes = notes
         self._early: list[NetworkEvent] = []
@@ -41,7 +43,8 @@ class Hearing:
             case NetworkDown(reason=reason):
                 self._notes[NETWORK_DOWN] = reason
                 self._notes[NETWORK_RESTARTS] = str(int(self._notes.get(NETWORK_RESTARTS, "0")) + 1)
-            case NetworkUp():
+            case NetworkUp(addresses=addresses):
+                self._reaching.lives_at(addresses)
                 self._notes.pop(NETWORK_DOWN, None)
                 self._announced = event
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from dms.node.post import NodePost
 from dms.node.questions import Questions
-from dms.node.reaching import reach
+from dms.node.reaching import Reaching
 from dms_actors.ports import Network
 from dms_proto.data.holders import KnownHolders
 from dms_proto.data.marks import marks_of
@@ -30,9 +30,10 @@ MOST_ANSWERED: Final = 4_096
 class Seeker:
     """At the provider. Lives on the loop."""
 
-    def __init__(self, me: PeerId, network: Network, post: NodePost) -> None:
+    def __init__(self, me: PeerId, network: Network, reaching: Reaching, post: NodePost) -> None:
         self._me = me
         self._network = network
+        self._reaching = reaching
         self._post = post
         self._asked: Questions[AllocationId, Holders] = Questions()
 
@@ -43,7 +44,7 @@ class Seeker:
         told = await self._asked.ask(allocation_id, (requester,), send, ANSWER_S)
         named = told[requester].holders if told else ()
         others = [known for known in named if known.peer not in (self._me, requester)]
-        await asyncio.gather(*(reach(self._network, each.peer, each.addresses, REACH_S) for each in others))
+        await asyncio.gather(*(self._reaching.reach(each.peer, each.addresses, requester, REACH_S) for each in others))
         return tuple(dict.fromkeys(known.peer for known in others if known.peer in self._network.links()))
 
     def heard(self, peer: PeerId, message: Holders) -> None:

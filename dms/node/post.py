@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from dms.node.reaching import Reaching
 from dms.node.sealing import Sealer
 from dms.node.waiting import Waiting
 from dms.tasks import cancel
@@ -49,6 +50,7 @@ class NodePost:
         me: PeerId,
         topic: str,
         network: Network,
+        reaching: Reaching,
         wallet: Wallet,
         clock: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
@@ -60,6 +62,7 @@ class NodePost:
         self._me = me
         self._topic = topic
         self._network = network
+        self._reaching = reaching
         self._wallet = wallet
         self._clock = clock
         self._loop = loop
@@ -130,10 +133,10 @@ class NodePost:
         """See `Post.learn_revocations`."""
         self._wallet.hear(revocations)
 
-    def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
+    def dial(self, peer: PeerId, addresses: Sequence[str], giver: PeerId) -> None:
         """See `Post.dial`."""
         if addresses:
-            self._on_loop(self._dial, peer, tuple(addresses))
+            self._on_loop(self._dial, peer, tuple(addresses), giver)
 
     def drop(self, peer: PeerId, why: str) -> None:
         """See `Post.drop`."""
@@ -203,7 +206,7 @@ class NodePost:
             return
         addresses, now = self._addresses.get(peer), self._clock()
         if addresses and self._waiting.keep(peer, frame, now, now + DIRECT_TTL_MS):
-            self._dial(peer, addresses)
+            self._dial(peer, addresses, peer)
         else:
             self.dropped += 1
 
@@ -214,20 +217,20 @@ class NodePost:
             self._network.publish(self._topic, frame)
 
     def _learn(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        self._reaching.least_of(peer)  # remembered, for when it is not connected any more
         if len(self._addresses) >= LEARNED and peer not in self._addresses:
             del self._addresses[next(iter(self._addresses))]
         self._addresses[peer] = addresses
 
-    def _dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+    def _dial(self, peer: PeerId, addresses: tuple[str, ...], giver: PeerId) -> None:
         if peer not in self._dials and peer not in self._network.links():
-            task = self._loop.create_task(self._try_dial(peer, addresses), name=f"dial {peer}")
+            task = self._loop.create_task(self._try_dial(peer, addresses, giver), name=f"dial {peer}")
             self._dials[peer] = task
             task.add_done_callback(lambda _task: self._dials.pop(peer, None))
 
-    async def _try_dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
-        named = tuple(a if "/p2p/" in a else f"{a}/p2p/{peer}" for a in addresses)
+    async def _try_dial(self, peer: PeerId, addresses: tuple[str, ...], giver: PeerId) -> None:
         try:
-            await self._network.dial(named)
+            await self._reaching.dial(peer, addresses, giver)
         except DmsError as error:
             log.debug("dial %s: %s", peer, error)
             self.dropped += len(self._waiting.take(peer, self._clock()))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dms.net.addresses import Scope, scope
+from dms.net.addresses import scope
 from dms.rpc.api.events import Check, Finding
 from dms_proto.ids import PeerId, short
+from dms_proto.scope import Scope
 from dms_proto.units import format_count
 
 NAME = "reach"

@@ -18,11 +18,11 @@ from collections import Counter
 from typing import Final
 
 from dms.executors.sandbox.keeper_main import break_off
-from dms.node.reaching import reach
+from dms.node.reaching import Reaching
 from dms.node.rolls import FRESH_S, MISSED_S, Rolls
 from dms.node.tunnels import Tunnels
 from dms.tasks import Tasks
-from dms_actors.ports import Network, Tunnel
+from dms_actors.ports import Tunnel
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.siblings import Way, name_of
@@ -45,9 +45,9 @@ REACH_S: Final = 3.0
 class Siblings:
     """One per node."""
 
-    def __init__(self, me: PeerId, network: Network, tunnels: Tunnels, rolls: Rolls) -> None:
+    def __init__(self, me: PeerId, reaching: Reaching, tunnels: Tunnels, rolls: Rolls) -> None:
         self._me = me
-        self._network = network
+        self._reaching = reaching
         self._tunnels = tunnels
         self._rolls = rolls
         self._open: Counter[AllocationId] = Counter()
@@ -106,7 +106,8 @@ class Siblings:
             raise UserError("not_running", f"{name_of(way.to)} does not run now")
         self._keep_pace(way, sibling.provider)
         if sibling.provider != self._me:
-            await reach(self._network, sibling.provider, sibling.addresses, REACH_S)
+            requester = allocation.reservation.requester
+            await self._reaching.reach(sibling.provider, sibling.addresses, requester, REACH_S)
         opening = Opening(sibling.allocation_id, write_target(ToPort(way.port)), caller=caller)
         return await self._tunnels.lead(sibling.provider, opening)
 

@@ -25,6 +25,7 @@ from dms.node.holdings import Holdings
 from dms.node.inputs import Sources, fetch_missing, lay_out
 from dms.node.logs import STREAMS, LogStore
 from dms.node.post import NodePost
+from dms.node.reaching import Reaching
 from dms.node.sealing import Sealer
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
@@ -75,6 +76,7 @@ class Workbench:
         logs: LogStore,
         me: PeerId,
         network: Network,
+        reaching: Reaching,
         post: NodePost,
         sealer: Sealer,
         tell: Tell,
@@ -88,7 +90,7 @@ class Workbench:
         self.logs = logs
         self._network = network
         self._post = post
-        self._seeker = Seeker(me, network, post)
+        self._seeker = Seeker(me, network, reaching, post)
         self._readers = Readers()
         self._sealer = sealer
         self._tell = tell

@@ -235,7 +235,7 @@ class SeededPost:
         """See `Post.learn_anchors`."""
         self.anchors[peer] = tuple(anchors)
 
-    def dial(self, peer: PeerId, addresses: Sequence[str]) -> None:
+    def dial(self, peer: PeerId, addresses: Sequence[str], giver: PeerId) -> None:
         """See `Post.dial`."""
         self._runtime.later(5, lambda: self._fabric.connect(self._signer.peer_id, peer))
 

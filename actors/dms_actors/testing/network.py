@@ -26,6 +26,7 @@ from dms_actors.ports import (
 from dms_actors.splice import Splice
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import Digest, PeerId, digest_of
+from dms_proto.scope import Scope
 from dms_proto.tunnels import check_length, refused
 
 BlobOpener = Callable[[PeerId, Digest], Path | None]
@@ -113,8 +114,8 @@ class MemoryNetwork:
                 other.tell(GossipReceived(topic, self._peer, bytes(frame)))
         return True
 
-    async def dial(self, addresses: Sequence[str]) -> PeerId:
-        """See `Network.dial`."""
+    async def dial(self, addresses: Sequence[str], least: Scope = Scope.MACHINE) -> PeerId:
+        """See `Network.dial`. Addresses have no scope in memory."""
         tried = []
         for address in addresses:
             peer = PeerId(address.rpartition("/p2p/")[2])

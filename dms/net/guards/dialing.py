@@ -20,6 +20,7 @@ from multiaddr import Multiaddr
 
 from dms.net.addresses import Target, parse
 from dms.net.guards.swarm import GuardedSwarm
+from dms_proto.scope import Scope, scope_of
 
 HEAD_START_S: Final = 0.15
 """Head start of an address over the next one."""
@@ -31,7 +32,9 @@ class DialError(Exception):
     """No address led to the peer; the message says what each answered."""
 
 
-async def dial_peer(swarm: GuardedSwarm, peer: str, addresses: Sequence[str], timeout_s: float) -> SwarmConn:
+async def dial_peer(
+    swarm: GuardedSwarm, peer: str, addresses: Sequence[str], timeout_s: float, least: Scope = Scope.MACHINE
+) -> SwarmConn:
     """A new connection with `peer`.
 
     Args:
@@ -39,6 +42,7 @@ async def dial_peer(swarm: GuardedSwarm, peer: str, addresses: Sequence[str], ti
         peer: who must be there, base58.
         addresses: multiaddrs.
         timeout_s: for each address.
+        least: what has a narrower scope is not tried, whatever name leads there.
 
     Raises:
         DialError: none worked.
@@ -60,7 +64,7 @@ async def dial_peer(swarm: GuardedSwarm, peer: str, addresses: Sequence[str], ti
             answers[address] = _explain(error)
         failed.set()
 
-    resolved = await _resolve(addresses, answers)
+    resolved = await _resolve(addresses, least, answers)
     async with trio.open_nursery() as race:
         for address in resolved:
             failed = trio.Event()
@@ -86,14 +90,17 @@ def _explain(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def _resolve(addresses: Sequence[str], answers: dict[str, str]) -> list[str]:
-    """Numeric multiaddrs without /p2p, each once, in order. Failures go into `answers`."""
+async def _resolve(addresses: Sequence[str], least: Scope, answers: dict[str, str]) -> list[str]:
+    """Numeric multiaddrs without /p2p of that scope at least, each once, in order. Failures go into `answers`."""
     resolved: dict[str, None] = {}
     for address in addresses:
         try:
             target = parse(address)
             for ip in await _lookup(target):
-                resolved[target.multiaddr(ip)] = None
+                if scope_of(ip) >= least:
+                    resolved[target.multiaddr(ip)] = None
+                else:
+                    answers[target.multiaddr(ip)] = "who named it is not in that network"
         except (ValueError, OSError) as error:
             answers[address] = str(error)
     return list(resolved)[:MAX_ADDRESSES]

@@ -235,10 +235,14 @@ class PeerForgotten(Event, frozen=True):
 
 
 class Dial(Effect, frozen=True):
-    """Try to connect to a peer. Success shows as `PeerConnected`; failure as nothing, and it is tried again later."""
+    """Try to connect to a peer. Success shows as `PeerConnected`; failure as nothing, and it is tried again later.
+
+    `giver`: who said that it is there, the peer itself or another one.
+    """
 
     peer: PeerId
     addresses: tuple[str, ...]
+    giver: PeerId
 
 
 class Drop(Effect, frozen=True):
@@ -332,7 +336,7 @@ def next_deadline(membership: Membership) -> int | None:
 def resume(membership: Membership) -> tuple[Effect, ...]:
     """After a restart nobody is connected; everybody with an address is dialled."""
     known = [peer for peer in membership.peers.values() if peer.addresses and peer.phase is not PeerPhase.REFUSED]
-    return tuple(Dial(peer.peer, peer.addresses) for peer in known[:WANTED_PEERS])
+    return tuple(Dial(peer.peer, peer.addresses, peer.peer) for peer in known[:WANTED_PEERS])
 
 
 # ----------------------------------------------------------------------------------------------------------------- decide
@@ -407,7 +411,7 @@ def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:
     if introduces or asked:  # who came first introduces those it knows by now; who is asked again, too
         events.append(HelloSaid(peer, now))
         effects.append(Send(peer, _hello(membership, peer, now)))
-    dials = _dials(membership, hello, now)
+    dials = _dials(membership, peer, hello, now)
     events += [DialTried(dial.peer, now) for dial in dials]
     return Decision(tuple(events), (*effects, *dials))
 
@@ -442,14 +446,14 @@ def _says_something_new(before: Hello, after: Hello) -> bool:
     return msgspec.structs.replace(before, now=0, peers=()) != msgspec.structs.replace(after, now=0, peers=())
 
 
-def _dials(membership: Membership, hello: Hello, now: int) -> tuple[Dial, ...]:
+def _dials(membership: Membership, giver: PeerId, hello: Hello, now: int) -> tuple[Dial, ...]:
     """Peer exchange: whoever a peer names and we do not know is dialled, as long as we want more. Dials under way count."""
     fresh = [told for told in hello.peers if told.peer != membership.me and told.addresses]
     wanted = [told for told in fresh if _may_be_dialled(membership.peers.get(told.peer), now)]
     if not wanted:
         return ()
     there = sum(_is_connected(peer) or _is_being_dialled(peer, now) for peer in membership.peers.values())
-    return tuple(Dial(told.peer, told.addresses) for told in wanted[: max(WANTED_PEERS - there, 0)])
+    return tuple(Dial(told.peer, told.addresses, giver) for told in wanted[: max(WANTED_PEERS - there, 0)])
 
 
 def _is_being_dialled(peer: Peer, now: int) -> bool:
@@ -514,7 +518,7 @@ def _dial_or_forget(peer: Peer, now: int, few: bool, events: list[Event], effect
         events.append(PeerForgotten(peer.peer))
     elif few and now >= peer.dial_at:
         events.append(DialTried(peer.peer, now))
-        effects.append(Dial(peer.peer, peer.addresses))
+        effects.append(Dial(peer.peer, peer.addresses, peer.peer))
 
 
 def _ask_for_peers(membership: Membership, now: int, events: list[Event], effects: list[Effect]) -> None:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
+from dms_proto.scope import underlying
+
 UNKNOWN: Final = ""
 """The one source of all whose address is not known."""
 PRIVATE: Final = "private"
 """The one place of all whose address is not public, where their votes are counted."""
 _PREFIX: Final = {4: 24, 6: 48}
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-"""The well-known prefix of RFC 6052: the last four bytes are an IPv4 address."""
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_public(address: str) -> bool:
@@ -27,7 +26,7 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return True
-    return _underlying(ip).is_global
+    return underlying(ip).is_global
 
 
 def source_of(address: str) -> str:
@@ -36,7 +35,7 @@ def source_of(address: str) -> str:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return UNKNOWN
-    ip = _underlying(ip)
+    ip = underlying(ip)
     if not ip.is_global:
         return str(ip)
     return str(ipaddress.ip_network(f"{ip}/{_PREFIX[ip.version]}", strict=False))
@@ -45,12 +44,3 @@ def source_of(address: str) -> str:
 def place_of(source: str) -> str:
     """What two votes may not have in common: a source, or that both come from addresses that are not public."""
     return PRIVATE if source and not is_public(source) else source
-
-
-def _underlying(ip: _Address) -> _Address:
-    """The IPv4 address that an IPv6 address is made of (mapped, 6to4, Teredo, NAT64): who has the one has a block of the other for nothing."""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip in _NAT64:
-        return ipaddress.IPv4Address(ip.packed[-4:])
-    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)

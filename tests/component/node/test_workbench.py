@@ -17,6 +17,7 @@ from dms.node.datasets import Datasets
 from dms.node.holdings import Holdings
 from dms.node.logs import LogStore
 from dms.node.post import NodePost
+from dms.node.reaching import Reaching
 from dms.node.sealing import Sealer
 from dms.node.workbench import Workbench
 from dms.store.blobs import BlobStore
@@ -63,11 +64,13 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
     datasets = Datasets(blobs, DatasetShelf(home / "datasets"), me, lambda: NOW)
     network = MemoryFabric().network(me)
     sealer = Sealer(bytes(32), me)
+    reaching = Reaching(me, network)
     post = NodePost(
         signer=PROVIDER,
         me=me,
         topic=TOPIC,
         network=network,
+        reaching=reaching,
         clock=lambda: NOW,
         loop=loop,
         calls=calls,
@@ -89,6 +92,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
         logs=LogStore(home / "logs"),
         me=me,
         network=network,
+        reaching=reaching,
         post=post,
         sealer=sealer,
         tell=tell,

@@ -25,6 +25,7 @@ from dms.testing.live_networks import Crew, Wire, still_serves
 from dms.testing.network_contract import PATIENCE_S, blob
 from dms_actors.ports import FrameReceived, PeerDown, PeerUp
 from dms_proto.errors import PeerError
+from dms_proto.scope import Scope
 from dms_proto.wire.scores import MUTE_AT, POINTS, Offence
 
 pytestmark = [pytest.mark.libp2p, pytest.mark.slow]
@@ -85,6 +86,15 @@ async def test_a_dead_first_address_does_not_matter(crew: Crew) -> None:
     with pytest.raises(PeerError, match=r"tcp/1: .*refused"):
         await ann.network.dial([dead])
     assert await ann.network.dial([dead, bob.addresses[0]]) == bob.peer
+
+
+async def test_what_has_a_narrower_scope_than_is_asked_for_is_not_tried_whatever_name_leads_there(crew: Crew) -> None:
+    ann, bob = await crew(), await crew()
+    by_name = bob.addresses[0].replace("/ip4/127.0.0.1/", "/dns4/localhost/")
+    for address in (bob.addresses[0], by_name):
+        with pytest.raises(PeerError, match="who named it is not in that network"):
+            await ann.network.dial([address], Scope.LOCAL)
+    assert await ann.network.dial([by_name], Scope.MACHINE) == bob.peer
 
 
 async def test_someone_else_at_the_address_is_not_taken_for_the_peer(crew: Crew) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.net.addresses import Scope, Target, announced, parse, scope
+from dms.net.addresses import Target, announced, parse, scope
 from dms_proto.ids import peer_id_of
+from dms_proto.scope import Scope
 
 PEER = peer_id_of(bytes(32))
 
@@ -68,6 +69,9 @@ def test_a_bound_address_is_announced_and_a_wildcard_never() -> None:
     [
         ("/ip4/127.0.0.1/tcp/1", Scope.MACHINE),
         ("/ip6/::1/tcp/1", Scope.MACHINE),
+        ("/ip4/0.0.0.0/tcp/1", Scope.MACHINE),
+        ("/ip6/::ffff:127.0.0.1/tcp/1", Scope.MACHINE),
+        ("/ip6/64:ff9b::a01:203/tcp/1", Scope.LOCAL),
         ("/dns4/localhost/tcp/1", Scope.MACHINE),
         ("/ip4/10.1.2.3/tcp/1", Scope.LOCAL),
         ("/ip4/100.64.0.1/tcp/1", Scope.LOCAL),  # behind a carrier's NAT

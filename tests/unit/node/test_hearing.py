@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dms.net.config import NetConfig
 from dms.net.pipe import cost
 from dms.node.hearing import Hearing
+from dms.node.reaching import Reaching
 from dms_actors.behaviour import Address
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.mailbox import CAPACITY
@@ -35,7 +36,7 @@ async def test_a_node_actor_that_was_built_anew_hears_where_each_peer_comes_from
     """It forgot their sources, and for it all of them came from one place."""
     network = MemoryFabric().network(PeerId("me"))
     network._links[PeerId("a")] = LinkFacts(PeerId("a"), ("/memory/a/p2p/a",), remote="20.0.0.1")
-    hearing, ear = Hearing(network, {}, LoopCalls(asyncio.get_running_loop())), Ear()
+    hearing, ear = Hearing(network, Reaching(PeerId("me"), network), {}, LoopCalls(asyncio.get_running_loop())), Ear()
     hearing.listen(ear, ear)  # type: ignore[arg-type]
     hearing.hear(NetworkUp(()))
     ear.heard.clear()
@@ -92,7 +93,7 @@ class Held:
 async def test_the_network_is_told_when_a_frame_is_dealt_with_whatever_came_of_it() -> None:
     """Not before: what waits in the mailbox counts. Refused by a full mailbox, handled, failed at, or left behind by an actor that has ended."""
     network, held = Told(), Held()
-    hearing = Hearing(network, {}, LoopCalls(asyncio.get_running_loop()))
+    hearing = Hearing(network, Reaching(PeerId("me"), network), {}, LoopCalls(asyncio.get_running_loop()))
     runtime = ThreadRuntime(lambda: 0)
     node = runtime.spawn("node", lambda: held, is_new=True, capacity=2)
     hearing.listen(node, Ear())  # type: ignore[arg-type]

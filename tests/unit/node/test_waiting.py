@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dms.config import Home
 from dms.node.post import LEARNED, NodePost
+from dms.node.reaching import Reaching
 from dms.node.sealing import Sealer
 from dms.node.waiting import MAX_OF_PEER, MAX_PEERS, Waiting
 from dms.testing.samples import PROVIDER
@@ -59,11 +60,13 @@ async def test_a_node_dials_few_at_a_time_and_remembers_few_addresses(tmp_path: 
     """Of identities that were made up, at addresses where nobody is."""
     loop, home = asyncio.get_running_loop(), Home(tmp_path / "home")
     home.prepare()
+    network = MemoryFabric().network(PROVIDER.peer_id)
     post = NodePost(
         signer=PROVIDER,
         me=PROVIDER.peer_id,
         topic="public",
-        network=MemoryFabric().network(PROVIDER.peer_id),
+        network=network,
+        reaching=Reaching(PROVIDER.peer_id, network),
         clock=lambda: NOW,
         loop=loop,
         calls=LoopCalls(loop),

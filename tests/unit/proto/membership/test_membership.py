@@ -213,7 +213,7 @@ def test_dials_that_came_to_nothing_make_room_for_others_and_are_not_remembered(
     assert circle.phase("p") is None
     circle.connects("b")
     circle.greets("b", knows=("r",))
-    assert circle.wanted(Dial) == [Dial(PeerId("r"), ("/r",))]
+    assert circle.wanted(Dial) == [Dial(PeerId("r"), ("/r",), PeerId("b"))]
 
 
 def test_who_is_known_already_and_oneself_are_not_dialled() -> None:
