@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable
+from typing import Final
 
 from dms.net.handover import hand_over
 from dms.net.launching import Launched
@@ -15,6 +16,9 @@ from dms.net.pipe import Splitter, ToNetwork, ToNode, decode_to_node, encode
 from dms.readable import readable
 
 logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 0.5
+"""Seconds between two looks at a process whose end is not told."""
 
 
 class Child(asyncio.Protocol):
@@ -107,9 +111,18 @@ async def _end_of(process: subprocess.Popen[bytes]) -> int:
     """Waits for the end of a child of ours, by a pidfd: no thread waits, and none has to be joined. Its exit code, negative for a signal."""
     if (code := process.poll()) is not None:
         return code
-    pidfd = os.pidfd_open(process.pid)
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:  # no descriptor is left
+        return await _found_ended(process)
     try:
         await readable(pidfd)
     finally:
         os.close(pidfd)
     return process.wait()
+
+
+async def _found_ended(process: subprocess.Popen[bytes]) -> int:
+    while (code := process.poll()) is None:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(LOOK_S)
+    return code

@@ -323,8 +323,7 @@ class NetworkProcess:
         self._credits = {GOSSIP_QUEUE: Credit(self._config.queue_bytes)}
         self._owed = Credit(self._config.pipe_window // PEER_SHARE)
         self._taken.clear()
-        launched, self._launched = self._launched or launch(), None
-        self._child = await Child.start(launched, self._on_message, self._on_end)
+        self._child = await self._begun()
         now = time.monotonic()
         self._child.post(Configure(self._config, redial, self._bans.running(now), self._spared.running(now)))
         try:
@@ -339,6 +338,20 @@ class NetworkProcess:
         self._config = msgspec.structs.replace(self._config, listen=ready.listening)
         self._is_up = True
         return ready
+
+    async def _begun(self) -> Child:
+        """A process that waits for its configuration.
+
+        Raises:
+            MachineError: `network_down`.
+        """
+        try:
+            launched, self._launched = self._launched or launch(), None
+            return await Child.start(launched, self._on_message, self._on_end)
+        except OSError as error:  # no memory, no process, or no descriptor is left
+            what = f"the network process cannot be started: {error.strerror or error}"
+            hint = "free memory, or allow the node more processes and open files"
+            raise MachineError("network_down", what, hint=hint, retryable=True) from error
 
     def _on_end(self) -> None:
         """The pipe closed."""

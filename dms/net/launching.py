@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -44,13 +45,13 @@ def launch() -> Launched:
     Raises:
         OSError: it could not be started.
     """
-    pipe, their_pipe = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    for end in (pipe, their_pipe):
-        end.setblocking(False)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-    beside, their_beside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    beside.setblocking(False)
-    with their_pipe, their_beside:
+    with ExitStack() as ours, ExitStack() as theirs:
+        pipe, their_pipe = _pair(socket.SOCK_STREAM, ours, theirs)
+        for end in (pipe, their_pipe):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        beside, their_beside = _pair(socket.SOCK_SEQPACKET, ours, theirs)
+        beside.setblocking(False)
         fds = (their_pipe.fileno(), their_beside.fileno())
         process = subprocess.Popen(
             [
@@ -65,4 +66,10 @@ def launch() -> Launched:
             stdout=subprocess.DEVNULL,
             env={**os.environ, "MALLOC_ARENA_MAX": "2"},
         )
+        ours.pop_all()
     return Launched(process, pipe, beside)
+
+
+def _pair(kind: int, ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, socket.socket]:
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    return ours.enter_context(one), theirs.enter_context(other)

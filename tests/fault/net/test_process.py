@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dms.net import client
 from dms.net.client import NetworkProcess
 from dms.net.config import NetConfig, RateLimit
 from dms.net.launching import launch
@@ -49,6 +52,35 @@ async def test_killed_it_comes_back_as_the_same_node_at_the_same_address_and_fin
     await bob.seen.until(lambda: len(bob.seen.of(PeerUp)) == 2)
     assert ann.network.send(bob.peer, b"work goes on")
     await bob.seen.first(FrameReceived, lambda event: event.frame == b"work goes on")
+
+
+async def test_where_it_cannot_be_started_again_it_is_tried_until_it_can(crew: Crew) -> None:
+    """Nothing was caught there: the node went on without a network, and said nothing."""
+    ann, said = await crew(), Said("the network process cannot be started: Too many open files")
+    client.logger.addHandler(said)
+    opened, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+    try:
+        os.kill(ann.network.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE_S):
+            await said.once.wait()
+    finally:
+        client.logger.removeHandler(said)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened, most))
+    await ann.seen.first(NetworkUp)
+
+
+class Said(logging.Handler):
+    """Waits for a line of the log."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+        self.once = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._text in record.getMessage():
+            self.once.set()
 
 
 async def test_killed_while_asked_it_answers_with_network_down(crew: Crew) -> None:
