@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from dms.cli.port_pairs import PortPair
 from dms.cli.progress import Progress
 from dms.rpc.api.jobs import JobEnded, JobProgress, JobView, SlotProgress, WatchJobParams, read_update
 from dms.rpc.api.tunnels import TunnelEnd, TunnelName, TunnelParams
@@ -25,13 +27,8 @@ HERE: Final = "127.0.0.1"
 PIECE: Final = 64 * 1024
 END_S: Final = 2.0
 """Seconds in which a node says why a tunnel ended."""
-
-
-class Way(NamedTuple):
-    """A port here, and the one inside the job it leads to. `local` 0: any that is free."""
-
-    local: int
-    port: int
+AGAIN_S: Final = 0.2
+"""Seconds until a node that went away is asked again."""
 
 
 class Forwarded(msgspec.Struct, frozen=True, tag="forwarding"):
@@ -63,16 +60,28 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Tell = Callable[[Forwarded | Failed], None]
+Listeners = Mapping[PortPair, socket.socket]
+
+
+@contextmanager
+def listening(pairs: Sequence[PortPair]) -> Iterator[Listeners]:
+    """Listens here, before there is anything to lead to.
+
+    Raises:
+        MachineError: `port_in_use`.
+    """
+    with ExitStack() as stack:
+        yield {pair: stack.enter_context(_listener(pair)) for pair in pairs}
 
 
 class Forwarder:
     """Forwards to one slot of a job. Args: the node's socket; the job's full id."""
 
-    def __init__(self, path: Path, job: str, slot: int, ways: Sequence[Way], tell: Tell) -> None:
+    def __init__(self, path: Path, job: str, slot: int, listeners: Listeners, tell: Tell) -> None:
         self._path = path
         self._job = job
         self._slot = slot
-        self._ways = ways
+        self._listeners = listeners
         self._tell = tell
         self._running = asyncio.Event()
         self._provider = PeerId("")
@@ -80,14 +89,12 @@ class Forwarder:
         self._failures: dict[int, Failed] = {}
 
     async def run(self, progress: Progress) -> JobView:
-        """Listens, waits until the job runs, and forwards until it is over; gives how it ended.
+        """Waits until the job runs, and forwards until it is over; gives how it ended.
 
         Raises:
-            MachineError: `port_in_use`.
             ConnectionLost: the node went away.
         """
         async with AsyncExitStack() as stack:
-            listeners = {way: stack.enter_context(_listening(way)) for way in self._ways}
             node = await stack.enter_async_context(await AsyncClient.connect(self._path))
             following = asyncio.create_task(self._follow(node, progress))
             stack.push_async_callback(_ended, following)
@@ -96,7 +103,7 @@ class Forwarder:
             await asyncio.wait({following, started}, return_when=asyncio.FIRST_COMPLETED)
             if not following.done():
                 progress.stop()
-                await stack.enter_async_context(self._served(listeners))
+                await stack.enter_async_context(self._served())
             return await following
 
     async def _follow(self, node: AsyncClient, progress: Progress) -> JobView:
@@ -112,11 +119,11 @@ class Forwarder:
         raise UserError("node_not_running", "the job's feed ended before the job", hint=f"dms job show {self._job}")
 
     @asynccontextmanager
-    async def _served(self, listeners: Mapping[Way, socket.socket]) -> AsyncIterator[None]:
+    async def _served(self) -> AsyncIterator[None]:
         servers = []
-        for way, listener in listeners.items():
-            servers.append(await asyncio.start_server(self._accepted(way.port), sock=listener))
-            self._tell(Forwarded(f"{HERE}:{listener.getsockname()[1]}", way.port, self._provider))
+        for pair, listener in self._listeners.items():
+            servers.append(await asyncio.start_server(self._accepted(pair.port), sock=listener.dup()))
+            self._tell(Forwarded(f"{HERE}:{listener.getsockname()[1]}", pair.port, self._provider))
         try:
             yield
         finally:
@@ -168,15 +175,15 @@ class Forwarder:
 
         A connection that its own program here breaks off is none of our business.
         """
-        ways = [asyncio.create_task(_carry(*way)) for way in ((reader, tunnel.writer), (tunnel.reader, writer))]
+        directions = [asyncio.create_task(_carry(*ends)) for ends in ((reader, tunnel.writer), (tunnel.reader, writer))]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
-            if all(way.done() and way.exception() is None for way in ways):
+            await asyncio.wait(directions, return_when=asyncio.FIRST_EXCEPTION)
+            if all(each.done() and each.exception() is None for each in directions):
                 return await self._why(tunnel.opened.tunnel)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            for each in directions:
+                each.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
         return None
 
     async def _why(self, name: str) -> str | None:
@@ -184,6 +191,35 @@ class Forwarder:
             async with asyncio.timeout(END_S), await AsyncClient.connect(self._path) as node:
                 return (await node.call("tunnel.wait", TunnelName(name), TunnelEnd)).why
         return None
+
+
+@contextmanager
+def forwarding_beside(path: Path, job: str, listeners: Listeners, tell: Tell) -> Iterator[None]:
+    """Forwards to the first slot of a job on a thread of its own until the context ends, however often the node goes away in between."""
+    loop = asyncio.new_event_loop()
+    forwarding = loop.create_task(_forward_on(path, job, listeners, tell))
+    thread = threading.Thread(target=_run, args=(loop, forwarding), name="forwarding")
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(forwarding.cancel)
+        thread.join()
+        loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop, forwarding: asyncio.Task[None]) -> None:
+    with suppress(asyncio.CancelledError):
+        loop.run_until_complete(forwarding)
+
+
+async def _forward_on(path: Path, job: str, listeners: Listeners, tell: Tell) -> None:
+    """What becomes of the job is told by who watches it; what is not to be known of it now may be a moment later."""
+    while True:
+        with suppress(DmsError):
+            await Forwarder(path, job, 0, listeners, tell).run(Progress("", enabled=False))
+            return
+        await asyncio.sleep(AGAIN_S)
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -198,13 +234,13 @@ async def _ended(task: asyncio.Task[object]) -> None:
     await asyncio.wait([task])
 
 
-def _listening(way: Way) -> socket.socket:
+def _listener(pair: PortPair) -> socket.socket:
     try:
-        return socket.create_server((HERE, way.local))
+        return socket.create_server((HERE, pair.local))
     except OSError as error:
-        other = way.local + 10_000 if way.local < 50_000 else way.local - 10_000
+        other = pair.local + 10_000 if pair.local < 50_000 else pair.local - 10_000
         raise MachineError(
             "port_in_use",
-            f"{HERE}:{way.local} cannot be listened on: {os.strerror(error.errno or 0)}",
-            hint=f"choose another port here, such as {other}:{way.port}",
+            f"{HERE}:{pair.local} cannot be listened on: {os.strerror(error.errno or 0)}",
+            hint=f"choose another port here, such as {other}:{pair.port}",
         ) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 import click
 
 from dms.cli.gathering import gathered
+from dms.cli.port_pairs import read_pair
 
 if TYPE_CHECKING:
     from dms.jobs.document import JobDocument
@@ -44,6 +45,16 @@ _PROGRAM: Final = (
         "--checkpoint", metavar="PATH", help="File or directory from which it goes on elsewhere after it exits with 85."
     ),
     click.option("-e", "--env", metavar="NAME=VALUE", multiple=True, help="Environment variable."),
+    click.option(
+        "--port",
+        "ports",
+        metavar="[LOCAL:]PORT",
+        multiple=True,
+        help="TCP port on which it listens. While it runs, 127.0.0.1:LOCAL (default: the same port) leads to the first allocation's.",
+    ),
+    click.option(
+        "--names", is_flag=True, default=None, help="Its allocations reach each other's ports at N.job.internal."
+    ),
 )
 """What is run, with which files."""
 _MARKET: Final = (
@@ -229,6 +240,8 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "outputs": list(task["outputs"]),
         "checkpoint": task["checkpoint"],
         "env": dict(_pair(text, "--env") for text in task["env"]),
+        "ports": list(dict.fromkeys(read_pair(text).port for text in task["ports"])),
+        "names": task["names"],
     }
     return {**_given(**fields), **market}, [*roots, *secret_files]
 

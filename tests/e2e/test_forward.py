@@ -232,6 +232,27 @@ def test_the_example_serves_a_page(market: WholeMarket) -> None:
     market.wait_free()
 
 
+def test_a_command_with_a_port_is_reached_while_it_runs_and_again_once_its_own_node_is_back(
+    market: WholeMarket,
+) -> None:
+    """`dms run --port` declares the port and leads to it. Its standard output stays the job's own."""
+    with marked_job(market) as mark, market.started(
+        "run", "--port", "0:9000", "-e", f"{MARK}={mark}", "--", "/usr/bin/python3", "-c", SERVER
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        port = int(
+            process.stderr.readline().partition(" leads to port 9000 of the job, on provider")[0].rpartition(":")[2]
+        )
+        assert len(exchanged(port, b"give 2")) == 2 * MIB
+        assert first_line(process) == "ready\n"
+        market["requester"].kill()
+        market["requester"].launch()
+        market["requester"].wait_ready()
+        assert len(exchanged(port, b"give 3")) == 3 * MIB
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 130
+
+
 def test_a_killed_provider_cuts_connections_and_the_job_goes_on_where_it_is_back(
     market: WholeMarket, tmp_path: Path
 ) -> None:

@@ -15,10 +15,9 @@ from dms.cli.exit_codes import FAILURE, INTERRUPTED, OK
 from dms.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from dms.cli.forwarding import Tell, Way
+    from dms.cli.forwarding import Tell
+    from dms.cli.port_pairs import PortPair
     from dms.rpc.api.jobs import JobView
-
-MOST_PORT = 65_535
 
 
 @click.command(context_settings=CONTEXT)
@@ -38,27 +37,28 @@ def forward(io: Io, *, slot: int, job_id: str, ports: tuple[str, ...]) -> None:
     dms forward r-4qz7 8080
     dms forward r-4qz7 18080:8080 --slot 2
     """
+    from dms.cli.port_pairs import read_pair  # noqa: PLC0415
     from dms.cli.views.forwarding import Teller  # noqa: PLC0415
     from dms.rpc.api.jobs import JobParams, JobView  # noqa: PLC0415
     from dms_proto.work import EndReason  # noqa: PLC0415
 
-    ways = [_way(port) for port in ports]
+    pairs = [read_pair(port) for port in ports]
     with io.node() as node:
         job = node.call("job.show", JobParams(job_id), JobView)
-        _check(job, slot, ways)
+        _check(job, slot, pairs)
         names = io.names(node)
     teller = Teller(io, names)
-    summary = _forwarded(io, job, slot, ways, teller.tell).summary
+    summary = _forwarded(io, job, slot, pairs, teller.tell).summary
     teller.over(summary)
     raise SystemExit(OK if summary.reason is EndReason.COMPLETED else FAILURE)
 
 
-def _forwarded(io: Io, job: JobView, slot: int, ways: Sequence[Way], tell: Tell) -> JobView:
+def _forwarded(io: Io, job: JobView, slot: int, pairs: Sequence[PortPair], tell: Tell) -> JobView:
     """Forwards until the job is over, or the person has had enough."""
     import asyncio  # noqa: PLC0415
     import signal  # noqa: PLC0415
 
-    from dms.cli.forwarding import Forwarder  # noqa: PLC0415
+    from dms.cli.forwarding import Forwarder, listening  # noqa: PLC0415
     from dms_proto.ids import short  # noqa: PLC0415
 
     id_ = job.summary.job_id
@@ -68,8 +68,9 @@ def _forwarded(io: Io, job: JobView, slot: int, ways: Sequence[Way], tell: Tell)
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        with Progress(f"waiting for {short(id_)} to run", enabled=not io.as_json) as progress:
-            return await Forwarder(io.home.socket, id_, slot, ways, tell).run(progress)
+        waiting = Progress(f"waiting for {short(id_)} to run", enabled=not io.as_json)
+        with listening(pairs) as listeners, waiting as progress:
+            return await Forwarder(io.home.socket, id_, slot, listeners, tell).run(progress)
 
     try:
         return asyncio.run(run())
@@ -77,17 +78,7 @@ def _forwarded(io: Io, job: JobView, slot: int, ways: Sequence[Way], tell: Tell)
         raise SystemExit(INTERRUPTED) from None
 
 
-def _way(text: str) -> Way:
-    from dms.cli.forwarding import Way  # noqa: PLC0415
-
-    local, _, port = text.rpartition(":")
-    numbers = [int(part) if part.isascii() and part.isdigit() else -1 for part in (local or port, port)]
-    if not (0 <= numbers[0] <= MOST_PORT and 1 <= numbers[1] <= MOST_PORT) or text.startswith(":"):
-        raise click.UsageError(f"{text!r} is not [LOCAL:]PORT, as in 8080 or 18080:8080; ports are 1 to {MOST_PORT}")
-    return Way(numbers[0], numbers[1])
-
-
-def _check(job: JobView, slot: int, ways: Sequence[Way]) -> None:
+def _check(job: JobView, slot: int, pairs: Sequence[PortPair]) -> None:
     """Refuses what could only fail later.
 
     Raises:
@@ -99,8 +90,8 @@ def _check(job: JobView, slot: int, ways: Sequence[Way]) -> None:
     from dms_proto.tunnels import check_declared  # noqa: PLC0415
 
     name = short(job.summary.job_id)
-    for way in ways:
-        check_declared(way.port, job.spec.task.ports)
+    for pair in pairs:
+        check_declared(pair.port, job.spec.task.ports)
     check_slot(slot, max(job.spec.count, len(job.slots)), name)
     if job.summary.reason is not None:
         raise UserError("not_running", f"job {name} is over", hint=f"dms job show {name}")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,6 +21,7 @@ from dms.cli.task_options import spec_of, task_options
 from dms_proto.errors import DmsError
 
 if TYPE_CHECKING:
+    from dms.cli.forwarding import Listeners
     from dms.cli.interrupts import Interrupts
     from dms.jobs.spec import JobSpec
     from dms.rpc.api.jobs import JobView
@@ -71,6 +73,7 @@ def run(
     \b
     dms run -- echo hello
     dms run --cpu 2 --memory 1GiB -i data.csv -o 'out/*' -- python3 -c 'print(open("data.csv").read())'
+    dms run --port 8080 -- python3 -m http.server 8080 --bind 127.0.0.1
     """
     if not argv and not task["module"] and not task["image"]:
         raise click.UsageError("What shall be run? Put the command after --, as in: dms run -- echo hello")
@@ -82,7 +85,22 @@ def run(
             raise SystemExit(show_answers(io, node, spec))
         if not quiet and _something_is_piped():
             io.remark("standard input is not given to the job; --input sends it a file")
-        raise SystemExit(run_to_end(io, node, spec, into=Path(into), force=force, quiet=quiet))
+        with _listening(task["ports"]) as listeners:
+            code = run_to_end(io, node, spec, into=Path(into), force=force, quiet=quiet, listeners=listeners)
+        raise SystemExit(code)
+
+
+@contextmanager
+def _listening(ports: Sequence[str]) -> Iterator[Listeners]:
+    """Listens here before the job is handed over: a port that is taken costs nothing then."""
+    if not ports:
+        yield {}
+        return
+    from dms.cli.forwarding import listening  # noqa: PLC0415
+    from dms.cli.port_pairs import read_pair  # noqa: PLC0415
+
+    with listening([read_pair(text) for text in ports]) as listeners:
+        yield listeners
 
 
 def _something_is_piped() -> bool:
@@ -102,8 +120,17 @@ def _something_is_piped() -> bool:
     return waiting[0] > 0
 
 
-def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, quiet: bool) -> int:
-    """Submits a job, shows what it does, brings its files; gives the exit code."""
+def run_to_end(
+    io: Io,
+    node: Client,
+    spec: JobSpec,
+    *,
+    into: Path,
+    force: bool,
+    quiet: bool,
+    listeners: Listeners = MappingProxyType({}),
+) -> int:
+    """Submits a job, shows what it does, leads the listeners to its first slot, brings its files; gives the exit code."""
     from dms.cli.interrupts import Interrupts, cancel_on_own_connection  # noqa: PLC0415
     from dms.cli.streaming import Watcher, exit_code_of, summary_line  # noqa: PLC0415
 
@@ -117,7 +144,10 @@ def run_to_end(io: Io, node: Client, spec: JobSpec, *, into: Path, force: bool, 
         interrupts.arm(job)
         watcher = Watcher(io.home.socket, job, quiet=quiet, as_json=io.as_json, came_back=interrupts.ask_again)
         try:
-            with _seeing_through(io, job, f"dms job wait {job} tells how it ended", interrupts):
+            with (
+                _seeing_through(io, job, f"dms job wait {job} tells how it ended", interrupts),
+                _forwarding(io, node, job, listeners, quiet=quiet),
+            ):
                 view = watcher.watch(node, spec.count)
         except BrokenPipeError:
             # Whoever read our output has seen enough, as in `dms run -- yes | head`: a command run here would end by this signal.
@@ -149,6 +179,19 @@ def _submit(io: Io, node: Client, spec: JobSpec, *, quiet: bool) -> str:
     if submitted.answered_at and not quiet:
         io.remark(from_the_cache(submitted.job_id, submitted.answered_at))
     return submitted.job_id
+
+
+@contextmanager
+def _forwarding(io: Io, node: Client, job: str, listeners: Listeners, *, quiet: bool) -> Iterator[None]:
+    if not listeners:
+        yield
+        return
+    from dms.cli.forwarding import forwarding_beside  # noqa: PLC0415
+    from dms.cli.views.forwarding import Teller  # noqa: PLC0415
+
+    tell = (lambda _what: None) if quiet else Teller(io, io.names(node), beside_a_job=True).tell
+    with forwarding_beside(io.home.socket, job, listeners, tell):
+        yield
 
 
 @contextmanager

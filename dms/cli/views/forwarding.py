@@ -29,10 +29,11 @@ class Over(msgspec.Struct, frozen=True, tag="ended"):
 class Teller:
     """Tells one command's output."""
 
-    def __init__(self, io: Io, names: Mapping[str, str]) -> None:
-        """`names` of nodes, by PeerID."""
+    def __init__(self, io: Io, names: Mapping[str, str], *, beside_a_job: bool = False) -> None:
+        """`names` of nodes, by PeerID. `beside_a_job`: the output is the job's, and what is told goes to standard error."""
         self._io = io
         self._names = names
+        self._say = io.remark if beside_a_job else io.line
 
     def tell(self, what: Forwarded | Failed) -> None:
         """See `forwarding.Tell`."""
@@ -42,7 +43,7 @@ class Teller:
         match what:
             case Forwarded(address, port, provider):
                 where = self._names.get(provider) or short(provider)
-                self._io.line(f"{address} leads to port {port} of the job, on {where}")
+                self._say(f"{address} leads to port {port} of the job, on {where}")
                 sys.stdout.flush()
             case Failed(port, _, message):
                 self._io.remark(f"a connection to port {port}: {message}")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dms.cli.forwarding import Failed, Forwarded, Forwarder, Way
+from dms.cli.forwarding import Failed, Forwarded, Forwarder, listening
+from dms.cli.port_pairs import PortPair
 from dms.cli.progress import Progress
 from dms.testing.commands import Dms
 from dms.testing.node_jobs import Script
@@ -52,14 +53,15 @@ def dms(dms_with: Callable[[Sequence[Script]], Dms]) -> Dms:
 @asynccontextmanager
 async def forwarded(dms: Dms, job: str) -> AsyncIterator[tuple[Forwarder, Told, int]]:
     told = Told()
-    forwarder = Forwarder(dms.served.home.socket, job, 0, [Way(0, PORT)], told.tell)
-    running = asyncio.create_task(forwarder.run(Progress("", enabled=False)))
-    try:
-        yield forwarder, told, await told.local_port()
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+    with listening([PortPair(0, PORT)]) as listeners:
+        forwarder = Forwarder(dms.served.home.socket, job, 0, listeners, told.tell)
+        running = asyncio.create_task(forwarder.run(Progress("", enabled=False)))
+        try:
+            yield forwarder, told, await told.local_port()
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
 
 
 async def said_back(forwarder: Forwarder, port: int) -> bytes:
@@ -85,15 +87,19 @@ async def test_connections_that_open_and_are_cut_are_told_once_until_one_ends_we
             assert await said_back(forwarder, port) == b"hello"
 
 
-async def test_a_taken_port_is_told_once_with_a_way_out_to_the_same_port_of_the_job(dms: Dms, tmp_path: Path) -> None:
-    job = dms.submit(tmp_path)
+def test_a_taken_port_is_told_once_with_a_way_out_to_the_same_port_of_the_job() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         local = taken.getsockname()[1]
-        with pytest.raises(MachineError) as caught:
-            await Forwarder(dms.served.home.socket, job, 0, [Way(local, PORT)], Told().tell).run(
-                Progress("", enabled=False)
-            )
+        with pytest.raises(MachineError) as caught, listening([PortPair(local, PORT)]):
+            pass
     assert caught.value.code == "port_in_use"
     assert caught.value.message == f"127.0.0.1:{local} cannot be listened on: Address already in use"
     assert caught.value.hint.endswith(f":{PORT}")
     assert str(local) not in caught.value.hint
+
+
+def test_nothing_is_handed_over_while_a_port_of_the_command_is_taken(dms: Dms) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = dms("run", "--port", f"{taken.getsockname()[1]}:{PORT}", "--", "serve")
+    assert (result.exit_code, "port_in_use" in result.stderr) == (125, True)
+    assert dms.served.on_loop(lambda node: len(node.views)) == 0

@@ -20,10 +20,10 @@ ONCE = (
     "count together run_time queue wait_for_nodes deadline max_price budget pricing prefer priority name"
 )
 CONTAINERS = "image pull"
-WHERE = "node cache checkpoint"
+WHERE = "node cache checkpoint names"
 INSIDE = "exec_"
 CHECKS = "verify copies apart comparator"
-OFTEN = "inputs datasets outputs egress env constraints labels secrets secret_variable"
+OFTEN = "ports inputs datasets outputs egress env constraints labels secrets secret_variable"
 NONE = dict.fromkeys((*ONCE.split(), *CONTAINERS.split(), *WHERE.split(), INSIDE, *CHECKS.split())) | dict.fromkeys(
     OFTEN.split(), ()
 )
@@ -44,6 +44,17 @@ def test_a_checkpoint_is_named() -> None:
 def test_where_it_connects_to_is_named() -> None:
     spec = _spec("true", egress=("pypi.org:443", "*.b:1"))
     assert spec.needs.egress.destinations == spec.task.egress.destinations == ("pypi.org:443", "*.b:1")
+
+
+def test_ports_are_those_of_the_job_each_once() -> None:
+    task = _spec("./serve", ports=("8080", "0:9000", "18080:8080"), names=True, count=3).task
+    assert (task.ports, task.names.count) == ((8080, 9000), 3)
+
+
+@pytest.mark.parametrize("text", ["", ":8080", "8080:", "0", "65536", "a:80", "1:2:3", "80 ", "-1:80"])
+def test_what_is_no_pair_of_ports_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError, match="is not"):
+        _spec("./serve", ports=(text,))
 
 
 def test_an_input_may_lie_anywhere_the_person_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
