@@ -30,7 +30,7 @@ from dms.rpc.api.services import (
 from dms.rpc.registry import Handover
 from dms_actors.events import from_row
 from dms_proto.capability import Resources
-from dms_proto.errors import DmsError, UserError
+from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.arithmetic import fits_within, total_of
 from dms_proto.pool.placement import replay
@@ -47,11 +47,14 @@ from dms_proto.pool.services import (
     service_name,
 )
 from dms_proto.pool.state import POOL_STREAM, ContainerAdmitted, Pool
-from dms_proto.units import DAY, format_bytes, format_cores
+from dms_proto.units import DAY, format_bytes, format_cores, format_count
 from dms_proto.work import Task
 
 LIFE_MS: Final = 365 * DAY
 """How long a container may run: as long as it is of use."""
+ROUTE_S: Final = 60.0
+"""Seconds in which all nodes that offer a service are asked, one after the other: a few of them may be silent."""
+NO_TIME: Final = "it has not let the call in before the time for it was over"
 _THERE: Final = frozenset(ContainerPhase) - {ContainerPhase.WAITING}
 
 
@@ -116,18 +119,7 @@ class ServiceGroup(Base):
         """See `ServiceMethods`."""
         name = service_name(params.kind, params.entry)
         options = list(await self._options(name, params.node))
-        refused: DmsError | None = None
-        led: Led | None = None
-        provider = PeerId("")
-        for index, option in enumerate(options):
-            try:
-                led = await self._services.tunnels.open(option.peer, self._services.calls.opening(option.peer, name))
-            except DmsError as error:
-                refused = refused or error  # of the nearest: the others are told less well
-                options[index] = msgspec.structs.replace(option, said=error.message)
-                continue
-            provider = option.peer
-            break
+        led, provider, refused = await self._first_to_take(name, options)
         tunnel = led.name if led is not None else ""
         taken = RouteTaken(tunnel, name, tuple(options), provider, bool(params.node))
         self._services.calls.tell(taken, tunnel or call_id("call"))
@@ -135,6 +127,23 @@ class ServiceGroup(Base):
             assert refused is not None, "there is at least one, and it has let nobody in"
             raise refused
         return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
+
+    async def _first_to_take(self, name: str, options: list[KnownNode]) -> tuple[Led | None, PeerId, DmsError | None]:
+        """Asks one node after the other, within one deadline for all; what each says is noted in `options`. Gives whose call it is, or why not."""
+        refused: DmsError | None = None
+        until = asyncio.get_running_loop().time() + ROUTE_S
+        for index, option in enumerate(options):
+            try:
+                async with asyncio.timeout_at(until):
+                    opening = self._services.calls.opening(option.peer, name)
+                    return await self._services.tunnels.open(option.peer, opening), option.peer, None
+            except DmsError as error:
+                refused = refused or error  # of the nearest: the others are told less well
+                options[index] = msgspec.structs.replace(option, said=error.message)
+            except TimeoutError:
+                options[index:] = [msgspec.structs.replace(left, said=NO_TIME) for left in options[index:]]
+                return None, PeerId(""), _late(name, index + 1, len(options), refused)
+        return None, PeerId(""), refused
 
     async def service_explain(self, params: RouteParams) -> RouteView:
         """See `ServiceMethods`."""
@@ -230,6 +239,14 @@ class ServiceGroup(Base):
 
     async def _service_view(self, services: Services, name: str) -> ServiceView:
         return _view(services.by_name[name], await self._services.calls.pool())
+
+
+def _late(name: str, asked: int, known: int, refused: DmsError | None) -> DmsError:
+    first = f"; the nearest that answered said: {refused.message}" if refused is not None else ""
+    what = f"no node took a call of {name} within {ROUTE_S:g} s, {asked} of {format_count(known, 'node')} were asked{first}"
+    return PeerError(
+        "peer_timeout", what, hint="name a node with --node; `dms service explain` says what each said", retryable=True
+    )
 
 
 def _lasting(task: Task) -> Task:

@@ -249,7 +249,7 @@ class ServiceMethods(Protocol):
 
         Raises:
             UserError: `not_found`: nobody known offers it.
-            PeerError: `not_granted`, `call_refused`, …: why the node takes no call.
+            PeerError: `not_granted`, `call_refused`, …: why the node takes no call; `peer_timeout`: all nodes together took too long.
         """
         ...
 

@@ -15,6 +15,7 @@ import pytest
 from dms.config.settings import Pool as PoolSettings
 from dms.jobs.spec import JobSpec
 from dms.node.api import LocalApi
+from dms.node.api.services import NO_TIME
 from dms.node.offering import offer, take_share
 from dms.node.pricing import policy_of
 from dms.rpc.api.grants import CreateGrantParams, GrantParams
@@ -22,9 +23,9 @@ from dms.rpc.api.services import CallParams, InstallParams, PoolView, RouteParam
 from dms.testing.market import CONFIG, DEADLINE, Market, peer_of, until
 from dms_actors.letters import Told
 from dms_proto.capability import Capability, Resources
-from dms_proto.errors import DmsError, UserError
+from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.grants.rights import Rights
-from dms_proto.ids import digest_of
+from dms_proto.ids import PeerId, digest_of
 from dms_proto.market.offer_state import PolicyWished
 from dms_proto.pool.records import ContainerPhase
 from dms_proto.pool.routes import Rule
@@ -176,6 +177,27 @@ async def test_the_node_is_found_by_what_it_offers(owners: Owners) -> None:
     await offered(owners)
     await granted(owners, "call")
     assert await said_back(owners.apis[0]) == b"hello"
+
+
+async def test_all_nodes_together_have_one_deadline_for_a_call(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each silent one took 20 s, one after the other, and nothing bounded how many."""
+    api, asked = owners.apis[0], asyncio.Event()
+
+    async def never(_peer: PeerId, _opening: bytes) -> socket.socket:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr("dms.node.api.services.ROUTE_S", 0.05)
+    await offered(owners)
+    owners.market.nodes[1].services.network.serve_tunnels(never)
+    with pytest.raises(
+        PeerError, match=r"no node took a call of command/echo within 0.05 s, 1 of 1 node were asked"
+    ) as caught:
+        await said_back(api)
+    assert asked.is_set()
+    assert caught.value.code == "peer_timeout"
+    (option,) = (await api.service_explain(RouteParams())).route.options
+    assert option.said == NO_TIME
 
 
 async def test_why_a_call_went_to_a_node_is_on_record(owners: Owners) -> None:
