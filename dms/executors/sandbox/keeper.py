@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dms.egress.starting import Companion
-from dms.executors.sandbox import door
+from dms.executors.sandbox import door, keeper_main
 from dms.readable import readable
 from dms.tasks import Tasks
 from dms_proto.errors import DmsError
@@ -24,6 +24,8 @@ DOOR: Final = "names.door"
 """The Unix socket, in the state directory of the executors, at which keepers find the node."""
 ASKED_S: Final = 5.0
 """Seconds in which a keeper says what it wants."""
+REST_S: Final = 0.5
+"""Seconds before the next try, where too many files are open."""
 _MAX_ASKED: Final = 256
 _PROGRAM: Final = Path(__file__).with_name("keeper_main.py")
 
@@ -63,6 +65,8 @@ class Keepers:
         self._lead = lead
         self._door: socket.socket | None = None
         self._served = Tasks()
+        self._resting: asyncio.TimerHandle | None = None
+        self._is_full = False
 
     def listen(self, state: Path) -> None:
         """Takes connections from now on; `state`: the executors' directory.
@@ -74,12 +78,12 @@ class Keepers:
         name, suffix = DOOR.split(".")
         self._door = door.listen(state, name, suffix)
         self._door.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._door.fileno(), self._accept)
+        self._take()
 
     async def close(self) -> None:
         """Takes no more."""
         if self._door is not None:
-            asyncio.get_running_loop().remove_reader(self._door.fileno())
+            self._stop_taking()
             self._door.close()
         await self._served.close()
 
@@ -87,9 +91,30 @@ class Keepers:
         assert self._door is not None
         try:
             keeper = self._door.accept()[0]
-        except OSError:  # it went away, or too many files are open
-            return
+        except OSError as error:
+            if error.errno in keeper_main.FULL:
+                self._rest(error)
+            return  # else it went away
+        self._is_full = False
         self._served.start(self._serve(keeper), "from a keeper")
+
+    def _rest(self, why: OSError) -> None:
+        """Takes none for a while: what waits would be reported for ever."""
+        if not self._is_full:
+            log.warning("connections of jobs to their siblings wait: %s; the node needs more open files", why.strerror)
+        self._is_full = True
+        self._stop_taking()
+        self._resting = asyncio.get_running_loop().call_later(REST_S, self._take)
+
+    def _take(self) -> None:
+        assert self._door is not None
+        asyncio.get_running_loop().add_reader(self._door.fileno(), self._accept)
+
+    def _stop_taking(self) -> None:
+        assert self._door is not None
+        asyncio.get_running_loop().remove_reader(self._door.fileno())
+        if self._resting is not None:
+            self._resting.cancel()
 
     async def _serve(self, keeper: socket.socket) -> None:
         with keeper:

@@ -9,6 +9,7 @@ What this does is not in what the run may use. So a program that connects in a l
 """
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -21,7 +22,9 @@ RESET = struct.pack("ii", 1, 0)
 MOST = 64
 """Connections about which the node has not decided; the next ones are not taken yet."""
 AWAY_S = 0.05
-"""Seconds before the next one is taken while no node is there."""
+"""Seconds before the next one is taken while no node is there, or no descriptor is left."""
+FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Why no connection can be taken now: it stays, and would be reported for ever."""
 MOST_TOLD = 32
 """Lines in the job's log."""
 MAX_WHY = 1024
@@ -56,8 +59,11 @@ class Keeper:
     def _accept(self, listener: socket.socket, way: str) -> None:
         try:
             connection = listener.accept()[0]
-        except OSError:  # it went away
-            return
+        except OSError as error:
+            if error.errno in FULL:
+                self._tell(f"dms: a connection to {way} waits: {error.strerror}\n")
+                time.sleep(AWAY_S)
+            return  # else it went away
         with connection:
             if not self._hand_over(connection, way):
                 break_off(connection)
@@ -70,9 +76,12 @@ class Keeper:
             self.poll.modify(listener, events)
 
     def _hand_over(self, connection: socket.socket, way: str) -> bool:
-        node = socket.socket(socket.AF_UNIX)
-        node.setblocking(False)
         try:
+            node = socket.socket(socket.AF_UNIX)
+        except OSError:  # too many files are open
+            return False
+        try:
+            node.setblocking(False)
             node.connect(self.door)
             socket.send_fds(node, [f"{self.name} {way}".encode()], [connection.fileno()])
         except OSError:

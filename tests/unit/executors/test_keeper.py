@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.executors.sandbox import keeper_main
+from dms.executors.sandbox import keeper, keeper_main
 
 CONNECTIONS = 20
 PATIENCE_S = 30.0
@@ -55,3 +58,62 @@ def test_a_connection_beyond_those_that_wait_for_the_node_is_taken_later_and_not
             keeper.close()
             if taken < CONNECTIONS - 2:
                 waiting.append(stack.enter_context(node.accept()[0]))
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """No descriptor is given any more, to whoever asks in this process."""
+    opened, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened, most))
+
+
+async def test_where_no_more_files_can_be_opened_the_node_rests_says_so_once_and_takes_what_waits_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was woken for the same connection as fast as it could turn."""
+    monkeypatch.setattr(keeper, "REST_S", 0.01)
+    led = asyncio.Event()
+
+    async def lead(_name: str, _way: object, end: socket.socket) -> None:
+        end.close()
+        led.set()
+
+    keepers = keeper.Keepers(lead)
+    keepers.listen(tmp_path)
+    given, kept = socket.socketpair()
+    with socket.socket(socket.AF_UNIX) as asking, given, kept:
+        asking.connect(str(tmp_path / keeper.DOOR))
+        socket.send_fds(asking, [b"a 1.job.internal:80"], [given.fileno()])
+        with no_more_files():
+            keepers._accept()
+            assert not asyncio.get_running_loop().remove_reader(keepers._door)  # nobody is woken for it
+            keepers._rest(OSError(errno.EMFILE, "again"))
+        async with asyncio.timeout(PATIENCE_S):
+            await led.wait()
+    await keepers.close()
+    assert caplog.text.count("the node needs more open files") == 1
+
+
+def test_a_keeper_without_descriptors_tells_the_job_and_leaves_the_connection_waiting(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as way, socket.create_connection(way.getsockname(), PATIENCE_S) as one:
+        kept = keeper_main.Keeper({way: "1.job.internal:80"}, str(tmp_path / "door"), "a", write)
+        with no_more_files():
+            kept._accept(way, "1.job.internal:80")
+            kept._accept(way, "1.job.internal:80")
+        os.close(write)
+        with os.fdopen(read, "rb") as told:
+            assert told.read() == b"dms: a connection to 1.job.internal:80 waits: Too many open files\n"
+        way.accept()[0].close()
+        assert one.recv(1) == b""
+
+
+def test_a_keeper_that_can_open_nothing_for_the_node_breaks_the_connection_off_and_goes_on(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as way, socket.create_connection(way.getsockname(), PATIENCE_S):
+        kept = keeper_main.Keeper({way: "1.job.internal:80"}, str(tmp_path / "door"), "a", -1)
+        with way.accept()[0] as connection, no_more_files():
+            assert not kept._hand_over(connection, "1.job.internal:80")
