@@ -100,13 +100,18 @@ class Keeper:
         node.close()
         self._listen(select.POLLIN)
         if why:
-            self._tell(f"dms: no connection to {way}: {why.decode(errors='replace')}\n")
+            self._tell(f"dms: no connection to {way}: {one_line(why)}\n")
 
     def _tell(self, line: str) -> None:
         if line not in self.told and len(self.told) < MOST_TOLD:
             self.told.add(line)
             with contextlib.suppress(OSError):
                 os.write(self.log, line.encode())
+
+
+def one_line(said: bytes) -> str:
+    """What another node may have said, as it can stand among the lines of a log that somebody's terminal shows."""
+    return "".join(char if char.isprintable() else "?" for char in said.decode(errors="replace"))
 
 
 def break_off(connection: socket.socket) -> None:

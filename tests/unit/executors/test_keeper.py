@@ -117,3 +117,17 @@ def test_a_keeper_that_can_open_nothing_for_the_node_breaks_the_connection_off_a
         kept = keeper_main.Keeper({way: "1.job.internal:80"}, str(tmp_path / "door"), "a", -1)
         with way.accept()[0] as connection, no_more_files():
             assert not kept._hand_over(connection, "1.job.internal:80")
+
+
+def test_what_another_node_says_is_one_line_of_text_in_the_job_s_log(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    ours, theirs = socket.socketpair()
+    kept = keeper_main.Keeper({}, str(tmp_path / "door"), "a", write)
+    kept.asked[ours.fileno()] = (ours, "1.job.internal:80")
+    kept.poll.register(ours)
+    with theirs:
+        theirs.send("no\x1b]0;owned\x07\ndms: all is well, päth".encode())
+        kept._hear(ours, "1.job.internal:80")
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as told:
+        assert told.read() == "dms: no connection to 1.job.internal:80: no?]0;owned??dms: all is well, päth\n"
