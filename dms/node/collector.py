@@ -20,7 +20,7 @@ from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Network
 from dms_proto.data.chunks import Content
-from dms_proto.errors import DmsError
+from dms_proto.errors import DmsError, MachineError
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_effects import Compare
@@ -43,15 +43,26 @@ class Pace(NamedTuple):
     Attributes:
         wait_s: seconds without a byte before it is asked for again.
         pause_s: the same once something came: what the provider's queue took has arrived, and there is room for more.
+        own_s: seconds in which this node's own disk may become able to keep the results. Their provider has them for a day.
+        own_pause_s: seconds between two tries meanwhile.
         slowest: bytes per second at the least, as for inputs (`data.transfer.SLOWEST_BYTES_PER_MS`): a provider that drips is not waited for.
     """
 
     wait_s: float = 3.0
+    own_s: float = 300.0
+    own_pause_s: float = 5.0
     pause_s: float = 0.25
     slowest: int = 64_000
 
 
 PACE: Final = Pace()
+
+
+class _Failed(NamedTuple):
+    """Why results are not here; empty: they are. `ours`: this node cannot keep them, whoever gives them."""
+
+    why: str = ""
+    ours: bool = False
 
 
 class _Expected(NamedTuple):
@@ -97,6 +108,8 @@ class Collector:
         self._of_request: dict[RequestId, list[AllocationId]] = {}
         self._asked: dict[tuple[AllocationId, str], float] = {}
         """When a gap in a stream was last asked to be filled, on the loop's clock."""
+        self._unwritten: dict[AllocationId, str] = {}
+        """Why bytes of a log that came could not be written."""
 
     # -------------------------------------------------------------------------------------------------- Collector, any thread
 
@@ -113,6 +126,7 @@ class Collector:
             if over is not None:
                 self._hands.call(self.had, over.provider, over.task)
             self.doings.forget(allocation_id)
+            self._unwritten.pop(allocation_id, None)
             for stream in STREAMS:
                 self._asked.pop((allocation_id, stream), None)
 
@@ -173,8 +187,20 @@ class Collector:
         if message.offset + len(message.data) + other > expected.log_bytes:
             log.warning("peer %s sends more of a log than the job may write: not kept", peer)
             return
-        if not self.logs.append(message.allocation_id, message.channel, message.offset, message.data):
+        try:
+            is_joined = self.logs.append(message.allocation_id, message.channel, message.offset, message.data)
+        except OSError as error:
+            self._not_written(message.allocation_id, error)
+            return
+        if not is_joined:
             self._ask_to_fill(expected, message.allocation_id, message.channel)
+
+    def _not_written(self, allocation_id: AllocationId, error: OSError) -> None:
+        """It is asked for again at the end of the run."""
+        why = f"its log cannot be written: {error.strerror}"
+        if self._unwritten.get(allocation_id) != why:
+            log.warning("%s: %s", allocation_id, why)
+        self._unwritten[allocation_id] = why
 
     def _heard_doing(self, message: AllocationMessage) -> None:
         self.doings.said(message.allocation_id, message.data)
@@ -203,10 +229,24 @@ class Collector:
         self._post.send_now(expected.provider, wanted)
 
     async def _collect(self, request_id: RequestId, provider: PeerId, status: AllocationStatus) -> None:
-        failed = why_too_much(status.outputs) or await self._fetch_logs(status)
-        for output in status.outputs:
-            failed = failed or await self._bring(provider, Content(output.digest, output.size, output.chunks))
-        self._tell(request_id, Collected(status.allocation_id, failed))
+        failed = await self._had(provider, status)
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._pace.own_s
+        while failed.ours and clock() < until and status.allocation_id in self._expected:
+            log.warning("results of %s wait: %s; free some space", status.allocation_id, failed.why)
+            await asyncio.sleep(self._pace.own_pause_s)
+            failed = await self._had(provider, status)
+        self._tell(request_id, Collected(status.allocation_id, failed.why, failed.ours))
+
+    async def _had(self, provider: PeerId, status: AllocationStatus) -> _Failed:
+        """Brings what is not here yet."""
+        try:
+            failed = why_too_much(status.outputs) or await self._fetch_logs(status)
+            for output in status.outputs:
+                failed = failed or await self._bring(provider, Content(output.digest, output.size, output.chunks))
+        except MachineError as error:
+            return _Failed(error.message, ours=True)
+        return _Failed(failed)
 
     async def _compare_results(self, request_id: RequestId, wanted: Compare) -> None:
         said = await self._comparing.compare(request_id, wanted, lambda: request_id in self._compared)
@@ -214,7 +254,11 @@ class Collector:
             self._tell(request_id, said)
 
     async def _bring(self, provider: PeerId, output: Content) -> str:
-        """Fetches one output, unless it is here; then it is as its provider says, too: the next attempt is to fetch it by that."""
+        """Fetches one output, unless it is here; then it is as its provider says, too: the next attempt is to fetch it by that.
+
+        Raises:
+            MachineError: this node cannot.
+        """
         if self._blobs.use(output.digest) is None:
             return await self._fetch(provider, output)
         if provider == self._me:
@@ -223,22 +267,35 @@ class Collector:
             here = Content(output.digest, self._blobs.size(output.digest))
             if output.chunks:
                 here = await asyncio.to_thread(self._blobs.put_list, output.digest)
+        except MachineError:
+            raise
         except DmsError as error:
             return error.message
         return "" if here == output else f"{output.digest} is here, and is not as its provider says"
 
     async def _fetch(self, provider: PeerId, output: Content) -> str:
-        """Fetches one output."""
+        """Fetches one output.
+
+        Raises:
+            MachineError: this node cannot.
+        """
         if provider == self._me:
             return "it is not in this node's own blob store"
         try:
             await fetch_blob(self._network, self._blobs, (provider,), output)
+        except MachineError:
+            raise
         except DmsError as error:
             return error.message
         return ""
 
     async def _fetch_logs(self, status: AllocationStatus) -> str:
-        """Asks for what is missing until it is here. The provider sends as much as its queue takes, so that a long log comes in many pieces."""
+        """Asks for what is missing until it is here. The provider sends as much as its queue takes, so that a long log comes in many pieces.
+
+        Raises:
+            MachineError: what comes cannot be written.
+        """
+        self._unwritten.pop(status.allocation_id, None)
         expected = self._expected.get(status.allocation_id)
         if expected is None:
             return "it is expected no more"
@@ -255,6 +312,8 @@ class Collector:
             for stream in missing:
                 self._ask_for(expected, status.allocation_id, stream)
             tries = TRIES if await self._has_grown(status, until) else tries - 1
+        if (why := self._unwritten.get(status.allocation_id)) is not None:
+            raise MachineError("store_failed", why)
         return "parts of its log are missing"
 
     async def _compare(self, status: AllocationStatus) -> str:

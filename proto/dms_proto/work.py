@@ -288,6 +288,7 @@ class EndReason(StrEnum):
     REFUSED_BY_POLICY = "refused_by_policy"
     UNDECIDED = "undecided"
     EVICTED = "evicted"
+    REQUESTER_FAULT = "requester_fault"
 
 
 OWNERS: Final[dict[EndReason, Owner]] = {
@@ -318,6 +319,7 @@ OWNERS: Final[dict[EndReason, Owner]] = {
     EndReason.REFUSED_BY_POLICY: Owner.POLICY,
     EndReason.UNDECIDED: Owner.REQUESTER,
     EndReason.EVICTED: Owner.PROVIDER,
+    EndReason.REQUESTER_FAULT: Owner.REQUESTER,
 }
 
 DETERMINISTIC: Final = frozenset(

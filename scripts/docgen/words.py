@@ -34,6 +34,8 @@ END_REASONS: dict[EndReason, str] = {
     EndReason.REFUSED_BY_POLICY: "Every node that answered refuses it by a condition that its owner set.",
     EndReason.EVICTED: "It gave way for too long at its provider: to the owner, or to work that somebody waits for. It is tried elsewhere.",
     EndReason.UNDECIDED: "Its results were to be checked (`verify`), and not enough nodes gave the same one; the detail counts.",
+    EndReason.REQUESTER_FAULT: "The work was done, and this node could not keep what it gave: its own disk is full, or failed. Nothing is tried "
+    "elsewhere; what was used is owed.",
 }
 
 COMMIT_REFUSALS: dict[CommitRefusal, str] = {

@@ -22,7 +22,7 @@ from typing import Final
 from dms_proto.ids import BidId, PeerId
 from dms_proto.ids import bid_id as derive_bid_id
 from dms_proto.machine import IGNORED, Decision, Effect, Event, Row, Send, Stimulus, Table, TimeCame, earliest, ignore
-from dms_proto.market.auction_attempts import STOPPED, answer_stale, attempt_over, receipt
+from dms_proto.market.auction_attempts import STOPPED, answer_stale, attempt_over, not_kept, receipt
 from dms_proto.market.auction_camps import compared, question
 from dms_proto.market.auction_effects import Announce, Collect, HeardFrom, LetDown
 from dms_proto.market.auction_events import (
@@ -351,6 +351,9 @@ def _collected(auction: Auction, stimulus: Collected, now: int) -> Decision:
     else:
         return IGNORED
     assert slot.ending is not None
+    if stimulus.ours:
+        unkept = not_kept(auction, slot, slot.ending, stimulus.failed)
+        return settle(auction, (unkept,), receipt(auction, unkept), now)
     if stimulus.failed:
         lost = Ending(EndReason.PROVIDER_LOST, detail=f"its results could not be fetched: {stimulus.failed}")
         return settle(auction, (attempt_over(auction, slot, lost),), (), now)

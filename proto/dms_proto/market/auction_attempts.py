@@ -23,6 +23,8 @@ from dms_proto.units import format_count, format_credits, format_millis
 from dms_proto.work import ANSWERS, DETERMINISTIC, NODE_FAULTS, OWED, Ending, EndReason, Task, Usage
 
 change = msgspec.structs.replace
+GIVEN: Final = ANSWERS | {EndReason.CHECKPOINTED}
+"""Ends of attempts that have given something."""
 STOPPED: Final = {EndReason.CANCELLED: "cancelled by its owner", EndReason.DEADLINE: "its deadline passed"}
 """Why a request that is being stopped is, in words."""
 
@@ -63,6 +65,19 @@ def attempt_over(auction: Auction, slot: Slot, ending: Ending) -> AttemptEnded:
         late_ms(auction, slot),
         0 if final else checkpoint.number,
     )
+
+
+def not_kept(auction: Auction, slot: Slot, ending: Ending, failed: str) -> AttemptEnded:
+    """What it means that this node cannot store what an attempt gave: nobody else could help, and it is owed. One that gave nothing has just failed.
+
+    That reason is this node's alone: what a provider says of its requester ends no job.
+    """
+    ended = attempt_over(auction, slot, ending)
+    if ended.ending.reason not in GIVEN:
+        return ended
+    detail = f"its results cannot be kept here: {failed}"
+    ours = Ending(EndReason.REQUESTER_FAULT, ending.exit_code, detail, ending.usage)
+    return change(ended, ending=ours, final=True, outputs=(), why="", exhausted=False, checkpoint=0)
 
 
 def _sequel(terms: Terms, slot: Slot, reason: EndReason, checkpoint: Checkpoint, *, is_stopped: bool) -> _Sequel:
@@ -141,7 +156,7 @@ def _objection(ended: AttemptEnded) -> str:
     """What is said of a claim that was not accepted; empty for one that was."""
     if not ended.claimed:
         return ""
-    if ended.ending.reason not in (*OWED, *STOPPED):
+    if ended.ending.reason not in (*OWED, *STOPPED) and not ended.price:
         return f"{format_credits(ended.claimed)} were claimed; for a run that gave nothing and that nobody here stopped nothing is owed"
     return (
         f"{format_credits(ended.claimed)} were claimed; the tariff over {format_millis(ended.ending.usage.wall_ms)}, "

@@ -97,10 +97,11 @@ class StatusHeard(Stimulus, frozen=True):
 
 
 class Collected(Stimulus, frozen=True):
-    """Logs and outputs of an ended allocation are here and verified; or (`failed` non-empty) cannot be had any more."""
+    """Logs and outputs of an ended allocation are here and verified; or (`failed` non-empty) cannot be had any more. `ours`: this node failed."""
 
     allocation_id: AllocationId
     failed: str = ""
+    ours: bool = False
 
 
 class Compared(Stimulus, frozen=True):

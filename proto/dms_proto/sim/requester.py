@@ -156,9 +156,9 @@ class Requester(Driven[Auction]):
         told = {"ending": Ending(reason, code, usage=usage), "usage": usage, "price": price, "outputs": outputs}
         self.reports(peer, allocation, Phase.ENDED, complete=complete, **told)
 
-    def collects(self, allocation: AllocationId, failed: str = "") -> None:
-        """The results are here, or cannot be had."""
-        self.tell(Collected(allocation, failed))
+    def collects(self, allocation: AllocationId, failed: str = "", *, ours: bool = False) -> None:
+        """The results are here, or cannot be had; `ours`: through this node's own fault."""
+        self.tell(Collected(allocation, failed, ours))
 
     def hold(self, *peers: str, **bids: Any) -> AllocationId:
         """Bids of all peers are heard, the winner acknowledges. Gives the allocation of the first slot."""

@@ -17,7 +17,9 @@ from dms.testing.market import until
 from dms_actors.loop_calls import LoopCalls
 from dms_proto.data.chunks import LISTED_FROM, NO_LIST
 from dms_proto.data.holders import KnownHolders
+from dms_proto.errors import MachineError
 from dms_proto.ids import NO_DIGESTS, AllocationId, Digest, PeerId, RequestId, digest_of
+from dms_proto.market.auction_stimuli import Collected
 from dms_proto.messages import AllocationMessage, AllocationStatus, Phase
 from dms_proto.messages.kinds import DOING
 from dms_proto.units import GIB
@@ -49,17 +51,24 @@ async def collector(tmp_path: Path, told: list[Any]) -> Collector:
     return collecting(tmp_path, told)
 
 
-def collecting(logs: Path, told: list[Any], pause_s: float = 0.02, blobs: BlobStore | None = None) -> Collector:
+def collecting(
+    logs: Path,
+    told: list[Any],
+    pause_s: float = 0.02,
+    blobs: BlobStore | None = None,
+    network: object = None,
+    own_s: float = 600.0,
+) -> Collector:
     """A requester's hands that find the logs that an earlier process left."""
     post: Any = Post()
-    hands: Any = {"blobs": blobs, "datasets": None, "network": None, "post": post}
+    hands: Any = {"blobs": blobs, "datasets": None, "network": network, "post": post}
     collector = Collector(
         calls=LoopCalls(asyncio.get_running_loop()),
         me=PeerId("me"),
         logs=LogStore(logs),
         teller=Teller(PeerId("me"), post, KnownHolders(), nobody_shares),
         tell=lambda _request, stimulus: told.append(stimulus),
-        pace=Pace(wait_s=0.05, pause_s=pause_s, slowest=1_000_000_000),
+        pace=Pace(wait_s=0.05, pause_s=pause_s, own_s=own_s, own_pause_s=0.01, slowest=1_000_000_000),
         **hands,
     )
     collector.expect(REQUEST, PROVIDER, ALLOCATION, Task("sandbox", ("true",), limits=Limits(log_bytes=LIMIT)))
@@ -164,6 +173,59 @@ async def test_of_a_result_that_is_here_already_its_provider_is_not_believed(tmp
         await until(lambda: told, bool)
         verdicts.append(bool(told.pop().failed))
     assert verdicts == [True, True, False, False]
+
+
+class FullDisk:
+    """A network whose process finds no room for what it fetches, for so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.tries = 0
+        self._times = times
+
+    async def fetch(self, *arguments: Any, **_options: Any) -> tuple[PeerId, ...]:
+        self.tries += 1
+        if self.tries <= self._times:
+            raise MachineError("disk_full", "no space left on device")
+        arguments[3].write_bytes(b"result")
+        return ()
+
+
+async def brought(tmp_path: Path, told: list[Any], disk: FullDisk, own_s: float) -> Collected:
+    blobs = BlobStore(tmp_path / "blobs")
+    collector = collecting(tmp_path / "logs", told, blobs=blobs, network=disk, own_s=own_s)
+    outputs = (Output("result", digest_of(b"result"), 6),)
+    collector.collect(REQUEST, PROVIDER, msgspec.structs.replace(ended((0, 0)), outputs=outputs))
+    (collected,) = await until(lambda: told, bool)
+    await collector.close()
+    return collected  # type: ignore[no-any-return]
+
+
+async def test_results_wait_for_room_on_this_node_s_own_disk(tmp_path: Path, told: list[Any]) -> None:
+    disk = FullDisk(3)
+    assert await brought(tmp_path, told, disk, 600.0) == Collected(ALLOCATION)
+    assert disk.tries == 4
+
+
+async def test_where_no_room_comes_it_is_told_whose_disk_is_full(tmp_path: Path, told: list[Any]) -> None:
+    """The provider was blamed for it, and another one ran the same for nothing."""
+    collected = await brought(tmp_path, told, FullDisk(1_000_000), 0.0)
+    assert collected == Collected(ALLOCATION, "no space left on device", ours=True)
+
+
+async def test_a_log_that_cannot_be_written_here_is_no_fault_of_who_sends_it(
+    tmp_path: Path, told: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = collecting(tmp_path, told, own_s=0.0)
+    post: Any = collector._post
+    (tmp_path / f"{ALLOCATION}.stdout").symlink_to("/dev/full")
+    arrives(collector, "stdout", 0, b"hello")
+    collect(collector, (5, 0))
+    await until(lambda: post.sent, bool)
+    arrives(collector, "stdout", 0, b"hello")
+    (collected,) = await until(lambda: told, bool)
+    assert collected == Collected(ALLOCATION, "its log cannot be written: No space left on device", ours=True)
+    await collector.close()
+    assert "its log cannot be written" in caplog.text
 
 
 async def test_what_a_provider_does_is_heard_of_it_alone_and_forgotten_with_the_request(collector: Collector) -> None:

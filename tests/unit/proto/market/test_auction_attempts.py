@@ -235,6 +235,35 @@ def test_results_that_cannot_be_had_are_the_nodes_fault() -> None:
     assert ended.price == 0
 
 
+@pytest.mark.parametrize("reason", [EndReason.COMPLETED, EndReason.EXIT_NONZERO])
+def test_results_that_this_node_cannot_keep_are_its_own_fault_and_nothing_is_tried_elsewhere(reason: EndReason) -> None:
+    requester = held()
+    allocation = requester.state.slots[0].allocation_id
+    requester.ends("a", allocation, reason, outputs=(FILE,), complete=False, price=7)
+
+    requester.collects(allocation, failed="no space left on device", ours=True)
+
+    (ended,) = requester.noted(AttemptEnded)
+    assert (ended.ending.reason, ended.final, ended.outputs) == (EndReason.REQUESTER_FAULT, True, ())
+    assert ended.ending.detail == "its results cannot be kept here: no space left on device"
+    assert list(seen_in(ended)) == []
+    assert [receipt.price for receipt in requester.sent(Receipt)] == [7]
+    assert requester.reason is EndReason.REQUESTER_FAULT
+    assert not requester.called()
+
+
+def test_of_an_attempt_that_gave_nothing_what_cannot_be_kept_is_no_loss() -> None:
+    requester = held()
+    allocation = requester.state.slots[0].allocation_id
+    requester.ends("a", allocation, EndReason.PROVIDER_FAULT, outputs=(FILE,), complete=False)
+
+    requester.collects(allocation, failed="no space left on device", ours=True)
+
+    (ended,) = requester.noted(AttemptEnded)
+    assert ended.ending.reason is EndReason.PROVIDER_FAULT
+    assert requester.called() == [1]
+
+
 def test_a_status_that_overtakes_the_acknowledgement_says_as_much() -> None:
     requester = Requester(bids_wanted=1).submit("a")
     requester.bid("a")
@@ -819,6 +848,7 @@ def test_progress_is_noted_once_per_phase() -> None:
         EndReason.NOT_INVOKED,
         EndReason.UNDECIDED,
         EndReason.CANCELLED,
+        EndReason.REQUESTER_FAULT,
     ],
 )
 @pytest.mark.parametrize("policy", Policy)
