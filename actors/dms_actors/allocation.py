@@ -127,8 +127,9 @@ class AllocationActor(MachineActor):
                 self._workbench.fetch_inputs(self._id, self._reservation().request_id, requester, task)
             case Execute(task=task):
                 reservation = self._reservation()
+                parties = (reservation.request_id, reservation.requester)
                 task = within(task, reservation.resources)
-                self._workbench.execute(self._id, reservation.request_id, reservation.requester, task)
+                self._workbench.execute(self._id, *parties, task, gives_way=reservation.lent)
             case StopRun(grace_ms=grace_ms):
                 self._workbench.stop(self._id, grace_ms)
             case FreezeRun(until=until):

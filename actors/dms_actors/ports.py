@@ -413,10 +413,19 @@ class Executor(Protocol):
         """
         ...
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """Starts `task` with `directory` (0700, inputs already inside, verified) as its only writable place.
 
-        The values of `secrets` appear inside only, and are let go of once the program has them.
+        The values of `secrets` appear inside only, and are let go of once the program has them. What `gives_way` gets the CPU that nobody else on
+        the machine wants, as far as this executor can see to it; what was adopted stays as it was started.
 
         Never raises for the task's fault: a task that cannot start yields one Exited.
         """

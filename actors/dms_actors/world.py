@@ -91,8 +91,16 @@ class Workbench(Protocol):
         """Leads to `InputsArrived`."""
         ...
 
-    def execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
-        """Leads to `RunStarted`, `RunUsed` …, `RunExited`; logs go straight to the requester."""
+    def execute(
+        self,
+        allocation_id: AllocationId,
+        request_id: RequestId,
+        requester: PeerId,
+        task: Task,
+        *,
+        gives_way: bool,
+    ) -> None:
+        """Leads to `RunStarted`, `RunUsed` …, `RunExited`; logs go straight to the requester. `gives_way`: see `Executor.run`."""
         ...
 
     def adopt(

@@ -78,15 +78,27 @@ class ScriptedExecutor:
         self._sleep = sleep
         self._runs: dict[str, ScriptedRun] = {}
         self._started = 0
+        self.giving_way: set[str] = set()
+        """Allocations that were started as such that give way."""
 
     async def probe(self) -> ExecutorOffer:
         """Always available; no isolation, since nothing of the machine is used."""
         limits = ("wall", "output")
         return ExecutorOffer(name=self.name, version="1", isolation=Isolation.NONE, limits=limits, meter=Meter.WALL)
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """See `Executor.run`."""
         self._started += 1
+        if gives_way:
+            self.giving_way.add(allocation_id)
         run = self._runs[allocation_id] = ScriptedRun(task, directory, f"scripted:{self._started}", self._sleep)
         return run
 

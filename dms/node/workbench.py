@@ -107,9 +107,20 @@ class Workbench:
         """See `world.Workbench`."""
         self._hands.start(lambda: self._prepare(allocation_id, request_id, requester, task), f"inputs {allocation_id}")
 
-    def execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
+    def execute(
+        self,
+        allocation_id: AllocationId,
+        request_id: RequestId,
+        requester: PeerId,
+        task: Task,
+        *,
+        gives_way: bool,
+    ) -> None:
         """See `world.Workbench`."""
-        self._hands.start(lambda: self._execute(allocation_id, request_id, requester, task), f"run {allocation_id}")
+        self._hands.start(
+            lambda: self._execute(allocation_id, request_id, requester, task, gives_way=gives_way),
+            f"run {allocation_id}",
+        )
 
     def adopt(
         self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task, handle: str
@@ -257,7 +268,15 @@ class Workbench:
         log.info("%s is not started yet: %s", allocation_id, line)
         self._post.send_now(requester, AllocationMessage(request_id, allocation_id, DOING, 0, line.encode()))
 
-    async def _execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
+    async def _execute(
+        self,
+        allocation_id: AllocationId,
+        request_id: RequestId,
+        requester: PeerId,
+        task: Task,
+        *,
+        gives_way: bool,
+    ) -> None:
         executor = self._executors.get(task.executor)
         if executor is None:
             ending = Ending(EndReason.PROVIDER_FAULT, detail=f"no executor {task.executor!r} here")
@@ -272,7 +291,8 @@ class Workbench:
             return
         self._starting.add(allocation_id)
         try:
-            run = await executor.run(allocation_id, task, directory, self._sealer.open(task, requester, allocation_id))
+            opened = partial(self._sealer.open, task, requester, allocation_id)  # no name may keep what it gives
+            run = await executor.run(allocation_id, task, directory, opened(), gives_way=gives_way)
         except UserError as error:
             self._tell(allocation_id, RunExited(Ending(EndReason.BAD_PROGRAM, detail=error.message)))
             return

@@ -280,7 +280,15 @@ class SeededWorkbench:
         """See `Workbench.fetch_inputs`."""
         self._tell_later(allocation_id, InputsArrived())
 
-    def execute(self, allocation_id: AllocationId, request_id: RequestId, requester: PeerId, task: Task) -> None:
+    def execute(
+        self,
+        allocation_id: AllocationId,
+        request_id: RequestId,
+        requester: PeerId,
+        task: Task,
+        *,
+        gives_way: bool,
+    ) -> None:
         """See `Workbench.execute`."""
         _, millis, reason = task.command
         code = 0 if reason == EndReason.COMPLETED else 1

@@ -289,7 +289,15 @@ class PlacedExecutor:
         """From now on a machine has to prove as much as this before it runs a task."""
         self._offer = offer
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """See `Executor.run`."""
         if needs_its_node(task) or secrets:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, ON_A_CLUSTER))

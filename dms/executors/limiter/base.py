@@ -108,6 +108,10 @@ class Group(Protocol):
         """
         ...
 
+    def hurry(self) -> None:
+        """Gives way no more, since it is to end: else that could take as long as others use every core. Idempotent."""
+        ...
+
     def kill(self) -> None:
         """Sends SIGKILL to every member, also to those that are frozen."""
         ...
@@ -132,8 +136,12 @@ class Limiter(Protocol):
     enforces: tuple[str, ...]
     poll_s: float
 
-    def prepare(self, name: str) -> Group:
+    def prepare(self, name: str, *, gives_way: bool = False) -> Group:
         """An empty group for a run to come, without limits yet.
+
+        Args:
+            name: of the group.
+            gives_way: its members have the CPU that nobody else wants, where this mechanism can see to that.
 
         Raises:
             MachineError: `sandbox_failed`: it could not be made.
@@ -144,8 +152,8 @@ class Limiter(Protocol):
         """The group of a run started by an earlier process."""
         ...
 
-    def leftovers(self) -> dict[str, Group]:
-        """Groups that exist under this limiter, by the name they were prepared with."""
+    def leftovers(self) -> list[Group]:
+        """Groups that exist under this limiter."""
         ...
 
     def release(self) -> None:

@@ -7,6 +7,10 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+LENT: Final = "lent-"
+"""Begins the name of a group that gives way. None that other nodes start with looks like it to `remove_empty_siblings`."""
 
 
 def write(path: str, value: int | str) -> None:
@@ -89,6 +93,47 @@ def remove_empty_siblings(base: Path) -> None:
     for sibling in base.parent.glob(f"{prefix}*"):
         if sibling != base:
             remove([str(sibling)])
+
+
+def group_of(base: Path, name: str, *, gives_way: bool) -> Path:
+    """Where a run has its group: in the one of all runs, or beside that, since inside it could give way to nothing but other runs."""
+    return base.with_name(f"{LENT}{base.name}-{name}") if gives_way else base / name
+
+
+def is_lent(group: str) -> bool:
+    """Whether a run's group gives way, or did until it was to end."""
+    return Path(group).name.startswith(LENT)
+
+
+def runs_of(base: Path) -> set[tuple[str, bool]]:
+    """The runs that have a group there, each with whether it gives way. The group of all runs need not exist itself."""
+    inside = {(entry.name, False) for entry in base.iterdir() if entry.is_dir()} if base.is_dir() else set()
+    prefix = f"{LENT}{base.name}-"
+    return inside | {(entry.name.removeprefix(prefix), True) for entry in base.parent.glob(f"{prefix}*")}
+
+
+def make_idle(group: str, weight: str, least: int) -> None:
+    """What is in a group runs when nothing beside it wants to, and makes room at once for what does.
+
+    Args:
+        group: its directory.
+        weight: the file that says its weight.
+        least: what is written there on kernels before 5.15, which can do no more than divide the time.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    try:
+        write(f"{group}/cpu.idle", 1)
+    except FileNotFoundError:
+        write(f"{group}/{weight}", least)
+
+
+def make_busy(group: str, weight: str, usual: int) -> None:
+    """Takes back `make_idle`. Nothing is raised: a group that is gone needs it no more."""
+    for file, value in (("cpu.idle", 0), (weight, usual)):
+        with suppress(OSError):
+            write(f"{group}/{file}", value)
 
 
 def own_groups() -> dict[str, str]:

@@ -19,6 +19,7 @@ from dms_proto.capability import Meter
 CONTROLLERS: Final = ("cpu", "cpuacct", "memory", "pids")
 SHARES_OF_CORE: Final = 1024
 """Weight of one core against the other programs of the machine, each of which has this weight: who reserved two cores gets two when all want more."""
+LEAST_SHARES: Final = 2
 CPU_PERIOD_US: Final = 100_000
 """The kernel's default, which is therefore not written."""
 
@@ -37,7 +38,9 @@ class GroupV1:
     def limit(self, allowance: Allowance) -> None:
         """See `Group.limit`."""
         files.write(f"{self._cpu}/cpu.cfs_quota_us", max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000))
-        files.write(f"{self._cpu}/cpu.shares", max(2, allowance.cpu_millicores * SHARES_OF_CORE // 1000))
+        if not files.is_lent(self._cpu):
+            shares = max(LEAST_SHARES, allowance.cpu_millicores * SHARES_OF_CORE // 1000)
+            files.write(f"{self._cpu}/cpu.shares", shares)
         memory, with_swap = f"{self._memory}/memory.limit_in_bytes", f"{self._memory}/memory.memsw.limit_in_bytes"
         limits = [memory, with_swap] if os.access(with_swap, os.W_OK) else [memory]  # only with swap accounting
         if allowance.memory_bytes > files.number(memory):
@@ -74,8 +77,14 @@ class GroupV1:
         """See `Group.thaw`."""
         signals.thaw(self.processes)
 
+    def hurry(self) -> None:
+        """See `Group.hurry`."""
+        if files.is_lent(self._cpu):
+            files.make_busy(self._cpu, "cpu.shares", SHARES_OF_CORE)
+
     def kill(self) -> None:
         """See `Group.kill`."""
+        self.hurry()
         files.kill_members(self._pids)
 
     def remove(self) -> bool:
@@ -94,12 +103,14 @@ class CgroupV1:
     def __init__(self, bases: Sequence[Path]) -> None:
         self._bases = tuple(bases)
 
-    def prepare(self, name: str) -> GroupV1:
+    def prepare(self, name: str, *, gives_way: bool = False) -> GroupV1:
         """See `Limiter.prepare`."""
-        group = GroupV1([str(base / name) for base in self._bases])
+        group = self._group(name, gives_way=gives_way)
         try:
             for base, path in zip(self._bases, group.paths, strict=True):
                 _make(base, path)
+            if gives_way:
+                files.make_idle(group.paths[0], "cpu.shares", LEAST_SHARES)
         except OSError as error:
             group.remove()
             raise cannot_prepare(name, error) from error
@@ -109,10 +120,13 @@ class CgroupV1:
         """See `Limiter.reopen`."""
         return GroupV1(paths)
 
-    def leftovers(self) -> dict[str, Group]:
+    def leftovers(self) -> list[Group]:
         """See `Limiter.leftovers`."""
-        names = {entry.name for base in self._bases if base.is_dir() for entry in base.iterdir() if entry.is_dir()}
-        return {name: GroupV1([str(base / name) for base in self._bases]) for name in names}
+        found = {run for base in self._bases for run in files.runs_of(base)}
+        return [self._group(name, gives_way=gives_way) for name, gives_way in sorted(found)]
+
+    def _group(self, name: str, *, gives_way: bool) -> GroupV1:
+        return GroupV1([str(files.group_of(base, name, gives_way=gives_way)) for base in self._bases])
 
     def release(self) -> None:
         """See `Limiter.release`."""

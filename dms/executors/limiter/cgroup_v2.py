@@ -19,6 +19,7 @@ from dms_proto.capability import Meter
 CONTROLLERS: Final = ("cpu", "memory", "pids")
 WEIGHT_OF_CORE: Final = 100
 """Weight of one core against the other programs of the machine, each of which has this weight: who reserved two cores gets two when all want more."""
+LEAST_WEIGHT: Final = 1
 CPU_PERIOD_US: Final = 100_000
 _ENABLE: Final = " ".join(f"+{controller}" for controller in CONTROLLERS)
 NODE_LEAF: Final = "node"
@@ -39,7 +40,9 @@ class GroupV2:
         """See `Group.limit`."""
         quota = max(1000, allowance.cpu_millicores * CPU_PERIOD_US // 1000)
         files.write(f"{self._path}/cpu.max", f"{quota} {CPU_PERIOD_US}")
-        files.write(f"{self._path}/cpu.weight", min(10_000, max(1, allowance.cpu_millicores * WEIGHT_OF_CORE // 1000)))
+        if not files.is_lent(self._path):
+            weight = max(LEAST_WEIGHT, allowance.cpu_millicores * WEIGHT_OF_CORE // 1000)
+            files.write(f"{self._path}/cpu.weight", min(10_000, weight))
         files.write(f"{self._path}/memory.max", allowance.memory_bytes)
         with suppress(FileNotFoundError):  # kernels without swap
             files.write(f"{self._path}/memory.swap.max", 0)
@@ -82,8 +85,14 @@ class GroupV2:
         except FileNotFoundError:
             signals.thaw(self.processes)
 
+    def hurry(self) -> None:
+        """See `Group.hurry`."""
+        if files.is_lent(self._path):
+            files.make_busy(self._path, "cpu.weight", WEIGHT_OF_CORE)
+
     def kill(self) -> None:
         """See `Group.kill`."""
+        self.hurry()
         try:
             files.write(f"{self._path}/cgroup.kill", 1)  # since 5.14
         except OSError:
@@ -105,12 +114,15 @@ class CgroupV2:
         self.name = name
         self._base = base
 
-    def prepare(self, name: str) -> GroupV2:
+    def prepare(self, name: str, *, gives_way: bool = False) -> GroupV2:
         """See `Limiter.prepare`."""
-        group = GroupV2(str(self._base / name))
+        path = files.group_of(self._base, name, gives_way=gives_way)
+        group = GroupV2(str(path))
         try:
             self.make_base()
-            (self._base / name).mkdir(exist_ok=True)
+            path.mkdir(exist_ok=True)
+            if gives_way:
+                files.make_idle(str(path), "cpu.weight", LEAST_WEIGHT)
         except OSError as error:
             group.remove()
             raise cannot_prepare(name, error) from error
@@ -132,10 +144,10 @@ class CgroupV2:
         """See `Limiter.reopen`."""
         return GroupV2(paths[0])
 
-    def leftovers(self) -> dict[str, Group]:
+    def leftovers(self) -> list[Group]:
         """See `Limiter.leftovers`."""
-        names = [e.name for e in self._base.iterdir() if e.is_dir()] if self._base.is_dir() else []
-        return {name: GroupV2(str(self._base / name)) for name in names}
+        found = sorted(files.runs_of(self._base))
+        return [GroupV2(str(files.group_of(self._base, name, gives_way=gives_way))) for name, gives_way in found]
 
     def release(self) -> None:
         """See `Limiter.release`."""

@@ -3,6 +3,9 @@
 Processes are limited by the kernel (RLIMIT_NPROC, counted per user namespace since Linux 5.14). Memory is the proportional set size of the whole PID
 namespace, polled; RLIMIT_DATA keeps a single process from running far ahead between two polls. RLIMIT_AS is not used: it counts address space that is
 only reserved, and WebAssembly, Go and Java reserve gigabytes. There is no CPU quota: a job can use every core, and pays for what it used.
+
+Nothing gives way by weight here. A process can make itself idle (SCHED_IDLE), but a plain user's node could not take that back once it is to save
+what it has done.
 """
 
 from __future__ import annotations
@@ -85,6 +88,9 @@ class PolledGroup:
         """See `Group.thaw`."""
         signals.thaw(self.processes)
 
+    def hurry(self) -> None:
+        """See `Group.hurry`: it has not given way."""
+
     def kill(self) -> None:
         """See `Group.kill`."""
         for pid in self.processes()[:1]:  # the first process of a PID namespace takes all others with it
@@ -115,7 +121,7 @@ class Rlimits:
         """
         self._own_user = own_user
 
-    def prepare(self, name: str) -> PolledGroup:
+    def prepare(self, name: str, *, gives_way: bool = False) -> PolledGroup:
         """See `Limiter.prepare`."""
         return PolledGroup(own_user=self._own_user)
 
@@ -125,9 +131,9 @@ class Rlimits:
         group.limit(allowance)
         return group
 
-    def leftovers(self) -> dict[str, Group]:
+    def leftovers(self) -> list[Group]:
         """See `Limiter.leftovers`."""
-        return {}
+        return []
 
     def release(self) -> None:
         """See `Limiter.release`."""

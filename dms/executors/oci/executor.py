@@ -156,7 +156,15 @@ class OciExecutor:
             meter=self._proof.meter,
         )
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """See `Executor.run`."""
         return await self.run_as(self.name, allocation_id, task, directory, secrets)
 

@@ -70,9 +70,18 @@ class PythonExecutor:
             meter=self._sandbox.limiter.meter,
         )
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """See `Executor.run`."""
-        return await self._sandbox.run(allocation_id, task, self._program(task, secrets), directory)
+        program = self._program(task, secrets)
+        return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`."""

@@ -137,7 +137,7 @@ class Sandbox:
         self._spares.refill_soon(0)
         self._devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
-    async def run(self, name: str, task: Task, program: Program, directory: Path) -> Run:
+    async def run(self, name: str, task: Task, program: Program, directory: Path, *, gives_way: bool = False) -> Run:
         """Starts a program. Whatever goes wrong is told by the run's events."""
         if fault := fault_of(task, program):
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
@@ -145,7 +145,7 @@ class Sandbox:
             self.start()
             program = _with_gpus(program, gpus.given(task.resources.gpus, self.settings.gpus))
             files = RunFiles(self._runs_directory, name)
-            spare = await self._spares.take()
+            spare = await self._spares.take(gives_way=gives_way)
         except (MachineError, ValueError) as error:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, str(error)))
         uid = self._uids.of(name, self._state) if self._uids else 0
@@ -227,7 +227,7 @@ class Sandbox:
             if files.open() and (record := files.record()):
                 used.add(tuple(record.groups))
             files.close()
-        return [group for group in self.limiter.leftovers().values() if tuple(group.paths) not in used]
+        return [group for group in self.limiter.leftovers() if tuple(group.paths) not in used]
 
     def _follow(self, name: str, run: SandboxRun, launch: Callable[[SandboxRun], object]) -> None:
         self._runs[name] = run

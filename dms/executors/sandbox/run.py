@@ -205,6 +205,7 @@ class SandboxRun:
             self._kill_now()
             return
         self._thaw()
+        self.place.group.hurry()
         self._inner.terminate_all()
         loop = asyncio.get_running_loop()
         at = loop.time() + grace_ms / 1000
@@ -328,6 +329,7 @@ class SandboxRun:
     def _kill_now(self) -> None:
         """Kills the first process inside, and with it all others; as soon as it is known which one that is."""
         self._must_kill = True
+        self.place.group.hurry()
         if self._inner is not None:
             self._inner.kill()
 
@@ -369,6 +371,7 @@ class SandboxRun:
         if self._failure is not None:
             raise self._failure
         self._limits.stop()
+        self.place.group.hurry()
         if self._inner is not None:
             self._inner.kill()  # for what the program left behind; its own exit code is known by now or never will be
         if self._clock.is_frozen:

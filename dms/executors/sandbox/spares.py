@@ -41,12 +41,14 @@ class SparePool:
         if self._timer is None and (self._refilling is None or self._refilling.done()):
             self._timer = asyncio.get_running_loop().call_later(seconds, self._refill)
 
-    async def take(self) -> Spare:
-        """A spare for a run; made now if none is ready.
+    async def take(self, *, gives_way: bool = False) -> Spare:
+        """A spare for a run; made now if none is ready. For one that gives way none is: it can wait.
 
         Raises:
             MachineError: `sandbox_failed`.
         """
+        if gives_way:
+            return await self._make(gives_way=True)
         self.refill_soon()
         while self._ready:
             spare = self._ready.pop(0)
@@ -79,9 +81,9 @@ class SparePool:
         except MachineError as error:
             _logger.warning("no spare process: %s", error)
 
-    async def _make(self) -> Spare:
+    async def _make(self, *, gives_way: bool = False) -> Spare:
         self._made += 1
-        group = self._limiter.prepare(f"run-{os.getpid()}-{self._made}")
+        group = self._limiter.prepare(f"run-{os.getpid()}-{self._made}", gives_way=gives_way)
         self._making.append(group)
         try:
             return await self._launcher.spare(group)

@@ -104,11 +104,20 @@ class WasmExecutor:
             meter=self._sandbox.limiter.meter,
         )
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """See `Executor.run`."""
         if fault := module_fault(task, directory):
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
-        return await self._sandbox.run(allocation_id, task, self._program(task, directory, secrets), directory)
+        program = self._program(task, directory, secrets)
+        return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`."""

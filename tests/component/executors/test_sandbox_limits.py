@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from dms.executors import ExecutorSettings, Sandbox, SandboxExecutor
 from dms.executors.limiter import process_tree
+from dms.executors.sandbox.run import SandboxRun
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of, sweep_all
 from dms_actors.ports import Exited
 from dms_proto.capability import NOTHING, Meter
@@ -190,6 +192,43 @@ async def test_processor_time_is_capped_where_cgroups_are_and_metered_everywhere
     assert ending.usage.cpu_us > 50_000
     if "cpu" in sandbox.limiter.enforces:
         assert ending.usage.cpu_us < 0.5 * ending.usage.wall_ms * 1000
+
+
+async def test_what_gives_way_has_the_time_that_another_on_its_core_leaves_until_it_is_to_end(
+    executor: SandboxExecutor, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    if sandbox.limiter.name == "rlimits":
+        pytest.skip("without control groups nothing gives way by weight")
+    saves = "trap 'i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; exit 85' TERM; while :; do :; done"
+    gives, burns = [
+        await _on_one_core(executor, tmp_path / "a-1", saves, gives_way=True),
+        await _on_one_core(executor, tmp_path / "a-2", "while :; do :; done", gives_way=False),
+    ]
+    first = _used_us(gives), _used_us(burns)
+    async with asyncio.timeout(60):
+        while (used := _used_us(burns) - first[1]) < 400_000:  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
+    assert _used_us(gives) - first[0] < used // 4
+
+    await gives.run.stop(60_000)
+    assert (await gives.ending()).exit_code == 85, "it had time to save what it has done"
+    await burns.run.stop(0)
+    await burns.ending()
+
+
+async def _on_one_core(executor: SandboxExecutor, directory: Path, script: str, *, gives_way: bool) -> RunWatcher:
+    directory.mkdir()
+    task = shell(script, cpu_millicores=1000)
+    watcher = RunWatcher(await executor.run(directory.name, task, directory, gives_way=gives_way))
+    inside = process_tree.descendants(int((await watcher.wait_started()).split(":")[0]))
+    for pid in inside:
+        os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})
+    return watcher
+
+
+def _used_us(watcher: RunWatcher) -> int:
+    assert isinstance(watcher.run, SandboxRun)
+    return watcher.run.place.group.read().cpu_us
 
 
 async def test_processor_time_of_orphans_is_metered(

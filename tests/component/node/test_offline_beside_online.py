@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from dms.config.settings import Provider
+from dms.executors.scripted import ScriptedExecutor
 from dms.node.api import LocalApi
 from dms.rpc.api.allocations import AllocationListParams
 from dms.rpc.api.jobs import JobParams, JobView, WaitParams
@@ -84,6 +85,9 @@ async def test_a_batch_job_stands_still_while_somebody_waits_and_goes_on(local: 
     online = await local.submit(job(JobClass.INTERACTIVE, "wait"))
     await running(local, online)
     view = await is_frozen(local, batch, wanted=True)
+    started = local.market.executors[1]["scripted"][0]
+    assert isinstance(started, ScriptedExecutor)
+    assert started.giving_way == {view.slots[0].attempts[0].allocation_id}
     assert view.slots[0].attempts[0].frozen.startswith("somebody waits for other work here")
     for api in local.apis:
         seen = await standing(api)

@@ -39,7 +39,15 @@ class GatedExecutor(ScriptedExecutor):
         super().__init__()
         self.gate = asyncio.Event()
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         self._started += 1
         run = self._runs[allocation_id] = GatedRun(task, directory, f"gated:{self._started}", self._sleep)
         run.gate = self.gate

@@ -44,10 +44,19 @@ class Machine(ScriptedExecutor):
         super().__init__()
         self._value = value
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """Has the script say its own value."""
         said = tuple(word.replace("VALUE", self._value) for word in task.command)
-        return await super().run(allocation_id, msgspec.structs.replace(task, command=said), directory, secrets)
+        task = msgspec.structs.replace(task, command=said)
+        return await super().run(allocation_id, task, directory, secrets, gives_way=gives_way)
 
 
 @asynccontextmanager

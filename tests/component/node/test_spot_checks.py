@@ -78,7 +78,15 @@ class Machine(ScriptedExecutor):
         await self.may_end.wait()
         self._clock.ahead_ms += round(seconds * 1000)
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         """Computes what a check asks for at once, and says it when its time has passed."""
         if PROGRAM in task.command:
             self.checked += 1
@@ -87,7 +95,7 @@ class Machine(ScriptedExecutor):
             printed = await asyncio.to_thread(subprocess.check_output, command, text=True)
             script = ("sleep_ms", str(rounds * ROUND_US // self._truth), "print", printed)
             task = msgspec.structs.replace(task, command=script)
-        return await super().run(allocation_id, task, directory, secrets)
+        return await super().run(allocation_id, task, directory, secrets, gives_way=gives_way)
 
 
 class Checked:

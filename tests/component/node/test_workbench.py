@@ -49,10 +49,18 @@ class SlowToStart(ScriptedExecutor):
         self.asked = asyncio.Event()
         self.may_start = asyncio.Event()
 
-    async def run(self, allocation_id: str, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Run:
+    async def run(
+        self,
+        allocation_id: str,
+        task: Task,
+        directory: Path,
+        secrets: Sequence[OpenSecret] = (),
+        *,
+        gives_way: bool = False,
+    ) -> Run:
         self.asked.set()
         await self.may_start.wait()
-        return await super().run(allocation_id, task, directory, secrets)
+        return await super().run(allocation_id, task, directory, secrets, gives_way=gives_way)
 
 
 @asynccontextmanager
@@ -107,7 +115,7 @@ async def workbench(home: Path, executor: Executor, told: asyncio.Queue[Stimulus
 async def test_work_that_is_just_being_started_is_not_lost_to_an_actor_that_is_built_anew(tmp_path: Path) -> None:
     executor, told = SlowToStart(), asyncio.Queue[Stimulus]()
     async with asyncio.timeout(10), workbench(tmp_path, executor, told) as bench:
-        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, TASK)
+        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, TASK, gives_way=False)
         await executor.asked.wait()
 
         bench.adopt(ALLOCATION, REQUEST, REQUESTER.peer_id, TASK, "")
@@ -138,7 +146,7 @@ async def test_what_a_node_cannot_store_is_its_own_fault(tmp_path: Path) -> None
     told = asyncio.Queue[Stimulus]()
     task = Task("scripted", ("write", "out.txt", "42"), outputs=("out.txt",))
     async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
-        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
+        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, task, gives_way=False)
         while not isinstance(await told.get(), RunExited):
             pass
         _takes_nothing(tmp_path)
@@ -155,7 +163,7 @@ async def test_what_a_job_leaves_beyond_the_limits_is_its_own_failure(tmp_path: 
     told = asyncio.Queue[Stimulus]()
     task = Task("scripted", ("write", "out.txt", "42"), outputs=("*",))
     async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
-        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, task)
+        bench.execute(ALLOCATION, REQUEST, REQUESTER.peer_id, task, gives_way=False)
         while not isinstance(await told.get(), RunExited):
             pass
         for number in range(DEFAULT_LIMITS.files):
@@ -189,7 +197,7 @@ async def test_while_a_job_runs_its_requester_is_told_again_and_again_how_far_it
     task = Task("scripted", ("print", "hello", "use", "1", "use", "2"))
     async with asyncio.timeout(10), workbench(tmp_path, ScriptedExecutor(), told) as bench:
         bench._post.deliver_to_self_by(lambda delivered: heard.append(delivered.message))  # type: ignore[arg-type]
-        bench.execute(ALLOCATION, REQUEST, PROVIDER.peer_id, task)
+        bench.execute(ALLOCATION, REQUEST, PROVIDER.peer_id, task, gives_way=False)
         while not isinstance(await told.get(), RunExited):
             pass
     assert [(message.channel, message.offset, message.data) for message in heard] == [

@@ -213,16 +213,18 @@ async def test_no_run_outlives_its_wall_time_though_no_node_comes_back(
 async def test_sweep_leaves_neither_processes_nor_groups_nor_files(
     sandbox: Sandbox, settings: ExecutorSettings, tmp_path: Path, limiter: str
 ) -> None:
-    node = DoomedNode(tmp_path, limiter, "a-1=setsid sleep 600 & sleep 600", "a-2=sleep 600", "a-3=sleep 600")
-    node.wait_started("a-1", "a-2", "a-3")
+    sleeps = ("a-2=sleep 600", "a-3=sleep 600", "lent-1=setsid sleep 600 & sleep 600", "lent-2=sleep 600")
+    node = DoomedNode(tmp_path, limiter, "a-1=setsid sleep 600 & sleep 600", *sleeps)
+    node.wait_started("a-1", "a-2", "a-3", "lent-1", "lent-2")
     node.kill()
-    assert await SandboxExecutor(sandbox).sweep(["a-2"]) == 2
-    await wait_until(lambda: is_gone(node.handles["a-1"]) and is_gone(node.handles["a-3"]))
-    assert not is_gone(node.handles["a-2"])
-    assert {path.name.split(".")[0] for path in (settings.state_directory / "runs").iterdir()} == {"a-2"}
+    kept, gone = {"a-2", "lent-2"}, ("a-1", "a-3", "lent-1")
+    assert await SandboxExecutor(sandbox).sweep([*kept]) == 3
+    await wait_until(lambda: all(is_gone(node.handles[name]) for name in gone))
+    assert not any(is_gone(node.handles[name]) for name in kept)
+    assert {path.name.split(".")[0] for path in (settings.state_directory / "runs").iterdir()} == kept
     assert not sandbox.groups_of_nobody()
-    assert await SandboxExecutor(sandbox).sweep([]) == 1
-    await wait_until(lambda: is_gone(node.handles["a-2"]))
+    assert await SandboxExecutor(sandbox).sweep([]) == 2
+    await wait_until(lambda: all(is_gone(node.handles[name]) for name in kept))
     assert not sandbox.groups_of_nobody()
 
 

@@ -149,7 +149,7 @@ def test_v1_limits_are_written_and_figures_read(tmp_path: Path) -> None:
     (tmp_path / "memory/a-1/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
     assert group.read().cpu_us == 7000
     assert group.read().oom_kills == 2
-    assert set(limiter.leftovers()) == {"a-1"}
+    assert [left.paths for left in limiter.leftovers()] == [group.paths]
     assert limiter.reopen(group.paths, ALLOWANCE).paths == group.paths
 
 
@@ -158,6 +158,41 @@ def test_controllers_mounted_together_are_joined_once(tmp_path: Path) -> None:
     limiter = CgroupV1([tmp_path / controller for controller in ("cpu", "cpu", "memory", "pids")])
     (tmp_path / "cpu/a-1/cpuacct.usage").touch()
     assert len(limiter.prepare("a-1").join) == 3
+
+
+def test_v1_has_what_gives_way_beside_the_other_runs_and_finds_both(tmp_path: Path) -> None:
+    for group in ("dms/a-1", "lent-dms-a-1"):
+        v1_group(tmp_path, group)
+    (tmp_path / "cpu/lent-dms-a-1/cpu.idle").touch()
+    limiter = CgroupV1([tmp_path / controller / "dms" for controller in ("cpu", "cpuacct", "memory", "pids")])
+    usual, gives_way = groups = [limiter.prepare("a-1"), limiter.prepare("a-1", gives_way=True)]
+    assert [Path(group.paths[0]) for group in groups] == [tmp_path / "cpu/dms/a-1", tmp_path / "cpu/lent-dms-a-1"]
+    assert [left.paths for left in limiter.leftovers()] == [group.paths for group in groups]
+    for group in groups:
+        group.limit(ALLOWANCE)
+    assert (tmp_path / "cpu/lent-dms-a-1/cpu.idle").read_text() == "1"
+    assert (tmp_path / "cpu/lent-dms-a-1/cpu.shares").read_text() == ""
+    limiter.reopen(gives_way.paths, ALLOWANCE).hurry()
+    usual.hurry()
+    assert (tmp_path / "cpu/lent-dms-a-1/cpu.idle").read_text() == "0"
+    assert (tmp_path / "cpu/lent-dms-a-1/cpu.shares").read_text() == "1024"
+    assert (tmp_path / "cpu/dms/a-1/cpu.shares").read_text() == "1536"
+
+
+def test_v2_has_what_gives_way_beside_the_other_runs_and_finds_both(tmp_path: Path) -> None:
+    base = v2_tree(tmp_path / "dms")
+    usual, lent = v2_group(base, "a-1"), v2_group(tmp_path, "lent-dms-a-1")
+    limiter = cgroup_v2.CgroupV2("cgroup-v2", base)
+    groups = [limiter.prepare("a-1"), limiter.prepare("a-1", gives_way=True)]
+    assert [group.paths for group in groups] == [(str(usual),), (str(lent),)]
+    assert [left.paths for left in limiter.leftovers()] == [group.paths for group in groups]
+    for group in groups:
+        group.limit(ALLOWANCE)
+    assert (lent / "cpu.weight").read_text() == "1", "the least, on a kernel without cpu.idle"
+    (lent / "cpu.idle").touch()
+    groups[1].kill()
+    assert (lent / "cpu.idle").read_text() == "0"
+    assert (lent / "cpu.weight").read_text() == "100", "it is to end, and soon"
 
 
 def test_without_any_cgroup_file_system_resource_limits_remain(tmp_path: Path) -> None:

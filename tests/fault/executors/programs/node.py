@@ -1,4 +1,7 @@
-"""A process that runs jobs as a node does, to be killed: `node.py STATE JOBS LIMITER NAME=SCRIPT…`. Prints each run's handle once it has started."""
+"""A process that runs jobs as a node does, to be killed: `node.py STATE JOBS LIMITER NAME=SCRIPT…`. Prints each run's handle once it has started.
+
+A run whose name begins with "lent" gives way.
+"""
 
 # ruff: noqa: ASYNC240 - it is alone in its process
 
@@ -24,11 +27,12 @@ async def main() -> None:
     sandbox = Sandbox(ExecutorSettings(Path(state), limiters=(limiter,) if limiter else ()))
     executor = SandboxExecutor(sandbox)
     followers = []
-    for name, script in (run.split("=", 1) for run in runs):
+    for name, script in (each.split("=", 1) for each in runs):
         directory = Path(jobs, name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         task = Task("sandbox", ("/bin/sh", "-c", script), limits=Limits(wall_ms=int(wall_ms)))
-        followers.append(follow(name, await executor.run(name, task, directory)))
+        run = await executor.run(name, task, directory, gives_way=name.startswith("lent"))
+        followers.append(follow(name, run))
     print("launcher", sandbox.launcher_pid, flush=True)
     await asyncio.gather(*followers)
     await asyncio.Event().wait()
