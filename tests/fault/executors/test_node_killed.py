@@ -232,9 +232,9 @@ async def test_a_swept_machine_is_as_it_was(
     sandbox: Sandbox, settings: ExecutorSettings, tmp_path: Path, limiter: str
 ) -> None:
     """Mounts, users and files: what a job's user made belongs to the node, and nothing of the job's is mounted or runs as its user."""
-    node = DoomedNode(tmp_path, limiter, "a-1=mkdir -p d/e; : > d/e/f; chmod 0 d/e; setsid sleep 600 & echo up; wait")
+    node = DoomedNode(tmp_path, limiter, "a-1=mkdir -p d/e; : > d/e/f; chmod 0 d/e; : > made; setsid sleep 600 & wait")
     node.wait_started("a-1")
-    await wait_until((tmp_path / "jobs/a-1/d/e").exists)
+    await wait_until((tmp_path / "jobs/a-1/made").exists)
     users = {uid_of(node.handles["a-1"].split(":")[0])} - {os.geteuid()}
     node.kill()
     assert await SandboxExecutor(sandbox).sweep([]) == 1
