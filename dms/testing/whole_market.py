@@ -167,6 +167,14 @@ def wait_gone(mark: str) -> None:
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
-    """The next line that a command prints on standard output."""
+    """The next line that a command prints on standard output.
+
+    Raises:
+        AssertionError: it ended first; with what it said on standard error.
+    """
     assert process.stdout is not None
-    return process.stdout.readline()
+    line = process.stdout.readline()
+    if not line:
+        _, said = process.communicate(timeout=TIMEOUT_S)
+        raise AssertionError(f"{process.args!r} ended with {process.returncode} before it printed a line: {said}")
+    return line
