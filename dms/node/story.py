@@ -253,8 +253,8 @@ class JobStory:
                 return self._award(event, row.at)
             case CommitConfirmed(bid_id=bid_id, at=at):
                 return self._confirm(bid_id, at)
-            case CommitFailed(bid_id=bid_id, provider=provider, why=why):
-                return (self._commit_failed(bid_id, provider, why),)
+            case CommitFailed() as event:
+                return (self._commit_failed(event),)
             case AllocationAdvanced(allocation_id=allocation, phase=phase):
                 return self._enter(allocation, phase)
             case AllocationFinished() as event:
@@ -378,8 +378,9 @@ class JobStory:
         self.by_allocation[allocation] = attempt
         return Entered(index, attempt.number, provider, attempt.phase)
 
-    def _commit_failed(self, bid_id: BidId, provider: PeerId, why: str) -> Moved:
-        _, indexes = self._awarded.pop(bid_id, (provider, ()))
+    def _commit_failed(self, event: CommitFailed) -> Moved:
+        provider, why = event.provider, event.unfit.observed if event.unfit else event.why
+        _, indexes = self._awarded.pop(event.bid_id, (provider, ()))
         self.held -= len(indexes)
         for index in indexes:
             self.slots[index].phase = SlotPhase.SEEKING

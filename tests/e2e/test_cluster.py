@@ -82,8 +82,10 @@ def test_the_capacity_is_the_clusters_and_one_job_gets_at_most_a_machine(market:
 def test_a_job_that_needs_its_node_is_not_taken(market: WholeMarket, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("command: [sleep, '1']\nports: [8080]\n")
     job = market.dms("job", "submit", str(tmp_path / "job.yaml")).stdout.strip()
-    wait_until(lambda: "did not take the commit: needs_changed" in market.dms("trace", job).stdout, "it is refused")
-    assert market.dms("job", "cancel", job).returncode == 0
+    waited = market.json("job", "show", job) if market.dms("job", "wait", job).returncode else {}
+    assert "did not take the commit: needs_changed" in market.dms("trace", job).stdout
+    assert waited["summary"]["reason"] == "impossible", waited
+    assert "nobody is let in to them" in waited["summary"]["detail"]
 
 
 def test_a_job_on_the_cluster_survives_the_death_of_its_node(market: WholeMarket, shared: Path, tmp_path: Path) -> None:

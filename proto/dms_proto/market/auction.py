@@ -89,7 +89,7 @@ from dms_proto.market.auction_stimuli import (
 from dms_proto.market.named_node import UNREACHABLE
 from dms_proto.market.offer_judgement import MAX_SLOTS
 from dms_proto.market.strays import called_off
-from dms_proto.messages import AllocationStatus, Cancel, Phase, Release
+from dms_proto.messages import AllocationStatus, Cancel, Clause, CommitRefusal, CommitRefused, Phase, Release
 from dms_proto.reputation.silence import Word, answers_to, word_of
 from dms_proto.reputation.sources import UNKNOWN
 from dms_proto.work import Ending, EndReason
@@ -192,19 +192,34 @@ def _take_bid(auction: Auction, stimulus: BidHeard, now: int) -> Decision:
     wanted = seeking(auction) or pending(auction)  # a late bid is the next best should a winner be silent
     full = is_full(auction.bids.values(), stimulus.provider, stimulus.facts.source, MAX_BIDS, MAX_BIDS_EACH)
     full = full or len(auction.numbers) >= MAX_ANSWERS
+    if stimulus.provider in auction.unfit and not forged:
+        return _still_unfit(auction, stimulus, now)
     if forged or full or not wanted or auction.phase is not AuctionPhase.OPEN or bid.price > terms.max_price:
         return Decision((), (Send(stimulus.provider, Release(terms.request_id, bid.bid_id)),))
     event = BidReceived(stimulus.provider, bid, stimulus.facts, now + bid.valid_ms)
     return settle(auction, (event,), (), now)
 
 
+def _still_unfit(auction: Auction, stimulus: BidHeard, now: int) -> Decision:
+    """It bids again, by the same request. What it has said of the work stands, and it has answered."""
+    peer = stimulus.provider
+    let_go = Send(peer, Release(terms_of(auction).request_id, stimulus.bid.bid_id))
+    said = _declined(auction, peer, auction.round, (auction.unfit[peer],), now)
+    return Decision(said.events, (*said.effects, let_go))
+
+
 def _note_decline(auction: Auction, stimulus: DeclineHeard, now: int) -> Decision:
-    clauses = stimulus.decline.clauses
-    if auction.declines.get(stimulus.provider) == clauses and auction.asked.get(stimulus.provider):
+    provider, said = stimulus.provider, stimulus.decline
+    lasting = auction.unfit.get(provider)
+    return _declined(auction, provider, said.round, said.clauses if lasting is None else (lasting,), now)
+
+
+def _declined(auction: Auction, provider: PeerId, round_: int, clauses: tuple[Clause, ...], now: int) -> Decision:
+    if auction.declines.get(provider) == clauses and auction.asked.get(provider):
         return IGNORED
-    if stimulus.provider not in auction.declines and len(auction.declines) >= MAX_ANSWERS:
+    if provider not in auction.declines and len(auction.declines) >= MAX_ANSWERS:
         return IGNORED
-    return settle(auction, (DeclineReceived(stimulus.provider, stimulus.decline.round, clauses),), (), now)
+    return settle(auction, (DeclineReceived(provider, round_, clauses),), (), now)
 
 
 def _confirm(auction: Auction, stimulus: CommitAcked, now: int) -> Decision:
@@ -278,12 +293,15 @@ def _turned_away(auction: Auction, stimulus: CommitTurnedAway, now: int) -> Deci
         return IGNORED
     # The bid is open there as long as nobody takes it or lets it go.
     let_go = Send(bid.provider, Release(terms_of(auction).request_id, refused.bid_id))
-    return settle(
-        auction,
-        (CommitFailed(refused.bid_id, bid.provider, refused.refusal),),
-        (let_go, HeardFrom(bid.provider, Word.ANSWER, now)),
-        now,
-    )
+    unfit = _unfit(refused) if refused.refusal is CommitRefusal.NEEDS_CHANGED else None
+    failed = CommitFailed(refused.bid_id, bid.provider, refused.refusal, unfit=unfit)
+    said = (DeclineReceived(bid.provider, auction.round, (unfit,)),) if unfit is not None else ()
+    return settle(auction, (failed, *said), (let_go, HeardFrom(bid.provider, Word.ANSWER, now)), now)
+
+
+def _unfit(refused: CommitRefused) -> Clause:
+    """What is wrong with the work at a node that bid for it by what the request says, which is less than the work is."""
+    return Clause(WORK, "all that the job's work asks for", refused.detail or "the bid was made for less")
 
 
 def _invocation_answered(auction: Auction, stimulus: InvocationAnswered, now: int) -> Decision:
@@ -340,6 +358,8 @@ def _progress(slot: Slot, status: AllocationStatus, now: int) -> list[Event]:
     return events
 
 
+WORK: Final = "work"
+"""Dimension in which a node cannot run what comes with a commit."""
 _ORDER: Final = {phase: number for number, phase in enumerate(Phase)}
 """An allocation only moves forward: what says otherwise is old news, or a lie."""
 

@@ -113,13 +113,17 @@ class CommitConfirmed(Event, frozen=True):
 
 
 class CommitFailed(Event, frozen=True):
-    """A winner was silent or refused; its slots seek again. `source`: where it is, of a newcomer that was silent; else empty."""
+    """A winner was silent or refused; its slots seek again. `source`: where it is, of a newcomer that was silent; else empty.
+
+    `unfit`: why it cannot run the work, now that it knows it, whenever it is asked; a `DeclineReceived` says the same.
+    """
 
     bid_id: BidId
     provider: PeerId
     why: str
     source: str = ""
     is_silent: bool = False
+    unfit: Clause | None = None
 
 
 class CommitAwaited(Transient, frozen=True):

@@ -390,7 +390,8 @@ def _commit_failed(auction: Auction, event: CommitFailed) -> Auction:
         auction,
         slots=with_slots(auction, auction.bids[event.bid_id].slots, phase=SlotPhase.SEEKING),
         bids=without(auction.bids, event.bid_id),
-        faulty={**auction.faulty, event.provider: auction.round},
+        faulty=auction.faulty if event.unfit else {**auction.faulty, event.provider: auction.round},
+        unfit={**auction.unfit, event.provider: event.unfit} if event.unfit else auction.unfit,
         silent_at=silent_at,
         silences=silences,
     )

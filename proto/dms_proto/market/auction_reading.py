@@ -86,6 +86,7 @@ def usable(auction: Auction, now: int) -> dict[BidId, OpenBid]:
         bid_id: bid
         for bid_id, bid in auction.bids.items()
         if not bid.ack_until and bid.until > now and not is_left_out(auction, bid.provider)
+        if bid.provider not in auction.unfit
     }
 
 

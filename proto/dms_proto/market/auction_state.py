@@ -210,6 +210,7 @@ class Auction(msgspec.Struct, frozen=True):
         numbers: of the last bid heard from each node: an older or repeated one is old news.
         standing_at: nodes at which the request stands.
         faulty: in which round a node failed us; it is left out of the round after that.
+        unfit: who bid and cannot run the work itself, as they said when it came with the commit. No bid of theirs is taken any more.
         silent_at: by source, how many newcomers there were silent in this round when they had won.
         silences: how often each node was silent when it had won.
         seals: sealed bids that are not opened yet.
@@ -240,6 +241,7 @@ class Auction(msgspec.Struct, frozen=True):
     numbers: Mapping[PeerId, int] = {}
     standing_at: frozenset[PeerId] = frozenset()
     faulty: Mapping[PeerId, int] = {}
+    unfit: Mapping[PeerId, Clause] = {}
     silent_at: Mapping[str, int] = {}
     silences: Mapping[PeerId, int] = {}
     slots: tuple[Slot, ...] = ()

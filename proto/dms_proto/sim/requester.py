@@ -128,9 +128,11 @@ class Requester(Driven[Auction]):
         agreed = next(ours, Digest("")) if terms is None else terms
         self.tell(CommitAcked(PeerId(peer), CommitAck(REQUEST, bid_id, allocations, terms=agreed)))
 
-    def refuses(self, peer: str, bid_id: BidId, refusal: CommitRefusal = CommitRefusal.STOPPING) -> None:
+    def refuses(
+        self, peer: str, bid_id: BidId, refusal: CommitRefusal = CommitRefusal.STOPPING, detail: str = ""
+    ) -> None:
         """A commit is refused."""
-        self.tell(CommitTurnedAway(PeerId(peer), CommitRefused(REQUEST, bid_id, refusal)))
+        self.tell(CommitTurnedAway(PeerId(peer), CommitRefused(REQUEST, bid_id, refusal, detail)))
 
     def reports(self, peer: str, allocation: AllocationId, phase: Phase, **told: Any) -> None:
         """A status is heard."""

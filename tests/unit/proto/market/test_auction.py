@@ -488,6 +488,50 @@ def test_a_refused_commit_takes_the_next_bid_at_once() -> None:
     assert requester.winner == "b"
 
 
+ON_A_CLUSTER = "nobody is let in to them"
+
+
+def unfit(requester: Requester, peer: str) -> None:
+    """It bids, gets the commit, and sees that the work asks for more than the request did."""
+    requester.refuses(peer, requester.bid(peer), CommitRefusal.NEEDS_CHANGED, ON_A_CLUSTER)
+
+
+def test_who_cannot_run_the_work_itself_has_not_failed_and_is_not_busy() -> None:
+    """It was left out of the next round as if it had failed, counted as busy, and asked again for ever."""
+    requester = Requester(bids_wanted=1, patience_ms=0).submit("a")
+    unfit(requester, "a")
+    assert [event.unfit for event in requester.noted(CommitFailed)] == [
+        Clause("work", "all that the job's work asks for", ON_A_CLUSTER)
+    ]
+    assert requester.called() == [1], "others are asked at once"
+    requester.asks("a")
+    requester.bid("a", number=1)
+    assert requester.sent_to(Release) == ["a"]
+    for number in range(2, 20):
+        if requester.called():
+            requester.asks("a")
+            requester.bid("a", number=number)
+    assert len(requester.sent_ever(Commit)) == 1
+    assert requester.reason is EndReason.IMPOSSIBLE
+    assert requester.state.ending is not None
+    assert ON_A_CLUSTER in requester.state.ending.detail
+
+
+def test_what_it_has_said_of_the_work_holds_whatever_it_says_of_the_request() -> None:
+    requester = Requester(bids_wanted=1).submit("a", "b")
+    unfit(requester, "a")
+    requester.declines("a", BUSY)
+    assert [clause.dimension for clause in requester.state.declines[PeerId("a")]] == ["work"]
+
+
+def test_another_one_that_can_run_the_work_gets_it() -> None:
+    requester = Requester().submit("a", "b")
+    refused = requester.bid("a")
+    requester.bid("b", price=900)
+    requester.refuses("a", refused, CommitRefusal.NEEDS_CHANGED)
+    assert requester.winner == "b"
+
+
 def test_with_no_bid_left_a_new_round_is_called_at_once() -> None:
     requester = Requester(bids_wanted=1).submit("a")
     requester.bid("a")
