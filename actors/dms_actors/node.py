@@ -159,7 +159,6 @@ class Node(NodeHearing):
                 return Forward(self._children.open_request(terms.request_id), message)
             case AnnounceWanted():
                 self._asking.want(message)
-                self._announce_due(now)
             case AttemptNoted() | BenchmarkNoted():
                 self._note(message)
             case PieceJudged(terms=terms, judged=judged):
@@ -251,18 +250,18 @@ class Node(NodeHearing):
     # --------------------------------------------------------------------------------------------------------- requests
 
     def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
-        """Also: sends out rounds that waited for their turn."""
+        """Also: sends out the rounds whose turn it is. One that cannot go out keeps back no other, and undoes nothing."""
         handled = super().receive(batch, now)
-        self._announce_due(now)
+        for wanted in self._asking.due(now):
+            try:
+                self._announce(wanted, now)
+            except Exception as error:  # noqa: BLE001 - as with a message that cannot be handled
+                self._spoiled(wanted, None, error, now)
         return handled
 
     def deadline(self) -> int | None:
         """Also: when waiting rounds may go out."""
         return earliest(super().deadline(), self._asking.deadline())
-
-    def _announce_due(self, now: int) -> None:
-        for wanted in self._asking.due(now):
-            self._announce(wanted, now)
 
     def _announce(self, wanted: AnnounceWanted, now: int) -> None:
         request, cause_id, only = wanted

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from dms.testing.guest import Guest
 from dms.testing.honest_pair import HonestPair
 from dms.testing.strategies import messages
-from dms_actors.letters import ListenFor, Told
+from dms_actors.asking import PACE
+from dms_actors.letters import AnnounceWanted, ListenFor, Told
 from dms_actors.orchestrator import Orchestrator
 from dms_actors.testing.seeded import SeededAddress
+from dms_proto.capability import Capability
 from dms_proto.errors import InternalError
-from dms_proto.ids import PeerId, bid_id
+from dms_proto.ids import PeerId, bid_id, request_id
 from dms_proto.machine import Stimulus
-from dms_proto.messages import AnyMessage, Bid, Decline, Probe, SealedBid
+from dms_proto.messages import AnyMessage, Bid, BidRequest, Decline, Probe, SealedBid
 from dms_proto.units import SECOND
 from dms_proto.wire.scores import HALF_LIFE_MS, MUTE_AT, POINTS, Offence
 from dms_proto.work import EndReason
@@ -124,6 +126,29 @@ def test_whoever_waits_for_the_answer_is_told(pair: HonestPair) -> None:
     with pytest.raises(InternalError, match="could not handle it"):
         pair.provider.node.ask(Told(Unheard(), "test"), 5)
     assert blamed_for(pair) == ["TypeError"]
+
+
+def round_of(number: int, needs: Capability | None = None) -> AnnounceWanted:
+    """One of a request that no orchestrator runs; without needs it cannot go out."""
+    asked = BidRequest(request_id(number.to_bytes(16, "big")), 1, needs, 1, 1, 0, 0, 0)  # type: ignore[arg-type]
+    return AnnounceWanted(asked, "test")
+
+
+def test_a_round_that_cannot_go_out_keeps_back_no_other_and_the_node_goes_on(pair: HonestPair) -> None:
+    """Beyond those that go out at once it raised outside of any message: the node was built anew, and what was in the batch was lost."""
+    requester = pair.requester
+    node = pair.node(requester)
+    for number in range(PACE.burst + 1):
+        requester.node.tell(round_of(number, Capability()))
+    requester.node.tell(round_of(PACE.burst + 1))
+    job = pair.market.submit(requester, 5_000)
+    pair.pass_time(15 * SECOND)
+
+    assert pair.node(requester) is node, "it was not built anew"
+    assert len(blamed_for(pair)) == 1
+    assert requester.mishaps.last is not None
+    assert requester.mishaps.last.about == "AnnounceWanted"
+    assert pair.market.endings().get(job) is EndReason.COMPLETED
 
 
 def aimed(message: AnyMessage, live: Mapping[str, str], author: PeerId) -> AnyMessage:
