@@ -19,13 +19,14 @@ from dms.jobs.document import InputFile, JobDocument, Unit
 from dms.jobs.problems import BadJob, Problem, nearest
 from dms.jobs.source import MAX_DOCUMENT_BYTES, Located, located, parse
 from dms_proto import units
+from dms_proto.abilities import Ability, lack
 from dms_proto.egress import read_destination
 from dms_proto.images import is_image
 from dms_proto.market import named_node
 from dms_proto.rules import IDENTIFIER
 from dms_proto.siblings import flaw_of
 from dms_proto.verification.policy import Verification, faults
-from dms_proto.work import PYTHON, SANDBOX, ExecBy
+from dms_proto.work import PYTHON, ExecBy
 
 MAX_LISTED: Final = 200
 """Problems collected before giving up."""
@@ -333,17 +334,13 @@ def _first(field: str) -> str:
 def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     """What has to be run, as field and broken rule."""
     yield from _image_rules(job)
-    yield from _egress_rules(job)
+    yield from _ability_rules(job)
     yield from _names_rules(job)
     if job.executor == "wasm":
         if not job.module:
             yield "module", "a wasm job needs the module's file"
         if isinstance(job.command, str):
             yield "command", "for wasm a list of arguments; there is no shell"
-        if job.ports:
-            yield "ports", "a WebAssembly module has no network to listen on; only sandbox jobs have ports"
-        if job.exec is not ExecBy.NOBODY:
-            yield "exec", "no commands run beside a WebAssembly module; only beside jobs of the sandbox and of python"
         return
     if job.executor == PYTHON:
         yield from _python_rules(job)
@@ -353,9 +350,16 @@ def _program_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
         yield "module", f"only wasm jobs have a module; the executor is {job.executor!r}"
 
 
-def _egress_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
-    if job.egress and job.executor not in (SANDBOX, PYTHON):
-        yield "egress", f"only jobs of the sandbox and of python connect to elsewhere; the executor is {job.executor!r}"
+def _ability_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
+    """What it wants beside its program; names are looked at with all that they need."""
+    wanted = {
+        Ability.PORTS: bool(job.ports),
+        Ability.EXEC: job.exec is not ExecBy.NOBODY,
+        Ability.EGRESS: bool(job.egress),
+    }
+    for ability, is_wanted in wanted.items():
+        if is_wanted and (lacking := lack(job.executor, ability)):
+            yield ability.value, lacking
     for index, text in enumerate(job.egress):
         try:
             read_destination(text)
@@ -372,8 +376,6 @@ def _names_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
 def _python_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
     if isinstance(job.command, str) and job.command:
         yield "command", "for python a list, of the interpreter's arguments; there is no shell"
-    if job.ports:
-        yield "ports", "a job in Python lets in calls only; only sandbox jobs have ports"
 
 
 def _image_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
@@ -383,13 +385,6 @@ def _image_rules(job: JobDocument) -> Iterator[tuple[str, str]]:
         elif job.pull != JobDocument().pull:
             yield "pull", f"only oci jobs pull an image; the executor is {job.executor!r}"
         return
-    if job.ports:
-        yield "ports", "nobody is let in to a container; only sandbox jobs have ports"
-    if job.exec is not ExecBy.NOBODY:
-        yield (
-            "exec",
-            "nobody is let in to a container; only jobs of the sandbox and of python let commands be run beside them",
-        )
     if not job.image:
         yield "image", "a job for a container needs an image"
     elif not is_image(job.image):

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from dms_proto.abilities import Ability, able
 from dms_proto.capability import Isolation, JobClass
 from dms_proto.egress import MAX_EGRESS
 from dms_proto.images import MAX_IMAGE, Pull
@@ -226,7 +227,8 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     ports: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=65_535)], ...],
         Meta(
-            description="TCP ports on the job's own loopback that you can reach with `dms forward`. For the sandbox; nothing else gets in.",
+            description="TCP ports on the job's own loopback that you can reach with `dms forward`; nothing else gets in. "
+            f"For {able(Ability.PORTS)}.",
             max_length=MAX_PORTS,
         ),
     ] = ()
@@ -234,7 +236,7 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         bool,
         about(
             "Its allocations reach each other's `ports` by name: `0.job.internal:8080` is port 8080 of the one with DMS_INDEX 0, wherever it runs. "
-            "For the sandbox."
+            f"For {able(Ability.NAMES)}."
         ),
     ] = False
     egress: Annotated[
@@ -242,7 +244,8 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         Meta(
             description=(
                 "Where it has to connect to: `pypi.org:443`, or `*.pythonhosted.org:443` for all names below one. Only nodes whose owner allows all "
-                "of it run it. By HTTP proxies alone, which HTTPS_PROXY and HTTP_PROXY name; nothing else gets out. For the sandbox and python."
+                "of it run it. By HTTP proxies alone, which HTTPS_PROXY and HTTP_PROXY name; nothing else gets out. "
+                f"For {able(Ability.EGRESS)}."
             ),
             max_length=MAX_EGRESS,
         ),
@@ -251,7 +254,8 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         ExecBy,
         about(
             "Who may run commands beside it with `dms alloc exec`, with all that it has, its secrets included: "
-            "nobody, requester (you), granted (you, and who has a grant of the provider's with the right exec). For the sandbox and python."
+            "nobody, requester (you), granted (you, and who has a grant of the provider's with the right exec). "
+            f"For {able(Ability.EXEC)}."
         ),
     ] = ExecBy.NOBODY
     env: Annotated[

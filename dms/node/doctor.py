@@ -30,6 +30,7 @@ from dms.config.passphrase import is_named, unattended
 from dms.config.paths import require_private
 from dms.executors.cluster.cluster import Cluster, PlacedExecutor
 from dms.executors.detect import Unavailable, detect
+from dms.executors.oci.engine import Facts
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.oci.finding import find_engine, sockets
 from dms.hardware.capability import find_gpus
@@ -47,6 +48,7 @@ from dms.rpc.token import load_token, token_file
 from dms.store.verify import Verdict, verify_file
 from dms_actors.node import NodeState
 from dms_actors.ports import Executor
+from dms_proto import abilities
 from dms_proto.capability import NOTHING, ExecutorOffer
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, short
@@ -404,15 +406,22 @@ def _proven(executor: Executor, offer: ExecutorOffer) -> Check:
     held = f"isolation {offer.isolation}, hard limits: {', '.join(offer.limits) or 'none'}"
     if isinstance(executor, PlacedExecutor):
         return _placed(executor.cluster, offer, held)
-    facts = executor.facts if isinstance(executor, OciExecutor) else None
-    if facts is None:
-        return passed(offer.name, f"{offer.version}, {held}")
+    beside = f"jobs can have beside them: {abilities.of(offer.name)}"
+    if not isinstance(executor, OciExecutor) or executor.facts is None:
+        return passed(offer.name, f"{offer.version}, {held}; {beside}")
+    if executor.closed:
+        beside = f"jobs can have nothing beside them: {executor.closed}"
+    return _container(executor.facts, f"{held}; {beside}", is_closed=bool(executor.closed))
+
+
+def _container(facts: Facts, held: str, *, is_closed: bool) -> Check:
+    if is_closed:
+        fix = "use the engine's own runtime, or run such jobs in the sandbox"
+        return Check("oci", Finding.WARN, f"{facts}; {held}", fix)
     if facts.rootless:
-        return passed(offer.name, f"{facts}; {held}")
+        return passed("oci", f"{facts}; {held}")
     evidence = f"{facts}; {held}; whoever can reach that socket is root of this machine"
-    return Check(
-        offer.name, Finding.WARN, evidence, "use a rootless engine: systemctl --user enable --now podman.socket"
-    )
+    return Check("oci", Finding.WARN, evidence, "use a rootless engine: systemctl --user enable --now podman.socket")
 
 
 def _placed(cluster: Cluster, offer: ExecutorOffer, held: str) -> Check:

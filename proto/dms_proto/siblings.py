@@ -18,6 +18,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from dms_proto.abilities import Ability, lack
 from dms_proto.ids import AllocationId, PeerId
 from dms_proto.rules import Address, GoodAllocationId, GoodPeerId
 from dms_proto.units import format_count
@@ -30,7 +31,6 @@ MOST_ADDRESSES: Final = 4
 """Of one provider that are told."""
 OWN_ADDRESS: Final = "127.0.0.1"
 """At which a program listens, for its siblings as for tunnels."""
-_SANDBOX: Final = "sandbox"
 _DESTINATION: Final = re.compile(rf"([0-9]{{1,3}})\.{re.escape(DOMAIN)}:([0-9]{{1,5}})", re.ASCII)
 Number = Annotated[int, msgspec.Meta(ge=0, le=MOST_WAYS)]
 
@@ -141,8 +141,8 @@ def flaw_of(executor: str, count: int, ports: int, *, is_checked: bool = False) 
         ports: how many each declares.
         is_checked: its results are, by copies.
     """
-    if executor != _SANDBOX:
-        return f"they lead to ports, which only jobs of the sandbox have; the executor is {executor!r}"
+    if lacking := lack(executor, Ability.NAMES):
+        return lacking
     if not ports:
         return "they lead to ports: declare in `ports` what the job's allocations reach of each other"
     if is_checked:

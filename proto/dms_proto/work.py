@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from dms_proto.abilities import Ability, has
 from dms_proto.capability import Meter, Resources
 from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.ids import NO_DIGESTS, Digest
@@ -202,10 +203,10 @@ def agent_bytes(
     executor: str, ports: Collection[int], exec_by: ExecBy, egress: Egress = NO_EGRESS, names: Names = NO_NAMES
 ) -> int:
     """Memory of what serves a job beside it, in its sandbox or outside: reserved beside what the job asks for itself."""
-    leads_in = bool(ports) and executor == SANDBOX
-    runs_beside = exec_by is not ExecBy.NOBODY and executor in (SANDBOX, PYTHON)
-    leads_out = bool(egress.destinations) and executor in (SANDBOX, PYTHON)
-    calls_siblings = bool(names.count) and executor == SANDBOX
+    leads_in = bool(ports) and has(executor, Ability.PORTS)
+    runs_beside = exec_by is not ExecBy.NOBODY and has(executor, Ability.EXEC)
+    leads_out = bool(egress.destinations) and has(executor, Ability.EGRESS)
+    calls_siblings = bool(names.count) and has(executor, Ability.NAMES)
     inside = PORT_AGENT_BYTES * leads_in + EXEC_AGENT_BYTES * runs_beside
     return inside + EGRESS_PROXY_BYTES * leads_out + NAMES_KEEPER_BYTES * calls_siblings
 

@@ -139,10 +139,11 @@ def test_ctrl_c_ends_the_container(market: WholeMarket, image: str, mark: str) -
 
 
 def test_a_container_survives_the_death_of_its_node(market: WholeMarket, image: str, mark: str, tmp_path: Path) -> None:
-    """The node's own job: another requester would have looked for another provider meanwhile."""
+    """The node's own job: another requester would have looked for another provider meanwhile. It is led into, and gets another size, as before."""
     script = "echo before; while [ ! -e /job/go ]; do sleep 0.05; done; echo after; exit 3"
     (tmp_path / "job.yaml").write_text(
-        f"executor: oci\nimage: {image}\ncommand: '{script}'\nenv: {{{MARK}: '{mark}'}}\nretry: {{node_faults: 0}}\n"
+        f"executor: oci\nimage: {image}\ncommand: '{script}'\nenv: {{{MARK}: '{mark}'}}\nexec: requester\n"
+        "retry: {node_faults: 0}\n"
     )
     job = market.dms("job", "submit", str(tmp_path / "job.yaml"), node="provider").stdout.strip()
     wait_until(lambda: market.dms("job", "logs", job, node="provider").stdout == "before\n", "it has begun")
@@ -152,8 +153,10 @@ def test_a_container_survives_the_death_of_its_node(market: WholeMarket, image: 
     provider.launch()
     provider.wait_ready()
     assert before in processes_marked_shell(mark)
-    (directory,) = (path for path in provider.home.jobs.iterdir() if path.is_dir())
-    (directory / "go").touch()
+    sized = market.dms("alloc", "resize", job, "--cpu", "0.5", node="provider")
+    assert sized.returncode == 0, sized.stderr
+    beside = market.dms("job", "exec", job, "--", "sh", "-c", f"echo ${MARK}; touch /job/go", node="provider")
+    assert (beside.returncode, beside.stdout) == (0, f"{mark}\n"), beside.stderr
     assert market.dms("job", "wait", job, node="provider").returncode == 3
     assert market.dms("job", "logs", job, node="provider").stdout == "before\nafter\n"
 

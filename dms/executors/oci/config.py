@@ -1,7 +1,8 @@
 """The container of one job, as the engine is told it. Pure: everything that keeps the job in its place stands here.
 
 No privileges, no capabilities, no network, no namespaces of the host; a root file system that cannot be written, the job's directory at /job, and a
-/tmp in memory. Nothing of the host is bound but that directory and, where there are secrets, the directory in memory that holds them.
+/tmp in memory. Nothing of the host is bound but that directory and, where there are secrets, the directory in memory that holds them; and for agents
+what they need (`passage`).
 
 The command, the variables and the labels can be read by whoever may speak to the engine. So secrets are files below `SECRETS`; those that become
 variables stand in a script there, which the image's own shell reads before the command.
@@ -144,6 +145,8 @@ class Program(msgspec.Struct, frozen=True):
         environment: variables.
         has_variables: whether secrets become variables.
         devices: GPUs that it was given.
+        binds: what else it is shown, as the engine takes them.
+        hosts: lines of its /etc/hosts, likewise.
     """
 
     image: Image
@@ -151,6 +154,8 @@ class Program(msgspec.Struct, frozen=True):
     environment: Mapping[str, str] = {}
     has_variables: bool = False
     devices: Devices = Devices()
+    binds: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 def container(place: Place, program: Program, dialect: Dialect, machine: Machine) -> dict[str, Any]:
@@ -218,7 +223,13 @@ def _host(place: Place, program: Program, dialect: Dialect, machine: Machine) ->
     allowance = place.allowance
     scratch = max(MIB, min(SCRATCH_BYTES, allowance.memory_bytes // 2))
     host: dict[str, Any] = {
-        "Binds": [f"{place.directory}:/job:rw,Z", *_memory_binds(place, program), *_device_binds(program.devices)],
+        "Binds": [
+            f"{place.directory}:/job:rw,Z",
+            *_memory_binds(place, program),
+            *_device_binds(program.devices),
+            *program.binds,
+        ],
+        "ExtraHosts": list(program.hosts),
         "NetworkMode": "none",
         "IpcMode": "private",
         "CgroupnsMode": "private",

@@ -27,6 +27,7 @@ from dms.executors.oci.images import Images
 from dms.executors.oci.leftovers import Leftovers, Removal
 from dms.executors.oci.memory_files import MemoryFiles
 from dms.executors.oci.notes import Notes
+from dms.executors.oci.passage import Passage, Passages
 from dms.executors.oci.run import ContainerRun, Launched
 from dms.executors.oci.warden import Warden
 from dms.executors.sandbox import program as sandbox_program
@@ -37,7 +38,8 @@ from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret, is_variable
-from dms_proto.work import Ending, EndReason, ExecBy, Task
+from dms_proto.siblings import flaw_of
+from dms_proto.work import Ending, EndReason, Task
 
 FILTER_FILE: Final = "seccomp.json"
 _logger: Final = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class OciExecutor:
         self._home = hashlib.sha256(str(settings.state_directory.resolve()).encode()).hexdigest()[:12]
         self._memory = MemoryFiles(self._home)
         self._notes = Notes(self._state / "freezes")
+        self._passages = Passages(settings, self._state / "passages")
         self._runs: dict[str, ContainerRun] = {}
         self._leftovers = Leftovers()
         self._engine: Engine | None = None
@@ -81,6 +84,11 @@ class OciExecutor:
     def facts(self) -> Facts | None:
         """What the engine says of itself; None before one was found."""
         return self._engine.facts if self._engine is not None else None
+
+    @property
+    def closed(self) -> str:
+        """Why nothing can lead into a container here, or out of it, as the probe has found; empty: it can."""
+        return self._proof.closed
 
     @property
     def processes(self) -> frozenset[int]:
@@ -176,12 +184,15 @@ class OciExecutor:
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
         try:
             found = await self.open()
-            place = self._place(owner, name, task, directory)
+            passage = self._passages.of(name, task)
+            place = self._place(owner, passage, task, directory)
         except MachineError as error:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, str(error)))
+        if self._proof.closed and passage.is_wanted and owner == self.name:
+            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, self._proof.closed))
         held = list(secrets)
         images: list[config.Image] = []
-        run = ContainerRun(found, self._launched(place))
+        run = ContainerRun(found, self._launched(place, passage))
 
         async def prepare() -> None:
             images.append(await self._images.take(task.image, task.pull, run.say))
@@ -189,7 +200,8 @@ class OciExecutor:
         async def launch(started_ms: int) -> State:
             values = tuple(held)
             held.clear()  # they are let go of once the program has them
-            return await self._launch(msgspec.structs.replace(place, started_ms=started_ms), task, images[0], values)
+            then = msgspec.structs.replace(place, started_ms=started_ms)
+            return await self._launch(then, passage, task, images[0], values)
 
         def done() -> None:
             self._runs.pop(name, None)
@@ -212,15 +224,16 @@ class OciExecutor:
             _logger.error("the container of %s cannot be looked for: %s", allocation_id, error)
             self._remove_later(allocation_id, partial(self._remove, allocation_id))
             return None
-        if state is None or (handle and handle != state.id) or not state.started:
+        passage = self._passages.of(allocation_id, task)
+        if state is None or (handle and handle != state.id) or not state.started or passage.is_half_open:
             await self._tidy(allocation_id)
             return None
         self._warden.start()
         place = msgspec.structs.replace(
-            self._place(self.name, allocation_id, task, directory),
+            self._place(self.name, passage, task, directory),
             started_ms=int(state.labels.get(config.STARTED_LABEL, "0")),
         )
-        run = ContainerRun(found, self._launched(place))
+        run = ContainerRun(found, self._launched(place, passage))
         self._runs[allocation_id] = run
         run.adopt(state, lambda: self._forget(allocation_id), partial(self._tidy, allocation_id))
         return run
@@ -242,6 +255,7 @@ class OciExecutor:
         fresh = self._state / f".{FILTER_FILE}.{os.getpid()}"
         fresh.write_text(profile())
         fresh.replace(self._state / FILTER_FILE)
+        self._passages.prepare()
         if os.geteuid() == 0:
             self._uids = uids.choose(self._settings, Path("/proc/self/uid_map").read_text())
 
@@ -260,28 +274,27 @@ class OciExecutor:
                 hint="run the node as the engine's user",
             )
 
-    def _place(self, owner: str, name: str, task: Task, directory: Path) -> Place:
+    def _place(self, owner: str, passage: Passage, task: Task, directory: Path) -> Place:
         if ":" in str(directory):
             raise MachineError(
                 "sandbox_failed", f"{directory} cannot be shown to a container: there is a colon in its path"
             )
-        nothing = sandbox_program.Program(self.name, (), {})
         assert self._engine is not None
         return Place(
-            name=name,
+            name=passage.name,
             home=self._home,
             owner=owner,
             directory=str(directory),
             memory="",
-            user=user_of(self._engine.facts, os.geteuid(), os.getegid(), self._uid(name)),
-            allowance=sandbox_program.allowance_of(task, nothing, self._settings),
+            user=user_of(self._engine.facts, os.geteuid(), os.getegid(), self._uid(passage.name)),
+            allowance=sandbox_program.allowance_of(task, passage.program, self._settings),
             started_ms=0,
         )
 
     def _uid(self, name: str) -> int:
         return self._uids.of(name, self._settings.state_directory) if self._uids is not None else 0
 
-    def _launched(self, place: Place) -> Launched:
+    def _launched(self, place: Place, passage: Passage) -> Launched:
         return Launched(
             container=self._container(place.name),
             directory=Path(place.directory),
@@ -289,6 +302,7 @@ class OciExecutor:
             meter=self._proof.meter,
             tells_oom=self._proof.tells_oom,
             notes=(self._notes, place.name),
+            passage=passage,
             follows=self._dialect.follows,
             started_ms=place.started_ms,
         )
@@ -296,7 +310,9 @@ class OciExecutor:
     def _container(self, name: str) -> str:
         return f"dms-{self._home}-{name}"
 
-    async def _launch(self, place: Place, task: Task, image: config.Image, secrets: Sequence[OpenSecret]) -> State:
+    async def _launch(
+        self, place: Place, passage: Passage, task: Task, image: config.Image, secrets: Sequence[OpenSecret]
+    ) -> State:
         """Makes and starts the container.
 
         Raises:
@@ -314,7 +330,8 @@ class OciExecutor:
             if place.user.outside:
                 await asyncio.to_thread(job_directory.hand_over, Path(place.directory), place.user.outside)
             environment = {**task.environment, **devices.variables, **NO_GPUS, **shown_gpus.variables(given)}
-            program = Program(image, task.command, environment, has_variables, devices)
+            shown = passage.open(image, task.command, environment, place.user.outside)
+            program = Program(image, shown.command, shown.environment, has_variables, devices, shown.binds, shown.hosts)
             wanted = config.container(place, program, self._dialect, _machine())
             self._warden.start()
             container = await self._create(place.name, wanted)
@@ -322,7 +339,9 @@ class OciExecutor:
             state = await self._engine.state(container)
             if state is None:
                 raise EngineError(404, "the container is gone")
+            await passage.give(state.pid, partial(self._engine.until_exited, container))
         except BaseException as error:
+            passage.drop()
             await self._tidy(place.name)
             if isinstance(error, OSError):
                 raise MachineError("sandbox_failed", f"the job's directory: {error.strerror or error}") from error
@@ -358,8 +377,8 @@ class OciExecutor:
             if container.labels.get(config.NAME_LABEL) not in known:
                 gone = await self._removed(found, container.id)
                 removed += int(gone and container.labels.get(config.OWNER_LABEL) == self.name)
-        self._memory.sweep(known)
-        self._notes.sweep(known)
+        for left in (self._memory, self._notes, self._passages):
+            left.sweep(known)
         await self._images.tidy()
         return removed
 
@@ -384,8 +403,8 @@ class OciExecutor:
     async def _remove(self, name: str) -> None:
         assert self._engine is not None
         await self._engine.remove(self._container(name))
-        self._memory.remove(name)
-        self._notes.remove(name)
+        for left in (self._memory, self._notes, self._passages):
+            left.remove(name)
 
     def _remove_later(self, name: str, removal: Removal) -> None:
         """With a warden, should the node end before the engine is back. One that is closed leaves it to the wardens there are."""
@@ -442,10 +461,8 @@ def fault_of(task: Task, secrets: Sequence[OpenSecret]) -> str:
     """Why this task can never be started, or ""."""
     if not task.image:
         return "a job for a container needs an image"
-    if task.ports:
-        return "nobody is let in to a container: only sandbox jobs have ports"
-    if task.exec is not ExecBy.NOBODY:
-        return "nobody is let in to a container: only jobs of the sandbox and of python let commands be run beside them"
+    if task.names.count and (flaw := flaw_of(task.executor, task.names.count, len(task.ports))):
+        return f"it cannot have names: {flaw}"
     if any(secret.variable and not is_variable(secret.value) for secret in secrets):
         return "a secret that is to be a variable is no text"
     return sandbox_program.fault_in_words(task, task.command)

@@ -21,7 +21,7 @@ from dms_proto.capability import NOTHING, Meter, Resources
 from dms_proto.errors import MachineError
 from dms_proto.images import Pull
 from dms_proto.units import CORE, MIB
-from dms_proto.work import Ending, EndReason, Limits, Task
+from dms_proto.work import Ending, EndReason, ExecBy, Limits, Task
 
 if TYPE_CHECKING:
     from dms.executors.oci.executor import OciExecutor
@@ -79,11 +79,13 @@ class Proof(msgspec.Struct, frozen=True):
         limits: those that hold.
         meter: how far the engine's figures can be trusted.
         tells_oom: whether the engine tells that the kernel killed for memory.
+        closed: why nothing can lead into a container here, or out of it; empty: it can.
     """
 
     limits: tuple[str, ...] = ()
     meter: Meter = Meter.WALL
     tells_oom: bool = True
+    closed: str = ""
 
 
 def _task(script: str, resources: Resources = NOTHING, limits: Limits = _TRIAL) -> Task:
@@ -95,6 +97,8 @@ def _busy(wall_ms: int) -> Task:
     return _task("while :; do :; done", Resources(cpu_millicores=_QUOTA), Limits(wall_ms=wall_ms))
 
 
+_PASSAGE: Final = msgspec.structs.replace(_task("exit 0"), exec=ExecBy.REQUESTER)
+"""Starts only if it is given, from outside, what its agent needs."""
 _LIMIT_TRIALS: Final[dict[str, tuple[Task, Callable[[Ending], bool]]]] = {
     "cpu": (
         _busy(_BUSY_MS),
@@ -123,11 +127,16 @@ async def prove(executor: OciExecutor) -> Proof:
     """
     image = await _image(executor)
     await _prove_walls(executor, image)
-    endings = await asyncio.gather(*(_trial(executor, name, task, image) for name, (task, _) in _LIMIT_TRIALS.items()))
-    ended = dict(zip(_LIMIT_TRIALS, endings, strict=True))
+    trials = {name: task for name, (task, _) in _LIMIT_TRIALS.items()}
+    passage, *endings = await asyncio.gather(
+        _trial(executor, "passage", _PASSAGE, image),
+        *(_trial(executor, name, task, image) for name, task in trials.items()),
+    )
+    ended = dict(zip(trials, endings, strict=True))
     if not ended["cpu"].usage.cpu_us:  # an engine that tells none; or a machine so busy that the program hardly began
         ended["cpu"] = await _trial(executor, "cpu", _busy(_PATIENT_MS), image)
-    return proof_of(ended)
+    closed = "" if passage.reason is EndReason.COMPLETED else passage.detail or passage.reason.value
+    return msgspec.structs.replace(proof_of(ended), closed=closed)
 
 
 def proof_of(endings: Mapping[str, Ending]) -> Proof:

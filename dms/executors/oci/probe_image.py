@@ -29,7 +29,7 @@ def archive(programs: Sequence[str], files: Sequence[Path] = ()) -> bytes:
     """
     found = {str(path): path for path in files}
     for program in programs:
-        for path in (program, *_libraries(program)):
+        for path in (program, *libraries(program)):
             found[path] = Path(path).resolve()
     into = io.BytesIO()
     with tarfile.open(fileobj=into, mode="w") as tar:
@@ -53,8 +53,8 @@ def name_of(root: bytes) -> str:
     return f"{REPOSITORY}-{hashlib.sha256(root).hexdigest()[:16]}"
 
 
-def _libraries(program: str) -> Iterator[str]:
-    """As the loader finds them; none for a program that needs none."""
+def libraries(program: str) -> Iterator[str]:
+    """What a program is linked with, as the loader finds it; nothing for one that needs nothing."""
     try:
         done = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):

@@ -27,12 +27,13 @@ from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.freezing import Freezing
 from dms.executors.oci.notes import Notes
 from dms.executors.oci.output import Output
+from dms.executors.oci.passage import Passage
 from dms.executors.sandbox import verdict
 from dms.executors.sandbox.limit_watch import LimitWatch
-from dms_actors.ports import ExecutorEvent, Exited, Preparing, Started, UsageSample
+from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, Preparing, Started, UsageSample
 from dms_proto.capability import Meter, Resources
 from dms_proto.errors import MachineError, UserError
-from dms_proto.tunnels import Target, write_target
+from dms_proto.tunnels import Target
 from dms_proto.units import format_bytes
 from dms_proto.work import Ending, EndReason, Usage
 
@@ -57,6 +58,7 @@ class Launched(msgspec.Struct, frozen=True):
         meter: how far the engine's figures can be trusted.
         tells_oom: whether the engine tells that the kernel killed for memory.
         notes: what is noted of it while it stands still, and its name there.
+        passage: what leads into it and out of it.
         follows: whether the engine's output can be followed; else it is read again and again.
         started_ms: Unix time; 0 before the container is made.
     """
@@ -67,6 +69,7 @@ class Launched(msgspec.Struct, frozen=True):
     meter: Meter
     tells_oom: bool
     notes: tuple[Notes, str]
+    passage: Passage
     follows: bool = True
     started_ms: int = 0
 
@@ -110,6 +113,7 @@ class ContainerRun:
         self._ending: Ending | None = None
         self._id = ""
         self._pid = 0
+        self._told = 0
         self._grace: asyncio.TimerHandle | None = None
         self._preparing: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -161,6 +165,7 @@ class ContainerRun:
     async def detach(self) -> None:
         """Stops following it and leaves it running."""
         self._release()
+        self._what.passage.let_go()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -210,7 +215,7 @@ class ContainerRun:
         """See `Run.resize`."""
         if self._ending is not None or not self._id:
             raise UserError("not_running", f"{self._what.container} does not run")
-        memory = max(LEAST_MEMORY, resources.memory_bytes)
+        memory = max(LEAST_MEMORY, resources.memory_bytes + self._what.passage.program.overhead_bytes)
         after = msgspec.structs.replace(
             self._what.allowance, cpu_millicores=resources.cpu_millicores, memory_bytes=memory
         )
@@ -226,8 +231,8 @@ class ContainerRun:
         self._limits.allow(after)
 
     async def connect(self, target: Target) -> socket.socket:
-        """See `Run.connect`: no task for a container declares anything to lead to."""
-        raise UserError("bad_argument", f"nobody is let in to a container, also not to {write_target(target)}")
+        """See `Run.connect`."""
+        return await self._what.passage.connect(target)
 
     # ---------------------------------------------------------------------------------------------------------- supervising
 
@@ -243,6 +248,7 @@ class ContainerRun:
             ending = self._lost(error)
         self._release()
         self._freezing.end()
+        await self._what.passage.wait_ended()
         await self._take_back()
         self._ending = ending
         done()
@@ -295,6 +301,7 @@ class ContainerRun:
             state = await self._until_exited()
             figures.cancel()
             await self._output.drain(output)
+            await self._tell_barred()
         finally:
             for task in (output, figures):
                 task.cancel()
@@ -339,10 +346,17 @@ class ContainerRun:
         while True:
             await asyncio.sleep(pause)
             pause = POLL_S
+            await self._tell_barred()
             try:
                 self._figures.take(await self._engine.reading(self._id))
             except EngineError as error:  # it may just be ending
                 _logger.debug("run %s: no figures: %s", self._what.container, error)
+
+    async def _tell_barred(self) -> None:
+        """Says to where it was not let out, each once."""
+        for barred in self._what.passage.barred()[self._told :]:
+            self._told += 1
+            await self._events.put(EgressRefused(barred))
 
     # ------------------------------------------------------------------------------------------------------------- the end
 
@@ -356,13 +370,7 @@ class ContainerRun:
             clock.end_at(state.finished_ms / 1000)
         overdue = state.exit_code == verdict.KILLED and clock.millis() >= self._what.allowance.wall_ms
         seen = verdict.Observed(state.exit_code, self._killed, overdue, "", last)
-        usage = Usage(
-            wall_ms=clock.millis(),
-            cpu_us=last.cpu_us,
-            memory_peak_bytes=last.memory_peak_bytes,
-            meter=self._what.meter,
-        )
-        ending = verdict.judge(seen, self._what.allowance, usage)
+        ending = self._what.passage.judged(verdict.judge(seen, self._what.allowance, self._usage(last)))
         if (
             ending.reason is EndReason.KILLED_BY_SIGNAL
             and state.exit_code == verdict.KILLED
@@ -371,6 +379,15 @@ class ContainerRun:
             doubt = "perhaps for memory: this engine does not tell"
             ending = msgspec.structs.replace(ending, detail=f"{ending.detail}, {doubt}")
         return ending
+
+    def _usage(self, reading: Reading) -> Usage:
+        return Usage(
+            wall_ms=self._freezing.clock.millis(),
+            cpu_us=reading.cpu_us,
+            memory_peak_bytes=reading.memory_peak_bytes,
+            egress_bytes=self._what.passage.egress_bytes(),
+            meter=self._what.meter,
+        )
 
     def _lost(self, error: EngineError) -> Ending:
         _logger.error("run %s: the engine: %s", self._what.container, error)
@@ -414,11 +431,7 @@ class ContainerRun:
                 return
 
     def _on_sample(self, reading: Reading) -> None:
-        self._offer(
-            UsageSample(
-                Usage(self._freezing.clock.millis(), reading.cpu_us, reading.memory_peak_bytes, meter=self._what.meter)
-            )
-        )
+        self._offer(UsageSample(self._usage(reading)))
 
     def _offer(self, event: ExecutorEvent) -> None:
         """For what the next of its kind replaces: a consumer that is behind does without."""

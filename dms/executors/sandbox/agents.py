@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Final, NamedTuple
@@ -27,9 +27,10 @@ from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.verdict import NOT_EXECUTABLE, NOT_FOUND
 from dms_proto.egress import Egress
 from dms_proto.siblings import DOMAIN, ways
-from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Ending, EndReason, Task
+from dms_proto.work import EXEC_AGENT_BYTES, PORT_AGENT_BYTES, Ending, EndReason, ExecBy, Task
 
 _LIBRARIES: Final = "LD_LIBRARY_PATH"
+_CERTIFICATES: Final = "SSL_CERT_FILE"
 _OWN_IMPORTS: Final = "from dms."
 
 
@@ -50,6 +51,21 @@ EGRESS_PORT: Final = 3128
 """Where a job finds its proxy, or the next one that it does not declare itself."""
 
 
+def with_agents(
+    program: Program, task: Task, python: Callable[[], Interpreter], certificates: str = CA_BUNDLE
+) -> Program:
+    """`program`, with all that the task wants beside it. `certificates`: see `letting_out`."""
+    if task.ports:
+        program = letting_in(program, task.ports, python())
+    if task.exec is not ExecBy.NOBODY:
+        program = letting_exec(program, python())
+    if task.egress.destinations:
+        program = letting_out(program, task.egress, task.ports, python(), certificates)
+    if task.names.count:
+        program = letting_call(program, task, python())
+    return program
+
+
 def letting_in(program: Program, ports: Sequence[int], python: Interpreter) -> Program:
     """`program`, reachable at `ports` from outside by an agent that `python` runs."""
     started = _beside(program, python, port_agent, (DOOR_ARGUMENT, RESULT_ARGUMENT, ",".join(map(str, ports))), PORTS)
@@ -63,7 +79,9 @@ def letting_exec(program: Program, python: Interpreter) -> Program:
     return msgspec.structs.replace(started, opens_exec=True)
 
 
-def letting_out(program: Program, egress: Egress, taken: Sequence[int], python: Interpreter) -> Program:
+def letting_out(
+    program: Program, egress: Egress, taken: Sequence[int], python: Interpreter, certificates: str = CA_BUNDLE
+) -> Program:
     """`program`, with a proxy at a port of its loopback, where programs look for one.
 
     Args:
@@ -71,13 +89,13 @@ def letting_out(program: Program, egress: Egress, taken: Sequence[int], python: 
         egress: to where.
         taken: ports that the job itself listens at.
         python: that starts it.
+        certificates: which the job finds where its programs look for them; empty: it has its own.
     """
     port = next(port for port in range(EGRESS_PORT, EGRESS_PORT + len(taken) + 1) if port not in taken)
     result = RESULT_ARGUMENT if program.judge is None else "-1"
     started = _beside(program, python, ports_start, (EGRESS_ARGUMENT, result, f"127.0.0.1:{port}"), OUTSIDE)
-    return msgspec.structs.replace(
-        started, egress=egress, environment={**_pointing_to(f"http://127.0.0.1:{port}"), **started.environment}
-    )
+    variables = _pointing_to(f"http://127.0.0.1:{port}") | ({_CERTIFICATES: certificates} if certificates else {})
+    return msgspec.structs.replace(started, egress=egress, environment={**variables, **started.environment})
 
 
 def letting_call(program: Program, task: Task, python: Interpreter) -> Program:
@@ -91,10 +109,10 @@ def letting_call(program: Program, task: Task, python: Interpreter) -> Program:
 
 
 def _pointing_to(proxy: str) -> dict[str, str]:
-    """The variables by which programs find a proxy, in both spellings that are in use, and the certificates that they need behind it."""
+    """The variables by which programs find a proxy, in both spellings that are in use."""
     variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": f"localhost,127.0.0.1,.{DOMAIN}"}
     upper = {name.upper(): value for name, value in variables.items()}
-    return {**variables, **upper, "SSL_CERT_FILE": CA_BUNDLE}
+    return {**variables, **upper}
 
 
 def _beside(

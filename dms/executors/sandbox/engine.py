@@ -300,7 +300,7 @@ class Sandbox:
             )
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(arguments, self._host_options + profile.encode(options), 0)
-            argv = (binary, *_READ_ARGUMENTS, *_filled(program.command, numbers))
+            argv = (binary, *_READ_ARGUMENTS, *filled(program.command, numbers))
             record = msgspec.structs.asdict(self._record(place, program))
             yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), given.all
         finally:
@@ -419,7 +419,7 @@ def _with_gpus(program: Program, devices: Sequence[FoundGpu]) -> Program:
     return msgspec.structs.replace(program, environment=environment, devices=gpus.nodes(devices))
 
 
-def _filled(command: Sequence[str], descriptors: Mapping[str, int]) -> list[str]:
+def filled(command: Sequence[str], descriptors: Mapping[str, int]) -> list[str]:
     """The command with its descriptors in the first place that names each: what the job's own arguments say is left as it is."""
     filled = list(command)
     for name, descriptor in descriptors.items():

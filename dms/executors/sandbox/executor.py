@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dms.executors.sandbox import bwrap, probe
-from dms.executors.sandbox.agents import letting_call, letting_exec, letting_in, letting_out
+from dms.executors.sandbox.agents import with_agents
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
 from dms.executors.sandbox.program import Program, environment_of, files_of
 from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.secrets import OpenSecret
-from dms_proto.work import ExecBy, Task
+from dms_proto.work import Task
 
 
 class SandboxExecutor:
@@ -69,15 +69,7 @@ class SandboxExecutor:
             environment=environment_of(task, secrets),
             secrets=files_of(secrets),
         )
-        if task.ports:
-            program = letting_in(program, task.ports, self._python())
-        if task.exec is not ExecBy.NOBODY:
-            program = letting_exec(program, self._python())
-        if task.egress.destinations:
-            program = letting_out(program, task.egress, task.ports, self._python())
-        if task.names.count:
-            program = letting_call(program, task, self._python())
-        return program
+        return with_agents(program, task, self._python)
 
     def _python(self) -> Interpreter:
         empty = self._sandbox.settings.state_directory / "empty"

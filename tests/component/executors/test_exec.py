@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from dms.executors import PythonExecutor, Sandbox, SandboxExecutor
 from dms.executors.limiter import process_tree
 from dms.executors.sandbox import exec_agent
+from dms.testing.beside import Beside, let_go
 from dms.testing.executor_contract import RunWatcher, events_of, output_of
 from dms.testing.market import until
 from dms_actors.ports import Exited, Started
 from dms_proto.capability import Resources
 from dms_proto.errors import UserError
-from dms_proto.exec_frames import Frames, Kind, frame, size
+from dms_proto.exec_frames import Kind, frame, size
 from dms_proto.secrets import OpenSecret
-from dms_proto.tunnels import Order, ToCommand
 from dms_proto.units import MIB
 from dms_proto.work import PYTHON, EndReason, ExecBy, Limits, Task
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 30.0
 WAITS = "echo up; exec sleep 600"
 
 
@@ -36,56 +32,10 @@ def job(text: str = WAITS, **changes: object) -> Task:
     return Task("sandbox", ("/bin/sh", "-c", text), **fields)  # type: ignore[arg-type]
 
 
-OPEN: list[Beside] = []
-
-
 @pytest.fixture(autouse=True)
 async def _let_go() -> AsyncIterator[None]:
     yield
-    while OPEN:
-        OPEN[-1].writer.transport.abort()
-        with contextlib.suppress(OSError):
-            await OPEN.pop().writer.wait_closed()
-
-
-class Beside:
-    """A command beside a job, as who asked for it hears it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        self.heard = {Kind.OUTPUT: bytearray(), Kind.ERRORS: bytearray()}
-        self.code: int | None = None
-        self._reader = reader
-        self._frames = Frames()
-
-    @classmethod
-    async def run(cls, watcher: RunWatcher, *words: str, rows: int = 0) -> Self:
-        order = Order(words, rows, 80 if rows else 0, "xterm" if rows else "")
-        async with asyncio.timeout(PATIENCE_S):
-            end = await watcher.run.connect(ToCommand(order))
-        command = cls(*await asyncio.open_unix_connection(sock=end))
-        OPEN.append(command)
-        return command
-
-    async def until(self, wanted: bytes | None) -> None:
-        """Listens until its output has this, or it has ended."""
-        async with asyncio.timeout(PATIENCE_S):
-            while self.code is None and (wanted is None or wanted not in self.heard[Kind.OUTPUT]):
-                data = await self._reader.read(65_536)
-                if not data:
-                    return
-                for kind, body in self._frames.take(data):
-                    if kind == Kind.EXIT:
-                        self.code = body[0]
-                    else:
-                        self.heard[Kind(kind)] += body
-
-    async def over(self, given: bytes = b"") -> tuple[int | None, str, str]:
-        """Gives it the last of its input; what it gave, when it has ended."""
-        self.writer.write((frame(Kind.INPUT, given) if given else b"") + frame(Kind.INPUT_END))
-        await self.until(None)
-        self.writer.close()
-        return self.code, self.heard[Kind.OUTPUT].decode("latin-1"), self.heard[Kind.ERRORS].decode()
+    await let_go()
 
 
 @asynccontextmanager

@@ -194,7 +194,7 @@ def test_a_command_may_be_a_shell_line() -> None:
         ("executor: wasm\nmodule: a.wasm\ncommand: run it", 3, "command", "there is no shell"),
         ("command: x\nmodule: a.wasm", 2, "module", "only wasm jobs"),
         ("executor: python\ncommand: main.py", 2, "command", "there is no shell"),
-        ("executor: python\nports: [80]", 2, "ports", "lets in calls only"),
+        ("executor: python\nports: [80]", 2, "ports", "only jobs of sandbox and oci have ports"),
         ("executor: python\nmodule: a.wasm", 2, "module", "only wasm jobs"),
         ('command: ["a\\0b"]', 1, "command", "NUL"),
         ("- command: x", 1, "", "a mapping of fields wanted, a list found"),
@@ -248,8 +248,6 @@ def test_a_file_that_cannot_be_read_is_a_bad_job(tmp_path: Path, name: str) -> N
     [
         ("executor: oci\ncommand: [x]\n", "image", "needs an image"),
         ("executor: oci\nimage: Not An Image\n", "image", "no name of an image"),
-        ("executor: oci\nimage: busybox\nports: [8080]\n", "ports", "only sandbox jobs"),
-        ("executor: oci\nimage: busybox\nexec: requester\n", "exec", "nobody is let in to a container"),
         ("image: busybox\ncommand: [x]\n", "image", "only oci jobs have an image"),
         ("pull: always\ncommand: [x]\n", "pull", "only oci jobs pull an image"),
         ("executor: oci\nimage: busybox\nmodule: a.wasm\n", "module", "only wasm jobs"),
@@ -269,7 +267,7 @@ def test_what_is_wrong_with_a_container_is_told(document: str, field: str, words
     [
         ("egress: ['pypi.org:443', pypi.org]\ncommand: [x]\n", "egress[1]", "'pypi.org' is no HOST:PORT"),
         ("egress: ['a:65536']\ncommand: [x]\n", "egress[0]", "a port is at most 65535"),
-        ("executor: oci\nimage: busybox\negress: ['a:1']\n", "egress", "the executor is 'oci'"),
+        ("executor: wasm\nmodule: m.wasm\negress: ['a:1']\n", "egress", "the executor is 'wasm'"),
         ("names: true\ncommand: [x]\n", "names", "declare in `ports` what"),
         ("names: true\nexecutor: python\ncommand: [x]\n", "names", "the executor is 'python'"),
         ("names: true\nports: [80]\ncount: 252\ncommand: [x]\n", "names", "listen for 251 ports of others, 250"),

@@ -48,7 +48,8 @@ def test_agents_are_where_there_is_something_to_lead_to() -> None:
     assert agent_bytes(SANDBOX, (), ExecBy.NOBODY) == 0
     assert agent_bytes(SANDBOX, (1, 2), ExecBy.GRANTED) == PORT_AGENT_BYTES + EXEC_AGENT_BYTES
     assert agent_bytes(PYTHON, (), ExecBy.REQUESTER) == EXEC_AGENT_BYTES
-    assert agent_bytes("oci", (1,), ExecBy.REQUESTER) == 0
+    assert agent_bytes("oci", (1,), ExecBy.REQUESTER) == PORT_AGENT_BYTES + EXEC_AGENT_BYTES
+    assert agent_bytes("wasm", (1,), ExecBy.REQUESTER) == 0
     named = agent_bytes(SANDBOX, (1,), ExecBy.NOBODY, names=Names(0, 2))
     assert named == PORT_AGENT_BYTES + NAMES_KEEPER_BYTES
     out = Egress(("pypi.org:443",), 1)

@@ -8,7 +8,7 @@ import pytest
 
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.settings import ExecutorSettings, OciSettings
-from dms.testing.oci_engine import add_image, running_engine
+from dms.testing.oci_engine import add_image, running_engine, with_python
 
 
 class Ground(NamedTuple):
@@ -23,6 +23,12 @@ class Ground(NamedTuple):
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
     with running_engine(request.param) as socket:
         yield Ground(request.param, socket, add_image(socket))
+
+
+@pytest.fixture(scope="session")
+def python_image(ground: Ground) -> str:
+    """With the machine's Python in it as well."""
+    return add_image(ground.socket, "localhost/dms-python", with_python())
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ from typing import Any, Final
 
 import pytest
 
-from dms.testing.oci_engine import add_image, with_python
-
 from .conftest import Ground
 
 pytestmark = pytest.mark.slow
@@ -43,10 +41,9 @@ OTHERWISE: Final[dict[str, tuple[str, ...]]] = {
 
 
 @pytest.fixture(scope="module")
-def found(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    image = add_image(ground.socket, "localhost/dms-attacks", with_python())
+def found(ground: Ground, python_image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     home = tmp_path_factory.mktemp("attacked")
-    program = [sys.executable, str(PROGRAMS / "attacked_container_node.py"), str(home), ground.socket, image]
+    program = [sys.executable, str(PROGRAMS / "attacked_container_node.py"), str(home), ground.socket, python_image]
     done = subprocess.run(program, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)

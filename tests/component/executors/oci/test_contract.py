@@ -7,7 +7,7 @@ import pytest
 
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.settings import ExecutorSettings
-from dms.testing.executor_contract import ExecutorContract
+from dms.testing.executor_contract import ECHO, ExecutorContract
 from dms_actors.ports import Executor
 from dms_proto.work import Task
 
@@ -20,8 +20,8 @@ class TestOciExecutor(ExecutorContract):
     """On a real engine that this test run has started."""
 
     @pytest.fixture
-    async def executor(self, settings: ExecutorSettings, ground: Ground) -> AsyncIterator[Executor]:
-        self.settings, self.image = settings, ground.image
+    async def executor(self, settings: ExecutorSettings, ground: Ground, python_image: str) -> AsyncIterator[Executor]:
+        self.settings, self.image, self.python_image = settings, ground.image, python_image
         self.executors = [OciExecutor(settings)]
         yield self.executors[0]
         await self.executors[-1].sweep([])
@@ -51,7 +51,8 @@ class TestOciExecutor(ExecutorContract):
         return Task("oci", ("no-such-program",), image=self.image)
 
     def echoes(self, directory: Path, port: int) -> Task | None:
-        return None
+        (directory / "echo.py").write_text(ECHO.replace("PORT", str(port)))
+        return Task("oci", ("/usr/bin/python3", "echo.py"), image=self.python_image, ports=(port,))
 
     def shell(self, text: str, *arguments: str) -> Task:
         return Task("oci", ("/bin/sh", "-c", text, "sh", *arguments), image=self.image)

@@ -1,0 +1,345 @@
+"""What leads into a container and out of it, as it does for a sandbox: the same agents inside, and the same proxy and keeper outside.
+
+::
+
+    DIRECTORY/NAME.way      where its starter finds the node (`ways_start`); it is gone once that was given what the agents need
+    DIRECTORY/NAME.door     the way in, for a job that declares ports (`door`)
+    DIRECTORY/NAME.exec     likewise, for a job that lets commands be run beside it
+    DIRECTORY/NAME.result   why its command could not be executed, as what starts it says
+    DIRECTORY/NAME.egress   what went through the proxy, for a job that may connect to elsewhere
+
+An engine passes no descriptors on to what it starts. So the container shows a socket, and its first program takes them there from the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from dms.egress.meter import read_barred, read_total
+from dms.egress.proxy import Ways
+from dms.egress.starting import Companion, ProxyProcess
+from dms.executors.oci import own_python, ways_start
+from dms.executors.oci.config import Image
+from dms.executors.sandbox import agent_start, door, exec_agent, port_agent, ports_start
+from dms.executors.sandbox.agents import text_of, with_agents
+from dms.executors.sandbox.engine import (
+    DOOR_ARGUMENT,
+    EGRESS_ARGUMENT,
+    EXEC_ARGUMENT,
+    NAMES_ARGUMENT,
+    RESULT_ARGUMENT,
+    filled,
+)
+from dms.executors.sandbox.interpreter import Interpreter
+from dms.executors.sandbox.keeper import KeeperProcess
+from dms.executors.sandbox.program import Program
+from dms.executors.sandbox.run_files import METER
+from dms.executors.settings import ExecutorSettings
+from dms_proto.egress import Barred
+from dms_proto.errors import MachineError
+from dms_proto.siblings import hosts_of
+from dms_proto.tunnels import Target
+from dms_proto.work import Ending, Task
+
+WAY: Final = "/run/dms/way"
+"""Where the socket is seen in a container."""
+START_S: Final = 30.0
+"""Seconds in which the first program of a container has to ask for its descriptors."""
+_WAY, _RESULT = "way", "result"
+_SUFFIXES: Final = (_WAY, _RESULT, METER, door.SUFFIX, door.EXEC_SUFFIX)
+_FIRST: Final = 32
+"""Number of the first descriptor that is passed in; those below are what a program may find open."""
+_Metered = TypeVar("_Metered")
+_APPENDING: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What a container is made with, besides what its job says.
+
+    Attributes:
+        command: in place of the job's.
+        environment: variables.
+        binds: as the engine takes them.
+        hosts: as the engine takes them, for /etc/hosts.
+    """
+
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = {}
+    binds: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+class Passages:
+    """Those of one node."""
+
+    def __init__(self, settings: ExecutorSettings, directory: Path) -> None:
+        """Touches nothing yet.
+
+        Args:
+            settings: of all executors.
+            directory: for these files alone.
+        """
+        self.settings = settings
+        self.directory = directory
+        self.python: Interpreter
+        self.home: Path
+
+    def prepare(self) -> None:
+        """Makes the directory, and the Python for the agents. Idempotent.
+
+        Raises:
+            OSError: no room or no permission.
+            MachineError: `executor_unavailable`.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        texts = [text_of(agent_start, agent) for agent in (port_agent, exec_agent, ports_start)]
+        self.home, self.python = own_python.lay_out(self.directory.parent, [*texts, text_of(ways_start)])
+
+    def of(self, name: str, task: Task) -> Passage:
+        """That of a run."""
+        return Passage(self, name, task)
+
+    def remove(self, name: str) -> None:
+        """Takes away what a run has left. Idempotent."""
+        for suffix in _SUFFIXES:
+            (self.directory / f"{name}.{suffix}").unlink(missing_ok=True)
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Takes away what all runs but these have left."""
+        for name in {path.stem for path in self.directory.glob("*.*")} - set(keep):
+            self.remove(name)
+
+
+class Passage:
+    """Of one run. Lives on the node's loop.
+
+    Attributes:
+        name: of the run.
+        program: the job's command with all that is started before it, and what that needs; its words name descriptors.
+    """
+
+    def __init__(self, of: Passages, name: str, task: Task) -> None:
+        self._of = of
+        self.name = name
+        self._task = task
+        self._uid = 0
+        self._listener: socket.socket | None = None
+        self._companions: list[Companion] = []
+        self.program = self._program(task.command, task.environment)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything leads into it or out of it."""
+        return bool(self._arguments)
+
+    @property
+    def is_half_open(self) -> bool:
+        """Whether it was about to start when its node ended: it waits for what nobody will give it."""
+        return self._path(_WAY).exists()
+
+    # ---------------------------------------------------------------------------------------------------------- the start
+
+    def open(self, image: Image, command: Sequence[str], environment: Mapping[str, str], uid: int) -> Shown:
+        """Makes what the container has to show.
+
+        Args:
+            image: in which the job runs.
+            command: the job's; empty: the image's.
+            environment: its variables.
+            uid: who the job is on this machine; 0: the node's own user.
+
+        Raises:
+            OSError: no room or no permission.
+        """
+        command = tuple(command) or (*image.entrypoint, *image.command)
+        if not self.is_wanted or not command:  # without one it is not started: the engine says so
+            return Shown(command, environment)
+        own = dict(pair.split("=", 1) for pair in image.environment if "=" in pair)
+        self._of.remove(self.name)
+        self._uid = uid
+        self.program = self._program(command, {**own, **environment})
+        numbers = {argument: _FIRST + index for index, argument in enumerate(self._arguments)}
+        given = ",".join(map(str, numbers.values()))
+        start = (*self._of.python.command, "-c", text_of(ways_start), WAY, given)
+        self._listener = door.listen(self._of.directory, self.name, _WAY)
+        self._path(_WAY).chmod(0o666)  # for the job's user; nobody else sees its directory
+        return Shown(
+            command=(*start, *filled(self.program.command, numbers)),
+            environment=self.program.environment,
+            binds=(f"{self._of.home}:{own_python.PLACE}:ro,z", f"{self._path(_WAY)}:{WAY}:ro,z"),
+            hosts=tuple(
+                f"{name}:{address}" for address, name in map(str.split, hosts_of(self._task.names).splitlines())
+            ),
+        )
+
+    async def give(self, process: int, ended: Callable[[], Awaitable[object]]) -> None:
+        """Gives a container that was started what its agents need.
+
+        Args:
+            process: its first, on this machine.
+            ended: returns when the container has ended.
+
+        Raises:
+            MachineError: `sandbox_failed`: nobody asks for it, or this machine cannot give it.
+        """
+        if self._listener is None:
+            return
+        with self._listener:
+            connection = await self._first(ended)
+        self._listener = None
+        try:
+            with connection:
+                await asyncio.to_thread(self._lead, connection, process)
+        except OSError as error:
+            raise MachineError(
+                "sandbox_failed", f"what leads into the container could not be given to it: {error}"
+            ) from error
+        self._path(_WAY).unlink()
+
+    def drop(self) -> None:
+        """It does not start."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def _first(self, ended: Callable[[], Awaitable[object]]) -> socket.socket:
+        """The connection of who starts the job."""
+        assert self._listener is not None
+        self._listener.setblocking(False)
+        asking = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(self._listener))
+        ending = asyncio.ensure_future(ended())
+        try:
+            await asyncio.wait({asking, ending}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (asking, ending):
+                task.cancel()
+            await asyncio.gather(asking, ending, return_exceptions=True)
+        if asking.cancelled():
+            raise MachineError(
+                "sandbox_failed",
+                "what leads into the container does not start in it: its engine or its runtime keeps it from the node's socket",
+                hint="dms doctor",
+            )
+        return asking.result()[0]
+
+    def _lead(self, connection: socket.socket, process: int) -> None:
+        """One message there, one back; who asks may be a stranger's program, so not for ever."""
+        connection.settimeout(door.ANSWER_S)
+        makers: dict[str, Callable[[ExitStack, int, int], int]] = {
+            RESULT_ARGUMENT: lambda opened, _run, _log: self._file(_RESULT, opened),
+            DOOR_ARGUMENT: lambda opened, _run, _log: self._door(door.SUFFIX, opened),
+            EXEC_ARGUMENT: lambda opened, _run, _log: self._door(door.EXEC_SUFFIX, opened),
+            EGRESS_ARGUMENT: self._proxy,
+            NAMES_ARGUMENT: self._keeper,
+        }
+        with ExitStack() as opened:
+            logs = socket.recv_fds(connection, 1, 1)[1]
+            opened.callback(_close, logs)
+            if not logs:
+                raise OSError("it does not say which is its log")
+            run = os.pidfd_open(process)
+            opened.callback(os.close, run)
+            given = [makers[argument](opened, run, logs[0]) for argument in self._arguments]
+            socket.send_fds(connection, [b"\0"], given)
+
+    def _file(self, suffix: str, opened: ExitStack) -> int:
+        descriptor = os.open(self._path(suffix), _APPENDING, 0o600)
+        opened.callback(os.close, descriptor)
+        return descriptor
+
+    def _door(self, suffix: str, opened: ExitStack) -> int:
+        return opened.enter_context(door.listen(self._of.directory, self.name, suffix)).fileno()
+
+    def _proxy(self, opened: ExitStack, run: int, log: int) -> int:
+        settings = self._of.settings
+        proxy = ProxyProcess(
+            Ways(self._task.egress, settings.egress, settings.egress_networks),
+            run=run,
+            meter=self._file(METER, opened),
+            log=log,
+            uid=self._uid,
+            complaints=settings.state_directory / "egress.log",
+        )
+        self._companions.append(proxy)
+        return opened.enter_context(proxy.inner).fileno()
+
+    def _keeper(self, opened: ExitStack, run: int, log: int) -> int:
+        state = self._of.settings.state_directory
+        keeper = KeeperProcess(self.name, self.program.ways, run=run, log=log, state=state)
+        self._companions.append(keeper)
+        return opened.enter_context(keeper.inner).fileno()
+
+    # ------------------------------------------------------------------------------------------------------------ the run
+
+    async def connect(self, target: Target) -> socket.socket:
+        """See `door.connect`."""
+        return await door.connect(self._of.directory, self.name, target)
+
+    def judged(self, ending: Ending) -> Ending:
+        """How it ended, by what its starter has said as well."""
+        if self.program.judge is None:
+            return ending
+        with suppress(FileNotFoundError):
+            return self.program.judge(ending, self._path(_RESULT).read_bytes())
+        return ending
+
+    def egress_bytes(self) -> int:
+        """What went through the proxy by now."""
+        return self._metered(read_total, 0)
+
+    def barred(self) -> tuple[Barred, ...]:
+        """What the proxy has refused by now."""
+        return self._metered(read_barred, ())
+
+    async def wait_ended(self) -> None:
+        """Waits for what goes on beside it, once the run is over."""
+        for companion in self._companions:
+            await companion.wait_ended()
+
+    def let_go(self) -> None:
+        """Leaves what goes on beside it, for as long as the run does."""
+        for companion in self._companions:
+            companion.let_go()
+
+    def _metered(self, read: Callable[[int], _Metered], nothing: _Metered) -> _Metered:
+        try:
+            descriptor = os.open(self._path(METER), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return nothing
+        try:
+            return read(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @property
+    def _arguments(self) -> tuple[str, ...]:
+        """The words of its command that stand for descriptors."""
+        program = self.program
+        wanted = {
+            RESULT_ARGUMENT: program.judge is not None,
+            DOOR_ARGUMENT: program.opens_door,
+            EXEC_ARGUMENT: program.opens_exec,
+            EGRESS_ARGUMENT: bool(program.egress.destinations),
+            NAMES_ARGUMENT: bool(program.ways),
+        }
+        return tuple(argument for argument, is_wanted in wanted.items() if is_wanted)
+
+    def _program(self, command: Sequence[str], environment: Mapping[str, str]) -> Program:
+        bare = Program("oci", tuple(command), dict(environment))
+        return with_agents(bare, self._task, lambda: self._of.python, certificates="")
+
+    def _path(self, suffix: str) -> Path:
+        return self._of.directory / f"{self.name}.{suffix}"
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
