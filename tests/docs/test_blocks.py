@@ -18,7 +18,7 @@ from dms_proto.market.preferences import PRESETS, Preferences, check_preferences
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pages import ROOT, Block, blocks, name_of
+from .pages import ROOT, Block, blocks, name_of
 
 JOBS = blocks("yaml job")
 SETTINGS = blocks("toml config")

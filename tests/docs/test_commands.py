@@ -19,7 +19,7 @@ from dms.node.doctor import CHECKS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pages import PAGES, ROOT, commands, inline, name_of
+from .pages import PAGES, ROOT, commands, inline, name_of
 
 _OPERATORS = {"|", "||", "&&", ";", ">", ">>", "<", "&"}
 _PLACEHOLDERS = {"…": "x"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pages import DOCS
+from .pages import DOCS
 
 
 def test_each_word_stands_once_and_in_its_place() -> None:

@@ -11,7 +11,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pages import DOCS, PAGES, ROOT, anchors, inline, links, name_of
+from .pages import DOCS, PAGES, ROOT, anchors, inline, links, name_of
 
 ROOMS = ("dms/", "actors/", "proto/", "tests/", "scripts/", "docs/", "examples/", "bench/", "newsfragments/", "docker/")
 

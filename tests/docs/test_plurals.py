@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.docs.pages import ROOT
+from .pages import ROOT
 
 SOURCES = ("actors", "dms", "proto", "scripts")
 THINGS = (
