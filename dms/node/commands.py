@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dms import early
-from dms.config.paths import resolve_home
+from dms.config.paths import Home, require_private, resolve_home
 from dms_proto.errors import DmsError, UserError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def _up(options: argparse.Namespace) -> int:
         print(json.dumps({"ready": True, "message": line}) if options.json else line, flush=True)
 
     home = resolve_home(options.home)
+    _check_startable(home)
     with launch() as launched:  # loads libp2p while this process loads the rest
         from dms.config.identity import load  # noqa: PLC0415
         from dms.node.up import up  # noqa: PLC0415
@@ -112,6 +113,23 @@ def _up(options: argparse.Namespace) -> int:
         identity = load(home)
         asyncio.run(up(home, identity, foreground=not options.quiet, ready=ready, launched=launched))
     return 0
+
+
+def _check_startable(home: Home) -> None:
+    """What refuses most starts, and is seen at once: then libp2p is not loaded for nothing. Whatever takes longer is found out beside it.
+
+    Raises:
+        UserError: `not_onboarded`, `bad_config`.
+        MachineError: `home_in_use`.
+    """
+    from dms.store.lock import StoreLock  # noqa: PLC0415
+
+    if not home.identity_names.exists():
+        from dms.config.identity import read_names  # noqa: PLC0415
+
+        read_names(home)  # says what is missing
+    require_private(home.root)
+    StoreLock.acquire(home.events).release()
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -55,6 +55,16 @@ def up(node: DevNode, *options: str, **variables: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """The command lines of every Python that is started from now on."""
+    seen = tmp_path / "seen"
+    code = f"import sys\nwith open({str(seen)!r}, 'a') as seen: print(*sys.orig_argv, file=seen)\n"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return seen.read_text
+
+
 def store_files(node: DevNode) -> dict[str, str]:
     """What the store holds: the file and its write-ahead log. (The -shm file is scratch memory, the lock names who opened it last.)"""
     files = (node.home.events, node.home.events.with_name("events.db-wal"))
@@ -77,15 +87,20 @@ def check_refused(node: DevNode, code: str, *words: str, **variables: str) -> No
     assert told["hint"] in detached.stderr
 
 
-def test_a_second_node_on_a_home_is_refused_and_the_first_goes_on(node: DevNode) -> None:
+def test_a_second_node_on_a_home_is_refused_and_the_first_goes_on(
+    node: DevNode, request: pytest.FixtureRequest
+) -> None:
     with running(node):
         assert node.process is not None
         pid = str(node.process.pid)
+        programs = request.getfixturevalue("programs")
         refused = up(node)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert refused.stderr == (
             f"dms: {node.home.root} is in use by process {pid}\n  stop that node first (`dms down`), or use another home\n"
         )
+        assert "dms.node up" in programs()
+        assert "dms.net" not in programs(), "libp2p is not loaded for nothing"
         again = up(node, "-d")
         assert (again.returncode, again.stderr) == (0, "")
         assert f"already running, pid {pid}" in again.stdout
@@ -118,6 +133,14 @@ def test_a_port_in_use_is_named(node: DevNode) -> None:
         taken.bind(("127.0.0.1", node.port))
         taken.listen()
         check_refused(node, "port_in_use", f"/ip4/127.0.0.1/tcp/{node.port}")
+
+
+def test_what_is_no_home_of_a_node_is_refused_before_libp2p_is_loaded(
+    node: DevNode, programs: Callable[[], str], tmp_path: Path
+) -> None:
+    told = json.loads(up(node, "--json", DMS_HOME=str(tmp_path / "nothing")).stdout)["error"]
+    assert told["code"] == "not_onboarded"
+    assert "dms.net" not in programs()
 
 
 def test_a_home_that_others_can_look_into_is_refused(node: DevNode) -> None:
