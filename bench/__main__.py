@@ -257,18 +257,27 @@ def colocation_figures() -> Iterator[Figure]:
     from bench import colocation  # noqa: PLC0415
 
     seen = colocation.measure()
-    jobs = f"{colocation.JOBS} interactive jobs that need the whole core, {colocation.TURNS} times"
+    jobs = f"{len(seen.alone.took_s)} interactive jobs that need the whole core"
     how = f"{jobs}, job.submit to `ended`; the node runs on that core as well"
+    waited = "threads of the provider's node that were ready and did not run, as the kernel tells it; for each job"
     yield Figure("online jobs alone, p99", seen.alone.p99_ms, "ms", "", None, how)
     yield Figure("  p50", seen.alone.p50_ms, "ms", "", None, "the same")
+    yield Figure("  the node waited for the core", seen.alone.waited_ms, "ms", "", None, waited)
     yield Figure("  the core in use", seen.alone.busy_percent, "%", "", None, "CPU of all jobs by the clock")
-    yield Figure("with offline work beside them, p99", seen.beside.p99_ms, "ms", "", None, "the same trace, in turns")
+    yield Figure("with offline work beside them, p99", seen.beside.p99_ms, "ms", "", None, "the same jobs, in turns")
     yield at_most("  ratio", seen.beside.p99_ms / seen.alone.p99_ms, "x", 1.2, "p99, same run")
     yield Figure("  p50", seen.beside.p50_ms, "ms", "", None, "the same")
+    yield Figure("  ratio", seen.beside.p50_ms / seen.alone.p50_ms, "x", "", None, "p50, same run")
+    yield Figure("  the node waited for the core", seen.beside.waited_ms, "ms", "", None, "the same")
     yield at_least("  the core in use", seen.beside.busy_percent, "%", seen.alone.busy_percent, "more than alone")
-    took = colocation.until_frozen()
-    how = f"the longest of {len(took)}: from foreign programs on every core until all processes of a job stand still"
-    yield at_most("the owner has the machine after", max(took), "s", 2, how)
+    took = colocation.until_stopped()
+    bare = f"the longest of {len(took)}: from a signal until a program that burns a core stands still"
+    yield Figure("floor: a program stands still after", 1e3 * max(took), "ms", "", None, bare)
+    how = f"the longest of {len(seen.given_way_s)}: from job.submit until all processes of a batch job stand still"
+    yield at_most("an online job has the core after", max(seen.given_way_s), "s", 2, how)
+    owner = colocation.until_frozen()
+    how = f"the longest of {len(owner)}: from foreign programs on every core until all processes of a job stand still"
+    yield at_most("the owner has the machine after", max(owner), "s", 2, how)
 
 
 def tunnel_figures(rounds: int) -> Iterator[Figure]:

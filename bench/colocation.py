@@ -3,11 +3,14 @@
     python -m bench colocation
 
 The provider offers one core, on which it runs with all its jobs, and lets batch jobs give way: so both kinds want the same core, as does the node.
-Interactive jobs that need all of it come as a seeded trace says, whether or not the one before is over; each takes a fixed amount of CPU. The trace
-is played alone and beside a batch job that never ends, in turns, so that what else the machine does falls on both.
+Interactive jobs that need all of it come as a seeded trace says, whether or not the one before is over; each takes a fixed amount of CPU. Each piece
+of the trace is played twice, alone and beside a batch job that never ends, so that what else the machine does falls on both.
 
-How soon the owner has the machine is measured at a provider that puts its owner first: from the start of foreign programs on every core until all
-processes of a job stand still.
+What the node itself has to wait for is told by the kernel: how long its threads were ready to run and did not.
+
+How soon an online job has the core is measured from `job.submit` until all processes of the batch job stand still; how soon the owner has the machine
+at a provider that puts its owner first, from the start of foreign programs on every core. The floor of both is a signal, until its process stands
+still.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -35,9 +40,9 @@ from dms_proto.capability import JobClass, Resources
 from dms_proto.units import CORE, HOUR, MIB, SECOND
 from dms_proto.work import Limits
 
-JOBS = 50
-"""Of a trace. The 99th percentile of all turns together is the second longest of a hundred."""
-TURNS = 2
+JOBS = 10
+"""Of a piece of the trace."""
+PIECES = 16
 GAP_S = 0.45
 """Mean, of exponential gaps: the machine is idle more than half of the time."""
 WORK = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"
@@ -58,17 +63,18 @@ OWNER_FIRST = {
     "owner_first.enabled": True,
     "owner_first.resume_after_s": 1,
 }
-TRIES = 3
+TRIES = 5
 FREE_S = 60
 """Longest wait for a machine that nobody else uses."""
 
 
 class Played(NamedTuple):
-    """The trace, all turns of it: seconds to each result, CPU seconds of all jobs, and how long it took."""
+    """Pieces of the trace: seconds to each result, CPU seconds of all jobs, how long it took, and for how long the node waited for the core."""
 
     took_s: list[float]
     cpu_s: float
     wall_s: float
+    waited_s: float
 
     @property
     def p99_ms(self) -> float:
@@ -82,25 +88,47 @@ class Played(NamedTuple):
         return 1e3 * sorted(self.took_s)[len(self.took_s) // 2]
 
     @property
+    def waited_ms(self) -> float:
+        """For how long threads of the provider's node were ready and did not run, for each job."""
+        return 1e3 * self.waited_s / len(self.took_s)
+
+    @property
     def busy_percent(self) -> float:
         """How much of the offered core was used."""
         return 100 * self.cpu_s / self.wall_s
 
 
 class Measured(NamedTuple):
-    """The same trace, alone and with offline work beside it."""
+    """The same trace, alone and with offline work beside it; and seconds until offline work has given way to an online job, for each try."""
 
     alone: Played
     beside: Played
+    given_way_s: list[float]
 
 
 def measure() -> Measured:
-    """Plays the trace in turns."""
-    gaps = Random(SEED)
-    trace = [gaps.expovariate(1 / GAP_S) for _ in range(JOBS)]
+    """Plays each piece of the trace alone and beside offline work."""
     with _devnet(PROVIDER) as net:
         _pin(net["provider-1"], 0)
-        return asyncio.run(_in_turns(net, trace))
+        return asyncio.run(_measure(net))
+
+
+def until_stopped() -> list[float]:
+    """Seconds from a signal until a program that burns a core stands still, for each try: no freeze is faster."""
+    with subprocess.Popen(["sh", "-c", FOREVER]) as burning:
+        took = [_stop(burning.pid) for _ in range(TRIES)]
+        burning.kill()
+    return took
+
+
+def _stop(pid: int) -> float:
+    begun = time.perf_counter()
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    took = time.perf_counter() - begun
+    os.kill(pid, signal.SIGCONT)
+    os.waitid(os.P_PID, pid, os.WCONTINUED)
+    return took
 
 
 def until_frozen() -> list[float]:
@@ -167,31 +195,70 @@ def _is_of_job(pid: int) -> bool:
     return False
 
 
-async def _in_turns(net: DevNet, trace: Sequence[float]) -> Measured:
+async def _measure(net: DevNet) -> Measured:
+    gaps = Random(SEED)
     turns: dict[bool, list[Played]] = {False: [], True: []}
+    provider = net["provider-1"]
     async with market.connected(net["requester"]) as node:
         await market.run_one(node, online())
-        for beside in (False, True) * TURNS:
-            turns[beside].append(await _turn(node, trace, beside=beside))
-    return Measured(_together(turns[False]), _together(turns[True]))
+        for piece in range(PIECES):
+            trace = [gaps.expovariate(1 / GAP_S) for _ in range(JOBS)]
+            for beside in (False, True) if piece % 2 else (True, False):
+                turns[beside].append(await _turn(node, provider, trace, beside=beside))
+        given_way = [await _give_way(node, provider) for _ in range(TRIES)]
+    return Measured(_together(turns[False]), _together(turns[True]), given_way)
 
 
-async def _turn(node: AsyncClient, trace: Sequence[float], *, beside: bool) -> Played:
-    batch = (await node.call("job.submit", {"spec": msgspec.to_builtins(offline())}))["job_id"] if beside else ""
-    if batch:
-        await market.until_running(node, batch)
-    begun, jobs = time.perf_counter(), []
+async def _give_way(node: AsyncClient, provider: DevNode) -> float:
+    async with _under_way(node, offline()):
+        await _until(provider, {False})
+        begun = time.perf_counter()
+        async with _under_way(node, long_online(), waits=False):
+            await _until(provider, {True})
+            return time.perf_counter() - begun
+
+
+@contextlib.asynccontextmanager
+async def _under_way(node: AsyncClient, job: JobSpec, *, waits: bool = True) -> AsyncIterator[str]:
+    """A job, once it runs if that is to be waited for; it is cancelled in the end."""
+    name = (await node.call("job.submit", {"spec": msgspec.to_builtins(job)}))["job_id"]
+    if waits:
+        await market.until_running(node, name)
+    yield name
+    await node.call("job.cancel", {"job_id": name})
+    await market.until_ended(node, name)
+
+
+async def _turn(node: AsyncClient, provider: DevNode, trace: Sequence[float], *, beside: bool) -> Played:
+    if not beside:
+        return await _play(node, provider, trace)
+    async with _under_way(node, offline()) as batch:
+        played = await _play(node, provider, trace)
+    return played._replace(cpu_s=played.cpu_s + await _cpu_s(node, batch))
+
+
+async def _play(node: AsyncClient, provider: DevNode, trace: Sequence[float]) -> Played:
+    waited, begun, jobs = _waited(provider), time.perf_counter(), []
     for gap in trace:
         await asyncio.sleep(gap)
         jobs.append(asyncio.create_task(_one(node)))
     done = await asyncio.gather(*jobs)
+    took = [each for each, _ in done]
     wall = time.perf_counter() - begun
-    cpu = sum(used for _, used in done)
-    if batch:
-        await node.call("job.cancel", {"job_id": batch})
-        await market.until_ended(node, batch)
-        cpu += await _cpu_s(node, batch)
-    return Played([took for took, _ in done], cpu, wall)
+    since = {thread: s - waited.get(thread, 0.0) for thread, s in _waited(provider).items()}
+    return Played(took, sum(used for _, used in done), wall, sum(since.values()))
+
+
+def _waited(provider: DevNode) -> dict[str, float]:
+    """For how long the threads of a node were ready to run and did not, in seconds; those of its jobs are no threads of it."""
+    assert provider.process is not None
+    waited = {}
+    for pid in market.tree(provider.process.pid):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/exe").readlink().name.startswith("python"):
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    waited[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return waited
 
 
 async def _one(node: AsyncClient) -> tuple[float, float]:
@@ -214,6 +281,11 @@ def online() -> JobSpec:
     return _of(JobClass.INTERACTIVE, WORK)
 
 
+def long_online() -> JobSpec:
+    """One that needs the core until it is cancelled."""
+    return _of(JobClass.INTERACTIVE, f"{FOREVER} # online")
+
+
 def offline() -> JobSpec:
     """A job that can wait."""
     return _of(JobClass.BATCH, FOREVER)
@@ -229,4 +301,5 @@ def _of(kind: JobClass, script: str) -> JobSpec:
 
 def _together(turns: Sequence[Played]) -> Played:
     took = [seconds for turn in turns for seconds in turn.took_s]
-    return Played(took, sum(turn.cpu_s for turn in turns), sum(turn.wall_s for turn in turns))
+    cpu, wall, waited = (sum(figures) for figures in zip(*(turn[1:] for turn in turns), strict=True))
+    return Played(took, cpu, wall, waited)
