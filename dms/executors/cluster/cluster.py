@@ -14,8 +14,8 @@ import msgspec
 
 from dms.executors.cluster.engine import Capacity, Engine, EngineError, EngineJob, Order
 from dms.executors.cluster.files import Proof, RunDirectory, Spec, place_of
+from dms.executors.cluster.kinds import KINDS
 from dms.executors.cluster.run import PlacedRun
-from dms.executors.cluster.runner import KINDS
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.settings import ClusterSettings, ExecutorSettings
 from dms_actors.ports import Run

@@ -26,11 +26,10 @@ from dms import __version__
 from dms.escort import ESCORTED
 from dms.executors import job_directory
 from dms.executors.cluster.files import Proof, RunDirectory, Spec
+from dms.executors.cluster.kinds import KINDS
 from dms.executors.sandbox import run_files
 from dms.executors.sandbox.engine import Sandbox
-from dms.executors.sandbox.executor import SandboxExecutor
 from dms.executors.settings import ExecutorSettings
-from dms.executors.wasm.executor import WasmExecutor
 from dms_actors.ports import Executor, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Meter
 from dms_proto.errors import MachineError
@@ -38,8 +37,6 @@ from dms_proto.work import Ending, EndReason
 
 LOOK_S: Final = 0.2
 """Between two looks whether the task is to be stopped."""
-KINDS: Final[tuple[type[SandboxExecutor | WasmExecutor], ...]] = (SandboxExecutor, WasmExecutor)
-"""What can be placed on a cluster: what nobody has to be let in to."""
 
 
 class Runner:

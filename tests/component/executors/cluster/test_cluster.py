@@ -55,6 +55,7 @@ async def test_a_runner_that_is_killed_takes_its_sandbox_along_and_the_run_is_lo
 
     assert ending.reason is EndReason.PROVIDER_FAULT
     assert ending.detail.startswith("processes knows job")
+    assert ending.detail.endswith("its runner said nothing of an end")
     _, alive = await asyncio.to_thread(psutil.wait_procs, inside, PATIENCE_S)
     assert not alive
 
