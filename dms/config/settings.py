@@ -429,8 +429,8 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: Annotated[
         tuple[str, ...],
         about(
-            "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why. With `slurm` or "
-            "`dask` among them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
+            "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why. With `slurm`, "
+            "`dask` or `ray` among them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
         ),
     ] = ("sandbox", "wasm", "python")
     python: Annotated[
@@ -475,8 +475,8 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster_directory: Annotated[
         str,
         about(
-            "For `slurm` or `dask` among those enabled: a directory that this machine and all of the cluster's see under the same path. The files of "
-            "jobs are there while they run, and what the node and its runners say to each other. This user has to be able to write there."
+            "For `slurm`, `dask` or `ray` among those enabled: a directory that this machine and all of the cluster's see under the same path. The "
+            "files of jobs are there while they run, and what the node and its runners say to each other. This user has to be able to write there."
         ),
     ] = ""
     cluster_python: Annotated[
@@ -500,6 +500,16 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         about(
             "For `dask` among those enabled: the address of its scheduler, such as tls://10.0.0.1:8786. How the node shows who it is there stands in "
             "Dask's own configuration."
+        ),
+    ] = ""
+    ray_address: Annotated[
+        str,
+        about("For `ray` among those enabled: where the HTTP of its head answers, such as https://10.0.0.1:8265."),
+    ] = ""
+    ray_token_file: Annotated[
+        str,
+        about(
+            "Path of a file with the token that Ray asks for: its head's is in ~/.ray/auth_token. Empty: it asks for none."
         ),
     ] = ""
     minimum_isolation: Annotated[

@@ -59,7 +59,19 @@ class DaskSettings(msgspec.Struct, frozen=True):
     address: str
 
 
-EngineSettings = SlurmSettings | DaskSettings
+class RaySettings(msgspec.Struct, frozen=True):
+    """Which Ray.
+
+    Attributes:
+        address: of the HTTP of its head, such as https://10.0.0.1:8265.
+        token_file: path of a file with the token that it asks for; empty: it asks for none.
+    """
+
+    address: str
+    token_file: str = ""
+
+
+EngineSettings = SlurmSettings | DaskSettings | RaySettings
 
 
 class ClusterSettings(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from dms.config.settings import Executors
 from dms.executors.cluster.cluster import Cluster
 from dms.executors.cluster.engine import Capacity, EngineError
 from dms.executors.cluster.files import place_of
-from dms.executors.settings import ClusterSettings, DaskSettings, EngineSettings, SlurmSettings
+from dms.executors.settings import ClusterSettings, DaskSettings, EngineSettings, RaySettings, SlurmSettings
 from dms.hardware.facts import Facts
 from dms.node.pool import capacity_of
 from dms_proto.capability import NOTHING, Capability, Resources
@@ -31,7 +31,11 @@ _ENGINES: Final[dict[str, Callable[[Executors], EngineSettings]]] = {
     "slurm": lambda executors: SlurmSettings(
         conf=executors.slurm_conf, partition=executors.slurm_partition, account=executors.slurm_account
     ),
-    "dask": lambda executors: DaskSettings(_dask_address(executors)),
+    "dask": lambda executors: DaskSettings(_named("dask", "scheduler", "tls://10.0.0.1:8786", executors.dask_address)),
+    "ray": lambda executors: RaySettings(
+        address=_named("ray", "head", "https://10.0.0.1:8265", executors.ray_address),
+        token_file=executors.ray_token_file,
+    ),
 }
 """By their names among `executors.enabled`."""
 LOOK_S: Final = 10.0
@@ -82,11 +86,11 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
     )
 
 
-def _dask_address(executors: Executors) -> str:
-    if not executors.dask_address:
-        why = "executors.enabled has dask, and executors.dask_address names no scheduler"
-        raise UserError("bad_config", why, hint="set it to the scheduler's address, such as tls://10.0.0.1:8786")
-    return executors.dask_address
+def _named(engine: str, what: str, example: str, address: str) -> str:
+    if not address:
+        why = f"executors.enabled has {engine}, and executors.{engine}_address names no {what}"
+        raise UserError("bad_config", why, hint=f"set it to the {what}'s address, such as {example}")
+    return address
 
 
 def jobs_directory(home: Home, config: Config) -> Path:

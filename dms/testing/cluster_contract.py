@@ -229,10 +229,12 @@ class Nodes:
         """That of the last of them."""
         return self._clusters[-1]
 
-    async def ending_though_away(self, directory: Path, happens: Callable[[], None]) -> Ending:
+    async def ending_though_away(
+        self, directory: Path, happens: Callable[[], None], resources: Resources = NOTHING
+    ) -> Ending:
         """Has something happen to a job that runs while no node is there, waits until nothing of it is left, and asks the next node of its end."""
         mark = uuid4().hex
-        task = shell("echo up; while :; do sleep 1; done", mark)
+        task = shell("echo up; while :; do sleep 1; done", mark, resources=resources)
         watcher = RunWatcher(await self.next().run("a-1", task, directory))
         await watcher.wait_output(b"up\n")
         inside = marked(mark)

@@ -1,4 +1,4 @@
-"""A cluster behind one node: its engine (Slurm, Dask) places our own runner on its machines, and in the runner is the sandbox of every other node.
+"""A cluster behind one node: its engine (Slurm, Dask, Ray) places our own runner on its machines, and in the runner is every other node's sandbox.
 
 ::
 
@@ -10,6 +10,7 @@
     engine   the port: what any engine is asked, in five calls
     slurm    Slurm, by its command line
     dask     Dask, by its client; what its workers run is `dms.escort`
+    ray      Ray, by the HTTP of its head
     engines  which of them is meant
     files    what the node and a runner say to each other: files of a directory that both see
     kinds    which kinds of tasks a runner runs

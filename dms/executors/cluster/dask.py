@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order
+from dms.executors.cluster.files import RunDirectory
 from dms.executors.settings import DaskSettings
 from dms.tasks import cancel
 from dms_proto.capability import NOTHING, Resources
@@ -138,7 +139,7 @@ class Dask:
             await future
         except Exception as error:  # noqa: BLE001 - whatever was raised in a worker is raised here
             with suppress(OSError):
-                await asyncio.to_thread(_complain, directory / "runner.log", error)
+                await asyncio.to_thread(RunDirectory(directory).complain, f"{type(error).__name__}: {error}")
         finally:
             self._waiting.pop(key, None)
 
@@ -238,8 +239,3 @@ def jobs_of(keys: list[str], running: Mapping[str, str]) -> dict[str, EngineJob]
         assert placed is not None
         jobs[placed.name] = EngineJob(key, key in running, running.get(key, "no worker has room for it"))
     return jobs
-
-
-def _complain(log: Path, error: Exception) -> None:
-    with log.open("a") as file:
-        file.write(f"{type(error).__name__}: {error}\n")

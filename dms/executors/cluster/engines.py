@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dms.executors.cluster.dask import Dask
 from dms.executors.cluster.engine import Engine
+from dms.executors.cluster.ray import Ray
 from dms.executors.cluster.slurm import Slurm
-from dms.executors.settings import DaskSettings, EngineSettings, SlurmSettings
+from dms.executors.settings import DaskSettings, EngineSettings, RaySettings, SlurmSettings
 
 
 def engine_of(settings: EngineSettings) -> Engine:
@@ -15,3 +16,5 @@ def engine_of(settings: EngineSettings) -> Engine:
             return Slurm(settings)
         case DaskSettings():
             return Dask(settings)
+        case RaySettings():
+            return Ray(settings)

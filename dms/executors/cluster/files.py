@@ -34,6 +34,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHUNK: Final = 256 * 1024
 _MAX_COMPLAINT: Final = 300
 SPEC: Final = "spec.json"
+LOG: Final = "runner.log"
 
 RunnerEvent = Started | UsageSample | Exited
 _EVENT: Final = msgspec.json.Decoder(RunnerEvent)
@@ -140,8 +141,13 @@ class RunDirectory:
 
     def complaint(self) -> str:
         """The last line that the runner said to nobody; empty if none."""
-        lines = self._read("runner.log").decode(errors="replace").strip().splitlines()
+        lines = self._read(LOG).decode(errors="replace").strip().splitlines()
         return lines[-1][:_MAX_COMPLAINT] if lines else ""
+
+    def complain(self, what: str) -> None:
+        """Notes why a runner was not started, or did not end by itself. Nowhere, where the run is over and gone."""
+        with suppress(FileNotFoundError):
+            self.append(LOG, what.encode() + b"\n")
 
     def remove(self) -> None:
         """Deletes them. Idempotent."""
@@ -158,6 +164,10 @@ class RunDirectory:
         with os.fdopen(claim, "w") as file:
             file.write(by)
         return True
+
+    def is_wanted(self) -> bool:
+        """Whether a runner that was started now would run it."""
+        return self.exists() and not (self.path / "claim").exists()
 
     def spec(self) -> Spec | None:
         """What is to be run; None: nothing is known of it."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order
+from dms.executors.cluster.files import LOG
 from dms.executors.settings import SlurmSettings
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.units import CORE, MIB, MINUTE
@@ -109,7 +110,7 @@ def submission(name: str, order: Order, settings: SlurmSettings) -> list[str]:
         f"--time={max(1, -(-order.wall_ms // MINUTE))}",
         "--no-requeue",
         f"--chdir={order.directory}",
-        "--output=runner.log",
+        f"--output={LOG}",
         *((f"--partition={settings.partition}",) if settings.partition else ()),
         *((f"--account={settings.account}",) if settings.account else ()),
     ]

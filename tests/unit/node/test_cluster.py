@@ -10,7 +10,7 @@ import pytest
 from dms.config import Config, Home
 from dms.config.settings import Executors, OwnerFirst, Pool, Provider
 from dms.executors.cluster.engine import Capacity, Machine
-from dms.executors.settings import DaskSettings, SlurmSettings
+from dms.executors.settings import DaskSettings, RaySettings, SlurmSettings
 from dms.node.cluster import cluster_settings, in_words, jobs_directory, pressure_of
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.errors import UserError
@@ -41,19 +41,25 @@ def test_the_files_of_jobs_are_where_the_machines_of_a_cluster_see_them(tmp_path
 def test_each_engine_is_spoken_to_by_its_own_settings() -> None:
     slurm = cluster_settings(config(slurm_partition="batch"))
     dask = cluster_settings(config(enabled=("wasm", "dask"), dask_address="tls://10.0.0.1:8786"))
+    ray = cluster_settings(
+        config(enabled=("ray",), ray_address="https://10.0.0.1:8265", ray_token_file="/srv/dms/token")
+    )
     assert slurm is not None
     assert dask is not None
+    assert ray is not None
     assert slurm.engine == SlurmSettings(partition="batch")
     assert dask.engine == DaskSettings("tls://10.0.0.1:8786")
+    assert ray.engine == RaySettings("https://10.0.0.1:8265", "/srv/dms/token")
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"enabled": ("dask",)}, r"has dask, and executors\.dask_address names no scheduler"),
+        ({"enabled": ("ray",)}, r"has ray, and executors\.ray_address names no head"),
         ({"enabled": ("dask", "slurm"), "dask_address": "tcp://10.0.0.1:8786"}, "has slurm and dask"),
     ],
-    ids=["no address", "two engines"],
+    ids=["no scheduler", "no head", "two engines"],
 )
 def test_a_cluster_that_is_not_named_or_not_alone_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
