@@ -10,12 +10,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.config.loading import load_config
 from dms.config.paths import require_private
 from dms.executors.cluster.cluster import Cluster
 from dms.executors.detect import Detected, detect
+from dms.executors.oci.executor import OciExecutor
 from dms.executors.scripted import ScriptedExecutor
 from dms.hardware.facts import read_facts
 from dms.hardware.monitor import Monitor
@@ -45,6 +48,7 @@ from dms_proto.capability import NOTHING, Resources
 from dms_proto.market.comparators import install
 from dms_proto.market.offer_state import CapabilityMeasured, OwnerSeen, PauseWished, PolicyWished, PressureSeen
 from dms_proto.owner_first import Rules
+from dms_proto.rules import MAX_LINE
 from dms_proto.units import SECOND
 
 log = logging.getLogger(__name__)
@@ -134,7 +138,8 @@ async def _start(  # noqa: PLR0917 - called once
     capability = merged_capability(state.book.capability, new, config)
     if cluster is not None:
         capability = capability_on(cluster, capability, state.book.capability)
-    policy = policy_on(cluster, terms, state.book.policy)
+    alone = {e.name: e.closed[:MAX_LINE] for e, _ in executors if isinstance(e, OciExecutor) and e.closed}
+    policy = msgspec.structs.replace(policy_on(cluster, terms, state.book.policy), alone=alone)
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))
     services.node.tell(Told(PressureSeen(NOTHING), "start"))  # what others used then is not what they use now

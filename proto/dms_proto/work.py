@@ -221,6 +221,11 @@ def within(task: Task, reserved: Resources) -> Task:
     return msgspec.structs.replace(task, resources=resources)
 
 
+def wants_company(task: Task) -> bool:
+    """Whether anything beside its program is to lead into it or out of it."""
+    return bool(task.ports or task.egress.destinations or task.names.count) or task.exec is not ExecBy.NOBODY
+
+
 def takes_calls(task: Task) -> bool:
     """Whether it runs what calls of Python functions are sent to."""
     return task.executor == PYTHON and not task.command

@@ -34,7 +34,7 @@ from dms_proto.messages import (
     CommitRefusal,
     CommitRefused,
 )
-from dms_proto.work import Task, needs_its_node
+from dms_proto.work import Task, needs_its_node, wants_company
 
 ON_A_CLUSTER: Final = "jobs are placed on a cluster here: nobody is let in to them, and they are given no secrets"
 
@@ -152,6 +152,9 @@ def _on_other_terms(book: OfferBook, commit: Commit, lock: CapabilityLock) -> _R
         return _Refused(CommitRefusal.TERMS_DIFFER)
     if book.policy.machines and any(needs_its_node(task) for task in commit.invocations):
         return _Refused(CommitRefusal.NEEDS_CHANGED, ON_A_CLUSTER)
+    alone = (book.policy.alone.get(task.executor) for task in commit.invocations if wants_company(task))
+    if why := next(filter(None, alone), None):
+        return _Refused(CommitRefusal.NEEDS_CHANGED, why)
     fits = all(task_fits(task, lock.slots[0], lock.wall_ms) for task in commit.invocations)
     return None if fits else _Refused(CommitRefusal.NEEDS_CHANGED)
 

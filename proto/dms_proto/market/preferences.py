@@ -182,6 +182,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         evict_offline_after_ms: how long one may stand still then before it is evicted; 0: it is evicted at once.
         machines: sizes of the machines of a cluster that the work is placed on, largest first: an allocation has to fit into one, and what needs its
             node beside it is not taken. Empty: the work runs on the node's own machine.
+        alone: executors whose jobs can have nothing beside their program on this machine, as its probe has found, with the reason.
     """
 
     accepts_work: bool = True
@@ -203,6 +204,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     offline_gives_way: bool = False
     evict_offline_after_ms: Annotated[int, msgspec.Meta(ge=0)] = MINUTE
     machines: Annotated[tuple[Resources, ...], msgspec.Meta(max_length=64)] = ()
+    alone: dict[str, Text] = {}
 
     @property
     def is_public(self) -> bool:

@@ -47,6 +47,7 @@ async def test_the_probe_offers_what_it_has_proven(executor: OciExecutor) -> Non
     assert executor.facts is not None
     assert not executor.facts.rootless
     assert "rootful" in str(executor.facts)
+    assert not executor.closed
 
 
 async def test_a_runtime_the_engine_does_not_list_is_refused(settings: ExecutorSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from dms.executors.sandbox.keeper import Keepers
 from dms.executors.sandbox.keeper_main import break_off
 from dms.executors.settings import ExecutorSettings
 from dms.testing.beside import Beside, let_go
-from dms.testing.executor_contract import RunWatcher, events_of, output_of
+from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of
 from dms.testing.market import until
 from dms_actors.ports import EgressRefused, Exited
 from dms_proto.egress import Barred, Egress
@@ -152,6 +153,20 @@ async def test_one_whose_node_died_before_it_had_what_it_needs_is_ended(
     assert await engine.state(handle) is None
     await engine.close()
     await later.close()
+
+
+async def test_containers_that_get_nothing_from_their_node_are_offered_for_what_needs_nothing(
+    executor: OciExecutor, ground: Ground, settings: ExecutorSettings, directory: Path
+) -> None:
+    await executor.open()
+    for modules in settings.state_directory.glob("oci/python-*/lib/python3*"):
+        shutil.rmtree(modules)
+    await executor.probe()
+    assert "does not start in it" in executor.closed
+    refused = await ending_of(await executor.run("a-1", job(ground.image, "/bin/true"), directory))
+    assert (refused.reason, refused.detail) == (EndReason.PROVIDER_FAULT, executor.closed)
+    alone = job(ground.image, "/bin/true", exec=ExecBy.NOBODY)
+    assert (await ending_of(await executor.run("a-1", alone, directory))).reason is EndReason.COMPLETED
 
 
 FETCH = """

@@ -470,6 +470,19 @@ def test_what_needs_its_node_is_refused_where_work_is_placed_on_a_cluster(task: 
     assert "nobody is let in" in provider.sent(CommitRefused)[-1].detail
 
 
+def test_what_wants_anything_beside_it_is_refused_where_its_executor_cannot_have_it() -> None:
+    why = "its runtime keeps it from the node's socket"
+    policy = ProviderPolicy(tariff=TARIFF, alone={TASK.executor: why})
+    provider = Provider(policy=policy)
+    assert len(provider.commits(provider.bids(request()), tasks=(TASK,))) == 1
+
+    provider = Provider(policy=policy)
+    assert provider.commits(provider.bids(request()), tasks=(msgspec.structs.replace(TASK, ports=(80,)),)) == []
+
+    assert refusal(provider) is CommitRefusal.NEEDS_CHANGED
+    assert provider.sent(CommitRefused)[-1].detail == why
+
+
 def test_an_allocation_that_is_over_gives_its_capacity_back_once() -> None:
     provider = Provider()
     (opened,) = provider.commits(provider.bids(request()))
