@@ -49,6 +49,10 @@ from dms_proto.messages import (
     Rival,
     SealedBid,
     Serve,
+    TabSigned,
+    TabStated,
+    TabTerms,
+    TabWanted,
 )
 from dms_proto.units import GIB, MIB, MINUTE
 from dms_proto.wire import Signer
@@ -67,6 +71,7 @@ REQUEST: Final = ids.request_id(b"a request's entropy")
 BID: Final = ids.bid_id(REQUEST, PROVIDER.peer_id, 0)
 ALLOCATION: Final = ids.allocation_id(BID, 0)
 ALLOCATION_2: Final = ids.allocation_id(BID, 3)
+TAB: Final = ids.tab_id(b"a tab, for calls that cost")
 DIGEST: Final = ids.digest_of(b"content")
 SEAL: Final = ids.digest_of(b"a seal")
 
@@ -95,6 +100,16 @@ _CAPABILITY: Final = Capability(
 )
 _ADDRESSES: Final = ("/ip4/192.0.2.1/tcp/4001", "/dns4/node.example/tcp/4001")
 _MARK: Final = DataMark(bytes(range(16)), 5 * MIB)
+_TERMS: Final = TabTerms(
+    TAB,
+    "command/echo",
+    REQUESTER.peer_id,
+    PROVIDER.peer_id,
+    Resources(500, 64 * MIB, 16 * MIB),
+    _PRICE,
+    5_000_000,
+    10 * MINUTE,
+)
 _USAGE: Final = Usage(wall_ms=1_500, cpu_us=1_200_000, memory_peak_bytes=64 * MIB, fuel=77, meter=Meter.EXACT)
 _TASK: Final = Task(
     executor="wasm",
@@ -133,6 +148,9 @@ LEAST: Final[tuple[AnyMessage, ...]] = (
     Serve(REQUEST, PROVIDER.peer_id, (_MARK,)),
     DatasetWanted(REQUEST, _MARK.mark),
     DatasetHeld(REQUEST, 0),
+    TabWanted(TAB, "command/echo", 0),
+    TabStated(TAB, 0, ids.Digest("")),
+    TabSigned(TAB, 0, DIGEST, 0),
     Hello(1, "", NOW, "", "", (), Capability()),
     Probe(0),
     Refusal("rate"),
@@ -184,6 +202,9 @@ FULL: Final[tuple[AnyMessage, ...]] = (
     Serve(REQUEST, STRANGER.peer_id, (_MARK, DataMark(bytes(16), 2**40))),
     DatasetWanted(REQUEST, bytes(16)),
     DatasetHeld(REQUEST, 70_000),
+    TabWanted(TAB, "command/echo", 5_000_000),
+    TabStated(TAB, 7, DIGEST, 12, 3_400, 56_000, is_over=True, offer=_TERMS, said="it was not used any more"),
+    TabSigned(TAB, 7, DIGEST, 56_000),
     Hello(
         1,
         "dms 0.1.0",

@@ -40,6 +40,11 @@ def allocation_ids() -> st.SearchStrategy[ids.AllocationId]:
     return st.builds(ids.allocation_id, bid_ids(), st.integers(0, rules.MAX_COUNT - 1))
 
 
+def tab_ids() -> st.SearchStrategy[ids.TabId]:
+    """Well-formed tab ids."""
+    return st.binary(min_size=16, max_size=16).map(ids.tab_id)
+
+
 def digests() -> st.SearchStrategy[ids.Digest]:
     """Digests of short contents."""
     return st.binary(max_size=8).map(ids.digest_of)
@@ -63,6 +68,8 @@ _BY_PATTERN: Final[dict[str, Callable[[], st.SearchStrategy[str]]]] = {
     _pattern(rules.GoodBidId): bid_ids,
     _pattern(rules.BidIdOrNone): lambda: st.one_of(st.just(""), bid_ids()),
     _pattern(rules.GoodAllocationId): allocation_ids,
+    _pattern(rules.GoodTabId): tab_ids,
+    _pattern(rules.TabIdOrNone): lambda: st.one_of(st.just(""), tab_ids()),
     _pattern(rules.GoodGrantId): lambda: st.binary(max_size=8).map(ids.grant_id),
     _pattern(rules.GoodPeerId): peer_ids,
     _pattern(rules.Uuid): lambda: st.uuids().map(str),

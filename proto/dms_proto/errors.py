@@ -31,6 +31,7 @@ CODES: Final[dict[str, str]] = {
     "resize_refused": "The allocation keeps its size: this node, its preferences or the provider say why.",
     "not_running": "The job does not run now: it has not begun, or is over. The message says which.",
     "call_refused": "The pool of warm containers took no call; the message says why, and what would help. The call was not begun.",
+    "tab_wanted": "Calls of the service are paid, and no price is agreed for them, or not any more. `dms service call` agrees on one by itself.",
     "not_listening": "Nothing in the job listens on that port, or not yet.",
     "not_onboarded": "This home holds no node yet.",
     "already_onboarded": "This home already holds a node.",

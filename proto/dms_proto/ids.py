@@ -25,6 +25,8 @@ BidId = NewType("BidId", str)
 """``b-`` and 26 base32 characters; derived from request, provider and a number. It also names the capability lock behind the bid."""
 AllocationId = NewType("AllocationId", str)
 """``a-`` and 26 base32 characters; derived from the bid and the slot it fills."""
+TabId = NewType("TabId", str)
+"""``t-`` and 26 base32 characters; drawn by the node that pays for calls."""
 GrantId = NewType("GrantId", str)
 """``g-`` and 26 base32 characters; derived from the grant's last signature: a narrower grant made from it has an id of its own."""
 MessageId = NewType("MessageId", bytes)
@@ -117,6 +119,11 @@ def short(peer_or_id: str) -> str:
 def request_id(entropy: bytes) -> RequestId:
     """A request id from at least 16 random bytes."""
     return RequestId(_spell("r", entropy[:ID_BYTES]))
+
+
+def tab_id(entropy: bytes) -> TabId:
+    """A tab id from at least 16 random bytes."""
+    return TabId(_spell("t", entropy[:ID_BYTES]))
 
 
 def bid_id(request: RequestId, provider: PeerId, number: int) -> BidId:

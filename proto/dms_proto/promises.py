@@ -39,12 +39,24 @@ PROMISES: Final = frozenset(
         "ServiceOffered",
         "ServiceWithdrawn",
         "ServiceRemoved",
+        "TabAgreed",
+        "TabTaken",
+        "SumStated",
+        "SumSigned",
+        "SumAnswered",
     }
 )
 """Kinds on which somebody relies from the moment they are told: written durably *before* the effects are performed. The others are written
 in the same order and at most one group commit later; if they are lost with the machine, the worst is that something is asked or told twice."""
 
-WRITTEN_FIRST: Final = PROMISES | {"AllocationReady", "ContainerAdmitted", "VirtualOpened", "HitsCounted"}
+WRITTEN_FIRST: Final = PROMISES | {
+    "AllocationReady",
+    "ContainerAdmitted",
+    "VirtualOpened",
+    "HitsCounted",
+    "CallBegun",
+    "CallBilled",
+}
 """Kinds written before their effects are performed. Work is handed to the executor once: whoever finds this event after a restart looks for
 the run instead of starting another. It need not survive the machine, which the run does not survive either. So with containers, whose names are
 never given twice; and a call is counted before it is delivered, so that the death of the process costs no count."""

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
-from dms_proto.ids import AllocationId, BidId, Digest, GrantId, PeerId, RequestId
+from dms_proto.ids import AllocationId, BidId, Digest, GrantId, PeerId, RequestId, TabId
 from dms_proto.units import GPU, MAX_QUANTITY
 
 MAX_COUNT: Final = 10_000
@@ -28,6 +28,9 @@ BidIdOrNone = Annotated[BidId, Meta(pattern=rf"^(b-{_SPELLED})?\Z")]
 GoodAllocationId = Annotated[AllocationId, Meta(pattern=rf"^a-{_SPELLED}\Z")]
 AllocationIdOrNone = Annotated[AllocationId, Meta(pattern=rf"^(a-{_SPELLED})?\Z")]
 """An allocation id, or empty where what is asked for is in none."""
+GoodTabId = Annotated[TabId, Meta(pattern=rf"^t-{_SPELLED}\Z")]
+TabIdOrNone = Annotated[TabId, Meta(pattern=rf"^(t-{_SPELLED})?\Z")]
+"""A tab id, or empty where calls are free."""
 GoodGrantId = Annotated[GrantId, Meta(pattern=rf"^g-{_SPELLED}\Z")]
 GoodPeerId = Annotated[PeerId, Meta(pattern=r"^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")]
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.errors import PeerError, UserError
-from dms_proto.ids import AllocationId, RequestId
-from dms_proto.rules import MAX_LINE, AllocationIdOrNone
+from dms_proto.ids import AllocationId, RequestId, TabId
+from dms_proto.rules import MAX_LINE, AllocationIdOrNone, TabIdOrNone
 from dms_proto.units import KIB, format_count
 from dms_proto.untrusted import read_msgpack
 from dms_proto.work import ExecBy, Task, takes_calls
@@ -22,6 +22,7 @@ REFUSALS: Final = frozenset(
         "not_listening",
         "not_granted",
         "call_refused",
+        "tab_wanted",
         "bad_argument",
         "peer_unreachable",
         "peer_timeout",
@@ -94,6 +95,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
         order: for "exec": which command.
         grant: shown by who is not the requester, or calls a service; bound to who shows it.
         caller: the opener's own allocation, for which it asks as a sibling; empty: it asks for itself.
+        tab: on which a call of a service is paid; empty: on none.
     """
 
     allocation_id: AllocationIdOrNone
@@ -101,6 +103,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     order: Order | None = None
     grant: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANT)] = b""
     caller: AllocationIdOrNone = AllocationId("")
+    tab: TabIdOrNone = TabId("")
 
 
 def write_target(target: Target) -> str:

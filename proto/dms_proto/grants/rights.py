@@ -13,7 +13,7 @@ import msgspec
 
 from dms_proto.capability import JobClass
 from dms_proto.market.changes import show_bytes, show_credits, show_millis, show_thousandths
-from dms_proto.messages import AllocationMessage, BidRequest, Commit, Invocation, Message, Resize
+from dms_proto.messages import AllocationMessage, BidRequest, Commit, Invocation, Message, Resize, TabWanted
 
 Use = Mapping[str, int | str]
 """Facts about one use, by the names in `CEILINGS` and `LISTS`."""
@@ -23,13 +23,14 @@ LOGS: Final = "logs"
 EXEC: Final = "exec"
 """The right to run commands beside a job of another that lets it: shown when a tunnel is opened, in no message."""
 CALL: Final = "call"
-"""The right to call the services of a node. It is shown in the opening of a tunnel."""
+"""The right to call the services of a node. It is shown in the opening of a tunnel, and with the question what calls cost."""
 KINDS: Final[dict[type[Message], str]] = {
     BidRequest: "request",
     Commit: "commit",
     Invocation: "invoke",
     Resize: "request",
     AllocationMessage: LOGS,
+    TabWanted: CALL,
 }
 """The kinds of message that need a right, and its name; of an `AllocationMessage` the question of who is no party. All others concern an agreement
 there is and count from its parties alone, or give nothing."""

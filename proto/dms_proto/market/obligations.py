@@ -2,7 +2,7 @@
 
 ::
 
-    Accounts ── what is owed, the debt limit ───┐
+    Accounts ── what is owed, the debt limit ───┐        tabs of calls count as requests do
     other requests ── what they have at work ───┼──▶ Purse of a provider ──▶ auction: a bid that costs more is passed over
     entries written, not in the live book yet ──┘
 
@@ -76,6 +76,11 @@ class Obligations:
         settled = settled_by(auction)
         purses = {peer: self._purse(request_id, peer, settled.get(peer, 0)) for peer in limited}
         return msgspec.structs.replace(auction, purses=purses)
+
+    def left(self, peer: PeerId) -> int:
+        """What this node may still come to owe a peer, if all that it has at work there comes to what it may."""
+        purse = self._purse(RequestId(""), peer, 0)
+        return purse.most - purse.elsewhere
 
     def _ceiling(self, peer: PeerId) -> int:
         return self._accounts.debt_limit(self._accounts.present(peer))

@@ -1,4 +1,4 @@
-"""Messages: typed, frozen, self-checking. `kinds` has them all, those about data come from `data`; `wire` puts them into signed envelopes."""
+"""Messages: typed, frozen, self-checking. `kinds` has them all, of data in `data`, of paid calls in `tabs`; `wire` makes signed envelopes of them."""
 
 from dms_proto.messages.base import KnownPeer, Message
 from dms_proto.messages.data import DataMark, DatasetHeld, DatasetWanted, Holders, HoldersWanted, Serve
@@ -40,6 +40,7 @@ from dms_proto.messages.kinds import (
     Rival,
     SealedBid,
 )
+from dms_proto.messages.tabs import TabSigned, TabStated, TabTerms, TabWanted
 
 __all__ = [
     "GOSSIPED",
@@ -86,4 +87,8 @@ __all__ = [
     "Rival",
     "SealedBid",
     "Serve",
+    "TabSigned",
+    "TabStated",
+    "TabTerms",
+    "TabWanted",
 ]

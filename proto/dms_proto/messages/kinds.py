@@ -21,6 +21,8 @@ A round of the market, requester on the left::
     GrantWanted ──▶                              when a grant it uses is near its end
                 ◀── GrantGiven
 
+Calls of services take another way: see `messages.tabs`.
+
 Adding a field with a default keeps the version; changing a meaning is a new version of the envelope.
 """
 
@@ -35,6 +37,7 @@ from dms_proto.capability import Capability, Price, Resources
 from dms_proto.ids import NO_DIGESTS, BidId, Digest
 from dms_proto.messages.base import KnownPeer, Message
 from dms_proto.messages.data import MAX_MARKS, DataMark, DatasetHeld, DatasetWanted, Holders, HoldersWanted, Serve
+from dms_proto.messages.tabs import TabSigned, TabStated, TabWanted
 from dms_proto.rules import (
     MAX_COUNT,
     Address,
@@ -655,6 +658,9 @@ AnyMessage = (
     | Serve
     | DatasetWanted
     | DatasetHeld
+    | TabWanted
+    | TabStated
+    | TabSigned
     | Hello
     | Probe
     | Refusal
@@ -688,6 +694,9 @@ KINDS: Final[dict[str, type[Message]]] = {
         Serve,
         DatasetWanted,
         DatasetHeld,
+        TabWanted,
+        TabStated,
+        TabSigned,
         Hello,
         Probe,
         Refusal,

@@ -21,6 +21,11 @@ class Code(StrEnum):
     START_FAILED = "start_failed"
     TOO_MANY = "too_many"
     CLOSING = "closing"
+    NOT_AGREED = "not_agreed"
+    """It is paid, and on no tab that is open."""
+    UNSIGNED = "unsigned"
+    SPENT = "spent"
+    NO_CREDIT = "no_credit"
 
 
 class InTheWay(msgspec.Struct, frozen=True):

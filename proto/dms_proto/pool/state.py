@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from dms_proto.capability import NOTHING, Resources
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, TabId
 from dms_proto.machine import Effect, Event, Stimulus, Transient
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import (
@@ -56,6 +56,7 @@ class PoolRules(msgspec.Struct, frozen=True, omit_defaults=True):
         most_virtual: how many virtual containers there may be.
         count_ms: how long what calls add to the counters may be unwritten. 0: it is written with each batch of calls, before they are delivered, and
             ``kill -9`` loses nothing; else it may lose the last so many milliseconds of it.
+        call_ms: how long one call may take.
         save_every: events after which all of the state is written as one, so that a restart folds about as many. Where there are more control blocks
             than that, as many as these: what is written is no larger than what it stands for.
     """
@@ -71,6 +72,7 @@ class PoolRules(msgspec.Struct, frozen=True, omit_defaults=True):
     start_ms: Amount = 5 * MINUTE
     most_virtual: Amount = 10_000
     count_ms: Amount = 0
+    call_ms: Amount = 10 * MINUTE
     save_every: Annotated[int, msgspec.Meta(ge=1)] = 5_000
 
 
@@ -123,13 +125,21 @@ class Pool(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------------------------------------------------------- stimuli
 
 
+class Fare(msgspec.Struct, frozen=True):
+    """How a call is paid: on which tab, and what its caller may still come to owe."""
+
+    tab_id: TabId
+    credit: int
+
+
 class Called(Stimulus, frozen=True):
-    """A user calls a service, and is of this tier. A call that is known already changes nothing."""
+    """A user calls a service, and is of this tier; `fare`: None for a call that is free. A call that is known already changes nothing."""
 
     call_id: CallId
     user: PeerId
     service: Service
     tier: int = 0
+    fare: Fare | None = None
 
 
 class Started(Stimulus, frozen=True):

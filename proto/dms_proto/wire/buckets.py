@@ -29,7 +29,8 @@ class KindClass(StrEnum):
     STREAM = "stream"
     """Status and logs of running allocations, and who has what they read."""
     MEMBERSHIP = "membership"
-    """Hello, Probe, Refusal, Iou, grants that are renewed, who shares a dataset, sizes that change: what is said now and then."""
+    """Hello, Probe, Refusal, Iou, grants that are renewed, who shares a dataset, sizes that change, tabs of calls: what is said now and
+    then."""
     GOSSIP_FORWARDED = "gossip_forwarded"
     """Gossip as handed on by a neighbour, whoever wrote it."""
     GOSSIP_AUTHORED = "gossip_authored"
@@ -46,6 +47,7 @@ _MEMBERSHIP_KINDS: Final = (
     *("Hello", "Probe", "Refusal", "Iou"),
     *("GrantWanted", "GrantGiven", "DatasetWanted", "DatasetHeld"),
     *("Resize", "Resized"),
+    *("TabWanted", "TabStated", "TabSigned"),
 )
 _CLASSES: Final = {
     "BidRequest": KindClass.REQUEST,

@@ -33,6 +33,7 @@ _PATTERNS: Final = {
         (rules.GoodBidId, "bid id"),
         (rules.BidIdOrNone, "bid id or empty"),
         (rules.GoodAllocationId, "allocation id"),
+        (rules.GoodTabId, "tab id"),
         (rules.GoodGrantId, "grant id"),
         (rules.GoodPeerId, "peer id"),
         (rules.Uuid, "UUID"),
@@ -53,6 +54,7 @@ _USUAL: Final = {
     "round": "the round it belongs to.",
     "bid_id": "the bid this is about.",
     "allocation_id": "the allocation this is about.",
+    "tab_id": "the tab this is about.",
 }
 """Fields whose meaning is the same wherever they stand."""
 

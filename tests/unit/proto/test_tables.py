@@ -19,6 +19,8 @@ from dms_proto.membership import machine as membership
 from dms_proto.pool import machine as pool
 from dms_proto.pool import services
 from dms_proto.pool.state import PoolPhase
+from dms_proto.tabs import kept_machine, used_machine
+from dms_proto.tabs.terms import TabsPhase
 
 MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "auction": (auction.TABLE, auction_state.AuctionPhase),
@@ -27,6 +29,8 @@ MACHINES: dict[str, tuple[Mapping[Any, Row[Any]], type[StrEnum]]] = {
     "accounts": (accounts.TABLE, accounts.AccountsPhase),
     "trust": (trust.TABLE, trust.TrustPhase),
     "pool": (pool.TABLE, PoolPhase),
+    "tabs of others": (kept_machine.TABLE, TabsPhase),
+    "tabs elsewhere": (used_machine.TABLE, TabsPhase),
     "services": (services.TABLE, services.ServicesPhase),
     "membership": (membership.TABLE, membership.PeerPhase),
 }

@@ -13,6 +13,7 @@ from dms.testing.samples import ALLOCATION, BID, DIGEST, FULL, LEAST, REQUEST, R
 from dms.testing.strategies import relative_paths
 from dms_proto import rules
 from dms_proto.messages import KINDS, MAX_CHANGES, Message
+from dms_proto.messages.tabs import MAX_SUMS
 from dms_proto.wire.encoding import Malformed, decode_body, encode_body, pack, typed, unpack
 from dms_proto.work import MAX_MANIFEST
 
@@ -89,6 +90,11 @@ BAD: list[tuple[str, str, object]] = [
     ("Serve", "data", [{"mark": bytes(17), "size": 1}]),
     ("DatasetWanted", "mark", bytes(15)),
     ("DatasetHeld", "size", MAX_MANIFEST + 1),
+    ("TabWanted", "tab_id", "r-" + 26 * "a"),
+    ("TabWanted", "service", 129 * "s"),
+    ("TabStated", "number", MAX_SUMS + 1),
+    ("TabStated", "price", -1),
+    ("TabSigned", "terms", ""),
     ("Hello", "peers", [{"peer": REQUESTER.peer_id, "addresses": []}] * 17),
     ("Hello", "peers", [{"peer": "Qm" + REQUESTER.peer_id[2:], "addresses": []}]),
     ("Hello", "addresses", ["x" * 257]),

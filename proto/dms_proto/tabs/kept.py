@@ -1,0 +1,297 @@
+"""The tabs of others here, as they are remembered: the state, what is met, what is written down. Stream "tabs_kept"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from dms_proto.capability import Resources
+from dms_proto.ids import PeerId, TabId
+from dms_proto.machine import (
+    Effect,
+    Event,
+    Stimulus,
+    Transient,
+)
+from dms_proto.market.ledger import remember, without
+from dms_proto.messages import TabSigned, TabStated, TabTerms, TabWanted
+from dms_proto.pool.records import CallId
+from dms_proto.pool.refusals import Refusal
+from dms_proto.rules import Amount, GoodTabId, Line
+from dms_proto.tabs.terms import (
+    TabsPhase,
+    owed,
+    terms_digest,
+)
+
+KEPT_STREAM: Final = "tabs_kept"
+MOST_OFFERS: Final = 1_024
+"""Offers remembered until they are taken; the oldest are forgotten first, and asked for again."""
+MOST_TABS: Final = 10_000
+"""Tabs there may be: as many as virtual containers."""
+change = msgspec.structs.replace
+
+
+class KeptTab(msgspec.Struct, frozen=True):
+    """A tab here.
+
+    Attributes:
+        terms: as agreed.
+        calls, ran_ms: that ran to their end, and how long they were at work.
+        unstated_at: Unix ms of the first of them that no sum holds yet; 0: there is none.
+        number, stated, claimed: of the last sum; micro-credits in all, and so much more than the sum before.
+        stated_at: Unix ms when it was first told.
+        signed_number, signed: of the last sum that was answered, and what was accepted.
+        repeats, told_at: how often the last sum was told again, and Unix ms when last.
+        why_over: why nothing more is added; empty: it is open.
+    """
+
+    terms: TabTerms
+    calls: int = 0
+    ran_ms: int = 0
+    unstated_at: int = 0
+    number: int = 0
+    stated: int = 0
+    claimed: int = 0
+    stated_at: int = 0
+    signed_number: int = 0
+    signed: int = 0
+    repeats: int = 0
+    told_at: int = 0
+    why_over: str = ""
+
+    @property
+    def price(self) -> int:
+        """What it has come to."""
+        return owed(self.terms, self.calls, self.ran_ms)
+
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether a sum was stated and not answered."""
+        return self.number > self.signed_number
+
+    @property
+    def statement(self) -> TabStated:
+        """Its last sum, as it is told. Number 0 says that there is an agreement, and its terms."""
+        return TabStated(
+            self.terms.tab_id,
+            self.number,
+            terms_digest(self.terms),
+            self.calls,
+            self.ran_ms,
+            self.stated,
+            bool(self.why_over),
+            None if self.number else self.terms,
+            self.why_over,
+        )
+
+
+class KeptTabs(msgspec.Struct, frozen=True):
+    """The state.
+
+    Attributes:
+        tabs: agreed, and not settled.
+        offers: terms that were offered, until they are taken.
+        under_way: calls that were let in, each with its tab.
+        unsaved: events written since all of it was last written as one.
+    """
+
+    tabs: Mapping[TabId, KeptTab] = {}
+    offers: Mapping[TabId, TabTerms] = {}
+    under_way: Mapping[CallId, TabId] = {}
+    unsaved: int = 0
+    phase: TabsPhase = TabsPhase.HELD
+
+
+# ---------------------------------------------------------------------------------------------------------------- stimuli
+
+
+class TabAsked(Stimulus, frozen=True):
+    """A peer that may call a service wants to know what it costs. `refused`: why there is no offer; `terms`: what is offered otherwise."""
+
+    caller: PeerId
+    wanted: TabWanted
+    terms: TabTerms | None
+    refused: str = ""
+
+
+class SignatureHeard(Stimulus, frozen=True):
+    """A peer has taken the terms, or signed a sum. `frame`: as it was signed."""
+
+    caller: PeerId
+    signed: TabSigned
+    frame: bytes = b""
+
+
+class CallEntering(Stimulus, frozen=True):
+    """A peer calls on a tab. `resources`: what a container of the service holds now; `credit`: what the peer may still come to owe."""
+
+    call_id: CallId
+    caller: PeerId
+    tab_id: TabId
+    service: str
+    resources: Resources
+    credit: int
+
+
+class CallLeft(Stimulus, frozen=True):
+    """A call is over. `ran_ms`: how long it was at work; None: it was not, or its container failed."""
+
+    call_id: CallId
+    ran_ms: int | None = None
+
+
+class ServiceLeft(Stimulus, frozen=True):
+    """A virtual container was closed: nothing is called on its tab any more."""
+
+    caller: PeerId
+    service: str
+
+
+# ----------------------------------------------------------------------------------------------------------------- events
+
+
+class TabOffered(Transient, frozen=True):
+    """Terms were offered. Binding only once they are taken."""
+
+    terms: TabTerms
+
+
+class TabAgreed(Event, frozen=True):
+    """Terms were taken, under both signatures. `frame`: the caller's."""
+
+    terms: TabTerms
+    at: int
+    frame: bytes = b""
+
+
+class CallLetIn(Transient, frozen=True):
+    """A call was let in on a tab."""
+
+    call_id: CallId
+    tab_id: GoodTabId
+
+
+class CallDropped(Transient, frozen=True):
+    """A call is over, and costs nothing."""
+
+    call_id: CallId
+
+
+class CallBilled(Event, frozen=True):
+    """A call is over. `calls`, `ran_ms`: all of its tab so far."""
+
+    call_id: CallId
+    tab_id: GoodTabId
+    calls: Amount
+    ran_ms: Amount
+    at: int
+
+
+class SumStated(Event, frozen=True):
+    """A sum is asked for: `price` micro-credits in all."""
+
+    tab_id: GoodTabId
+    number: int
+    price: Amount
+    at: int
+
+
+class SumRepeated(Transient, frozen=True):
+    """The last sum was told again."""
+
+    tab_id: GoodTabId
+    at: int
+
+
+class SumSigned(Event, frozen=True):
+    """The peer owes so much of the last sum. `frame`: as it was signed."""
+
+    tab_id: GoodTabId
+    number: int
+    price: Amount
+    frame: bytes = b""
+
+
+class TabOver(Event, frozen=True):
+    """No more calls are let in on a tab."""
+
+    tab_id: GoodTabId
+    why: Line
+
+
+class TabForgotten(Event, frozen=True):
+    """Nothing is asked for a tab any more. `unsigned`: its last sum was not answered for a day."""
+
+    tab_id: GoodTabId
+    unsigned: bool = False
+
+
+class KeptSaved(Event, frozen=True):
+    """All that the events before have come to: whoever folds the log may begin with the last of these."""
+
+    tabs: tuple[KeptTab, ...]
+
+
+# ---------------------------------------------------------------------------------------------------------------- effects
+
+
+class TurnAway(Effect, frozen=True):
+    """Tell whoever calls that the call is not let in, and why."""
+
+    call_id: CallId
+    refusal: Refusal
+
+
+# ----------------------------------------------------------------------------------------------------------------- evolve
+
+
+def evolve(tabs: KeptTabs, event: Event) -> KeptTabs:
+    """The state after `event`."""
+    tabs = _evolved(tabs, event)
+    return tabs if isinstance(event, Transient) else change(tabs, unsaved=tabs.unsaved + 1)
+
+
+def saved(tabs: KeptTabs) -> KeptSaved:
+    """All of the state as one event; of calls under way and offers nothing."""
+    return KeptSaved(tuple(tabs.tabs.values()))
+
+
+def _evolved(tabs: KeptTabs, event: Event) -> KeptTabs:  # noqa: PLR0911 - one case per kind of event
+    match event:
+        case TabOffered(terms=terms):
+            return change(tabs, offers=remember(tabs.offers, terms.tab_id, terms, MOST_OFFERS))
+        case TabAgreed(terms=terms):
+            there = {**tabs.tabs, terms.tab_id: KeptTab(terms)}
+            return change(tabs, tabs=there, offers=without(tabs.offers, terms.tab_id))
+        case CallLetIn(call_id=call_id, tab_id=tab_id):
+            return change(tabs, under_way={**tabs.under_way, call_id: tab_id})
+        case CallDropped(call_id=call_id):
+            return change(tabs, under_way=without(tabs.under_way, call_id))
+        case TabForgotten(tab_id=tab_id):
+            return change(tabs, tabs=without(tabs.tabs, tab_id))
+        case CallBilled() | SumStated() | SumRepeated() | SumSigned() | TabOver():
+            there = {**tabs.tabs, event.tab_id: _after(tabs.tabs[event.tab_id], event)}
+            left = without(tabs.under_way, event.call_id) if isinstance(event, CallBilled) else tabs.under_way
+            return change(tabs, tabs=there, under_way=left)
+        case KeptSaved(tabs=kept):
+            return change(tabs, tabs={tab.terms.tab_id: tab for tab in kept}, unsaved=0)
+        case _:
+            return tabs
+
+
+def _after(tab: KeptTab, event: CallBilled | SumStated | SumRepeated | SumSigned | TabOver) -> KeptTab:
+    match event:
+        case CallBilled(calls=calls, ran_ms=ran_ms, at=at):
+            return change(tab, calls=calls, ran_ms=ran_ms, unstated_at=tab.unstated_at or at)
+        case SumStated(number=number, price=price, at=at):
+            sum_ = {"number": number, "stated": price, "claimed": price - tab.stated}
+            return change(tab, **sum_, stated_at=at, told_at=at, repeats=0, unstated_at=0)
+        case SumRepeated(at=at):
+            return change(tab, repeats=tab.repeats + 1, told_at=at)
+        case SumSigned(number=number, price=price):
+            return change(tab, signed_number=number, signed=price)
+        case TabOver(why=why):
+            return change(tab, why_over=why)

@@ -1,0 +1,79 @@
+"""Tabs: running accounts of calls, one for each service that one node calls at another. What both sides work out alike. Pure.
+
+A tab is agreed as an allocation is, by one digest under two signatures, and states its sum now and then. Each side has its own machine of it: the
+provider `kept_machine`, who calls `used_machine`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from dms_proto.capability import Price, Resources
+from dms_proto.ids import Digest, TabId, digest_of
+from dms_proto.messages import TabTerms
+from dms_proto.units import HOUR, SECOND
+from dms_proto.wire import encoding
+
+
+class TabsPhase(StrEnum):
+    """There is one: each tab is open or over by itself."""
+
+    HELD = "held"
+
+
+TAB_DOMAIN: Final = b"dms/tab/1\0"
+PARTS: Final = 10
+"""A sum is stated when a tenth of all that may be owed has come together …"""
+STATE_MS: Final = 60 * SECOND
+"""… or after this long."""
+UNSIGNED_MS: Final = 10 * SECOND
+"""How long a stated sum may be unsigned before no more calls are taken on the tab."""
+REPEAT_MS: Final = SECOND
+LONGEST_REPEAT_MS: Final = 5 * 60 * SECOND
+"""Between two tellings of a sum that is not signed: the first pause, and the longest after twice as long each time."""
+KEEP_MS: Final = 24 * HOUR
+"""How long the last sum of a tab is told without an answer, and by whom it is paid remembered."""
+SAVE_EVERY: Final = 5_000
+"""Events after which all tabs are written as one, so that a restart folds about as many."""
+SLACK_MS: Final = 2 * SECOND
+SLACK_PARTS: Final = 20
+"""How far the time that a provider states may be above what was seen here: so much, and a twentieth. Clocks and messages are not exact."""
+
+
+def terms_digest(terms: TabTerms) -> Digest:
+    """The name of what is agreed: what both sign."""
+    packed = encoding.pack(msgspec.to_builtins(terms, builtin_types=(bytes,), order="deterministic"))
+    return digest_of(TAB_DOMAIN + packed)
+
+
+def owed(terms: TabTerms, calls: int, ran_ms: int) -> int:
+    """Micro-credits for so many calls that were at work so long together; never more than was agreed."""
+    return min(terms.max_price, terms.tariff.cost(terms.resources, ran_ms)) if calls else 0
+
+
+def most_after(terms: TabTerms, calls: int, ran_ms: int) -> int:
+    """What it comes to, whatever was agreed, if so many calls more take as long as they may."""
+    return terms.tariff.cost(terms.resources, ran_ms + calls * terms.call_ms)
+
+
+def is_free(tariff: Price, resources: Resources) -> bool:
+    """Whether calls cost nothing, so that nothing has to be agreed."""
+    return not tariff.cost(resources, HOUR)
+
+
+def allowed_ms(seen_ms: int) -> int:
+    """The longest that a provider may say calls were at work, of which so much was seen here."""
+    return seen_ms + seen_ms // SLACK_PARTS + SLACK_MS
+
+
+def entry_name(tab_id: TabId, number: int) -> str:
+    """What an entry of the accounts is about that rests on a sum."""
+    return f"{tab_id}.{number}"
+
+
+def pause_ms(repeats: int) -> int:
+    """How long to wait before a sum is told once more."""
+    return min(LONGEST_REPEAT_MS, REPEAT_MS << min(repeats, 10))

@@ -1,0 +1,236 @@
+"""The tabs of this node at others: what it has agreed to pay for calls, what it has seen of them, and what it signs. Stream "tabs_used".
+
+::
+
+    wanted ──offer──▶ signed: open ── calls, sums ──▶ over ──▶ forgotten after a day
+
+A stated sum is compared with what was seen here of the calls, from the moment when one is asked for to its end. What is beyond that is not
+signed, and the tab is over then: no more calls are made on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Final
+
+from dms_proto.accounts.book import charge
+from dms_proto.ids import PeerId, TabId
+from dms_proto.machine import (
+    IGNORED,
+    Decision,
+    Effect,
+    Row,
+    Send,
+    Stimulus,
+    Table,
+    TimeCame,
+    earliest,
+)
+from dms_proto.messages import TabSigned, TabStated, TabWanted
+from dms_proto.tabs.terms import KEEP_MS, SAVE_EVERY, TabsPhase, allowed_ms, entry_name, owed, terms_digest
+from dms_proto.tabs.used import (
+    CallBegun,
+    CallSeen,
+    CallSeenOver,
+    CallsLost,
+    CallTried,
+    StatementHeard,
+    SumAnswered,
+    TabDeclined,
+    TabEnded,
+    TabGivenUp,
+    TabReady,
+    TabRefused,
+    TabsDropped,
+    TabSought,
+    TabTaken,
+    TabTried,
+    UsedTab,
+    UsedTabs,
+    evolve,
+    saved,
+)
+from dms_proto.units import format_credits, format_millis
+
+
+def decide(tabs: UsedTabs, stimulus: Stimulus, now: int) -> Decision:
+    """What becomes of `stimulus` at `now` (Unix ms)."""
+    decision = TABLE[tabs.phase, type(stimulus)].handler(tabs, stimulus, now)
+    if tabs.unsaved + len(decision.events) < max(SAVE_EVERY, len(tabs.tabs)):
+        return decision
+    return Decision((*decision.events, saved(reduce(evolve, decision.events, tabs))), decision.effects)
+
+
+def next_deadline(tabs: UsedTabs) -> int | None:
+    """When a tab that is over may be forgotten."""
+    return earliest(*(tab.over_at + KEEP_MS for tab in tabs.tabs.values() if tab.why_over))
+
+
+def resume(_tabs: UsedTabs) -> tuple[Effect, ...]:
+    """Nothing: a sum whose signature was lost is told again."""
+    return ()
+
+
+def open_tab(tabs: UsedTabs, provider: PeerId, service: str) -> UsedTab | None:
+    """The tab on which a service of a provider is called now."""
+    there = (each for each in tabs.tabs.values() if (each.terms.provider, each.terms.service) == (provider, service))
+    return next((each for each in there if not each.why_over), None)
+
+
+def at_stake(tab: UsedTab) -> int:
+    """What may still come to be owed on a tab, beside what was signed."""
+    return 0 if tab.why_over else tab.terms.max_price - tab.signed
+
+
+def stakes(tabs: UsedTabs) -> Mapping[TabId, tuple[PeerId, int]]:
+    """What may come to be owed on each tab beside what was signed, and to whom; what is asked for counts already."""
+    there = {key: (tab.terms.provider, at_stake(tab)) for key, tab in tabs.tabs.items() if not tab.why_over}
+    return {**{key: (tried.provider, tried.max_price) for key, tried in tabs.wanted.items()}, **there}
+
+
+def _tried(_tabs: UsedTabs, stimulus: TabTried, _now: int) -> Decision:
+    wanted = TabWanted(stimulus.tab_id, stimulus.service, stimulus.max_price)
+    return Decision((TabSought(stimulus),), (Send(stimulus.provider, wanted),))
+
+
+def _heard(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
+    stated = stimulus.stated
+    tab = tabs.tabs.get(stated.tab_id)
+    if tab is None:
+        return _offered(tabs, stimulus, now)
+    if tab.terms.provider != stimulus.provider or stated.terms != terms_digest(tab.terms):
+        return IGNORED
+    over = _over(tab, stated.said, now) if stated.is_over else ()
+    if stated.number == tab.number + 1 and stated.price > tab.stated:
+        return _answered(tab, stimulus, now)
+    if stated.number != tab.number:
+        return IGNORED
+    told = _signature(tab, tab.number, tab.signed) if stated.number else TabReady(tab.terms.tab_id, stated.said)
+    return Decision(over, (told,))
+
+
+def _offered(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
+    """Signed only if it is what was asked for."""
+    stated, tried = stimulus.stated, tabs.wanted.get(stimulus.stated.tab_id)
+    if tried is None or tried.provider != stimulus.provider or stated.number:
+        return IGNORED
+    terms = stated.offer
+    if terms is None:
+        return Decision((TabDeclined(stated.tab_id),), (TabReady(stated.tab_id, stated.said or "it gave no reason"),))
+    asked = (tried.tab_id, tried.me, tried.provider, tried.service, tried.max_price)
+    if asked != (terms.tab_id, terms.caller, terms.provider, terms.service, terms.max_price):
+        why = "it offers something else than was asked for"
+        return Decision((TabDeclined(stated.tab_id),), (TabReady(stated.tab_id, why),))
+    before = open_tab(tabs, terms.provider, terms.service)
+    ended = () if before is None else _over(before, "another took its place", now)
+    signature = TabSigned(terms.tab_id, 0, terms_digest(terms), 0)
+    return Decision((TabTaken(terms, now, stimulus.frame), *ended), (Send(terms.provider, signature),))
+
+
+def _answered(tab: UsedTab, stimulus: StatementHeard, now: int) -> Decision:
+    stated, terms = stimulus.stated, tab.terms
+    claimed = stated.price - tab.stated
+    more, doubt = _judged(tab, stated, claimed, now)
+    signed = tab.signed + more
+    about = entry_name(terms.tab_id, stated.number)
+    booked = charge(terms.provider, "", about, more, doubt, refused=claimed - more)
+    answer = SumAnswered(
+        terms.tab_id,
+        terms.provider,
+        stated.number,
+        stated.price,
+        signed,
+        stated.calls,
+        stated.ran_ms,
+        stimulus.frame,
+    )
+    over = _over(tab, doubt or stated.said, now) if doubt or stated.is_over else ()
+    return Decision((answer, *over), (*booked, _signature(tab, stated.number, signed)))
+
+
+def _judged(tab: UsedTab, stated: TabStated, claimed: int, now: int) -> tuple[int, str]:
+    """How much of what is asked beyond the sum before is owed by what was seen here, and why that is not all of it; empty: it is."""
+    seen_ms = tab.seen_ms + sum(max(0, now - begun) for begun in tab.under_way.values())
+    let_in = tab.seen + len(tab.under_way)
+    ran_ms, calls = min(stated.ran_ms, allowed_ms(seen_ms)), min(stated.calls, let_in)
+    fair = owed(tab.terms, calls, ran_ms)
+    more = min(claimed, max(0, min(stated.price, fair) - tab.signed))
+    if tab.signed + more >= stated.price:
+        return more, ""
+    if calls < stated.calls:
+        return more, f"{stated.calls} calls are stated, and {let_in} were let in"
+    if ran_ms < stated.ran_ms:
+        return (
+            more,
+            f"{format_millis(stated.ran_ms)} at work are stated, and the calls took {format_millis(seen_ms)} here",
+        )
+    return more, f"{format_credits(stated.price)} are stated, and what was agreed comes to {format_credits(fair)}"
+
+
+def _signature(tab: UsedTab, number: int, price: int) -> Send:
+    return Send(tab.terms.provider, TabSigned(tab.terms.tab_id, number, terms_digest(tab.terms), price))
+
+
+def _over(tab: UsedTab, why: str, now: int) -> tuple[TabEnded, ...]:
+    return () if tab.why_over else (TabEnded(tab.terms.tab_id, why or "its provider has ended it", now),)
+
+
+def _call_tried(tabs: UsedTabs, stimulus: CallTried, now: int) -> Decision:
+    tab = tabs.tabs.get(stimulus.tab_id)
+    if tab is None or stimulus.call_id in tab.under_way:
+        return IGNORED
+    return Decision((CallBegun(stimulus.tab_id, stimulus.call_id, now),))
+
+
+def _call_over(tabs: UsedTabs, stimulus: CallSeenOver, now: int) -> Decision:
+    tab = tabs.tabs.get(stimulus.tab_id)
+    begun = None if tab is None else tab.under_way.get(stimulus.call_id)
+    if begun is None:
+        return IGNORED
+    return Decision((CallSeen(stimulus.tab_id, stimulus.call_id, max(0, now - begun), stimulus.let_in),))
+
+
+def _refused(tabs: UsedTabs, stimulus: TabRefused, now: int) -> Decision:
+    tab = tabs.tabs.get(stimulus.tab_id)
+    return IGNORED if tab is None else Decision(_over(tab, "its provider takes no more calls on it", now))
+
+
+def _given_up(tabs: UsedTabs, stimulus: TabGivenUp, _now: int) -> Decision:
+    return Decision((TabDeclined(stimulus.tab_id),)) if stimulus.tab_id in tabs.wanted else IGNORED
+
+
+def _lost(tabs: UsedTabs, _stimulus: CallsLost, now: int) -> Decision:
+    """They may have taken as long as until now: who is paid for them shall not lose by our crash."""
+    seen = (
+        CallSeen(tab_id, call_id, max(0, now - begun))
+        for tab_id, tab in tabs.tabs.items()
+        for call_id, begun in tab.under_way.items()
+    )
+    return Decision(tuple(seen))
+
+
+def _time(tabs: UsedTabs, _stimulus: TimeCame, now: int) -> Decision:
+    old = tuple(key for key, tab in tabs.tabs.items() if tab.why_over and now >= tab.over_at + KEEP_MS)
+    return Decision((TabsDropped(old),)) if old else IGNORED
+
+
+# ------------------------------------------------------------------------------------------------------------------ table
+
+_ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
+    TabTried: Row(_tried, "asked for"),
+    StatementHeard: Row(
+        _heard,
+        "an offer of what was asked for is signed, and the tab before it is over; a sum is signed as far as it follows from what was seen, "
+        "else the tab is over; the last once more is signed once more",
+    ),
+    CallTried: Row(_call_tried, "its time runs from here on"),
+    CallSeenOver: Row(_call_over, "its time is what may be asked for; of one that was not let in nothing may be"),
+    TabRefused: Row(_refused, "no more calls are made on it"),
+    TabGivenUp: Row(_given_up, "forgotten, if there is no agreement yet"),
+    CallsLost: Row(_lost, "what was under way is over, and may have taken until now"),
+    TimeCame: Row(_time, "a tab that was over for a day is forgotten"),
+}
+TABLE: Final[Table[UsedTabs]] = {(TabsPhase.HELD, kind): row for kind, row in _ROWS.items()}
+STIMULI: Final = frozenset(_ROWS) - {TimeCame}
+"""The stimuli of this machine alone."""

@@ -1,0 +1,268 @@
+"""Tabs between two machines: what is agreed, billed, signed and refused, by honest ones and by others, and after either was killed."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from dms_proto.messages import TabSigned, TabStated
+from dms_proto.pool.refusals import Code
+from dms_proto.sim.tabs import CALL_MS, CALLER, CREDIT_LEFT, PROVIDER, SERVICE, SIZE, Pair, cost
+from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard
+from dms_proto.tabs.terms import KEEP_MS, STATE_MS, UNSIGNED_MS, terms_digest
+from dms_proto.tabs.used import StatementHeard
+from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
+
+change = msgspec.structs.replace
+
+
+def test_both_sign_the_same_terms_before_the_first_call() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    assert pair.ready == [""]
+    assert pair.kept(tab).terms == pair.used(tab).terms
+    assert not pair.provider.entries
+
+
+def test_calls_add_up_and_are_signed_when_a_tenth_has_come_together() -> None:
+    pair = Pair()
+    tab = pair.agree(cost(2 * MINUTE))
+    for _ in range(3):
+        pair.call(tab, 3 * SECOND)
+    assert (pair.kept(tab).calls, pair.kept(tab).ran_ms, pair.kept(tab).number) == (3, 9 * SECOND, 0)
+    pair.call(tab, 3 * SECOND)
+    assert pair.kept(tab).signed == pair.used(tab).signed == cost(12 * SECOND)
+    assert pair.provider.balances.open == -pair.caller.balances.open == cost(12 * SECOND)
+
+
+def test_a_small_sum_is_signed_after_a_while_and_the_rest_at_the_end() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    pair.call(tab, 2 * SECOND)
+    pair.pass_time(STATE_MS)
+    assert pair.used(tab).signed == cost(2 * SECOND)
+    pair.call(tab, SECOND)
+    pair.leave()
+    assert tab not in pair.provider.state.tabs
+    assert pair.used(tab).why_over
+    assert pair.provider.balances.open == -pair.caller.balances.open == cost(3 * SECOND)
+
+
+def test_calls_that_cost_nothing_yet_do_not_wake_the_provider_for_ever() -> None:
+    pair = Pair()
+    pair.call(pair.agree(), 0)
+    pair.pass_time(HOUR)
+
+
+def test_no_call_is_let_in_that_could_cost_more_than_the_most() -> None:
+    most = cost(5 * CALL_MS)
+    pair = Pair()
+    tab = pair.agree(most)
+    for _ in range(3):
+        pair.begin(tab)
+    pair.call(tab, CALL_MS)
+    pair.begin(tab)
+    assert not pair.turned_away
+    pair.begin(tab)
+    (refusal,) = pair.turned_away
+    assert refusal.code is Code.SPENT
+    assert refusal.nearest == "a max price of 0.1 credits"
+
+
+def test_a_service_whose_one_call_may_cost_more_than_is_offered_is_not_offered() -> None:
+    pair = Pair()
+    tab = pair.agree(cost(CALL_MS) - 1)
+    assert tab not in pair.caller.state.tabs
+    assert pair.ready[0].startswith("one call may cost 0.016667 credits")
+
+
+def test_a_call_of_another_peer_service_or_size_is_not_on_the_tab() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    for wrong in (
+        {"caller": PROVIDER},
+        {"service": "command/other"},
+        {"resources": change(SIZE, cpu_millicores=2_000)},
+    ):
+        entering = CallEntering(pair.begin(tab), CALLER, tab, SERVICE, SIZE, CREDIT_LEFT)
+        pair.tell(pair.provider, change(entering, call_id="wrong", **wrong))
+    assert [each.code for each in pair.turned_away] == [Code.NOT_AGREED] * 3
+
+
+def test_who_may_owe_no_more_is_not_let_in() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    pair.begin(tab, credit=cost(CALL_MS) - 1)
+    pair.begin(tab, credit=cost(CALL_MS))
+    assert [each.code for each in pair.turned_away] == [Code.NO_CREDIT]
+
+
+@pytest.mark.parametrize(
+    ("lie", "why"),
+    [
+        (lambda stated: change(stated, price=stated.price + 10_000), "are stated, and what was agreed comes to"),
+        (lambda stated: change(stated, ran_ms=9 * HOUR, price=CREDIT), "9h 0m at work are stated"),
+        (lambda stated: change(stated, calls=99, price=CREDIT, ran_ms=HOUR), "99 calls are stated, and 1 were let in"),
+    ],
+)
+def test_more_than_was_seen_is_not_signed_and_ends_the_tab(lie: object, why: str) -> None:
+    pair = Pair()
+    tab = pair.agree(CREDIT)
+    pair.lie = lambda stated: lie(stated) if stated.number else stated  # type: ignore[operator]
+    pair.call(tab, 30 * SECOND)
+    pair.leave()
+    assert why in pair.used(tab).why_over
+    assert pair.used(tab).signed <= cost(34 * SECOND)
+    assert -pair.caller.balances.open == pair.caller.balances.expense == pair.used(tab).signed
+
+
+def test_what_is_not_accepted_is_in_dispute_and_ends_the_tab() -> None:
+    pair = Pair()
+    tab = pair.agree(CREDIT)
+    first, second = pair.begin(tab), pair.begin(tab)
+    pair.now += 10 * SECOND
+    pair.tell(pair.provider, CallLeft(first, CALL_MS))  # five sixths of it made up
+    pair.pass_time(STATE_MS - 30 * SECOND)
+    pair.end(tab, second, None)
+    pair.now += SECOND
+    pair.signs = lambda signed: change(signed, price=cost(10 * SECOND)) if signed.number else signed
+    pair.pass_time(STATE_MS)
+    balances = pair.provider.balances
+    assert (balances.open, balances.disputed) == (cost(10 * SECOND), cost(CALL_MS) - cost(10 * SECOND))
+    assert tab not in pair.provider.state.tabs
+    pair.begin(tab)
+    assert pair.turned_away[-1].code is Code.NOT_AGREED
+
+
+def test_who_does_not_sign_is_not_let_in_for_long_and_gets_no_other_tab() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    pair.signs = lambda signed: signed if not signed.number else None
+    pair.call(tab, SECOND)
+    pair.pass_time(STATE_MS + SECOND)
+    pair.begin(tab)
+    assert not pair.turned_away
+    pair.pass_time(UNSIGNED_MS)
+    pair.begin(tab)
+    assert [each.code for each in pair.turned_away] == [Code.UNSIGNED]
+    pair.leave()
+    pair.agree()
+    assert "its last sum is not signed" in pair.ready[-1]
+    pair.signs = lambda signed: signed
+    pair.pass_time(10 * MINUTE)
+    pair.agree()
+    assert pair.ready[-1] == ""
+
+
+def test_what_is_never_signed_stays_claimed() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    pair.signs = lambda signed: signed if not signed.number else None
+    pair.call(tab, SECOND)
+    pair.leave()
+    pair.pass_time(KEEP_MS + HOUR)
+    assert not pair.provider.state.tabs
+    assert pair.provider.balances.claimed == cost(SECOND)
+
+
+def test_a_higher_most_is_another_tab() -> None:
+    pair = Pair()
+    first = pair.agree(CREDIT)
+    pair.call(first, SECOND)
+    second = pair.agree(2 * CREDIT)
+    assert list(pair.provider.state.tabs) == [second]
+    assert pair.used(first).signed == cost(SECOND)
+
+
+def test_nobody_else_signs_and_nothing_else_is_signed() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    pair.signs = lambda signed: signed if not signed.number else None
+    pair.call(tab, SECOND)
+    pair.pass_time(STATE_MS)
+    right = TabSigned(tab, 1, terms_digest(pair.kept(tab).terms), cost(SECOND))
+    for caller, signed in (
+        (PROVIDER, right),
+        (CALLER, change(right, terms=terms_digest(change(pair.kept(tab).terms, max_price=1)))),
+        (CALLER, change(right, number=2)),
+    ):
+        pair.tell(pair.provider, SignatureHeard(caller, signed))
+        assert pair.kept(tab).is_unsigned
+    pair.tell(pair.provider, SignatureHeard(CALLER, right))
+    assert not pair.kept(tab).is_unsigned
+    forged = TabStated(tab, 2, right.terms, 1, SECOND, CREDIT)
+    pair.tell(pair.caller, StatementHeard(CALLER, forged))
+    assert pair.used(tab).number == 1
+
+
+def test_an_offer_of_something_else_is_not_taken() -> None:
+    pair = Pair()
+
+    def dearer(stated: TabStated) -> TabStated:
+        return stated if stated.offer is None else change(stated, offer=change(stated.offer, max_price=2 * CREDIT))
+
+    pair.lie = dearer
+    tab = pair.agree(CREDIT)
+    assert pair.ready == ["it offers something else than was asked for"]
+    assert tab not in pair.caller.state.tabs
+
+
+def test_a_call_under_way_when_its_caller_is_killed_may_have_taken_until_then() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    call = pair.begin(tab)
+    pair.now += 50 * SECOND
+    pair.kill_caller()
+    pair.tell(pair.provider, CallLeft(call, 50 * SECOND))
+    pair.leave()
+    assert pair.used(tab).signed == cost(50 * SECOND)
+    assert not pair.provider.balances.disputed
+
+
+def test_a_call_under_way_when_its_provider_is_killed_costs_nothing() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    pair.call(tab, SECOND)
+    pair.begin(tab)
+    pair.leave()
+    pair.kill_provider()
+    pair.pass_time(MINUTE)
+    assert not pair.provider.state.tabs
+    assert pair.provider.balances.open == cost(SECOND)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_nothing_is_paid_twice_or_lost_whatever_is_lost_or_killed(seed: int) -> None:
+    rng = random.Random(seed)
+    pair = Pair(loses=lambda message: rng.random() < 0.3)
+    worked = 0
+    for _ in range(40):
+        found = pair.caller.state.tabs
+        tab = next((key for key, each in found.items() if not each.why_over), None) or pair.agree(CREDIT // 4)
+        if tab in pair.provider.state.tabs and tab in pair.caller.state.tabs:
+            call, ms = pair.begin(tab), rng.randrange(CALL_MS)
+            pair.now += ms
+            if call in pair.provider.state.under_way:
+                pair.end(tab, call, ms)
+                worked += ms
+        step = rng.random()
+        if step < 0.15:
+            pair.kill_provider()
+        elif step < 0.3:
+            pair.kill_caller()
+        elif step < 0.4:
+            pair.leave()
+        else:
+            pair.pass_time(rng.randrange(MINUTE))
+        for each in pair.caller.state.tabs.values():
+            assert each.signed <= each.terms.max_price
+    pair.loses = lambda _message: False
+    pair.leave()
+    pair.pass_time(2 * HOUR)
+    ours, theirs = pair.provider.balances, pair.caller.balances
+    assert not pair.provider.state.tabs
+    assert (ours.claimed, ours.disputed) == (0, 0)
+    assert ours.open == -theirs.open
+    assert cost(worked) <= ours.open <= cost(worked) + pair.made  # each tab is rounded up once
