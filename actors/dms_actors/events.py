@@ -19,6 +19,7 @@ from dms_proto.market import auction_events, offer_state, owner, proofs
 from dms_proto.membership import machine as membership
 from dms_proto.pool import routes, services
 from dms_proto.pool import state as pool
+from dms_proto.tabs import kept, used
 
 MACHINES: Final[tuple[ModuleType, ...]] = (
     auction_events,
@@ -35,6 +36,8 @@ MACHINES: Final[tuple[ModuleType, ...]] = (
     pool,
     services,
     routes,
+    kept,
+    used,
 )
 
 

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from dms_actors.listeners import Hear
 from dms_actors.proofs import NO_FRAME, Heard
+from dms_proto.capability import Price
 from dms_proto.ids import AllocationId, PeerId, RequestId
 from dms_proto.machine import Stimulus
 from dms_proto.market.auction_events import BenchmarkChecked, ResultJudged
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.candidates import Candidate
-from dms_proto.messages import AnyMessage, BidRequest
+from dms_proto.messages import AnyMessage, BidRequest, TabWanted
 from dms_proto.reputation import Kind
 from dms_proto.wire import Offence
 
@@ -27,6 +28,20 @@ class Told(NamedTuple):
 
 class ShowServices(NamedTuple):
     """A question to the pool: answered with the services of the node."""
+
+
+class ShowTabs(NamedTuple):
+    """A question to the pool: answered with the tabs of others here, and those of this node elsewhere."""
+
+
+class TabQuestion(NamedTuple):
+    """To the pool: a peer wants to know what calls of a service cost. `refused`: why it may not call; else it pays by this tariff."""
+
+    caller: PeerId
+    wanted: TabWanted
+    tariff: Price
+    refused: str
+    cause_id: str
 
 
 class ShowState(NamedTuple):

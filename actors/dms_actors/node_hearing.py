@@ -14,7 +14,7 @@ import logging
 from typing import Any, NamedTuple
 
 from dms_actors.gate import Muted
-from dms_actors.letters import Told
+from dms_actors.letters import TabQuestion, Told
 from dms_actors.node_parts import NodeParts
 from dms_actors.ports import FrameReceived
 from dms_actors.proofs import NO_FRAME, Heard, record_heard
@@ -64,7 +64,13 @@ from dms_proto.messages import (
     Resized,
     SealedBid,
     Serve,
+    TabSigned,
+    TabStated,
+    TabWanted,
 )
+from dms_proto.pool.callers import missing_right, tariff_for
+from dms_proto.tabs.kept import SignatureHeard
+from dms_proto.tabs.used import StatementHeard
 from dms_proto.wire import Envelope, Offence
 
 log = logging.getLogger(__name__)
@@ -125,7 +131,7 @@ class NodeHearing(NodeParts):
     def _shown_with(self, opened: Envelope, now: int) -> Credential:
         """The rights that a message from another node comes with. Not looked at where everybody is served."""
         message = opened.message
-        if self.book.state.policy.is_public and not isinstance(message, AllocationMessage):
+        if self.book.state.policy.is_public and not isinstance(message, AllocationMessage | TabWanted):
             return NOTHING_SHOWN
         begun = isinstance(message, Invocation) and self._children.is_held_by(opened.sender, message.allocation_id)
         read = self._reading.by(opened.sender, now)
@@ -188,6 +194,17 @@ class NodeHearing(NodeParts):
                 self._world.renewals.keep(peer, grant)
             case HoldersWanted() | Holders() | Serve() | DatasetWanted() | DatasetHeld():
                 self._world.data(peer, message)
+            case TabWanted():
+                self._world.calls(self._tab_question(peer, message, origin))
+            case TabStated() if self._meter.may_write(peer, now):
+                self._meter.heard(peer, origin.heard.frame, now)
+                self._world.calls(Told(StatementHeard(peer, message, origin.heard.frame), cause, origin.heard, peer))
+            case TabStated():
+                log.info(
+                    "a tab's sum of %s is not signed: no room is left for it in the log budget; it is told again", peer
+                )
+            case TabSigned():
+                self._world.calls(Told(SignatureHeard(peer, message, origin.heard.frame), cause, origin.heard, peer))
             case AllocationMessage():
                 self._logs.hear(peer, message, origin.shown, cause)
             case Hello():
@@ -226,6 +243,11 @@ class NodeHearing(NodeParts):
         """Anybody may send one: verified only when it names this node as the issuer."""
         proven = self._reading.by(peer, now)(grant) if issuer_of(grant) == self._peer_id else None
         self._apply(turn, RenewalAsked(peer, grant, proven), now, cause)
+
+    def _tab_question(self, peer: PeerId, wanted: TabWanted, origin: Origin) -> TabQuestion:
+        book, shown = self.book.state, origin.shown
+        refused = missing_right(book, peer, shown)
+        return TabQuestion(peer, wanted, tariff_for(book, peer, shown), refused, origin.cause_id)
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
         """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""

@@ -16,7 +16,7 @@ from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_actors.mishaps import Mishaps
 from dms_proto.capability import Resources
 from dms_proto.grants.trust import ReadGrant, Renew
-from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId, TabId
 from dms_proto.market.auction_effects import Compare
 from dms_proto.market.auction_events import ResultJudged
 from dms_proto.market.auction_terms import Given
@@ -209,6 +209,17 @@ class Containers(Protocol):
         ...
 
 
+class Paying(NamedTuple):
+    """What the pool needs for calls that are paid. `me`: this node."""
+
+    me: PeerId
+    send: Callable[[PeerId, AnyMessage, str], object]
+    tell_node: Callable[[object], object]
+    tab_ready: Callable[[TabId, str], object]
+    """A tab that was wanted is open, or there is none, and why."""
+    obligations: Obligations
+
+
 class Survey(NamedTuple):
     """What the log says is not over: found once, at the start."""
 
@@ -241,6 +252,8 @@ class World(NamedTuple):
     """Answers the question of another reader, who may read it; also given: the id of its envelope."""
     data: Callable[[PeerId, DataMessage], None]
     """What is said of who has the data of jobs; it passes the actors by."""
+    calls: Callable[[object], object]
+    """What is said of tabs, for the pool."""
     survey: Callable[[], Survey]
     introduce: Callable[[], object]
     """Has the network say again that it is up and who is connected: a node actor that is built anew has forgotten it."""

@@ -33,6 +33,7 @@ from dms.node.holders import Teller
 from dms.node.holdings import Holdings
 from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
+from dms.node.own_calls import OwnCalls
 from dms.node.pool import rules_of
 from dms.node.post import NodePost
 from dms.node.reaching import Reaching
@@ -65,7 +66,7 @@ from dms_actors.pool import PoolActor
 from dms_actors.ports import Executor, Network, NetworkUp
 from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_actors.strangers import NO_END, Strangers
-from dms_actors.world import DataMessage, World
+from dms_actors.world import DataMessage, Paying, World
 from dms_proto.accounts.book import Accounts
 from dms_proto.capability import Capability, ExecutorOffer
 from dms_proto.data.holders import KnownHolders
@@ -151,6 +152,7 @@ class Assembly:
         self._sealer = Sealer(identity.seed(), self._me)
         self._notes = dict[str, str]()
         self._stop = asyncio.Event()
+        self._to_pool: Callable[[object], object] = lambda _letter: None
         self._reaching = Reaching(self._me, network)
         self._hearing = Hearing(network, self._reaching, self._notes, self._calls)
         self._spot_answers = SpotAnswers(self._calls)
@@ -181,12 +183,15 @@ class Assembly:
         self._network.serve_blobs(self._open_blob(workbench, collector))
         containers = self._make_containers(probed)
         stack.push_async_callback(containers.close)
-        calls = Calls(self._me, containers, self._wallet, self._clock)
+        calls = Calls(containers, self._clock)
+        own_calls = OwnCalls(self._me, self._wallet, self._calls)
+        stack.push_async_callback(own_calls.close)
+        obligations = Obligations()
         renewals = self._make_renewals(post, collector)
         journal, runtime = CrewJournal(store, self._loop), ThreadRuntime(self._clock)
         strangers = await self._make_strangers(store)
         node = self._spawn(
-            runtime, strangers, self._world(store, journal, post, workbench, collector, renewals, finding)
+            runtime, strangers, self._world(store, journal, post, workbench, collector, renewals, finding, obligations)
         )
         stack.push_async_callback(lambda: asyncio.to_thread(journal.close))
         stack.push_async_callback(lambda: asyncio.to_thread(runtime.stop_all))
@@ -196,8 +201,12 @@ class Assembly:
         stack.push_async_callback(keeper.stop)
         keeper.start()
         await workbench.sweep((*self._allocations.ids(), *containers.names()))
-        calls.begin(self._spawn_pool(runtime, journal, containers), node)
+        paying = Paying(self._me, post.send, node.tell, own_calls.tab_ready, obligations)
+        pool = self._spawn_pool(runtime, journal, containers, paying)
+        self._to_pool = pool.tell
+        calls.begin(pool, node)
         tunnels = await self._make_tunnels(post, workbench, calls)
+        own_calls.begin(pool, tunnels)
         tunnels.judge_by(node, self._clock)
         self._hearing.listen(node, post)
         self._hearing.hear(NetworkUp(await listening))
@@ -227,6 +236,7 @@ class Assembly:
             collector=collector,
             tunnels=tunnels,
             calls=calls,
+            own_calls=own_calls,
             counters=self._counters,
             executors=probed.executors,
             unavailable=probed.unavailable,
@@ -291,10 +301,12 @@ class Assembly:
         longest = self._config.pool.longest_call_ms
         return PoolHands(self._calls, executors, self._home.pool, self._blobs, longest)
 
-    def _spawn_pool(self, runtime: ThreadRuntime, journal: CrewJournal, containers: PoolHands) -> Address:
+    def _spawn_pool(
+        self, runtime: ThreadRuntime, journal: CrewJournal, containers: PoolHands, paying: Paying
+    ) -> Address:
         pool = runtime.spawn(
             "pool",
-            lambda: PoolActor(journal=journal, containers=containers, mishaps=self._mishaps),
+            lambda: PoolActor(journal=journal, containers=containers, paying=paying, mishaps=self._mishaps),
             self._give_up,
         )
 
@@ -349,6 +361,7 @@ class Assembly:
         collector: Collector,
         renewals: Renewals,
         finding: Finding,
+        obligations: Obligations,
     ) -> World:
         def forward_log(peer: PeerId, message: AllocationMessage) -> None:
             self._calls.call(workbench.resend_logs if message.is_question else collector.log_arrived, peer, message)
@@ -359,6 +372,9 @@ class Assembly:
         def hear_of_data(peer: PeerId, message: DataMessage) -> None:
             self._calls.call(_hear_of_data, workbench, collector, finding, peer, message)
 
+        def hear_of_calls(letter: object) -> None:
+            self._to_pool(letter)
+
         return World(
             journal=journal,
             post=post,
@@ -367,13 +383,14 @@ class Assembly:
             renewals=renewals,
             logs=forward_log,
             data=hear_of_data,
+            calls=hear_of_calls,
             show_log=show_log,
             survey=lambda: survey_from_thread(store, self._loop),
             introduce=lambda: self._loop.call_soon_threadsafe(self._hearing.introduce),
             read_grant=read_grant,
             orchestrators=self._orchestrators,
             allocations=self._allocations,
-            obligations=Obligations(),
+            obligations=obligations,
             workload=Workload(),
             work_out=self._spot_answers.work_out,
             held=self._holdings.of,

@@ -1,4 +1,4 @@
-"""Calls of services: those of others to what is offered here, and the owner's to what others offer. On the loop.
+"""Calls of others to the services that are offered here; those of this node's owner: `own_calls`. On the loop.
 
 ::
 
@@ -14,20 +14,19 @@ from typing import Final
 
 from dms.node.containers import PoolHands
 from dms.trust.grant import read_grant
-from dms.trust.wallet import Wallet
 from dms_actors.behaviour import Address
 from dms_actors.letters import ShowServices, ShowState, Told
 from dms_actors.node import NodeState
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import UserError
-from dms_proto.grants.rights import CALL
-from dms_proto.ids import AllocationId, PeerId
+from dms_proto.ids import PeerId, TabId
 from dms_proto.machine import Stimulus
-from dms_proto.pool.callers import admitted, tier_of_caller
+from dms_proto.pool.callers import admitted, tariff_for, tier_of_caller
 from dms_proto.pool.records import CallId
 from dms_proto.pool.services import Services
-from dms_proto.pool.state import Pool
-from dms_proto.tunnels import Opening, ToService, write_target
+from dms_proto.pool.state import Called, Fare, Pool
+from dms_proto.tabs.terms import is_free
+from dms_proto.tunnels import ToService
 
 ASK_S: Final = 5.0
 """Seconds an actor may take to answer."""
@@ -36,10 +35,8 @@ ASK_S: Final = 5.0
 class Calls:
     """One per node."""
 
-    def __init__(self, me: PeerId, hands: PoolHands, wallet: Wallet, clock: Callable[[], int]) -> None:
-        self._me = me
+    def __init__(self, hands: PoolHands, clock: Callable[[], int]) -> None:
         self._hands = hands
-        self._wallet = wallet
         self._clock = clock
         self._pool: Address
         self._node: Address
@@ -48,22 +45,22 @@ class Calls:
         """The actors are there: calls can be taken."""
         self._pool, self._node = pool, node
 
-    async def take(self, peer: PeerId, target: ToService, grant: bytes) -> socket.socket:
+    async def take(self, peer: PeerId, target: ToService, grant: bytes, tab: TabId) -> socket.socket:
         """Lets a peer's call in: gives the connection to the container that has got it.
 
         Raises:
-            UserError: `not_granted`, `not_found`, `call_refused`.
+            UserError: `not_granted`, `not_found`, `tab_wanted`, `call_refused`.
         """
         node: NodeState = await ask_from_loop(self._node, ShowState(), ASK_S)
         shown = node.grants.credential(grant, peer, self._clock(), read_grant)
         service = admitted(node.book, await self.services(), peer, target.name, shown)
         tier = tier_of_caller(node.book, peer, shown)
-        return await self._hands.call(CallId(os.urandom(8).hex()), peer, service, tier)
-
-    def opening(self, provider: PeerId, name: str) -> Opening:
-        """What a call of this node's owner says to a provider."""
-        grant = b"" if provider == self._me else self._wallet.shown_to(provider, (CALL,))
-        return Opening(AllocationId(""), write_target(ToService(name)), grant=grant)
+        fare = None
+        if not is_free(tariff_for(node.book, peer, shown), service.image.size):
+            if not tab:
+                raise UserError("tab_wanted", f"calls of {target.name} are paid, and no price is agreed yet")
+            fare = Fare(tab, node.book.credit_left(peer))
+        return await self._hands.call(Called(CallId(os.urandom(8).hex()), peer, service, tier, fare))
 
     async def services(self) -> Services:
         """Of this node, as they are now."""

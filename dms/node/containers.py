@@ -30,12 +30,11 @@ from dms_actors.ports import Executor, Exited, LogChunk, Run, Started
 from dms_actors.splice import Splice
 from dms_proto.capability import Resources
 from dms_proto.errors import DmsError, UserError
-from dms_proto.ids import PeerId
 from dms_proto.machine import Stimulus
 from dms_proto.pool import state as pool
 from dms_proto.pool.callers import call_refused
 from dms_proto.pool.placement import Placement
-from dms_proto.pool.records import CallId, ContainerId, Image, Service, VirtualId
+from dms_proto.pool.records import CallId, ContainerId, Image, VirtualId
 from dms_proto.pool.refusals import Refusal
 from dms_proto.pool.services import Services, target_of
 from dms_proto.units import format_millis
@@ -144,13 +143,13 @@ class PoolHands:
 
     # ------------------------------------------------------------------------------------------------------------- on the loop
 
-    async def call(self, call_id: CallId, user: PeerId, service: Service, tier: int) -> socket.socket:
+    async def call(self, called: pool.Called) -> socket.socket:
         """Has the pool give a call to a container; gives the connection.
 
         Raises:
-            UserError: `call_refused`.
+            UserError: `call_refused`, `tab_wanted`.
         """
-        called = pool.Called(call_id, user, service, tier)
+        call_id = called.call_id
         given: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._callers[call_id] = (called, given)
         self._tell(called)

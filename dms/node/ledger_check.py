@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from dms.node.ledger_tabs import Sum, TabSums, doubt, signer
 from dms_actors.events import from_row
 from dms_actors.ports import StoredEvent
 from dms_proto.accounts import book
@@ -79,6 +80,7 @@ class LedgerWalk:
         self._attempts: dict[tuple[str, str], tuple[int, AttemptEnded]] = {}
         self._receipts: dict[str, list[_Signed]] = {}
         self._statuses: dict[str, list[_Signed]] = {}
+        self._tabs = TabSums()
         self._entries: list[tuple[int, Event]] = []
         self._findings: list[Finding] = []
 
@@ -106,6 +108,8 @@ class LedgerWalk:
                 self._keep(row, frame)
             case _ if row.stream == ACCOUNTS_STREAM:
                 self._entries.append((row.seq, event))
+            case _:
+                self._tabs.feed(row.seq, event)
 
     def _keep(self, row: StoredEvent, frame: bytes) -> None:
         opened = read_frame(frame)
@@ -162,7 +166,14 @@ class LedgerWalk:
             case _:
                 raise TypeError(f"no entry is made of {event!r}")
 
+    def _of_tab(self, entry: Entry, found: Sum) -> str:
+        """What is booked for a sum is what follows from it, and the peer itself has signed that."""
+        other = found.frame and not self._same(signer(found) or entry.peer, entry.peer)
+        return _unlike(entry, found.made) or ("another has signed it" if other else doubt(found, entry))
+
     def _posted(self, entry: Entry) -> str:
+        if (found := self._tabs.sums.get((entry.why, entry.about))) is not None:
+            return self._of_tab(entry, found)
         match entry.why:
             case Why.CLAIM:
                 reservation = self._reservations.get(entry.about)
@@ -277,6 +288,9 @@ class LedgerWalk:
                 yield Finding(
                     seq, attempt.provider, allocation, "charge: a price was accepted, and nothing is booked for it"
                 )
+
+        for why, about, found in self._tabs.missing(booked):
+            yield Finding(found.seq, found.peer, about, f"{why}: a sum of a tab, and nothing is booked for it")
 
     def _present(self, peer: PeerId) -> PeerId:
         return self._heirs.get(peer, peer)

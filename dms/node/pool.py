@@ -34,6 +34,7 @@ def rules_of(pool: Pool) -> PoolRules:
         reserved=_reserved(capacity_of(pool), pool.own_percent),
         start_ms=pool.start_ms,
         count_ms=pool.count_ms,
+        call_ms=pool.longest_call_ms,
     )
 
 

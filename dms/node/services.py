@@ -14,6 +14,7 @@ from dms.node.calls import Calls
 from dms.node.collector import Collector
 from dms.node.datasets import Datasets
 from dms.node.finding import Finding
+from dms.node.own_calls import OwnCalls
 from dms.node.post import NodePost
 from dms.node.renewals import Renewals
 from dms.node.sealing import Sealer
@@ -52,7 +53,8 @@ class Services:
         orchestrators, allocations: the actors of requests and allocations that are not over, by id.
         executors: what was proven to work here, by name.
         tunnels: into what runs here, and elsewhere for this node.
-        calls: of the services that are offered here and elsewhere.
+        calls: of others, to the services that are offered here.
+        own_calls: of the owner, to services here and elsewhere.
         unavailable: what was not, and why.
         cluster: that the jobs run on; None: on this machine.
         written: returns when all that the actors have said so far is in the event store.
@@ -83,6 +85,7 @@ class Services:
     collector: Collector
     tunnels: Tunnels
     calls: Calls
+    own_calls: OwnCalls
     counters: Counters
     executors: Mapping[str, tuple[Executor, ExecutorOffer]]
     unavailable: tuple[Unavailable, ...]

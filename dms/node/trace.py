@@ -378,6 +378,30 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "PoolSaved": lambda e: (
         f"the pool as a whole: {format_count(len(e.containers), 'container')}, {len(e.virtual)} virtual"
     ),
+    "TabAgreed": lambda e: (
+        f"{short(e.terms.caller)} pays for calls of {e.terms.service}, at most {format_credits(e.terms.max_price)}"
+    ),
+    "CallBilled": lambda e: (
+        f"{e.tab_id} has come to {format_count(e.calls, 'call')}, {format_millis(e.ran_ms)} at work"
+    ),
+    "SumStated": lambda e: f"{format_credits(e.price)} are asked for on {e.tab_id}, sum {e.number}",
+    "SumSigned": lambda e: f"{format_credits(e.price)} are signed on {e.tab_id}, sum {e.number}",
+    "TabOver": lambda e: f"{e.tab_id} is over: {e.why}",
+    "TabForgotten": lambda e: (
+        f"nothing more is asked on {e.tab_id}{': its last sum was never signed' if e.unsigned else ''}"
+    ),
+    "KeptSaved": lambda e: f"all {format_count(len(e.tabs), 'tab')} of others",
+    "TabTaken": lambda e: (
+        f"this node pays for calls of {e.terms.service} at {short(e.terms.provider)}, at most {format_credits(e.terms.max_price)}"
+    ),
+    "CallBegun": lambda e: f"a call on {e.tab_id} is asked for",
+    "CallSeen": lambda e: (
+        f"a call on {e.tab_id} took {format_millis(e.ms)}" if e.let_in else f"a call on {e.tab_id} was not let in"
+    ),
+    "SumAnswered": lambda e: f"{format_credits(e.signed)} of {format_credits(e.stated)} are owed on {e.tab_id}",
+    "TabEnded": lambda e: f"{e.tab_id} is over: {e.why}",
+    "TabsDropped": lambda e: f"{format_count(len(e.tab_ids), 'tab')} forgotten, over for long",
+    "UsedSaved": lambda e: f"all {format_count(len(e.tabs), 'tab')} of this node",
     "ServiceInstalled": lambda e: f"the service {e.installed.name} is installed",
     "ServiceOffered": lambda e: f"calls of {e.name} are taken",
     "ServiceWithdrawn": lambda e: f"calls of {e.name} are taken no longer",

@@ -120,7 +120,7 @@ class Tunnels:
 
     async def _let_in(self, peer: PeerId, opening: Opening) -> socket.socket:
         if (service := service_in(opening)) is not None:
-            return await self._calls.take(peer, service, opening.grant)
+            return await self._calls.take(peer, service, opening.grant, opening.tab)
         if (job := roll_asked(opening)) is not None:
             return await self._rolls.tell(peer, job, opening.allocation_id)
         allocation = await self.allocation(opening.allocation_id)

@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 from dms.node.api.accounts import account_view, chosen_disputes, dispute_views, entry_view
+from dms.node.api.tabs import kept_view, used_view
 from dms.node.settlement import LocalCredit, SignedIou
 from dms.rpc.api import accounts as api
+from dms.rpc.api.tabs import TabList
 from dms.rpc.ids import match_peer
 from dms.testing.node_jobs import ALPHA, BETA, NOW
+from dms.testing.sample_tabs import tab_at, tab_of
 from dms_proto.accounts import machine
 from dms_proto.accounts.book import Accounts, Entry, answered, charge, claim
 from dms_proto.accounts.machine import (
@@ -88,6 +91,9 @@ class MemoryAccounts:
     async def account_disputes(self, params: api.DisputesParams) -> api.DisputeList:
         peers = (self._peer(params.peer),) if params.peer else self._book.known
         return api.DisputeList(dispute_views(self._book, peers, self._names))
+
+    async def account_tabs(self) -> TabList:
+        return TabList((used_view(tab_at(BETA), "beta"), kept_view(tab_of(BETA), 0, "beta")))
 
     async def account_verify(self) -> api.LedgerReport:
         finding = api.LedgerFinding(7, BETA, "a-2", "claim: no allocation of that id ended here")

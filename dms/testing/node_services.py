@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dms.node.api.tabs import used_view
 from dms.rpc.api.services import (
     CallOpened,
     CallParams,
@@ -19,6 +20,7 @@ from dms.rpc.api.services import (
 )
 from dms.rpc.api.tunnels import TunnelOpened, TunnelParams
 from dms.rpc.registry import Handover
+from dms.testing.sample_tabs import tab_at
 from dms_proto.capability import Resources
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
@@ -102,7 +104,7 @@ class MemoryServices:
             KnownNode(self._provider, rtt_us=1_200),
         )
         routed = CallRouted("t-1", "python-script/upper", options, self._provider, Rule.NEAREST)
-        return RouteView(CREATED, routed, replayed=True)
+        return RouteView(CREATED, routed, replayed=True, tab=used_view(tab_at(self._provider)))
 
     async def pool_list(self) -> PoolView:
         return PoolView(PoolPhase.OPEN, CAPACITY, SIZE, PoolRules(), (self.container,), (self.virtual,), ())

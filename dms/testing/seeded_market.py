@@ -129,6 +129,7 @@ class SeededNode:
             show_log=lambda _peer, _message, _about: None,
             logs=lambda _peer, _message: None,
             data=lambda _peer, _message: None,
+            calls=lambda _letter: None,
             survey=lambda: finish(survey(self.machine.log)),
             introduce=lambda: runtime.later(1, self._introduce),
             read_grant=read_grant,

@@ -38,6 +38,8 @@ MACHINE_TITLES = {
     "dms_proto.market.owner": ("The owner", "stream `owner`", "../concepts/capability.md"),
     "dms_proto.pool.state": ("The pool", "stream `pool`", "../concepts/pools.md"),
     "dms_proto.pool.routes": ("Calls", "stream `calls`", "../concepts/pools.md"),
+    "dms_proto.tabs.kept": ("Tabs of others", "stream `tabs_kept`", "../concepts/tabs.md"),
+    "dms_proto.tabs.used": ("Tabs elsewhere", "stream `tabs_used`", "../concepts/tabs.md"),
     "dms_proto.pool.services": ("Services", "stream `services`", "../concepts/pools.md"),
     "dms_proto.market.proofs": ("Proofs", "stream: the request's id", "../guides/audit.md"),
 }

@@ -42,6 +42,7 @@ from dms_proto.pool import services
 from dms_proto.sim.node import ACCOUNTS, BOOK, MEMBERS, SimNode
 from dms_proto.sim.scenarios import SCENARIOS, plan_of
 from dms_proto.sim.simulation import Simulation
+from dms_proto.tabs import kept_machine, used_machine
 from dms_proto.work import Ending, EndReason, Usage
 
 change = msgspec.structs.replace
@@ -56,7 +57,13 @@ TABLES: Mapping[str, Table[Any]] = {
     "membership": membership.TABLE,
 }
 """The machines by name. Their edges are caused by stimuli."""
-PHASELESS: Mapping[str, Table[Any]] = {"accounts": accounts.TABLE, "pool": pool.TABLE, "services": services.TABLE}
+PHASELESS: Mapping[str, Table[Any]] = {
+    "accounts": accounts.TABLE,
+    "pool": pool.TABLE,
+    "services": services.TABLE,
+    "tabs_kept": kept_machine.TABLE,
+    "tabs_used": used_machine.TABLE,
+}
 """Machines whose phases say little: they have a table, and no diagram."""
 FINER = ("slot", "search")
 """Phases inside the auction. Their edges are caused by events."""

@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 from dms_actors.behaviour import Address
 from dms_actors.letters import Told
+from dms_actors.world import Paying
 from dms_proto.capability import Resources
+from dms_proto.ids import PeerId
 from dms_proto.machine import Stimulus
+from dms_proto.market.obligations import Obligations
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import CallId, ContainerId, Image, VirtualId
 from dms_proto.pool.refusals import Refusal
@@ -16,6 +19,13 @@ from dms_proto.pool.state import Called, CallEnded, ContainerDied, PoolRestarted
 from dms_proto.work import Usage
 
 LOST = "failed: the node was restarted"
+
+
+def free_of_charge() -> Paying:
+    """For a pool whose calls cost nothing."""
+    return Paying(
+        PeerId("me"), lambda _peer, _message, _cause: None, lambda _letter: None, lambda _tab, _why: None, Obligations()
+    )
 
 
 class MemoryContainers:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from dms.rpc.api.accounts import EntryView, LedgerReport
     from dms.rpc.client import Client
-    from dms_proto.units import MicroCredits
 
 account: Final = group("account", "What this node and its peers owe each other.")
 PEER = click.argument("peer", metavar="PEER")
@@ -82,6 +81,21 @@ def export(io: Io, *, as_csv: bool) -> None:
 
 
 @account.command(context_settings=CONTEXT)
+@with_io
+def tabs(io: Io) -> None:
+    """List the tabs: what calls of services cost, agreed with the first, and have come to so far.
+
+    \b
+    dms account tabs
+    """
+    from dms.cli.views import tabs as views  # noqa: PLC0415
+    from dms.rpc.api.tabs import TabList  # noqa: PLC0415
+
+    with io.node() as node:
+        io.show(node.call("account.tabs", None, TabList), views.tabs)
+
+
+@account.command(context_settings=CONTEXT)
 @PEER
 @click.argument("amount", metavar="AMOUNT")
 @click.option("--ours", is_flag=True, help="The other way: the most we may owe it, over all jobs.")
@@ -94,10 +108,11 @@ def limit(io: Io, *, peer: str, amount: str, ours: bool) -> None:
     dms account limit alpha default
     dms account limit alpha 5 --ours
     """
+    from dms.cli.amounts import credits_in  # noqa: PLC0415
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import AccountView, LimitParams  # noqa: PLC0415
 
-    most = None if amount == "default" else _credits(amount, or_else=', nor "default"')
+    most = None if amount == "default" else credits_in(amount, "AMOUNT", ', nor "default"')
     with io.node() as node:
         io.show(node.call("account.limit", LimitParams(peer, most, ours), AccountView), views.account)
 
@@ -115,10 +130,11 @@ def deposit(io: Io, *, peer: str, amount: str, paid: bool, note: str) -> None:
     dms account deposit alpha 10 --note "invoice 7"
     dms account deposit alpha 10 --paid
     """
+    from dms.cli.amounts import credits_in  # noqa: PLC0415
     from dms.cli.views import accounts as views  # noqa: PLC0415
     from dms.rpc.api.accounts import AccountView, DepositParams  # noqa: PLC0415
 
-    received = -_credits(amount) if paid else _credits(amount)
+    received = credits_in(amount, "AMOUNT") * (-1 if paid else 1)
     with io.node() as node:
         io.show(node.call("account.deposit", DepositParams(peer, received, note), AccountView), views.account)
 
@@ -270,13 +286,3 @@ def _entries(io: Io, peer: str, most: int, *, as_csv: bool) -> None:
             click.echo(line)
     else:
         io.show(found, views.statement)
-
-
-def _credits(amount: str, *, or_else: str = "") -> MicroCredits:
-    from dms_proto.errors import UserError  # noqa: PLC0415
-    from dms_proto.units import parse_credits  # noqa: PLC0415
-
-    try:
-        return parse_credits(amount)
-    except ValueError as error:
-        raise UserError("bad_argument", f"AMOUNT: {error}{or_else}") from error

@@ -102,21 +102,31 @@ def list_(io: Io) -> None:
 @service.command(context_settings=CONTEXT)
 @click.option("--node", metavar="NODE", default="", help="The node to call. Default: the nearest that offers it.")
 @KIND
+@click.option(
+    "--max-price",
+    metavar="CREDITS",
+    default="1",
+    show_default=True,
+    help="The most to be paid for all calls of it there together.",
+)
 @ENTRY
 @with_io
-def call(io: Io, *, kind: str, entry: str, node: str) -> None:
+def call(io: Io, *, kind: str, entry: str, node: str, max_price: str) -> None:
     """Call a service: standard input goes to it, what it answers comes to standard output.
 
-    Other nodes take calls under a grant that allows `call` (dms grant create --can call). The call is over when the service ends its side.
+    Other nodes take calls under a grant that allows `call` (dms grant create --can call). The call is over when the service ends its side. Where
+    calls are paid, a tab is agreed on with the first (dms account tabs); more than its most is agreed on anew.
 
     \b
     echo hello | dms service call python-script echo --node lab-3
+    echo hello | dms service call python-script echo --max-price 0.5
     """
     import asyncio  # noqa: PLC0415
 
+    from dms.cli.amounts import credits_in  # noqa: PLC0415
     from dms.rpc.api.services import CallParams  # noqa: PLC0415
 
-    asyncio.run(_called(io, CallParams(kind, entry, node)))
+    asyncio.run(_called(io, CallParams(kind, entry, node, credits_in(max_price, "--max-price"))))
 
 
 @service.command(context_settings=CONTEXT)

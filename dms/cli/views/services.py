@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from dms.cli.blocks import Block, Box, Line, Table
+from dms.cli.views.tabs import cost
 from dms.cli.views.words import ago, clock, resources, short
 from dms.rpc.api.services import ContainerView, PoolView, RouteView, ServiceList
 from dms_proto.pool.placement import Placement
@@ -114,6 +115,8 @@ def route(view: RouteView, names: Mapping[str, str]) -> Iterator[Block]:
     if found.others:
         yield Line(f"and {format_count(found.others, 'node')} further away")
     yield Line("the order, computed again, is the same" if view.replayed else "the order, computed again, is another")
+    if view.tab is not None:
+        yield from cost(view.tab)
 
 
 def _block(each: Container, now: int) -> Iterator[tuple[str, str]]:

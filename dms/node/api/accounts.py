@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from dms.node.api.base import Base, call_id
+from dms.node.api.tabs import kept_view, used_view
 from dms.node.ledger_check import walk
 from dms.node.projecting.tables import ENTRIES, number, unpack
 from dms.node.settlement import LocalCredit, Settlement, SignedIou
@@ -28,6 +30,7 @@ from dms.rpc.api.accounts import (
     Statement,
     StatementParams,
 )
+from dms.rpc.api.tabs import TabList
 from dms.rpc.ids import match_id, match_peer
 from dms.store.events import EventStore
 from dms.store.tables import Above, Condition
@@ -77,6 +80,15 @@ class AccountGroup(Base):
             ),
             total,
         )
+
+    async def account_tabs(self) -> TabList:
+        """See `AccountMethods`."""
+        kept, used = await self._services.own_calls.tabs()
+        names = _names(await self._state())
+        at_work = Counter(kept.under_way.values())
+        ours = (used_view(tab, names.get(tab.terms.provider, "")) for tab in used.tabs.values())
+        theirs = (kept_view(tab, at_work[tab_id], names.get(tab.terms.caller, "")) for tab_id, tab in kept.tabs.items())
+        return TabList((*ours, *theirs))
 
     async def account_limit(self, params: LimitParams) -> AccountView:
         """See `AccountMethods`."""
@@ -135,6 +147,9 @@ class AccountGroup(Base):
         """See `AccountMethods`."""
         state, cause = await self._state(), call_id("account.accept")
         peer, accounts = _peer_of(params.peer, state), state.accounts
+        if params.allocation_id.startswith("t-"):
+            why = f"{params.allocation_id} is a sum of a tab, and what was not signed of one stays so"
+            raise UserError("bad_argument", why, hint="dms account deposit --paid books what you pay all the same")
         asked = {dispute.allocation_id: dispute for dispute in accounts.disputed_with(peer, ours=False)}
         if accounts.charged(peer, params.allocation_id) and params.allocation_id not in asked:
             row, price = await self._allocation(params.allocation_id), accounts.charged(peer, params.allocation_id)

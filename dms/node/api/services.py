@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from dms.node.api.base import Base, call_id
+from dms.node.api.tabs import used_view
 from dms.node.dataset_jobs import check_laid_out
 from dms.node.images import pin_image
 from dms.node.incoming import copy_inputs
@@ -27,6 +28,7 @@ from dms.rpc.api.services import (
     ServiceParams,
     ServiceView,
 )
+from dms.rpc.api.tabs import TabView
 from dms.rpc.registry import Handover
 from dms_actors.events import from_row
 from dms_proto.capability import Resources
@@ -119,7 +121,7 @@ class ServiceGroup(Base):
         """See `ServiceMethods`."""
         name = service_name(params.kind, params.entry)
         options = list(await self._options(name, params.node))
-        led, provider, refused = await self._first_to_take(name, options)
+        led, provider, refused = await self._first_to_take(name, options, params.max_price)
         tunnel = led.name if led is not None else ""
         taken = RouteTaken(tunnel, name, tuple(options), provider, bool(params.node))
         self._services.calls.tell(taken, tunnel or call_id("call"))
@@ -128,15 +130,16 @@ class ServiceGroup(Base):
             raise refused
         return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
 
-    async def _first_to_take(self, name: str, options: list[KnownNode]) -> tuple[Led | None, PeerId, DmsError | None]:
+    async def _first_to_take(
+        self, name: str, options: list[KnownNode], max_price: int
+    ) -> tuple[Led | None, PeerId, DmsError | None]:
         """Asks one node after the other, within one deadline for all; what each says is noted in `options`. Gives whose call it is, or why not."""
         refused: DmsError | None = None
         until = asyncio.get_running_loop().time() + ROUTE_S
         for index, option in enumerate(options):
             try:
                 async with asyncio.timeout_at(until):
-                    opening = self._services.calls.opening(option.peer, name)
-                    return await self._services.tunnels.open(option.peer, opening), option.peer, None
+                    return await self._services.own_calls.lead(option.peer, name, max_price), option.peer, None
             except DmsError as error:
                 refused = refused or error  # of the nearest: the others are told less well
                 options[index] = msgspec.structs.replace(option, said=error.message)
@@ -157,7 +160,7 @@ class ServiceGroup(Base):
         for row in reversed(rows):
             route = from_row(row)
             assert isinstance(route, CallRouted), "nothing else is in this stream"
-            return RouteView(row.at, route, nearest(route.options) == route.options)
+            return RouteView(row.at, route, nearest(route.options) == route.options, await self._tab_of(route))
         asked = f"call {params.tunnel!r}" if params.tunnel else "call"
         raise UserError("not_found", f"this node has made no {asked}", hint="dms service call")
 
@@ -188,6 +191,16 @@ class ServiceGroup(Base):
         row = await self._admitted(params.container_id)
         virtual = tuple(each for each in pool.virtual.values() if each.container == params.container_id)
         return ContainerView(container, row.at, row.placement, replay(row.placement) == row.placement, virtual)
+
+    async def _tab_of(self, route: CallRouted) -> TabView | None:
+        """The newest tab for such calls, if they are paid."""
+        _, used = await self._services.own_calls.tabs()
+        theirs = [
+            tab
+            for tab in used.tabs.values()
+            if (tab.terms.provider, tab.terms.service) == (route.provider, route.service)
+        ]
+        return used_view(theirs[-1]) if theirs else None
 
     async def _admitted(self, container_id: str) -> ContainerAdmitted:
         """The event by which a container came; searched from the first on.

@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
+from dms.rpc.api.tabs import TabList
 from dms.rpc.registry import method
 from dms_proto.ids import PeerId
 from dms_proto.messages import Iou
@@ -293,6 +294,11 @@ class AccountMethods(Protocol):
     @method("account.statement")
     async def account_statement(self, params: StatementParams) -> Statement:
         """The entries behind the balances."""
+        ...
+
+    @method("account.tabs")
+    async def account_tabs(self) -> TabList:
+        """The running accounts of paid calls of services, with every peer."""
         ...
 
     @method("account.limit", mutates=True)

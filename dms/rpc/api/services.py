@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from dms.jobs.spec import JobSpec
+from dms.rpc.api.tabs import TabView
 from dms.rpc.registry import method
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId
@@ -14,6 +15,8 @@ from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import CallId, Container, ContainerId, VirtualContainer, VirtualId
 from dms_proto.pool.routes import CallRouted
 from dms_proto.pool.state import PoolPhase, PoolRules
+from dms_proto.rules import Amount
+from dms_proto.units import CREDIT
 from dms_proto.work import Task
 
 Part = Annotated[str, msgspec.Meta(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
@@ -86,11 +89,13 @@ class CallParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: of task.
         entry: which of that kind.
         node: the node to call: its name or PeerID; empty: the nearest that offers it.
+        max_price: micro-credits for all calls of the service at that node that are paid together; more than was agreed before is agreed anew.
     """
 
     kind: Part
     entry: Part
     node: str = ""
+    max_price: Amount = CREDIT
 
 
 class CallOpened(msgspec.Struct, frozen=True):
@@ -122,11 +127,13 @@ class RouteView(msgspec.Struct, frozen=True):
         at: Unix ms.
         route: the nodes that were known, what they said, and the one that has let the call in.
         replayed: whether the order, computed again from what was known, is the same.
+        tab: what such calls cost there; None: nothing.
     """
 
     at: int
     route: CallRouted
     replayed: bool
+    tab: TabView | None = None
 
 
 class CallView(msgspec.Struct, frozen=True):

@@ -96,6 +96,13 @@ def test_disputes_are_listed_with_who_asks_and_settled_by_either(dms: Dms) -> No
     assert dms("account", "statement", "beta").stdout.splitlines()[1].split()[3] == "forgiven"
 
 
+def test_tabs_are_listed_with_who_pays_and_why_one_is_over(dms: Dms) -> None:
+    ours, theirs = dms("account", "tabs").stdout.splitlines()[1:]
+    assert ("we pay" in ours, ours.rstrip().endswith("open")) == (True, True)
+    assert ("it pays" in theirs, "over: it was not used any more" in theirs) == (True, True)
+    assert [tab["ours"] for tab in json.loads(dms("account", "tabs", "--json").stdout)["tabs"]] == [True, False]
+
+
 @pytest.mark.parametrize(
     "arguments", [("forgive", "beta"), ("forgive", "beta", "a-2", "--all"), ("accept", "beta", "a-2")]
 )

@@ -64,6 +64,8 @@ def test_why_a_call_went_to_a_node_is_told(dms: Dms) -> None:
         "0.3 ms",
         "too many wait for it",
         "computed again, is the same",
+        "an hour at work costs 3 credits, and 0.00005 credits once; at most 1 credit in all were agreed",
+        "its provider states 3 calls, 1.5 s at work, 0.00125 credits, of which 0.00125 credits are signed; seen here: 1.9 s; open",
     ):
         assert words in told
     assert json.loads(dms("service", "explain", "t-1", "--json").stdout)["route"]["rule"] == "nearest"

@@ -19,7 +19,7 @@ from dms_actors.journal import CrewJournal
 from dms_actors.letters import Told
 from dms_actors.pool import PoolActor
 from dms_actors.runtime import ThreadRuntime
-from dms_actors.testing.containers import MemoryContainers
+from dms_actors.testing.containers import MemoryContainers, free_of_charge
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId
 from dms_proto.pool.placement import Placement
@@ -68,7 +68,9 @@ async def work(directory: Path) -> None:
     store = await EventStore.open(directory / "events.db", relaxed=frozenset(EVENT_KINDS) - PROMISES)
     containers = TellingContainers(loop)
     journal = CrewJournal(store, loop)
-    pool = ThreadRuntime(unix_ms).spawn("pool", lambda: PoolActor(journal=journal, containers=containers))
+    pool = ThreadRuntime(unix_ms).spawn(
+        "pool", lambda: PoolActor(journal=journal, containers=containers, paying=free_of_charge())
+    )
     containers.serve(pool)
     pool.tell(Told(CapacityWished(Resources(4 * CORE, 4 * GIB)), "owner"))
     pool.tell(Told(RulesWished(PoolRules(hot_ms=0, save_every=200)), "owner"))

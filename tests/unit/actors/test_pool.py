@@ -8,7 +8,7 @@ from dms.testing.seeded_world import SeededJournal
 from dms_actors.events import from_row
 from dms_actors.letters import ShowState, Told
 from dms_actors.pool import PoolActor
-from dms_actors.testing.containers import MemoryContainers
+from dms_actors.testing.containers import MemoryContainers, free_of_charge
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededAddress, SeededLoop, SeededRuntime
 from dms_proto.capability import Resources
@@ -39,7 +39,7 @@ class Node:
         self.runtime = SeededRuntime(self.loop)
         journal = SeededJournal(self.log, self.runtime)
         self.address: SeededAddress = self.runtime.spawn(
-            "pool", lambda: PoolActor(journal=journal, containers=self.containers)
+            "pool", lambda: PoolActor(journal=journal, containers=self.containers, paying=free_of_charge())
         )
         self.containers.serve(self.address)
 

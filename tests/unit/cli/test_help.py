@@ -53,7 +53,7 @@ def _name(case: object) -> str:
 def test_the_commands_are_these() -> None:
     assert sorted(" ".join(path) for path, _ in LEAVES) == [
         "account accept", "account deposit", "account disputes", "account export", "account forgive", "account limit",
-        "account settle", "account show", "account statement", "account verify",
+        "account settle", "account show", "account statement", "account tabs", "account verify",
         "alloc cancel", "alloc exec", "alloc list", "alloc logs", "alloc resize", "alloc show", "ask", "audit export", "audit verify", "bids",
         "completion", "data add", "data get", "data list", "data remove", "data show", "devnet", "doctor", "down",
         "events follow", "events query", "events verify", "forward",

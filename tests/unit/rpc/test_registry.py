@@ -27,7 +27,7 @@ NAMES = [
     "audit.export",
     "peers.list", "peers.show", "peers.join", "peers.move", "peers.invite", "peers.ping", "peers.ban",
     "account.show", "account.statement", "account.limit", "account.deposit", "account.settle",
-    "account.disputes", "account.forgive", "account.accept", "account.verify",
+    "account.disputes", "account.forgive", "account.accept", "account.verify", "account.tabs",
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
     "grants.revoke", "grants.list",
     "events.query", "events.verify", "events.trace", "doctor.run", "tunnel.open", "tunnel.wait", "data.add", "data.list", "data.show", "data.remove",

@@ -1,0 +1,143 @@
+"""What calls cost, as a part of the Pool actor: the tabs of others here, and those of this node elsewhere.
+
+::
+
+    Called ── lets_in ──▶ the pool ── follow ──▶ billed, once it is over
+    what others state and sign ── hear ──▶ booked, signed, told
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from dms_actors.draft import Journal
+from dms_actors.letters import Blamed, TabQuestion, Told
+from dms_actors.shell import Machine, Shell, Turn
+from dms_actors.world import Paying
+from dms_proto.accounts.book import Book
+from dms_proto.accounts.machine import EntryWritten
+from dms_proto.ids import PeerId, RequestId, TabId
+from dms_proto.machine import Effect, Event, Send, Stimulus
+from dms_proto.messages import TabTerms
+from dms_proto.pool.services import Services
+from dms_proto.pool.state import Called, CallEnded, Pool, PoolRules, VirtualClosed
+from dms_proto.tabs import kept, kept_machine, used, used_machine
+from dms_proto.tabs.kept import CallEntering, CallLeft, KeptSaved, KeptTabs, ServiceLeft, TabAsked, TurnAway
+from dms_proto.tabs.used import CallsLost, TabReady, TabTried, UsedSaved, UsedTabs
+from dms_proto.units import format_credits
+from dms_proto.wire import Offence
+
+KEPT: Final[Machine[KeptTabs]] = Machine(
+    kept_machine.decide, kept.evolve, kept_machine.next_deadline, kept_machine.resume
+)
+USED: Final[Machine[UsedTabs]] = Machine(
+    used_machine.decide, used.evolve, used_machine.next_deadline, used_machine.resume
+)
+STIMULI: Final = kept_machine.STIMULI | used_machine.STIMULI
+"""What is met by one of these machines."""
+
+
+class Tabs:
+    """One per pool."""
+
+    def __init__(self, paying: Paying) -> None:
+        self.kept = Shell(KEPT, kept.KEPT_STREAM, KeptTabs())
+        self.used = Shell(USED, used.USED_STREAM, UsedTabs())
+        self.shells = (self.kept, self.used)
+        self._paying = paying
+        self._staked: Mapping[TabId, tuple[PeerId, int]] = {}
+
+    def replay(self, journal: Journal) -> None:
+        """Rebuilds both from where they were last written as one."""
+        self.kept.replay(journal.read_stream(kept.KEPT_STREAM, since=KeptSaved.__name__))
+        self.used.replay(journal.read_stream(used.USED_STREAM, since=UsedSaved.__name__))
+
+    def begin(self, turn: Turn, now: int) -> None:
+        """Calls of this node that were under way have ended with its process."""
+        turn.apply(self.used, CallsLost(), now, "restart")
+
+    def hear(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
+        """What is for one of the machines. No tab is wanted beyond what this node may owe its provider."""
+        if isinstance(stimulus, TabTried):
+            left = self._paying.obligations.left(stimulus.provider)
+            if stimulus.max_price > left:
+                why = f"{format_credits(max(0, left))} is all that this node may still come to owe there"
+                self._paying.tab_ready(stimulus.tab_id, why)
+                return
+        if type(stimulus) in kept_machine.STIMULI:
+            turn.apply(self.kept, stimulus, now, cause_id)
+        else:
+            turn.apply(self.used, stimulus, now, cause_id)
+
+    def ask(self, turn: Turn, question: TabQuestion, services: Services, rules: PoolRules, now: int) -> None:
+        """A peer wants to know what calls of a service cost; who may not call does not learn whether there is one."""
+        caller, wanted, tariff, refused, cause_id = question
+        found = services.by_name.get(wanted.service)
+        terms = None
+        if not refused and (found is None or not found.is_offered):
+            refused = f"the service {wanted.service} is not offered there"
+        elif found is not None:
+            terms = TabTerms(
+                wanted.tab_id,
+                wanted.service,
+                caller,
+                self._paying.me,
+                found.service.image.size,
+                tariff,
+                wanted.max_price,
+                rules.call_ms,
+            )
+        turn.apply(self.kept, TabAsked(caller, wanted, terms, refused), now, cause_id)
+
+    def lets_in(self, turn: Turn, called: Called, now: int, cause_id: str) -> bool:
+        """Whether a call is free, or its tab lets it in; else whoever calls is told."""
+        if called.fare is None:
+            return True
+        size = called.service.image.size
+        entering = CallEntering(
+            called.call_id, called.user, called.fare.tab_id, called.service.name, size, called.fare.credit
+        )
+        effects = turn.apply(self.kept, entering, now, cause_id).effects
+        return not any(isinstance(effect, TurnAway) for effect in effects)
+
+    def follow(  # noqa: PLR0917 - what the pool has met and decided
+        self, turn: Turn, before: Pool, after: Pool, met: Iterable[Stimulus | Event], now: int, cause_id: str
+    ) -> None:
+        """Calls that are over in the pool are billed if they ran to their end; a virtual container that is closed ends its tab."""
+        met = tuple(met)
+        ran = {each.call_id: each.usage.wall_ms or None for each in met if isinstance(each, CallEnded)}
+        for call_id in self.kept.state.under_way:
+            if call_id not in after.calls:
+                call = before.calls.get(call_id)
+                is_done = call is not None and call.delivered_at
+                turn.apply(self.kept, CallLeft(call_id, ran.get(call_id) if is_done else None), now, cause_id)
+        for each in met:
+            if isinstance(each, VirtualClosed) and (virtual := before.virtual.get(each.virtual_id)) is not None:
+                turn.apply(self.kept, ServiceLeft(virtual.user, virtual.service.name), now, cause_id)
+
+    def stake(self) -> None:
+        """What may come to be owed on tabs counts with what jobs may."""
+        stakes = used_machine.stakes(self.used.state)
+        for tab_id in self._staked.keys() | stakes.keys():
+            if self._staked.get(tab_id) != stakes.get(tab_id):
+                at_work = dict([stakes[tab_id]]) if tab_id in stakes else {}
+                self._paying.obligations.stake(RequestId(tab_id), at_work)
+        self._staked = stakes
+
+    def blame(self, peer: PeerId) -> None:
+        """A peer has sent what cannot be handled."""
+        self._paying.tell_node(Blamed(peer, Offence.UNHANDLED))
+
+    def perform(self, effect: Effect, cause_id: str) -> None:
+        """Sends, books, tells whoever waits."""
+        match effect:
+            case Send(peer=peer, message=message):
+                self._paying.send(peer, message, cause_id)
+            case Book(entry=entry):
+                self._paying.obligations.written(entry)
+                self._paying.tell_node(Told(EntryWritten(entry), cause_id))
+            case TabReady(tab_id=tab_id, why=why):
+                self._paying.tab_ready(tab_id, why)
+            case _:
+                raise TypeError(f"no hands for {effect!r}")

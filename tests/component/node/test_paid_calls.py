@@ -1,0 +1,183 @@
+"""Calls that are paid, among whole nodes: agreed on with the first, billed, signed, booked on both sides, and there again after a crash of either."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dms.config.settings import Pool as PoolSettings
+from dms.config.settings import Provider
+from dms.jobs.spec import JobSpec
+from dms.node.api import LocalApi
+from dms.node.offering import offer, take_share
+from dms.node.pricing import policy_of
+from dms.rpc.api.accounts import StatementParams
+from dms.rpc.api.grants import CreateGrantParams, GrantParams
+from dms.rpc.api.services import CallParams, InstallParams, RouteParams, ServiceParams
+from dms.rpc.api.tabs import TabView
+from dms.testing.market import CONFIG, DEADLINE, Market, peer_of, until
+from dms_actors.letters import Told
+from dms_proto.capability import Capability, Resources
+from dms_proto.errors import DmsError
+from dms_proto.grants.rights import Rights
+from dms_proto.market.offer_state import PolicyWished
+from dms_proto.units import CORE, CREDIT, MIB, SECOND
+from dms_proto.work import Limits, Task
+
+ECHO = ServiceParams("command", "echo")
+SIZE = Resources(CORE, 64 * MIB, 16 * MIB)
+POOL = PoolSettings(cpu=2 * CORE, memory=512 * MIB, disk=256 * MIB, longest_call_ms=10 * SECOND)
+A_CREDIT_A_SECOND = Provider(price_cpu_core=3_600 * CREDIT, price_memory_gib=0, price_disk_gib=0)
+LONGEST = 10 * CREDIT
+"""What one call may cost."""
+
+
+class Payers:
+    """The first node calls what the second one offers, for a credit a second."""
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self.apis: list[LocalApi] = []
+
+    async def begin(self, index: int) -> LocalApi:
+        services = self.market.nodes[index].services
+        services.node.tell(Told(PolicyWished(policy_of(services.config)), "start"))
+        await take_share(services)
+        await offer(services)
+        return await LocalApi.start(services)
+
+    async def crash(self, index: int) -> None:
+        await self.apis[index].close()
+        await self.market.nodes[index].abandon()
+        await self.market.start(index)
+        self.apis[index] = await self.begin(index)
+        await self.is_told()
+
+    async def is_told(self) -> None:
+        """The first node has heard what the second one offers."""
+        there = peer_of(self.market.nodes[1])
+
+        def is_told(state: object) -> bool:
+            peer = state.membership.peers.get(there)  # type: ignore[attr-defined]
+            return (
+                peer is not None and peer.hello is not None and "service:command/echo" in peer.hello.summary.libraries
+            )
+
+        await until(self.market.nodes[0].state, is_told)
+
+    @asynccontextmanager
+    async def calling(
+        self, max_price: int = 10 * LONGEST
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A call, for as long as the block."""
+        async with asyncio.timeout(DEADLINE):
+            handover = await self.apis[0].service_call(CallParams("command", "echo", "", max_price))
+        given, kept = socket.socketpair()
+        handover.take(given)
+        reader, writer = await asyncio.open_unix_connection(sock=kept)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+    async def call(self, max_price: int = 10 * LONGEST) -> None:
+        """A whole call, which takes longer than a clock's tick on both sides."""
+        before = sum(tab.calls for tab in await self.tabs(1))
+        async with self.calling(max_price) as (reader, writer), asyncio.timeout(DEADLINE):
+            writer.write(b"hello")
+            await reader.readexactly(5)
+            await until(
+                self.apis[1].pool_list,
+                lambda view: view.calls[0].delivered_at < self.market.nodes[1].services.clock() - 5,
+            )
+            writer.write_eof()
+            await reader.read()
+        await until(lambda: self.tabs(1), lambda tabs: sum(tab.calls for tab in tabs) == before + 1)
+
+    async def tabs(self, index: int) -> tuple[TabView, ...]:
+        return (await self.apis[index].account_tabs()).tabs
+
+    async def settled(self) -> tuple[int, int]:
+        """The service is stopped, so the tab is over; what the first owes, and what the second is owed, once it is signed."""
+        await self.apis[1].service_stop(ECHO)
+        await until(lambda: self.tabs(1), lambda tabs: not tabs)
+        views = [(await api.account_show()).accounts[0] for api in self.apis]
+        assert [view.claimed + view.disputed + view.refused for view in views] == [0, 0]
+        for api in self.apis:
+            report = await api.account_verify()
+            assert report.is_right, report
+        return -views[0].owed, views[1].owed
+
+
+@pytest.fixture
+async def payers(tmp_path: Path) -> AsyncIterator[Payers]:
+    config = msgspec.structs.replace(CONFIG, pool=POOL, provider=A_CREDIT_A_SECOND)
+    async with Market(tmp_path, 2, build=lambda _index: {"config": config}) as market:
+        payers = Payers(market)
+        try:
+            for index in range(2):
+                payers.apis.append(await payers.begin(index))
+            task = Task("scripted", ("wait",), resources=SIZE, ports=(8080,), limits=Limits())
+            await payers.apis[1].service_install(InstallParams("command", "echo", JobSpec(task, Capability())))
+            await payers.apis[1].service_start(ECHO)
+            me = peer_of(market.nodes[0])
+            made = await payers.apis[1].grants_create(
+                CreateGrantParams(Rights(one_of={"peer": (me,), "kind": ("call",)}))
+            )
+            await payers.apis[0].grants_keep(GrantParams(made.text))
+            await payers.is_told()
+            yield payers
+        finally:
+            for api in payers.apis:
+                await api.close()
+
+
+async def test_calls_are_agreed_on_once_and_what_they_come_to_is_in_both_books(payers: Payers) -> None:
+    for _ in range(2):
+        await payers.call()
+    (ours,), (theirs,) = await payers.tabs(0), await payers.tabs(1)
+    assert (ours.tab_id, ours.ours, theirs.ours) == (theirs.tab_id, True, False)
+    assert theirs.calls == 2
+    explained = await payers.apis[0].service_explain(RouteParams())
+    assert explained.tab is not None
+    assert (explained.tab.tab_id, explained.tab.max_price) == (ours.tab_id, 10 * LONGEST)
+    owed, due = await payers.settled()
+    assert owed == due == theirs.ran_ms * CREDIT // SECOND > 0
+    (ours,) = await payers.tabs(0)
+    assert (ours.signed, bool(ours.why_over)) == (owed, True)
+    entries = (await payers.apis[0].account_statement(StatementParams())).entries
+    assert [entry.about for entry in entries] == [f"{ours.tab_id}.1"]
+
+
+async def test_no_call_goes_past_the_most_that_was_agreed(payers: Payers) -> None:
+    with pytest.raises(DmsError, match="one call may cost 10 credits and 9 credits is the most offered") as refused:
+        await payers.call(9 * CREDIT)
+    assert "--max-price" in refused.value.hint
+    async with payers.calling(LONGEST):
+        with pytest.raises(DmsError, match="its tab has come to 0 credits of at most 10 credits"):
+            await payers.call(LONGEST)
+    await payers.call(2 * LONGEST)
+    (before, after) = await payers.tabs(0)
+    assert (bool(before.why_over), after.why_over, after.max_price) == (True, "", 2 * LONGEST)
+    owed, due = await payers.settled()
+    assert owed == due
+
+
+async def test_a_killed_node_has_its_tabs_again_and_nothing_is_paid_twice(payers: Payers) -> None:
+    await payers.call()
+    (before,) = await payers.tabs(1)
+    for index in (1, 0):
+        await payers.crash(index)
+        (after,) = await payers.tabs(1)
+        assert after == before
+        await payers.call()
+        (before,) = await payers.tabs(1)
+    assert before.calls == 3
+    owed, due = await payers.settled()
+    assert owed == due == before.ran_ms * CREDIT // SECOND
