@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -38,6 +39,8 @@ ANSWER_S: Final = 20.0
 CONNECT_S: Final = 6.0
 END_S: Final = 30
 """How long a runner may take to end, before Ray kills it. By default 3 s, too short for it to say how it ended."""
+SETTLED_S: Final = 30.0
+"""How long a job that is over is left on Ray's list: Ray still looks after it, and would list one that is gone anew, as one that failed."""
 _NAME: Final = "dms_run"
 _DIRECTORY: Final = "dms_directory"
 _KEPT: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR")
@@ -88,6 +91,7 @@ class RayJob(msgspec.Struct, frozen=True):
     submission_id: str | None = None
     metadata: dict[str, str] | None = None
     message: str | None = None
+    end_time: int | None = None
     driver_agent_http_address: str | None = None
 
     @property
@@ -109,6 +113,14 @@ class RayJob(msgspec.Struct, frozen=True):
     def is_over(self) -> bool:
         """Whether nothing more will come of it."""
         return self.status not in {"PENDING", "RUNNING"}
+
+    def is_settled(self, now: float) -> bool:
+        """Whether Ray is through with it as well.
+
+        Args:
+            now: seconds since 1970.
+        """
+        return self.is_over and now > (self.end_time or 0) / 1000 + SETTLED_S
 
 
 class Ray:
@@ -137,7 +149,7 @@ class Ray:
         """See `Engine.jobs`."""
         ours = [job for job in _read(await self._ask("GET", "/api/jobs/"), tuple[RayJob, ...]) if job.name]
         for job in ours:
-            if job.is_over and await asyncio.to_thread(end_is_noted, job):
+            if job.is_over and await asyncio.to_thread(end_is_noted, job) and job.is_settled(time.time()):
                 with suppress(EngineError):  # the next look comes
                     await self._ask("DELETE", f"/api/jobs/{job.id}")
         return await asyncio.to_thread(jobs_of, ours)
@@ -165,7 +177,8 @@ class Ray:
         except TimeoutError as error:
             raise EngineError(f"{self._address} gave no answer within {ANSWER_S:.0f} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise EngineError(f"{self._address} does not answer: {error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise EngineError(f"{self._address} does not answer: {why}") from error
         if not response.ok:
             raise refusal_of(self._address, response.status, said.decode(errors="replace"))
         return said

@@ -125,6 +125,13 @@ def test_why_a_job_failed_is_noted_once(run: RunDirectory) -> None:
     assert (run.path / "runner.log").read_text() == "its node was terminated\n"
 
 
+def test_a_job_stays_on_the_list_until_ray_has_looked_after_it(run: RunDirectory) -> None:
+    ended = job(run, "STOPPED", end_time=1_000_000)
+    assert not ended.is_settled(1_029.0)
+    assert ended.is_settled(1_031.0)
+    assert not job(run, "RUNNING").is_settled(1_031.0)
+
+
 def test_what_the_runner_said_itself_stays_the_last_word(run: RunDirectory) -> None:
     run.complain("no bubblewrap here")
     assert end_is_noted(job(run, "FAILED", message="failed with exit code 1"))
@@ -150,7 +157,7 @@ def test_a_refusal_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        (RaySettings("http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer"),
+        (RaySettings("http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer: Connect call failed"),
         (RaySettings("10.0.0.1:8265"), "10.0.0.1:8265 does not answer"),
         (RaySettings("http://127.0.0.1:1", "/no/such/token"), "executors.ray_token_file cannot be read"),
     ],
