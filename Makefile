@@ -24,7 +24,7 @@ demo: setup ## A real market of four nodes on this machine, shown at work
 	@$(RUN)/python scripts/demo.py
 
 test: setup ## Runs every test
-	@$(RUN)/pytest -n 2 --dist worksteal
+	@$(RUN)/pytest -n 3 --dist worksteal
 
 check: setup format lint types imports test ## Everything CI would complain about
 

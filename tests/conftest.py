@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from dms.testing.whole_market import WholeMarket, marked_job, whole_market
+from dms_proto.units import GIB
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 """Every node and every command is a process, and each would compile the whole program anew."""
+
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 * GIB
+"""More than all tests together have there at once."""
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+"""Tests keep their files in memory: every node waits for the disk at each step, and no test takes the power away (docs/decisions/0067)."""
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
