@@ -96,6 +96,13 @@ def is_left_out(auction: Auction, provider: PeerId) -> bool:
     return failed_in is not None and auction.round <= failed_in + 1
 
 
+def is_before_all(auction: Auction) -> bool:
+    """Whether all have the request, to keep or to answer yet: another round would tell nobody anything, nor take back whom this one leaves out."""
+    is_kept = all(peer in auction.standing_at or not answered for peer, answered in auction.asked.items())
+    is_left = any(is_left_out(auction, peer) for peer in auction.faulty)
+    return len(auction.asked) >= max(auction.known, 1) and is_kept and not is_left
+
+
 def is_passing(clauses: tuple[Clause, ...]) -> bool:
     """Whether waiting may turn a decline into a bid."""
     return all(clause.passing for clause in clauses)

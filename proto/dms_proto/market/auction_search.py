@@ -47,6 +47,7 @@ from dms_proto.market.auction_money import AT_WORK, affordable, money_left, room
 from dms_proto.market.auction_pace import ack_ms
 from dms_proto.market.auction_reading import (
     bidder_of,
+    is_before_all,
     is_held_back,
     is_left_out,
     is_passing,
@@ -74,7 +75,10 @@ from dms_proto.work import Ending, EndReason
 NO_PEERS_GRACE_MS: Final = 3_000
 """A node that has just started may not have met anyone yet."""
 ROUND_BACKOFF_MS: Final = (1_000, 2_000, 4_000, 8_000, 15_000, 30_000)
-"""Pauses between rounds that found nothing: a safety net, since standing requests are answered as soon as capacity frees."""
+"""Pauses between rounds that found nothing, as long as another may find somebody before whom the request does not lie."""
+REMIND_MS: Final = 5_000
+"""The least pause after a round while it lies before everybody: whoever keeps it answers as soon as capacity frees, and who has not answered has it
+still to read. Shorter, and many jobs that wait for one busy market ask, and are answered, more than they are run (docs/decisions/0068)."""
 
 change = msgspec.structs.replace
 
@@ -287,13 +291,13 @@ def call_round(auction: Auction) -> Decision:
 def _wait_or_give_up(auction: Auction, now: int) -> Decision:
     """Nothing can be taken now. Waiting helps while some node is busy, silent or being tried again; otherwise the answer is no."""
     if why := _own_work(auction):
-        return _wait(auction, now, now, why)
+        return _wait(auction, now, now, why, terms_of(auction).queue_ms)
     obstacle = _obstacle(auction, now)
     if obstacle is None or (_has_held_back(auction, now) and not _busy(auction)):
         return call_round(auction)
     since = auction.waiting_since or now
     if now - since < obstacle.patience_ms:
-        return _wait(auction, now, since, obstacle.why)
+        return _wait(auction, now, since, obstacle.why, obstacle.patience_ms)
     if _is_unasked(auction):
         return call_round(auction)  # there is no patience for those who were asked, but not everybody was
     return Decision(give_up(auction, obstacle.verdict, obstacle.why))
@@ -376,11 +380,13 @@ def _is_unasked(auction: Auction) -> bool:
     return auction.round == 0 and not auction.gossiped and not terms_of(auction).only
 
 
-def _wait(auction: Auction, now: int, since: int, why: str) -> Decision:
-    """Lets go of bids that cannot be used and pauses."""
-    pause = ROUND_BACKOFF_MS[min(auction.waits, len(ROUND_BACKOFF_MS) - 1)]
+def _wait(auction: Auction, now: int, since: int, why: str, patience_ms: int) -> Decision:
+    """Lets go of bids that cannot be used and pauses; no longer than it is waited for where everybody has the request."""
+    until = now + ROUND_BACKOFF_MS[min(auction.waits, len(ROUND_BACKOFF_MS) - 1)]
     unused = tuple(bid_id for bid_id, bid in auction.bids.items() if not bid.ack_until) + tuple(auction.seals)
-    events: tuple[Event, ...] = (RequestWaiting(why, now + pause, since),)
+    if is_before_all(auction) and not unused:
+        until = max(until, min(auction.window_until + REMIND_MS, since + patience_ms))
+    events: tuple[Event, ...] = (RequestWaiting(why, until, since),)
     if unused:
         events = (BidsReleased(unused), *events)
     request_id = terms_of(auction).request_id

@@ -27,7 +27,7 @@ class Audience(msgspec.Struct, frozen=True):
     Attributes:
         direct: peers asked by name.
         gossip: whether it is gossiped as well.
-        known: nodes that may answer as far as this node knows, itself included; with gossip also those it has only heard of.
+        known: nodes that may answer as far as this node knows, itself and those it has only heard of included.
         request: the request as it is to be sent: its reach fits the number of nodes known.
         passed_over: peers not asked by name in this round, since they were silent lately when they had won.
     """
@@ -77,8 +77,8 @@ def audience(
     if self_bids:
         direct.append(membership.me)
     gossip = not ask_directly or len(able) < request.bids_wanted or request.round > 0
-    if gossip:
-        known = max(known, len(_heard_of(membership) - passed_over.keys()) + self_bids)
+    left_out = passed_over.keys() if gossip else set()  # the gossip reaches them, and they are not waited for
+    known = max(known, len(_heard_of(membership) - left_out) + self_bids)
     reach = reach_for(request.bids_wanted, known, request.round)
     sent = msgspec.structs.replace(request, reach=reach)
     return Audience(tuple(direct), gossip, known, sent, passed_over)

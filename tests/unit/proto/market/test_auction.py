@@ -17,7 +17,7 @@ from dms_proto.market.auction_events import (
     RequestOpened,
     RequestWaiting,
 )
-from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, ROUND_BACKOFF_MS
+from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, REMIND_MS, ROUND_BACKOFF_MS
 from dms_proto.market.auction_state import (
     MAX_BIDS,
     MAX_BIDS_EACH,
@@ -657,7 +657,7 @@ def test_when_all_are_busy_it_waits_and_says_for_what() -> None:
     (waiting,) = requester.noted(RequestWaiting)
 
     assert waiting.why == "2 nodes could do it but are busy"
-    assert waiting.next_round_at == requester.now + ROUND_BACKOFF_MS[0]
+    assert waiting.next_round_at == requester.now + WINDOW + REMIND_MS
 
 
 def test_freed_capacity_is_taken_at_once_while_it_waits() -> None:
@@ -671,22 +671,48 @@ def test_freed_capacity_is_taken_at_once_while_it_waits() -> None:
     assert requester.winner == "a"
 
 
-def test_it_asks_again_less_and_less_often() -> None:
-    requester = Requester().submit("a")
+@pytest.mark.parametrize(("known", "least"), [(2, 0), (1, WINDOW + REMIND_MS)])
+def test_it_asks_again_less_and_less_often_and_never_soon_where_everybody_keeps_it(known: int, least: int) -> None:
+    requester = Requester().submit("a", known=known)
     calls = []
     for pause in ROUND_BACKOFF_MS:
         requester.declines("a")
-        requester.wait(pause - 1)
+        requester.wait(max(pause, least) - 1)
         assert requester.called() == []
         requester.wait(1)
         calls += requester.called()
-        requester.asks("a")
+        requester.asks("a", known=known)
 
     assert calls == [1, 2, 3, 4, 5, 6]
 
 
+def test_who_has_yet_to_answer_is_not_asked_again_soon_unless_there_are_others() -> None:
+    alone, others = Requester().submit("a"), Requester().submit("a", known=2)
+    for requester in (alone, others):
+        requester.wait(WINDOW)
+
+    pauses = [
+        waiting.next_round_at - alone.now for waiting in (*alone.noted(RequestWaiting), *others.noted(RequestWaiting))
+    ]
+
+    assert pauses == [REMIND_MS, ROUND_BACKOFF_MS[0]]
+
+
+def test_who_is_left_out_of_a_round_is_asked_again_soon_although_it_keeps_the_request() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    requester.bid("a")
+    requester.wait(ACK)
+    assert requester.noted(CommitFailed)
+    requester.asks("a")
+
+    requester.declines("a")
+
+    (waiting,) = requester.noted(RequestWaiting)
+    assert waiting.next_round_at == requester.now + ROUND_BACKOFF_MS[0]
+
+
 def test_capacity_that_never_frees_is_waited_for_as_long_as_was_wished() -> None:
-    requester = Requester(queue_ms=5 * SECOND).submit("a")
+    requester = Requester(queue_ms=7 * SECOND).submit("a")
     requester.declines("a")
     started = requester.now
     while requester.reason is None:
@@ -696,7 +722,7 @@ def test_capacity_that_never_frees_is_waited_for_as_long_as_was_wished() -> None
             requester.declines("a")
 
     assert requester.reason is EndReason.NO_BIDS
-    assert 5 * SECOND <= requester.now - started <= 5 * SECOND + ROUND_BACKOFF_MS[2]
+    assert 7 * SECOND <= requester.now - started <= 7 * SECOND + ROUND_BACKOFF_MS[2]
 
 
 def test_a_node_that_joins_is_asked_at_once() -> None:

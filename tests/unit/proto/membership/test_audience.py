@@ -124,6 +124,18 @@ def test_gossip_reaches_about_as_many_as_are_wanted_of_all_one_has_heard_of() ->
     assert 8 < asked.request.reach * asked.known / EVERYBODY < 10
 
 
+def test_who_was_heard_of_and_not_asked_counts_as_known_without_gossip_too() -> None:
+    members = circle(*many(2), peer("p2", knows=("p0", "far")))
+
+    asked = audience(members, request(), self_bids=False)
+    passing = audience(members, request(bids_wanted=1), self_bids=False, aside={PeerId("p0"): ASIDE})
+
+    assert not asked.gossip
+    assert (len(asked.direct), asked.known) == (3, 4)
+    assert not passing.gossip
+    assert (len(passing.direct), passing.known) == (2, 4)
+
+
 def test_the_request_is_otherwise_as_it_was() -> None:
     wanted = request()
 
