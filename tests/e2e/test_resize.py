@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
 from dms.devnet.topology import NodeSpec
+from dms.rpc.api.allocations import ResizeParams
+from dms.rpc.api.jobs import JobParams
 from dms.testing.whole_market import (
     MARK,
     REQUESTER,
@@ -112,14 +115,23 @@ def send(market: WholeMarket, node: str, sign: signal.Signals) -> None:
 
 @contextmanager
 def in_a_resize(market: WholeMarket, mark: str) -> Iterator[str]:
-    """A job that was asked to get a core, of a provider that stands still."""
-    with market.started(*asked(mark)) as process:
+    """A job that was asked to get a core, of a provider that stands still: too short to be given up for it, so no command is started meanwhile."""
+    with market.started(*asked(mark)) as process, market["requester"].client() as asking:
         first_line(process)
         job = market.last_job()["job_id"]
         send(market, "provider", signal.SIGSTOP)
-        with market.started("alloc", "resize", job, "--cpu", "1"):
-            wait_until(lambda: "is to get another size" in market.dms("job", "show", job).stdout, "it is asked for")
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(asking.call, "alloc.resize", ResizeParams(job, 1000))
+            wait_until(lambda: size_of(market, job) == "is to get another size", "it is asked for")
             yield job
+            answer.exception()
+
+
+def size_of(market: WholeMarket, job: str) -> str:
+    """What came of the last change of its size."""
+    with market["requester"].client() as client:
+        (slot,) = client.call("job.show", JobParams(job))["slots"]
+    return str(slot.get("size", ""))
 
 
 def has_a_core(market: WholeMarket, job: str) -> bool:

@@ -32,7 +32,9 @@ SCRIPT = "echo up; sleep 3; echo held; while [ ! -e go ]; do sleep 0.05; done; e
 
 
 def run_of(mark: str, into: Path) -> tuple[str, ...]:
-    return ("run", "-e", f"{MARK}={mark}", "-o", "out.txt", "--into", str(into), "--", "sh", "-c", SCRIPT)
+    """It waits for its node where it is given up by the time that this is back: a busy machine takes long to start one."""
+    options = ("--wait", "1m", "-e", f"{MARK}={mark}", "-o", "out.txt", "--into", str(into))
+    return ("run", *options, "--", "sh", "-c", SCRIPT)
 
 
 def wait_held(process: subprocess.Popen[str]) -> None:
