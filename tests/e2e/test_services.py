@@ -74,6 +74,10 @@ def test_a_call_takes_a_grant_and_with_one_it_is_answered(market: WholeMarket) -
     done = call(market, "hello", "requester", "--node", "provider")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(": HELLO")
+    (tab,) = market.json("account", "tabs")["tabs"]  # they are no machines of one owner
+    assert (tab["service"], tab["ours"], tab["why_over"], tab["max_price"]) == (f"{KIND}/{ENTRY}", True, "", 1_000_000)
+    (theirs,) = market.json("account", "tabs", node="provider")["tabs"]
+    assert (theirs["tab_id"], theirs["ours"], theirs["calls"]) == (tab["tab_id"], False, 1)
 
 
 def test_the_next_call_finds_the_same_process_warm(market: WholeMarket) -> None:
@@ -103,12 +107,13 @@ def test_the_control_blocks_are_shown_with_the_decision(market: WholeMarket) -> 
 
 def test_a_killed_node_knows_its_containers_again_with_every_hit(market: WholeMarket) -> None:
     before = call(market, "x", "provider").stdout
-    hits = _hits(market)
+    hits, tabs = _hits(market), market.json("account", "tabs", node="provider")
     market["provider"].kill()
     market["provider"].launch()
     market["provider"].wait_ready()
     wait_until(lambda: _phases(market) == ["ready"], "the container is known again")
     assert _hits(market) == hits
+    assert market.json("account", "tabs", node="provider") == tabs
     assert call(market, "x", "provider").stdout == before, "it is the same process"
     assert _hits(market) == hits + 1
 

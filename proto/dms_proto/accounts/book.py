@@ -288,7 +288,9 @@ class Accounts(msgspec.Struct, frozen=True):
             case Why.FORGIVEN:
                 ours = self.disputed_with(self.present(entry.peer), ours=True)
                 over = next((dispute for dispute in ours if dispute.allocation_id == entry.about), None)
-                return remember(self.forgiven, entry.about, over, MAX_DISPUTES) if over is not None else self.forgiven
+                if over is None or not over.request_id:  # of a tab nothing is told, so there is nothing to be heard
+                    return self.forgiven
+                return remember(self.forgiven, entry.about, over, MAX_DISPUTES)
             case Why.ACCEPTED:
                 return without(self.forgiven, entry.about)
             case _:

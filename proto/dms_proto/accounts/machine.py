@@ -280,7 +280,8 @@ def _keep(accounts: Accounts, stimulus: IouHeard, now: int) -> Decision:
 def _forgive(accounts: Accounts, stimulus: ForgiveWished, _now: int) -> Decision:
     ours = accounts.disputed_with(stimulus.peer, ours=True)
     chosen = [dispute for dispute in ours if dispute.allocation_id in stimulus.allocation_ids]
-    told = (TellForgiven(stimulus.peer, AllocationId(dispute.allocation_id), dispute.accepted) for dispute in chosen)
+    of_jobs = (dispute for dispute in chosen if dispute.request_id)
+    told = (TellForgiven(stimulus.peer, AllocationId(dispute.allocation_id), dispute.accepted) for dispute in of_jobs)
     return Decision(tuple(DisputeSettled(book.forgiven(dispute, stimulus.peer)) for dispute in chosen), tuple(told))
 
 

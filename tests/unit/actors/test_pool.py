@@ -6,19 +6,23 @@ import pytest
 
 from dms.testing.seeded_world import SeededJournal
 from dms_actors.events import from_row
-from dms_actors.letters import ShowState, Told
+from dms_actors.letters import ShowState, ShowTabs, Told
 from dms_actors.pool import PoolActor
 from dms_actors.testing.containers import MemoryContainers, free_of_charge
 from dms_actors.testing.event_log import MemoryEventLog
 from dms_actors.testing.seeded import SeededAddress, SeededLoop, SeededRuntime
-from dms_proto.capability import Resources
+from dms_proto.accounts.machine import Posted
+from dms_proto.capability import Price, Resources
 from dms_proto.errors import MachineError
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, TabId, tab_id
+from dms_proto.messages import TabSigned, TabTerms, TabWanted
 from dms_proto.pool.fold import after_restart
 from dms_proto.pool.records import CallId, Image, Service
-from dms_proto.pool.state import Called, CapacityWished, HitsCounted, Pool, PoolRules, PoolSaved, RulesWished
+from dms_proto.pool.state import Called, CapacityWished, Fare, HitsCounted, Pool, PoolRules, PoolSaved, RulesWished
 from dms_proto.sim.pools import check, durable, hits_of
-from dms_proto.units import CORE, GIB, HOUR, SECOND
+from dms_proto.tabs.kept import SignatureHeard, TabAsked
+from dms_proto.tabs.terms import terms_digest
+from dms_proto.units import CORE, CREDIT, GIB, HOUR, MINUTE, SECOND
 
 RULES = PoolRules(hot_ms=SECOND, ttl_ms=60 * SECOND, save_every=50)
 
@@ -26,10 +30,10 @@ RULES = PoolRules(hot_ms=SECOND, ttl_ms=60 * SECOND, save_every=50)
 class Node:
     """A node that has a pool and nothing else; it can be killed and started again."""
 
-    def __init__(self, seed: int, rules: PoolRules = RULES) -> None:
+    def __init__(self, seed: int, rules: PoolRules = RULES, call_ms: int = 5) -> None:
         self.loop = SeededLoop(seed)
         self.log = MemoryEventLog(lambda: self.loop.now)
-        self.containers = MemoryContainers(self.loop.later)
+        self.containers = MemoryContainers(self.loop.later, call_ms=call_ms)
         self.made: list[CallId] = []
         self.begin()
         self.address.tell(Told(CapacityWished(Resources(8 * CORE, 8 * GIB)), "owner"))
@@ -144,6 +148,78 @@ def test_a_restart_begins_where_all_was_last_written_as_one() -> None:
     node.go_on(0)
     assert durable(node.state()) == durable(live)
     assert after_restart(node.state(), 0).numbers == live.numbers
+
+
+AGREED = TabTerms(
+    tab_id(bytes(16)),
+    "service-1",
+    PeerId("12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"),
+    PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"),
+    Resources(CORE, GIB),
+    Price(cpu_core_hour=CREDIT),
+    CREDIT,
+    MINUTE,
+)
+
+
+def agreed(node: Node) -> TabId:
+    """A tab is open, for calls of the first service by one peer."""
+    wanted = TabWanted(AGREED.tab_id, AGREED.service, AGREED.max_price)
+    node.address.tell(Told(TabAsked(AGREED.caller, wanted, AGREED)))
+    signed = TabSigned(AGREED.tab_id, 0, terms_digest(AGREED), 0)
+    node.address.tell(Told(SignatureHeard(AGREED.caller, signed)))
+    return AGREED.tab_id
+
+
+def paid_call(node: Node, tab: TabId) -> CallId:
+    node.made.append(CallId(f"call-{len(node.made)}"))
+    service = Service(AGREED.service, Image("python", "model-1", AGREED.resources))
+    node.containers.call(Called(node.made[-1], AGREED.caller, service, 0, Fare(tab, CREDIT)))
+    return node.made[-1]
+
+
+def test_what_a_paid_call_came_to_is_there_again_after_a_kill() -> None:
+    node = Node(6)
+    tab = agreed(node)
+    paid_call(node, tab)
+    node.go_on(SECOND)
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert (kept.tabs[tab].calls, kept.tabs[tab].ran_ms, dict(kept.under_way)) == (1, 5, {})
+    node.kill()
+    again, _ = node.address.ask(ShowTabs(), 10)
+    assert again.tabs[tab] == kept.tabs[tab]
+
+
+def test_a_call_on_no_tab_is_turned_away_and_the_pool_does_not_hear_of_it() -> None:
+    node = Node(7)
+    call = paid_call(node, AGREED.tab_id)
+    node.go_on(SECOND)
+    assert node.containers.outcomes == {call: "refused: not_agreed"}
+    assert not node.state().virtual
+
+
+def test_a_call_whose_container_dies_costs_nothing() -> None:
+    node = Node(8, call_ms=10 * SECOND)
+    tab = agreed(node)
+    call = paid_call(node, tab)
+    node.go_on(SECOND)
+    (container,) = node.containers.alive
+    node.containers.die(container, "it fell over")
+    node.go_on(SECOND)
+    assert node.containers.outcomes[call].startswith("failed")
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert (kept.tabs[tab].calls, dict(kept.under_way)) == (0, {})
+
+
+def test_a_virtual_container_that_is_closed_ends_its_tab() -> None:
+    node = Node(9)
+    tab = agreed(node)
+    paid_call(node, tab)
+    node.go_on(2 * MINUTE)
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert (kept.tabs[tab].why_over, kept.tabs[tab].stated > 0) == ("it was not used any more", True)
+    posted = [event.entry.about for row in node.log.events if isinstance(event := from_row(row), Posted)]
+    assert posted == [f"{tab}.1"]
 
 
 def test_an_actor_that_fails_is_built_anew_and_goes_on() -> None:

@@ -399,6 +399,16 @@ def test_what_is_forgiven_was_not_earned_and_both_sides_are_done_with_it() -> No
     assert ours.events == ()
 
 
+def test_what_is_forgiven_of_a_tab_is_told_to_nobody_and_waits_for_no_answer() -> None:
+    books = Books()
+    books.books(claim(PEER.peer_id, "", "t-1.1", 500))
+    books.books(answered(PEER.peer_id, "", "t-1.1", 500, 200))
+    decided = books.tell(ForgiveWished(PEER.peer_id, (AllocationId("t-1.1"),)))
+    assert not decided.effects
+    assert (books.of().disputed, books.of().open, books.of().income) == (0, 200, -200)
+    assert not books.state.forgiven_unheard(PEER.peer_id)
+
+
 def test_what_was_forgiven_is_told_again_with_what_comes_next_until_it_is_known_to_be_heard() -> None:
     """The first word of it was lost on the way."""
     ours, _ = in_dispute()
