@@ -17,7 +17,7 @@ from dms.jobs.spec import JobSpec
 from dms.node.api import LocalApi
 from dms.node.offering import offer, take_share
 from dms.node.pricing import policy_of
-from dms.rpc.api.accounts import StatementParams
+from dms.rpc.api.accounts import LimitParams, StatementParams
 from dms.rpc.api.grants import CreateGrantParams, GrantParams
 from dms.rpc.api.services import CallParams, InstallParams, RouteParams, ServiceParams
 from dms.rpc.api.tabs import TabView
@@ -167,6 +167,19 @@ async def test_no_call_goes_past_the_most_that_was_agreed(payers: Payers) -> Non
     assert (bool(before.why_over), after.why_over, after.max_price) == (True, "", 2 * LONGEST)
     owed, due = await payers.settled()
     assert owed == due
+
+
+async def test_neither_side_goes_past_what_its_owner_lets_be_owed(payers: Payers) -> None:
+    me, there = (peer_of(node) for node in payers.market.nodes)
+    await payers.apis[0].account_limit(LimitParams(there, 5 * CREDIT, ours=True))
+    with pytest.raises(DmsError, match="5 credits is all that this node may still come to owe there"):
+        await payers.call()
+    await payers.apis[0].account_limit(LimitParams(there, None, ours=True))
+    await payers.apis[1].account_limit(LimitParams(me, LONGEST - 1))
+    with pytest.raises(DmsError, match="it may come to owe 10 credits and has credit of 9"):
+        await payers.call()
+    await payers.apis[1].account_limit(LimitParams(me, LONGEST))
+    await payers.call()
 
 
 async def test_a_killed_node_has_its_tabs_again_and_nothing_is_paid_twice(payers: Payers) -> None:
