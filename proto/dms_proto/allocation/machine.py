@@ -188,7 +188,9 @@ def _started(allocation: Allocation, stimulus: RunStarted, now: int) -> Decision
 
 
 def _started_while_stopping(allocation: Allocation, stimulus: RunStarted, now: int) -> Decision:
-    return Decision((AllocationStarted(stimulus.handle, now),), (StopRun(task_of(allocation).limits.grace_ms),))
+    """A run that is adopted says once more that it has started."""
+    events = () if allocation.started_at else (AllocationStarted(stimulus.handle, now),)
+    return Decision(events, (StopRun(task_of(allocation).limits.grace_ms),))
 
 
 def _used(allocation: Allocation, stimulus: RunUsed, _now: int) -> Decision:

@@ -346,6 +346,16 @@ def test_a_run_that_starts_after_it_was_cancelled_is_stopped_again() -> None:
     assert work.phase is LifePhase.STOPPING
 
 
+def test_a_run_that_is_adopted_while_it_is_stopped_has_started_once() -> None:
+    work = Work().to(LifePhase.STOPPING)
+    work.tell(NodeRestarted(adopted=True))
+
+    work.tell(RunStarted("handle"))
+
+    assert not work.noted(AllocationStarted)
+    assert work.wanted(StopRun) == [StopRun(2_000)]
+
+
 def test_what_had_completed_when_the_stop_came_has_completed() -> None:
     work = Work().to(LifePhase.STOPPING)
 
