@@ -78,6 +78,17 @@ def scope(address: str) -> Scope | None:
     return scope_of(target.host)
 
 
+def no_narrower(addresses: Iterable[str], remote: str) -> list[str]:
+    """Those of a peer's addresses that it could reach itself, by the IP address that it is connected from; all, where that is not known.
+
+    A name is among them: where it leads is seen when it is looked up.
+    """
+    if not remote:
+        return list(addresses)
+    least = scope_of(remote)
+    return [address for address in addresses if (found := scope(address)) is not None and found >= least]
+
+
 def announced(configured: Sequence[str], listening: Iterable[str]) -> list[str]:
     """The addresses to tell others, without /p2p: those configured, else the bound ones with a wildcard replaced by the way out."""
     if configured:

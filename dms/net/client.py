@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from dms.net.addresses import no_narrower
 from dms.net.child import Child
 from dms.net.config import MAX_FRAME, MAX_GOSSIP, NetConfig
 from dms.net.launching import Launched, launch
@@ -295,7 +296,7 @@ class NetworkProcess:
             code = await self._child.wait()
             if loop.time() - began > SETTLED_S:
                 backoff.reset()
-            redial = [address for link in self._links.values() for address in link.addresses]
+            redial = [each for link in self._links.values() for each in no_narrower(link.addresses, link.remote)]
             logger.warning("the network process ended with code %s; it is started again", code)
             self._forget("network_down", f"the network process ended with code {code}")
             is_back = False
