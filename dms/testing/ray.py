@@ -136,7 +136,8 @@ class RayThere:
         quiet = ("--node-ip-address=127.0.0.1", "--disable-usage-stats", "--include-log-monitor=false")
         enter = ("nsenter", "--target", str(self._first().pid), "--net", "--pid", "--mount", "--")
         command = (*enter, sys.executable, "-m", "ray.scripts.scripts", "start", *where, *gives, *quiet)
-        return started(self.root, *command, environment={**_SETTINGS, "RAY_AUTH_TOKEN_PATH": str(self.token)})
+        mine = {"RAY_AUTH_TOKEN_PATH": str(self.token), "TMPDIR": str(self.root)}
+        return started(self.root, *command, environment={**_SETTINGS, **mine})
 
     def _first(self) -> psutil.Process:
         assert self._place is not None

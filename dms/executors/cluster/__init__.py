@@ -15,6 +15,7 @@
     files    what the node and a runner say to each other: files of a directory that both see
     kinds    which kinds of tasks a runner runs
     runner   the program that is placed: it proves the machine, runs one task in a sandbox there, and says how it went
+    scratch  what it keeps on its machine, and what others left there
     run      one task, as the node follows it
     cluster  the executors that are offered, and what they share: the engine is asked for all runs at once
     watch    what others use of the cluster, and whether it still answers

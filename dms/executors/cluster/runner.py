@@ -12,7 +12,6 @@ import os
 import platform
 import signal
 import socket
-import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from dms.escort import ESCORTED
 from dms.executors import job_directory
 from dms.executors.cluster.files import Proof, RunDirectory, Spec
 from dms.executors.cluster.kinds import KINDS
+from dms.executors.cluster.scratch import held, left_behind, scratch_directory
 from dms.executors.sandbox import run_files
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.settings import ExecutorSettings
@@ -60,18 +60,35 @@ class Runner:
     async def serve(self) -> None:
         """Does what is asked, and leaves nothing on this machine but what it has proven."""
         node = self._files.path.parents[1].name  # others of this user's nodes may have runs of that name here
-        state = self._scratch / f"{node}-{self._spec.name}"
+        runners = self._scratch / "runners"
+        runners.mkdir(mode=0o700, exist_ok=True)
+        state = runners / f"{node}-{self._spec.name}"
+        with held(state):
+            await self._clear(runners)
+            sandbox, executors = self._executors(state)
+            try:
+                if self._spec.task is None:
+                    self._files.keep_proof(await _prove(executors))
+                else:
+                    self._files.tell(Exited(await self._ran(executors)))
+            finally:
+                await sandbox.close()
+                job_directory.remove(state)
+
+    async def _clear(self, runners: Path) -> None:
+        """Removes what runners left that were killed: of a stranger's task there may be something among it."""
+        for state in left_behind(runners):
+            with suppress(MachineError, OSError):
+                sandbox, executors = self._executors(state)
+                for executor in executors.values():
+                    await executor.sweep([])
+                await sandbox.close()
+            job_directory.remove(state)
+
+    def _executors(self, state: Path) -> tuple[Sandbox, dict[str, Executor]]:
         settings = ExecutorSettings(state_directory=state, unreserved=self._spec.unreserved, outlives_node=False)
         sandbox = Sandbox(settings)
-        executors: dict[str, Executor] = {kind.name: kind(sandbox) for kind in KINDS}
-        try:
-            if self._spec.task is None:
-                self._files.keep_proof(await _prove(executors))
-            else:
-                self._files.tell(Exited(await self._ran(executors)))
-        finally:
-            await sandbox.close()
-            job_directory.remove(state)
+        return sandbox, {kind.name: kind(sandbox) for kind in KINDS}
 
     async def _ran(self, executors: Mapping[str, Executor]) -> Ending:
         assert self._spec.task is not None
@@ -164,21 +181,6 @@ def shortfall(wanted: ExecutorOffer, found: ExecutorOffer) -> str:
     if meters.index(found.meter) > meters.index(wanted.meter):
         missing.append(f"its meter is {found.meter}, not {wanted.meter}")
     return ", ".join(missing)
-
-
-def scratch_directory(where: Path, uid: int) -> Path:
-    """This user's own directory on this machine. Others can write beside it, and nothing of theirs is taken for ours.
-
-    Raises:
-        OSError: it cannot be made, or is not ours alone.
-    """
-    directory = where / f"dms-{uid}"
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or stat.S_IMODE(found.st_mode) != 0o700:
-        raise PermissionError(f"{directory} is not a directory of this user alone")
-    return directory
 
 
 def main(path: str, *options: str) -> int:

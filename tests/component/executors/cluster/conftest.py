@@ -17,6 +17,8 @@ class OnProcesses:
     def __init__(self, tmp_path: Path, python: str = sys.executable) -> None:
         self.shared = tmp_path / "shared"
         self.shared.mkdir()
+        self.scratch = tmp_path / "scratch"
+        self.scratch.mkdir()
         cluster = ClusterSettings(SlurmSettings(), ("sandbox", "wasm"), self.shared, python)
         self.settings = ExecutorSettings(tmp_path / "state", cluster=cluster)
         self.engine = ProcessEngine()
@@ -32,6 +34,10 @@ class OnProcesses:
         self.clusters.append(Cluster(self.settings, self.engine))
         return self.cluster.executors()[0]
 
+    def kept(self) -> list[Path]:
+        """Directories of runners on their machine."""
+        return list(self.scratch.glob("dms-*/runners/*"))
+
     async def close(self) -> None:
         """Ends all of it."""
         self.engine.is_away = False
@@ -46,9 +52,8 @@ class OnProcesses:
 
 @pytest.fixture
 async def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OnProcesses]:
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     there = OnProcesses(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(there.scratch))
     yield there
     await there.close()
 

@@ -60,6 +60,22 @@ async def test_a_runner_that_is_killed_takes_its_sandbox_along_and_the_run_is_lo
     assert not alive
 
 
+async def test_what_a_killed_runner_left_on_its_machine_is_removed_by_the_next(
+    there: OnProcesses, directory: Path
+) -> None:
+    executor = there.node()
+    watcher = RunWatcher(await executor.run("a-1", shell("echo mine; exec sleep 600"), directory))
+    await watcher.wait_output(b"mine\n")
+    there.engine.signal(there.cluster.name_of("a-1"), signal.SIGKILL)
+    await watcher.ending()
+    assert [path.name for path in there.kept()] == [there.cluster.name_of("a-1")]
+
+    assert (await ending_of(await executor.run("a-2", shell("true"), directory))).reason is EndReason.COMPLETED
+
+    await there.engine.until_over(there.cluster.name_of("a-2"))
+    assert not there.kept()
+
+
 async def test_a_machine_that_can_do_less_than_was_promised_runs_nothing(there: OnProcesses, directory: Path) -> None:
     executor = there.node()
     offer = await executor.probe()
