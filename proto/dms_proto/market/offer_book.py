@@ -340,6 +340,8 @@ def _with_standing(book: OfferBook, events: tuple[Event, ...], now: int) -> Deci
     if book.phase is not BookPhase.OPEN or not book.standing:
         return Decision(events)
     free = countable(book.free)
+    if not any(fits_within(countable(standing.request.needs.resources), free) for standing in book.standing.values()):
+        return Decision(events)  # most often: whoever found a place elsewhere is withdrawn, which frees nothing here
     for standing in _turns(book):
         if standing.until <= now or not fits_within(countable(standing.request.needs.resources), free):
             continue  # the cheap question first: with hundreds standing, nearly all stop here

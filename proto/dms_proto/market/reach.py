@@ -7,6 +7,7 @@ work of answering spreads evenly. Too few answers: the next round reaches furthe
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from dms_proto.ids import PeerId, RequestId
@@ -19,8 +20,9 @@ WIDENING: Final = 4
 """Factor by which each further round reaches further."""
 
 
+@lru_cache(maxsize=1_024)
 def distance(request: RequestId, peer: PeerId) -> int:
-    """Uniform in 0..2**32-1, the same for everyone who computes it."""
+    """Uniform in 0..2**32-1, the same for everyone who computes it. A provider asks time and again for the requests that stand with it."""
     return int.from_bytes(hashlib.sha256(f"{request}\0{peer}".encode()).digest()[:4], "big")
 
 
