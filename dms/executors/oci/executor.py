@@ -184,7 +184,7 @@ class OciExecutor:
             return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
         try:
             found = await self.open()
-            passage = self._passages.of(name, task)
+            passage = await self._passages.of(name, task)
             place = self._place(owner, passage, task, directory)
         except MachineError as error:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, str(error)))
@@ -224,7 +224,7 @@ class OciExecutor:
             _logger.error("the container of %s cannot be looked for: %s", allocation_id, error)
             self._remove_later(allocation_id, partial(self._remove, allocation_id))
             return None
-        passage = self._passages.of(allocation_id, task)
+        passage = await self._passages.of(allocation_id, task)
         if state is None or (handle and handle != state.id) or not state.started or passage.is_half_open:
             await self._tidy(allocation_id)
             return None
@@ -255,7 +255,6 @@ class OciExecutor:
         fresh = self._state / f".{FILTER_FILE}.{os.getpid()}"
         fresh.write_text(profile())
         fresh.replace(self._state / FILTER_FILE)
-        self._passages.prepare()
         if os.geteuid() == 0:
             self._uids = uids.choose(self._settings, Path("/proc/self/uid_map").read_text())
 

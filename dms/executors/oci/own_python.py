@@ -82,6 +82,8 @@ def _make(directory: Path, executable: Path, agents: Sequence[str]) -> None:
     _copy(executable, fresh / "bin" / "python3")
     for source in inside.rglob("*.py"):
         py_compile.compile(str(source), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    for made in (fresh, *fresh.rglob("*")):
+        made.chmod(0o755)  # it is read by the users of jobs, whatever this process keeps to itself
     fresh.rename(directory)
 
 
@@ -97,6 +99,5 @@ def _asked(texts: Sequence[str]) -> tuple[Path, list[Path]]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    target.chmod(0o755)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -47,7 +48,7 @@ from dms_proto.egress import Barred
 from dms_proto.errors import MachineError
 from dms_proto.siblings import hosts_of
 from dms_proto.tunnels import Target
-from dms_proto.work import Ending, Task
+from dms_proto.work import Ending, Task, wants_company
 
 WAY: Final = "/run/dms/way"
 """Where the socket is seen in a container."""
@@ -91,21 +92,27 @@ class Passages:
         self.directory = directory
         self.python: Interpreter
         self.home: Path
+        self._preparing = threading.Lock()
 
-    def prepare(self) -> None:
-        """Makes the directory, and the Python for the agents. Idempotent.
+    async def of(self, name: str, task: Task) -> Passage:
+        """That of a run.
 
         Raises:
-            OSError: no room or no permission.
-            MachineError: `executor_unavailable`.
+            MachineError: `executor_unavailable`: what the agents need cannot be made here.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        texts = [text_of(agent_start, agent) for agent in (port_agent, exec_agent, ports_start)]
-        self.home, self.python = own_python.lay_out(self.directory.parent, [*texts, text_of(ways_start)])
-
-    def of(self, name: str, task: Task) -> Passage:
-        """That of a run."""
+        if wants_company(task):
+            await asyncio.to_thread(self._prepare)
         return Passage(self, name, task)
+
+    def _prepare(self) -> None:
+        """Makes the directory, and the Python for the agents: not before a job wants them, for it takes a second."""
+        texts = [text_of(agent_start, agent) for agent in (port_agent, exec_agent, ports_start)]
+        try:
+            with self._preparing:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.home, self.python = own_python.lay_out(self.directory.parent, [*texts, text_of(ways_start)])
+        except OSError as error:
+            raise MachineError("executor_unavailable", f"{self.directory} cannot be used: {error}") from error
 
     def remove(self, name: str) -> None:
         """Takes away what a run has left. Idempotent."""

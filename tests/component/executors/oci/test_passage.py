@@ -158,12 +158,13 @@ async def test_one_whose_node_died_before_it_had_what_it_needs_is_ended(
 async def test_containers_that_get_nothing_from_their_node_are_offered_for_what_needs_nothing(
     executor: OciExecutor, ground: Ground, settings: ExecutorSettings, directory: Path
 ) -> None:
-    await executor.open()
+    task = job(ground.image, "/bin/true")
+    assert (await ending_of(await executor.run("a-1", task, directory))).reason is EndReason.COMPLETED
     for modules in settings.state_directory.glob("oci/python-*/lib/python3*"):
         shutil.rmtree(modules)
     await executor.probe()
     assert "does not start in it" in executor.closed
-    refused = await ending_of(await executor.run("a-1", job(ground.image, "/bin/true"), directory))
+    refused = await ending_of(await executor.run("a-1", task, directory))
     assert (refused.reason, refused.detail) == (EndReason.PROVIDER_FAULT, executor.closed)
     alone = job(ground.image, "/bin/true", exec=ExecBy.NOBODY)
     assert (await ending_of(await executor.run("a-1", alone, directory))).reason is EndReason.COMPLETED
