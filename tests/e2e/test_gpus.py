@@ -142,6 +142,7 @@ def test_devices_stay_taken_while_their_program_outlives_its_node(market: WholeM
     """A job of the node's own: another requester might have given it up by the time the node is back."""
     with market.started(*asked(mark, "--gpus", "1", "--gpu-model", "A100"), node="provider") as process:
         taken = first_line(process).strip().removeprefix("GPU-")
+        wait_until(lambda: market.status("provider")["work"]["running"], "its start is written down")
         market["provider"].kill()
         market["provider"].launch()
         market["provider"].wait_ready()
