@@ -187,6 +187,8 @@ class Cluster:
             except EngineError as error:
                 self.fault = error.message
                 _logger.warning("%s does not say how its jobs are: %s", self.engine.name, error)
+                for _, (run, _) in followed:
+                    run.unanswered(time.monotonic())
                 continue
             self.fault = ""
             for name, (run, _) in followed:

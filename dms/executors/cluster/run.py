@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
@@ -20,6 +21,8 @@ LOOK_S: Final = 0.2
 """Between two looks at the runner's files."""
 GONE_LOOKS: Final = 3
 """So often in a row the engine has to know no such job, before the run counts as lost: the last words of its runner may be on their way."""
+SILENT_S: Final = 120.0
+"""How long a runner may say nothing while its engine does not answer, before the run counts as lost. It tells each second what its task uses."""
 STREAMS: Final = ("stdout", "stderr")
 
 
@@ -53,15 +56,24 @@ class PlacedRun:
         self._told_of_waiting = ""
         self._last = Usage()
         self._gone = 0
+        self._heard = time.monotonic()
+        self._why = ""
         self._ending: Ending | None = None
 
     def seen(self, job: EngineJob | None) -> None:
         """What the engine says now: its job; None: there is no such job. One that waits although it was started has lost its machine."""
         is_there = job is not None and (job.is_running or not self._has_started)
         self._gone = 0 if is_there else self._gone + 1
+        self._why = ""
         if job is not None:
             self._job_id = job.id
             self._waits_for = "" if job.is_running else job.detail
+
+    def unanswered(self, now: float) -> None:
+        """The engine does not say how its jobs are. A run goes on without it, unless its runner is silent as well: it ended with its engine."""
+        if self._has_started and now > self._heard + SILENT_S:
+            self._why = f"{self._engine} does not answer, and the runner of job {self._job_id} has said nothing for {SILENT_S:.0f} s"
+            self._gone = GONE_LOOKS
 
     async def events(self) -> AsyncIterator[ExecutorEvent]:
         """See `Run.events`."""
@@ -106,6 +118,7 @@ class PlacedRun:
     def _new_events(self) -> Iterator[ExecutorEvent]:
         """Events come before output, since the runner writes of the start before it writes what follows it; and the end is kept to the last."""
         for event in self._files.new_events():
+            self._heard = time.monotonic()
             match event:
                 case Started():
                     self._has_started = True
@@ -128,5 +141,5 @@ class PlacedRun:
     def _lost(self) -> Ending:
         self._files.claim("lost")
         complaint = self._files.complaint()
-        why = f"{self._engine} knows job {self._job_id} no more, and its runner said nothing of an end"
+        why = self._why or f"{self._engine} knows job {self._job_id} no more, and its runner said nothing of an end"
         return Ending(EndReason.PROVIDER_FAULT, -1, f"{why}: {complaint}" if complaint else why, self._last)

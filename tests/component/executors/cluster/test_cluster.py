@@ -60,6 +60,21 @@ async def test_a_runner_that_is_killed_takes_its_sandbox_along_and_the_run_is_lo
     assert not alive
 
 
+async def test_a_run_that_ended_with_its_engine_is_lost_though_the_engine_stays_away(
+    there: OnProcesses, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = RunWatcher(await there.node().run("a-1", shell("echo up; exec sleep 600"), directory))
+    await watcher.wait_output(b"up\n")
+    there.engine.is_away = True
+    there.engine.signal(there.cluster.name_of("a-1"), signal.SIGKILL)
+    monkeypatch.setattr("dms.executors.cluster.run.SILENT_S", 0.0)
+
+    ending = await watcher.ending()
+
+    assert ending.reason is EndReason.PROVIDER_FAULT
+    assert ending.detail.startswith("processes does not answer, and the runner of job")
+
+
 async def test_what_a_killed_runner_left_on_its_machine_is_removed_by_the_next(
     there: OnProcesses, directory: Path
 ) -> None:

@@ -1,33 +1,71 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
+
+import pytest
 
 from dms.executors.cluster.engine import EngineJob
 from dms.executors.cluster.files import RunDirectory, Spec
-from dms.executors.cluster.run import GONE_LOOKS, PlacedRun
-from dms_actors.ports import Exited, Started
+from dms.executors.cluster.run import GONE_LOOKS, SILENT_S, PlacedRun
+from dms_actors.ports import Exited, Started, UsageSample
 from dms_proto.capability import NOTHING
-from dms_proto.work import EndReason, Task
+from dms_proto.work import EndReason, Task, Usage
 
 
-async def test_a_job_that_waits_again_after_it_was_started_is_lost_and_taken_out_of_the_queue(tmp_path: Path) -> None:
-    files = RunDirectory(tmp_path / "a-1")
-    files.create(Spec("a-1", NOTHING, Task("sandbox")))
-    cancelled: list[str] = []
+class Placed:
+    """A run that a runner has begun."""
 
-    async def cancel(job_id: str) -> None:
-        cancelled.append(job_id)
+    def __init__(self, path: Path) -> None:
+        self.files = RunDirectory(path)
+        self.files.create(Spec(path.name, NOTHING, Task("sandbox")))
+        self.cancelled: list[str] = []
+        self.run = PlacedRun(self.files, "dask", "7", self._cancel, lambda: None)
+        self.events = self.run.events()
+        self.files.claim("machine")
+        self.files.tell(Started(""))
 
-    run = PlacedRun(files, "dask", "7", cancel, lambda: None)
-    events = run.events()
-    files.claim("machine")
-    files.tell(Started(""))
-    assert isinstance(await anext(events), Started)
+    async def _cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+
+
+@pytest.fixture
+def placed(tmp_path: Path) -> Placed:
+    return Placed(tmp_path / "a-1")
+
+
+async def test_a_job_that_waits_again_after_it_was_started_is_lost_and_taken_out_of_the_queue(placed: Placed) -> None:
+    assert isinstance(await anext(placed.events), Started)
     for _ in range(GONE_LOOKS):
-        run.seen(EngineJob("7", is_running=False, detail="no worker has room for it"))
+        placed.run.seen(EngineJob("7", is_running=False, detail="no worker has room for it"))
 
-    last = await anext(events)
+    last = await anext(placed.events)
 
     assert isinstance(last, Exited)
     assert last.ending.reason is EndReason.PROVIDER_FAULT
-    assert cancelled == ["7"]
+    assert "knows job 7 no more" in last.ending.detail
+    assert placed.cancelled == ["7"]
+
+
+async def test_a_run_whose_engine_and_runner_are_silent_is_lost(placed: Placed) -> None:
+    placed.run.unanswered(time.monotonic() + 10 * SILENT_S)  # nothing was heard of a start: it may wait
+    assert isinstance(await anext(placed.events), Started)
+    placed.run.unanswered(time.monotonic() + SILENT_S - 1)
+    placed.files.tell(UsageSample(Usage(wall_ms=1_000)))
+    assert isinstance(await anext(placed.events), UsageSample)
+
+    placed.run.unanswered(time.monotonic() + SILENT_S + 1)
+    last = await anext(placed.events)
+
+    assert isinstance(last, Exited)
+    assert last.ending.reason is EndReason.PROVIDER_FAULT
+    assert last.ending.detail == "dask does not answer, and the runner of job 7 has said nothing for 120 s"
+    assert last.ending.usage.wall_ms == 1_000
+
+
+async def test_an_engine_that_answers_again_has_the_say(placed: Placed) -> None:
+    assert isinstance(await anext(placed.events), Started)
+    placed.run.unanswered(time.monotonic() + SILENT_S + 1)
+    placed.run.seen(EngineJob("7", is_running=True))
+    placed.files.tell(UsageSample(Usage(wall_ms=1_000)))
+    assert isinstance(await anext(placed.events), UsageSample)
