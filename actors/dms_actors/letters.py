@@ -35,13 +35,21 @@ class ShowTabs(NamedTuple):
 
 
 class TabQuestion(NamedTuple):
-    """To the pool: a peer wants to know what calls of a service cost. `refused`: why it may not call; else it pays by this tariff."""
+    """To the pool: a peer wants to know what calls of a service cost. `refused`: why it may not call; else this is its tariff, and its credit."""
 
     caller: PeerId
     wanted: TabWanted
     tariff: Price
+    credit: int
     refused: str
     cause_id: str
+
+
+class HeldOnTabs(NamedTuple):
+    """To the node: so much of a peer's credit is held for the tabs that it has here."""
+
+    peer: PeerId
+    amount: int
 
 
 class ShowState(NamedTuple):

@@ -14,6 +14,7 @@ It drains its mailbox in batches: one transaction for the batch, then the effect
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from dms_actors.letters import (
     CheckUnderWay,
     Delivered,
     FindActor,
+    HeldOnTabs,
     ListenFor,
     PieceJudged,
     RequestAbandoned,
@@ -43,6 +45,7 @@ from dms_actors.letters import (
     SlotAwarded,
     StopListening,
     Submit,
+    TellAgain,
     Told,
     WantGrant,
 )
@@ -112,6 +115,7 @@ class Node(NodeHearing):
         self._spare_named(now)
         super().begin(turn, now)
         self._world.introduce()
+        self._world.calls(TellAgain())
 
     def turn_written(self, turn: Turn) -> None:
         """Also: what may come to be owed from now on rests on the accounts as they are now."""
@@ -188,6 +192,9 @@ class Node(NodeHearing):
             case AllocationAbandoned(allocation_id=allocation_id):
                 self._children.forget(allocation_id)
                 abandonment.allocation(self._world, turn, self.book, allocation_id, now)
+            case HeldOnTabs(peer=peer, amount=amount):
+                self._held_on_tabs = +Counter({**self._held_on_tabs, peer: amount})
+                self._show_credit(turn, self.accounts.state.present(peer), now, "tabs")
             case FindActor(id=id_):
                 return self._children.find(id_)
             case ShowState():

@@ -247,7 +247,9 @@ class NodeHearing(NodeParts):
     def _tab_question(self, peer: PeerId, wanted: TabWanted, origin: Origin) -> TabQuestion:
         book, shown = self.book.state, origin.shown
         refused = missing_right(book, peer, shown)
-        return TabQuestion(peer, wanted, tariff_for(book, peer, shown), refused, origin.cause_id)
+        return TabQuestion(
+            peer, wanted, tariff_for(book, peer, shown), book.credit_left(peer), refused, origin.cause_id
+        )
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:
         """A hello with what its successions prove. What is as it was when the peer was greeted was proven then."""

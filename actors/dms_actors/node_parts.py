@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -111,6 +112,7 @@ class NodeParts(MachineActor):
         self._canaries = Canaries(world.journal, world.collector.is_here, self._children.open_request)
         self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
+        self._held_on_tabs = Counter[PeerId]()
         self._spot_check_price = spot_check_price
         self._logs = LogMessages(world, self._children, self._listeners, self.book)
         self._past = Past(world.journal)
@@ -165,7 +167,10 @@ class NodeParts(MachineActor):
         self._apply_to_book(turn, renamed, now, cause_id)
 
     def _show_credit(self, turn: Turn, peer: PeerId, now: int, cause_id: str) -> None:
-        self._decide(turn, self.book, CreditSeen(peer, self.accounts.state.credit(peer)), now, cause_id)
+        """What it may still come to owe beside what it has at stake in the book: what is held for its tabs is not there."""
+        on_tabs = sum(self._held_on_tabs[name] for name in self.accounts.state.names(peer))
+        left = self.accounts.state.credit(peer) - on_tabs
+        self._decide(turn, self.book, CreditSeen(peer, left), now, cause_id)
 
     # ------------------------------------------------------------- what it says of itself, and whom its owner has named
 

@@ -85,7 +85,7 @@ class PoolActor(MachineActor):
             case ShowTabs():
                 return self.tabs.kept.state, self.tabs.used.state
             case TellAgain():
-                pass
+                self.tabs.tell_again()
             case _:
                 raise TypeError(f"a pool is told stimuli, not {message!r}")
         return None

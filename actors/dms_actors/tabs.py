@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dms_actors.draft import Journal
-from dms_actors.letters import Blamed, TabQuestion, Told
+from dms_actors.letters import Blamed, HeldOnTabs, TabQuestion, Told
 from dms_actors.shell import Machine, Shell, Turn
 from dms_actors.world import Paying
 from dms_proto.accounts.book import Book
@@ -46,6 +46,7 @@ class Tabs:
         self.used = Shell(USED, used.USED_STREAM, UsedTabs())
         self.shells = (self.kept, self.used)
         self._paying = paying
+        self._held: Mapping[PeerId, int] = {}
         self._staked: Mapping[TabId, tuple[PeerId, int]] = {}
 
     def replay(self, journal: Journal) -> None:
@@ -72,7 +73,7 @@ class Tabs:
 
     def ask(self, turn: Turn, question: TabQuestion, services: Services, rules: PoolRules, now: int) -> None:
         """A peer wants to know what calls of a service cost; who may not call does not learn whether there is one."""
-        caller, wanted, tariff, refused, cause_id = question
+        caller, wanted, tariff, credit, refused, cause_id = question
         found = services.by_name.get(wanted.service)
         terms = None
         if not refused and (found is None or not found.is_offered):
@@ -88,16 +89,14 @@ class Tabs:
                 wanted.max_price,
                 rules.call_ms,
             )
-        turn.apply(self.kept, TabAsked(caller, wanted, terms, refused), now, cause_id)
+        turn.apply(self.kept, TabAsked(caller, wanted, terms, refused, credit), now, cause_id)
 
     def lets_in(self, turn: Turn, called: Called, now: int, cause_id: str) -> bool:
         """Whether a call is free, or its tab lets it in; else whoever calls is told."""
-        if called.fare is None:
+        if not called.tab:
             return True
         size = called.service.image.size
-        entering = CallEntering(
-            called.call_id, called.user, called.fare.tab_id, called.service.name, size, called.fare.credit
-        )
+        entering = CallEntering(called.call_id, called.user, called.tab, called.service.name, size)
         effects = turn.apply(self.kept, entering, now, cause_id).effects
         return not any(isinstance(effect, TurnAway) for effect in effects)
 
@@ -116,8 +115,17 @@ class Tabs:
             if isinstance(each, VirtualClosed) and (virtual := before.virtual.get(each.virtual_id)) is not None:
                 turn.apply(self.kept, ServiceLeft(virtual.user, virtual.service.name), now, cause_id)
 
+    def tell_again(self) -> None:
+        """The node actor is built anew, and knows of nothing that is held."""
+        self._held = {}
+
     def stake(self) -> None:
-        """What may come to be owed on tabs counts with what jobs may."""
+        """What may come to be owed on tabs counts with what jobs may, here and elsewhere."""
+        held = kept_machine.held(self.kept.state)
+        for peer in self._held.keys() | held.keys():
+            if self._held.get(peer) != held.get(peer):
+                self._paying.tell_node(HeldOnTabs(peer, held.get(peer, 0)))
+        self._held = held
         stakes = used_machine.stakes(self.used.state)
         for tab_id in self._staked.keys() | stakes.keys():
             if self._staked.get(tab_id) != stakes.get(tab_id):

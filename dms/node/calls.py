@@ -24,7 +24,7 @@ from dms_proto.machine import Stimulus
 from dms_proto.pool.callers import admitted, tariff_for, tier_of_caller
 from dms_proto.pool.records import CallId
 from dms_proto.pool.services import Services
-from dms_proto.pool.state import Called, Fare, Pool
+from dms_proto.pool.state import Called, Pool
 from dms_proto.tabs.terms import is_free
 from dms_proto.tunnels import ToService
 
@@ -55,12 +55,11 @@ class Calls:
         shown = node.grants.credential(grant, peer, self._clock(), read_grant)
         service = admitted(node.book, await self.services(), peer, target.name, shown)
         tier = tier_of_caller(node.book, peer, shown)
-        fare = None
-        if not is_free(tariff_for(node.book, peer, shown), service.image.size):
-            if not tab:
-                raise UserError("tab_wanted", f"calls of {target.name} are paid, and no price is agreed yet")
-            fare = Fare(tab, node.book.credit_left(peer))
-        return await self._hands.call(Called(CallId(os.urandom(8).hex()), peer, service, tier, fare))
+        is_paid = not is_free(tariff_for(node.book, peer, shown), service.image.size)
+        if is_paid and not tab:
+            raise UserError("tab_wanted", f"calls of {target.name} are paid, and no price is agreed yet")
+        paid_on = tab if is_paid else TabId("")
+        return await self._hands.call(Called(CallId(os.urandom(8).hex()), peer, service, tier, paid_on))
 
     async def services(self) -> Services:
         """Of this node, as they are now."""

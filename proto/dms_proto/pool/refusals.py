@@ -25,7 +25,6 @@ class Code(StrEnum):
     """It is paid, and on no tab that is open."""
     UNSIGNED = "unsigned"
     SPENT = "spent"
-    NO_CREDIT = "no_credit"
 
 
 class InTheWay(msgspec.Struct, frozen=True):

@@ -125,21 +125,14 @@ class Pool(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------------------------------------------------------- stimuli
 
 
-class Fare(msgspec.Struct, frozen=True):
-    """How a call is paid: on which tab, and what its caller may still come to owe."""
-
-    tab_id: TabId
-    credit: int
-
-
 class Called(Stimulus, frozen=True):
-    """A user calls a service, and is of this tier; `fare`: None for a call that is free. A call that is known already changes nothing."""
+    """A user calls a service, and is of this tier; `tab`: on which it pays; empty: it is free. A call that is known already changes nothing."""
 
     call_id: CallId
     user: PeerId
     service: Service
     tier: int = 0
-    fare: Fare | None = None
+    tab: TabId = TabId("")
 
 
 class Started(Stimulus, frozen=True):

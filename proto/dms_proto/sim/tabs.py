@@ -43,7 +43,6 @@ SERVICE = "command/echo"
 SIZE = Resources(CORE, GIB)
 TARIFF = Price(cpu_core_hour=CREDIT)
 CALL_MS = MINUTE
-CREDIT_LEFT = 100 * CREDIT
 
 
 class Side:
@@ -101,6 +100,7 @@ class Pair:
         self.loses = loses
         self.now = 1_000_000
         self.made = 0
+        self.credit = 100 * CREDIT
         self.lie: Callable[[TabStated], TabStated] = lambda stated: stated
         self.signs: Callable[[TabSigned], TabSigned | None] = lambda signed: signed
 
@@ -119,7 +119,7 @@ class Pair:
     def _arrive(self, message: object) -> None:
         match message:
             case TabWanted():
-                self.tell(self.provider, TabAsked(CALLER, message, self.terms(message)))
+                self.tell(self.provider, TabAsked(CALLER, message, self.terms(message), "", self.credit))
             case TabStated():
                 self.tell(self.caller, StatementHeard(PROVIDER, self.lie(message)))
             case TabSigned():
@@ -140,13 +140,13 @@ class Pair:
         self.tell(self.caller, TabTried(new, CALLER, PROVIDER, SERVICE, max_price))
         return new
 
-    def begin(self, tab: TabId, credit: int = CREDIT_LEFT) -> CallId:
+    def begin(self, tab: TabId) -> CallId:
         """A call is asked for, and let in or turned away."""
         self.made += 1
         call = CallId(f"call-{self.made}")
         self.tell(self.caller, CallTried(tab, call))
         before = len(self.turned_away)
-        self.tell(self.provider, CallEntering(call, CALLER, tab, SERVICE, SIZE, credit))
+        self.tell(self.provider, CallEntering(call, CALLER, tab, SERVICE, SIZE))
         if len(self.turned_away) > before:
             self.tell(self.caller, CallSeenOver(tab, call, let_in=False))
         return call

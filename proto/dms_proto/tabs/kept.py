@@ -68,6 +68,11 @@ class KeptTab(msgspec.Struct, frozen=True):
         return owed(self.terms, self.calls, self.ran_ms)
 
     @property
+    def held(self) -> int:
+        """What may come to be asked for on it beside what was stated: of the caller's credit it is held, as an allocation's price is."""
+        return (self.price if self.why_over else self.terms.max_price) - self.stated
+
+    @property
     def is_unsigned(self) -> bool:
         """Whether a sum was stated and not answered."""
         return self.number > self.signed_number
@@ -109,12 +114,19 @@ class KeptTabs(msgspec.Struct, frozen=True):
 
 
 class TabAsked(Stimulus, frozen=True):
-    """A peer that may call a service wants to know what it costs. `refused`: why there is no offer; `terms`: what is offered otherwise."""
+    """A peer that may call a service wants to know what it costs.
+
+    Attributes:
+        terms: what is offered.
+        refused: why nothing is; empty: something is.
+        credit: what the peer may still come to owe beside what it has at stake here, on tabs as well.
+    """
 
     caller: PeerId
     wanted: TabWanted
     terms: TabTerms | None
-    refused: str = ""
+    refused: str
+    credit: int
 
 
 class SignatureHeard(Stimulus, frozen=True):
@@ -126,14 +138,13 @@ class SignatureHeard(Stimulus, frozen=True):
 
 
 class CallEntering(Stimulus, frozen=True):
-    """A peer calls on a tab. `resources`: what a container of the service holds now; `credit`: what the peer may still come to owe."""
+    """A peer calls on a tab. `resources`: what a container of the service holds now."""
 
     call_id: CallId
     caller: PeerId
     tab_id: TabId
     service: str
     resources: Resources
-    credit: int
 
 
 class CallLeft(Stimulus, frozen=True):

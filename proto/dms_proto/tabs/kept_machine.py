@@ -11,7 +11,8 @@ dispute, as with the receipt of an allocation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Final
 
@@ -95,6 +96,14 @@ def tab_of(tabs: KeptTabs, caller: PeerId, service: str) -> KeptTab | None:
     return next((each for each in theirs if not each.why_over), None)
 
 
+def held(tabs: KeptTabs) -> Mapping[PeerId, int]:
+    """What of each caller's credit is held for its tabs."""
+    total = Counter[PeerId]()
+    for tab in tabs.tabs.values():
+        total[tab.terms.caller] += tab.held
+    return total
+
+
 def _deadline(tab: KeptTab, *, at_work: bool) -> int | None:
     if tab.is_unsigned:
         return tab.told_at + pause_ms(tab.repeats)
@@ -109,7 +118,7 @@ def _asked(tabs: KeptTabs, stimulus: TabAsked, now: int) -> Decision:
     known = tabs.tabs.get(wanted.tab_id)
     if known is not None:
         return Decision((), (Send(caller, known.statement),)) if known.terms.caller == caller else IGNORED
-    why = stimulus.refused or _why_not(tabs, caller, stimulus.terms)
+    why = stimulus.refused or _why_not(tabs, caller, stimulus.terms, stimulus.credit)
     if why:
         return Decision((), (Send(caller, TabStated(wanted.tab_id, 0, Digest(""), is_over=True, said=why)),))
     assert stimulus.terms is not None, "what is not refused is offered"
@@ -118,7 +127,7 @@ def _asked(tabs: KeptTabs, stimulus: TabAsked, now: int) -> Decision:
     return Decision((TabOffered(terms),), (Send(caller, offer),))
 
 
-def _why_not(tabs: KeptTabs, caller: PeerId, terms: TabTerms | None) -> str:
+def _why_not(tabs: KeptTabs, caller: PeerId, terms: TabTerms | None, credit: int) -> str:
     """Why no tab is offered; empty: one is."""
     if terms is None or is_free(terms.tariff, terms.resources):
         return "its calls cost nothing"
@@ -131,6 +140,11 @@ def _why_not(tabs: KeptTabs, caller: PeerId, terms: TabTerms | None) -> str:
     if longest > terms.max_price:
         most = format_credits(terms.max_price)
         return f"one call may cost {format_credits(longest)} and {most} is the most offered for all: offer more"
+    before = tab_of(tabs, caller, terms.service)
+    room = credit + (before.held if before is not None else 0)  # of which it takes the place
+    if terms.max_price > room:
+        most, left = format_credits(terms.max_price), format_credits(max(0, room))
+        return f"{most} may come to be owed, and {left} of credit are left: offer less, or pay what is owed"
     return ""
 
 
@@ -196,11 +210,6 @@ def _not_let_in(tabs: KeptTabs, call: CallEntering, now: int) -> Refusal | None:
         why = f"its tab has come to {so_far} of at most {most}, and with this call may come to {format_credits(after)}"
         nearest = f"a max price of {format_credits(after)}"
         return Refusal(Code.SPENT, why, (Clause("max_price", format_credits(after), most, nearest),))
-    if after - tab.signed > call.credit:
-        left = format_credits(max(0, call.credit))
-        return Refusal(
-            Code.NO_CREDIT, f"it may come to owe {format_credits(after - tab.signed)} and has credit of {left}"
-        )
     return None
 
 

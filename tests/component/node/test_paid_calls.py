@@ -176,10 +176,15 @@ async def test_neither_side_goes_past_what_its_owner_lets_be_owed(payers: Payers
         await payers.call()
     await payers.apis[0].account_limit(LimitParams(there, None, ours=True))
     await payers.apis[1].account_limit(LimitParams(me, LONGEST - 1))
-    with pytest.raises(DmsError, match="it may come to owe 10 credits and has credit of 9"):
-        await payers.call()
+    with pytest.raises(DmsError, match="10 credits may come to be owed, and 9"):
+        await payers.call(LONGEST)
     await payers.apis[1].account_limit(LimitParams(me, LONGEST))
-    await payers.call()
+    await payers.call(LONGEST)
+    await until(
+        payers.market.nodes[1].state, lambda state: state.book.credit_left(me) == 0
+    )  # no bid goes past it either
+    owed, _ = await payers.settled()
+    await until(payers.market.nodes[1].state, lambda state: state.book.credit_left(me) == LONGEST - owed)
 
 
 async def test_a_killed_node_has_its_tabs_again_and_nothing_is_paid_twice(payers: Payers) -> None:

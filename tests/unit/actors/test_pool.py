@@ -6,7 +6,7 @@ import pytest
 
 from dms.testing.seeded_world import SeededJournal
 from dms_actors.events import from_row
-from dms_actors.letters import ShowState, ShowTabs, Told
+from dms_actors.letters import HeldOnTabs, ShowState, ShowTabs, TellAgain, Told
 from dms_actors.pool import PoolActor
 from dms_actors.testing.containers import MemoryContainers, free_of_charge
 from dms_actors.testing.event_log import MemoryEventLog
@@ -18,7 +18,7 @@ from dms_proto.ids import PeerId, TabId, tab_id
 from dms_proto.messages import TabSigned, TabTerms, TabWanted
 from dms_proto.pool.fold import after_restart
 from dms_proto.pool.records import CallId, Image, Service
-from dms_proto.pool.state import Called, CapacityWished, Fare, HitsCounted, Pool, PoolRules, PoolSaved, RulesWished
+from dms_proto.pool.state import Called, CapacityWished, HitsCounted, Pool, PoolRules, PoolSaved, RulesWished
 from dms_proto.sim.pools import check, durable, hits_of
 from dms_proto.tabs.kept import SignatureHeard, TabAsked
 from dms_proto.tabs.terms import terms_digest
@@ -35,6 +35,7 @@ class Node:
         self.log = MemoryEventLog(lambda: self.loop.now)
         self.containers = MemoryContainers(self.loop.later, call_ms=call_ms)
         self.made: list[CallId] = []
+        self.told: list[object] = []
         self.begin()
         self.address.tell(Told(CapacityWished(Resources(8 * CORE, 8 * GIB)), "owner"))
         self.address.tell(Told(RulesWished(rules), "owner"))
@@ -43,7 +44,8 @@ class Node:
         self.runtime = SeededRuntime(self.loop)
         journal = SeededJournal(self.log, self.runtime)
         self.address: SeededAddress = self.runtime.spawn(
-            "pool", lambda: PoolActor(journal=journal, containers=self.containers, paying=free_of_charge())
+            "pool",
+            lambda: PoolActor(journal=journal, containers=self.containers, paying=free_of_charge(self.told.append)),
         )
         self.containers.serve(self.address)
 
@@ -165,7 +167,7 @@ AGREED = TabTerms(
 def agreed(node: Node) -> TabId:
     """A tab is open, for calls of the first service by one peer."""
     wanted = TabWanted(AGREED.tab_id, AGREED.service, AGREED.max_price)
-    node.address.tell(Told(TabAsked(AGREED.caller, wanted, AGREED)))
+    node.address.tell(Told(TabAsked(AGREED.caller, wanted, AGREED, "", CREDIT)))
     signed = TabSigned(AGREED.tab_id, 0, terms_digest(AGREED), 0)
     node.address.tell(Told(SignatureHeard(AGREED.caller, signed)))
     return AGREED.tab_id
@@ -174,8 +176,19 @@ def agreed(node: Node) -> TabId:
 def paid_call(node: Node, tab: TabId) -> CallId:
     node.made.append(CallId(f"call-{len(node.made)}"))
     service = Service(AGREED.service, Image("python", "model-1", AGREED.resources))
-    node.containers.call(Called(node.made[-1], AGREED.caller, service, 0, Fare(tab, CREDIT)))
+    node.containers.call(Called(node.made[-1], AGREED.caller, service, 0, tab))
     return node.made[-1]
+
+
+def test_what_is_held_for_tabs_is_told_and_told_again_to_a_node_that_is_built_anew() -> None:
+    node = Node(10)
+    agreed(node)
+    node.go_on(SECOND)
+    held = HeldOnTabs(AGREED.caller, CREDIT)
+    assert node.told == [held]
+    node.address.tell(TellAgain())
+    node.go_on(SECOND)
+    assert node.told == [held] * 2
 
 
 def test_what_a_paid_call_came_to_is_there_again_after_a_kill() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from dms_proto.messages import TabSigned, TabStated
 from dms_proto.pool.refusals import Code
-from dms_proto.sim.tabs import CALL_MS, CALLER, CREDIT_LEFT, PROVIDER, SERVICE, SIZE, Pair, cost
+from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, cost
+from dms_proto.tabs import kept_machine
 from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard
 from dms_proto.tabs.terms import KEEP_MS, STATE_MS, UNSIGNED_MS, terms_digest
 from dms_proto.tabs.used import StatementHeard
@@ -86,17 +87,28 @@ def test_a_call_of_another_peer_service_or_size_is_not_on_the_tab() -> None:
         {"service": "command/other"},
         {"resources": change(SIZE, cpu_millicores=2_000)},
     ):
-        entering = CallEntering(pair.begin(tab), CALLER, tab, SERVICE, SIZE, CREDIT_LEFT)
+        entering = CallEntering(pair.begin(tab), CALLER, tab, SERVICE, SIZE)
         pair.tell(pair.provider, change(entering, call_id="wrong", **wrong))
     assert [each.code for each in pair.turned_away] == [Code.NOT_AGREED] * 3
 
 
-def test_who_may_owe_no_more_is_not_let_in() -> None:
+def test_no_more_is_agreed_than_may_come_to_be_owed_and_all_of_it_is_held() -> None:
     pair = Pair()
-    tab = pair.agree()
-    pair.begin(tab, credit=cost(CALL_MS) - 1)
-    pair.begin(tab, credit=cost(CALL_MS))
-    assert [each.code for each in pair.turned_away] == [Code.NO_CREDIT]
+    pair.credit = CREDIT - 1
+    assert pair.agree(CREDIT) not in pair.caller.state.tabs
+    assert pair.ready == [
+        "1 credit may come to be owed, and 0.999999 credits of credit are left: offer less, or pay what is owed"
+    ]
+    pair.credit = CREDIT
+    tab = pair.agree(CREDIT)
+    assert kept_machine.held(pair.provider.state) == {CALLER: CREDIT}
+    pair.call(tab, SECOND)
+    pair.credit = 0
+    second = pair.agree(CREDIT)  # in the place of the first, of which nothing was stated yet
+    assert kept_machine.held(pair.provider.state) == {CALLER: CREDIT}
+    pair.leave()
+    assert second not in pair.provider.state.tabs
+    assert not kept_machine.held(pair.provider.state)
 
 
 @pytest.mark.parametrize(
