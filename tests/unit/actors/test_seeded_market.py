@@ -103,10 +103,14 @@ def test_no_order_depends_on_how_this_process_hashes_its_strings() -> None:
     assert len(told[0].split()) == 5
 
 
-def test_known_work_is_given_out_once_more_to_somebody_who_has_not_seen_it() -> None:
-    canaries = [canary for seed in range(20) for canary in _canaries(calm(seed))]
+WITH_CANARIES = (32, 52, 53, 56)
+"""Seeds in which some known work is given out: one in fifteen does."""
 
-    assert canaries
+
+def test_known_work_is_given_out_once_more_to_somebody_who_has_not_seen_it() -> None:
+    canaries = [canary for seed in WITH_CANARIES for canary in _canaries(calm(seed))]
+
+    assert canaries, "none of these seeds has one any more: look for others that do"
     for canary, awarded in canaries:
         assert not {answer.provider for answer in canary.asked} & awarded
 
