@@ -38,7 +38,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
 
 @pytest.fixture(scope="module", autouse=True)
 def offered(market: WholeMarket, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The provider offers the server, and lets the requester call."""
+    """The provider offers the server."""
     script = tmp_path_factory.mktemp("service") / "server.py"
     script.write_text(SERVER)
     size = ["--cpu", "250m", "--memory", "64MiB", "--disk", "16MiB"]
@@ -62,15 +62,20 @@ def call(market: WholeMarket, text: str, node: str = "requester", *options: str)
     )
 
 
-def test_a_call_takes_a_grant_and_with_one_it_is_answered(market: WholeMarket) -> None:
-    refused = call(market, "hello", "requester", "--node", "provider")
-    assert refused.returncode == 1
-    assert "calls take a grant: wanted the right to call, there no grant was shown" in refused.stderr
+def grant_calls(market: WholeMarket) -> None:
+    """Lets the requester call."""
     me = market.json("node", "id")["peer_id"]
     granted = market.dms("grant", "create", "--to", me, "--can", "call", node="provider")
     assert granted.returncode == 0, granted.stderr
     kept = market.dms("grant", "keep", granted.stdout.strip())
     assert kept.returncode == 0, kept.stderr
+
+
+def test_a_call_takes_a_grant_and_with_one_it_is_answered(market: WholeMarket) -> None:
+    refused = call(market, "hello", "requester", "--node", "provider")
+    assert refused.returncode == 1
+    assert "calls take a grant: wanted the right to call, there no grant was shown" in refused.stderr
+    grant_calls(market)
     done = call(market, "hello", "requester", "--node", "provider")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(": HELLO")
@@ -86,6 +91,7 @@ def test_the_next_call_finds_the_same_process_warm(market: WholeMarket) -> None:
 
 
 def test_the_nearest_node_that_offers_it_is_found(market: WholeMarket) -> None:
+    grant_calls(market)
     assert call(market, "x").stdout.endswith(": X")
     wrong = market.dms("service", "call", KIND, "lower")
     assert (wrong.returncode, "no node known here offers the service python-script/lower" in wrong.stderr) == (1, True)
