@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order
+from dms.executors.cluster.engine import ANSWER_S, CONNECT_S, Capacity, EngineError, EngineJob, Machine, Order
 from dms.executors.cluster.files import RunDirectory
 from dms.executors.settings import DaskSettings
 from dms.tasks import cancel
@@ -30,8 +30,6 @@ from dms_proto.units import CORE
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-ANSWER_S: Final = 20.0
-CONNECT_S: Final = 6.0
 CORES: Final = "dms_cores"
 """Resource of a worker: the cores that jobs get of its machine."""
 MEMORY: Final = "dms_memory"

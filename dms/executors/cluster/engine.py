@@ -12,6 +12,18 @@ from dms_proto.capability import Resources
 
 MAX_SIZES: Final = 64
 """Most sizes of machines that are told apart."""
+ANSWER_S: Final = 20.0
+"""Seconds that an engine may take for an answer: Slurm's own commands give up after 10 s by default."""
+CONNECT_S: Final = 6.0
+"""Seconds to reach one over the network."""
+MAX_COMPLAINT: Final = 300
+"""Characters told of what an engine or a runner complains of."""
+
+
+def last_line(said: str) -> str:
+    """Where engines and runners say what was the matter, after all that was touched by it; empty if they say nothing."""
+    lines = said.strip().splitlines()
+    return lines[-1].strip()[:MAX_COMPLAINT] if lines else ""
 
 
 class EngineError(Exception):

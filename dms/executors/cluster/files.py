@@ -9,9 +9,11 @@
       events        JSON lines of the runner: started, usage, the end
       stdout, stderr
       stop          how long the task has to end by itself, in ms; written anew for a shorter time
-      runner.log    what the runner says to nobody
+      runner.log    what the runner says to nobody; the node adds why it was not started, or did not end by itself
+      proof.json    of a run that only asks what its machine can do: the answer
 
-Each file has one writer. Nothing is locked and nobody is told of a change: on a file system of many machines both sides look again and again.
+Each file but `runner.log`, to which both append, has one writer. Nothing is locked and nobody is told of a change: on a file system of many machines
+both sides look again and again.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ from typing import Final
 
 import msgspec
 
+from dms.executors.cluster.engine import last_line
 from dms_actors.ports import Exited, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Resources
 from dms_proto.work import Task
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHUNK: Final = 256 * 1024
-_MAX_COMPLAINT: Final = 300
 SPEC: Final = "spec.json"
 LOG: Final = "runner.log"
 
@@ -141,8 +143,7 @@ class RunDirectory:
 
     def complaint(self) -> str:
         """The last line that the runner said to nobody; empty if none."""
-        lines = self._read(LOG).decode(errors="replace").strip().splitlines()
-        return lines[-1][:_MAX_COMPLAINT] if lines else ""
+        return last_line(self._read(LOG).decode(errors="replace"))
 
     def complain(self, what: str) -> None:
         """Notes why a runner was not started, or did not end by itself. Nowhere, where the run is over and gone."""

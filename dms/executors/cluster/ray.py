@@ -23,7 +23,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order
+from dms.executors.cluster.engine import (
+    ANSWER_S,
+    CONNECT_S,
+    Capacity,
+    EngineError,
+    EngineJob,
+    Machine,
+    Order,
+    last_line,
+)
 from dms.executors.cluster.files import LOG, RunDirectory
 from dms.executors.settings import RaySettings
 from dms_proto.capability import NOTHING, Resources
@@ -35,8 +44,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-ANSWER_S: Final = 20.0
-CONNECT_S: Final = 6.0
 END_S: Final = 30
 """How long a runner may take to end, before Ray kills it. By default 3 s, too short for it to say how it ended."""
 SETTLED_S: Final = 30.0
@@ -45,7 +52,6 @@ _NAME: Final = "dms_run"
 _DIRECTORY: Final = "dms_directory"
 _KEPT: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR")
 WAITS: Final = "no machine has room for it, or a worker of Ray is being started for it"
-_MAX_COMPLAINT: Final = 300
 _AMOUNT: Final = r"(?P<{0}>[\d.e+-]+)(?P<{0}_unit>[KMGT]i)?B?"
 _USED: Final = re.compile(
     rf"{_AMOUNT.format('used')}/\S+ (?P<what>CPU|memory)(?: \({_AMOUNT.format('part')} used of {_AMOUNT.format('held')} reserved)?"
@@ -276,12 +282,6 @@ def end_is_noted(job: RayJob) -> bool:
                 files.complain(last_line(job.message))
             return True
     return False
-
-
-def last_line(said: str) -> str:
-    """Where Ray says what was the matter, after the names of all that was touched by it; empty if it says nothing."""
-    lines = said.strip().splitlines()
-    return lines[-1].strip()[:_MAX_COMPLAINT] if lines else ""
 
 
 def refusal_of(address: str, status: int, said: str) -> EngineError:

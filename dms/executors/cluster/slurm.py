@@ -12,20 +12,17 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order
+from dms.executors.cluster.engine import ANSWER_S, Capacity, EngineError, EngineJob, Machine, Order, last_line
 from dms.executors.cluster.files import LOG
 from dms.executors.settings import SlurmSettings
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.units import CORE, MIB, MINUTE
 
-ANSWER_S: Final = 20.0
-"""Slurm's own commands give up after 10 s by default."""
 _TAKES_JOBS: Final = frozenset({"idle", "mixed", "allocated", "completing"})
 """States of nodes that take jobs. With a mark behind, such as `idle*`, it is another: that of a node that does not answer, say."""
 _NODES: Final = "NodeList:|,StateLong:|,CPUsState:|,Memory:|,AllocMem:|"
 _JOBS: Final = "%i|%T|%r|%N|%j"
 _KEPT: Final = ("PATH", "HOME", "USER", "SLURM_CONF", "SLURM_CONF_SERVER")
-_MAX_COMPLAINT: Final = 300
 
 
 class Slurm:
@@ -88,7 +85,8 @@ class Slurm:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            raise EngineError(_last_line(complaint, f"{program} failed with exit code {process.returncode}"))
+            said = last_line(complaint.decode(errors="replace"))
+            raise EngineError(said or f"{program} failed with exit code {process.returncode}")
         return out.decode(errors="replace")
 
     def _environment(self) -> dict[str, str]:
@@ -154,8 +152,3 @@ def jobs_of(listing: str) -> dict[str, EngineJob]:
             why = "" if reason == "None" else reason  # it was not looked at yet
             jobs[name] = EngineJob(job_id, not waits, why if waits else nodes)
     return jobs
-
-
-def _last_line(complaint: bytes, otherwise: str) -> str:
-    lines = complaint.decode(errors="replace").strip().splitlines()
-    return lines[-1][:_MAX_COMPLAINT] if lines else otherwise

@@ -69,7 +69,7 @@ class TabStated(Message, frozen=True, tag=True):
 
     Attributes:
         number: of the sum: one more each time.
-        terms: `pool.tabs.terms_digest` of what is agreed; empty: there is no such tab.
+        terms: `tabs.terms.terms_digest` of what is agreed; empty: there is no such tab.
         calls: that ran to their end.
         ran_ms: how long they were at work together.
         price: micro-credits owed in all.

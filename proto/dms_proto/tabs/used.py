@@ -166,7 +166,6 @@ class SumAnswered(Event, frozen=True):
         number: of the sum.
         stated, calls, ran_ms: by its provider.
         signed: micro-credits that are owed in all.
-        is_over: nothing more is added, as its provider says.
         frame: what was stated, as it was signed.
     """
 
