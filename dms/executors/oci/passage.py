@@ -54,6 +54,10 @@ WAY: Final = "/run/dms/way"
 """Where the socket is seen in a container."""
 START_S: Final = 30.0
 """Seconds in which the first program of a container has to ask for its descriptors."""
+KEPT_OUT: Final = (
+    "what leads into the container does not start in it: its engine or its runtime keeps it from the node's socket"
+)
+"""Told of a container whose first program has ended, or has asked, without handing its log over."""
 _WAY, _RESULT = "way", "result"
 _SUFFIXES: Final = (_WAY, _RESULT, METER, door.SUFFIX, door.EXEC_SUFFIX)
 _FIRST: Final = 32
@@ -229,13 +233,11 @@ class Passage:
             for task in (asking, ending):
                 task.cancel()
             await asyncio.gather(asking, ending, return_exceptions=True)
-        if asking.cancelled():
-            raise MachineError(
-                "sandbox_failed",
-                "what leads into the container does not start in it: its engine or its runtime keeps it from the node's socket",
-                hint="dms doctor",
-            )
-        return asking.result()[0]
+        if not asking.cancelled():
+            return asking.result()[0]
+        is_slow = ending.cancelled() or ending.exception() is not None
+        why = f"what leads into the container has not started in it within {START_S:.0f} s" if is_slow else KEPT_OUT
+        raise MachineError("sandbox_failed", why, hint="dms doctor")
 
     def _lead(self, connection: socket.socket, process: int) -> None:
         """One message there, one back; who asks may be a stranger's program, so not for ever."""
@@ -251,7 +253,7 @@ class Passage:
             logs = socket.recv_fds(connection, 1, 1)[1]
             opened.callback(_close, logs)
             if not logs:
-                raise OSError("it does not say which is its log")
+                raise MachineError("sandbox_failed", KEPT_OUT, hint="dms doctor")
             run = os.pidfd_open(process)
             opened.callback(os.close, run)
             given = [makers[argument](opened, run, logs[0]) for argument in self._arguments]

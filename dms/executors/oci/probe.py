@@ -6,15 +6,17 @@ The image is made of this machine's own shell (`probe_image`), so that nothing h
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dms.executors.oci import probe_image
+from dms.executors.oci.passage import KEPT_OUT
 from dms.executors.sandbox.verdict import KILLED
 from dms_actors.ports import Exited
 from dms_proto.capability import NOTHING, Meter, Resources
@@ -26,6 +28,7 @@ from dms_proto.work import Ending, EndReason, ExecBy, Limits, Task
 if TYPE_CHECKING:
     from dms.executors.oci.executor import OciExecutor
 
+_logger = logging.getLogger(__name__)
 OWNER: Final = "probe"
 """In place of an executor's name in the labels of containers made here."""
 ENFORCED_BY_NODE: Final = ("disk", "wall", "output")
@@ -135,8 +138,20 @@ async def prove(executor: OciExecutor) -> Proof:
     ended = dict(zip(trials, endings, strict=True))
     if not ended["cpu"].usage.cpu_us:  # an engine that tells none; or a machine so busy that the program hardly began
         ended["cpu"] = await _trial(executor, "cpu", _busy(_PATIENT_MS), image)
-    closed = "" if passage.reason is EndReason.COMPLETED else passage.detail or passage.reason.value
+    closed = await why_closed(passage, lambda: _trial(executor, "passage", _PASSAGE, image))
     return msgspec.structs.replace(proof_of(ended), closed=closed)
+
+
+async def why_closed(tried: Ending, again: Callable[[], Awaitable[Ending]]) -> str:
+    """What keeps anything from leading into a container; empty: nothing that lasts. A busy machine or a full disk may be well soon."""
+    if tried.reason is EndReason.COMPLETED:
+        return ""
+    alone = await again()
+    if alone.detail == KEPT_OUT:
+        return KEPT_OUT
+    if alone.reason is not EndReason.COMPLETED:
+        _logger.warning("whether anything can lead into a container is not known: %s", alone.detail or alone.reason)
+    return ""
 
 
 def proof_of(endings: Mapping[str, Ending]) -> Proof:

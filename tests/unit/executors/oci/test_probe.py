@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dms.executors.oci.probe import proof_of
+from dms.executors.oci.passage import KEPT_OUT
+from dms.executors.oci.probe import proof_of, why_closed
 from dms_proto.capability import Meter
 from dms_proto.errors import MachineError
 from dms_proto.work import Ending, EndReason, Usage
@@ -37,3 +38,27 @@ def test_an_engine_that_lets_a_job_take_the_machine_is_not_offered(
     """Rootless podman on cgroup v1 is one."""
     with pytest.raises(MachineError, match=f"no limit of {words}"):
         proof_of({"cpu": SLOWED, "memory": memory, "processes": processes})
+
+
+KEPT = Ending(EndReason.PROVIDER_FAULT, -1, KEPT_OUT)
+SLOW = Ending(EndReason.PROVIDER_FAULT, -1, "it has not started in it within 30 s")
+FULL = Ending(EndReason.PROVIDER_FAULT, -1, "the job's directory: No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("tried", "alone", "closed"),
+    [
+        (KEPT, KEPT, KEPT_OUT),
+        (SLOW, KEPT, KEPT_OUT),
+        (KEPT, WELL, ""),
+        (SLOW, SLOW, ""),
+        (FULL, FULL, ""),
+    ],
+)
+async def test_only_an_engine_that_keeps_a_container_from_its_node_closes_it(
+    tried: Ending, alone: Ending, closed: str
+) -> None:
+    async def again() -> Ending:
+        return alone
+
+    assert await why_closed(tried, again) == closed
