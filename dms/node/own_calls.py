@@ -25,7 +25,7 @@ from dms_proto.ids import ID_BYTES, AllocationId, PeerId, TabId, tab_id
 from dms_proto.machine import Stimulus
 from dms_proto.pool.records import CallId
 from dms_proto.tabs.kept import KeptTabs
-from dms_proto.tabs.used import CallSeenOver, CallTried, TabGivenUp, TabRefused, TabTried, UsedTabs
+from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, TabGivenUp, TabRefused, TabTried, UsedTabs
 from dms_proto.tabs.used_machine import open_tab
 from dms_proto.tunnels import Opening, ToService, write_target
 
@@ -126,6 +126,7 @@ class OwnCalls:
         except asyncio.CancelledError:
             self._tell(CallSeenOver(tab, call_id), call_id)
             raise
+        self._tell(CallSeenIn(tab, call_id), call_id)
         self._tasks.start(self._watch(tab, call_id, led), f"call {call_id}")
         return led
 

@@ -26,6 +26,7 @@ from dms_proto.tabs.kept import (
     TurnAway,
 )
 from dms_proto.tabs.used import (
+    CallSeenIn,
     CallSeenOver,
     CallsLost,
     CallTried,
@@ -149,6 +150,8 @@ class Pair:
         self.tell(self.provider, CallEntering(call, CALLER, tab, SERVICE, SIZE))
         if len(self.turned_away) > before:
             self.tell(self.caller, CallSeenOver(tab, call, let_in=False))
+        else:
+            self.tell(self.caller, CallSeenIn(tab, call))
         return call
 
     def end(self, tab: TabId, call: CallId, ran_ms: int | None) -> None:

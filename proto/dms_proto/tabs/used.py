@@ -33,6 +33,7 @@ class UsedTab(msgspec.Struct, frozen=True):
         terms: as agreed.
         seen: calls that were let in and are over, and `seen_ms`, how long they took here.
         under_way: calls, each with Unix ms when it was asked for.
+        admitted: those of them that were let in, as far as is known.
         number, signed: of the last sum that was answered, and micro-credits in all that are owed.
         stated, calls, ran_ms: what its provider stated then.
         why_over: why no more calls are made on it; empty: it is open.
@@ -43,6 +44,7 @@ class UsedTab(msgspec.Struct, frozen=True):
     seen: int = 0
     seen_ms: int = 0
     under_way: Mapping[CallId, int] = {}
+    admitted: frozenset[CallId] = frozenset()
     number: int = 0
     signed: int = 0
     stated: int = 0
@@ -90,6 +92,13 @@ class StatementHeard(Stimulus, frozen=True):
 
 class CallTried(Stimulus, frozen=True):
     """A call on a tab is about to be asked for."""
+
+    tab_id: TabId
+    call_id: CallId
+
+
+class CallSeenIn(Stimulus, frozen=True):
+    """The provider has let a call in."""
 
     tab_id: TabId
     call_id: CallId
@@ -148,6 +157,13 @@ class CallBegun(Event, frozen=True):
     tab_id: GoodTabId
     call_id: CallId
     at: int
+
+
+class CallAdmitted(Transient, frozen=True):
+    """A call on a tab was let in."""
+
+    tab_id: TabId
+    call_id: CallId
 
 
 class CallSeen(Event, frozen=True):
@@ -234,7 +250,7 @@ def _evolved(tabs: UsedTabs, event: Event) -> UsedTabs:  # noqa: PLR0911 - one c
             return change(tabs, tabs={**tabs.tabs, terms.tab_id: UsedTab(terms)}, wanted=wanted)
         case TabsDropped(tab_ids=tab_ids):
             return change(tabs, tabs={key: tab for key, tab in tabs.tabs.items() if key not in tab_ids})
-        case CallBegun() | CallSeen() | SumAnswered() | TabEnded():
+        case CallBegun() | CallAdmitted() | CallSeen() | SumAnswered() | TabEnded():
             tab = tabs.tabs[event.tab_id]
             return change(tabs, tabs={**tabs.tabs, event.tab_id: _after(tab, event)})
         case UsedSaved(tabs=used):
@@ -243,13 +259,15 @@ def _evolved(tabs: UsedTabs, event: Event) -> UsedTabs:  # noqa: PLR0911 - one c
             return tabs
 
 
-def _after(tab: UsedTab, event: CallBegun | CallSeen | SumAnswered | TabEnded) -> UsedTab:
+def _after(tab: UsedTab, event: CallBegun | CallAdmitted | CallSeen | SumAnswered | TabEnded) -> UsedTab:
     match event:
         case CallBegun(call_id=call_id, at=at):
             return change(tab, under_way={**tab.under_way, call_id: at})
+        case CallAdmitted(call_id=call_id):
+            return change(tab, admitted=tab.admitted | {call_id})
         case CallSeen(call_id=call_id, ms=ms, let_in=let_in):
-            left = without(tab.under_way, call_id)
-            return change(tab, under_way=left, seen=tab.seen + let_in, seen_ms=tab.seen_ms + ms * let_in)
+            left = {"under_way": without(tab.under_way, call_id), "admitted": tab.admitted - {call_id}}
+            return change(tab, **left, seen=tab.seen + let_in, seen_ms=tab.seen_ms + ms * let_in)
         case SumAnswered(number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms):
             return change(tab, number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms)
         case TabEnded(why=why, at=at):

@@ -4,8 +4,9 @@
 
     wanted ──offer──▶ signed: open ── calls, sums ──▶ over ──▶ forgotten after a day
 
-A stated sum is compared with what was seen here of the calls, from the moment when one is asked for to its end. What is beyond that is not
-signed, and the tab is over then: no more calls are made on it.
+A stated sum is compared with what was seen here of the calls that were let in, from the moment when one is asked for to its end. What is beyond
+that is not signed, and the tab is over then: no more calls are made on it. While it is open whether a call was let in, such a sum waits: its
+provider tells it again.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from dms_proto.machine import (
 from dms_proto.messages import TabSigned, TabStated, TabWanted
 from dms_proto.tabs.terms import KEEP_MS, SAVE_EVERY, TabsPhase, allowed_ms, entry_name, owed, terms_digest
 from dms_proto.tabs.used import (
+    CallAdmitted,
     CallBegun,
     CallSeen,
+    CallSeenIn,
     CallSeenOver,
     CallsLost,
     CallTried,
@@ -132,6 +135,8 @@ def _answered(tab: UsedTab, stimulus: StatementHeard, now: int) -> Decision:
     stated, terms = stimulus.stated, tab.terms
     claimed = stated.price - tab.stated
     more, doubt = _judged(tab, stated, claimed, now)
+    if doubt and len(tab.admitted) < len(tab.under_way):
+        return IGNORED
     signed = tab.signed + more
     about = entry_name(terms.tab_id, stated.number)
     booked = charge(terms.provider, "", about, more, doubt, refused=claimed - more)
@@ -151,8 +156,8 @@ def _answered(tab: UsedTab, stimulus: StatementHeard, now: int) -> Decision:
 
 def _judged(tab: UsedTab, stated: TabStated, claimed: int, now: int) -> tuple[int, str]:
     """How much of what is asked beyond the sum before is owed by what was seen here, and why that is not all of it; empty: it is."""
-    seen_ms = tab.seen_ms + sum(max(0, now - begun) for begun in tab.under_way.values())
-    let_in = tab.seen + len(tab.under_way)
+    seen_ms = tab.seen_ms + sum(max(0, now - tab.under_way[call_id]) for call_id in tab.admitted)
+    let_in = tab.seen + len(tab.admitted)
     ran_ms, calls = min(stated.ran_ms, allowed_ms(seen_ms)), min(stated.calls, let_in)
     fair = owed(tab.terms, calls, ran_ms)
     more = min(claimed, max(0, min(stated.price, fair) - tab.signed))
@@ -181,6 +186,13 @@ def _call_tried(tabs: UsedTabs, stimulus: CallTried, now: int) -> Decision:
     if tab is None or stimulus.call_id in tab.under_way:
         return IGNORED
     return Decision((CallBegun(stimulus.tab_id, stimulus.call_id, now),))
+
+
+def _call_in(tabs: UsedTabs, stimulus: CallSeenIn, _now: int) -> Decision:
+    tab = tabs.tabs.get(stimulus.tab_id)
+    if tab is None or stimulus.call_id not in tab.under_way:
+        return IGNORED
+    return Decision((CallAdmitted(stimulus.tab_id, stimulus.call_id),))
 
 
 def _call_over(tabs: UsedTabs, stimulus: CallSeenOver, now: int) -> Decision:
@@ -221,10 +233,11 @@ _ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
     TabTried: Row(_tried, "asked for"),
     StatementHeard: Row(
         _heard,
-        "an offer of what was asked for is signed, and the tab before it is over; a sum is signed as far as it follows from what was seen, "
-        "else the tab is over; the last once more is signed once more",
+        "an offer of what was asked for is signed, and the tab before it is over; a sum is signed as far as it follows from what was seen "
+        "of calls that were let in, else the tab is over, but not while it is open whether one was; the last once more is signed once more",
     ),
     CallTried: Row(_call_tried, "its time runs from here on"),
+    CallSeenIn: Row(_call_in, "it may be asked for"),
     CallSeenOver: Row(_call_over, "its time is what may be asked for; of one that was not let in nothing may be"),
     TabRefused: Row(_refused, "no more calls are made on it"),
     TabGivenUp: Row(_given_up, "forgotten, if there is no agreement yet"),

@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from dms_proto.messages import TabSigned, TabStated
+from dms_proto.pool.records import CallId
 from dms_proto.pool.refusals import Code
 from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, cost
 from dms_proto.tabs import kept_machine
 from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard
 from dms_proto.tabs.terms import KEEP_MS, STATE_MS, UNSIGNED_MS, terms_digest
-from dms_proto.tabs.used import StatementHeard
+from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard
 from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
 
 change = msgspec.structs.replace
@@ -128,6 +129,25 @@ def test_more_than_was_seen_is_not_signed_and_ends_the_tab(lie: object, why: str
     assert why in pair.used(tab).why_over
     assert pair.used(tab).signed <= cost(34 * SECOND)
     assert -pair.caller.balances.open == pair.caller.balances.expense == pair.used(tab).signed
+
+
+def test_a_sum_for_a_call_waits_until_it_is_known_whether_it_was_let_in() -> None:
+    pair = Pair()
+    for is_let_in in (False, True):
+        tab = pair.agree(CREDIT)
+        call = CallId("call")
+        pair.tell(pair.caller, CallTried(tab, call))
+        pair.now += 30 * SECOND
+        early = TabStated(tab, 1, terms_digest(pair.used(tab).terms), 1, 20 * SECOND, cost(20 * SECOND))
+        pair.tell(pair.caller, StatementHeard(PROVIDER, early))
+        assert (pair.used(tab).number, pair.used(tab).why_over) == (0, "")
+        if is_let_in:
+            pair.tell(pair.caller, CallSeenIn(tab, call))
+        else:
+            pair.tell(pair.caller, CallSeenOver(tab, call, let_in=False))
+        pair.tell(pair.caller, StatementHeard(PROVIDER, early))
+        assert pair.used(tab).signed == (cost(20 * SECOND) if is_let_in else 0)
+        assert bool(pair.used(tab).why_over) != is_let_in
 
 
 def test_what_is_not_accepted_is_in_dispute_and_ends_the_tab() -> None:
