@@ -67,10 +67,13 @@ class KeptTab(msgspec.Struct, frozen=True):
         """What it has come to."""
         return owed(self.terms, self.calls, self.ran_ms)
 
-    @property
-    def held(self) -> int:
-        """What may come to be asked for on it beside what was stated: of the caller's credit it is held, as an allocation's price is."""
-        return (self.price if self.why_over else self.terms.max_price) - self.stated
+    def held(self, at_work: int) -> int:
+        """What may come to be asked for on it beside what was stated: of the caller's credit it is held, as an allocation's price is.
+
+        `at_work`: calls that are. They go on when the tab is over, and each may take as long as it may.
+        """
+        most = owed(self.terms, self.calls + at_work, self.ran_ms + at_work * self.terms.call_ms)
+        return (most if self.why_over else self.terms.max_price) - self.stated
 
     @property
     def is_unsigned(self) -> bool:

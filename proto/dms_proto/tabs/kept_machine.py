@@ -52,6 +52,7 @@ from dms_proto.tabs.kept import (
     TabOffered,
     TabOver,
     TurnAway,
+    change,
     evolve,
     saved,
 )
@@ -97,10 +98,11 @@ def tab_of(tabs: KeptTabs, caller: PeerId, service: str) -> KeptTab | None:
 
 
 def held(tabs: KeptTabs) -> Mapping[PeerId, int]:
-    """What of each caller's credit is held for its tabs."""
+    """What of each caller's credit is held for its tabs; 0 for whom has one that holds nothing."""
+    at_work = Counter(tabs.under_way.values())
     total = Counter[PeerId]()
-    for tab in tabs.tabs.values():
-        total[tab.terms.caller] += tab.held
+    for tab_id, tab in tabs.tabs.items():
+        total[tab.terms.caller] += tab.held(at_work[tab_id])
     return total
 
 
@@ -140,12 +142,23 @@ def _why_not(tabs: KeptTabs, caller: PeerId, terms: TabTerms | None, credit: int
     if longest > terms.max_price:
         most = format_credits(terms.max_price)
         return f"one call may cost {format_credits(longest)} and {most} is the most offered for all: offer more"
-    before = tab_of(tabs, caller, terms.service)
-    room = credit + (before.held if before is not None else 0)  # of which it takes the place
+    room = credit + _let_go(tabs, tab_of(tabs, caller, terms.service))
     if terms.max_price > room:
         most, left = format_credits(terms.max_price), format_credits(max(0, room))
         return f"{most} may come to be owed, and {left} of credit are left: offer less, or pay what is owed"
     return ""
+
+
+def _let_go(tabs: KeptTabs, tab: KeptTab | None) -> int:
+    """What is held of the caller's credit for an open tab alone: not for the calls at work on it, which go on when another takes its place."""
+    if tab is None:
+        return 0
+    at_work = _at_work(tabs, tab.terms.tab_id)
+    return tab.held(at_work) - change(tab, why_over="another took its place").held(at_work)
+
+
+def _at_work(tabs: KeptTabs, tab_id: TabId) -> int:
+    return sum(each == tab_id for each in tabs.under_way.values())
 
 
 def _of(tabs: KeptTabs, caller: PeerId, service: str) -> list[KeptTab]:
@@ -203,8 +216,7 @@ def _not_let_in(tabs: KeptTabs, call: CallEntering, now: int) -> Refusal | None:
     if tab.is_unsigned and now >= tab.stated_at + UNSIGNED_MS:
         asked = format_credits(tab.stated - tab.signed)
         return Refusal(Code.UNSIGNED, f"{asked} for calls before it is not signed yet", wait_ms=pause_ms(tab.repeats))
-    at_work = sum(each == call.tab_id for each in tabs.under_way.values())
-    after = most_after(terms, at_work + 1, tab.ran_ms)
+    after = most_after(terms, _at_work(tabs, call.tab_id) + 1, tab.ran_ms)
     if after > terms.max_price:
         most, so_far = format_credits(terms.max_price), format_credits(tab.price)
         why = f"its tab has come to {so_far} of at most {most}, and with this call may come to {format_credits(after)}"

@@ -112,6 +112,22 @@ def test_no_more_is_agreed_than_may_come_to_be_owed_and_all_of_it_is_held() -> N
     assert not kept_machine.held(pair.provider.state)
 
 
+def test_calls_at_work_on_a_tab_that_is_over_go_on_and_are_held_as_if_they_took_their_longest() -> None:
+    pair = Pair()
+    tab = pair.agree(CREDIT)
+    first, second = pair.begin(tab), pair.begin(tab)
+    pair.credit = 0  # beside the tab
+    rest = CREDIT - cost(2 * CALL_MS)
+    pair.agree(rest + 1)
+    assert "0.966666 credits of credit are left" in pair.ready[-1]
+    pair.agree(rest)
+    assert kept_machine.held(pair.provider.state) == {CALLER: CREDIT}
+    pair.end(tab, first, SECOND)
+    pair.end(tab, second, None)
+    pair.pass_time(0)
+    assert kept_machine.held(pair.provider.state) == {CALLER: rest}
+
+
 @pytest.mark.parametrize(
     ("lie", "why"),
     [
