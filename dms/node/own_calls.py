@@ -117,15 +117,17 @@ class OwnCalls:
         if not tab:
             return await self._tunnels.open(provider, opening)
         call_id = CallId(os.urandom(8).hex())
-        await ask_from_loop(self._pool, Told(CallTried(tab, call_id), call_id), ASK_S)  # its time runs from here on
+        led, let_in = None, False
         try:
+            await ask_from_loop(self._pool, Told(CallTried(tab, call_id), call_id), ASK_S)  # its time runs from here on
+            let_in = True  # as far as is known here
             led = await self._tunnels.open(provider, opening)
         except DmsError as error:
-            self._tell(CallSeenOver(tab, call_id, error.code not in NOT_LET_IN), call_id)
+            let_in = let_in and error.code not in NOT_LET_IN
             raise
-        except asyncio.CancelledError:
-            self._tell(CallSeenOver(tab, call_id), call_id)
-            raise
+        finally:
+            if led is None:  # even one that was given up before its beginning was known to be written: it may be yet
+                self._tell(CallSeenOver(tab, call_id, let_in), call_id)
         self._tell(CallSeenIn(tab, call_id), call_id)
         self._tasks.start(self._watch(tab, call_id, led), f"call {call_id}")
         return led
