@@ -36,6 +36,8 @@ LONGEST_REPEAT_MS: Final = 5 * 60 * SECOND
 """Between two tellings of a sum that is not signed: the first pause, and the longest after twice as long each time."""
 KEEP_MS: Final = 24 * HOUR
 """How long the last sum of a tab is told without an answer, and by whom it is paid remembered."""
+UNUSED_MS: Final = HOUR
+"""How long a tab stays open at its caller without a call. Its provider ends it sooner, but tells that once: the word may be lost."""
 SAVE_EVERY: Final = 5_000
 """Events after which all tabs are written as one, so that a restart folds about as many."""
 SLACK_MS: Final = 2 * SECOND

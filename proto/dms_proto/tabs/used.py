@@ -31,6 +31,7 @@ class UsedTab(msgspec.Struct, frozen=True):
 
     Attributes:
         terms: as agreed.
+        used_at: Unix ms when that was, or when a call on it last began or ended.
         seen: calls that were let in and are over, and `seen_ms`, how long they took here.
         under_way: calls, each with Unix ms when it was asked for.
         admitted: those of them that were let in, as far as is known.
@@ -41,6 +42,7 @@ class UsedTab(msgspec.Struct, frozen=True):
     """
 
     terms: TabTerms
+    used_at: int = 0
     seen: int = 0
     seen_ms: int = 0
     under_way: Mapping[CallId, int] = {}
@@ -245,9 +247,9 @@ def _evolved(tabs: UsedTabs, event: Event) -> UsedTabs:  # noqa: PLR0911 - one c
             return change(tabs, wanted=remember(tabs.wanted, tried.tab_id, tried, MOST_WANTED))
         case TabDeclined(tab_id=tab_id):
             return change(tabs, wanted=without(tabs.wanted, tab_id))
-        case TabTaken(terms=terms):
+        case TabTaken(terms=terms, at=at):
             wanted = without(tabs.wanted, terms.tab_id)
-            return change(tabs, tabs={**tabs.tabs, terms.tab_id: UsedTab(terms)}, wanted=wanted)
+            return change(tabs, tabs={**tabs.tabs, terms.tab_id: UsedTab(terms, at)}, wanted=wanted)
         case TabsDropped(tab_ids=tab_ids):
             return change(tabs, tabs={key: tab for key, tab in tabs.tabs.items() if key not in tab_ids})
         case CallBegun() | CallAdmitted() | CallSeen() | SumAnswered() | TabEnded():
@@ -262,12 +264,13 @@ def _evolved(tabs: UsedTabs, event: Event) -> UsedTabs:  # noqa: PLR0911 - one c
 def _after(tab: UsedTab, event: CallBegun | CallAdmitted | CallSeen | SumAnswered | TabEnded) -> UsedTab:
     match event:
         case CallBegun(call_id=call_id, at=at):
-            return change(tab, under_way={**tab.under_way, call_id: at})
+            return change(tab, used_at=at, under_way={**tab.under_way, call_id: at})
         case CallAdmitted(call_id=call_id):
             return change(tab, admitted=tab.admitted | {call_id})
         case CallSeen(call_id=call_id, ms=ms, let_in=let_in):
             left = {"under_way": without(tab.under_way, call_id), "admitted": tab.admitted - {call_id}}
-            return change(tab, **left, seen=tab.seen + let_in, seen_ms=tab.seen_ms + ms * let_in)
+            over_at = tab.under_way[call_id] + ms
+            return change(tab, **left, used_at=over_at, seen=tab.seen + let_in, seen_ms=tab.seen_ms + ms * let_in)
         case SumAnswered(number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms):
             return change(tab, number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms)
         case TabEnded(why=why, at=at):

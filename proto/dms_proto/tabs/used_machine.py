@@ -29,7 +29,7 @@ from dms_proto.machine import (
     earliest,
 )
 from dms_proto.messages import TabSigned, TabStated, TabWanted
-from dms_proto.tabs.terms import KEEP_MS, SAVE_EVERY, TabsPhase, allowed_ms, entry_name, owed, terms_digest
+from dms_proto.tabs.terms import KEEP_MS, SAVE_EVERY, UNUSED_MS, TabsPhase, allowed_ms, entry_name, owed, terms_digest
 from dms_proto.tabs.used import (
     CallAdmitted,
     CallBegun,
@@ -66,8 +66,14 @@ def decide(tabs: UsedTabs, stimulus: Stimulus, now: int) -> Decision:
 
 
 def next_deadline(tabs: UsedTabs) -> int | None:
-    """When a tab that is over may be forgotten."""
-    return earliest(*(tab.over_at + KEEP_MS for tab in tabs.tabs.values() if tab.why_over))
+    """When a tab that is not used is over, and one that is over may be forgotten."""
+    return earliest(*map(_deadline, tabs.tabs.values()))
+
+
+def _deadline(tab: UsedTab) -> int | None:
+    if tab.why_over:
+        return tab.over_at + KEEP_MS
+    return None if tab.under_way else tab.used_at + UNUSED_MS
 
 
 def resume(_tabs: UsedTabs) -> tuple[Effect, ...]:
@@ -223,8 +229,10 @@ def _lost(tabs: UsedTabs, _stimulus: CallsLost, now: int) -> Decision:
 
 
 def _time(tabs: UsedTabs, _stimulus: TimeCame, now: int) -> Decision:
-    old = tuple(key for key, tab in tabs.tabs.items() if tab.why_over and now >= tab.over_at + KEEP_MS)
-    return Decision((TabsDropped(old),)) if old else IGNORED
+    due = {key: tab for key, tab in tabs.tabs.items() if (at := _deadline(tab)) is not None and now >= at}
+    unused = (event for tab in due.values() for event in _over(tab, "no call was made on it for an hour", now))
+    old = tuple(key for key, tab in due.items() if tab.why_over)
+    return Decision((*unused, *((TabsDropped(old),) if old else ())))
 
 
 # ------------------------------------------------------------------------------------------------------------------ table
@@ -242,7 +250,9 @@ _ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
     TabRefused: Row(_refused, "no more calls are made on it"),
     TabGivenUp: Row(_given_up, "forgotten, if there is no agreement yet"),
     CallsLost: Row(_lost, "what was under way is over, and may have taken until now"),
-    TimeCame: Row(_time, "a tab that was over for a day is forgotten"),
+    TimeCame: Row(
+        _time, "a tab on which no call was made for an hour is over; one that was over for a day is forgotten"
+    ),
 }
 TABLE: Final[Table[UsedTabs]] = {(TabsPhase.HELD, kind): row for kind, row in _ROWS.items()}
 STIMULI: Final = frozenset(_ROWS) - {TimeCame}

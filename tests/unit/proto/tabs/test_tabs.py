@@ -11,7 +11,7 @@ from dms_proto.messages import TabSigned, TabStated
 from dms_proto.pool.records import CallId
 from dms_proto.pool.refusals import Code
 from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, cost
-from dms_proto.tabs import kept_machine
+from dms_proto.tabs import kept_machine, used_machine
 from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard
 from dms_proto.tabs.terms import KEEP_MS, STATE_MS, UNSIGNED_MS, terms_digest
 from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard
@@ -50,6 +50,25 @@ def test_a_small_sum_is_signed_after_a_while_and_the_rest_at_the_end() -> None:
     assert tab not in pair.provider.state.tabs
     assert pair.used(tab).why_over
     assert pair.provider.balances.open == -pair.caller.balances.open == cost(3 * SECOND)
+
+
+def test_a_tab_whose_end_was_lost_is_over_an_hour_after_its_last_call() -> None:
+    pair = Pair(loses=lambda message: isinstance(message, TabStated) and message.is_over)
+    tab = pair.agree()
+    call = pair.begin(tab)
+    pair.pass_time(2 * HOUR)
+    pair.end(tab, call, 2 * HOUR)
+    pair.pass_time(STATE_MS)
+    pair.leave()
+    assert tab not in pair.provider.state.tabs
+    pair.pass_time(HOUR - STATE_MS - 1)
+    pair.kill_caller()
+    assert not pair.used(tab).why_over
+    pair.pass_time(1)
+    assert pair.used(tab).why_over
+    assert not used_machine.stakes(pair.caller.state)
+    pair.pass_time(KEEP_MS)
+    assert not pair.caller.state.tabs
 
 
 def test_calls_that_cost_nothing_yet_do_not_wake_the_provider_for_ever() -> None:
