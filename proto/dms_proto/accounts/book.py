@@ -18,6 +18,7 @@ to us, below zero by us. The capital of a job that runs is not booked: its hold 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
@@ -36,7 +37,8 @@ V = TypeVar("V")
 MAX_REMEMBERED: Final = 4_096
 """Entries known by their names, so that one that comes twice is posted once; the oldest are forgotten first."""
 MAX_DISPUTES: Final = 1_024
-"""Disputes known one by one; past it the oldest are in the balance alone. Bounds what a peer that asks too much can make us remember."""
+"""Disputes known one by one; past it the oldest of the peer with most of them is in the balance alone. Bounds what peers that ask too much can
+make us remember, and none can push out those of others."""
 NO_LIMIT: Final = 2**53
 """Micro-credits: no limit, or none for this node with itself."""
 
@@ -191,7 +193,7 @@ class Accounts(msgspec.Struct, frozen=True):
         limits: the most a peer may owe, where its owner has said so.
         default_debt_limit, debt_limits: the same for what this node may owe a peer, over all its jobs.
         posted: names of the newest entries, and what they moved: a claim's or charge's amount.
-        disputes: what was asked and not accepted, either way, by the name of the entry it comes from; the newest.
+        disputes: what was asked and not accepted, either way, by the name of the entry it comes from; of the peers with most the newest.
         forgiven: what we ask for no more, until its debtor is heard to know that, by allocation; the newest.
         received, given: the newest signed statement of each peer, and of ours to each peer.
         heirs: earlier names of peers whose accounts these are, each with the present one: what was agreed under a name is booked under it.
@@ -306,12 +308,20 @@ class Accounts(msgspec.Struct, frozen=True):
                 amount = entry.moves(Account.DISPUTED) if ours else entry.refused
                 asked = sum(transfer.amount for transfer in entry.transfers) + entry.refused
                 new = Dispute(entry.peer, entry.about, entry.request_id, asked, amount, ours)
-                return remember(self.disputes, entry.name, new, MAX_DISPUTES) if amount else self.disputes
+                return self._with_dispute(entry.name, new) if amount else self.disputes
             case Why.FORGIVEN | Why.ACCEPTED:
                 names = self.names(self.present(entry.peer))
                 return {k: d for k, d in self.disputes.items() if d.allocation_id != entry.about or d.peer not in names}
             case _:
                 return self.disputes
+
+    def _with_dispute(self, name: str, new: Dispute) -> Mapping[str, Dispute]:
+        there = {**without(self.disputes, name), name: new}
+        if len(there) <= MAX_DISPUTES:
+            return there
+        of = {each: self.present(dispute.peer) for each, dispute in there.items()}
+        ((crowd, _),) = Counter(of.values()).most_common(1)
+        return without(there, next(each for each, peer in of.items() if peer == crowd))
 
     def with_limit(self, peer: PeerId, limit: int | None) -> Accounts:
         """The book with another limit for a peer; None: the default again."""

@@ -38,6 +38,7 @@ class UsedTab(msgspec.Struct, frozen=True):
         number, signed: of the last sum that was answered, and micro-credits in all that are owed.
         stated, calls, ran_ms: what its provider stated then.
         why_over: why no more calls are made on it; empty: it is open.
+        in_doubt: it is over since more was stated than was owed.
         over_at: Unix ms.
     """
 
@@ -53,7 +54,13 @@ class UsedTab(msgspec.Struct, frozen=True):
     calls: int = 0
     ran_ms: int = 0
     why_over: str = ""
+    in_doubt: bool = False
     over_at: int = 0
+
+    @property
+    def let_in(self) -> int:
+        """Calls that may be asked for."""
+        return self.seen + len(self.admitted)
 
 
 class UsedTabs(msgspec.Struct, frozen=True):
@@ -198,11 +205,12 @@ class SumAnswered(Event, frozen=True):
 
 
 class TabEnded(Event, frozen=True):
-    """No more calls are made on a tab."""
+    """No more calls are made on a tab. `in_doubt`: since more was stated than was owed."""
 
     tab_id: GoodTabId
     why: Line
     at: int
+    in_doubt: bool = False
 
 
 class TabsDropped(Event, frozen=True):
@@ -273,5 +281,5 @@ def _after(tab: UsedTab, event: CallBegun | CallAdmitted | CallSeen | SumAnswere
             return change(tab, **left, used_at=over_at, seen=tab.seen + let_in, seen_ms=tab.seen_ms + ms * let_in)
         case SumAnswered(number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms):
             return change(tab, number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms)
-        case TabEnded(why=why, at=at):
-            return change(tab, why_over=why, over_at=at)
+        case TabEnded(why=why, at=at, in_doubt=in_doubt):
+            return change(tab, why_over=why, over_at=at, in_doubt=in_doubt)

@@ -111,7 +111,7 @@ def _heard(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
     if tab.terms.provider != stimulus.provider or stated.terms != terms_digest(tab.terms):
         return IGNORED
     over = _over(tab, stated.said, now) if stated.is_over else ()
-    if stated.number == tab.number + 1 and stated.price > tab.stated:
+    if stated.number == tab.number + 1 and _is_new(tab, stated):
         return _answered(tab, stimulus, now)
     if stated.number != tab.number:
         return IGNORED
@@ -137,6 +137,11 @@ def _offered(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
     return Decision((TabTaken(terms, now, stimulus.frame), *ended), (Send(terms.provider, signature),))
 
 
+def _is_new(tab: UsedTab, stated: TabStated) -> bool:
+    """Whether a sum is more than the one before. After a doubt only for more calls that there were: each lie would be one more dispute."""
+    return stated.price > tab.stated and (not tab.in_doubt or tab.calls < stated.calls <= tab.let_in)
+
+
 def _answered(tab: UsedTab, stimulus: StatementHeard, now: int) -> Decision:
     stated, terms = stimulus.stated, tab.terms
     claimed = stated.price - tab.stated
@@ -156,21 +161,20 @@ def _answered(tab: UsedTab, stimulus: StatementHeard, now: int) -> Decision:
         stated.ran_ms,
         stimulus.frame,
     )
-    over = _over(tab, doubt or stated.said, now) if doubt or stated.is_over else ()
+    over = _over(tab, doubt or stated.said, now, in_doubt=bool(doubt)) if doubt or stated.is_over else ()
     return Decision((answer, *over), (*booked, _signature(tab, stated.number, signed)))
 
 
 def _judged(tab: UsedTab, stated: TabStated, claimed: int, now: int) -> tuple[int, str]:
     """How much of what is asked beyond the sum before is owed by what was seen here, and why that is not all of it; empty: it is."""
     seen_ms = tab.seen_ms + sum(max(0, now - tab.under_way[call_id]) for call_id in tab.admitted)
-    let_in = tab.seen + len(tab.admitted)
-    ran_ms, calls = min(stated.ran_ms, allowed_ms(seen_ms)), min(stated.calls, let_in)
+    ran_ms, calls = min(stated.ran_ms, allowed_ms(seen_ms)), min(stated.calls, tab.let_in)
     fair = owed(tab.terms, calls, ran_ms)
     more = min(claimed, max(0, min(stated.price, fair) - tab.signed))
     if tab.signed + more >= stated.price:
         return more, ""
     if calls < stated.calls:
-        return more, f"{stated.calls} calls are stated, and {let_in} were let in"
+        return more, f"{stated.calls} calls are stated, and {tab.let_in} were let in"
     if ran_ms < stated.ran_ms:
         return (
             more,
@@ -183,8 +187,11 @@ def _signature(tab: UsedTab, number: int, price: int) -> Send:
     return Send(tab.terms.provider, TabSigned(tab.terms.tab_id, number, terms_digest(tab.terms), price))
 
 
-def _over(tab: UsedTab, why: str, now: int) -> tuple[TabEnded, ...]:
-    return () if tab.why_over else (TabEnded(tab.terms.tab_id, why or "its provider has ended it", now),)
+def _over(tab: UsedTab, why: str, now: int, *, in_doubt: bool = False) -> tuple[TabEnded, ...]:
+    """Why it is over stays; a doubt comes on top."""
+    if tab.why_over and (tab.in_doubt or not in_doubt):
+        return ()
+    return (TabEnded(tab.terms.tab_id, why or "its provider has ended it", now, in_doubt),)
 
 
 def _call_tried(tabs: UsedTabs, stimulus: CallTried, now: int) -> Decision:
@@ -241,8 +248,9 @@ _ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
     TabTried: Row(_tried, "asked for"),
     StatementHeard: Row(
         _heard,
-        "an offer of what was asked for is signed, and the tab before it is over; a sum is signed as far as it follows from what was seen "
-        "of calls that were let in, else the tab is over, but not while it is open whether one was; the last once more is signed once more",
+        "an offer of what was asked for is signed, and the tab before it is over; a sum is signed as far as it follows from what was seen of calls "
+        "that were let in, else the tab is over, but not while it is open whether one was; after that only one for more calls is answered; "
+        "the last once more is signed once more",
     ),
     CallTried: Row(_call_tried, "its time runs from here on"),
     CallSeenIn: Row(_call_in, "it may be asked for"),

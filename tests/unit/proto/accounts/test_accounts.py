@@ -480,6 +480,15 @@ def test_a_dispute_goes_with_the_name_of_its_peer() -> None:
     assert ours.state.disputes == {}
 
 
+def test_who_asks_too_much_again_and_again_pushes_out_no_dispute_of_another() -> None:
+    books = Accounts(ME.peer_id)
+    for peer, number in [(THIRD.peer_id, 0), *((PEER.peer_id, number) for number in range(MAX_DISPUTES + 3))]:
+        (booked,) = charge(peer, "", f"t-{peer}.{number}", 0, "too much", refused=1)
+        books = books.post(booked.entry)
+    assert len(books.disputed_with(THIRD.peer_id)) == 1
+    assert len(books.disputes) == MAX_DISPUTES
+
+
 def test_of_more_disputes_than_can_be_known_the_oldest_are_in_the_balance_alone() -> None:
     books = Books()
     for number in range(MAX_DISPUTES + 3):

@@ -185,6 +185,26 @@ def test_a_sum_for_a_call_waits_until_it_is_known_whether_it_was_let_in() -> Non
         assert bool(pair.used(tab).why_over) != is_let_in
 
 
+def test_a_provider_makes_no_more_disputes_than_there_are_calls() -> None:
+    pair = Pair()
+    tab = pair.agree(CREDIT)
+    pair.signs = lambda signed: signed if not signed.number else None
+    lied, later = pair.begin(tab), pair.begin(tab)
+    for number in range(1, 50):
+        calls = 1 if number < 10 else number
+        pair.now += SECOND
+        lie = TabStated(tab, number, terms_digest(pair.used(tab).terms), calls, HOUR, number * CREDIT // 50)
+        pair.tell(pair.caller, StatementHeard(PROVIDER, lie))
+    assert len(pair.caller.entries) == pair.used(tab).number == 1
+    pair.tell(pair.caller, CallSeenOver(tab, lied))
+    before, signed = pair.used(tab).stated, pair.used(tab).signed
+    pair.now += 20 * SECOND
+    pair.tell(pair.caller, CallSeenOver(tab, later))
+    honest = TabStated(tab, 2, terms_digest(pair.used(tab).terms), 2, HOUR, before + cost(10 * SECOND))
+    pair.tell(pair.caller, StatementHeard(PROVIDER, honest))
+    assert pair.used(tab).signed == signed + cost(10 * SECOND)
+
+
 def test_what_is_not_accepted_is_in_dispute_and_ends_the_tab() -> None:
     pair = Pair()
     tab = pair.agree(CREDIT)
