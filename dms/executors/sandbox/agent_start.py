@@ -6,26 +6,27 @@ library only. The sandbox's first process adopts them, and ends them with everyt
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NOT_FOUND = 127
 
 
-def start(serve: Callable[[], None], command: list[str], library_path: str, own: Sequence[int], result: int) -> None:
+def start(serve: Callable[[], None], command: list[str], library_path: str, door: int, result: int) -> None:
     """Becomes the command and leaves a process behind that serves. Never returns.
 
     Args:
         serve: what the agent does until it is killed.
         command: the job's, or that of another agent.
         library_path: of the command.
-        own: descriptors that the command shall not have.
-        result: descriptor of the result file, or -1.
+        door: descriptor at which the agent serves: it has no other, and the command has not this one.
+        result: descriptor of the result file, or -1. The command has not this one either.
     """
     if os.fork():
         os.wait()
-        for descriptor in own:
-            os.set_inheritable(descriptor, False)
+        for descriptor in (door, result):
+            if descriptor >= 0:
+                os.set_inheritable(descriptor, False)
         become(command, environment_given(library_path), result)
     if os.fork():
         os._exit(0)
@@ -34,9 +35,15 @@ def start(serve: Callable[[], None], command: list[str], library_path: str, own:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    if result >= 0:
-        os.close(result)
+    close_all_but(door)
     serve()
+
+
+def close_all_but(kept: int) -> None:
+    """Of what was passed in for other agents, nothing shall reach the commands that one starts."""
+    last = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - pathlib would double this process
+    os.closerange(3, kept)
+    os.closerange(kept + 1, last + 1)
 
 
 def become(command: list[str], environment: dict[bytes, bytes], result: int) -> None:

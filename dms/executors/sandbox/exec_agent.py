@@ -330,12 +330,11 @@ def say_busy(connection: socket.socket) -> None:
 def main(arguments: list[str]) -> None:
     """Becomes the command, and leaves the agent behind."""
     door, result, library_path, *command = arguments
-    own = [int(door)] if result == "-1" else [int(door), int(result)]
     start(
         lambda: serve(socket.socket(fileno=int(door)), environment_given(library_path)),
         command,
         library_path,
-        own,
+        int(door),
         int(result),
     )
 

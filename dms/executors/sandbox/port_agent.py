@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> None:
     def serve() -> None:
         Agent(socket.socket(fileno=int(door)), frozenset(map(int, ports.split(",")))).serve()
 
-    start(serve, command, library_path, (int(door), int(result)), int(result))
+    start(serve, command, library_path, int(door), int(result))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dms.executors.sandbox import exec_agent
+from dms.executors.sandbox import agent_start, exec_agent
+from dms.executors.sandbox.agents import text_of
 
 SERVE = "import socket, sys; from dms.executors.sandbox import exec_agent as e; {}e.serve(socket.socket(fileno=int(sys.argv[1])), {{}})"
 PATIENCE_S = 30.0
@@ -69,3 +70,26 @@ def test_a_command_is_ended_that_has_no_group_of_its_own_yet() -> None:
     finally:
         command.kill()
         command.wait()
+
+
+def test_a_command_finds_nothing_of_what_was_passed_in_for_others(tmp_path: Path) -> None:
+    """With ports as well, the result of the run and the way in to them are there when the agent starts."""
+    text, look = text_of(agent_start, exec_agent), b"\0ls\0/proc/self/fd"
+    with socket.socket(socket.AF_UNIX) as door, socket.socket() as ports, (tmp_path / "result").open("wb") as result:
+        door.bind(str(tmp_path / "door"))
+        door.listen()
+        agent = subprocess.Popen(
+            (sys.executable, "-I", "-S", "-c", text, str(door.fileno()), "-1", "", "true"),
+            pass_fds=(door.fileno(), ports.fileno(), result.fileno()),
+            start_new_session=True,
+        )
+    try:
+        with at_door(tmp_path / "door") as caller:
+            caller.sendall(exec_agent.HEAD.pack(len(look), 0, 0) + look)
+            heard = caller.makefile("rb")
+            assert heard.read(1) == exec_agent.OPEN
+            kind, length = exec_agent.FRAME.unpack(heard.read(exec_agent.FRAME.size))
+            assert (kind, heard.read(length).split()) == (exec_agent.OUTPUT, [b"0", b"1", b"2", b"3"])
+    finally:
+        os.killpg(agent.pid, signal.SIGKILL)
+        agent.wait()
