@@ -5,7 +5,6 @@
     DIRECTORY/NAME.way      where its starter finds the node (`ways_start`); it is gone once that was given what the agents need
     DIRECTORY/NAME.door     the way in, for a job that declares ports (`door`)
     DIRECTORY/NAME.exec     likewise, for a job that lets commands be run beside it
-    DIRECTORY/NAME.result   why its command could not be executed, as what starts it says
     DIRECTORY/NAME.egress   what went through the proxy, for a job that may connect to elsewhere
 
 An engine passes no descriptors on to what it starts. So the container shows a socket, and its first program takes them there from the node.
@@ -18,7 +17,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -29,6 +28,7 @@ from dms.egress.proxy import Ways
 from dms.egress.starting import Companion, ProxyProcess
 from dms.executors.oci import own_python, ways_start
 from dms.executors.oci.config import Image
+from dms.executors.oci.outcome import Outcome
 from dms.executors.sandbox import agent_start, door, exec_agent, port_agent, ports_start
 from dms.executors.sandbox.agents import text_of, with_agents
 from dms.executors.sandbox.engine import (
@@ -58,8 +58,8 @@ KEPT_OUT: Final = (
     "what leads into the container does not start in it: its engine or its runtime keeps it from the node's socket"
 )
 """Told of a container whose first program has ended, or has asked, without handing its log over."""
-_WAY, _RESULT = "way", "result"
-_SUFFIXES: Final = (_WAY, _RESULT, METER, door.SUFFIX, door.EXEC_SUFFIX)
+_WAY: Final = "way"
+_SUFFIXES: Final = (_WAY, METER, door.SUFFIX, door.EXEC_SUFFIX)
 _FIRST: Final = 32
 """Number of the first descriptor that is passed in; those below are what a program may find open."""
 _Metered = TypeVar("_Metered")
@@ -144,6 +144,7 @@ class Passage:
         self._uid = 0
         self._listener: socket.socket | None = None
         self._companions: list[Companion] = []
+        self._outcome: Outcome | None = None
         self.program = self._program(task.command, task.environment)
 
     @property
@@ -220,6 +221,7 @@ class Passage:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        self._forget_outcome()
 
     async def _first(self, ended: Callable[[], Awaitable[object]]) -> socket.socket:
         """The connection of who starts the job."""
@@ -243,7 +245,7 @@ class Passage:
         """One message there, one back; who asks may be a stranger's program, so not for ever."""
         connection.settimeout(door.ANSWER_S)
         makers: dict[str, Callable[[ExitStack, int, int], int]] = {
-            RESULT_ARGUMENT: lambda opened, _run, _log: self._file(_RESULT, opened),
+            RESULT_ARGUMENT: self._result,
             DOOR_ARGUMENT: lambda opened, _run, _log: self._door(door.SUFFIX, opened),
             EXEC_ARGUMENT: lambda opened, _run, _log: self._door(door.EXEC_SUFFIX, opened),
             EGRESS_ARGUMENT: self._proxy,
@@ -259,20 +261,24 @@ class Passage:
             given = [makers[argument](opened, run, logs[0]) for argument in self._arguments]
             socket.send_fds(connection, [b"\0"], given)
 
-    def _file(self, suffix: str, opened: ExitStack) -> int:
-        descriptor = os.open(self._path(suffix), _APPENDING, 0o600)
-        opened.callback(os.close, descriptor)
-        return descriptor
+    def _result(self, opened: ExitStack, _run: int, _log: int) -> int:
+        outcome = Outcome()
+        given = os.dup(outcome.descriptor)  # the run may be let go of while this one is on its way
+        opened.callback(os.close, given)
+        self._outcome = outcome
+        return given
 
     def _door(self, suffix: str, opened: ExitStack) -> int:
         return opened.enter_context(door.listen(self._of.directory, self.name, suffix)).fileno()
 
     def _proxy(self, opened: ExitStack, run: int, log: int) -> int:
         settings = self._of.settings
+        meter = os.open(self._path(METER), _APPENDING, 0o600)
+        opened.callback(os.close, meter)
         proxy = ProxyProcess(
             Ways(self._task.egress, settings.egress, settings.egress_networks),
             run=run,
-            meter=self._file(METER, opened),
+            meter=meter,
             log=log,
             uid=self._uid,
             complaints=settings.state_directory / "egress.log",
@@ -293,12 +299,10 @@ class Passage:
         return await door.connect(self._of.directory, self.name, target)
 
     def judged(self, ending: Ending) -> Ending:
-        """How it ended, by what its starter has said as well."""
-        if self.program.judge is None:
+        """How it ended, by what its starter has said as well: to the node that started it, and to no later one."""
+        if self.program.judge is None or self._outcome is None:
             return ending
-        with suppress(FileNotFoundError):
-            return self.program.judge(ending, self._path(_RESULT).read_bytes())
-        return ending
+        return self.program.judge(ending, self._outcome.read())
 
     def egress_bytes(self) -> int:
         """What went through the proxy by now."""
@@ -310,13 +314,20 @@ class Passage:
 
     async def wait_ended(self) -> None:
         """Waits for what goes on beside it, once the run is over."""
+        self._forget_outcome()
         for companion in self._companions:
             await companion.wait_ended()
 
     def let_go(self) -> None:
         """Leaves what goes on beside it, for as long as the run does."""
+        self._forget_outcome()
         for companion in self._companions:
             companion.let_go()
+
+    def _forget_outcome(self) -> None:
+        if self._outcome is not None:
+            self._outcome.close()
+            self._outcome = None
 
     def _metered(self, read: Callable[[int], _Metered], nothing: _Metered) -> _Metered:
         try:

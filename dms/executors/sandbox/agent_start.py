@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NOT_FOUND = 127
+MOST_NAMED = 500
+"""Characters of a command that are told of it."""
 
 
 def start(serve: Callable[[], None], command: list[str], library_path: str, door: int, result: int) -> None:
@@ -54,7 +56,7 @@ def become(command: list[str], environment: dict[bytes, bytes], result: int) -> 
         os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is the point
     except OSError as error:
         if result >= 0:
-            os.write(result, f"{command[0]}: {error.strerror}".encode(errors="surrogateescape"))
+            os.write(result, f"{command[0][:MOST_NAMED]}: {error.strerror}".encode(errors="surrogateescape"))
     os._exit(NOT_FOUND)
 
 

@@ -1,0 +1,64 @@
+"""What leads into a container, without one: whoever asks for it may be a stranger's program."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from dms.executors.oci.config import Image
+from dms.executors.oci.passage import Passage, Passages
+from dms.executors.sandbox import door
+from dms.executors.sandbox.interpreter import Interpreter
+from dms.executors.settings import ExecutorSettings
+from dms_proto.work import Ending, EndReason, ExecBy, Task
+
+PATIENCE_S = 20.0
+MISSING = Ending(EndReason.EXIT_NONZERO, 127)
+
+
+@pytest.fixture
+def passage(tmp_path: Path) -> Passage:
+    passages = Passages(ExecutorSettings(tmp_path), tmp_path)
+    passages.home, passages.python = tmp_path, Interpreter(("python3",))
+    passage = Passage(passages, "a-1", Task("oci", ("job",), image="i", exec=ExecBy.REQUESTER))
+    passage.open(Image("i"), ("job",), {}, 0)
+    return passage
+
+
+def ask(directory: Path) -> list[int]:
+    """As the starter does, inside."""
+    with socket.socket(socket.AF_UNIX) as node, door.short(directory, "a-1.way") as path:
+        node.settimeout(PATIENCE_S)
+        node.connect(path)
+        socket.send_fds(node, [b"\0"], [2])
+        return socket.recv_fds(node, 1, 2)[1]
+
+
+async def given(passage: Passage, directory: Path) -> list[int]:
+    """What the starter of a container that goes on is given."""
+    asking = asyncio.create_task(asyncio.to_thread(ask, directory))
+    await passage.give(os.getpid(), asyncio.Event().wait)
+    return await asking
+
+
+async def test_what_a_container_says_of_its_start_is_of_a_fixed_size(passage: Passage, tmp_path: Path) -> None:
+    """It is read whole at the end of the run, whatever the job has done with it."""
+    descriptors = await given(passage, tmp_path)
+    result = descriptors[0]
+    for size in (0, 1 << 40):
+        with pytest.raises(PermissionError):
+            os.ftruncate(result, size)
+    os.write(result, b"job: No such file or directory")
+    judged = passage.judged(MISSING)
+    assert (judged.reason, judged.detail) == (EndReason.BAD_PROGRAM, "job: No such file or directory")
+    os.lseek(result, 0, os.SEEK_END)
+    with pytest.raises(PermissionError):
+        os.write(result, b"more")
+    await passage.wait_ended()
+    assert passage.judged(MISSING) == MISSING
+    for descriptor in descriptors:
+        os.close(descriptor)
