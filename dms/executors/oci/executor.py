@@ -152,6 +152,7 @@ class OciExecutor:
     async def probe(self) -> ExecutorOffer:
         """See `Executor.probe`."""
         facts = (await self.open()).facts
+        self._passages.is_proven = False
         try:
             self._proof = await probe.prove(self)
         except EngineError as error:

@@ -16,8 +16,9 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -28,6 +29,7 @@ from dms.egress.proxy import Ways
 from dms.egress.starting import Companion, ProxyProcess
 from dms.executors.oci import own_python, ways_start
 from dms.executors.oci.config import Image
+from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.outcome import Outcome
 from dms.executors.sandbox import agent_start, door, exec_agent, port_agent, ports_start
 from dms.executors.sandbox.agents import text_of, with_agents
@@ -48,7 +50,7 @@ from dms_proto.egress import Barred
 from dms_proto.errors import MachineError
 from dms_proto.siblings import hosts_of
 from dms_proto.tunnels import Target
-from dms_proto.work import Ending, Task, wants_company
+from dms_proto.work import Ending, EndReason, Task, Usage, wants_company
 
 WAY: Final = "/run/dms/way"
 """Where the socket is seen in a container."""
@@ -83,7 +85,11 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Passages:
-    """Those of one node."""
+    """Those of one node.
+
+    Attributes:
+        is_proven: whether what leads into a container has started in one here, since it was last tried.
+    """
 
     def __init__(self, settings: ExecutorSettings, directory: Path) -> None:
         """Touches nothing yet.
@@ -94,6 +100,7 @@ class Passages:
         """
         self.settings = settings
         self.directory = directory
+        self.is_proven = False
         self.python: Interpreter
         self.home: Path
         self._preparing = threading.Lock()
@@ -200,20 +207,28 @@ class Passage:
             ended: returns when the container has ended.
 
         Raises:
+            RefusedError: nobody asks for it as the starter does, though on this machine it can: the time until then is the job's.
             MachineError: `sandbox_failed`: nobody asks for it, or this machine cannot give it.
+            EngineError: the engine went away.
         """
         if self._listener is None:
             return
-        with self._listener:
-            connection = await self._first(ended)
-        self._listener = None
+        began = time.monotonic()
+        listener, self._listener = self._listener, None
         try:
+            with listener:
+                connection = await self._first(listener, ended)
             with connection:
                 await asyncio.to_thread(self._lead, connection, process)
+        except _NotAskedError as error:
+            if self._of.is_proven:
+                raise RefusedError(_kept_by_image(str(error), time.monotonic() - began)) from error
+            raise MachineError("sandbox_failed", str(error), hint="dms doctor") from error
         except OSError as error:
             raise MachineError(
                 "sandbox_failed", f"what leads into the container could not be given to it: {error}"
             ) from error
+        self._of.is_proven = True
         self._path(_WAY).unlink()
 
     def drop(self) -> None:
@@ -223,11 +238,15 @@ class Passage:
             self._listener = None
         self._forget_outcome()
 
-    async def _first(self, ended: Callable[[], Awaitable[object]]) -> socket.socket:
-        """The connection of who starts the job."""
-        assert self._listener is not None
-        self._listener.setblocking(False)
-        asking = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(self._listener))
+    @staticmethod
+    async def _first(listener: socket.socket, ended: Callable[[], Awaitable[object]]) -> socket.socket:
+        """The connection of who starts the job.
+
+        Raises:
+            EngineError: the engine went away.
+        """
+        listener.setblocking(False)
+        asking = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
         ending = asyncio.ensure_future(ended())
         try:
             await asyncio.wait({asking, ending}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
@@ -237,9 +256,10 @@ class Passage:
             await asyncio.gather(asking, ending, return_exceptions=True)
         if not asking.cancelled():
             return asking.result()[0]
-        is_slow = ending.cancelled() or ending.exception() is not None
-        why = f"what leads into the container has not started in it within {START_S:.0f} s" if is_slow else KEPT_OUT
-        raise MachineError("sandbox_failed", why, hint="dms doctor")
+        if ending.cancelled():
+            raise _NotAskedError(f"what leads into the container has not started in it within {START_S:.0f} s")
+        ending.result()
+        raise _NotAskedError(KEPT_OUT)
 
     def _lead(self, connection: socket.socket, process: int) -> None:
         """One message there, one back; who asks may be a stranger's program, so not for ever."""
@@ -252,14 +272,16 @@ class Passage:
             NAMES_ARGUMENT: self._keeper,
         }
         with ExitStack() as opened:
-            logs = socket.recv_fds(connection, 1, 1)[1]
-            opened.callback(_close, logs)
-            if not logs:
-                raise MachineError("sandbox_failed", KEPT_OUT, hint="dms doctor")
-            run = os.pidfd_open(process)
+            with _by_who_asks():
+                logs = socket.recv_fds(connection, 1, 1)[1]
+                opened.callback(_close, logs)
+                if not logs:
+                    raise _NotAskedError(KEPT_OUT)
+                run = os.pidfd_open(process)
             opened.callback(os.close, run)
             given = [makers[argument](opened, run, logs[0]) for argument in self._arguments]
-            socket.send_fds(connection, [b"\0"], given)
+            with _by_who_asks():
+                socket.send_fds(connection, [b"\0"], given)
 
     def _result(self, opened: ExitStack, _run: int, _log: int) -> int:
         outcome = Outcome()
@@ -358,6 +380,26 @@ class Passage:
 
     def _path(self, suffix: str) -> Path:
         return self._of.directory / f"{self.name}.{suffix}"
+
+
+class _NotAskedError(Exception):
+    """Whoever should ask does not, or not as the starter does."""
+
+
+@contextmanager
+def _by_who_asks() -> Iterator[None]:
+    """That the other end is silent or gone is no fault of this machine's."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError, ProcessLookupError) as error:
+        raise _NotAskedError(KEPT_OUT) from error
+
+
+def _kept_by_image(why: str, after_s: float) -> Ending:
+    """The end of a run whose starter did not ask, where others have: what else runs before it is of the image."""
+    if why == KEPT_OUT:
+        why = "what leads into the container does not start in it, as it does in others here: its image keeps it from that"
+    return Ending(EndReason.BAD_PROGRAM, -1, why, Usage(wall_ms=max(1, int(after_s * 1000))))
 
 
 def _close(descriptors: Sequence[int]) -> None:

@@ -278,6 +278,8 @@ class ContainerRun:
         try:
             state = await launch(self._what.started_ms)
         except RefusedError as error:
+            if error.ending.usage.wall_ms:  # its container ran, though not as far as its program
+                await self._events.put(Started(self._what.container))
             return error.ending
         except MachineError as error:
             return Ending(EndReason.PROVIDER_FAULT, -1, error.message)

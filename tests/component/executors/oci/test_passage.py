@@ -22,7 +22,7 @@ from dms.executors.settings import ExecutorSettings
 from dms.testing.beside import Beside, let_go
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of
 from dms.testing.market import until
-from dms_actors.ports import EgressRefused, Exited
+from dms_actors.ports import EgressRefused, Exited, Started
 from dms_proto.egress import Barred, Egress
 from dms_proto.errors import UserError
 from dms_proto.exec_frames import Kind, frame, size
@@ -162,6 +162,11 @@ async def test_containers_that_get_nothing_from_their_node_are_offered_for_what_
     assert (await ending_of(await executor.run("a-1", task, directory))).reason is EndReason.COMPLETED
     for modules in settings.state_directory.glob("oci/python-*/lib/python3*"):
         shutil.rmtree(modules)
+    events = await events_of(await executor.run("a-1", task, directory))
+    assert any(isinstance(event, Started) for event in events), "what has not started is not billed"
+    assert isinstance(events[-1], Exited)
+    assert events[-1].ending.reason is EndReason.BAD_PROGRAM, "it has started in one here"
+    assert events[-1].ending.usage.wall_ms
     await executor.probe()
     assert "does not start in it" in executor.closed
     refused = await ending_of(await executor.run("a-1", task, directory))

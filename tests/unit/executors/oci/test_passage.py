@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from dms.executors.oci.config import Image
-from dms.executors.oci.passage import Passage, Passages
+from dms.executors.oci.engine import EngineError
+from dms.executors.oci.faults import RefusedError
+from dms.executors.oci.passage import KEPT_OUT, Passage, Passages
 from dms.executors.sandbox import door
 from dms.executors.sandbox.interpreter import Interpreter
 from dms.executors.settings import ExecutorSettings
+from dms_proto.errors import MachineError
 from dms_proto.work import Ending, EndReason, ExecBy, Task
 
 PATIENCE_S = 20.0
@@ -21,9 +24,14 @@ MISSING = Ending(EndReason.EXIT_NONZERO, 127)
 
 
 @pytest.fixture
-def passage(tmp_path: Path) -> Passage:
+def passages(tmp_path: Path) -> Passages:
     passages = Passages(ExecutorSettings(tmp_path), tmp_path)
     passages.home, passages.python = tmp_path, Interpreter(("python3",))
+    return passages
+
+
+@pytest.fixture
+def passage(passages: Passages) -> Passage:
     passage = Passage(passages, "a-1", Task("oci", ("job",), image="i", exec=ExecBy.REQUESTER))
     passage.open(Image("i"), ("job",), {}, 0)
     return passage
@@ -62,3 +70,50 @@ async def test_what_a_container_says_of_its_start_is_of_a_fixed_size(passage: Pa
     assert passage.judged(MISSING) == MISSING
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+async def nothing() -> None:
+    """The container has ended."""
+
+
+async def gone() -> None:
+    """Nobody knows."""
+    raise EngineError(0, "it went away")
+
+
+def ask_and_leave(directory: Path, descriptors: list[int]) -> None:
+    """Nearly as the starter does."""
+    with socket.socket(socket.AF_UNIX) as node, door.short(directory, "a-1.way") as path:
+        node.connect(path)
+        socket.send_fds(node, [b"\0"], descriptors)
+
+
+@pytest.mark.parametrize("descriptors", [[], [2]], ids=["no-log", "gone"])
+async def test_an_image_that_does_not_ask_as_the_starter_does_is_billed_for_its_time(
+    passage: Passage, passages: Passages, tmp_path: Path, descriptors: list[int]
+) -> None:
+    passages.is_proven = True
+    ask_and_leave(tmp_path, descriptors)
+    with pytest.raises(RefusedError) as refused:
+        await passage.give(os.getpid(), asyncio.Event().wait)
+    ending = refused.value.ending
+    assert (ending.reason, bool(ending.usage.wall_ms)) == (EndReason.BAD_PROGRAM, True)
+
+
+async def test_that_nobody_asks_is_the_doing_of_the_image_once_others_have_asked(
+    passage: Passage, passages: Passages, tmp_path: Path
+) -> None:
+    with pytest.raises(MachineError, match=KEPT_OUT):
+        await passage.give(os.getpid(), nothing)
+    passage.open(Image("i"), ("job",), {}, 0)
+    for descriptor in await given(passage, tmp_path):
+        os.close(descriptor)
+    await passage.wait_ended()
+    passage.open(Image("i"), ("job",), {}, 0)
+    with pytest.raises(RefusedError) as refused:
+        await passage.give(os.getpid(), nothing)
+    ending = refused.value.ending
+    assert (ending.reason, bool(ending.usage.wall_ms)) == (EndReason.BAD_PROGRAM, True)
+    passage.open(Image("i"), ("job",), {}, 0)
+    with pytest.raises(EngineError):
+        await passage.give(os.getpid(), gone)
