@@ -66,10 +66,18 @@ class Tabs:
                 why = f"{format_credits(max(0, left))} is all that this node may still come to owe there"
                 self._paying.tab_ready(stimulus.tab_id, why)
                 return
+            self._hold(turn, stimulus)
         if type(stimulus) in kept_machine.STIMULI:
             turn.apply(self.kept, stimulus, now, cause_id)
         else:
             turn.apply(self.used, stimulus, now, cause_id)
+
+    def _hold(self, turn: Turn, tried: TabTried) -> None:
+        """What is asked for counts at once: another tab may be wanted before this is written."""
+        obligations, wanted = self._paying.obligations, RequestId(tried.tab_id)
+        obligations.hold(wanted, {tried.provider: tried.max_price})
+        turn.once_undone(lambda: obligations.stake(wanted, {}))
+        self._staked = {**self._staked, tried.tab_id: (tried.provider, tried.max_price)}
 
     def ask(self, turn: Turn, question: TabQuestion, services: Services, rules: PoolRules, now: int) -> None:
         """A peer wants to know what calls of a service cost; who may not call does not learn whether there is one."""

@@ -18,7 +18,7 @@ from dms_proto.market.ledger import remember, without
 from dms_proto.messages import TabStated, TabTerms
 from dms_proto.pool.records import CallId
 from dms_proto.rules import Amount, GoodPeerId, GoodTabId, Line
-from dms_proto.tabs.terms import TabsPhase
+from dms_proto.tabs.terms import TabsPhase, owed
 
 USED_STREAM: Final = "tabs_used"
 MOST_WANTED: Final = 256
@@ -61,6 +61,12 @@ class UsedTab(msgspec.Struct, frozen=True):
     def let_in(self) -> int:
         """Calls that may be asked for."""
         return self.seen + len(self.admitted)
+
+    @property
+    def is_stated(self) -> bool:
+        """Whether its provider has asked for all that there was; what it states when it is told again may be of before its last call."""
+        is_whole = self.in_doubt or self.stated == owed(self.terms, self.calls, self.ran_ms)
+        return not self.under_way and self.calls >= self.seen and is_whole
 
 
 class UsedTabs(msgspec.Struct, frozen=True):

@@ -89,12 +89,19 @@ def open_tab(tabs: UsedTabs, provider: PeerId, service: str) -> UsedTab | None:
 
 def at_stake(tab: UsedTab) -> int:
     """What may still come to be owed on a tab, beside what was signed."""
-    return 0 if tab.why_over else tab.terms.max_price - tab.signed
+    return _after_end(tab) if tab.why_over else tab.terms.max_price - tab.signed
+
+
+def _after_end(tab: UsedTab) -> int:
+    """The same, if no more calls are made on it."""
+    if tab.under_way:
+        return tab.terms.max_price - tab.signed
+    return 0 if tab.is_stated else max(0, owed(tab.terms, tab.seen, allowed_ms(tab.seen_ms)) - tab.signed)
 
 
 def stakes(tabs: UsedTabs) -> Mapping[TabId, tuple[PeerId, int]]:
     """What may come to be owed on each tab beside what was signed, and to whom; what is asked for counts already."""
-    there = {key: (tab.terms.provider, at_stake(tab)) for key, tab in tabs.tabs.items() if not tab.why_over}
+    there = {key: (tab.terms.provider, stake) for key, tab in tabs.tabs.items() if (stake := at_stake(tab))}
     return {**{key: (tried.provider, tried.max_price) for key, tried in tabs.wanted.items()}, **there}
 
 
@@ -138,7 +145,12 @@ def _offered(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
 
 
 def _is_new(tab: UsedTab, stated: TabStated) -> bool:
-    """Whether a sum is more than the one before. After a doubt only for more calls that there were: each lie would be one more dispute."""
+    """Whether a sum is more than the one before, of a tab on which more may be asked.
+
+    After a doubt only if it is for more calls that there were: each lie would be one more dispute.
+    """
+    if tab.why_over and tab.is_stated:
+        return False
     return stated.price > tab.stated and (not tab.in_doubt or tab.calls < stated.calls <= tab.let_in)
 
 

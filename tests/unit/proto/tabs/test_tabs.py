@@ -14,7 +14,7 @@ from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, c
 from dms_proto.tabs import kept_machine, used_machine
 from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard
 from dms_proto.tabs.terms import KEEP_MS, STATE_MS, UNSIGNED_MS, terms_digest
-from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard
+from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard, TabRefused
 from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
 
 change = msgspec.structs.replace
@@ -203,6 +203,24 @@ def test_a_provider_makes_no_more_disputes_than_there_are_calls() -> None:
     honest = TabStated(tab, 2, terms_digest(pair.used(tab).terms), 2, HOUR, before + cost(10 * SECOND))
     pair.tell(pair.caller, StatementHeard(PROVIDER, honest))
     assert pair.used(tab).signed == signed + cost(10 * SECOND)
+
+
+def test_a_tab_that_is_over_is_at_stake_until_all_of_it_is_stated() -> None:
+    pair = Pair()
+    tab = pair.agree(CREDIT)
+    call = pair.begin(tab)
+    pair.now += 20 * SECOND
+    pair.leave()
+    pair.tell(pair.caller, TabRefused(tab))
+    assert used_machine.stakes(pair.caller.state) == {tab: (PROVIDER, CREDIT)}
+    pair.tell(pair.caller, CallSeenOver(tab, call))
+    assert used_machine.stakes(pair.caller.state) == {tab: (PROVIDER, cost(23 * SECOND))}
+    pair.tell(pair.provider, CallLeft(call, 20 * SECOND))
+    assert pair.used(tab).signed == cost(20 * SECOND)
+    assert not used_machine.stakes(pair.caller.state)
+    more = TabStated(tab, 2, terms_digest(pair.used(tab).terms), 1, 22 * SECOND, cost(22 * SECOND))
+    pair.tell(pair.caller, StatementHeard(PROVIDER, more))
+    assert pair.used(tab).signed == cost(20 * SECOND)
 
 
 def test_what_is_not_accepted_is_in_dispute_and_ends_the_tab() -> None:

@@ -1,0 +1,34 @@
+"""What may come to be owed on tabs, as it counts for the rest of a node."""
+
+from __future__ import annotations
+
+from dms_actors.shell import Turn
+from dms_actors.tabs import Tabs
+from dms_actors.world import Paying
+from dms_proto.accounts.book import Accounts
+from dms_proto.ids import PeerId, TabId, tab_id
+from dms_proto.market.obligations import Obligations
+from dms_proto.tabs.used import TabTried
+from dms_proto.units import CREDIT
+
+ME, PROVIDER = PeerId("me"), PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
+
+
+def test_tabs_that_are_wanted_at_once_share_what_may_be_owed() -> None:
+    obligations, told = Obligations(), dict[TabId, str]()
+    obligations.note(Accounts(ME, default_debt_limit=CREDIT))
+    tabs = Tabs(Paying(ME, lambda _peer, _message, _cause: None, lambda _letter: None, told.__setitem__, obligations))
+
+    def want(turn: Turn, number: int) -> TabId:
+        tried = TabTried(tab_id(bytes([number] * 16)), ME, PROVIDER, f"command/{number}", CREDIT)
+        tabs.hear(turn, tried, 0, "test")
+        return tried.tab_id
+
+    turn = Turn()
+    first, second = want(turn, 1), want(turn, 2)
+    assert list(tabs.used.state.wanted) == [first]
+    assert told == {second: "0 credits is all that this node may still come to owe there"}
+    turn.undo()
+    assert want(Turn(), 3) in tabs.used.state.wanted
+    tabs.stake()
+    assert obligations.left(PROVIDER) == 0
