@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from dms_actors.listeners import Hear
@@ -35,21 +36,25 @@ class ShowTabs(NamedTuple):
 
 
 class TabQuestion(NamedTuple):
-    """To the pool: a peer wants to know what calls of a service cost. `refused`: why it may not call; else this is its tariff, and its credit."""
+    """To the pool: a peer wants to know what calls of a service cost. `refused`: why it may not call; else this is its tariff, and its credit.
+
+    `known`: so many tabs of others were agreed when what is held of the credit was told last (`HeldOnTabs`).
+    """
 
     caller: PeerId
     wanted: TabWanted
     tariff: Price
     credit: int
+    known: int
     refused: str
     cause_id: str
 
 
 class HeldOnTabs(NamedTuple):
-    """To the node: so much of a peer's credit is held for the tabs that it has here."""
+    """To the node: so much of these peers' credit is held for their tabs here. `agreed`: how many tabs of all peers were, since the start."""
 
-    peer: PeerId
-    amount: int
+    amounts: Mapping[PeerId, int]
+    agreed: int
 
 
 class ShowState(NamedTuple):

@@ -192,9 +192,11 @@ class Node(NodeHearing):
             case AllocationAbandoned(allocation_id=allocation_id):
                 self._children.forget(allocation_id)
                 abandonment.allocation(self._world, turn, self.book, allocation_id, now)
-            case HeldOnTabs(peer=peer, amount=amount):
-                self._held_on_tabs = +Counter({**self._held_on_tabs, peer: amount})
-                self._show_credit(turn, self.accounts.state.present(peer), now, "tabs")
+            case HeldOnTabs(amounts=amounts, agreed=agreed):
+                self._held_on_tabs = +Counter({**self._held_on_tabs, **amounts})
+                self._tabs_known = agreed
+                for peer in amounts:
+                    self._show_credit(turn, self.accounts.state.present(peer), now, "tabs")
             case FindActor(id=id_):
                 return self._children.find(id_)
             case ShowState():

@@ -204,7 +204,9 @@ class NodeHearing(NodeParts):
                     "a tab's sum of %s is not signed: no room is left for it in the log budget; it is told again", peer
                 )
             case TabSigned():
-                self._world.calls(Told(SignatureHeard(peer, message, origin.heard.frame), cause, origin.heard, peer))
+                credit = self.book.state.credit_left(peer)
+                signed = SignatureHeard(peer, message, origin.heard.frame, credit, self._tabs_known)
+                self._world.calls(Told(signed, cause, origin.heard, peer))
             case AllocationMessage():
                 self._logs.hear(peer, message, origin.shown, cause)
             case Hello():
@@ -248,7 +250,13 @@ class NodeHearing(NodeParts):
         book, shown = self.book.state, origin.shown
         refused = missing_right(book, peer, shown)
         return TabQuestion(
-            peer, wanted, tariff_for(book, peer, shown), book.credit_left(peer), refused, origin.cause_id
+            peer,
+            wanted,
+            tariff_for(book, peer, shown),
+            book.credit_left(peer),
+            self._tabs_known,
+            refused,
+            origin.cause_id,
         )
 
     def _as_proven(self, peer: PeerId, hello: Hello) -> HelloHeard:

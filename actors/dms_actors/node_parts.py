@@ -113,6 +113,7 @@ class NodeParts(MachineActor):
         self._seals: FairMemory[tuple[PeerId, BidId], int] = FairMemory(MOST_SEALS)
         self._listeners = Listeners()
         self._held_on_tabs = Counter[PeerId]()
+        self._tabs_known = 0
         self._spot_check_price = spot_check_price
         self._logs = LogMessages(world, self._children, self._listeners, self.book)
         self._past = Past(world.journal)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from dms_actors.draft import Journal
 from dms_actors.letters import Blamed, HeldOnTabs, TabQuestion, Told
 from dms_actors.shell import Machine, Shell, Turn
@@ -23,7 +25,17 @@ from dms_proto.messages import TabTerms
 from dms_proto.pool.services import Services
 from dms_proto.pool.state import Called, CallEnded, Pool, PoolRules, VirtualClosed
 from dms_proto.tabs import kept, kept_machine, used, used_machine
-from dms_proto.tabs.kept import CallEntering, CallLeft, KeptSaved, KeptTabs, ServiceLeft, TabAsked, TurnAway
+from dms_proto.tabs.kept import (
+    CallEntering,
+    CallLeft,
+    KeptSaved,
+    KeptTabs,
+    ServiceLeft,
+    SignatureHeard,
+    TabAgreed,
+    TabAsked,
+    TurnAway,
+)
 from dms_proto.tabs.used import CallsLost, TabReady, TabTried, UsedSaved, UsedTabs
 from dms_proto.units import format_credits
 from dms_proto.wire import Offence
@@ -36,6 +48,8 @@ USED: Final[Machine[UsedTabs]] = Machine(
 )
 STIMULI: Final = kept_machine.STIMULI | used_machine.STIMULI
 """What is met by one of these machines."""
+NEVER: Final = -1
+"""How many tabs the node knows to be agreed, before it was told."""
 
 
 class Tabs:
@@ -47,6 +61,9 @@ class Tabs:
         self.shells = (self.kept, self.used)
         self._paying = paying
         self._held: Mapping[PeerId, int] = {}
+        self._agreed = 0
+        self._told = NEVER
+        self._untold: dict[int, TabTerms] = {}
         self._staked: Mapping[TabId, tuple[PeerId, int]] = {}
 
     def replay(self, journal: Journal) -> None:
@@ -67,7 +84,9 @@ class Tabs:
                 self._paying.tab_ready(stimulus.tab_id, why)
                 return
             self._hold(turn, stimulus)
-        if type(stimulus) in kept_machine.STIMULI:
+        if isinstance(stimulus, SignatureHeard):
+            self._hear_signature(turn, stimulus, now, cause_id)
+        elif type(stimulus) in kept_machine.STIMULI:
             turn.apply(self.kept, stimulus, now, cause_id)
         else:
             turn.apply(self.used, stimulus, now, cause_id)
@@ -79,9 +98,22 @@ class Tabs:
         turn.once_undone(lambda: obligations.stake(wanted, {}))
         self._staked = {**self._staked, tried.tab_id: (tried.provider, tried.max_price)}
 
+    def _hear_signature(self, turn: Turn, stimulus: SignatureHeard, now: int, cause_id: str) -> None:
+        left = stimulus.credit - self._unseen(stimulus.caller, stimulus.known)
+        signed = msgspec.structs.replace(stimulus, credit=left)
+        for event in turn.apply(self.kept, signed, now, cause_id).events:
+            if isinstance(event, TabAgreed):
+                self._agreed += 1
+                self._untold[self._agreed] = event.terms
+
+    def _unseen(self, caller: PeerId, known: int) -> int:
+        """What a caller's tabs may come to that were agreed after the node was told of so many: its credit is without them."""
+        self._untold = {number: terms for number, terms in self._untold.items() if number > known}
+        return sum(terms.max_price for terms in self._untold.values() if terms.caller == caller)
+
     def ask(self, turn: Turn, question: TabQuestion, services: Services, rules: PoolRules, now: int) -> None:
         """A peer wants to know what calls of a service cost; who may not call does not learn whether there is one."""
-        caller, wanted, tariff, credit, refused, cause_id = question
+        caller, wanted, tariff, credit, known, refused, cause_id = question
         found = services.by_name.get(wanted.service)
         terms = None
         if not refused and (found is None or not found.is_offered):
@@ -97,7 +129,9 @@ class Tabs:
                 wanted.max_price,
                 rules.call_ms,
             )
-        turn.apply(self.kept, TabAsked(caller, wanted, terms, refused, credit), now, cause_id)
+        turn.apply(
+            self.kept, TabAsked(caller, wanted, terms, refused, credit - self._unseen(caller, known)), now, cause_id
+        )
 
     def lets_in(self, turn: Turn, called: Called, now: int, cause_id: str) -> bool:
         """Whether a call is free, or its tab lets it in; else whoever calls is told."""
@@ -125,15 +159,16 @@ class Tabs:
 
     def tell_again(self) -> None:
         """The node actor is built anew, and knows of nothing that is held."""
-        self._held = {}
+        self._held, self._told = {}, NEVER
 
     def stake(self) -> None:
         """What may come to be owed on tabs counts with what jobs may, here and elsewhere."""
         held = kept_machine.held(self.kept.state)
-        for peer in self._held.keys() | held.keys():
-            if self._held.get(peer) != held.get(peer):
-                self._paying.tell_node(HeldOnTabs(peer, held.get(peer, 0)))
-        self._held = held
+        peers = self._held.keys() | held.keys()
+        changed = {peer: held.get(peer, 0) for peer in peers if self._held.get(peer) != held.get(peer)}
+        if changed or self._told != self._agreed:
+            self._paying.tell_node(HeldOnTabs(changed, self._agreed))
+        self._held, self._told = held, self._agreed
         stakes = used_machine.stakes(self.used.state)
         for tab_id in self._staked.keys() | stakes.keys():
             if self._staked.get(tab_id) != stakes.get(tab_id):

@@ -126,7 +126,7 @@ class Pair:
             case TabSigned():
                 signed = self.signs(message)
                 if signed is not None:
-                    self.tell(self.provider, SignatureHeard(CALLER, signed))
+                    self.tell(self.provider, SignatureHeard(CALLER, signed, credit=self.credit))
 
     def terms(self, wanted: TabWanted) -> TabTerms:
         """What the provider offers."""

@@ -21,6 +21,7 @@ from dms_proto.pool.records import CallId
 from dms_proto.pool.refusals import Refusal
 from dms_proto.rules import Amount, GoodTabId, Line
 from dms_proto.tabs.terms import (
+    OFFER_MS,
     TabsPhase,
     owed,
     terms_digest,
@@ -28,7 +29,7 @@ from dms_proto.tabs.terms import (
 
 KEPT_STREAM: Final = "tabs_kept"
 MOST_OFFERS: Final = 1_024
-"""Offers remembered until they are taken; the oldest are forgotten first, and asked for again."""
+"""Offers remembered at a time; the oldest are forgotten first, and asked for again."""
 MOST_TABS: Final = 10_000
 """Tabs there may be: as many as virtual containers."""
 change = msgspec.structs.replace
@@ -96,18 +97,25 @@ class KeptTab(msgspec.Struct, frozen=True):
         )
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """Terms that may still be taken. `at`: Unix ms when they were offered."""
+
+    terms: TabTerms
+    at: int
+
+
 class KeptTabs(msgspec.Struct, frozen=True):
     """The state.
 
     Attributes:
         tabs: agreed, and not settled.
-        offers: terms that were offered, until they are taken.
+        offers: until they are taken or too old; one for each service that a peer may call.
         under_way: calls that were let in, each with its tab.
         unsaved: events written since all of it was last written as one.
     """
 
     tabs: Mapping[TabId, KeptTab] = {}
-    offers: Mapping[TabId, TabTerms] = {}
+    offers: Mapping[TabId, Offer] = {}
     under_way: Mapping[CallId, TabId] = {}
     unsaved: int = 0
     phase: TabsPhase = TabsPhase.HELD
@@ -133,11 +141,18 @@ class TabAsked(Stimulus, frozen=True):
 
 
 class SignatureHeard(Stimulus, frozen=True):
-    """A peer has taken the terms, or signed a sum. `frame`: as it was signed."""
+    """A peer has taken the terms, or signed a sum.
+
+    Attributes:
+        frame: as it was signed.
+        credit: as in `TabAsked`; what is held for tabs is taken off it as it was when so many (`known`) were agreed.
+    """
 
     caller: PeerId
     signed: TabSigned
     frame: bytes = b""
+    credit: int = 0
+    known: int = 0
 
 
 class CallEntering(Stimulus, frozen=True):
@@ -171,6 +186,7 @@ class TabOffered(Transient, frozen=True):
     """Terms were offered. Binding only once they are taken."""
 
     terms: TabTerms
+    at: int
 
 
 class TabAgreed(Event, frozen=True):
@@ -275,8 +291,10 @@ def saved(tabs: KeptTabs) -> KeptSaved:
 
 def _evolved(tabs: KeptTabs, event: Event) -> KeptTabs:  # noqa: PLR0911 - one case per kind of event
     match event:
-        case TabOffered(terms=terms):
-            return change(tabs, offers=remember(tabs.offers, terms.tab_id, terms, MOST_OFFERS))
+        case TabOffered(terms=terms, at=at):
+            return change(
+                tabs, offers=remember(_in_place_of(tabs.offers, terms, at), terms.tab_id, Offer(terms, at), MOST_OFFERS)
+            )
         case TabAgreed(terms=terms):
             there = {**tabs.tabs, terms.tab_id: KeptTab(terms)}
             return change(tabs, tabs=there, offers=without(tabs.offers, terms.tab_id))
@@ -294,6 +312,16 @@ def _evolved(tabs: KeptTabs, event: Event) -> KeptTabs:  # noqa: PLR0911 - one c
             return change(tabs, tabs={tab.terms.tab_id: tab for tab in kept}, unsaved=0)
         case _:
             return tabs
+
+
+def _in_place_of(offers: Mapping[TabId, Offer], new: TabTerms, at: int) -> Mapping[TabId, Offer]:
+    """The offers beside a new one: not what is too old, and nothing else for the same calls."""
+    new_for = (new.caller, new.service)
+    return {
+        key: each
+        for key, each in offers.items()
+        if at < each.at + OFFER_MS and (each.terms.caller, each.terms.service) != new_for
+    }
 
 
 def _after(tab: KeptTab, event: CallBilled | SumStated | SumRepeated | SumSigned | TabOver) -> KeptTab:

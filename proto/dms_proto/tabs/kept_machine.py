@@ -3,7 +3,7 @@
 ::
 
     asked ──▶ offered ──signed──▶ open ── calls, sums ──▶ over ──last sum signed──▶ gone
-                 └─ forgotten with the process             └─ not signed for a day ──▶ gone
+                 └─ for half a minute                      └─ not signed for a day ──▶ gone
 
 One sum at a time is asked for: the next is stated when the last is signed. A signature over less than was stated ends the tab, and the rest is in
 dispute, as with the receipt of an allocation.
@@ -58,6 +58,7 @@ from dms_proto.tabs.kept import (
 )
 from dms_proto.tabs.terms import (
     KEEP_MS,
+    OFFER_MS,
     PARTS,
     SAVE_EVERY,
     STATE_MS,
@@ -126,11 +127,11 @@ def _asked(tabs: KeptTabs, stimulus: TabAsked, now: int) -> Decision:
     assert stimulus.terms is not None, "what is not refused is offered"
     terms = stimulus.terms
     offer = TabStated(terms.tab_id, 0, terms_digest(terms), offer=terms)
-    return Decision((TabOffered(terms),), (Send(caller, offer),))
+    return Decision((TabOffered(terms, now),), (Send(caller, offer),))
 
 
 def _why_not(tabs: KeptTabs, caller: PeerId, terms: TabTerms | None, credit: int) -> str:
-    """Why no tab is offered; empty: one is."""
+    """Why no tab is offered, or one that was offered is not agreed; empty: it is."""
     if terms is None or is_free(terms.tariff, terms.resources):
         return "its calls cost nothing"
     if len(tabs.tabs) >= MOST_TABS:
@@ -185,11 +186,16 @@ def _heard(tabs: KeptTabs, stimulus: SignatureHeard, now: int) -> Decision:
 
 
 def _taken(tabs: KeptTabs, stimulus: SignatureHeard, now: int) -> Decision:
-    terms = tabs.offers.get(stimulus.signed.tab_id)
-    if terms is None or terms.caller != stimulus.caller or stimulus.signed.number:
+    """Judged once more: what was offered at a time may be more than may be agreed together."""
+    signed, offer = stimulus.signed, tabs.offers.get(stimulus.signed.tab_id)
+    if offer is None or offer.terms.caller != stimulus.caller or now >= offer.at + OFFER_MS:
         return IGNORED
-    if stimulus.signed.terms != terms_digest(terms):
+    terms = offer.terms
+    if signed.number or signed.terms != terms_digest(terms):
         return IGNORED
+    why = _why_not(tabs, terms.caller, terms, stimulus.credit)
+    if why:
+        return Decision((), (Send(terms.caller, TabStated(terms.tab_id, 0, signed.terms, is_over=True, said=why)),))
     before = tab_of(tabs, terms.caller, terms.service)
     ended = IGNORED if before is None else _end(tabs, before.terms.tab_id, "another took its place", now)
     agreed = TabAgreed(terms, now, stimulus.frame)
@@ -298,7 +304,8 @@ _ROWS: Final[dict[type[Stimulus], Row[KeptTabs]]] = {
     TabAsked: Row(_asked, "told the price, or why there is none; a tab that is there already is told as it is"),
     SignatureHeard: Row(
         _heard,
-        "of an offer: agreed, and the tab before it is over; of the last sum: booked, the rest in dispute and the tab over; of another: nothing",
+        "of an offer of the last half minute: agreed, if there is still credit for it, and the tab before it is over; "
+        "of the last sum: booked, the rest in dispute and the tab over; of another: nothing",
     ),
     CallEntering: Row(
         _entering, "let in, if all that is at work could take as long as it may and no more would be owed than agreed"

@@ -34,6 +34,8 @@ UNSIGNED_MS: Final = 10 * SECOND
 REPEAT_MS: Final = SECOND
 LONGEST_REPEAT_MS: Final = 5 * 60 * SECOND
 """Between two tellings of a sum that is not signed: the first pause, and the longest after twice as long each time."""
+OFFER_MS: Final = 30 * SECOND
+"""How long offered terms can be taken."""
 KEEP_MS: Final = 24 * HOUR
 """How long the last sum of a tab is told without an answer, and by whom it is paid remembered."""
 UNUSED_MS: Final = HOUR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dms.testing.seeded_world import SeededJournal
@@ -169,7 +170,7 @@ def agreed(node: Node) -> TabId:
     wanted = TabWanted(AGREED.tab_id, AGREED.service, AGREED.max_price)
     node.address.tell(Told(TabAsked(AGREED.caller, wanted, AGREED, "", CREDIT)))
     signed = TabSigned(AGREED.tab_id, 0, terms_digest(AGREED), 0)
-    node.address.tell(Told(SignatureHeard(AGREED.caller, signed)))
+    node.address.tell(Told(SignatureHeard(AGREED.caller, signed, credit=CREDIT)))
     return AGREED.tab_id
 
 
@@ -184,11 +185,31 @@ def test_what_is_held_for_tabs_is_told_and_told_again_to_a_node_that_is_built_an
     node = Node(10)
     agreed(node)
     node.go_on(SECOND)
-    held = HeldOnTabs(AGREED.caller, CREDIT)
-    assert node.told == [held]
+    held = HeldOnTabs({AGREED.caller: CREDIT}, 1)
+    assert node.told[-1] == held
+    del node.told[:]
     node.address.tell(TellAgain())
     node.go_on(SECOND)
-    assert node.told == [held] * 2
+    assert node.told == [held]
+
+
+def test_tabs_that_the_node_has_not_heard_of_are_not_in_the_credit_it_gives() -> None:
+    node = Node(11)
+    terms = [msgspec.structs.replace(AGREED, tab_id=tab_id(bytes([n] * 16)), service=f"service-{n}") for n in range(3)]
+    wanted = [TabWanted(each.tab_id, each.service, each.max_price) for each in terms]
+    for each, want in zip(terms, wanted, strict=True):
+        node.address.tell(Told(TabAsked(AGREED.caller, want, each, "", CREDIT)))
+    for each in terms:
+        signed = TabSigned(each.tab_id, 0, terms_digest(each), 0)
+        node.address.tell(Told(SignatureHeard(AGREED.caller, signed, b"", 2 * CREDIT - 1, 0)))
+    node.go_on(SECOND)
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert list(kept.tabs) == [terms[0].tab_id]
+    signed = TabSigned(terms[1].tab_id, 0, terms_digest(terms[1]), 0)
+    node.address.tell(Told(SignatureHeard(AGREED.caller, signed, b"", CREDIT, 1)))  # beside the first
+    node.go_on(SECOND)
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert list(kept.tabs) == [each.tab_id for each in terms[:2]]
 
 
 def test_what_a_paid_call_came_to_is_there_again_after_a_kill() -> None:

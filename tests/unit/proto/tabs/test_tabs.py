@@ -7,13 +7,14 @@ import random
 import msgspec
 import pytest
 
-from dms_proto.messages import TabSigned, TabStated
+from dms_proto.ids import tab_id
+from dms_proto.messages import TabSigned, TabStated, TabWanted
 from dms_proto.pool.records import CallId
 from dms_proto.pool.refusals import Code
 from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, cost
 from dms_proto.tabs import kept_machine, used_machine
-from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard
-from dms_proto.tabs.terms import KEEP_MS, STATE_MS, UNSIGNED_MS, terms_digest
+from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard, TabAsked
+from dms_proto.tabs.terms import KEEP_MS, OFFER_MS, STATE_MS, UNSIGNED_MS, terms_digest
 from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard, TabRefused
 from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
 
@@ -145,6 +146,47 @@ def test_calls_at_work_on_a_tab_that_is_over_go_on_and_are_held_as_if_they_took_
     pair.end(tab, second, None)
     pair.pass_time(0)
     assert kept_machine.held(pair.provider.state) == {CALLER: rest}
+
+
+def offered(pair: Pair, service: str = SERVICE) -> TabSigned:
+    """An offer, with which its caller takes its time; gives the signature that takes it."""
+    wanted = TabWanted(tab_id(len(pair.provider.log).to_bytes(8, "big") + service.encode()[-8:]), service, CREDIT)
+    terms = pair.terms(wanted)
+    pair.tell(pair.provider, TabAsked(CALLER, wanted, terms, "", pair.credit))
+    return TabSigned(wanted.tab_id, 0, terms_digest(terms), 0)
+
+
+def test_an_offer_is_judged_again_when_it_is_taken_and_who_took_it_hears_why_it_is_none() -> None:
+    pair = Pair(loses=lambda message: isinstance(message, TabSigned))
+    tab = pair.agree(CREDIT)
+    signed = TabSigned(tab, 0, terms_digest(pair.used(tab).terms), 0)
+    pair.tell(pair.provider, SignatureHeard(CALLER, signed, credit=CREDIT - 1))
+    assert not pair.provider.state.tabs
+    assert "0.999999 credits of credit are left" in pair.ready[-1]
+    assert pair.used(tab).why_over == pair.ready[-1]
+
+
+def test_an_offer_can_be_taken_for_half_a_minute() -> None:
+    for after, is_agreed in ((OFFER_MS - 1, True), (OFFER_MS, False)):
+        pair = Pair()
+        signed = offered(pair)
+        pair.now += after
+        pair.tell(pair.provider, SignatureHeard(CALLER, signed, credit=CREDIT))
+        assert bool(pair.provider.state.tabs) is is_agreed
+
+
+def test_one_offer_is_kept_for_each_service_and_none_that_is_too_old() -> None:
+    pair = Pair()
+    first = offered(pair)
+    pair.now += 1
+    pair.agree(CREDIT)
+    second, other = offered(pair), offered(pair, "command/other")
+    assert list(pair.provider.state.offers) == [second.tab_id, other.tab_id]
+    pair.tell(pair.provider, SignatureHeard(CALLER, first, credit=CREDIT))
+    assert first.tab_id not in pair.provider.state.tabs
+    pair.now += OFFER_MS
+    last = offered(pair, "command/last")
+    assert list(pair.provider.state.offers) == [last.tab_id]
 
 
 @pytest.mark.parametrize(
