@@ -27,7 +27,7 @@ from dms.executors.sandbox import verdict
 from dms.executors.sandbox.limit_watch import LimitWatch
 from dms.executors.sandbox.process import Process
 from dms.executors.sandbox.program import Judge
-from dms.executors.sandbox.run_files import RunFiles, Status
+from dms.executors.sandbox.run_files import MOST_RESULT, RunFiles, Status
 from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Started, UsageSample
 from dms_proto.capability import Meter, Resources
 from dms_proto.errors import DmsError, MachineError, UserError
@@ -281,7 +281,7 @@ class SandboxRun:
         self._status = files.status()
         if not self._handle and self._status.child_pid is not None:
             self._meet_inner(self._status.child_pid)
-        written = files.size("stdout") + files.size("stderr")
+        written = files.written()
         if written != self._written:
             self._written = written
             self._limits.check_output(written)
@@ -404,7 +404,9 @@ class SandboxRun:
         complaint = files.read("stderr", 0, 4096).decode(errors="replace") if never_ran else ""
         seen = verdict.Observed(self._status.exit_code, self._killed, self._status.overdue, complaint, reading)
         ending = verdict.judge(seen, self.place.allowance, self._usage(reading))
-        return self.place.judge(ending, files.read("result", 0, CHUNK)) if self.place.judge is not None else ending
+        return (
+            self.place.judge(ending, files.read("result", 0, MOST_RESULT)) if self.place.judge is not None else ending
+        )
 
     async def _take_back(self) -> None:
         if job_directory.is_empty(self.place.directory):

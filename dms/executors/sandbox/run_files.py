@@ -33,7 +33,10 @@ from dms_proto.tunnels import Target
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 METER: Final = "egress"
-_SUFFIXES: Final = ("status", "stdout", "stderr", "result", door.SUFFIX, door.EXEC_SUFFIX, METER)
+_RESULT: Final = "result"
+MOST_RESULT: Final = 64 * 1024
+"""Bytes of a result that are read."""
+_SUFFIXES: Final = ("status", "stdout", "stderr", _RESULT, door.SUFFIX, door.EXEC_SUFFIX, METER)
 _AT_ONCE: Final = 64 * 1024
 
 
@@ -125,6 +128,11 @@ class RunFiles:
         """Bytes in one file now."""
         return os.fstat(self._fds[suffix]).st_size
 
+    def written(self) -> int:
+        """Bytes that the job has written by now and that are not in its directory: its output, and what its result is longer than one may be."""
+        result = self.size(_RESULT) if _RESULT in self._fds else 0
+        return self.size("stdout") + self.size("stderr") + max(0, result - MOST_RESULT)
+
     def read(self, suffix: str, offset: int, length: int) -> bytes:
         """Bytes of one file."""
         return os.pread(self._fds[suffix], length, offset)
@@ -211,7 +219,7 @@ class RunFiles:
             # Appending: a job that holds the descriptor cannot place bytes anywhere but at the end.
             self._fds[suffix] = os.open(self._path(suffix), flags | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if not flags:
-            for suffix in ("result", METER):
+            for suffix in (_RESULT, METER):
                 with suppress(FileNotFoundError):
                     self._fds[suffix] = os.open(self._path(suffix), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
 

@@ -14,6 +14,7 @@ import pytest
 
 from dms.executors import ExecutorSettings, Sandbox, SandboxExecutor
 from dms.executors.limiter import process_tree
+from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.run import SandboxRun
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of, sweep_all
 from dms_actors.ports import Exited
@@ -159,6 +160,17 @@ async def test_a_gigabyte_of_output_is_cut_off(executor: SandboxExecutor, direct
     assert ending.reason in (EndReason.OUTPUT_LIMIT, EndReason.DISK_LIMIT)
     assert len(output_of(watcher.events, "stdout")) == 3 * MIB
     assert not log.exists()
+
+
+async def test_a_result_that_goes_on_and_on_is_output(
+    executor: SandboxExecutor, sandbox: Sandbox, directory: Path
+) -> None:
+    """A job may hold its descriptor: the file is not in its directory, so the disk limit does not see it."""
+    command = ("/bin/sh", "-c", "head -c 1000000000 /dev/zero >&$0; sleep 60", "{result}")
+    program = Program("sandbox", command, {}, judge=lambda ending, _: ending)
+    task = shell("", Limits(wall_ms=60_000, log_bytes=3 * MIB), disk_bytes=32 * MIB)
+    ending = await ending_of(await sandbox.run("a-1", task, program, directory))
+    assert ending.reason is EndReason.OUTPUT_LIMIT
 
 
 async def test_the_output_file_never_outgrows_the_reservation(
