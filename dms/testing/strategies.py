@@ -148,6 +148,8 @@ def _composed(found: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.VarTupleType():
             most = min(found.max_length or 4, 4)
             return st.lists(of_type(found.item_type), min_size=found.min_length or 0, max_size=most).map(tuple)
+        case inspect.FrozenSetType():
+            return st.frozensets(of_type(found.item_type), max_size=4)
         case inspect.TupleType():
             return st.tuples(*[of_type(each) for each in found.item_types])
         case inspect.DictType():
