@@ -78,12 +78,13 @@ class Tabs:
     def hear(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
         """What is for one of the machines. No tab is wanted beyond what this node may owe its provider."""
         if isinstance(stimulus, TabTried):
+            asked = max(0, used_machine.asked_for(self.used.state, stimulus))
             left = self._paying.obligations.left(stimulus.provider)
-            if stimulus.max_price > left:
+            if asked > left:
                 why = f"{format_credits(max(0, left))} is all that this node may still come to owe there"
                 self._paying.tab_ready(stimulus.tab_id, why)
                 return
-            self._hold(turn, stimulus)
+            self._hold(turn, stimulus, asked)
         if isinstance(stimulus, SignatureHeard):
             self._hear_signature(turn, stimulus, now, cause_id)
         elif type(stimulus) in kept_machine.STIMULI:
@@ -91,12 +92,12 @@ class Tabs:
         else:
             turn.apply(self.used, stimulus, now, cause_id)
 
-    def _hold(self, turn: Turn, tried: TabTried) -> None:
+    def _hold(self, turn: Turn, tried: TabTried, asked: int) -> None:
         """What is asked for counts at once: another tab may be wanted before this is written."""
         obligations, wanted = self._paying.obligations, RequestId(tried.tab_id)
-        obligations.hold(wanted, {tried.provider: tried.max_price})
+        obligations.hold(wanted, {tried.provider: asked})
         turn.once_undone(lambda: obligations.stake(wanted, {}))
-        self._staked = {**self._staked, tried.tab_id: (tried.provider, tried.max_price)}
+        self._staked = {**self._staked, tried.tab_id: (tried.provider, asked)}
 
     def _hear_signature(self, turn: Turn, stimulus: SignatureHeard, now: int, cause_id: str) -> None:
         left = stimulus.credit - self._unseen(stimulus.caller, stimulus.known)

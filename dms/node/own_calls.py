@@ -90,7 +90,7 @@ class OwnCalls:
         tab = open_tab((await self.tabs())[1], provider, service)
         if tab is None:
             return NO_TAB
-        return tab.terms.tab_id if max_price <= tab.terms.max_price else await self._agree(provider, service, max_price)
+        return tab.terms.tab_id if max_price <= tab.most else await self._agree(provider, service, max_price)
 
     async def _agree(self, provider: PeerId, service: str, max_price: int) -> TabId:
         new = tab_id(os.urandom(ID_BYTES))

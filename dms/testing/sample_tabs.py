@@ -12,7 +12,9 @@ from dms_proto.units import CREDIT, MIB, MINUTE
 
 def tab_at(peer: PeerId) -> UsedTab:
     """What this node pays for calls there; open."""
-    return UsedTab(_terms(peer), seen=3, seen_ms=1_900, number=2, signed=1_250, stated=1_250, calls=3, ran_ms=1_500)
+    return UsedTab(
+        _terms(peer), seen=3, seen_ms=1_900, number=2, signed=1_250, stated=1_250, calls=3, ran_ms=1_500, most=CREDIT
+    )
 
 
 def tab_of(peer: PeerId) -> KeptTab:

@@ -107,7 +107,7 @@ def list_(io: Io) -> None:
     metavar="CREDITS",
     default="1",
     show_default=True,
-    help="The most to be paid for all calls of it there together.",
+    help="The most to be paid for all calls of it there together within a day.",
 )
 @ENTRY
 @with_io

@@ -89,7 +89,7 @@ class CallParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: of task.
         entry: which of that kind.
         node: the node to call: its name or PeerID; empty: the nearest that offers it.
-        max_price: micro-credits for all calls of the service at that node that are paid together; more than was agreed before is agreed anew.
+        max_price: micro-credits for all calls of the service at that node within a day; more than was agreed before is agreed anew.
     """
 
     kind: Part

@@ -31,6 +31,7 @@ class UsedTab(msgspec.Struct, frozen=True):
 
     Attributes:
         terms: as agreed.
+        most: micro-credits in all that its owner would pay there, tabs before it included.
         used_at: Unix ms when that was, or when a call on it last began or ended.
         seen: calls that were let in and are over, and `seen_ms`, how long they took here.
         under_way: calls, each with Unix ms when it was asked for.
@@ -56,6 +57,7 @@ class UsedTab(msgspec.Struct, frozen=True):
     why_over: str = ""
     in_doubt: bool = False
     over_at: int = 0
+    most: int = 0
 
     @property
     def let_in(self) -> int:
@@ -79,7 +81,7 @@ class UsedTabs(msgspec.Struct, frozen=True):
     """
 
     tabs: Mapping[TabId, UsedTab] = {}
-    wanted: Mapping[TabId, TabTried] = {}
+    wanted: Mapping[TabId, TabSought] = {}
     unsaved: int = 0
     phase: TabsPhase = TabsPhase.HELD
 
@@ -88,7 +90,7 @@ class UsedTabs(msgspec.Struct, frozen=True):
 
 
 class TabTried(Stimulus, frozen=True):
-    """The owner wants to call a service of another node, for so much at the most."""
+    """The owner wants to call a service of another node. `max_price`: for so much at the most, what tabs before it come to included."""
 
     tab_id: TabId
     me: PeerId
@@ -147,17 +149,19 @@ class CallsLost(Stimulus, frozen=True):
 
 
 class TabSought(Transient, frozen=True):
-    """A tab was asked for."""
+    """A tab was asked for, over so many micro-credits at the most."""
 
     tried: TabTried
+    asked: int
 
 
 class TabTaken(Event, frozen=True):
-    """Terms were signed. `frame`: the provider's offer."""
+    """Terms were signed. `frame`: the provider's offer; `most`: what its owner would pay there, tabs before it included."""
 
     terms: TabTerms
     at: int
     frame: bytes = b""
+    most: int = 0
 
 
 class TabDeclined(Transient, frozen=True):
@@ -182,12 +186,13 @@ class CallAdmitted(Transient, frozen=True):
 
 
 class CallSeen(Event, frozen=True):
-    """A call on a tab is over. `ms`: how long it took here; it was not `let_in`: nothing is owed for it."""
+    """A call on a tab is over. `ms`: how long it took here, no more than was agreed; it was not `let_in`: nothing is owed for it."""
 
     tab_id: GoodTabId
     call_id: CallId
     ms: Amount
     let_in: bool = True
+    at: int = 0
 
 
 class SumAnswered(Event, frozen=True):
@@ -258,12 +263,12 @@ def saved(tabs: UsedTabs) -> UsedSaved:
 def _evolved(tabs: UsedTabs, event: Event) -> UsedTabs:  # noqa: PLR0911 - one case per kind of event
     match event:
         case TabSought(tried=tried):
-            return change(tabs, wanted=remember(tabs.wanted, tried.tab_id, tried, MOST_WANTED))
+            return change(tabs, wanted=remember(tabs.wanted, tried.tab_id, event, MOST_WANTED))
         case TabDeclined(tab_id=tab_id):
             return change(tabs, wanted=without(tabs.wanted, tab_id))
-        case TabTaken(terms=terms, at=at):
+        case TabTaken(terms=terms, at=at, most=most):
             wanted = without(tabs.wanted, terms.tab_id)
-            return change(tabs, tabs={**tabs.tabs, terms.tab_id: UsedTab(terms, at)}, wanted=wanted)
+            return change(tabs, tabs={**tabs.tabs, terms.tab_id: UsedTab(terms, at, most=most)}, wanted=wanted)
         case TabsDropped(tab_ids=tab_ids):
             return change(tabs, tabs={key: tab for key, tab in tabs.tabs.items() if key not in tab_ids})
         case CallBegun() | CallAdmitted() | CallSeen() | SumAnswered() | TabEnded():
@@ -281,10 +286,11 @@ def _after(tab: UsedTab, event: CallBegun | CallAdmitted | CallSeen | SumAnswere
             return change(tab, used_at=at, under_way={**tab.under_way, call_id: at})
         case CallAdmitted(call_id=call_id):
             return change(tab, admitted=tab.admitted | {call_id})
-        case CallSeen(call_id=call_id, ms=ms, let_in=let_in):
+        case CallSeen(call_id=call_id, ms=ms, let_in=let_in, at=at):
             left = {"under_way": without(tab.under_way, call_id), "admitted": tab.admitted - {call_id}}
-            over_at = tab.under_way[call_id] + ms
-            return change(tab, **left, used_at=over_at, seen=tab.seen + let_in, seen_ms=tab.seen_ms + ms * let_in)
+            return change(
+                tab, **left, used_at=max(tab.used_at, at), seen=tab.seen + let_in, seen_ms=tab.seen_ms + ms * let_in
+            )
         case SumAnswered(number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms):
             return change(tab, number=number, stated=stated, signed=signed, calls=calls, ran_ms=ran_ms)
         case TabEnded(why=why, at=at, in_doubt=in_doubt):

@@ -28,7 +28,8 @@ from dms_proto.machine import (
     TimeCame,
     earliest,
 )
-from dms_proto.messages import TabSigned, TabStated, TabWanted
+from dms_proto.messages import TabSigned, TabStated, TabTerms, TabWanted
+from dms_proto.pool.records import CallId
 from dms_proto.tabs.terms import KEEP_MS, SAVE_EVERY, UNUSED_MS, TabsPhase, allowed_ms, entry_name, owed, terms_digest
 from dms_proto.tabs.used import (
     CallAdmitted,
@@ -83,8 +84,23 @@ def resume(_tabs: UsedTabs) -> tuple[Effect, ...]:
 
 def open_tab(tabs: UsedTabs, provider: PeerId, service: str) -> UsedTab | None:
     """The tab on which a service of a provider is called now."""
-    there = (each for each in tabs.tabs.values() if (each.terms.provider, each.terms.service) == (provider, service))
-    return next((each for each in there if not each.why_over), None)
+    return next((each for each in _there(tabs, provider, service) if not each.why_over), None)
+
+
+def asked_for(tabs: UsedTabs, tried: TabTried) -> int:
+    """Over how much a tab may be, so that all there that are remembered come to no more than their owner would pay; none: no tab may be."""
+    tab_ids = (key for key, each in tabs.wanted.items() if _place(each.tried) == _place(tried) and key != tried.tab_id)
+    wanted = sum(tabs.wanted[key].asked for key in tab_ids)
+    before = sum(each.signed + _after_end(each) for each in _there(tabs, tried.provider, tried.service))
+    return tried.max_price - wanted - before
+
+
+def _there(tabs: UsedTabs, provider: PeerId, service: str) -> list[UsedTab]:
+    return [each for each in tabs.tabs.values() if _place(each.terms) == (provider, service)]
+
+
+def _place(what: TabTerms | TabTried) -> tuple[PeerId, str]:
+    return what.provider, what.service
 
 
 def at_stake(tab: UsedTab) -> int:
@@ -94,20 +110,46 @@ def at_stake(tab: UsedTab) -> int:
 
 def _after_end(tab: UsedTab) -> int:
     """The same, if no more calls are made on it."""
-    if tab.under_way:
-        return tab.terms.max_price - tab.signed
-    return 0 if tab.is_stated else max(0, owed(tab.terms, tab.seen, allowed_ms(tab.seen_ms)) - tab.signed)
+    calls = len(tab.under_way)
+    longest = allowed_ms(tab.seen_ms + calls * tab.terms.call_ms)
+    return 0 if tab.is_stated else max(0, owed(tab.terms, tab.seen + calls, longest) - tab.signed)
+
+
+def _took(tab: UsedTab, call_id: CallId, now: int) -> int:
+    """How long a call was under way that ends now. It waits there as well, but is at work no longer than was agreed."""
+    return min(tab.terms.call_ms, max(0, now - tab.under_way[call_id]))
 
 
 def stakes(tabs: UsedTabs) -> Mapping[TabId, tuple[PeerId, int]]:
     """What may come to be owed on each tab beside what was signed, and to whom; what is asked for counts already."""
     there = {key: (tab.terms.provider, stake) for key, tab in tabs.tabs.items() if (stake := at_stake(tab))}
-    return {**{key: (tried.provider, tried.max_price) for key, tried in tabs.wanted.items()}, **there}
+    return {**{key: (sought.tried.provider, sought.asked) for key, sought in tabs.wanted.items()}, **there}
 
 
-def _tried(_tabs: UsedTabs, stimulus: TabTried, _now: int) -> Decision:
-    wanted = TabWanted(stimulus.tab_id, stimulus.service, stimulus.max_price)
-    return Decision((TabSought(stimulus),), (Send(stimulus.provider, wanted),))
+def _tried(tabs: UsedTabs, stimulus: TabTried, _now: int) -> Decision:
+    asked = asked_for(tabs, stimulus)
+    why = _why_not(tabs, stimulus, asked)
+    if why:
+        return Decision((), (TabReady(stimulus.tab_id, why),))
+    wanted = TabWanted(stimulus.tab_id, stimulus.service, asked)
+    return Decision((TabSought(stimulus, asked),), (Send(stimulus.provider, wanted),))
+
+
+def _why_not(tabs: UsedTabs, tried: TabTried, asked: int) -> str:
+    """Why no tab is asked for; empty: one is. After a doubt its owner has to say more than before: a lie is not to pay off again."""
+    doubted = [
+        each for each in _there(tabs, tried.provider, tried.service) if each.in_doubt and tried.max_price <= each.most
+    ]
+    if doubted:
+        last = doubted[-1]
+        return f"{last.terms.tab_id}, a tab before, is in doubt: {last.why_over}; more than {format_credits(last.most)} is needed for another"
+    return "" if asked > 0 else f"{_spent(tried, asked)}: offer more"
+
+
+def _spent(tried: TabTried, asked: int) -> str:
+    """In words, what of the most tabs before take."""
+    before, most = format_credits(tried.max_price - asked), format_credits(tried.max_price)
+    return f"calls of the last day there come to {before} of at most {most}"
 
 
 def _heard(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
@@ -128,20 +170,30 @@ def _heard(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
 
 def _offered(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
     """Signed only if it is what was asked for."""
-    stated, tried = stimulus.stated, tabs.wanted.get(stimulus.stated.tab_id)
-    if tried is None or tried.provider != stimulus.provider or stated.number:
+    stated, sought = stimulus.stated, tabs.wanted.get(stimulus.stated.tab_id)
+    if sought is None or sought.tried.provider != stimulus.provider or stated.number:
         return IGNORED
+    tried = sought.tried
     terms = stated.offer
     if terms is None:
-        return Decision((TabDeclined(stated.tab_id),), (TabReady(stated.tab_id, stated.said or "it gave no reason"),))
-    asked = (tried.tab_id, tried.me, tried.provider, tried.service, tried.max_price)
+        return _declined(stated.tab_id, stated.said or "it gave no reason", sought)
+    asked = (tried.tab_id, tried.me, tried.provider, tried.service, sought.asked)
     if asked != (terms.tab_id, terms.caller, terms.provider, terms.service, terms.max_price):
-        why = "it offers something else than was asked for"
-        return Decision((TabDeclined(stated.tab_id),), (TabReady(stated.tab_id, why),))
+        return _declined(stated.tab_id, "it offers something else than was asked for", sought)
+    if asked_for(tabs, tried) < sought.asked:
+        return _declined(stated.tab_id, "more was called on the tab before meanwhile: call again", sought)
     before = open_tab(tabs, terms.provider, terms.service)
     ended = () if before is None else _over(before, "another took its place", now)
     signature = TabSigned(terms.tab_id, 0, terms_digest(terms), 0)
-    return Decision((TabTaken(terms, now, stimulus.frame), *ended), (Send(terms.provider, signature),))
+    taken = TabTaken(terms, now, stimulus.frame, tried.max_price)
+    return Decision((taken, *ended), (Send(terms.provider, signature),))
+
+
+def _declined(tab_id: TabId, why: str, sought: TabSought) -> Decision:
+    """Where tabs before take some of the most, that is said: it may be why."""
+    is_less = sought.asked < sought.tried.max_price
+    said = f"{why} ({_spent(sought.tried, sought.asked)})" if is_less else why
+    return Decision((TabDeclined(tab_id),), (TabReady(tab_id, said),))
 
 
 def _is_new(tab: UsedTab, stated: TabStated) -> bool:
@@ -179,7 +231,7 @@ def _answered(tab: UsedTab, stimulus: StatementHeard, now: int) -> Decision:
 
 def _judged(tab: UsedTab, stated: TabStated, claimed: int, now: int) -> tuple[int, str]:
     """How much of what is asked beyond the sum before is owed by what was seen here, and why that is not all of it; empty: it is."""
-    seen_ms = tab.seen_ms + sum(max(0, now - tab.under_way[call_id]) for call_id in tab.admitted)
+    seen_ms = tab.seen_ms + sum(_took(tab, call_id, now) for call_id in tab.admitted)
     ran_ms, calls = min(stated.ran_ms, allowed_ms(seen_ms)), min(stated.calls, tab.let_in)
     fair = owed(tab.terms, calls, ran_ms)
     more = min(claimed, max(0, min(stated.price, fair) - tab.signed))
@@ -222,10 +274,10 @@ def _call_in(tabs: UsedTabs, stimulus: CallSeenIn, _now: int) -> Decision:
 
 def _call_over(tabs: UsedTabs, stimulus: CallSeenOver, now: int) -> Decision:
     tab = tabs.tabs.get(stimulus.tab_id)
-    begun = None if tab is None else tab.under_way.get(stimulus.call_id)
-    if begun is None:
+    if tab is None or stimulus.call_id not in tab.under_way:
         return IGNORED
-    return Decision((CallSeen(stimulus.tab_id, stimulus.call_id, max(0, now - begun), stimulus.let_in),))
+    took = _took(tab, stimulus.call_id, now)
+    return Decision((CallSeen(stimulus.tab_id, stimulus.call_id, took, stimulus.let_in, now),))
 
 
 def _refused(tabs: UsedTabs, stimulus: TabRefused, now: int) -> Decision:
@@ -240,9 +292,9 @@ def _given_up(tabs: UsedTabs, stimulus: TabGivenUp, _now: int) -> Decision:
 def _lost(tabs: UsedTabs, _stimulus: CallsLost, now: int) -> Decision:
     """They may have taken as long as until now: who is paid for them shall not lose by our crash."""
     seen = (
-        CallSeen(tab_id, call_id, max(0, now - begun))
+        CallSeen(tab_id, call_id, _took(tab, call_id, now), at=now)
         for tab_id, tab in tabs.tabs.items()
-        for call_id, begun in tab.under_way.items()
+        for call_id in tab.under_way
     )
     return Decision(tuple(seen))
 
@@ -257,7 +309,9 @@ def _time(tabs: UsedTabs, _stimulus: TimeCame, now: int) -> Decision:
 # ------------------------------------------------------------------------------------------------------------------ table
 
 _ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
-    TabTried: Row(_tried, "asked for"),
+    TabTried: Row(
+        _tried, "asked for over what tabs there of the last day leave; not after a doubt, unless for more than before"
+    ),
     StatementHeard: Row(
         _heard,
         "an offer of what was asked for is signed, and the tab before it is over; a sum is signed as far as it follows from what was seen of calls "

@@ -14,7 +14,7 @@ from dms_proto.pool.refusals import Code
 from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, cost
 from dms_proto.tabs import kept_machine, used_machine
 from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard, TabAsked
-from dms_proto.tabs.terms import KEEP_MS, OFFER_MS, STATE_MS, UNSIGNED_MS, terms_digest
+from dms_proto.tabs.terms import KEEP_MS, OFFER_MS, STATE_MS, UNSIGNED_MS, allowed_ms, terms_digest
 from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard, TabRefused
 from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
 
@@ -125,7 +125,8 @@ def test_no_more_is_agreed_than_may_come_to_be_owed_and_all_of_it_is_held() -> N
     assert kept_machine.held(pair.provider.state) == {CALLER: CREDIT}
     pair.call(tab, SECOND)
     pair.credit = 0
-    second = pair.agree(CREDIT)  # in the place of the first, of which nothing was stated yet
+    of_first = cost(allowed_ms(SECOND))
+    second = pair.agree(CREDIT + of_first)  # in the place of the first, of which nothing was stated yet
     assert kept_machine.held(pair.provider.state) == {CALLER: CREDIT}
     pair.leave()
     assert second not in pair.provider.state.tabs
@@ -138,9 +139,10 @@ def test_calls_at_work_on_a_tab_that_is_over_go_on_and_are_held_as_if_they_took_
     first, second = pair.begin(tab), pair.begin(tab)
     pair.credit = 0  # beside the tab
     rest = CREDIT - cost(2 * CALL_MS)
-    pair.agree(rest + 1)
+    longest = cost(allowed_ms(2 * CALL_MS))
+    pair.agree(longest + rest + 1)
     assert "0.966666 credits of credit are left" in pair.ready[-1]
-    pair.agree(rest)
+    pair.agree(longest + rest)
     assert kept_machine.held(pair.provider.state) == {CALLER: CREDIT}
     pair.end(tab, first, SECOND)
     pair.end(tab, second, None)
@@ -211,7 +213,7 @@ def test_more_than_was_seen_is_not_signed_and_ends_the_tab(lie: object, why: str
 def test_a_sum_for_a_call_waits_until_it_is_known_whether_it_was_let_in() -> None:
     pair = Pair()
     for is_let_in in (False, True):
-        tab = pair.agree(CREDIT)
+        tab = pair.agree(2 * CREDIT if is_let_in else CREDIT)
         call = CallId("call")
         pair.tell(pair.caller, CallTried(tab, call))
         pair.now += 30 * SECOND
@@ -254,7 +256,7 @@ def test_a_tab_that_is_over_is_at_stake_until_all_of_it_is_stated() -> None:
     pair.now += 20 * SECOND
     pair.leave()
     pair.tell(pair.caller, TabRefused(tab))
-    assert used_machine.stakes(pair.caller.state) == {tab: (PROVIDER, CREDIT)}
+    assert used_machine.stakes(pair.caller.state) == {tab: (PROVIDER, cost(allowed_ms(CALL_MS)))}
     pair.tell(pair.caller, CallSeenOver(tab, call))
     assert used_machine.stakes(pair.caller.state) == {tab: (PROVIDER, cost(23 * SECOND))}
     pair.tell(pair.provider, CallLeft(call, 20 * SECOND))
@@ -263,6 +265,51 @@ def test_a_tab_that_is_over_is_at_stake_until_all_of_it_is_stated() -> None:
     more = TabStated(tab, 2, terms_digest(pair.used(tab).terms), 1, 22 * SECOND, cost(22 * SECOND))
     pair.tell(pair.caller, StatementHeard(PROVIDER, more))
     assert pair.used(tab).signed == cost(20 * SECOND)
+
+
+def test_the_tabs_of_a_day_come_to_no_more_together_than_the_owner_would_pay() -> None:
+    most = cost(10 * CALL_MS)
+    pair = Pair()
+    before = 0
+    for _ in range(4):
+        tab = pair.agree(most)
+        assert pair.used(tab).terms.max_price == most - before
+        pair.call(tab, CALL_MS)
+        pair.call(tab, CALL_MS)
+        pair.leave()
+        assert pair.used(tab).signed == cost(2 * CALL_MS)
+        before += pair.used(tab).signed
+    pair.begin(pair.agree(most))
+    assert not pair.turned_away
+    pair.agree(most)
+    assert pair.ready[-1].endswith(
+        "offer more (calls of the last day there come to 0.151392 credits of at most 0.166667 credits)"
+    )
+    pair.agree(before)
+    assert (
+        pair.ready[-1] == "calls of the last day there come to 0.151392 credits of at most 0.133336 credits: offer more"
+    )
+    pair.agree(2 * most)
+    assert pair.ready[-1] == ""
+    pair.leave()
+    pair.pass_time(KEEP_MS + HOUR)
+    pair.agree(most)
+    assert pair.ready[-1] == ""
+
+
+def test_no_tab_follows_one_that_ended_in_doubt_unless_more_is_offered() -> None:
+    pair = Pair()
+    tab = pair.agree(CREDIT)
+    pair.lie = lambda stated: change(stated, calls=99, ran_ms=HOUR, price=CREDIT) if stated.number else stated
+    pair.call(tab, 30 * SECOND)
+    pair.leave()
+    assert pair.used(tab).in_doubt
+    pair.agree(CREDIT)
+    assert pair.ready[-1].startswith(
+        f"{tab}, a tab before, is in doubt: 99 calls are stated, and 1 were let in; more than 1 credit is"
+    )
+    pair.agree(2 * CREDIT)
+    assert pair.ready[-1] == ""
 
 
 def test_what_is_not_accepted_is_in_dispute_and_ends_the_tab() -> None:
@@ -405,6 +452,7 @@ def test_nothing_is_paid_twice_or_lost_whatever_is_lost_or_killed(seed: int) -> 
             pair.pass_time(rng.randrange(MINUTE))
         for each in pair.caller.state.tabs.values():
             assert each.signed <= each.terms.max_price
+        assert sum(each.signed for each in pair.caller.state.tabs.values()) <= CREDIT // 4
     pair.loses = lambda _message: False
     pair.leave()
     pair.pass_time(2 * HOUR)
