@@ -4,16 +4,18 @@
 
     lead ── a tab for it? ──▶ opening of a tunnel ──▶ let in ── watched to its end ──▶ told to the pool
                                    └─ "tab_wanted" ──▶ agreed on with the provider, and opened again
+
+Each tab ends the one before. So for a service of a provider one is agreed on at a time, and all its calls wait for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
+from typing import Final, NamedTuple
 
 from dms.node.tunnels import Led, Tunnels
-from dms.tasks import Tasks
+from dms.tasks import Tasks, cancel
 from dms.trust.wallet import Wallet
 from dms_actors.behaviour import Address
 from dms_actors.letters import ShowTabs, Told
@@ -38,6 +40,11 @@ NOT_LET_IN: Final = frozenset({"call_refused", "tab_wanted", "not_granted", "not
 NO_TAB: Final = TabId("")
 
 
+class _Agreeing(NamedTuple):
+    most: int
+    work: asyncio.Task[TabId]
+
+
 class OwnCalls:
     """One per node."""
 
@@ -47,6 +54,7 @@ class OwnCalls:
         self._calls = calls
         self._tasks = Tasks()
         self._waiting: dict[TabId, asyncio.Future[str]] = {}
+        self._agreeing: dict[tuple[PeerId, str], _Agreeing] = {}
         self._pool: Address
         self._tunnels: Tunnels
 
@@ -56,6 +64,7 @@ class OwnCalls:
 
     async def close(self) -> None:
         """Lets go of the calls under way: how long they took is known from when they began."""
+        await cancel(each.work for each in self._agreeing.values())
         await self._tasks.close()
 
     def tab_ready(self, tab: TabId, why: str) -> None:
@@ -81,7 +90,7 @@ class OwnCalls:
                 raise
         if tab:
             self._tell(TabRefused(tab), tab)
-        return await self._open(provider, service, await self._agree(provider, service, max_price))
+        return await self._open(provider, service, await self._agreed(provider, service, max_price))
 
     async def _tab_for(self, provider: PeerId, service: str, max_price: int) -> TabId:
         """The tab that there is; another, if more may be paid now than was agreed."""
@@ -90,7 +99,31 @@ class OwnCalls:
         tab = open_tab((await self.tabs())[1], provider, service)
         if tab is None:
             return NO_TAB
-        return tab.terms.tab_id if max_price <= tab.most else await self._agree(provider, service, max_price)
+        return tab.terms.tab_id if max_price <= tab.most else await self._agreed(provider, service, max_price)
+
+    async def _agreed(self, provider: PeerId, service: str, max_price: int) -> TabId:
+        """The tab that others of its calls wait for, if it is over as much; else one is found for all who come meanwhile."""
+        place = (provider, service)
+        while (found := self._agreeing.get(place)) is not None and found.most < max_price:
+            await asyncio.wait((found.work,))
+        if found is None:
+            work = asyncio.get_running_loop().create_task(
+                self._find(provider, service, max_price), name=f"tab of {service}"
+            )
+            work.add_done_callback(lambda work: self._found(place, work))
+            found = self._agreeing[place] = _Agreeing(max_price, work)
+        return await asyncio.shield(found.work)
+
+    async def _find(self, provider: PeerId, service: str, max_price: int) -> TabId:
+        tab = open_tab((await self.tabs())[1], provider, service)
+        if tab is not None and max_price <= tab.most:
+            return tab.terms.tab_id
+        return await self._agree(provider, service, max_price)
+
+    def _found(self, place: tuple[PeerId, str], work: asyncio.Task[TabId]) -> None:
+        del self._agreeing[place]
+        if not work.cancelled():
+            work.exception()  # whoever waits has it; if nobody does, it is no defect
 
     async def _agree(self, provider: PeerId, service: str, max_price: int) -> TabId:
         new = tab_id(os.urandom(ID_BYTES))

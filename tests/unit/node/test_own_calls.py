@@ -1,4 +1,4 @@
-"""Calls of this node's owner that come to nothing: whatever ends one, it is over on its tab as well."""
+"""Calls of this node's owner: those that come to nothing are over on their tab as well, and those that come at once share one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import pytest
 
 from dms.config.paths import Home
 from dms.node.own_calls import OwnCalls
+from dms.node.tunnels import Led
 from dms.testing.sample_tabs import tab_at
 from dms.trust.wallet import Wallet
 from dms_actors.letters import ShowTabs, Told
 from dms_actors.loop_calls import LoopCalls
-from dms_proto.errors import DmsError, MachineError, PeerError
+from dms_proto.errors import DmsError, MachineError, PeerError, UserError
 from dms_proto.ids import PeerId
 from dms_proto.machine import Stimulus
-from dms_proto.sim.tabs import CALLER, PROVIDER
+from dms_proto.sim.tabs import CALLER, PROVIDER, SERVICE, Pair
 from dms_proto.tabs import used, used_machine
 from dms_proto.tabs.kept import KeptTabs
-from dms_proto.tabs.used import CallTried, UsedTabs
+from dms_proto.tabs.used import CallTried, TabReady, UsedTabs
+from dms_proto.tunnels import Opening
 from dms_proto.units import CREDIT
 
 TAB = tab_at(PROVIDER)
@@ -96,3 +98,48 @@ async def test_one_that_is_given_up_before_it_was_written_down_is_over(tmp_path:
         await calling
     tab = ground.write()
     assert (dict(tab.under_way), tab.seen) == ({}, TAB.seen)
+
+
+class Paid:
+    """A pool and a provider between which nothing is lost, and tunnels to whatever is called on an open tab."""
+
+    name = "pool"
+
+    def __init__(self) -> None:
+        self.pair = Pair()
+        self.calls: OwnCalls
+
+    def pass_on(self, message: object, answer: Callable[[object], object]) -> None:
+        if isinstance(message, ShowTabs):
+            answer((self.pair.provider.state, self.pair.caller.state))
+        else:
+            self.tell(message)
+            answer(None)
+
+    def tell(self, message: Any) -> bool:
+        self.pair.tell(self.pair.caller, message.stimulus)
+        said, self.pair.caller.said = self.pair.caller.said, []
+        for each in said:
+            if isinstance(each, TabReady):
+                self.calls.tab_ready(each.tab_id, each.why)
+        return True
+
+    async def open(self, _provider: PeerId, opening: Opening) -> Led:
+        tab = self.pair.provider.state.tabs.get(opening.tab)
+        if tab is None or tab.why_over:
+            raise UserError("tab_wanted", "there is no open tab")
+        return Led(opening.tab, Ended())  # type: ignore[arg-type] # as much of it as is used
+
+
+class Ended:
+    async def wait_over(self) -> None:
+        return
+
+
+async def test_those_that_come_at_once_wait_for_one_tab(tmp_path: Path) -> None:
+    paid = Paid()
+    paid.calls = calls_on(paid, tmp_path)  # type: ignore[arg-type]
+    led = await asyncio.gather(*(paid.calls.lead(PROVIDER, SERVICE, CREDIT) for _ in range(5)))
+    assert {each.name for each in led} == set(paid.pair.caller.state.tabs)
+    assert len(paid.pair.caller.state.tabs) == 1
+    await paid.calls.close()
