@@ -78,15 +78,9 @@ def scope(address: str) -> Scope | None:
     return scope_of(target.host)
 
 
-def no_narrower(addresses: Iterable[str], remote: str) -> list[str]:
-    """Those of a peer's addresses that it could reach itself, by the IP address that it is connected from; all, where that is not known.
-
-    A name is among them: where it leads is seen when it is looked up.
-    """
-    if not remote:
-        return list(addresses)
-    least = scope_of(remote)
-    return [address for address in addresses if (found := scope(address)) is not None and found >= least]
+def from_where(remote: str) -> Scope:
+    """The scope in which a peer is, by the IP address that it is connected from; the narrowest, where that is not known."""
+    return scope_of(remote) if remote else Scope.MACHINE
 
 
 def announced(configured: Sequence[str], listening: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from dms.net.addresses import no_narrower
+from dms.net.addresses import from_where
 from dms.net.child import Child
 from dms.net.config import MAX_FRAME, MAX_GOSSIP, NetConfig
 from dms.net.launching import Launched, launch
@@ -48,6 +48,7 @@ from dms.net.pipe import (
     Log,
     Publish,
     Ready,
+    Redial,
     Rtt,
     SendFrame,
     Sent,
@@ -296,15 +297,15 @@ class NetworkProcess:
             code = await self._child.wait()
             if loop.time() - began > SETTLED_S:
                 backoff.reset()
-            redial = [each for link in self._links.values() for each in no_narrower(link.addresses, link.remote)]
+            redial = tuple(Redial(tuple(link.addresses), from_where(link.remote)) for link in self._links.values())
             logger.warning("the network process ended with code %s; it is started again", code)
             self._forget("network_down", f"the network process ended with code {code}")
             is_back = False
             while not is_back:
                 await asyncio.sleep(backoff.next(random.random()))  # noqa: S311 - jitter, not a secret
-                is_back = await self._relaunched(tuple(redial))
+                is_back = await self._relaunched(redial)
 
-    async def _relaunched(self, redial: tuple[str, ...]) -> bool:
+    async def _relaunched(self, redial: tuple[Redial, ...]) -> bool:
         try:
             ready = await self._launch(redial)
         except MachineError as error:
@@ -313,7 +314,7 @@ class NetworkProcess:
         self._listener(NetworkUp(ready.announced))
         return True
 
-    async def _launch(self, redial: tuple[str, ...]) -> Ready:
+    async def _launch(self, redial: tuple[Redial, ...]) -> Ready:
         """Starts a process and waits until it listens.
 
         Raises:

@@ -14,7 +14,7 @@ from dms.net.guards.dialing import DialError, dial_peer
 from dms.net.host import Host
 from dms.net.limits import Backoff
 from dms.net.peers import Peers
-from dms.net.pipe import Dialled, Found
+from dms.net.pipe import Dialled, Found, Redial
 from dms_proto.recent import Recent
 from dms_proto.scope import Scope
 
@@ -50,13 +50,14 @@ class Dialer:
         self._keeping: set[str] = set()
         peers.on_lost = self._on_lost
 
-    def start(self, nursery: trio.Nursery, redial: Sequence[str]) -> None:
-        """Dials in `nursery`. `redial` are addresses of peers connected in an earlier life of the process."""
+    def start(self, nursery: trio.Nursery, redial: Sequence[Redial]) -> None:
+        """Dials in `nursery`. `redial` are peers connected in an earlier life of the process."""
         self._nursery = nursery
         for peer, addresses in _by_peer(self._host.config.bootstrap).items():
             self._keep(peer, _Known(addresses), for_ever=True)
-        for peer, addresses in _by_peer(redial).items():
-            self._keep(peer, _Known(addresses), for_ever=False)
+        for each in redial:
+            for peer, addresses in _by_peer(each.addresses).items():
+                self._keep(peer, _Known(addresses, each.least), for_ever=False)
 
     async def dial(self, request: int, addresses: Sequence[str], least: Scope) -> None:
         """Dials for the node and answers it."""

@@ -39,17 +39,29 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False)
 # ------------------------------------------------------------------------------------------------- node → network process
 
 
+class Redial(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A peer that was connected before the last death of the process.
+
+    Attributes:
+        addresses: its own, as it announced them.
+        least: from where it was connected; what it announced of a narrower scope, it could not reach itself.
+    """
+
+    addresses: tuple[str, ...]
+    least: Scope = Scope.MACHINE
+
+
 class Configure(_Message, frozen=True):
     """The first message.
 
     Attributes:
-        redial: addresses of peers connected before the last death of the process.
+        redial: who is dialled again.
         bans: peers that are refused, each with the seconds it still is.
         spared: peers that need not show any work, likewise.
     """
 
     config: NetConfig
-    redial: tuple[str, ...] = ()
+    redial: tuple[Redial, ...] = ()
     bans: tuple[tuple[str, float], ...] = ()
     spared: tuple[tuple[str, float], ...] = ()
 

@@ -37,6 +37,7 @@ from dms.net.pipe import (
     OpenTunnel,
     Publish,
     Ready,
+    Redial,
     RefuseTunnel,
     SendFrame,
     Spare,
@@ -103,7 +104,7 @@ class Service:
         self._tunnels = Tunnels(self._host, bridge, beside)
         self._dialer = Dialer(self._host, self._peers, bridge)
 
-    async def run(self, redial: tuple[str, ...]) -> None:
+    async def run(self, redial: tuple[Redial, ...]) -> None:
         """Runs until the node says stop or closes the pipe."""
         async with AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(trio.open_nursery())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.net.addresses import Target, announced, no_narrower, parse, scope
+from dms.net.addresses import Target, announced, from_where, parse, scope
 from dms_proto.ids import peer_id_of
 from dms_proto.scope import Scope
 
@@ -86,7 +86,9 @@ def test_an_address_tells_from_where_it_can_be_dialled(address: str, expected: S
     assert scope(address) is expected
 
 
-@pytest.mark.parametrize(("remote", "kept"), [("127.0.0.1", 4), ("192.168.1.9", 3), ("1.1.1.1", 2), ("", 4)])
-def test_a_peer_s_addresses_are_kept_as_far_as_it_reaches_them_itself(remote: str, kept: int) -> None:
-    addresses = ["/dns4/node.example.org/tcp/1", "/ip4/1.1.1.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip4/127.0.0.1/tcp/1"]
-    assert no_narrower(addresses, remote) == addresses[:kept]
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [("127.0.0.1", Scope.MACHINE), ("192.168.1.9", Scope.LOCAL), ("1.1.1.1", Scope.INTERNET), ("", Scope.MACHINE)],
+)
+def test_where_a_peer_is_shows_from_where_it_is_connected(remote: str, expected: Scope) -> None:
+    assert from_where(remote) is expected

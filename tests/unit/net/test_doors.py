@@ -19,7 +19,9 @@ from dms.net.dialer import MAX_KEPT, MAX_KNOWN, Dialer
 from dms.net.guards.yamux import YamuxHooks
 from dms.net.host import Host
 from dms.net.peers import Peers
+from dms.net.pipe import Redial
 from dms_proto.ids import PeerId
+from dms_proto.scope import Scope
 from dms_proto.wire import Signer
 from dms_proto.wire.stamps import day_of, make_stamp
 
@@ -63,7 +65,7 @@ def test_few_are_dialled_again_at_a_time_and_of_those_reached_the_last_are_remem
         bridge = Bridge(pipe)
         dialer = Dialer(here, Peers(here, bridge), bridge)
         async with trio.open_nursery() as nursery:
-            dialer.start(nursery, [f"{NOBODY}/p2p/{peer}" for peer in peers])
+            dialer.start(nursery, [Redial((f"{NOBODY}/p2p/{peer}",)) for peer in peers])
             assert len(dialer._keeping) == MAX_KEPT
             for peer in peers:
                 dialer._known.keep(peer, (NOBODY,))
@@ -71,6 +73,35 @@ def test_few_are_dialled_again_at_a_time_and_of_those_reached_the_last_are_remem
             nursery.cancel_scope.cancel()
 
     trio.run(dial_all)
+
+
+def test_a_peer_that_is_dialled_again_leads_no_nearer_than_it_is_itself(pipe: socket.socket) -> None:
+    """A name that led elsewhere when it was announced may lead to this machine now."""
+    near, far = (Signer(bytes([number]) * 32).peer_id for number in (1, 2))
+
+    async def dial_both(listener: trio.SocketListener) -> list[str]:
+        here = host()
+        bridge = Bridge(pipe)
+        name = f"/dns4/localhost/tcp/{listener.socket.getsockname()[1]}/p2p/"
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                Dialer(here, Peers(here, bridge), bridge).start(
+                    nursery, [Redial((name + far,), Scope.INTERNET), Redial((name + near,))]
+                )
+                first = await listener.accept()
+                with trio.move_on_after(0.5):
+                    await listener.accept()
+                    return ["near", "far"]
+                await first.aclose()
+                nursery.cancel_scope.cancel()
+        return ["near"]
+
+    async def main() -> list[str]:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with listener:
+            return await dial_both(listener)
+
+    assert trio.run(main) == ["near"]
 
 
 @pytest.fixture

@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 from dms.net import pipe
 from dms.net.config import NetConfig
 from dms.net.pipe import Credit, Splitter, cost
+from dms_proto.scope import Scope
 
 KEY = bytes(range(32))
 TO_NETWORK = [
     pipe.Configure(
-        NetConfig(private_key=KEY, topics=("a",)), ("/ip4/127.0.0.1/tcp/1/p2p/x",), (("peer", 1.5),), (("other", 2.5),)
+        NetConfig(private_key=KEY, topics=("a",)),
+        (pipe.Redial(("/ip4/127.0.0.1/tcp/1/p2p/x",), Scope.LOCAL),),
+        (("peer", 1.5),),
+        (("other", 2.5),),
     ),
     pipe.SendFrame("peer", b"frame"),
     pipe.Publish("topic", b"frame"),
