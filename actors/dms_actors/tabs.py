@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -22,12 +22,14 @@ from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import PeerId, RequestId, TabId
 from dms_proto.machine import Effect, Event, Send, Stimulus
 from dms_proto.messages import TabTerms
+from dms_proto.pool.records import CallId, ContainerId, ContainerPhase
 from dms_proto.pool.services import Services
-from dms_proto.pool.state import Called, CallEnded, Pool, PoolRules, VirtualClosed
+from dms_proto.pool.state import Call, Called, CallEnded, ContainerDied, Pool, PoolRules, VirtualClosed
 from dms_proto.tabs import kept, kept_machine, used, used_machine
 from dms_proto.tabs.kept import (
     CallEntering,
     CallLeft,
+    ContainerFailed,
     KeptSaved,
     KeptTabs,
     ServiceLeft,
@@ -149,11 +151,13 @@ class Tabs:
         """Calls that are over in the pool are billed if they ran to their end; a virtual container that is closed ends its tab."""
         met = tuple(met)
         ran = {each.call_id: each.usage.wall_ms or None for each in met if isinstance(each, CallEnded)}
+        failed = {each.container_id for each in met if isinstance(each, ContainerDied) and _has_failed(before, each)}
         for call_id in self.kept.state.under_way:
             if call_id not in after.calls:
-                call = before.calls.get(call_id)
-                is_done = call is not None and call.delivered_at
-                turn.apply(self.kept, CallLeft(call_id, ran.get(call_id) if is_done else None), now, cause_id)
+                turn.apply(self.kept, _call_left(call_id, before.calls.get(call_id), ran, failed, now), now, cause_id)
+        at_work = {call.container_id for call in before.calls.values() if failed and call.delivered_at}
+        for container_id in failed - at_work:
+            turn.apply(self.kept, ContainerFailed(container_id), now, cause_id)
         for each in met:
             if isinstance(each, VirtualClosed) and (virtual := before.virtual.get(each.virtual_id)) is not None:
                 turn.apply(self.kept, ServiceLeft(virtual.user, virtual.service.name), now, cause_id)
@@ -193,3 +197,19 @@ class Tabs:
                 self._paying.tab_ready(tab_id, why)
             case _:
                 raise TypeError(f"no hands for {effect!r}")
+
+
+def _has_failed(before: Pool, died: ContainerDied) -> bool:
+    """Whether a container has ended, and not by the wish of this node."""
+    container = before.containers.get(died.container_id)
+    return container is not None and container.phase is not ContainerPhase.STOPPING
+
+
+def _call_left(
+    call_id: CallId, call: Call | None, ran: Mapping[CallId, int | None], failed: Collection[ContainerId], now: int
+) -> CallLeft:
+    if call is None or not call.delivered_at:
+        return CallLeft(call_id)
+    if call.container_id in failed:
+        return CallLeft(call_id, max(0, now - call.delivered_at), call.container_id, has_failed=True)
+    return CallLeft(call_id, ran.get(call_id), call.container_id)

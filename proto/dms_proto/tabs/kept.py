@@ -17,11 +17,16 @@ from dms_proto.machine import (
 )
 from dms_proto.market.ledger import remember, without
 from dms_proto.messages import TabSigned, TabStated, TabTerms, TabWanted
-from dms_proto.pool.records import CallId
+from dms_proto.pool.records import CallId, ContainerId
 from dms_proto.pool.refusals import Refusal
 from dms_proto.rules import Amount, GoodTabId, Line
 from dms_proto.tabs.terms import (
+    FAILURES_MS,
+    FREE_FAILURES,
     OFFER_MS,
+    PARTS,
+    SETTLE_MS,
+    STATE_MS,
     TabsPhase,
     owed,
     terms_digest,
@@ -32,6 +37,8 @@ MOST_OFFERS: Final = 1_024
 """Offers remembered at a time; the oldest are forgotten first, and asked for again."""
 MOST_TABS: Final = 10_000
 """Tabs there may be: as many as virtual containers."""
+MOST_WATCHED: Final = 1_024
+"""Containers whose last call is remembered, and callers whose failures are; the oldest are forgotten first."""
 change = msgspec.structs.replace
 
 
@@ -42,6 +49,7 @@ class KeptTab(msgspec.Struct, frozen=True):
         terms: as agreed.
         calls, ran_ms: that ran to their end, and how long they were at work.
         unstated_at: Unix ms of the first of them that no sum holds yet; 0: there is none.
+        settles_at: Unix ms before which no sum is stated while it is open: a call that may still be taken back would be the whole of it, or much.
         number, stated, claimed: of the last sum; micro-credits in all, and so much more than the sum before.
         stated_at: Unix ms when it was first told.
         signed_number, signed: of the last sum that was answered, and what was accepted.
@@ -53,6 +61,7 @@ class KeptTab(msgspec.Struct, frozen=True):
     calls: int = 0
     ran_ms: int = 0
     unstated_at: int = 0
+    settles_at: int = 0
     number: int = 0
     stated: int = 0
     claimed: int = 0
@@ -75,6 +84,16 @@ class KeptTab(msgspec.Struct, frozen=True):
         """
         most = owed(self.terms, self.calls + at_work, self.ran_ms + at_work * self.terms.call_ms)
         return (most if self.why_over else self.terms.max_price) - self.stated
+
+    @property
+    def is_much(self) -> bool:
+        """Whether so much has come together that it is stated."""
+        return self.price - self.stated >= self.terms.max_price // PARTS
+
+    @property
+    def due_at(self) -> int:
+        """Unix ms when what has come together is stated."""
+        return max(self.settles_at, 0 if self.is_much else self.unstated_at + STATE_MS)
 
     @property
     def is_unsigned(self) -> bool:
@@ -104,6 +123,22 @@ class Offer(msgspec.Struct, frozen=True):
     at: int
 
 
+class LastCall(msgspec.Struct, frozen=True):
+    """What a container worked on last. `ran_ms`: so long; `at`: Unix ms when it was over."""
+
+    call_id: CallId
+    tab_id: TabId
+    ran_ms: int
+    at: int
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """How often calls have cost nothing, since their container failed. `since`: Unix ms of the first."""
+
+    count: int
+    since: int
+
+
 class KeptTabs(msgspec.Struct, frozen=True):
     """The state.
 
@@ -111,14 +146,23 @@ class KeptTabs(msgspec.Struct, frozen=True):
         tabs: agreed, and not settled.
         offers: until they are taken or too old; one for each service that a peer may call.
         under_way: calls that were let in, each with its tab.
+        last: calls that no sum holds yet, by the container that worked on nothing since.
+        failures: of containers, by the caller and the service that it called.
         unsaved: events written since all of it was last written as one.
     """
 
     tabs: Mapping[TabId, KeptTab] = {}
     offers: Mapping[TabId, Offer] = {}
     under_way: Mapping[CallId, TabId] = {}
+    last: Mapping[ContainerId, LastCall] = {}
+    failures: Mapping[tuple[PeerId, str], Failures] = {}
     unsaved: int = 0
     phase: TabsPhase = TabsPhase.HELD
+
+    def may_fail(self, tab: KeptTab, now: int) -> bool:
+        """Whether one more call of a tab's caller costs nothing if its container fails."""
+        known = self.failures.get((tab.terms.caller, tab.terms.service))
+        return known is None or known.count < FREE_FAILURES or now >= known.since + FAILURES_MS
 
 
 # ---------------------------------------------------------------------------------------------------------------- stimuli
@@ -166,10 +210,24 @@ class CallEntering(Stimulus, frozen=True):
 
 
 class CallLeft(Stimulus, frozen=True):
-    """A call is over. `ran_ms`: how long it was at work; None: it was not, or its container failed."""
+    """A call is over.
+
+    Attributes:
+        ran_ms: how long it was at work; None: it was not, or this node has ended it.
+        container_id: where.
+        has_failed: its container has failed at it.
+    """
 
     call_id: CallId
     ran_ms: int | None = None
+    container_id: ContainerId = ContainerId("")
+    has_failed: bool = False
+
+
+class ContainerFailed(Stimulus, frozen=True):
+    """A container that was not at work has ended, and not by the wish of this node."""
+
+    container_id: ContainerId
 
 
 class ServiceLeft(Stimulus, frozen=True):
@@ -210,8 +268,24 @@ class CallDropped(Transient, frozen=True):
     call_id: CallId
 
 
+class CallWatched(Transient, frozen=True):
+    """The call that a container worked on last is billed."""
+
+    container_id: ContainerId
+    call: LastCall
+
+
+class FailureCounted(Transient, frozen=True):
+    """A call of a peer costs nothing, since its container has failed."""
+
+    caller: PeerId
+    service: str
+    container_id: ContainerId
+    at: int
+
+
 class CallBilled(Event, frozen=True):
-    """A call is over. `calls`, `ran_ms`: all of its tab so far."""
+    """A call is over, or taken back since its container failed right after. `calls`, `ran_ms`: all of its tab so far."""
 
     call_id: CallId
     tab_id: GoodTabId
@@ -302,16 +376,36 @@ def _evolved(tabs: KeptTabs, event: Event) -> KeptTabs:  # noqa: PLR0911 - one c
             return change(tabs, under_way={**tabs.under_way, call_id: tab_id})
         case CallDropped(call_id=call_id):
             return change(tabs, under_way=without(tabs.under_way, call_id))
+        case CallWatched(container_id=container_id, call=call):
+            return change(tabs, last=remember(tabs.last, container_id, call, MOST_WATCHED))
+        case FailureCounted():
+            return _failed(tabs, event)
         case TabForgotten(tab_id=tab_id):
             return change(tabs, tabs=without(tabs.tabs, tab_id))
         case CallBilled() | SumStated() | SumRepeated() | SumSigned() | TabOver():
             there = {**tabs.tabs, event.tab_id: _after(tabs.tabs[event.tab_id], event)}
             left = without(tabs.under_way, event.call_id) if isinstance(event, CallBilled) else tabs.under_way
-            return change(tabs, tabs=there, under_way=left)
+            return change(tabs, tabs=there, under_way=left, last=_unheld(tabs.last, event))
         case KeptSaved(tabs=kept):
             return change(tabs, tabs={tab.terms.tab_id: tab for tab in kept}, unsaved=0)
         case _:
             return tabs
+
+
+def _unheld(last: Mapping[ContainerId, LastCall], event: Event) -> Mapping[ContainerId, LastCall]:
+    """What no sum holds: those of a tab that is stated are held."""
+    if not isinstance(event, SumStated):
+        return last
+    return {key: call for key, call in last.items() if call.tab_id != event.tab_id}
+
+
+def _failed(tabs: KeptTabs, event: FailureCounted) -> KeptTabs:
+    key = (event.caller, event.service)
+    known = tabs.failures.get(key)
+    is_old = known is None or event.at >= known.since + FAILURES_MS
+    failures = Failures(1, event.at) if known is None or is_old else change(known, count=known.count + 1)
+    kept = remember(tabs.failures, key, failures, MOST_WATCHED)
+    return change(tabs, failures=kept, last=without(tabs.last, event.container_id))
 
 
 def _in_place_of(offers: Mapping[TabId, Offer], new: TabTerms, at: int) -> Mapping[TabId, Offer]:
@@ -327,7 +421,9 @@ def _in_place_of(offers: Mapping[TabId, Offer], new: TabTerms, at: int) -> Mappi
 def _after(tab: KeptTab, event: CallBilled | SumStated | SumRepeated | SumSigned | TabOver) -> KeptTab:
     match event:
         case CallBilled(calls=calls, ran_ms=ran_ms, at=at):
-            return change(tab, calls=calls, ran_ms=ran_ms, unstated_at=tab.unstated_at or at)
+            after = change(tab, calls=calls, ran_ms=ran_ms, unstated_at=tab.unstated_at or at)
+            settles_now = not tab.unstated_at or after.price - tab.price >= tab.terms.max_price // PARTS
+            return change(after, settles_at=at + SETTLE_MS) if settles_now else after
         case SumStated(number=number, price=price, at=at):
             sum_ = {"number": number, "stated": price, "claimed": price - tab.stated}
             return change(tab, **sum_, stated_at=at, told_at=at, repeats=0, unstated_at=0)

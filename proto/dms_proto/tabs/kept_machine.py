@@ -39,8 +39,12 @@ from dms_proto.tabs.kept import (
     CallEntering,
     CallLeft,
     CallLetIn,
+    CallWatched,
+    ContainerFailed,
+    FailureCounted,
     KeptTab,
     KeptTabs,
+    LastCall,
     ServiceLeft,
     SignatureHeard,
     SumRepeated,
@@ -59,9 +63,8 @@ from dms_proto.tabs.kept import (
 from dms_proto.tabs.terms import (
     KEEP_MS,
     OFFER_MS,
-    PARTS,
     SAVE_EVERY,
-    STATE_MS,
+    SETTLE_MS,
     UNSIGNED_MS,
     TabsPhase,
     entry_name,
@@ -112,7 +115,7 @@ def _deadline(tab: KeptTab, *, at_work: bool) -> int | None:
         return tab.told_at + pause_ms(tab.repeats)
     if tab.why_over and not at_work:  # the process has ended with a call of it under way
         return tab.stated_at
-    return tab.unstated_at + STATE_MS if tab.price > tab.stated else None
+    return tab.due_at if tab.price > tab.stated else None
 
 
 def _asked(tabs: KeptTabs, stimulus: TabAsked, now: int) -> Decision:
@@ -238,9 +241,24 @@ def _left(tabs: KeptTabs, stimulus: CallLeft, now: int) -> Decision:
     tab = tabs.tabs.get(tab_id)
     if stimulus.ran_ms is None or tab is None:
         return Decision((CallDropped(stimulus.call_id),))
+    container = stimulus.container_id
+    if stimulus.has_failed and tabs.may_fail(tab, now):
+        counted = FailureCounted(tab.terms.caller, tab.terms.service, container, now)
+        return Decision((CallDropped(stimulus.call_id), counted))
     ran = min(stimulus.ran_ms, tab.terms.call_ms)
     billed = CallBilled(stimulus.call_id, tab_id, tab.calls + 1, tab.ran_ms + ran, now)
-    return _followed(tabs, (billed,), (), tab_id, now)
+    watched = CallWatched(container, LastCall(stimulus.call_id, tab_id, ran, now))
+    return _followed(tabs, (billed, watched), (), tab_id, now)
+
+
+def _failed(tabs: KeptTabs, stimulus: ContainerFailed, now: int) -> Decision:
+    """A container's connections end before its own end is seen: the call at which it failed looked as if it had come to its end."""
+    call = tabs.last.get(stimulus.container_id)
+    tab = None if call is None else tabs.tabs.get(call.tab_id)
+    if call is None or tab is None or now >= call.at + SETTLE_MS or not tabs.may_fail(tab, now):
+        return IGNORED
+    back = CallBilled(call.call_id, call.tab_id, tab.calls - 1, tab.ran_ms - call.ran_ms, now)
+    return Decision((back, FailureCounted(tab.terms.caller, tab.terms.service, stimulus.container_id, now)))
 
 
 def _service_left(tabs: KeptTabs, stimulus: ServiceLeft, now: int) -> Decision:
@@ -273,10 +291,9 @@ def _followed(tabs: KeptTabs, events: Iterable[Event], booked: tuple[Book, ...],
 
 
 def _is_due(tab: KeptTab, now: int) -> bool:
-    new = tab.price - tab.stated
-    if tab.is_unsigned or not new:
+    if tab.is_unsigned or tab.price <= tab.stated:
         return False
-    return bool(tab.why_over) or new >= tab.terms.max_price // PARTS or now >= tab.unstated_at + STATE_MS
+    return bool(tab.why_over) or now >= tab.due_at
 
 
 def _time(tabs: KeptTabs, _stimulus: TimeCame, now: int) -> Decision:
@@ -310,7 +327,14 @@ _ROWS: Final[dict[type[Stimulus], Row[KeptTabs]]] = {
     CallEntering: Row(
         _entering, "let in, if all that is at work could take as long as it may and no more would be owed than agreed"
     ),
-    CallLeft: Row(_left, "counted; a sum is stated, if a tenth of what may be owed has come together"),
+    CallLeft: Row(
+        _left,
+        "counted, but for a few of a caller whose container failed; "
+        "a sum is stated, if a tenth of what may be owed has come together, and its first call and the last long one ended two seconds ago",
+    ),
+    ContainerFailed: Row(
+        _failed, "the call that it worked on last is taken back, if that has just ended and no sum holds it"
+    ),
     ServiceLeft: Row(_service_left, "its tab is over, and its last sum stated"),
     TimeCame: Row(_time, "sums are stated, told again, or given up"),
 }

@@ -36,6 +36,11 @@ LONGEST_REPEAT_MS: Final = 5 * 60 * SECOND
 """Between two tellings of a sum that is not signed: the first pause, and the longest after twice as long each time."""
 OFFER_MS: Final = 30 * SECOND
 """How long offered terms can be taken."""
+SETTLE_MS: Final = 2 * SECOND
+"""How long after a call's end its container may be seen to have failed, which takes it back. A sum of an open tab is not stated sooner."""
+FREE_FAILURES: Final = 3
+FAILURES_MS: Final = HOUR
+"""So many of a caller's calls of a service cost nothing within so long if their container fails. What is beyond that is paid."""
 KEEP_MS: Final = 24 * HOUR
 """How long the last sum of a tab is told without an answer, and by whom it is paid remembered."""
 UNUSED_MS: Final = HOUR

@@ -243,6 +243,30 @@ def test_a_call_whose_container_dies_costs_nothing() -> None:
     assert node.containers.outcomes[call].startswith("failed")
     kept, _ = node.address.ask(ShowTabs(), 10)
     assert (kept.tabs[tab].calls, dict(kept.under_way)) == (0, {})
+    assert [each.count for each in kept.failures.values()] == [1]
+
+
+def test_a_call_whose_container_dies_as_it_ends_is_taken_back() -> None:
+    node = Node(8, call_ms=SECOND)
+    tab = agreed(node)
+    paid_call(node, tab)
+    node.go_on(1_550)  # it takes 500 ms to start one
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert kept.tabs[tab].calls == 1
+    (container,) = node.containers.alive
+    node.containers.die(container, "it fell over")
+    node.go_on(SECOND)
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert (kept.tabs[tab].calls, kept.tabs[tab].ran_ms) == (0, 0)
+
+
+def test_a_container_that_is_stopped_takes_nothing_back() -> None:
+    node = Node(9, PoolRules(hot_ms=SECOND, ttl_ms=SECOND, save_every=50), call_ms=SECOND)
+    tab = agreed(node)
+    paid_call(node, tab)
+    node.go_on(4 * SECOND)
+    kept, _ = node.address.ask(ShowTabs(), 10)
+    assert (node.containers.alive, kept.tabs[tab].ran_ms, dict(kept.failures)) == ({}, SECOND, {})
 
 
 def test_a_virtual_container_that_is_closed_ends_its_tab() -> None:

@@ -7,14 +7,24 @@ import random
 import msgspec
 import pytest
 
-from dms_proto.ids import tab_id
+from dms_proto.ids import TabId, tab_id
 from dms_proto.messages import TabSigned, TabStated, TabWanted
-from dms_proto.pool.records import CallId
+from dms_proto.pool.records import CallId, ContainerId
 from dms_proto.pool.refusals import Code
 from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, cost
 from dms_proto.tabs import kept_machine, used_machine
-from dms_proto.tabs.kept import CallEntering, CallLeft, SignatureHeard, TabAsked
-from dms_proto.tabs.terms import KEEP_MS, OFFER_MS, STATE_MS, UNSIGNED_MS, allowed_ms, terms_digest
+from dms_proto.tabs.kept import CallEntering, CallLeft, ContainerFailed, SignatureHeard, TabAsked
+from dms_proto.tabs.terms import (
+    FAILURES_MS,
+    FREE_FAILURES,
+    KEEP_MS,
+    OFFER_MS,
+    SETTLE_MS,
+    STATE_MS,
+    UNSIGNED_MS,
+    allowed_ms,
+    terms_digest,
+)
 from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard, TabRefused
 from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
 
@@ -189,6 +199,73 @@ def test_one_offer_is_kept_for_each_service_and_none_that_is_too_old() -> None:
     pair.now += OFFER_MS
     last = offered(pair, "command/last")
     assert list(pair.provider.state.offers) == [last.tab_id]
+
+
+BOX = ContainerId("c-1")
+
+
+def fails_at(pair: Pair, tab: TabId, ms: int) -> None:
+    """A call takes so long, and then its container fails."""
+    call = pair.begin(tab)
+    pair.now += ms
+    pair.tell(pair.provider, CallLeft(call, ms, BOX, has_failed=True))
+    pair.tell(pair.caller, CallSeenOver(tab, call))
+
+
+def ends_in(pair: Pair, tab: TabId, ms: int) -> None:
+    """A call takes so long in a container."""
+    call = pair.begin(tab)
+    pair.now += ms
+    pair.tell(pair.provider, CallLeft(call, ms, BOX))
+    pair.tell(pair.caller, CallSeenOver(tab, call))
+
+
+def test_a_call_whose_container_fails_costs_nothing_but_not_again_and_again() -> None:
+    pair = Pair()
+    tab = pair.agree(CREDIT)
+    for _ in range(FREE_FAILURES):
+        fails_at(pair, tab, SECOND)
+    assert (pair.kept(tab).calls, pair.kept(tab).price) == (0, 0)
+    fails_at(pair, tab, SECOND)
+    assert (pair.kept(tab).calls, pair.kept(tab).price) == (1, cost(SECOND))
+    other = pair.agree(2 * CREDIT)
+    fails_at(pair, other, SECOND)
+    assert pair.kept(other).calls == 1
+    pair.pass_time(FAILURES_MS)
+    fails_at(pair, other, SECOND)
+    assert pair.kept(other).calls == 1
+
+
+def test_a_call_is_taken_back_if_its_container_is_seen_to_have_failed_right_after() -> None:
+    pair = Pair()
+    tab = pair.agree(10 * cost(CALL_MS))
+    ends_in(pair, tab, SECOND)
+    ends_in(pair, tab, CALL_MS)  # more than a tenth: it would be stated at once
+    pair.now += SETTLE_MS - 1
+    pair.tell(pair.provider, ContainerFailed(BOX))
+    assert (pair.kept(tab).calls, pair.kept(tab).ran_ms) == (1, SECOND)
+    pair.tell(pair.provider, ContainerFailed(BOX))
+    pair.leave()
+    assert pair.provider.balances.open == -pair.caller.balances.open == cost(SECOND)
+
+
+def test_a_call_is_not_taken_back_later_nor_out_of_a_sum_nor_again_and_again() -> None:
+    pair = Pair()
+    tab = pair.agree(10 * cost(CALL_MS))
+    ends_in(pair, tab, CALL_MS)
+    pair.now += SETTLE_MS
+    pair.tell(pair.provider, ContainerFailed(BOX))
+    pair.pass_time(0)
+    assert pair.kept(tab).signed == cost(CALL_MS)
+    ends_in(pair, tab, SECOND)
+    pair.agree(20 * cost(CALL_MS))
+    pair.tell(pair.provider, ContainerFailed(BOX))
+    assert pair.provider.balances.open == -pair.caller.balances.open == cost(CALL_MS + SECOND)
+    tab = pair.agree(CREDIT)
+    for _ in range(FREE_FAILURES + 1):
+        ends_in(pair, tab, SECOND)
+        pair.tell(pair.provider, ContainerFailed(BOX))
+    assert pair.kept(tab).calls == 1
 
 
 @pytest.mark.parametrize(
