@@ -85,7 +85,7 @@ class PythonExecutor:
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`."""
-        return self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
+        return await self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
 
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""

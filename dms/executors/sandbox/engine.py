@@ -158,7 +158,7 @@ class Sandbox:
         self._follow(name, run, partial(self._launch, program=program, spare=spare))
         return run
 
-    def adopt(self, name: str, task: Task, program: Program, directory: Path, handle: str) -> SandboxRun | None:
+    async def adopt(self, name: str, task: Task, program: Program, directory: Path, handle: str) -> SandboxRun | None:
         """Takes over a run of an earlier process: one that still goes on, or one that ended meanwhile and left its exit code.
 
         Returns:
@@ -170,9 +170,8 @@ class Sandbox:
         files = RunFiles(self._runs_directory, name)
         if not files.open():
             return None
-        record, status = files.record(), files.status()
-        inner = self._find_inner(record, status, handle)
-        if record is None or (inner is None and status.exit_code is None and not status.overdue):
+        record, status, inner = await self._found(files, handle)
+        if record is None or (inner is None and not status.tells_the_end):
             files.close()
             self._clean_up(name, record, status, directory)
             return None
@@ -364,6 +363,19 @@ class Sandbox:
         run.set_inner(inner)
         if is_same(inner.pid, parent=record.monitor) and (monitor := Process.find(record.monitor, run.look)):
             run.set_monitor(monitor)
+
+    async def _found(self, files: RunFiles, handle: str) -> tuple[Record | None, Status, Process | None]:
+        """What is left of a run. Its bubblewrap outlives its program for the moment in which it writes how that ended, and is waited for."""
+        begun = time.monotonic()
+        while True:
+            record = files.record()
+            may_be_told = record is not None and record.boot == self._boot and is_same(record.monitor)
+            status = files.status()
+            inner = self._find_inner(record, status, handle)
+            is_told = inner is not None or status.tells_the_end
+            if is_told or not may_be_told or time.monotonic() > begun + _HALF_STARTED_S:
+                return record, status, inner
+            await asyncio.sleep(0.01)
 
     def _find_inner(self, record: Record | None, status: Status, handle: str) -> Process | None:
         """The first process inside, if it still runs and is the one recorded."""

@@ -55,7 +55,7 @@ class SandboxExecutor:
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
-        return self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
+        return await self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
 
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""

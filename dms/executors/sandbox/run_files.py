@@ -79,6 +79,11 @@ class Status(msgspec.Struct, frozen=True, rename="kebab"):
     frozen_at: int = 0
     frozen_ms: int = 0
 
+    @property
+    def tells_the_end(self) -> bool:
+        """Whether it says how the run ended."""
+        return self.exit_code is not None or self.overdue
+
 
 class RunFiles:
     """The files of one run. Descriptors are opened once, close-on-exec, and shared with the launcher."""

@@ -121,7 +121,7 @@ class WasmExecutor:
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`."""
-        return self._sandbox.adopt(allocation_id, task, self._program(task, directory), directory, handle)
+        return await self._sandbox.adopt(allocation_id, task, self._program(task, directory), directory, handle)
 
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""

@@ -134,6 +134,28 @@ async def test_a_run_that_ended_meanwhile_is_adopted_for_its_result(
     assert again is None, "its end has been delivered"
 
 
+async def test_a_run_that_is_just_ending_is_waited_for(sandbox: Sandbox, tmp_path: Path, limiter: str) -> None:
+    """Its program is over, and bubblewrap has not come to write down how it ended."""
+    node = DoomedNode(tmp_path, limiter, "a-1=while [ ! -e go ]; do sleep 0.05; done; exit 5")
+    node.wait_started("a-1")
+    node.kill()
+    program = int(node.handles["a-1"].partition(":")[0])
+    monitor = process_tree.parent_in(process_tree.stat(program))
+    os.kill(monitor, signal.SIGSTOP)
+    (tmp_path / "jobs/a-1/go").touch()
+    await wait_until(lambda: not process_tree.is_alive(process_tree.stat(program)))
+    adopting = asyncio.create_task(
+        SandboxExecutor(sandbox).adopt("a-1", TASK, tmp_path / "jobs/a-1", node.handles["a-1"])
+    )
+    await asyncio.sleep(0)
+    os.kill(monitor, signal.SIGCONT)
+    run = await adopting
+    assert run is not None
+    (*_, end) = await events_of(run)
+    assert isinstance(end, Exited)
+    assert end.ending.exit_code == 5
+
+
 async def test_what_an_adopted_run_uses_is_known_as_our_own(sandbox: Sandbox, tmp_path: Path, limiter: str) -> None:
     node = DoomedNode(tmp_path, limiter, "a-1=echo up; while :; do :; done")
     node.wait_started("a-1")
