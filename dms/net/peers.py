@@ -260,25 +260,33 @@ class Peers(INotifee):
     def _open(self, link: Link, pause: float = 0.0) -> None:
         if self._nursery is not None and link.peer not in self._opening and not self._is_stopping:
             self._opening.add(link.peer)
-            self._nursery.start_soon(self._host.crashes.run, self._open_outbound, link, pause)
+            self._nursery.start_soon(self._host.crashes.run, self._open_outbound, link.peer, pause)
 
-    async def _open_outbound(self, link: Link, pause: float) -> None:
-        """Opens and greets on the newest connection that works; drops the peer when none does."""
-        await trio.sleep(pause)
+    async def _open_outbound(self, peer: str, pause: float) -> None:
+        """Opens and greets on the newest connection that works; drops the peer when none does. It may go and come back meanwhile."""
+        tried: list[SwarmConn] = []
         try:
-            for connection in reversed(self._host.connections(link.peer)):
-                if await self._greet(link, connection):
+            await trio.sleep(pause)
+            while (link := self._links.get(peer)) is not None:
+                untried = [each for each in self._host.connections(peer) if each not in tried]
+                if not untried:
+                    self._drop(link, "lost")
+                    return
+                tried.append(untried[-1])
+                if await self._greet(peer, untried[-1]):
                     return
         finally:
-            self._opening.discard(link.peer)
-        if self._links.get(link.peer) is link:
-            self._drop(link, "lost")
+            self._opening.discard(peer)
 
-    async def _greet(self, link: Link, connection: SwarmConn) -> bool:
+    async def _greet(self, peer: str, connection: SwarmConn) -> bool:
         try:
             stream = await self._host.open_stream(connection, FRAMES_PROTOCOL)
         except ENDS as error:
-            logger.debug("no frame stream to %s: %s", link.peer, error)
+            logger.debug("no frame stream to %s: %s", peer, error)
+            return False
+        link = self._links.get(peer)
+        if link is None:
+            stream_under(stream).break_off()
             return False
         link.attach(stream_under(stream), self._greeting(link.peer))
         with trio.move_on_after(GREETING_S):
