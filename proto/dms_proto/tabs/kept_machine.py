@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import reduce
 from typing import Final
 
 from dms_proto.accounts.book import Book, answered, claim
@@ -63,7 +62,6 @@ from dms_proto.tabs.kept import (
 from dms_proto.tabs.terms import (
     KEEP_MS,
     OFFER_MS,
-    SAVE_EVERY,
     SETTLE_MS,
     UNSIGNED_MS,
     TabsPhase,
@@ -71,6 +69,7 @@ from dms_proto.tabs.terms import (
     is_free,
     most_after,
     pause_ms,
+    saving,
     terms_digest,
 )
 from dms_proto.units import format_credits
@@ -79,9 +78,7 @@ from dms_proto.units import format_credits
 def decide(tabs: KeptTabs, stimulus: Stimulus, now: int) -> Decision:
     """What becomes of `stimulus` at `now` (Unix ms)."""
     decision = TABLE[tabs.phase, type(stimulus)].handler(tabs, stimulus, now)
-    if tabs.unsaved + len(decision.events) < max(SAVE_EVERY, len(tabs.tabs)):
-        return decision
-    return Decision((*decision.events, saved(reduce(evolve, decision.events, tabs))), decision.effects)
+    return saving(decision, tabs, evolve, saved)
 
 
 def next_deadline(tabs: KeptTabs) -> int | None:

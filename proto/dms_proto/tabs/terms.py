@@ -6,13 +6,16 @@ provider `kept_machine`, who calls `used_machine`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sized
 from enum import StrEnum
-from typing import Final
+from functools import reduce
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from dms_proto.capability import Price, Resources
 from dms_proto.ids import Digest, TabId, digest_of
+from dms_proto.machine import Decision, Event
 from dms_proto.messages import TabTerms
 from dms_proto.units import HOUR, SECOND
 from dms_proto.wire import encoding
@@ -50,6 +53,30 @@ SAVE_EVERY: Final = 5_000
 SLACK_MS: Final = 2 * SECOND
 SLACK_PARTS: Final = 20
 """How far the time that a provider states may be above what was seen here: so much, and a twentieth. Clocks and messages are not exact."""
+
+
+class AllTabs(Protocol):
+    """The state of either side."""
+
+    @property
+    def tabs(self) -> Sized:
+        """All of them."""
+        ...
+
+    @property
+    def unsaved(self) -> int:
+        """Events written since all of it was last written as one."""
+        ...
+
+
+S = TypeVar("S", bound=AllTabs)
+
+
+def saving(decision: Decision, tabs: S, evolve: Callable[[S, Event], S], saved: Callable[[S], Event]) -> Decision:
+    """The decision, with all tabs written as one behind its events when that is due."""
+    if tabs.unsaved + len(decision.events) < max(SAVE_EVERY, len(tabs.tabs)):
+        return decision
+    return Decision((*decision.events, saved(reduce(evolve, decision.events, tabs))), decision.effects)
 
 
 def terms_digest(terms: TabTerms) -> Digest:

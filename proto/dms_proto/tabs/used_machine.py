@@ -12,7 +12,6 @@ provider tells it again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from typing import Final
 
 from dms_proto.accounts.book import charge
@@ -30,7 +29,7 @@ from dms_proto.machine import (
 )
 from dms_proto.messages import TabSigned, TabStated, TabTerms, TabWanted
 from dms_proto.pool.records import CallId
-from dms_proto.tabs.terms import KEEP_MS, SAVE_EVERY, UNUSED_MS, TabsPhase, allowed_ms, entry_name, owed, terms_digest
+from dms_proto.tabs.terms import KEEP_MS, UNUSED_MS, TabsPhase, allowed_ms, entry_name, owed, saving, terms_digest
 from dms_proto.tabs.used import (
     CallAdmitted,
     CallBegun,
@@ -61,9 +60,7 @@ from dms_proto.units import format_credits, format_millis
 def decide(tabs: UsedTabs, stimulus: Stimulus, now: int) -> Decision:
     """What becomes of `stimulus` at `now` (Unix ms)."""
     decision = TABLE[tabs.phase, type(stimulus)].handler(tabs, stimulus, now)
-    if tabs.unsaved + len(decision.events) < max(SAVE_EVERY, len(tabs.tabs)):
-        return decision
-    return Decision((*decision.events, saved(reduce(evolve, decision.events, tabs))), decision.effects)
+    return saving(decision, tabs, evolve, saved)
 
 
 def next_deadline(tabs: UsedTabs) -> int | None:
