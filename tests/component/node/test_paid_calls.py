@@ -14,21 +14,17 @@ import pytest
 from dms.config.settings import Pool as PoolSettings
 from dms.config.settings import Provider
 from dms.jobs.spec import JobSpec
-from dms.node.api import LocalApi
-from dms.node.offering import offer, take_share
-from dms.node.pricing import policy_of
 from dms.rpc.api.accounts import LimitParams, StatementParams
 from dms.rpc.api.grants import CreateGrantParams, GrantParams
 from dms.rpc.api.services import CallParams, InstallParams, RouteParams, ServiceParams
 from dms.rpc.api.tabs import TabView
 from dms.testing.market import CONFIG, DEADLINE, Market, peer_of, until
-from dms_actors.letters import Told
 from dms_proto.capability import Capability, Resources
 from dms_proto.errors import DmsError
 from dms_proto.grants.rights import Rights
-from dms_proto.market.offer_state import PolicyWished
 from dms_proto.units import CORE, CREDIT, MIB, SECOND
 from dms_proto.work import Limits, Task
+from tests.component.node.test_services import Owners
 
 ECHO = ServiceParams("command", "echo")
 SIZE = Resources(CORE, 64 * MIB, 16 * MIB)
@@ -38,25 +34,12 @@ LONGEST = 10 * CREDIT
 """What one call may cost."""
 
 
-class Payers:
+class Payers(Owners):
     """The first node calls what the second one offers, for a credit a second."""
 
-    def __init__(self, market: Market) -> None:
-        self.market = market
-        self.apis: list[LocalApi] = []
-
-    async def begin(self, index: int) -> LocalApi:
-        services = self.market.nodes[index].services
-        services.node.tell(Told(PolicyWished(policy_of(services.config)), "start"))
-        await take_share(services)
-        await offer(services)
-        return await LocalApi.start(services)
-
     async def crash(self, index: int) -> None:
-        await self.apis[index].close()
-        await self.market.nodes[index].abandon()
-        await self.market.start(index)
-        self.apis[index] = await self.begin(index)
+        """As of any owner; then it is as before."""
+        await super().crash(index)
         await self.is_told()
 
     async def is_told(self) -> None:
