@@ -21,7 +21,7 @@ import pytest
 
 from dms.executors.settings import RaySettings
 from dms.testing.cluster_contract import MACHINES
-from dms.testing.daemons import end, free_ports, started, wait_until
+from dms.testing.daemons import START_S, end, free_ports, started, wait_until
 from dms_proto.units import CORE
 
 HEAD: Final = "small"
@@ -39,6 +39,7 @@ _SETTINGS: Final = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_health_check_period_ms": "1000",  # five beats that are missed, and a machine is dead
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # without a head, and a machine ends
 }
 
 
@@ -118,6 +119,16 @@ class RayThere:
         raylet.kill()
         raylet.wait()
 
+    def kill_head(self) -> None:
+        """Has the head die, and with it its machine. The other one ends when it has waited for a head in vain."""
+        other = self._raylets()[OTHER]
+        head = [process for process in self._first().children() if _is_rays(process) and process != other]
+        head += [child for process in head for child in process.children(recursive=True)]
+        for process in head:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs([*head, other], START_S)
+
     def _start_machine(self, name: str) -> subprocess.Popen[bytes]:
         size = MACHINES[name]
         head = (
@@ -179,6 +190,13 @@ class RayThere:
             raise ConnectionError(str(error)) from error
         finally:
             connection.close()
+
+
+def _is_rays(process: psutil.Process) -> bool:
+    """By what it was started with: a runner of ours may have lost its parent as well."""
+    with suppress(psutil.NoSuchProcess):
+        return any("/ray/" in word or word.startswith("ray.") for word in process.cmdline())
+    return False
 
 
 @contextmanager

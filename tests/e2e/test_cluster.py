@@ -1,4 +1,4 @@
-"""Nodes that offer a cluster: whole nodes, a Slurm and a Dask that this test run has started."""
+"""Nodes that offer a cluster: whole nodes, a Slurm, a Dask and a Ray that this test run has started."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from dms.devnet.topology import NodeSpec
 from dms.testing.dask import DaskThere, running_dask
+from dms.testing.ray import RayThere, running_ray
 from dms.testing.slurm import SlurmThere, running_slurm
 from dms.testing.whole_market import WholeMarket, wait_until, whole_market
 
@@ -25,6 +26,12 @@ def slurm() -> Iterator[SlurmThere]:
 @pytest.fixture(scope="module")
 def dask() -> Iterator[DaskThere]:
     with running_dask() as there:
+        yield there
+
+
+@pytest.fixture
+def ray() -> Iterator[RayThere]:
+    with running_ray() as there:
         yield there
 
 
@@ -132,6 +139,43 @@ def test_a_node_with_dask_offers_it_until_it_is_gone(
         assert "nothing is offered now" in said.stdout
         dask.start()
         wait_until(lambda: _free(market) == 3000, "all is offered again")
+
+
+def test_what_ran_on_a_ray_whose_head_died_runs_elsewhere(ray: RayThere, tmp_path: Path) -> None:
+    """Its machines end with it. A head that is started anew knows nothing of what ran there, and says so."""
+    settings = ray.settings()
+    cluster = {"executors.enabled": ["sandbox", "ray"], "executors.ray_address": settings.address}
+    (tmp_path / "shared").mkdir()
+    topology = (
+        NodeSpec("requester", "requester", {"provider.enabled": False}),
+        NodeSpec(
+            "provider",
+            "provider",
+            offered(tmp_path / "shared") | cluster | {"executors.ray_token_file": settings.token_file},
+        ),
+        NodeSpec("spare", "provider", {"provider.cpu": "2", "provider.memory": "512MiB", "provider.disk": "2GiB"}),
+    )
+    with whole_market(tmp_path / "market", *topology) as market:
+        market["spare"].kill()
+        done = market.dms("run", "--cpu", "2", "--memory", "64MiB", "--", "echo", "hello")
+        assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+        size = ("--cpu", "2", "--memory", "64MiB")
+        with market.started("run", *size, "--", "/bin/sh", "-c", "echo up; exec sleep 600") as running:
+            wait_until(lambda: market.dms("job", "logs", _last(market)).stdout == "up\n", "it runs on Ray")
+            market["spare"].launch()
+            market["spare"].wait_ready()
+            ray.kill_head()
+            wait_until(lambda: _free(market) == 0, "nothing is offered")
+            ray.mend()
+            wait_until(lambda: market.status("spare")["work"]["running"] == 1, "it runs elsewhere")
+            assert "ray knows job" in market.dms("trace", _last(market)).stdout
+            market.dms("job", "cancel", _last(market))
+            running.wait(60)
+
+
+def _last(market: WholeMarket) -> str:
+    job: str = market.last_job()["job_id"]
+    return job
 
 
 def _free(market: WholeMarket) -> int:

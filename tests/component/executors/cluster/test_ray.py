@@ -67,3 +67,11 @@ class TestRay(EngineContract):
         ending = await nodes.ending_though_away(directory, lambda: there.kill(OTHER), ON_THE_OTHER)
         assert ending.reason is EndReason.PROVIDER_FAULT
         assert "node was terminated unexpectedly" in ending.detail
+
+    async def test_jobs_end_with_the_head_and_are_lost_though_it_stays_away(
+        self, nodes: Nodes, directory: Path, there: RayThere, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("dms.executors.cluster.run.SILENT_S", 0.0)
+        ending = await nodes.ending_though_away(directory, there.kill_head, ON_THE_OTHER)
+        assert ending.reason is EndReason.PROVIDER_FAULT
+        assert ending.detail.startswith("ray does not answer, and the runner of job")
