@@ -337,6 +337,30 @@ def data_figures() -> Iterator[Figure]:
     yield Figure(
         "  without a cut", seen.mib_per_s, "MiB/s", "", None, "loopback, verified chunk by chunk and as a whole"
     )
+    yield from whole_data_figures()
+
+
+def whole_data_figures() -> Iterator[Figure]:
+    """The same between whole nodes."""
+    from bench import data_nodes  # noqa: PLC0415
+
+    seen = data_nodes.measure()
+    floor = seen.tcp_mib_per_s
+    yield Figure("floor: plain TCP into a file", floor, "MiB/s", "", None, "loopback, one process, nothing verified")
+    how = (
+        f"{data_nodes.BYTES:,} bytes between whole nodes, cut {data_nodes.CUTS} times, all that the nodes said included"
+    )
+    for name, until, way in (
+        ("a dataset", "invoked to inputs laid out", seen.dataset),
+        ("a result", "ended to fetched", seen.result),
+    ):
+        yield at_most(f"{name} of a job, sent again", way.more_percent, "%", 5, how)
+        yield Figure(
+            "  without a cut", way.mib_per_s, "MiB/s", "", None, f"{until}, as the node that got it wrote down"
+        )
+        yield Figure("  of the floor", 100 * way.mib_per_s / floor, "%", "", None, "same run")
+        grown = "the most by which node and network process of either side grew, cut or not"
+        yield at_most("  memory", way.growth_mib, "MiB more", 48, grown)
 
 
 def log_figures() -> Iterator[Figure]:

@@ -41,15 +41,18 @@ class WholeMarket:
     def __getitem__(self, name: str) -> DevNode:
         return self.net[name]
 
-    def dms(self, *arguments: str, node: str = "requester") -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end."""
+    def dms(
+        self, *arguments: str, node: str = "requester", given: str | None = None, seconds: float = TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end, which has to come in so many seconds; `given` on its standard input."""
         return subprocess.run(
             [*DMS, *arguments],
             env=environment(self.net[node]),
+            input=given,
             capture_output=True,
             text=True,
             check=False,
-            timeout=TIMEOUT_S,
+            timeout=seconds,
         )
 
     def json(self, *arguments: str, node: str = "requester") -> Any:  # whatever the command prints

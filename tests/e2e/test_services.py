@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dms.devnet.network import environment
 from dms.devnet.topology import NodeSpec
-from dms.testing.whole_market import DMS, PROVIDER, REQUESTER, TIMEOUT_S, WholeMarket, wait_until, whole_market
+from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket, wait_until, whole_market
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
@@ -51,15 +50,7 @@ def offered(market: WholeMarket, tmp_path_factory: pytest.TempPathFactory) -> No
 
 
 def call(market: WholeMarket, text: str, node: str = "requester", *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*DMS, "service", "call", KIND, ENTRY, *options],
-        env=environment(market.net[node]),
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
+    return market.dms("service", "call", KIND, ENTRY, *options, node=node, given=text)
 
 
 def grant_calls(market: WholeMarket) -> None:
