@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,20 @@ for address in sys.argv[1:]:
         print(urllib.request.urlopen(address, timeout=20).read().decode())
     except urllib.error.HTTPError as error:
         print(error.code)
+"""
+
+SERVICE = """
+import socket, urllib.request
+listener = socket.create_server(("127.0.0.1", 8080))
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        asked = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+        if asked:
+            try:
+                connection.sendall(urllib.request.urlopen(asked, timeout=20).read())
+            except OSError as error:
+                connection.sendall(str(error).encode())
 """
 
 
@@ -48,7 +63,8 @@ def there() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def market(there: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
     allowed = {"provider.egress": [there], "provider.egress_networks": ["127.0.0.2/32"]}
-    room = {"provider.cpu": "1", "provider.memory": "512MiB", "provider.disk": "1GiB"}
+    room = {"provider.cpu": "1", "provider.memory": "1GiB", "provider.disk": "1GiB"}
+    allowed |= {"pool.cpu": "500m", "pool.memory": "128MiB", "pool.disk": "64MiB"}
     with whole_market(
         tmp_path_factory.mktemp("egress"), REQUESTER, NodeSpec("provider", "provider", {**room, **allowed})
     ) as market:
@@ -74,3 +90,22 @@ def test_who_does_not_allow_it_does_not_run_it(market: WholeMarket, there: str) 
     assert "example.org:443" in ran.stderr
     asked = market.dms("ask", *SIZE, "--egress", there, "--", "true")
     assert asked.returncode == 0, asked.stderr
+
+
+def test_a_service_gets_to_what_its_node_allows_and_to_nothing_else(
+    market: WholeMarket, there: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "fetch.py"
+    script.write_text(SERVICE)
+    install = ("service", "install", "python-script", "fetch", "-p", f"script={script}", "-p", "port=8080", *SIZE)
+    refused = market.dms(*install, "--egress", "example.org:443", node="provider")
+    assert (refused.returncode, "it wants a way out to example.org:443" in refused.stderr) == (2, True), refused.stderr
+    for command in ((*install, "--egress", there), ("service", "start", "python-script", "fetch")):
+        done = market.dms(*command, node="provider")
+        assert done.returncode == 0, done.stderr
+
+    def fetched(address: str) -> str:
+        return market.dms("service", "call", "python-script", "fetch", node="provider", given=address).stdout
+
+    assert fetched(f"http://{there}/") == "elsewhere"
+    assert "403" in fetched("http://example.org/")

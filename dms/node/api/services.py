@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from dms.hardware.capability import egress_of
 from dms.node.api.base import Base, call_id
 from dms.node.api.tabs import used_view
 from dms.node.dataset_jobs import check_laid_out
@@ -32,9 +33,11 @@ from dms.rpc.api.tabs import TabView
 from dms.rpc.registry import Handover
 from dms_actors.events import from_row
 from dms_proto.capability import Resources
+from dms_proto.egress import Egress
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.arithmetic import fits_within, total_of
+from dms_proto.market.egress_dimension import judge_egress, judge_egress_bytes
 from dms_proto.pool.placement import replay
 from dms_proto.pool.records import ContainerId, ContainerPhase
 from dms_proto.pool.routes import CALLS_STREAM, CallRouted, KnownNode, RouteTaken, nearest
@@ -72,6 +75,7 @@ class ServiceGroup(Base):
             raise UserError("bad_job", f"this cannot be a service: {flaw}", hint=hint)
         if spec.task.executor not in services.executors:
             raise UserError("bad_job", f"there is no executor {spec.task.executor!r} on this node", hint="dms doctor")
+        _check_ways_out(spec.task.egress, egress_of(services.config.provider))
         check_laid_out(spec.task.inputs, spec.task.resources.disk_bytes)
         name = service_name(params.kind, params.entry)
         before = await services.calls.services()
@@ -260,6 +264,21 @@ def _late(name: str, asked: int, known: int, refused: DmsError | None) -> DmsErr
     return PeerError(
         "peer_timeout", what, hint="name a node with --node; `dms service explain` says what each said", retryable=True
     )
+
+
+def _check_ways_out(wanted: Egress, allowed: Egress) -> None:
+    """What a service connects to, its node has to allow as for any job.
+
+    Raises:
+        UserError: `bad_job`.
+    """
+    for judged in (*judge_egress(wanted, allowed), *judge_egress_bytes(wanted, allowed)):
+        if judged.clause is not None:
+            raise UserError(
+                "bad_job",
+                f"this cannot be a service here: it wants {judged.clause.wanted}; {judged.clause.observed}",
+                hint="provider.egress and provider.egress_bytes in config.toml, then start the node again",
+            )
 
 
 def _lasting(task: Task) -> Task:

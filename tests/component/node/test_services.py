@@ -23,6 +23,7 @@ from dms.rpc.api.services import CallParams, InstallParams, PoolView, RouteParam
 from dms.testing.market import CONFIG, DEADLINE, Market, peer_of, until
 from dms_actors.letters import Told
 from dms_proto.capability import Capability, Resources
+from dms_proto.egress import Egress
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.grants.rights import Rights
 from dms_proto.ids import PeerId, digest_of
@@ -344,6 +345,10 @@ CLASHING = (Input("a", digest_of(b""), 0), Input("a/b", digest_of(b""), 0))
         ({"ports": (1, 2)}, "it declares 2 ports"),
         ({"inputs": CLASHING}, "a is a file, and the directory of a/b as well"),
         ({"executor": "nothing"}, "there is no executor 'nothing' on this node"),
+        (
+            {"egress": Egress(("pypi.org:443",), MIB)},
+            "it wants a way out to pypi.org:443; its owner lets no job connect anywhere",
+        ),
     ],
 )
 async def test_what_cannot_be_a_service_is_refused(owners: Owners, changes: dict[str, Any], words: str) -> None:
