@@ -1,10 +1,17 @@
-"""[LOCAL:]PORT, as given on the command line: a port of this machine, and the one of a job to which it leads."""
+"""[LOCAL:]PORT, as given on the command line: a port of this machine, and the one of a job to which it leads, by its number or its name."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
+
+from dms_proto.named_ports import PATTERN
+
+if TYPE_CHECKING:
+    from dms_proto.work import Task
 
 MOST_PORT: Final = 65_535
 
@@ -16,14 +23,46 @@ class PortPair(NamedTuple):
     port: int
 
 
-def read_pair(text: str) -> PortPair:
-    """The pair that a text names.
+class PortWish(NamedTuple):
+    """The same as it is written: of a port that has a name, the number is not known yet."""
+
+    local: int
+    port: int | str
+
+
+def read_wish(text: str) -> PortWish:
+    """What a text wishes. Without a port here: the same number, or for a name any that is free.
 
     Raises:
         click.UsageError: it names none.
     """
-    local, _, port = text.rpartition(":")
-    numbers = [int(part) if part.isascii() and part.isdigit() else -1 for part in (local or port, port)]
-    if not (0 <= numbers[0] <= MOST_PORT and 1 <= numbers[1] <= MOST_PORT) or text.startswith(":"):
-        raise click.UsageError(f"{text!r} is not [LOCAL:]PORT, as in 8080 or 18080:8080; ports are 1 to {MOST_PORT}")
-    return PortPair(numbers[0], numbers[1])
+    local, separator, port = text.rpartition(":")
+    if re.match(PATTERN, port) and _is_port(local or "0", 0) and (local or not separator):
+        return PortWish(int(local or 0), port)
+    if _is_port(port, 1) and _is_port(local or port, 0) and (local or not separator):
+        return PortWish(int(local or port), int(port))
+    rule = f"ports are 1 to {MOST_PORT}, or called as in http"
+    raise click.UsageError(f"{text!r} is not [LOCAL:]PORT, as in 8080 or 18080:8080; {rule}")
+
+
+def pairs_of(texts: Iterable[str], task: Task) -> list[PortPair]:
+    """The pairs that are wished of a job's task.
+
+    Raises:
+        click.UsageError: a text is no pair.
+        UserError: `bad_argument`: the task does not declare such a port.
+    """
+    return [_pair(read_wish(text), task) for text in texts]
+
+
+def _pair(wish: PortWish, task: Task) -> PortPair:
+    from dms_proto.tunnels import check_declared, check_named  # noqa: PLC0415 - `dms forward --help` must not pay for it
+
+    if isinstance(wish.port, str):
+        return PortPair(wish.local, check_named(wish.port, task))
+    check_declared(wish.port, task.ports)
+    return PortPair(wish.local, wish.port)
+
+
+def _is_port(text: str, least: int) -> bool:
+    return text.isascii() and text.isdigit() and least <= int(text) <= MOST_PORT

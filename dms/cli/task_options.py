@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 import click
 
 from dms.cli.gathering import gathered
-from dms.cli.port_pairs import read_pair
+from dms.cli.port_pairs import read_wish
 
 if TYPE_CHECKING:
     from dms.jobs.document import JobDocument
@@ -50,7 +50,8 @@ _PROGRAM: Final = (
         "ports",
         metavar="[LOCAL:]PORT",
         multiple=True,
-        help="TCP port on which it listens. While it runs, 127.0.0.1:LOCAL (default: the same port) leads to the first allocation's.",
+        help="TCP port on which it listens, or a name for one that it finds in DMS_PORT_NAME. While it runs, 127.0.0.1:LOCAL (default: the same "
+        "port, for a name any that is free) leads to the first allocation's.",
     ),
     click.option(
         "--names", is_flag=True, default=None, help="Its allocations reach each other's ports at N.job.internal."
@@ -240,7 +241,7 @@ def _fields(task: dict[str, Any], argv: Sequence[str]) -> tuple[dict[str, Any], 
         "outputs": list(task["outputs"]),
         "checkpoint": task["checkpoint"],
         "env": dict(_pair(text, "--env") for text in task["env"]),
-        "ports": list(dict.fromkeys(read_pair(text).port for text in task["ports"])),
+        "ports": list(dict.fromkeys(read_wish(text).port for text in task["ports"])),
         "names": task["names"],
     }
     return {**_given(**fields), **market}, [*roots, *secret_files]

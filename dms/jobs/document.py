@@ -16,6 +16,7 @@ from dms_proto.capability import Isolation, JobClass
 from dms_proto.egress import MAX_EGRESS
 from dms_proto.images import MAX_IMAGE, Pull
 from dms_proto.messages import Pricing
+from dms_proto.named_ports import PATTERN
 from dms_proto.rules import MAX_PATH
 from dms_proto.secrets import MAX_SECRETS
 from dms_proto.verification.policy import HASH, MAX_COPIES, Apart, Policy
@@ -225,9 +226,10 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         ),
     ] = ""
     ports: Annotated[
-        tuple[Annotated[int, Meta(ge=1, le=65_535)], ...],
+        tuple[Annotated[int, Meta(ge=1, le=65_535)] | Annotated[str, Meta(pattern=PATTERN)], ...],
         Meta(
-            description="TCP ports on the job's own loopback that you can reach with `dms forward`; nothing else gets in. "
+            description="TCP ports on the job's own loopback that you can reach with `dms forward`; nothing else gets in. A number, or a name for "
+            "one that is free, as `http`, whose number the program finds in DMS_PORT_HTTP. "
             f"For {able(Ability.PORTS)}.",
             max_length=MAX_PORTS,
         ),
@@ -261,7 +263,7 @@ class JobDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     env: Annotated[
         dict[str, str],
         Meta(
-            description="Environment variables. DMS_INDEX and DMS_COUNT are added; nothing else is there.",
+            description="Environment variables. DMS_INDEX and DMS_COUNT are added, and DMS_PORT_… for named `ports`; nothing else is there.",
             max_length=500,
         ),
     ] = {}

@@ -25,6 +25,8 @@ from dms_proto.images import pinned
 from dms_proto.market.preferences import EVENLY, PRESETS, Preferences, check_preferences
 from dms_proto.market.second_price import check_usable
 from dms_proto.messages import Pricing
+from dms_proto.named_ports import numbered
+from dms_proto.named_ports import variables as variables_of
 from dms_proto.secrets import OpenSecret
 from dms_proto.siblings import NO_NAMES, Names
 from dms_proto.units import format_bytes, format_count
@@ -66,17 +68,18 @@ def resolve(
         with problems.of("checkpoint"):
             checked_place(job.checkpoint)
     problems.refuse(origin)
+    ports = numbered(job.ports)
     task = Task(
         executor=job.executor,
         command=(*SHELL, job.command) if isinstance(job.command, str) and job.command else tuple(job.command),
         module=_place_of_module(job.module),
-        environment=dict(sorted(job.env.items())),
+        environment=dict(sorted({**job.env, **dict(variables_of(ports))}.items())),
         inputs=tuple(item.entry for item in found),
         outputs=job.outputs,
         checkpoint=job.checkpoint,
         resources=_resources(job),
         limits=_limits(job),
-        ports=tuple(dict.fromkeys(job.ports)),
+        ports=tuple(ports.values()),
         image=pinned(job.image),
         pull=job.pull,
         exec=job.exec,
@@ -289,7 +292,7 @@ def _names(job: JobDocument) -> Names:
 def _needs(job: JobDocument) -> Capability:
     own = _resources(job)
     egress = _egress(job)
-    agents = agent_bytes(job.executor, job.ports, job.exec, egress, _names(job))
+    agents = agent_bytes(job.executor, tuple(numbered(job.ports).values()), job.exec, egress, _names(job))
     return Capability(
         resources=msgspec.structs.replace(own, memory_bytes=own.memory_bytes + agents),
         architecture=job.architecture,

@@ -8,6 +8,7 @@ import msgspec
 
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import AllocationId, RequestId, TabId
+from dms_proto.named_ports import number_of
 from dms_proto.rules import MAX_LINE, AllocationIdOrNone, TabIdOrNone
 from dms_proto.units import KIB, format_count
 from dms_proto.untrusted import read_msgpack
@@ -216,6 +217,20 @@ def check_declared(port: int, declared: tuple[int, ...]) -> None:
         raise UserError(
             "bad_argument", f"the job does not declare port {port}; {has}", hint=f"ports: [{port}] in the job document"
         )
+
+
+def check_named(name: str, task: Task) -> int:
+    """The number of a port that a job has a name for.
+
+    Raises:
+        UserError: `bad_argument`: it has none of that name.
+    """
+    number = number_of(name, task.environment)
+    if number is None or number not in task.ports:
+        raise UserError(
+            "bad_argument", f"the job has no port called {name!r}", hint=f"ports: [{name}] in the job document"
+        )
+    return number
 
 
 def check_length(opening: bytes) -> None:

@@ -80,7 +80,7 @@ def serving(market: WholeMarket, tmp_path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def forwarded(market: WholeMarket, job: str, port: int = 9000) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def forwarded(market: WholeMarket, job: str, port: int | str = 9000) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`dms forward`, ready, and the port it listens on."""
     with market.started("forward", job, f"0:{port}", "--json") as process:
         line = json.loads(first_line(process))
@@ -192,7 +192,8 @@ def test_ctrl_c_ends_it_and_leaves_the_job_alone(market: WholeMarket, tmp_path: 
     [
         (["9999"], "bad_argument", "declares 9000, 9001"),
         (["9000", "--slot", "3"], "not_found", "has one, slot 0"),
-        (["http"], "bad_argument", "not [LOCAL:]PORT"),
+        (["http"], "bad_argument", "no port called 'http'"),
+        (["HTTP"], "bad_argument", "not [LOCAL:]PORT"),
         (["70000"], "bad_argument", "not [LOCAL:]PORT"),
     ],
 )
@@ -249,6 +250,23 @@ def test_a_command_with_a_port_is_reached_while_it_runs_and_again_once_its_own_n
         market["requester"].launch()
         market["requester"].wait_ready()
         assert len(exchanged(port, b"give 3")) == 3 * MIB
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 130
+
+
+def test_a_port_with_a_name_is_found_by_it_on_both_sides(market: WholeMarket) -> None:
+    program = SERVER.replace("9000", "int(os.environ['DMS_PORT_ECHO'])")
+    assert program != SERVER
+    with marked_job(market) as mark, market.started(
+        "run", "--port", "echo", "-e", f"{MARK}={mark}", "--", "/usr/bin/python3", "-c", f"import os\n{program}"
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        address, _, where = process.stderr.readline().removeprefix("dms: ").partition(" leads to port ")
+        assert where.endswith(" of the job, on provider\n")
+        assert first_line(process) == "ready\n"
+        assert len(exchanged(int(address.rpartition(":")[2]), b"give 1")) == MIB
+        with forwarded(market, market.last_job()["job_id"], "echo") as (_, port):
+            assert len(exchanged(port, b"give 2")) == 2 * MIB
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == 130
 

@@ -30,22 +30,25 @@ if TYPE_CHECKING:
 def forward(io: Io, *, slot: int, job_id: str, ports: tuple[str, ...]) -> None:
     """Lead a port of this machine to one that a job declares.
 
-    Waits until the job runs, listens on 127.0.0.1, and opens a tunnel for each connection. Ends with the job, or with ctrl-C; the job goes on. LOCAL
-    0 is any free port. With --json every line is an object.
+    Waits until the job runs, listens on 127.0.0.1, and opens a tunnel for each connection. Ends with the job, or with ctrl-C; the job goes on. PORT
+    is a number, or the name that the job has for it; LOCAL 0 is any free port, which is meant with a name too. With --json every line is an object.
 
     \b
     dms forward r-4qz7 8080
     dms forward r-4qz7 18080:8080 --slot 2
+    dms forward r-4qz7 http
     """
-    from dms.cli.port_pairs import read_pair  # noqa: PLC0415
+    from dms.cli.port_pairs import pairs_of, read_wish  # noqa: PLC0415
     from dms.cli.views.forwarding import Teller  # noqa: PLC0415
     from dms.rpc.api.jobs import JobParams, JobView  # noqa: PLC0415
     from dms_proto.work import EndReason  # noqa: PLC0415
 
-    pairs = [read_pair(port) for port in ports]
+    for port in ports:
+        read_wish(port)  # what is written wrong is told without a node
     with io.node() as node:
         job = node.call("job.show", JobParams(job_id), JobView)
-        _check(job, slot, pairs)
+        pairs = pairs_of(ports, job.spec.task)
+        _check(job, slot)
         names = io.names(node)
     teller = Teller(io, names)
     summary = _forwarded(io, job, slot, pairs, teller.tell).summary
@@ -78,20 +81,17 @@ def _forwarded(io: Io, job: JobView, slot: int, pairs: Sequence[PortPair], tell:
         raise SystemExit(INTERRUPTED) from None
 
 
-def _check(job: JobView, slot: int, pairs: Sequence[PortPair]) -> None:
+def _check(job: JobView, slot: int) -> None:
     """Refuses what could only fail later.
 
     Raises:
-        UserError: `not_running`, `not_found`, `bad_argument`.
+        UserError: `not_running`, `not_found`.
     """
     from dms.rpc.ids import check_slot  # noqa: PLC0415
     from dms_proto.errors import UserError  # noqa: PLC0415
     from dms_proto.ids import short  # noqa: PLC0415
-    from dms_proto.tunnels import check_declared  # noqa: PLC0415
 
     name = short(job.summary.job_id)
-    for pair in pairs:
-        check_declared(pair.port, job.spec.task.ports)
     check_slot(slot, max(job.spec.count, len(job.slots)), name)
     if job.summary.reason is not None:
         raise UserError("not_running", f"job {name} is over", hint=f"dms job show {name}")

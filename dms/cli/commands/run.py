@@ -85,21 +85,21 @@ def run(
             raise SystemExit(show_answers(io, node, spec))
         if not quiet and _something_is_piped():
             io.remark("standard input is not given to the job; --input sends it a file")
-        with _listening(task["ports"]) as listeners:
+        with _listening(task["ports"], spec) as listeners:
             code = run_to_end(io, node, spec, into=Path(into), force=force, quiet=quiet, listeners=listeners)
         raise SystemExit(code)
 
 
 @contextmanager
-def _listening(ports: Sequence[str]) -> Iterator[Listeners]:
+def _listening(ports: Sequence[str], spec: JobSpec) -> Iterator[Listeners]:
     """Listens here before the job is handed over: a port that is taken costs nothing then."""
     if not ports:
         yield {}
         return
     from dms.cli.forwarding import listening  # noqa: PLC0415
-    from dms.cli.port_pairs import read_pair  # noqa: PLC0415
+    from dms.cli.port_pairs import pairs_of  # noqa: PLC0415
 
-    with listening([read_pair(text) for text in ports]) as listeners:
+    with listening(pairs_of(ports, spec.task)) as listeners:
         yield listeners
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 import pytest
 
+from dms.cli.port_pairs import pairs_of
 from dms.cli.task_options import spec_of, spec_of_file
 from dms.jobs.problems import BadJob
 from dms.jobs.spec import JobSpec
 from dms_proto.capability import Gpu
+from dms_proto.errors import UserError
 from dms_proto.images import Pull
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import GIB
@@ -51,7 +53,18 @@ def test_ports_are_those_of_the_job_each_once() -> None:
     assert (task.ports, task.names.count) == ((8080, 9000), 3)
 
 
-@pytest.mark.parametrize("text", ["", ":8080", "8080:", "0", "65536", "a:80", "1:2:3", "80 ", "-1:80"])
+def test_a_port_may_have_a_name_and_its_program_is_told_the_number() -> None:
+    task = _spec("./serve", ports=("http", "0:admin", "8080"), env=("A=1",)).task
+    assert task.environment == {"A": "1", "DMS_PORT_HTTP": str(task.ports[0]), "DMS_PORT_ADMIN": str(task.ports[1])}
+    assert len(set(task.ports)) == 3
+    assert pairs_of(["http", "18080:http", "8080"], task) == [(0, task.ports[0]), (18080, task.ports[0]), (8080, 8080)]
+    with pytest.raises(UserError, match="no port called 'web'"):
+        pairs_of(["web"], task)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":8080", "8080:", "0", "65536", "a:80", "HTTP", ":http", "x:http", "a-b", "1:2:3", "80 ", "-1:80"]
+)
 def test_what_is_no_pair_of_ports_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError, match="is not"):
         _spec("./serve", ports=(text,))
