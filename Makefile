@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml requirements/dev.txt scripts/bootstrap_uv.py
 	touch $(STAMP)
 
 demo: setup ## A real market of four nodes on this machine, shown at work
-	@$(RUN)/python scripts/demo.py
+	@$(RUN)/python -u scripts/demo.py
 
 test: setup ## Runs every test
 	@$(RUN)/pytest -n 3 --dist worksteal

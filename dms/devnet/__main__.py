@@ -50,9 +50,8 @@ def _run(root: Path, options: argparse.Namespace, stop: threading.Event) -> int:
                 print(json.dumps({"ready": True, "homes": homes}), flush=True)
             else:
                 requester = net["requester"].home.root
-                print(f"\nthe market is open: {format_count(len(net.nodes), 'node')} in {root}")
-                print(f"  export DMS_HOME={requester}\n  dms run -- echo hello\n  dms peers list")
-                print("ctrl-C closes it")
+                report(f"\nthe market is open: {format_count(len(net.nodes), 'node')} in {root}")
+                report(f"  export DMS_HOME={requester}\n  dms run -- echo hello\n  dms peers list\nctrl-C closes it")
             _watch(net, stop)
     except DmsError as error:
         print(f"dms devnet: {error}", file=sys.stderr)

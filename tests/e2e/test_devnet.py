@@ -44,3 +44,19 @@ def test_a_node_that_dies_is_named_and_none_outlives_the_terminal(tmp_path: Path
         assert again.stderr.startswith("dms devnet: bootstrap did not start:")
         assert "[home_in_use]" in again.stderr
         assert [name for name, node in nodes.items() if node.is_running()] == []
+
+
+@pytest.mark.timeout(120)
+def test_what_it_says_is_read_through_a_pipe_while_it_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dms.devnet", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as devnet:
+        assert devnet.stdout is not None
+        said: list[str] = []
+        while not said or said[-1] not in {"", "ctrl-C closes it\n"}:
+            said.append(devnet.stdout.readline())
+        running = devnet.poll() is None
+        devnet.send_signal(signal.SIGINT)
+
+        assert devnet.wait() == 0
+        assert running
+        assert f"  export DMS_HOME={tmp_path / 'requester'}\n" in said
