@@ -146,6 +146,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
 @click.option("--home", metavar="DIR", help="Directory of the node. Default: $DMS_HOME, else your data directory.")
+@click.version_option(package_name="dms", message="%(prog)s %(version)s", help="The version of dms.")
 def cli(home: str | None) -> None:
     """A node of a peer-to-peer compute market: run work on other machines, and theirs on yours.
 

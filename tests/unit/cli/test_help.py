@@ -199,3 +199,9 @@ def test_asking_a_node_that_is_not_there_imports_no_server_and_no_terminal() -> 
 def test_reading_a_job_imports_no_terminal_library() -> None:
     loaded = _loaded_by("job", "submit", "/nonexistent.yaml", "--home", "/nonexistent/dms")
     assert not {"asyncio", "aiohttp", "rich", "prompt_toolkit", "typer", "trio"} & loaded
+
+
+def test_the_version_is_said_by_option_and_by_command() -> None:
+    option, command = (CliRunner().invoke(cli, [word]).output.split() for word in ("--version", "version"))
+
+    assert option[1] == command[1]
