@@ -75,7 +75,7 @@ class PoolActor(MachineActor):
         """A stimulus, or a question."""
         match message:
             case Told(stimulus=stimulus, cause_id=cause_id):
-                self._meet(turn, stimulus, now, cause_id)
+                return self._meet(turn, stimulus, now, cause_id)
             case TabQuestion():
                 self.tabs.ask(turn, message, self.services.state, self.shell.state.rules, now)
             case ShowServices():
@@ -90,8 +90,8 @@ class PoolActor(MachineActor):
                 raise TypeError(f"a pool is told stimuli, not {message!r}")
         return None
 
-    def _meet(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
-        """Hands a stimulus to the machine that meets it."""
+    def _meet(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> str:
+        """Hands a stimulus to the machine that meets it; gives why nothing comes of it, where who tells it waits for that."""
         if type(stimulus) in services.WISHES:
             before = self.services.state
             turn.apply(self.services, stimulus, now, cause_id)
@@ -100,9 +100,10 @@ class PoolActor(MachineActor):
         elif isinstance(stimulus, RouteTaken):
             turn.apply(self.routes, stimulus, now, cause_id)
         elif type(stimulus) in STIMULI:
-            self.tabs.hear(turn, stimulus, now, cause_id)
+            return self.tabs.hear(turn, stimulus, now, cause_id)
         elif not isinstance(stimulus, Called) or self.tabs.lets_in(turn, stimulus, now, cause_id):
             self._apply(turn, stimulus, now, cause_id)
+        return ""
 
     def time_came(self, turn: Turn, shell: Shell[Any], now: int) -> None:
         """See `MachineActor.time_came`."""

@@ -38,7 +38,7 @@ from dms_proto.tabs.kept import (
     TabAsked,
     TurnAway,
 )
-from dms_proto.tabs.used import CallsLost, TabReady, TabTried, UsedSaved, UsedTabs
+from dms_proto.tabs.used import CallsLost, CallTried, TabReady, TabTried, UsedSaved, UsedTabs
 from dms_proto.units import format_credits
 from dms_proto.wire import Offence
 
@@ -77,15 +77,16 @@ class Tabs:
         """Calls of this node that were under way have ended with its process."""
         turn.apply(self.used, CallsLost(), now, "restart")
 
-    def hear(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> None:
-        """What is for one of the machines. No tab is wanted beyond what this node may owe its provider."""
-        if isinstance(stimulus, TabTried):
+    def hear(self, turn: Turn, stimulus: Stimulus, now: int, cause_id: str) -> str:
+        """What is for one of the machines; gives why a call of the owner is not to be made. No tab is wanted beyond what this node may owe."""
+        why_not = used_machine.why_not_called(self.used.state, stimulus) if isinstance(stimulus, CallTried) else ""
+        if isinstance(stimulus, TabTried) and not stimulus.only_asks:
             asked = max(0, used_machine.asked_for(self.used.state, stimulus))
             left = self._paying.obligations.left(stimulus.provider)
             if asked > left:
                 why = f"{format_credits(max(0, left))} is all that this node may still come to owe there"
-                self._paying.tab_ready(stimulus.tab_id, why)
-                return
+                self._paying.tab_ready(TabReady(stimulus.tab_id, why))
+                return why_not
             self._hold(turn, stimulus, asked)
         if isinstance(stimulus, SignatureHeard):
             self._hear_signature(turn, stimulus, now, cause_id)
@@ -93,6 +94,7 @@ class Tabs:
             turn.apply(self.kept, stimulus, now, cause_id)
         else:
             turn.apply(self.used, stimulus, now, cause_id)
+        return why_not
 
     def _hold(self, turn: Turn, tried: TabTried, asked: int) -> None:
         """What is asked for counts at once: another tab may be wanted before this is written."""
@@ -193,8 +195,8 @@ class Tabs:
             case Book(entry=entry):
                 self._paying.obligations.written(entry)
                 self._paying.tell_node(Told(EntryWritten(entry), cause_id))
-            case TabReady(tab_id=tab_id, why=why):
-                self._paying.tab_ready(tab_id, why)
+            case TabReady():
+                self._paying.tab_ready(effect)
             case _:
                 raise TypeError(f"no hands for {effect!r}")
 

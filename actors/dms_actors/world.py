@@ -16,7 +16,7 @@ from dms_actors.letters import AttemptNoted, BenchmarkNoted
 from dms_actors.mishaps import Mishaps
 from dms_proto.capability import Resources
 from dms_proto.grants.trust import ReadGrant, Renew
-from dms_proto.ids import AllocationId, Digest, PeerId, RequestId, TabId
+from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
 from dms_proto.market.auction_effects import Compare
 from dms_proto.market.auction_events import ResultJudged
 from dms_proto.market.auction_terms import Given
@@ -38,6 +38,7 @@ from dms_proto.messages import (
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import CallId, ContainerId, Image, VirtualId
 from dms_proto.pool.refusals import Refusal
+from dms_proto.tabs.used import TabReady
 from dms_proto.work import Output, Task
 
 
@@ -215,7 +216,7 @@ class Paying(NamedTuple):
     me: PeerId
     send: Callable[[PeerId, AnyMessage, str], object]
     tell_node: Callable[[object], object]
-    tab_ready: Callable[[TabId, str], object]
+    tab_ready: Callable[[TabReady], object]
     """A tab that was wanted is open, or there is none, and why."""
     obligations: Obligations
 

@@ -394,6 +394,14 @@ class Accounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="credits",
         ),
     ] = 100 * CREDIT
+    call_rate: Annotated[
+        Amount,
+        about(
+            "The most that an hour at work on calls of a service may cost, where the call says nothing else (`dms service call --max-rate`): no "
+            "dearer price is agreed. 0: only what is free is called.",
+            unit="credits per hour",
+        ),
+    ] = CREDIT
 
 
 class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -278,7 +278,6 @@ class PoolHands:
     async def _deliver(self, call_id: CallId, container_id: ContainerId) -> None:
         _, given = self._callers.get(call_id, (None, None))
         kept = self._kept.get(container_id)
-        begun = asyncio.get_running_loop().time()
         if (
             given is None or given.done() or kept is None
         ):  # nobody is there for it any more, or its death is about to be told
@@ -292,6 +291,7 @@ class PoolHands:
             )
             self._tell(pool.CallEnded(call_id))
             return
+        begun = asyncio.get_running_loop().time()  # from here on whoever calls sees it at work
         outside, ours = socket.socketpair()
         splice = self._at_work[call_id] = Splice(inside)
         splice.join(ours)

@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dms.node.api.tabs import used_view
 from dms.rpc.api.services import (
     CallOpened,
     CallParams,
+    CallPrice,
+    CallPrices,
     ContainerParams,
     ContainerView,
     InstallParams,
@@ -38,6 +42,7 @@ from dms_proto.pool.records import (
 from dms_proto.pool.routes import CallRouted, KnownNode, Rule
 from dms_proto.pool.services import service_name
 from dms_proto.pool.state import PoolPhase, PoolRules
+from dms_proto.tabs.terms import most_after, rate_of
 from dms_proto.units import MIB
 from dms_proto.work import Usage
 
@@ -95,6 +100,12 @@ class MemoryServices:
         handover = await self.tunnel_open(TunnelParams(service_name(params.kind, params.entry), "service"))
         assert isinstance(handover.answer, TunnelOpened)
         return handover._replace(answer=CallOpened(handover.answer.tunnel, self._provider))
+
+    async def service_price(self, params: CallParams) -> CallPrices:
+        near = CallPrice(PeerId("near"), why_not="its calls cost nothing")
+        terms = tab_at(self._provider).terms
+        dear = CallPrice(self._provider, terms, rate_of(terms), most_after(terms, 1, 0), "too dear")
+        return CallPrices((near, dear if params.max_rate == 0 else msgspec.structs.replace(dear, why_not="")))
 
     async def service_explain(self, params: RouteParams) -> RouteView:
         if params.tunnel not in ("", "t-1"):

@@ -23,7 +23,7 @@ LOST = "failed: the node was restarted"
 
 def free_of_charge(tell_node: Callable[[object], object] = lambda _letter: None) -> Paying:
     """For a pool that talks to nobody else. `tell_node`: hears what the node would be told."""
-    return Paying(PeerId("me"), lambda _peer, _message, _cause: None, tell_node, lambda _tab, _why: None, Obligations())
+    return Paying(PeerId("me"), lambda _peer, _message, _cause: None, tell_node, lambda _ready: None, Obligations())
 
 
 class MemoryContainers:

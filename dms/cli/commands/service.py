@@ -107,26 +107,40 @@ def list_(io: Io) -> None:
     metavar="CREDITS",
     default="1",
     show_default=True,
-    help="The most to be paid for all calls of it there together within a day.",
+    help="The most to be paid for all calls of it together within a day, wherever they are made.",
 )
+@click.option(
+    "--max-rate",
+    metavar="CREDITS",
+    default="",
+    help="The most that an hour at work may cost, with what is paid once. Default: accounts.call_rate.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what it would cost at each node, and agree to nothing.")
 @ENTRY
 @with_io
-def call(io: Io, *, kind: str, entry: str, node: str, max_price: str) -> None:
+def call(io: Io, *, kind: str, entry: str, node: str, max_price: str, max_rate: str, dry_run: bool) -> None:
     """Call a service: standard input goes to it, what it answers comes to standard output.
 
     Other nodes take calls under a grant that allows `call` (dms grant create --can call). The call is over when the service ends its side. Where
-    calls are paid, a tab is agreed on with the first (dms account tabs); more than its most is agreed on anew.
+    calls are paid, a tab is agreed on with the first (dms account tabs), unless an hour costs more than --max-rate; more than its most is agreed on
+    anew.
 
     \b
     echo hello | dms service call python-script echo --node lab-3
     echo hello | dms service call python-script echo --max-price 0.5
+    dms service call python-script echo --dry-run
     """
     import asyncio  # noqa: PLC0415
 
     from dms.cli.amounts import credits_in  # noqa: PLC0415
     from dms.rpc.api.services import CallParams  # noqa: PLC0415
 
-    asyncio.run(_called(io, CallParams(kind, entry, node, credits_in(max_price, "--max-price"))))
+    rate = credits_in(max_rate, "--max-rate") if max_rate else None
+    params = CallParams(kind, entry, node, credits_in(max_price, "--max-price"), rate)
+    if dry_run:
+        _show_prices(io, params)
+    else:
+        asyncio.run(_called(io, params))
 
 
 @service.command(context_settings=CONTEXT)
@@ -147,6 +161,15 @@ def explain(io: Io, *, call_name: str) -> None:
     with io.node() as node:
         view, names = node.call("service.explain", RouteParams(call_name), RouteView), io.names(node)
     io.show(view, lambda value: services.route(value, names))
+
+
+def _show_prices(io: Io, params: CallParams) -> None:
+    from dms.cli.views import services  # noqa: PLC0415
+    from dms.rpc.api.services import CallPrices  # noqa: PLC0415
+
+    with io.node() as node:
+        found, names = node.call("service.price", params, CallPrices, timeout=60), io.names(node)
+    io.show(found, lambda value: services.prices(value, names))
 
 
 async def _called(io: Io, params: CallParams) -> None:

@@ -8,20 +8,20 @@ from typing import Final
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views.tabs import cost
 from dms.cli.views.words import ago, clock, resources, short
-from dms.rpc.api.services import ContainerView, PoolView, RouteView, ServiceList
+from dms.rpc.api.services import CallPrices, ContainerView, PoolView, RouteView, ServiceList
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import Container, Tally, VirtualContainer
 from dms_proto.pool.routes import Rule
-from dms_proto.units import format_bytes, format_count, format_millis
+from dms_proto.units import format_bytes, format_count, format_credits, format_millis
 
-_RIGHT = frozenset({3, 4})
+_RIGHT = frozenset({3, 4, 5})
 
 
 def service_list(listed: ServiceList) -> Iterator[Block]:
     """One line for each, and what the pool has."""
     yield Line(f"the pool may use {resources(listed.capacity)} of this machine")
     yield Table(
-        ("KIND", "ENTRY", "STATE", "CONTAINERS", "HITS", "TAKES"),
+        ("KIND", "ENTRY", "STATE", "CONTAINERS", "HITS", "AN HOUR", "TAKES"),
         [
             (
                 each.kind,
@@ -29,12 +29,27 @@ def service_list(listed: ServiceList) -> Iterator[Block]:
                 "offered" if each.offered else "installed",
                 str(each.containers),
                 str(each.hits),
+                format_credits(each.rate) if each.rate else "free",
                 resources(each.task.resources),
             )
             for each in listed.services
         ],
         _RIGHT,
     )
+
+
+def prices(found: CallPrices, names: Mapping[str, str]) -> Iterator[Block]:
+    """What calls cost at each node."""
+    rows = [
+        (
+            names.get(each.peer) or short(each.peer),
+            *((format_credits(each.rate), format_credits(each.longest)) if each.terms is not None else ("", "")),
+            each.why_not or "it would be agreed",
+        )
+        for each in found.prices
+    ]
+    yield Table(("NODE", "AN HOUR AT WORK", "A CALL AT MOST", ""), rows, frozenset({1, 2}))
+    yield Line("nothing was agreed", "dim")
 
 
 def pool(view: PoolView, names: Mapping[str, str], now: int) -> Iterator[Block]:

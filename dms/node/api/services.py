@@ -18,6 +18,8 @@ from dms.node.tunnels import Led
 from dms.rpc.api.services import (
     CallOpened,
     CallParams,
+    CallPrice,
+    CallPrices,
     CallView,
     ContainerParams,
     ContainerView,
@@ -32,12 +34,14 @@ from dms.rpc.api.services import (
 from dms.rpc.api.tabs import TabView
 from dms.rpc.registry import Handover
 from dms_actors.events import from_row
-from dms_proto.capability import Resources
+from dms_proto.capability import Price, Resources
 from dms_proto.egress import Egress
 from dms_proto.errors import DmsError, PeerError, UserError
+from dms_proto.grants.access import NOTHING_SHOWN
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.arithmetic import fits_within, total_of
 from dms_proto.market.egress_dimension import judge_egress, judge_egress_bytes
+from dms_proto.pool.callers import tariff_for
 from dms_proto.pool.placement import replay
 from dms_proto.pool.records import ContainerId, ContainerPhase
 from dms_proto.pool.routes import CALLS_STREAM, CallRouted, KnownNode, RouteTaken, nearest
@@ -52,7 +56,8 @@ from dms_proto.pool.services import (
     service_name,
 )
 from dms_proto.pool.state import POOL_STREAM, ContainerAdmitted, Pool
-from dms_proto.units import DAY, format_bytes, format_cores, format_count
+from dms_proto.tabs.terms import Ceiling, most_after, rate_of
+from dms_proto.units import DAY, HOUR, format_bytes, format_cores, format_count
 from dms_proto.work import Task
 
 LIFE_MS: Final = 365 * DAY
@@ -118,14 +123,15 @@ class ServiceGroup(Base):
         """See `ServiceMethods`."""
         pool = await self._services.calls.pool()
         services = await self._services.calls.services()
-        views = (_view(each, pool) for _, each in sorted(services.by_name.items()))
+        tariff = tariff_for((await self._state()).book, PeerId(""), NOTHING_SHOWN)
+        views = (_view(each, pool, tariff) for _, each in sorted(services.by_name.items()))
         return ServiceList(tuple(views), pool.capacity)
 
     async def service_call(self, params: CallParams) -> Handover:
         """See `ServiceMethods`."""
         name = service_name(params.kind, params.entry)
         options = list(await self._options(name, params.node))
-        led, provider, refused = await self._first_to_take(name, options, params.max_price)
+        led, provider, refused = await self._first_to_take(name, options, self._ceiling(params))
         tunnel = led.name if led is not None else ""
         taken = RouteTaken(tunnel, name, tuple(options), provider, bool(params.node))
         self._services.calls.tell(taken, tunnel or call_id("call"))
@@ -135,7 +141,7 @@ class ServiceGroup(Base):
         return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
 
     async def _first_to_take(
-        self, name: str, options: list[KnownNode], max_price: int
+        self, name: str, options: list[KnownNode], most: Ceiling
     ) -> tuple[Led | None, PeerId, DmsError | None]:
         """Asks one node after the other, within one deadline for all; what each says is noted in `options`. Gives whose call it is, or why not."""
         refused: DmsError | None = None
@@ -143,7 +149,7 @@ class ServiceGroup(Base):
         for index, option in enumerate(options):
             try:
                 async with asyncio.timeout_at(until):
-                    return await self._services.own_calls.lead(option.peer, name, max_price), option.peer, None
+                    return await self._services.own_calls.lead(option.peer, name, most), option.peer, None
             except DmsError as error:
                 refused = refused or error  # of the nearest: the others are told less well
                 options[index] = msgspec.structs.replace(option, said=error.message)
@@ -151,6 +157,29 @@ class ServiceGroup(Base):
                 options[index:] = [msgspec.structs.replace(left, said=NO_TIME) for left in options[index:]]
                 return None, PeerId(""), _late(name, index + 1, len(options), refused)
         return None, PeerId(""), refused
+
+    async def service_price(self, params: CallParams) -> CallPrices:
+        """See `ServiceMethods`."""
+        name, most = service_name(params.kind, params.entry), self._ceiling(params)
+        options = await self._options(name, params.node)
+        return CallPrices(tuple(await asyncio.gather(*(self._price(each, name, most) for each in options))))
+
+    async def _price(self, option: KnownNode, name: str, most: Ceiling) -> CallPrice:
+        """What a node says that calls of a service cost there."""
+        if option.is_own:
+            return CallPrice(option.peer, why_not="calls of its own node cost nothing")
+        try:
+            ready = await self._services.own_calls.ask(option.peer, name, most)
+        except DmsError as error:
+            return CallPrice(option.peer, why_not=error.message)
+        terms = ready.offer
+        if terms is None:
+            return CallPrice(option.peer, why_not=ready.why)
+        return CallPrice(option.peer, terms, rate_of(terms), most_after(terms, 1, 0), ready.why)
+
+    def _ceiling(self, params: CallParams) -> Ceiling:
+        rate = self._services.config.accounts.call_rate if params.max_rate is None else params.max_rate
+        return Ceiling(params.max_price, rate)
 
     async def service_explain(self, params: RouteParams) -> RouteView:
         """See `ServiceMethods`."""
@@ -255,7 +284,8 @@ class ServiceGroup(Base):
         return await self._service_view(after, found.name)
 
     async def _service_view(self, services: Services, name: str) -> ServiceView:
-        return _view(services.by_name[name], await self._services.calls.pool())
+        tariff = tariff_for((await self._state()).book, PeerId(""), NOTHING_SHOWN)
+        return _view(services.by_name[name], await self._services.calls.pool(), tariff)
 
 
 def _late(name: str, asked: int, known: int, refused: DmsError | None) -> DmsError:
@@ -285,12 +315,19 @@ def _lasting(task: Task) -> Task:
     return msgspec.structs.replace(task, limits=msgspec.structs.replace(task.limits, wall_ms=LIFE_MS), outputs=())
 
 
-def _view(installed: Installed, pool: Pool) -> ServiceView:
+def _view(installed: Installed, pool: Pool, tariff: Price) -> ServiceView:
     image = installed.service.image
     containers = sum(each.image == image and each.phase in _THERE for each in pool.containers.values())
     hits = sum(each.tally.hits for each in pool.virtual.values() if each.service.name == installed.name)
     return ServiceView(
-        installed.kind, installed.entry, installed.at, installed.is_offered, installed.task, containers, hits
+        installed.kind,
+        installed.entry,
+        installed.at,
+        installed.is_offered,
+        installed.task,
+        containers,
+        hits,
+        tariff.cost(image.size, HOUR),
     )
 
 

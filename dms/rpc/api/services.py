@@ -11,6 +11,7 @@ from dms.rpc.api.tabs import TabView
 from dms.rpc.registry import method
 from dms_proto.capability import Resources
 from dms_proto.ids import PeerId
+from dms_proto.messages import TabTerms
 from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import CallId, Container, ContainerId, VirtualContainer, VirtualId
 from dms_proto.pool.routes import CallRouted
@@ -59,6 +60,7 @@ class ServiceView(msgspec.Struct, frozen=True):
         task: what a container of it runs.
         containers: how many run it now.
         hits: calls that it was given, of the users known now.
+        rate: micro-credits that an hour at work costs whoever is no machine of the owner's, with what is paid once; 0: calls are free.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     task: Task
     containers: int = 0
     hits: int = 0
+    rate: int = 0
 
 
 class ServiceList(msgspec.Struct, frozen=True):
@@ -89,13 +92,43 @@ class CallParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: of task.
         entry: which of that kind.
         node: the node to call: its name or PeerID; empty: the nearest that offers it.
-        max_price: micro-credits for all calls of the service at that node within a day; more than was agreed before is agreed anew.
+        max_price: micro-credits for all calls of the service within a day, at all nodes together; more than was agreed before is agreed anew.
+        max_rate: micro-credits for an hour at work, with what is paid once: no dearer price is agreed. None: the setting `accounts.call_rate`.
     """
 
     kind: Part
     entry: Part
     node: str = ""
     max_price: Amount = CREDIT
+    max_rate: Amount | None = None
+
+
+class CallPrice(msgspec.Struct, frozen=True):
+    """What calls of a service cost at a node.
+
+    Attributes:
+        peer: the node.
+        terms: that it offers now; None: it offers none.
+        rate: micro-credits for an hour at work, with what is paid once.
+        longest: micro-credits that one call may come to, with what is paid once.
+        why_not: why no call would be made on these terms, or why there are none: calls are free, not allowed, or dearer than the ceiling.
+    """
+
+    peer: PeerId
+    terms: TabTerms | None = None
+    rate: int = 0
+    longest: int = 0
+    why_not: str = ""
+
+
+class CallPrices(msgspec.Struct, frozen=True):
+    """What calls of a service cost now.
+
+    Attributes:
+        prices: by each node that would be called, in the order in which they are asked.
+    """
+
+    prices: tuple[CallPrice, ...]
 
 
 class CallOpened(msgspec.Struct, frozen=True):
@@ -257,6 +290,15 @@ class ServiceMethods(Protocol):
         Raises:
             UserError: `not_found`: nobody known offers it.
             PeerError: `not_granted`, `call_refused`, …: why the node takes no call; `peer_timeout`: all nodes together took too long.
+        """
+        ...
+
+    @method("service.price", mutates=True)
+    async def service_price(self, params: CallParams) -> CallPrices:
+        """What the calls cost that `service.call` would make: the nodes are asked, and nothing is agreed.
+
+        Raises:
+            UserError: `not_found`: nobody known offers it.
         """
         ...
 

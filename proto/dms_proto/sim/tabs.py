@@ -25,6 +25,7 @@ from dms_proto.tabs.kept import (
     TabAsked,
     TurnAway,
 )
+from dms_proto.tabs.terms import Ceiling
 from dms_proto.tabs.used import (
     CallSeenIn,
     CallSeenOver,
@@ -102,6 +103,7 @@ class Pair:
         self.now = 1_000_000
         self.made = 0
         self.credit = 100 * CREDIT
+        self.most_an_hour = CREDIT
         self.lie: Callable[[TabStated], TabStated] = lambda stated: stated
         self.signs: Callable[[TabSigned], TabSigned | None] = lambda signed: signed
 
@@ -138,14 +140,15 @@ class Pair:
         """The caller wants a tab."""
         self.made += 1
         new = tab_id(self.made.to_bytes(16, "big"))
-        self.tell(self.caller, TabTried(new, CALLER, PROVIDER, SERVICE, max_price))
+        self.tell(self.caller, TabTried(new, CALLER, PROVIDER, SERVICE, Ceiling(max_price, self.most_an_hour)))
         return new
 
     def begin(self, tab: TabId) -> CallId:
         """A call is asked for, and let in or turned away."""
         self.made += 1
         call = CallId(f"call-{self.made}")
-        self.tell(self.caller, CallTried(tab, call))
+        most = self.caller.state.tabs[tab].most if tab in self.caller.state.tabs else 0
+        self.tell(self.caller, CallTried(tab, call, Ceiling(most, self.most_an_hour)))
         before = len(self.turned_away)
         self.tell(self.provider, CallEntering(call, CALLER, tab, SERVICE, SIZE))
         if len(self.turned_away) > before:

@@ -50,9 +50,23 @@ UNUSED_MS: Final = HOUR
 """How long a tab stays open at its caller without a call. Its provider ends it sooner, but tells that once: the word may be lost."""
 SAVE_EVERY: Final = 5_000
 """Events after which all tabs are written as one, so that a restart folds about as many."""
+OPENING_MS: Final = SECOND
+"""How much of the time before a call is seen to be let in counts at its caller: its provider may have counted on while the word was on its way."""
 SLACK_MS: Final = 2 * SECOND
 SLACK_PARTS: Final = 20
 """How far the time that a provider states may be above what was seen here: so much, and a twentieth. Clocks and messages are not exact."""
+
+
+class Ceiling(msgspec.Struct, frozen=True):
+    """The most that an owner pays for calls of a service, in micro-credits.
+
+    Attributes:
+        price: for all within a day, wherever they are made.
+        rate: for an hour at work, with what is paid once.
+    """
+
+    price: int
+    rate: int
 
 
 class AllTabs(Protocol):
@@ -93,6 +107,11 @@ def owed(terms: TabTerms, calls: int, ran_ms: int) -> int:
 def most_after(terms: TabTerms, calls: int, ran_ms: int) -> int:
     """What it comes to, whatever was agreed, if so many calls more take as long as they may."""
     return terms.tariff.cost(terms.resources, ran_ms + calls * terms.call_ms)
+
+
+def rate_of(terms: TabTerms) -> int:
+    """What an hour at work costs, with what is paid once."""
+    return terms.tariff.cost(terms.resources, HOUR)
 
 
 def is_free(tariff: Price, resources: Resources) -> bool:

@@ -18,7 +18,7 @@ from dms_proto.market.ledger import remember, without
 from dms_proto.messages import TabStated, TabTerms
 from dms_proto.pool.records import CallId
 from dms_proto.rules import Amount, GoodPeerId, GoodTabId, Line
-from dms_proto.tabs.terms import TabsPhase, owed
+from dms_proto.tabs.terms import Ceiling, TabsPhase, owed
 
 USED_STREAM: Final = "tabs_used"
 MOST_WANTED: Final = 256
@@ -34,7 +34,7 @@ class UsedTab(msgspec.Struct, frozen=True):
         most: micro-credits in all that its owner would pay there, tabs before it included.
         used_at: Unix ms when that was, or when a call on it last began or ended.
         seen: calls that were let in and are over, and `seen_ms`, how long they took here.
-        under_way: calls, each with Unix ms when it was asked for.
+        under_way: calls, each with Unix ms from when its time counts: when it was asked for, or shortly before it was let in.
         admitted: those of them that were let in, as far as is known.
         number, signed: of the last sum that was answered, and micro-credits in all that are owed.
         stated, calls, ran_ms: what its provider stated then.
@@ -90,13 +90,19 @@ class UsedTabs(msgspec.Struct, frozen=True):
 
 
 class TabTried(Stimulus, frozen=True):
-    """The owner wants to call a service of another node. `max_price`: for so much at the most, what tabs before it come to included."""
+    """The owner wants to call a service of another node.
+
+    Attributes:
+        most: that is paid.
+        only_asks: what it would cost; nothing is agreed.
+    """
 
     tab_id: TabId
     me: PeerId
     provider: PeerId
     service: str
-    max_price: int
+    most: Ceiling
+    only_asks: bool = False
 
 
 class StatementHeard(Stimulus, frozen=True):
@@ -108,10 +114,11 @@ class StatementHeard(Stimulus, frozen=True):
 
 
 class CallTried(Stimulus, frozen=True):
-    """A call on a tab is about to be asked for."""
+    """A call on a tab is about to be asked for. `most`: that its owner pays for it and for those before it."""
 
     tab_id: TabId
     call_id: CallId
+    most: Ceiling
 
 
 class CallSeenIn(Stimulus, frozen=True):
@@ -154,6 +161,11 @@ class TabSought(Transient, frozen=True):
     tried: TabTried
     asked: int
 
+    @property
+    def at_stake(self) -> int:
+        """Micro-credits that may come to be owed, once it is offered."""
+        return 0 if self.tried.only_asks else self.asked
+
 
 class TabTaken(Event, frozen=True):
     """Terms were signed. `frame`: the provider's offer; `most`: what its owner would pay there, tabs before it included."""
@@ -179,10 +191,11 @@ class CallBegun(Event, frozen=True):
 
 
 class CallAdmitted(Transient, frozen=True):
-    """A call on a tab was let in."""
+    """A call on a tab was let in. `since`: Unix ms from when its time counts."""
 
     tab_id: TabId
     call_id: CallId
+    since: int
 
 
 class CallSeen(Event, frozen=True):
@@ -240,10 +253,11 @@ class UsedSaved(Event, frozen=True):
 
 
 class TabReady(Effect, frozen=True):
-    """Tell whoever waits that a tab is open, or (`why`) that there is none."""
+    """Tell whoever waits that a tab is open, or (`why`) that there is none. `offer`: the terms, where only these were asked for."""
 
     tab_id: TabId
     why: str = ""
+    offer: TabTerms | None = None
 
 
 # ----------------------------------------------------------------------------------------------------------------- evolve
@@ -284,8 +298,8 @@ def _after(tab: UsedTab, event: CallBegun | CallAdmitted | CallSeen | SumAnswere
     match event:
         case CallBegun(call_id=call_id, at=at):
             return change(tab, used_at=at, under_way={**tab.under_way, call_id: at})
-        case CallAdmitted(call_id=call_id):
-            return change(tab, admitted=tab.admitted | {call_id})
+        case CallAdmitted(call_id=call_id, since=since):
+            return change(tab, admitted=tab.admitted | {call_id}, under_way={**tab.under_way, call_id: since})
         case CallSeen(call_id=call_id, ms=ms, let_in=let_in, at=at):
             left = {"under_way": without(tab.under_way, call_id), "admitted": tab.admitted - {call_id}}
             return change(

@@ -4,9 +4,12 @@
 
     wanted ──offer──▶ signed: open ── calls, sums ──▶ over ──▶ forgotten after a day
 
-A stated sum is compared with what was seen here of the calls that were let in, from the moment when one is asked for to its end. What is beyond
+A stated sum is compared with what was seen here of the calls that were let in: from a second before the word of that came, or from when the call was
+asked for, to its end. How long it waited is not paid. What is beyond
 that is not signed, and the tab is over then: no more calls are made on it. While it is open whether a call was let in, such a sum waits: its
 provider tells it again.
+
+What all calls of a service within a day may come to, at all its providers together, is looked at before each of them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,19 @@ from dms_proto.machine import (
 )
 from dms_proto.messages import TabSigned, TabStated, TabTerms, TabWanted
 from dms_proto.pool.records import CallId
-from dms_proto.tabs.terms import KEEP_MS, UNUSED_MS, TabsPhase, allowed_ms, entry_name, owed, saving, terms_digest
+from dms_proto.tabs.terms import (
+    KEEP_MS,
+    OPENING_MS,
+    UNUSED_MS,
+    Ceiling,
+    TabsPhase,
+    allowed_ms,
+    entry_name,
+    owed,
+    rate_of,
+    saving,
+    terms_digest,
+)
 from dms_proto.tabs.used import (
     CallAdmitted,
     CallBegun,
@@ -87,9 +102,34 @@ def open_tab(tabs: UsedTabs, provider: PeerId, service: str) -> UsedTab | None:
 def asked_for(tabs: UsedTabs, tried: TabTried) -> int:
     """Over how much a tab may be, so that all there that are remembered come to no more than their owner would pay; none: no tab may be."""
     tab_ids = (key for key, each in tabs.wanted.items() if _place(each.tried) == _place(tried) and key != tried.tab_id)
-    wanted = sum(tabs.wanted[key].asked for key in tab_ids)
-    before = sum(each.signed + _after_end(each) for each in _there(tabs, tried.provider, tried.service))
-    return tried.max_price - wanted - before
+    wanted = sum(tabs.wanted[key].at_stake for key in tab_ids)
+    return tried.most.price - wanted - sum(map(_comes_to, _there(tabs, tried.provider, tried.service)))
+
+
+def why_not_called(tabs: UsedTabs, tried: CallTried) -> str:
+    """What of the owner's ceiling a call on a tab could go past, if all that is under way takes as long as it may; empty: nothing."""
+    tab = tabs.tabs.get(tried.tab_id)
+    if tab is None:
+        return ""
+    service = tab.terms.service
+    others = sum(
+        _comes_to(each) for key, each in tabs.tabs.items() if each.terms.service == service and key != tried.tab_id
+    )
+    after = others + _comes_to(tab, more=1)
+    if after > tried.most.price:
+        last_day = (
+            f"calls of {service} within a day may come to {format_credits(after)} with this one, at all nodes together"
+        )
+        return f"{last_day}, and {format_credits(tried.most.price)} is the most: offer more"
+    return _too_dear(tab.terms, tried.most)
+
+
+def _too_dear(terms: TabTerms, most: Ceiling) -> str:
+    """Why terms are not accepted; empty: they are."""
+    rate = rate_of(terms)
+    if rate <= most.rate:
+        return ""
+    return f"an hour at work costs {format_credits(rate)} there, and {format_credits(most.rate)} is the most that is accepted"
 
 
 def _there(tabs: UsedTabs, provider: PeerId, service: str) -> list[UsedTab]:
@@ -105,22 +145,28 @@ def at_stake(tab: UsedTab) -> int:
     return _after_end(tab) if tab.why_over else tab.terms.max_price - tab.signed
 
 
-def _after_end(tab: UsedTab) -> int:
-    """The same, if no more calls are made on it."""
-    calls = len(tab.under_way)
+def _after_end(tab: UsedTab, more: int = 0) -> int:
+    """The same, if no calls are made on it any more, or only so many."""
+    calls = len(tab.under_way) + more
     longest = allowed_ms(tab.seen_ms + calls * tab.terms.call_ms)
-    return 0 if tab.is_stated else max(0, owed(tab.terms, tab.seen + calls, longest) - tab.signed)
+    return 0 if tab.is_stated and not more else max(0, owed(tab.terms, tab.seen + calls, longest) - tab.signed)
+
+
+def _comes_to(tab: UsedTab, more: int = 0) -> int:
+    """What a tab may come to in all, if no calls are made on it any more, or only so many."""
+    return tab.signed + _after_end(tab, more)
 
 
 def _took(tab: UsedTab, call_id: CallId, now: int) -> int:
-    """How long a call was under way that ends now. It waits there as well, but is at work no longer than was agreed."""
+    """How long a call took that ends now: no longer than was agreed."""
     return min(tab.terms.call_ms, max(0, now - tab.under_way[call_id]))
 
 
 def stakes(tabs: UsedTabs) -> Mapping[TabId, tuple[PeerId, int]]:
     """What may come to be owed on each tab beside what was signed, and to whom; what is asked for counts already."""
     there = {key: (tab.terms.provider, stake) for key, tab in tabs.tabs.items() if (stake := at_stake(tab))}
-    return {**{key: (sought.tried.provider, sought.asked) for key, sought in tabs.wanted.items()}, **there}
+    wanted = {key: (each.tried.provider, each.at_stake) for key, each in tabs.wanted.items() if each.at_stake}
+    return {**wanted, **there}
 
 
 def _tried(tabs: UsedTabs, stimulus: TabTried, _now: int) -> Decision:
@@ -135,7 +181,7 @@ def _tried(tabs: UsedTabs, stimulus: TabTried, _now: int) -> Decision:
 def _why_not(tabs: UsedTabs, tried: TabTried, asked: int) -> str:
     """Why no tab is asked for; empty: one is. After a doubt its owner has to say more than before: a lie is not to pay off again."""
     doubted = [
-        each for each in _there(tabs, tried.provider, tried.service) if each.in_doubt and tried.max_price <= each.most
+        each for each in _there(tabs, tried.provider, tried.service) if each.in_doubt and tried.most.price <= each.most
     ]
     if doubted:
         last = doubted[-1]
@@ -145,7 +191,7 @@ def _why_not(tabs: UsedTabs, tried: TabTried, asked: int) -> str:
 
 def _spent(tried: TabTried, asked: int) -> str:
     """In words, what of the most tabs before take."""
-    before, most = format_credits(tried.max_price - asked), format_credits(tried.max_price)
+    before, most = format_credits(tried.most.price - asked), format_credits(tried.most.price)
     return f"calls of the last day there come to {before} of at most {most}"
 
 
@@ -177,18 +223,21 @@ def _offered(tabs: UsedTabs, stimulus: StatementHeard, now: int) -> Decision:
     asked = (tried.tab_id, tried.me, tried.provider, tried.service, sought.asked)
     if asked != (terms.tab_id, terms.caller, terms.provider, terms.service, terms.max_price):
         return _declined(stated.tab_id, "it offers something else than was asked for", sought)
+    too_dear = _too_dear(terms, tried.most)
+    if tried.only_asks or too_dear:
+        return Decision((TabDeclined(terms.tab_id),), (TabReady(terms.tab_id, too_dear, terms),))
     if asked_for(tabs, tried) < sought.asked:
         return _declined(stated.tab_id, "more was called on the tab before meanwhile: call again", sought)
     before = open_tab(tabs, terms.provider, terms.service)
     ended = () if before is None else _over(before, "another took its place", now)
     signature = TabSigned(terms.tab_id, 0, terms_digest(terms), 0)
-    taken = TabTaken(terms, now, stimulus.frame, tried.max_price)
+    taken = TabTaken(terms, now, stimulus.frame, tried.most.price)
     return Decision((taken, *ended), (Send(terms.provider, signature),))
 
 
 def _declined(tab_id: TabId, why: str, sought: TabSought) -> Decision:
     """Where tabs before take some of the most, that is said: it may be why."""
-    is_less = sought.asked < sought.tried.max_price
+    is_less = sought.asked < sought.tried.most.price
     said = f"{why} ({_spent(sought.tried, sought.asked)})" if is_less else why
     return Decision((TabDeclined(tab_id),), (TabReady(tab_id, said),))
 
@@ -257,16 +306,17 @@ def _over(tab: UsedTab, why: str, now: int, *, in_doubt: bool = False) -> tuple[
 
 def _call_tried(tabs: UsedTabs, stimulus: CallTried, now: int) -> Decision:
     tab = tabs.tabs.get(stimulus.tab_id)
-    if tab is None or stimulus.call_id in tab.under_way:
+    if tab is None or stimulus.call_id in tab.under_way or why_not_called(tabs, stimulus):
         return IGNORED
     return Decision((CallBegun(stimulus.tab_id, stimulus.call_id, now),))
 
 
-def _call_in(tabs: UsedTabs, stimulus: CallSeenIn, _now: int) -> Decision:
+def _call_in(tabs: UsedTabs, stimulus: CallSeenIn, now: int) -> Decision:
     tab = tabs.tabs.get(stimulus.tab_id)
-    if tab is None or stimulus.call_id not in tab.under_way:
+    if tab is None or stimulus.call_id not in tab.under_way or stimulus.call_id in tab.admitted:
         return IGNORED
-    return Decision((CallAdmitted(stimulus.tab_id, stimulus.call_id),))
+    since = max(tab.under_way[stimulus.call_id], now - OPENING_MS)
+    return Decision((CallAdmitted(stimulus.tab_id, stimulus.call_id, since),))
 
 
 def _call_over(tabs: UsedTabs, stimulus: CallSeenOver, now: int) -> Decision:
@@ -274,6 +324,8 @@ def _call_over(tabs: UsedTabs, stimulus: CallSeenOver, now: int) -> Decision:
     if tab is None or stimulus.call_id not in tab.under_way:
         return IGNORED
     took = _took(tab, stimulus.call_id, now)
+    if stimulus.call_id not in tab.admitted:
+        took = min(took, OPENING_MS)
     return Decision((CallSeen(stimulus.tab_id, stimulus.call_id, took, stimulus.let_in, now),))
 
 
@@ -311,13 +363,21 @@ _ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
     ),
     StatementHeard: Row(
         _heard,
-        "an offer of what was asked for is signed, and the tab before it is over; a sum is signed as far as it follows from what was seen of calls "
-        "that were let in, else the tab is over, but not while it is open whether one was; after that only one for more calls is answered; "
+        "an offer of what was asked for is signed if it is not too dear, and the tab before it is over; a sum is signed as far as it follows from "
+        "what was seen of calls that were let in, else the tab is over, but not while it is open whether one was; "
+        "after that only one for more calls is answered; "
         "the last once more is signed once more",
     ),
-    CallTried: Row(_call_tried, "its time runs from here on"),
-    CallSeenIn: Row(_call_in, "it may be asked for"),
-    CallSeenOver: Row(_call_over, "its time is what may be asked for; of one that was not let in nothing may be"),
+    CallTried: Row(
+        _call_tried,
+        "its time runs from here on; not begun if with it, and all under way as long as it may take, calls of the service could come to more than "
+        "is paid within a day, or if an hour of it costs more",
+    ),
+    CallSeenIn: Row(_call_in, "it may be asked for; of the time before, a second at the most counts"),
+    CallSeenOver: Row(
+        _call_over,
+        "its time is what may be asked for: a second at the most if it was not seen to be let in; of one that was not let in nothing may be",
+    ),
     TabRefused: Row(_refused, "no more calls are made on it"),
     TabGivenUp: Row(_given_up, "forgotten, if there is no agreement yet"),
     CallsLost: Row(_lost, "what was under way is over, and may have taken until now"),

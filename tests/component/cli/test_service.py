@@ -72,6 +72,21 @@ def test_why_a_call_went_to_a_node_is_told(dms: Dms) -> None:
     assert dms("service", "explain", "t-2").exit_code == 1
 
 
+def test_what_calls_cost_is_shown_without_a_call(dms: Dms) -> None:
+    told = dms("service", "call", "python-script", "upper", "--dry-run").stdout
+    for words in (
+        "its calls cost nothing",
+        "3.00005 credits",
+        "0.05005 credits",
+        "it would be agreed",
+        "nothing was agreed",
+    ):
+        assert words in told
+    dear = dms("service", "call", "python-script", "upper", "--dry-run", "--max-rate", "0", "--json").stdout
+    assert [each["why_not"] for each in json.loads(dear)["prices"]] == ["its calls cost nothing", "too dear"]
+    assert "--max-rate" in dms("service", "call", "python-script", "upper", "--max-rate", "many").stderr
+
+
 def test_the_pool_is_shown_with_its_control_blocks(dms: Dms) -> None:
     listed = dms("pool", "list").stdout
     assert "500m cores, 64 MiB memory" in listed or "0.5 cores, 64 MiB memory" in listed

@@ -29,7 +29,8 @@ from tests.component.node.test_services import Owners
 ECHO = ServiceParams("command", "echo")
 SIZE = Resources(CORE, 64 * MIB, 16 * MIB)
 POOL = PoolSettings(cpu=2 * CORE, memory=512 * MIB, disk=256 * MIB, longest_call_ms=10 * SECOND)
-A_CREDIT_A_SECOND = Provider(price_cpu_core=3_600 * CREDIT, price_memory_gib=0, price_disk_gib=0)
+AN_HOUR = 3_600 * CREDIT
+A_CREDIT_A_SECOND = Provider(price_cpu_core=AN_HOUR, price_memory_gib=0, price_disk_gib=0)
 LONGEST = 10 * CREDIT
 """What one call may cost."""
 
@@ -60,7 +61,7 @@ class Payers(Owners):
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A call, for as long as the block."""
         async with asyncio.timeout(DEADLINE):
-            handover = await self.apis[0].service_call(CallParams("command", "echo", "", max_price))
+            handover = await self.apis[0].service_call(CallParams("command", "echo", "", max_price, AN_HOUR))
         given, kept = socket.socketpair()
         handover.take(given)
         reader, writer = await asyncio.open_unix_connection(sock=kept)
@@ -151,6 +152,25 @@ async def test_no_call_goes_past_the_most_that_was_agreed(payers: Payers) -> Non
     assert before.signed + after.max_price <= 4 * LONGEST
     owed, due = await payers.settled()
     assert owed == due
+
+
+async def test_what_calls_cost_is_known_before_and_nothing_dearer_is_agreed(payers: Payers) -> None:
+    there = peer_of(payers.market.nodes[1])
+    for asked in (CallParams("command", "echo", "", LONGEST), CallParams("command", "echo", "", LONGEST, AN_HOUR)):
+        (price,) = (await payers.apis[0].service_price(asked)).prices
+        assert (price.peer, price.rate, price.longest) == (there, AN_HOUR, LONGEST)
+        assert ("1 credit is the most that is accepted" in price.why_not) is (asked.max_rate is None)
+        assert not await payers.tabs(0)
+    (too_little,) = (await payers.apis[0].service_price(CallParams("command", "echo", "", 1))).prices
+    assert (too_little.terms, "one call may cost 10 credits" in too_little.why_not) == (None, True)
+    with pytest.raises(DmsError, match="an hour at work costs 3600 credits there") as refused:
+        await payers.apis[0].service_call(CallParams("command", "echo", "", LONGEST))
+    assert "--max-rate" in refused.value.hint
+    assert not await payers.tabs(1)
+    (listed,) = (await payers.apis[1].service_list()).services
+    assert listed.rate == AN_HOUR
+    (own,) = (await payers.apis[1].service_price(CallParams("command", "echo"))).prices
+    assert own.why_not == "calls of its own node cost nothing"
 
 
 async def test_neither_side_goes_past_what_its_owner_lets_be_owed(payers: Payers) -> None:

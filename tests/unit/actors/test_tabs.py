@@ -8,7 +8,8 @@ from dms_actors.world import Paying
 from dms_proto.accounts.book import Accounts
 from dms_proto.ids import PeerId, TabId, tab_id
 from dms_proto.market.obligations import Obligations
-from dms_proto.tabs.used import TabTried
+from dms_proto.tabs.terms import Ceiling
+from dms_proto.tabs.used import TabReady, TabTried
 from dms_proto.units import CREDIT
 
 ME, PROVIDER = PeerId("me"), PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
@@ -16,11 +17,15 @@ ME, PROVIDER = PeerId("me"), PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1
 
 def test_tabs_that_are_wanted_at_once_share_what_may_be_owed() -> None:
     obligations, told = Obligations(), dict[TabId, str]()
+
+    def note(ready: TabReady) -> None:
+        told[ready.tab_id] = ready.why
+
     obligations.note(Accounts(ME, default_debt_limit=CREDIT))
-    tabs = Tabs(Paying(ME, lambda _peer, _message, _cause: None, lambda _letter: None, told.__setitem__, obligations))
+    tabs = Tabs(Paying(ME, lambda _peer, _message, _cause: None, lambda _letter: None, note, obligations))
 
     def want(turn: Turn, number: int) -> TabId:
-        tried = TabTried(tab_id(bytes([number] * 16)), ME, PROVIDER, f"command/{number}", CREDIT)
+        tried = TabTried(tab_id(bytes([number] * 16)), ME, PROVIDER, f"command/{number}", Ceiling(CREDIT, CREDIT))
         tabs.hear(turn, tried, 0, "test")
         return tried.tab_id
 

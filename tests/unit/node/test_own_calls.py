@@ -22,11 +22,13 @@ from dms_proto.machine import Stimulus
 from dms_proto.sim.tabs import CALLER, PROVIDER, SERVICE, Pair
 from dms_proto.tabs import used, used_machine
 from dms_proto.tabs.kept import KeptTabs
+from dms_proto.tabs.terms import Ceiling
 from dms_proto.tabs.used import CallTried, TabReady, UsedTabs
 from dms_proto.tunnels import Opening
 from dms_proto.units import CREDIT
 
 TAB = tab_at(PROVIDER)
+MOST = Ceiling(CREDIT, 10 * CREDIT)
 FULL = MachineError("disk_full", "nothing was written")
 BROKEN = PeerError("peer_timeout", "the connection is broken")
 AWAY = PeerError("call_refused", "too many calls")
@@ -84,14 +86,14 @@ def calls_on(ground: Ground, home: Path) -> OwnCalls:
 async def test_one_that_fails_is_over(tmp_path: Path, answer: object, opened: DmsError, let_in: int) -> None:
     ground = Ground(answer, opened)
     with pytest.raises(DmsError):
-        await calls_on(ground, tmp_path).lead(PROVIDER, TAB.terms.service, CREDIT)
+        await calls_on(ground, tmp_path).lead(PROVIDER, TAB.terms.service, MOST)
     tab = ground.write()
     assert (dict(tab.under_way), tab.seen - TAB.seen) == ({}, let_in)
 
 
 async def test_one_that_is_given_up_before_it_was_written_down_is_over(tmp_path: Path) -> None:
     ground = Ground(NotImplemented, AWAY)
-    calling = asyncio.create_task(calls_on(ground, tmp_path).lead(PROVIDER, TAB.terms.service, CREDIT))
+    calling = asyncio.create_task(calls_on(ground, tmp_path).lead(PROVIDER, TAB.terms.service, MOST))
     await ground.asked.wait()
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -121,7 +123,7 @@ class Paid:
         said, self.pair.caller.said = self.pair.caller.said, []
         for each in said:
             if isinstance(each, TabReady):
-                self.calls.tab_ready(each.tab_id, each.why)
+                self.calls.tab_ready(each)
         return True
 
     async def open(self, _provider: PeerId, opening: Opening) -> Led:
@@ -139,7 +141,7 @@ class Ended:
 async def test_those_that_come_at_once_wait_for_one_tab(tmp_path: Path) -> None:
     paid = Paid()
     paid.calls = calls_on(paid, tmp_path)  # type: ignore[arg-type]
-    led = await asyncio.gather(*(paid.calls.lead(PROVIDER, SERVICE, CREDIT) for _ in range(5)))
+    led = await asyncio.gather(*(paid.calls.lead(PROVIDER, SERVICE, MOST) for _ in range(5)))
     assert {each.name for each in led} == set(paid.pair.caller.state.tabs)
     assert len(paid.pair.caller.state.tabs) == 1
     await paid.calls.close()

@@ -31,7 +31,8 @@ NAMES = [
     "grants.anchors", "grants.anchor", "grants.create", "grants.delegate", "grants.inspect", "grants.keep", "grants.forget",
     "grants.revoke", "grants.list",
     "events.query", "events.verify", "events.trace", "doctor.run", "tunnel.open", "tunnel.wait", "data.add", "data.list", "data.show", "data.remove",
-    "service.install", "service.start", "service.stop", "service.remove", "service.list", "service.call", "service.explain", "pool.list", "pool.show",
+    "service.install", "service.start", "service.stop", "service.remove", "service.list", "service.call", "service.price", "service.explain",
+    "pool.list", "pool.show",
 ]  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def test_what_changes_something_says_so() -> None:
         "alloc.read", "alloc.resize", "alloc.cancel", "peers.join", "peers.move", "peers.invite", "peers.ban", "market.ask", "peers.ping",
         "grants.anchor", "grants.create", "grants.delegate", "grants.keep", "grants.forget", "grants.revoke",
         "account.limit", "account.deposit", "account.settle", "account.forgive", "account.accept", "tunnel.open", "data.add", "data.remove",
-        "service.install", "service.start", "service.stop", "service.remove", "service.call",
+        "service.install", "service.start", "service.stop", "service.remove", "service.call", "service.price",
     }  # fmt: skip
 
 

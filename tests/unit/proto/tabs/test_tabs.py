@@ -11,7 +11,7 @@ from dms_proto.ids import TabId, tab_id
 from dms_proto.messages import TabSigned, TabStated, TabWanted
 from dms_proto.pool.records import CallId, ContainerId
 from dms_proto.pool.refusals import Code
-from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, Pair, cost
+from dms_proto.sim.tabs import CALL_MS, CALLER, PROVIDER, SERVICE, SIZE, TARIFF, Pair, cost
 from dms_proto.tabs import kept_machine, used_machine
 from dms_proto.tabs.kept import CallEntering, CallLeft, ContainerFailed, SignatureHeard, TabAsked
 from dms_proto.tabs.terms import (
@@ -22,13 +22,23 @@ from dms_proto.tabs.terms import (
     SETTLE_MS,
     STATE_MS,
     UNSIGNED_MS,
+    Ceiling,
     allowed_ms,
     terms_digest,
 )
-from dms_proto.tabs.used import CallSeenIn, CallSeenOver, CallTried, StatementHeard, TabRefused
+from dms_proto.tabs.used import (
+    CallSeenIn,
+    CallSeenOver,
+    CallTried,
+    StatementHeard,
+    TabReady,
+    TabRefused,
+    TabTried,
+)
 from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
 
 change = msgspec.structs.replace
+MOST = Ceiling(10 * CREDIT, CREDIT)
 
 
 def test_both_sign_the_same_terms_before_the_first_call() -> None:
@@ -287,18 +297,101 @@ def test_more_than_was_seen_is_not_signed_and_ends_the_tab(lie: object, why: str
     assert -pair.caller.balances.open == pair.caller.balances.expense == pair.used(tab).signed
 
 
+def test_how_long_a_call_waited_is_not_paid_but_for_a_second() -> None:
+    for seen_in_after, ran, is_signed in ((50 * SECOND, 50 * SECOND, False), (SECOND, 50 * SECOND, True)):
+        pair = Pair()
+        tab, call = pair.agree(), CallId("call")
+        pair.tell(pair.caller, CallTried(tab, call, MOST))
+        pair.tell(pair.provider, CallEntering(call, CALLER, tab, SERVICE, SIZE))
+        pair.now += seen_in_after
+        pair.tell(pair.caller, CallSeenIn(tab, call))
+        pair.now += 50 * SECOND - seen_in_after
+        pair.end(tab, call, ran)
+        pair.leave()
+        assert pair.used(tab).in_doubt is not is_signed
+        assert pair.used(tab).signed == cost(ran if is_signed else allowed_ms(SECOND))
+
+
+def test_a_call_that_was_not_seen_to_be_let_in_costs_a_second_at_the_most() -> None:
+    pair = Pair()
+    tab, call = pair.agree(), CallId("call")
+    pair.tell(pair.caller, CallTried(tab, call, MOST))
+    pair.tell(pair.provider, CallEntering(call, CALLER, tab, SERVICE, SIZE))
+    pair.now += 40 * SECOND
+    pair.end(tab, call, 40 * SECOND)
+    pair.leave()
+    assert pair.used(tab).signed == cost(allowed_ms(SECOND))
+
+
+def test_terms_dearer_than_the_owner_pays_are_not_signed_and_it_hears_what_they_are() -> None:
+    for rate, is_agreed in ((CREDIT, True), (CREDIT - 1, False)):
+        pair = Pair()
+        pair.most_an_hour = rate
+        tab = pair.agree()
+        assert (tab in pair.caller.state.tabs) is (tab in pair.provider.state.tabs) is is_agreed
+        dear = "an hour at work costs 1 credit there, and 0.999999 credits is the most that is accepted"
+        assert pair.ready == ["" if is_agreed else dear]
+
+
+def test_no_call_is_made_on_a_tab_that_is_dearer_than_the_call_may_be() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    tried = CallTried(tab, CallId("call"), Ceiling(CREDIT, CREDIT - 1))
+    assert "an hour at work costs 1 credit" in used_machine.why_not_called(pair.caller.state, tried)
+    pair.tell(pair.caller, tried)
+    assert not pair.used(tab).under_way
+
+
+def test_calls_of_a_service_come_to_no_more_than_the_most_at_all_nodes_together() -> None:
+    pair = Pair()
+    tab = pair.agree()
+    pair.call(tab, CALL_MS)
+    here = pair.used(tab)
+    there = change(here, terms=change(here.terms, tab_id=tab_id(bytes([1] * 16)), provider=CALLER))
+    other = change(here, terms=change(here.terms, tab_id=tab_id(bytes([2] * 16)), service="command/other"))
+    pair.caller.state = change(pair.caller.state, tabs={each.terms.tab_id: each for each in (here, there, other)})
+    after = cost(allowed_ms(CALL_MS)) + cost(allowed_ms(2 * CALL_MS))
+    for most, is_made in ((after, True), (after - 1, False)):
+        tried = CallTried(there.terms.tab_id, CallId("call"), Ceiling(most, CREDIT))
+        assert bool(used_machine.why_not_called(pair.caller.state, tried)) is not is_made
+        assert bool(used_machine.decide(pair.caller.state, tried, pair.now).events) is is_made
+    assert "at all nodes together" in used_machine.why_not_called(pair.caller.state, tried)
+
+
+def test_who_only_asks_hears_the_terms_and_agrees_to_nothing() -> None:
+    pair = Pair()
+    pair.most_an_hour = CREDIT - 1
+    asked = TabTried(tab_id(bytes([3] * 16)), CALLER, PROVIDER, SERVICE, Ceiling(CREDIT, CREDIT - 1), only_asks=True)
+    pair.tell(pair.caller, asked)
+    (ready,) = (each for each in pair.caller.said if isinstance(each, TabReady))
+    assert ready.offer is not None
+    assert (ready.offer.provider, ready.offer.tariff) == (PROVIDER, TARIFF)
+    assert ready.why.startswith("an hour at work costs 1 credit")
+    assert not pair.caller.state.tabs
+    assert not pair.provider.state.tabs
+
+
+def test_what_is_only_asked_for_is_not_at_stake() -> None:
+    pair = Pair(loses=lambda message: isinstance(message, TabStated))
+    pair.tell(
+        pair.caller, TabTried(tab_id(bytes([3] * 16)), CALLER, PROVIDER, SERVICE, Ceiling(CREDIT, 0), only_asks=True)
+    )
+    assert pair.caller.state.wanted
+    assert not used_machine.stakes(pair.caller.state)
+
+
 def test_a_sum_for_a_call_waits_until_it_is_known_whether_it_was_let_in() -> None:
     pair = Pair()
     for is_let_in in (False, True):
         tab = pair.agree(2 * CREDIT if is_let_in else CREDIT)
         call = CallId("call")
-        pair.tell(pair.caller, CallTried(tab, call))
-        pair.now += 30 * SECOND
+        pair.tell(pair.caller, CallTried(tab, call, MOST))
         early = TabStated(tab, 1, terms_digest(pair.used(tab).terms), 1, 20 * SECOND, cost(20 * SECOND))
         pair.tell(pair.caller, StatementHeard(PROVIDER, early))
         assert (pair.used(tab).number, pair.used(tab).why_over) == (0, "")
         if is_let_in:
             pair.tell(pair.caller, CallSeenIn(tab, call))
+            pair.now += 30 * SECOND
         else:
             pair.tell(pair.caller, CallSeenOver(tab, call, let_in=False))
         pair.tell(pair.caller, StatementHeard(PROVIDER, early))
