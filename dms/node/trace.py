@@ -27,6 +27,7 @@ from dms_proto.market import offer_state as book
 from dms_proto.market.second_price import words_of
 from dms_proto.messages import Clause
 from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
+from dms_proto.wire import RefusedFrame, read_frame
 from dms_proto.work import Ending
 
 MARKET: Final = "market"
@@ -153,6 +154,13 @@ def describe(event: Event) -> str:
 
 def _clauses(clauses: Sequence[Clause]) -> str:
     return "; ".join(f"{clause.dimension}: wanted {clause.wanted}, observed {clause.observed}" for clause in clauses)
+
+
+def _signed(frame: bytes) -> str:
+    said = read_frame(frame)
+    if isinstance(said, RefusedFrame):
+        return f"a frame that proves nothing: {said.detail}"
+    return f"the {said.kind} that {short(said.sender)} signed, {format_bytes(len(frame))}"
 
 
 def _ending(ending: Ending) -> str:
@@ -330,7 +338,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
         else f"no node let a call of {e.service} in; {format_count(len(e.options) + e.others, 'node')} asked"
     ),
     # proofs, on both sides
-    "FrameKept": lambda e: f"kept as a proof: a signed frame of {format_bytes(len(e.frame))}",
+    "FrameKept": lambda e: f"kept as a proof: {_signed(e.frame)}",
     # peers and the owner
     "PeerMet": lambda e: f"heard of {short(e.peer)}",
     "PeerGreeted": lambda e: f"{short(e.peer)} ({e.hello.name}) takes part; clocks differ by {e.clock_offset_ms} ms",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dms.node.trace import _TELL, MARKET_KINDS, lines
 from dms.rpc.api.events import TraceStep
+from dms.testing.audit_story import PROVIDER, Story
 from dms_actors.events import EVENT_KINDS
+from dms_proto.ids import short
 from dms_proto.machine import Event, Transient
 from dms_proto.market import offer_state
+from dms_proto.market.proofs import FrameKept
 
 
 def test_every_kind_that_is_stored_has_words() -> None:
@@ -42,3 +45,13 @@ def test_lines_count_from_the_first_step_and_indent_what_follows_from_the_same_c
         "   +0.600 s  market     expired again",
     ]
     assert lines(()) == []
+
+
+def test_a_kept_frame_is_told_by_what_it_says_and_who_signed_it() -> None:
+    frame = Story().frame("bid")
+
+    assert (
+        _TELL["FrameKept"](FrameKept(frame, 0))
+        == f"kept as a proof: the Bid that {short(PROVIDER.peer_id)} signed, {len(frame)} B"
+    )
+    assert "proves nothing" in _TELL["FrameKept"](FrameKept(frame[:-1], 0))
