@@ -493,6 +493,14 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Path, on the machines of the cluster, of a Python that has dms installed. Empty: the path of the one that runs the node."
         ),
     ] = ""
+    cluster_address: Annotated[
+        str,
+        about(
+            "An address of this machine at which those of the cluster reach it, such as 10.0.0.5:7400; without a port, any that is free. Runners "
+            "connect there, so that jobs on the cluster can have ports, names, commands beside them and ways to elsewhere. Nobody else is let in; "
+            "what flows is not encrypted. Empty: jobs there have nothing beside their program."
+        ),
+    ] = ""
     slurm_conf: Annotated[
         str, about("Path of Slurm's slurm.conf on this machine. Empty: where Slurm's own commands look for it.")
     ] = ""

@@ -82,6 +82,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         kinds: of tasks that the owner offers, by the names of their executors.
         shared: directory that every machine sees under the same path; for what the node and its runners say to each other.
         python: path, on those machines, of a Python that has dms.
+        address: of this machine, host and port, at which those of the cluster reach it; port 0: any that is free; None: they do not.
         start_s: how long the machine that is to prove what it can do may take to be given to us.
     """
 
@@ -90,6 +91,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     shared: Path
     python: str
     start_s: float = 60.0
+    address: tuple[str, int] | None = None
 
 
 class ExecutorSettings(msgspec.Struct, frozen=True):

@@ -205,7 +205,7 @@ class Assembly:
         pool = self._spawn_pool(runtime, journal, containers, paying)
         self._to_pool = pool.tell
         calls.begin(pool, node)
-        tunnels = await self._make_tunnels(post, workbench, calls)
+        tunnels = await self._make_tunnels(post, workbench, calls, probed.cluster)
         own_calls.begin(pool, tunnels)
         tunnels.judge_by(node, self._clock)
         self._hearing.listen(node, post)
@@ -283,7 +283,7 @@ class Assembly:
             tell=tell,
         )
 
-    async def _make_tunnels(self, post: NodePost, workbench: Workbench, calls: Calls) -> Tunnels:
+    async def _make_tunnels(self, post: NodePost, workbench: Workbench, calls: Calls, cluster: Cluster | None) -> Tunnels:
         rolls = Rolls(self._me, self._network, self._orchestrators, post.addresses_of)
         self._stack.push_async_callback(rolls.close)
         guests = Guests(rolls)
@@ -294,6 +294,8 @@ class Assembly:
         keepers = Keepers(siblings.lead)
         self._stack.push_async_callback(keepers.close)
         keepers.listen(self._home.executors)
+        if cluster is not None:
+            cluster.lead_out_by(siblings.lead)
         return tunnels
 
     def _make_containers(self, probed: Probed) -> PoolHands:

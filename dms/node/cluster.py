@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +40,7 @@ _ENGINES: Final[dict[str, Callable[[Executors], EngineSettings]]] = {
     ),
 }
 """By their names among `executors.enabled`."""
+_ADDRESS: Final = re.compile(r"(?:(?P<v4>[\d.]+)|\[(?P<v6>[^]]+)\])(?::(?P<port>\d{1,5}))?")
 LOOK_S: Final = 10.0
 """Between two looks at what others use; more often where `provider.monitor_s` says so."""
 
@@ -68,9 +71,11 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
         why = f"executors.enabled has {engine}, and executors.cluster_directory names no directory"
         hint = "set it to the absolute path of a directory that this machine and those of the cluster share"
         raise UserError("bad_config", why, hint=hint)
-    if config.provider.egress:
+    address = _address(config.executors.cluster_address)
+    if config.provider.egress and address is None:
         why = f"executors.enabled has {engine}, and provider.egress lets jobs connect to elsewhere"
-        raise UserError("bad_config", why, hint="jobs on a cluster connect to nowhere: leave provider.egress empty")
+        hint = "set executors.cluster_address, by which runners are tied to this node, or leave provider.egress empty"
+        raise UserError("bad_config", why, hint=hint)
     if capacity_of(config.pool) != NOTHING:
         why = f"executors.enabled has {engine}, and pool.cpu and pool.memory give something to the pool"
         raise UserError("bad_config", why, hint="a pool's containers run on the node's own machine: set pool.cpu to 0")
@@ -83,7 +88,22 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
         kinds=config.executors.enabled,
         shared=Path(config.executors.cluster_directory),
         python=config.executors.cluster_python or sys.executable,
+        address=address,
     )
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    """Where the machines of the cluster reach this one."""
+    if not text:
+        return None
+    found = _ADDRESS.fullmatch(text)
+    try:
+        if found is None or (port := int(found["port"] or 0)) >= 1 << 16:
+            raise ValueError(f"{text!r} is no address with a port")
+        return str(ip_address(found["v6"] or found["v4"])), port
+    except ValueError as error:
+        hint = "an address of this machine that those of the cluster reach, as 10.0.0.5, 10.0.0.5:7400 or [fd00::5]:7400"
+        raise UserError("bad_config", f"executors.cluster_address: {error}", hint=hint) from None
 
 
 def _named(engine: str, what: str, example: str, address: str) -> str:

@@ -28,7 +28,7 @@ from dms.config import Config, Home, load_config
 from dms.config.identity import is_protected, read_names, unlock
 from dms.config.passphrase import is_named, unattended
 from dms.config.paths import require_private
-from dms.executors.cluster.cluster import Cluster, PlacedExecutor
+from dms.executors.cluster.cluster import PlacedExecutor
 from dms.executors.detect import Unavailable, detect
 from dms.executors.oci.engine import Facts
 from dms.executors.oci.executor import OciExecutor
@@ -405,7 +405,7 @@ def _executor_checks(
 def _proven(executor: Executor, offer: ExecutorOffer) -> Check:
     held = f"isolation {offer.isolation}, hard limits: {', '.join(offer.limits) or 'none'}"
     if isinstance(executor, PlacedExecutor):
-        return _placed(executor.cluster, offer, held)
+        return _placed(executor, offer, held)
     beside = f"jobs can have beside them: {abilities.of(offer.name)}"
     if not isinstance(executor, OciExecutor) or executor.facts is None:
         return passed(offer.name, f"{offer.version}, {held}; {beside}")
@@ -424,13 +424,19 @@ def _container(facts: Facts, held: str, *, is_closed: bool) -> Check:
     return Check("oci", Finding.WARN, evidence, "use a rootless engine: systemctl --user enable --now podman.socket")
 
 
-def _placed(cluster: Cluster, offer: ExecutorOffer, held: str) -> Check:
+def _placed(executor: PlacedExecutor, offer: ExecutorOffer, held: str) -> Check:
+    cluster = executor.cluster
     assert cluster.known is not None
     where = f"on {in_words(cluster.known.capacity)}"
     if cluster.fault:
         evidence = f"{where}: nothing is offered now: {cluster.fault}"
         return Check(offer.name, Finding.FAIL, evidence, f"look at {cluster.engine.name}")
-    evidence = f"{offer.version}, {held}, as {cluster.known.proof.machine} proved; {where}"
+    beside = f"jobs can have beside them: {abilities.of(offer.name)}"
+    if executor.closed:
+        beside = f"jobs can have nothing beside them: {executor.closed}"
+    evidence = f"{offer.version}, {held}, as {cluster.known.proof.machine} proved; {where}; {beside}"
+    if executor.closed and cluster.is_to_be_reached:
+        return Check(offer.name, Finding.WARN, evidence, "let its machines connect to executors.cluster_address")
     return passed(offer.name, evidence)
 
 

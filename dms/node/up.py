@@ -16,7 +16,7 @@ from dms import __version__
 from dms.config import Config, Home, Identity
 from dms.config.loading import load_config
 from dms.config.paths import require_private
-from dms.executors.cluster.cluster import Cluster
+from dms.executors.cluster.cluster import Cluster, PlacedExecutor
 from dms.executors.detect import Detected, detect
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.scripted import ScriptedExecutor
@@ -138,7 +138,7 @@ async def _start(  # noqa: PLR0917 - called once
     capability = merged_capability(state.book.capability, new, config)
     if cluster is not None:
         capability = capability_on(cluster, capability, state.book.capability)
-    alone = {e.name: e.closed[:MAX_LINE] for e, _ in executors if isinstance(e, OciExecutor) and e.closed}
+    alone = {e.name: e.closed[:MAX_LINE] for e, _ in executors if isinstance(e, (OciExecutor, PlacedExecutor)) and e.closed}
     policy = msgspec.structs.replace(policy_on(cluster, terms, state.book.policy), alone=alone)
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))

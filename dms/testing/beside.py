@@ -37,7 +37,7 @@ class Beside:
         order = Order(words, rows, 80 if rows else 0, "xterm" if rows else "")
         async with asyncio.timeout(PATIENCE_S):
             end = await watcher.run.connect(ToCommand(order))
-        command = cls(*await asyncio.open_unix_connection(sock=end))
+        command = cls(*await asyncio.open_connection(sock=end))
         _OPEN.append(command)
         return command
 

@@ -32,8 +32,7 @@ class ProcessEngine:
         self.holds = False
         self.orders: dict[str, Order] = {}
         self._waiting: set[str] = set()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._again: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, list[subprocess.Popen[bytes]]] = {}
 
     async def capacity(self) -> Capacity:
         """See `Engine.capacity`."""
@@ -61,13 +60,12 @@ class ProcessEngine:
                 )
         except OSError as error:
             raise EngineError(f"{order.command[0]}: {error.strerror}") from error
-        self._processes.setdefault(name, started)
-        self._again[name] = started
+        self._processes.setdefault(name, []).append(started)
 
     async def jobs(self) -> Mapping[str, EngineJob]:
         """See `Engine.jobs`."""
         self._answer()
-        running = [name for name, process in self._processes.items() if process.poll() is None]
+        running = [name for name in self._processes if self._alive(name)]
         waiting = {name: EngineJob(name, is_running=False, detail="Resources") for name in self._waiting}
         return waiting | {name: EngineJob(name, is_running=True, detail="here") for name in running}
 
@@ -79,12 +77,11 @@ class ProcessEngine:
 
     async def until_over(self, name: str) -> None:
         """Waits for the process that was started last for a job."""
-        await asyncio.to_thread(self._again[name].wait)
+        await asyncio.to_thread(self._processes[name][-1].wait)
 
     def signal(self, name: str, number: int) -> None:
-        """Sends a job's process a signal."""
-        process = self._processes.get(name)
-        if process is not None and process.poll() is None:
+        """Sends what was started for a job a signal."""
+        for process in self._alive(name):
             with suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
@@ -93,8 +90,11 @@ class ProcessEngine:
 
     def end(self) -> None:
         """Waits for what it has started, which has to end by itself by now."""
-        for process in self._processes.values():
+        for process in (process for processes in self._processes.values() for process in processes):
             process.wait(timeout=60)
+
+    def _alive(self, name: str) -> list[subprocess.Popen[bytes]]:
+        return [process for process in self._processes.get(name, ()) if process.poll() is None]
 
     def _answer(self) -> None:
         if self.is_away:

@@ -390,7 +390,7 @@ class ExecutorContract:
         data = bytes(range(256)) * 4_000
 
         async def through(end: socket.socket) -> bytes:
-            reader, writer = await asyncio.open_unix_connection(sock=end)
+            reader, writer = await asyncio.open_connection(sock=end)
             sending = asyncio.create_task(_send_all(writer, data))
             back = await reader.read()
             await sending
@@ -412,7 +412,7 @@ class ExecutorContract:
             await watcher.run.connect(ToPort(PORT + 1))
         assert undeclared.value.code == "bad_argument"
         end = await reached(watcher.run, PORT)
-        reader, writer = await asyncio.open_unix_connection(sock=end)
+        reader, writer = await asyncio.open_connection(sock=end)
         await watcher.run.stop(0)
         await watcher.ending()
         async with asyncio.timeout(PATIENCE_S):

@@ -231,11 +231,6 @@ def takes_calls(task: Task) -> bool:
     return task.executor == PYTHON and not task.command
 
 
-def needs_its_node(task: Task) -> bool:
-    """Whether it needs the node beside it while it runs: to let somebody in, or to be given secrets that are in no file."""
-    return bool(task.ports or task.secrets) or task.exec is not ExecBy.NOBODY or takes_calls(task)
-
-
 def blobs_of(task: Task) -> frozenset[Digest]:
     """The blobs that a task names: its inputs, the lists of their chunks, and the manifests of its datasets, which name more."""
     inputs = (digest for wanted in task.inputs for digest in (wanted.digest, wanted.chunks) if digest)

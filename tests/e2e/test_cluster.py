@@ -15,6 +15,7 @@ from dms.testing.slurm import SlurmThere, running_slurm
 from dms.testing.whole_market import WholeMarket, wait_until, whole_market
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
+EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def market(slurm: SlurmThere, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
-    cluster = offered(shared) | {"executors.enabled": ["sandbox", "slurm"], "executors.slurm_conf": str(slurm.conf)}
+    cluster = offered(shared) | {
+        "executors.enabled": ["sandbox", "slurm"],
+        "executors.slurm_conf": str(slurm.conf),
+        "executors.cluster_address": "127.0.0.1",
+    }
     requester = NodeSpec("requester", "requester", {"provider.enabled": False})
     with whole_market(
         tmp_path_factory.mktemp("market"), requester, NodeSpec("provider", "provider", cluster)
@@ -86,13 +91,29 @@ def test_the_capacity_is_the_clusters_and_one_job_gets_at_most_a_machine(market:
     assert "2 cores on the largest machine of the cluster" in done.stdout + done.stderr
 
 
-def test_a_job_that_needs_its_node_is_not_taken(market: WholeMarket, tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text("command: [sleep, '1']\nports: [8080]\n")
+def test_allocations_on_the_cluster_find_each_other_by_name(market: WholeMarket) -> None:
+    done = market.dms("job", "submit", str(EXAMPLES / "names.yaml"), "--follow")
+    assert done.returncode == 0, done.stderr
+    said = sorted(line.partition("number")[2] for line in done.stdout.splitlines())
+    assert said == [" 0 hears number 1", " 1 hears number 2", " 2 hears number 0"], done.stdout
+
+
+def test_a_command_runs_beside_a_job_on_the_cluster_also_once_its_node_was_killed(
+    market: WholeMarket, tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text("command: 'echo up; exec sleep 600'\nexec: requester\n")
     job = market.dms("job", "submit", str(tmp_path / "job.yaml")).stdout.strip()
-    waited = market.json("job", "show", job) if market.dms("job", "wait", job).returncode else {}
-    assert "did not take the commit: needs_changed" in market.dms("trace", job).stdout
-    assert waited["summary"]["reason"] == "impossible", waited
-    assert "nobody is let in to them" in waited["summary"]["detail"]
+    wait_until(lambda: market.dms("job", "logs", job).stdout == "up\n", "it runs")
+    looks = ("job", "exec", job, "--", "/bin/sh", "-c", "pwd; exit 7")
+    done = market.dms(*looks)
+    assert (done.returncode, done.stdout) == (7, "/job\n"), done.stderr
+    provider = market.net["provider"]
+    provider.kill()
+    provider.launch()
+    provider.wait_ready()
+    wait_until(lambda: market.dms(*looks).stdout == "/job\n", "it is reached again")
+    market.dms("job", "cancel", job)
+    market.dms("job", "wait", job)
 
 
 def test_a_job_on_the_cluster_survives_the_death_of_its_node(market: WholeMarket, shared: Path, tmp_path: Path) -> None:
@@ -144,7 +165,11 @@ def test_a_node_with_dask_offers_it_until_it_is_gone(
 def test_what_ran_on_a_ray_whose_head_died_runs_elsewhere(ray: RayThere, tmp_path: Path) -> None:
     """Its machines end with it. A head that is started anew knows nothing of what ran there, and says so."""
     settings = ray.settings()
-    cluster = {"executors.enabled": ["sandbox", "ray"], "executors.ray_address": settings.address}
+    cluster = {
+        "executors.enabled": ["sandbox", "ray"],
+        "executors.ray_address": settings.address,
+        "executors.cluster_address": "127.0.0.1",
+    }
     (tmp_path / "shared").mkdir()
     topology = (
         NodeSpec("requester", "requester", {"provider.enabled": False}),
@@ -157,6 +182,7 @@ def test_what_ran_on_a_ray_whose_head_died_runs_elsewhere(ray: RayThere, tmp_pat
     )
     with whole_market(tmp_path / "market", *topology) as market:
         market["spare"].kill()
+        assert_nothing_beside(market, tmp_path)
         done = market.dms("run", "--cpu", "2", "--memory", "64MiB", "--", "echo", "hello")
         assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
         size = ("--cpu", "2", "--memory", "64MiB")
@@ -171,6 +197,19 @@ def test_what_ran_on_a_ray_whose_head_died_runs_elsewhere(ray: RayThere, tmp_pat
             assert "ray knows job" in market.dms("trace", _last(market)).stdout
             market.dms("job", "cancel", _last(market))
             running.wait(60)
+
+
+def assert_nothing_beside(market: WholeMarket, tmp_path: Path) -> None:
+    """The Ray of the tests is in a network of its own, from which no node is reached."""
+    (tmp_path / "job.yaml").write_text("command: [sleep, '1']\nports: [8080]\n")
+    job = market.dms("job", "submit", str(tmp_path / "job.yaml")).stdout.strip()
+    waited = market.json("job", "show", job) if market.dms("job", "wait", job).returncode else {}
+    assert "did not take the commit: needs_changed" in market.dms("trace", job).stdout
+    assert waited["summary"]["reason"] == "impossible", waited
+    assert "what runs there is not reached: 127.0.0.1" in waited["summary"]["detail"]
+    checks = json.loads(market.dms("doctor", "--only", "executors", "--json", node="provider").stdout)["checks"]
+    assert (checks[-1]["name"], checks[-1]["finding"]) == ("sandbox", "warn")
+    assert "jobs can have nothing beside them" in checks[-1]["evidence"]
 
 
 def _last(market: WholeMarket) -> str:

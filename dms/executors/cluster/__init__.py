@@ -5,7 +5,8 @@
     NODE                                        a machine of the cluster
     cluster ── engine: submit ───────────────▶  runner NAME ── executors.sandbox, executors.wasm
        │                                           │ claim, events, stdout, stderr
-       └── run ◀──────── SHARED/runs/NAME ─────────┘
+       ├── run ◀──────── SHARED/runs/NAME ─────────┤
+       └── tethers ◀──────────── tether ───────────┘ tethered
 
     engine   the port: what any engine is asked, in five calls
     slurm    Slurm, by its command line
@@ -16,11 +17,13 @@
     kinds    which kinds of tasks a runner runs
     runner   the program that is placed: it proves the machine, runs one task in a sandbox there, and says how it went
     scratch  what it keeps on its machine, and what others left there
+    tether   what leads into a run and out of it, by connections that its runner makes; tethers: at the node; tethered: in the runner
     run      one task, as the node follows it
     cluster  the executors that are offered, and what they share: the engine is asked for all runs at once
-    watch    what others use of the cluster, and whether it still answers
 
 A task never comes near the engine: what is submitted is the runner and the name of a directory, and in the sandbox there is neither a network nor
-the engine's socket. A run belongs to whoever first makes its `claim`: the runner, once; or the node, which takes it away from an engine that has
-not started it. So an engine that starts a job again starts nothing twice.
+the engine's socket. What leads into it, or out, is what leads into a sandbox of the node's own machine, joined to its node by the runner.
+
+A run belongs to whoever first makes its `claim`: the runner, once; or the node, which takes it away from an engine that has not started it. So an
+engine that starts a job again starts nothing twice.
 """

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +17,17 @@ from dms.executors.cluster.engine import Capacity, Engine, EngineError, EngineJo
 from dms.executors.cluster.files import Proof, RunDirectory, Spec, place_of
 from dms.executors.cluster.kinds import KINDS
 from dms.executors.cluster.run import PlacedRun
+from dms.executors.cluster.tethers import LeadOut, Tethers
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.settings import ClusterSettings, ExecutorSettings
 from dms_actors.ports import Run
+from dms_proto.abilities import ABILITIES
 from dms_proto.capability import ExecutorOffer, Resources
 from dms_proto.errors import MachineError
 from dms_proto.market.arithmetic import add, total_of
-from dms_proto.market.offer_commits import ON_A_CLUSTER
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB, MINUTE
-from dms_proto.work import Ending, EndReason, Limits, Task, needs_its_node
+from dms_proto.work import Ending, EndReason, Limits, Task, agent_bytes, wants_company
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -63,7 +65,10 @@ class Cluster:
         self.unreserved = settings.unreserved
         self.known: Known | None = None
         self._cluster: ClusterSettings = settings.cluster
+        self._settings = settings
         self._shared = place_of(self._cluster.shared, settings.state_directory)
+        self._tethers = Tethers(self._shared)
+        self._deaf = "executors.cluster_address is not set"
         self._runs: dict[str, tuple[PlacedRun, Task]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._finding: asyncio.Task[Known] | None = None
@@ -77,6 +82,20 @@ class Cluster:
     def in_use(self) -> Resources:
         """What the runs that are followed were given."""
         return total_of(task.resources for _, task in self._runs.values())
+
+    @property
+    def is_to_be_reached(self) -> bool:
+        """Whether its owner means its machines to connect here."""
+        return self._cluster.address is not None
+
+    @property
+    def apart(self) -> str:
+        """Why nothing can lead into runs on its machines, or out of them; empty: it can."""
+        return self._deaf or (self.known.proof.apart if self.known is not None else "no machine of it was asked yet")
+
+    def lead_out_by(self, lead: LeadOut) -> None:
+        """Says who leads connections of runs to their siblings."""
+        self._tethers.lead_out_by(lead)
 
     def executors(self) -> tuple[PlacedExecutor, ...]:
         """One for each kind that the owner offers and that can be placed."""
@@ -118,21 +137,23 @@ class Cluster:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        await self._tethers.close()
         await self.engine.close()
 
     # ---------------------------------------------------------------------------------------------------------------- runs
 
-    async def place(self, spec: Spec) -> Run:
-        """Has a runner placed for a task."""
-        assert spec.task is not None
+    async def place(self, name: str, task: Task, directory: Path, offer: ExecutorOffer | None) -> Run:
+        """Has a runner placed for a task, on a machine that can do what was promised."""
+        egress, networks = self._settings.egress, self._settings.egress_networks
+        spec = Spec(name, self.unreserved, task, str(directory), offer, egress, networks)
         files = RunDirectory(self.runs_directory / spec.name)
         try:
             await asyncio.to_thread(files.create, spec)
-            job_id = await self._submit(files, spec.task)
+            job_id = await self._submit(files, task)
         except (EngineError, OSError) as error:
             files.remove()
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, f"{self.engine.name} took no job: {error}"))
-        return self._follow(files, spec.name, spec.task, job_id)
+        return self._follow(files, name, task, job_id)
 
     async def adopt(self, name: str, task: Task) -> Run | None:
         """Follows a run of an earlier process: one that goes on, waits, or has ended meanwhile."""
@@ -159,7 +180,8 @@ class Cluster:
             self._runs.pop(name, None)
             files.remove()
 
-        run = PlacedRun(files, self.engine.name, job_id, self._cancel, done)
+        lead = partial(self._tethers.connect, name)
+        run = PlacedRun(files, self.engine.name, job_id, cancel=self._cancel, lead=lead, done=done)
         self._runs[name] = (run, task)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="jobs of the cluster")
@@ -171,8 +193,10 @@ class Cluster:
             cpu_millicores=task.resources.cpu_millicores or self.unreserved.cpu_millicores,
             memory_bytes=task.resources.memory_bytes or self.unreserved.memory_bytes,
         )
+        agents = agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
+        beside = Resources(memory_bytes=RUNNER.memory_bytes + agents)
         wall_ms = task.limits.wall_ms + task.limits.grace_ms + MARGIN_MS
-        order = Order(command, files.path, add(reserved, RUNNER), wall_ms)
+        order = Order(command, files.path, add(reserved, beside), wall_ms)
         job_id = await self.engine.submit(self.name_of(files.path.name), order)
         await asyncio.to_thread(files.keep_id, job_id)
         return job_id
@@ -222,6 +246,7 @@ class Cluster:
             if not self._cluster.shared.is_dir():
                 raise EngineError(f"{self._cluster.shared} is not a directory of this machine")
             await asyncio.to_thread(self.runs_directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+            self._listen()
             known = Known(await self.capacity(), await self._prove())
             await asyncio.to_thread(file.write_bytes, msgspec.json.encode(known))
         except (EngineError, OSError) as error:
@@ -232,6 +257,18 @@ class Cluster:
             hint = f"look at {self.engine.name}, at executors.cluster_directory and executors.cluster_python"
             raise MachineError("executor_unavailable", f"{self.engine.name}: {error}", hint=hint) from error
         return known
+
+    def _listen(self) -> None:
+        """Where its owner says that its machines reach this one."""
+        if self._cluster.address is None:
+            return
+        host, port = self._cluster.address
+        try:
+            self._tethers.listen(host, port)
+            self._deaf = ""
+        except OSError as error:
+            self._deaf = f"at executors.cluster_address, {host}:{port}, cannot be listened: {error.strerror or error}"
+            _logger.error("%s", self._deaf)
 
     async def _prove(self) -> Proof:
         """What the machine can do that the engine gives to us.
@@ -287,6 +324,12 @@ class PlacedExecutor:
         self.promise(offer)
         return offer
 
+    @property
+    def closed(self) -> str:
+        """Why jobs can have nothing beside their program; empty: they can what this executor can, be it nothing."""
+        why = self.cluster.apart if ABILITIES[self.name] else ""
+        return f"jobs are placed on a cluster here, and what runs there is not reached: {why}" if why else ""
+
     def promise(self, offer: ExecutorOffer) -> None:
         """From now on a machine has to prove as much as this before it runs a task."""
         self._offer = offer
@@ -301,10 +344,11 @@ class PlacedExecutor:
         gives_way: bool = False,
     ) -> Run:
         """See `Executor.run`."""
-        if needs_its_node(task) or secrets:
-            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, ON_A_CLUSTER))
-        spec = Spec(allocation_id, self.cluster.unreserved, task, str(directory), self._offer)
-        return await self.cluster.place(spec)
+        if secrets:
+            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, "no secret is given to jobs on a cluster"))
+        if wants_company(task) and self.closed:
+            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, self.closed))
+        return await self.cluster.place(allocation_id, task, directory, self._offer)
 
     async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
         """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""

@@ -2,11 +2,12 @@
 
 ::
 
+    SHARED/dms-NODE/tether  where runners reach the node: see `tether`
     SHARED/dms-NODE/runs/NAME/
       spec.json     written by the node before the runner is placed: what to run
       id            of the engine's job
       claim         whoever creates it: the runner, which then runs it; or the node, so that no runner will
-      events        JSON lines of the runner: started, usage, the end
+      events        JSON lines of the runner: started, usage, connections that were refused, the end
       stdout, stderr
       stop          how long the task has to end by itself, in ms; written anew for a shorter time
       runner.log    what the runner says to nobody; the node adds why it was not started, or did not end by itself
@@ -29,8 +30,9 @@ from typing import Final
 import msgspec
 
 from dms.executors.cluster.engine import last_line
-from dms_actors.ports import Exited, Started, UsageSample
+from dms_actors.ports import EgressRefused, Exited, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Resources
+from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.work import Task
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -38,7 +40,7 @@ _CHUNK: Final = 256 * 1024
 SPEC: Final = "spec.json"
 LOG: Final = "runner.log"
 
-RunnerEvent = Started | UsageSample | Exited
+RunnerEvent = Started | UsageSample | EgressRefused | Exited
 _EVENT: Final = msgspec.json.Decoder(RunnerEvent)
 
 
@@ -62,6 +64,8 @@ class Spec(msgspec.Struct, frozen=True):
         task: to run; None: only say what this machine can do.
         directory: of the task.
         offer: what the requester was promised: a machine that can do less runs nothing.
+        egress: to where jobs may connect, as the node's owner says.
+        egress_networks: of addresses that are not public and may be meant all the same.
     """
 
     name: str
@@ -69,6 +73,8 @@ class Spec(msgspec.Struct, frozen=True):
     task: Task | None = None
     directory: str = ""
     offer: ExecutorOffer | None = None
+    egress: Egress = NO_EGRESS
+    egress_networks: tuple[str, ...] = ()
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -79,12 +85,14 @@ class Proof(msgspec.Struct, frozen=True):
         architecture: of it.
         offers: of the executors that work there.
         faults: executor, what is wrong, and the way out.
+        apart: why it does not reach the node; empty: it does.
     """
 
     machine: str
     architecture: str
     offers: tuple[ExecutorOffer, ...] = ()
     faults: tuple[tuple[str, str, str], ...] = ()
+    apart: str = "it has not tried"
 
 
 class RunDirectory:

@@ -1,4 +1,4 @@
-"""What can be placed on a cluster: what nobody has to be let in to."""
+"""What can be placed on a cluster: what a sandbox alone runs."""
 
 from __future__ import annotations
 

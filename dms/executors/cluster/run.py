@@ -10,10 +10,9 @@ from typing import Final
 
 from dms.executors.cluster.engine import EngineJob
 from dms.executors.cluster.files import RunDirectory
-from dms_actors.ports import ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
+from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
 from dms_proto.capability import Resources
 from dms_proto.errors import MachineError, UserError
-from dms_proto.market.offer_commits import ON_A_CLUSTER
 from dms_proto.tunnels import Target
 from dms_proto.work import Ending, EndReason, Usage
 
@@ -34,6 +33,7 @@ class PlacedRun:
         engine: its name.
         job_id: of the engine's job; empty while unknown.
         cancel: ends the engine's job.
+        lead: gives a connection to something in it; see `Run.connect`.
         done: called once the end was delivered.
     """
 
@@ -42,13 +42,16 @@ class PlacedRun:
         files: RunDirectory,
         engine: str,
         job_id: str,
+        *,
         cancel: Callable[[str], Awaitable[None]],
+        lead: Callable[[Target], Awaitable[socket.socket]],
         done: Callable[[], None],
     ) -> None:
         self._files = files
         self._engine = engine
         self._job_id = job_id
         self._cancel = cancel
+        self._lead = lead
         self._done = done
         self._offsets = dict.fromkeys(STREAMS, 0)
         self._has_started = False
@@ -112,8 +115,12 @@ class PlacedRun:
         raise UserError("not_resizable", "what runs on a cluster keeps the size it was started with")
 
     async def connect(self, target: Target) -> socket.socket:
-        """Nobody gets there."""
-        raise UserError("bad_argument", ON_A_CLUSTER)
+        """See `Run.connect`."""
+        if self._ending is not None:
+            raise UserError("not_running", "the job is over")
+        if self._files.is_wanted():
+            raise UserError("not_running", f"the job waits in the queue of {self._engine}", retryable=True)
+        return await self._lead(target)
 
     def _new_events(self) -> Iterator[ExecutorEvent]:
         """Events come before output, since the runner writes of the start before it writes what follows it; and the end is kept to the last."""
@@ -125,6 +132,8 @@ class PlacedRun:
                     yield Started(f"{self._engine}:{self._job_id}")
                 case UsageSample(usage=usage):
                     self._last = usage
+                    yield event
+                case EgressRefused():
                     yield event
                 case Exited(ending=ending):
                     self._ending = ending

@@ -2,7 +2,7 @@
 
 It has what a node has to run a task, and nothing else of a node: no key, no network, no store. What it offers was proven on one machine of the
 cluster, so each machine proves it for itself before its first task, and one that can do less runs nothing. Its sandbox ends with it: nobody would
-look after what outlives it.
+look after what outlives it. A task that something is to lead into, or out of, is tied to the node by the runner (`tether`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,13 +27,15 @@ from dms.executors import job_directory
 from dms.executors.cluster.files import Proof, RunDirectory, Spec
 from dms.executors.cluster.kinds import KINDS
 from dms.executors.cluster.scratch import held, left_behind, scratch_directory
+from dms.executors.cluster.tethered import Reach, Tethered, apart
 from dms.executors.sandbox import run_files
 from dms.executors.sandbox.engine import Sandbox
+from dms.executors.sandbox.keeper import Keepers
 from dms.executors.settings import ExecutorSettings
-from dms_actors.ports import Executor, Exited, LogChunk, Run, Started, UsageSample
+from dms_actors.ports import EgressRefused, Executor, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Meter
 from dms_proto.errors import MachineError
-from dms_proto.work import Ending, EndReason
+from dms_proto.work import Ending, EndReason, Task, wants_company
 
 LOOK_S: Final = 0.2
 """Between two looks whether the task is to be stopped."""
@@ -59,7 +61,7 @@ class Runner:
 
     async def serve(self) -> None:
         """Does what is asked, and leaves nothing on this machine but what it has proven."""
-        node = self._files.path.parents[1].name  # others of this user's nodes may have runs of that name here
+        node = self._node.name  # others of this user's nodes may have runs of that name here
         runners = self._scratch / "runners"
         runners.mkdir(mode=0o700, exist_ok=True)
         state = runners / f"{node}-{self._spec.name}"
@@ -68,12 +70,19 @@ class Runner:
             sandbox, executors = self._executors(state)
             try:
                 if self._spec.task is None:
-                    self._files.keep_proof(await _prove(executors))
+                    proof = await _prove(executors)
+                    why = await apart(self._node, self._spec.name)
+                    self._files.keep_proof(msgspec.structs.replace(proof, apart=why))
                 else:
-                    self._files.tell(Exited(await self._ran(executors)))
+                    self._files.tell(Exited(await self._ran(executors, state)))
             finally:
                 await sandbox.close()
                 job_directory.remove(state)
+
+    @property
+    def _node(self) -> Path:
+        """The node's own place in the shared directory."""
+        return self._files.path.parents[1]
 
     async def _clear(self, runners: Path) -> None:
         """Removes what runners left that were killed: of a stranger's task there may be something among it."""
@@ -86,17 +95,43 @@ class Runner:
             job_directory.remove(state)
 
     def _executors(self, state: Path) -> tuple[Sandbox, dict[str, Executor]]:
-        settings = ExecutorSettings(state_directory=state, unreserved=self._spec.unreserved, outlives_node=False)
+        settings = ExecutorSettings(
+            state_directory=state,
+            unreserved=self._spec.unreserved,
+            egress=self._spec.egress,
+            egress_networks=self._spec.egress_networks,
+            outlives_node=False,
+        )
         sandbox = Sandbox(settings)
         return sandbox, {kind.name: kind(sandbox) for kind in KINDS}
 
-    async def _ran(self, executors: Mapping[str, Executor]) -> Ending:
+    async def _ran(self, executors: Mapping[str, Executor], state: Path) -> Ending:
         assert self._spec.task is not None
         executor = executors.get(self._spec.task.executor)
         lacking = await self._lacking(executors)
         if executor is None or lacking:
             return Ending(EndReason.PROVIDER_FAULT, -1, lacking or f"no executor {self._spec.task.executor!r} here")
-        run = await executor.run(self._spec.name, self._spec.task, Path(self._spec.directory))
+        if wants_company(self._spec.task):
+            return await self._ran_tied(executor, self._spec.task, state)
+        return await self._ran_to_its_end(executor, self._spec.task)
+
+    async def _ran_tied(self, executor: Executor, task: Task, state: Path) -> Ending:
+        tethered = Tethered(self._node, self._spec.name)
+        keepers = Keepers(tethered.lead_out)
+        try:
+            if why := await tethered.tie():
+                return Ending(EndReason.PROVIDER_FAULT, -1, f"{socket.gethostname()} cannot be led into: {why}")
+            keepers.listen(state)
+            return await self._ran_to_its_end(executor, task, tethered.reach_by)
+        finally:
+            await keepers.close()
+            await tethered.close()
+
+    async def _ran_to_its_end(
+        self, executor: Executor, task: Task, reach_by: Callable[[Reach], None] = lambda _reach: None
+    ) -> Ending:
+        run = await executor.run(self._spec.name, task, Path(self._spec.directory))
+        reach_by(run.connect)
         watching = asyncio.create_task(self._watch(run))
         try:
             return await self._followed(run)
@@ -109,7 +144,7 @@ class Runner:
             match event:
                 case LogChunk(stream=stream, data=data):
                     self._files.append(stream, data)
-                case Started() | UsageSample():
+                case Started() | UsageSample() | EgressRefused():
                     self._files.tell(event)
                 case Exited(ending=ending):
                     pass

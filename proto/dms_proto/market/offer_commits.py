@@ -34,9 +34,9 @@ from dms_proto.messages import (
     CommitRefusal,
     CommitRefused,
 )
-from dms_proto.work import Task, needs_its_node, wants_company
+from dms_proto.work import Task, wants_company
 
-ON_A_CLUSTER: Final = "jobs are placed on a cluster here: nobody is let in to them, and they are given no secrets"
+ON_A_CLUSTER: Final = "jobs are placed on a cluster here: they are given no secrets"
 
 
 def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
@@ -150,7 +150,7 @@ def _on_other_terms(book: OfferBook, commit: Commit, lock: CapabilityLock) -> _R
         return _Refused(CommitRefusal.PRICE_UNPROVEN, str(flaw))
     if commit.terms != _terms(book, lock, commit):
         return _Refused(CommitRefusal.TERMS_DIFFER)
-    if book.policy.machines and any(needs_its_node(task) for task in commit.invocations):
+    if book.policy.machines and any(task.secrets for task in commit.invocations):
         return _Refused(CommitRefusal.NEEDS_CHANGED, ON_A_CLUSTER)
     alone = (book.policy.alone.get(task.executor) for task in commit.invocations if wants_company(task))
     if why := next(filter(None, alone), None):

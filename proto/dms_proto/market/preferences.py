@@ -180,8 +180,8 @@ class ProviderPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         takes_calls: whether it has a pool, whose services are called under a grant alone.
         offline_gives_way: whether batch jobs have the CPU that others leave idle, and give it back to them; see `offer_lending`.
         evict_offline_after_ms: how long one may stand still then before it is evicted; 0: it is evicted at once.
-        machines: sizes of the machines of a cluster that the work is placed on, largest first: an allocation has to fit into one, and what needs its
-            node beside it is not taken. Empty: the work runs on the node's own machine.
+        machines: sizes of the machines of a cluster that the work is placed on, largest first: an allocation has to fit into one.
+            Empty: the work runs on the node's own machine.
         alone: executors whose jobs can have nothing beside their program on this machine, as its probe has found, with the reason.
     """
 

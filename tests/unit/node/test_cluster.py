@@ -78,10 +78,35 @@ def test_a_pool_does_not_go_with_a_cluster() -> None:
         cluster_settings(both)
 
 
-def test_jobs_on_a_cluster_connect_to_nowhere() -> None:
-    both = Config(executors=config().executors, provider=Provider(egress=("*:443",)))
+def test_jobs_on_a_cluster_connect_to_elsewhere_only_where_its_machines_reach_the_node() -> None:
+    anywhere = Provider(egress=("*:443",))
     with pytest.raises(UserError, match=r"provider\.egress"):
-        cluster_settings(both)
+        cluster_settings(Config(executors=config().executors, provider=anywhere))
+    reached = Config(executors=config(cluster_address="10.0.0.5:7400").executors, provider=anywhere)
+    assert cluster_settings(reached) is not None
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("", None),
+        ("10.0.0.5", ("10.0.0.5", 0)),
+        ("10.0.0.5:7400", ("10.0.0.5", 7_400)),
+        ("[fd00::5]:7400", ("fd00::5", 7_400)),
+        ("[fd00::5]", ("fd00::5", 0)),
+    ],
+)
+def test_where_the_node_is_reached_is_an_address_and_a_port(written: str, meant: tuple[str, int] | None) -> None:
+    settings = cluster_settings(config(cluster_address=written))
+    assert settings is not None
+    assert settings.address == meant
+
+
+@pytest.mark.parametrize("written", ["login.example.org", "10.0.0.5:99999", "10.0.0.5:", "10.0.0", "fd00::5:7400", ":7400"])
+def test_where_the_node_is_reached_is_nothing_else(written: str) -> None:
+    with pytest.raises(UserError, match=r"executors\.cluster_address") as error:
+        cluster_settings(config(cluster_address=written))
+    assert "10.0.0.5:7400" in error.value.hint
 
 
 @pytest.mark.parametrize(

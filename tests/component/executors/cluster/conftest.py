@@ -19,7 +19,8 @@ class OnProcesses:
         self.shared.mkdir()
         self.scratch = tmp_path / "scratch"
         self.scratch.mkdir()
-        cluster = ClusterSettings(SlurmSettings(), ("sandbox", "wasm"), self.shared, python)
+        kinds = ("sandbox", "wasm")
+        cluster = ClusterSettings(SlurmSettings(), kinds, self.shared, python, address=("127.0.0.1", 0))
         self.settings = ExecutorSettings(tmp_path / "state", cluster=cluster)
         self.engine = ProcessEngine()
         self.clusters: list[Cluster] = []
@@ -33,6 +34,12 @@ class OnProcesses:
         """The next node's executor for the sandbox."""
         self.clusters.append(Cluster(self.settings, self.engine))
         return self.cluster.executors()[0]
+
+    async def proven_node(self) -> PlacedExecutor:
+        """The next node's, once it has asked what the cluster can do."""
+        executor = self.node()
+        await executor.probe()
+        return executor
 
     def kept(self) -> list[Path]:
         """Directories of runners on their machine."""

@@ -16,8 +16,9 @@ from dms_actors.ports import Preparing
 from dms_proto.capability import Resources
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret
+from dms_proto.siblings import Names
 from dms_proto.units import CORE, MIB
-from dms_proto.work import EndReason, ExecBy, Task
+from dms_proto.work import PORT_AGENT_BYTES, EndReason, ExecBy, Task
 
 from .conftest import OnProcesses
 
@@ -165,17 +166,28 @@ async def test_a_shared_directory_that_is_not_there_is_not_made(there: OnProcess
     assert not there.shared.exists()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"ports": (80,)}, {"exec": ExecBy.REQUESTER}], ids=["a task with a port", "one that is exec'd into"]
-)
-async def test_what_needs_its_node_is_not_placed(
-    there: OnProcesses, directory: Path, changes: dict[str, object]
+async def test_what_wants_company_is_not_placed_where_no_machine_reaches_the_node(
+    there: OnProcesses, directory: Path
 ) -> None:
-    task = msgspec.structs.replace(shell("true"), **changes)
-    ending = await ending_of(await there.node().run("a-1", task, directory))
-    assert ending.reason is EndReason.PROVIDER_FAULT
-    assert "nobody is let in" in ending.detail
+    assert there.settings.cluster is not None
+    cluster = msgspec.structs.replace(there.settings.cluster, address=None)
+    there.settings = msgspec.structs.replace(there.settings, cluster=cluster)
+    executor = await there.proven_node()
+    there.engine.orders.clear()
+
+    assert executor.closed.endswith("what runs there is not reached: executors.cluster_address is not set")
+    for changes in ({"ports": (80,)}, {"exec": ExecBy.REQUESTER}, {"names": Names(0, 2)}):
+        ending = await ending_of(await executor.run("a-1", msgspec.structs.replace(shell("true"), **changes), directory))
+        assert (ending.reason, ending.detail) == (EndReason.PROVIDER_FAULT, executor.closed)
     assert not there.engine.orders
+
+
+async def test_what_is_beside_a_task_is_asked_of_the_engine_too(there: OnProcesses, directory: Path) -> None:
+    task = msgspec.structs.replace(shell("true"), resources=Resources(1_000, 100 * MIB), ports=(80,))
+    await ending_of(await (await there.proven_node()).run("a-1", task, directory))
+
+    order = there.engine.orders[there.cluster.name_of("a-1")]
+    assert order.resources.memory_bytes == 260 * MIB + PORT_AGENT_BYTES
 
 
 async def test_no_secret_is_written_where_machines_share_files(there: OnProcesses, directory: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.testing.executor_contract import ExecutorContract
+from dms.testing.executor_contract import ECHO, ExecutorContract
 from dms.testing.shell_programs import ShellPrograms
 from dms_actors.ports import Executor
 from dms_proto.work import Task
@@ -12,6 +12,7 @@ from dms_proto.work import Task
 from .conftest import OnProcesses
 
 pytestmark = pytest.mark.slow
+PYTHON = Path("/usr/bin/python3")
 
 
 class TestPlacedExecutor(ShellPrograms, ExecutorContract):
@@ -20,11 +21,13 @@ class TestPlacedExecutor(ShellPrograms, ExecutorContract):
     @pytest.fixture
     async def executor(self, there: OnProcesses) -> Executor:
         self.there = there
-        return there.node()
+        return await there.proven_node()
 
     async def restarted(self, executor: Executor) -> Executor:
         await self.there.cluster.close()
-        return self.there.node()
+        return await self.there.proven_node()
 
     def echoes(self, directory: Path, port: int) -> Task | None:
-        return None
+        if not PYTHON.exists():
+            return None
+        return Task("sandbox", (str(PYTHON), "-c", ECHO.replace("PORT", str(port))), ports=(port,))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from dms.executors.cluster.files import RunDirectory, Spec
 from dms.executors.cluster.run import GONE_LOOKS, SILENT_S, PlacedRun
 from dms_actors.ports import Exited, Started, UsageSample
 from dms_proto.capability import NOTHING
+from dms_proto.errors import UserError
+from dms_proto.tunnels import Target, ToPort
 from dms_proto.work import EndReason, Task, Usage
 
 
@@ -20,10 +23,13 @@ class Placed:
         self.files = RunDirectory(path)
         self.files.create(Spec(path.name, NOTHING, Task("sandbox")))
         self.cancelled: list[str] = []
-        self.run = PlacedRun(self.files, "dask", "7", self._cancel, lambda: None)
+        self.run = PlacedRun(self.files, "dask", "7", cancel=self._cancel, lead=self._lead, done=lambda: None)
         self.events = self.run.events()
         self.files.claim("machine")
         self.files.tell(Started(""))
+
+    async def _lead(self, target: Target) -> socket.socket:
+        raise UserError("not_listening", str(target))
 
     async def _cancel(self, job_id: str) -> None:
         self.cancelled.append(job_id)
@@ -69,3 +75,15 @@ async def test_an_engine_that_answers_again_has_the_say(placed: Placed) -> None:
     placed.run.seen(EngineJob("7", is_running=True))
     placed.files.tell(UsageSample(Usage(wall_ms=1_000)))
     assert isinstance(await anext(placed.events), UsageSample)
+
+
+async def test_nothing_leads_into_what_waits_or_is_over(placed: Placed) -> None:
+    with pytest.raises(UserError, match="port=80"):
+        await placed.run.connect(ToPort(80))
+    claim = placed.files.path / "claim"
+    claim.unlink()
+    with pytest.raises(UserError, match="waits in the queue of dask"):
+        await placed.run.connect(ToPort(80))
+    await placed.run.stop(0)
+    with pytest.raises(UserError, match="the job is over"):
+        await placed.run.connect(ToPort(80))

@@ -1,0 +1,237 @@
+"""The node's side of tethers: it listens for its runners, and has them lead to what runs with them. On the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dms.executors.cluster.tether import (
+    KEY_BYTES,
+    SHOW_S,
+    Calls,
+    Lead,
+    Led,
+    Place,
+    Refused,
+    Tied,
+    Verdict,
+    hear,
+    keep_place,
+    let_in,
+    say,
+)
+from dms.executors.sandbox.keeper_main import break_off
+from dms.tasks import Tasks
+from dms_proto.errors import CODES, DmsError, MachineError, UserError
+from dms_proto.rules import MAX_LINE
+from dms_proto.siblings import Way, read_way
+from dms_proto.tunnels import Target, ToCommand, write_target
+
+_logger: Final = logging.getLogger(__name__)
+
+MOST_UNKNOWN: Final = 64
+"""Connections that may be showing who they are at a time; more are closed at once. A runner tries again."""
+BACKLOG: Final = 128
+ORDER_S: Final = 2 * SHOW_S
+"""Seconds in which a runner has done what it was told: it waits itself for the job to begin, and then for the job's agent."""
+REST_S: Final = 0.5
+"""Seconds before the next try, where no more connections can be taken."""
+
+
+LeadOut = Callable[[str, Way, socket.socket], Awaitable[None]]
+"""As `dms.executors.sandbox.keeper.Lead`."""
+
+
+class Tether:
+    """The way into one run that goes on elsewhere. Lives on the node's loop."""
+
+    def __init__(self, run: str, connection: socket.socket) -> None:
+        self.run = run
+        self._connection = connection
+        self._numbers = itertools.count()
+        self._speaks = asyncio.Lock()
+        self._ordered: dict[int, asyncio.Future[socket.socket]] = {}
+
+    async def lead(self, target: Target) -> socket.socket:
+        """See `Run.connect`."""
+        number = next(self._numbers)
+        order = target.order if isinstance(target, ToCommand) else None
+        led = self._ordered[number] = asyncio.get_running_loop().create_future()
+        try:
+            await self.say(Lead(number, write_target(target), order))
+            async with asyncio.timeout(ORDER_S):
+                connection: socket.socket = await led
+        except TimeoutError:
+            why = f"the runner of {self.run} did not answer within {ORDER_S:.0f} s"
+            raise MachineError("sandbox_failed", why) from None
+        except OSError as error:
+            raise _untied(self.run) from error
+        finally:
+            del self._ordered[number]
+        return connection
+
+    async def say(self, what: msgspec.Struct) -> None:
+        """Says one thing to the runner; things are said one after the other."""
+        async with self._speaks:
+            await say(self._connection, what)
+
+    async def hear(self) -> None:
+        """Hears the runner until it is gone."""
+        with suppress(OSError):
+            while True:
+                refused = await hear(self._connection, Refused)
+                waits = self._ordered.get(refused.number)
+                if waits is not None and not waits.done():
+                    waits.set_exception(_error_in(refused))
+        self.end()
+
+    def led(self, number: int, connection: socket.socket) -> bool:
+        """A connection there has come. False: nobody waits for it any more."""
+        waits = self._ordered.get(number)
+        if waits is None or waits.done():
+            return False
+        waits.set_result(connection)
+        return True
+
+    def end(self) -> None:
+        """It is over. Idempotent."""
+        self._connection.close()
+        for waits in self._ordered.values():
+            if not waits.done():
+                waits.set_exception(_untied(self.run))
+
+
+class Tethers:
+    """One per node that offers a cluster; lives on its loop.
+
+    Args:
+        directory: in which runners find where the node is.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._key = os.urandom(KEY_BYTES)
+        self._listener: socket.socket | None = None
+        self._tied: dict[str, Tether] = {}
+        self._changed = asyncio.Condition()
+        self._lead_out: LeadOut | None = None
+        self._unknown = Tasks()
+        self._known = Tasks()
+
+    def listen(self, host: str, port: int) -> None:
+        """Takes connections from now on, and tells runners where.
+
+        Raises:
+            OSError: the address is none of this machine's, or is taken, or the file cannot be written.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        self._listener.setblocking(False)
+        keep_place(self._directory, Place(host, self._listener.getsockname()[1], self._key))
+        self._known.start(self._accept(self._listener), "tethers")
+
+    def lead_out_by(self, lead: LeadOut) -> None:
+        """Says who leads connections of runs to their siblings; before that, nobody does."""
+        self._lead_out = lead
+
+    async def connect(self, run: str, target: Target) -> socket.socket:
+        """A connection to something in a run. One that has just begun, or whose runner has lost its node, is waited for.
+
+        Raises:
+            UserError, MachineError: see `Run.connect`.
+        """
+        try:
+            async with asyncio.timeout(SHOW_S), self._changed:
+                await self._changed.wait_for(lambda: run in self._tied)
+        except TimeoutError:
+            raise _untied(run) from None
+        return await self._tied[run].lead(target)
+
+    async def close(self) -> None:
+        """Takes no more. Connections that lead somewhere go on. Idempotent."""
+        await self._known.close()
+        await self._unknown.close()
+        if self._listener is not None:
+            self._listener.close()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                _logger.warning("runners cannot be heard: %s", error)
+                await asyncio.sleep(REST_S)
+                continue
+            if len(self._unknown) < MOST_UNKNOWN:
+                self._unknown.start(self._meet(connection), "who ties itself to the node")
+            else:
+                connection.close()
+
+    async def _meet(self, connection: socket.socket) -> None:
+        try:
+            hello = await let_in(connection, self._key)
+        except (OSError, TimeoutError) as error:
+            _logger.warning("a connection was turned away: %s", str(error) or "it said nothing")
+            connection.close()
+            return
+        match hello:
+            case Tied(run):
+                self._known.start(self._tie(Tether(run, connection)), f"tether of {run}")
+            case Led(run, number):
+                tether = self._tied.get(run)
+                if tether is None or not tether.led(number, connection):
+                    connection.close()
+            case Calls():
+                self._known.start(self._call(hello, connection), f"call of {hello.run}")
+
+    async def _tie(self, tether: Tether) -> None:
+        before = self._tied.get(tether.run)
+        if before is not None:
+            before.end()
+        self._tied[tether.run] = tether
+        async with self._changed:
+            self._changed.notify_all()
+        try:
+            await tether.hear()
+        finally:
+            tether.end()
+            if self._tied.get(tether.run) is tether:
+                del self._tied[tether.run]
+
+    async def _call(self, call: Calls, connection: socket.socket) -> None:
+        tether = self._tied.get(call.run)
+        if tether is None or self._lead_out is None:
+            connection.close()
+            return
+        refusal = ""
+        try:
+            way = read_way(call.destination)
+            await self._lead_out(call.run, way, connection)
+        except ValueError as error:
+            break_off(connection)
+            refusal = str(error)
+        except DmsError as error:
+            refusal = error.message
+        with suppress(OSError):
+            await tether.say(Verdict(call.number, refusal[:MAX_LINE]))
+
+
+def _untied(run: str) -> UserError:
+    why = f"the machine that runs {run} is not connected with its node now; try again"
+    return UserError("not_listening", why, retryable=True)
+
+
+def _error_in(refused: Refused) -> DmsError:
+    kind = MachineError if refused.is_ours else UserError
+    code = refused.code if refused.code in CODES else "internal"
+    return kind(code, refused.message, retryable=refused.retryable)
