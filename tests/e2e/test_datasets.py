@@ -16,6 +16,8 @@ from dms_proto.ids import digest_of, short
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 
+JOBS = Path(__file__).parents[2] / "examples" / "jobs"
+
 
 def test_a_dataset_is_added_listed_read_by_a_job_copied_out_and_removed(market: WholeMarket, tmp_path: Path) -> None:
     tree = tmp_path / "photos"
@@ -85,6 +87,17 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
     other = NodeSpec("other", "provider", PROVIDER.settings)
     with whole_market(tmp_path_factory.mktemp("three"), REQUESTER, PROVIDER, other) as market:
         yield market
+
+
+def test_the_example_reads_what_another_machine_shares_by_its_id_alone(three: WholeMarket) -> None:
+    added = three.dms("data", "add", str(JOBS / "words.txt"), "--shared", node="other")
+    assert added.returncode == 0, added.stderr
+    done = three.dms("job", "submit", str(JOBS / "shared.yaml"), "--follow")
+    assert done.returncode == 0, done.stderr
+    counted = dict(reversed(line.split()) for line in done.stdout.splitlines())
+    words = (JOBS / "words.txt").read_text().split()
+    assert len(counted) == 3
+    assert all(words.count(word) == int(count) for word, count in counted.items())
 
 
 @pytest.mark.parametrize("lies", [False, True], ids=["honest", "lying"])

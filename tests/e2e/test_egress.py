@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from dms.devnet.network import DevNet
 from dms.devnet.topology import NodeSpec
-from dms.testing.whole_market import REQUESTER, WholeMarket, whole_market
+from dms.testing.whole_market import PROVIDER, REQUESTER, WholeMarket, whole_market
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
 SIZE = ("--cpu", "500m", "--memory", "64MiB", "--disk", "16MiB")
@@ -49,15 +52,24 @@ class Page(BaseHTTPRequestHandler):
         """Not into the output of the tests."""
 
 
+@contextmanager
+def serving(host: str, port: int = 0) -> Iterator[int]:
+    """The page; gives its port."""
+    with ThreadingHTTPServer((host, port), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture(scope="module")
 def there() -> Iterator[str]:
     """A destination on this machine, at an address for which programs look for no other way."""
-    with ThreadingHTTPServer(("127.0.0.2", 0), Page) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"127.0.0.2:{server.server_port}"
-        server.shutdown()
-        serving.join()
+    with serving("127.0.0.2") as port:
+        yield f"127.0.0.2:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +121,27 @@ def test_a_service_gets_to_what_its_node_allows_and_to_nothing_else(
 
     assert fetched(f"http://{there}/") == "elsewhere"
     assert "403" in fetched("http://example.org/")
+
+
+def test_the_example_fetches_a_page(tmp_path: Path) -> None:
+    """As it is; but on the provider's machine its host is one of this machine, and its page that of this test."""
+    host = "127.0.0.3"
+    (tmp_path / "hosts").write_text(f"{host} example.org\n")
+    allowed = {"provider.egress": ["example.org:80"], "provider.egress_networks": [f"{host}/32"]}
+    net = DevNet(tmp_path / "market", (REQUESTER, NodeSpec("provider", "provider", {**PROVIDER.settings, **allowed})))
+    net["provider"].program = (*knowing(tmp_path / "hosts"), *net["provider"].program)
+    with serving(host, 80), net:
+        market = WholeMarket(net)
+        if lack := market.lacks():
+            pytest.skip(lack)
+        done = market.dms("job", "submit", "examples/jobs/elsewhere.yaml", "--follow")
+    assert (done.returncode, done.stdout) == (0, "elsewhere\n"), done.stderr
+
+
+def knowing(hosts: Path) -> tuple[str, ...]:
+    """Before a command, has it and what it starts look names up in this file. Skips where that cannot be."""
+    prefix = ("unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh")
+    tried = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"no mount namespace can be made here: {tried.stderr.strip()}")
+    return prefix
