@@ -289,6 +289,7 @@ class Assembly:
         guests = Guests(rolls)
         self._stack.push_async_callback(guests.close)
         tunnels = Tunnels(self._me, self._network, self._allocations, workbench, calls, rolls, guests)
+        self._stack.push_async_callback(tunnels.close)
         siblings = Siblings(self._me, self._reaching, tunnels, rolls)
         self._stack.push_async_callback(siblings.close)
         keepers = Keepers(siblings.lead)

@@ -82,12 +82,12 @@ class Reaching:
         named = [each.removesuffix(ends) + ends for each in addresses if "/p2p/" not in each.removesuffix(ends)]
         await self._network.dial(named, self.least_of(giver))
 
-    async def reach(self, peer: PeerId, addresses: Sequence[str], giver: PeerId, seconds: float) -> None:
-        """Connects to a peer, if it is not; whether that worked, `Network.links` tells."""
-        if peer in self._network.links() or not addresses:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self.dial(peer, addresses, giver)
-        except (DmsError, TimeoutError) as error:
-            log.info("%s is not reached: %s", peer, str(error) or "not in time")
+    async def reach(self, peer: PeerId, addresses: Sequence[str], giver: PeerId, seconds: float) -> bool:
+        """Connects to a peer, if it is not; whether it is then."""
+        if peer not in self._network.links() and addresses:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.dial(peer, addresses, giver)
+            except (DmsError, TimeoutError) as error:
+                log.info("%s is not reached: %s", peer, str(error) or "not in time")
+        return peer in self._network.links()

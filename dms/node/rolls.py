@@ -72,12 +72,18 @@ class Rolls:
             UserError: `not_found`: that allocation is none of that job's, or not this peer's.
             InternalError: the job cannot say now, so what it said last holds.
         """
-        roll = await self._told(peer, job, caller)
+        roll = await self.told(peer, job, caller)
         given, kept = socket.socketpair()
         self._telling.start(_write(kept, msgspec.msgpack.encode(roll)), "roll")
         return given
 
-    async def _told(self, peer: PeerId, job: RequestId, caller: AllocationId) -> Roll:
+    async def told(self, peer: PeerId, job: RequestId, caller: AllocationId) -> Roll:
+        """The roll of a job of ours, for a peer that has an allocation on it.
+
+        Raises:
+            UserError: `not_found`: it has none.
+            InternalError: as for `tell`.
+        """
         address = self._requests.get(job)
         auction: Auction | None = await ask_from_loop(address, ShowState(), ASK_S) if address is not None else None
         roll = roll_of(auction, self._addresses_of) if auction is not None else Roll()
@@ -139,7 +145,7 @@ class Rolls:
 
     async def _asked(self, held: Reservation) -> Roll:
         if held.requester == self._me:
-            return await self._told(self._me, held.request_id, held.allocation_id)
+            return await self.told(self._me, held.request_id, held.allocation_id)
         opening = write_opening(asking_for_roll(held.request_id, held.allocation_id))
         tunnel = await self._network.open_tunnel(held.requester, opening)
         ours, theirs = socket.socketpair()

@@ -3,6 +3,8 @@
 ::
 
     program ──▶ keeper_main, outside of its sandbox ──▶ here: who has that number now? ──▶ a tunnel, to which the connection is handed over
+                                                                                           ──▶ to its provider, or where that is not reached,
+                                                                                               to the requester, which leads on (`relays`)
 
 A connection to a sibling that is not there yet is held for a while, since allocations of one job begin at about the same time and seldom in order.
 
@@ -23,10 +25,12 @@ from dms.node.rolls import FRESH_S, MISSED_S, Rolls
 from dms.node.tunnels import Tunnels
 from dms.tasks import Tasks
 from dms_actors.ports import Tunnel
-from dms_proto.errors import DmsError, UserError
-from dms_proto.ids import AllocationId, PeerId
-from dms_proto.siblings import Way, name_of
-from dms_proto.tunnels import Opening, ToPort, write_target
+from dms_proto.errors import DmsError, PeerError, UserError
+from dms_proto.ids import AllocationId, PeerId, short
+from dms_proto.market.ledger import Reservation
+from dms_proto.recent import Recent
+from dms_proto.siblings import Sibling, Way, name_of
+from dms_proto.tunnels import Opening, ToPort, asking_to_relay, write_target
 from dms_proto.units import SECOND
 from dms_proto.wire.buckets import Buckets, Limit
 
@@ -40,6 +44,9 @@ PACE: Final = Limit(50, 100)
 """Tunnels that one node is asked for at most: half of what it takes (`NetConfig.tunnel_limit`), since its owner's and others' come beside them."""
 REACH_S: Final = 3.0
 """Seconds in which its node has to be connected."""
+UNREACHED_S: Final = 60.0
+"""For so long a provider that was dialled in vain is not dialled again: its siblings' connections go through the requester at once."""
+MOST_UNREACHED: Final = 1_024
 
 
 class Siblings:
@@ -51,6 +58,8 @@ class Siblings:
         self._tunnels = tunnels
         self._rolls = rolls
         self._open: Counter[AllocationId] = Counter()
+        self._unreached_until: Recent[PeerId, float] = Recent(MOST_UNREACHED)
+        """Until when a provider is not dialled again, on the loop's clock."""
         self._pace: Buckets[PeerId] = Buckets(lambda _provider: PACE)
         self._waiting = Tasks()
 
@@ -104,12 +113,31 @@ class Siblings:
         sibling = (await self._rolls.of(allocation.reservation, fresh_s)).at(way.to)
         if sibling is None:
             raise UserError("not_running", f"{name_of(way.to)} does not run now")
-        self._keep_pace(way, sibling.provider)
-        if sibling.provider != self._me:
-            requester = allocation.reservation.requester
-            await self._reaching.reach(sibling.provider, sibling.addresses, requester, REACH_S)
         opening = Opening(sibling.allocation_id, write_target(ToPort(way.port)), caller=caller)
-        return await self._tunnels.lead(sibling.provider, opening)
+        if await self._is_reached(sibling, allocation.reservation.requester):
+            self._keep_pace(way, sibling.provider)
+            return await self._tunnels.lead(sibling.provider, opening)
+        return await self._relayed(way, sibling, opening, allocation.reservation)
+
+    async def _is_reached(self, sibling: Sibling, requester: PeerId) -> bool:
+        """Whether its provider is connected; one that was tried in vain of late is not dialled again."""
+        now = asyncio.get_running_loop().time()
+        if sibling.provider == self._me:
+            return True
+        addresses = sibling.addresses if now >= (self._unreached_until.get(sibling.provider) or 0.0) else ()
+        is_reached = await self._reaching.reach(sibling.provider, addresses, requester, REACH_S)
+        if addresses and not is_reached:
+            self._unreached_until.keep(sibling.provider, now + UNREACHED_S)
+        return is_reached
+
+    async def _relayed(self, way: Way, sibling: Sibling, opening: Opening, held: Reservation) -> Tunnel:
+        """A tunnel that the requester leads on."""
+        self._keep_pace(way, held.requester)
+        try:
+            return await self._tunnels.lead(held.requester, asking_to_relay(held.request_id, opening))
+        except DmsError as error:
+            what = f"{short(sibling.provider)} is not reached from here, and not through the requester: {error.message}"
+            raise PeerError("peer_unreachable", what, retryable=True) from error
 
     def _keep_pace(self, way: Way, provider: PeerId) -> None:
         now = round(asyncio.get_running_loop().time() * SECOND)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from dms.node.calls import Calls
 from dms.node.guests import Guests
+from dms.node.relays import Relays
 from dms.node.rolls import Rolls
 from dms.node.workbench import Workbench
 from dms.trust.grant import read_grant
@@ -30,7 +31,15 @@ from dms_proto.ids import AllocationId, PeerId
 from dms_proto.market.ledger import Reservation
 from dms_proto.market.offer_judgement import is_known
 from dms_proto.recent import Recent
-from dms_proto.tunnels import Opening, ToCommand, read_opening, roll_asked, service_in, write_opening
+from dms_proto.tunnels import (
+    Opening,
+    ToCommand,
+    read_opening,
+    relay_asked,
+    roll_asked,
+    service_in,
+    write_opening,
+)
 
 ASK_S: Final = 5.0
 """Seconds an allocation's actor may take to tell its state."""
@@ -65,6 +74,7 @@ class Tunnels:
         self._allocations = allocations
         self._workbench = workbench
         self._calls = calls
+        self._relays = Relays(rolls, self.lead)
         self._led: Recent[str, Tunnel] = Recent(KEPT)
         self._judge: Callable[[PeerId, bytes], Awaitable[Credential | None]] | None = None
         network.serve_tunnels(self.accept)
@@ -118,9 +128,15 @@ class Tunnels:
             raise UserError("not_found", f"no tunnel {name!r} was opened here, or too long ago")
         return tunnel
 
+    async def close(self) -> None:
+        """Looks after nothing any more; tunnels go on as long as the network does."""
+        await self._relays.close()
+
     async def _let_in(self, peer: PeerId, opening: Opening) -> socket.socket:
         if (service := service_in(opening)) is not None:
             return await self._calls.take(peer, service, opening.grant, opening.tab)
+        if (relay := relay_asked(opening)) is not None:
+            return await self._relays.let_in(peer, relay)
         if (job := roll_asked(opening)) is not None:
             return await self._rolls.tell(peer, job, opening.allocation_id)
         allocation = await self.allocation(opening.allocation_id)

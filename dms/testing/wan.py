@@ -89,6 +89,7 @@ class Wan:
         self.hosts: list[Host] = []
         self.carried = 0
         self.lost = 0
+        self._apart: set[frozenset[bytes]] = set()
         self._count = hosts
         self._delay = delay_ms / 1000
         self._loss = loss
@@ -131,7 +132,7 @@ class Wan:
                     return
                 for packet in _packets(descriptor):
                     target = way.get(packet[16:20])
-                    if target is None or self._random.random() < self._loss:
+                    if target is None or self._is_lost(packet):
                         self.lost += 1
                         continue
                     self.carried += 1
@@ -139,6 +140,13 @@ class Wan:
             while on_the_way and on_the_way[0][0] <= time.monotonic():
                 _, _, target, packet = heapq.heappop(on_the_way)
                 _write(target, packet)
+
+    def part(self, one: Host, other: Host) -> None:
+        """From now on the two hosts do not reach each other."""
+        self._apart.add(frozenset(map(socket.inet_aton, (one.address, other.address))))
+
+    def _is_lost(self, packet: bytes) -> bool:
+        return self._random.random() < self._loss or frozenset((packet[12:16], packet[16:20])) in self._apart
 
 
 def _packets(tun: int) -> list[bytes]:

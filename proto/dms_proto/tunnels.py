@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -37,6 +37,7 @@ _CALL: Final = "call"
 _SERVICE: Final = "service:"
 _EXEC: Final = "exec"
 _SIBLINGS: Final = "siblings:"
+_RELAY: Final = "relay:"
 MAX_GRANT: Final = 3 * KIB
 """Bytes of a grant that is shown with an opening."""
 
@@ -85,6 +86,22 @@ class ToService(msgspec.Struct, frozen=True):
 
 
 Target = ToPort | ToCalls | ToCommand | ToService
+
+
+class RelayAsked(NamedTuple):
+    """A requester is asked to lead a connection on, to a sibling whose provider the asking one does not reach.
+
+    Attributes:
+        job: of both.
+        caller: the allocation at who asks.
+        allocation_id: the sibling.
+        target: what in it.
+    """
+
+    job: RequestId
+    caller: AllocationId
+    allocation_id: AllocationId
+    target: str
 
 
 class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -154,6 +171,19 @@ def roll_asked(opening: Opening) -> RequestId | None:
     return RequestId(opening.target.removeprefix(_SIBLINGS)) if opening.target.startswith(_SIBLINGS) else None
 
 
+def asking_to_relay(request_id: RequestId, opening: Opening) -> Opening:
+    """What a provider asks its requester for, in place of a tunnel to a sibling that it does not reach."""
+    return msgspec.structs.replace(opening, target=f"{_RELAY}{request_id}:{opening.target}")
+
+
+def relay_asked(opening: Opening) -> RelayAsked | None:
+    """What is to be led on; None: something else is meant."""
+    if not opening.target.startswith(_RELAY):
+        return None
+    job, _, target = opening.target.removeprefix(_RELAY).partition(":")
+    return RelayAsked(RequestId(job), opening.caller, opening.allocation_id, target)
+
+
 def is_order(opening: Opening) -> bool:
     """Whether a command is meant, and nothing else that is there."""
     return opening.target == _EXEC and opening.order is not None
@@ -204,6 +234,16 @@ def check_target(target: Target, task: Task) -> None:
                     "the job lets no commands be run beside it",
                     hint="exec: requester in the job document, or dms run --exec; then submit it again",
                 )
+
+
+def check_is_port(text: str) -> None:
+    """Refuses a target that is no port.
+
+    Raises:
+        UserError: `bad_argument`.
+    """
+    if not isinstance(read_target(text), ToPort):
+        raise UserError("bad_argument", f"only ports are led to, and not {text!r}")
 
 
 def check_declared(port: int, declared: tuple[int, ...]) -> None:

@@ -1,11 +1,13 @@
-"""Two hosts with a slow and lossy network between them carry a whole job."""
+"""Hosts with a slow and lossy network between them: a whole job, and siblings at two that do not reach each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.devnet.network import DevNet
@@ -30,7 +32,13 @@ def link() -> Iterator[wan.Wan]:
 
 @pytest.fixture
 def market(link: wan.Wan, tmp_path: Path) -> Iterator[WholeMarket]:
-    net = DevNet(tmp_path / "market", (REQUESTER, PROVIDER))
+    with joined(link, DevNet(tmp_path / "market", (REQUESTER, PROVIDER))) as market:
+        yield market
+
+
+@contextmanager
+def joined(link: wan.Wan, net: DevNet) -> Iterator[WholeMarket]:
+    """A market with a node at each host. Skips where no job can run."""
     for node, host in zip(net.nodes.values(), link.hosts, strict=True):
         node.host = host.address
         node.program = (*host.prefix, *node.program)
@@ -56,6 +64,28 @@ def test_a_job_with_files_crosses_a_slow_and_lossy_network(link: wan.Wan, market
     assert link.lost > 0
     wait_until(lambda: round_trip(market), "the provider was probed")
     assert round_trip(market) >= 2 * DELAY_MS * 1000, "it went over this network, not around it"
+
+
+def test_siblings_whose_providers_do_not_reach_each_other_talk_through_their_requester(tmp_path: Path) -> None:
+    if lack := wan.lack():
+        pytest.skip(lack)
+    soon = {"network.keepalive_s": 1}  # who is silent is given up soon
+    asks, *provide = (
+        msgspec.structs.replace(spec, name=name, settings={**spec.settings, **soon})
+        for name, spec in (("requester", REQUESTER), ("provider", PROVIDER), ("other", PROVIDER))
+    )
+    room = {"provider.cpu": "500m"}  # for two of the three
+    provide = [msgspec.structs.replace(spec, settings={**spec.settings, **room}) for spec in provide]
+    with wan.Wan(3, delay_ms=5) as link, joined(link, DevNet(tmp_path / "market", (asks, *provide))) as market:
+        link.part(*link.hosts[1:])
+        for name in ("provider", "other"):
+            wait_until(lambda name=name: market.status(name)["network"]["connected"] == 1, f"{name} has lost one")
+        done = market.dms("job", "submit", "examples/jobs/names.yaml", "--follow")
+        ran_at = {each["provider"] for each in market.json("alloc", "list")["allocations"]}
+    assert done.returncode == 0, done.stderr
+    assert len(ran_at) == 2
+    heard = sorted(line.partition("number")[2] for line in done.stdout.splitlines())
+    assert heard == [" 0 hears number 1", " 1 hears number 2", " 2 hears number 0"]
 
 
 def round_trip(market: WholeMarket) -> int:
