@@ -77,7 +77,7 @@ class PoolActor(MachineActor):
             case Told(stimulus=stimulus, cause_id=cause_id):
                 return self._meet(turn, stimulus, now, cause_id)
             case TabQuestion():
-                self.tabs.ask(turn, message, self.services.state, self.shell.state.rules, now)
+                self.tabs.ask(turn, message, self.services.state, self.shell.state, now)
             case ShowServices():
                 return self.services.state
             case ShowState():

@@ -22,9 +22,10 @@ from dms_proto.accounts.machine import EntryWritten
 from dms_proto.ids import PeerId, RequestId, TabId
 from dms_proto.machine import Effect, Event, Send, Stimulus
 from dms_proto.messages import TabTerms
+from dms_proto.pool.callers import tariff_of
 from dms_proto.pool.records import CallId, ContainerId, ContainerPhase
 from dms_proto.pool.services import Services
-from dms_proto.pool.state import Call, Called, CallEnded, ContainerDied, Pool, PoolRules, VirtualClosed
+from dms_proto.pool.state import Call, Called, CallEnded, ContainerDied, Pool, VirtualClosed
 from dms_proto.tabs import kept, kept_machine, used, used_machine
 from dms_proto.tabs.kept import (
     CallEntering,
@@ -116,7 +117,7 @@ class Tabs:
         self._untold = {number: terms for number, terms in self._untold.items() if number > known}
         return sum(terms.max_price for terms in self._untold.values() if terms.caller == caller)
 
-    def ask(self, turn: Turn, question: TabQuestion, services: Services, rules: PoolRules, now: int) -> None:
+    def ask(self, turn: Turn, question: TabQuestion, services: Services, pool: Pool, now: int) -> None:
         """A peer wants to know what calls of a service cost; who may not call does not learn whether there is one."""
         caller, wanted, tariff, credit, known, refused, cause_id = question
         found = services.by_name.get(wanted.service)
@@ -124,15 +125,16 @@ class Tabs:
         if not refused and (found is None or not found.is_offered):
             refused = f"the service {wanted.service} is not offered there"
         elif found is not None:
+            size = found.service.image.size
             terms = TabTerms(
                 wanted.tab_id,
                 wanted.service,
                 caller,
                 self._paying.me,
-                found.service.image.size,
-                tariff,
+                size,
+                tariff_of(tariff, size, pool.capacity),
                 wanted.max_price,
-                rules.call_ms,
+                pool.rules.call_ms,
             )
         turn.apply(
             self.kept, TabAsked(caller, wanted, terms, refused, credit - self._unseen(caller, known)), now, cause_id

@@ -37,9 +37,6 @@ _PROGRAM: Final = (
     click.option(
         "-i", "--input", "inputs", metavar="PATH[=AS]", multiple=True, help="File or directory to send along."
     ),
-    click.option(
-        "--dataset", "datasets", metavar="ID[:DIR]", multiple=True, help="Dataset of your node, placed in DIR."
-    ),
     click.option("-o", "--output", "outputs", metavar="GLOB", multiple=True, help="Files to bring back."),
     click.option(
         "--checkpoint", metavar="PATH", help="File or directory from which it goes on elsewhere after it exits with 85."
@@ -59,6 +56,9 @@ _PROGRAM: Final = (
 )
 """What is run, with which files."""
 _MARKET: Final = (
+    click.option(
+        "--dataset", "datasets", metavar="ID[:DIR]", multiple=True, help="Dataset of your node, placed in DIR."
+    ),
     click.option("--cpu", metavar="CORES", help="CPU cores, such as 2 or 500m. Default 1."),
     click.option("--memory", metavar="SIZE", help="Memory, such as 512MiB. Default 256MiB."),
     click.option("--disk", metavar="SIZE", help="Disk, inputs included. Default 256MiB."),
@@ -184,7 +184,8 @@ def spec_of_kind(kind: str, params: Sequence[str], task: dict[str, Any]) -> JobS
     given = parameters_of(kind, found, params)
     fields, roots = market_fields(task)
     is_own = not any(text.startswith("@") for text in params)
-    return job_for(kind, found, given, Wishes(fields, roots, variables_in(fields), is_own), Path.cwd())
+    datasets = tuple(map(_dataset, task["datasets"]))
+    return job_for(kind, found, given, Wishes(fields, roots, variables_in(fields), is_own, datasets), Path.cwd())
 
 
 def spec_of_file(path: Path) -> JobSpec:

@@ -549,6 +549,12 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     memory: Annotated[Amount, about("Memory for containers.", unit="bytes")] = 0
     disk: Annotated[Amount, about("Disk for containers.", unit="bytes")] = 0
+    gpus: Annotated[
+        tuple[str, ...],
+        about(
+            "GPUs for containers, as `dms node capability` names them, and whole: services may share one, for they are all of this owner."
+        ),
+    ] = ()
     virtual: Annotated[
         int,
         Meta(ge=1, le=1_000),

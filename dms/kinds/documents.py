@@ -25,12 +25,14 @@ class Wishes(NamedTuple):
         roots: where the files of its secrets may lie beside the directory of the job.
         variables: environment variables from which its secrets may come.
         is_own: whether whoever asks has named the kind's inputs, so that they may lie anywhere, and no file of somebody else.
+        datasets: read beside the inputs of the kind, as the job document names them.
     """
 
     fields: Mapping[str, Any]
     roots: Sequence[Path] = ()
     variables: Collection[str] = ()
     is_own: bool = True
+    datasets: Sequence[Mapping[str, str]] = ()
 
 
 def job_for(name: str, kind: Kind, given: msgspec.Struct, wishes: Wishes, base: Path) -> JobSpec:
@@ -59,11 +61,13 @@ def job_for(name: str, kind: Kind, given: msgspec.Struct, wishes: Wishes, base: 
     for field, wish in wishes.fields.items():
         before = merged.get(field)
         merged[field] = {**before, **wish} if isinstance(before, Mapping) and isinstance(wish, Mapping) else wish
+    if wishes.datasets:
+        merged["inputs"] = (*merged.get("inputs", ()), *wishes.datasets)
     job = job_of(merged, origin=f"the job of {name}")
     roots = (*wishes.roots, *(_named(fields, base) if wishes.is_own else ()))
     return resolve(job, base, origin=f"the job of {name}", roots=roots, variables=wishes.variables)
 
 
 def _named(fields: Fields, base: Path) -> list[Path]:
-    inputs = [item["path"] if isinstance(item, Mapping) else item for item in fields.get("inputs", ())]
+    inputs = [item.get("path", "") if isinstance(item, Mapping) else item for item in fields.get("inputs", ())]
     return [(base / path).resolve() for path in (*inputs, fields.get("module", "")) if path]

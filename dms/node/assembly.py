@@ -302,7 +302,7 @@ class Assembly:
     def _make_containers(self, probed: Probed) -> PoolHands:
         executors = {name: executor for name, (executor, _) in probed.executors.items()}
         longest = self._config.pool.longest_call_ms
-        return PoolHands(self._calls, executors, self._home.pool, self._blobs, longest)
+        return PoolHands(self._calls, executors, self._home.pool, self._blobs, self._datasets, longest)
 
     def _spawn_pool(
         self, runtime: ThreadRuntime, journal: CrewJournal, containers: PoolHands, paying: Paying

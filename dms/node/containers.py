@@ -22,13 +22,15 @@ from typing import Final
 import msgspec
 
 from dms.executors import job_directory
+from dms.node.dataset_jobs import files_of
+from dms.node.datasets import Datasets
 from dms.node.hands import Hands
 from dms.node.inputs import lay_out
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import Executor, Exited, LogChunk, Run, Started
 from dms_actors.splice import Splice
-from dms_proto.capability import Resources
+from dms_proto.capability import Gpu, Resources
 from dms_proto.errors import DmsError, UserError
 from dms_proto.machine import Stimulus
 from dms_proto.pool import state as pool
@@ -81,21 +83,24 @@ class PoolHands:
         executors: what containers run in, by name.
         directory: where they have their files.
         blobs: of which their inputs are laid out.
+        datasets: of which likewise.
         longest_ms: how long one call may take.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - called once
         self,
         calls: LoopCalls,
         executors: Mapping[str, Executor],
         directory: Path,
         blobs: BlobStore,
+        datasets: Datasets,
         longest_ms: int,
     ) -> None:
         self._hands = Hands(calls)
         self._executors = executors
         self._directory = directory
         self._blobs = blobs
+        self._datasets = datasets
         self._longest_ms = longest_ms
         self._kept: dict[ContainerId, _Kept] = {}
         self._starting: set[ContainerId] = set()
@@ -120,9 +125,8 @@ class PoolHands:
         self._hands.start(self._find, "containers")
 
     def start(self, container_id: ContainerId, image: Image, size: Resources) -> None:
-        """See `world.Containers`."""
-        del size  # the task of a service asks for as much
-        self._hands.start(lambda: self._start(container_id, image), f"container {container_id}")
+        """See `world.Containers`. The task of a service asks for as much; of GPUs `size` names the devices."""
+        self._hands.start(lambda: self._start(container_id, image, size.gpus), f"container {container_id}")
 
     def stop(self, container_id: ContainerId) -> None:
         """See `world.Containers`."""
@@ -206,12 +210,12 @@ class PoolHands:
             return None
         return await executor.adopt(RUN + container_id, record.task, self._work(container_id), record.handle)
 
-    async def _start(self, container_id: ContainerId, image: Image) -> None:
+    async def _start(self, container_id: ContainerId, image: Image, devices: tuple[Gpu, ...]) -> None:
         if container_id in self._kept or container_id in self._starting:
             return
         self._starting.add(container_id)
         try:
-            task = self._task_of(image, await self._ask())
+            task = _on(self._task_of(image, await self._ask()), devices)
             await asyncio.to_thread(self._prepare, container_id, task)
             run = await self._executors[task.executor].run(RUN + container_id, task, self._work(container_id))
         except (DmsError, OSError) as error:
@@ -335,7 +339,8 @@ class PoolHands:
         work = self._work(container_id)
         self._forget(container_id)
         work.mkdir(mode=0o700, parents=True)
-        lay_out(task.inputs, work, self._blobs)
+        files = [file for dataset in task.datasets for file in files_of(dataset, self._datasets)]
+        lay_out((*task.inputs, *files), work, self._blobs)
         self._write(container_id, Record(task))
 
     def _write(self, container_id: ContainerId, record: Record) -> None:
@@ -349,6 +354,10 @@ class PoolHands:
 
     def _work(self, container_id: ContainerId) -> Path:
         return self._directory / container_id / "work"
+
+
+def _on(task: Task, devices: tuple[Gpu, ...]) -> Task:
+    return msgspec.structs.replace(task, resources=msgspec.structs.replace(task.resources, gpus=devices))
 
 
 async def _lets_in(kept: _Kept) -> bool:

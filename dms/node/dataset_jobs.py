@@ -9,12 +9,13 @@ import msgspec
 from dms.executors.settings import DEFAULT_UNRESERVED
 from dms.jobs.spec import JobSpec
 from dms.node.datasets import Datasets
+from dms.store.blobs import BlobStore
 from dms_proto.data.manifest import placed, short_id
 from dms_proto.data.places import BLOCK, disk_bytes, flaw_of
 from dms_proto.errors import UserError
 from dms_proto.ids import PeerId
-from dms_proto.units import format_bytes
-from dms_proto.work import DatasetInput, Input
+from dms_proto.units import format_bytes, format_count
+from dms_proto.work import DatasetInput, Input, Task
 
 
 def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId, *, self_bids: bool) -> JobSpec:
@@ -26,7 +27,7 @@ def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId, *, self_bids: b
     """
     wished = [datasets.wanted(wish.dataset, wish.place) for wish in spec.datasets]
     wanted = (*spec.task.datasets, *wished)
-    laid_out = [file for dataset in wanted for file in _files_of(dataset, datasets)]
+    laid_out = [file for dataset in wanted for file in files_of(dataset, datasets)]
     spec = msgspec.structs.replace(spec, task=msgspec.structs.replace(spec.task, datasets=wanted), datasets=())
     _check_places(spec, wanted)
     check_laid_out((*spec.task.inputs, *laid_out), spec.task.resources.disk_bytes)
@@ -35,7 +36,12 @@ def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId, *, self_bids: b
     return _at_home(spec, bound[0], me, self_bids=self_bids) if bound else spec
 
 
-def _files_of(wanted: DatasetInput, datasets: Datasets) -> tuple[Input, ...]:
+def files_of(wanted: DatasetInput, datasets: Datasets) -> tuple[Input, ...]:
+    """The files of a dataset that is here, placed. Blocks on the disk.
+
+    Raises:
+        UserError: `not_found`; `bad_job`: it cannot be placed there.
+    """
     manifest = datasets.manifest(wanted.digest)
     if manifest is None:
         raise UserError("not_found", f"dataset {short_id(wanted.digest)} is not kept here", hint="dms data list")
@@ -60,6 +66,22 @@ def check_laid_out(files: Sequence[Input], room: int) -> None:
             f"resources.disk: {format_bytes(room)} is less than the inputs take, {format_bytes(size)}",
             hint=f"ask for more: the job's directory holds a copy of them, and a file takes {format_bytes(BLOCK)} at least",
         )
+
+
+def check_kept(task: Task, datasets: Datasets, blobs: BlobStore) -> None:
+    """Whether all that the datasets of a task hold is here, for work that begins anew when nobody can be asked for it. Blocks on the disk.
+
+    Raises:
+        UserError: `bad_job`.
+    """
+    for dataset in task.datasets:
+        missing = sum(blobs.path(file.digest) is None for file in files_of(dataset, datasets))
+        if missing:
+            raise UserError(
+                "bad_job",
+                f"dataset {short_id(dataset.digest)} is not here: {format_count(missing, 'file')} of it {'is' if missing == 1 else 'are'} elsewhere",
+                hint="dms data add keeps one here; a job that reads it brings it for a while",
+            )
 
 
 def _check_places(spec: JobSpec, wanted: tuple[DatasetInput, ...]) -> None:

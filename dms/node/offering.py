@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from dms.node.pool import HOLD, capacity_of
+from dms.node.pool import HOLD, share_of
 from dms.node.services import Services
 from dms_actors.letters import ShowState, Told
 from dms_actors.node import NodeState
@@ -31,8 +31,12 @@ log = logging.getLogger(__name__)
 
 async def take_share(services: Services) -> Resources:
     """Locks what the settings give to the pool, and lets it use that; gives what it has now: nothing while allocations leave too little."""
-    wanted = capacity_of(services.config.pool)
-    held = _held((await _state(services)).book.ledger)
+    pool, ledger = services.config.pool, (await _state(services)).book.ledger
+    wanted, held = share_of(pool, ledger.registered), _held(ledger)
+    there = {gpu.device for gpu in ledger.registered.gpus}
+    for name in pool.gpus:
+        if name not in there:
+            log.warning("the pool gets no GPU %s: there is none on this machine; there are: %s", name, sorted(there))
     if held != wanted:
         services.node.tell(Told(HoldWished(HOLD, wanted), "pool"))
         held = _held((await _state(services)).book.ledger)

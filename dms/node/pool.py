@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from dms.config.settings import Pool
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.ids import BidId
@@ -17,10 +19,18 @@ WHOLE: Final = 100
 
 
 def capacity_of(pool: Pool) -> Resources:
-    """What of the machine is the pool's; nothing while it is off."""
+    """What of the machine is the pool's, beside GPUs; nothing while it is off."""
     if not pool.cpu or not pool.memory:
         return NOTHING
     return Resources(pool.cpu, pool.memory, pool.disk)
+
+
+def share_of(pool: Pool, registered: Resources) -> Resources:
+    """What is the pool's, with its GPUs as far as the machine has them. `registered`: all that the node may give of the machine."""
+    capacity = capacity_of(pool)
+    if capacity == NOTHING:
+        return NOTHING
+    return msgspec.structs.replace(capacity, gpus=tuple(gpu for gpu in registered.gpus if gpu.device in pool.gpus))
 
 
 def rules_of(pool: Pool) -> PoolRules:

@@ -10,7 +10,7 @@ import msgspec
 from dms.hardware.capability import egress_of
 from dms.node.api.base import Base, call_id
 from dms.node.api.tabs import used_view
-from dms.node.dataset_jobs import check_laid_out
+from dms.node.dataset_jobs import check_kept, with_datasets
 from dms.node.images import pin_image
 from dms.node.incoming import copy_inputs
 from dms.node.offering import offer, offered_by, take_share
@@ -39,9 +39,10 @@ from dms_proto.egress import Egress
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.grants.access import NOTHING_SHOWN
 from dms_proto.ids import Digest, PeerId
-from dms_proto.market.arithmetic import fits_within, total_of
+from dms_proto.market.arithmetic import total_of
 from dms_proto.market.egress_dimension import judge_egress, judge_egress_bytes
-from dms_proto.pool.callers import tariff_for
+from dms_proto.pool.admission import placed
+from dms_proto.pool.callers import tariff_for, tariff_of
 from dms_proto.pool.placement import replay
 from dms_proto.pool.records import ContainerId, ContainerPhase
 from dms_proto.pool.routes import CALLS_STREAM, CallRouted, KnownNode, RouteTaken, nearest
@@ -57,7 +58,7 @@ from dms_proto.pool.services import (
 )
 from dms_proto.pool.state import POOL_STREAM, ContainerAdmitted, Pool
 from dms_proto.tabs.terms import Ceiling, most_after, rate_of
-from dms_proto.units import DAY, HOUR, format_bytes, format_cores, format_count
+from dms_proto.units import DAY, GPU, HOUR, format_bytes, format_cores, format_count
 from dms_proto.work import Task
 
 LIFE_MS: Final = 365 * DAY
@@ -81,7 +82,8 @@ class ServiceGroup(Base):
         if spec.task.executor not in services.executors:
             raise UserError("bad_job", f"there is no executor {spec.task.executor!r} on this node", hint="dms doctor")
         _check_ways_out(spec.task.egress, egress_of(services.config.provider))
-        check_laid_out(spec.task.inputs, spec.task.resources.disk_bytes)
+        spec = await asyncio.to_thread(with_datasets, spec, services.datasets, self._me, self_bids=True)
+        await asyncio.to_thread(check_kept, spec.task, services.datasets, services.blobs)
         name = service_name(params.kind, params.entry)
         before = await services.calls.services()
         if name not in before.by_name and len(before.by_name) >= MOST:
@@ -99,11 +101,11 @@ class ServiceGroup(Base):
         """See `ServiceMethods`."""
         found = await self._installed(params)
         capacity = await take_share(self._services)
-        if not fits_within(found.task.resources, capacity):
+        if placed(found.task.resources, capacity) is None:
             raise UserError(
                 "bad_argument",
                 f"a container of {found.name} takes {_show(found.task.resources)}, and the pool has {_show(capacity)}",
-                hint="set pool.cpu, pool.memory and pool.disk, within what the market has left, and start the node again",
+                hint="set pool.cpu, pool.memory, pool.disk and pool.gpus, within what the market has left, and start the node again",
             )
         return await self._offered(found, wanted=True)
 
@@ -123,7 +125,7 @@ class ServiceGroup(Base):
         """See `ServiceMethods`."""
         pool = await self._services.calls.pool()
         services = await self._services.calls.services()
-        tariff = tariff_for((await self._state()).book, PeerId(""), NOTHING_SHOWN)
+        tariff = await self._tariff()
         views = (_view(each, pool, tariff) for _, each in sorted(services.by_name.items()))
         return ServiceList(tuple(views), pool.capacity)
 
@@ -284,8 +286,11 @@ class ServiceGroup(Base):
         return await self._service_view(after, found.name)
 
     async def _service_view(self, services: Services, name: str) -> ServiceView:
-        tariff = tariff_for((await self._state()).book, PeerId(""), NOTHING_SHOWN)
-        return _view(services.by_name[name], await self._services.calls.pool(), tariff)
+        return _view(services.by_name[name], await self._services.calls.pool(), await self._tariff())
+
+    async def _tariff(self) -> Price:
+        """What who is no machine of the owner's pays."""
+        return tariff_for((await self._state()).book, PeerId(""), NOTHING_SHOWN)
 
 
 def _late(name: str, asked: int, known: int, refused: DmsError | None) -> DmsError:
@@ -327,9 +332,11 @@ def _view(installed: Installed, pool: Pool, tariff: Price) -> ServiceView:
         installed.task,
         containers,
         hits,
-        tariff.cost(image.size, HOUR),
+        tariff_of(tariff, image.size, pool.capacity).cost(image.size, HOUR),
     )
 
 
 def _show(resources: Resources) -> str:
-    return f"{format_cores(resources.cpu_millicores)}, {format_bytes(resources.memory_bytes)}, disk {format_bytes(resources.disk_bytes)}"
+    disk = f"disk {format_bytes(resources.disk_bytes)}"
+    gpus = (f"{gpu.milli / GPU:g} GPU {gpu.model}".strip() for gpu in resources.gpus)
+    return ", ".join((format_cores(resources.cpu_millicores), format_bytes(resources.memory_bytes), disk, *gpus))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from dms_proto.capability import JobClass, Price
+from dms_proto.capability import JobClass, Price, Resources
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access, Credential, in_words, refusals
 from dms_proto.grants.rights import CALL
 from dms_proto.ids import PeerId
+from dms_proto.market import gpus
 from dms_proto.market.offer_judgement import is_known
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.preferences import RequesterFacts
@@ -42,6 +43,11 @@ def tariff_for(book: OfferBook, peer: PeerId, credential: Credential) -> Price:
     """What a peer pays for the container that works on its calls."""
     facts = RequesterFacts(peer, own=is_known(book, peer) or credential.own)
     return book.policy.tariff_for(facts, (JobClass.SERVICE,), 0)
+
+
+def tariff_of(tariff: Price, size: Resources, capacity: Resources) -> Price:
+    """A tariff as one for containers of a size: of a hardware instance that the pool would give, only its part of a card costs anything."""
+    return gpus.tariff_for(tariff, gpus.assign_gpus(size.gpus, capacity.gpus) or size.gpus)
 
 
 def admitted(book: OfferBook, services: Services, peer: PeerId, name: str, credential: Credential) -> Service:

@@ -150,9 +150,7 @@ def flaw_of(task: Task) -> str:
     """Why a task cannot be that of a service; empty if it can."""
     flaws = (
         (task.secrets, "it has secrets, which are sealed to one job"),
-        (task.datasets, "it takes datasets, and containers of the pool get none yet"),
         (task.checkpoint, "it names a checkpoint, and a container of the pool begins anew"),
-        (task.resources.gpus, "it wants a GPU, and containers of the pool get none yet"),
         (
             len(task.ports) != 1 and not takes_calls(task),
             f"it declares {format_count(len(task.ports), 'port')}, and has to listen on one",

@@ -83,10 +83,12 @@ async def owners(tmp_path: Path) -> AsyncIterator[Owners]:
 
 
 @asynccontextmanager
-async def calling(api: LocalApi, node: str = "") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def calling(
+    api: LocalApi, node: str = "", entry: str = "echo"
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A call, for as long as the block."""
     async with asyncio.timeout(DEADLINE):
-        handover = await api.service_call(CallParams("command", "echo", node))
+        handover = await api.service_call(CallParams("command", entry, node))
     given, kept = socket.socketpair()
     handover.take(given)
     reader, writer = await asyncio.open_unix_connection(sock=kept)

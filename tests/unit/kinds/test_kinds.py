@@ -12,7 +12,7 @@ import pytest
 
 from dms.jobs.problems import BadJob
 from dms.kinds import Fields, Kind
-from dms.kinds.builtin import BUILT_IN, MEASURE
+from dms.kinds.builtin import BUILT_IN, MEASURE, CommandParameters
 from dms.kinds.documents import Wishes, job_for
 from dms.kinds.given import FORMS, parameters_of
 from dms.kinds.installed import GROUP, installed, kind_called
@@ -164,6 +164,17 @@ def test_wishes_go_before_what_the_kind_makes_entry_by_entry(tmp_path: Path) -> 
     spec = job_for(name, BUILT_IN[name], given(name), wishes, tmp_path)
     assert (spec.needs.resources.memory_bytes, spec.needs.resources.cpu_millicores) == (64 * 2**20, 1000)
     assert (spec.node, spec.name, spec.needs.max_wall_ms) == ("lab-3", "mine", 25_000)
+
+
+def test_datasets_are_read_beside_what_the_kind_reads(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    kind = Kind(
+        "Reads a dataset.", CommandParameters, lambda _given: {"command": ["x"], "inputs": [{"dataset": "own"}, "a"]}
+    )
+    wishes = Wishes({}, datasets=({"dataset": "words", "as": "there"},))
+    spec = job_for("reads", kind, CommandParameters(("x",)), wishes, tmp_path)
+    assert [(each.dataset, each.place) for each in spec.datasets] == [("own", ""), ("words", "there")]
+    assert [each.path for each in spec.task.inputs] == ["a"]
 
 
 def test_a_wish_that_breaks_a_rule_is_told_as_one_of_the_job(tmp_path: Path) -> None:
