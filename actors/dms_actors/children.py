@@ -109,6 +109,7 @@ class Children:
                 node=node,
                 obligations=world.obligations,
                 workload=world.workload,
+                seekers=world.seekers,
                 mishaps=world.mishaps,
             ),
             lambda _name: node.tell(RequestAbandoned(request_id)),

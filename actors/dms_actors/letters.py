@@ -61,6 +61,16 @@ class ShowState(NamedTuple):
     """A question: answered with the machine's frozen state (the node answers with its `NodeState`)."""
 
 
+class ShowWaiting(NamedTuple):
+    """A question to the node: which requests wait for their turn, in order, each with how many are before it."""
+
+
+class TurnsCame(NamedTuple):
+    """To the node: it is the turn of these requests to seek."""
+
+    request_ids: tuple[RequestId, ...]
+
+
 class ShowUsed(NamedTuple):
     """A question to the node: what strangers have used of the log budget."""
 

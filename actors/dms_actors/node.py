@@ -42,11 +42,13 @@ from dms_actors.letters import (
     RequestOver,
     ShowState,
     ShowUsed,
+    ShowWaiting,
     SlotAwarded,
     StopListening,
     Submit,
     TellAgain,
     Told,
+    TurnsCame,
     WantGrant,
 )
 from dms_actors.node_hearing import NodeHearing, Origin
@@ -162,7 +164,9 @@ class Node(NodeHearing):
             case Submit(terms=terms):
                 return Forward(self._children.open_request(terms.request_id), message)
             case AnnounceWanted():
-                self._asking.want(message)
+                self._want(message)
+            case TurnsCame(request_ids=request_ids):
+                self._asking.begin(request_ids)
             case AttemptNoted() | BenchmarkNoted():
                 self._note(message)
             case PieceJudged(terms=terms, judged=judged):
@@ -188,6 +192,7 @@ class Node(NodeHearing):
                 self._asking.forget(request_id)
                 self._world.obligations.stake(request_id, {})
                 self._world.workload.forget(request_id)
+                self._asking.begin(self._world.seekers.forget(request_id))
                 abandonment.request(self._world, turn, request_id, now)
             case AllocationAbandoned(allocation_id=allocation_id):
                 self._children.forget(allocation_id)
@@ -201,6 +206,8 @@ class Node(NodeHearing):
                 return self._children.find(id_)
             case ShowState():
                 return self._shown(now)
+            case ShowWaiting():
+                return self._world.seekers.waiting()
             case ShowUsed():
                 return self._strangers.used(now)
             case _:
@@ -271,6 +278,13 @@ class Node(NodeHearing):
     def deadline(self) -> int | None:
         """Also: when waiting rounds may go out."""
         return earliest(super().deadline(), self._asking.deadline())
+
+    def _want(self, wanted: AnnounceWanted) -> None:
+        """A round is to go out; its request is told if it has to wait for its turn."""
+        ahead = self._asking.want(wanted)
+        if ahead is not None:
+            pending = auction_stimuli.TurnPending(wanted.request.round, ahead)
+            self._world.orchestrators.tell(wanted.request.request_id, Told(pending, wanted.cause_id))
 
     def _announce(self, wanted: AnnounceWanted, now: int) -> None:
         request, cause_id, only = wanted

@@ -106,7 +106,7 @@ class NodeParts(MachineActor):
         self._appliers[PeerRenamed] = self._rename  # met by more than one of them
         self._provides = hello.accepts_work
         self._ask_directly = ask_directly
-        self._asking = Asking(runtime.clock())
+        self._asking = Asking(runtime.clock(), world.seekers)
         self._children = Children(runtime, world, self)
         self._providers = Providers(strangers.source, lambda peer: is_known(self.book.state, peer), silence_pause_ms)
         self._canaries = Canaries(world.journal, world.collector.is_here, self._children.open_request)

@@ -21,6 +21,7 @@ from dms_actors.letters import (
     Submit,
     TellAgain,
     Told,
+    TurnsCame,
 )
 from dms_actors.machine_actor import TIME, MachineActor
 from dms_actors.mishaps import Mishaps
@@ -40,6 +41,7 @@ from dms_proto.market.auction_reading import slot_of
 from dms_proto.market.auction_state import Auction, AuctionPhase, SlotPhase, terms_of
 from dms_proto.market.auction_stimuli import CommitAcked, Restarted, StatusHeard, Submitted
 from dms_proto.market.obligations import Obligations
+from dms_proto.market.seekers import Seekers
 from dms_proto.market.seen import seen_in
 from dms_proto.market.spot_checks import awarded_in
 from dms_proto.market.workload import Workload
@@ -62,11 +64,13 @@ class Orchestrator(MachineActor):
         node: Address,
         obligations: Obligations,
         workload: Workload,
+        seekers: Seekers,
         mishaps: Mishaps,
     ) -> None:
         self.shell = Shell(AUCTION._replace(decide=self._decide), request_id, Auction())
         self._obligations = obligations
         self._workload = workload
+        self._seekers = seekers
         super().__init__(journal, (self.shell,), mishaps)
         self._request_id = request_id
         self._post = post
@@ -75,9 +79,10 @@ class Orchestrator(MachineActor):
         self._proofs = RequesterProofs(journal, request_id)
 
     def start(self, me: Address, *, is_new: bool) -> None:
-        """Also: what is at work counts before anything of this node decides."""
+        """Also: what is at work, and who seeks, counts before anything of this node decides."""
         super().start(me, is_new=is_new)
-        self._count()
+        self._seekers.resume(self._request_id, self.shell.state)
+        self._count_work()
 
     def receive(self, batch: Sequence[object], now: int) -> Sequence[object] | Draft:
         """Also: what was decided counts at once, so that no other request of this node decides on the same money, or as if nothing were under way."""
@@ -191,7 +196,12 @@ class Orchestrator(MachineActor):
         return auction.decide(self._obligations.informed(self._request_id, informed, stimulus), stimulus, now)
 
     def _count(self) -> None:
-        """What is at work now counts for what other requests of this node decide."""
+        """What is at work now counts for what other requests of this node decide; who seeks, for whose turn it is."""
+        self._count_work()
+        if came := self._seekers.note(self._request_id, self.shell.state):
+            self._node.tell(TurnsCame(came))
+
+    def _count_work(self) -> None:
         self._obligations.stake(self._request_id, stakes(self.shell.state))
         self._workload.note(self._request_id, self.shell.state)
 

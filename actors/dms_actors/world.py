@@ -21,6 +21,7 @@ from dms_proto.market.auction_effects import Compare
 from dms_proto.market.auction_events import ResultJudged
 from dms_proto.market.auction_terms import Given
 from dms_proto.market.obligations import Obligations
+from dms_proto.market.seekers import Seekers
 from dms_proto.market.workload import Workload
 from dms_proto.membership.machine import Inherit
 from dms_proto.messages import (
@@ -263,7 +264,8 @@ class World(NamedTuple):
     allocations: Directory
     obligations: Obligations
     workload: Workload
-    """Both on the actors' thread; they outlive each of them."""
+    seekers: Seekers
+    """All three on the actors' thread; they outlive each of them."""
     work_out: WorkOut
     held: Callable[[BidRequest], int]
     """Bytes of a request's data that are here; on the actors' thread."""

@@ -18,6 +18,7 @@ from dms_proto.egress import MAX_ALLOWED, Destination
 from dms_proto.grants.access import Access as Served
 from dms_proto.ids import PeerId
 from dms_proto.pool.replacement import Strategy
+from dms_proto.rules import MAX_STANDING
 from dms_proto.units import CREDIT, GIB, HOUR, MIB, MINUTE, SECOND
 from dms_proto.wire.log_budget import PER_DAY_BYTES
 from dms_proto.wire.scores import HALF_LIFE_MS
@@ -189,6 +190,14 @@ class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unit="ms",
         ),
     ] = 500
+    seekers: Annotated[
+        int,
+        Meta(ge=1, le=MAX_STANDING),
+        about(
+            "Jobs of this node that look for a provider at a time; the others wait for their turn here. A provider remembers 256 requests that it is "
+            "too busy for, those of other nodes among them, and forgets the rest: with more than that they are asked for again and again.",
+        ),
+    ] = MAX_STANDING * 4 // 5
     spot_check_price: Annotated[
         Amount,
         about(

@@ -75,6 +75,7 @@ from dms_proto.machine import Stimulus
 from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import OfferBook
 from dms_proto.market.second_price import Salts
+from dms_proto.market.seekers import Seekers
 from dms_proto.market.workload import Workload
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import (
@@ -395,6 +396,7 @@ class Assembly:
             allocations=self._allocations,
             obligations=obligations,
             workload=Workload(),
+            seekers=Seekers(self._config.market.seekers),
             work_out=self._spot_answers.work_out,
             held=self._holdings.of,
             mishaps=self._mishaps,

@@ -49,11 +49,13 @@ from dms_proto.market.auction_events import (
     RoundCalled,
     SealReceived,
     SealsListed,
+    TurnAwaited,
 )
 from dms_proto.market.auction_fold import first_slots
 from dms_proto.market.auction_state import SlotPhase
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.second_price import words_of
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.market.sizes import in_words
 from dms_proto.messages import Phase
 from dms_proto.reputation.silence import SetAside
@@ -284,8 +286,9 @@ class JobStory:
             case ProviderReturned(peer=peer):
                 return (Moved(f"{short(peer)} is back"),)
             case RequestWaiting(why=why):
-                self.why, self.is_waiting = why, True
-                return (Moved(why),)
+                return (self._wait(why),)
+            case TurnAwaited(ahead=ahead):
+                return (self._wait(turn_in_words(ahead)),)
             case AllocationCancelRequested(slot=index):
                 return (Moved(f"slot {index} is being stopped"),)
             case ResizeRequested() | AllocationResized() as event:
@@ -298,6 +301,10 @@ class JobStory:
                 return ()
             case _:
                 return ()
+
+    def _wait(self, why: str) -> Moved:
+        self.why, self.is_waiting = why, True
+        return Moved(why)
 
     def _resized(self, slot: SlotStory, event: ResizeRequested | AllocationResized) -> Moved:
         if isinstance(event, ResizeRequested):

@@ -25,6 +25,7 @@ from dms_proto.machine import Event
 from dms_proto.market import auction_events
 from dms_proto.market import offer_state as book
 from dms_proto.market.second_price import words_of
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.messages import Clause
 from dms_proto.units import format_bytes, format_cores, format_count, format_credits, format_millis
 from dms_proto.wire import RefusedFrame, read_frame
@@ -260,6 +261,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "ResultJudged": lambda e: f"piece {e.piece} is judged: {told_verdict(e)}",
     "BenchmarkChecked": lambda e: f"the spot check is over: {told_benchmark(e)}",
     "RequestWaiting": lambda e: f"waiting: {e.why}",
+    "TurnAwaited": lambda e: turn_in_words(e.ahead),
     "AllocationCancelRequested": lambda e: f"allocation {short(e.allocation_id)} of slot {e.slot} is being stopped",
     "ResizeRequested": lambda e: f"slot {e.slot} is to hold {_amounts(e.change.resources)}",
     "AllocationResized": lambda e: (

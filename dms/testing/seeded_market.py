@@ -51,6 +51,7 @@ from dms_proto.market.obligations import Obligations
 from dms_proto.market.offer_state import CapabilityMeasured, OfferBook, PolicyWished
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.proofs import FrameKept
+from dms_proto.market.seekers import Seekers
 from dms_proto.market.workload import Workload
 from dms_proto.membership.machine import PROTOCOL_VERSION
 from dms_proto.messages import Hello, Pricing
@@ -87,6 +88,8 @@ class Troubles(msgspec.Struct, frozen=True):
     doubling: float = 0.0
 
 
+SEEKERS: Final = (1, 2, 8)
+"""Requests of a node that seek at a time; nodes take turns."""
 CALM: Final = Troubles()
 EVERYTHING: Final = Troubles(kills=3, cuts=2, full_disks=2, failures=3, loss=0.03, doubling=0.1)
 
@@ -101,6 +104,7 @@ class SeededNode:
         self.runtime: SeededRuntime | None = None
         self.node: SeededAddress
         self.journal: SeededJournal
+        self.seekers: Seekers
         self.orchestrators = Directory()
         self.allocations = Directory()
         self.mishaps = Mishaps(lambda mishap, error: market.loop.failures.append((mishap.actor, error)))
@@ -120,6 +124,7 @@ class SeededNode:
         self.journal = SeededJournal(self.machine.log, runtime)
         self.orchestrators, self.allocations = Directory(), Directory()
         post = SeededPost(self.signer, fabric, runtime)
+        self.seekers = Seekers(SEEKERS[self._number % len(SEEKERS)])
         world = World(
             journal=self.journal,
             post=post,
@@ -137,6 +142,7 @@ class SeededNode:
             allocations=self.allocations,
             obligations=Obligations(),
             workload=Workload(),
+            seekers=self.seekers,
             work_out=lambda _seed, _rounds, _then: None,
             held=lambda _request: 0,
             mishaps=self.mishaps,

@@ -17,6 +17,8 @@ from dms_proto.units import GPU, MAX_QUANTITY
 
 MAX_COUNT: Final = 10_000
 """Most allocations of one request."""
+MAX_STANDING: Final = 256
+"""Requests that stand at one provider at once."""
 _SPELLED: Final = "[a-z2-7]{25}[aeimquy4]"
 """16 bytes as base32: the last character carries three bits, so only eight of them can stand there."""
 

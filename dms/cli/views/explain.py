@@ -42,6 +42,8 @@ def explanation(
     """The whole story. The counts add up to the nodes known. `names`: of peers, by PeerID."""
     known = len(found.verdicts)
     yield Line(f"{title}   {format_count(known, 'node')} known", "strong")
+    if found.turn:
+        yield Line(found.turn, "warn")
     if found.agent_bytes:
         yield Line(f"of its memory, {format_bytes(found.agent_bytes)} are for what leads into its sandbox", "dim")
     yield from _summary(found, names)

@@ -8,9 +8,10 @@ from dms.cli.blocks import Block, Box, Boxes, Line, Table
 from dms.cli.views import words
 from dms.cli.views.words import clock, resources
 from dms.rpc.api.events import DoctorReport, Finding
-from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, GpuFigures, NodeStatus
+from dms.rpc.api.status import BenchmarkReport, CapabilityStatus, GpuFigures, MarketFigures, NodeStatus
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.market.arithmetic import clamp_subtract
+from dms_proto.rules import MAX_STANDING
 from dms_proto.units import GPU, format_bytes, format_cores, format_count, format_credits, format_millis
 
 TONES = {Finding.PASS: "good", Finding.WARN: "warn", Finding.FAIL: "bad", Finding.SKIP: "dim"}
@@ -46,6 +47,14 @@ def _node_box(node: NodeStatus) -> Box:
     )
 
 
+def standing_lines(market: MarketFigures) -> list[tuple[str, str]]:
+    """Requests that the node is too busy for, and those for which it had no room; nothing where there is neither."""
+    if not (market.standing or market.forgotten):
+        return []
+    forgotten = f", {market.forgotten} forgotten: {MAX_STANDING} at most are remembered" if market.forgotten else ""
+    return [("standing", f"{format_count(market.standing, 'request')} until capacity is free{forgotten}")]
+
+
 def _market_box(node: NodeStatus) -> Box:
     market, capability = node.market, node.capability
     return Box(
@@ -53,6 +62,7 @@ def _market_box(node: NodeStatus) -> Box:
         (
             *(_offer_lines(capability) if node.provides else (("offers", "nothing: its owner lets it take no work"),)),
             ("requests", f"{market.heard} heard, {market.bids} bid on, {market.declines} declined"),
+            *standing_lines(market),
             ("bids", f"{market.won} won of {market.bids}"),
             ("earned", format_credits(market.earned)),
         ),

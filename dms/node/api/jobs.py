@@ -12,7 +12,7 @@ import msgspec
 from dms.executors.limiter.base import LEAST_MEMORY
 from dms.jobs.spec import JobSpec
 from dms.node.api.base import ASK_S, Base, call_id
-from dms.node.api.views import job_summary
+from dms.node.api.views import in_its_turn, job_summary
 from dms.node.comparing import check_result_comparator
 from dms.node.dataset_jobs import with_datasets
 from dms.node.doings import BEFORE_RUNNING, Doings
@@ -35,6 +35,7 @@ from dms.rpc.api.jobs import (
     JobListParams,
     JobLogParams,
     JobParams,
+    JobPhase,
     JobResults,
     JobView,
     ResultFile,
@@ -59,6 +60,7 @@ from dms_proto.market.explain import Explanation
 from dms_proto.market.offer_judgement import task_fits
 from dms_proto.market.preferences import check_preferences
 from dms_proto.market.second_price import check_usable
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.messages import Pricing
 from dms_proto.siblings import flaw_of
 from dms_proto.units import format_bytes, format_count
@@ -179,11 +181,18 @@ class JobGroup(Base):
     async def job_list(self, params: JobListParams) -> JobList:
         """See `JobMethods`."""
         rows, total = await self._newest(JOBS, {"open": 1} if params.active else {}, "submitted_at", params.limit)
-        return JobList(tuple(job_summary(row) for row in rows), total)
+        jobs = tuple(job_summary(row) for row in rows)
+        if any(job.phase is JobPhase.WAITING for job in jobs):
+            ahead = await self._ahead()
+            jobs = tuple(in_its_turn(job, ahead) for job in jobs)
+        return JobList(jobs, total)
 
     async def job_show(self, params: JobParams) -> JobView:
         """See `JobMethods`."""
-        return self._view(await self._story(await self._job_id(params.job_id)))
+        view = self._view(await self._story(await self._job_id(params.job_id)))
+        if view.summary.phase is not JobPhase.WAITING:
+            return view
+        return msgspec.structs.replace(view, summary=in_its_turn(view.summary, await self._ahead()))
 
     def _view(self, story: JobStory) -> JobView:
         return view_of(story, self._services)
@@ -193,6 +202,8 @@ class JobGroup(Base):
         story = await self._story(await self._job_id(params.job_id))
         members = (await self._state()).membership
         found = explanation(inquiry_of(story, members), members, self._now(), is_over=story.ended is not None)
+        if (ahead := (await self._ahead()).get(story.request_id)) is not None:
+            found = msgspec.structs.replace(found, turn=turn_in_words(ahead))
         return with_agents(found, story.terms) if story.terms is not None else found
 
     async def job_decision(self, params: DecisionParams) -> DecisionView:

@@ -43,7 +43,7 @@ from dms_proto.allocation.stimuli import Invoked
 from dms_proto.ids import AllocationId, NodeId, PeerId
 from dms_proto.market.comparators import check_comparator
 from dms_proto.market.offer_judgement import task_fits
-from dms_proto.market.offer_state import BookPhase, PauseWished
+from dms_proto.market.offer_state import BookPhase, OfferBook, PauseWished
 from dms_proto.market.owner import OWNER_STREAM, Owner, PreferencesChanged
 from dms_proto.market.preferences import Preferences, check_preferences
 from dms_proto.membership.machine import PeerPhase
@@ -81,7 +81,7 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
             troubles=troubles,
             network=self._network_figures(state),
             capability=self._capability_status(state),
-            market=await self._market_figures(),
+            market=await self._market_figures(state.book),
             provides=services.config.provider.enabled,
             work=await self._work_figures(),
             mishaps=services.mishaps.count,
@@ -131,9 +131,10 @@ class NodeGroup(CapabilityGroup, AllocationGroup):
             found.append(Trouble("disk_full", what, "free some space: without it nothing can be promised"))
         return tuple(found)
 
-    async def _market_figures(self) -> MarketFigures:
+    async def _market_figures(self, book: OfferBook) -> MarketFigures:
         totals = await self._totals()
-        return MarketFigures(**{name: totals.get(name, 0) for name in ("heard", "bids", "declines", "won", "earned")})
+        counted = {name: totals.get(name, 0) for name in ("heard", "bids", "declines", "won", "earned")}
+        return MarketFigures(**counted, standing=len(book.standing), forgotten=book.forgotten)
 
     async def _work_figures(self) -> WorkFigures:
         totals = await self._totals()

@@ -16,6 +16,7 @@ from dms_proto.capability import Capability, Resources
 from dms_proto.ids import AllocationId, BidId, PeerId, RequestId
 from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_terms import Terms
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.messages import Bid, Clause, Phase
 from dms_proto.work import OWNERS, Ending, EndReason, Output, Task, Usage, shown
 
@@ -41,6 +42,12 @@ def job_summary(row: Row) -> JobSummary:
         owner=OWNERS[reason] if reason is not None else None,
         detail=text(row, "detail"),
     )
+
+
+def in_its_turn(job: JobSummary, ahead: Mapping[RequestId, int]) -> JobSummary:
+    """A job with how many are before it now, if it is among those that wait for their turn."""
+    before = ahead.get(job.job_id)
+    return job if before is None else replace(job, detail=turn_in_words(before))
 
 
 def phase_of(row: Row) -> Phase:

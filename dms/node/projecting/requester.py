@@ -43,9 +43,11 @@ from dms_proto.market.auction_events import (
     RequestWaiting,
     ResultJudged,
     RoundCalled,
+    TurnAwaited,
 )
 from dms_proto.market.auction_fold import first_slots
 from dms_proto.market.auction_terms import Terms
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.membership.machine import PeerSucceeded
 from dms_proto.messages import Phase
 from dms_proto.reputation.evidence import Kind, kinds_of
@@ -107,6 +109,10 @@ def _announced(_me: PeerId, rows: Rows, row: StoredEvent, event: RequestAnnounce
 
 def _waiting(_me: PeerId, rows: Rows, row: StoredEvent, event: RequestWaiting) -> Iterator[Change]:
     yield from _unless_held(rows, row.stream, "waiting", event.why)
+
+
+def _awaited(_me: PeerId, rows: Rows, row: StoredEvent, event: TurnAwaited) -> Iterator[Change]:
+    yield from _unless_held(rows, row.stream, "waiting", turn_in_words(event.ahead))
 
 
 def _unless_held(rows: Rows, stream: str, phase: str, detail: str) -> Iterator[Change]:
@@ -311,6 +317,7 @@ HANDLERS: Final[dict[type[Event], Handler]] = {
     RoundCalled: _asking,
     RequestAnnounced: _announced,
     RequestWaiting: _waiting,
+    TurnAwaited: _awaited,
     BidReceived: _bid,
     BidPassedOver: _passed_over,
     BidsReleased: _released,

@@ -116,6 +116,8 @@ class MarketFigures(msgspec.Struct, frozen=True):
         declines: requests declined.
         won: bids that were taken.
         earned: micro-credits owed to this node for ended allocations.
+        standing: requests that wait here until capacity is free.
+        forgotten: of such requests, how many were forgotten since there were too many; who asks for them asks again.
     """
 
     heard: int = 0
@@ -123,6 +125,8 @@ class MarketFigures(msgspec.Struct, frozen=True):
     declines: int = 0
     won: int = 0
     earned: int = 0
+    standing: int = 0
+    forgotten: int = 0
 
 
 class WorkFigures(msgspec.Struct, frozen=True):

@@ -45,6 +45,7 @@ from dms_proto.market.auction_events import (
     ProviderThawed,
     RequestAnnounced,
     RequestOpened,
+    TurnAwaited,
 )
 from dms_proto.market.auction_fold import evolve
 from dms_proto.market.auction_messages import bid_request, commit_message, invocation, task_of
@@ -85,9 +86,11 @@ from dms_proto.market.auction_stimuli import (
     SealHeard,
     StatusHeard,
     Submitted,
+    TurnPending,
 )
 from dms_proto.market.named_node import UNREACHABLE
 from dms_proto.market.offer_judgement import MAX_SLOTS
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.market.strays import called_off
 from dms_proto.messages import AllocationStatus, Cancel, Clause, CommitRefusal, CommitRefused, Phase, Release
 from dms_proto.reputation.silence import Word, answers_to, word_of
@@ -172,6 +175,13 @@ def _note_round(auction: Auction, stimulus: Announced, now: int) -> Decision:
         stimulus.round, stimulus.asked, stimulus.gossiped, stimulus.known, window, passed_over, stimulus.unawaited
     )
     return settle(auction, (event,), (), now)
+
+
+def _await_turn(auction: Auction, stimulus: TurnPending, _now: int) -> Decision:
+    is_due = auction.search is SearchPhase.CALLED and stimulus.round == auction.round + 1
+    if not is_due or not seeking(auction) or auction.why == turn_in_words(stimulus.ahead):
+        return IGNORED
+    return Decision((TurnAwaited(stimulus.round, stimulus.ahead),))
 
 
 def _take_seal(auction: Auction, stimulus: SealHeard, now: int) -> Decision:
@@ -570,6 +580,9 @@ _NEW: Final = "nothing was submitted yet"
 _ALIVE: Final[dict[type[Stimulus], Row[Auction]]] = {
     Submitted: ignore("submitted already; a repeat changes nothing"),
     Announced: Row(_note_round, "the window opens; an older round is old news"),
+    TurnPending: Row(
+        _await_turn, "that it waits for its turn is written down; its owner can stop it, and its deadline holds"
+    ),
     BidHeard: Row(
         _take_bid,
         "kept and compared when the window closes; too dear, forged, not needed, or not what was sealed: released",

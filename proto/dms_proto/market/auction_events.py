@@ -34,6 +34,13 @@ class RoundCalled(Event, frozen=True):
     round: int
 
 
+class TurnAwaited(Event, frozen=True):
+    """A round does not go out yet: `ahead` of this node's requests are before this one; see `seekers`."""
+
+    round: int
+    ahead: int
+
+
 class RequestAnnounced(Event, frozen=True):
     """A round of asking went out.
 

@@ -46,6 +46,7 @@ from dms_proto.market.auction_events import (
     RoundCalled,
     SealReceived,
     SealsListed,
+    TurnAwaited,
 )
 from dms_proto.market.auction_freezes import Freezes
 from dms_proto.market.auction_pace import NUDGE_MS, ack_ms, nudge_pauses, overdue_at
@@ -63,6 +64,7 @@ from dms_proto.market.auction_state import (
 )
 from dms_proto.market.auction_terms import Terms
 from dms_proto.market.ledger import without
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.market.sizes import UNCHANGED
 from dms_proto.messages import Phase
 from dms_proto.verification.policy import Policy
@@ -443,6 +445,7 @@ def _replaced(slots: tuple[Slot, ...], indexes: tuple[int, ...], **values: Any) 
 _FOLDS: Final[Mapping[type[Event], Callable[[Auction, Any], Auction]]] = {
     RequestOpened: _request_opened,
     RoundCalled: lambda auction, _event: change(auction, search=SearchPhase.CALLED, silent_at={}),
+    TurnAwaited: lambda auction, event: change(auction, why=turn_in_words(event.ahead)),
     RequestAnnounced: _announced,
     BidReceived: _bid_received,
     SealReceived: _seal_received,

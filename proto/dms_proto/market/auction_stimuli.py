@@ -44,6 +44,13 @@ class Announced(Stimulus, frozen=True):
     unawaited: Mapping[PeerId, int] = {}
 
 
+class TurnPending(Stimulus, frozen=True):
+    """The shell has not announced a round: as many of this node's requests seek as may. `ahead`: how many that wait as well are before this one."""
+
+    round: int
+    ahead: int
+
+
 class BidHeard(Stimulus, frozen=True):
     """A bid from `provider`."""
 

@@ -92,6 +92,7 @@ class Explanation(msgspec.Struct, frozen=True):
         verdicts: one per node, in the order given.
         counts: nodes by outcome, every outcome listed; they add up to the nodes known.
         suggestions: most gained first; of equals, the smaller change first.
+        turn: that it waits for its turn, and how many of this node's jobs are before it; empty: it does not.
         agent_bytes: of the memory that is asked for, what the agents take that lead into its sandbox.
     """
 
@@ -99,6 +100,7 @@ class Explanation(msgspec.Struct, frozen=True):
     counts: dict[Outcome, int]
     suggestions: tuple[Suggestion, ...]
     agent_bytes: int = 0
+    turn: str = ""
 
     @property
     def impossible(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -43,9 +43,8 @@ from dms_proto.market.offer_state import (
     WorkPaused,
     WorkResumed,
 )
+from dms_proto.rules import MAX_STANDING
 
-MAX_STANDING: Final = 256
-"""Requests that stand at once; of the requester with the most, the one that ends first makes room. Bounds what strangers can make us remember."""
 MAX_REMEMBERED: Final = 4_096
 """Committed bids and bid counts kept for repeats; the oldest go first."""
 
@@ -83,7 +82,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 book,
                 ledger=book.ledger.lock(lock),
                 sealed={**book.sealed, bid.bid_id: Sealed(bid)} if bid.salt else book.sealed,
-                standing=_bounded(standing),
+                **_remembered(book, standing),
                 rounds=remember(book.rounds, asking, max(bid.round, book.rounds.get(asking, 0)), MAX_REMEMBERED),
                 numbers=remember(book.numbers, bid.request_id, bid.number + 1, MAX_REMEMBERED),
             )
@@ -94,7 +93,7 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
                 standing[asking] = StandingRequest(requester, request, until, rights, held)
             return change(
                 book,
-                standing=_bounded(standing),
+                **_remembered(book, standing),
                 rounds=remember(book.rounds, asking, request.round, MAX_REMEMBERED),
             )
         case RequestTurnedAway(requester=requester, request=request):
@@ -153,8 +152,10 @@ def _unsealed(book: OfferBook, bid_id: BidId) -> Mapping[BidId, Sealed]:
     return without(book.sealed, bid_id) if bid_id in book.sealed else book.sealed
 
 
-def _bounded(standing: dict[Asking, StandingRequest]) -> dict[Asking, StandingRequest]:
-    if len(standing) > MAX_STANDING:
-        most = Counter(one.requester for one in standing.values()).most_common(1)[0][0]
-        del standing[min((k for k, one in standing.items() if one.requester == most), key=lambda k: standing[k].until)]
-    return standing
+def _remembered(book: OfferBook, standing: dict[Asking, StandingRequest]) -> dict[str, Any]:
+    """What stands, within bounds: of the requester with the most, the one that ends first makes room."""
+    if len(standing) <= MAX_STANDING:
+        return {"standing": standing}
+    most = Counter(one.requester for one in standing.values()).most_common(1)[0][0]
+    del standing[min((k for k, one in standing.items() if one.requester == most), key=lambda k: standing[k].until)]
+    return {"standing": standing, "forgotten": book.forgotten + 1}

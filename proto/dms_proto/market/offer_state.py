@@ -421,7 +421,8 @@ class OfferBook(msgspec.Struct, frozen=True):
         default_credit: what a peer may come to owe of whom the accounts say nothing else.
         credit: what each peer may still come to owe beside what is at stake here.
         heirs: earlier names under which something is at stake here, each with the present name of its node.
-        standing: requests declined for now.
+        standing: requests declined for now, `rules.MAX_STANDING` at most.
+        forgotten: how many stand no longer since there was no room for them.
         rounds: the last round answered.
         numbers: how many bids were made, by request.
         sealed: open bids whose terms were sealed.
@@ -444,6 +445,7 @@ class OfferBook(msgspec.Struct, frozen=True):
     credit: Mapping[PeerId, int] = {}
     heirs: Mapping[PeerId, PeerId] = {}
     standing: Mapping[Asking, StandingRequest] = {}
+    forgotten: int = 0
     rounds: Mapping[Asking, int] = {}
     numbers: Mapping[RequestId, int] = {}
     sealed: Mapping[BidId, Sealed] = {}

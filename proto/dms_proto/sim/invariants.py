@@ -4,7 +4,8 @@ At every step of an honest node: the capacity law · no promise beyond capacity 
 nothing after it · a commit within validity is not refused for capacity · a silent winner costs one acknowledgement timeout and the next bid is
 taken at once · the same stimulus twice changes nothing more · no deadline stays in the past. When a node dies and at the end: the log alone
 gives the live state · an accepted result has its quorum, and is accepted once. At the end: everything is over, nothing is held, nothing runs, and the
-books of both sides agree on the money. They balance at every step. What must hold of work that gives way is in `freezes`.
+books of both sides agree on the money. They balance at every step. What must hold of work that gives way is in `freezes`,
+of requests that wait for their turn in `turns`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from dms_proto.membership import machine as membership_machine
 from dms_proto.messages import CommitRefusal, CommitRefused, Pricing
 from dms_proto.sim import freezes
 from dms_proto.sim.demands import Violation, demand
+from dms_proto.sim.turns import check_turns
 from dms_proto.work import OWED, OWNERS, EndReason, Usage
 
 if TYPE_CHECKING:
@@ -162,6 +164,8 @@ class Watch:
             demand(taken.isdisjoint(bid.slots), "one commit per slot", f"{node!r}: {after.bids}")
             taken.update(bid.slots)
         for event in decision.events:
+            if isinstance(event, auction_events.RequestAnnounced):
+                check_turns(node, event, after)
             if isinstance(event, auction_events.BidReceived):
                 self._opened_after_sealed(node, event, before)
             if isinstance(event, auction_events.AwardMade):

@@ -46,6 +46,7 @@ from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.market.reach import is_within
 from dms_proto.market.second_price import Salts
+from dms_proto.market.seekers import Seekers
 from dms_proto.market.seen import seen_in
 from dms_proto.market.workload import Workload
 from dms_proto.membership import machine as membership_machine
@@ -192,6 +193,9 @@ class SimNode:
         self.rounds = Rounds()
         self.ways = Ways()
         self.workload = Workload()
+        self.seekers = Seekers(spec.seekers)
+        self.early: dict[str, auction_effects.Announce] = {}
+        """Rounds of requests whose turn to seek has not come."""
         self.liar: Liar | None = None
         self._inbox: deque[tuple[str, Stimulus]] = deque()
         self._armed: dict[str, int] = {}
@@ -271,6 +275,9 @@ class SimNode:
     def _count_work(self) -> None:
         for request_id, request in self.requests().items():
             self.workload.note(request_id, request)
+            self.seekers.resume(request_id, request)
+        for request_id, request in self.requests().items():
+            self.seekers.note(request_id, request)
 
     def die(self, *, forgets: bool) -> None:
         """The process is killed. Events on which no promise rests may not have been written yet: the last of them are lost."""
@@ -284,6 +291,8 @@ class SimNode:
         self.rounds = Rounds()
         self.ways = Ways()
         self.workload = Workload()
+        self.seekers = Seekers(self.spec.seekers)
+        self.early = {}
         self._inbox.clear()
         self._armed.clear()
 
@@ -359,8 +368,7 @@ class SimNode:
                 return  # about something that is over
             before = NEW[key]
         decision, after = self._decide(part, before, stimulus)
-        if isinstance(after, auction_state.Auction):
-            self.workload.note(RequestId(stream), after)
+        come = self._note_work(stream, after)
         booked = [accounting.Posted(effect.entry) for effect in decision.effects if isinstance(effect, Book)]
         facts = [(stream, event) for event in decision.events if not isinstance(event, Transient)]
         facts += [(ACCOUNTS, entry) for entry in booked]
@@ -379,10 +387,23 @@ class SimNode:
             effects = effects[: self.crash_points.pop(self.appends)]
         for effect in effects:
             self._perform(stream, effect)
+        self._take_turns(come)
         if dying:
             self.world.died(self)
         elif stream in self.states:
             self._arm(stream, part.next_deadline(after))
+
+    def _note_work(self, stream: str, after: object) -> tuple[RequestId, ...]:
+        """What a request has under way counts for the others. Gives those whose turn to seek has come by that."""
+        if not isinstance(after, auction_state.Auction):
+            return ()
+        self.workload.note(RequestId(stream), after)
+        return self.seekers.note(RequestId(stream), after)
+
+    def _take_turns(self, come: tuple[RequestId, ...]) -> None:
+        for request_id in come:
+            if (announce := self.early.pop(request_id, None)) is not None:
+                self._announce(request_id, announce)
 
     def _decide(self, part: Part, before: Any, stimulus: Stimulus) -> tuple[Decision, Any]:
         after = informed = before
@@ -497,6 +518,11 @@ class SimNode:
 
     def _announce(self, stream: str, effect: auction_effects.Announce) -> None:
         if stream not in self.states:
+            return
+        ahead = self.seekers.ahead(RequestId(stream))
+        if ahead is not None:
+            self.early[stream] = effect
+            self.feed(stream, auction_stimuli.TurnPending(effect.request.round, ahead))
             return
         asked = audience(
             self.membership,

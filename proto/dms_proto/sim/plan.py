@@ -53,6 +53,7 @@ class NodeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         cores, memory, gpus: what it offers.
         tariff: what it asks for.
         accepts_work: whether it bids.
+        seekers: requests of its own that seek at a time.
         own: whose machines are its owner's as well.
         skew_ms: its clock less the world's.
         joins_at: when it starts.
@@ -66,6 +67,7 @@ class NodeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     tariff: Price = Price()
     accepts_work: bool = True
     offline_gives_way: bool = False
+    seekers: int = 204
     own: tuple[int, ...] = ()
     skew_ms: int = 0
     joins_at: int = 0

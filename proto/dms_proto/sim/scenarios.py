@@ -293,6 +293,30 @@ def bursts(rng: Random) -> Plan:
     return words.with_weather(plan, delay_ms=(100, 220), jitter_ms=rng.choice((20, 60)))
 
 
+def in_turn(rng: Random) -> Plan:
+    """One node has many more jobs, of two kinds, than may seek at a time; owners change their minds, deadlines pass, and it dies."""
+    plan = words.network(rng.randint(2, 4), rng, cores=rng.choice((1, 2)), seekers=rng.choice((1, 2, 5)))
+    for memory in (GIB, 2 * GIB):
+        plan = words.with_jobs(
+            plan,
+            rng.randint(8, 16),
+            rng,
+            node=0,
+            over_ms=rng.choice((1, 500, 5 * SECOND)),
+            memory=memory,
+            work_ms=rng.choice((50, 500)),
+        )
+    changes = (
+        {"cancel_after": rng.choice((0, 0, 0, 1, 40, 900)), "deadline_ms": rng.choice((0, 0, 0, 900, 3_000))}
+        for _ in plan.jobs
+    )
+    jobs = tuple(change(job, priority=rng.randrange(2), **spec) for job, spec in zip(plan.jobs, changes, strict=True))
+    plan = change(plan, jobs=jobs)
+    if rng.random() < 0.5:
+        plan = words.with_weather(plan, loss=0.05, duplication=0.1, reordering=0.1)
+    return words.crashing(plan, rng.randrange(3), rng)
+
+
 def silent_winner(rng: Random) -> Plan:
     """Nodes stand still just when they have won."""
     plan = words.with_node(words.network(rng.randint(3, 5), rng), 0, accepts_work=False)
@@ -407,6 +431,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         price_floors,
         second_prices,
         bursts,
+        in_turn,
         silent_winner,
         own_outage,
         hosts_at_work,

@@ -17,6 +17,7 @@ from dms_proto.market.auction_stimuli import BidHeard, PeerLost, StatusHeard
 from dms_proto.market.auction_terms import SpotCheck
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.market.obligations import Obligations
+from dms_proto.market.seekers import Seekers
 from dms_proto.market.workload import Workload
 from dms_proto.messages import AllocationStatus, Phase
 from dms_proto.reputation import Kind
@@ -62,6 +63,7 @@ def orchestrating(requester: Requester, node: Any) -> Orchestrator:
         node=node,
         obligations=Obligations(),
         workload=Workload(),
+        seekers=Seekers(1),
         mishaps=Mishaps(),
     )
     orchestrator.start(anything, is_new=True)

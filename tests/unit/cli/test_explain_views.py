@@ -8,6 +8,7 @@ from dms.testing.samples import PROVIDER, REQUESTER
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.ids import short
 from dms_proto.market.explain import Explanation, NodeVerdict, Outcome
+from dms_proto.market.seekers import turn_in_words
 from dms_proto.market.set_dimensions import judge_executors
 from dms_proto.messages import Clause
 
@@ -37,3 +38,8 @@ def test_where_an_executor_is_not_there_it_says_who_can_do_what() -> None:
     )
     lines = shown(NodeVerdict(PROVIDER.peer_id, Outcome.DECLINED, clauses))
     assert any("no executor oci there (executors: sandbox); its owner can enable it" in line for line in lines)
+
+
+def test_a_job_that_waits_for_its_turn_says_so_first() -> None:
+    _title, first, *_rest = plain(explanation("job", Explanation((), {}, (), turn=turn_in_words(412)), {}))
+    assert first == "waits for its turn: 412 of this node's jobs are before it"

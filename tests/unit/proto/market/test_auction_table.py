@@ -28,6 +28,7 @@ from dms_proto.market.auction_stimuli import (
     SealHeard,
     StatusHeard,
     Submitted,
+    TurnPending,
 )
 from dms_proto.market.candidates import BidderFacts
 from dms_proto.messages import (
@@ -69,6 +70,7 @@ STIMULI: tuple[Stimulus, ...] = (
     ),
     SealHeard(STRANGER, SEALED, BidderFacts()),
     Collected(OTHER_ALLOCATION),
+    TurnPending(0, 1),
     PeerLost(STRANGER),
     PeerThere(STRANGER),
     Restarted(),

@@ -10,10 +10,11 @@ from dms_proto.capability import Capability, Resources
 from dms_proto.ids import PeerId
 from dms_proto.machine import Blame, Transient
 from dms_proto.market.offer_book import COMMIT_GRACE_MS, LOCK_STEP_MS
-from dms_proto.market.offer_fold import MAX_REMEMBERED, MAX_STANDING, evolve
+from dms_proto.market.offer_fold import MAX_REMEMBERED, evolve
 from dms_proto.market.offer_judgement import MAX_OPEN_BIDS, MAX_OPEN_BIDS_EACH
 from dms_proto.market.offer_state import OWNER_HOLD, CommitHeard, HoldWished, OfferBook, RequestHeard
 from dms_proto.messages import Commit, CommitAck, CommitRefused, Decline
+from dms_proto.rules import MAX_STANDING
 from dms_proto.sim.provider import MACHINE, ME, Provider, request
 from dms_proto.units import CORE, GIB, MINUTE
 from dms_proto.wire import Offence
@@ -59,6 +60,7 @@ def test_a_requester_with_hundreds_of_standing_requests_does_not_push_out_anothe
         provider.declines(request(str(number)))
 
     assert len(provider.state.standing) == MAX_STANDING
+    assert provider.state.forgotten == MAX_STANDING + 1
     assert (PeerId("honest"), honest.request_id) in provider.state.standing
 
 
