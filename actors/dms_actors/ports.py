@@ -394,6 +394,10 @@ class Run(Protocol):
         ...
 
 
+OpenSecrets = Callable[[], Sequence[OpenSecret]]
+"""Opens the secrets of a task. Raises a `UserError` if one cannot be opened any more."""
+
+
 class Executor(Protocol):
     """Runs tasks of one kind in isolation.
 
@@ -431,8 +435,13 @@ class Executor(Protocol):
         """
         ...
 
-    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
-        """Takes over a run that survived the node's death, or None when it is not running any more (and cleans up after it)."""
+    async def adopt(
+        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
+    ) -> Run | None:
+        """Takes over a run that survived the node's death, or None when it is not running any more (and cleans up after it).
+
+        `secrets` opens their values, for a run that has not been given them yet.
+        """
         ...
 
     async def sweep(self, keep: Sequence[str]) -> int:

@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dms.executors.run_clock import RunClock
-from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Run, Started, UsageSample
+from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, OpenSecrets, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Isolation, Meter, Resources
 from dms_proto.checkpoints import CHECKPOINT_EXIT
 from dms_proto.egress import Barred
@@ -102,7 +102,9 @@ class ScriptedExecutor:
         run = self._runs[allocation_id] = ScriptedRun(task, directory, f"scripted:{self._started}", self._sleep)
         return run
 
-    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+    async def adopt(
+        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
+    ) -> Run | None:
         """See `Executor.adopt`."""
         run = self._runs.get(allocation_id)
         return run if run is not None and run.handle == handle else None

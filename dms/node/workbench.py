@@ -310,7 +310,8 @@ class Workbench:
         executor = self._executors.get(task.executor)
         run = None
         if executor is not None:
-            run = await executor.adopt(allocation_id, task, self.directory(allocation_id), handle)
+            opened = partial(self._sealer.open, task, requester, allocation_id)
+            run = await executor.adopt(allocation_id, task, self.directory(allocation_id), handle, opened)
         self._tell(allocation_id, NodeRestarted(adopted=run is not None))
         if run is not None:
             await self._watch(allocation_id, request_id, requester, run)

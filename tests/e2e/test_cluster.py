@@ -116,6 +116,13 @@ def test_a_command_runs_beside_a_job_on_the_cluster_also_once_its_node_was_kille
     market.dms("job", "wait", job)
 
 
+def test_a_job_on_the_cluster_has_its_secrets(market: WholeMarket, tmp_path: Path, shared: Path) -> None:
+    (tmp_path / "key").write_text("hunter2")
+    done = market.dms("run", "--secret", f"KEY=file:{tmp_path / 'key'}", "--", "/bin/sh", "-c", "rev /run/secrets/KEY")
+    assert (done.returncode, done.stdout.strip()) == (0, "2retnuh"), done.stderr
+    assert not [path for path in shared.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
 def test_a_job_on_the_cluster_survives_the_death_of_its_node(market: WholeMarket, shared: Path, tmp_path: Path) -> None:
     script = "echo before; while [ ! -e /job/go ]; do sleep 0.05; done; echo after; exit 3"
     (tmp_path / "job.yaml").write_text(f"command: '{script}'\nretry: {{node_faults: 0}}\n")

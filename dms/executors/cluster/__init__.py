@@ -18,6 +18,7 @@
     runner   the program that is placed: it proves the machine, runs one task in a sandbox there, and says how it went
     scratch  what it keeps on its machine, and what others left there
     tether   what leads into a run and out of it, by connections that its runner makes; tethers: at the node; tethered: in the runner
+    handover how a task is given its secrets, which lie in no file
     run      one task, as the node follows it
     cluster  the executors that are offered, and what they share: the engine is asked for all runs at once
 

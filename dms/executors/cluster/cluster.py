@@ -20,14 +20,14 @@ from dms.executors.cluster.run import PlacedRun
 from dms.executors.cluster.tethers import LeadOut, Tethers
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.settings import ClusterSettings, ExecutorSettings
-from dms_actors.ports import Run
+from dms_actors.ports import OpenSecrets, Run
 from dms_proto.abilities import ABILITIES
 from dms_proto.capability import ExecutorOffer, Resources
 from dms_proto.errors import MachineError
 from dms_proto.market.arithmetic import add, total_of
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB, MINUTE
-from dms_proto.work import Ending, EndReason, Limits, Task, agent_bytes, wants_company
+from dms_proto.work import Ending, EndReason, Limits, Task, agent_bytes, shown, wants_company
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -142,10 +142,12 @@ class Cluster:
 
     # ---------------------------------------------------------------------------------------------------------------- runs
 
-    async def place(self, name: str, task: Task, directory: Path, offer: ExecutorOffer | None) -> Run:
+    async def place(
+        self, name: str, task: Task, directory: Path, offer: ExecutorOffer | None, secrets: OpenSecrets
+    ) -> Run:
         """Has a runner placed for a task, on a machine that can do what was promised."""
         egress, networks = self._settings.egress, self._settings.egress_networks
-        spec = Spec(name, self.unreserved, task, str(directory), offer, egress, networks)
+        spec = Spec(name, self.unreserved, shown(task), str(directory), offer, egress, networks)
         files = RunDirectory(self.runs_directory / spec.name)
         try:
             await asyncio.to_thread(files.create, spec)
@@ -153,16 +155,16 @@ class Cluster:
         except (EngineError, OSError) as error:
             files.remove()
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, f"{self.engine.name} took no job: {error}"))
-        return self._follow(files, name, task, job_id)
+        return self._follow(files, name, task, job_id, secrets)
 
-    async def adopt(self, name: str, task: Task) -> Run | None:
+    async def adopt(self, name: str, task: Task, secrets: OpenSecrets) -> Run | None:
         """Follows a run of an earlier process: one that goes on, waits, or has ended meanwhile."""
         if name in self._runs:
             return self._runs[name][0]
         files = RunDirectory(self.runs_directory / name)
         if not files.exists():
             return None
-        return self._follow(files, name, task, files.id())
+        return self._follow(files, name, task, files.id(), secrets)
 
     async def sweep(self, kind: str, keep: Sequence[str]) -> int:
         """Ends and removes the runs of one kind that are neither kept nor followed. Returns how many."""
@@ -175,13 +177,21 @@ class Cluster:
                 removed += int(spec is not None and spec.task is not None)
         return removed
 
-    def _follow(self, files: RunDirectory, name: str, task: Task, job_id: str) -> PlacedRun:
+    def _follow(self, files: RunDirectory, name: str, task: Task, job_id: str, secrets: OpenSecrets) -> PlacedRun:
         def done() -> None:
             self._runs.pop(name, None)
             files.remove()
 
         lead = partial(self._tethers.connect, name)
-        run = PlacedRun(files, self.engine.name, job_id, cancel=self._cancel, lead=lead, done=done)
+        run = PlacedRun(
+            files,
+            self.engine.name,
+            job_id,
+            cancel=self._cancel,
+            lead=lead,
+            done=done,
+            secrets=secrets if task.secrets else None,
+        )
         self._runs[name] = (run, task)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="jobs of the cluster")
@@ -344,15 +354,15 @@ class PlacedExecutor:
         gives_way: bool = False,
     ) -> Run:
         """See `Executor.run`."""
-        if secrets:
-            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, "no secret is given to jobs on a cluster"))
         if wants_company(task) and self.closed:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, self.closed))
-        return await self.cluster.place(allocation_id, task, directory, self._offer)
+        return await self.cluster.place(allocation_id, task, directory, self._offer, lambda: secrets)
 
-    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+    async def adopt(
+        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
+    ) -> Run | None:
         """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
-        return await self.cluster.adopt(allocation_id, task)
+        return await self.cluster.adopt(allocation_id, task, secrets)
 
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""

@@ -9,6 +9,8 @@
       claim         whoever creates it: the runner, which then runs it; or the node, so that no runner will
       events        JSON lines of the runner: started, usage, connections that were refused, the end
       stdout, stderr
+      key           of the runner: to which the node seals the run's secrets
+      secrets       sealed; the runner removes them once it has read them
       stop          how long the task has to end by itself, in ms; written anew for a shorter time
       runner.log    what the runner says to nobody; the node adds why it was not started, or did not end by itself
       proof.json    of a run that only asks what its machine can do: the answer
@@ -138,6 +140,14 @@ class RunDirectory:
         with suppress(FileNotFoundError):
             self._write("stop", str(grace_ms).encode())
 
+    def key(self) -> bytes:
+        """To which the run's secrets are sealed; empty: nobody waits for them yet."""
+        return self._read("key")
+
+    def give_secrets(self, sealed: bytes) -> None:
+        """Hands them over."""
+        self._write("secrets", sealed)
+
     def new_events(self) -> list[RunnerEvent]:
         """What the runner has said since the last call."""
         data = self._read("events", self._read_to)
@@ -195,6 +205,17 @@ class RunDirectory:
     def keep_proof(self, proof: Proof) -> None:
         """Tells what this machine can do."""
         self._write("proof.json", msgspec.json.encode(proof))
+
+    def show_key(self, public: bytes) -> None:
+        """Asks for the run's secrets, sealed to this key."""
+        self._write("key", public)
+
+    def take_secrets(self) -> bytes:
+        """What the node gave, once; empty: nothing yet."""
+        sealed = self._read("secrets")
+        if sealed:
+            (self.path / "secrets").unlink()
+        return sealed
 
     def tell(self, event: RunnerEvent) -> None:
         """Adds to the events."""

@@ -10,7 +10,17 @@ from typing import Final
 
 from dms.executors.cluster.engine import EngineJob
 from dms.executors.cluster.files import RunDirectory
-from dms_actors.ports import EgressRefused, ExecutorEvent, Exited, LogChunk, Preparing, Started, UsageSample
+from dms.executors.cluster.handover import HandoverError, seal
+from dms_actors.ports import (
+    EgressRefused,
+    ExecutorEvent,
+    Exited,
+    LogChunk,
+    OpenSecrets,
+    Preparing,
+    Started,
+    UsageSample,
+)
 from dms_proto.capability import Resources
 from dms_proto.errors import MachineError, UserError
 from dms_proto.tunnels import Target
@@ -35,6 +45,7 @@ class PlacedRun:
         cancel: ends the engine's job.
         lead: gives a connection to something in it; see `Run.connect`.
         done: called once the end was delivered.
+        secrets: opens those of the task, when its runner asks for them; None: it has none.
     """
 
     def __init__(
@@ -46,6 +57,7 @@ class PlacedRun:
         cancel: Callable[[str], Awaitable[None]],
         lead: Callable[[Target], Awaitable[socket.socket]],
         done: Callable[[], None],
+        secrets: OpenSecrets | None = None,
     ) -> None:
         self._files = files
         self._engine = engine
@@ -53,6 +65,7 @@ class PlacedRun:
         self._cancel = cancel
         self._lead = lead
         self._done = done
+        self._secrets = secrets
         self._offsets = dict.fromkeys(STREAMS, 0)
         self._has_started = False
         self._waits_for = ""
@@ -84,6 +97,8 @@ class PlacedRun:
             lost = self._gone >= GONE_LOOKS  # before the last look at the files: what was there then is heard
             for event in self._new_events():
                 yield event
+            if self._secrets is not None and (key := self._files.key()):
+                await self._give(self._secrets, key)
             if self._ending is None and lost:
                 self._ending = self._lost()
                 await self._cancel(self._job_id)
@@ -121,6 +136,19 @@ class PlacedRun:
         if self._files.is_wanted():
             raise UserError("not_running", f"the job waits in the queue of {self._engine}", retryable=True)
         return await self._lead(target)
+
+    async def _give(self, secrets: OpenSecrets, key: bytes) -> None:
+        """Hands the secrets over and lets go of them. What cannot be opened any more, as after the node's key was changed, begins nothing."""
+        self._secrets = None
+        try:
+            sealed = seal(self._files.path.name, secrets(), key)
+        except (UserError, HandoverError) as error:
+            reason = EndReason.BAD_PROGRAM if isinstance(error, UserError) else EndReason.PROVIDER_FAULT
+            self._ending = Ending(reason, -1, str(error))
+            await asyncio.to_thread(self._files.ask_to_stop, 0)
+            await self._cancel(self._job_id)
+        else:
+            await asyncio.to_thread(self._files.give_secrets, sealed)
 
     def _new_events(self) -> Iterator[ExecutorEvent]:
         """Events come before output, since the runner writes of the start before it writes what follows it; and the end is kept to the last."""

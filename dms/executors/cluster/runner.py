@@ -25,6 +25,7 @@ from dms import __version__
 from dms.escort import ESCORTED
 from dms.executors import job_directory
 from dms.executors.cluster.files import Proof, RunDirectory, Spec
+from dms.executors.cluster.handover import HandoverError, Keyhole
 from dms.executors.cluster.kinds import KINDS
 from dms.executors.cluster.scratch import held, left_behind, scratch_directory
 from dms.executors.cluster.tethered import Reach, Tethered, apart
@@ -35,10 +36,13 @@ from dms.executors.settings import ExecutorSettings
 from dms_actors.ports import EgressRefused, Executor, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Meter
 from dms_proto.errors import MachineError
+from dms_proto.secrets import OpenSecret
 from dms_proto.work import Ending, EndReason, Task, wants_company
 
 LOOK_S: Final = 0.2
-"""Between two looks whether the task is to be stopped."""
+"""Between two looks whether the task is to be stopped, or is given its secrets."""
+GIVEN_S: Final = 180.0
+"""How long a node that is away may take to give them: less than the engine leaves beside the time of the task (`cluster.MARGIN_MS`)."""
 
 
 class Runner:
@@ -130,13 +134,33 @@ class Runner:
     async def _ran_to_its_end(
         self, executor: Executor, task: Task, reach_by: Callable[[Reach], None] = lambda _reach: None
     ) -> Ending:
-        run = await executor.run(self._spec.name, task, Path(self._spec.directory))
+        secrets = await self._secrets() if task.secrets else ()
+        if isinstance(secrets, Ending):
+            return secrets
+        run = await executor.run(self._spec.name, task, Path(self._spec.directory), secrets)
+        del secrets
         reach_by(run.connect)
         watching = asyncio.create_task(self._watch(run))
         try:
             return await self._followed(run)
         finally:
             watching.cancel()
+
+    async def _secrets(self) -> tuple[OpenSecret, ...] | Ending:
+        """What the node gives to the task; or how it ends without."""
+        keyhole = Keyhole()
+        self._files.show_key(keyhole.public)
+        try:
+            async with asyncio.timeout(GIVEN_S):
+                while not (sealed := self._files.take_secrets()):
+                    if self._files.grace_ms() is not None:
+                        return Ending(EndReason.CANCELLED, -1, "stopped before it was started")
+                    await asyncio.sleep(LOOK_S)
+            return keyhole.open(self._spec.name, sealed)
+        except TimeoutError:
+            return Ending(EndReason.PROVIDER_FAULT, -1, f"the node gave it no secrets within {GIVEN_S:.0f} s")
+        except HandoverError as error:
+            return Ending(EndReason.PROVIDER_FAULT, -1, str(error))
 
     async def _followed(self, run: Run) -> Ending:
         ending = Ending(EndReason.PROVIDER_FAULT, -1, "the run said nothing of its end")

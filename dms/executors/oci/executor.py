@@ -34,7 +34,7 @@ from dms.executors.sandbox import program as sandbox_program
 from dms.executors.sandbox import uids
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.settings import ExecutorSettings, OciSettings
-from dms_actors.ports import Run
+from dms_actors.ports import OpenSecrets, Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret, is_variable
@@ -214,7 +214,9 @@ class OciExecutor:
         run.begin(prepare, launch, done, partial(self._tidy, name))
         return run
 
-    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+    async def adopt(
+        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
+    ) -> Run | None:
         """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
         if allocation_id in self._runs:
             return self._runs[allocation_id]

@@ -23,7 +23,7 @@ from dms.executors.sandbox import probe
 from dms.executors.sandbox.agents import letting_exec, letting_out
 from dms.executors.sandbox.engine import DOOR_ARGUMENT, Sandbox
 from dms.executors.sandbox.program import Program, environment_of, files_of
-from dms_actors.ports import Run
+from dms_actors.ports import OpenSecrets, Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret
@@ -83,7 +83,9 @@ class PythonExecutor:
         program = self._program(task, secrets)
         return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
 
-    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+    async def adopt(
+        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
+    ) -> Run | None:
         """See `Executor.adopt`."""
         return await self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
 

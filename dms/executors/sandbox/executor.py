@@ -11,7 +11,7 @@ from dms.executors.sandbox.agents import with_agents
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
 from dms.executors.sandbox.program import Program, environment_of, files_of
-from dms_actors.ports import Run
+from dms_actors.ports import OpenSecrets, Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.secrets import OpenSecret
 from dms_proto.work import Task
@@ -53,7 +53,9 @@ class SandboxExecutor:
         program = self._program(task, secrets)
         return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
 
-    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+    async def adopt(
+        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
+    ) -> Run | None:
         """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
         return await self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
 

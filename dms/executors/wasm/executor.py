@@ -28,7 +28,7 @@ from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.wasm import worker
 from dms.executors.wasm.judge import judge_of
-from dms_actors.ports import Run
+from dms_actors.ports import OpenSecrets, Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret
@@ -119,7 +119,9 @@ class WasmExecutor:
         program = self._program(task, directory, secrets)
         return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
 
-    async def adopt(self, allocation_id: str, task: Task, directory: Path, handle: str) -> Run | None:
+    async def adopt(
+        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
+    ) -> Run | None:
         """See `Executor.adopt`."""
         return await self._sandbox.adopt(allocation_id, task, self._program(task, directory), directory, handle)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from dms_proto.capability import Price
 from dms_proto.grants.access import in_words, refusals
@@ -35,8 +35,6 @@ from dms_proto.messages import (
     CommitRefused,
 )
 from dms_proto.work import Task, wants_company
-
-ON_A_CLUSTER: Final = "jobs are placed on a cluster here: they are given no secrets"
 
 
 def take_commit(book: OfferBook, stimulus: CommitHeard, _now: int) -> Decision:
@@ -150,8 +148,6 @@ def _on_other_terms(book: OfferBook, commit: Commit, lock: CapabilityLock) -> _R
         return _Refused(CommitRefusal.PRICE_UNPROVEN, str(flaw))
     if commit.terms != _terms(book, lock, commit):
         return _Refused(CommitRefusal.TERMS_DIFFER)
-    if book.policy.machines and any(task.secrets for task in commit.invocations):
-        return _Refused(CommitRefusal.NEEDS_CHANGED, ON_A_CLUSTER)
     alone = (book.policy.alone.get(task.executor) for task in commit.invocations if wants_company(task))
     if why := next(filter(None, alone), None):
         return _Refused(CommitRefusal.NEEDS_CHANGED, why)

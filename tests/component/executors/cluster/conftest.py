@@ -15,6 +15,7 @@ class OnProcesses:
     """A cluster of this machine, and the nodes on it, one after the other."""
 
     def __init__(self, tmp_path: Path, python: str = sys.executable) -> None:
+        self.python = python
         self.shared = tmp_path / "shared"
         self.shared.mkdir()
         self.scratch = tmp_path / "scratch"

@@ -15,7 +15,6 @@ from dms.testing.executor_contract import PATIENCE_S, RunWatcher, ending_of, eve
 from dms_actors.ports import Preparing
 from dms_proto.capability import Resources
 from dms_proto.errors import MachineError
-from dms_proto.secrets import OpenSecret
 from dms_proto.siblings import Names
 from dms_proto.units import CORE, MIB
 from dms_proto.work import PORT_AGENT_BYTES, EndReason, ExecBy, Task
@@ -188,10 +187,3 @@ async def test_what_is_beside_a_task_is_asked_of_the_engine_too(there: OnProcess
 
     order = there.engine.orders[there.cluster.name_of("a-1")]
     assert order.resources.memory_bytes == 260 * MIB + PORT_AGENT_BYTES
-
-
-async def test_no_secret_is_written_where_machines_share_files(there: OnProcesses, directory: Path) -> None:
-    secret = OpenSecret("KEY", b"hunter2", variable=True)
-    ending = await ending_of(await there.node().run("a-1", shell("true"), directory, [secret]))
-    assert ending.reason is EndReason.PROVIDER_FAULT
-    assert not there.engine.orders

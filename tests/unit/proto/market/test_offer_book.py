@@ -29,7 +29,6 @@ from dms_proto.market.offer_state import (
 )
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Bid, Commit, CommitAck, CommitRefusal, CommitRefused, Decline, Release
-from dms_proto.secrets import Secret
 from dms_proto.sim.provider import MACHINE, ME, TARIFF, TASK, Provider, request, request_id
 from dms_proto.units import CORE, GIB, HOUR, MINUTE
 from dms_proto.work import Limits
@@ -447,18 +446,6 @@ def test_a_task_that_asks_for_more_than_was_locked_is_refused(task: object) -> N
 
     assert refusal(provider) is CommitRefusal.NEEDS_CHANGED
     assert len(provider.commits(bid, tasks=(TASK,))) == 1
-
-
-def test_what_has_a_secret_is_refused_where_work_is_placed_on_a_cluster() -> None:
-    task = msgspec.structs.replace(TASK, secrets=(Secret("KEY", b"sealed"),))
-    own = Provider()
-    assert own.commits(own.bids(request()), tasks=(task,))
-    provider = Provider(policy=ProviderPolicy(tariff=TARIFF, machines=(MACHINE.resources,)))
-
-    assert provider.commits(provider.bids(request()), tasks=(task,)) == []
-
-    assert refusal(provider) is CommitRefusal.NEEDS_CHANGED
-    assert "no secrets" in provider.sent(CommitRefused)[-1].detail
 
 
 def test_what_wants_anything_beside_it_is_refused_where_its_executor_cannot_have_it() -> None:
