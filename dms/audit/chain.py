@@ -8,9 +8,11 @@ from typing import Final
 from dms.audit.faults import Fault, FaultCode
 from dms.audit.lines import Entry
 from dms.store.chain import follows
+from dms_proto.tabs.kept import KEPT_STREAM
+from dms_proto.tabs.used import USED_STREAM
 
-SHARED: Final = "market"
-"""The stream all requests share: of its events only those about the job are there."""
+SHARED: Final = frozenset({"market", KEPT_STREAM, USED_STREAM})
+"""The streams that all requests share, or all tabs: of their events only those about the job, or the tab, are there."""
 
 
 def check(job: str, entries: Sequence[Entry]) -> Iterator[Fault]:
@@ -29,7 +31,7 @@ def _itself(job: str, entry: Entry) -> Iterator[Fault]:
     row = entry.row
     if not follows(entry.previous, row):
         yield Fault(FaultCode.CHANGED, entry.line, f"event {row.seq} ({row.kind}) is not what was written")
-    if row.stream not in (job, SHARED) and not row.stream.startswith("a-"):
+    if row.stream not in (job, *SHARED) and not row.stream.startswith("a-"):
         yield Fault(FaultCode.FOREIGN, entry.line, f"event {row.seq} is of {row.stream!r}, not of the job")
 
 
@@ -41,7 +43,7 @@ def _in_stream(entry: Entry, versions: dict[str, int]) -> Iterator[Fault]:
         yield Fault(FaultCode.REPEATED, entry.line, f"{about} is there twice")
     elif version < last:
         yield Fault(FaultCode.REORDERED, entry.line, f"{about} stands behind event {last}")
-    elif stream != SHARED and version > last + 1:
+    elif stream not in SHARED and version > last + 1:
         yield Fault(FaultCode.MISSING, entry.line, f"event {last + 1} of {stream} is missing before {version}")
     versions[stream] = max(last, version)
 

@@ -29,7 +29,7 @@ class FaultCode(StrEnum):
     REPLAYED = "replayed"
     """A frame is there twice: one envelope counts once."""
     FOREIGN = "foreign"
-    """An event or frame is about another job."""
+    """An event or frame is about another job or tab."""
     EXPIRED = "expired"
     """A frame was taken when its time was over, or a bid after its validity."""
     TERMS_DIFFER = "terms_differ"

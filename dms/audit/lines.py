@@ -37,7 +37,7 @@ class Header(msgspec.Struct, frozen=True, tag="header", tag_field="is"):
     Attributes:
         line: 1.
         form: of the file.
-        job: whose events these are.
+        job: whose events these are: a job, or a tab.
         exporter: whose log they are from; it has signed the seal.
         at: Unix ms of the export.
         parties: everybody who signed something in it.

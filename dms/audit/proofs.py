@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from dms.audit.faults import Fault, FaultCode
 from dms.audit.lines import Entry
+from dms.store.chain import Row
 from dms_proto.ids import MessageId, PeerId
 from dms_proto.machine import Event
 from dms_proto.market.proofs import FrameKept
+from dms_proto.tabs.kept import KEPT_STREAM, SumSigned, TabAgreed
+from dms_proto.tabs.used import USED_STREAM, SumAnswered, TabTaken
 from dms_proto.wire import (
     CLOCK_SKEW_MS,
     MAX_DIRECT_LIFETIME_MS,
@@ -23,6 +26,12 @@ from dms_proto.wire import (
 )
 
 E = TypeVar("E", bound=Event)
+HOLDERS: Final[dict[str, Any]] = {
+    kind.__name__: kind for kind in (FrameKept, TabTaken, TabAgreed, SumAnswered, SumSigned)
+}
+"""Events that hold a signed frame."""
+STREAMS: Final = frozenset({KEPT_STREAM, USED_STREAM})
+"""Where they stand, but for a job's own stream."""
 
 
 class Proof(NamedTuple):
@@ -45,17 +54,36 @@ def event_of(entry: Entry, kind: type[E]) -> E | None:
         return None
 
 
+class Framed(NamedTuple):
+    """A signed frame that an event holds, and when it was heard, Unix ms by the exporter's clock; 0: it is its own."""
+
+    frame: bytes
+    heard_at: int
+
+
+def frame_in(row: Row) -> Framed | None:
+    """The signed frame in an event; None: events of its kind hold none."""
+    kind = HOLDERS.get(row.kind)
+    if kind is None:
+        return None
+    try:
+        event = msgspec.msgpack.decode(row.body, type=kind)
+    except (msgspec.DecodeError, ValueError):
+        return Framed(b"", 0)
+    return Framed(event.frame, event.heard_at if isinstance(event, FrameKept) else row.at)
+
+
 def opened(job: str, entries: Sequence[Entry]) -> tuple[tuple[Proof, ...], tuple[Fault, ...]]:
     """The frames that prove something about the job, and everything wrong with the others."""
     proofs: list[Proof] = []
     faults: list[Fault] = []
     seen: set[tuple[PeerId, MessageId]] = set()
     for entry in entries:
-        if entry.row.kind != FrameKept.__name__:
+        framed = frame_in(entry.row)
+        if framed is None:
             continue
-        kept = event_of(entry, FrameKept)
-        found = read_frame(kept.frame) if kept is not None else None
-        if kept is None or found is None:
+        found = read_frame(framed.frame) if framed.frame else None
+        if found is None:
             faults.append(Fault(FaultCode.MALFORMED, entry.line, f"event {entry.row.seq} holds no frame"))
             continue
         if isinstance(found, RefusedFrame):
@@ -69,7 +97,7 @@ def opened(job: str, entries: Sequence[Entry]) -> tuple[tuple[Proof, ...], tuple
             )
             continue
         seen.add((found.sender, found.id))
-        wrong = tuple(_circumstances(job, entry, found, kept.heard_at))
+        wrong = tuple(_circumstances(job, entry, found, framed.heard_at))
         faults += wrong
         if not wrong:
             proofs.append(Proof(entry.line, found.sender, found.to, found.sent_ms, found.message))
@@ -77,8 +105,8 @@ def opened(job: str, entries: Sequence[Entry]) -> tuple[tuple[Proof, ...], tuple
 
 
 def _circumstances(job: str, entry: Entry, found: Envelope, heard_at: int) -> Iterator[Fault]:
-    about = getattr(found.message, "request_id", "")
-    if about != job or entry.row.stream != job:
+    about = getattr(found.message, "request_id", "") or getattr(found.message, "tab_id", "")
+    if about != job or entry.row.stream not in (job, *STREAMS):
         yield Fault(
             FaultCode.FOREIGN, entry.line, f"the {found.kind} in event {entry.row.seq} is about {about or 'no job'}"
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from dms.audit.faults import Fault
-from dms_proto.capability import Resources
-from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId
+from dms_proto.capability import Price, Resources
+from dms_proto.ids import AllocationId, BidId, Digest, PeerId, RequestId, TabId
 from dms_proto.work import NO_LOGS, EndReason, Logs, Usage
 
 
@@ -64,6 +64,66 @@ class Agreed(msgspec.Struct, frozen=True):
     because: str = ""
 
 
+class TabSum(msgspec.Struct, frozen=True):
+    """A sum of a tab: all that its calls had come to.
+
+    Attributes:
+        number: of the sum.
+        calls, ran_ms: calls that ran to their end, and how long they were at work, as the provider states.
+        claimed: micro-credits that it states as owed in all.
+        confirmed: micro-credits in all that the caller owes; None: it has not answered.
+    """
+
+    number: int
+    calls: int
+    ran_ms: int
+    claimed: int
+    confirmed: int | None = None
+
+    @property
+    def stated(self) -> tuple[int, int, int]:
+        """Price, calls and time, as the provider states."""
+        return self.claimed, self.calls, self.ran_ms
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether the caller owes less than was claimed."""
+        return self.confirmed is not None and self.confirmed < self.claimed
+
+
+class AgreedTab(msgspec.Struct, frozen=True):
+    """A tab: the running account of one node's calls of a service at another.
+
+    Attributes:
+        tab_id: its name.
+        provider: who is paid.
+        caller: who pays.
+        service: that is called.
+        terms: digest of what both have signed.
+        resources: what a container of the service holds.
+        tariff: prices for that, while calls are at work.
+        max_price: micro-credits in all at most.
+        sums: in order; each holds those before it.
+        over: why no more calls are made on it; empty: none was written down.
+    """
+
+    tab_id: TabId
+    provider: PeerId
+    caller: PeerId
+    service: str
+    terms: Digest
+    resources: Resources
+    tariff: Price
+    max_price: int
+    sums: tuple[TabSum, ...]
+    over: str = ""
+
+    @property
+    def confirmed(self) -> int:
+        """Micro-credits that are owed in all."""
+        return next((each.confirmed for each in reversed(self.sums) if each.confirmed is not None), 0)
+
+
 class Shown(msgspec.Struct, frozen=True):
     """A log that was shown with the file.
 
@@ -85,7 +145,7 @@ class Report(msgspec.Struct, frozen=True):
 
     Attributes:
         sound: nothing is wrong with it.
-        job: whose events these are; empty if the file does not say.
+        job: whose events these are, a job or a tab; empty if the file does not say.
         exporter: whose log they are from; likewise.
         exported_at: Unix ms.
         events: how many it holds.
@@ -94,6 +154,7 @@ class Report(msgspec.Struct, frozen=True):
         faults: everything wrong, in the order of the file.
         shown: the logs that were shown with it.
         compared_by: what said which results are the same answer, with its version, where bytes do not tell: the word of the exporter, nobody else's.
+        tabs: the tab that the file is about, if it is about one.
     """
 
     sound: bool
@@ -106,3 +167,4 @@ class Report(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...]
     shown: tuple[Shown, ...] = ()
     compared_by: tuple[str, ...] = ()
+    tabs: tuple[AgreedTab, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dms.audit import chain, deals, demands, lines, proofs
+from dms.audit import chain, deals, demands, lines, proofs, tabs
 from dms.audit.faults import Fault, FaultCode
 from dms.audit.report import Agreed, Report
 from dms_proto.ids import PeerId, RequestId
@@ -16,12 +16,14 @@ def verify(data: bytes) -> Report:
     exporter = header.exporter if header is not None else PeerId("")
     proven, unproven = proofs.opened(job, entries)
     agreements, doubtful = deals.check(entries, proven)
+    accounts, untrue = tabs.check(job, exporter, entries, proven)
     comparisons = (proofs.event_of(entry, ResultsCompared) for entry in entries)
     found = (
         *faults,
         *chain.check(job, entries),
         *unproven,
         *doubtful,
+        *untrue,
         *demands.check(exporter, entries, proven),
         *_outsiders(header, agreements, proven),
     )
@@ -35,6 +37,7 @@ def verify(data: bytes) -> Report:
         agreements=agreements,
         faults=tuple(sorted(found, key=lambda fault: fault.line)),
         compared_by=tuple(dict.fromkeys(said.comparator for said in comparisons if said is not None)),
+        tabs=accounts,
     )
 
 

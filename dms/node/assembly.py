@@ -284,7 +284,9 @@ class Assembly:
             tell=tell,
         )
 
-    async def _make_tunnels(self, post: NodePost, workbench: Workbench, calls: Calls, cluster: Cluster | None) -> Tunnels:
+    async def _make_tunnels(
+        self, post: NodePost, workbench: Workbench, calls: Calls, cluster: Cluster | None
+    ) -> Tunnels:
         rolls = Rolls(self._me, self._network, self._orchestrators, post.addresses_of)
         self._stack.push_async_callback(rolls.close)
         guests = Guests(rolls)

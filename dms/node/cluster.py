@@ -102,7 +102,9 @@ def _address(text: str) -> tuple[str, int] | None:
             raise ValueError(f"{text!r} is no address with a port")
         return str(ip_address(found["v6"] or found["v4"])), port
     except ValueError as error:
-        hint = "an address of this machine that those of the cluster reach, as 10.0.0.5, 10.0.0.5:7400 or [fd00::5]:7400"
+        hint = (
+            "an address of this machine that those of the cluster reach, as 10.0.0.5, 10.0.0.5:7400 or [fd00::5]:7400"
+        )
         raise UserError("bad_config", f"executors.cluster_address: {error}", hint=hint) from None
 
 

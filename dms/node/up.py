@@ -138,7 +138,9 @@ async def _start(  # noqa: PLR0917 - called once
     capability = merged_capability(state.book.capability, new, config)
     if cluster is not None:
         capability = capability_on(cluster, capability, state.book.capability)
-    alone = {e.name: e.closed[:MAX_LINE] for e, _ in executors if isinstance(e, (OciExecutor, PlacedExecutor)) and e.closed}
+    alone = {
+        e.name: e.closed[:MAX_LINE] for e, _ in executors if isinstance(e, (OciExecutor, PlacedExecutor)) and e.closed
+    }
     policy = msgspec.structs.replace(policy_on(cluster, terms, state.book.policy), alone=alone)
     services.node.tell(Told(PolicyWished(policy), "start"))
     services.node.tell(Told(CapabilityMeasured(capability), "start"))

@@ -21,17 +21,18 @@ audit: Final = group("audit", "Proof of what was agreed, run and owed: export, v
 
 
 @audit.command(context_settings=CONTEXT)
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB|TAB")
 @click.option("--out", metavar="FILE", help="Write it there. Default: standard output.")
 @click.option("--force", is_flag=True, help="Replace a file that is already there.")
 @with_io
 def export(io: Io, *, job_id: str, out: str | None, force: bool) -> None:
-    """Write one file with all that this node's log holds of a job, and what the parties have signed.
+    """Write one file with all that this node's log holds of a job, or of a tab for calls, and what the parties have signed.
 
-    Either party can export: whoever asked for the job, and whoever ran it. Anybody can check the file with dms audit verify.
+    Either party can export: whoever asked for the job or called, and whoever ran it. Anybody can check the file with dms audit verify.
 
     \b
     dms audit export r-abc --out job.audit
+    dms audit export t-abc --out calls.audit
     """
     from dms.cli.views.audit import exported  # noqa: PLC0415
     from dms.rpc.api.audit import AuditExportParams, AuditFile  # noqa: PLC0415

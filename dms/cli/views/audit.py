@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from dms.audit.report import Agreed, Report, Run, Shown
+from dms.audit.report import Agreed, AgreedTab, Report, Run, Shown, TabSum
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.rpc.api.audit import AuditFile
-from dms_proto.units import format_count, format_credits, format_millis
+from dms_proto.units import HOUR, format_count, format_credits, format_millis
 
 FAULTS_SHOWN: Final = 20
 """Faults listed one by one."""
@@ -18,7 +18,7 @@ FAULTS_SHOWN: Final = 20
 def exported(file: AuditFile, path: str) -> Iterator[Block]:
     """That a file was written."""
     yield Line(
-        f"{format_count(file.events, 'event')} of job {file.job_id} in {path}; dms audit verify {path} checks it"
+        f"{format_count(file.events, 'event')} of {_what(file.job_id)} in {path}; dms audit verify {path} checks it"
     )
 
 
@@ -32,6 +32,8 @@ def report(found: Report) -> Iterator[Block]:
         for run in agreed.runs:
             for dispute in run.disputed:
                 yield Line(f"disputed: {dispute}", "warn")
+    for tab in found.tabs:
+        yield from _tab(tab)
     if found.compared_by:
         yield Line(f"results were compared by {', '.join(found.compared_by)}, as the exporter says", "dim")
     if found.sound:
@@ -62,7 +64,39 @@ def _verdict(found: Report) -> str:
         return f"{format_count(len(found.faults), 'fault')}: this proves nothing until they are explained"
     held = f"{format_count(found.events, 'event')} and {format_count(found.frames, 'signed frame')}"
     owed = sum(run.confirmed or 0 for agreed in found.agreements for run in agreed.runs)
-    return f"sound: {held} of job {found.job}, exported by {found.exporter}; {format_credits(owed)} confirmed as owed"
+    owed += sum(tab.confirmed for tab in found.tabs)
+    return (
+        f"sound: {held} of {_what(found.job)}, exported by {found.exporter}; {format_credits(owed)} confirmed as owed"
+    )
+
+
+def _what(about: str) -> str:
+    return f"tab {about}" if about.startswith("t-") else f"job {about}"
+
+
+def _tab(tab: AgreedTab) -> Iterator[Block]:
+    """What calls cost, and each sum of them."""
+    yield Box(
+        f"Tab {tab.tab_id}",
+        (
+            ("provider", tab.provider),
+            ("caller", tab.caller),
+            ("for calls of", f"{tab.service}, in containers of {words.resources(tab.resources)}"),
+            ("an hour costs", format_credits(tab.tariff.cost(tab.resources, HOUR))),
+            ("price", f"at most {format_credits(tab.max_price)} in all"),
+            ("terms", tab.terms),
+            ("state", f"over: {tab.over}" if tab.over else "open"),
+        ),
+    )
+    yield Table(("SUM", "CALLS", "AT WORK", "CLAIMED", "CONFIRMED"), [_sum(each) for each in tab.sums])
+    for each in tab.sums:
+        if each.is_disputed:
+            yield Line(f"disputed: of sum {each.number} less was accepted than its provider states", "warn")
+
+
+def _sum(told: TabSum) -> tuple[str, ...]:
+    confirmed = "no answer" if told.confirmed is None else format_credits(told.confirmed)
+    return str(told.number), str(told.calls), format_millis(told.ran_ms), format_credits(told.claimed), confirmed
 
 
 def _agreement(agreed: Agreed) -> Box:

@@ -11,10 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dms.audit.verify import verify
 from dms.config.settings import Pool as PoolSettings
 from dms.config.settings import Provider
 from dms.jobs.spec import JobSpec
 from dms.rpc.api.accounts import LimitParams, StatementParams
+from dms.rpc.api.audit import AuditExportParams
 from dms.rpc.api.grants import CreateGrantParams, GrantParams
 from dms.rpc.api.services import CallParams, InstallParams, RouteParams, ServiceParams
 from dms.rpc.api.tabs import TabView
@@ -203,3 +205,23 @@ async def test_a_killed_node_has_its_tabs_again_and_nothing_is_paid_twice(payers
     assert before.calls == 3
     owed, due = await payers.settled()
     assert owed == due == before.ran_ms * CREDIT // SECOND
+
+
+async def test_either_side_proves_what_was_agreed_and_signed_for_calls(payers: Payers) -> None:
+    for _ in range(2):
+        await payers.call()
+    owed, _ = await payers.settled()
+    (tab,) = await payers.tabs(0)
+    reports = []
+    for api in payers.apis:
+        file = await api.audit_export(AuditExportParams(tab.tab_id[:12]))
+        reports.append(verify(file.text.encode()))
+    mine, theirs = reports
+    assert (mine.faults, theirs.faults) == ((), ())
+    assert [report.job for report in reports] == [tab.tab_id] * 2
+    assert [report.tabs[0].sums for report in reports] == [mine.tabs[0].sums] * 2
+    (agreed,) = mine.tabs
+    assert (agreed.caller, agreed.provider, agreed.service) == (mine.exporter, theirs.exporter, "command/echo")
+    assert (agreed.confirmed, agreed.sums[-1].calls, agreed.max_price) == (owed, 2, 10 * LONGEST)
+    with pytest.raises(DmsError, match="no tab"):
+        await payers.apis[0].audit_export(AuditExportParams("t-nothing"))

@@ -102,7 +102,9 @@ def test_where_the_node_is_reached_is_an_address_and_a_port(written: str, meant:
     assert settings.address == meant
 
 
-@pytest.mark.parametrize("written", ["login.example.org", "10.0.0.5:99999", "10.0.0.5:", "10.0.0", "fd00::5:7400", ":7400"])
+@pytest.mark.parametrize(
+    "written", ["login.example.org", "10.0.0.5:99999", "10.0.0.5:", "10.0.0", "fd00::5:7400", ":7400"]
+)
 def test_where_the_node_is_reached_is_nothing_else(written: str) -> None:
     with pytest.raises(UserError, match=r"executors\.cluster_address") as error:
         cluster_settings(config(cluster_address=written))

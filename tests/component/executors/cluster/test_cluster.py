@@ -176,7 +176,9 @@ async def test_what_wants_company_is_not_placed_where_no_machine_reaches_the_nod
 
     assert executor.closed.endswith("what runs there is not reached: executors.cluster_address is not set")
     for changes in ({"ports": (80,)}, {"exec": ExecBy.REQUESTER}, {"names": Names(0, 2)}):
-        ending = await ending_of(await executor.run("a-1", msgspec.structs.replace(shell("true"), **changes), directory))
+        ending = await ending_of(
+            await executor.run("a-1", msgspec.structs.replace(shell("true"), **changes), directory)
+        )
         assert (ending.reason, ending.detail) == (EndReason.PROVIDER_FAULT, executor.closed)
     assert not there.engine.orders
 

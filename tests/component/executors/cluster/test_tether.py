@@ -114,9 +114,7 @@ print(call(0), call(2), call(2))
 """
 
 
-async def test_a_program_calls_its_siblings_by_name_and_hears_who_is_away(
-    there: OnProcesses, directory: Path
-) -> None:
+async def test_a_program_calls_its_siblings_by_name_and_hears_who_is_away(there: OnProcesses, directory: Path) -> None:
     async def sibling(said: str, end: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=end)
         writer.write(said.encode() + await reader.read())
