@@ -15,7 +15,7 @@ from dms_proto.allocation import freezing, resizing, tunnels
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.grants import trust
 from dms_proto.machine import Event, Transient
-from dms_proto.market import auction_events, offer_state, owner, proofs
+from dms_proto.market import answers, auction_events, offer_state, owner, proofs
 from dms_proto.membership import machine as membership
 from dms_proto.pool import routes, services
 from dms_proto.pool import state as pool
@@ -30,6 +30,7 @@ MACHINES: Final[tuple[ModuleType, ...]] = (
     resizing,
     membership,
     owner,
+    answers,
     accounts,
     trust,
     proofs,

@@ -238,7 +238,7 @@ class NewEvent(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: what it is about: a request id, an allocation id, "market" (capacity and bids), "peers", "accounts", "owner" (preferences),
-            "pool" (containers).
+            "pool" (containers), "answers" (by earlier jobs).
         kind: name of the event type, as in docs/reference/events.md.
         cause_id: id of the message or call that led to it.
         body: msgpack of the event.

@@ -35,7 +35,7 @@ from dms.rpc.api.jobs import (
 from dms.rpc.client import Client, ConnectionLost
 from dms_proto.checkpoints import leaves_checkpoint
 from dms_proto.errors import DmsError
-from dms_proto.ids import short
+from dms_proto.ids import RequestId, short
 from dms_proto.units import format_count, format_credits, format_millis
 from dms_proto.work import EndReason
 
@@ -46,6 +46,24 @@ EARLY_S: Final = 0.01
 """More than a timer may come too early by."""
 FAILURES_TOLD: Final = 5
 """Slots that are named when many failed; `dms job show` names all."""
+
+
+class JobAnswered(msgspec.Struct, frozen=True, tag="answered"):
+    """Nothing is run: an earlier job is the answer (`cache`). The first line of JSON, before what that one did.
+
+    Attributes:
+        job_id: of the earlier one.
+        answered_at: Unix ms when it ended.
+    """
+
+    job_id: RequestId
+    answered_at: int
+
+
+def print_line(update: msgspec.Struct) -> None:
+    """Prints an update as a line of JSON."""
+    sys.stdout.write(msgspec.json.encode(update).decode() + "\n")
+    sys.stdout.flush()
 
 
 class Watcher:
@@ -123,8 +141,7 @@ class Watcher:
             if not update.data:
                 return
         if self._as_json:
-            sys.stdout.write(msgspec.json.encode(update).decode() + "\n")
-            sys.stdout.flush()
+            print_line(update)
             return
         match update:
             case JobProgress():

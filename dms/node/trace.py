@@ -361,6 +361,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "IouKept": lambda e: f"{short(e.iou.debtor)} signed that it owes us {format_credits(e.iou.amount)}",
     "IouGiven": lambda e: f"signed that we owe {short(e.iou.creditor)} {format_credits(e.iou.amount)}",
     "DisputeSettled": lambda e: _booked(e.entry),
+    "EarlierGiven": lambda e: f"not run again: {short(e.request_id)} is the answer",
     "PreferencesChanged": lambda _e: "the owner's preferences changed",
     # the pool
     "CapacityChanged": lambda e: f"the pool may use {_amounts(e.capacity)}",

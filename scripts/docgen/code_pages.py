@@ -36,6 +36,7 @@ MACHINE_TITLES = {
     "dms_proto.accounts.machine": ("The accounts", "stream `accounts`", "../concepts/accounts.md"),
     "dms_proto.grants.trust": ("Trust", "stream `trust`", "../concepts/grants.md"),
     "dms_proto.market.owner": ("The owner", "stream `owner`", "../concepts/capability.md"),
+    "dms_proto.market.answers": ("Answers by earlier jobs", "stream `answers`", "../guides/job-document.md"),
     "dms_proto.pool.state": ("The pool", "stream `pool`", "../concepts/pools.md"),
     "dms_proto.pool.routes": ("Calls", "stream `calls`", "../concepts/pools.md"),
     "dms_proto.tabs.kept": ("Tabs of others", "stream `tabs_kept`", "../concepts/tabs.md"),

@@ -79,6 +79,17 @@ def test_the_same_work_again_is_answered_from_the_cache_and_says_so(market: Whol
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert (tmp_path / "again" / "out").read_text() == first.stdout
     assert "dms: answered from the cache: job r-" in again.stderr
+    job = market.last_job()
+    told = market.dms("run", "--cache", "--json", "--force", *command[2:], str(tmp_path / "again"), *script).stdout
+    assert json.loads(told.splitlines()[0]) == {
+        "type": "answered",
+        "job_id": job["job_id"],
+        "answered_at": job["ended_at"],
+    }
+    answers = market.json("job", "show", job["job_id"])["given_again"]
+    assert (answers["times"], answers["last_at"] > job["ended_at"]) == (2, True)
+    for question in ("show", "explain"):
+        assert "2 times to the same work, which was not run again" in market.dms("job", question, job["job_id"]).stdout
     assert market.dms("run", "--", "sh", "-c", "date +%s%N").stdout != first.stdout
 
 

@@ -26,7 +26,7 @@ ABOUT = click.option(
     "stream",
     metavar="ID",
     default="",
-    help='Only what is about this: a job, an allocation, "market", "peers" or "owner".',
+    help='Only what is about this: a job, an allocation, "market", "peers", "owner" or "answers".',
 )
 
 

@@ -108,14 +108,15 @@ def explain(io: Io, *, job_id: str, every_node: bool) -> None:
     dms job explain r-abc
     """
     from dms.cli.views.explain import explanation  # noqa: PLC0415
-    from dms.cli.views.words import most, needs, short  # noqa: PLC0415
+    from dms.cli.views.words import given_again, most, needs, short  # noqa: PLC0415
     from dms.rpc.api.jobs import JobParams, JobView  # noqa: PLC0415
     from dms_proto.market.explain import Explanation  # noqa: PLC0415
 
     with io.node() as node:
         view = node.call("job.show", JobParams(job_id), JobView)
         found, names = node.call("job.explain", JobParams(view.summary.job_id), Explanation), io.names(node)
-    title = f"job {short(view.summary.job_id)}  {needs(view.spec.needs)}  {most(view.spec.max_price, view.spec.budget)}"
+    again = f"  answered {given_again(view.given_again)}" if view.given_again.times else ""
+    title = f"job {short(view.summary.job_id)}  {needs(view.spec.needs)}  {most(view.spec.max_price, view.spec.budget)}{again}"
     io.show(found, lambda value: explanation(title, value, names, every_node=every_node))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dms.cli.forwarding import Listeners
     from dms.cli.interrupts import Interrupts
     from dms.jobs.spec import JobSpec
-    from dms.rpc.api.jobs import JobView
+    from dms.rpc.api.jobs import JobView, Submitted
     from dms.rpc.client import Client
 
 STDIN: Final = 0
@@ -167,7 +167,6 @@ def run_to_end(
 
 
 def _submit(io: Io, node: Client, spec: JobSpec, *, quiet: bool) -> str:
-    from dms.cli.views.words import from_the_cache  # noqa: PLC0415
     from dms.rpc.api.jobs import SubmitParams, Submitted  # noqa: PLC0415
     from dms.rpc.client import ConnectionLost  # noqa: PLC0415
 
@@ -176,9 +175,20 @@ def _submit(io: Io, node: Client, spec: JobSpec, *, quiet: bool) -> str:
     except ConnectionLost as error:
         error.hint = "it may have taken the job before: dms job list shows it"
         io.fail(error, exit_code=NOT_SEEN_THROUGH)
-    if submitted.answered_at and not quiet:
-        io.remark(from_the_cache(submitted.job_id, submitted.answered_at))
+    if submitted.answered_at:
+        _say_answered(io, submitted, quiet=quiet)
     return submitted.job_id
+
+
+def _say_answered(io: Io, submitted: Submitted, *, quiet: bool) -> None:
+    """That nothing is run, since an earlier job is the answer."""
+    from dms.cli.streaming import JobAnswered, print_line  # noqa: PLC0415
+    from dms.cli.views.words import from_the_cache  # noqa: PLC0415
+
+    if io.as_json:
+        print_line(JobAnswered(submitted.job_id, submitted.answered_at))
+    elif not quiet:
+        io.remark(from_the_cache(submitted.job_id, submitted.answered_at))
 
 
 @contextmanager

@@ -81,6 +81,7 @@ def job(view: JobView, names: Mapping[str, str], now: int) -> Iterator[Block]:
             ("took", took),
             *((("checks", _checks(view)),) if view.spec.verify.is_on else ()),
             *((("kept", _kept(view)),) if view.kept_until else ()),
+            *((("answered", words.given_again(view.given_again)),) if view.given_again.times else ()),
         ),
     )
     rows = [

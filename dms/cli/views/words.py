@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from dms_proto.capability import Capability, Gpu, Resources
 from dms_proto.ids import short
+from dms_proto.market.answers import GivenAgain
 from dms_proto.reputation.silence import SetAside
 from dms_proto.units import (
     GPU,
@@ -116,6 +117,12 @@ def now_ms() -> int:
 def from_the_cache(job: str, at: int) -> str:
     """That an earlier job is the answer, which ended at a Unix time in ms."""
     return f"answered from the cache: job {short(job)} of {clock(at)}"
+
+
+def given_again(answers: GivenAgain) -> str:
+    """How often an earlier job was the answer to the same work."""
+    times = format_count(answers.times, "time")
+    return f"{times} to the same work, which was not run again; last {clock(answers.last_at)}"
 
 
 def clock(at: int) -> str:

@@ -25,8 +25,9 @@ from dms.rpc.api.events import (
 )
 from dms.rpc.ids import MIN_CHARACTERS
 from dms_actors.ports import StoredEvent
+from dms_proto.market.answers import ANSWERS_STREAM
 
-STREAMS: Final = ("market", "peers", "owner")
+STREAMS: Final = ("market", "peers", "owner", ANSWERS_STREAM)
 """Streams that are not named after an id."""
 FIRST_STRETCH: Final = 2_000
 """Events looked back over at first when the newest are asked for; twice as many each further time."""

@@ -47,11 +47,13 @@ from dms.rpc.api.jobs import (
     WatchJobParams,
 )
 from dms.rpc.ids import check_slot
+from dms_actors.events import from_row, to_row
 from dms_actors.letters import RequestOver, Submit, Told
 from dms_actors.runtime import ask_from_loop
 from dms_proto.checkpoints import task_flaw
 from dms_proto.errors import DmsError, UserError
 from dms_proto.ids import PeerId, RequestId, request_id
+from dms_proto.market.answers import ANSWERS_STREAM, EarlierGiven, given_again
 from dms_proto.market.auction_messages import task_of
 from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.market.auction_terms import Terms
@@ -68,6 +70,8 @@ from dms_proto.verification.policy import faults
 from dms_proto.wire import MAX_TASK
 from dms_proto.work import EndReason, Output
 
+MOST_ANSWERS: Final = 10_000
+"""Answers by one job that are counted."""
 SEED_BYTES: Final = 32
 """Of the secret that says which results are checked."""
 
@@ -84,6 +88,8 @@ class JobGroup(Base):
         if spec.cache:
             check_cacheable(terms)
             if (answer := await earlier(terms, services, self._runner)) is not None:
+                given = EarlierGiven(answer.job_id, answer.answered_at, self._now())
+                await services.store.append([to_row(ANSWERS_STREAM, given, answer.job_id)])
                 return answer
         cause = call_id("job.submit")
         async with self._parts.inputs.copied(terms.request_id, spec):
@@ -189,10 +195,15 @@ class JobGroup(Base):
 
     async def job_show(self, params: JobParams) -> JobView:
         """See `JobMethods`."""
-        view = self._view(await self._story(await self._job_id(params.job_id)))
-        if view.summary.phase is not JobPhase.WAITING:
-            return view
-        return msgspec.structs.replace(view, summary=in_its_turn(view.summary, await self._ahead()))
+        job = await self._job_id(params.job_id)
+        view = self._view(await self._story(job))
+        if view.summary.phase is JobPhase.WAITING:
+            return msgspec.structs.replace(view, summary=in_its_turn(view.summary, await self._ahead()))
+        return msgspec.structs.replace(view, given_again=given_again(await self._answers_by(job)))
+
+    async def _answers_by(self, job: RequestId) -> list[EarlierGiven]:
+        rows = await self._services.store.query(stream=ANSWERS_STREAM, cause_id=job, limit=MOST_ANSWERS)
+        return [event for event in map(from_row, rows) if isinstance(event, EarlierGiven)]
 
     def _view(self, story: JobStory) -> JobView:
         return view_of(story, self._services)

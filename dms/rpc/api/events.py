@@ -21,7 +21,8 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         kinds: any of these; empty for all.
-        stream: about what: a request's or allocation's id, or a unique beginning of one; "market", "peers", "accounts" or "owner"; empty for all.
+        stream: about what: a request's or allocation's id, or a unique beginning of one; "market", "peers", "accounts", "owner" or "answers";
+            empty for all.
         cause_id: the message or call that led to it; empty for any.
         since: Unix ms; 0 for the beginning.
         until: Unix ms; 0 for now.

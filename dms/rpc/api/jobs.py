@@ -13,6 +13,7 @@ from dms.rpc.api.allocations import MAX_LOG_CHUNK, CancelResult, ChunkBytes, Lim
 from dms.rpc.api.benchmarks import BenchmarkView
 from dms.rpc.registry import feed, method
 from dms_proto.ids import AllocationId, Digest, PeerId, RequestId
+from dms_proto.market.answers import GivenAgain
 from dms_proto.market.explain import Explanation
 from dms_proto.market.ranking import Decision
 from dms_proto.messages import Award, Phase
@@ -188,6 +189,7 @@ class JobView(msgspec.Struct, frozen=True):
         gone: result files that are not here any more.
         verdicts: where results are checked, in the order in which they were judged.
         benchmark: what a spot check has found; None: it is not over, or the job is none.
+        given_again: how often its result was the answer to the same work, in place of running that (`cache`); said by job.show.
     """
 
     summary: JobSummary
@@ -200,6 +202,7 @@ class JobView(msgspec.Struct, frozen=True):
     gone: int = 0
     verdicts: tuple[Verdict, ...] = ()
     benchmark: BenchmarkView | None = None
+    given_again: GivenAgain = GivenAgain()
 
     @property
     def outcomes(self) -> tuple[SlotView, ...]:

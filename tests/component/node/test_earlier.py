@@ -9,6 +9,7 @@ import pytest
 
 from dms.jobs.spec import JobSpec
 from dms.node.sweeping import RECENT_MS, sweep
+from dms.rpc.api.events import EventQuery
 from dms.rpc.api.jobs import JobListParams, JobParams, SubmitParams, Submitted
 from dms.testing.market import peer_of
 from dms_proto.errors import UserError
@@ -38,6 +39,18 @@ async def test_the_same_work_is_answered_by_the_job_that_did_it(local: Local) ->
     assert (again.job_id, again.answered_at) == (first, view.summary.ended_at)
     assert (await local.api.job_results(JobParams(again.job_id))).complete
     assert (await local.api.job_list(JobListParams())).total == 1
+
+
+async def test_how_often_it_was_the_answer_and_when_is_shown_of_it_also_after_a_restart(local: Local) -> None:
+    first, other = await done(local, work()), await done(local, work(environment={"A": "1"}))
+    for _ in range(2):
+        await submitted(local, work())
+    latest = (await local.api.events_query(EventQuery(stream="answers"))).events[-1]
+    for _ in range(2):
+        given = (await local.show(first)).given_again
+        assert (given.times, given.last_at) == (2, latest.body["at"])
+        await local.restart(0)
+    assert not (await local.show(other)).given_again.times
 
 
 async def test_without_the_wish_it_is_run_again(local: Local) -> None:
