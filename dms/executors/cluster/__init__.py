@@ -16,6 +16,7 @@
     files    what the node and a runner say to each other: files of a directory that both see
     kinds    which kinds of tasks a runner runs
     runner   the program that is placed: it proves the machine, runs one task in a sandbox there, and says how it went
+    own      directories of this user's alone, where others write beside them
     scratch  what it keeps on its machine, and what others left there
     tether   what leads into a run and out of it, by connections that its runner makes; tethers: at the node; tethered: in the runner
     handover how a task is given its secrets, which lie in no file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ import msgspec
 from dms.executors.cluster.engine import Capacity, Engine, EngineError, EngineJob, Order
 from dms.executors.cluster.files import Proof, RunDirectory, Spec, place_of
 from dms.executors.cluster.kinds import KINDS
+from dms.executors.cluster.own import check_place, own_directory
 from dms.executors.cluster.run import PlacedRun
 from dms.executors.cluster.tethers import LeadOut, Tethers
 from dms.executors.sandbox.refused import RefusedRun
@@ -150,6 +152,7 @@ class Cluster:
         spec = Spec(name, self.unreserved, shown(task), str(directory), offer, egress, networks)
         files = RunDirectory(self.runs_directory / spec.name)
         try:
+            await asyncio.to_thread(self._settle)
             await asyncio.to_thread(files.create, spec)
             job_id = await self._submit(files, task)
         except (EngineError, OSError) as error:
@@ -253,9 +256,11 @@ class Cluster:
     async def _find(self) -> Known:
         file = self._shared / "known.json"
         try:
-            if not self._cluster.shared.is_dir():
-                raise EngineError(f"{self._cluster.shared} is not a directory of this machine")
-            await asyncio.to_thread(self.runs_directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+            await asyncio.to_thread(self._settle)
+        except OSError as error:
+            hint = "name one in executors.cluster_directory that is there, and to which nobody but this user can write"
+            raise MachineError("executor_unavailable", f"{self.engine.name}: {error}", hint=hint) from error
+        try:
             self._listen()
             known = Known(await self.capacity(), await self._prove())
             await asyncio.to_thread(file.write_bytes, msgspec.json.encode(known))
@@ -267,6 +272,18 @@ class Cluster:
             hint = f"look at {self.engine.name}, at executors.cluster_directory and executors.cluster_python"
             raise MachineError("executor_unavailable", f"{self.engine.name}: {error}", hint=hint) from error
         return known
+
+    def _settle(self) -> None:
+        """Makes the node's own place in the shared directory.
+
+        Who could write there, or put something in its place, would have runners do what they like as the node's user, and seal secrets to them.
+
+        Raises:
+            OSError: there is none, or it is not this user's alone.
+        """
+        check_place(self._cluster.shared)
+        own_directory(self._shared, os.geteuid())
+        own_directory(self.runs_directory, os.geteuid())
 
     def _listen(self) -> None:
         """Where its owner says that its machines reach this one."""

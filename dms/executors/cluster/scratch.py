@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from dms.executors.cluster.own import own_directory
 
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -22,13 +23,7 @@ def scratch_directory(where: Path, uid: int) -> Path:
     Raises:
         OSError: it cannot be made, or is not ours alone.
     """
-    directory = where / f"dms-{uid}"
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or stat.S_IMODE(found.st_mode) != 0o700:
-        raise PermissionError(f"{directory} is not a directory of this user alone")
-    return directory
+    return own_directory(where / f"dms-{uid}", uid)
 
 
 @contextmanager

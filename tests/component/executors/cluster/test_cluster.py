@@ -165,6 +165,34 @@ async def test_a_shared_directory_that_is_not_there_is_not_made(there: OnProcess
     assert not there.shared.exists()
 
 
+async def test_nothing_is_placed_where_another_user_could_speak_for_a_runner(
+    there: OnProcesses, directory: Path
+) -> None:
+    """Who can write to the node's place can have a runner start what they like, and the secrets of runs sealed to themselves."""
+    executor = await there.proven_node()
+    place = there.cluster.runs_directory.parent
+    assert place.stat().st_mode & 0o777 == 0o700
+    there.engine.orders.clear()
+
+    place.chmod(0o770)
+    ending = await ending_of(await executor.run("a-1", shell("true"), directory))
+    with pytest.raises(MachineError, match="is not a directory of this user alone") as refused:
+        await there.node().probe()
+
+    assert (ending.reason, there.engine.orders) == (EndReason.PROVIDER_FAULT, {})
+    assert "executors.cluster_directory" in refused.value.hint
+    place.chmod(0o700)
+
+
+async def test_a_shared_directory_in_which_others_can_rename_is_refused(there: OnProcesses) -> None:
+    there.shared.chmod(0o777)
+    with pytest.raises(MachineError, match="others can rename what is in"):
+        await there.node().probe()
+    assert not any(there.shared.iterdir())
+    there.shared.chmod(0o1777)
+    await there.proven_node()
+
+
 async def test_what_wants_company_is_not_placed_where_no_machine_reaches_the_node(
     there: OnProcesses, directory: Path
 ) -> None:
