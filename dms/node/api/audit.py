@@ -22,7 +22,6 @@ class AuditGroup(Base):
     async def audit_export(self, params: AuditExportParams) -> AuditFile:
         """See `AuditMethods`."""
         services = self._services
-        await services.written()
         job, rows = await self._about(params.job_id)
         links = await services.store.links([row.seq for row in rows])
         signer = Signer(services.identity.seed())
@@ -34,6 +33,8 @@ class AuditGroup(Base):
         store = self._services.store
         if given.startswith(IS_TAB):
             tab_id = await tab_named(store, given)
+            await self._services.written()
             return tab_id, await gather_tab(store, tab_id)
         job = await self._traced(given)
+        await self._services.written()
         return job, await gather(store, self._runner, job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dms.audit.report import Report
 from dms.audit.verify import verify
 from dms.cli.text import plain
 from dms.cli.views.jobs import allocation
@@ -10,6 +11,7 @@ from dms.node.api import LocalApi
 from dms.rpc.api.allocations import AllocationParams
 from dms.rpc.api.audit import AuditExportParams
 from dms.rpc.api.jobs import JobParams
+from dms.testing.market import until
 from dms_actors.events import to_row
 from dms_proto.allocation.events import ReceiptDisputed
 from dms_proto.ids import PeerId
@@ -26,14 +28,22 @@ def api_of(local: Local, peer: PeerId) -> LocalApi:
     return found
 
 
+async def whole_file(api: LocalApi, job: str, frames: int) -> Report:
+    """What a file proves, once so many frames are in the log: what a node sends is written down after it was sent."""
+
+    async def checked() -> Report:
+        return verify((await api.audit_export(AuditExportParams(job))).text.encode())
+
+    return await until(checked, lambda report: report.frames >= frames)
+
+
 async def test_both_parties_export_the_same_agreement_and_each_file_is_sound(local: Local) -> None:
     await local.api.node_pause()  # so that another node runs it
     view = await local.run(spec("print", "hello\n", "write", "out/a.txt", "42", outputs=("out/*",)))
     (attempt,) = view.slots[0].attempts
     asked, ran = local.api, api_of(local, attempt.provider)
 
-    files = [await api.audit_export(AuditExportParams(view.summary.job_id)) for api in (asked, ran)]
-    mine, theirs = (verify(file.text.encode()) for file in files)
+    mine, theirs = [await whole_file(api, view.summary.job_id, frames) for api, frames in ((asked, 5), (ran, 6))]
 
     assert (mine.faults, theirs.faults) == ((), ())
     assert mine.sound

@@ -95,7 +95,10 @@ async def test_what_cannot_be_opened_any_more_begins_nothing(there: OnProcesses,
     assert run is not None
     ending = await ending_of(run)
 
-    assert (ending.reason, ending.detail) == (EndReason.BAD_PROGRAM, "the secret KEY was not sealed for this node [bad_job]")
+    assert (ending.reason, ending.detail) == (
+        EndReason.BAD_PROGRAM,
+        "the secret KEY was not sealed for this node [bad_job]",
+    )
     await there.engine.until_over(there.cluster.name_of("a-1"))
     assert not (directory / "ran").exists()
 
