@@ -1,13 +1,16 @@
-"""Large contents between whole nodes whose link is cut five times on the way. `python -m bench data` does the same with a gigabyte."""
+"""Large contents between whole nodes whose link is cut on the way, or one of which is killed. `python -m bench data` does it with a gigabyte."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dms.testing import cut_transfers
+from dms.testing.whole_market import wait_until
 from dms.testing.wired_market import WiredMarket
 from dms_proto.units import MIB
 
@@ -27,6 +30,25 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WiredMarket]:
         if lack := market.lacks():
             pytest.skip(lack)
         yield market
+
+
+@pytest.mark.parametrize("killed", ["provider", "requester"])
+def test_a_node_that_is_killed_on_the_way_goes_on_with_what_has_come(
+    market: WiredMarket, tmp_path: Path, killed: str
+) -> None:
+    file = tmp_path / f"content-{killed}"
+    file.write_bytes(os.urandom(SIZE))
+    assert market.dms("data", "add", str(file), "--name", file.name).returncode == 0
+    before = market.wires.carried
+    room = ("--disk", str(2 * SIZE + 16 * MIB), "--wait", "1m")  # for the only provider, while it starts again
+    with market.started("run", *room, "--dataset", f"{file.name}:in", "--", "sha256sum", f"in/{file.name}") as process:
+        wait_until(lambda: market.wires.carried > before + SIZE // 2, "half of it has come")
+        market[killed].kill()
+        market[killed].launch()
+        market[killed].wait_ready()
+        out, said = process.communicate(timeout=cut_transfers.PATIENCE_S)
+    assert (process.returncode, out.split()[:1]) == (0, [hashlib.sha256(file.read_bytes()).hexdigest()]), said
+    assert market.wires.carried - before < SIZE + LOST
 
 
 @pytest.mark.parametrize("way", [cut_transfers.dataset, cut_transfers.result])
