@@ -34,6 +34,7 @@ from dms.node.holdings import Holdings
 from dms.node.log_reading import Question, answer
 from dms.node.logs import LogStore
 from dms.node.own_calls import OwnCalls
+from dms.node.pace import Pace
 from dms.node.pool import rules_of
 from dms.node.post import NodePost
 from dms.node.reaching import Reaching
@@ -291,9 +292,10 @@ class Assembly:
         self._stack.push_async_callback(rolls.close)
         guests = Guests(rolls)
         self._stack.push_async_callback(guests.close)
-        tunnels = Tunnels(self._me, self._network, self._allocations, workbench, calls, rolls, guests)
+        pace = Pace()
+        tunnels = Tunnels(self._me, self._network, self._allocations, workbench, calls, rolls, guests, pace)
         self._stack.push_async_callback(tunnels.close)
-        siblings = Siblings(self._me, self._reaching, tunnels, rolls)
+        siblings = Siblings(self._me, self._reaching, tunnels, rolls, pace)
         self._stack.push_async_callback(siblings.close)
         keepers = Keepers(siblings.lead)
         self._stack.push_async_callback(keepers.close)

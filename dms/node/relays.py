@@ -15,6 +15,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from dms.node.guests import LOOK_S
+from dms.node.pace import Pace
 from dms.node.rolls import Rolls
 from dms.tasks import Tasks, cancel
 from dms_actors.ports import Tunnel
@@ -30,9 +31,10 @@ Lead = Callable[[PeerId, Opening], Awaitable[Tunnel]]
 class Relays:
     """One per node."""
 
-    def __init__(self, rolls: Rolls, lead: Lead, look_s: float = LOOK_S) -> None:
+    def __init__(self, rolls: Rolls, lead: Lead, pace: Pace, look_s: float = LOOK_S) -> None:
         self._rolls = rolls
         self._lead = lead
+        self._pace = pace
         self._look_s = look_s
         self._open = Tasks()
 
@@ -43,6 +45,7 @@ class Relays:
             DmsError: what the peer is told: its allocation is none of ours, it means none of its siblings, or that one lets nobody in.
         """
         sibling = await self._sibling(peer, asked)
+        self._pace.keep(sibling.provider, asked.allocation_id)
         tunnel = await self._lead(sibling.provider, Opening(sibling.allocation_id, asked.target))
         given, kept = socket.socketpair()
         tunnel.join(kept)

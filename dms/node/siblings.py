@@ -8,8 +8,7 @@
 
 A connection to a sibling that is not there yet is held for a while, since allocations of one job begin at about the same time and seldom in order.
 
-A node mutes who asks it for more tunnels than it takes, and it is this node that asks, however many programs connect here and however often. So it
-keeps below that with each, and no program connects in vain faster than it is told so.
+No program connects in vain faster than it is told so.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from collections import Counter
 from typing import Final
 
 from dms.executors.sandbox.keeper_main import break_off
+from dms.node.pace import Pace
 from dms.node.reaching import Reaching
 from dms.node.rolls import FRESH_S, MISSED_S, Rolls
 from dms.node.tunnels import Tunnels
@@ -31,8 +31,6 @@ from dms_proto.market.ledger import Reservation
 from dms_proto.recent import Recent
 from dms_proto.siblings import Sibling, Way, name_of
 from dms_proto.tunnels import Opening, ToPort, asking_to_relay, write_target
-from dms_proto.units import SECOND
-from dms_proto.wire.buckets import Buckets, Limit
 
 MOST: Final = 64
 """Connections to siblings that one allocation has at a time."""
@@ -40,8 +38,6 @@ PATIENCE_S: Final = 5.0
 """Seconds in which a sibling has to let a connection in."""
 AGAIN_S: Final = 0.25
 """Seconds between two tries, and before a program is told that there is no way."""
-PACE: Final = Limit(50, 100)
-"""Tunnels that one node is asked for at most: half of what it takes (`NetConfig.tunnel_limit`), since its owner's and others' come beside them."""
 REACH_S: Final = 3.0
 """Seconds in which its node has to be connected."""
 UNREACHED_S: Final = 60.0
@@ -52,7 +48,7 @@ MOST_UNREACHED: Final = 1_024
 class Siblings:
     """One per node."""
 
-    def __init__(self, me: PeerId, reaching: Reaching, tunnels: Tunnels, rolls: Rolls) -> None:
+    def __init__(self, me: PeerId, reaching: Reaching, tunnels: Tunnels, rolls: Rolls, pace: Pace) -> None:
         self._me = me
         self._reaching = reaching
         self._tunnels = tunnels
@@ -60,7 +56,7 @@ class Siblings:
         self._open: Counter[AllocationId] = Counter()
         self._unreached_until: Recent[PeerId, float] = Recent(MOST_UNREACHED)
         """Until when a provider is not dialled again, on the loop's clock."""
-        self._pace: Buckets[PeerId] = Buckets(lambda _provider: PACE)
+        self._pace = pace
         self._waiting = Tasks()
 
     async def lead(self, name: str, way: Way, end: socket.socket) -> None:
@@ -115,7 +111,7 @@ class Siblings:
             raise UserError("not_running", f"{name_of(way.to)} does not run now")
         opening = Opening(sibling.allocation_id, write_target(ToPort(way.port)), caller=caller)
         if await self._is_reached(sibling, allocation.reservation.requester):
-            self._keep_pace(way, sibling.provider)
+            self._pace.keep(sibling.provider, name_of(way.to))
             return await self._tunnels.lead(sibling.provider, opening)
         return await self._relayed(way, sibling, opening, allocation.reservation)
 
@@ -132,19 +128,12 @@ class Siblings:
 
     async def _relayed(self, way: Way, sibling: Sibling, opening: Opening, held: Reservation) -> Tunnel:
         """A tunnel that the requester leads on."""
-        self._keep_pace(way, held.requester)
+        self._pace.keep(held.requester, name_of(way.to))
         try:
             return await self._tunnels.lead(held.requester, asking_to_relay(held.request_id, opening))
         except DmsError as error:
             what = f"{short(sibling.provider)} is not reached from here, and not through the requester: {error.message}"
             raise PeerError("peer_unreachable", what, retryable=True) from error
-
-    def _keep_pace(self, way: Way, provider: PeerId) -> None:
-        now = round(asyncio.get_running_loop().time() * SECOND)
-        bucket = self._pace.get(provider, now)
-        if bucket is None or not bucket.take(now):
-            what = f"more connections than {provider} takes are made to it"
-            raise UserError("not_listening", f"{name_of(way.to)} is not asked: {what}; try again", retryable=True)
 
     async def _until_over(self, caller: AllocationId, tunnel: Tunnel) -> None:
         try:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from dms.node.calls import Calls
 from dms.node.guests import Guests
+from dms.node.pace import Pace
 from dms.node.relays import Relays
 from dms.node.rolls import Rolls
 from dms.node.workbench import Workbench
@@ -66,6 +67,7 @@ class Tunnels:
         calls: Calls,
         rolls: Rolls,
         guests: Guests,
+        pace: Pace,
     ) -> None:
         self._rolls = rolls
         self._guests = guests
@@ -74,7 +76,7 @@ class Tunnels:
         self._allocations = allocations
         self._workbench = workbench
         self._calls = calls
-        self._relays = Relays(rolls, self.lead)
+        self._relays = Relays(rolls, self.lead, pace)
         self._led: Recent[str, Tunnel] = Recent(KEPT)
         self._judge: Callable[[PeerId, bytes], Awaitable[Credential | None]] | None = None
         network.serve_tunnels(self.accept)

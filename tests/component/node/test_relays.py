@@ -11,12 +11,13 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from dms.node import tunnels
+from dms.node import pace, tunnels
 from dms.testing.market import Market, peer_of
 from dms.testing.tunnel_contract import PATIENCE_S
 from dms_proto.ids import RequestId
 from dms_proto.market.auction_state import Slot
 from dms_proto.tunnels import Opening, asking_to_relay
+from dms_proto.wire.buckets import Limit
 
 from .test_siblings import ONE_A_NODE, PORT, end_run, refused, running, said_back, why_not
 from .test_tunnels import only_asks
@@ -92,6 +93,18 @@ async def test_a_connection_is_broken_off_when_one_side_is_no_sibling_any_more(
         await end_run(market, first)
         assert not await reader.read()
     writer.close()
+
+
+async def test_who_asks_to_be_led_without_end_does_not_get_the_requester_muted(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "MOST", Limit(0, 2))
+    job, first, second = await apart(market)
+    lead = market.node_of(first.provider).services.tunnels.lead
+    for _ in range(2):
+        (await lead(peer_of(market.nodes[0]), onward(job, first, second))).abort()
+    said = await refused(market.node_of(first.provider), at_requester(market, second), onward(job, first, second))
+    assert (said[0], f"more connections than {second.provider} takes" in said[1]) == ("not_listening", True)
 
 
 async def test_why_there_is_no_way_is_said_as_by_a_requester_of_before(

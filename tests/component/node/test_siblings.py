@@ -16,7 +16,7 @@ from dms.executors.sandbox import door
 from dms.executors.sandbox.keeper import DOOR
 from dms.executors.scripted import ScriptedExecutor
 from dms.net.config import NetConfig
-from dms.node import siblings
+from dms.node import pace, siblings
 from dms.node.app import NodeApp
 from dms.testing.market import Market, auction_of, peer_of, submit, until
 from dms.testing.tunnel_contract import PATIENCE_S
@@ -218,9 +218,9 @@ async def test_a_program_that_connects_without_end_does_not_get_its_node_muted(
 ) -> None:
     """Whoever asks for more tunnels than a node takes is muted by it, and that is the program's provider."""
     taken = NetConfig(private_key=bytes(32)).tunnel_limit
-    assert siblings.PACE.per_second < taken.frames_per_s
-    assert siblings.PACE.burst < taken.frames_burst
-    monkeypatch.setattr(siblings, "PACE", Limit(0, 2))
+    assert pace.MOST.per_second < taken.frames_per_s
+    assert pace.MOST.burst < taken.frames_burst
+    monkeypatch.setattr(pace, "MOST", Limit(0, 2))
     monkeypatch.setattr(siblings, "PATIENCE_S", 0.3)
     async with Market(tmp_path, 3, build=only_asks) as market:
         _, (first, second) = await running(market)
