@@ -95,7 +95,9 @@ class EventGroup(Base):
     async def events_trace(self, params: TraceParams) -> Trace:
         """See `EventMethods`."""
         job = await self._traced(params.job_id)
-        return Trace(job, steps(await gather(self._services.store, self._runner, job)))
+        rows = await gather(self._services.store, self._runner, job)
+        answers = await self._services.store.query(stream=ANSWERS_STREAM, cause_id=job)  # all after its end
+        return Trace(job, steps([*rows, *answers]))
 
     async def doctor_run(self, params: DoctorParams) -> DoctorReport:
         """See `EventMethods`."""

@@ -9,10 +9,11 @@ import pytest
 
 from dms.jobs.spec import JobSpec
 from dms.node.sweeping import RECENT_MS, sweep
-from dms.rpc.api.events import EventQuery
+from dms.rpc.api.events import EventQuery, TraceParams
 from dms.rpc.api.jobs import JobListParams, JobParams, SubmitParams, Submitted
 from dms.testing.market import peer_of
 from dms_proto.errors import UserError
+from dms_proto.ids import short
 from dms_proto.secrets import OpenSecret
 from dms_proto.verification.policy import Policy, Verification
 
@@ -51,6 +52,8 @@ async def test_how_often_it_was_the_answer_and_when_is_shown_of_it_also_after_a_
         assert (given.times, given.last_at) == (2, latest.body["at"])
         await local.restart(0)
     assert not (await local.show(other)).given_again.times
+    told = [step.text for step in (await local.api.events_trace(TraceParams(first))).steps]
+    assert told[-2:] == [f"not run again: {short(first)} is the answer"] * 2
 
 
 async def test_without_the_wish_it_is_run_again(local: Local) -> None:
