@@ -28,7 +28,7 @@ from dms.node.hands import Hands
 from dms.node.inputs import lay_out
 from dms.store.blobs import BlobStore
 from dms_actors.loop_calls import LoopCalls
-from dms_actors.ports import Executor, Exited, LogChunk, Run, Started
+from dms_actors.ports import EgressRefused, Executor, Exited, LogChunk, Run, Started
 from dms_actors.splice import Splice
 from dms_proto.capability import Gpu, Resources
 from dms_proto.errors import DmsError, UserError
@@ -252,6 +252,8 @@ class PoolHands:
                     await asyncio.to_thread(self._write, container_id, Record(kept.task, handle))
                 case LogChunk(data=data):
                     kept.said = (kept.said + data)[-TOLD:]
+                case EgressRefused(barred=barred):
+                    log.warning("container %s: no connection to %s: %s", container_id, barred.destination, barred.why)
                 case Exited(ending=ending):
                     pass
         if kept.waiting is not None:

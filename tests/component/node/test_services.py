@@ -300,6 +300,20 @@ async def test_what_cannot_start_is_told_with_what_it_wrote_last(owners: Owners)
     assert caught.value.code == "call_refused"
 
 
+async def test_a_connection_that_a_service_may_not_make_is_in_its_nodes_log(
+    owners: Owners, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = owners.apis[0]
+    await api.service_install(echo("connect", "pypi.org:443", "wait"))
+    await api.service_start(ECHO)
+    await said_back(api)
+
+    async def logged() -> str:
+        return caplog.text
+
+    await until(logged, lambda text: "no connection to pypi.org:443: a script has no way out" in text)
+
+
 async def test_a_killed_node_has_its_containers_and_every_hit_again(owners: Owners) -> None:
     api = owners.apis[0]
     await api.service_install(echo())
