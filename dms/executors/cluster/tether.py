@@ -142,6 +142,10 @@ class TetherError(OSError):
     """The other side is not who it should be, or says what is not understood."""
 
 
+class EndedError(TetherError):
+    """The other side has ended it: it has no room now, or does not know us."""
+
+
 def keep_place(directory: Path, place: Place) -> None:
     """Tells runners where the node is.
 
@@ -168,6 +172,7 @@ async def connect(place: Place, hello: Hello) -> socket.socket:
     """A connection to the node, which has let us in.
 
     Raises:
+        EndedError: it has no room now, or is another since it has said where it is.
         OSError: it is not reached, or is another.
     """
     loop = asyncio.get_running_loop()
@@ -260,7 +265,7 @@ async def _exactly(connection: socket.socket, length: int) -> bytes:
     while len(found) < length:
         more = await loop.sock_recv(connection, length - len(found))
         if not more:
-            raise TetherError("the other side has ended it")
+            raise EndedError("the other side has ended it")
         found += more
     return found
 

@@ -15,6 +15,7 @@ from typing import Final
 from dms.executors.cluster.tether import (
     SHOW_S,
     Calls,
+    EndedError,
     Lead,
     Led,
     Place,
@@ -38,6 +39,8 @@ _logger: Final = logging.getLogger(__name__)
 
 AGAIN_S: Final = 1.0
 """Seconds between two tries to reach a node that is not there."""
+TRIES: Final = 10
+"""So often it is tried to be let in before a task is given up: others may have all the room there is."""
 LOOK_S: Final = 2.0
 """Seconds between two looks whether what a connection leads to is gone."""
 LAST_S: Final = 30.0
@@ -81,18 +84,24 @@ class Tethered:
 
     async def tie(self) -> str:
         """Ties the run to its node from now on, again and again. Gives why this machine cannot; a node that is not there at the moment may yet be."""
-        place = place_in(self._directory)
-        if place is None:
-            return "the node listens nowhere"
-        connection = None
-        try:
-            connection = await connect(place, Tied(self._run))
-        except ConnectionRefusedError:
-            pass  # it is being started again, perhaps elsewhere
-        except OSError as error:
-            return _why(error, place)
-        self._tasks.start(self._hold(connection), "tether")
-        return ""
+        why = ""
+        for _ in range(TRIES):
+            place = place_in(self._directory)
+            if place is None:
+                return "the node listens nowhere"
+            try:
+                connection = await connect(place, Tied(self._run))
+            except EndedError as error:
+                why = _why(error, place)
+                await asyncio.sleep(AGAIN_S)
+                continue
+            except ConnectionRefusedError:
+                connection = None  # it is being started again, perhaps elsewhere
+            except OSError as error:
+                return _why(error, place)
+            self._tasks.start(self._hold(connection), "tether")
+            return ""
+        return why
 
     def reach_by(self, reach: Reach) -> None:
         """Says how what is ordered is reached: the run has begun."""

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,8 @@ _logger: Final = logging.getLogger(__name__)
 
 MOST_UNKNOWN: Final = 64
 """Connections that may be showing who they are at a time; more are closed at once. A runner tries again."""
+OF_SOURCE: Final = MOST_UNKNOWN // 4
+"""Those of one address: who only knocks keeps out nobody but its neighbours."""
 BACKLOG: Final = 128
 ORDER_S: Final = 2 * SHOW_S
 """Seconds in which a runner has done what it was told: it waits itself for the job to begin, and then for the job's agent."""
@@ -125,6 +128,7 @@ class Tethers:
         self._changed = asyncio.Condition()
         self._lead_out: LeadOut | None = None
         self._unknown = Tasks()
+        self._unknown_at: Counter[str] = Counter()
         self._known = Tasks()
 
     def listen(self, host: str, port: int) -> None:
@@ -167,23 +171,31 @@ class Tethers:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection, address = await loop.sock_accept(listener)
             except OSError as error:
                 _logger.warning("runners cannot be heard: %s", error)
                 await asyncio.sleep(REST_S)
                 continue
-            if len(self._unknown) < MOST_UNKNOWN:
-                self._unknown.start(self._meet(connection), "who ties itself to the node")
-            else:
-                connection.close()
+            self._greet(connection, address[0])
+            await asyncio.sleep(0)  # or who connects without end gets all of the loop
 
-    async def _meet(self, connection: socket.socket) -> None:
+    def _greet(self, connection: socket.socket, source: str) -> None:
+        if len(self._unknown) < MOST_UNKNOWN and self._unknown_at[source] < OF_SOURCE:
+            self._unknown_at[source] += 1
+            self._unknown.start(self._meet(connection, source), "who ties itself to the node")
+        else:
+            connection.close()
+
+    async def _meet(self, connection: socket.socket, source: str) -> None:
         try:
             hello = await let_in(connection, self._key)
         except (OSError, TimeoutError) as error:
-            _logger.warning("a connection was turned away: %s", str(error) or "it said nothing")
+            _logger.warning("a connection from %s was turned away: %s", source, str(error) or "it said nothing")
             connection.close()
             return
+        finally:
+            self._unknown_at[source] -= 1
+            self._unknown_at += Counter()  # without those at zero
         match hello:
             case Tied(run):
                 self._known.start(self._tie(Tether(run, connection)), f"tether of {run}")

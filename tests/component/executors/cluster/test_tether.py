@@ -169,17 +169,22 @@ async def test_a_job_connects_to_where_the_owner_lets_it_and_what_is_refused_is_
     assert (barred.destination, barred.why) == ("127.0.0.2:1", "the owner of this machine does not allow it")
 
 
+async def parrot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers with what it was shown, without having the key."""
+    writer.write(bytes(32))
+    made_up_and_shown = await reader.readexactly(64)
+    writer.write(made_up_and_shown[32:])
+    writer.close()
+
+
 async def test_a_machine_that_does_not_reach_the_node_runs_nothing_that_wants_company(
     there: OnProcesses, directory: Path
 ) -> None:
     executor = await there.proven_node()
-    with socket.create_server(("127.0.0.1", 0)) as another:  # which never says a word, and then the wrong one
-        keep_place(there.cluster.runs_directory.parent, Place("127.0.0.1", another.getsockname()[1], b"k" * 32))
-        run = await executor.run("a-1", python("print(1)", ports=(PORT,)), directory)
-        another.settimeout(60)
-        connection, _ = await asyncio.to_thread(another.accept)
-        connection.close()
-        ending = await ending_of(run)
+    async with await asyncio.start_server(parrot, "127.0.0.1", 0) as another:
+        port = another.sockets[0].getsockname()[1]
+        keep_place(there.cluster.runs_directory.parent, Place("127.0.0.1", port, b"k" * 32))
+        ending = await ending_of(await executor.run("a-1", python("print(1)", ports=(PORT,)), directory))
 
     assert ending.reason is EndReason.PROVIDER_FAULT
     assert "cannot be led into: 127.0.0.1" in ending.detail
@@ -195,12 +200,6 @@ async def test_who_does_not_know_the_key_is_turned_away_and_who_is_not_the_node_
 
     with pytest.raises(OSError, match="the other side has ended it"):
         await connect(msgspec.structs.replace(place, key=b"k" * 32), Tied("a-1"))
-
-    async def parrot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(bytes(32))
-        made_up_and_shown = await reader.readexactly(64)
-        writer.write(made_up_and_shown[32:])
-        writer.close()
 
     async with await asyncio.start_server(parrot, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]

@@ -1,0 +1,90 @@
+"""The node's side of tethers, beset by who is no runner of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from dms.executors.cluster import tethered
+from dms.executors.cluster.tether import Place, Tied, connect, keep_place, let_in, place_in
+from dms.executors.cluster.tethered import Tethered
+from dms.executors.cluster.tethers import MOST_UNKNOWN, Tethers
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """Where a node listens for its runners."""
+    tethers = Tethers(tmp_path)
+    tethers.listen("127.0.0.1", 0)
+    place = place_in(tmp_path)
+    assert place is not None
+    yield place
+    await tethers.close()
+
+
+@contextmanager
+def knocking(place: Place, count: int) -> Iterator[list[socket.socket]]:
+    """So many connections from another machine, which say nothing."""
+    with ExitStack() as stack:
+        elsewhere = ("127.0.0.2", 0)
+        yield [
+            stack.enter_context(socket.create_connection((place.host, place.port), source_address=elsewhere))
+            for _ in range(count)
+        ]
+
+
+async def test_who_only_knocks_keeps_no_runner_of_another_machine_out(place: Place) -> None:
+    with knocking(place, MOST_UNKNOWN):
+        (await connect(place, Tied("a-1"))).close()
+
+
+async def test_who_connects_without_end_leaves_the_loop_to_others(place: Place) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    with knocking(place, 100) as connections:
+        connections[-1].setblocking(False)
+        async with asyncio.timeout(PATIENCE_S):
+            assert not await asyncio.get_running_loop().sock_recv(connections[-1], 1), "no room"
+    beside.cancel()
+    assert turns >= len(connections)
+
+
+async def test_a_runner_for_which_there_is_no_room_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tethered, "AGAIN_S", 0.0)
+    key = os.urandom(32)
+    loop = asyncio.get_running_loop()
+    runner = Tethered(tmp_path, "a-1")
+    with socket.create_server(("127.0.0.1", 0)) as node:
+        node.setblocking(False)
+        keep_place(tmp_path, Place("127.0.0.1", node.getsockname()[1], key))
+        tying = asyncio.create_task(runner.tie())
+        async with asyncio.timeout(PATIENCE_S):
+            (await loop.sock_accept(node))[0].close()
+            connection, _ = await loop.sock_accept(node)
+            with connection:
+                assert await let_in(connection, key) == Tied("a-1")
+                assert not await tying
+    await runner.close()
+
+
+async def test_one_for_which_there_never_is_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tethered, "AGAIN_S", 0.0)
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as node:
+        keep_place(tmp_path, Place("127.0.0.1", node.sockets[0].getsockname()[1], os.urandom(32)))
+        why = await Tethered(tmp_path, "a-1").tie()
+    assert why.endswith("is not reached: the other side has ended it")
