@@ -175,6 +175,16 @@ async def test_what_calls_cost_is_known_before_and_nothing_dearer_is_agreed(paye
     assert own.why_not == "calls of its own node cost nothing"
 
 
+async def test_no_call_is_made_on_an_open_tab_that_is_dearer_than_it_may_be(payers: Payers) -> None:
+    await payers.call()
+    with pytest.raises(DmsError, match="an hour at work costs 3600 credits there") as refused:
+        await payers.apis[0].service_call(CallParams("command", "echo", "", 10 * LONGEST))
+    assert refused.value.code == "call_refused"
+    (ours,) = await payers.tabs(0)
+    assert (ours.under_way, ours.why_over) == (0, "")
+    await payers.call()
+
+
 async def test_neither_side_goes_past_what_its_owner_lets_be_owed(payers: Payers) -> None:
     me, there = (peer_of(node) for node in payers.market.nodes)
     await payers.apis[0].account_limit(LimitParams(there, 5 * CREDIT, ours=True))
