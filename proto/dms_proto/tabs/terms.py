@@ -50,8 +50,9 @@ UNUSED_MS: Final = HOUR
 """How long a tab stays open at its caller without a call. Its provider ends it sooner, but tells that once: the word may be lost."""
 SAVE_EVERY: Final = 5_000
 """Events after which all tabs are written as one, so that a restart folds about as many."""
-OPENING_MS: Final = SECOND
-"""How much of the time before a call is seen to be let in counts at its caller: its provider may have counted on while the word was on its way."""
+OPENING_MS: Final = 2 * SECOND
+"""How much of the time before a call is seen to be let in counts at its caller: its provider may have counted on while the word was on its way, or
+this node busy."""
 SLACK_MS: Final = 2 * SECOND
 SLACK_PARTS: Final = 20
 """How far the time that a provider states may be above what was seen here: so much, and a twentieth. Clocks and messages are not exact."""

@@ -4,8 +4,8 @@
 
     wanted ──offer──▶ signed: open ── calls, sums ──▶ over ──▶ forgotten after a day
 
-A stated sum is compared with what was seen here of the calls that were let in: from a second before the word of that came, or from when the call was
-asked for, to its end. How long it waited is not paid. What is beyond
+A stated sum is compared with what was seen here of the calls that were let in: from two seconds before the word of that came, or from when the call
+was asked for, to its end. How long it waited is not paid. What is beyond
 that is not signed, and the tab is over then: no more calls are made on it. While it is open whether a call was let in, such a sum waits: its
 provider tells it again.
 
@@ -373,10 +373,10 @@ _ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
         "its time runs from here on; not begun if with it, and all under way as long as it may take, calls of the service could come to more than "
         "is paid within a day, or if an hour of it costs more",
     ),
-    CallSeenIn: Row(_call_in, "it may be asked for; of the time before, a second at the most counts"),
+    CallSeenIn: Row(_call_in, "it may be asked for; of the time before, two seconds at the most count"),
     CallSeenOver: Row(
         _call_over,
-        "its time is what may be asked for: a second at the most if it was not seen to be let in; of one that was not let in nothing may be",
+        "its time is what may be asked for: two seconds at the most if it was not seen to be let in; of one that was not let in nothing may be",
     ),
     TabRefused: Row(_refused, "no more calls are made on it"),
     TabGivenUp: Row(_given_up, "forgotten, if there is no agreement yet"),

@@ -19,6 +19,7 @@ from dms_proto.tabs.terms import (
     FREE_FAILURES,
     KEEP_MS,
     OFFER_MS,
+    OPENING_MS,
     SETTLE_MS,
     STATE_MS,
     UNSIGNED_MS,
@@ -297,8 +298,8 @@ def test_more_than_was_seen_is_not_signed_and_ends_the_tab(lie: object, why: str
     assert -pair.caller.balances.open == pair.caller.balances.expense == pair.used(tab).signed
 
 
-def test_how_long_a_call_waited_is_not_paid_but_for_a_second() -> None:
-    for seen_in_after, ran, is_signed in ((50 * SECOND, 50 * SECOND, False), (SECOND, 50 * SECOND, True)):
+def test_how_long_a_call_waited_is_not_paid_but_for_the_word_on_its_way() -> None:
+    for seen_in_after, ran, is_signed in ((50 * SECOND, 50 * SECOND, False), (OPENING_MS, 50 * SECOND, True)):
         pair = Pair()
         tab, call = pair.agree(), CallId("call")
         pair.tell(pair.caller, CallTried(tab, call, MOST))
@@ -309,10 +310,10 @@ def test_how_long_a_call_waited_is_not_paid_but_for_a_second() -> None:
         pair.end(tab, call, ran)
         pair.leave()
         assert pair.used(tab).in_doubt is not is_signed
-        assert pair.used(tab).signed == cost(ran if is_signed else allowed_ms(SECOND))
+        assert pair.used(tab).signed == cost(ran if is_signed else allowed_ms(OPENING_MS))
 
 
-def test_a_call_that_was_not_seen_to_be_let_in_costs_a_second_at_the_most() -> None:
+def test_a_call_that_was_not_seen_to_be_let_in_costs_two_seconds_at_the_most() -> None:
     pair = Pair()
     tab, call = pair.agree(), CallId("call")
     pair.tell(pair.caller, CallTried(tab, call, MOST))
@@ -320,7 +321,7 @@ def test_a_call_that_was_not_seen_to_be_let_in_costs_a_second_at_the_most() -> N
     pair.now += 40 * SECOND
     pair.end(tab, call, 40 * SECOND)
     pair.leave()
-    assert pair.used(tab).signed == cost(allowed_ms(SECOND))
+    assert pair.used(tab).signed == cost(allowed_ms(OPENING_MS))
 
 
 def test_terms_dearer_than_the_owner_pays_are_not_signed_and_it_hears_what_they_are() -> None:
