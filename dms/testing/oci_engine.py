@@ -1,6 +1,7 @@
 """Container engines of the tests' own: a Docker or podman that touches neither the machine's engine nor its network, and an image for it.
 
-Each runs in a network and a mount namespace of its own, with all it keeps below one directory, and ends with the test run.
+Each keeps all it has below one directory, and ends with the test run. Root's run in a network and a mount namespace of their own. A plain user's can
+only be podman, rootless, and runs where the tests do, which are apart themselves then (`rootless`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from typing import Final, NamedTuple
 import pytest
 
 from dms.executors.oci import probe_image
-from dms.executors.oci.engine import EngineError, open_engine
+from dms.executors.oci.engine import EngineError, Facts, open_engine
 from dms.testing import registry
-from dms.testing.daemons import end
+from dms.testing.daemons import end, free_ports
 
+ENGINES: Final = ("docker", "podman") if os.geteuid() == 0 else ("podman",)
+"""Those that this user can start."""
+_NEEDED: Final = {"docker": ("dockerd", "containerd"), "podman": ("podman", "conmon", "runc", "catatonit")}
 START_S: Final = 30.0
 PROGRAMS: Final = tuple(
     f"/bin/{name}"
@@ -38,19 +42,20 @@ PROGRAMS: Final = tuple(
 
 def lacks(engine: str) -> str:
     """Why no such engine can be started here, or ""."""
-    if os.geteuid() != 0:
-        return "starting a container engine needs root here"
-    needed = {"docker": ("dockerd", "containerd"), "podman": ("podman", "conmon", "runc")}[engine]
-    missing = [program for program in (*needed, "unshare", "ip", "setpriv") if shutil.which(program) is None]
+    if engine not in ENGINES:
+        return f"starting {engine} needs root here"
+    apart = ("unshare", "ip") if os.geteuid() == 0 else ("newuidmap",)
+    missing = [program for program in (*_NEEDED[engine], *apart, "setpriv") if shutil.which(program) is None]
     return f"{engine} cannot be started: there is no {', '.join(missing)}" if missing else ""
 
 
 @contextmanager
-def running_engine(engine: str, beside: Sequence[str] = ()) -> Iterator[str]:
+def running_engine(engine: str, registry_address: str = "", beside: Sequence[str] = ()) -> Iterator[str]:
     """An engine for a while; gives the path of its socket. Skips where none can be started.
 
     Args:
         engine: "docker" or "podman".
+        registry_address: of a registry on loopback, spoken to without TLS.
         beside: a command that runs in the same network namespace, for a registry.
     """
     if lack := lacks(engine):
@@ -58,16 +63,16 @@ def running_engine(engine: str, beside: Sequence[str] = ()) -> Iterator[str]:
     root = Path(tempfile.mkdtemp(prefix=f"dms-{engine}-"))
     socket = root / "engine.sock"
     log = (root / "log").open("wb")
-    # The namespace of mounts is not shared, but what the tests mount on the host is seen in it.
-    script = (
-        f"mount --make-rslave /; ip link set lo up; {_beside(beside)} exec {' '.join(_command(engine, root, socket))}"
-    )
+    known = f'[[registry]]\nlocation = "{registry_address}"\ninsecure = true\n' if registry_address else ""
+    (root / "registries.conf").write_text(known)
+    script = f"{_beside(beside)} exec {' '.join(_command(engine, root, socket))}"
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "TERM", "unshare", "--net", "--mount", "sh", "-c", script],
+        ["setpriv", "--pdeathsig", "TERM", *_apart(script)],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
         cwd=root,  # podman's helper leaves marks where it is
+        env={**os.environ, "TMPDIR": str(root), "CONTAINERS_REGISTRIES_CONF": f"{root}/registries.conf"},
         start_new_session=True,
     )
     try:
@@ -88,24 +93,41 @@ class Reached(NamedTuple):
 
 
 @contextmanager
-def engine_and_registry(directory: Path, layer: bytes, spoil: str = "''") -> Iterator[Reached]:
-    """A Docker for a while, with a registry that has one image.
+def engine_and_registry(engine: str, directory: Path, layer: bytes, spoil: str = "''") -> Iterator[Reached]:
+    """An engine for a while, with a registry that has one image.
 
     Args:
+        engine: "docker" or "podman".
         directory: empty, for what the registry needs.
         layer: the image's only layer.
         spoil: how the registry is not honest (`registry`).
     """
     (directory / "layer.tar").write_bytes(layer)
     told = directory / "told"
-    beside = [sys.executable, registry.__file__, str(directory / "layer.tar"), str(told), spoil]
-    with running_engine("docker", beside) as socket:
+    (port,) = free_ports(1)  # of this network, which is also free in one of the engine's own
+    beside = [sys.executable, registry.__file__, str(directory / "layer.tar"), str(told), spoil, str(port)]
+    address = f"127.0.0.1:{port}"
+    with running_engine(engine, address, beside) as socket:
         deadline = time.monotonic() + START_S
         while not told.exists():
             assert time.monotonic() < deadline, "the registry does not start"
             time.sleep(0.01)
-        address, digest = told.read_text().split()
-        yield Reached(socket, address, f"{address}/lab/tool@{digest}")
+        yield Reached(socket, address, f"{address}/lab/tool@{told.read_text()}")
+
+
+def facts_at(socket: str) -> Facts:
+    """What an engine says of itself.
+
+    Raises:
+        EngineError: none answers there.
+    """
+
+    async def ask() -> Facts:
+        engine = await open_engine(socket)
+        await engine.close()
+        return engine.facts
+
+    return asyncio.run(ask())
 
 
 def with_python() -> bytes:
@@ -156,6 +178,14 @@ def _command(engine: str, root: Path, socket: Path) -> list[str]:
     return ["podman", *places, *how, "system", "service", "--time=0", f"unix://{socket}"]
 
 
+def _apart(script: str) -> list[str]:
+    """A shell script, away from the machine's mounts and network where that takes no more than root."""
+    if os.geteuid() != 0:
+        return ["sh", "-c", script]
+    # The namespace of mounts is not shared, but what the tests mount on the host is seen in it.
+    return ["unshare", "--net", "--mount", "sh", "-c", f"mount --make-rslave /; ip link set lo up; {script}"]
+
+
 def _beside(command: Sequence[str]) -> str:
     return f"{' '.join(command)} &" if command else ""
 
@@ -172,14 +202,11 @@ def _wait_ready(process: subprocess.Popen[bytes], socket: Path, log: Path) -> No
 
 
 def _answers(socket: Path) -> bool:
-    async def ask() -> bool:
-        try:
-            await (await open_engine(str(socket))).close()
-        except EngineError:
-            return False
-        return True
-
-    return asyncio.run(ask())
+    try:
+        facts_at(str(socket))
+    except EngineError:
+        return False
+    return True
 
 
 def _last_line(log: Path) -> str:

@@ -1,7 +1,8 @@
 """A registry of container images for tests: serves one image over plain HTTP, as much as pulling by digest needs. Python's own library, nothing else.
 
-Run as `python registry.py ARCHIVE FILE SPOIL`: ARCHIVE is the image's only layer, an uncompressed tar file; address and digest go to FILE.
-SPOIL: "" for an honest one; "slow" for one whose layer never comes to its end; "lying" for one whose layer is not what its digest says.
+Run as `python registry.py ARCHIVE FILE SPOIL PORT`: ARCHIVE is the image's only layer, an uncompressed tar file; the image's digest goes to FILE once
+it listens at PORT of loopback. SPOIL: "" for an honest one; "slow" for one whose layer never comes to its end; "lying" for one whose layer is not
+what its digest says.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def handler_of(  # noqa: C901 - a class within, of small methods
 
 if __name__ == "__main__":
     image = image_of(Path(sys.argv[1]).read_bytes())
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler_of(image, sys.argv[3]))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[4])), handler_of(image, sys.argv[3]))
     fresh = Path(sys.argv[2]).with_suffix(".new")
-    fresh.write_text(f"127.0.0.1:{server.server_port} {list(image)[-1]}")
+    fresh.write_text(list(image)[-1])
     fresh.replace(sys.argv[2])
     server.serve_forever()

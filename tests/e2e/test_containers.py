@@ -29,7 +29,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs"
 @pytest.fixture(scope="module")
 def reached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reached]:
     """The registry's image never comes to its end."""
-    with engine_and_registry(tmp_path_factory.mktemp("registry"), probe_image.archive(["/bin/sh"]), "slow") as reached:
+    image = probe_image.archive(["/bin/sh"])
+    with engine_and_registry("docker", tmp_path_factory.mktemp("registry"), image, "slow") as reached:
         yield reached
 
 

@@ -203,7 +203,12 @@ class Engine:
         except EngineError as error:
             if error.status == 0:
                 raise
-        found = await self._json("GET", f"distribution/{reference}/json")
+        try:
+            found = await self._json("GET", f"distribution/{reference}/json")
+        except EngineError as error:
+            if error.status == 404 and self.facts.name == "podman":  # which may not know the question
+                raise EngineError(404, f"podman tells it of an image that it has: podman pull {reference}") from error
+            raise
         return str(found["Descriptor"]["digest"])
 
     # ---------------------------------------------------------------------------------------------------------- containers

@@ -184,6 +184,10 @@ class Images:
             raise RefusedError(Ending(EndReason.PROVIDER_FAULT, detail=detail)) from None
         except EngineError as error:
             raise RefusedError(faults.pull_failed(reference, error.message)) from error
+        except RefusedError:
+            if not was_there:  # it may have come whole in that moment
+                await self._engine.remove_image(reference)
+            raise
         if not was_there:
             await self._admit(reference)
 
