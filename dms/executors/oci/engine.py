@@ -11,7 +11,7 @@ import io
 import json
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,6 +116,7 @@ class Engine:
         self.facts = facts
         self._docker = docker
         self._connector = connector
+        self._making = asyncio.Lock()
 
     async def close(self) -> None:
         """Closes the connections. Idempotent."""
@@ -219,7 +220,10 @@ class Engine:
         Raises:
             EngineError: it could not be made.
         """
-        made = await self._json("POST", "containers/create", params={"name": name}, data=json.dumps(config))
+        # A rootless podman 4 looks up its user's further ids for each, and two that look at once may find none.
+        alone = self._making if self.facts.rootless else nullcontext()
+        async with alone:
+            made = await self._json("POST", "containers/create", params={"name": name}, data=json.dumps(config))
         return str(made["Id"])
 
     async def start(self, container: str) -> None:

@@ -50,6 +50,19 @@ async def test_the_probe_offers_what_it_has_proven(executor: OciExecutor) -> Non
     assert not executor.closed
 
 
+async def test_containers_made_at_once_are_all_made(ground: Ground) -> None:
+    engine = await open_engine(ground.socket)
+    wanted = {"Image": ground.image, "Entrypoint": ["/bin/true"], "HostConfig": {"NetworkMode": "none"}}
+    if engine.facts.rootless:
+        wanted["HostConfig"] = {"NetworkMode": "none", "UsernsMode": "keep-id"}
+    made = await asyncio.gather(*(engine.create(f"one-{n}", wanted) for n in range(40)), return_exceptions=True)
+    for container in made:
+        if isinstance(container, str):
+            await engine.remove(container)
+    await engine.close()
+    assert [each for each in made if not isinstance(each, str)] == []
+
+
 async def test_a_runtime_the_engine_does_not_list_is_refused(settings: ExecutorSettings) -> None:
     assert settings.oci is not None
     oci = {**{name: getattr(settings.oci, name) for name in settings.oci.__struct_fields__}, "runtime": "no-such"}
