@@ -28,7 +28,9 @@ from dms.testing.daemons import end, free_ports
 
 ENGINES: Final = ("docker", "podman") if os.geteuid() == 0 else ("podman",)
 """Those that this user can start."""
-_NEEDED: Final = {"docker": ("dockerd", "containerd"), "podman": ("podman", "conmon", "runc", "catatonit")}
+_NEEDED: Final = {"docker": ("dockerd", "containerd", "runc"), "podman": ("podman", "conmon", "runc", "catatonit")}
+SECOND_RUNTIME: Final = "second"
+"""What Docker calls runc beside its own name."""
 START_S: Final = 30.0
 PROGRAMS: Final = tuple(
     f"/bin/{name}"
@@ -163,7 +165,8 @@ def _command(engine: str, root: Path, socket: Path) -> list[str]:
     if engine == "docker":
         places = ["--data-root", f"{root}/data", "--exec-root", f"{root}/exec", "-p", f"{root}/pid"]
         quiet = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none"]
-        return ["dockerd", "-H", f"unix://{socket}", *places, *quiet]
+        second = ["--add-runtime", f"{SECOND_RUNTIME}={shutil.which('runc')}"]
+        return ["dockerd", "-H", f"unix://{socket}", *places, *quiet, *second]
     places = ["--root", f"{root}/data", "--runroot", f"{root}/run", "--tmpdir", str(root / "temporary")]
     how = [
         "--runtime",

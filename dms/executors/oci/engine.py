@@ -305,6 +305,16 @@ class Engine:
             labels=(found.get("Config") or {}).get("Labels") or {},
         )
 
+    async def runtime_of(self, container: str) -> str:
+        """The runtime that a container has been given, by its name.
+
+        Raises:
+            EngineError: the engine did not answer.
+        """
+        if self.facts.name == "podman":  # which says nothing of it to who asks as one asks Docker
+            return str((await self._json("GET", f"libpod/containers/{container}/json"))["OCIRuntime"])
+        return str((await self._json("GET", f"containers/{container}/json"))["HostConfig"]["Runtime"])
+
     async def until_exited(self, container: str) -> None:
         """Returns when a container does not run.
 

@@ -337,6 +337,7 @@ class OciExecutor:
             wanted = config.container(place, program, self._dialect, _machine())
             self._warden.start()
             container = await self._create(place.name, wanted)
+            await self._check_runtime(container)
             await self._engine.start(container)
             state = await self._engine.state(container)
             if state is None:
@@ -361,6 +362,22 @@ class OciExecutor:
                 raise
         await self._engine.remove(self._container(name))  # what an earlier run of that name left
         return await self._engine.create(self._container(name), wanted)
+
+    async def _check_runtime(self, container: str) -> None:
+        """Whether it got the runtime that the owner wants: podman 4 passes over that name without a word.
+
+        Raises:
+            MachineError: `executor_unavailable`: it would be run by another.
+        """
+        assert self._engine is not None
+        if not self._oci.runtime or (given := await self._engine.runtime_of(container)) == self._oci.runtime:
+            return
+        facts = self._engine.facts
+        raise MachineError(
+            "executor_unavailable",
+            f"{facts.name} {facts.version} would run this by {given!r} and not by {self._oci.runtime!r}: make that its default, "
+            "as `runtime` in podman's containers.conf, and leave executors.oci_runtime empty",
+        )
 
     async def _found(self, found: Engine, name: str) -> State | None:
         """The container of a run, if it is this node's."""

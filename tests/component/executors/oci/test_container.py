@@ -8,6 +8,7 @@ import os
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.executors import collect_into
@@ -16,6 +17,7 @@ from dms.executors.oci.executor import OciExecutor, dialect_of
 from dms.executors.settings import ExecutorSettings, OciSettings
 from dms.hardware.gpu_types import FoundGpu
 from dms.testing.executor_contract import RunWatcher, ending_of, events_of, output_of
+from dms.testing.oci_engine import SECOND_RUNTIME
 from dms_actors.ports import Exited
 from dms_proto.capability import Gpu, Isolation, Meter, Resources
 from dms_proto.errors import MachineError, UserError
@@ -63,12 +65,46 @@ async def test_containers_made_at_once_are_all_made(ground: Ground) -> None:
     assert [each for each in made if not isinstance(each, str)] == []
 
 
-async def test_a_runtime_the_engine_does_not_list_is_refused(settings: ExecutorSettings) -> None:
+def by_runtime(settings: ExecutorSettings, runtime: str) -> OciExecutor:
     assert settings.oci is not None
-    oci = {**{name: getattr(settings.oci, name) for name in settings.oci.__struct_fields__}, "runtime": "no-such"}
-    executor = OciExecutor(ExecutorSettings(settings.state_directory, oci=type(settings.oci)(**oci)))
+    return OciExecutor(msgspec.structs.replace(settings, oci=msgspec.structs.replace(settings.oci, runtime=runtime)))
+
+
+async def test_a_runtime_the_engine_does_not_list_is_refused(settings: ExecutorSettings) -> None:
+    executor = by_runtime(settings, "no-such")
     with pytest.raises(MachineError, match=r"no runtime 'no-such', only: .*runc"):
         await executor.probe()
+    await executor.close()
+
+
+async def test_a_runtime_is_had_by_its_name_or_not_taken_for_another(
+    settings: ExecutorSettings, ground: Ground, directory: Path
+) -> None:
+    """Podman 4 lists runtimes, installed or not, and passes over which one a container shall have."""
+    executor = by_runtime(settings, {"docker": SECOND_RUNTIME, "podman": "kata"}[ground.name])
+    watcher = RunWatcher(await executor.run("a-1", shell(ground, "echo up; exec sleep 600"), directory))
+    if ground.name == "podman":
+        ending = await watcher.ending()
+        assert (ending.reason, ending.exit_code) == (EndReason.PROVIDER_FAULT, -1)
+        assert "would run this by 'runc' and not by 'kata'" in ending.detail
+    else:
+        await watcher.wait_output(b"up")
+        engine = await open_engine(ground.socket)
+        found = await engine._json("GET", f"containers/{await watcher.wait_started()}/json")
+        await engine.close()
+        assert found["HostConfig"]["Runtime"] == SECOND_RUNTIME
+        await watcher.run.stop(0)
+        await watcher.ending()
+    await executor.sweep([])
+    await executor.close()
+
+
+async def test_a_runtime_that_is_the_engines_own_is_one_it_has(
+    settings: ExecutorSettings, ground: Ground, directory: Path
+) -> None:
+    executor = by_runtime(settings, "runc")
+    assert await said(executor, shell(ground, "echo up"), directory) == "up\n"
+    await executor.sweep([])
     await executor.close()
 
 
