@@ -69,6 +69,11 @@ class Facts(msgspec.Struct, frozen=True):
     runtimes: tuple[str, ...] = ()
     root: str = ""
 
+    @property
+    def has_cgroups(self) -> bool:
+        """Whether containers have control groups of their own. Those of a rootless engine have none on cgroup v1, whatever it says of limits."""
+        return not (self.rootless and self.cgroup_version == "1")
+
     def __str__(self) -> str:
         """As `dms doctor` shows it."""
         kind = "rootless" if self.rootless else "rootful"
@@ -353,11 +358,13 @@ class Engine:
                     yield _STREAMS.get(number, "stdout"), data
 
     async def reading(self, container: str) -> Reading:
-        """What a container has used; zeros for one that has ended.
+        """What a container has used; zeros for one that has ended, and for one of which its engine would tell what the whole machine has.
 
         Raises:
             EngineError: the engine did not answer.
         """
+        if not self.facts.has_cgroups:
+            return Reading()
         params = {"stream": "false", "one-shot": "true"}
         return reading_of(await self._json("GET", f"containers/{container}/stats", params=params) or {})
 

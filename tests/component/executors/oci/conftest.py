@@ -6,23 +6,38 @@ from typing import NamedTuple
 
 import pytest
 
+from dms.executors.oci.engine import Facts
 from dms.executors.oci.executor import OciExecutor
 from dms.executors.settings import ExecutorSettings, OciSettings
-from dms.testing.oci_engine import add_image, running_engine, with_python
+from dms.testing.oci_engine import ENGINES, add_image, facts_at, running_engine, with_python
 
 
 class Ground(NamedTuple):
     """An engine of the tests' own, with an image in it."""
 
-    name: str
-    socket: str
+    facts: Facts
     image: str
 
+    @property
+    def name(self) -> str:
+        return self.facts.name
 
-@pytest.fixture(scope="session", params=["docker", "podman"])
+    @property
+    def socket(self) -> str:
+        return self.facts.socket
+
+
+@pytest.fixture(scope="session", params=ENGINES)
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
     with running_engine(request.param) as socket:
-        yield Ground(request.param, socket, add_image(socket))
+        yield Ground(facts_at(socket), add_image(socket))
+
+
+@pytest.fixture
+def cgroups(ground: Ground) -> None:
+    """For a test of what an engine limits, measures or freezes. Skips where its containers have no control groups for that."""
+    if not ground.facts.has_cgroups:
+        pytest.skip("the containers of a rootless engine have no control groups on cgroup v1")
 
 
 @pytest.fixture(scope="session")

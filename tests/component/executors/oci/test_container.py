@@ -42,14 +42,38 @@ async def said(executor: OciExecutor, task: Task, directory: Path, *secrets: Ope
     return output_of(events, "stdout").decode()
 
 
+@pytest.mark.usefixtures("cgroups")
 async def test_the_probe_offers_what_it_has_proven(executor: OciExecutor) -> None:
     offer = await executor.probe()
     assert (offer.name, offer.isolation, offer.meter) == ("oci", Isolation.CONTAINER, Meter.LOWER_BOUND)
     assert set(offer.limits) == {"cpu", "memory", "processes", "disk", "wall", "output"}
     assert executor.facts is not None
-    assert not executor.facts.rootless
-    assert "rootful" in str(executor.facts)
+    assert executor.facts.rootless is (os.geteuid() != 0)
+    assert ("rootless" if executor.facts.rootless else "rootful") in str(executor.facts)
     assert not executor.closed
+
+
+async def test_an_engine_that_limits_nothing_is_not_offered_and_is_told_what_it_needs(
+    executor: OciExecutor, ground: Ground
+) -> None:
+    if ground.facts.has_cgroups:
+        pytest.skip("this engine limits what it runs")
+    with pytest.raises(MachineError) as caught:
+        await executor.probe()
+    assert caught.value.code == "executor_unavailable"
+    assert "no limit of memory and processes" in caught.value.message
+    assert "cgroup v2, delegated" in caught.value.hint
+
+
+async def test_what_an_engine_would_tell_of_the_whole_machine_is_not_told_of_a_job(
+    executor: OciExecutor, ground: Ground, directory: Path
+) -> None:
+    if ground.facts.has_cgroups:
+        pytest.skip("this engine tells what each job has used")
+    task = shell(ground, "sleep 2; exit 3", resources=Resources(memory_bytes=24 * MIB))
+    ending = await ending_of(await executor.run("a-1", task, directory))
+    assert (ending.reason, ending.exit_code) == (EndReason.EXIT_NONZERO, 3)
+    assert (ending.usage.memory_peak_bytes, ending.usage.cpu_us) == (0, 0)
 
 
 async def test_containers_made_at_once_are_all_made(ground: Ground) -> None:
@@ -108,6 +132,7 @@ async def test_a_runtime_that_is_the_engines_own_is_one_it_has(
     await executor.close()
 
 
+@pytest.mark.usefixtures("cgroups")
 async def test_memory_beyond_the_limit_ends_it_truthfully(
     executor: OciExecutor, ground: Ground, directory: Path
 ) -> None:
@@ -121,6 +146,7 @@ async def test_memory_beyond_the_limit_ends_it_truthfully(
         assert ending.reason in (EndReason.OUT_OF_MEMORY, EndReason.KILLED_BY_SIGNAL)
 
 
+@pytest.mark.usefixtures("cgroups")
 async def test_an_engine_that_does_not_tell_of_memory_is_not_taken_to_have_denied_it(
     executor: OciExecutor, ground: Ground, directory: Path
 ) -> None:
@@ -194,6 +220,7 @@ async def test_the_value_of_a_secret_is_nowhere_else(
     await watcher.ending()
 
 
+@pytest.mark.usefixtures("cgroups")
 async def test_what_stands_still_is_paused_and_removed_with_the_rest(
     executor: OciExecutor, ground: Ground, settings: ExecutorSettings, directory: Path
 ) -> None:
@@ -218,6 +245,7 @@ async def test_what_stands_still_is_paused_and_removed_with_the_rest(
     await engine.close()
 
 
+@pytest.mark.usefixtures("cgroups")
 async def test_a_container_gets_other_limits_while_it_runs(
     executor: OciExecutor, ground: Ground, directory: Path
 ) -> None:

@@ -33,6 +33,10 @@ class TestOciExecutor(ExecutorContract):
         self.executors.append(OciExecutor(self.settings))
         return self.executors[-1]
 
+    @pytest.mark.usefixtures("cgroups")
+    async def test_usage_says_how_long_it_took_and_who_measured(self, executor: Executor, directory: Path) -> None:
+        await super().test_usage_says_how_long_it_took_and_who_measured(executor, directory)
+
     def prints(self, directory: Path, stdout: str, stderr: str, code: int) -> Task:
         (directory / "out").write_bytes(stdout.encode())
         (directory / "err").write_bytes(stderr.encode())

@@ -155,6 +155,7 @@ async def test_one_whose_node_died_before_it_had_what_it_needs_is_ended(
     await later.close()
 
 
+@pytest.mark.usefixtures("cgroups")
 async def test_containers_that_get_nothing_from_their_node_are_offered_for_what_needs_nothing(
     executor: OciExecutor, ground: Ground, settings: ExecutorSettings, directory: Path
 ) -> None:

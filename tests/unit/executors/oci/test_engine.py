@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from dms.executors.oci.config import User
@@ -58,6 +59,9 @@ def test_engines_are_told_apart() -> None:
     )
     assert (docker.name, docker.rootless, docker.cgroup_version) == ("docker", False, "2")
     assert (podman.name, podman.rootless, podman.cgroup_version) == ("podman", True, "2")
+    assert podman.has_cgroups
+    assert not msgspec.structs.replace(podman, cgroup_version="1").has_cgroups
+    assert docker.has_cgroups
     assert (dialect_of(docker).knows_cdi, dialect_of(podman).knows_cdi) == (True, False)
     assert not dialect_of(Facts("docker", "20.10.24", "/s")).knows_cdi
 
