@@ -1,7 +1,8 @@
 """The running account of calls that the events of a file prove: agreed by both, each sum in its order, by the right signer, with figures that follow.
 
 Each side keeps what the other has signed: the provider that its caller takes the terms, and owes each sum; the caller what its provider offers, and
-states. What its exporter has signed itself is under the seal.
+states. What its exporter has signed itself is under the seal. Each has events of its own, so that a signature stands for what the other has said, and for
+nothing else.
 """
 
 from __future__ import annotations
@@ -24,13 +25,9 @@ from dms_proto.units import format_credits
 
 IS_TAB: Final = "t-"
 """Begins the name of a tab."""
-KINDS: Final = frozenset(
-    kind.__name__
-    for kind in (
-        *(TabAgreed, CallBilled, SumStated, SumSigned, TabOver, TabForgotten),
-        *(TabTaken, CallBegun, CallSeen, SumAnswered, TabEnded),
-    )
-)
+_PROVIDERS: Final = (TabAgreed, CallBilled, SumStated, SumSigned, TabOver, TabForgotten)
+_CALLERS: Final = (TabTaken, CallBegun, CallSeen, SumAnswered, TabEnded)
+KINDS: Final = frozenset(kind.__name__ for kind in (*_PROVIDERS, *_CALLERS))
 """Events of one tab, at its provider and at its caller. Others of their streams are of all tabs there are."""
 
 
@@ -90,12 +87,18 @@ class _Walk:
         event = event_of(entry, kind) if kind is not None else None
         if event is None or tab_of(event) != self._name:
             yield Fault(FaultCode.FOREIGN, entry.line, f"event {entry.row.seq} ({entry.row.kind}) is not of the tab")
-        elif isinstance(event, TabAgreed | TabTaken):
-            yield from self._agreed(entry, event.terms)
-        elif self.terms is None:
+            return
+        terms = event.terms if isinstance(event, TabAgreed | TabTaken) else self.terms
+        if terms is None:
             yield Fault(FaultCode.MISSING, entry.line, f"event {entry.row.seq} stands before the agreement on the tab")
+        elif not isinstance(event, _CALLERS if self._exporter == terms.caller else _PROVIDERS):
+            yield Fault(
+                FaultCode.FOREIGN, entry.line, f"event {entry.row.seq} ({entry.row.kind}) is the other side's to write"
+            )
+        elif isinstance(event, TabAgreed | TabTaken):
+            yield from self._agreed(entry, terms)
         else:
-            yield from self._goes_on(entry, self.terms, event)
+            yield from self._goes_on(entry, terms, event)
 
     def _agreed(self, entry: Entry, terms: TabTerms) -> Iterator[Fault]:
         self.terms = terms

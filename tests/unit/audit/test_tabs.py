@@ -185,6 +185,22 @@ def test_who_is_no_party_of_the_tab_proves_nothing() -> None:
     assert codes([], PROVIDER) == {FaultCode.MISSING}
 
 
+def test_a_provider_proves_no_more_than_was_signed_by_writing_as_its_caller_does() -> None:
+    more = SumAnswered(TAB, PROVIDER.peer_id, 1, CREDIT, CREDIT, 1, HOUR, frame(TabSigned(TAB, 1, DIGEST, ONE)))
+    events = [kept()[0], more]
+    found = verify(export(TAB, tuple(chained(events, KEPT_STREAM)), PROVIDER, NOW))
+    assert (found.sound, [fault.code for fault in found.faults]) == (False, [FaultCode.FOREIGN])
+    assert found.tabs[0].confirmed == 0
+
+
+def test_a_caller_proves_no_other_claim_than_was_stated_by_writing_as_its_provider_does() -> None:
+    first, billed, said = used()[0], CallBilled(CallId("c1"), TAB, 1, 20_000, NOW), SumStated(TAB, 1, ONE, NOW)
+    events = [first, billed, said, SumSigned(TAB, 1, 0, frame(stated(1, 2, 50_000, TWO)))]
+    found = verify(export(TAB, tuple(chained(events, USED_STREAM)), REQUESTER, NOW))
+    assert {fault.code for fault in found.faults} == {FaultCode.FOREIGN}
+    assert found.tabs[0].sums == ()
+
+
 def test_less_than_was_stated_is_a_dispute_and_no_fault() -> None:
     events = kept(sum2=frame(TabSigned(TAB, 2, DIGEST, ONE)))
     events[7] = SumSigned(TAB, 2, ONE, frame(TabSigned(TAB, 2, DIGEST, ONE)))
