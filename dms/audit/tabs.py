@@ -1,8 +1,8 @@
 """The running account of calls that the events of a file prove: agreed by both, each sum in its order, by the right signer, with figures that follow.
 
 Each side keeps what the other has signed: the provider that its caller takes the terms, and owes each sum; the caller what its provider offers, and
-states. What its exporter has signed itself is under the seal. Each has events of its own, so that a signature stands for what the other has said, and for
-nothing else.
+states. What its exporter has signed itself is under the seal. Each has events of its own, so that a signature stands for what the other has said, and
+for nothing else.
 """
 
 from __future__ import annotations
