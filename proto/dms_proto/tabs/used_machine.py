@@ -112,16 +112,18 @@ def why_not_called(tabs: UsedTabs, tried: CallTried) -> str:
     if tab is None:
         return ""
     service = tab.terms.service
-    others = sum(
-        _comes_to(each) for key, each in tabs.tabs.items() if each.terms.service == service and key != tried.tab_id
-    )
-    after = others + _comes_to(tab, more=1)
-    if after > tried.most.price:
-        last_day = (
-            f"calls of {service} within a day may come to {format_credits(after)} with this one, at all nodes together"
-        )
-        return f"{last_day}, and {format_credits(tried.most.price)} is the most: offer more"
-    return _too_dear(tab.terms, tried.most)
+    after = _anywhere(tabs, service) - _comes_to(tab) + _comes_to(tab, more=1)
+    return _too_much(service, after, tried.most) if after > tried.most.price else _too_dear(tab.terms, tried.most)
+
+
+def _anywhere(tabs: UsedTabs, service: str) -> int:
+    """What calls of a service may come to at all nodes together, if no more are made."""
+    return sum(_comes_to(each) for each in tabs.tabs.values() if each.terms.service == service)
+
+
+def _too_much(service: str, after: int, most: Ceiling) -> str:
+    what = f"calls of {service} within a day may come to {format_credits(after)} at all nodes together"
+    return f"{what}, and {format_credits(most.price)} is the most: offer more"
 
 
 def _too_dear(terms: TabTerms, most: Ceiling) -> str:
@@ -186,7 +188,10 @@ def _why_not(tabs: UsedTabs, tried: TabTried, asked: int) -> str:
     if doubted:
         last = doubted[-1]
         return f"{last.terms.tab_id}, a tab before, is in doubt: {last.why_over}; more than {format_credits(last.most)} is needed for another"
-    return "" if asked > 0 else f"{_spent(tried, asked)}: offer more"
+    if asked <= 0:
+        return f"{_spent(tried, asked)}: offer more"
+    anywhere = _anywhere(tabs, tried.service)
+    return _too_much(tried.service, anywhere, tried.most) if anywhere >= tried.most.price else ""
 
 
 def _spent(tried: TabTried, asked: int) -> str:
@@ -359,7 +364,8 @@ def _time(tabs: UsedTabs, _stimulus: TimeCame, now: int) -> Decision:
 
 _ROWS: Final[dict[type[Stimulus], Row[UsedTabs]]] = {
     TabTried: Row(
-        _tried, "asked for over what tabs there of the last day leave; not after a doubt, unless for more than before"
+        _tried,
+        "asked for over what tabs there of the last day leave, if those at all nodes leave anything; not after a doubt, unless for more than before",
     ),
     StatementHeard: Row(
         _heard,

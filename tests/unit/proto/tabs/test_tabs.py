@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from dms_proto.ids import TabId, tab_id
+from dms_proto.ids import PeerId, TabId, tab_id
 from dms_proto.messages import TabSigned, TabStated, TabWanted
 from dms_proto.pool.records import CallId, ContainerId
 from dms_proto.pool.refusals import Code
@@ -40,6 +40,7 @@ from dms_proto.units import CREDIT, HOUR, MINUTE, SECOND
 
 change = msgspec.structs.replace
 MOST = Ceiling(10 * CREDIT, CREDIT)
+STRANGER = PeerId("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
 
 
 def test_both_sign_the_same_terms_before_the_first_call() -> None:
@@ -357,6 +358,10 @@ def test_calls_of_a_service_come_to_no_more_than_the_most_at_all_nodes_together(
         assert bool(used_machine.why_not_called(pair.caller.state, tried)) is not is_made
         assert bool(used_machine.decide(pair.caller.state, tried, pair.now).events) is is_made
     assert "at all nodes together" in used_machine.why_not_called(pair.caller.state, tried)
+    spent = 2 * cost(allowed_ms(CALL_MS))  # so no other node is asked for a tab on which no call could be made
+    for most, is_asked in ((spent + 1, True), (spent, False)):
+        wanted = TabTried(tab_id(bytes([3] * 16)), CALLER, STRANGER, SERVICE, Ceiling(most, CREDIT))
+        assert bool(used_machine.decide(pair.caller.state, wanted, pair.now).events) is is_asked
 
 
 def test_who_only_asks_hears_the_terms_and_agrees_to_nothing() -> None:
