@@ -32,25 +32,6 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WiredMarket]:
         yield market
 
 
-@pytest.mark.parametrize("killed", ["provider", "requester"])
-def test_a_node_that_is_killed_on_the_way_goes_on_with_what_has_come(
-    market: WiredMarket, tmp_path: Path, killed: str
-) -> None:
-    file = tmp_path / f"content-{killed}"
-    file.write_bytes(os.urandom(SIZE))
-    assert market.dms("data", "add", str(file), "--name", file.name).returncode == 0
-    before = market.wires.carried
-    room = ("--disk", str(2 * SIZE + 16 * MIB), "--wait", "1m")  # for the only provider, while it starts again
-    with market.started("run", *room, "--dataset", f"{file.name}:in", "--", "sha256sum", f"in/{file.name}") as process:
-        wait_until(lambda: market.wires.carried > before + SIZE // 2, "half of it has come")
-        market[killed].kill()
-        market[killed].launch()
-        market[killed].wait_ready()
-        out, said = process.communicate(timeout=cut_transfers.PATIENCE_S)
-    assert (process.returncode, out.split()[:1]) == (0, [hashlib.sha256(file.read_bytes()).hexdigest()]), said
-    assert market.wires.carried - before < SIZE + LOST
-
-
 @pytest.mark.parametrize("way", [cut_transfers.dataset, cut_transfers.result])
 def test_it_arrives_whole_and_little_of_it_is_sent_twice(
     market: WiredMarket, tmp_path: Path, way: cut_transfers.Way
@@ -58,3 +39,43 @@ def test_it_arrives_whole_and_little_of_it_is_sent_twice(
     moved = way(market, tmp_path, SIZE, CUTS)
     assert moved.more < CUTS * LOST
     assert moved.growth < GROWTH
+
+
+@pytest.mark.parametrize("killed", ["provider", "requester"])
+def test_a_node_that_is_killed_on_the_way_goes_on_with_what_has_come_of_a_dataset(
+    market: WiredMarket, tmp_path: Path, killed: str
+) -> None:
+    file = tmp_path / f"content-{killed}"
+    file.write_bytes(os.urandom(SIZE))
+    assert market.dms("data", "add", str(file), "--name", file.name).returncode == 0
+    said = with_a_kill(market, killed, "--dataset", f"{file.name}:in", "--", "sha256sum", f"in/{file.name}")
+    assert said == digest_of(file)
+
+
+@pytest.mark.parametrize("killed", ["provider", "requester"])
+def test_a_node_that_is_killed_on_the_way_goes_on_with_what_has_come_of_a_result(
+    market: WiredMarket, tmp_path: Path, killed: str
+) -> None:
+    make = f"head -c {SIZE} /dev/urandom > out && sha256sum out"
+    said = with_a_kill(market, killed, "--output", "out", "--into", str(tmp_path), "--", "sh", "-c", make)
+    assert said == digest_of(tmp_path / "out")
+
+
+def with_a_kill(market: WiredMarket, killed: str, *job: str) -> str:
+    """The first word that a job prints while a node is killed, and started again, with half of its content on the wire."""
+    before = market.wires.carried
+    room = ("--disk", str(2 * SIZE + 16 * MIB), "--wait", "1m")  # for the only provider, while it starts again
+    with market.started("run", *room, *job) as process:
+        wait_until(lambda: market.wires.carried > before + SIZE // 2, "half of it has come")
+        market[killed].kill()
+        market[killed].launch()
+        market[killed].wait_ready()
+        out, said = process.communicate(timeout=cut_transfers.PATIENCE_S)
+    assert process.returncode == 0, said
+    assert market.wires.carried - before < SIZE + LOST
+    return out.split()[0]
+
+
+def digest_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
