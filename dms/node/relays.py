@@ -6,13 +6,18 @@
 
 The ports of its allocations are the requester's own to reach, so the second provider lets it in as ever. The bytes flow in the network process, from
 one tunnel to the other.
+
+A provider takes so many tunnels of one node, and these are one's. So no provider gets all of them by asking, nor do all together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 from dms.node.guests import LOOK_S
 from dms.node.pace import Pace
@@ -23,6 +28,12 @@ from dms_proto.errors import DmsError, InternalError, UserError
 from dms_proto.ids import PeerId
 from dms_proto.siblings import Sibling
 from dms_proto.tunnels import Opening, RelayAsked, check_is_port
+
+MOST: Final = 48
+"""Connections that are led to one provider at a time: three quarters of what it takes of one node (`NetConfig.max_tunnels_served`). The rest is left
+to the owner."""
+OF_ONE: Final = 32
+"""Those of them that one other provider has asked for."""
 
 Lead = Callable[[PeerId, Opening], Awaitable[Tunnel]]
 """Opens a tunnel to a provider."""
@@ -37,6 +48,8 @@ class Relays:
         self._pace = pace
         self._look_s = look_s
         self._open = Tasks()
+        self._led: Counter[tuple[PeerId, ...]] = Counter()
+        """By provider, and by provider and who asked for it."""
 
     async def let_in(self, peer: PeerId, asked: RelayAsked) -> socket.socket:
         """A connection that leads on to a sibling of what runs at a peer.
@@ -46,10 +59,12 @@ class Relays:
         """
         sibling = await self._sibling(peer, asked)
         self._pace.keep(sibling.provider, asked.allocation_id)
-        tunnel = await self._lead(sibling.provider, Opening(sibling.allocation_id, asked.target))
-        given, kept = socket.socketpair()
-        tunnel.join(kept)
-        self._open.start(self._look_after(peer, asked, tunnel), "relay")
+        with ExitStack() as place:
+            place.enter_context(self._place(sibling.provider, peer))
+            tunnel = await self._lead(sibling.provider, Opening(sibling.allocation_id, asked.target))
+            given, kept = socket.socketpair()
+            tunnel.join(kept)
+            self._open.start(self._look_after(peer, asked, tunnel, place.pop_all()), "relay")
         return given
 
     async def close(self) -> None:
@@ -64,8 +79,26 @@ class Relays:
                 return sibling
         raise UserError("not_running", f"{asked.allocation_id} does not run now")
 
-    async def _look_after(self, peer: PeerId, asked: RelayAsked, tunnel: Tunnel) -> None:
-        """Breaks it off when one of both is a sibling no more."""
+    @contextmanager
+    def _place(self, provider: PeerId, peer: PeerId) -> Iterator[None]:
+        """Holds one of those that there are.
+
+        Raises:
+            UserError: `not_listening`: all are held.
+        """
+        places = {(provider,): MOST, (provider, peer): OF_ONE}
+        if any(self._led[held] >= most for held, most in places.items()):
+            why = "as many connections are led there as may be at a time; close some, or try again"
+            raise UserError("not_listening", why, retryable=True)
+        self._led.update(places.keys())
+        try:
+            yield
+        finally:
+            self._led.subtract(places.keys())
+            self._led += Counter()  # without those at zero
+
+    async def _look_after(self, peer: PeerId, asked: RelayAsked, tunnel: Tunnel, place: ExitStack) -> None:
+        """Breaks it off when one of both is a sibling no more. Gives its place back in the end."""
         over = asyncio.ensure_future(tunnel.wait_over())
         try:
             while not (await asyncio.wait({over}, timeout=self._look_s))[0]:
@@ -77,4 +110,5 @@ class Relays:
                     tunnel.abort()
                     return
         finally:
+            place.close()
             await cancel([over])

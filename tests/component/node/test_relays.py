@@ -11,8 +11,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from dms.node import pace, tunnels
-from dms.testing.market import Market, peer_of
+from dms.node import pace, relays, tunnels
+from dms.testing.market import Market, peer_of, until
 from dms.testing.tunnel_contract import PATIENCE_S
 from dms_proto.ids import RequestId
 from dms_proto.market.auction_state import Slot
@@ -74,6 +74,26 @@ async def test_it_leads_nobody_else_and_to_nothing_else(market: Market) -> None:
     assert (await refused(sibling, here, onward(job, first, other)))[0] == "not_running"
     for target in ("exec", "call", "port:22", f"siblings:{job}", f"relay:{job}:port:{PORT}"):
         assert (await refused(sibling, here, onward(job, first, second, target)))[0] == "bad_argument", target
+
+
+async def test_one_provider_does_not_get_all_that_another_takes_of_the_requester(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "OF_ONE", 1)
+    job, first, second = await apart(market)
+    asking, here = market.node_of(first.provider), at_requester(market, first)
+    tunnel = await asking.services.tunnels.lead(here.provider, onward(job, first, second))
+
+    code, why = await refused(asking, here, onward(job, first, second))
+    assert (code, "as many connections are led there as may be" in why) == ("not_listening", True)
+    (
+        await market.nodes[0].services.tunnels.lead(second.provider, Opening(second.allocation_id, f"port:{PORT}"))
+    ).abort()
+
+    tunnel.abort()
+    held = market.nodes[0].services.tunnels._relays._led
+    await until(lambda: len(held), lambda count: not count, PATIENCE_S)
+    (await asking.services.tunnels.lead(here.provider, onward(job, first, second))).abort()
 
 
 async def test_a_connection_is_broken_off_when_one_side_is_no_sibling_any_more(
