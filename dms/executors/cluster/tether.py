@@ -25,6 +25,7 @@ import hmac
 import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -35,6 +36,8 @@ from dms_proto.units import format_count
 
 SHOW_S: Final = 10.0
 """Seconds in which both sides have shown who they are, and in which an order is answered."""
+AGAIN_S: Final = 0.1
+"""Seconds before the next try, where the node has no room."""
 FILE: Final = "tether"
 MAX_WORDS: Final = 2 * MAX_OPENING
 """Bytes of one thing that is said."""
@@ -142,8 +145,8 @@ class TetherError(OSError):
     """The other side is not who it should be, or says what is not understood."""
 
 
-class EndedError(TetherError):
-    """The other side has ended it: it has no room now, or does not know us."""
+class NoRoomError(TetherError):
+    """Others are showing the node who they are, as many as may at a time."""
 
 
 def keep_place(directory: Path, place: Place) -> None:
@@ -169,35 +172,49 @@ def place_in(directory: Path) -> Place | None:
 
 
 async def connect(place: Place, hello: Hello) -> socket.socket:
-    """A connection to the node, which has let us in.
+    """A connection to the node, which has let us in. Where it has no room at the moment, it is tried again.
 
     Raises:
-        EndedError: it has no room now, or is another since it has said where it is.
         OSError: it is not reached, or is another.
     """
+    try:
+        async with asyncio.timeout(SHOW_S):
+            while True:
+                with suppress(NoRoomError):
+                    return await _connected(place, hello)
+                await asyncio.sleep(AGAIN_S)
+    except TimeoutError as error:
+        raise TetherError(f"nobody answers at {place.host}:{place.port} within {SHOW_S:.0f} s") from error
+
+
+async def _connected(place: Place, hello: Hello) -> socket.socket:
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     connection = socket.socket(family)
     connection.setblocking(False)
     try:
-        async with asyncio.timeout(SHOW_S):
-            await loop.sock_connect(connection, (place.host, place.port))
-            settle(connection)
-            made_up = os.urandom(KEY_BYTES)
-            given = await _exactly(connection, KEY_BYTES)
-            said = msgspec.msgpack.encode(hello)
-            shows = _proof(place.key, b"runner", given, made_up, said)
-            await loop.sock_sendall(connection, made_up + shows + _LENGTH.pack(len(said)) + said)
-            shown = await _exactly(connection, KEY_BYTES)
+        await loop.sock_connect(connection, (place.host, place.port))
+        settle(connection)
+        made_up = os.urandom(KEY_BYTES)
+        given = await _given(connection)
+        said = msgspec.msgpack.encode(hello)
+        shows = _proof(place.key, b"runner", given, made_up, said)
+        await loop.sock_sendall(connection, made_up + shows + _LENGTH.pack(len(said)) + said)
+        shown = await _exactly(connection, KEY_BYTES)
         if not hmac.compare_digest(shown, _proof(place.key, b"node", given, made_up, said)):
             raise TetherError(f"who answers at {place.host}:{place.port} is not the node")
-    except TimeoutError as error:
-        connection.close()
-        raise TetherError(f"nobody answers at {place.host}:{place.port} within {SHOW_S:.0f} s") from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+async def _given(connection: socket.socket) -> bytes:
+    """What the node has made up: the first that it says, if it has room."""
+    try:
+        return await _exactly(connection, KEY_BYTES)
+    except (TetherError, ConnectionResetError) as error:
+        raise NoRoomError("the node has no room now") from error
 
 
 async def let_in(connection: socket.socket, key: bytes) -> Hello:
@@ -265,7 +282,7 @@ async def _exactly(connection: socket.socket, length: int) -> bytes:
     while len(found) < length:
         more = await loop.sock_recv(connection, length - len(found))
         if not more:
-            raise EndedError("the other side has ended it")
+            raise TetherError("the other side has ended it")
         found += more
     return found
 

@@ -15,7 +15,6 @@ from typing import Final
 from dms.executors.cluster.tether import (
     SHOW_S,
     Calls,
-    EndedError,
     Lead,
     Led,
     Place,
@@ -39,8 +38,6 @@ _logger: Final = logging.getLogger(__name__)
 
 AGAIN_S: Final = 1.0
 """Seconds between two tries to reach a node that is not there."""
-TRIES: Final = 10
-"""So often it is tried to be let in before a task is given up: others may have all the room there is."""
 LOOK_S: Final = 2.0
 """Seconds between two looks whether what a connection leads to is gone."""
 LAST_S: Final = 30.0
@@ -84,24 +81,18 @@ class Tethered:
 
     async def tie(self) -> str:
         """Ties the run to its node from now on, again and again. Gives why this machine cannot; a node that is not there at the moment may yet be."""
-        why = ""
-        for _ in range(TRIES):
-            place = place_in(self._directory)
-            if place is None:
-                return "the node listens nowhere"
-            try:
-                connection = await connect(place, Tied(self._run))
-            except EndedError as error:
-                why = _why(error, place)
-                await asyncio.sleep(AGAIN_S)
-                continue
-            except ConnectionRefusedError:
-                connection = None  # it is being started again, perhaps elsewhere
-            except OSError as error:
-                return _why(error, place)
-            self._tasks.start(self._hold(connection), "tether")
-            return ""
-        return why
+        place = place_in(self._directory)
+        if place is None:
+            return "the node listens nowhere"
+        connection = None
+        try:
+            connection = await connect(place, Tied(self._run))
+        except ConnectionRefusedError:
+            pass  # it is being started again, perhaps elsewhere
+        except OSError as error:
+            return _why(error, place)
+        self._tasks.start(self._hold(connection), "tether")
+        return ""
 
     def reach_by(self, reach: Reach) -> None:
         """Says how what is ordered is reached: the run has begun."""

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dms.executors.cluster import tethered
-from dms.executors.cluster.tether import Place, Tied, connect, keep_place, let_in, place_in
-from dms.executors.cluster.tethered import Tethered
-from dms.executors.cluster.tethers import MOST_UNKNOWN, Tethers
+from dms.executors.cluster import tether
+from dms.executors.cluster.tether import Calls, Place, Tied, connect, let_in, place_in
+from dms.executors.cluster.tethers import MOST_UNKNOWN, OF_SOURCE, Tethers
 
 PATIENCE_S = 30.0
 
@@ -64,27 +63,29 @@ async def test_who_connects_without_end_leaves_the_loop_to_others(place: Place) 
     assert turns >= len(connections)
 
 
-async def test_a_runner_for_which_there_is_no_room_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tethered, "AGAIN_S", 0.0)
+async def test_a_runner_for_which_there_is_no_room_comes_again(tmp_path: Path) -> None:
     key = os.urandom(32)
     loop = asyncio.get_running_loop()
-    runner = Tethered(tmp_path, "a-1")
     with socket.create_server(("127.0.0.1", 0)) as node:
         node.setblocking(False)
-        keep_place(tmp_path, Place("127.0.0.1", node.getsockname()[1], key))
-        tying = asyncio.create_task(runner.tie())
+        connecting = asyncio.create_task(connect(Place("127.0.0.1", node.getsockname()[1], key), Tied("a-1")))
         async with asyncio.timeout(PATIENCE_S):
             (await loop.sock_accept(node))[0].close()
             connection, _ = await loop.sock_accept(node)
             with connection:
                 assert await let_in(connection, key) == Tied("a-1")
-                assert not await tying
-    await runner.close()
+                (await connecting).close()
 
 
-async def test_one_for_which_there_never_is_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tethered, "AGAIN_S", 0.0)
+async def test_many_connections_of_one_machine_at_once_are_all_let_in(place: Place) -> None:
+    calls = (Calls("a-1", number, "1.job.internal:8080") for number in range(2 * OF_SOURCE))
+    for connection in await asyncio.gather(*(connect(place, call) for call in calls)):
+        connection.close()
+
+
+async def test_one_for_which_there_never_is_room_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tether, "SHOW_S", 0.3)
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as node:
-        keep_place(tmp_path, Place("127.0.0.1", node.sockets[0].getsockname()[1], os.urandom(32)))
-        why = await Tethered(tmp_path, "a-1").tie()
-    assert why.endswith("is not reached: the other side has ended it")
+        place = Place("127.0.0.1", node.sockets[0].getsockname()[1], os.urandom(32))
+        with pytest.raises(OSError, match="nobody answers at"):
+            await connect(place, Tied("a-1"))
