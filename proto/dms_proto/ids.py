@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import lru_cache
 from typing import Final, NewType
 
 import base58
@@ -45,6 +46,10 @@ _DID_KEY_PREFIX: Final = bytes.fromhex("ed01")
 _CID_PREFIX: Final = bytes.fromhex("0172")
 """CIDv1 with multicodec libp2p-key: libp2p peer-ids specification."""
 _UUID_DOMAIN: Final = b"dms/node-uuid/1\0"
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = tuple(first + second for first in _LETTERS for second in _LETTERS)
+"""Two characters of base32 (RFC 4648) for each ten bits: a dozen ids are spelled for each job, and the library spells in steps of five bytes."""
+_SHIFTS: Final = tuple(range(120, -1, -10))
 
 
 class NodeId(msgspec.Struct, frozen=True):
@@ -146,6 +151,7 @@ def digest_of(data: bytes) -> Digest:
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 
 
+@lru_cache(maxsize=1_024)
 def _derive(prefix: str, *parts: str) -> str:
     return _spell(prefix, hashlib.sha256("\0".join((prefix, *parts)).encode()).digest()[:ID_BYTES])
 
@@ -153,4 +159,5 @@ def _derive(prefix: str, *parts: str) -> str:
 def _spell(prefix: str, raw: bytes) -> str:
     if len(raw) != ID_BYTES:
         raise ValueError(f"an id needs {ID_BYTES} bytes, got {len(raw)}")
-    return f"{prefix}-{base64.b32encode(raw).decode().lower().rstrip('=')}"
+    bits = int.from_bytes(raw, "big") << 2  # 26 characters of five bits, the last of them with two zeros
+    return f"{prefix}-{''.join([_PAIRS[bits >> shift & 0x3FF] for shift in _SHIFTS])}"

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -66,7 +65,6 @@ CLOCK_TOLERANCE_MS: Final = 30_000
 """The envelope's tolerance: a peer whose clock is further off cannot be understood (docs/protocol)."""
 REDIAL_MS: Final = (1_000, 2_000, 5_000, 15_000, 60_000, 5 * MINUTE)
 FORGET_MS: Final = 7 * 24 * HOUR
-_source_of: Final = lru_cache(maxsize=MAX_PEERS * 2)(source_of)
 """Asked for every peer when the table is full."""
 
 
@@ -384,7 +382,7 @@ def _make_room(membership: Membership) -> tuple[Event, ...]:
 
 def _origin(peer: Peer) -> str | None:
     """Where a peer is; None for one that was never greeted, such as those that others only name."""
-    return _source_of(peer.remote) if peer.hello is not None else None
+    return source_of(peer.remote) if peer.hello is not None else None
 
 
 def _greet(membership: Membership, stimulus: HelloHeard, now: int) -> Decision:

@@ -9,6 +9,7 @@ votes are counted all of them are one, since who is in such a network has as man
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Final
 
 from dms_proto.scope import underlying
@@ -17,9 +18,12 @@ UNKNOWN: Final = ""
 """The one source of all whose address is not known."""
 PRIVATE: Final = "private"
 """The one place of all whose address is not public, where their votes are counted."""
+REMEMBERED: Final = 4_096
+"""Addresses that need not be read again: a peer's is asked for with each of its bids, and reading one takes as long as checking a signature."""
 _PREFIX: Final = {4: 24, 6: 48}
 
 
+@lru_cache(maxsize=REMEMBERED)
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet. What is none counts as public: nothing is known of who is there."""
     try:
@@ -29,6 +33,7 @@ def is_public(address: str) -> bool:
     return underlying(ip).is_global
 
 
+@lru_cache(maxsize=REMEMBERED)
 def source_of(address: str) -> str:
     """The source of an IP address: ``203.0.113.0/24``; `UNKNOWN` for what is none."""
     try:

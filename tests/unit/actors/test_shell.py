@@ -205,3 +205,17 @@ def test_of_a_turn_that_was_not_written_nothing_is_remembered() -> None:
     turn.once_undone(lambda: seen.append("undone"))
     turn.undo()
     assert seen == ["undone"]
+
+
+def test_when_time_changes_something_is_worked_out_once_for_each_state() -> None:
+    asked: list[int] = []
+
+    def next_deadline(state: Count) -> int:
+        asked.append(state.events)
+        return state.events
+
+    shell = Shell(MACHINE._replace(next_deadline=next_deadline), "stream", Count())
+    assert (shell.deadline(), shell.deadline()) == (0, 0)
+    Turn().apply(shell, Heard((RELAXED,)), 1, "cause")
+    assert (shell.deadline(), shell.deadline()) == (1, 1)
+    assert asked == [0, 1]

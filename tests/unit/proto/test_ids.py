@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import uuid
 
@@ -20,6 +21,13 @@ def libp2p_peer_id(public_key: bytes) -> str:
     ed25519 = pytest.importorskip("libp2p.crypto.ed25519", reason="libp2p is not installed")
     peer = pytest.importorskip("libp2p.peer.id", reason="libp2p is not installed")
     return str(peer.ID.from_pubkey(ed25519.Ed25519PublicKey.from_bytes(public_key)))
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_an_id_is_spelled_in_base32_as_rfc_4648_says(raw: bytes) -> None:
+    spelled = ids.request_id(raw).removeprefix("r-")
+    assert base64.b32decode(spelled.upper() + "======") == raw
+    assert spelled == base64.b32encode(raw).decode().lower().rstrip("=")
 
 
 @given(keys)
