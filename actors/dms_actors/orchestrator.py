@@ -198,8 +198,9 @@ class Orchestrator(MachineActor):
     def _count(self) -> None:
         """What is at work now counts for what other requests of this node decide; who seeks, for whose turn it is."""
         self._count_work()
-        if came := self._seekers.note(self._request_id, self.shell.state):
-            self._node.tell(TurnsCame(came))
+        came = self._seekers.note(self._request_id, self.shell.state)
+        if others := tuple(request_id for request_id in came if request_id != self._request_id):
+            self._node.tell(TurnsCame(others))
 
     def _count_work(self) -> None:
         self._obligations.stake(self._request_id, stakes(self.shell.state))

@@ -161,7 +161,10 @@ class Network(Protocol):
         ...
 
     def took(self, heard: FrameReceived | GossipReceived) -> None:
-        """Is told of each frame that the listener got, once it is dealt with or dropped: a peer of which too much waits is not read further."""
+        """Is told of each frame that the listener got, once it is dealt with or dropped: a peer of which too much waits is not read further.
+
+        From any thread.
+        """
         ...
 
     def serve_blobs(self, open_blob: Callable[[PeerId, Digest], Path | None]) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -120,6 +121,8 @@ class NetworkProcess:
         self._credits: dict[str, Credit] = {}
         self._owed = Credit(config.pipe_window // PEER_SHARE)
         self._taken: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
         self._tunnels = TunnelHandles()
@@ -133,7 +136,7 @@ class NetworkProcess:
         Raises:
             MachineError: `port_in_use`, `network_down`.
         """
-        self._listener = listener
+        self._listener, self._loop = listener, asyncio.get_running_loop()
         try:
             ready = await self._launch(())
         except BaseException:
@@ -212,10 +215,18 @@ class NetworkProcess:
     def took(self, heard: FrameReceived | GossipReceived) -> None:
         """See `Network.took`."""
         amount = cost(heard.frame)
-        self._taken[heard.peer if isinstance(heard, FrameReceived) else GOSSIP_QUEUE] += amount
-        if self._owed.owe(amount) and self._child is not None:
-            self._child.post(Taken(dict(self._taken)))
-            self._taken.clear()
+        with self._counting:
+            self._taken[heard.peer if isinstance(heard, FrameReceived) else GOSSIP_QUEUE] += amount
+            is_due = self._owed.owe(amount) > 0
+        if is_due:
+            with suppress(RuntimeError):  # the loop has ended, and the process with it
+                self._loop.call_soon_threadsafe(self._tell_taken)
+
+    def _tell_taken(self) -> None:
+        with self._counting:
+            taken, self._taken = self._taken, Counter()
+        if self._child is not None:
+            self._child.post(Taken(dict(taken)))
 
     def serve_tunnels(self, accept: AcceptTunnel) -> None:
         """Sets who gets a tunnel, and to what. Before, all are refused."""
@@ -323,8 +334,9 @@ class NetworkProcess:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         self._credits = {GOSSIP_QUEUE: Credit(self._config.queue_bytes)}
-        self._owed = Credit(self._config.pipe_window // PEER_SHARE)
-        self._taken.clear()
+        with self._counting:
+            self._owed = Credit(self._config.pipe_window // PEER_SHARE)
+            self._taken.clear()
         self._child = await self._begun()
         now = time.monotonic()
         self._child.post(Configure(self._config, redial, self._bans.running(now), self._spared.running(now)))

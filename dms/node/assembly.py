@@ -156,7 +156,7 @@ class Assembly:
         self._stop = asyncio.Event()
         self._to_pool: Callable[[object], object] = lambda _letter: None
         self._reaching = Reaching(self._me, network)
-        self._hearing = Hearing(network, self._reaching, self._notes, self._calls)
+        self._hearing = Hearing(network, self._reaching, self._notes)
         self._spot_answers = SpotAnswers(self._calls)
         self._mishaps = Mishaps()
 

@@ -19,7 +19,9 @@ from dms_proto.work import DatasetInput, Input, Task
 
 
 def with_datasets(spec: JobSpec, datasets: Datasets, me: PeerId, *, self_bids: bool) -> JobSpec:
-    """The job with the datasets that it wishes in its task; with something bound among its inputs, for this node alone. Blocks on the disk.
+    """The job with the datasets that it wishes in its task; with something bound among its inputs, for this node alone.
+
+    Where there are datasets it blocks on the disk.
 
     Raises:
         UserError: `not_found`, `ambiguous_id`; `bad_job`: it has no room for them, two things have one place, or what is bound cannot be read

@@ -392,6 +392,6 @@ class JobFeeds:
 
     def _keep(self, request_id: RequestId, record: JobRecord) -> None:
         self._records[request_id] = record
-        over = [key for key, kept in self._records.items() if kept.is_over and key != request_id]
-        for key in over[: max(len(over) - KEPT, 0)]:
-            self._floor = max(self._floor, self._records.pop(key).last)
+        while len(self._records) - len(self._stops) > KEPT:  # of those that are over
+            oldest = next(key for key, kept in self._records.items() if kept.is_over and key != request_id)
+            self._floor = max(self._floor, self._records.pop(oldest).last)

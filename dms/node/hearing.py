@@ -9,17 +9,15 @@ from dms.node.post import NodePost
 from dms.node.reaching import Reaching
 from dms.node.services import NETWORK_DOWN, NETWORK_RESTARTS, REACHED_BY
 from dms_actors.behaviour import Address
-from dms_actors.loop_calls import LoopCalls
 from dms_actors.ports import FrameReceived, GossipReceived, Network, NetworkDown, NetworkEvent, NetworkUp, PeerUp
 
 
 class Hearing:
     """Hears the network for the node. Keeps what it says until there is somebody to hear it: it is started early, because it takes the longest."""
 
-    def __init__(self, network: Network, reaching: Reaching, notes: dict[str, str], calls: LoopCalls) -> None:
+    def __init__(self, network: Network, reaching: Reaching, notes: dict[str, str]) -> None:
         self._network = network
         self._reaching = reaching
-        self._calls = calls
         self._notes = notes
         self._early: list[NetworkEvent] = []
         self._announced: NetworkUp | None = None
@@ -32,7 +30,9 @@ class Hearing:
             return
         node, post = self._listeners
         if isinstance(event, FrameReceived | GossipReceived):
-            node.pass_on(event, lambda _answer: self._calls.call(self._network.took, event))
+            node.pass_on(
+                event, lambda _answer: self._network.took(event)
+            )  # there, without the loop: nearly always it only counts
             return
         node.tell(event)
         match event:

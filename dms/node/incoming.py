@@ -55,6 +55,9 @@ class IncomingInputs:
             UserError: `bad_job`, naming the input: its content is not there, or not what it was.
             MachineError: `disk_full`, `store_failed`.
         """
+        if not spec.task.inputs:
+            yield
+            return
         digests = blobs_of(spec.task)
         new: list[Digest] = []
         async with self._removing:  # what is being removed is seen to be gone, and copied again

@@ -74,7 +74,8 @@ class EventStore:
         self._writer = writer
         self._reader = reader
         self._head = head
-        self.size_bytes = _size(path)
+        self._files = str(path), f"{path}-wal"
+        self.size_bytes = _size(self._files)
         """How long the file is, with what waits beside it to be copied into it, as of the last write. Read from any thread."""
         self._tail = Tail(head.seq, self._tell_loop)
         self._loop = asyncio.get_running_loop()
@@ -275,7 +276,7 @@ class EventStore:
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
         self._head = head
-        self.size_bytes = _size(self.path)
+        self.size_bytes = _size(self._files)
         self._tail.publish(list(chain.from_iterable(stored)))
         return stored
 
@@ -299,11 +300,11 @@ class EventStore:
                 position = event.seq
 
 
-def _size(path: Path) -> int:
+def _size(files: Sequence[str]) -> int:
     size = 0
-    for file in (path, path.with_name(f"{path.name}-wal")):
+    for file in files:
         with suppress(OSError):  # what was written is written, also where nobody can say how much
-            size += file.stat().st_size
+            size += os.stat(file).st_size  # noqa: PTH116 - after each transaction: a `Path` costs more than the call
     return size
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -107,7 +108,9 @@ class JobGroup(Base):
             spec = await self._at_its_node(spec)
         await self._services.finding.bring([wish.dataset for wish in spec.datasets])
         datasets, self_bids = self._services.datasets, self._services.config.provider.enabled
-        read = await asyncio.to_thread(with_datasets, spec, datasets, self._me, self_bids=self_bids)
+        placed = partial(with_datasets, spec, datasets, self._me, self_bids=self_bids)
+        # Manifests alone are on the disk; most jobs read none, and are not to pay for a thread.
+        read = await asyncio.to_thread(placed) if spec.datasets or spec.task.datasets else placed()
         return await self._at_its_node(read) if read.node != spec.node else read
 
     async def _at_its_node(self, spec: JobSpec) -> JobSpec:

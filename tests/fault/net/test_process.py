@@ -257,8 +257,7 @@ async def test_a_node_that_takes_nothing_stops_the_reading_instead_of_filling_me
         assert sent < 500, "nothing stops the sender"
     assert psutil.Process(bob.network.pid).memory_info().rss - before < 16 * 1024 * 1024
     bob.network.took = took  # type: ignore[method-assign]
-    for heard in waiting:
-        took(heard)
+    await asyncio.to_thread(lambda: [took(heard) for heard in waiting])  # as a node does, from another thread
     await bob.seen.until(lambda: len(bob.seen.of(FrameReceived)) == sent)
 
 

@@ -11,7 +11,6 @@ from dms.net.pipe import cost
 from dms.node.hearing import Hearing
 from dms.node.reaching import Reaching
 from dms_actors.behaviour import Address
-from dms_actors.loop_calls import LoopCalls
 from dms_actors.mailbox import CAPACITY
 from dms_actors.ports import FrameReceived, GossipReceived, LinkFacts, NetworkEvent, NetworkUp, PeerUp
 from dms_actors.runtime import ThreadRuntime
@@ -36,7 +35,7 @@ async def test_a_node_actor_that_was_built_anew_hears_where_each_peer_comes_from
     """It forgot their sources, and for it all of them came from one place."""
     network = MemoryFabric().network(PeerId("me"))
     network._links[PeerId("a")] = LinkFacts(PeerId("a"), ("/memory/a/p2p/a",), remote="20.0.0.1")
-    hearing, ear = Hearing(network, Reaching(PeerId("me"), network), {}, LoopCalls(asyncio.get_running_loop())), Ear()
+    hearing, ear = Hearing(network, Reaching(PeerId("me"), network), {}), Ear()
     hearing.listen(ear, ear)  # type: ignore[arg-type]
     hearing.hear(NetworkUp(()))
     ear.heard.clear()
@@ -53,10 +52,13 @@ class Told(MemoryNetwork):
         super().__init__(MemoryFabric(), PeerId("me"), "topic")
         self.told: list[NetworkEvent] = []
         self.changed = asyncio.Event()
+        self.threads = set[str]()
+        self.loop = asyncio.get_running_loop()
 
     def took(self, heard: FrameReceived | GossipReceived) -> None:
         self.told.append(heard)
-        self.changed.set()
+        self.threads.add(threading.current_thread().name)
+        self.loop.call_soon_threadsafe(self.changed.set)
 
     async def until(self, expected: Sequence[NetworkEvent]) -> None:
         async with asyncio.timeout(10):
@@ -93,7 +95,7 @@ class Held:
 async def test_the_network_is_told_when_a_frame_is_dealt_with_whatever_came_of_it() -> None:
     """Not before: what waits in the mailbox counts. Refused by a full mailbox, handled, failed at, or left behind by an actor that has ended."""
     network, held = Told(), Held()
-    hearing = Hearing(network, Reaching(PeerId("me"), network), {}, LoopCalls(asyncio.get_running_loop()))
+    hearing = Hearing(network, Reaching(PeerId("me"), network), {})
     runtime = ThreadRuntime(lambda: 0)
     node = runtime.spawn("node", lambda: held, is_new=True, capacity=2)
     hearing.listen(node, Ear())  # type: ignore[arg-type]
@@ -110,8 +112,10 @@ async def test_the_network_is_told_when_a_frame_is_dealt_with_whatever_came_of_i
         for event in (bad, gossip, refused):
             hearing.hear(event)
         await network.until([refused])
+        network.threads.clear()
         held.may.set()
         await network.until([refused, first, bad, gossip])
+        assert network.threads == {"actors"}, "the loop is not woken for it"
     finally:
         held.may.set()
         await asyncio.to_thread(runtime.stop_all)
