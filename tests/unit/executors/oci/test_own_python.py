@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -29,6 +30,21 @@ def test_it_needs_nothing_of_the_machine_and_is_read_by_everybody(tmp_path: Path
     command = [word.replace(own_python.PLACE, str(directory)) for word in python.command]
     done = subprocess.run([*command, "-c", LOOK, TEXT], env={}, capture_output=True, text=True, check=True)
     assert [path for path in done.stdout.split() if not path.startswith(str(directory))] == []
+
+
+def test_an_update_of_the_machine_makes_another(tmp_path: Path) -> None:
+    """Be it of the C library alone: its loader starts this Python, in every container."""
+    directory, _ = own_python.lay_out(tmp_path, [TEXT])
+    sources = directory / "sources"
+    made_of = json.loads(sources.read_bytes())
+    (libc,) = [path for path in made_of if Path(path).name == "libc.so.6"]
+    made_of[libc][-1] -= 1
+    sources.write_text(json.dumps(made_of))
+    made = directory.stat().st_ino
+    again, _ = own_python.lay_out(tmp_path, [TEXT])
+    assert again == directory
+    assert again.stat().st_ino != made
+    assert list(tmp_path.iterdir()) == [directory]
 
 
 def test_it_is_made_once_and_another_takes_its_place(tmp_path: Path) -> None:
