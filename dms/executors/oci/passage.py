@@ -391,7 +391,9 @@ def _by_who_asks() -> Iterator[None]:
     """That the other end is silent or gone is no fault of this machine's."""
     try:
         yield
-    except (ConnectionError, TimeoutError, ProcessLookupError) as error:
+    except TimeoutError as error:
+        raise _NotAskedError(f"what starts in the container said nothing within {door.ANSWER_S:g} s") from error
+    except (ConnectionError, ProcessLookupError) as error:
         raise _NotAskedError(KEPT_OUT) from error
 
 

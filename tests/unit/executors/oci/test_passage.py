@@ -88,6 +88,19 @@ def ask_and_leave(directory: Path, descriptors: list[int]) -> None:
         socket.send_fds(node, [b"\0"], descriptors)
 
 
+async def test_who_has_come_and_says_nothing_in_time_is_not_taken_for_kept_out(
+    passage: Passage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine may be that busy, twice in a row as well; what is kept out closes all containers of a node."""
+    monkeypatch.setattr(door, "ANSWER_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as node, door.short(tmp_path, "a-1.way") as path:
+        node.connect(path)
+        with pytest.raises(MachineError) as silent:
+            await passage.give(os.getpid(), asyncio.Event().wait)
+    assert "said nothing within" in silent.value.message
+    assert KEPT_OUT not in silent.value.message
+
+
 @pytest.mark.parametrize("descriptors", [[], [2]], ids=["no-log", "gone"])
 async def test_an_image_that_does_not_ask_as_the_starter_does_is_billed_for_its_time(
     passage: Passage, passages: Passages, tmp_path: Path, descriptors: list[int]
