@@ -41,7 +41,7 @@ def _become(uid: int) -> None:
 
 
 async def _serve(order: Order, listener: socket.socket) -> None:
-    proxy = Proxy(order.ways, Meter(order.meter), order.log)
+    proxy = Proxy(order.bounds, Meter(order.meter), order.log)
     over, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(LOOKUPS))
     loop.add_reader(order.run, over.set)

@@ -32,7 +32,7 @@ CONNECT_S: Final = 20.0
 """Seconds for finding and reaching a host, all its addresses together."""
 
 
-class Ways(msgspec.Struct, frozen=True):
+class Bounds(msgspec.Struct, frozen=True):
     """Where one run may connect to.
 
     Attributes:
@@ -77,9 +77,9 @@ async def resolve(host: str, port: int) -> list[str]:
 class Proxy:
     """One per run."""
 
-    def __init__(self, ways: Ways, meter: Meter, log: int, resolve: Resolve = resolve) -> None:
+    def __init__(self, bounds: Bounds, meter: Meter, log: int, resolve: Resolve = resolve) -> None:
         """`log`: descriptor of the job's log."""
-        self._ways = ways
+        self._bounds = bounds
         self._meter = meter
         self._log = log
         self._resolve = resolve
@@ -139,14 +139,14 @@ class Proxy:
 
     def _check(self, asked: Asked) -> None:
         """Refuses what may not be, whatever it leads to."""
-        ways = self._ways
+        bounds = self._bounds
         if self._served > MOST:
             raise _NoWay("503 Service Unavailable", f"the job has as many connections as it may, {MOST} at a time")
-        if not is_within(asked.destination, ways.wanted.destinations):
+        if not is_within(asked.destination, bounds.wanted.destinations):
             raise _barred("the job does not ask for it")
-        if not is_within(asked.destination, ways.allowed.destinations):
+        if not is_within(asked.destination, bounds.allowed.destinations):
             raise _barred("the owner of this machine does not allow it")
-        if self._meter.total >= ways.most_bytes:
+        if self._meter.total >= bounds.most_bytes:
             raise _barred(self._spent())
 
     async def _reach(self, asked: Asked) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -164,7 +164,7 @@ class Proxy:
 
     def _is_meant(self, address: str) -> bool:
         """What this machine offers at its own addresses is not the public internet, whatever they are."""
-        return is_of(address, self._ways.networks) or (is_public(address) and not _is_own(address))
+        return is_of(address, self._bounds.networks) or (is_public(address) and not _is_own(address))
 
     async def _carry(self, asked: Asked, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Until the source has ended, and said so to the sink."""
@@ -177,14 +177,14 @@ class Proxy:
 
     def _may_pass(self, asked: Asked, size: int) -> bool:
         """Counts bytes that go on; none do that would be too many."""
-        if self._meter.total + size > self._ways.most_bytes:
+        if self._meter.total + size > self._bounds.most_bytes:
             self._bar(Barred(asked.destination, self._spent()))
             return False
         self._meter.count(size)
         return True
 
     def _spent(self) -> str:
-        return f"nothing is left of {format_count(self._ways.most_bytes, 'byte')} that may flow in one run"
+        return f"nothing is left of {format_count(self._bounds.most_bytes, 'byte')} that may flow in one run"
 
     def _bar(self, barred: Barred) -> None:
         if self._meter.bar(barred):

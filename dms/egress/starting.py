@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from dms.egress.proxy import Ways
+from dms.egress.proxy import Bounds
 
 END_S: Final = 5.0
 """Seconds that one may go on when its run is over."""
@@ -22,7 +22,7 @@ class Order(msgspec.Struct, frozen=True):
     """What a proxy is told.
 
     Attributes:
-        ways: where to it may lead.
+        bounds: where to it may lead.
         control: descriptor on which it gets the socket at which the job connects.
         run: descriptor of the run's outer process, with which it ends.
         meter: descriptor of its file.
@@ -30,7 +30,7 @@ class Order(msgspec.Struct, frozen=True):
         uid: the user it becomes; 0 to stay.
     """
 
-    ways: Ways
+    bounds: Bounds
     control: int
     run: int
     meter: int
@@ -80,7 +80,7 @@ class Companion:
 class ProxyProcess(Companion):
     """A running `python -m dms.egress`."""
 
-    def __init__(self, ways: Ways, *, run: int, meter: int, log: int, uid: int, complaints: Path) -> None:
+    def __init__(self, bounds: Bounds, *, run: int, meter: int, log: int, uid: int, complaints: Path) -> None:
         """Starts it; arguments as in `Order`, all descriptors stay the caller's. `complaints`: where it writes what goes wrong.
 
         Raises:
@@ -88,9 +88,9 @@ class ProxyProcess(Companion):
         """
         ours, self.inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
-            order = Order(ways, ours.fileno(), run, meter, log, uid)
+            order = Order(bounds, ours.fileno(), run, meter, log, uid)
             fds = [order.control, run, meter, log]
             self._start(["-P", "-m", "dms.egress"], fds, complaints, subprocess.PIPE)
         assert self._process.stdin is not None
-        with self._process.stdin as way:
-            way.write(msgspec.json.encode(order))
+        with self._process.stdin as told:
+            told.write(msgspec.json.encode(order))

@@ -136,8 +136,8 @@ class Place(msgspec.Struct, frozen=True):
     started_ms: int
 
 
-class Program(msgspec.Struct, frozen=True):
-    """What runs.
+class Inside(msgspec.Struct, frozen=True):
+    """What is in it, and runs there.
 
     Attributes:
         image: in which.
@@ -158,22 +158,22 @@ class Program(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...] = ()
 
 
-def container(place: Place, program: Program, dialect: Dialect, machine: Machine) -> dict[str, Any]:
+def container(place: Place, inside: Inside, dialect: Dialect, machine: Machine) -> dict[str, Any]:
     """What the engine is told to make.
 
     Args:
         place: where.
-        program: what.
+        inside: what.
         dialect: how this engine wants it said.
         machine: what this machine allows.
     """
-    entrypoint = program.command or (*program.image.entrypoint, *program.image.command)
-    before = _READS_VARIABLES if program.has_variables else ()
+    entrypoint = inside.command or (*inside.image.entrypoint, *inside.image.command)
+    before = _READS_VARIABLES if inside.has_variables else ()
     config: dict[str, Any] = {
-        "Image": program.image.id,
+        "Image": inside.image.id,
         "Entrypoint": [*before, *entrypoint],
         "Cmd": [],
-        "Env": [f"{name}={value}" for name, value in _environment(program).items()],
+        "Env": [f"{name}={value}" for name, value in _environment(inside).items()],
         "User": place.user.inside,
         "WorkingDir": "/job",
         "Hostname": "job",
@@ -183,9 +183,9 @@ def container(place: Place, program: Program, dialect: Dialect, machine: Machine
         "Tty": False,
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
-        "HostConfig": _host(place, program, dialect, machine),
+        "HostConfig": _host(place, inside, dialect, machine),
     }
-    if not program.command and not entrypoint:
+    if not inside.command and not entrypoint:
         config.pop("Entrypoint")
     return config
 
@@ -212,24 +212,24 @@ def labels(place: Place) -> dict[str, str]:
     }
 
 
-def _environment(program: Program) -> dict[str, str]:
+def _environment(inside: Inside) -> dict[str, str]:
     """What the image sets stays, but for a home directory that could not be written."""
-    own = {pair.partition("=")[0] for pair in program.image.environment}
+    own = {pair.partition("=")[0] for pair in inside.image.environment}
     base = {name: value for name, value in BASE_ENVIRONMENT.items() if name not in own}
-    return {**base, **program.environment}
+    return {**base, **inside.environment}
 
 
-def _host(place: Place, program: Program, dialect: Dialect, machine: Machine) -> dict[str, Any]:
+def _host(place: Place, inside: Inside, dialect: Dialect, machine: Machine) -> dict[str, Any]:
     allowance = place.allowance
     scratch = max(MIB, min(SCRATCH_BYTES, allowance.memory_bytes // 2))
     host: dict[str, Any] = {
         "Binds": [
             f"{place.directory}:/job:rw,Z",
-            *_memory_binds(place, program),
-            *_device_binds(program.devices),
-            *program.binds,
+            *_memory_binds(place, inside),
+            *_device_binds(inside.devices),
+            *inside.binds,
         ],
-        "ExtraHosts": list(program.hosts),
+        "ExtraHosts": list(inside.hosts),
         "NetworkMode": "none",
         "IpcMode": "private",
         "CgroupnsMode": "private",
@@ -241,7 +241,7 @@ def _host(place: Place, program: Program, dialect: Dialect, machine: Machine) ->
         "SecurityOpt": _security(dialect),
         "ReadonlyRootfs": True,
         "MaskedPaths": list(MASKED),
-        "Tmpfs": dict.fromkeys(_scratch_places(program.image), f"rw,nosuid,nodev,exec,size={scratch},mode=1777"),
+        "Tmpfs": dict.fromkeys(_scratch_places(inside.image), f"rw,nosuid,nodev,exec,size={scratch},mode=1777"),
         "ShmSize": scratch,
         **size(allowance),
         "PidsLimit": allowance.processes + int(dialect.has_init),
@@ -253,7 +253,7 @@ def _host(place: Place, program: Program, dialect: Dialect, machine: Machine) ->
     }
     if dialect.runtime:
         host["Runtime"] = dialect.runtime
-    return host | _devices(program.devices)
+    return host | _devices(inside.devices)
 
 
 def _security(dialect: Dialect) -> list[str]:
@@ -261,12 +261,12 @@ def _security(dialect: Dialect) -> list[str]:
     return [*options, f"mask={':'.join(MASKED)}"] if dialect.masks_by_option else options
 
 
-def _memory_binds(place: Place, program: Program) -> list[str]:
+def _memory_binds(place: Place, inside: Inside) -> list[str]:
     """Seen read-only: files of secrets, and the script of those that become variables."""
     if not place.memory:
         return []
     binds = [f"{place.memory}/files:{SECRETS}:ro,Z"]
-    return [*binds, f"{place.memory}/variables:{VARIABLES}:ro,Z"] if program.has_variables else binds
+    return [*binds, f"{place.memory}/variables:{VARIABLES}:ro,Z"] if inside.has_variables else binds
 
 
 def _device_binds(devices: Devices) -> list[str]:

@@ -18,7 +18,7 @@ import msgspec
 from dms.executors import gpus as shown_gpus
 from dms.executors import job_directory
 from dms.executors.oci import config, faults, gpus, probe
-from dms.executors.oci.config import Dialect, Machine, Place, Program, User
+from dms.executors.oci.config import Dialect, Inside, Machine, Place, User
 from dms.executors.oci.engine import Engine, EngineError, Facts, State
 from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.filter import profile
@@ -76,7 +76,7 @@ class OciExecutor:
         self._images: Images
         self._warden: Warden
         self._dialect: Dialect
-        self._proof = probe.Proof()
+        self._held = probe.Held()
         self._uids: uids.UidRange | None = None
         self._opening = asyncio.Lock()
 
@@ -88,7 +88,7 @@ class OciExecutor:
     @property
     def closed(self) -> str:
         """Why nothing can lead into a container here, or out of it, as the probe has found; empty: it can."""
-        return self._proof.closed
+        return self._held.closed
 
     @property
     def processes(self) -> frozenset[int]:
@@ -154,15 +154,15 @@ class OciExecutor:
         facts = (await self.open()).facts
         self._passages.is_proven = False
         try:
-            self._proof = await probe.prove(self)
+            self._held = await probe.prove(self)
         except EngineError as error:
             raise MachineError("executor_unavailable", f"{facts.name} failed: {error}", hint="dms doctor") from error
         return ExecutorOffer(
             name=self.name,
             version=f"{facts.name} {facts.version}"[:128],
             isolation=Isolation.CONTAINER,
-            limits=self._proof.limits,
-            meter=self._proof.meter,
+            limits=self._held.limits,
+            meter=self._held.meter,
         )
 
     async def run(
@@ -189,8 +189,8 @@ class OciExecutor:
             place = self._place(owner, passage, task, directory)
         except MachineError as error:
             return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, str(error)))
-        if self._proof.closed and passage.is_wanted and owner == self.name:
-            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, self._proof.closed))
+        if self._held.closed and passage.is_wanted and owner == self.name:
+            return RefusedRun(Ending(EndReason.PROVIDER_FAULT, -1, self._held.closed))
         held = list(secrets)
         images: list[config.Image] = []
         run = ContainerRun(found, self._launched(place, passage))
@@ -301,8 +301,8 @@ class OciExecutor:
             container=self._container(place.name),
             directory=Path(place.directory),
             allowance=place.allowance,
-            meter=self._proof.meter,
-            tells_oom=self._proof.tells_oom,
+            meter=self._held.meter,
+            tells_oom=self._held.tells_oom,
             notes=(self._notes, place.name),
             passage=passage,
             follows=self._dialect.follows,
@@ -333,8 +333,8 @@ class OciExecutor:
                 await asyncio.to_thread(job_directory.hand_over, Path(place.directory), place.user.outside)
             environment = {**task.environment, **devices.variables, **NO_GPUS, **shown_gpus.variables(given)}
             shown = passage.open(image, task.command, environment, place.user.outside)
-            program = Program(image, shown.command, shown.environment, has_variables, devices, shown.binds, shown.hosts)
-            wanted = config.container(place, program, self._dialect, _machine())
+            inside = Inside(image, shown.command, shown.environment, has_variables, devices, shown.binds, shown.hosts)
+            wanted = config.container(place, inside, self._dialect, _machine())
             self._warden.start()
             container = await self._create(place.name, wanted)
             await self._check_runtime(container)

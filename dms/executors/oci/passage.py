@@ -2,7 +2,7 @@
 
 ::
 
-    DIRECTORY/NAME.way      where its starter finds the node (`ways_start`); it is gone once that was given what the agents need
+    DIRECTORY/NAME.node     where its starter finds the node (`descriptors_start`); it is gone once that was given what the agents need
     DIRECTORY/NAME.door     the way in, for a job that declares ports (`door`)
     DIRECTORY/NAME.exec     likewise, for a job that lets commands be run beside it
     DIRECTORY/NAME.egress   what went through the proxy, for a job that may connect to elsewhere
@@ -25,26 +25,17 @@ from typing import Final, TypeVar
 import msgspec
 
 from dms.egress.meter import read_barred, read_total
-from dms.egress.proxy import Ways
-from dms.egress.starting import Companion, ProxyProcess
-from dms.executors.oci import own_python, ways_start
+from dms.egress.starting import Companion
+from dms.executors.oci import descriptors_start, own_python
 from dms.executors.oci.config import Image
 from dms.executors.oci.faults import RefusedError
 from dms.executors.oci.outcome import Outcome
-from dms.executors.sandbox import agent_start, door, exec_agent, port_agent, ports_start
+from dms.executors.sandbox import agent_start, door, exec_agent, port_agent, ports_start, wanted
 from dms.executors.sandbox.agents import text_of, with_agents
-from dms.executors.sandbox.engine import (
-    DOOR_ARGUMENT,
-    EGRESS_ARGUMENT,
-    EXEC_ARGUMENT,
-    NAMES_ARGUMENT,
-    RESULT_ARGUMENT,
-    filled,
-)
 from dms.executors.sandbox.interpreter import Interpreter
-from dms.executors.sandbox.keeper import KeeperProcess
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.run_files import METER
+from dms.executors.sandbox.wanted import Outside
 from dms.executors.settings import ExecutorSettings
 from dms_proto.egress import Barred
 from dms_proto.errors import MachineError
@@ -52,7 +43,7 @@ from dms_proto.siblings import hosts_of
 from dms_proto.tunnels import Target
 from dms_proto.work import Ending, EndReason, Task, Usage, wants_company
 
-WAY: Final = "/run/dms/way"
+NODE: Final = "/run/dms/node"
 """Where the socket is seen in a container."""
 START_S: Final = 30.0
 """Seconds in which the first program of a container has to ask for its descriptors."""
@@ -60,8 +51,8 @@ KEPT_OUT: Final = (
     "what leads into the container does not start in it: its engine or its runtime keeps it from the node's socket"
 )
 """Told of a container whose first program has ended, or has asked, without handing its log over."""
-_WAY: Final = "way"
-_SUFFIXES: Final = (_WAY, METER, door.SUFFIX, door.EXEC_SUFFIX)
+_NODE: Final = "node"
+_SUFFIXES: Final = (_NODE, METER, door.SUFFIX, door.EXEC_SUFFIX)
 _FIRST: Final = 32
 """Number of the first descriptor that is passed in; those below are what a program may find open."""
 _Metered = TypeVar("_Metered")
@@ -121,7 +112,7 @@ class Passages:
         try:
             with self._preparing:
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self.home, self.python = own_python.lay_out(self.directory.parent, [*texts, text_of(ways_start)])
+                self.home, self.python = own_python.lay_out(self.directory.parent, [*texts, text_of(descriptors_start)])
         except OSError as error:
             raise MachineError("executor_unavailable", f"{self.directory} cannot be used: {error}") from error
 
@@ -157,12 +148,12 @@ class Passage:
     @property
     def is_wanted(self) -> bool:
         """Whether anything leads into it or out of it."""
-        return bool(self._arguments)
+        return bool(wanted.wanted(self.program))
 
     @property
     def is_half_open(self) -> bool:
         """Whether it was about to start when its node ended: it waits for what nobody will give it."""
-        return self._path(_WAY).exists()
+        return self._path(_NODE).exists()
 
     # ---------------------------------------------------------------------------------------------------------- the start
 
@@ -185,15 +176,15 @@ class Passage:
         self._of.remove(self.name)
         self._uid = uid
         self.program = self._program(command, {**own, **environment})
-        numbers = {argument: _FIRST + index for index, argument in enumerate(self._arguments)}
+        numbers = {word: _FIRST + index for index, word in enumerate(wanted.wanted(self.program))}
         given = ",".join(map(str, numbers.values()))
-        start = (*self._of.python.command, "-c", text_of(ways_start), WAY, given)
-        self._listener = door.listen(self._of.directory, self.name, _WAY)
-        self._path(_WAY).chmod(0o666)  # for the job's user; nobody else sees its directory
+        start = (*self._of.python.command, "-c", text_of(descriptors_start), NODE, given)
+        self._listener = door.listen(self._of.directory, self.name, _NODE)
+        self._path(_NODE).chmod(0o666)  # for the job's user; nobody else sees its directory
         return Shown(
-            command=(*start, *filled(self.program.command, numbers)),
+            command=(*start, *wanted.filled(self.program.command, numbers)),
             environment=self.program.environment,
-            binds=(f"{self._of.home}:{own_python.PLACE}:ro,z", f"{self._path(_WAY)}:{WAY}:ro,z"),
+            binds=(f"{self._of.home}:{own_python.PLACE}:ro,z", f"{self._path(_NODE)}:{NODE}:ro,z"),
             hosts=tuple(
                 f"{name}:{address}" for address, name in map(str.split, hosts_of(self._task.names).splitlines())
             ),
@@ -229,7 +220,7 @@ class Passage:
                 "sandbox_failed", f"what leads into the container could not be given to it: {error}"
             ) from error
         self._of.is_proven = True
-        self._path(_WAY).unlink()
+        self._path(_NODE).unlink()
 
     def drop(self) -> None:
         """It does not start."""
@@ -264,13 +255,6 @@ class Passage:
     def _lead(self, connection: socket.socket, process: int) -> None:
         """One message there, one back; who asks may be a stranger's program, so not for ever."""
         connection.settimeout(door.ANSWER_S)
-        makers: dict[str, Callable[[ExitStack, int, int], int]] = {
-            RESULT_ARGUMENT: self._result,
-            DOOR_ARGUMENT: lambda opened, _run, _log: self._door(door.SUFFIX, opened),
-            EXEC_ARGUMENT: lambda opened, _run, _log: self._door(door.EXEC_SUFFIX, opened),
-            EGRESS_ARGUMENT: self._proxy,
-            NAMES_ARGUMENT: self._keeper,
-        }
         with ExitStack() as opened:
             with _by_who_asks():
                 logs = socket.recv_fds(connection, 1, 1)[1]
@@ -279,11 +263,19 @@ class Passage:
                     raise _NotAskedError(KEPT_OUT)
                 run = os.pidfd_open(process)
             opened.callback(os.close, run)
-            given = [makers[argument](opened, run, logs[0]) for argument in self._arguments]
+            outside = Outside(self.name, run, logs[0], self._uid, self._of.settings)
+            makers: dict[str, Callable[[], int]] = {
+                wanted.RESULT: lambda: self._result(opened),
+                wanted.DOOR: lambda: self._door(door.SUFFIX, opened),
+                wanted.EXEC: lambda: self._door(door.EXEC_SUFFIX, opened),
+                wanted.EGRESS: lambda: self._joined(outside.proxy(self.program, self._meter(opened)), opened),
+                wanted.NAMES: lambda: self._joined(outside.keeper(self.program), opened),
+            }
+            given = [makers[word]() for word in wanted.wanted(self.program)]
             with _by_who_asks():
                 socket.send_fds(connection, [b"\0"], given)
 
-    def _result(self, opened: ExitStack, _run: int, _log: int) -> int:
+    def _result(self, opened: ExitStack) -> int:
         outcome = Outcome()
         given = os.dup(outcome.descriptor)  # the run may be let go of while this one is on its way
         opened.callback(os.close, given)
@@ -293,26 +285,14 @@ class Passage:
     def _door(self, suffix: str, opened: ExitStack) -> int:
         return opened.enter_context(door.listen(self._of.directory, self.name, suffix)).fileno()
 
-    def _proxy(self, opened: ExitStack, run: int, log: int) -> int:
-        settings = self._of.settings
+    def _meter(self, opened: ExitStack) -> int:
         meter = os.open(self._path(METER), _APPENDING, 0o600)
         opened.callback(os.close, meter)
-        proxy = ProxyProcess(
-            Ways(self._task.egress, settings.egress, settings.egress_networks),
-            run=run,
-            meter=meter,
-            log=log,
-            uid=self._uid,
-            complaints=settings.state_directory / "egress.log",
-        )
-        self._companions.append(proxy)
-        return opened.enter_context(proxy.inner).fileno()
+        return meter
 
-    def _keeper(self, opened: ExitStack, run: int, log: int) -> int:
-        state = self._of.settings.state_directory
-        keeper = KeeperProcess(self.name, self.program.ways, run=run, log=log, state=state)
-        self._companions.append(keeper)
-        return opened.enter_context(keeper.inner).fileno()
+    def _joined(self, companion: Companion, opened: ExitStack) -> int:
+        self._companions.append(companion)
+        return opened.enter_context(companion.inner).fileno()
 
     # ------------------------------------------------------------------------------------------------------------ the run
 
@@ -360,19 +340,6 @@ class Passage:
             return read(descriptor)
         finally:
             os.close(descriptor)
-
-    @property
-    def _arguments(self) -> tuple[str, ...]:
-        """The words of its command that stand for descriptors."""
-        program = self.program
-        wanted = {
-            RESULT_ARGUMENT: program.judge is not None,
-            DOOR_ARGUMENT: program.opens_door,
-            EXEC_ARGUMENT: program.opens_exec,
-            EGRESS_ARGUMENT: bool(program.egress.destinations),
-            NAMES_ARGUMENT: bool(program.ways),
-        }
-        return tuple(argument for argument, is_wanted in wanted.items() if is_wanted)
 
     def _program(self, command: Sequence[str], environment: Mapping[str, str]) -> Program:
         bare = Program("oci", tuple(command), dict(environment))

@@ -75,7 +75,7 @@ _QUOTA: Final = CORE // 5
 _TRIAL: Final = Limits(wall_ms=20_000)
 
 
-class Proof(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True):
     """What was found.
 
     Attributes:
@@ -121,7 +121,7 @@ _LIMIT_TRIALS: Final[dict[str, tuple[Task, Callable[[Ending], bool]]]] = {
 }
 
 
-async def prove(executor: OciExecutor) -> Proof:
+async def prove(executor: OciExecutor) -> Held:
     """Tries the walls, then the limits.
 
     Raises:
@@ -139,7 +139,7 @@ async def prove(executor: OciExecutor) -> Proof:
     if not ended["cpu"].usage.cpu_us:  # an engine that tells none; or a machine so busy that the program hardly began
         ended["cpu"] = await _trial(executor, "cpu", _busy(_PATIENT_MS), image)
     closed = await why_closed(passage, lambda: _trial(executor, "passage", _PASSAGE, image))
-    return msgspec.structs.replace(proof_of(ended), closed=closed)
+    return msgspec.structs.replace(held_of(ended), closed=closed)
 
 
 async def why_closed(tried: Ending, again: Callable[[], Awaitable[Ending]]) -> str:
@@ -154,7 +154,7 @@ async def why_closed(tried: Ending, again: Callable[[], Awaitable[Ending]]) -> s
     return ""
 
 
-def proof_of(endings: Mapping[str, Ending]) -> Proof:
+def held_of(endings: Mapping[str, Ending]) -> Held:
     """What the ends of the trials say, by limit.
 
     Raises:
@@ -167,7 +167,7 @@ def proof_of(endings: Mapping[str, Ending]) -> Proof:
             f"the engine keeps no limit of {' and '.join(missing)}, and nobody else could",
             hint="a rootless engine needs cgroup v2, delegated to its user, as systemd does",
         )
-    return Proof(
+    return Held(
         limits=(*held, *ENFORCED_BY_NODE),
         meter=Meter.LOWER_BOUND if endings["cpu"].usage.cpu_us else Meter.WALL,
         tells_oom=endings["memory"].reason is EndReason.OUT_OF_MEMORY,

@@ -19,9 +19,9 @@ import msgspec
 
 from dms.calls import worker
 from dms.executors.python.installation import ASK_S, Installation, Shown, ask, show
-from dms.executors.sandbox import probe
+from dms.executors.sandbox import probe, wanted
 from dms.executors.sandbox.agents import letting_exec, letting_out
-from dms.executors.sandbox.engine import DOOR_ARGUMENT, Sandbox
+from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.program import Program, environment_of, files_of
 from dms_actors.ports import OpenSecrets, Run
 from dms_proto.capability import ExecutorOffer, Isolation
@@ -99,7 +99,7 @@ class PythonExecutor:
         environment = environment_of(task, secrets)
         if takes_calls(task):
             spec = {"path": path, "idle_s": task.limits.idle_ms / SECOND}
-            command = (*interpreter.command, f"{HOME}/worker.py", DOOR_ARGUMENT, msgspec.json.encode(spec).decode())
+            command = (*interpreter.command, f"{HOME}/worker.py", wanted.DOOR, msgspec.json.encode(spec).decode())
         else:
             # Not isolated (-I): a program finds its own modules beside it, and its variables mean what they say.
             command = (interpreter.command[0], "-S", *task.command)

@@ -13,14 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dms.executors.sandbox import agent_start, exec_agent, port_agent, ports_start
-from dms.executors.sandbox.engine import (
-    DOOR_ARGUMENT,
-    EGRESS_ARGUMENT,
-    EXEC_ARGUMENT,
-    NAMES_ARGUMENT,
-    RESULT_ARGUMENT,
-)
+from dms.executors.sandbox import agent_start, exec_agent, port_agent, ports_start, wanted
 from dms.executors.sandbox.interpreter import Interpreter
 from dms.executors.sandbox.profile import CA_BUNDLE
 from dms.executors.sandbox.program import Program
@@ -68,14 +61,14 @@ def with_agents(
 
 def letting_in(program: Program, ports: Sequence[int], python: Interpreter) -> Program:
     """`program`, reachable at `ports` from outside by an agent that `python` runs."""
-    started = _beside(program, python, port_agent, (DOOR_ARGUMENT, RESULT_ARGUMENT, ",".join(map(str, ports))), PORTS)
+    started = _beside(program, python, port_agent, (wanted.DOOR, wanted.RESULT, ",".join(map(str, ports))), PORTS)
     return msgspec.structs.replace(started, opens_door=True)
 
 
 def letting_exec(program: Program, python: Interpreter) -> Program:
     """`program`, and whatever commands are sent in to run beside it, started by an agent that `python` runs."""
-    result = RESULT_ARGUMENT if program.judge is None else "-1"
-    started = _beside(program, python, exec_agent, (EXEC_ARGUMENT, result), EXEC)
+    result = wanted.RESULT if program.judge is None else "-1"
+    started = _beside(program, python, exec_agent, (wanted.EXEC, result), EXEC)
     return msgspec.structs.replace(started, opens_exec=True)
 
 
@@ -92,8 +85,8 @@ def letting_out(
         certificates: which the job finds where its programs look for them; empty: it has its own.
     """
     port = next(port for port in range(EGRESS_PORT, EGRESS_PORT + len(taken) + 1) if port not in taken)
-    result = RESULT_ARGUMENT if program.judge is None else "-1"
-    started = _beside(program, python, ports_start, (EGRESS_ARGUMENT, result, f"127.0.0.1:{port}"), OUTSIDE)
+    result = wanted.RESULT if program.judge is None else "-1"
+    started = _beside(program, python, ports_start, (wanted.EGRESS, result, f"127.0.0.1:{port}"), OUTSIDE)
     variables = _pointing_to(f"http://127.0.0.1:{port}") | ({_CERTIFICATES: certificates} if certificates else {})
     return msgspec.structs.replace(started, egress=egress, environment={**variables, **started.environment})
 
@@ -103,8 +96,8 @@ def letting_call(program: Program, task: Task, python: Interpreter) -> Program:
     addresses = ",".join(way.address for way in ways(task.names, task.ports))
     if not addresses:
         return msgspec.structs.replace(program, names=task.names)
-    result = RESULT_ARGUMENT if program.judge is None else "-1"
-    started = _beside(program, python, ports_start, (NAMES_ARGUMENT, result, addresses), OUTSIDE)
+    result = wanted.RESULT if program.judge is None else "-1"
+    started = _beside(program, python, ports_start, (wanted.NAMES, result, addresses), OUTSIDE)
     return msgspec.structs.replace(started, names=task.names, ways=tuple(ways(task.names, task.ports)))
 
 

@@ -19,9 +19,8 @@ import hashlib
 import logging
 import os
 import resource
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -29,15 +28,12 @@ from typing import Final
 
 import msgspec
 
-from dms.egress.proxy import Ways
-from dms.egress.starting import ProxyProcess
 from dms.executors import gpus, job_directory
 from dms.executors.limiter import Allowance, Group, Limiter
 from dms.executors.limiter import detect as detect_limiter
 from dms.executors.run_clock import RunClock
-from dms.executors.sandbox import bwrap, profile, run_files, seccomp, uids
+from dms.executors.sandbox import bwrap, profile, run_files, seccomp, uids, wanted
 from dms.executors.sandbox.descriptors import Descriptors
-from dms.executors.sandbox.keeper import KeeperProcess
 from dms.executors.sandbox.launcher import Claim, Launcher, Order, Spare
 from dms.executors.sandbox.launcher_main import MOUNT_ROOT
 from dms.executors.sandbox.process import Process, is_same
@@ -46,14 +42,14 @@ from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.sandbox.run import Place, SandboxRun, handle_of
 from dms.executors.sandbox.run_files import METER, Record, RunFiles, Status
 from dms.executors.sandbox.spares import SparePool
+from dms.executors.sandbox.wanted import Outside
 from dms.executors.sandbox.watch import DirectoryWatch
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.gpu_types import FoundGpu
 from dms_actors.ports import Run
 from dms_proto.capability import Meter
-from dms_proto.egress import Egress
 from dms_proto.errors import MachineError
-from dms_proto.siblings import Way, hosts_of
+from dms_proto.siblings import hosts_of
 from dms_proto.units import MIB
 from dms_proto.work import Ending, EndReason, Task
 
@@ -63,11 +59,6 @@ ARGUMENTS_FD: Final = 4
 """Descriptors of bubblewrap: 0-2 standard streams, 3 status (`launcher_main.STATUS_FD`), 4 options, 5 seccomp, then block, result, doors if any."""
 _READ_ARGUMENTS: Final = ("--args", str(ARGUMENTS_FD), "--")
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC
-RESULT_ARGUMENT: Final = "{result}"
-DOOR_ARGUMENT: Final = "{door}"
-EXEC_ARGUMENT: Final = "{exec}"
-EGRESS_ARGUMENT: Final = "{egress}"
-NAMES_ARGUMENT: Final = "{names}"
 _HALF_STARTED_S: Final = 2.0
 _UNRECORDED_S: Final = 0.1
 """How long a run that an earlier node was just starting may take to write its record, and then until bubblewrap names its process."""
@@ -299,7 +290,7 @@ class Sandbox:
             )
             options = profile.job_options(view, program.environment, place.allowance.memory_bytes)
             os.pwrite(arguments, self._host_options + profile.encode(options), 0)
-            argv = (binary, *_READ_ARGUMENTS, *filled(program.command, numbers))
+            argv = (binary, *_READ_ARGUMENTS, *wanted.filled(program.command, numbers))
             record = msgspec.structs.asdict(self._record(place, program))
             yield Order(argv, mounts, self._rlimits(place.allowance, place.group), place.uid, record), given.all
         finally:
@@ -314,39 +305,16 @@ class Sandbox:
 
     def _numbers(self, run: SandboxRun, program: Program, given: Descriptors) -> dict[str, int]:
         """The descriptors that the words of the command name, by those words."""
-        files, numbers = run.place.files, dict[str, int]()
-        if program.judge is not None:
-            numbers[RESULT_ARGUMENT] = given.share(files.add("result"))
-        if program.opens_door:
-            numbers[DOOR_ARGUMENT] = given.give(files.open_door().detach())
-        if program.opens_exec:
-            numbers[EXEC_ARGUMENT] = given.give(files.open_exec_door().detach())
-        if program.egress.destinations:
-            numbers[EGRESS_ARGUMENT] = given.give(self._lead_out(run, program.egress).detach())
-        if program.ways:
-            numbers[NAMES_ARGUMENT] = given.give(self._keep_names(run, program.ways).detach())
-        return numbers
-
-    def _lead_out(self, run: SandboxRun, egress: Egress) -> socket.socket:
-        """Starts the proxy of a run, and gives the end of its socket that is for the starter inside."""
-        files, settings = run.place.files, self.settings
-        proxy = ProxyProcess(
-            Ways(egress, settings.egress, settings.egress_networks),
-            run=run.monitor_fd,
-            meter=files.add(METER),
-            log=files.fd("stderr"),
-            uid=run.place.uid,
-            complaints=self._state / "egress.log",
-        )
-        run.add_companion(proxy)
-        return proxy.inner
-
-    def _keep_names(self, run: SandboxRun, ways: Sequence[Way]) -> socket.socket:
-        """Starts who keeps the names of a run, and gives the end of its socket that is for the starter inside."""
         files = run.place.files
-        keeper = KeeperProcess(files.name, ways, run=run.monitor_fd, log=files.fd("stderr"), state=self._state)
-        run.add_companion(keeper)
-        return keeper.inner
+        outside = Outside(files.name, run.monitor_fd, files.fd("stderr"), run.place.uid, self.settings)
+        makers: dict[str, Callable[[], int]] = {
+            wanted.RESULT: lambda: given.share(files.add("result")),
+            wanted.DOOR: lambda: given.give(files.open_door().detach()),
+            wanted.EXEC: lambda: given.give(files.open_exec_door().detach()),
+            wanted.EGRESS: lambda: given.give(run.add_companion(outside.proxy(program, files.add(METER))).detach()),
+            wanted.NAMES: lambda: given.give(run.add_companion(outside.keeper(program)).detach()),
+        }
+        return {word: makers[word]() for word in wanted.wanted(program)}
 
     def _rlimits(self, allowance: Allowance, group: Group) -> list[tuple[int, int]]:
         # The ceiling for what is written between two looks. The limit proper, of the job's output and of its directory, is enforced by looking.
@@ -429,14 +397,6 @@ class Sandbox:
 def _with_gpus(program: Program, devices: Sequence[FoundGpu]) -> Program:
     environment = {**program.environment, **gpus.variables(devices)}
     return msgspec.structs.replace(program, environment=environment, devices=gpus.nodes(devices))
-
-
-def filled(command: Sequence[str], descriptors: Mapping[str, int]) -> list[str]:
-    """The command with its descriptors in the first place that names each: what the job's own arguments say is left as it is."""
-    filled = list(command)
-    for name, descriptor in descriptors.items():
-        filled[filled.index(name)] = str(descriptor)
-    return filled
 
 
 def _in_memory(value: bytes) -> int:

@@ -125,9 +125,10 @@ class SandboxRun:
         assert self._monitor is not None
         return self._monitor.fileno()
 
-    def add_companion(self, companion: Companion) -> None:
-        """Says who leads out of it, whose end is part of the run's."""
+    def add_companion(self, companion: Companion) -> socket.socket:
+        """Says who leads out of it, whose end is part of the run's. Gives the end of its socket that is for the starter inside."""
         self._companions.append(companion)
+        return companion.inner
 
     def set_inner(self, inner: Process) -> None:
         """Says which process is the first inside, for a run that has been going on for a while."""

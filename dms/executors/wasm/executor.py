@@ -21,8 +21,8 @@ from typing import Final
 
 import msgspec
 
-from dms.executors.sandbox import probe, profile
-from dms.executors.sandbox.engine import RESULT_ARGUMENT, Sandbox
+from dms.executors.sandbox import probe, profile, wanted
+from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import LIBRARY_PATH, own
 from dms.executors.sandbox.program import Program
 from dms.executors.sandbox.refused import RefusedRun
@@ -146,7 +146,7 @@ class WasmExecutor:
         )
         return Program(
             executor=self.name,
-            command=(*self._interpreter, _WORKER, RESULT_ARGUMENT, msgspec.json.encode(spec).decode()),
+            command=(*self._interpreter, _WORKER, wanted.RESULT, msgspec.json.encode(spec).decode()),
             environment={"RAYON_NUM_THREADS": "2", "LD_LIBRARY_PATH": LIBRARY_PATH},
             secrets={secret.name: secret.value for secret in secrets},
             binds=self._binds,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dms.egress.meter import Meter, read_barred, read_total
-from dms.egress.proxy import MOST, Proxy, Resolve, Ways, resolve
+from dms.egress.proxy import MOST, Bounds, Proxy, Resolve, resolve
 from dms_proto.egress import MAX_BARRED, Barred, Egress
 
 PATIENCE_S = 30.0
@@ -95,8 +95,10 @@ class Making:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         meter, logged = (os.open(path, flags) for path in (log.with_suffix(".egress"), log))
         self.descriptors += [logged, os.dup(meter)]
-        ways = Ways(Egress(tuple(wanted), most), Egress(tuple(wanted if allowed is None else allowed), most), networks)
-        proxy = Proxy(ways, Meter(meter), logged, resolve)
+        bounds = Bounds(
+            Egress(tuple(wanted), most), Egress(tuple(wanted if allowed is None else allowed), most), networks
+        )
+        proxy = Proxy(bounds, Meter(meter), logged, resolve)
         self.descriptors.append(meter)
         self.servers.append(await asyncio.start_server(proxy.serve, "127.0.0.1", 0))
         return Tried(proxy, self.servers[-1].sockets[0].getsockname()[1], self.descriptors[-2], log)

@@ -145,7 +145,7 @@ async def test_one_whose_node_died_before_it_had_what_it_needs_is_ended(
     handle = await watcher.wait_started()
     watcher.abandon()
     await executor.close()
-    (settings.state_directory / "oci" / "passages" / "a-1.way").touch()
+    (settings.state_directory / "oci" / "passages" / "a-1.node").touch()
     later = OciExecutor(settings)
     assert await later.adopt("a-1", task, directory, handle) is None
     assert not list((settings.state_directory / "oci" / "passages").iterdir())

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from dms.executors.limiter import Allowance
-from dms.executors.oci.config import Dialect, Image, Machine, Place, Program, User, container, script
+from dms.executors.oci.config import Dialect, Image, Inside, Machine, Place, User, container, script
 from dms.executors.oci.filter import profile
 from dms.executors.oci.gpus import DeviceNode, Devices, Mount
 from dms.executors.sandbox import seccomp
@@ -25,7 +25,7 @@ DIALECT = Dialect()
 
 
 def made(place: Place = PLACE, dialect: Dialect = DIALECT, **program: Any) -> dict[str, Any]:
-    return container(place, Program(IMAGE, **program), dialect, Machine(20_000, 100))
+    return container(place, Inside(IMAGE, **program), dialect, Machine(20_000, 100))
 
 
 def host(**changes: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def passage(passages: Passages) -> Passage:
 
 def ask(directory: Path) -> list[int]:
     """As the starter does, inside."""
-    with socket.socket(socket.AF_UNIX) as node, door.short(directory, "a-1.way") as path:
+    with socket.socket(socket.AF_UNIX) as node, door.short(directory, "a-1.node") as path:
         node.settimeout(PATIENCE_S)
         node.connect(path)
         socket.send_fds(node, [b"\0"], [2])
@@ -83,7 +83,7 @@ async def gone() -> None:
 
 def ask_and_leave(directory: Path, descriptors: list[int]) -> None:
     """Nearly as the starter does."""
-    with socket.socket(socket.AF_UNIX) as node, door.short(directory, "a-1.way") as path:
+    with socket.socket(socket.AF_UNIX) as node, door.short(directory, "a-1.node") as path:
         node.connect(path)
         socket.send_fds(node, [b"\0"], descriptors)
 
@@ -93,7 +93,7 @@ async def test_who_has_come_and_says_nothing_in_time_is_not_taken_for_kept_out(
 ) -> None:
     """A machine may be that busy, twice in a row as well; what is kept out closes all containers of a node."""
     monkeypatch.setattr(door, "ANSWER_S", 0.05)
-    with socket.socket(socket.AF_UNIX) as node, door.short(tmp_path, "a-1.way") as path:
+    with socket.socket(socket.AF_UNIX) as node, door.short(tmp_path, "a-1.node") as path:
         node.connect(path)
         with pytest.raises(MachineError) as silent:
             await passage.give(os.getpid(), asyncio.Event().wait)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dms.executors.oci.passage import KEPT_OUT
-from dms.executors.oci.probe import proof_of, why_closed
+from dms.executors.oci.probe import held_of, why_closed
 from dms_proto.capability import Meter
 from dms_proto.errors import MachineError
 from dms_proto.work import Ending, EndReason, Usage
@@ -15,17 +15,17 @@ WELL = Ending(EndReason.COMPLETED, 0)
 
 
 def test_what_held_is_what_is_offered() -> None:
-    proof = proof_of({"cpu": SLOWED, "memory": ENDED, "processes": REFUSED})
-    assert proof.limits == ("cpu", "memory", "processes", "disk", "wall", "output")
-    assert (proof.meter, proof.tells_oom) == (Meter.LOWER_BOUND, True)
+    held = held_of({"cpu": SLOWED, "memory": ENDED, "processes": REFUSED})
+    assert held.limits == ("cpu", "memory", "processes", "disk", "wall", "output")
+    assert (held.meter, held.tells_oom) == (Meter.LOWER_BOUND, True)
 
 
 def test_an_engine_without_figures_proves_nothing_of_the_processor() -> None:
     silent = Ending(EndReason.WALL_TIME, 137, usage=Usage(wall_ms=2_500))
     killed = Ending(EndReason.KILLED_BY_SIGNAL, 137)
-    proof = proof_of({"cpu": silent, "memory": killed, "processes": REFUSED})
-    assert "cpu" not in proof.limits
-    assert (proof.meter, proof.tells_oom) == (Meter.WALL, False)
+    held = held_of({"cpu": silent, "memory": killed, "processes": REFUSED})
+    assert "cpu" not in held.limits
+    assert (held.meter, held.tells_oom) == (Meter.WALL, False)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_an_engine_that_lets_a_job_take_the_machine_is_not_offered(
 ) -> None:
     """Rootless podman on cgroup v1 is one."""
     with pytest.raises(MachineError, match=f"no limit of {words}"):
-        proof_of({"cpu": SLOWED, "memory": memory, "processes": processes})
+        held_of({"cpu": SLOWED, "memory": memory, "processes": processes})
 
 
 KEPT = Ending(EndReason.PROVIDER_FAULT, -1, KEPT_OUT)

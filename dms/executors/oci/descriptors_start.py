@@ -1,8 +1,8 @@
 """Takes the descriptors of a run from its node, inside its container, before anything of the job's runs there. Then it becomes the job's command.
 
-It runs as `python -I -S -c THIS WAY NUMBERS COMMAND…`. WAY is a Unix socket that the container shows; the node accepts there once, is given the job's
-log, and sends one message. NUMBERS say as which descriptors the command finds what comes, written "32,33". A socket that was made outside cannot be
-put there by the job, and nothing that the job could write is opened by the node.
+It runs as `python -I -S -c THIS NODE NUMBERS COMMAND…`. NODE is a Unix socket that the container shows; the node accepts there once, is given the
+job's log, and sends one message. NUMBERS say as which descriptors the command finds what comes, written "32,33". A socket that was made outside
+cannot be put there by the job, and nothing that the job could write is opened by the node.
 """
 
 import os
@@ -17,10 +17,10 @@ NODE_GONE = 125
 
 def main(arguments: list[str]) -> None:
     """Takes them, and becomes the command."""
-    way, numbers, *command = arguments
+    node_socket, numbers, *command = arguments
     wanted = [int(number) for number in numbers.split(",")]
     with socket.socket(socket.AF_UNIX) as node:
-        node.connect(way)
+        node.connect(node_socket)
         socket.send_fds(node, [b"\0"], [LOG])
         given = socket.recv_fds(node, 1, len(wanted))[1]
     if len(given) != len(wanted):
