@@ -69,9 +69,10 @@ class Tether:
         number = next(self._numbers)
         order = target.order if isinstance(target, ToCommand) else None
         led = self._ordered[number] = asyncio.get_running_loop().create_future()
+        led.add_done_callback(_heard)
         try:
-            await self.say(Lead(number, write_target(target), order))
             async with asyncio.timeout(ORDER_S):
+                await self.say(Lead(number, write_target(target), order))
                 connection: socket.socket = await led
         except TimeoutError:
             why = f"the runner of {self.run} did not answer within {ORDER_S:.0f} s"
@@ -83,19 +84,27 @@ class Tether:
         return connection
 
     async def say(self, what: msgspec.Struct) -> None:
-        """Says one thing to the runner; things are said one after the other."""
+        """Says one thing to the runner; things are said one after the other. After half of one nothing would be understood: then it is over."""
         async with self._speaks:
-            await say(self._connection, what)
+            try:
+                await say(self._connection, what)
+            except BaseException:
+                self._cut()
+                raise
 
     async def hear(self) -> None:
         """Hears the runner until it is gone."""
-        with suppress(OSError):
-            while True:
-                refused = await hear(self._connection, Refused)
-                waits = self._ordered.get(refused.number)
-                if waits is not None and not waits.done():
-                    waits.set_exception(_error_in(refused))
-        self.end()
+        try:
+            with suppress(OSError):
+                while True:
+                    refused = await hear(self._connection, Refused)
+                    waits = self._ordered.get(refused.number)
+                    if waits is not None and not waits.done():
+                        waits.set_exception(_error_in(refused))
+        finally:
+            self.end()
+            async with self._speaks:
+                self._connection.close()
 
     def led(self, number: int, connection: socket.socket) -> bool:
         """A connection there has come. False: nobody waits for it any more."""
@@ -107,10 +116,15 @@ class Tether:
 
     def end(self) -> None:
         """It is over. Idempotent."""
-        self._connection.close()
+        self._cut()
         for waits in self._ordered.values():
             if not waits.done():
                 waits.set_exception(_untied(self.run))
+
+    def _cut(self) -> None:
+        """Has `hear` come to its end. Closed under it, the loop would go on to look at a descriptor that is another's by then."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
 
 class Tethers:
@@ -236,6 +250,12 @@ class Tethers:
             refusal = error.message
         with suppress(OSError):
             await tether.say(Verdict(call.number, refusal[:MAX_LINE]))
+
+
+def _heard(led: asyncio.Future[socket.socket]) -> None:
+    """Whoever waits for it has what it raises; if nobody does any more, it is no defect."""
+    if not led.cancelled():
+        led.exception()
 
 
 def _untied(run: str) -> UserError:

@@ -14,19 +14,28 @@ import pytest
 from dms.executors.cluster import tether
 from dms.executors.cluster.tether import Calls, Place, Tied, connect, let_in, place_in
 from dms.executors.cluster.tethers import MOST_UNKNOWN, OF_SOURCE, Tethers
+from dms_proto.errors import MachineError, UserError
+from dms_proto.tunnels import Order, ToCommand
+from dms_proto.units import KIB
 
 PATIENCE_S = 30.0
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    """Where a node listens for its runners."""
+async def tethers(tmp_path: Path) -> AsyncIterator[Tethers]:
+    """A node's, which listens for its runners."""
     tethers = Tethers(tmp_path)
     tethers.listen("127.0.0.1", 0)
+    yield tethers
+    await tethers.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, tethers: Tethers) -> Place:
+    """Where it does."""
     place = place_in(tmp_path)
     assert place is not None
-    yield place
-    await tethers.close()
+    return place
 
 
 @contextmanager
@@ -63,7 +72,31 @@ async def test_who_connects_without_end_leaves_the_loop_to_others(place: Place) 
     assert turns >= len(connections)
 
 
-async def test_a_runner_for_which_there_is_no_room_comes_again(tmp_path: Path) -> None:
+async def test_a_runner_that_ties_itself_anew_leaves_nothing_of_its_old_tether(place: Place) -> None:
+    """The old connection may look alive here for half a minute. Closed under who reads it, it leaves its number to others, which are never read."""
+    loop = asyncio.get_running_loop()
+    with await connect(place, Tied("a-1")) as old, await connect(place, Tied("a-1")):
+        async with asyncio.timeout(PATIENCE_S):
+            assert not await loop.sock_recv(old, 1), "the old one is ended"
+            for run in ("a-2", "a-3"):
+                with await connect(place, Tied(run)) as other:
+                    other.shutdown(socket.SHUT_WR)
+                    assert not await loop.sock_recv(other, 1), "its end is heard"
+
+
+async def test_a_runner_that_reads_nothing_holds_up_nobody(
+    tethers: Tethers, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dms.executors.cluster.tethers.ORDER_S", 0.2)
+    much = ToCommand(Order(("x" * 64 * KIB,)))
+    with await connect(place, Tied("a-1")):
+        async with asyncio.timeout(PATIENCE_S):
+            orders = await asyncio.gather(*(tethers.connect("a-1", much) for _ in range(200)), return_exceptions=True)
+    assert {type(order) for order in orders} <= {MachineError, UserError}
+    assert any(isinstance(order, MachineError) and "did not answer" in order.message for order in orders)
+
+
+async def test_a_runner_for_which_there_is_no_room_comes_again() -> None:
     key = os.urandom(32)
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as node:
