@@ -5,7 +5,8 @@ no data of a task come near it. This package imports nothing else of dms, since 
 
 ::
 
-    dask    in a worker of Dask
+    dask     in a worker of Dask
+    devices  which GPUs of the machine each job gets, where the engine only counts them
 """
 
 from typing import Final

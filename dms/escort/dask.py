@@ -16,40 +16,46 @@ from typing import Final
 from distributed import Status, Worker, get_worker
 
 from dms.escort import ESCORTED
+from dms.escort.devices import Devices
 
 LOOK_S: Final = 0.2
 """Between two looks whether the runner has ended, or has to."""
 END_S: Final = 30.0
 """How long a runner may take to end, before it is killed."""
 _KEPT: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR")
+GPUS: Final = "dms_gpus"
+"""Resource of a worker: how many GPUs of its machine jobs get."""
+_devices: Final = Devices()
 _told: Final[dict[str, threading.Event]] = {}
 """By the key of the task that has an escort in this process."""
 
 
-def escort(key: str, command: Sequence[str], directory: str) -> int:
+def escort(key: str, command: Sequence[str], directory: str, gpus: int = 0) -> int:
     """Starts a runner and waits for its end. Gives its exit code.
 
     Args:
         key: of this task.
         command: the runner.
         directory: in which it starts; what it says goes to `runner.log` there.
+        gpus: how many it gets: the scheduler sees to it that there are as many.
 
     Raises:
         OSError: it cannot be started.
     """
     told = _told[key] = threading.Event()
     try:
-        with (Path(directory) / "runner.log").open("ab") as log:
+        whole = int(get_worker().state.total_resources.get(GPUS, 0))
+        with (Path(directory) / "runner.log").open("ab") as log, _devices.taken(gpus, whole) as given:
             runner = subprocess.Popen(
                 (*command, ESCORTED),
                 cwd=directory,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={name: os.environ[name] for name in _KEPT if name in os.environ},
+                env={name: os.environ[name] for name in _KEPT if name in os.environ} | given,
             )
-        with runner:
-            return _until_over(runner, key, told)
+            with runner:
+                return _until_over(runner, key, told)
     finally:
         del _told[key]
 

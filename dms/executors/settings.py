@@ -83,6 +83,8 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         shared: directory that every machine sees under the same path; for what the node and its runners say to each other.
         python: path, on those machines, of a Python that has dms.
         address: of this machine, host and port, at which those of the cluster reach it; port 0: any that is free; None: they do not.
+        has_gpus: whether its GPUs are offered.
+        simulated_gpus: that each of its machines is to have, for tests; empty: its own.
         start_s: how long the machine that is to prove what it can do may take to be given to us.
     """
 
@@ -92,6 +94,8 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     python: str
     start_s: float = 60.0
     address: tuple[str, int] | None = None
+    has_gpus: bool = True
+    simulated_gpus: str = ""
 
 
 class ExecutorSettings(msgspec.Struct, frozen=True):

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -20,8 +21,10 @@ from dms.executors.cluster.engine import Capacity, EngineError
 from dms.executors.cluster.files import place_of
 from dms.executors.settings import ClusterSettings, DaskSettings, EngineSettings, RaySettings, SlurmSettings
 from dms.hardware.facts import Facts
+from dms.hardware.gpu_simulated import SIMULATED, simulate
+from dms.hardware.gpu_types import Detection, FoundGpu
 from dms.node.pool import capacity_of
-from dms_proto.capability import NOTHING, Capability, Resources
+from dms_proto.capability import NOTHING, Capability, Gpu, Resources
 from dms_proto.errors import UserError
 from dms_proto.market.arithmetic import add, clamp_subtract
 from dms_proto.market.preferences import ProviderPolicy
@@ -89,7 +92,14 @@ def cluster_settings(config: Config) -> ClusterSettings | None:
         shared=Path(config.executors.cluster_directory),
         python=config.executors.cluster_python or sys.executable,
         address=address,
+        has_gpus=bool(set(config.provider.gpus) - {"none"}),
+        simulated_gpus=_simulated(config.provider.simulate_gpus),
     )
+
+
+def _simulated(text: str) -> str:
+    simulate(text)
+    return text
 
 
 def _address(text: str) -> tuple[str, int] | None:
@@ -137,6 +147,17 @@ def facts_of(cluster: Cluster | None, machine: Facts) -> Facts:
     )
 
 
+def gpus_on(cluster: Cluster) -> Detection:
+    """The GPUs of its machines, as they were proven, and those of which nothing was."""
+    if cluster.known is None:
+        return Detection()
+    found = [
+        FoundGpu(gpu.vendor, gpu.model, offer=gpu, simulated=gpu.model.endswith(SIMULATED))
+        for gpu in cluster.known.capacity.whole.gpus
+    ]
+    return Detection((*found, *(FoundGpu("", kind, problem=why) for kind, why in cluster.known.unproven.items())))
+
+
 def capability_on(cluster: Cluster, capability: Capability, registered: Capability) -> Capability:
     """The capability to register at a start. Of a cluster of which nothing could be learned the amounts stay as they were."""
     if cluster.known is not None:
@@ -157,7 +178,9 @@ def in_words(capacity: Capacity) -> str:
     whole, count = capacity.whole, format_count(len(capacity.machines), "machine")
     away = sum(not machine.takes_jobs for machine in capacity.machines)
     missing = f", {away} of them down or drained" if away else ""
-    return f"{capacity.version}: {count}{missing}, {format_cores(whole.cpu_millicores)}, {format_bytes(whole.memory_bytes)}"
+    amounts = [format_cores(whole.cpu_millicores), format_bytes(whole.memory_bytes)]
+    amounts += [format_count(len(whole.gpus), "GPU")] if whole.gpus else []
+    return f"{capacity.version}: {count}{missing}, {', '.join(amounts)}"
 
 
 def pressure_of(registered: Resources, capacity: Capacity, ours: Resources) -> Resources:
@@ -168,9 +191,31 @@ def pressure_of(registered: Resources, capacity: Capacity, ours: Resources) -> R
         capacity: of it now.
         ours: what our own jobs were given.
     """
-    within_reach = add(capacity.idle, Resources(ours.cpu_millicores, ours.memory_bytes))
-    countable = Resources(registered.cpu_millicores, registered.memory_bytes)
-    return clamp_subtract(countable, within_reach)
+    idle = capacity.idle
+    within_reach = add(_countable(idle), _countable(ours))
+    less = clamp_subtract(_countable(registered), within_reach)
+    return msgspec.structs.replace(less, gpus=_others_gpus(registered.gpus, idle.gpus, ours.gpus))
+
+
+def _countable(amount: Resources) -> Resources:
+    return Resources(amount.cpu_millicores, amount.memory_bytes)
+
+
+def _others_gpus(registered: Sequence[Gpu], idle: Sequence[Gpu], ours: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """The devices that cannot be offered: of each kind as many as others have, whichever those are, of what none of ours was promised."""
+    reach = Counter(map(_kind, (*idle, *ours)))
+    promised = {gpu.device for gpu in ours}
+    missing = Counter(map(_kind, registered)) - reach
+    found = []
+    for gpu in registered:
+        if missing[_kind(gpu)] > 0 and gpu.device not in promised:
+            missing[_kind(gpu)] -= 1
+            found.append(gpu)
+    return tuple(found)
+
+
+def _kind(gpu: Gpu) -> tuple[str, str, int]:
+    return gpu.vendor, gpu.model, gpu.memory_bytes
 
 
 class ClusterWatch:
@@ -223,10 +268,14 @@ class ClusterWatch:
         try:
             capacity = await self._cluster.capacity()
         except EngineError as error:
-            everything = Resources(self._registered.cpu_millicores, self._registered.memory_bytes)
+            everything = msgspec.structs.replace(self._registered, disk_bytes=0)
             return everything, f"{self._cluster.engine.name} does not answer: {error}"
         pressure = pressure_of(self._registered, capacity, self._cluster.in_use)
         if pressure == NOTHING:
             return NOTHING, ""
-        less = f"{format_cores(pressure.cpu_millicores)} and {format_bytes(pressure.memory_bytes)} less are free"
-        return pressure, f"{less} than is offered on {in_words(capacity)}"
+        amounts = [format_cores(pressure.cpu_millicores), format_bytes(pressure.memory_bytes)]
+        amounts += [format_count(len(pressure.gpus), "GPU")] if pressure.gpus else []
+        return (
+            pressure,
+            f"{', '.join(amounts[:-1])} and {amounts[-1]} less are free than is offered on {in_words(capacity)}",
+        )

@@ -435,6 +435,7 @@ def _placed(executor: PlacedExecutor, offer: ExecutorOffer, held: str) -> Check:
     if executor.closed:
         beside = f"jobs can have nothing beside them: {executor.closed}"
     evidence = f"{offer.version}, {held}, as {cluster.known.proof.machine} proved; {where}; {beside}"
+    evidence += "".join(f"; GPUs ({kind}) are not offered: {why}" for kind, why in cluster.known.unproven.items())
     if executor.closed and cluster.is_to_be_reached:
         return Check(offer.name, Finding.WARN, evidence, "let its machines connect to executors.cluster_address")
     return passed(offer.name, evidence)

@@ -27,7 +27,7 @@ from dms.hardware.benchmark import VERSION, Benchmark, Progress, run_benchmark
 from dms.hardware.capability import egress_of, find_gpus, notes, propose
 from dms.hardware.facts import read_facts
 from dms.hardware.gpu_types import Detection, FoundGpu
-from dms.node.cluster import cluster_settings, facts_of, jobs_directory, policy_on
+from dms.node.cluster import cluster_settings, facts_of, gpus_on, jobs_directory, policy_on
 from dms.node.pricing import policy_of
 from dms.node.stopped import open_stopped
 from dms_actors.events import to_row
@@ -106,6 +106,7 @@ async def onboard(
         measures = measure and detected.cluster is None  # this machine's score says nothing of those that run the jobs
         benchmark = await _measure(home, report, quick=quick) if measures else None
         offers = [offer for _, offer in detected.available]
+        found = gpus if detected.cluster is None else gpus_on(detected.cluster)
         capability = proposed(home, config, detected.available, benchmark, gpus, cluster=detected.cluster)
         policy = policy_of(config)
         await _register(home, policy_on(detected.cluster, policy, policy), capability)
@@ -116,7 +117,7 @@ async def onboard(
             id=identity.node_id,
             capability=capability,
             unavailable=tuple((u.name, u.error.message, u.error.hint) for u in detected.unavailable),
-            notes=notes(facts_of(detected.cluster, read_facts(home.root)), gpus, benchmark, offers, config),
+            notes=notes(facts_of(detected.cluster, read_facts(home.root)), found, benchmark, offers, config),
             benchmark=benchmark,
         )
     finally:
@@ -160,7 +161,7 @@ def _network(text: str) -> str:
 
 
 def gpus_of(config: Config) -> Detection:
-    """The GPUs that jobs may be given: this machine's, or none where they run on a cluster.
+    """The GPUs of this machine that jobs may be given; none where they run on a cluster, whose machines have their own.
 
     Raises:
         UserError: `bad_config`.
@@ -193,6 +194,7 @@ def proposed(
     """What would be offered now, with these executors: of this machine, or of the cluster that they are on."""
     offers = [offer for _, offer in executors]
     facts = facts_of(cluster, read_facts(jobs_directory(home, config)))
+    gpus = gpus if cluster is None else gpus_on(cluster)
     return propose(facts, gpus, benchmark, offers, config, libraries=libraries_of(executors))
 
 

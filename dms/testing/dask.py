@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dms.executors.cluster.dask import CORES, MEMORY, placed_of
+from dms.executors.cluster.dask import CORES, GPUS, MEMORY, placed_of
 from dms.executors.settings import DaskSettings
 from dms.testing.cluster_contract import MACHINES
 from dms.testing.daemons import end, free_ports, started, wait_until
@@ -32,8 +32,9 @@ class DaskThere:
 
     words = ("dask", "distributed")
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, gpus: int = 0) -> None:
         self.root = root
+        self._gpus = gpus
         self._address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
         self._daemons: list[subprocess.Popen[bytes]] = []
 
@@ -92,6 +93,8 @@ class DaskThere:
     def _options(self, name: str) -> dict[str, object]:
         size = MACHINES[name]
         gives = {CORES: size.cpu_millicores // CORE, MEMORY: size.memory_bytes}
+        if self._gpus and name == next(iter(MACHINES)):
+            gives[GPUS] = self._gpus
         place = {"host": "127.0.0.1", "local_directory": str(self.root / name), "dashboard": False}
         return {"name": name, "nthreads": 4, "resources": gives, **place}
 
@@ -101,12 +104,12 @@ class DaskThere:
 
 
 @contextmanager
-def running_dask() -> Iterator[DaskThere]:
-    """A Dask for a while. Skips where none can be started."""
+def running_dask(gpus: int = 0) -> Iterator[DaskThere]:
+    """A Dask for a while, whose first worker has so many GPUs by its books. Skips where none can be started."""
     if find_spec("distributed") is None:
         pytest.skip("Dask cannot be started: the package distributed is not installed")
     root = Path(tempfile.mkdtemp(prefix="dms-dask-"))
-    there = DaskThere(root)
+    there = DaskThere(root, gpus)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         stack.callback(there.stop)

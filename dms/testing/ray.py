@@ -57,8 +57,9 @@ class RayThere:
 
     words = ("ray",)
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, gpus: int = 0) -> None:
         self.root = root
+        self._gpus = gpus
         self.token = root / "token"
         (self._port,) = free_ports(1)
         self._place: subprocess.Popen[bytes] | None = None
@@ -142,6 +143,7 @@ class RayThere:
         gives = (
             f"--num-cpus={size.cpu_millicores // CORE}",
             f"--memory={size.memory_bytes}",
+            f"--num-gpus={self._gpus if name == OTHER else 0}",
             f"--object-store-memory={_STORE_BYTES}",
         )
         quiet = ("--node-ip-address=127.0.0.1", "--disable-usage-stats", "--include-log-monitor=false")
@@ -200,15 +202,15 @@ def _is_rays(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def running_ray() -> Iterator[RayThere]:
-    """A Ray for a while. Skips where none can be started."""
+def running_ray(gpus: int = 0) -> Iterator[RayThere]:
+    """A Ray for a while, whose other machine has so many GPUs by its books. Skips where none can be started."""
     if find_spec("ray") is None:
         pytest.skip("Ray cannot be started: the package ray is not installed")
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"Ray cannot be given a network of its own: there is no {', '.join(missing) or 'right to do so'}")
     root = Path(tempfile.mkdtemp(prefix="dms-ray-"))
-    there = RayThere(root)
+    there = RayThere(root, gpus)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         stack.callback(there.leave)

@@ -22,6 +22,9 @@ from dms.testing.daemons import end, free_ports, started, wait_until
 from dms_proto.units import CORE, MIB
 
 PROGRAMS: Final = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "sinfo", "squeue", "scancel")
+GPU_KIND: Final = "a100"
+"""What Slurm calls its GPUs here."""
+_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full")
 _CONF: Final = """
 ClusterName=dms
 SlurmctldHost={host}(127.0.0.1)
@@ -46,6 +49,7 @@ SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/none
 MailProg=/bin/true
 MpiDefault=none
+GresTypes=gpu
 ReturnToService=2
 KillWait=5
 MessageTimeout=5
@@ -101,8 +105,8 @@ class SlurmThere:
 
 
 @contextmanager
-def running_slurm() -> Iterator[SlurmThere]:
-    """A Slurm for a while. Skips where none can be started."""
+def running_slurm(gpus: int = 0) -> Iterator[SlurmThere]:
+    """A Slurm for a while, whose first machine has so many GPUs by its books. Skips where none can be started."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         pytest.skip(f"Slurm cannot be started: there is no {', '.join(missing)}")
@@ -113,7 +117,7 @@ def running_slurm() -> Iterator[SlurmThere]:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         stack.callback(_end_rest, there)
-        _write(there)
+        _write(there, gpus)
         munge = root / "munge"
         places = [f"--{what}-file={munge}/{what}" for what in ("key", "pid", "log", "seed")]
         stack.callback(end, there.started("munged", "--foreground", "--force", f"--socket={munge}/socket", *places))
@@ -142,7 +146,7 @@ def _is_of(process: psutil.Process, there: SlurmThere) -> bool:
     return False
 
 
-def _write(there: SlurmThere) -> None:
+def _write(there: SlurmThere, gpus: int) -> None:
     root = there.root
     root.chmod(0o755)  # who is not root asks munged through it
     for name in ("munge", "state", *(f"spool-{name}" for name in MACHINES)):
@@ -155,8 +159,18 @@ def _write(there: SlurmThere) -> None:
         f"RealMemory={size.memory_bytes // MIB} State=UNKNOWN"
         for (name, size), port in zip(MACHINES.items(), ports, strict=True)
     ]
+    if gpus:
+        _write_gpus(there, gpus)
+        lines[0] += f" Gres=gpu:{GPU_KIND}:{gpus}"
     conf = _CONF.format(host=host, root=root, controller=controller)
     there.conf.write_text("\n".join([*conf.strip().splitlines()[:-1], *lines, conf.strip().splitlines()[-1], ""]))
+
+
+def _write_gpus(there: SlurmThere, gpus: int) -> None:
+    """Slurm wants a device for each, whatever it is."""
+    name = next(iter(MACHINES))
+    devices = ",".join(_DEVICES[:gpus])
+    (there.root / "gres.conf").write_text(f"NodeName={name} Name=gpu Type={GPU_KIND} File={devices}\n")
 
 
 def _idle(there: SlurmThere) -> int:

@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs"
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[SlurmThere]:
-    with running_slurm() as there:
+    with running_slurm(gpus=2) as there:
         yield there
 
 
@@ -47,6 +47,7 @@ def market(slurm: SlurmThere, shared: Path, tmp_path_factory: pytest.TempPathFac
         "executors.enabled": ["sandbox", "slurm"],
         "executors.slurm_conf": str(slurm.conf),
         "executors.cluster_address": "127.0.0.1",
+        "provider.simulate_gpus": "2xA100-40G",
     }
     requester = NodeSpec("requester", "requester", {"provider.enabled": False})
     with whole_market(
@@ -114,6 +115,14 @@ def test_a_command_runs_beside_a_job_on_the_cluster_also_once_its_node_was_kille
     wait_until(lambda: market.dms(*looks).stdout == "/job\n", "it is reached again")
     market.dms("job", "cancel", job)
     market.dms("job", "wait", job)
+
+
+def test_a_job_on_the_cluster_has_the_gpus_that_its_engine_gave_to_it(market: WholeMarket) -> None:
+    offered = market.json("node", "capability", node="provider")["registered"]["gpus"]
+    assert [gpu["device"] for gpu in offered] == ["large/a100/0", "large/a100/1"]
+    asked = ("run", "--memory", "64MiB", "--gpus", "2", "--gpu-model", "A100")
+    done = market.dms(*asked, "--", "/bin/sh", "-c", "echo $CUDA_VISIBLE_DEVICES")
+    assert (done.returncode, done.stdout) == (0, "GPU-sim-0,GPU-sim-1\n"), done.stderr
 
 
 def test_a_job_on_the_cluster_has_its_secrets(market: WholeMarket, tmp_path: Path, shared: Path) -> None:

@@ -19,6 +19,7 @@
     own      directories of this user's alone, where others write beside them
     scratch  what it keeps on its machine, and what others left there
     tether   what leads into a run and out of it, by connections that its runner makes; tethers: at the node; tethered: in the runner
+    gpus     how many GPUs an engine counts, what they are by proof, and which of them a runner was given
     handover how a task is given its secrets, which lie in no file
     run      one task, as the node follows it
     cluster  the executors that are offered, and what they share: the engine is asked for all runs at once

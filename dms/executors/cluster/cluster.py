@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import msgspec
 
 from dms.executors.cluster.engine import Capacity, Engine, EngineError, EngineJob, Order
 from dms.executors.cluster.files import Proof, RunDirectory, Spec, place_of
+from dms.executors.cluster.gpus import kinds_of, ordered
 from dms.executors.cluster.kinds import KINDS
 from dms.executors.cluster.own import check_place, own_directory
 from dms.executors.cluster.run import PlacedRun
@@ -24,7 +25,7 @@ from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.settings import ClusterSettings, ExecutorSettings
 from dms_actors.ports import OpenSecrets, Run
 from dms_proto.abilities import ABILITIES
-from dms_proto.capability import ExecutorOffer, Resources
+from dms_proto.capability import ExecutorOffer, Gpu, Resources
 from dms_proto.errors import MachineError
 from dms_proto.market.arithmetic import add, total_of
 from dms_proto.secrets import OpenSecret
@@ -45,10 +46,19 @@ _PROBE: Final = "probe"
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of a cluster, kept for a start while it is full or its engine away."""
+    """What is known of a cluster, kept for a start while it is full or its engine away.
+
+    Attributes:
+        capacity: with the GPUs whose kind was proven.
+        proof: of a machine.
+        gpus: what each kind of GPU is, by the engine's names.
+        unproven: the other kinds, and why they are not offered.
+    """
 
     capacity: Capacity
     proof: Proof
+    gpus: dict[str, Gpu] = {}
+    unproven: dict[str, str] = {}
 
 
 class Cluster:
@@ -130,7 +140,7 @@ class Cluster:
             self.fault = error.message
             raise
         self.fault = ""
-        return found
+        return found.proven(self.known.gpus) if self.known is not None else found
 
     async def close(self) -> None:
         """Stops following. Runs go on and can be adopted. Idempotent."""
@@ -148,8 +158,7 @@ class Cluster:
         self, name: str, task: Task, directory: Path, offer: ExecutorOffer | None, secrets: OpenSecrets
     ) -> Run:
         """Has a runner placed for a task, on a machine that can do what was promised."""
-        egress, networks = self._settings.egress, self._settings.egress_networks
-        spec = Spec(name, self.unreserved, shown(task), str(directory), offer, egress, networks)
+        spec = msgspec.structs.replace(self._spec(name), task=shown(task), directory=str(directory), offer=offer)
         files = RunDirectory(self.runs_directory / spec.name)
         try:
             await asyncio.to_thread(self._settle)
@@ -200,7 +209,19 @@ class Cluster:
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="jobs of the cluster")
         return run
 
-    async def _submit(self, files: RunDirectory, task: Task) -> str:
+    def _spec(self, name: str) -> Spec:
+        """What any runner is told."""
+        settings = self._settings
+        return Spec(
+            name,
+            self.unreserved,
+            egress=settings.egress,
+            egress_networks=settings.egress_networks,
+            simulated_gpus=self._cluster.simulated_gpus,
+        )
+
+    async def _submit(self, files: RunDirectory, task: Task, gpus: tuple[Gpu, ...] = ()) -> str:
+        """Has a runner placed, with these GPUs, by the engine's names, or those that the task was promised."""
         command = (self._cluster.python, "-m", "dms.executors.cluster.runner", str(files.path))
         reserved = Resources(
             cpu_millicores=task.resources.cpu_millicores or self.unreserved.cpu_millicores,
@@ -209,10 +230,17 @@ class Cluster:
         agents = agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
         beside = Resources(memory_bytes=RUNNER.memory_bytes + agents)
         wall_ms = task.limits.wall_ms + task.limits.grace_ms + MARGIN_MS
-        order = Order(command, files.path, add(reserved, beside), wall_ms)
+        taken = msgspec.structs.replace(add(reserved, beside), gpus=gpus or self._ordered(task.resources.gpus))
+        order = Order(command, files.path, taken, wall_ms)
         job_id = await self.engine.submit(self.name_of(files.path.name), order)
         await asyncio.to_thread(files.keep_id, job_id)
         return job_id
+
+    def _ordered(self, promised: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+        try:
+            return ordered(promised, self.known.gpus if self.known is not None else {})
+        except LookupError:
+            raise EngineError("a GPU that was promised is of no kind that is known of its machines now") from None
 
     async def _look(self) -> None:
         """Tells each run what the engine says of it, while there are any. An engine that is away says nothing, and runs go on."""
@@ -255,6 +283,7 @@ class Cluster:
 
     async def _find(self) -> Known:
         file = self._shared / "known.json"
+        earlier = await asyncio.to_thread(_known_in, file)
         try:
             await asyncio.to_thread(self._settle)
         except OSError as error:
@@ -262,11 +291,12 @@ class Cluster:
             raise MachineError("executor_unavailable", f"{self.engine.name}: {error}", hint=hint) from error
         try:
             self._listen()
-            known = Known(await self.capacity(), await self._prove())
+            capacity, proof = await self.capacity(), await self._prove(_PROBE)
+            gpus, unproven = await self._prove_gpus(capacity, earlier.gpus if earlier is not None else {})
+            known = Known(capacity.proven(gpus), proof, gpus, unproven)
             await asyncio.to_thread(file.write_bytes, msgspec.json.encode(known))
         except (EngineError, OSError) as error:
-            with suppress(OSError, msgspec.DecodeError):
-                earlier = msgspec.json.decode(await asyncio.to_thread(file.read_bytes), type=Known)
+            if earlier is not None:
                 _logger.warning("%s: what was proven earlier is offered: %s", self.engine.name, error)
                 return earlier
             hint = f"look at {self.engine.name}, at executors.cluster_directory and executors.cluster_python"
@@ -297,17 +327,46 @@ class Cluster:
             self._deaf = f"at executors.cluster_address, {host}:{port}, cannot be listened: {error.strerror or error}"
             _logger.error("%s", self._deaf)
 
-    async def _prove(self) -> Proof:
+    async def _prove_gpus(
+        self, capacity: Capacity, earlier: Mapping[str, Gpu]
+    ) -> tuple[dict[str, Gpu], dict[str, str]]:
+        """What each kind of GPU is, and which kinds nobody can say that of. Of one that others have now, what was proven earlier is."""
+        if not self._cluster.has_gpus:
+            return {}, {}
+        idle = kinds_of(capacity.idle.gpus)
+        known = {kind: earlier[kind] for kind in capacity.gpu_kinds if kind in earlier and not idle[kind]}
+        asked = [kind for kind in capacity.gpu_kinds if kind not in known]
+        names = [f"{_PROBE}-gpu-{number}" for number in range(len(asked))]
+        proofs = await asyncio.gather(*map(self._prove_gpu, names, asked), return_exceptions=True)
+        unproven = {}
+        for kind, proof in zip(asked, proofs, strict=True):
+            if isinstance(proof, Gpu):
+                known[kind] = proof
+            elif isinstance(proof, EngineError):
+                unproven[kind or "gpu"] = proof.message
+                _logger.warning("GPUs (%s) of %s are not offered: %s", kind or "gpu", self.engine.name, proof)
+            else:
+                raise proof
+        return known, unproven
+
+    async def _prove_gpu(self, name: str, kind: str) -> Gpu:
+        proof = await self._prove(name, (Gpu(model=kind),))
+        if not proof.gpus:
+            raise EngineError(f"{proof.machine} finds no device that it was given and can use")
+        return proof.gpus[0]
+
+    async def _prove(self, name: str, gpus: tuple[Gpu, ...] = ()) -> Proof:
         """What the machine can do that the engine gives to us.
 
         Raises:
             EngineError: it gave none in time, or none that can run a runner.
         """
-        files = RunDirectory(self.runs_directory / _PROBE)
+        files = RunDirectory(self.runs_directory / name)
         if files.path.exists():
             await self._end(files)
-        await asyncio.to_thread(files.create, Spec(_PROBE, self.unreserved))
-        job_id = await self._submit(files, Task("sandbox", limits=Limits(wall_ms=int(self._cluster.start_s * 1000))))
+        await asyncio.to_thread(files.create, self._spec(name))
+        task = Task("sandbox", limits=Limits(wall_ms=int(self._cluster.start_s * 1000)))
+        job_id = await self._submit(files, task, gpus)
         try:
             return await self._proof_of(files)
         finally:
@@ -319,7 +378,7 @@ class Cluster:
         try:
             async with asyncio.timeout(self._cluster.start_s):
                 while (proof := await asyncio.to_thread(files.proof)) is None:
-                    job = (await self.engine.jobs()).get(self.name_of(_PROBE))
+                    job = (await self.engine.jobs()).get(self.name_of(files.path.name))
                     if job is None and (proof := await asyncio.to_thread(files.proof)) is None:
                         raise EngineError(f"the runner failed: {files.complaint() or 'it said nothing'}")
                     await asyncio.sleep(JOBS_LOOK_S / 4)
@@ -384,6 +443,13 @@ class PlacedExecutor:
     async def sweep(self, keep: Sequence[str]) -> int:
         """See `Executor.sweep`."""
         return await self.cluster.sweep(self.name, keep)
+
+
+def _known_in(file: Path) -> Known | None:
+    """What an earlier node knew."""
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(file.read_bytes(), type=Known)
+    return None
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -19,8 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from dms.executors.cluster.engine import ANSWER_S, CONNECT_S, Capacity, EngineError, EngineJob, Machine, Order
 from dms.executors.cluster.files import RunDirectory
+from dms.executors.cluster.gpus import counted
 from dms.executors.settings import DaskSettings
 from dms.tasks import cancel
 from dms_proto.capability import NOTHING, Resources
@@ -34,6 +37,8 @@ CORES: Final = "dms_cores"
 """Resource of a worker: the cores that jobs get of its machine."""
 MEMORY: Final = "dms_memory"
 """Resource of a worker: the bytes of memory."""
+GPUS: Final = "dms_gpus"
+"""Resource of a worker: the GPUs, of one kind. Dask does not say which: the escort does."""
 _GOES_ON: Final = frozenset({"released", "waiting", "queued", "no-worker", "processing"})
 """States of tasks that are not over."""
 _MARK: Final = "dms"
@@ -46,15 +51,17 @@ class Placed(NamedTuple):
         name: of the job.
         cores: that it takes.
         memory_bytes: that it takes.
+        gpus: that it takes.
     """
 
     name: str
     cores: int
     memory_bytes: int
+    gpus: int = 0
 
     @property
     def amount(self) -> Resources:
-        """What it takes."""
+        """What it takes, but for GPUs."""
         return Resources(cpu_millicores=self.cores * CORE, memory_bytes=self.memory_bytes)
 
 
@@ -78,15 +85,15 @@ class Dask:
     async def submit(self, name: str, order: Order) -> str:
         """See `Engine.submit`."""
         cores = max(1, -(-order.resources.cpu_millicores // CORE))
-        placed = Placed(name, cores, order.resources.memory_bytes)
+        placed = Placed(name, cores, order.resources.memory_bytes, len(order.resources.gpus))
         key = key_of(placed, uuid.uuid4().hex[:8])  # a key that was there before would be the same task
         async with self._placing, self._asked() as client:
             from dms.escort.dask import escort  # noqa: PLC0415 - it imports `distributed`
 
-            machine = place_for(placed.amount, await self._capacity(client))
+            machine = place_for(placed, await self._capacity(client))
             where = {} if machine is None else {"workers": [machine], "allow_other_workers": True}
-            taken = {CORES: cores, MEMORY: placed.memory_bytes}
-            arguments = key, order.command, str(order.directory)
+            taken = {CORES: cores, MEMORY: placed.memory_bytes} | ({GPUS: placed.gpus} if placed.gpus else {})
+            arguments = key, order.command, str(order.directory), placed.gpus
             future = client.submit(escort, *arguments, key=key, pure=False, resources=taken, **where)
             await client.publish_dataset(future, name=key)
         self._waiting[key] = asyncio.create_task(self._wait(key, future, order.directory))
@@ -175,14 +182,14 @@ class Dask:
 
 def key_of(placed: Placed, mark: str) -> str:
     """The key of a job's task, whose `mark` no other has."""
-    return f"{_MARK}:{placed.name}:{placed.cores}:{placed.memory_bytes}:{mark}"
+    return f"{_MARK}:{placed.name}:{placed.cores}:{placed.memory_bytes}:{placed.gpus}:{mark}"
 
 
 def placed_of(key: object) -> Placed | None:
     """Reads the key of a task; None: it is not one of ours."""
     match str(key).split(":"):
-        case [mark, name, cores, memory, _] if mark == _MARK and cores.isdecimal() and memory.isdecimal():
-            return Placed(name, int(cores), int(memory))
+        case [mark, name, *amounts, _] if mark == _MARK and 2 <= len(amounts) <= 3 and all(map(str.isdecimal, amounts)):
+            return Placed(name, *map(int, amounts))  # an earlier version knew no GPUs
         case _:
             return None
 
@@ -206,22 +213,34 @@ def machines_of(
         if not {CORES, MEMORY} <= resources.keys():
             continue
         whole = Resources(cpu_millicores=int(resources[CORES]) * CORE, memory_bytes=int(resources[MEMORY]))
-        used = NOTHING
+        used, used_gpus = NOTHING, 0
         for placed in filter(None, map(placed_of, processing.get(where, ()))):
-            used = add(used, placed.amount)
+            used, used_gpus = add(used, placed.amount), used_gpus + placed.gpus
         takes_jobs = worker["status"] == "running"
-        machines.append(Machine(where, whole, clamp_subtract(whole, used) if takes_jobs else NOTHING, takes_jobs))
+        gpus = counted(where, "", int(resources.get(GPUS, 0)))
+        left = msgspec.structs.replace(clamp_subtract(whole, used), gpus=gpus[used_gpus:])
+        whole = msgspec.structs.replace(whole, gpus=gpus)
+        machines.append(Machine(where, whole, left if takes_jobs else NOTHING, takes_jobs))
     if not machines:
         what = f'--resources "{CORES}=8 {MEMORY}=32e9"'
         raise EngineError(f"no worker of {address} gives anything to jobs: start some with {what}")
     return tuple(machines)
 
 
-def place_for(amount: Resources, capacity: Capacity) -> str | None:
+def place_for(placed: Placed, capacity: Capacity) -> str | None:
     """The machine with the least room that is enough; None: there is none now."""
-    fitting = [machine for machine in capacity.machines if fits_within(amount, machine.idle)]
-    best = min(fitting, key=lambda machine: (machine.idle.cpu_millicores, machine.idle.memory_bytes), default=None)
+    fitting = [
+        machine
+        for machine in capacity.machines
+        if fits_within(placed.amount, machine.idle) and placed.gpus <= len(machine.idle.gpus)
+    ]
+    best = min(fitting, key=_room, default=None)
     return None if best is None else best.name
+
+
+def _room(machine: Machine) -> tuple[int, int, int]:
+    """GPUs first: where there are some, they are for those who need one."""
+    return len(machine.idle.gpus), machine.idle.cpu_millicores, machine.idle.memory_bytes
 
 
 def jobs_of(keys: list[str], running: Mapping[str, str]) -> dict[str, EngineJob]:

@@ -8,10 +8,13 @@ from typing import Final, Protocol
 
 import msgspec
 
-from dms_proto.capability import Resources
+from dms.executors.cluster.gpus import kinds_of, proven
+from dms_proto.capability import Gpu, Resources
 
 MAX_SIZES: Final = 64
 """Most sizes of machines that are told apart."""
+MAX_GPUS: Final = 256
+"""Most devices that are offered: as many as a capability holds."""
 ANSWER_S: Final = 20.0
 """Seconds that an engine may take for an answer: Slurm's own commands give up after 10 s by default."""
 CONNECT_S: Final = 6.0
@@ -39,7 +42,7 @@ class Machine(msgspec.Struct, frozen=True):
 
     Attributes:
         name: the engine's.
-        whole: what the engine gives of it to jobs.
+        whole: what the engine gives of it to jobs; GPUs as `gpus.counted` names them.
         idle: what of that no job has now.
         takes_jobs: whether it does now; False for one that is down or drained, of which nothing is idle.
     """
@@ -74,7 +77,22 @@ class Capacity(msgspec.Struct, frozen=True):
     @property
     def sizes(self) -> tuple[Resources, ...]:
         """The sizes of machines, largest first: one allocation has to fit into one."""
-        return tuple(sorted({machine.whole for machine in self.machines}, key=_size, reverse=True)[:MAX_SIZES])
+        sizes = {_unnamed(machine.whole) for machine in self.machines}
+        return tuple(sorted(sizes, key=_size, reverse=True)[:MAX_SIZES])
+
+    @property
+    def gpu_kinds(self) -> tuple[str, ...]:
+        """The kinds of GPUs there are, by the engine's names."""
+        return tuple(sorted(kinds_of(self.whole.gpus)))
+
+    def proven(self, kinds: Mapping[str, Gpu]) -> Capacity:
+        """With GPUs as what their kinds were proven to be, and without others."""
+
+        def known(amount: Resources) -> Resources:
+            return msgspec.structs.replace(amount, gpus=proven(amount.gpus, kinds))
+
+        machines = (msgspec.structs.replace(m, whole=known(m.whole), idle=known(m.idle)) for m in self.machines)
+        return msgspec.structs.replace(self, machines=tuple(machines))
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -83,7 +101,7 @@ class Order(msgspec.Struct, frozen=True):
     Attributes:
         command: the runner.
         directory: in which it starts; whatever it says to nobody else goes to `runner.log` there.
-        resources: what it takes of the machine.
+        resources: what it takes of the machine; of GPUs, whose model is the engine's name for their kind, it is told by which variables which.
         wall_ms: after which the engine may end it: the runner keeps to less.
     """
 
@@ -139,10 +157,17 @@ class Engine(Protocol):
 
 def _sum(amounts: Iterable[Resources]) -> Resources:
     cpu = memory = 0
+    gpus: tuple[Gpu, ...] = ()
     for each in amounts:
-        cpu, memory = cpu + each.cpu_millicores, memory + each.memory_bytes
-    return Resources(cpu_millicores=cpu, memory_bytes=memory)
+        cpu, memory, gpus = cpu + each.cpu_millicores, memory + each.memory_bytes, gpus + each.gpus
+    return Resources(cpu_millicores=cpu, memory_bytes=memory, gpus=gpus[:MAX_GPUS])
 
 
-def _size(amount: Resources) -> tuple[int, int]:
-    return amount.cpu_millicores, amount.memory_bytes
+def _unnamed(amount: Resources) -> Resources:
+    """By what it has, whichever machine has it."""
+    gpus = (msgspec.structs.replace(gpu, device=str(number)) for number, gpu in enumerate(amount.gpus))
+    return msgspec.structs.replace(amount, gpus=tuple(gpus))
+
+
+def _size(amount: Resources) -> tuple[int, int, tuple[Gpu, ...]]:
+    return amount.cpu_millicores, amount.memory_bytes, amount.gpus

@@ -33,7 +33,7 @@ import msgspec
 
 from dms.executors.cluster.engine import last_line
 from dms_actors.ports import EgressRefused, Exited, Started, UsageSample
-from dms_proto.capability import ExecutorOffer, Resources
+from dms_proto.capability import ExecutorOffer, Gpu, Resources
 from dms_proto.egress import NO_EGRESS, Egress
 from dms_proto.work import Task
 
@@ -68,6 +68,7 @@ class Spec(msgspec.Struct, frozen=True):
         offer: what the requester was promised: a machine that can do less runs nothing.
         egress: to where jobs may connect, as the node's owner says.
         egress_networks: of addresses that are not public and may be meant all the same.
+        simulated_gpus: devices that each machine is to have, as `dms.hardware.gpu_simulated` reads them; empty: its own.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Spec(msgspec.Struct, frozen=True):
     offer: ExecutorOffer | None = None
     egress: Egress = NO_EGRESS
     egress_networks: tuple[str, ...] = ()
+    simulated_gpus: str = ""
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -87,6 +89,7 @@ class Proof(msgspec.Struct, frozen=True):
         architecture: of it.
         offers: of the executors that work there.
         faults: executor, what is wrong, and the way out.
+        gpus: that the engine gave to the runner, and that can be used.
         apart: why it does not reach the node; empty: it does.
     """
 
@@ -94,6 +97,7 @@ class Proof(msgspec.Struct, frozen=True):
     architecture: str
     offers: tuple[ExecutorOffer, ...] = ()
     faults: tuple[tuple[str, str, str], ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     apart: str = "it has not tried"
 
 

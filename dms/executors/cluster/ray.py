@@ -10,6 +10,7 @@ whose they were.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import shlex
 import time
@@ -34,6 +35,7 @@ from dms.executors.cluster.engine import (
     last_line,
 )
 from dms.executors.cluster.files import LOG, RunDirectory
+from dms.executors.cluster.gpus import VARIABLES, counted, kinds_of
 from dms.executors.settings import RaySettings
 from dms_proto.capability import NOTHING, Resources
 from dms_proto.market.arithmetic import clamp_subtract
@@ -44,17 +46,20 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_A_LITTLE: Final = 0.001
+"""Of a kind of GPUs: enough to be placed where it is, and it is nobody's measure."""
 END_S: Final = 30
 """How long a runner may take to end, before Ray kills it. By default 3 s, too short for it to say how it ended."""
 SETTLED_S: Final = 30.0
 """How long a job that is over is left on Ray's list: Ray still looks after it, and would list one that is gone anew, as one that failed."""
 _NAME: Final = "dms_run"
 _DIRECTORY: Final = "dms_directory"
-_KEPT: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR")
+_KIND: Final = "accelerator_type:"
+_KEPT: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR", *VARIABLES)
 WAITS: Final = "no machine has room for it, or a worker of Ray is being started for it"
 _AMOUNT: Final = r"(?P<{0}>[\d.e+-]+)(?P<{0}_unit>[KMGT]i)?B?"
 _USED: Final = re.compile(
-    rf"{_AMOUNT.format('used')}/\S+ (?P<what>CPU|memory)(?: \({_AMOUNT.format('part')} used of {_AMOUNT.format('held')} reserved)?"
+    rf"{_AMOUNT.format('used')}/\S+ (?P<what>CPU|GPU|memory)(?: \({_AMOUNT.format('part')} used of {_AMOUNT.format('held')} reserved)?"
 )
 _UNITS: Final = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
@@ -212,6 +217,8 @@ def submission(name: str, job_id: str, order: Order) -> dict[str, object]:
         "entrypoint": f"{begin} >> {LOG} 2>&1",
         "entrypoint_num_cpus": order.resources.cpu_millicores / CORE,
         "entrypoint_memory": order.resources.memory_bytes,
+        "entrypoint_num_gpus": len(order.resources.gpus),
+        "entrypoint_resources": {f"{_KIND}{kind}": _A_LITTLE for kind in kinds_of(order.resources.gpus) if kind},
         "runtime_env": {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(END_S)}},
         "metadata": {_NAME: name, _DIRECTORY: str(order.directory)},
     }
@@ -234,24 +241,38 @@ def machines_of(address: str, nodes: Nodes) -> tuple[Machine, ...]:
             continue
         whole = Resources(cpu_millicores=round(gives["CPU"] * CORE), memory_bytes=int(gives["memory"]))
         takes_jobs = raylet.state_snapshot.state != "DRAINING"
-        used = used_of(nodes.node_logical_resources.get(raylet.node_id, ""))
-        idle = clamp_subtract(whole, used) if takes_jobs else NOTHING
-        machines.append(Machine(raylet.node_manager_address, whole, idle, takes_jobs))
+        lines = nodes.node_logical_resources.get(raylet.node_id, "")
+        gpus = counted(raylet.node_id, kind_in(gives), int(gives.get("GPU", 0)))
+        used_gpus = math.ceil(taken_of(lines)["GPU"])  # a part of one is none for others
+        left = msgspec.structs.replace(clamp_subtract(whole, used_of(lines)), gpus=gpus[used_gpus:])
+        whole = msgspec.structs.replace(whole, gpus=gpus)
+        machines.append(Machine(raylet.node_manager_address, whole, left if takes_jobs else NOTHING, takes_jobs))
     if not machines:
         raise EngineError(f"no machine of {address} is alive and has both CPU and memory")
     return tuple(machines)
 
 
+def kind_in(gives: Iterable[str]) -> str:
+    """What Ray calls the GPUs of a machine; it knows one kind in each."""
+    return next((name.removeprefix(_KIND) for name in gives if name.startswith(_KIND)), "")
+
+
 def used_of(lines: str) -> Resources:
+    """What is taken of a machine, but for GPUs."""
+    taken = taken_of(lines)
+    return Resources(cpu_millicores=round(taken["CPU"] * CORE), memory_bytes=round(taken["memory"]))
+
+
+def taken_of(lines: str) -> dict[str, float]:
     """What is taken of a machine: Ray tells it in lines such as `0.5/2.0 CPU`. What a placement group holds is taken, used or not."""
-    taken = dict.fromkeys(("CPU", "memory"), 0.0)
+    taken = dict.fromkeys(("CPU", "GPU", "memory"), 0.0)
     for line in lines.splitlines():
         if (found := _USED.match(line)) is not None:
             used, in_groups, of_groups = (
                 _amount(*found.group(name, f"{name}_unit")) for name in ("used", "part", "held")
             )
             taken[found["what"]] = used - in_groups + of_groups
-    return Resources(cpu_millicores=round(taken["CPU"] * CORE), memory_bytes=round(taken["memory"]))
+    return taken
 
 
 def jobs_of(ours: Iterable[RayJob]) -> dict[str, EngineJob]:

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from dms import __version__
 from dms.escort import ESCORTED
 from dms.executors import job_directory
 from dms.executors.cluster.files import Proof, RunDirectory, Spec
+from dms.executors.cluster.gpus import VARIABLES, given, matched
 from dms.executors.cluster.handover import HandoverError, Keyhole
 from dms.executors.cluster.kinds import KINDS
 from dms.executors.cluster.scratch import held, left_behind, scratch_directory
@@ -33,6 +34,9 @@ from dms.executors.sandbox import run_files
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.keeper import Keepers
 from dms.executors.settings import ExecutorSettings
+from dms.hardware.gpu import detect
+from dms.hardware.gpu_simulated import simulate
+from dms.hardware.gpu_types import FoundGpu
 from dms_actors.ports import EgressRefused, Executor, Exited, LogChunk, Run, Started, UsageSample
 from dms_proto.capability import ExecutorOffer, Meter
 from dms_proto.errors import MachineError
@@ -71,12 +75,21 @@ class Runner:
         state = runners / f"{node}-{self._spec.name}"
         with held(state):
             await self._clear(runners)
-            sandbox, executors = self._executors(state)
+            devices = await asyncio.to_thread(self._given_gpus)
+            task = self._spec.task
             try:
-                if self._spec.task is None:
-                    proof = await _prove(executors)
+                promised = matched(task.resources.gpus if task is not None else (), devices)
+            except LookupError:
+                self._files.tell(Exited(Ending(EndReason.PROVIDER_FAULT, -1, _too_few(devices))))
+                return
+            sandbox, executors = self._executors(state, promised)
+            try:
+                if task is None:
+                    # Who is given a device is asked about that, whatever the machine has proven already.
+                    proof = await (self._known_proof(executors) if devices else self._fresh_proof(executors))
                     why = await apart(self._node, self._spec.name)
-                    self._files.keep_proof(msgspec.structs.replace(proof, apart=why))
+                    gpus = tuple(device.offer for device in devices if device.offer is not None)
+                    self._files.keep_proof(msgspec.structs.replace(proof, apart=why, gpus=gpus))
                 else:
                     self._files.tell(Exited(await self._ran(executors, state)))
             finally:
@@ -98,10 +111,18 @@ class Runner:
                 await sandbox.close()
             job_directory.remove(state)
 
-    def _executors(self, state: Path) -> tuple[Sandbox, dict[str, Executor]]:
+    def _given_gpus(self) -> tuple[FoundGpu, ...]:
+        """The devices of this machine that the engine gave to this runner; it is asked for them only where there is one to be had."""
+        if not any(os.environ.get(variable) for variable in VARIABLES):
+            return ()
+        simulated = self._spec.simulated_gpus
+        return given(os.environ, (simulate(simulated) if simulated else detect()).gpus)
+
+    def _executors(self, state: Path, gpus: tuple[FoundGpu, ...] = ()) -> tuple[Sandbox, dict[str, Executor]]:
         settings = ExecutorSettings(
             state_directory=state,
             unreserved=self._spec.unreserved,
+            gpus=gpus,
             egress=self._spec.egress,
             egress_networks=self._spec.egress_networks,
             outlives_node=False,
@@ -211,9 +232,16 @@ class Runner:
 
     async def _known_proof(self, executors: Mapping[str, Executor]) -> Proof:
         """What this machine proved since it was started, to this version, by an earlier run or by this one."""
-        file = self._scratch / f"proof-{__version__}-{run_files.boot_id()}.json"
         with suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(file.read_bytes(), type=Proof)
+            return msgspec.json.decode(self._proof_file.read_bytes(), type=Proof)
+        return await self._fresh_proof(executors)
+
+    @property
+    def _proof_file(self) -> Path:
+        return self._scratch / f"proof-{__version__}-{run_files.boot_id()}.json"
+
+    async def _fresh_proof(self, executors: Mapping[str, Executor]) -> Proof:
+        file = self._proof_file
         proof = await _prove(executors)
         fresh = file.with_name(f".{file.name}.{os.getpid()}")
         fresh.write_bytes(msgspec.json.encode(proof))
@@ -229,6 +257,11 @@ async def _prove(executors: Mapping[str, Executor]) -> Proof:
         except MachineError as error:
             faults.append((name, error.message, error.hint))
     return Proof(socket.gethostname(), platform.machine(), tuple(offers), tuple(faults))
+
+
+def _too_few(devices: Sequence[FoundGpu]) -> str:
+    given_here = ", ".join(device.model for device in devices) or "no GPU that can be used"
+    return f"{socket.gethostname()} was given {given_here}, which is less than what was promised"
 
 
 def shortfall(wanted: ExecutorOffer, found: ExecutorOffer) -> str:

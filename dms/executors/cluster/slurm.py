@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from dms.executors.cluster.engine import ANSWER_S, Capacity, EngineError, EngineJob, Machine, Order, last_line
 from dms.executors.cluster.files import LOG
+from dms.executors.cluster.gpus import counted, kinds_of
 from dms.executors.settings import SlurmSettings
-from dms_proto.capability import NOTHING, Resources
+from dms_proto.capability import NOTHING, Gpu, Resources
 from dms_proto.units import CORE, MIB, MINUTE
 
 _TAKES_JOBS: Final = frozenset({"idle", "mixed", "allocated", "completing"})
 """States of nodes that take jobs. With a mark behind, such as `idle*`, it is another: that of a node that does not answer, say."""
-_NODES: Final = "NodeList:|,StateLong:|,CPUsState:|,Memory:|,AllocMem:|"
+_NODES: Final = "NodeList:|,StateLong:|,CPUsState:|,Memory:|,AllocMem:|,Gres:|,GresUsed:|"
+_GPUS: Final = re.compile(r"(?:^|,)gpu(?::(?P<kind>[^:,()]+))?:(?P<count>\d+)")
 _JOBS: Final = "%i|%T|%r|%N|%j"
 _KEPT: Final = ("PATH", "HOME", "USER", "SLURM_CONF", "SLURM_CONF_SERVER")
 
@@ -105,6 +109,7 @@ def submission(name: str, order: Order, settings: SlurmSettings) -> list[str]:
         "--ntasks=1",
         f"--cpus-per-task={max(1, -(-resources.cpu_millicores // CORE))}",
         f"--mem={max(1, -(-resources.memory_bytes // MIB))}M",
+        *((f"--gres={gres_of(resources.gpus)}",) if resources.gpus else ()),
         f"--time={max(1, -(-order.wall_ms // MINUTE))}",
         "--no-requeue",
         f"--chdir={order.directory}",
@@ -123,16 +128,31 @@ def capacity_of(version: str, listing: str) -> Capacity:
     machines: dict[str, Machine] = {}
     for line in listing.splitlines():
         try:
-            name, state, cpus, memory, given = (word.strip() for word in line.strip().strip("|").split("|"))
+            words = (word.strip() for word in line.strip().removesuffix("|").split("|"))
+            name, state, cpus, memory, given, gres, gres_used = words
             _, idle, _, total = (int(count) for count in cpus.split("/"))
             whole_mib, given_mib = int(memory), int(given)
         except ValueError as error:
             raise EngineError(f"sinfo's answer is not understood: {line!r}") from error
         takes_jobs = state in _TAKES_JOBS
-        whole = Resources(cpu_millicores=total * CORE, memory_bytes=whole_mib * MIB)
-        free = Resources(cpu_millicores=idle * CORE, memory_bytes=max(0, whole_mib - given_mib) * MIB)
+        there, taken = gpus_in(gres), gpus_in(gres_used)
+        gpus = [gpu for kind, count in there.items() for gpu in counted(name, kind, count)]
+        left = [gpu for kind, count in there.items() for gpu in counted(name, kind, max(0, count - taken[kind]))]
+        whole = Resources(cpu_millicores=total * CORE, memory_bytes=whole_mib * MIB, gpus=tuple(gpus))
+        unused = max(0, whole_mib - given_mib) * MIB
+        free = Resources(cpu_millicores=idle * CORE, memory_bytes=unused, gpus=tuple(left))
         machines[name] = Machine(name, whole, free if takes_jobs else NOTHING, takes_jobs)
     return Capacity(version, tuple(machines.values()))
+
+
+def gpus_in(gres: str) -> Counter[str]:
+    """How many GPUs of each kind are among a node's generic resources, such as `gpu:a100:2(S:0-1),craynetwork:4`."""
+    return Counter({found["kind"] or "": int(found["count"]) for found in _GPUS.finditer(gres)})
+
+
+def gres_of(gpus: Iterable[Gpu]) -> str:
+    """The same of what a job takes."""
+    return ",".join(f"gpu:{kind}:{count}" if kind else f"gpu:{count}" for kind, count in kinds_of(gpus).items())
 
 
 def jobs_of(listing: str) -> dict[str, EngineJob]:

@@ -13,7 +13,7 @@ from dms.hardware.capability import find_gpus, notes, propose
 from dms.hardware.facts import Facts, read_facts
 from dms.hardware.gpu_use import read_use
 from dms.node.api.base import Base, call_id
-from dms.node.cluster import facts_of
+from dms.node.cluster import facts_of, gpus_on
 from dms.node.onboard import gpus_of
 from dms.node.registration import merged_capability
 from dms.node.services import PRESSURE
@@ -155,7 +155,8 @@ class CapabilityGroup(Base):
         """
         services = self._services
         _check_amounts(wished.resources, facts_of(services.cluster, read_facts(services.workbench.jobs)))
-        there = {gpu.device: gpu for gpu in gpus_of(services.config).offers}
+        gpus = gpus_of(services.config) if services.cluster is None else gpus_on(services.cluster)
+        there = {gpu.device: gpu for gpu in gpus.offers}
         for gpu in wished.resources.gpus:
             if gpu.device not in there:
                 known = ", ".join(there) or "none"

@@ -28,6 +28,7 @@ from dms_proto.market.arithmetic import fits_within
 from dms_proto.market.candidates import Candidate
 from dms_proto.market.comparison import compare, fits
 from dms_proto.market.expressions import NUMBER, TRUTH, Expression, Schema, Unknown, Wanted, compile_expression
+from dms_proto.market.gpus import assign_gpus
 from dms_proto.market.terms import TERMS
 from dms_proto.market.variables import (
     BID_SCHEMA,
@@ -39,7 +40,7 @@ from dms_proto.market.variables import (
 )
 from dms_proto.market.verdicts import bad
 from dms_proto.messages import BidRequest, Clause, Pricing
-from dms_proto.units import CREDIT, GIB, HOUR, MINUTE
+from dms_proto.units import CREDIT, GIB, GPU, HOUR, MINUTE
 
 __all__ = [
     "PRESETS",
@@ -285,13 +286,22 @@ def _concrete(needs: Resources) -> Resources:
     )
 
 
+def _has_room(machine: Resources, asked: Resources) -> bool:
+    fits = fits_within(msgspec.structs.replace(asked, gpus=()), machine)
+    return fits and assign_gpus(asked.gpus, machine.gpus) is not None
+
+
 def _machine_clauses(policy: ProviderPolicy, needs: Resources) -> tuple[Clause, ...]:
     """Why no machine of the cluster, be it idle, could take one allocation."""
-    asked = Resources(needs.cpu_millicores, needs.memory_bytes)
-    if not policy.machines or any(fits_within(asked, machine) for machine in policy.machines):
+    if not policy.machines:
         return ()
-    largest = Capability(resources=policy.machines[0])
-    clauses = compare(Capability(resources=asked, relayed=True), largest).clauses
+    if any(gpu.milli < GPU for gpu in needs.gpus):
+        return (Clause("gpu_share", "a share of a GPU", "its cluster gives whole GPUs", "a whole GPU"),)
+    asked = Resources(needs.cpu_millicores, needs.memory_bytes, gpus=needs.gpus)
+    if any(_has_room(machine, asked) for machine in policy.machines):
+        return ()
+    largest = max(policy.machines, key=lambda machine: len(machine.gpus)) if needs.gpus else policy.machines[0]
+    clauses = compare(Capability(resources=asked, relayed=True), Capability(resources=largest)).clauses
     return tuple(
         msgspec.structs.replace(clause, observed=f"{clause.observed} on the largest machine of the cluster")
         for clause in clauses

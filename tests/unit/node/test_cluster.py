@@ -9,10 +9,13 @@ import pytest
 
 from dms.config import Config, Home
 from dms.config.settings import Executors, OwnerFirst, Pool, Provider
+from dms.executors.cluster.cluster import Cluster, Known
 from dms.executors.cluster.engine import Capacity, Machine
-from dms.executors.settings import DaskSettings, RaySettings, SlurmSettings
-from dms.node.cluster import cluster_settings, in_words, jobs_directory, pressure_of
-from dms_proto.capability import NOTHING, Resources
+from dms.executors.cluster.files import Proof
+from dms.executors.settings import DaskSettings, ExecutorSettings, RaySettings, SlurmSettings
+from dms.node.cluster import cluster_settings, gpus_on, in_words, jobs_directory, pressure_of
+from dms.testing.cluster_engine import ProcessEngine
+from dms_proto.capability import NOTHING, Gpu, Resources
 from dms_proto.errors import UserError
 from dms_proto.units import CORE, GIB, MIB
 
@@ -139,6 +142,36 @@ def test_what_others_use_is_not_offered_and_what_our_own_jobs_use_is_no_pressure
 ) -> None:
     capacity = Capacity("slurm 22", (Machine("a", amount(8, 16), idle),))
     assert pressure_of(amount(8, 16), capacity, ours) == pressure
+
+
+def test_of_gpus_as_many_are_offered_as_others_leave_whichever_those_are() -> None:
+    a100 = [Gpu(f"m/a100/{number}", "nvidia", "A100", 40 * GIB) for number in range(3)]
+    l4 = [Gpu("n/l4/0", "nvidia", "L4", 24 * GIB)]
+    registered, promised = Resources(gpus=(*a100, *l4)), Resources(gpus=(a100[0],))
+
+    def others(*idle: Gpu) -> tuple[Gpu, ...]:
+        return pressure_of(
+            registered, Capacity("slurm 22", (Machine("m", registered, Resources(gpus=idle)),)), promised
+        ).gpus
+
+    assert others(*a100[1:], *l4) == ()
+    assert others(a100[0], *l4) == (a100[1],)  # which device ours has is the engine's to know
+    assert others() == (*a100[1:], *l4)
+
+
+async def test_gpus_of_a_cluster_are_those_that_were_proven(tmp_path: Path) -> None:
+    there = cluster_settings(config())
+    assert there is not None
+    cluster = Cluster(ExecutorSettings(tmp_path, cluster=there), ProcessEngine())
+    assert gpus_on(cluster).offers == ()
+    counted = Capacity(
+        "slurm 22", (Machine("m", Resources(gpus=(Gpu("m/a100/0", model="a100"), Gpu("m/x/0", model="x"))), NOTHING),)
+    )
+    kinds = {"a100": Gpu("0", "nvidia", "NVIDIA A100", 40 * GIB)}
+    cluster.known = Known(counted.proven(kinds), Proof("m", "x86_64"), kinds, {"x": "nobody has one"})
+    found = gpus_on(cluster)
+    assert found.offers == (Gpu("m/a100/0", "nvidia", "NVIDIA A100", 40 * GIB),)
+    assert [(gpu.model, gpu.problem) for gpu in found.gpus if gpu.offer is None] == [("x", "nobody has one")]
 
 
 def test_machines_that_are_away_are_said() -> None:

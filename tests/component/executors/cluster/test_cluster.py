@@ -217,3 +217,15 @@ async def test_what_is_beside_a_task_is_asked_of_the_engine_too(there: OnProcess
 
     order = there.engine.orders[there.cluster.name_of("a-1")]
     assert order.resources.memory_bytes == 260 * MIB + PORT_AGENT_BYTES
+
+
+async def test_what_the_trial_run_has_proven_its_machine_need_not_prove_again(
+    there: OnProcesses, directory: Path
+) -> None:
+    executor = await there.proven_node()
+    (proof,) = there.scratch.glob("dms-*/proof-*.json")
+    before = proof.stat().st_mtime_ns
+
+    assert (await ending_of(await executor.run("a-1", shell("true"), directory))).reason is EndReason.COMPLETED
+
+    assert proof.stat().st_mtime_ns == before

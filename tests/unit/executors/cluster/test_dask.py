@@ -4,7 +4,18 @@ import sys
 
 import pytest
 
-from dms.executors.cluster.dask import Dask, Placed, jobs_of, key_of, machines_of, place_for, placed_of
+from dms.executors.cluster.dask import (
+    CORES,
+    GPUS,
+    MEMORY,
+    Dask,
+    Placed,
+    jobs_of,
+    key_of,
+    machines_of,
+    place_for,
+    placed_of,
+)
 from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine
 from dms.executors.settings import DaskSettings
 from dms_proto.capability import NOTHING, Resources
@@ -52,9 +63,27 @@ def test_a_worker_that_gives_nothing_to_jobs_is_no_machine_and_if_none_does_it_i
 def test_the_machine_with_the_least_room_that_is_enough_is_taken() -> None:
     rooms = {"a": amount(4, 8), "b": amount(2, 2), "c": amount(2, 1), "d": amount(1, 8)}
     capacity = Capacity("dask", tuple(Machine(name, amount(8, 8), idle) for name, idle in rooms.items()))
-    assert place_for(amount(2, 1), capacity) == "c"
-    assert place_for(amount(2, 2), capacity) == "b"
-    assert place_for(amount(5, 1), capacity) is None
+    assert place_for(Placed("n", 2, GIB), capacity) == "c"
+    assert place_for(Placed("n", 2, 2 * GIB), capacity) == "b"
+    assert place_for(Placed("n", 5, GIB), capacity) is None
+
+
+def test_a_job_with_a_gpu_goes_where_one_is_free_and_one_without_elsewhere() -> None:
+    workers = {
+        where: {"resources": {CORES: 4, MEMORY: 8 * GIB} | gpus, "status": "running"}
+        for where, gpus in {"tcp://a": {GPUS: 2}, "tcp://b": {GPUS: 1}, "tcp://c": {}}.items()
+    }
+    busy = {"tcp://b": [key_of(Placed("other", 1, GIB, gpus=1), "1")]}
+    machines = machines_of("tcp://s", workers, busy)
+    assert [(len(m.whole.gpus), len(m.idle.gpus)) for m in machines] == [(2, 2), (1, 0), (0, 0)]
+    assert place_for(Placed("n", 1, GIB, gpus=1), Capacity("dask", machines)) == "tcp://a"
+    assert place_for(Placed("n", 1, GIB), Capacity("dask", machines)) == "tcp://b"
+
+
+def test_the_key_of_an_earlier_version_is_read_too() -> None:
+    assert placed_of("dms:dms-1-a:2:1073741824:1f") == JOB
+    assert placed_of(key_of(Placed("n", 1, GIB, gpus=3), "1f")) == Placed("n", 1, GIB, gpus=3)
+    assert placed_of("dms:dms-1-a:2:x:1f") is None
 
 
 def test_of_two_jobs_of_one_name_the_one_that_runs_counts() -> None:

@@ -21,7 +21,7 @@ from dms.executors.cluster.ray import (
     used_of,
 )
 from dms.executors.settings import RaySettings
-from dms_proto.capability import NOTHING, Resources
+from dms_proto.capability import NOTHING, Gpu, Resources
 from dms_proto.units import CORE, GIB, MIB
 
 WHOLE = Resources(cpu_millicores=4 * CORE, memory_bytes=8 * GIB)
@@ -168,3 +168,19 @@ async def test_who_does_not_answer_is_named(settings: RaySettings, why: str) -> 
         await engine.capacity()
     assert error.value.message.startswith(why)
     await engine.close()
+
+
+def test_gpus_are_counted_and_a_part_of_one_that_is_used_is_none() -> None:
+    gives = {"CPU": 4, "memory": 8 * GIB, "GPU": 3, "accelerator_type:A100": 1}
+    (machine,) = machines_of("http://h", listed("0.5/3.0 GPU\n0.0/1.0 accelerator_type:A100", resourcesTotal=gives))
+    assert [gpu.model for gpu in machine.whole.gpus] == ["A100"] * 3
+    assert len(machine.idle.gpus) == 2
+
+
+def test_a_job_asks_for_gpus_and_for_where_their_kind_is() -> None:
+    order = Order(
+        ("python",), Path("/shared"), Resources(CORE, GIB, gpus=(Gpu(model="A100"), Gpu(model="A100"))), 1_000
+    )
+    asked = submission("n", "n-1", order)
+    assert asked["entrypoint_num_gpus"] == 2
+    assert asked["entrypoint_resources"] == {"accelerator_type:A100": 0.001}

@@ -241,3 +241,19 @@ def test_an_allocation_has_to_fit_into_one_machine_of_a_cluster() -> None:
     assert (clause.dimension, clause.nearest, clause.passing) == ("cpu", "cpu 4", False)
     assert clause.observed == "4 cores on the largest machine of the cluster"
     assert [each.dimension for each in judged(3000, 8 * GIB)] == ["memory"]  # type: ignore[attr-defined]
+
+
+def test_the_gpus_of_an_allocation_are_those_of_one_machine_and_whole() -> None:
+    a100 = [Gpu(str(number), "nvidia", "A100", 40 * GIB) for number in range(2)]
+    policy = ProviderPolicy(machines=(Resources(8000, 8 * GIB), Resources(4000, 8 * GIB, gpus=tuple(a100))))
+
+    def judged(cpu: int, *gpus: Gpu) -> object:
+        return judge_request(policy, a_request(Capability(resources=Resources(cpu, GIB, gpus=gpus))), STRANGER)
+
+    one = Gpu(model="a100")
+    assert judged(4000, one, one) == judged(8000) == Price()
+    assert [each.dimension for each in judged(8000, one)] == ["cpu"]  # type: ignore[attr-defined]
+    (clause,) = judged(1000, one, one, one)  # type: ignore[misc]
+    assert clause.observed.endswith("on the largest machine of the cluster")
+    (share,) = judged(1000, Gpu(model="a100", milli=500, memory_bytes=GIB))  # type: ignore[misc]
+    assert (share.dimension, share.observed) == ("gpu_share", "its cluster gives whole GPUs")
