@@ -26,6 +26,8 @@ while True:
             connection.sendall(f"{os.environ['CUDA_VISIBLE_DEVICES']} {words}".encode())
 """
 KIND = "python-script"
+PROGRAM = f"server{os.getpid()}.py"
+"""Of this run alone: processes are found by it."""
 DEVICE = b"CUDA_VISIBLE_DEVICES=GPU-sim-0"
 SIZE = ("--cpu", "250m", "--memory", "64MiB", "--disk", "16MiB", "--gpus", "1", "--gpu-model", "A100")
 PROVIDER = NodeSpec(
@@ -48,10 +50,10 @@ PROVIDER = NodeSpec(
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
     with whole_market(tmp_path_factory.mktemp("market"), REQUESTER, PROVIDER) as market:
         root = tmp_path_factory.mktemp("service")
-        (root / "server.py").write_text(SERVER)
+        (root / PROGRAM).write_text(SERVER)
         (root / "words").mkdir()
         (root / "words" / "list.txt").write_text("of the dataset")
-        task = ("-p", f"script={root / 'server.py'}", "-p", "port=8080", "--dataset", "words", *SIZE)
+        task = ("-p", f"script={root / PROGRAM}", "-p", "port=8080", "--dataset", "words", *SIZE)
         for command in (
             ("data", "add", "--name", "words", str(root / "words")),
             *(("service", "install", KIND, entry, *task) for entry in ("one", "two")),
@@ -76,7 +78,7 @@ def server_pid() -> int:
 def _is_server(process: Path) -> bool:
     try:
         words = (process / "cmdline").read_bytes().split(b"\0")
-        return words[:2] == [b"python3", b"server.py"] and DEVICE in (process / "environ").read_bytes()
+        return words[:2] == [b"python3", PROGRAM.encode()] and DEVICE in (process / "environ").read_bytes()
     except OSError:
         return False
 
@@ -95,7 +97,8 @@ def test_a_container_has_its_device_and_dataset_and_the_device_is_free_when_it_i
 def test_a_device_stays_with_its_container_when_the_node_is_killed_and_is_free_when_both_were(
     market: WholeMarket,
 ) -> None:
-    wait_until(lambda: used(market) == ["sim-0"], "the container of the other test is there")
+    assert market.dms("service", "call", KIND, "two", node="provider", given="x").returncode == 0
+    assert used(market) == ["sim-0"]
     market["provider"].kill()
     market["provider"].launch()
     market["provider"].wait_ready()
