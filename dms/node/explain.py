@@ -32,7 +32,7 @@ from dms_proto.membership.machine import Membership, Peer, PeerPhase
 from dms_proto.messages import Bid, BidRequest, Clause, Pricing
 from dms_proto.reputation.silence import SetAside
 from dms_proto.units import format_age, format_count
-from dms_proto.work import agent_bytes
+from dms_proto.work import agents_of
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -213,7 +213,7 @@ def _ruled_out(inquiry: Inquiry, known: Peer | None, facts: BidderFacts) -> tupl
 def with_agents(found: Explanation, terms: Terms) -> Explanation:
     """Also: what of the memory that is asked for the job does not get itself."""
     task, asked = terms.task, terms.needs.resources.memory_bytes
-    agents = agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
+    agents = agents_of(task)
     is_asked_for = asked >= task.resources.memory_bytes + agents
     return msgspec.structs.replace(found, agent_bytes=agents if is_asked_for else 0)
 

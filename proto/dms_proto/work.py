@@ -211,10 +211,21 @@ def agent_bytes(
     return inside + EGRESS_PROXY_BYTES * leads_out + NAMES_KEEPER_BYTES * calls_siblings
 
 
+def agents_of(task: Task) -> int:
+    """Memory of what serves a task beside it: `agent_bytes`."""
+    return agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
+
+
+def taken_by(task: Task) -> Resources:
+    """What a task takes with what serves it beside it."""
+    own = task.resources
+    return msgspec.structs.replace(own, memory_bytes=own.memory_bytes + agents_of(task))
+
+
 def within(task: Task, reserved: Resources) -> Task:
     """The task as it is run: its memory and that of its agents are no more than was reserved, its devices those that were."""
     own = task.resources.memory_bytes
-    agents = agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
+    agents = agents_of(task)
     if own and agents:
         own = max(1, min(own, reserved.memory_bytes - agents))
     resources = msgspec.structs.replace(task.resources, gpus=reserved.gpus, memory_bytes=own)

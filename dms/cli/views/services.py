@@ -13,6 +13,7 @@ from dms_proto.pool.placement import Placement
 from dms_proto.pool.records import Container, Tally, VirtualContainer
 from dms_proto.pool.routes import Rule
 from dms_proto.units import format_bytes, format_count, format_credits, format_millis
+from dms_proto.work import taken_by
 
 _RIGHT = frozenset({3, 4, 5})
 
@@ -30,7 +31,7 @@ def service_list(listed: ServiceList) -> Iterator[Block]:
                 str(each.containers),
                 str(each.hits),
                 format_credits(each.rate) if each.rate else "free",
-                resources(each.task.resources),
+                resources(taken_by(each.task)),
             )
             for each in listed.services
         ],

@@ -30,7 +30,7 @@ from dms_proto.errors import MachineError
 from dms_proto.market.arithmetic import add, total_of
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB, MINUTE
-from dms_proto.work import Ending, EndReason, Limits, Task, agent_bytes, shown, wants_company
+from dms_proto.work import Ending, EndReason, Limits, Task, agents_of, shown, wants_company
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -227,8 +227,7 @@ class Cluster:
             cpu_millicores=task.resources.cpu_millicores or self.unreserved.cpu_millicores,
             memory_bytes=task.resources.memory_bytes or self.unreserved.memory_bytes,
         )
-        agents = agent_bytes(task.executor, task.ports, task.exec, task.egress, task.names)
-        beside = Resources(memory_bytes=RUNNER.memory_bytes + agents)
+        beside = Resources(memory_bytes=RUNNER.memory_bytes + agents_of(task))
         wall_ms = task.limits.wall_ms + task.limits.grace_ms + MARGIN_MS
         taken = msgspec.structs.replace(add(reserved, beside), gpus=gpus or self._ordered(task.resources.gpus))
         order = Order(command, files.path, taken, wall_ms)

@@ -101,10 +101,11 @@ class ServiceGroup(Base):
         """See `ServiceMethods`."""
         found = await self._installed(params)
         capacity = await take_share(self._services)
-        if placed(found.task.resources, capacity) is None:
+        size = found.service.image.size
+        if placed(size, capacity) is None:
             raise UserError(
                 "bad_argument",
-                f"a container of {found.name} takes {_show(found.task.resources)}, and the pool has {_show(capacity)}",
+                f"a container of {found.name} takes {_show(size)}, and the pool has {_show(capacity)}",
                 hint="set pool.cpu, pool.memory, pool.disk and pool.gpus, within what the market has left, and start the node again",
             )
         return await self._offered(found, wanted=True)

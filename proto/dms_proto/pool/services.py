@@ -22,7 +22,7 @@ from dms_proto.pool.records import Image, Service
 from dms_proto.rules import Word
 from dms_proto.tunnels import Target, ToCalls, ToPort
 from dms_proto.units import format_count
-from dms_proto.work import Task, takes_calls
+from dms_proto.work import Task, taken_by, takes_calls
 
 SERVICES_STREAM: Final = "services"
 MOST: Final = 256
@@ -63,7 +63,7 @@ class Installed(msgspec.Struct, frozen=True, omit_defaults=True):
     def service(self) -> Service:
         """As the pool knows it: another task is another image."""
         model = f"{self.entry}@{_digest(self.task).removeprefix('sha256:')[:_SHOWN]}"
-        return Service(self.name, Image(self.kind, model, self.task.resources))
+        return Service(self.name, Image(self.kind, model, taken_by(self.task)))
 
 
 class Services(msgspec.Struct, frozen=True):

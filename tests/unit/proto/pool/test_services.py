@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import reduce
 
+import msgspec
 import pytest
 
 from dms_actors.events import from_row, to_row
 from dms_actors.ports import StoredEvent
 from dms_proto.capability import Resources
+from dms_proto.egress import Egress, read_destination
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access, Credential
 from dms_proto.grants.rights import CALL, Rights
@@ -48,7 +50,7 @@ from dms_proto.tunnels import (
     write_target,
 )
 from dms_proto.units import GIB, MIB
-from dms_proto.work import PYTHON, Task
+from dms_proto.work import EGRESS_PROXY_BYTES, PORT_AGENT_BYTES, PYTHON, Task
 
 ME, OWN, OTHER = PeerId("me"), PeerId("own"), PeerId("other")
 SIZE = Resources(500, 64 * MIB, 16 * MIB)
@@ -89,6 +91,13 @@ def test_another_task_under_the_same_name_is_another_image_and_stays_offered() -
     assert image == before.by_name[NAME].service.image != changed.by_name[NAME].service.image
     assert changed.of_image(image) is None
     assert let_go(before, before) == ()
+
+
+def test_a_container_is_as_large_as_its_program_and_what_leads_into_and_out_of_it() -> None:
+    with_proxy = msgspec.structs.replace(TASK, egress=Egress((read_destination("example.org:443"),)))
+    sizes = [Installed("k", "e", task, 0).service.image.size.memory_bytes for task in (TASK, with_proxy)]
+
+    assert sizes == [64 * MIB + PORT_AGENT_BYTES, 64 * MIB + PORT_AGENT_BYTES + EGRESS_PROXY_BYTES]
 
 
 def test_there_are_not_more_than_may_be() -> None:
