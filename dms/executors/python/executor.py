@@ -23,7 +23,8 @@ from dms.executors.sandbox import probe, wanted
 from dms.executors.sandbox.agents import letting_exec, letting_out
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.program import Program, environment_of, files_of
-from dms_actors.ports import OpenSecrets, Run
+from dms.executors.sandbox.sandboxed import Sandboxed
+from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret
@@ -37,14 +38,13 @@ PATH: Final = "PYTHONPATH"
 _TRIAL: Final = Task(PYTHON, ("-c", "import cloudpickle"), limits=Limits(wall_ms=30_000))
 
 
-class PythonExecutor:
+class PythonExecutor(Sandboxed):
     """Implements `dms_actors.ports.Executor`; lives on the node's loop."""
 
     name = PYTHON
-    libraries: tuple[str, ...] = ()
 
     def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
+        super().__init__(sandbox)
         self._home = sandbox.settings.state_directory / "python"
         self._found: Installation | None = None
         self._shown: Shown
@@ -70,30 +70,7 @@ class PythonExecutor:
             meter=self._sandbox.limiter.meter,
         )
 
-    async def run(
-        self,
-        allocation_id: str,
-        task: Task,
-        directory: Path,
-        secrets: Sequence[OpenSecret] = (),
-        *,
-        gives_way: bool = False,
-    ) -> Run:
-        """See `Executor.run`."""
-        program = self._program(task, secrets)
-        return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
-
-    async def adopt(
-        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
-    ) -> Run | None:
-        """See `Executor.adopt`."""
-        return await self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
-
-    async def sweep(self, keep: Sequence[str]) -> int:
-        """See `Executor.sweep`."""
-        return await self._sandbox.sweep(self.name, keep)
-
-    def _program(self, task: Task, secrets: Sequence[OpenSecret] = ()) -> Program:
+    def _program(self, task: Task, _directory: Path, secrets: Sequence[OpenSecret] = ()) -> Program:
         self._prepared()
         interpreter, path = self._shown.interpreter, (*self._shown.path, HOME)
         environment = environment_of(task, secrets)

@@ -11,21 +11,20 @@ from dms.executors.sandbox.agents import with_agents
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import SYSTEM, Interpreter, least
 from dms.executors.sandbox.program import Program, environment_of, files_of
-from dms_actors.ports import OpenSecrets, Run
+from dms.executors.sandbox.sandboxed import Sandboxed
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.secrets import OpenSecret
 from dms_proto.work import Task
 
 
-class SandboxExecutor:
+class SandboxExecutor(Sandboxed):
     """Implements `dms_actors.ports.Executor`; lives on the node's loop."""
 
     name = "sandbox"
-    libraries: tuple[str, ...] = ()
 
     def __init__(self, sandbox: Sandbox, system_python: Path = SYSTEM) -> None:
         """`system_python`: the machine's, if it has one there."""
-        self._sandbox = sandbox
+        super().__init__(sandbox)
         self._system_python = system_python
 
     async def probe(self) -> ExecutorOffer:
@@ -40,31 +39,12 @@ class SandboxExecutor:
             meter=self._sandbox.limiter.meter,
         )
 
-    async def run(
-        self,
-        allocation_id: str,
-        task: Task,
-        directory: Path,
-        secrets: Sequence[OpenSecret] = (),
-        *,
-        gives_way: bool = False,
-    ) -> Run:
-        """See `Executor.run`."""
-        program = self._program(task, secrets)
-        return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
-
-    async def adopt(
-        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
-    ) -> Run | None:
-        """See `Executor.adopt`. A run that ended while no node was there is adopted too, for its output and its end."""
-        return await self._sandbox.adopt(allocation_id, task, self._program(task), directory, handle)
-
     async def sweep(self, keep: Sequence[str]) -> int:
-        """See `Executor.sweep`."""
+        """See `Executor.sweep`. What trials have left goes, too."""
         await self._sandbox.sweep(probe.OWNER, [])
-        return await self._sandbox.sweep(self.name, keep)
+        return await super().sweep(keep)
 
-    def _program(self, task: Task, secrets: Sequence[OpenSecret] = ()) -> Program:
+    def _program(self, task: Task, _directory: Path, secrets: Sequence[OpenSecret] = ()) -> Program:
         program = Program(
             executor=self.name,
             command=task.command,

@@ -25,15 +25,15 @@ from dms.executors.sandbox import probe, profile, wanted
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.interpreter import LIBRARY_PATH, own
 from dms.executors.sandbox.program import Program
-from dms.executors.sandbox.refused import RefusedRun
+from dms.executors.sandbox.sandboxed import Sandboxed
 from dms.executors.wasm import worker
 from dms.executors.wasm.judge import judge_of
-from dms_actors.ports import OpenSecrets, Run
+from dms_actors.ports import Run
 from dms_proto.capability import ExecutorOffer, Isolation
 from dms_proto.errors import MachineError
 from dms_proto.secrets import OpenSecret
 from dms_proto.units import MIB, format_bytes
-from dms_proto.work import Ending, EndReason, Limits, Task
+from dms_proto.work import EndReason, Limits, Task
 
 MAX_MODULE_BYTES: Final = 64 * MIB
 WORKER_BYTES: Final = 64 * MIB
@@ -72,14 +72,13 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     deadline: float
 
 
-class WasmExecutor:
+class WasmExecutor(Sandboxed):
     """Implements `dms_actors.ports.Executor`; lives on the node's loop."""
 
     name = "wasm"
-    libraries: tuple[str, ...] = ()
 
     def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
+        super().__init__(sandbox)
         self._interpreter: tuple[str, ...] = ()
         self._binds: tuple[tuple[Path, str], ...] = ()
 
@@ -104,30 +103,8 @@ class WasmExecutor:
             meter=self._sandbox.limiter.meter,
         )
 
-    async def run(
-        self,
-        allocation_id: str,
-        task: Task,
-        directory: Path,
-        secrets: Sequence[OpenSecret] = (),
-        *,
-        gives_way: bool = False,
-    ) -> Run:
-        """See `Executor.run`."""
-        if fault := module_fault(task, directory):
-            return RefusedRun(Ending(EndReason.BAD_PROGRAM, -1, fault))
-        program = self._program(task, directory, secrets)
-        return await self._sandbox.run(allocation_id, task, program, directory, gives_way=gives_way)
-
-    async def adopt(
-        self, allocation_id: str, task: Task, directory: Path, handle: str, secrets: OpenSecrets = tuple
-    ) -> Run | None:
-        """See `Executor.adopt`."""
-        return await self._sandbox.adopt(allocation_id, task, self._program(task, directory), directory, handle)
-
-    async def sweep(self, keep: Sequence[str]) -> int:
-        """See `Executor.sweep`."""
-        return await self._sandbox.sweep(self.name, keep)
+    def _fault(self, task: Task, directory: Path) -> str:
+        return module_fault(task, directory)
 
     def _program(self, task: Task, directory: Path, secrets: Sequence[OpenSecret] = ()) -> Program:
         self._prepare()
@@ -181,7 +158,7 @@ class WasmExecutor:
         self._interpreter = python.command
 
     async def _prove(self, number: int) -> None:
-        text, wanted = _TRIALS[number]
+        text, reason = _TRIALS[number]
         task = Task(self.name, module="probe.wat", limits=Limits(wall_ms=20_000, fuel=1_000_000))
 
         async def start(directory: Path) -> Run:
@@ -189,8 +166,8 @@ class WasmExecutor:
             return await self.run(f"probe-wasm-{number}", task, directory)
 
         ending = await probe.trial(self._sandbox, f"probe-wasm-{number}", start)
-        if ending.reason is not wanted:
-            detail = f"{ending.reason.value} instead of {wanted.value}: {ending.detail}"
+        if ending.reason is not reason:
+            detail = f"{ending.reason.value} instead of {reason.value}: {ending.detail}"
             raise MachineError("executor_unavailable", f"the WebAssembly worker does not hold its limits: {detail}")
 
 
