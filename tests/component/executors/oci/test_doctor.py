@@ -31,3 +31,16 @@ async def test_one_that_is_enabled_and_does_not_answer_is_missed(tmp_path: Path)
     (check,) = [check for check in report.checks if check.name == "oci"]
     assert check.finding in (Finding.WARN, Finding.FAIL)
     assert "no container engine answers" in check.evidence
+
+
+async def test_an_engine_that_is_enabled_and_limits_nothing_is_missed_with_what_it_needs(
+    tmp_path: Path, ground: Ground
+) -> None:
+    if ground.facts.has_cgroups:
+        pytest.skip("this engine limits what it runs")
+    config = Config(executors=Executors(enabled=("oci",), oci_socket=ground.socket))
+    report = await examine(Subject(Home(tmp_path), config), ["executors"])
+    (check,) = [check for check in report.checks if check.name == "oci"]
+    assert check.finding in (Finding.WARN, Finding.FAIL)
+    assert "keeps no limit of memory and processes" in check.evidence
+    assert "cgroup v2, delegated to its user" in check.fix
