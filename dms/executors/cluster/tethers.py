@@ -33,6 +33,7 @@ from dms.executors.cluster.tether import (
 from dms.executors.sandbox.keeper_main import break_off
 from dms.tasks import Tasks
 from dms_proto.errors import CODES, DmsError, MachineError, UserError
+from dms_proto.recent import Recent
 from dms_proto.rules import MAX_LINE
 from dms_proto.siblings import Way, read_way
 from dms_proto.tunnels import Target, ToCommand, write_target
@@ -43,6 +44,9 @@ MOST_UNKNOWN: Final = 64
 """Connections that may be showing who they are at a time; more are closed at once. A runner tries again."""
 OF_SOURCE: Final = MOST_UNKNOWN // 4
 """Those of one address: who only knocks keeps out nobody but its neighbours."""
+TOLD_S: Final = 60.0
+"""For so long nothing more is logged of an address from which somebody was turned away: the log holds only so much."""
+MOST_TOLD: Final = 1_024
 BACKLOG: Final = 128
 ORDER_S: Final = 2 * SHOW_S
 """Seconds in which a runner has done what it was told: it waits itself for the job to begin, and then for the job's agent."""
@@ -143,6 +147,7 @@ class Tethers:
         self._lead_out: LeadOut | None = None
         self._unknown = Tasks()
         self._unknown_at: Counter[str] = Counter()
+        self._told_until: Recent[str, float] = Recent(MOST_TOLD)
         self._known = Tasks()
 
     def listen(self, host: str, port: int) -> None:
@@ -204,7 +209,7 @@ class Tethers:
         try:
             hello = await let_in(connection, self._key)
         except (OSError, TimeoutError) as error:
-            _logger.warning("a connection from %s was turned away: %s", source, str(error) or "it said nothing")
+            self._tell(source, str(error) or "it said nothing")
             connection.close()
             return
         finally:
@@ -219,6 +224,12 @@ class Tethers:
                     connection.close()
             case Calls():
                 self._known.start(self._call(hello, connection), f"call of {hello.run}")
+
+    def _tell(self, source: str, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= (self._told_until.get(source) or 0.0):
+            self._told_until.keep(source, now + TOLD_S)
+            _logger.warning("a connection from %s was turned away: %s", source, why)
 
     async def _tie(self, tether: Tether) -> None:
         before = self._tied.get(tether.run)

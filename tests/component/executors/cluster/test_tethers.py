@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.executors.cluster import tether
@@ -70,6 +71,17 @@ async def test_who_connects_without_end_leaves_the_loop_to_others(place: Place) 
             assert not await asyncio.get_running_loop().sock_recv(connections[-1], 1), "no room"
     beside.cancel()
     assert turns >= len(connections)
+
+
+async def test_who_is_turned_away_again_and_again_is_told_of_once(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with pytest.raises(OSError, match="the other side has ended it"):
+            await connect(msgspec.structs.replace(place, key=bytes(32)), Tied("a-1"))
+    assert [record.getMessage() for record in caplog.records if "turned away" in record.getMessage()] == [
+        "a connection from 127.0.0.1 was turned away: it does not show that it is a runner of this node"
+    ]
 
 
 async def test_a_runner_that_ties_itself_anew_leaves_nothing_of_its_old_tether(place: Place) -> None:
