@@ -101,6 +101,22 @@ class Proof(msgspec.Struct, frozen=True):
     apart: str = "it has not tried"
 
 
+def end_is_noted(directory: Path, why: str) -> bool:
+    """Notes with a run why its runner was not started or ended, where neither has said so. False: it is no run of this user's nodes on this machine.
+
+    Args:
+        directory: of the run, as the engine knows it.
+        why: as the engine says it; empty: there is nothing to note.
+    """
+    with suppress(OSError, ValueError):
+        files = RunDirectory(directory)
+        if files.path.parent.is_dir():
+            if why and files.exists() and not files.complaint():
+                files.complain(why)
+            return True
+    return False
+
+
 class RunDirectory:
     """The files of one run, for both sides."""
 

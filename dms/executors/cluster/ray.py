@@ -34,7 +34,7 @@ from dms.executors.cluster.engine import (
     Order,
     last_line,
 )
-from dms.executors.cluster.files import LOG, RunDirectory
+from dms.executors.cluster.files import LOG, RunDirectory, end_is_noted
 from dms.executors.cluster.gpus import VARIABLES, counted, kinds_of
 from dms.executors.settings import RaySettings
 from dms_proto.capability import NOTHING, Resources
@@ -121,6 +121,11 @@ class RayJob(msgspec.Struct, frozen=True):
         return Path((self.metadata or {}).get(_DIRECTORY, ""))
 
     @property
+    def failure(self) -> str:
+        """Why it failed; empty: it did not, or Ray does not know."""
+        return last_line(self.message or "") if self.status == "FAILED" else ""
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more will come of it."""
         return self.status not in {"PENDING", "RUNNING"}
@@ -160,7 +165,11 @@ class Ray:
         """See `Engine.jobs`."""
         ours = [job for job in _read(await self._ask("GET", "/api/jobs/"), tuple[RayJob, ...]) if job.name]
         for job in ours:
-            if job.is_over and await asyncio.to_thread(end_is_noted, job) and job.is_settled(time.time()):
+            if (
+                job.is_over
+                and await asyncio.to_thread(end_is_noted, job.directory, job.failure)
+                and job.is_settled(time.time())
+            ):
                 with suppress(EngineError):  # the next look comes
                     await self._ask("DELETE", f"/api/jobs/{job.id}")
         return await asyncio.to_thread(jobs_of, ours)
@@ -291,17 +300,6 @@ def will_run(job: RayJob) -> bool:
     """Whether its run is there and nobody has claimed it. Ray has no way to take a job that waits out of its queue."""
     with suppress(OSError, ValueError):
         return RunDirectory(job.directory).is_wanted()
-    return False
-
-
-def end_is_noted(job: RayJob) -> bool:
-    """Notes with the run why its job failed, where its runner has not said so. False: it is no run of this user's nodes on this machine."""
-    with suppress(OSError, ValueError):
-        files = RunDirectory(job.directory)
-        if files.path.parent.is_dir():
-            if job.status == "FAILED" and job.message and files.exists() and not files.complaint():
-                files.complain(last_line(job.message))
-            return True
     return False
 
 

@@ -6,14 +6,13 @@ import msgspec
 import pytest
 
 from dms.executors.cluster.engine import EngineError, EngineJob, Machine, Order
-from dms.executors.cluster.files import RunDirectory, Spec
+from dms.executors.cluster.files import RunDirectory, Spec, end_is_noted
 from dms.executors.cluster.ray import (
     WAITS,
     Nodes,
     Ray,
     RayJob,
     UnknownToRayError,
-    end_is_noted,
     jobs_of,
     machines_of,
     refusal_of,
@@ -120,8 +119,8 @@ def test_one_that_waits_and_would_run_nothing_is_no_job(run: RunDirectory) -> No
 
 def test_why_a_job_failed_is_noted_once(run: RunDirectory) -> None:
     failed = job(run, "FAILED", message="Job supervisor actor died: \n\tpid: 7\n\tits node was terminated")
-    assert end_is_noted(failed)
-    assert end_is_noted(failed)
+    assert end_is_noted(failed.directory, failed.failure)
+    assert end_is_noted(failed.directory, failed.failure)
     assert (run.path / "runner.log").read_text() == "its node was terminated\n"
 
 
@@ -134,16 +133,16 @@ def test_a_job_stays_on_the_list_until_ray_has_looked_after_it(run: RunDirectory
 
 def test_what_the_runner_said_itself_stays_the_last_word(run: RunDirectory) -> None:
     run.complain("no bubblewrap here")
-    assert end_is_noted(job(run, "FAILED", message="failed with exit code 1"))
+    assert end_is_noted(run.path, job(run, "FAILED", message="failed with exit code 1").failure)
     assert run.complaint() == "no bubblewrap here"
 
 
 def test_the_ends_of_other_nodes_jobs_are_left_to_them(run: RunDirectory, tmp_path: Path) -> None:
     theirs = RunDirectory(tmp_path / "elsewhere" / "a-1")
-    assert not end_is_noted(job(theirs, "STOPPED"))
-    assert not end_is_noted(job(run, "STOPPED", metadata={"dms_run": "x"}))
+    assert not end_is_noted(theirs.path, "")
+    assert not end_is_noted(job(run, "STOPPED", metadata={"dms_run": "x"}).directory, "")
     run.remove()
-    assert end_is_noted(job(run, "STOPPED"))
+    assert end_is_noted(run.path, "")
 
 
 def test_a_refusal_says_what_to_do() -> None:
