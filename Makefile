@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test fuzz bench attack docs check format lint types imports requirements clean
+.PHONY: help setup htcondor demo test fuzz bench attack docs check format lint types imports requirements clean
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml requirements/dev.txt scripts/bootstrap_uv.py
 	"$$uv" pip sync --quiet --compile-bytecode --python $(RUN)/python requirements/dev.txt && \
 	"$$uv" pip install --quiet --python $(RUN)/python --no-deps --editable . && \
 	touch $(STAMP)
+
+htcondor: setup ## Unpacks HTCondor of Debian into .tools, for the tests of clusters; nothing of this machine's is touched
+	@$(RUN)/python scripts/unpack_htcondor.py
 
 demo: setup ## A real market of four nodes on this machine, shown at work
 	@$(RUN)/python -u scripts/demo.py

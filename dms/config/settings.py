@@ -447,7 +447,7 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         about(
             "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why. With `slurm`, "
-            "`dask` or `ray` among them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
+            "`dask`, `ray` or `htcondor` among them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
         ),
     ] = ("sandbox", "wasm", "python")
     python: Annotated[
@@ -492,8 +492,9 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster_directory: Annotated[
         str,
         about(
-            "For `slurm`, `dask` or `ray` among those enabled: a directory that this machine and all of the cluster's see under the same path. The "
-            "files of jobs are there while they run, and what the node and its runners say to each other. This user has to be able to write there."
+            "For `slurm`, `dask`, `ray` or `htcondor` among those enabled: a directory that this machine and all of the cluster's see under the same "
+            "path. The files of jobs are there while they run, and what the node and its runners say to each other. This user has to be able to "
+            "write there."
         ),
     ] = ""
     cluster_python: Annotated[
@@ -536,6 +537,20 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         about(
             "Path of a file with the token that Ray asks for: its head's is in ~/.ray/auth_token. Empty: it asks for none."
         ),
+    ] = ""
+    htcondor_conf: Annotated[
+        str,
+        about("Path of HTCondor's condor_config on this machine. Empty: where HTCondor's own commands look for it."),
+    ] = ""
+    htcondor_requirements: Annotated[
+        str,
+        about(
+            "The machines of the HTCondor pool that jobs are placed on, and that are offered: a ClassAd expression on their attributes, such as "
+            '`Machine != "a.example.org"`. Empty: all that HTCondor gives to jobs from this machine.'
+        ),
+    ] = ""
+    htcondor_accounting_group: Annotated[
+        str, about("The accounting group of HTCondor on which jobs are booked. Empty: this user's.")
     ] = ""
     minimum_isolation: Annotated[
         Isolation,

@@ -71,7 +71,21 @@ class RaySettings(msgspec.Struct, frozen=True):
     token_file: str = ""
 
 
-EngineSettings = SlurmSettings | DaskSettings | RaySettings
+class HtcondorSettings(msgspec.Struct, frozen=True):
+    """Which HTCondor, and on whose account.
+
+    Attributes:
+        conf: path of its configuration; empty: where HTCondor looks for it.
+        requirements: of jobs on machines, and of machines to be counted, as a ClassAd expression; empty: none but HTCondor's own.
+        accounting_group: on which jobs are booked; empty: the user's.
+    """
+
+    conf: str = ""
+    requirements: str = ""
+    accounting_group: str = ""
+
+
+EngineSettings = SlurmSettings | DaskSettings | RaySettings | HtcondorSettings
 
 
 class ClusterSettings(msgspec.Struct, frozen=True):

@@ -19,7 +19,14 @@ from dms.config.settings import Executors
 from dms.executors.cluster.cluster import Cluster
 from dms.executors.cluster.engine import Capacity, EngineError
 from dms.executors.cluster.files import place_of
-from dms.executors.settings import ClusterSettings, DaskSettings, EngineSettings, RaySettings, SlurmSettings
+from dms.executors.settings import (
+    ClusterSettings,
+    DaskSettings,
+    EngineSettings,
+    HtcondorSettings,
+    RaySettings,
+    SlurmSettings,
+)
 from dms.hardware.facts import Facts
 from dms.hardware.gpu_simulated import SIMULATED, simulate
 from dms.hardware.gpu_types import Detection, FoundGpu
@@ -40,6 +47,11 @@ _ENGINES: Final[dict[str, Callable[[Executors], EngineSettings]]] = {
     "ray": lambda executors: RaySettings(
         address=_named("ray", "head", "https://10.0.0.1:8265", executors.ray_address),
         token_file=executors.ray_token_file,
+    ),
+    "htcondor": lambda executors: HtcondorSettings(
+        conf=executors.htcondor_conf,
+        requirements=executors.htcondor_requirements,
+        accounting_group=executors.htcondor_accounting_group,
     ),
 }
 """By their names among `executors.enabled`."""

@@ -95,6 +95,8 @@ def test_settings_that_nothing_obeys_are_marked() -> None:
 def test_every_import_from_elsewhere_is_a_dependency_or_explained() -> None:
     packages = {
         "biscuit_auth": "biscuit-python",
+        "classad2": "htcondor",
+        "htcondor2": "htcondor",
         "yaml": "pyyaml",
         "cel": "common-expression-language",
         "pynvml": "nvidia-ml-py",

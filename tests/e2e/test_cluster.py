@@ -1,4 +1,4 @@
-"""Nodes that offer a cluster: whole nodes, a Slurm, a Dask and a Ray that this test run has started."""
+"""Nodes that offer a cluster: whole nodes, a Slurm, a Dask, a Ray and an HTCondor that this test run has started."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from dms.devnet.topology import NodeSpec
 from dms.testing.dask import DaskThere, running_dask
+from dms.testing.htcondor import HtcondorThere, running_htcondor
 from dms.testing.ray import RayThere, running_ray
 from dms.testing.slurm import SlurmThere, running_slurm
 from dms.testing.whole_market import WholeMarket, wait_until, whole_market
@@ -33,6 +34,12 @@ def dask() -> Iterator[DaskThere]:
 @pytest.fixture
 def ray() -> Iterator[RayThere]:
     with running_ray() as there:
+        yield there
+
+
+@pytest.fixture
+def htcondor() -> Iterator[HtcondorThere]:
+    with running_htcondor() as there:
         yield there
 
 
@@ -213,6 +220,30 @@ def test_what_ran_on_a_ray_whose_head_died_runs_elsewhere(ray: RayThere, tmp_pat
             assert "ray knows job" in market.dms("trace", _last(market)).stdout
             market.dms("job", "cancel", _last(market))
             running.wait(60)
+
+
+def test_a_node_with_htcondor_offers_it_until_it_is_gone_and_what_runs_goes_on(
+    htcondor: HtcondorThere, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    cluster = {"executors.enabled": ["sandbox", "htcondor"], "executors.htcondor_conf": htcondor.settings().conf}
+    node = NodeSpec("provider", "provider", offered(shared) | cluster)
+    script = "echo up; while [ ! -e /job/go ]; do sleep 0.05; done"
+    with whole_market(tmp_path / "market", node) as market:
+        (tmp_path / "job.yaml").write_text(f"command: '{script}'\n")
+        job = market.dms("job", "submit", str(tmp_path / "job.yaml"), node="provider").stdout.strip()
+        wait_until(lambda: market.dms("job", "logs", job, node="provider").stdout == "up\n", "it runs")
+        htcondor.stop()
+        wait_until(lambda: _free(market) == 0, "nothing is offered")
+        said = market.dms("doctor", "--only", "executors", node="provider")
+        assert said.returncode == 1
+        assert "nothing is offered now" in said.stdout
+        (directory,) = shared.glob("dms-*/jobs/*")
+        (directory / "go").touch()
+        assert market.dms("job", "wait", job, node="provider").returncode == 0
+        htcondor.start()
+        wait_until(lambda: _free(market) == 3000, "all is offered again")
 
 
 def assert_nothing_beside(market: WholeMarket, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A cluster behind one node: its engine (Slurm, Dask, Ray) places our own runner on its machines, and in the runner is every other node's sandbox.
+"""A cluster behind one node: its engine (Slurm, Dask, Ray, HTCondor) places our own runner on its machines, and in that is any node's sandbox.
 
 ::
 
@@ -12,6 +12,7 @@
     slurm    Slurm, by its command line
     dask     Dask, by its client; what its workers run is `dms.escort`
     ray      Ray, by the HTTP of its head
+    htcondor HTCondor, by its own bindings: they are in a process of their own, `htcondor_bindings`, which `htcondor_client` asks
     engines  which of them is meant
     files    what the node and a runner say to each other: files of a directory that both see
     kinds    which kinds of tasks a runner runs

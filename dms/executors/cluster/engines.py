@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dms.executors.cluster.dask import Dask
 from dms.executors.cluster.engine import Engine
+from dms.executors.cluster.htcondor import Htcondor
 from dms.executors.cluster.ray import Ray
 from dms.executors.cluster.slurm import Slurm
-from dms.executors.settings import DaskSettings, EngineSettings, RaySettings, SlurmSettings
+from dms.executors.settings import DaskSettings, EngineSettings, HtcondorSettings, RaySettings, SlurmSettings
 
 
 def engine_of(settings: EngineSettings) -> Engine:
@@ -18,3 +19,5 @@ def engine_of(settings: EngineSettings) -> Engine:
             return Dask(settings)
         case RaySettings():
             return Ray(settings)
+        case HtcondorSettings():
+            return Htcondor(settings)

@@ -12,7 +12,7 @@ from dms.config.settings import Executors, OwnerFirst, Pool, Provider
 from dms.executors.cluster.cluster import Cluster, Known
 from dms.executors.cluster.engine import Capacity, Machine
 from dms.executors.cluster.files import Proof
-from dms.executors.settings import DaskSettings, ExecutorSettings, RaySettings, SlurmSettings
+from dms.executors.settings import DaskSettings, ExecutorSettings, HtcondorSettings, RaySettings, SlurmSettings
 from dms.node.cluster import cluster_settings, gpus_on, in_words, jobs_directory, pressure_of
 from dms.testing.cluster_engine import ProcessEngine
 from dms_proto.capability import NOTHING, Gpu, Resources
@@ -47,10 +47,13 @@ def test_each_engine_is_spoken_to_by_its_own_settings() -> None:
     ray = cluster_settings(
         config(enabled=("ray",), ray_address="https://10.0.0.1:8265", ray_token_file="/srv/dms/token")
     )
+    htcondor = cluster_settings(config(enabled=("htcondor",), htcondor_accounting_group="market"))
     assert slurm is not None
+    assert htcondor is not None
     assert dask is not None
     assert ray is not None
     assert slurm.engine == SlurmSettings(partition="batch")
+    assert htcondor.engine == HtcondorSettings(accounting_group="market")
     assert dask.engine == DaskSettings("tls://10.0.0.1:8786")
     assert ray.engine == RaySettings("https://10.0.0.1:8265", "/srv/dms/token")
 
