@@ -29,8 +29,9 @@ from dms_proto.messages import (
     SealedBid,
 )
 from dms_proto.reputation import Kind, Record
+from dms_proto.reputation.answer_times import AnswerTimes
 from dms_proto.reputation.rounds import Rounds
-from dms_proto.reputation.silence import Bidder, SetAside, Silence, answers_to, word_of
+from dms_proto.reputation.silence import Bidder, SetAside, Silence, Word, answers_to, word_of
 
 
 class Providers:
@@ -56,6 +57,7 @@ class Providers:
         self._silence = Silence(silence_pause_ms)
         self._rounds = Rounds()
         self._ways = Ways()
+        self._answer_times = AnswerTimes()
 
     def begin(self) -> None:
         """What is in the log is noted anew from there. Who was silent is not."""
@@ -80,8 +82,12 @@ class Providers:
         match told:
             case LetDown(word=word, about=about, since=since, at=at):
                 self._silence.let_down(bidder, word, about, since, at)
-            case HeardFrom(word=word, at=at):
+                if word is Word.ANSWER:
+                    self._answer_times.missed(told.provider, at - since)
+            case HeardFrom(word=word, at=at, took_ms=took_ms):
                 self._silence.heard(bidder, word, at)
+                if took_ms is not None:
+                    self._answer_times.took(told.provider, took_ms)
 
     def answered(self, peer: PeerId, message: AnyMessage, now: int) -> None:
         """A provider answers a request, or says something about a bid or an allocation, late perhaps. What it was not asked for is no answer."""
@@ -118,7 +124,10 @@ class Providers:
     def facts(self, peer: PeerId, known: Peer | None, now: int, *, own: bool) -> BidderFacts:
         """What goes with a bid of a peer. `known`: what the membership knows of it."""
         aside = self._silence.set_aside(self._bidder(peer), now)
-        return bidder_facts(known, self.record.of(peer), now, own=own, aside=aside, way_us=self._ways.us(peer))
+        way_us, answers_ms = self._ways.us(peer), self._answer_times.ms(peer)
+        return bidder_facts(
+            known, self.record.of(peer), now, own=own, aside=aside, way_us=way_us, answers_ms=answers_ms
+        )
 
     def _bidder(self, peer: PeerId) -> Bidder:
         has_delivered = Kind.KEPT in self.record.of(peer).counts or self._is_ours(peer)

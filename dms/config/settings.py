@@ -186,7 +186,8 @@ class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=50, le=60_000),
         about(
-            "How long a silent winner is waited for before the next bid is taken. Raise it above the round trip of distant peers.",
+            "The least that a silent winner is waited for before the next bid is taken; one whose answers are known to take longer is waited for "
+            "up to eight times as long.",
             unit="ms",
         ),
     ] = 500

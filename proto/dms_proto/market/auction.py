@@ -242,7 +242,7 @@ def _confirm(auction: Auction, stimulus: CommitAcked, now: int) -> Decision:
     return settle(
         auction,
         (CommitConfirmed(ack.bid_id, now),),
-        (HeardFrom(bid.provider, Word.ANSWER, now), *_begin(auction, bid)),
+        (HeardFrom(bid.provider, Word.ANSWER, now, now - bid.taken_at), *_begin(auction, bid)),
         now,
     )
 
@@ -306,7 +306,8 @@ def _turned_away(auction: Auction, stimulus: CommitTurnedAway, now: int) -> Deci
     unfit = _unfit(refused) if refused.refusal is CommitRefusal.NEEDS_CHANGED else None
     failed = CommitFailed(refused.bid_id, bid.provider, refused.refusal, unfit=unfit)
     said = (DeclineReceived(bid.provider, auction.round, (unfit,)),) if unfit is not None else ()
-    return settle(auction, (failed, *said), (let_go, HeardFrom(bid.provider, Word.ANSWER, now)), now)
+    heard = HeardFrom(bid.provider, Word.ANSWER, now, now - bid.taken_at)
+    return settle(auction, (failed, *said), (let_go, heard), now)
 
 
 def _unfit(refused: CommitRefused) -> Clause:

@@ -49,11 +49,15 @@ class LetDown(Effect, frozen=True):
 
 
 class HeardFrom(Effect, frozen=True):
-    """A provider has said something of a commit or an allocation of this node, `at` Unix ms: forget, for other requests, that it was silent."""
+    """A provider has said something of a commit or an allocation of this node, `at` Unix ms: forget, for other requests, that it was silent.
+
+    `took_ms`: how long after its commit, of an answer to one.
+    """
 
     provider: PeerId
     word: Word
     at: int
+    took_ms: int | None = None
 
 
 class Conclude(Effect, frozen=True):

@@ -14,7 +14,7 @@ from dms_proto.units import MINUTE
 from dms_proto.work import Task, input_bytes
 
 ACK_DOUBLINGS: Final = 3
-"""So often the time for an answer to a commit doubles: from half a second to four."""
+"""So often the time for an answer to a commit doubles at most: from half a second to four."""
 NUDGE_MS: Final = (2_000, 3_000, 5_000, 5_000)
 """Pauses after which an allocation of which nothing is heard since its commit is asked where it stands; after the last one it is given up."""
 NEWCOMER_NUDGE_MS: Final = (1_000, 2_000)
@@ -28,14 +28,20 @@ NOT_STARTED_MS: Final = 3 * START_WITHIN_MS
 
 
 def ack_ms(auction: Auction, winners: Iterable[OpenBid]) -> int:
-    """How long winners may be silent: twice as long each time one has been, since it may have too much to do.
+    """How long winners may be silent: as long as they are known to take, and twice as long each time one was silent in this request.
 
     Whoever answers too late has held capacity for nothing, and the next round makes more work for a busy machine. A newcomer gets no more than the
-    least, since its silence costs it nothing; so does whoever is taken together with one. (RFC 6298, 5.5, does so for retransmissions.)
+    least, since its silence costs it nothing; so does whoever is taken together with one.
     """
+    return min(_ack_ms(auction, bid) for bid in winners)
+
+
+def _ack_ms(auction: Auction, winner: OpenBid) -> int:
     least_ms = terms_of(auction).ack_timeout_ms
-    late = (0 if bid.facts.is_newcomer else auction.silences.get(bid.provider, 0) for bid in winners)
-    return least_ms << min(ACK_DOUBLINGS, *late)
+    if winner.facts.is_newcomer:
+        return least_ms
+    doubled = least_ms << min(ACK_DOUBLINGS, auction.silences.get(winner.provider, 0))
+    return min(max(doubled, winner.facts.answers_ms), least_ms << ACK_DOUBLINGS)
 
 
 def nudge_pauses(slot: Slot) -> tuple[int, ...]:

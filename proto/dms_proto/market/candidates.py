@@ -18,6 +18,7 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     `aside`: it was silent lately when it had won; it is taken where there is no other (`reputation.silence`).
     `doubt`: how much better it may stand than is known yet, in millionths.
     `at_work`, `chance`: see `workload`, which keeps them as they are.
+    `answers_ms`: how long to wait for its answer to a commit; 0: not known (`reputation.answer_times`).
     """
 
     rtt_us: int = 0
@@ -32,6 +33,7 @@ class BidderFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     doubt: int = FULL - NEWCOMER
     at_work: int = 0
     chance: int = 0
+    answers_ms: int = 0
 
     @property
     def is_newcomer(self) -> bool:

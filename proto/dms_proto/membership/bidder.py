@@ -11,7 +11,14 @@ from dms_proto.reputation.sources import UNKNOWN
 
 
 def bidder_facts(
-    known: Peer | None, evidence: Evidence, now: int, *, own: bool, aside: SetAside | None = None, way_us: int = 0
+    known: Peer | None,
+    evidence: Evidence,
+    now: int,
+    *,
+    own: bool,
+    aside: SetAside | None = None,
+    way_us: int = 0,
+    answers_ms: int = 0,
 ) -> BidderFacts:
     """The facts that go into a ranking.
 
@@ -22,6 +29,7 @@ def bidder_facts(
         own: whether the machine belongs to the requester.
         aside: that it was silent lately.
         way_us: how soon it answers requests, in microseconds; 0: not known.
+        answers_ms: how long to wait for its answer to a commit; 0: not known.
     """
     probed_us = micros(known.rtt_ms) if known is not None and known.rtt_ms >= 0 else 0
     stands = standing(evidence, now)
@@ -36,4 +44,5 @@ def bidder_facts(
         streak=evidence.streak,
         aside=aside,
         doubt=stands.doubt,
+        answers_ms=answers_ms,
     )

@@ -77,8 +77,9 @@ from dms_proto.messages import (
 )
 from dms_proto.promises import WRITTEN_FIRST
 from dms_proto.reputation import Kind, Record
+from dms_proto.reputation.answer_times import AnswerTimes
 from dms_proto.reputation.rounds import Rounds
-from dms_proto.reputation.silence import Bidder, SetAside, Silence
+from dms_proto.reputation.silence import Bidder, SetAside, Silence, Word
 from dms_proto.sim.clock import Clock
 from dms_proto.sim.demands import Violation
 from dms_proto.sim.executor import SimMachine
@@ -190,6 +191,7 @@ class SimNode:
         self.past: dict[str, Any] = {}
         self.record = Record()
         self.silence = Silence()
+        self.answer_times = AnswerTimes()
         self.rounds = Rounds()
         self.ways = Ways()
         self.workload = Workload()
@@ -288,6 +290,7 @@ class SimNode:
         self.states = {}
         self.past = {}
         self.silence = Silence()
+        self.answer_times = AnswerTimes()
         self.rounds = Rounds()
         self.ways = Ways()
         self.workload = Workload()
@@ -568,12 +571,24 @@ class SimNode:
     def facts_of(self, peer: PeerId) -> BidderFacts:
         """What it knows of a bidder itself."""
         known, evidence = self.membership.peers.get(peer), self.record.of(peer)
-        aside, way_us = self.set_aside(peer), self.ways.us(peer)
-        return bidder_facts(known, evidence, self.now, own=peer == self.peer, aside=aside, way_us=way_us)
+        aside, way_us, answers_ms = self.set_aside(peer), self.ways.us(peer), self.answer_times.ms(peer)
+        return bidder_facts(
+            known, evidence, self.now, own=peer == self.peer, aside=aside, way_us=way_us, answers_ms=answers_ms
+        )
 
     def bidder(self, peer: PeerId) -> Bidder:
         """The same, for its silence. Where it is, nobody here sees."""
         return Bidder(peer, has_delivered=Kind.KEPT in self.record.of(peer).counts or peer == self.peer)
+
+    def _let_down(self, _stream: str, told: auction_effects.LetDown) -> None:
+        self.silence.let_down(self.bidder(told.provider), told.word, told.about, told.since, told.at)
+        if told.word is Word.ANSWER:
+            self.answer_times.missed(told.provider, told.at - told.since)
+
+    def _heard_from(self, _stream: str, told: auction_effects.HeardFrom) -> None:
+        self.silence.heard(self.bidder(told.provider), told.word, told.at)
+        if told.took_ms is not None:
+            self.answer_times.took(told.provider, told.took_ms)
 
     def set_aside(self, peer: PeerId) -> SetAside | None:
         """That it was silent lately."""
@@ -637,12 +652,8 @@ _PERFORMERS: Final[dict[type[Effect], Callable[[SimNode, str, Any], None]]] = {
     auction_effects.Announce: SimNode._announce,
     auction_effects.Collect: lambda node, _stream, effect: node.world.collect(node, effect),
     auction_effects.Compare: lambda node, stream, effect: node.world.compare(node, stream, effect),
-    auction_effects.LetDown: lambda node, _stream, effect: node.silence.let_down(
-        node.bidder(effect.provider), effect.word, effect.about, effect.since, effect.at
-    ),
-    auction_effects.HeardFrom: lambda node, _stream, effect: node.silence.heard(
-        node.bidder(effect.provider), effect.word, effect.at
-    ),
+    auction_effects.LetDown: SimNode._let_down,
+    auction_effects.HeardFrom: SimNode._heard_from,
     auction_effects.Conclude: SimNode._conclude,
     Book: SimNode._book,
     accounting.TellForgiven: lambda _node, _stream, _effect: None,  # nothing is forgiven here: it takes an owner

@@ -7,7 +7,7 @@ from dms_proto.ids import Digest, PeerId, allocation_id, bid_id
 from dms_proto.machine import Send, TimeCame, Transient
 from dms_proto.market.auction import CANCEL_GRACE_MS, resume
 from dms_proto.market.auction_attempts import STOPPED
-from dms_proto.market.auction_effects import Announce, Conclude, LetDown
+from dms_proto.market.auction_effects import Announce, Conclude, HeardFrom, LetDown
 from dms_proto.market.auction_events import (
     AttemptEnded,
     AwardMade,
@@ -17,6 +17,7 @@ from dms_proto.market.auction_events import (
     RequestOpened,
     RequestWaiting,
 )
+from dms_proto.market.auction_pace import ACK_DOUBLINGS
 from dms_proto.market.auction_search import NO_PEERS_GRACE_MS, REMIND_MS, ROUND_BACKOFF_MS
 from dms_proto.market.auction_state import (
     MAX_BIDS,
@@ -295,6 +296,40 @@ def silent(requester: Requester, winners: int) -> list[PeerId]:
         found.append(requester.winner)
         requester.wait(requester.terms.ack_timeout_ms)
     return found
+
+
+SLOW = BidderFacts(successes=1, answers_ms=1_800)
+
+
+def is_still_waited_for(facts: BidderFacts, span: int) -> bool:
+    """Whether the only bidder, of whom this is known, may be silent for so long when it has won."""
+    requester = Requester(bids_wanted=1).submit("a")
+    requester.bid("a", facts=facts)
+    requester.wait(span)
+    return requester.state.slots[0].phase is SlotPhase.COMMITTING
+
+
+def test_a_winner_is_given_the_time_that_its_answers_are_known_to_take() -> None:
+    assert is_still_waited_for(SLOW, 1_799)
+    assert not is_still_waited_for(SLOW, 1_800)
+
+
+def test_however_slow_it_is_known_to_be_there_is_an_end_to_it_and_it_has_never_less_than_the_setting() -> None:
+    least = Requester().terms.ack_timeout_ms
+    assert not is_still_waited_for(BidderFacts(successes=1, answers_ms=60_000), least << ACK_DOUBLINGS)
+    assert is_still_waited_for(BidderFacts(successes=1, answers_ms=20), least - 1)
+
+
+def test_a_newcomer_is_given_no_more_than_the_least_however_it_answers() -> None:
+    assert not is_still_waited_for(BidderFacts(answers_ms=1_800), Requester().terms.ack_timeout_ms)
+
+
+def test_the_time_that_an_answer_to_a_commit_took_is_told() -> None:
+    requester = Requester(bids_wanted=1).submit("a")
+    bid = requester.bid("a")
+    requester.wait(120)
+    requester.acks("a", bid)
+    assert requester.wanted(HeardFrom) == [HeardFrom(PeerId("a"), Word.ANSWER, requester.now, 120)]
 
 
 def test_when_a_few_newcomers_of_one_source_were_silent_the_others_there_are_tried_last() -> None:

@@ -540,7 +540,7 @@ def test_who_goes_away_before_it_has_said_anything_has_let_down_unless_our_own_n
 
 def test_the_first_word_of_an_allocation_is_told_and_no_later_one() -> None:
     requester = held()
-    assert requester.wanted(HeardFrom) == [HeardFrom(PeerId("a"), Word.ANSWER, requester.now)]
+    assert requester.wanted(HeardFrom) == [HeardFrom(PeerId("a"), Word.ANSWER, requester.now, 0)]
     allocation = requester.state.slots[0].allocation_id
     requester.reports("a", allocation, Phase.RUNNING)
     assert requester.wanted(HeardFrom) == [HeardFrom(PeerId("a"), Word.WORK, requester.now)]
