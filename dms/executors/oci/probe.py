@@ -34,6 +34,7 @@ OWNER: Final = "probe"
 ENFORCED_BY_NODE: Final = ("disk", "wall", "output")
 INDISPENSABLE: Final = ("memory", "processes")
 """What one job could take from the whole machine at once: an engine that does not limit it is not offered."""
+NEEDS_DELEGATION: Final = "a rootless engine needs cgroup v2, delegated to its user, as systemd does"
 CHECKS: Final = {
     10: "the user inside is not the one it should be",
     12: "kernel settings can be written",
@@ -165,7 +166,7 @@ def held_of(endings: Mapping[str, Ending]) -> Held:
         raise MachineError(
             "executor_unavailable",
             f"the engine keeps no limit of {' and '.join(missing)}, and nobody else could",
-            hint="a rootless engine needs cgroup v2, delegated to its user, as systemd does",
+            hint=NEEDS_DELEGATION,
         )
     return Held(
         limits=(*held, *ENFORCED_BY_NODE),
@@ -192,10 +193,15 @@ async def _prove_walls(executor: OciExecutor, image: str) -> None:
     if ending.reason is EndReason.PROVIDER_FAULT and executor.do_without_init(ending.detail):
         ending = await _trial(executor, "walls", _task(_WALLS), image)
     if ending.exit_code < 0:
-        raise MachineError("executor_unavailable", ending.detail, hint="dms doctor")
+        raise MachineError("executor_unavailable", ending.detail, hint=way_out_of(ending.detail))
     if ending.reason is not EndReason.COMPLETED:
         found = CHECKS.get(ending.exit_code, ending.detail)
         raise MachineError("executor_unavailable", f"the container is not tight: {found}", hint="dms doctor")
+
+
+def way_out_of(complaint: str) -> str:
+    """What to do about an engine that starts no container, with this complaint."""
+    return NEEDS_DELEGATION if "cgroup" in complaint else "dms doctor"
 
 
 async def _trial(executor: OciExecutor, name: str, task: Task, image: str) -> Ending:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dms.executors.oci.passage import KEPT_OUT
-from dms.executors.oci.probe import held_of, why_closed
+from dms.executors.oci.probe import NEEDS_DELEGATION, held_of, way_out_of, why_closed
 from dms_proto.capability import Meter
 from dms_proto.errors import MachineError
 from dms_proto.work import Ending, EndReason, Usage
@@ -38,6 +38,18 @@ def test_an_engine_that_lets_a_job_take_the_machine_is_not_offered(
     """Rootless podman on cgroup v1 is one."""
     with pytest.raises(MachineError, match=f"no limit of {words}"):
         held_of({"cpu": SLOWED, "memory": memory, "processes": processes})
+
+
+@pytest.mark.parametrize(
+    ("complaint", "hint"),
+    [
+        ("crun: the requested cgroup controller `memory` is not available: OCI runtime error", NEEDS_DELEGATION),
+        ("runc: rootless needs no limits + no cgrouppath when no permission is granted for cgroups", NEEDS_DELEGATION),
+        ("container-init binary not found on the host", "dms doctor"),
+    ],
+)
+def test_an_engine_whose_user_was_given_no_cgroups_is_told_so(complaint: str, hint: str) -> None:
+    assert way_out_of(complaint) == hint
 
 
 KEPT = Ending(EndReason.PROVIDER_FAULT, -1, KEPT_OUT)
