@@ -20,8 +20,11 @@ def own_directory(directory: Path, uid: int) -> Path:
     with suppress(FileExistsError):
         directory.mkdir(mode=PRIVATE)
     found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & _OTHERS_WRITE:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
         raise PermissionError(f"{directory} is not a directory of this user alone")
+    if found.st_mode & _OTHERS_WRITE:
+        way_out = "once nothing of theirs is in it, chmod 700"
+        raise PermissionError(f"{directory} is not a directory of this user alone: others can write to it; {way_out}")
     if stat.S_IMODE(found.st_mode) != PRIVATE:
         directory.chmod(PRIVATE)  # of an earlier version, or with a bit that its parent hands down
     return directory
