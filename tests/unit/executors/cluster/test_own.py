@@ -28,9 +28,7 @@ def test_one_that_others_could_look_into_is_closed_to_them(tmp_path: Path) -> No
 def test_one_that_others_could_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own").chmod(mode)
-    with pytest.raises(
-        PermissionError, match="not a directory of this user alone: others can write to it; .* chmod 700"
-    ):
+    with pytest.raises(PermissionError, match="others can write to it"):
         own_directory(tmp_path / "own", ME)
 
 
