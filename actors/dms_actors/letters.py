@@ -61,8 +61,10 @@ class ShowState(NamedTuple):
     """A question: answered with the machine's frozen state (the node answers with its `NodeState`)."""
 
 
-class ShowWaiting(NamedTuple):
-    """A question to the node: which requests wait for their turn, in order, each with how many are before it."""
+class ShowAhead(NamedTuple):
+    """A question to the node: which of these requests wait for their turn, each with how many are before it."""
+
+    request_ids: tuple[RequestId, ...]
 
 
 class TurnsCame(NamedTuple):

@@ -40,9 +40,9 @@ from dms_actors.letters import (
     PieceJudged,
     RequestAbandoned,
     RequestOver,
+    ShowAhead,
     ShowState,
     ShowUsed,
-    ShowWaiting,
     SlotAwarded,
     StopListening,
     Submit,
@@ -206,8 +206,9 @@ class Node(NodeHearing):
                 return self._children.find(id_)
             case ShowState():
                 return self._shown(now)
-            case ShowWaiting():
-                return self._world.seekers.waiting()
+            case ShowAhead(request_ids=request_ids):
+                ahead = ((request_id, self._world.seekers.ahead(request_id)) for request_id in request_ids)
+                return {request_id: number for request_id, number in ahead if number is not None}
             case ShowUsed():
                 return self._strangers.used(now)
             case _:

@@ -17,7 +17,7 @@ from dms.node.story import JobStory
 from dms.rpc.ids import match_id, match_peer
 from dms.store.projections import ProjectionRunner
 from dms.store.tables import MAX_ROWS, Condition, Scalar, Table
-from dms_actors.letters import ShowState, ShowWaiting, Told
+from dms_actors.letters import ShowAhead, ShowState, Told
 from dms_actors.node import NodeState
 from dms_actors.runtime import ask_from_loop
 from dms_proto.errors import UserError
@@ -79,9 +79,9 @@ class Base:
         self._parts.reply_to = hello.addresses[:2] if hello is not None else ()
         return state
 
-    async def _ahead(self) -> Mapping[RequestId, int]:
-        """Which of this node's jobs wait for their turn, each with how many are before it."""
-        ahead: Mapping[RequestId, int] = await ask_from_loop(self._services.node, ShowWaiting(), ASK_S)
+    async def _ahead(self, *jobs: RequestId) -> Mapping[RequestId, int]:
+        """Which of these jobs wait for their turn, each with how many of this node's are before it."""
+        ahead: Mapping[RequestId, int] = await ask_from_loop(self._services.node, ShowAhead(jobs), ASK_S)
         return ahead
 
     async def _wish(self, stimulus: Stimulus, cause_id: str) -> NodeState:

@@ -191,8 +191,8 @@ class JobGroup(Base):
         """See `JobMethods`."""
         rows, total = await self._newest(JOBS, {"open": 1} if params.active else {}, "submitted_at", params.limit)
         jobs = tuple(job_summary(row) for row in rows)
-        if any(job.phase is JobPhase.WAITING for job in jobs):
-            ahead = await self._ahead()
+        if waiting := [job.job_id for job in jobs if job.phase is JobPhase.WAITING]:
+            ahead = await self._ahead(*waiting)
             jobs = tuple(in_its_turn(job, ahead) for job in jobs)
         return JobList(jobs, total)
 
@@ -201,7 +201,7 @@ class JobGroup(Base):
         job = await self._job_id(params.job_id)
         view = self._view(await self._story(job))
         if view.summary.phase is JobPhase.WAITING:
-            return msgspec.structs.replace(view, summary=in_its_turn(view.summary, await self._ahead()))
+            return msgspec.structs.replace(view, summary=in_its_turn(view.summary, await self._ahead(job)))
         return msgspec.structs.replace(view, given_again=given_again(await self._answers_by(job)))
 
     async def _answers_by(self, job: RequestId) -> list[EarlierGiven]:
@@ -216,7 +216,7 @@ class JobGroup(Base):
         story = await self._story(await self._job_id(params.job_id))
         members = (await self._state()).membership
         found = explanation(inquiry_of(story, members), members, self._now(), is_over=story.ended is not None)
-        if (ahead := (await self._ahead()).get(story.request_id)) is not None:
+        if (ahead := (await self._ahead(story.request_id)).get(story.request_id)) is not None:
             found = msgspec.structs.replace(found, turn=turn_in_words(ahead))
         return with_agents(found, story.terms) if story.terms is not None else found
 
