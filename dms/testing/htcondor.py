@@ -21,6 +21,8 @@ from dms_proto.units import CORE, MIB
 
 RELEASE: Final = Path(__file__).resolve().parents[2] / ".tools" / "htcondor" / "usr"
 """Where `make htcondor` leaves it."""
+GPU_KIND: Final = "A100"
+"""What HTCondor calls its GPUs here."""
 CENTRAL: Final = ("collector", "negotiator", "schedd")
 _AS_ANOTHER: Final = ("unshare", "--user", "--map-user=1", "--map-group=1")
 """HTCondor takes no jobs of root's. Its programs have a name space in which whoever runs the tests is somebody else."""
@@ -87,8 +89,9 @@ class HtcondorThere:
 
     words = ("condor",)
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, gpus: int = 0) -> None:
         self.root = root
+        self._gpus = gpus
         self.conf = root / "condor_config"
         self._ports = dict(zip(("collector", *MACHINES), free_ports(1 + len(MACHINES)), strict=True))
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -146,13 +149,22 @@ class HtcondorThere:
         for name in ("collector", "schedd"):
             self.kill(name)
 
+    def _detected(self) -> str:
+        """What prints which GPUs a machine has, in place of HTCondor's own search."""
+        script = self.root / "gpus"
+        devices = ", ".join(f"GPU-sim-{number}" for number in range(self._gpus))
+        script.write_text(f'#!/bin/sh\necho \'DetectedGPUs="{devices}"\nCommon=[ DeviceName="{GPU_KIND}"; ]\'\n')
+        script.chmod(0o755)
+        return str(script)
+
     def start(self) -> None:
         """Starts what is not there, and waits until the collector knows all machines."""
         for name in CENTRAL:
             self._start(name, name)
         for name, size in MACHINES.items():
             gives = {"NUM_CPUS": str(size.cpu_millicores // CORE), "MEMORY": str(size.memory_bytes // MIB)}
-            self._start(name, "startd", STARTD_NAME=name, **gives)
+            has = {"MACHINE_RESOURCE_INVENTORY_GPUs": self._detected()} if name == "large" and self._gpus else {}
+            self._start(name, "startd", STARTD_NAME=name, **gives, **has)
         wait_until(self._is_whole, "its machines are idle", self.root)
 
     def kill(self, name: str) -> None:
@@ -206,15 +218,15 @@ class HtcondorThere:
 
 
 @contextmanager
-def running_htcondor() -> Iterator[HtcondorThere]:
-    """An HTCondor for a while. Skips where none can be started."""
+def running_htcondor(gpus: int = 0) -> Iterator[HtcondorThere]:
+    """An HTCondor for a while, whose larger machine has so many GPUs by its books. Skips where none can be started."""
     if not RELEASE.exists():
         pytest.skip("HTCondor cannot be started: `make htcondor` has not unpacked it")
     missing = [program for program in ("setpriv", "unshare") if shutil.which(program) is None]
     if missing:
         pytest.skip(f"HTCondor cannot be started: there is no {', '.join(missing)}")
     root = Path(tempfile.mkdtemp(prefix="dms-htcondor-"))
-    there = HtcondorThere(root)
+    there = HtcondorThere(root, gpus)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         stack.callback(there.leave)

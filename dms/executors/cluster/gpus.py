@@ -23,7 +23,7 @@ VARIABLES: Final = {
     "ROCR_VISIBLE_DEVICES": "amd",
     "HIP_VISIBLE_DEVICES": "amd",
 }
-"""By which engines say which devices a job was given, and of which vendor those are: by number among the vendor's, or by UUID."""
+"""By which engines say which devices a job was given, and of which vendor those are: by number among the vendor's, or by UUID or how one begins."""
 
 
 def counted(machine: str, kind: str, count: int) -> tuple[Gpu, ...]:
@@ -94,4 +94,5 @@ def _named(names: str, devices: Sequence[FoundGpu]) -> Iterable[FoundGpu]:
     for name in filter(None, (name.strip() for name in names.split(","))):
         if name.isdecimal() and int(name) < len(devices):
             yield devices[int(name)]
-        yield from (gpu for gpu in devices if gpu.uuid and gpu.uuid == name)
+        beginning = [gpu for gpu in devices if gpu.uuid and gpu.uuid.startswith(name)]
+        yield from beginning if len(beginning) == 1 else [gpu for gpu in beginning if gpu.uuid == name]

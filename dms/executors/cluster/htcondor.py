@@ -9,7 +9,7 @@ until somebody looks at it. Ours are started once, and nobody would look: they a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,10 +18,11 @@ import msgspec
 
 from dms.executors.cluster.engine import Capacity, EngineError, EngineJob, Machine, Order, last_line
 from dms.executors.cluster.files import LOG, end_is_noted
+from dms.executors.cluster.gpus import VARIABLES, counted, kinds_of
 from dms.executors.cluster.htcondor_bindings import Answer, Jobs, Machines, Remove, Submit
 from dms.executors.cluster.htcondor_client import Client
 from dms.executors.settings import HtcondorSettings
-from dms_proto.capability import NOTHING, Resources
+from dms_proto.capability import NOTHING, Gpu, Resources
 from dms_proto.units import CORE, MIB, SECOND
 
 _T = TypeVar("_T")
@@ -54,6 +55,9 @@ class Slot(msgspec.Struct, frozen=True, rename="pascal"):
     memory: float
     total_slot_cpus: float | None = None
     total_slot_memory: float | None = None
+    gpus: int = msgspec.field(default=0, name="GPUs")
+    total_slot_gpus: int | None = msgspec.field(default=None, name="TotalSlotGPUs")
+    gpu_kind: str = msgspec.field(default="", name="GPUs_DeviceName")
     offline: bool = False
 
 
@@ -132,9 +136,10 @@ class Htcondor:
 def submission(name: str, order: Order, settings: HtcondorSettings) -> dict[str, str]:
     """What a submit file would say. HTCondor gives whole cores and whole MiB: both are rounded up, by a pool's own rules perhaps further.
 
-    The runner gets nothing of HTCondor's environment: in there is a TMPDIR of each job's own, and each would prove its machine anew.
+    The runner gets nothing of HTCondor's environment but which GPUs it has: by its TMPDIR, one for each job, each would prove its machine anew.
     """
-    begin = f'exec env -i PATH={_PATH} "$@" >> {LOG} 2>&1'
+    given = " ".join(f'${{{name}:+{name}="${name}"}}' for name in VARIABLES)
+    begin = f'exec env -i PATH={_PATH} {given} "$@" >> {LOG} 2>&1'
     stuck = (
         f"(JobStatus == {_HELD} || JobStatus == {_IDLE} && {_WAS_STARTED}) && time() - EnteredCurrentStatus > {LEFT_S}"
     )
@@ -159,6 +164,7 @@ def submission(name: str, order: Order, settings: HtcondorSettings) -> dict[str,
         "job_max_vacate_time": str(END_S),
         "want_graceful_removal": "true",
         "periodic_remove": f"({stuck}) || ({too_long})",
+        **_wanted_gpus(order.resources.gpus),
         **({"accounting_group": settings.accounting_group} if settings.accounting_group else {}),
     }
 
@@ -180,11 +186,13 @@ def capacity_of(answer: Answer) -> Capacity:
 def machine_of(slot: Slot) -> Machine:
     """What a slot has. A static one is given away whole."""
     takes_jobs = slot.state in _TAKES_JOBS and not slot.offline
+    left = _amount(slot, slot.cpus, slot.memory, slot.gpus)
     if slot.slot_type == "Partitionable":
-        whole = _amount(slot.total_slot_cpus or slot.cpus, slot.total_slot_memory or slot.memory)
-        idle = _amount(slot.cpus, slot.memory)
+        gpus = slot.gpus if slot.total_slot_gpus is None else slot.total_slot_gpus
+        whole = _amount(slot, slot.total_slot_cpus or slot.cpus, slot.total_slot_memory or slot.memory, gpus)
+        idle = left
     else:
-        whole = _amount(slot.cpus, slot.memory)
+        whole = left
         idle = whole if slot.state in {"Unclaimed", "Backfill"} else NOTHING
     return Machine(slot.name, whole, idle if takes_jobs else NOTHING, takes_jobs)
 
@@ -211,8 +219,16 @@ def _read(answer: Answer, what: type[_T]) -> list[_T]:
         raise EngineError(f"HTCondor's answer is not understood: {error}") from error
 
 
-def _amount(cpus: float, memory_mib: float) -> Resources:
-    return Resources(cpu_millicores=int(cpus * CORE), memory_bytes=int(memory_mib) * MIB)
+def _amount(slot: Slot, cpus: float, memory_mib: float, gpus: int) -> Resources:
+    devices = counted(slot.name, slot.gpu_kind, gpus)
+    return Resources(cpu_millicores=int(cpus * CORE), memory_bytes=int(memory_mib) * MIB, gpus=devices)
+
+
+def _wanted_gpus(gpus: Sequence[Gpu]) -> dict[str, str]:
+    if not gpus:
+        return {}
+    kinds = " || ".join(f'DeviceName == "{kind}"' for kind in kinds_of(gpus) if kind)
+    return {"request_gpus": str(len(gpus)), **({"require_gpus": kinds} if kinds else {})}
 
 
 def _quoted(arguments: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from dms.hardware.gpu_simulated import SIMULATED
 from dms.testing.cluster_contract import Nodes, shell
 from dms.testing.dask import running_dask
 from dms.testing.executor_contract import RunWatcher, ending_of
+from dms.testing.htcondor import running_htcondor
 from dms.testing.ray import running_ray
 from dms.testing.slurm import running_slurm
 from dms_proto.capability import Gpu, Resources
@@ -41,7 +42,14 @@ def of_ray() -> Iterator[EngineSettings]:
         yield there.settings()
 
 
-@pytest.fixture(scope="module", params=[of_slurm, of_dask, of_ray], ids=["slurm", "dask", "ray"])
+def of_htcondor() -> Iterator[EngineSettings]:
+    with running_htcondor(gpus=GPUS) as there:
+        yield there.settings()
+
+
+@pytest.fixture(
+    scope="module", params=[of_slurm, of_dask, of_ray, of_htcondor], ids=["slurm", "dask", "ray", "htcondor"]
+)
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
     start: Callable[[], Iterator[EngineSettings]] = request.param
     yield from start()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dms.executors.cluster.gpus import given, matched, ordered
@@ -29,6 +30,15 @@ A100, L4 = (
 )
 def test_what_was_given_is_read_from_the_variables(environment: dict[str, str], expected: tuple[FoundGpu, ...]) -> None:
     assert given(environment, FOUND) == expected
+
+
+def test_a_uuid_may_be_cut_short_as_long_as_only_one_begins_like_it() -> None:
+    found = tuple(
+        msgspec.structs.replace(gpu, uuid=uuid)
+        for gpu, uuid in zip(FOUND[:2], ("GPU-a0223334-4445", "GPU-a0b23334-4445"), strict=True)
+    )
+    assert given({"CUDA_VISIBLE_DEVICES": "GPU-a0b23334,GPU-a0223334"}, found) == (found[1], found[0])
+    assert given({"CUDA_VISIBLE_DEVICES": "GPU-a0,GPU-c"}, found) == ()
 
 
 def test_a_device_that_cannot_be_used_is_not_given() -> None:

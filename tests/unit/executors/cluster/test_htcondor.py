@@ -18,7 +18,7 @@ from dms.executors.cluster.htcondor import (
 )
 from dms.executors.cluster.htcondor_bindings import Answer
 from dms.executors.settings import HtcondorSettings
-from dms_proto.capability import NOTHING, Resources
+from dms_proto.capability import NOTHING, Gpu, Resources
 from dms_proto.units import CORE, MIB, MINUTE
 
 PARTITIONABLE = Slot("slot1@a", "Partitionable", "Unclaimed", 3.0, 500, 8.0, 9000)
@@ -56,6 +56,24 @@ def test_of_a_partitionable_slot_a_job_gets_what_is_left_and_of_a_static_one_all
     assert machine_of(STATIC) == Machine("slot2@a", amount(2, 1000), amount(2, 1000))
     claimed = msgspec.structs.replace(STATIC, state="Claimed")
     assert machine_of(claimed) == Machine("slot2@a", amount(2, 1000), NOTHING)
+
+
+def test_gpus_are_counted_by_the_name_of_their_device() -> None:
+    machine = machine_of(msgspec.structs.replace(PARTITIONABLE, gpus=1, total_slot_gpus=4, gpu_kind="A100"))
+    assert [gpu.model for gpu in machine.whole.gpus] == ["A100"] * 4
+    assert machine.idle.gpus == machine.whole.gpus[:1]
+    assert machine_of(msgspec.structs.replace(PARTITIONABLE, total_slot_gpus=0)).whole.gpus == ()
+
+
+def test_gpus_are_asked_for_by_that_name_where_there_is_one() -> None:
+    def asked(*kinds: str) -> tuple[str | None, str | None]:
+        wanted = Resources(CORE, MIB, gpus=tuple(Gpu(model=kind) for kind in kinds))
+        said = submission("a", order(resources=wanted), HtcondorSettings())
+        return said.get("request_gpus"), said.get("require_gpus")
+
+    assert asked() == (None, None)
+    assert asked("") == ("1", None)
+    assert asked("A100", "A100") == ("2", 'DeviceName == "A100"')
 
 
 @pytest.mark.parametrize("changes", [{"state": "Owner"}, {"state": "Drained"}, {"offline": True}])
