@@ -65,4 +65,4 @@ def _pair(wish: PortWish, task: Task) -> PortPair:
 
 
 def _is_port(text: str, least: int) -> bool:
-    return text.isascii() and text.isdigit() and least <= int(text) <= MOST_PORT
+    return text.isascii() and text.isdigit() and len(text) <= len(str(MOST_PORT)) and least <= int(text) <= MOST_PORT

@@ -38,4 +38,4 @@ def variables(numbers: Mapping[int | str, int]) -> Iterator[tuple[str, str]]:
 def number_of(name: str, environment: Mapping[str, str]) -> int | None:
     """The port of that name, in a job with this environment; None: it names none so."""
     said = environment.get(variable(name), "")
-    return int(said) if said.isascii() and said.isdigit() else None
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= len("65535") else None

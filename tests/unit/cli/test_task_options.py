@@ -63,7 +63,23 @@ def test_a_port_may_have_a_name_and_its_program_is_told_the_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":8080", "8080:", "0", "65536", "a:80", "HTTP", ":http", "x:http", "a-b", "1:2:3", "80 ", "-1:80"]
+    "text",
+    [
+        "",
+        ":8080",
+        "8080:",
+        "0",
+        "65536",
+        "9" * 5_000,
+        "a:80",
+        "HTTP",
+        ":http",
+        "x:http",
+        "a-b",
+        "1:2:3",
+        "80 ",
+        "-1:80",
+    ],
 )
 def test_what_is_no_pair_of_ports_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError, match="is not"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,5 +27,6 @@ def test_the_environment_says_the_number_of_each_name_and_of_no_other(ports: lis
         assert number_of(name, environment) == numbers.get(name)
 
 
-def test_what_is_no_number_there_names_no_port() -> None:
-    assert number_of("http", {"DMS_PORT_HTTP": "eighty"}) is None
+@pytest.mark.parametrize("said", ["eighty", "", "9" * 5_000])
+def test_what_is_no_number_there_names_no_port(said: str) -> None:
+    assert number_of("http", {"DMS_PORT_HTTP": said}) is None
