@@ -240,8 +240,7 @@ class NewEvent(msgspec.Struct, frozen=True):
     """A fact to be written down.
 
     Attributes:
-        stream: what it is about: a request id, an allocation id, "market" (capacity and bids), "peers", "accounts", "owner" (preferences),
-            "pool" (containers), "answers" (by earlier jobs).
+        stream: what it is about: a request id, an allocation id, or what docs/reference/events.md names, such as "market" (capacity and bids).
         kind: name of the event type, as in docs/reference/events.md.
         cause_id: id of the message or call that led to it.
         body: msgpack of the event.

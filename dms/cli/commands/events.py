@@ -26,7 +26,8 @@ ABOUT = click.option(
     "stream",
     metavar="ID",
     default="",
-    help='Only what is about this: a job, an allocation, "market", "peers", "owner" or "answers".',
+    help="Only what is about this: a job, an allocation, or one of accounts, answers, calls, market, owner, peers, pool, services, tabs_kept, "
+    "tabs_used, trust.",
 )
 
 

@@ -23,12 +23,32 @@ from dms.rpc.api.events import (
     VerifyReport,
     WatchEventsParams,
 )
-from dms.rpc.ids import MIN_CHARACTERS
+from dms_actors.node_parts import MARKET_STREAM, PEERS_STREAM, TRUST_STREAM
 from dms_actors.ports import StoredEvent
+from dms_proto.accounts.machine import ACCOUNTS_STREAM
+from dms_proto.errors import UserError
 from dms_proto.market.answers import ANSWERS_STREAM
+from dms_proto.market.owner import OWNER_STREAM
+from dms_proto.pool.routes import CALLS_STREAM
+from dms_proto.pool.services import SERVICES_STREAM
+from dms_proto.pool.state import POOL_STREAM
+from dms_proto.tabs.kept import KEPT_STREAM
+from dms_proto.tabs.used import USED_STREAM
 
-STREAMS: Final = ("market", "peers", "owner", ANSWERS_STREAM)
-"""Streams that are not named after an id."""
+STREAMS: Final = (
+    ACCOUNTS_STREAM,
+    ANSWERS_STREAM,
+    CALLS_STREAM,
+    MARKET_STREAM,
+    OWNER_STREAM,
+    PEERS_STREAM,
+    POOL_STREAM,
+    SERVICES_STREAM,
+    KEPT_STREAM,
+    USED_STREAM,
+    TRUST_STREAM,
+)
+"""Those that are not named after an id."""
 FIRST_STRETCH: Final = 2_000
 """Events looked back over at first when the newest are asked for; twice as many each further time."""
 
@@ -70,14 +90,18 @@ class EventGroup(Base):
         return list(rows)
 
     async def _stream(self, given: str) -> str:
-        """The full name of a stream: itself, or what a unique beginning of an id stands for."""
-        if not given or given in STREAMS:
-            return given
-        if await self._services.store.query(stream=given, limit=1) or len(given) < MIN_CHARACTERS:
+        """The full name of a stream: itself, or what a unique beginning of an id stands for.
+
+        Raises:
+            UserError: `not_found`: there is no such stream.
+        """
+        if not given or given in STREAMS or await self._services.store.query(stream=given, limit=1):
             return given
         if given.startswith("a-"):
             return text(await self._allocation(given), "allocation_id")
-        return await self._job_id(given) if given.startswith("r-") else given
+        if given.startswith("r-"):
+            return await self._job_id(given)
+        raise UserError("not_found", f"no events are about {given!r}", hint=f"an id, or one of: {', '.join(STREAMS)}")
 
     async def events_verify(self) -> VerifyReport:
         """See `EventMethods`."""

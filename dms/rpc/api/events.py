@@ -21,8 +21,8 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         kinds: any of these; empty for all.
-        stream: about what: a request's or allocation's id, or a unique beginning of one; "market", "peers", "accounts", "owner" or "answers";
-            empty for all.
+        stream: about what: a request's or allocation's id, or a unique beginning of one; or what docs/reference/events.md calls a stream, such
+            as "market"; empty for all.
         cause_id: the message or call that led to it; empty for any.
         since: Unix ms; 0 for the beginning.
         until: Unix ms; 0 for now.
@@ -190,7 +190,7 @@ class WatchEventsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     Attributes:
         since: id of the last event seen; 0 for all there are.
         kinds: any of these; empty for all.
-        stream: what they are about; empty for all.
+        stream: what they are about, as in `EventQuery`; empty for all.
     """
 
     since: Amount = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from dms.cli.views.node import status
 from dms.cli.views.peers import one_peer, peer_list
 from dms.config.loading import load_config
 from dms.node import invite
+from dms.node.api.events import STREAMS
 from dms.node.services import REACHED_BY
 from dms.node.trace import lines
 from dms.rpc.api import NodeApi
@@ -31,6 +34,8 @@ from dms_proto.reputation.silence import FIRST_PAUSE_MS, SetAside, Word
 from dms_proto.work import EndReason
 
 from .conftest import Local, spec
+
+EVENTS_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "events.md"
 
 
 def test_every_method_of_the_interface_is_answered(local: Local) -> None:
@@ -188,6 +193,18 @@ async def test_events_are_found_by_kind_stream_cause_and_time_oldest_or_newest_f
     )
     later = await local.api.events_query(EventQuery(stream=job, after_seq=every.events[2].id))
     assert later.events == every.events[3:]
+
+
+async def test_every_stream_can_be_asked_for_and_what_is_none_is_refused_with_all_there_are(local: Local) -> None:
+    documented = re.findall(r"^stream `(\w+)`", EVENTS_PAGE.read_text(), re.MULTILINE)
+    assert set(documented) == set(STREAMS)
+    for stream in STREAMS:
+        found = await local.api.events_query(EventQuery(stream=stream))
+        assert all(event.stream == stream for event in found.events)
+    with pytest.raises(UserError, match="no events are about 'markt'") as refused:
+        await local.api.events_query(EventQuery(stream="markt"))
+    assert refused.value.code == "not_found"
+    assert refused.value.hint == f"an id, or one of: {', '.join(STREAMS)}"
 
 
 async def test_events_can_be_followed_from_anywhere(local: Local) -> None:

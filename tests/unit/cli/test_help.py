@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from dms.cli.app import COMMANDS, cli
+from dms.cli.commands.events import query
 from dms.cli.exit_codes import EXIT_CODES, exit_code_of
+from dms.node.api.events import STREAMS
 from dms_proto.errors import CODES
 
 HEAVY = {
@@ -92,6 +95,12 @@ def test_every_command_takes_home_and_json(path: tuple[str, ...], command: click
     if path[0] in ("devnet", "sim", "help", "completion"):
         return  # they print no result of their own
     assert {"--home", "--json"} <= options
+
+
+def test_all_that_events_may_be_about_is_named() -> None:
+    (about,) = (parameter for parameter in query.params if "--about" in parameter.opts)
+    assert isinstance(about, click.Option)
+    assert set(STREAMS) <= set(re.findall(r"\w+", about.help or ""))
 
 
 def test_what_costs_has_a_dry_run() -> None:
