@@ -15,7 +15,7 @@ from dms.audit.lines import Entry
 from dms.audit.proofs import Proof, event_of
 from dms.audit.report import AgreedTab, TabSum
 from dms_actors.events import EVENT_KINDS
-from dms_proto.ids import PeerId
+from dms_proto.ids import PeerId, is_tab
 from dms_proto.machine import Event
 from dms_proto.messages import TabSigned, TabStated, TabTerms
 from dms_proto.tabs.kept import CallBilled, SumSigned, SumStated, TabAgreed, TabForgotten, TabOver
@@ -23,8 +23,6 @@ from dms_proto.tabs.terms import owed, terms_digest
 from dms_proto.tabs.used import CallBegun, CallSeen, SumAnswered, TabEnded, TabTaken
 from dms_proto.units import format_credits
 
-IS_TAB: Final = "t-"
-"""Begins the name of a tab."""
 _PROVIDERS: Final = (TabAgreed, CallBilled, SumStated, SumSigned, TabOver, TabForgotten)
 _CALLERS: Final = (TabTaken, CallBegun, CallSeen, SumAnswered, TabEnded)
 KINDS: Final = frozenset(kind.__name__ for kind in (*_PROVIDERS, *_CALLERS))
@@ -44,7 +42,7 @@ def check(
     name: str, exporter: PeerId, entries: Sequence[Entry], proofs: Iterable[Proof]
 ) -> tuple[tuple[AgreedTab, ...], tuple[Fault, ...]]:
     """The tab that a file is about, and everything wrong with it; nothing, if it is about none."""
-    if not name.startswith(IS_TAB):
+    if not is_tab(name):
         return (), ()
     walk = _Walk(name, exporter, {proof.line: proof for proof in proofs})
     faults = tuple(fault for entry in entries for fault in walk.feed(entry))

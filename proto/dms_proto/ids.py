@@ -131,6 +131,11 @@ def tab_id(entropy: bytes) -> TabId:
     return TabId(_spell("t", entropy[:ID_BYTES]))
 
 
+def is_tab(given: str) -> bool:
+    """Whether an id, or the beginning of one, is a tab's."""
+    return given.startswith("t-")
+
+
 def bid_id(request: RequestId, provider: PeerId, number: int) -> BidId:
     """The id of the `number`-th bid (from 0) that `provider` makes for `request`."""
     return BidId(_derive("b", request, provider, str(number)))

@@ -9,6 +9,7 @@ from dms.audit.report import Agreed, AgreedTab, Report, Run, Shown, TabSum
 from dms.cli.blocks import Block, Box, Line, Table
 from dms.cli.views import words
 from dms.rpc.api.audit import AuditFile
+from dms_proto.ids import is_tab
 from dms_proto.units import HOUR, format_count, format_credits, format_millis
 
 FAULTS_SHOWN: Final = 20
@@ -71,7 +72,7 @@ def _verdict(found: Report) -> str:
 
 
 def _what(about: str) -> str:
-    return f"tab {about}" if about.startswith("t-") else f"job {about}"
+    return f"tab {about}" if is_tab(about) else f"job {about}"
 
 
 def _tab(tab: AgreedTab) -> Iterator[Block]:

@@ -39,7 +39,7 @@ from dms_actors.node import NodeState
 from dms_proto.accounts.book import Account, Accounts, Dispute, Entry
 from dms_proto.accounts.machine import AcceptWished, DebtLimitWished, ForgiveWished, LimitWished, PaymentNoted
 from dms_proto.errors import UserError
-from dms_proto.ids import AllocationId, PeerId, RequestId
+from dms_proto.ids import AllocationId, PeerId, RequestId, is_tab
 from dms_proto.machine import Stimulus
 from dms_proto.market.agreement import receipt_for
 from dms_proto.market.auction_events import AllocationFinished
@@ -147,7 +147,7 @@ class AccountGroup(Base):
         """See `AccountMethods`."""
         state, cause = await self._state(), call_id("account.accept")
         peer, accounts = _peer_of(params.peer, state), state.accounts
-        if params.allocation_id.startswith("t-"):
+        if is_tab(params.allocation_id):
             why = f"{params.allocation_id} is a sum of a tab, and what was not signed of one stays so"
             raise UserError("bad_argument", why, hint="dms account deposit --paid books what you pay all the same")
         asked = {dispute.allocation_id: dispute for dispute in accounts.disputed_with(peer, ours=False)}

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from dms.audit.export import export
-from dms.audit.tabs import IS_TAB
 from dms.node.api.base import Base
 from dms.node.tab_events import gather_tab, tab_named
 from dms.node.trace import gather
 from dms.rpc.api.audit import AuditExportParams, AuditFile
 from dms_actors.ports import StoredEvent
-from dms_proto.ids import RequestId, TabId
+from dms_proto.ids import RequestId, TabId, is_tab
 from dms_proto.wire import Signer
 
 
@@ -31,7 +30,7 @@ class AuditGroup(Base):
     async def _about(self, given: str) -> tuple[RequestId | TabId, Sequence[StoredEvent]]:
         """The job or tab that a person means, and its events."""
         store = self._services.store
-        if given.startswith(IS_TAB):
+        if is_tab(given):
             tab_id = await tab_named(store, given)
             await self._services.written()
             return tab_id, await gather_tab(store, tab_id)
