@@ -61,7 +61,8 @@ def parse_config(
     try:
         document = migrate(tomllib.loads(text, parse_float=Decimal))
     except tomllib.TOMLDecodeError as error:
-        raise UserError("bad_config", f"{file} is not TOML: {error}") from error
+        rule = "each [section] stands once, with all its settings below it, and text stands in quotes"
+        raise UserError("bad_config", f"{file} is not TOML: {error}", hint=rule) from error
     except UserError as error:
         raise UserError(error.code, f"{source.at('', 'version')}: {error.message}", hint=error.hint) from error
     _refuse_unknown(document, source)

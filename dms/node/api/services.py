@@ -38,6 +38,7 @@ from dms_proto.capability import Price, Resources
 from dms_proto.egress import Egress
 from dms_proto.errors import DmsError, PeerError, UserError
 from dms_proto.grants.access import NOTHING_SHOWN
+from dms_proto.grants.rights import CALL
 from dms_proto.ids import Digest, PeerId
 from dms_proto.market.arithmetic import total_of
 from dms_proto.market.egress_dimension import judge_egress, judge_egress_bytes
@@ -140,6 +141,8 @@ class ServiceGroup(Base):
         self._services.calls.tell(taken, tunnel or call_id("call"))
         if led is None:
             assert refused is not None, "there is at least one, and it has let nobody in"
+            if refused.code == "not_granted":
+                refused.hint = f"there: dms grant create --to {self._me} --can {CALL}; here: dms grant keep, with what that prints"
             raise refused
         return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
 

@@ -159,6 +159,7 @@ async def test_a_stranger_is_told_which_grant_it_takes_and_calls_with_one(owners
     with pytest.raises(DmsError, match="calls take a grant: wanted the right to call") as caught:
         await said_back(owners.apis[0], there)
     assert caught.value.code == "not_granted"
+    assert f"dms grant create --to {peer_of(owners.market.nodes[0])} --can call" in caught.value.hint
     assert not (await owners.apis[1].pool_list()).virtual, "who may not call leaves nothing"
     await granted(owners, "call")
     assert await said_back(owners.apis[0]) == b"hello"

@@ -152,6 +152,13 @@ def test_a_bad_value_is_refused_with_place_setting_value_and_rule(text: str, say
     assert says in refusal(text).message
 
 
+def test_who_adds_a_section_that_is_there_is_told_that_it_stands_once() -> None:
+    """The file that a node writes has all of them, so whoever pastes one from a page has it twice."""
+    twice = refusal(template() + '[pool]\ncpu = "1"\n')
+    assert "'pool'" in twice.message
+    assert "each [section] stands once" in twice.hint
+
+
 def test_a_bad_variable_is_refused_by_its_name() -> None:
     assert "environment DMS_RPC_PORT: rpc.port is 'x'" in refusal(DMS_RPC_PORT="x").message
     assert "environment DMS_PROVIDER_CPU" in refusal(DMS_PROVIDER_CPU="lots").message
