@@ -1,7 +1,7 @@
 """The examples, word by word as `examples/README.md` has them, through a whole market.
 
-Those with a port, with names, in a container, in Python, that connect to elsewhere, and that read another machine's files run in `test_forward`,
-`test_names`, `test_containers`, `test_python_functions`, `test_egress` and `test_datasets`.
+Those with a port, with names, in a container, in Python, that connect to elsewhere, that read another machine's files, and the service run in
+`test_forward`, `test_names`, `test_containers`, `test_python_functions`, `test_egress`, `test_datasets` and `test_services`.
 """
 
 from __future__ import annotations
