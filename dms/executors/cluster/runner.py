@@ -33,6 +33,7 @@ from dms.executors.cluster.tethered import Reach, Tethered, apart
 from dms.executors.sandbox import run_files
 from dms.executors.sandbox.engine import Sandbox
 from dms.executors.sandbox.keeper import Keepers
+from dms.executors.sandbox.verdict import SIGNAL_BASE
 from dms.executors.settings import ExecutorSettings
 from dms.hardware.gpu import detect
 from dms.hardware.gpu_simulated import simulate
@@ -193,10 +194,20 @@ class Runner:
                     self._files.tell(event)
                 case Exited(ending=ending):
                     pass
-        if self._told.is_set() and ending.reason in {EndReason.CANCELLED, EndReason.PROVIDER_FAULT}:
+        if await self._is_the_engines_doing(ending):
             why = f"the cluster's engine ended it on {socket.gethostname()}"
             return msgspec.structs.replace(ending, reason=EndReason.PROVIDER_STOPPED, detail=why)
         return ending
+
+    async def _is_the_engines_doing(self, ending: Ending) -> bool:
+        """Whether the engine has ended it. An engine may tell the task's own processes to end as well, and those before this one."""
+        if ending.reason is EndReason.KILLED_BY_SIGNAL:
+            if ending.exit_code != SIGNAL_BASE + signal.SIGTERM:
+                return False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), LOOK_S)
+            return self._told.is_set()
+        return self._told.is_set() and ending.reason in {EndReason.CANCELLED, EndReason.PROVIDER_FAULT}
 
     async def _watch(self, run: Run) -> None:
         """Stops the run when the node asks for it, or the engine does by SIGTERM: it may tell the processes of the sandbox as well, at once."""

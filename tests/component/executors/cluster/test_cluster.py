@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from dms.testing.cluster_contract import marked
 from dms.testing.executor_contract import PATIENCE_S, RunWatcher, ending_of, events_of, output_of
 from dms_actors.ports import Preparing
 from dms_proto.capability import Resources
@@ -58,6 +59,24 @@ async def test_a_runner_that_is_killed_takes_its_sandbox_along_and_the_run_is_lo
     assert ending.detail.endswith("its runner said nothing of an end")
     _, alive = await asyncio.to_thread(psutil.wait_procs, inside, PATIENCE_S)
     assert not alive
+
+
+async def test_a_task_whose_processes_the_engine_tells_to_end_before_its_runner_was_stopped_by_the_provider(
+    there: OnProcesses, directory: Path
+) -> None:
+    mark = uuid4().hex
+    watcher = RunWatcher(await there.node().run("a-1", shell("echo up; while :; do sleep 1; done", mark), directory))
+    await watcher.wait_output(b"up\n")
+    (inside,) = [process for process in marked(mark) if process.name() in {"sh", "bash", "dash"}]
+    inside.terminate()
+    there.engine.signal(there.cluster.name_of("a-1"), signal.SIGTERM)
+
+    assert (await watcher.ending()).reason is EndReason.PROVIDER_STOPPED
+
+
+async def test_a_task_that_ends_itself_was_not_stopped_by_the_provider(there: OnProcesses, directory: Path) -> None:
+    ending = await ending_of(await there.node().run("a-1", shell("kill -TERM $$"), directory))
+    assert ending.reason is EndReason.KILLED_BY_SIGNAL
 
 
 async def test_a_run_that_ended_with_its_engine_is_lost_though_the_engine_stays_away(
