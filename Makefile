@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup htcondor demo test fuzz bench attack docs check format lint types imports requirements clean
+.PHONY: help setup htcondor demo test fuzz bench attack docs kubernetes check format lint types imports requirements clean
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ attack: setup ## Measures an honest pair while each attacker of the kit is at wo
 docs: setup ## Generates the reference pages and builds the site into site/
 	@$(RUN)/python scripts/gen_docs.py && uv=$$($(PYTHON) scripts/bootstrap_uv.py) && \
 	"$$uv" pip install --quiet --python $(RUN)/python --requirement requirements/docs.txt && $(RUN)/mkdocs build --strict --quiet
+
+kubernetes: ## Builds a Kubernetes from source for the tests that want one: some ten minutes, with Go, gcc and libseccomp-dev
+	@sh scripts/kubernetes/build.sh .tools/kubernetes
 
 format: setup
 	@$(RUN)/ruff format --check .

@@ -448,7 +448,7 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         about(
             "Executors to probe at start. What does not pass its probe on this machine is not offered, and `dms doctor` says why. With `slurm`, "
-            "`dask`, `ray` or `htcondor` among them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
+            "`dask`, `ray`, `htcondor` or `kubernetes` among them, `sandbox` and `wasm` run on the machines of a cluster, and nothing on this one."
         ),
     ] = ("sandbox", "wasm", "python")
     python: Annotated[
@@ -493,9 +493,9 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster_directory: Annotated[
         str,
         about(
-            "For `slurm`, `dask`, `ray` or `htcondor` among those enabled: a directory that this machine and all of the cluster's see under the same "
-            "path. The files of jobs are there while they run, and what the node and its runners say to each other. This user has to be able to "
-            "write there."
+            "For `slurm`, `dask`, `ray`, `htcondor` or `kubernetes` among those enabled: a directory that this machine and all of the cluster's see "
+            "under the same path. The files of jobs are there while they run, and what the node and its runners say to each other. This user has to "
+            "be able to write there."
         ),
     ] = ""
     cluster_python: Annotated[
@@ -552,6 +552,20 @@ class Executors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     htcondor_accounting_group: Annotated[
         str, about("The accounting group of HTCondor on which jobs are booked. Empty: this user's.")
+    ] = ""
+    kubernetes_pod: Annotated[
+        str,
+        about(
+            "For `kubernetes` among those enabled: path of a file with the Pod, in YAML, that each job's runner is placed in: its namespace, its "
+            "image, a volume at cluster_directory, and the nodes it may be placed on. Its command and what it takes of a node are filled in."
+        ),
+    ] = ""
+    kubernetes_config: Annotated[
+        str,
+        about(
+            "Path of a kubeconfig, whose current context says which Kubernetes is asked and by whom. Empty: the one that kubectl would take, or else "
+            "the service account of the Pod that the node itself runs in."
+        ),
     ] = ""
     minimum_isolation: Annotated[
         Isolation,

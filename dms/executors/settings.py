@@ -85,7 +85,19 @@ class HtcondorSettings(msgspec.Struct, frozen=True):
     accounting_group: str = ""
 
 
-EngineSettings = SlurmSettings | DaskSettings | RaySettings | HtcondorSettings
+class KubernetesSettings(msgspec.Struct, frozen=True):
+    """Which Kubernetes, and what runners are placed in.
+
+    Attributes:
+        pod: path of a file with a Pod, in YAML: its namespace, image and volumes, and the nodes that it may be placed on.
+        config: path of a kubeconfig; empty: where kubectl looks for one, or else what the Pod was given that the node itself runs in.
+    """
+
+    pod: str
+    config: str = ""
+
+
+EngineSettings = SlurmSettings | DaskSettings | RaySettings | HtcondorSettings | KubernetesSettings
 
 
 class ClusterSettings(msgspec.Struct, frozen=True):

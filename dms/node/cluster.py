@@ -24,6 +24,7 @@ from dms.executors.settings import (
     DaskSettings,
     EngineSettings,
     HtcondorSettings,
+    KubernetesSettings,
     RaySettings,
     SlurmSettings,
 )
@@ -43,15 +44,21 @@ _ENGINES: Final[dict[str, Callable[[Executors], EngineSettings]]] = {
     "slurm": lambda executors: SlurmSettings(
         conf=executors.slurm_conf, partition=executors.slurm_partition, account=executors.slurm_account
     ),
-    "dask": lambda executors: DaskSettings(_named("dask", "scheduler", "tls://10.0.0.1:8786", executors.dask_address)),
+    "dask": lambda executors: DaskSettings(
+        _named("dask", "dask_address", "scheduler", "tls://10.0.0.1:8786", executors.dask_address)
+    ),
     "ray": lambda executors: RaySettings(
-        address=_named("ray", "head", "https://10.0.0.1:8265", executors.ray_address),
+        address=_named("ray", "ray_address", "head", "https://10.0.0.1:8265", executors.ray_address),
         token_file=executors.ray_token_file,
     ),
     "htcondor": lambda executors: HtcondorSettings(
         conf=executors.htcondor_conf,
         requirements=executors.htcondor_requirements,
         accounting_group=executors.htcondor_accounting_group,
+    ),
+    "kubernetes": lambda executors: KubernetesSettings(
+        pod=_named("kubernetes", "kubernetes_pod", "Pod", "/home/dms/pod.yaml", executors.kubernetes_pod),
+        config=executors.kubernetes_config,
     ),
 }
 """By their names among `executors.enabled`."""
@@ -130,11 +137,11 @@ def _address(text: str) -> tuple[str, int] | None:
         raise UserError("bad_config", f"executors.cluster_address: {error}", hint=hint) from None
 
 
-def _named(engine: str, what: str, example: str, address: str) -> str:
-    if not address:
-        why = f"executors.enabled has {engine}, and executors.{engine}_address names no {what}"
-        raise UserError("bad_config", why, hint=f"set it to the {what}'s address, such as {example}")
-    return address
+def _named(engine: str, setting: str, what: str, example: str, value: str) -> str:
+    if not value:
+        why = f"executors.enabled has {engine}, and executors.{setting} names no {what}"
+        raise UserError("bad_config", why, hint=f"say where the {what} is, such as {example}")
+    return value
 
 
 def jobs_directory(home: Home, config: Config) -> Path:

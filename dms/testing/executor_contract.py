@@ -91,13 +91,13 @@ class RunWatcher:
         self._changed = asyncio.Condition()
         self._task = asyncio.get_running_loop().create_task(self._read())
 
-    async def wait_for(self, condition: Callable[[list[ExecutorEvent]], bool]) -> None:
+    async def wait_for(self, condition: Callable[[list[ExecutorEvent]], bool], patience_s: float = PATIENCE_S) -> None:
         """Returns when `condition` holds for the events so far."""
         try:
-            async with asyncio.timeout(PATIENCE_S), self._changed:
+            async with asyncio.timeout(patience_s), self._changed:
                 await self._changed.wait_for(lambda: condition(self.events))
         except TimeoutError:
-            raise AssertionError(f"within {PATIENCE_S} s there was nothing but {self.events}") from None
+            raise AssertionError(f"within {patience_s} s there was nothing but {self.events}") from None
 
     async def wait_started(self) -> str:
         """The handle, once the program runs."""
@@ -109,9 +109,9 @@ class RunWatcher:
         """Returns when stdout contains `data`."""
         await self.wait_for(lambda events: data in output_of(events, "stdout"))
 
-    async def ending(self) -> Ending:
+    async def ending(self, patience_s: float = PATIENCE_S) -> Ending:
         """How it ended."""
-        await self.wait_for(lambda events: bool(events) and isinstance(events[-1], Exited))
+        await self.wait_for(lambda events: bool(events) and isinstance(events[-1], Exited), patience_s)
         await self._task
         last = self.events[-1]
         assert isinstance(last, Exited)

@@ -1,4 +1,4 @@
-"""Nodes that offer a cluster: whole nodes, a Slurm, a Dask, a Ray and an HTCondor that this test run has started."""
+"""Nodes that offer a cluster: whole nodes, a Slurm, a Dask, a Ray, an HTCondor and a Kubernetes that this test run has started."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from dms.devnet.topology import NodeSpec
 from dms.testing.dask import DaskThere, running_dask
 from dms.testing.htcondor import HtcondorThere, running_htcondor
+from dms.testing.kubernetes import running_kubernetes
 from dms.testing.ray import RayThere, running_ray
 from dms.testing.slurm import SlurmThere, running_slurm
 from dms.testing.whole_market import WholeMarket, wait_until, whole_market
@@ -183,6 +184,28 @@ def test_a_node_with_dask_offers_it_until_it_is_gone(
         assert "nothing is offered now" in said.stdout
         dask.start()
         wait_until(lambda: _free(market) == 3000, "all is offered again")
+
+
+def test_a_node_with_kubernetes_offers_it_until_it_is_gone(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with running_kubernetes(tmp_path) as there:
+        cluster = {
+            "executors.enabled": ["sandbox", "kubernetes"],
+            "executors.kubernetes_pod": there.settings().pod,
+            "executors.kubernetes_config": there.settings().config,
+        }
+        node = NodeSpec("provider", "provider", offered(tmp_path) | cluster)
+        with whole_market(tmp_path_factory.mktemp("market"), node) as market:
+            done = market.dms("run", "--cpu", "2", "--memory", "64MiB", "--", "echo", "hello", node="provider")
+            assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+            there.stop()
+            wait_until(lambda: _free(market) == 0, "nothing is offered")
+            said = market.dms("doctor", "--only", "executors", node="provider")
+            assert said.returncode == 1
+            assert "nothing is offered now" in said.stdout
+            there.start()
+            wait_until(lambda: _free(market) == 3000, "all is offered again")
 
 
 def test_what_ran_on_a_ray_whose_head_died_runs_elsewhere(ray: RayThere, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A cluster behind one node: its engine (Slurm, Dask, Ray, HTCondor) places our own runner on its machines, and in that is any node's sandbox.
+"""A cluster behind one node: its engine (Slurm, Dask, Ray, HTCondor, Kubernetes) places our runner on its machines, in which is any node's sandbox.
 
 ::
 
@@ -13,6 +13,7 @@
     dask     Dask, by its client; what its workers run is `dms.escort`
     ray      Ray, by the HTTP of its head
     htcondor HTCondor, by its own bindings: they are in a process of their own, `htcondor_bindings`, which `htcondor_client` asks
+    kubernetes  Kubernetes, by its official client: kubernetes_pods are placed and tell how they go, kubernetes_nodes what there is
     engines  which of them is meant
     files    what the node and a runner say to each other: files of a directory that both see
     kinds    which kinds of tasks a runner runs

@@ -53,31 +53,46 @@ class Machine(msgspec.Struct, frozen=True):
     takes_jobs: bool = True
 
 
+class Bounds(msgspec.Struct, frozen=True):
+    """What of a cluster its engine gives to this user, however much there is.
+
+    Attributes:
+        whole: at most.
+        idle: at most now, beside what the user has.
+    """
+
+    whole: Resources
+    idle: Resources
+
+
 class Capacity(msgspec.Struct, frozen=True):
     """What a cluster has.
 
     Attributes:
         version: of the engine.
         machines: all of them.
+        bounds: what this user may have of them; None: all.
     """
 
     version: str
     machines: tuple[Machine, ...]
+    bounds: Bounds | None = None
 
     @property
     def whole(self) -> Resources:
-        """All machines together."""
-        return _sum(machine.whole for machine in self.machines)
+        """All machines together, within the bounds."""
+        return self._bounded(_sum(machine.whole for machine in self.machines))
 
     @property
     def idle(self) -> Resources:
-        """What no job has now."""
-        return _sum(machine.idle for machine in self.machines)
+        """What no job has now, and this user may have."""
+        idle = _sum(machine.idle for machine in self.machines)
+        return idle if self.bounds is None else _least(idle, self.bounds.idle)
 
     @property
     def sizes(self) -> tuple[Resources, ...]:
-        """The sizes of machines, largest first: one allocation has to fit into one."""
-        sizes = {_unnamed(machine.whole) for machine in self.machines}
+        """The sizes of machines, within the bounds, largest first: one allocation has to fit into one."""
+        sizes = {_unnamed(self._bounded(machine.whole)) for machine in self.machines}
         return tuple(sorted(sizes, key=_size, reverse=True)[:MAX_SIZES])
 
     @property
@@ -93,6 +108,9 @@ class Capacity(msgspec.Struct, frozen=True):
 
         machines = (msgspec.structs.replace(m, whole=known(m.whole), idle=known(m.idle)) for m in self.machines)
         return msgspec.structs.replace(self, machines=tuple(machines))
+
+    def _bounded(self, amount: Resources) -> Resources:
+        return amount if self.bounds is None else _least(amount, self.bounds.whole)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -167,6 +185,12 @@ def _unnamed(amount: Resources) -> Resources:
     """By what it has, whichever machine has it."""
     gpus = (msgspec.structs.replace(gpu, device=str(number)) for number, gpu in enumerate(amount.gpus))
     return msgspec.structs.replace(amount, gpus=tuple(gpus))
+
+
+def _least(one: Resources, other: Resources) -> Resources:
+    """Of cores and memory; GPUs are those of one."""
+    cpu, memory = min(one.cpu_millicores, other.cpu_millicores), min(one.memory_bytes, other.memory_bytes)
+    return msgspec.structs.replace(one, cpu_millicores=cpu, memory_bytes=memory)
 
 
 def _size(amount: Resources) -> tuple[int, int, tuple[Gpu, ...]]:

@@ -117,6 +117,18 @@ def end_is_noted(directory: Path, why: str) -> bool:
     return False
 
 
+def is_taken(directory: Path) -> bool:
+    """Whether a run is there, and somebody has claimed it.
+
+    Args:
+        directory: of the run, as the engine knows it.
+    """
+    with suppress(OSError, ValueError):
+        files = RunDirectory(directory)
+        return files.exists() and not files.is_wanted()
+    return False
+
+
 class RunDirectory:
     """The files of one run, for both sides."""
 

@@ -12,7 +12,14 @@ from dms.config.settings import Executors, OwnerFirst, Pool, Provider
 from dms.executors.cluster.cluster import Cluster, Known
 from dms.executors.cluster.engine import Capacity, Machine
 from dms.executors.cluster.files import Proof
-from dms.executors.settings import DaskSettings, ExecutorSettings, HtcondorSettings, RaySettings, SlurmSettings
+from dms.executors.settings import (
+    DaskSettings,
+    ExecutorSettings,
+    HtcondorSettings,
+    KubernetesSettings,
+    RaySettings,
+    SlurmSettings,
+)
 from dms.node.cluster import cluster_settings, gpus_on, in_words, jobs_directory, pressure_of
 from dms.testing.cluster_engine import ProcessEngine
 from dms_proto.capability import NOTHING, Gpu, Resources
@@ -48,6 +55,10 @@ def test_each_engine_is_spoken_to_by_its_own_settings() -> None:
         config(enabled=("ray",), ray_address="https://10.0.0.1:8265", ray_token_file="/srv/dms/token")
     )
     htcondor = cluster_settings(config(enabled=("htcondor",), htcondor_accounting_group="market"))
+    kubernetes = cluster_settings(
+        config(enabled=("kubernetes",), kubernetes_pod="/srv/dms/pod.yaml", kubernetes_config="/srv/dms/config")
+    )
+    assert kubernetes is not None
     assert slurm is not None
     assert htcondor is not None
     assert dask is not None
@@ -56,6 +67,7 @@ def test_each_engine_is_spoken_to_by_its_own_settings() -> None:
     assert htcondor.engine == HtcondorSettings(accounting_group="market")
     assert dask.engine == DaskSettings("tls://10.0.0.1:8786")
     assert ray.engine == RaySettings("https://10.0.0.1:8265", "/srv/dms/token")
+    assert kubernetes.engine == KubernetesSettings("/srv/dms/pod.yaml", "/srv/dms/config")
 
 
 @pytest.mark.parametrize(
@@ -63,9 +75,10 @@ def test_each_engine_is_spoken_to_by_its_own_settings() -> None:
     [
         ({"enabled": ("dask",)}, r"has dask, and executors\.dask_address names no scheduler"),
         ({"enabled": ("ray",)}, r"has ray, and executors\.ray_address names no head"),
+        ({"enabled": ("kubernetes",)}, r"has kubernetes, and executors\.kubernetes_pod names no Pod"),
         ({"enabled": ("dask", "slurm"), "dask_address": "tcp://10.0.0.1:8786"}, "has slurm and dask"),
     ],
-    ids=["no scheduler", "no head", "two engines"],
+    ids=["no scheduler", "no head", "no Pod", "two engines"],
 )
 def test_a_cluster_that_is_not_named_or_not_alone_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
