@@ -120,7 +120,7 @@ class Tethered:
             raise
         finally:
             del self._verdicts[number]
-        self._tasks.start(_carried(end, there), f"to {way.destination}")
+        self._tasks.start(carried(end, there), f"to {way.destination}")
 
     async def close(self) -> None:
         """Breaks off what still flows."""
@@ -188,7 +188,7 @@ class Tethered:
             inside.close()
             _logger.warning("what the node has ordered cannot be led there: %s", error)
             return
-        await _carried(inside, there)
+        await carried(inside, there)
 
     async def _refuse(self, tether: socket.socket, number: int, error: DmsError) -> None:
         is_ours = isinstance(error, MachineError)
@@ -198,7 +198,7 @@ class Tethered:
                 await say(tether, refused)
 
 
-async def _carried(inside: socket.socket, there: socket.socket) -> None:
+async def carried(inside: socket.socket, there: socket.socket) -> None:
     """Carries bytes both ways until both sides have ended theirs, or for a while after the inside has gone wholly: of that TCP tells nothing."""
     ways = (
         asyncio.create_task(_gone(inside.dup())),
