@@ -39,7 +39,7 @@ _SETTINGS: Final = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_health_check_period_ms": "1000",  # five beats that are missed, and a machine is dead
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # without a head, and a machine ends
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # without a head, and a machine ends
 }
 
 

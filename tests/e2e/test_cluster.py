@@ -111,18 +111,18 @@ def test_a_command_runs_beside_a_job_on_the_cluster_also_once_its_node_was_kille
     market: WholeMarket, tmp_path: Path
 ) -> None:
     (tmp_path / "job.yaml").write_text("command: 'echo up; exec sleep 600'\nexec: requester\n")
-    job = market.dms("job", "submit", str(tmp_path / "job.yaml")).stdout.strip()
-    wait_until(lambda: market.dms("job", "logs", job).stdout == "up\n", "it runs")
+    job = market.dms("job", "submit", str(tmp_path / "job.yaml"), node="provider").stdout.strip()
+    wait_until(lambda: market.dms("job", "logs", job, node="provider").stdout == "up\n", "it runs")
     looks = ("job", "exec", job, "--", "/bin/sh", "-c", "pwd; exit 7")
-    done = market.dms(*looks)
+    done = market.dms(*looks, node="provider")
     assert (done.returncode, done.stdout) == (7, "/job\n"), done.stderr
     provider = market.net["provider"]
     provider.kill()
     provider.launch()
     provider.wait_ready()
-    wait_until(lambda: market.dms(*looks).stdout == "/job\n", "it is reached again")
-    market.dms("job", "cancel", job)
-    market.dms("job", "wait", job)
+    wait_until(lambda: market.dms(*looks, node="provider").stdout == "/job\n", "it is reached again")
+    market.dms("job", "cancel", job, node="provider")
+    market.dms("job", "wait", job, node="provider")
 
 
 def test_a_job_on_the_cluster_has_the_gpus_that_its_engine_gave_to_it(market: WholeMarket) -> None:
@@ -131,6 +131,16 @@ def test_a_job_on_the_cluster_has_the_gpus_that_its_engine_gave_to_it(market: Wh
     asked = ("run", "--memory", "64MiB", "--gpus", "2", "--gpu-model", "A100")
     done = market.dms(*asked, "--", "/bin/sh", "-c", "echo $CUDA_VISIBLE_DEVICES")
     assert (done.returncode, done.stdout) == (0, "GPU-sim-0,GPU-sim-1\n"), done.stderr
+
+
+def test_a_command_runs_beside_a_job_on_the_cluster_of_another_node(market: WholeMarket, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("command: 'echo up; exec sleep 600'\nexec: requester\n")
+    job = market.dms("job", "submit", str(tmp_path / "job.yaml")).stdout.strip()
+    wait_until(lambda: market.dms("job", "logs", job).stdout == "up\n", "it runs")
+    done = market.dms("job", "exec", job, "--", "/bin/sh", "-c", "pwd; exit 7")
+    assert (done.returncode, done.stdout) == (7, "/job\n"), done.stderr
+    market.dms("job", "cancel", job)
+    market.dms("job", "wait", job)
 
 
 def test_a_job_on_the_cluster_has_its_secrets(market: WholeMarket, tmp_path: Path, shared: Path) -> None:

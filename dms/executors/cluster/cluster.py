@@ -23,6 +23,7 @@ from dms.executors.cluster.run import PlacedRun
 from dms.executors.cluster.tethers import LeadOut, Tethers
 from dms.executors.sandbox.refused import RefusedRun
 from dms.executors.settings import ClusterSettings, ExecutorSettings
+from dms.tasks import cancel
 from dms_actors.ports import OpenSecrets, Run
 from dms_proto.abilities import ABILITIES
 from dms_proto.capability import ExecutorOffer, Gpu, Resources
@@ -290,9 +291,7 @@ class Cluster:
             raise MachineError("executor_unavailable", f"{self.engine.name}: {error}", hint=hint) from error
         try:
             self._listen()
-            capacity, proof = await self.capacity(), await self._prove(_PROBE)
-            gpus, unproven = await self._prove_gpus(capacity, earlier.gpus if earlier is not None else {})
-            known = Known(capacity.proven(gpus), proof, gpus, unproven)
+            known = await self._known(earlier.gpus if earlier is not None else {})
             await asyncio.to_thread(file.write_bytes, msgspec.json.encode(known))
         except (EngineError, OSError) as error:
             if earlier is not None:
@@ -313,6 +312,17 @@ class Cluster:
         check_place(self._cluster.shared)
         own_directory(self._shared, os.geteuid())
         own_directory(self.runs_directory, os.geteuid())
+
+    async def _known(self, earlier: Mapping[str, Gpu]) -> Known:
+        """What is found now. All that is to be proven is at once: while it is, nobody hears of the jobs that run."""
+        capacity = await self.capacity()
+        proving = asyncio.create_task(self._prove_gpus(capacity, earlier))
+        try:
+            proof = await self._prove(_PROBE)
+            gpus, unproven = await proving
+        finally:
+            await cancel([proving])
+        return Known(capacity.proven(gpus), proof, gpus, unproven)
 
     def _listen(self) -> None:
         """Where its owner says that its machines reach this one."""
