@@ -17,6 +17,8 @@ from dms.testing.slurm import SlurmThere, running_slurm
 from dms.testing.whole_market import WholeMarket, wait_until, whole_market
 
 pytestmark = [pytest.mark.slow, pytest.mark.libp2p]
+AN_ENGINE_COMES_AND_GOES = pytest.mark.timeout(240)
+"""A whole node finds an engine, loses it and finds it again: half a minute, and several where the machine has much else to do."""
 EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs"
 
 
@@ -179,6 +181,7 @@ def test_while_slurm_is_away_nothing_is_offered_and_the_doctor_says_so(market: W
     wait_until(lambda: _free(market) == 3000, "all is offered again")
 
 
+@AN_ENGINE_COMES_AND_GOES
 def test_a_node_with_dask_offers_it_until_it_is_gone(
     dask: DaskThere, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -255,6 +258,7 @@ def test_what_ran_on_a_ray_whose_head_died_runs_elsewhere(ray: RayThere, tmp_pat
             running.wait(60)
 
 
+@AN_ENGINE_COMES_AND_GOES
 def test_a_node_with_htcondor_offers_it_until_it_is_gone_and_what_runs_goes_on(
     htcondor: HtcondorThere, tmp_path: Path
 ) -> None:
