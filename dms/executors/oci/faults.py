@@ -16,6 +16,7 @@ _MAX_DETAIL: Final = 300
 _FROM_INIT: Final = re.compile(
     rb"\[FATAL tini \(\d+\)\] exec |(?:ERROR: )?.{0,40}catatonit.{0,40}(?:exec|failed)", re.DOTALL
 )
+_BEGINS_AS_INIT: Final = re.compile(rb"(?:\[FATAL tini \(|(?:ERROR: )?[^\n]{0,40}catatonit)[^\n]{0,1000}\n?\Z")
 _INIT_CODES: Final = (1, 255)
 _MISSING_PROGRAM: Final = re.compile(
     r"executable file .{0,300}not found|no such file or directory|command that was not found|could not be found",
@@ -60,13 +61,15 @@ def start_failed(message: str, *, reads_variables: bool = False) -> Ending:
     return Ending(EndReason.BAD_PROGRAM, NOT_FOUND if is_missing else NOT_EXECUTABLE, line)
 
 
-def is_from_init(output: bytes) -> bool:
-    """Whether this may be the complaint of the engine's first process that it could not execute the job's program."""
-    return _FROM_INIT.match(output) is not None
+def may_be_from_init(output: bytes) -> bool:
+    """Whether this may be the complaint of the engine's first process that it could not execute the job's program, or the first part of it."""
+    return _BEGINS_AS_INIT.match(output) is not None
 
 
 def init_failed(output: bytes, exit_code: int) -> Ending | None:
     """The end of a run of which nothing is there but that complaint; None when it was the program's own after all."""
+    if _FROM_INIT.match(output) is None:
+        return None
     if exit_code not in (NOT_FOUND, NOT_EXECUTABLE, *_INIT_CODES):
         return None
     line = _one_line(output.decode(errors="replace"))

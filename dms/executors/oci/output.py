@@ -102,11 +102,12 @@ class Output:
         return True
 
     async def _take(self, stream: str, data: bytes) -> None:
+        whole = self.held + data
+        if stream == "stderr" and not any(self._passed.values()) and faults.may_be_from_init(whole):
+            self.held = whole  # it may come in parts
+            return
         if self.held:
             await self.give_held()
-        elif stream == "stderr" and not any(self._passed.values()) and faults.is_from_init(data):
-            self.held = data
-            return
         await self._pass_on(stream, data)
 
     async def _pass_on(self, stream: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dms.executors.oci.faults import init_failed, is_from_init, pull_failed, start_failed
+from dms.executors.oci.faults import init_failed, may_be_from_init, pull_failed, start_failed
 from dms_proto.work import EndReason
 
 MISSING = 'failed to create shim task: OCI runtime create failed: runc create failed: exec: "no-such": executable file not found in $PATH: unknown'
@@ -56,11 +56,18 @@ def test_a_pull_that_fails_is_whose_fault_it_is(message: str, reason: EndReason)
     assert pull_failed("r.example/x@sha256:0", message).reason is reason
 
 
-def test_a_complaint_of_the_first_process_is_told_from_the_jobs_own() -> None:
-    complaint = b"[FATAL tini (7)] exec no-such failed: No such file or directory\n"
-    assert is_from_init(complaint)
-    assert not is_from_init(b"sh: no-such: not found\n")
-    found = init_failed(complaint, 127)
+TINI = b"[FATAL tini (7)] exec no-such failed: No such file or directory\n"
+CATATONIT = b"ERROR (catatonit:6): failed to exec pid1: No such file or directory\n"
+
+
+@pytest.mark.parametrize(("complaint", "code"), [(TINI, 127), (CATATONIT, 1)])
+def test_a_complaint_of_the_first_process_is_told_from_the_jobs_own(complaint: bytes, code: int) -> None:
+    """Whatever part of it is there when it is looked at."""
+    assert all(may_be_from_init(complaint[:length]) for length in range(len("ERROR (catatonit"), len(complaint) + 1))
+    assert not may_be_from_init(complaint + b"more\n")
+    assert not may_be_from_init(b"sh: no-such: not found\n")
+    found = init_failed(complaint, code)
     assert found is not None
     assert (found.reason, found.exit_code) == (EndReason.BAD_PROGRAM, 127)
     assert init_failed(complaint, 3) is None
+    assert init_failed(complaint[:20], code) is None
