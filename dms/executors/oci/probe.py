@@ -162,7 +162,10 @@ def held_of(endings: Mapping[str, Ending]) -> Held:
         MachineError: `executor_unavailable`: nobody would keep a job from taking the whole machine.
     """
     held = [name for name, ending in endings.items() if _LIMIT_TRIALS[name][1](ending)]
-    if missing := [name for name in INDISPENSABLE if name not in held]:
+    missing = [name for name in INDISPENSABLE if name not in held]
+    if untried := [endings[name].detail for name in missing if endings[name].exit_code < 0]:
+        raise MachineError("executor_unavailable", f"what the engine limits could not be tried: {untried[0]}")
+    if missing:
         raise MachineError(
             "executor_unavailable",
             f"the engine keeps no limit of {' and '.join(missing)}, and nobody else could",

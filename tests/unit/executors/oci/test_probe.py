@@ -40,6 +40,12 @@ def test_an_engine_that_lets_a_job_take_the_machine_is_not_offered(
         held_of({"cpu": SLOWED, "memory": memory, "processes": processes})
 
 
+def test_an_engine_that_runs_no_trial_is_not_said_to_limit_nothing() -> None:
+    silent = Ending(EndReason.PROVIDER_FAULT, -1, "the engine failed: no answer within 60 s")
+    with pytest.raises(MachineError, match="could not be tried: the engine failed: no answer"):
+        held_of({"cpu": SLOWED, "memory": ENDED, "processes": silent})
+
+
 @pytest.mark.parametrize(
     ("complaint", "hint"),
     [
