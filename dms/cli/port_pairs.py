@@ -60,7 +60,7 @@ def _pair(wish: PortWish, task: Task) -> PortPair:
 
     if isinstance(wish.port, str):
         return PortPair(wish.local, check_named(wish.port, task))
-    check_declared(wish.port, task.ports)
+    check_declared(wish.port, task)
     return PortPair(wish.local, wish.port)
 
 

@@ -12,13 +12,14 @@ from typing import Final
 
 FIRST: Final = 20_000
 """Numbers from here on are chosen: below those that a kernel gives to outgoing connections, above those that programs are known for."""
+_PREFIX: Final = "DMS_PORT_"
 PATTERN: Final = r"^[a-z][a-z0-9_]{0,31}\Z"
 """Of a name."""
 
 
 def variable(name: str) -> str:
     """Where the program finds the number: DMS_PORT_HTTP for "http"."""
-    return f"DMS_PORT_{name.upper()}"
+    return f"{_PREFIX}{name.upper()}"
 
 
 def numbered(ports: Iterable[int | str]) -> dict[int | str, int]:
@@ -33,6 +34,13 @@ def variables(numbers: Mapping[int | str, int]) -> Iterator[tuple[str, str]]:
     for port, number in numbers.items():
         if isinstance(port, str):
             yield variable(port), str(number)
+
+
+def called(port: int, environment: Mapping[str, str]) -> str:
+    """How a job with this environment calls a port: "http (20000)", or its number where it has no name."""
+    names = (variable.removeprefix(_PREFIX).lower() for variable in environment if variable.startswith(_PREFIX))
+    name = next((name for name in names if number_of(name, environment) == port), "")
+    return f"{name} ({port})" if name else str(port)
 
 
 def number_of(name: str, environment: Mapping[str, str]) -> int | None:

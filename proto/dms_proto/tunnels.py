@@ -8,7 +8,7 @@ import msgspec
 
 from dms_proto.errors import PeerError, UserError
 from dms_proto.ids import AllocationId, RequestId, TabId
-from dms_proto.named_ports import number_of
+from dms_proto.named_ports import called, number_of
 from dms_proto.rules import MAX_LINE, AllocationIdOrNone, TabIdOrNone
 from dms_proto.units import KIB, format_count
 from dms_proto.untrusted import read_msgpack
@@ -219,7 +219,7 @@ def check_target(target: Target, task: Task) -> None:
     """
     match target:
         case ToPort(port):
-            check_declared(port, task.ports)
+            check_declared(port, task)
         case ToService(name):
             raise UserError("bad_argument", f"{name} is a service of a node, and in no job")
         case ToCalls():
@@ -246,17 +246,14 @@ def check_is_port(text: str) -> None:
         raise UserError("bad_argument", f"only ports are led to, and not {text!r}")
 
 
-def check_declared(port: int, declared: tuple[int, ...]) -> None:
+def check_declared(port: int, task: Task) -> None:
     """Refuses a port that the job does not declare.
 
     Raises:
         UserError: `bad_argument`.
     """
-    if port not in declared:
-        has = f"it declares {', '.join(map(str, declared))}" if declared else "it declares none"
-        raise UserError(
-            "bad_argument", f"the job does not declare port {port}; {has}", hint=f"ports: [{port}] in the job document"
-        )
+    if port not in task.ports:
+        raise _undeclared(f"the job does not declare port {port}", port, task)
 
 
 def check_named(name: str, task: Task) -> int:
@@ -267,10 +264,13 @@ def check_named(name: str, task: Task) -> int:
     """
     number = number_of(name, task.environment)
     if number is None or number not in task.ports:
-        raise UserError(
-            "bad_argument", f"the job has no port called {name!r}", hint=f"ports: [{name}] in the job document"
-        )
+        raise _undeclared(f"the job has no port called {name!r}", name, task)
     return number
+
+
+def _undeclared(what: str, port: int | str, task: Task) -> UserError:
+    has = ", ".join(called(declared, task.environment) for declared in task.ports) or "none"
+    return UserError("bad_argument", f"{what}; it declares {has}", hint=f"ports: [{port}] in the job document")
 
 
 def check_length(opening: bytes) -> None:

@@ -58,8 +58,10 @@ def test_a_port_may_have_a_name_and_its_program_is_told_the_number() -> None:
     assert task.environment == {"A": "1", "DMS_PORT_HTTP": str(task.ports[0]), "DMS_PORT_ADMIN": str(task.ports[1])}
     assert len(set(task.ports)) == 3
     assert pairs_of(["http", "18080:http", "8080"], task) == [(0, task.ports[0]), (18080, task.ports[0]), (8080, 8080)]
-    with pytest.raises(UserError, match="no port called 'web'"):
-        pairs_of(["web"], task)
+    number, admin, _ = task.ports
+    for wrong, said in (("web", "no port called 'web'"), ("80", "does not declare port 80")):
+        with pytest.raises(UserError, match=rf"{said}; it declares http \({number}\), admin \({admin}\), 8080"):
+            pairs_of([wrong], task)
 
 
 @pytest.mark.parametrize(
