@@ -20,6 +20,7 @@ from dms.executors.cluster.engine import EngineError
 from dms.executors.cluster.engines import engine_of
 from dms.executors.settings import ClusterSettings, EngineSettings, ExecutorSettings
 from dms.testing.executor_contract import PATIENCE_S, RunWatcher, ending_of, events_of, output_of
+from dms.testing.marked import marked
 from dms_actors.ports import Exited, Preparing
 from dms_proto.capability import NOTHING, Isolation, Resources
 from dms_proto.units import CORE, MIB
@@ -256,8 +257,3 @@ class Nodes:
             await cluster.close()
             await cluster.sweep("sandbox", [])
             await cluster.engine.close()
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """The processes with a mark among their arguments."""
-    return [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())]

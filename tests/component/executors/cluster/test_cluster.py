@@ -11,8 +11,8 @@ import msgspec
 import psutil
 import pytest
 
-from dms.testing.cluster_contract import marked
 from dms.testing.executor_contract import PATIENCE_S, RunWatcher, ending_of, events_of, output_of
+from dms.testing.marked import marked
 from dms_actors.ports import Preparing
 from dms_proto.capability import Resources
 from dms_proto.errors import MachineError
@@ -48,7 +48,7 @@ async def test_a_runner_that_is_killed_takes_its_sandbox_along_and_the_run_is_lo
     mark = uuid4().hex
     watcher = RunWatcher(await there.node().run("a-1", shell("while :; do sleep 1; done", mark), directory))
     await watcher.wait_started()
-    inside = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())]
+    inside = marked(mark)
     assert inside
     there.engine.signal(there.cluster.name_of("a-1"), signal.SIGKILL)
 

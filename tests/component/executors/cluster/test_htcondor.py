@@ -18,6 +18,7 @@ from dms.testing.cluster_contract import MACHINES, EngineContract, Nodes, shell
 from dms.testing.daemons import wait_until
 from dms.testing.executor_contract import PATIENCE_S, RunWatcher
 from dms.testing.htcondor import HtcondorThere, running_htcondor
+from dms.testing.marked import marked
 from dms_proto.capability import Resources
 from dms_proto.units import CORE, MIB, MINUTE
 from dms_proto.work import EndReason
@@ -192,9 +193,8 @@ class TestItself:
 
     async def test_who_was_asked_and_died_is_started_again(self, engine: Htcondor) -> None:
         assert await engine.jobs() == {}
-        (bindings,) = [
-            each for each in psutil.process_iter(["cmdline", "ppid"]) if BINDINGS in (each.info["cmdline"] or ())
-        ]
+        own = psutil.Process().children(recursive=True)
+        (bindings,) = [each for each in marked(BINDINGS) if each in own]
         bindings.kill()
         bindings.wait()
         with pytest.raises(EngineError, match="bindings cannot be used"):
