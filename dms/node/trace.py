@@ -282,6 +282,7 @@ _TELL: Final[dict[str, Callable[[Any], str]]] = {
     "OwnerCame": lambda e: f"its owner comes first: {e.because}",
     "OwnerLeft": lambda _e: "its owner does not need the machine any more",
     "WorkPaused": lambda e: "stopping: no new work, no commits" if e.stopping else f"paused: {e.because}",
+    "PauseLifted": lambda _e: "the owner resumed while it stops: it will start open",
     "WorkResumed": lambda _e: "takes work again",
     "BidMade": lambda e: (
         f"bid {format_credits(e.bid.price)} to {short(e.lock.requester)} and locked capacity for {e.bid.slots} (bid {short(e.bid.bid_id)})"

@@ -98,3 +98,11 @@ def test_a_long_running_allocation_survives_its_requesters_restart() -> None:
 
     (request,) = simulation.nodes[0].requests().values()
     assert [slot.attempts for slot in request.slots] == [1]
+
+
+def test_a_node_resumed_while_it_stops_is_resumed_once() -> None:
+    """Hosts at work, seed 26.
+
+    That the owner resumes and that the node starts again were one stimulus: told twice, the second undid the pause that the first had left.
+    """
+    run(plan_of("hosts-at-work", 26), 26)

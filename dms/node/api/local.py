@@ -27,7 +27,7 @@ from dms.store.projections import ProjectionRunner
 from dms_actors.events import from_row
 from dms_actors.letters import Told
 from dms_proto.errors import DmsError
-from dms_proto.market.offer_state import BookPhase, PauseWished
+from dms_proto.market.offer_state import NodeStarted
 from dms_proto.market.owner import OWNER_STREAM, Owner, evolve
 
 KEEP_UP_S: Final = 2.0
@@ -72,8 +72,7 @@ class LocalApi(
         api = cls(Parts(services, runner, hub, feeds, owner, inputs))
         api._following = services.loop.create_task(_keep_up(services, runner), name="read models")
         api._sweeping = services.loop.create_task(keep_sweeping(services, runner), name="sweep")
-        if (await api._state()).book.phase is BookPhase.STOPPING:
-            services.node.tell(Told(PauseWished(paused=False), "start"))
+        services.node.tell(Told(NodeStarted(), "start"))
         return api
 
     async def close(self) -> None:

@@ -32,6 +32,7 @@ from dms_proto.machine import (
     Table,
     TimeCame,
     earliest,
+    ignore,
 )
 from dms_proto.market.agreement import request_digest
 from dms_proto.market.arithmetic import fits_within, subtract
@@ -60,8 +61,10 @@ from dms_proto.market.offer_state import (
     HoldWished,
     LockExpired,
     LockReleased,
+    NodeStarted,
     OfferBook,
     OwnerSeen,
+    PauseLifted,
     PauseWished,
     PolicyChanged,
     PolicyWished,
@@ -164,9 +167,11 @@ def _resume_work(book: OfferBook, stimulus: PauseWished, now: int) -> Decision:
     return IGNORED if stimulus.paused else _with_standing(book, (WorkResumed(),), now)
 
 
-def _start_again(book: OfferBook, stimulus: PauseWished, now: int) -> Decision:
-    if stimulus.paused:
-        return IGNORED
+def _lift_pause(book: OfferBook, stimulus: PauseWished, _now: int) -> Decision:
+    return IGNORED if stimulus.paused or not book.paused_because else Decision((PauseLifted(),))
+
+
+def _start_again(book: OfferBook, _stimulus: NodeStarted, now: int) -> Decision:
     if book.paused_because:
         return Decision((WorkPaused(book.paused_because),))
     return _with_standing(book, (WorkResumed(),), now)
@@ -402,6 +407,7 @@ _ALWAYS: Final[dict[type[Stimulus], Row[OfferBook]]] = {
     AllocationOver: Row(_free, "the reservation goes; standing requests are judged again"),
     TimeCame: Row(_expire, "locks and standing requests past their time go"),
     HoldWished: Row(_hold, "capacity is held back for the owner, if it is free"),
+    NodeStarted: ignore("it was not stopping"),
     AvailableWished: Row(_set_available, "the rest of what is free is held back for the owner"),
     RequestHeard: Row(_answer, "bid on with a lock, or declined with every reason; once per round"),
 }
@@ -420,7 +426,6 @@ TABLE: Final[Table[OfferBook]] = {
     (BookPhase.PAUSED, PauseWished): Row(
         _resume_work, "requests are bid on again, standing ones first; stopping, commits are refused"
     ),
-    (BookPhase.STOPPING, PauseWished): Row(
-        _start_again, "the node has started again: as its owner left it, open or paused"
-    ),
+    (BookPhase.STOPPING, PauseWished): Row(_lift_pause, "resumed, it starts open; it goes on stopping"),
+    (BookPhase.STOPPING, NodeStarted): Row(_start_again, "it is as its owner left it, open or paused"),
 }

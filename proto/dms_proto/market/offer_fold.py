@@ -29,6 +29,7 @@ from dms_proto.market.offer_state import (
     OfferBook,
     OwnerCame,
     OwnerLeft,
+    PauseLifted,
     PolicyChanged,
     PressureChanged,
     RequestDeclined,
@@ -71,6 +72,8 @@ def evolve(book: OfferBook, event: Event) -> OfferBook:  # noqa: C901, PLR0911, 
             return change(book, owner=event)
         case OwnerLeft():
             return change(book, owner=None)
+        case PauseLifted():
+            return change(book, paused_because="")
         case WorkResumed():
             return change(book, phase=BookPhase.OPEN, paused_because="")
         case BidMade(bid=bid, lock=lock, stands=request, stands_until=until, rights=rights):

@@ -72,11 +72,15 @@ class PressureSeen(Stimulus, frozen=True):
 
 
 class PauseWished(Stimulus, frozen=True):
-    """The owner pauses (or resumes) taking work. `stopping`: the node ends; unpaused, it is as the owner left it before."""
+    """The owner pauses (or resumes) taking work. `stopping`: the node ends."""
 
     paused: bool
     because: str = ""
     stopping: bool = False
+
+
+class NodeStarted(Stimulus, frozen=True):
+    """The node has started: if it was stopping, it is as its owner left it before."""
 
 
 class HoldWished(Stimulus, frozen=True):
@@ -212,6 +216,10 @@ class WorkPaused(Event, frozen=True):
 
     because: str
     stopping: bool = False
+
+
+class PauseLifted(Event, frozen=True):
+    """The owner resumed a node that is stopping: it will start open. Observation."""
 
 
 class WorkResumed(Event, frozen=True):

@@ -369,7 +369,8 @@ class Simulation:
             case Pause(node=index, at=when, until=until, stopping=stopping):
                 wish = offer_state.PauseWished(True, "" if stopping else "the owner needs it", stopping)
                 at(when, self._wish, self.nodes[index], wish)
-                at(until, self._wish, self.nodes[index], offer_state.PauseWished(False))
+                after = offer_state.NodeStarted() if stopping else offer_state.PauseWished(False)
+                at(until, self._wish, self.nodes[index], after)
             case OwnerComes(node=index, at=when, until=until):
                 at(when, self.owners[self.nodes[index].peer].comes, fault)
             case Stop(node=index, at=when):

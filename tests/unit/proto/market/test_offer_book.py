@@ -20,6 +20,7 @@ from dms_proto.market.offer_state import (
     CreditSeen,
     HoldWished,
     LockExpired,
+    NodeStarted,
     PauseWished,
     PolicyWished,
     PressureSeen,
@@ -710,7 +711,7 @@ def test_a_node_that_stops_refuses_commits_and_bids_no_more() -> None:
     assert provider.sent_to(CommitAck) == ["a"]  # what was promised stays promised
     assert [clause.observed for clause in provider.declines(request("s")).clauses] == ["the node is stopping"]
 
-    provider.tell(PauseWished(False))
+    provider.tell(NodeStarted())
 
     assert len(provider.commits(bid)) == 1
 
@@ -722,10 +723,24 @@ def test_a_node_that_was_paused_when_it_stopped_is_paused_when_it_starts() -> No
     provider.tell(PauseWished(True, stopping=True))
     assert provider.events == ()
 
-    provider.tell(PauseWished(False))
+    provider.tell(NodeStarted())
 
     assert provider.state.phase is BookPhase.PAUSED
     assert [clause.observed for clause in provider.declines(request()).clauses] == ["paused: a film is cut"]
+
+
+def test_a_node_that_is_resumed_while_it_stops_goes_on_stopping_and_starts_open() -> None:
+    provider = Provider()
+    provider.tell(PauseWished(True, "a film is cut"))
+    provider.tell(PauseWished(True, stopping=True))
+    provider.tell(PauseWished(False))
+    assert provider.state.phase is BookPhase.STOPPING
+    provider.tell(PauseWished(False))
+    assert provider.events == ()
+
+    provider.tell(NodeStarted())
+
+    assert provider.state.phase is BookPhase.OPEN
 
 
 def test_pausing_twice_changes_nothing() -> None:
