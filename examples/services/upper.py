@@ -3,7 +3,8 @@
 import socket
 
 answered = 0
-door = socket.create_server(("127.0.0.1", 8080))  # from here on it counts as ready: whatever takes long, such as loading a model, comes before
+# From the next line on it counts as ready: whatever takes long, such as loading a model, comes before it.
+door = socket.create_server(("127.0.0.1", 8080))
 while True:
     call, _ = door.accept()  # a connection is a call, one after the other
     with call:

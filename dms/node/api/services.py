@@ -142,7 +142,9 @@ class ServiceGroup(Base):
         if led is None:
             assert refused is not None, "there is at least one, and it has let nobody in"
             if refused.code == "not_granted":
-                refused.hint = f"there: dms grant create --to {self._me} --can {CALL}; here: dms grant keep, with what that prints"
+                refused.hint = (
+                    f"there: dms grant create --to {self._me} --can {CALL}; here: dms grant keep, with what that prints"
+                )
             raise refused
         return Handover(CallOpened(led.name, provider), led.tunnel.join, led.tunnel.abort)
 
