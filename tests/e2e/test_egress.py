@@ -76,7 +76,7 @@ def there() -> Iterator[str]:
 def market(there: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMarket]:
     allowed = {"provider.egress": [there], "provider.egress_networks": ["127.0.0.2/32"]}
     room = {"provider.cpu": "1", "provider.memory": "1GiB", "provider.disk": "1GiB"}
-    allowed |= {"pool.cpu": "500m", "pool.memory": "128MiB", "pool.disk": "64MiB"}
+    allowed |= {"pool.cpu": "500m", "pool.memory": "192MiB", "pool.disk": "64MiB"}
     with whole_market(
         tmp_path_factory.mktemp("egress"), REQUESTER, NodeSpec("provider", "provider", {**room, **allowed})
     ) as market:

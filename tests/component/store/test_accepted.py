@@ -24,6 +24,7 @@ from dms_actors.runtime import ThreadRuntime, ask_from_loop
 from dms_proto.errors import InternalError, MachineError
 from dms_proto.market.auction_stimuli import CancelAsked
 from dms_proto.market.obligations import Obligations
+from dms_proto.market.seekers import Seekers
 from dms_proto.market.workload import Workload
 from dms_proto.sim.requester import Requester
 
@@ -133,6 +134,7 @@ async def test_a_job_of_many_slots_can_be_cancelled(store: EventStore) -> None:
             obligations=Obligations(),
             mishaps=Mishaps(),
             workload=Workload(),
+            seekers=Seekers(1),
         )
 
     try:
