@@ -36,7 +36,7 @@ from dms_actors.testing.network import MemoryNetwork
 from dms_proto.errors import UserError
 from dms_proto.grants.access import Access
 from dms_proto.grants.rights import TIME, Rights
-from dms_proto.ids import short
+from dms_proto.ids import PeerId, short
 from dms_proto.market.preferences import ProviderPolicy
 from dms_proto.messages import Clause
 from dms_proto.units import HOUR, MINUTE, SECOND
@@ -370,6 +370,13 @@ async def later(local: Local, clock: Clock, span: int = SPAN * 2 // 3 + STEP) ->
         clock.ahead += STEP
         for node in local.market.nodes:
             await node.state()
+        await until(lambda: unanswered(local), lambda peers: not peers)
+
+
+async def unanswered(local: Local) -> list[PeerId]:
+    """Whose answer to a probe is on its way: they count as silent if the clock goes on before."""
+    states = [await node.state() for node in local.market.nodes]
+    return [peer.peer for state in states for peer in state.membership.greeted() if peer.unanswered]
 
 
 async def give_renewable(local: Local, clock: Clock, *, to: int = 0, by: int = 1) -> GrantView:
