@@ -174,10 +174,11 @@ class Runner:
         self._files.show_key(keyhole.public)
         try:
             async with asyncio.timeout(GIVEN_S):
-                while not (sealed := self._files.take_secrets()):
-                    if self._files.grace_ms() is not None:
-                        return Ending(EndReason.CANCELLED, -1, "stopped before it was started")
+                while not (sealed := self._files.take_secrets()) and self._files.grace_ms() is None:  # noqa: ASYNC110 - files
                     await asyncio.sleep(LOOK_S)
+            # Looked at after the secrets: they may have been given to what had been stopped before.
+            if self._files.grace_ms() is not None:
+                return Ending(EndReason.CANCELLED, -1, "stopped before it was started")
             return keyhole.open(self._spec.name, sealed)
         except TimeoutError:
             return Ending(EndReason.PROVIDER_FAULT, -1, f"the node gave it no secrets within {GIVEN_S:.0f} s")
