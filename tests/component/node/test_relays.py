@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from dms_proto.market.auction_state import Slot
 from dms_proto.tunnels import Opening, asking_to_relay
 from dms_proto.wire.buckets import Limit
 
-from .test_siblings import ONE_A_NODE, PORT, end_run, refused, running, said_back, why_not
+from .test_siblings import ONE_A_NODE, PORT, refused, running, said_back, see_broken_off, why_not
 from .test_tunnels import only_asks
 
 
@@ -104,15 +102,7 @@ async def test_a_connection_is_broken_off_when_one_side_is_no_sibling_any_more(
     monkeypatch.setattr(market.nodes[0].services.tunnels._relays, "_look_s", 0.05)
     lead = market.node_of(first.provider).services.tunnels.lead
     tunnel = await lead(peer_of(market.nodes[0]), onward(job, first, second))
-    given, kept = socket.socketpair()
-    tunnel.join(given)
-    reader, writer = await asyncio.open_unix_connection(sock=kept)
-    writer.write(b"hello")
-    async with asyncio.timeout(PATIENCE_S):
-        assert await reader.readexactly(5) == b"hello"
-        await end_run(market, first)
-        assert not await reader.read()
-    writer.close()
+    await see_broken_off(market, first, tunnel)
 
 
 async def test_who_asks_to_be_led_without_end_does_not_get_the_requester_muted(

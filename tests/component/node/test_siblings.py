@@ -20,6 +20,7 @@ from dms.node import pace, siblings
 from dms.node.app import NodeApp
 from dms.testing.market import Market, auction_of, peer_of, submit, until
 from dms.testing.tunnel_contract import PATIENCE_S
+from dms_actors.ports import Tunnel
 from dms_proto.capability import Resources
 from dms_proto.errors import DmsError, PeerError
 from dms_proto.ids import RequestId
@@ -192,15 +193,20 @@ async def test_the_connections_of_who_is_no_sibling_any_more_are_broken_off(tmp_
         _, (first, second) = await running(market)
         opening = Opening(second.allocation_id, f"port:{PORT}", caller=first.allocation_id)
         tunnel = await market.node_of(first.provider).services.tunnels.lead(second.provider, opening)
-        given, kept = socket.socketpair()
-        tunnel.join(given)
-        reader, writer = await asyncio.open_unix_connection(sock=kept)
-        writer.write(b"hello")
-        async with asyncio.timeout(PATIENCE_S):
-            assert await reader.readexactly(5) == b"hello"
-            await end_run(market, first)
-            assert not await reader.read()
-        writer.close()
+        await see_broken_off(market, first, tunnel)
+
+
+async def see_broken_off(market: Market, slot: Slot, tunnel: Tunnel) -> None:
+    """Once the program of its allocation is over, the tunnel, which answers until then, ends."""
+    given, kept = socket.socketpair()
+    tunnel.join(given)
+    reader, writer = await asyncio.open_unix_connection(sock=kept)
+    writer.write(b"hello")
+    async with asyncio.timeout(PATIENCE_S):
+        assert await reader.readexactly(5) == b"hello"
+        await end_run(market, slot)
+        assert not await reader.read()
+    writer.close()
 
 
 async def end_run(market: Market, slot: Slot) -> None:
